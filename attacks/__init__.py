@@ -1,0 +1,75 @@
+"""How to perturb images: attacks behind one signature, and the harness that runs them.
+
+Any torch module that maps images in [0,1] to logits can be attacked: nothing of robustloss is used.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from attacks.base import Attack, AttackError, AttackOutput, ImageNoise
+from attacks.fgsm import FGSM
+from attacks.functions import as_attack, attack_from_function
+from attacks.harness import Perturbed, Queries, iter_perturb, perturb
+from attacks.plugins import PluginError, check_parameters, did_you_mean, load_object
+
+__all__ = [
+    "ATTACKS",
+    "VERSION",
+    "Attack",
+    "AttackError",
+    "AttackOutput",
+    "ImageNoise",
+    "Perturbed",
+    "PluginError",
+    "Queries",
+    "build_attack",
+    "iter_perturb",
+    "perturb",
+]
+
+VERSION = 1
+"""Raised by hand when a number that leaves this package changes; part of every record's key."""
+
+ATTACKS: dict[str, Callable[..., Attack]] = {
+    "fgsm": FGSM,
+}
+
+
+def build_attack(name: str, /, *, folders: Sequence[str | Path] = (), **params: Any) -> Attack:
+    """Build an attack by name.
+
+    Args:
+        name: a key of ATTACKS, or the user's own "package.module:name" or "path/to/file.py:name":
+            a function (model, inputs, labels, eps), or a class or object with the Attack signature.
+        folders: where a relative path of a plug-in is looked for first.
+        **params: the attack's own parameters.
+
+    Raises:
+        PluginError: unknown name or parameter, a plug-in that does not load, a refused value.
+    """
+    if name in ATTACKS:
+        return _constructed(ATTACKS[name], name, params)
+    if ":" not in name:
+        raise PluginError(
+            f"attack '{name}': unknown name{did_you_mean(name, ATTACKS)} Known: "
+            f"{', '.join(ATTACKS)}; your own: 'package.module:name' or 'path/to/file.py:name'."
+        )
+    found = load_object(name, folders)
+    if inspect.isfunction(found):
+        return attack_from_function(found, name, params)
+    if isinstance(found, type):
+        return as_attack(_constructed(found, name, params), name)
+    if params:
+        raise PluginError(f"{name}.{next(iter(params))}: an object is built already; name a class.")
+    return as_attack(found, name)
+
+
+def _constructed(factory: Callable[..., Any], name: str, params: dict[str, Any]) -> Any:
+    check_parameters(factory, params, name)
+    try:
+        return factory(**params)
+    except Exception as error:
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise PluginError(f"attack '{name}': {reason}") from error

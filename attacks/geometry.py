@@ -1,0 +1,39 @@
+"""Distances and projections: the ball around an image, and the box of pixel values."""
+
+import torch
+from torch import Tensor
+
+from attacks.base import Norm
+
+TOLERANCE = 1e-6
+"""Pixel units, relative above 1: float32 rounding stays below it, a real step does not."""
+
+
+def distance(delta: Tensor, norm: Norm) -> Tensor:
+    """Return (B,) L-inf or L2 norms of (B,...) perturbations."""
+    if norm == "linf":
+        return delta.flatten(1).abs().amax(dim=1)
+    return torch.linalg.vector_norm(delta.flatten(1), dim=1)
+
+
+def project(adv_inputs: Tensor, inputs: Tensor, eps: float, norm: Norm) -> Tensor:
+    """Bring (B,C,H,W) images into the box [0,1] and the ball of radius eps around the inputs.
+
+    What is already inside comes back bit for bit.
+    """
+    boxed = adv_inputs.clamp(0.0, 1.0)
+    if norm == "linf":
+        return boxed.clamp(inputs - eps, inputs + eps).clamp(0.0, 1.0)
+    delta = boxed - inputs
+    length = distance(delta, "l2").reshape(-1, *[1] * (inputs.dim() - 1))
+    shrunk = inputs + delta * (eps / length.clamp(min=eps))
+    # The box is convex and holds the inputs: shrinking cannot leave it but for rounding.
+    return torch.where(length > eps, shrunk.clamp(0.0, 1.0), boxed)
+
+
+def leaves(adv_inputs: Tensor, inputs: Tensor, eps: float, norm: Norm) -> Tensor:
+    """Return (B,) bool: the image lies outside box or ball by more than rounding explains."""
+    far = distance(adv_inputs - inputs, norm) > eps + TOLERANCE * max(1.0, eps)
+    pixels = adv_inputs.flatten(1)
+    low, high = pixels.amin(dim=1), pixels.amax(dim=1)
+    return far | (low < -TOLERANCE) | (high > 1.0 + TOLERANCE)

@@ -1,0 +1,282 @@
+"""Running an attack: cut batches, trust nothing, enforce box and ball, count."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Norm
+from attacks.functions import as_attack
+from attacks.geometry import TOLERANCE, distance, leaves, project
+from attacks.sealing import CountedModel, model_device, sealed
+from attacks.validation import (
+    check_inputs,
+    check_integer,
+    check_labels,
+    checked_eps,
+    checked_index,
+)
+
+
+class Queries(NamedTuple):
+    """Images that an attack sent forward through the model, and gradients that it took back."""
+
+    forward: int
+    backward: int
+
+
+@dataclass(frozen=True, eq=False)
+class Perturbed:
+    """Attacked images, inside box and ball whatever the attack did.
+
+    Attributes:
+        adv_inputs: (E,N,C,H,W) float32 in [0,1], in the order of eps; eps 0 gives the input's bits.
+        zero_gradient: (N,) bool, the objective's first input gradient was exactly 0; or None.
+        radius: (N,) float32, minimum-norm attacks only: the distance at which the image is fooled,
+            measured here; inf where it is not.
+        outside: (N,) bool, what the attack returned left the box or the ball by more than 1e-6.
+        queries: images the attack sent forward and backward.
+        seconds: time inside the attack.
+    """
+
+    adv_inputs: Tensor
+    zero_gradient: Tensor | None
+    radius: Tensor | None
+    outside: Tensor
+    queries: Queries
+    seconds: float
+
+
+def perturb(
+    attack: Attack | Callable,
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    eps: Sequence[float],
+    seed: int = 0,
+    batch_size: int = 512,
+    index: Tensor | Sequence[int] | None = None,
+) -> Perturbed:
+    """Attack images at every eps.
+
+    Model, global random state and inputs are afterwards as they were, also after an exception.
+
+    Args:
+        attack: from build_attack, or a function (model, inputs, labels, eps).
+        model: maps (B,C,H,W) in [0,1] to logits (B,K). Batches move to its device.
+        inputs: (N,C,H,W) float32 in [0,1].
+        labels: (N,) int64, the true classes.
+        eps: E budgets in pixel units of the attack's norm, in any order.
+        seed: decides the attack's randomness, together with the index.
+        batch_size: images per call of the attack; decides no result of our own attacks.
+        index: (N,) identifies each image for its randomness; by default its position.
+
+    Returns:
+        Everything on the device of the inputs.
+
+    Raises:
+        ValueError: an argument is refused.
+        AttackError: the attack returned what it must not (NaN, a wrong shape, ...).
+    """
+    batches = iter_perturb(
+        attack, model, inputs, labels, eps=eps, seed=seed, batch_size=batch_size, index=index
+    )
+    adv_inputs = torch.empty((len(eps), *inputs.shape), dtype=torch.float32, device=inputs.device)
+    parts = []
+    start = 0
+    for part in batches:
+        stop = start + len(part.outside)
+        adv_inputs[:, start:stop] = part.adv_inputs
+        parts.append((part.zero_gradient, part.radius, part.outside, part.queries, part.seconds))
+        start = stop
+    zero_gradient, radius, outside, queries, seconds = zip(*parts, strict=True)
+    return Perturbed(
+        adv_inputs=adv_inputs,
+        zero_gradient=_joined("zero_gradient", zero_gradient, inputs.device),
+        radius=_joined("radius", radius, inputs.device),
+        outside=torch.cat(outside).to(inputs.device),
+        queries=Queries(sum(q.forward for q in queries), sum(q.backward for q in queries)),
+        seconds=sum(seconds),
+    )
+
+
+def iter_perturb(
+    attack: Attack | Callable,
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    eps: Sequence[float],
+    seed: int = 0,
+    batch_size: int = 512,
+    index: Tensor | Sequence[int] | None = None,
+) -> Iterator[Perturbed]:
+    """Attack images batch by batch, in their order; arguments and errors as for `perturb`.
+
+    Between two batches the model is as it was before, and only one batch is held in memory. Each
+    part stays on the model's device, where it is about to be looked at.
+    """
+    attack = as_attack(attack)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model (={type(model).__name__}) must be a torch.nn.Module.")
+    if attack.needs == "likelihood" and not (
+        hasattr(model, "joint") and hasattr(model, "threshold")
+    ):
+        raise ValueError(
+            f"model (={type(model).__name__}) must have joint(images) and threshold: "
+            f"attack '{attack.name}' needs the likelihood."
+        )
+    budgets = checked_eps(eps, attack.norm)
+    check_inputs(inputs)
+    highest_label = check_labels(labels, len(inputs))
+    check_integer("seed", seed)
+    check_integer("batch_size", batch_size, least=1)
+    job = _Job(attack, model, budgets, seed, highest_label, model_device(model, inputs.device))
+    rows = checked_index(index, len(inputs))
+    return (
+        job.run(*(each[start : start + batch_size] for each in (inputs, labels, rows)))
+        for start in range(0, len(inputs), batch_size)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What does not change from batch to batch."""
+
+    attack: Attack
+    model: nn.Module
+    eps: tuple[float, ...]
+    seed: int
+    highest_label: int
+    device: torch.device
+
+    def run(self, inputs: Tensor, labels: Tensor, index: Tensor) -> Perturbed:
+        """Attack one batch."""
+        inputs, labels = inputs.detach().to(self.device), labels.to(self.device)
+        noise = ImageNoise(self.seed, index.to(self.device))
+        # eps 0 is answered here; 0 alone still asks for the zero-gradient flag or the radius.
+        asked = tuple(dict.fromkeys(e for e in self.eps if e > 0)) or (0.0,)
+        with sealed(self.model, self.device, noise.batch_seed()):
+            counted = CountedModel(self.model, self.highest_label).eval()
+            started = time.perf_counter()
+            returned = self.attack(counted, inputs.clone(), labels.clone(), eps=asked, noise=noise)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            seconds = time.perf_counter() - started
+            with torch.no_grad():
+                output = _checked(self.attack.name, returned, inputs, asked)
+                outside = torch.zeros(len(inputs), dtype=torch.bool, device=self.device)
+                if output.radius is not None:
+                    output, outside = self._judged(output, inputs, labels)
+                adv_inputs, left = _bounded(output, inputs, self.eps, asked, self.attack.norm)
+        return Perturbed(
+            adv_inputs=adv_inputs,
+            zero_gradient=output.zero_gradient,
+            radius=output.radius,
+            outside=outside | left,
+            queries=Queries(counted.forward_images, counted.backward_images),
+            seconds=seconds,
+        )
+
+    def _judged(
+        self, output: AttackOutput, inputs: Tensor, labels: Tensor
+    ) -> tuple[AttackOutput, Tensor]:
+        """Measure a minimum-norm attack's radius on the image that it returned."""
+        assert output.radius is not None
+        nearest = output.adv_inputs[-1]
+        found = torch.isfinite(output.radius)
+        outside = found & leaves(nearest, inputs, math.inf, self.attack.norm)
+        nearest = nearest.clamp(0.0, 1.0)
+        radius = distance(nearest - inputs, self.attack.norm)
+        outside |= found & (radius > output.radius + TOLERANCE * output.radius.clamp(min=1.0))
+        fooled = self.model(nearest).argmax(dim=1) != labels
+        radius = radius.masked_fill(~(found & fooled), math.inf)
+        return AttackOutput(nearest.unsqueeze(0), output.zero_gradient, radius), outside
+
+
+def _checked(name: str, returned: object, inputs: Tensor, asked: tuple[float, ...]) -> AttackOutput:
+    """Refuse what breaks the contract; detach the rest, on the device of the inputs."""
+    output = AttackOutput(returned) if isinstance(returned, Tensor) else returned
+    if not isinstance(output, AttackOutput):
+        raise AttackError(
+            f"attack '{name}' returned {type(returned).__name__}; it must return an AttackOutput "
+            "or a tensor."
+        )
+    adv_inputs, zero_gradient, radius = output
+    counts = {len(asked)} if radius is None else {1, len(asked)}
+    shapes = {(count, *inputs.shape) for count in counts}
+    _check_tensor(name, "adv_inputs", adv_inputs, torch.float32, shapes)
+    pixels = adv_inputs.flatten(2)
+    finite = torch.isfinite(pixels.amin(dim=2)) & torch.isfinite(pixels.amax(dim=2))
+    if not finite.all():
+        row, image = (~finite).nonzero()[0].tolist()
+        raise AttackError(
+            f"attack '{name}' returned NaN or infinity at eps {asked[row]:g} for "
+            f"{int((~finite).any(dim=0).sum())} of {len(inputs)} images (the first is number "
+            f"{image} of its batch); look for NaN in the model's logits or gradients."
+        )
+    if zero_gradient is not None:
+        _check_tensor(name, "zero_gradient", zero_gradient, torch.bool, {(len(inputs),)})
+        zero_gradient = zero_gradient.detach().to(inputs.device)
+    if radius is not None:
+        _check_tensor(name, "radius", radius, None, {(len(inputs),)})
+        radius = radius.detach().to(inputs.device, torch.float32)
+        if not (radius >= 0).all():
+            raise AttackError(f"attack '{name}' returned a radius that is NaN or below 0.")
+    return AttackOutput(adv_inputs.detach().to(inputs.device), zero_gradient, radius)
+
+
+def _check_tensor(
+    name: str, field: str, value: object, dtype: torch.dtype | None, shapes: set[tuple[int, ...]]
+) -> None:
+    if not isinstance(value, Tensor):
+        raise AttackError(f"attack '{name}' returned {field} as {type(value).__name__}, no tensor.")
+    if tuple(value.shape) not in shapes:
+        expected = " or ".join(map(str, sorted(shapes)))
+        raise AttackError(
+            f"attack '{name}' returned {field} of shape {tuple(value.shape)}; expected {expected}."
+        )
+    if value.dtype != dtype and not (dtype is None and value.is_floating_point()):
+        raise AttackError(
+            f"attack '{name}' returned {field} of dtype {value.dtype}; "
+            f"expected {dtype or 'floating point'}."
+        )
+
+
+def _bounded(
+    output: AttackOutput,
+    inputs: Tensor,
+    eps: tuple[float, ...],
+    asked: tuple[float, ...],
+    norm: Norm,
+) -> tuple[Tensor, Tensor]:
+    """Return (E,B,C,H,W) inside box and ball, and (B,) bool: something had to be brought back."""
+    adv_inputs = torch.empty((len(eps), *inputs.shape), dtype=torch.float32, device=inputs.device)
+    outside = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
+    for row, budget in zip(adv_inputs, eps, strict=True):
+        if budget == 0:
+            row.copy_(inputs)
+            continue
+        if output.radius is None:
+            raw = output.adv_inputs[asked.index(budget)]
+            outside |= leaves(raw, inputs, budget, norm)
+        else:  # one image for all budgets: fooled where the budget reaches it, unchanged elsewhere
+            reached = (output.radius <= budget).view(-1, *[1] * (inputs.dim() - 1))
+            raw = torch.where(reached, output.adv_inputs[-1], inputs)
+        row.copy_(project(raw, inputs, budget, norm))
+        assert not leaves(row, inputs, budget, norm).any(), "projection failed"
+    return adv_inputs, outside
+
+
+def _joined(field: str, parts: tuple[Tensor | None, ...], device: torch.device) -> Tensor | None:
+    given = [part for part in parts if part is not None]
+    if not given:
+        return None
+    if len(given) < len(parts):
+        raise AttackError(f"the attack returned {field} for some batches only.")
+    return torch.cat(given).to(device)

@@ -1,0 +1,163 @@
+"""The room in which an attack runs: whatever it does to model and global state ends at the door."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attacks.base import AttackError
+
+_COUNTED = ("joint", "features")  # other ways to send images through a model
+
+
+class CountedModel(nn.Module):
+    """The model as an attack sees it: the same attributes, every pass over images counted.
+
+    Args:
+        model: what is attacked; it is not changed.
+        highest_label: the model must return more logits than this.
+
+    Attributes:
+        forward_images: images sent through `model(...)`, `model.joint(...)`, `model.features(...)`.
+        backward_images: images for which a gradient came back.
+    """
+
+    def __init__(self, model: nn.Module, highest_label: int) -> None:
+        super().__init__()
+        self.attacked_model = model
+        self.highest_label = highest_label
+        self.forward_images = 0
+        self.backward_images = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (B,K) of images (B,C,H,W).
+
+        Raises:
+            ValueError: the model's output is no (B,K) tensor with room for every label.
+        """
+        logits = self._counted(self.attacked_model, images)
+        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
+            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(
+                f"model output (={found}) must be a tensor of logits ({len(images)}, K)."
+            )
+        if logits.shape[1] < 2:
+            raise ValueError("model output must have at least 2 logits: one per class.")
+        if self.highest_label >= logits.shape[1]:
+            raise ValueError(
+                f"labels (highest {self.highest_label}) must lie in 0..{logits.shape[1] - 1}: "
+                f"the model returns {logits.shape[1]} logits."
+            )
+        return logits
+
+    def __getattr__(self, name: str) -> Any:
+        modules = self.__dict__.get("_modules", {})
+        if name in modules or "attacked_model" not in modules:
+            return super().__getattr__(name)
+        found = getattr(modules["attacked_model"], name)
+        if name in _COUNTED and callable(found):
+            return lambda images: self._counted(found, images)
+        return found
+
+    def _counted(self, call: Callable[[Tensor], Any], images: Tensor) -> Any:
+        self.forward_images += len(images)
+        if images.requires_grad and torch.is_grad_enabled():
+            # A view of its own for each pass: the hook then fires once per backward through it.
+            images = images.view_as(images)
+            images.register_hook(self._count_backward)
+        return call(images)
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.backward_images += len(gradient)
+
+
+def model_device(model: nn.Module, fallback: torch.device) -> torch.device:
+    """Return where the model lives; the fallback for a model without parameters and buffers."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return fallback
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Hold the model in eval mode with frozen parameters; restore every flag, gradient and buffer.
+
+    Raises:
+        AttackError: a parameter's value was changed inside.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    parameters = [(p, p.requires_grad, p.grad, p._version) for p in model.parameters()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        model.eval()
+        for parameter, *_ in parameters:
+            parameter.requires_grad_(False)
+            parameter.grad = None  # out of reach of a zero_grad inside
+        yield
+    finally:
+        # Flag by flag: model.train() would flip modules that were frozen on purpose.
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad, gradient, _ in parameters:
+            parameter.requires_grad_(requires_grad)
+            parameter.grad = gradient
+        with torch.no_grad():
+            for buffer, content in buffers:
+                # Batch statistics move in train mode without a new version number. What did not
+                # move is not written: a graph of the caller's may still hold it.
+                if not torch.equal(buffer, content):
+                    buffer.copy_(content)
+    if any(parameter._version != version for parameter, _, _, version in parameters):
+        raise AttackError("the attack changed the model's parameters; load the model again.")
+
+
+@contextmanager
+def own_random_state(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed Python's, NumPy's and torch's global generators inside, and put them back after."""
+    python, cpu = random.getstate(), torch.get_rng_state()
+    numpy = np.random.get_state()  # noqa: NPY002 - the global state is what others' code uses
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    mps = torch.mps.get_rng_state() if device.type == "mps" else None
+    try:
+        seed_global_random(seed)
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
+
+
+def seed_global_random(seed: int) -> None:
+    """Seed every global generator that exists by now.
+
+    Not torch.manual_seed: before CUDA is started it leaves a seed behind for later, which no
+    restoring could take back.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
+
+
+@contextmanager
+def sealed(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
+    """Hold model and random state as `frozen` and `own_random_state`; gradients on, float32."""
+    with (
+        frozen(model),
+        own_random_state(device, seed),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device_type=device.type, enabled=False),
+    ):
+        yield

@@ -1,0 +1,113 @@
+"""Refusing bad input before any work is done, with messages that name the remedy."""
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+from attacks.base import Norm
+
+
+def checked_eps(eps: Sequence[float], norm: Norm) -> tuple[float, ...]:
+    """Return the budgets as floats: L-inf ones lie in [0, 1], L2 ones are finite and at least 0.
+
+    Raises:
+        ValueError: no sequence, empty, not numbers, or out of range.
+    """
+    # Tensors and arrays are sequences in all but name.
+    if isinstance(eps, str | bytes | dict | set) or not hasattr(eps, "__getitem__"):
+        raise ValueError(f"eps (={eps!r}) must be a sequence of numbers, such as [0.1, 0.2].")
+    values = eps.tolist() if hasattr(eps, "tolist") else list(eps)
+    if not isinstance(values, list) or not values:
+        raise ValueError(f"eps (={eps!r}) must hold at least one budget, such as [0.1].")
+    for value in values:
+        if not isinstance(value, Real) or isinstance(value, bool):
+            raise ValueError(f"eps (={value!r}) must be a number.")
+        budget = float(value)
+        if norm == "linf" and not 0 <= budget <= 1:
+            raise ValueError(f"eps (={budget:g}) must lie in [0, 1]: pixel units, not 0–255.")
+        if norm == "l2" and not 0 <= budget < math.inf:
+            raise ValueError(
+                f"eps (={budget:g}) must be finite and at least 0: an L2 length in pixel "
+                "units, not 0–255."
+            )
+    return tuple(float(value) for value in values)
+
+
+def check_inputs(inputs: Tensor) -> None:
+    """Refuse anything but images (N,C,H,W) float32 in [0,1].
+
+    Raises:
+        ValueError: the message names what is wrong.
+    """
+    if not isinstance(inputs, Tensor):
+        raise ValueError(f"inputs (={type(inputs).__name__}) must be a torch.Tensor.")
+    if inputs.dim() != 4:
+        raise ValueError(
+            f"inputs (shape {tuple(inputs.shape)}) must have 4 dimensions: "
+            "images, channels, height, width."
+        )
+    if inputs.dtype != torch.float32:
+        raise ValueError(
+            f"inputs (dtype {inputs.dtype}) must be float32 in [0, 1]; divide uint8 images by 255."
+        )
+    if inputs.numel() == 0:
+        raise ValueError(f"inputs (shape {tuple(inputs.shape)}) must hold at least one image.")
+    low, high = (float(bound) for bound in torch.aminmax(inputs.detach()))
+    if not (low >= 0 and high <= 1):  # NaN fails both
+        raise ValueError(
+            f"inputs (from {low:g} to {high:g}) must lie in [0, 1]; normalisation belongs inside "
+            "the model."
+        )
+
+
+def check_labels(labels: Tensor, n: int) -> int:
+    """Refuse anything but labels (N,) int64, non-negative; return the highest one.
+
+    Raises:
+        ValueError: the message names what is wrong.
+    """
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"labels (={type(labels).__name__}) must be a torch.Tensor.")
+    if labels.dtype != torch.int64:
+        raise ValueError(f"labels (dtype {labels.dtype}) must be int64; use labels.long().")
+    if labels.shape != (n,):
+        raise ValueError(f"labels (shape {tuple(labels.shape)}) must have shape ({n},).")
+    low, high = (int(bound) for bound in torch.aminmax(labels))
+    if low < 0:
+        raise ValueError(f"labels (lowest {low}) must be at least 0.")
+    return high
+
+
+def checked_index(index: Tensor | Sequence[int] | None, n: int) -> Tensor:
+    """Return what identifies each image as (N,) int64: by default its position.
+
+    Raises:
+        ValueError: not whole numbers, negative, or of another length.
+    """
+    if index is None:
+        return torch.arange(n)
+    values = torch.as_tensor(index)
+    if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
+        raise ValueError(f"index (dtype {values.dtype}) must hold whole numbers.")
+    if values.shape != (n,):
+        raise ValueError(
+            f"index (shape {tuple(values.shape)}) must have shape ({n},): one number per image."
+        )
+    if int(values.min()) < 0:
+        raise ValueError(f"index (lowest {int(values.min())}) must be at least 0.")
+    return values.to(torch.int64)
+
+
+def check_integer(name: str, value: int, least: int | None = None) -> None:
+    """Refuse anything but an int, optionally of at least some value.
+
+    Raises:
+        ValueError: the message names the argument.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name} (={value!r}) must be an integer.")
+    if least is not None and value < least:
+        raise ValueError(f"{name} (={value}) must be at least {least}.")

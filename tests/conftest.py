@@ -1,0 +1,42 @@
+"""Settings for all tests: one thread, and the real data where it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported, and for subprocesses too: the tensors of a test are too small to share.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from robustloss.idx import data_root
+
+_FILE = "train-images-idx3-ubyte"
+
+
+def _real_data() -> Path | None:
+    folder = data_root(None) / "MNIST" / "raw"
+    found = any((folder / name).is_file() for name in (_FILE, f"{_FILE}.gz"))
+    return data_root(None) if found else None
+
+
+_REAL_DATA = _real_data()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if _REAL_DATA is not None:
+        return
+    absent = pytest.mark.skip(
+        reason="the MNIST files are not here; ROBUSTLOSS_DATA names their folder"
+    )
+    for item in items:
+        if item.get_closest_marker("mnist"):
+            item.add_marker(absent)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder that holds MNIST/raw; for tests marked mnist."""
+    assert _REAL_DATA is not None, "mark the test with pytest.mark.mnist"
+    return _REAL_DATA
