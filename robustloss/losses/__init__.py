@@ -1,0 +1,101 @@
+"""Loss heads: each trains the features by its own rule and turns them into logits.
+
+The built-in losses stand in LOSSES; a loss of your own is named "package.module:Class" or
+"path/to/file.py:Class" and needs no registration.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from attacks.plugins import check_parameters, did_you_mean, load_object
+from robustloss.losses.base import LossHead
+from robustloss.losses.center import CenterHead
+from robustloss.losses.gaussian_mixture import GaussianMixtureHead, LargeMarginGaussianMixtureHead
+from robustloss.losses.softmax import SoftmaxHead
+
+__all__ = ["LOSSES", "VERSION", "build_loss", "head_class", "loss_class"]
+
+VERSION = 1
+"""Raised by hand when the numbers of a built-in loss change; part of the key of a trained cell."""
+
+LOSSES: dict[str, type[LossHead]] = {
+    "softmax": SoftmaxHead,
+    "center": CenterHead,
+    "gm": GaussianMixtureHead,
+    "lgm": LargeMarginGaussianMixtureHead,
+}
+
+
+def build_loss(
+    name: str,
+    *,
+    feature_dim: int,
+    num_classes: int,
+    folders: Sequence[Path] = (),
+    **params: object,
+) -> LossHead:
+    """Build a loss head, drawing its starting weights from the global random state.
+
+    Args:
+        name: a key of LOSSES, "package.module:Class" or "path/to/file.py:Class".
+        feature_dim: D, at least 1.
+        num_classes: K, at least 2.
+        folders: where a relative path of a plug-in file is looked for.
+        **params: the loss's own keyword parameters.
+
+    Returns:
+        The head.
+
+    Raises:
+        ValueError: if the name or a parameter is unknown or refused; the message names it. A
+            plug-in that does not load and a parameter that the loss does not take raise
+            PluginError, which is a ValueError.
+    """
+    found = loss_class(name, folders)
+    check_parameters(found, params, name, given=("feature_dim", "num_classes"))
+    try:
+        return found(feature_dim, num_classes, **params)
+    except ValueError as error:
+        raise ValueError(f"loss '{name}': {error}") from error
+    except Exception as error:
+        # Whatever a plug-in's constructor raises is the user's to mend, so name the loss.
+        raise ValueError(
+            f"loss '{name}': could not be built: {type(error).__name__}: {error}"
+        ) from error
+
+
+def loss_class(name: str, folders: Sequence[Path] = ()) -> type[LossHead]:
+    """The class behind a loss name; arguments and errors as for `build_loss`."""
+    if name in LOSSES:
+        return LOSSES[name]
+    if ":" not in name:
+        raise ValueError(
+            f"loss (='{name}') must be one of {', '.join(LOSSES)}, or a loss of your own as "
+            f"'package.module:Class' or 'path/to/file.py:Class'{did_you_mean(name, LOSSES)}"
+        )
+    return head_class(load_object(name, folders), name)
+
+
+def head_class(found: object, name: str) -> type[LossHead]:
+    """Refuse what is no complete loss head.
+
+    Args:
+        found: what a plug-in's name points at.
+        name: what messages call it.
+
+    Raises:
+        ValueError: if it is no subclass of LossHead, or a method is missing.
+    """
+    if not (isinstance(found, type) and issubclass(found, LossHead)):
+        kind = f"class {found.__name__}" if isinstance(found, type) else type(found).__name__
+        raise ValueError(
+            f"loss (='{name}') must be a subclass of robustloss.losses.base.LossHead, "
+            f"but it is a {kind}."
+        )
+    missing = sorted(found.__abstractmethods__)
+    if missing:
+        raise ValueError(
+            f"loss (='{name}') must define {' and '.join(f'{m}()' for m in missing)}. "
+            "A loss is a LossHead with the methods logits() and loss()."
+        )
+    return found

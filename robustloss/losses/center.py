@@ -1,0 +1,71 @@
+"""Center loss: softmax cross-entropy and a pull towards the class center."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustloss.losses.arguments import choice, number
+from robustloss.losses.base import LossTerms, check_inputs
+from robustloss.losses.centers import CENTER_INITS, half_squared_distances, initial_centers
+from robustloss.losses.softmax import SoftmaxHead
+
+
+class CenterHead(SoftmaxHead):
+    """Center loss: −log posterior_y + (lambda/2)·‖f − c_y‖².
+
+    The centers follow the class means by a rule of their own, never by the loss gradient and
+    never scaled by lambda.
+
+    Args:
+        feature_dim: D.
+        num_classes: K.
+        center_weight: the paper's lambda; 0.01 in the authors' MNIST example.
+        center_rate: gamma, the share of the way to the batch mean that a center moves, in [0,1];
+            the paper's alpha.
+        center_init: where the centers start, see `initial_centers`.
+        bias: whether the linear layer has a bias.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Source: Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition,
+        ECCV 2016, equations 2 to 5.
+    """
+
+    centers: Tensor
+
+    def __init__(
+        self,
+        feature_dim: int,
+        num_classes: int,
+        *,
+        center_weight: float = 0.01,
+        center_rate: float = 0.5,
+        center_init: str = "xavier",
+        bias: bool = True,
+    ) -> None:
+        super().__init__(feature_dim, num_classes, bias=bias)
+        self.center_weight = number("center_weight", center_weight)
+        self.center_rate = number("center_rate", center_rate, at_most=1.0)
+        init = choice("center_init", center_init, CENTER_INITS)
+        self.register_buffer("centers", initial_centers(init, num_classes, feature_dim))
+
+    def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
+        """Cross-entropy and (lambda/2)·‖f − c_y‖² per image."""
+        classification, _ = super().loss(features, labels, progress=progress)
+        squared_distance = (features - self.centers[labels]).square().sum(1)
+        return LossTerms(classification, 0.5 * self.center_weight * squared_distance)
+
+    def class_log_likelihood(self, features: Tensor) -> Tensor:
+        """−½‖f − c_k‖², (B,D) -> (B,K): the log of Wan et al.'s likelihood of the center loss."""
+        check_inputs(self, features)
+        return -half_squared_distances(features, self.centers)
+
+    @torch.no_grad()
+    def after_step(self, features: Tensor, labels: Tensor) -> None:
+        """c_j ← c_j − gamma · Σ_{i: y_i=j} (c_j − f_i) / (1 + n_j), equation 4."""
+        # A product with the one-hot labels instead of index_add, whose order on a GPU varies.
+        member = F.one_hot(labels, self.num_classes).to(features.dtype).T  # (K,B)
+        pull = member @ (self.centers[labels] - features)
+        count = member.sum(1, keepdim=True)
+        self.centers -= self.center_rate * pull / (1.0 + count)

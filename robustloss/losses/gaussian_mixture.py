@@ -1,0 +1,228 @@
+"""Gaussian-mixture losses: GM and large-margin GM (L-GM)."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustloss.losses.arguments import choice, number
+from robustloss.losses.base import LossHead, LossTerms, check_inputs
+from robustloss.losses.centers import CENTER_INITS, half_squared_distances, initial_centers
+from robustloss.losses.schedules import SCHEDULES, schedule_factor
+
+COVARIANCES = ("identity", "spherical", "diagonal")
+PRIORS = ("uniform", "counts")
+
+
+class GaussianMixtureHead(LossHead):
+    """GM loss: features follow a mixture of one Gaussian N(mu_k, S_k) per class.
+
+    With d_k = ½ (f − mu_k)ᵀ S_k⁻¹ (f − mu_k):
+        logits_k       = log p(k) − ½ log|S_k| − d_k
+        classification = −log softmax of the logits with margin(d_y) taken off the true one
+        regulariser    = lambda · (d_y + ½ log|S_y|)
+    GM has margin 0; a member of the family overrides `margin`.
+
+    Centers and log-variances are ordinary parameters, so they follow the loss gradient.
+
+    Args:
+        feature_dim: D.
+        num_classes: K.
+        likelihood_weight: the paper's lambda, at least 0.
+        likelihood_weight_schedule: how lambda grows, a key of SCHEDULES.
+        schedule_until: fraction of training after which scheduled values are full, in [0,1].
+        covariance: S_k: "identity"; "spherical", one variance per class; "diagonal", one per
+            class and dimension. Learned variances start at 1.
+        variance_floor: smallest learned variance, in (0,1]. The likelihood has no bound without
+            it: features shrink onto the centers while the variances go to 0.
+        priors: p(k): "uniform", or "counts" for the class shares of the training set.
+        center_init: where the centers start, see `initial_centers`.
+        center_lr_ratio: learning rate of centers and log-variances over that of the network, at
+            least 0; 0.3 in the released MNIST configuration. Near 1, L-GM diverges earlier.
+        center_weight_decay: weight decay of the centers; the released code decays them like any
+            weight, which pulls the classes together. Log-variances are never decayed.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Source: Wan et al., Rethinking Feature Distribution for Loss Functions in Image
+        Classification, CVPR 2018, equations 5 to 18. Their released layer leaves out log p(k) and
+        log|S_k|, and S⁻¹ in the likelihood term; this follows the paper.
+    """
+
+    density = True
+    log_prior: Tensor
+
+    def __init__(
+        self,
+        feature_dim: int,
+        num_classes: int,
+        *,
+        likelihood_weight: float = 0.1,
+        likelihood_weight_schedule: str = "constant",
+        schedule_until: float = 0.225,
+        covariance: str = "identity",
+        variance_floor: float = 0.01,
+        priors: str = "uniform",
+        center_init: str = "xavier",
+        center_lr_ratio: float = 0.3,
+        center_weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(feature_dim, num_classes)
+        self.likelihood_weight = number("likelihood_weight", likelihood_weight)
+        self.likelihood_weight_schedule = choice(
+            "likelihood_weight_schedule", likelihood_weight_schedule, SCHEDULES
+        )
+        self.schedule_until = number("schedule_until", schedule_until, at_most=1.0)
+        self.covariance = choice("covariance", covariance, COVARIANCES)
+        self.variance_floor = number("variance_floor", variance_floor, at_least=1e-12, at_most=1.0)
+        self.priors = choice("priors", priors, PRIORS)
+        self.center_lr_ratio = number("center_lr_ratio", center_lr_ratio)
+        self.center_weight_decay = number("center_weight_decay", center_weight_decay)
+        init = choice("center_init", center_init, CENTER_INITS)
+        self.centers = nn.Parameter(initial_centers(init, num_classes, feature_dim))
+        columns = {"identity": 0, "spherical": 1, "diagonal": feature_dim}[self.covariance]
+        self.log_var = nn.Parameter(torch.zeros(num_classes, columns)) if columns else None
+        self.register_buffer("log_prior", torch.full((num_classes,), -math.log(num_classes)))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """log p(k) − ½ log|S_k| − d_k, (B,D) -> (B,K)."""
+        check_inputs(self, features)
+        return self.log_prior - self._half_log_det() - self._distances(features)
+
+    def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
+        """Margin cross-entropy and weighted negative log-likelihood per image."""
+        check_inputs(self, features, labels)
+        distances_BK, half_log_det_K = self._distances(features), self._half_log_det()
+        true_distance_B = distances_BK.gather(1, labels.unsqueeze(1)).squeeze(1)
+        margin_B = self.margin(true_distance_B, progress)
+        logits_BK = (self.log_prior - half_log_det_K - distances_BK).scatter_add(
+            1, labels.unsqueeze(1), -margin_B.unsqueeze(1)
+        )
+        classification = F.cross_entropy(logits_BK, labels, reduction="none")
+        weight = self.likelihood_weight * schedule_factor(
+            self.likelihood_weight_schedule, progress, self.schedule_until
+        )
+        return LossTerms(classification, weight * (true_distance_B + half_log_det_K[labels]))
+
+    def margin(self, true_distance: Tensor, progress: float) -> Tensor:
+        """What is taken off the true logit in training, (B,) -> (B,): nothing."""
+        return torch.zeros_like(true_distance)
+
+    def class_log_likelihood(self, features: Tensor) -> Tensor:
+        """log N(f; mu_k, S_k) = −½ D log 2π − ½ log|S_k| − d_k, (B,D) -> (B,K)."""
+        check_inputs(self, features)
+        constant = 0.5 * self.feature_dim * math.log(2.0 * math.pi)
+        return -self._distances(features) - self._half_log_det() - constant
+
+    def start(self, class_counts: Tensor) -> None:
+        """Set log p(k) to the log class shares, if priors="counts"."""
+        if self.priors != "counts":
+            return
+        if tuple(class_counts.shape) != (self.num_classes,) or bool((class_counts <= 0).any()):
+            raise ValueError(
+                f"class_counts (={class_counts.tolist()}) must be {self.num_classes} positive "
+                "numbers for priors='counts'. Use priors='uniform' when a class has no images."
+            )
+        shares = class_counts.to(self.log_prior.device, torch.float64) / class_counts.sum()
+        self.log_prior.copy_(shares.log())
+
+    @torch.no_grad()
+    def after_step(self, features: Tensor, labels: Tensor) -> None:
+        """Bring log-variances that fell below the floor back to it."""
+        # Outside the graph: a clamp inside it would leave a variance at the floor without gradient.
+        if self.log_var is not None:
+            self.log_var.clamp_(min=math.log(self.variance_floor))
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Centers and log-variances with their own rate; no weight decay unless asked for."""
+        center_lr = lr * self.center_lr_ratio
+        groups = [
+            {"params": [self.centers], "lr": center_lr, "weight_decay": self.center_weight_decay}
+        ]
+        if self.log_var is not None:
+            # One spherical variance takes the gradient of D: divided by D it moves like each of
+            # D equal diagonal ones, and does not run away in high dimensions.
+            shared = self.feature_dim // self.log_var.shape[1]
+            log_var_lr = center_lr / shared
+            groups.append({"params": [self.log_var], "lr": log_var_lr, "weight_decay": 0.0})
+        return groups
+
+    def _distances(self, features: Tensor) -> Tensor:
+        if self.log_var is None:
+            return half_squared_distances(features, self.centers)
+        precision = torch.exp(-self.log_var)
+        if self.covariance == "spherical":
+            return half_squared_distances(features, self.centers) * precision.squeeze(1)
+        return half_squared_distances(features, self.centers, precision)
+
+    def _half_log_det(self) -> Tensor:
+        if self.log_var is None:
+            return torch.zeros_like(self.log_prior)
+        shared = self.feature_dim // self.log_var.shape[1]
+        return 0.5 * shared * self.log_var.sum(1)
+
+
+class LargeMarginGaussianMixtureHead(GaussianMixtureHead):
+    """L-GM loss: GM with margin alpha·d_y, so the true class counts as (1 + alpha) times as far.
+
+    Args:
+        feature_dim: D.
+        num_classes: K.
+        alpha: margin, at least 0; 0 is GM. Paper: 1 on MNIST, 0.3 on CIFAR-100, 0.01 on ImageNet.
+        alpha_schedule: how alpha grows, a key of SCHEDULES; "steps" is the released code's.
+        likelihood_weight: as in GM, like all that follow.
+        likelihood_weight_schedule: see GM.
+        schedule_until: see GM; also for alpha.
+        covariance: see GM.
+        variance_floor: see GM.
+        priors: see GM.
+        center_init: see GM.
+        center_lr_ratio: see GM.
+        center_weight_decay: see GM.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Source: Wan et al. 2018, equations 17 and 18.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        num_classes: int,
+        *,
+        alpha: float = 1.0,
+        alpha_schedule: str = "constant",
+        likelihood_weight: float = 0.1,
+        likelihood_weight_schedule: str = "constant",
+        schedule_until: float = 0.225,
+        covariance: str = "identity",
+        variance_floor: float = 0.01,
+        priors: str = "uniform",
+        center_init: str = "xavier",
+        center_lr_ratio: float = 0.3,
+        center_weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            feature_dim,
+            num_classes,
+            likelihood_weight=likelihood_weight,
+            likelihood_weight_schedule=likelihood_weight_schedule,
+            schedule_until=schedule_until,
+            covariance=covariance,
+            variance_floor=variance_floor,
+            priors=priors,
+            center_init=center_init,
+            center_lr_ratio=center_lr_ratio,
+            center_weight_decay=center_weight_decay,
+        )
+        self.alpha = number("alpha", alpha)
+        self.alpha_schedule = choice("alpha_schedule", alpha_schedule, SCHEDULES)
+
+    def margin(self, true_distance: Tensor, progress: float) -> Tensor:
+        """m = alpha · d_y, (B,) -> (B,)."""
+        factor = schedule_factor(self.alpha_schedule, progress, self.schedule_until)
+        return self.alpha * factor * true_distance

@@ -1,0 +1,60 @@
+"""The loss under a contract check, and how a check says that the contract is broken."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustloss.losses.base import LossHead
+
+# Unequal and unusual, so that an axis of a tensor can be told by its length.
+FEATURE_DIM, NUM_CLASSES, PER_CLASS = 5, 7, 4
+
+
+class ContractBrokenError(Exception):
+    """The loss does not keep the contract; the message says how."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The loss under check, built anew wherever a check needs it."""
+
+    head_class: type[LossHead]
+    params: Mapping[str, object]
+
+    def fresh(self, feature_dim: int = FEATURE_DIM, num_classes: int = NUM_CLASSES) -> LossHead:
+        """A head as built, with starting weights decided by the global random state."""
+        return self.head_class(feature_dim, num_classes, **self.params)
+
+    def started(self) -> LossHead:
+        """A head as it stands at the first training step, classes of unequal size."""
+        torch.manual_seed(0)
+        head = self.fresh()
+        head.start(torch.arange(NUM_CLASSES) + 20)
+        return head
+
+    def fitted(self) -> LossHead:
+        """A head as it is attacked: fitted and in eval mode."""
+        head = self.started()
+        with torch.no_grad():
+            head.fit(*batch(seed=1))
+        return head.eval()
+
+
+def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Features (28,5) of size one and labels (28,), every class alike often."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(NUM_CLASSES).repeat(PER_CLASS)
+    return torch.randn(len(labels), FEATURE_DIM, generator=generator), labels
+
+
+def require(holds: bool, reason: str) -> None:
+    """Raise ContractBrokenError with the reason unless it holds."""
+    if not holds:
+        raise ContractBrokenError(reason)
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Equal up to the rounding of float32."""
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5)
