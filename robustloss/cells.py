@@ -1,0 +1,313 @@
+"""One cell, a (loss, seed), computed into its folder: weights, records, numbers, done mark.
+
+Every file carries in its name a hash of exactly what decides its content, and inside it a digest
+of that content. What is there and whole is used; what is missing, stale or damaged is computed.
+"""
+
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import attacks
+import robustloss.losses as losses
+from attacks.plugins import source_digest
+from robustloss import evaluate, models, results, train
+from robustloss.data import Dataset
+from robustloss.precision import choose_precision
+from robustloss.progress import Event, Stage
+from robustloss.results import Record, load_record, save_record
+from robustloss.seeding import repeatable, seeded
+from robustloss.spec import AttackSpec, CellSpec, Spec
+from robustloss.storage import CorruptFile, digest, read_arrays, write_arrays, write_json
+
+Report = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """Everything that computes one cell; plain values, so that any process can."""
+
+    spec: Spec
+    cell: CellSpec
+    folder: Path  # the run folder
+    device: str
+    data_root: Path | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell has no numbers."""
+
+    loss: str
+    label: str
+    seed: int
+    stage: str
+    reason: str
+
+
+def plugin_digest(name: str, folder: Path) -> str:
+    """Returns a digest of the user's source behind a name, "" for a built-in."""
+    return source_digest(name, (folder,)) if models.is_plugin(name) else ""
+
+
+def numerics(device: torch.device) -> list[object]:
+    """Returns what of the machine decides the bits of a result."""
+    return [device.type, torch.get_num_threads() if device.type == "cpu" else 0]
+
+
+class CellRun:
+    """The computation of one cell, stage by stage.
+
+    Args:
+        job: What to compute.
+        dataset: The job's data.
+        report: Called with an Event as the work goes on.
+    """
+
+    def __init__(self, job: CellJob, dataset: Dataset, report: Report) -> None:
+        self.job, self.dataset, self.report = job, dataset, report
+        self.spec, self.cell = job.spec, job.cell
+        self.device = torch.device(job.device)
+        self.folder = job.folder / job.cell.folder
+        self.name = f"{job.cell.label} seed {job.cell.seed}"
+        self.stage = "build"
+        self.build: dict[str, Any] = {
+            "loss": self.cell.loss.name,
+            "loss_params": dict(self.cell.loss.params),
+            "backbone": self.cell.model.backbone,
+            "backbone_params": dict(self.cell.model.params),
+            "feature_dim": self.cell.model.feature_dim,
+            "num_classes": dataset.num_classes,
+            "image_shape": list(dataset.image_shape),
+            "mean": list(dataset.mean),
+            "std": list(dataset.std),
+        }
+        self._model: models.Classifier | None = None
+        self.fresh = False  # whether anything had to be computed
+
+    def run(self) -> dict:
+        """Computes what is missing and writes cell.json.
+
+        Returns:
+            The content of cell.json.
+        """
+        with repeatable():
+            return self._run()
+
+    def _run(self) -> dict:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        key = self.model_key()
+        self.stage = "train"
+        model_file = self.folder / f"model-{key}.safetensors"
+        meta = self._trained(model_file, key)
+        write_json(self.folder / "train.json", {"key": key, **meta["log"]}, checked=True)
+        self.stage = "score"
+        weights = meta["tensors"]
+        images = [self.dataset.checksum, weights, evaluate.VERSION, models.VERSION]
+        images += [losses.VERSION, *numerics(self.device)]
+        reference, reference_file = self._reference(model_file, images)
+        self.stage = "attack"
+        records, listing = self._records(model_file, images, reference)
+        self.stage = "score"
+        content = {
+            "schema_version": results.SCHEMA_VERSION,
+            "loss": self.cell.loss.name,
+            "label": self.cell.label,
+            "slug": self.cell.loss.slug,
+            "seed": self.cell.seed,
+            "key": key,
+            "num_classes": self.dataset.num_classes,
+            "feature_dim": self.cell.model.feature_dim,
+            "density": bool(meta["density"]),
+            "build": self.build,
+            "files": {
+                "model": model_file.name,
+                "training": "train.json",
+                "scores": reference_file,
+                "records": listing,
+            },
+        }
+        content |= results.cell_numbers(records, reference, content, self.spec.detection.scores)
+        write_json(self.folder / "cell.json", content, checked=True)
+        (self.folder / f"checkpoint-{key}.safetensors").unlink(missing_ok=True)
+        return content
+
+    def model_key(self) -> str:
+        """Returns the hash of what decides the weights."""
+        training = self.cell.train.model_dump(mode="json")
+        training["precision"] = choose_precision(training["precision"], self.device)
+        folder = self.spec.folder
+        return digest(
+            [train.VERSION, models.VERSION, losses.VERSION],
+            self.dataset.checksum,
+            {**self.build, "mean": list(self.dataset.mean)},
+            plugin_digest(self.cell.loss.name, folder),
+            plugin_digest(self.cell.model.backbone, folder),
+            training,
+            self.cell.seed,
+            numerics(self.device),
+        )
+
+    def _new_model(self) -> models.Classifier:
+        with seeded("weights", self.cell.seed):
+            model = models.build_classifier(self.build, (self.spec.folder,))
+        return model
+
+    def _trained(self, path: Path, key: str) -> dict:
+        """Returns the metadata of the trained weights, training them if they are not there."""
+        if path.exists():
+            try:
+                return models.load_tensors(path)[1]
+            except CorruptFile:
+                pass  # trained anew: the same weights, because the key decides them
+        self.fresh = True
+        model = self._new_model()
+        log = train.train(
+            model,
+            self.dataset,
+            self.cell.train,
+            seed=self.cell.seed,
+            device=self.device,
+            checkpoint=self.folder / f"checkpoint-{key}.safetensors",
+            key=key,
+            report=self._reporter("train"),
+        )
+        self._model = model
+        meta: dict[str, Any] = {"log": asdict(log), "density": model.head.density}
+        meta["tensors"] = models.save_tensors(path, model.state_dict(), meta)
+        return meta
+
+    def _loaded(self, path: Path) -> models.Classifier:
+        """Returns the trained model on the device; loaded only when something must be computed."""
+        self.fresh = True
+        if self._model is None:
+            model = self._new_model()
+            model.load_state_dict(models.load_tensors(path)[0])
+            model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._model = model.eval()
+        return self._model
+
+    def _reference(self, model_file: Path, images: list) -> tuple[evaluate.Arrays, str]:
+        fit_size = self.spec.detection.fit_size
+        path = self.folder / f"scores-{digest('reference', images, fit_size)}.npz"
+        if path.exists():
+            try:
+                return read_arrays(path)[0], path.name
+            except CorruptFile:
+                pass
+        arrays = evaluate.reference_arrays(
+            self._loaded(model_file), self.dataset, self.device, fit_size
+        )
+        write_arrays(path, arrays)
+        return arrays, path.name
+
+    def _records(
+        self, model_file: Path, images: list, reference: evaluate.Arrays
+    ) -> tuple[dict[tuple[str, float], Record], list[dict]]:
+        path = self.folder / f"none-0-{digest('clean', images)}.npz"
+        clean = self._read(path)
+        if clean is None:
+            self.report(Event(self.name, "score", 0, 1, "clean images"))
+            model = self._loaded(model_file)
+            clean = evaluate.clean_record(model, self.dataset.test.to(self.device))
+            save_record(path, clean, {"attack": "none", "eps": 0.0})
+        records = {("none", 0.0): clean}
+        listing = [_entry("none", "none", None, 0.0, path.name)]
+        for attack in self.spec.attacks:
+            built = attacks.build_attack(attack.name, **attack_params(attack, self.spec.folder))
+            paths = {eps: self._record_path(attack, eps, images) for eps in attack.eps}
+            found = {eps: self._read(path) for eps, path in paths.items()}
+            missing = [eps for eps in attack.eps if found[eps] is None]
+            if missing:
+                made = evaluate.attacked_records(
+                    self._loaded(model_file),
+                    self.dataset.test.to(self.device),
+                    built,
+                    eps=missing,
+                    seed=self.cell.seed,
+                    batch_size=attack.batch_size,
+                    clean=clean,
+                    threshold=evaluate.detector_threshold(reference),
+                    report=self._reporter("attack", attack.label),
+                )
+                for eps, record in made.items():
+                    save_record(paths[eps], record, {"attack": attack.name, "eps": eps})
+                    found[eps] = record
+            for eps in attack.eps:
+                attacked = found[eps]
+                assert attacked is not None
+                records[attack.label, eps] = attacked
+                listing.append(_entry(attack.name, attack.label, built.norm, eps, paths[eps].name))
+        return records, listing
+
+    def _record_path(self, attack: AttackSpec, eps: float, images: list) -> Path:
+        key = digest(
+            attacks.VERSION,
+            images,
+            attack.name,
+            plugin_digest(attack.name, self.spec.folder),
+            dict(attack.params),
+            eps,
+            self.cell.seed,
+            # Our own attacks give the same result at any batch size, adapted ones need not.
+            attack.batch_size if ":" in attack.name else 0,
+        )
+        return self.folder / f"{attack.slug}-{eps:.6g}-{key}.npz"
+
+    def _read(self, path: Path) -> Record | None:
+        if not path.exists():
+            return None
+        try:
+            return load_record(path)
+        except CorruptFile:
+            return None
+
+    def _reporter(self, stage: Stage, prefix: str = "") -> evaluate.Report:
+        def report(done: float, total: float, text: str) -> None:
+            self.report(Event(self.name, stage, done, total, f"{prefix} {text}".strip()))
+
+        return report
+
+
+def attack_params(attack: AttackSpec, folder: Path) -> dict:
+    """Returns what build_attack takes beside the name; a plug-in is looked for in the folder."""
+    params = dict(attack.params)
+    return {**params, "folders": (folder,)} if models.is_plugin(attack.name) else params
+
+
+def _entry(attack: str, label: str, norm: str | None, eps: float, file: str) -> dict:
+    return {"attack": attack, "attack_label": label, "norm": norm, "eps": eps, "file": file}
+
+
+def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
+    """Computes one cell; whatever goes wrong in it is told, not thrown.
+
+    Returns:
+        None, or why the cell failed.
+    """
+    run = CellRun(job, dataset, report)
+    try:
+        run.run()
+    except Exception as error:
+        reason = _reason(error)
+        # A done mark of an earlier state must not stand for a cell that now fails.
+        (run.folder / "cell.json").unlink(missing_ok=True)
+        report(Event(run.name, "failed", 0, 1, reason))
+        return Failure(job.cell.loss.name, job.cell.label, job.cell.seed, run.stage, reason)
+    report(Event(run.name, "done" if run.fresh else "cached", 1, 1, ""))
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """Returns the error as one line, with the place for errors that are no message to a user."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "out of GPU memory; lower train.batch_size or attacks.batch_size."
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, train.TrainingDiverged | ValueError):
+        return text
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})"

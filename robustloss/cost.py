@@ -1,0 +1,200 @@
+"""What a run will cost: counted from the spec, timed by a few real steps on this machine."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from robustloss.spec import CellSpec, Spec
+
+if TYPE_CHECKING:
+    import torch
+
+    from robustloss.data import Dataset
+    from robustloss.models import Classifier
+
+BUDGET = 8.0  # seconds that the timing may take over all losses
+_STEPS = 20  # training steps that are enough for a rough time
+_ATTACKED = 200  # images that are enough for a rough time of an attack
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The work of one run.
+
+    Attributes:
+        cells: trainings.
+        training_images: images through forward, backward and update, over all cells.
+        attacked_images: adversarial images to make and classify, over cells, attacks and eps.
+        disk: bytes of weights and records.
+    """
+
+    cells: int
+    training_images: int
+    attacked_images: int
+    disk: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Estimated seconds of a run, or why there is no estimate.
+
+    Attributes:
+        seconds: training and attacks of all cells, one after the other; None without an estimate.
+        note: how it was measured, or why not.
+    """
+
+    seconds: float | None
+    note: str
+
+
+def count(
+    spec: Spec,
+    cells: Sequence[CellSpec],
+    sizes: tuple[int, int, int],
+    image_values: int,
+    num_classes: int,
+) -> Cost:
+    """Counts the work of a run.
+
+    Args:
+        spec: what is asked for.
+        cells: its cells.
+        sizes: images in the training, validation and test set.
+        image_values: values of one image, C·H·W.
+        num_classes: K.
+    """
+    train, validation, test = sizes
+    budgets = sum(len(attack.eps) for attack in spec.attacks)
+    disk = 0
+    for cell in cells:
+        row = 4 * (cell.model.feature_dim + 2 * num_classes) + 24  # float32 outputs, index, label
+        fitted = min(spec.detection.fit_size, train)
+        disk += (1 + budgets) * (test * row + 64 * 4 * image_values) + (validation + fitted) * row
+        if cell.model.feature_dim == 2:
+            disk += 240 * 240 * (4 * num_classes + 8)  # the likelihood map
+    return Cost(
+        cells=len(cells),
+        training_images=sum(cell.train.epochs for cell in cells) * train,
+        attacked_images=len(cells) * budgets * test,
+        disk=disk,
+    )
+
+
+def measure(
+    spec: Spec, cells: Sequence[CellSpec], dataset: "Dataset", budget: float = BUDGET
+) -> Timing:
+    """Times some training steps and one attacked batch of every loss, on random weights.
+
+    Args:
+        spec: what is asked for.
+        cells: its cells.
+        dataset: its data.
+        budget: seconds to spend; one step of each loss is always taken.
+    """
+    import torch
+
+    from robustloss.runner import choose_device
+
+    device = choose_device("auto")
+    first = {cell.label: cell for cell in cells}
+    seconds = 0.0
+    for label, cell in first.items():
+        try:
+            each = _seconds_of(spec, cell, dataset, device, budget / len(first))
+        except Exception as error:  # a plug-in may do anything; a run will tell it in full
+            return Timing(None, f"{label} fails when it is tried: {error}")
+        seconds += each * sum(other.label == label for other in cells)
+    threads = f", threads: {torch.get_num_threads()}" if device == "cpu" else ""
+    return Timing(seconds, f"rough, without the report, from a few steps here ({device}{threads})")
+
+
+def _seconds_of(
+    spec: Spec, cell: CellSpec, dataset: "Dataset", device: str, budget: float
+) -> float:
+    """Estimated seconds of one cell."""
+    import torch
+
+    from robustloss import models, schedules
+    from robustloss.seeding import seeded
+
+    with seeded("weights", cell.seed):
+        model = models.build_classifier(
+            {
+                "loss": cell.loss.name,
+                "loss_params": cell.loss.params,
+                "backbone": cell.model.backbone,
+                "backbone_params": cell.model.params,
+                "feature_dim": cell.model.feature_dim,
+                "num_classes": dataset.num_classes,
+                "image_shape": dataset.image_shape,
+                "mean": dataset.mean,
+                "std": dataset.std,
+            },
+            (spec.folder,),
+        )
+    step = _step_seconds(model, cell, dataset, torch.device(device), budget / 2)
+    steps = cell.train.epochs * schedules.steps_per_epoch(dataset.train.n, cell.train.batch_size)
+    return steps * step + _evaluation_seconds(model, spec, cell, dataset, device)
+
+
+def _step_seconds(
+    model: "Classifier",
+    cell: CellSpec,
+    dataset: "Dataset",
+    device: "torch.device",
+    budget: float,
+) -> float:
+    """Seconds of one training step: what more steps take longer than one."""
+    from robustloss.train import train
+
+    # At random weights a high rate may diverge within a few steps; its value costs no time.
+    short = cell.train.overridden({"epochs": 1, "lr": 1e-6})
+
+    def seconds(steps: int) -> float:
+        few = dataset.train.take(slice(0, steps * cell.train.batch_size))
+        some = replace(dataset, train=few, validation=dataset.validation.take(slice(0, 10)))
+        started = time.perf_counter()
+        train(model, some, short, seed=cell.seed, device=device)
+        return time.perf_counter() - started
+
+    seconds(1)  # the first step of all also loads and chooses kernels
+    one = seconds(1)
+    steps = int(min(_STEPS, dataset.train.n // cell.train.batch_size, budget / one))
+    return max(seconds(steps) - one, 0.0) / (steps - 1) if steps > 1 else one
+
+
+def _evaluation_seconds(
+    model: "Classifier",
+    spec: Spec,
+    cell: CellSpec,
+    dataset: "Dataset",
+    device: str,
+) -> float:
+    """Seconds of a cell's passes without a gradient and its attacks, from a first batch of each."""
+    from attacks import build_attack
+    from robustloss.cells import attack_params
+    from robustloss.evaluate import attacked_records, clean_record
+
+    images = dataset.test.take(slice(0, _ATTACKED)).to(device)
+    started = time.perf_counter()
+    record = clean_record(model, images)
+    clean = (time.perf_counter() - started) / images.n
+    passes = dataset.test.n + (1 + cell.train.epochs) * dataset.validation.n
+    passes += min(spec.detection.fit_size, dataset.train.n)
+    total = clean * passes
+    for attack in spec.attacks:
+        built = build_attack(attack.name, **attack_params(attack, spec.folder))
+        started = time.perf_counter()
+        attacked_records(
+            model,
+            images,
+            built,
+            eps=attack.eps,
+            seed=cell.seed,
+            batch_size=attack.batch_size,
+            clean=record,
+            threshold=0.0,
+        )
+        total += (time.perf_counter() - started) / images.n * dataset.test.n
+    return total

@@ -1,0 +1,266 @@
+"""From a trained model to Records: one pass over the clean images, one over each attacked set.
+
+Shape suffixes: E budgets, N images, B batch, K classes, D feature.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from attacks import Perturbed, iter_perturb
+from attacks.base import Attack
+from robustloss.data import Dataset, ImageSet
+from robustloss.metrics import threshold_at_fpr
+from robustloss.models import Classifier
+from robustloss.results import Record
+
+VERSION = 1  # raise when the same weights and attack would give another record
+
+CLEAN_BATCH = 1000
+PICTURES = 64
+GRID = 240  # points a side of the likelihood map
+_LAYOUT = torch.channels_last  # the layout in which CPU and GPU convolutions are fastest
+FALSE_ALARMS = 0.05  # of the clean validation images, for the detector's threshold
+
+Report = Callable[[float, float, str], None]  # done, total, text
+Arrays = dict[str, NDArray]
+
+
+class _Columns:
+    """Gathers the arrays of a Record batch by batch."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, list[NDArray]] = {}
+        self.pictures: list[NDArray] = []
+
+    def add(self, **values: Tensor | None) -> None:
+        for name, value in values.items():
+            if value is not None:
+                self.parts.setdefault(name, []).append(value.detach().cpu().numpy())
+
+    def add_pictures(self, images: Tensor) -> None:
+        missing = PICTURES - sum(len(part) for part in self.pictures)
+        if missing > 0:
+            self.pictures.append(images[:missing].detach().cpu().contiguous().numpy())
+
+    def joined(self) -> dict[str, NDArray]:
+        return {name: np.concatenate(parts) for name, parts in self.parts.items()}
+
+    def record(self, images: ImageSet) -> Record:
+        joined = self.joined()
+        return Record(
+            index=images.index.cpu().numpy(),
+            labels=images.labels.cpu().numpy(),
+            logits=joined["logits"],
+            class_log_likelihood=joined["class_log_likelihood"],
+            features=joined["features"],
+            linf=joined["linf"],
+            l2=joined["l2"],
+            zero_gradient=joined.get("zero_gradient"),
+            radius=joined.get("radius"),
+            images=np.concatenate(self.pictures),
+        )
+
+
+@torch.no_grad()
+def _add_outputs(columns: _Columns, model: Classifier, images: Tensor, clean: Tensor) -> None:
+    features, logits, likelihood = model.outputs(images.contiguous(memory_format=_LAYOUT))
+    expected = (len(images), model.head.num_classes)
+    for name, value in (("logits", logits), ("class_log_likelihood", likelihood)):
+        if value.shape != expected:
+            raise ValueError(
+                f"{type(model.head).__name__}.{name} must return shape (B, K) = {expected}, got "
+                f"{tuple(value.shape)}."
+            )
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{type(model.head).__name__}.{name} returned NaN or infinite values.")
+    change = (images - clean).flatten(1)
+    columns.add(
+        features=features,
+        logits=logits.float(),
+        class_log_likelihood=likelihood.float(),
+        linf=change.abs().amax(1),
+        l2=torch.linalg.vector_norm(change, dim=1),
+    )
+    columns.add_pictures(images)
+
+
+def clean_record(model: Classifier, images: ImageSet) -> Record:
+    """Returns the Record of unattacked images; the model is in eval mode on their device."""
+    columns = _Columns()
+    for start in range(0, images.n, CLEAN_BATCH):
+        batch = images.batch(slice(start, start + CLEAN_BATCH))
+        _add_outputs(columns, model, batch, batch)
+    return columns.record(images)
+
+
+class LikelihoodView(nn.Module):
+    """What an attack on the detector may see: logits, likelihoods and the detector's threshold.
+
+    Args:
+        model: The classifier.
+        threshold: Log-likelihood of the predicted class below which an input is rejected.
+    """
+
+    def __init__(self, model: Classifier, threshold: float) -> None:
+        super().__init__()
+        self.model = model
+        self.threshold = threshold
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps images (B,C,H,W) to logits (B,K)."""
+        return self.model(images)
+
+    def joint(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns logits (B,K) and class log-likelihoods (B,K), in nats."""
+        return self.model.joint(images)
+
+
+def attacked_records(
+    model: Classifier,
+    images: ImageSet,
+    attack: Attack,
+    *,
+    eps: Sequence[float],
+    seed: int,
+    batch_size: int,
+    clean: Record,
+    threshold: float | None = None,
+    report: Report = lambda done, total, text: None,
+) -> dict[float, Record]:
+    """Attacks every image at every budget and passes the results through the model.
+
+    Args:
+        model: In eval mode, on the device of the images.
+        images: The images to attack.
+        attack: See attacks.ATTACKS.
+        eps: E budgets, in pixel units (linf) or Euclidean length (l2).
+        seed: Decides the attack's randomness, together with each image's index.
+        batch_size: Images a batch.
+        clean: The Record of the unattacked images; at budget 0 they are not passed once more.
+        threshold: The detector's threshold, for attacks that need the likelihood.
+        report: Called with (images done, images, text).
+
+    Returns:
+        A Record for each budget.
+    """
+    target: nn.Module = model
+    if attack.needs == "likelihood":
+        if threshold is None:
+            raise ValueError(f"{attack.name} needs a detector threshold.")
+        target = LikelihoodView(model, threshold)
+    columns = {budget: _Columns() for budget in eps}
+    for start, inputs, perturbed in _batches(target, images, attack, eps, seed, batch_size):
+        for number, budget in enumerate(eps):
+            flags = {"zero_gradient": perturbed.zero_gradient, "radius": perturbed.radius}
+            columns[budget].add(**flags)
+            if budget > 0:
+                _add_outputs(columns[budget], model, perturbed.adv_inputs[number], inputs)
+        done = start + len(inputs)
+        report(done, images.n, _progress(columns, images, done))
+    return {
+        budget: part.record(images) if budget > 0 else replace(clean, **part.joined())
+        for budget, part in columns.items()
+    }
+
+
+def _progress(columns: dict[float, _Columns], images: ImageSet, done: int) -> str:
+    """Returns the error at the largest budget so far, for a progress bar."""
+    budget = max(columns)
+    if budget == 0:
+        return "eps 0"
+    logits = np.concatenate(columns[budget].parts["logits"])
+    error = (logits.argmax(1) != images.labels[:done].cpu().numpy()).mean()
+    return f"eps {budget:.4g} error {100 * error:.1f} %"
+
+
+def _batches(
+    target: nn.Module,
+    images: ImageSet,
+    attack: Attack,
+    eps: Sequence[float],
+    seed: int,
+    batch_size: int,
+) -> Iterator[tuple[int, Tensor, Perturbed]]:
+    """Yields (start, clean images (B,C,H,W), Perturbed) batch by batch, so memory stays flat."""
+    for start in range(0, images.n, batch_size):
+        piece = slice(start, start + batch_size)
+        clean = images.batch(piece).contiguous(memory_format=_LAYOUT)
+        for perturbed in iter_perturb(
+            attack,
+            target,
+            clean,
+            images.labels[piece],
+            eps=eps,
+            seed=seed,
+            batch_size=batch_size,
+            index=images.index[piece],
+        ):
+            yield start, clean, perturbed
+
+
+def fit_subset(images: ImageSet, size: int) -> ImageSet:
+    """Returns a fixed, stratified subset of the training images to fit scores on."""
+    if size >= images.n:
+        return images
+    order = torch.argsort(images.labels, stable=True)
+    positions = torch.div(torch.arange(size) * images.n, size, rounding_mode="floor")
+    return images.take(order[positions.to(order.device)].sort().values)
+
+
+@torch.no_grad()
+def reference_arrays(
+    model: Classifier, dataset: Dataset, device: torch.device, fit_size: int
+) -> Arrays:
+    """Returns what scores, thresholds and pictures need beside the records.
+
+    The clean validation pass (``validation_*``), features of a training subset (``train_*``), the
+    centers (K,D) of a head that has some, and, for 2-D features, the class log-likelihoods on a
+    grid that spans the training features with a margin.
+    """
+    validation = clean_record(model, dataset.validation.to(device))
+    fit = clean_record(model, fit_subset(dataset.train, fit_size).to(device))
+    assert validation.features is not None
+    assert fit.features is not None
+    arrays: Arrays = {
+        "validation_index": validation.index,
+        "validation_labels": validation.labels,
+        "validation_logits": validation.logits,
+        "validation_class_log_likelihood": validation.class_log_likelihood,
+        "validation_features": validation.features,
+        "train_features": fit.features,
+        "train_labels": fit.labels,
+    }
+    centers = getattr(model.head, "centers", None)
+    if isinstance(centers, Tensor):
+        arrays["centers"] = centers.detach().float().cpu().numpy()
+    if model.head.feature_dim == 2:
+        arrays |= _grid(model, fit.features, device)
+    return arrays
+
+
+def _grid(model: Classifier, features: NDArray, device: torch.device) -> Arrays:
+    low, high = features.min(0), features.max(0)
+    margin = 0.35 * (high - low)
+    xs, ys = (np.linspace(low[i] - margin[i], high[i] + margin[i], GRID) for i in (0, 1))
+    points = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
+    batches = torch.from_numpy(points).float().to(device).split(4096)
+    likelihood = torch.cat([model.head.class_log_likelihood(batch) for batch in batches])
+    predictions = torch.cat([model.head.logits(batch).argmax(1) for batch in batches])
+    return {
+        "grid_x": xs.astype(np.float32),
+        "grid_y": ys.astype(np.float32),
+        "grid_class_log_likelihood": likelihood.cpu().numpy().reshape(GRID, GRID, -1),
+        "grid_prediction": predictions.cpu().numpy().reshape(GRID, GRID),
+    }
+
+
+def detector_threshold(reference: Arrays) -> float:
+    """Returns the log-likelihood below which 5 % of the clean validation images fall."""
+    likelihood = reference["validation_class_log_likelihood"]
+    predicted = reference["validation_logits"].argmax(1)
+    return threshold_at_fpr(likelihood[np.arange(len(predicted)), predicted], FALSE_ALARMS)

@@ -1,0 +1,157 @@
+"""Where cells are computed: in this process, or in several. The science does not know."""
+
+import multiprocessing
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from robustloss.cells import CellJob, Failure, run_cell
+from robustloss.data import Dataset, load_dataset
+from robustloss.progress import Event
+
+Report = Callable[[Event], None]
+
+
+def check_executor(name: str) -> int:
+    """Returns the number of worker processes that an executor's name asks for; 0 means serial.
+
+    Raises:
+        ValueError: No such executor.
+    """
+    kind, _, count = name.partition(":")
+    if name == "serial":
+        return 0
+    if kind == "processes" and count.isdigit() and int(count) > 0:
+        return int(count)
+    if kind == "ray":
+        raise ValueError("executor (='ray') is not in this version; use serial or processes:N.")
+    raise ValueError(
+        f"executor (={name!r}) must be serial or processes:N with N >= 1, as processes:2."
+    )
+
+
+def run_jobs(
+    jobs: Sequence[CellJob], dataset: Dataset, executor: str, report: Report
+) -> list[Failure]:
+    """Computes the jobs and returns the failures, in the order of the jobs."""
+    workers = check_executor(executor)
+    if workers == 0:
+        found = [run_cell(job, dataset, report) for job in jobs]
+    else:
+        found = _in_processes(jobs, workers, report)
+    return [failure for failure in found if failure is not None]
+
+
+def threads_each(workers: int) -> int:
+    """Returns the torch threads that each of several workers gets."""
+    return max(1, torch.get_num_threads() // max(1, workers))
+
+
+def _in_processes(jobs: Sequence[CellJob], workers: int, report: Report) -> list[Failure | None]:
+    """Runs the jobs in spawned processes, one device each, round robin over the GPUs."""
+    context = multiprocessing.get_context("spawn")
+    found: list[Failure | None] = [None] * len(jobs)
+    with context.Manager() as manager:
+        events = manager.Queue()
+        pool = ProcessPoolExecutor(
+            workers, context, initializer=_start_worker, initargs=(threads_each(workers),)
+        )
+        try:
+            with _forwarded(events, report):
+                futures = {
+                    pool.submit(_work, _placed(job, number), events): number
+                    for number, job in enumerate(jobs)
+                }
+                pending = set(futures)
+                while pending:
+                    # A short wait, so that Ctrl-C is heard between two cells.
+                    done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        number = futures[future]
+                        try:
+                            found[number] = future.result()
+                        except BrokenProcessPool:
+                            found[number] = _lost(jobs[number])
+        except BaseException:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return found
+
+
+def _placed(job: CellJob, number: int) -> CellJob:
+    if job.device != "cuda":
+        return job
+    return replace(job, device=f"cuda:{number % torch.cuda.device_count()}")
+
+
+def _lost(job: CellJob) -> Failure:
+    cell = job.cell
+    reason = (
+        "its worker process ended without a word, most likely killed for want of memory; "
+        "use fewer workers. Run the command again to go on."
+    )
+    return Failure(cell.loss.name, cell.label, cell.seed, "worker", reason)
+
+
+@contextmanager
+def _forwarded(events: Any, report: Report) -> Iterator[None]:
+    """Passes the workers' events on to the report while the block runs."""
+    stop = threading.Event()
+
+    def forward() -> None:
+        while True:
+            try:
+                report(events.get(timeout=0.2))
+            except queue.Empty:
+                if stop.is_set():
+                    return
+            except (EOFError, OSError):
+                return
+
+    thread = threading.Thread(target=forward, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+_datasets: dict[tuple, Dataset] = {}  # one load a worker process
+
+
+def _start_worker(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends us
+    torch.set_num_threads(threads)
+
+
+def _work(job: CellJob, events: Any) -> Failure | None:
+    data = job.spec.data
+    key = (data, job.data_root)
+    if key not in _datasets:
+        _datasets[key] = load_dataset(
+            data.name,
+            root=job.data_root,
+            train_size=data.train_size,
+            validation_size=data.validation_size,
+            test_size=data.test_size,
+            download=False,
+            quiet=True,
+        )
+
+    def report(event: Event) -> None:
+        with suppress(EOFError, OSError):  # the parent is gone: nobody to tell
+            events.put(event)
+
+    return run_cell(job, _datasets[key], report)

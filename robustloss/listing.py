@@ -1,0 +1,125 @@
+"""What can be named in a spec, and a spec in full: the text behind `list` and `show`."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from robustloss.spec import CellSpec, Spec, shipped_specs
+from robustloss.spec_text import literal, to_toml
+
+KINDS = ("losses", "attacks", "scores", "datasets", "backbones", "specs")
+
+
+def entries(kind: str) -> dict[str, str]:
+    """Name -> one line of meaning, for everything of a kind.
+
+    Args:
+        kind: one of KINDS.
+    """
+    if kind == "losses":
+        from robustloss.losses import LOSSES
+
+        return _documented(LOSSES)
+    if kind == "attacks":
+        from attacks import ATTACKS
+
+        return _documented(ATTACKS)
+    if kind == "scores":
+        from robustloss.detection import SCORES
+
+        return _documented(SCORES)
+    if kind == "backbones":
+        from robustloss.backbones import BACKBONES
+
+        torchvision = {"torchvision:NAME": "any classification model of torchvision, untrained"}
+        return _documented(BACKBONES) | torchvision
+    if kind == "datasets":
+        from robustloss.data import DATASETS
+
+        return {name: source.summary for name, source in DATASETS.items()}
+    return {name: _first_comment(path.read_text("utf-8")) for name, path in shipped_specs().items()}
+
+
+def _documented(found: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _first_line(item.__doc__ or "") for name, item in found.items()}
+
+
+def _first_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[0]
+
+
+def _first_comment(text: str) -> str:
+    return _first_line(text).lstrip("# ")
+
+
+def spec_lines(spec: Spec) -> Iterator[str]:
+    """The spec with all defaults, as TOML that can be run; then, as comments, cells and cost.
+
+    The cost comes last, because timing takes seconds.
+
+    Raises:
+        SpecError: the spec names something that its builder refuses.
+        DataError: no such data set, or sizes that it does not have.
+    """
+    yield to_toml(spec.plain())
+    yield from _cell_lines(spec)
+    yield from _cost_lines(spec)
+
+
+def _cell_lines(spec: Spec) -> Iterator[str]:
+    cells = spec.cells()
+    yield f"# {len(cells)} cells (losses x seeds)"
+    width = max(len(loss.label) for loss in spec.losses)
+    for cell in (cell for cell in cells if cell.seed == spec.seeds[0]):
+        seeds = ", ".join(map(str, spec.seeds))
+        what = f"{cell.model.backbone}, {cell.model.feature_dim}-D features"
+        yield f"#   {cell.label:{width}}  seeds {seeds}; {what}; {_training(cell)}"
+
+
+def _training(cell: CellSpec) -> str:
+    train = cell.train
+    changes = "".join(f"; {key} = {literal(value)}" for key, value in cell.loss.train.items())
+    return f"{train.epochs} epochs, batch {train.batch_size}, {train.optimizer}{changes}"
+
+
+def _cost_lines(spec: Spec) -> Iterator[str]:
+    from robustloss.cost import count, measure
+    from robustloss.data import DATASETS, DataError, load_dataset
+    from robustloss.progress import duration
+    from robustloss.runner import check_names
+    from robustloss.terminal import bytes_text
+
+    data, cells = spec.data, spec.cells()
+    try:
+        dataset = load_dataset(
+            data.name,
+            train_size=data.train_size,
+            validation_size=data.validation_size,
+            test_size=data.test_size,
+            download=False,
+            quiet=True,
+        )
+    except DataError as error:
+        if data.name not in DATASETS or any(_beyond(spec)):
+            raise
+        yield f"# No estimate of the cost: {error}"
+        return
+    check_names(spec, cells, dataset)
+    parts = (dataset.train.n, dataset.validation.n, dataset.test.n)
+    values = dataset.train.images[0].numel()
+    cost = count(spec, cells, parts, values, dataset.num_classes)
+    yield "# Cost to expect"
+    yield f"#   training  {cost.training_images:,} images forward and backward"
+    yield f"#   attacks   {cost.attacked_images:,} adversarial images"
+    yield f"#   disk      about {bytes_text(cost.disk)} of records, and the weights"
+    timing = measure(spec, cells, dataset)
+    time = "unknown" if timing.seconds is None else f"about {duration(timing.seconds)}"
+    yield f"#   time      {time}: {timing.note}"
+
+
+def _beyond(spec: Spec) -> Iterator[bool]:
+    """Whether a size in the spec is more than the data set has."""
+    from robustloss.data import DATASETS
+
+    asked = (spec.data.train_size, spec.data.validation_size, spec.data.test_size)
+    for size, whole in zip(asked, DATASETS[spec.data.name].sizes, strict=True):
+        yield size is not None and size > whole

@@ -1,0 +1,190 @@
+"""The classifier that is trained, attacked and scored; its weights as safe files."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from robustloss.backbones import build_backbone
+from robustloss.losses import build_loss
+from robustloss.losses.base import LossHead
+from robustloss.storage import CorruptFile, write_bytes
+
+VERSION = 1  # raise when the same weights would give other outputs
+
+
+class Classifier(nn.Module):
+    """A backbone and a loss head behind one normalisation: an ordinary, attackable module.
+
+    Images come in [0,1], so that a budget eps is in pixel units.
+
+    Args:
+        backbone: Maps normalised images (B,C,H,W) to features (B,D).
+        head: Maps features to logits (B,K) and class log-likelihoods (B,K).
+        mean: (C,) pixel means in [0,1].
+        std: (C,) pixel standard deviations in [0,1].
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, backbone: nn.Module, head: LossHead, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Maps images (B,C,H,W) in [0,1] to float32 features (B,D).
+
+        Raises:
+            ValueError: The backbone does not return (B,D).
+        """
+        features = self.backbone((images - self.mean) / self.std)
+        expected = (images.shape[0], self.head.feature_dim)
+        if not isinstance(features, Tensor) or features.shape != expected:
+            got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise ValueError(
+                f"{type(self.backbone).__name__} must return features of shape (B, feature_dim) = "
+                f"{expected}, got {got}."
+            )
+        return features.float()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps images (B,C,H,W) in [0,1] to margin-free logits (B,K)."""
+        return self.head.logits(self.features(images))
+
+    def joint(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns logits (B,K) and class log-likelihoods (B,K), in nats, in one graph."""
+        features = self.features(images)
+        return self.head.logits(features), self.head.class_log_likelihood(features)
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns features (B,D), logits (B,K) and class log-likelihoods (B,K)."""
+        features = self.features(images)
+        return features, self.head.logits(features), self.head.class_log_likelihood(features)
+
+
+def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> Classifier:
+    """Builds an untrained classifier from the plain values that describe it.
+
+    Args:
+        build: ``loss``, ``loss_params``, ``backbone``, ``backbone_params``, ``feature_dim``,
+            ``num_classes``, ``image_shape``, ``mean``, ``std``.
+        folders: Where a plug-in file is looked for, before the working directory.
+    """
+    feature_dim = build["feature_dim"]
+    backbone = build_backbone(
+        build["backbone"],
+        image_shape=tuple(build["image_shape"]),
+        feature_dim=feature_dim,
+        folders=folders,
+        **build["backbone_params"],
+    )
+    head = build_loss(
+        build["loss"],
+        feature_dim=feature_dim,
+        num_classes=build["num_classes"],
+        folders=folders,
+        **build["loss_params"],
+    )
+    return Classifier(backbone, head, build["mean"], build["std"])
+
+
+def is_plugin(name: str) -> bool:
+    """Tells whether a loss, backbone or attack name points at the user's own code."""
+    return ":" in name and not name.startswith(("torchvision:", "torchattacks:"))
+
+
+def load_classifier(
+    run_dir: str | Path, *, loss: str, seed: int, allow_plugins: bool = False
+) -> Classifier:
+    """Gives back a trained classifier of a run, in eval mode, on the CPU.
+
+    Args:
+        run_dir: The run folder.
+        loss: Label of the loss in the run.
+        seed: Training seed.
+        allow_plugins: Import the user's own modules that the run names; this executes their code.
+
+    Raises:
+        ValueError: No such cell, or a plug-in without leave to import it.
+        CorruptFile: The weights are damaged.
+    """
+    from robustloss.results import load_run
+
+    run = load_run(run_dir)
+    cells = [cell for cell in run.cells if cell.label == loss and cell.seed == seed]
+    if not cells:
+        have = ", ".join(f"{cell.label!r} seed {cell.seed}" for cell in run.cells)
+        raise ValueError(f"loss (={loss!r}) with seed (={seed}) is not in this run; it has {have}.")
+    build = json.loads((cells[0].folder / "cell.json").read_text())["build"]
+    for name in (build["loss"], build["backbone"]):
+        if is_plugin(name) and not allow_plugins:
+            raise ValueError(
+                f"{name} is a plug-in: loading it executes its code. Pass allow_plugins=True if "
+                "you trust it."
+            )
+    model = build_classifier(build, folders=(Path(run_dir),))
+    tensors, _ = load_tensors(cells[0].folder / cells[0].files["model"])
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, object]) -> str:
+    """Writes tensors and plain metadata as one checked safetensors file.
+
+    Returns:
+        The digest of the tensors, which names these weights.
+    """
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    sha256 = _tensor_digest(plain)
+    text = json.dumps({**meta, "tensors": sha256}, sort_keys=True)
+    # One entry: safetensors writes several in an order that changes from call to call.
+    header = {"robustloss": f"{hashlib.sha256(text.encode()).hexdigest()} {text}"}
+    write_bytes(path, safetensors.torch.save(plain, metadata=header))
+    return sha256
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """Reads what save_tensors wrote.
+
+    Returns:
+        The tensors on the CPU, and the metadata with the tensors' digest under ``tensors``.
+
+    Raises:
+        CorruptFile: Truncated, altered or not written by save_tensors.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        digest, text = header["robustloss"].split(" ", 1)
+        if hashlib.sha256(text.encode()).hexdigest() != digest:
+            raise ValueError("its metadata were altered")
+        meta = json.loads(text)
+        if _tensor_digest(tensors) != meta["tensors"]:
+            raise ValueError("its tensors were altered")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever a damaged file makes the reader do
+        raise CorruptFile(f"{path} is damaged: {error}") from error
+    return tensors, meta
+
+
+def _tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+    sha256 = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name]
+        sha256.update(f"{name}:{value.dtype}:{tuple(value.shape)}:".encode())
+        sha256.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return sha256.hexdigest()

@@ -1,0 +1,248 @@
+"""What a person sees while a run computes: bars in a terminal, lines elsewhere, or nothing."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
+Stage = Literal["train", "attack", "score", "done", "failed", "cached"]
+Clock = Callable[[], float]
+
+ENDS = ("done", "failed", "cached")
+# Where each stage begins and ends within a cell, as measured on small networks: training is most
+# of it. Only the estimate of the time left depends on these.
+_SHARE = {"train": (0.0, 0.8), "attack": (0.8, 0.95), "score": (0.95, 1.0)}
+_LINE_EVERY = 30.0  # seconds between lines of a step that is still going on
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened in a cell.
+
+    Attributes:
+        cell: its label and seed, such as "L-GM seed 0".
+        stage: the step it is in, or how it ended: done, failed, or cached (found complete).
+        done: how much of the step is done, 0 to total.
+        total: the size of the step, in any unit.
+        text: the numbers to show, such as "epoch 3/5 loss 0.12", or the reason of a failure.
+    """
+
+    cell: str
+    stage: Stage
+    done: float = 1.0
+    total: float = 1.0
+    text: str = ""
+
+
+class Progress(Protocol):
+    """Takes the events of one run, between `start` and `stop`."""
+
+    def start(self, cells: int) -> None:
+        """A run of so many cells begins."""
+
+    def __call__(self, event: Event) -> None:
+        """Something happened."""
+
+    def stop(self) -> None:
+        """The run is over, finished or not."""
+
+
+def choose_progress(quiet: bool) -> Progress:
+    """Bars when stderr is a terminal, lines when it is a file or a pipe, nothing when quiet."""
+    if quiet:
+        return Silent()
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return Bars(console)
+    return Lines(sys.stderr)
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: "12 s", "3 min", "2 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class Pace:
+    """How far a run is and how long the rest will take, at the pace of the cells so far.
+
+    Cells found complete count as finished but say nothing about the pace.
+    """
+
+    def __init__(self, cells: int, clock: Clock = time.monotonic) -> None:
+        self.cells = cells
+        self.finished = 0
+        self.failed = 0
+        self._cached = 0
+        self._active: dict[str, float] = {}
+        self._clock = clock
+        self._began: float | None = None
+
+    def take(self, event: Event) -> None:
+        """Note one event."""
+        if event.stage in ENDS:
+            self._active.pop(event.cell, None)
+            self.finished += 1
+            self.failed += event.stage == "failed"
+            self._cached += event.stage == "cached"
+            return
+        if self._began is None:
+            self._began = self._clock()
+        low, high = _SHARE[event.stage]
+        self._active[event.cell] = low + (high - low) * event.done / max(event.total, 1e-9)
+
+    @property
+    def fraction(self) -> float:
+        """Share of the run that is done, 0 to 1."""
+        return (self.finished + sum(self._active.values())) / max(self.cells, 1)
+
+    def left(self) -> str:
+        """Estimated time to the end, such as "3 min left"; empty while nothing is known."""
+        partial = sum(self._active.values())
+        work = self.finished - self._cached + partial
+        if self._began is None or work < 0.01:
+            return ""
+        rest = self.cells - self.finished - partial
+        return f"{duration((self._clock() - self._began) * rest / work)} left"
+
+
+class Silent:
+    """Shows nothing."""
+
+    def start(self, cells: int) -> None:
+        """Nothing."""
+
+    def __call__(self, event: Event) -> None:
+        """Nothing."""
+
+    def stop(self) -> None:
+        """Nothing."""
+
+
+class Lines:
+    """One line per finished step, and one now and then within a long step. For logs."""
+
+    def __init__(self, stream: TextIO | None = None, clock: Clock = time.monotonic) -> None:
+        self._stream = stream or sys.stderr
+        self._clock = clock
+        self._last = clock()
+        self._pace = Pace(0, clock)
+
+    def start(self, cells: int) -> None:
+        """Says how many cells there are."""
+        self._pace = Pace(cells, self._clock)
+        self._print(f"{cells} cells")
+
+    def __call__(self, event: Event) -> None:
+        """A line if a step or a cell ended, or if there was none for a while."""
+        self._pace.take(event)
+        ended = event.stage in ENDS
+        finished_step = event.done >= event.total and event.stage != "score"
+        if not (ended or finished_step or self._clock() - self._last > _LINE_EVERY):
+            return
+        head = f"[{self._pace.finished}/{self._pace.cells}] {event.cell}: {event.stage}"
+        left = self._pace.left() if self._pace.finished < self._pace.cells else ""
+        parts = [head, event.text, f"({left})" if left else ""]
+        self._print("  ".join(part for part in parts if part))
+
+    def stop(self) -> None:
+        """Nothing: the last cell has had its line."""
+
+    def _print(self, line: str) -> None:
+        self._last = self._clock()
+        print(line, file=self._stream, flush=True)
+
+
+@dataclass
+class _Step:
+    """The bar of a cell: which step it shows, since when."""
+
+    task: "TaskID"
+    stage: str
+    began: float
+
+
+class Bars:
+    """One bar over all cells, and one for the current step of each cell that is computed."""
+
+    def __init__(self, console: "Console", clock: Clock = time.monotonic) -> None:
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+        from rich.table import Column
+
+        self._clock = clock
+        self._pace = Pace(0, clock)
+        self._steps: dict[str, _Step] = {}
+        self._overall: TaskID | None = None
+        self._bars = RichProgress(
+            # Labels may hold square brackets, so no markup. The text of changing length comes
+            # last, so that the bars stay where they are.
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn(
+                "{task.fields[left]}", markup=False, style="cyan", table_column=Column(min_width=11)
+            ),
+            TextColumn(
+                "{task.fields[info]}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
+            console=console,
+            transient=True,
+            expand=True,
+        )
+
+    def start(self, cells: int) -> None:
+        """Shows the bar over all cells."""
+        self._pace = Pace(cells, self._clock)
+        self._overall = self._bars.add_task("cells", total=1.0, info=f"0/{cells}", left="")
+        self._bars.start()
+
+    def __call__(self, event: Event) -> None:
+        """Moves the bars; a failure also leaves a line above them."""
+        self._pace.take(event)
+        if event.stage in ENDS:
+            if step := self._steps.pop(event.cell, None):
+                self._bars.remove_task(step.task)
+            if event.stage == "failed":
+                text = f"{event.cell} failed: {event.text}"
+                self._bars.console.print(text, style="red", markup=False, highlight=False)
+        else:
+            self._move(event)
+        if self._overall is not None:
+            failed = f", {self._pace.failed} failed" if self._pace.failed else ""
+            info = f"{self._pace.finished}/{self._pace.cells}{failed}"
+            self._bars.update(
+                self._overall, completed=self._pace.fraction, info=info, left=self._pace.left()
+            )
+
+    def stop(self) -> None:
+        """Takes the bars off the screen."""
+        self._bars.stop()
+
+    def _move(self, event: Event) -> None:
+        step = self._steps.get(event.cell)
+        if step is None:
+            task = self._bars.add_task("", total=event.total, info="", left="")
+            step = self._steps[event.cell] = _Step(task, "", 0.0)
+        if step.stage != event.stage:
+            step.stage, step.began = event.stage, self._clock()
+        elapsed, rest = self._clock() - step.began, event.total - event.done
+        left = f"{duration(elapsed * rest / event.done)} left" if min(event.done, rest) > 0 else ""
+        self._bars.update(
+            step.task,
+            description=f"{event.cell} {event.stage}",
+            total=event.total,
+            completed=event.done,
+            info=event.text,
+            left=left,
+        )

@@ -1,0 +1,176 @@
+"""A Record: one pass of one image set through one model, as arrays on disk."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustloss.storage import CorruptFile, read_arrays, write_arrays
+
+MAX_IMAGES = 64  # kept for pictures; everything else is computed from the other arrays
+
+# name: (dtype kind, shape); letters stand for sizes that must agree
+_LAYOUT = {
+    "index": ("i", "N"),
+    "labels": ("i", "N"),
+    "logits": ("f", "NK"),
+    "class_log_likelihood": ("f", "NK"),
+    "features": ("f", "ND"),
+    "linf": ("f", "N"),
+    "l2": ("f", "N"),
+    "zero_gradient": ("b", "N"),
+    "radius": ("f", "N"),
+    "images": ("f", "MCHW"),
+}
+_KINDS = {"i": "integer", "f": "float", "b": "bool"}
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What one model said about one set of images, clean or attacked.
+
+    Attributes:
+        index: (N,) position of each image in the original file.
+        labels: (N,) true class, 0 <= label < K.
+        logits: (N, K), margin-free.
+        class_log_likelihood: (N, K), nats.
+        features: (N, D), where a score needs them.
+        linf: (N,) size of the perturbation, in [0, 1] pixel units.
+        l2: (N,) likewise.
+        zero_gradient: (N,) the objective's first input gradient was exactly 0.
+        radius: (N,) smallest perturbation found, of minimum-norm attacks; inf where none.
+        images: (M, C, H, W) the first M <= 64 images, in [0, 1].
+
+    Raises:
+        ValueError: an array whose dtype or shape does not fit, or a label outside [0, K).
+    """
+
+    index: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    class_log_likelihood: np.ndarray
+    features: np.ndarray | None
+    linf: np.ndarray
+    l2: np.ndarray
+    zero_gradient: np.ndarray | None
+    radius: np.ndarray | None
+    images: np.ndarray
+
+    def __post_init__(self) -> None:
+        sizes = {"N": len(self.labels)}
+        for name, array in self._arrays().items():
+            kind, axes = _LAYOUT[name]
+            if array.dtype.kind != kind:
+                raise ValueError(f"{name} (dtype {array.dtype}) must be {_KINDS[kind]}.")
+            fits = array.ndim == len(axes) and all(
+                sizes.setdefault(axis, size) == size
+                for axis, size in zip(axes, array.shape, strict=True)
+            )
+            if not fits:
+                raise ValueError(f"{name} (shape {array.shape}) must be {_shape(axes, sizes)}.")
+        if self.n == 0:
+            raise ValueError("labels (length 0) must hold at least one image.")
+        if self.labels.min() < 0 or self.labels.max() >= sizes["K"]:
+            raise ValueError(
+                f"labels (from {self.labels.min()} to {self.labels.max()}) must lie in "
+                f"[0, {sizes['K']}), the classes of the logits."
+            )
+        if len(self.images) > min(self.n, MAX_IMAGES):
+            raise ValueError(
+                f"images ({len(self.images)} of {self.n}) must be the first {MAX_IMAGES} at most."
+            )
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    @cached_property
+    def predictions(self) -> np.ndarray:
+        """(N,) int64 class of the largest logit; the first of equals."""
+        return self.logits.argmax(axis=1)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """(N,) bool, prediction equals label."""
+        return self.predictions == self.labels
+
+    def check_numbers(self, name: str) -> None:
+        """Refuse a record whose numbers have no rank.
+
+        Args:
+            name: of the record, for the message.
+
+        Raises:
+            ValueError: NaN in logits or likelihoods, or an image without a finite logit.
+        """
+        for field in ("logits", "class_log_likelihood"):
+            if bad := int(np.isnan(getattr(self, field)).any(axis=1).sum()):
+                raise ValueError(
+                    f"record {name}: {field} is NaN for {bad} of {self.n} images. The loss or "
+                    "the model is not finite there: lower the learning rate, or mend the plug-in."
+                )
+        if bad := int((~np.isfinite(self.logits.max(axis=1))).sum()):
+            raise ValueError(
+                f"record {name}: the largest logit is infinite for {bad} of {self.n} images. "
+                "There is no posterior: lower the learning rate, or mend the plug-in."
+            )
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: array for name, array in values if array is not None}
+
+
+def save_record(path: str | Path, record: Record, meta: Mapping[str, Any] | None = None) -> None:
+    """Write a record; equal content gives equal bytes."""
+    write_arrays(path, record._arrays(), meta)
+
+
+def load_record(path: str | Path) -> Record:
+    """Read a record.
+
+    Raises:
+        CorruptFile: missing, altered, or holding something else.
+    """
+    arrays, _ = read_arrays(path)
+    optional = dict.fromkeys(("features", "zero_gradient", "radius"))
+    try:
+        return Record(**{**optional, **arrays})  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise CorruptFile(f"{path} holds no record: {error}") from error
+
+
+def clean_pass(arrays: Mapping[str, np.ndarray], prefix: str = "validation_") -> Record:
+    """The Record of a clean pass that is stored beside others in scores-KEY.npz.
+
+    Args:
+        arrays: with PREFIX + index, labels, logits, class_log_likelihood and perhaps features.
+        prefix: of the names.
+    """
+    missing = [
+        prefix + name
+        for name in ("index", "labels", "logits", "class_log_likelihood")
+        if prefix + name not in arrays
+    ]
+    if missing:
+        raise ValueError(f"reference has no {missing[0]!r}; it holds {sorted(arrays)}.")
+    labels = arrays[prefix + "labels"]
+    return Record(
+        index=arrays[prefix + "index"],
+        labels=labels,
+        logits=arrays[prefix + "logits"],
+        class_log_likelihood=arrays[prefix + "class_log_likelihood"],
+        features=arrays.get(prefix + "features"),
+        linf=np.zeros(len(labels), np.float32),
+        l2=np.zeros(len(labels), np.float32),
+        zero_gradient=None,
+        radius=None,
+        images=np.zeros((0, 1, 1, 1), np.float32),
+    )
+
+
+def _shape(axes: str, sizes: Mapping[str, int]) -> str:
+    return "(" + ", ".join(str(sizes.get(axis, axis)) for axis in axes) + ")"

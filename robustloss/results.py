@@ -1,0 +1,271 @@
+"""The run directory as the report reads it: cells, their records, and results.json."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustloss.records import Record, load_record, save_record
+from robustloss.storage import CorruptFile, read_arrays, read_json, write_json
+from robustloss.tables import (
+    DETECTION_COLUMNS,
+    FLAG_COLUMNS,
+    ROW_COLUMNS,
+    Row,
+    cell_numbers,
+    sort,
+    summarise,
+)
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Cell",
+    "Record",
+    "Run",
+    "cell_numbers",
+    "load_cell",
+    "load_record",
+    "load_run",
+    "save_record",
+    "summarise",
+    "write_results",
+]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A finished cell: one loss, one seed, and the files it left.
+
+    Attributes:
+        loss: key or plug-in name.
+        label: the loss's name in tables.
+        slug: the label as a folder name.
+        seed: training seed.
+        folder: where the files lie.
+        num_classes: K.
+        feature_dim: D.
+        files: names by kind, as in cell.json.
+        density: class_log_likelihood is a normalised log-density.
+    """
+
+    loss: str
+    label: str
+    slug: str
+    seed: int
+    folder: Path
+    num_classes: int
+    feature_dim: int
+    files: dict[str, Any]
+    density: bool = False
+
+    def record(self, attack_label: str = "none", eps: float = 0.0) -> Record:
+        """Load one record; the clean pass by default.
+
+        Raises:
+            ValueError: no such record; CorruptFile: its file is missing or altered.
+        """
+        entries = self.files["records"]
+        for entry in entries:
+            if entry["attack_label"] == attack_label and entry["eps"] == eps:
+                return load_record(self._file(entry["file"]))
+        known = ", ".join(f"{entry['attack_label']} at {entry['eps']:g}" for entry in entries)
+        raise ValueError(f"no record of {attack_label} at eps {eps:g}; there are: {known}.")
+
+    def reference(self) -> dict[str, np.ndarray]:
+        """Load the arrays that scores and pictures need beside the records (scores-KEY.npz)."""
+        return read_arrays(self._file(self.files["scores"]))[0]
+
+    def training(self) -> dict[str, Any]:
+        """Load the learning curve and its times (train.json)."""
+        return read_json(self._file(self.files["training"]), checked=True)
+
+    def _file(self, name: str) -> Path:
+        # a run folder may come from somebody else: it must not point outside itself
+        if not name or Path(name).name != name or "\\" in name:
+            raise CorruptFile(f"{self.folder / 'cell.json'} names a file outside it ({name!r}).")
+        return self.folder / name
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder with its results.json; cells are read when asked for.
+
+    Attributes:
+        path: the run folder.
+        results: the content of results.json.
+    """
+
+    path: Path
+    results: dict[str, Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the run, from its spec."""
+        return self.results["name"]
+
+    @property
+    def rows(self) -> list[Row]:
+        """One per (label, seed, attack_label, eps); columns: `tables.ROW_COLUMNS`."""
+        return self.results["rows"]
+
+    @property
+    def summary(self) -> list[Row]:
+        """Metrics over seeds; columns: `tables.SUMMARY_COLUMNS`."""
+        return self.results["summary"]
+
+    @property
+    def detection(self) -> list[Row]:
+        """Scores x populations; columns: `tables.DETECTION_COLUMNS`."""
+        return self.results["detection"]
+
+    @property
+    def training(self) -> list[Row]:
+        """One per cell: learning curve, seconds, precision."""
+        return self.results["training"]
+
+    @property
+    def flags(self) -> list[Row]:
+        """Numbers that could be an artefact of the attack; columns: `tables.FLAG_COLUMNS`."""
+        return self.results["flags"]
+
+    @property
+    def failures(self) -> list[Row]:
+        """Cells that did not finish: loss, label, seed, stage, reason."""
+        return self.results["failures"]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, device, data checksum, seeds, times, the resolved spec."""
+        return self.results["provenance"]
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells behind `rows`, in the order of the spec's losses, then by seed.
+
+        A cell folder that the results do not mention (a loss since taken out of the spec) is
+        left out.
+
+        Raises:
+            CorruptFile: a cell.json is altered.
+        """
+        spec = self.provenance.get("spec") or {}
+        order = [loss["label"] for loss in spec.get("losses", [])]
+        mentioned = {(row["label"], row["seed"]) for row in self.rows}
+        cells = [load_cell(path) for path in self.path.glob("cells/*/seed-*/cell.json")]
+
+        def key(cell: Cell) -> tuple[int, str, int]:
+            place = order.index(cell.label) if cell.label in order else len(order)
+            return place, cell.label, cell.seed
+
+        return tuple(sorted((c for c in cells if (c.label, c.seed) in mentioned), key=key))
+
+
+_RESULT_KEYS = {
+    "name": str,
+    "provenance": dict,
+    "rows": list,
+    "summary": list,
+    "detection": list,
+    "training": list,
+    "worst_case": list,
+    "flags": list,
+    "failures": list,
+}
+
+
+def load_run(path: str | Path) -> Run:
+    """Open a run folder.
+
+    Raises:
+        ValueError: no run folder, no results in it yet, damaged results, or a newer schema.
+    """
+    path = Path(path)
+    file = path / "results.json"
+    if not path.is_dir():
+        raise ValueError(f"run (={path}) must be a folder that `robustloss run` wrote.")
+    if not file.exists():
+        started = (path / "spec.toml").exists()
+        why = "the run has not finished: start it again to continue" if started else "no run folder"
+        raise ValueError(f"run (={path}) has no results.json ({why}).")
+    results = read_json(file)
+    _check_version(file, results)
+    for key, kind in _RESULT_KEYS.items():
+        if not isinstance(results.get(key), kind):
+            raise CorruptFile(
+                f"{file} has no {kind.__name__} {key!r}. Run `robustloss run` again to rewrite it."
+            )
+    return Run(path, results)
+
+
+def load_cell(path: str | Path) -> Cell:
+    """Read a cell.json.
+
+    Raises:
+        CorruptFile: missing, altered or incomplete; ValueError: a newer schema.
+    """
+    path = Path(path)
+    data = read_json(path, checked=True)
+    _check_version(path, data)
+    names = ("loss", "label", "slug", "seed", "num_classes", "feature_dim", "files", "density")
+    if missing := [name for name in names if name not in data]:
+        raise CorruptFile(f"{path} has no {missing[0]!r}.")
+    return Cell(folder=path.parent, **{name: data[name] for name in names})
+
+
+def write_results(
+    run_dir: str | Path,
+    *,
+    name: str,
+    provenance: Mapping[str, Any],
+    cells: Iterable[Mapping[str, Any]],
+    training: Iterable[Mapping[str, Any]],
+    failures: Iterable[Mapping[str, Any]],
+    worst_case: Iterable[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Assemble results.json in a run folder: sorted, so that equal runs give equal bytes.
+
+    Args:
+        run_dir: the run folder.
+        name: of the run.
+        provenance: see DESIGN 4.6; times belong here and in training, nowhere else.
+        cells: the content of each finished cell.json ("rows", "detection", "flags").
+        training: one per finished cell: loss, label, seed and train.json without its key.
+        failures: loss, label, seed, stage, reason.
+        worst_case: per-image minimum over attacks.
+
+    Returns:
+        What was written.
+    """
+    cells = list(cells)
+    place = ("loss", "label", "seed")
+    rows = sort((row for cell in cells for row in cell["rows"]), ROW_COLUMNS)
+    results = {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "provenance": dict(provenance),
+        "rows": rows,
+        "summary": summarise(rows),
+        "detection": sort((r for cell in cells for r in cell["detection"]), DETECTION_COLUMNS),
+        "training": sort(training, place),
+        "worst_case": sort(worst_case, place),
+        "flags": sort((flag for cell in cells for flag in cell["flags"]), FLAG_COLUMNS),
+        "failures": sort(failures, (*place, "stage", "reason")),
+    }
+    write_json(Path(run_dir) / "results.json", results, sort_keys=False)
+    return results
+
+
+def _check_version(path: Path, data: Mapping[str, Any]) -> None:
+    version = data.get("schema_version")
+    if type(version) is not int:  # True is an int too
+        raise CorruptFile(f"{path} has no whole number 'schema_version' (={version!r}).")
+    if version > SCHEMA_VERSION:
+        raise ValueError(
+            f"{path} has schema_version {version}, this robustloss reads up to {SCHEMA_VERSION}. "
+            "Update robustloss."
+        )

@@ -1,0 +1,288 @@
+"""A run: a spec becomes cells, the cells become files, the files become results and a report."""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+
+import attacks
+import robustloss
+from attacks.plugins import PluginError
+from robustloss import models, results
+from robustloss.cells import CellJob, Failure, attack_params
+from robustloss.data import Dataset, load_dataset
+from robustloss.executors import check_executor, run_jobs, threads_each
+from robustloss.precision import choose_precision
+from robustloss.progress import Progress, Silent
+from robustloss.spec import CellSpec, Spec, SpecError, load_spec
+from robustloss.storage import CorruptFile, read_json, remove_leftovers, write_text
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+class RunFolderError(ValueError):
+    """The run folder cannot be used for this run."""
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a run left behind.
+
+    Attributes:
+        path: The run folder.
+        report: The report's index.html.
+        failures: One dict for each cell without numbers: loss, label, seed, stage, reason.
+        exit_code: 0, or 1 when a cell failed.
+    """
+
+    path: Path
+    report: Path
+    failures: list[dict]
+    exit_code: int
+
+
+def run(
+    spec: Spec | str | Path | dict,
+    *,
+    out: str | Path | None = None,
+    device: str = "auto",
+    data: str | Path | None = None,
+    seeds: Sequence[int] | None = None,
+    executor: str = "serial",
+    progress: Progress | None = None,
+) -> RunOutcome:
+    """Trains, attacks and reports everything that a spec asks for and that is not there yet.
+
+    Args:
+        spec: A Spec, or what load_spec takes.
+        out: Run folder; runs/NAME by default. A run that was stopped goes on from its files.
+        device: "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "mps".
+        data: Folder with the data sets; see load_dataset.
+        seeds: Training seeds instead of the spec's; seeds that the folder already has are kept.
+        executor: "serial" or "processes:N".
+        progress: Told of every step; silent by default.
+
+    Returns:
+        The run folder, the report and the failed cells.
+
+    Raises:
+        SpecError: The spec, or a name in it, is wrong; nothing was computed.
+        DataError: The data are absent or damaged.
+        RunFolderError: The folder belongs to something else.
+        ValueError: No such device or executor.
+    """
+    started = time.time()
+    spec = spec if isinstance(spec, Spec) else load_spec(spec)
+    folder = Path(out) if out is not None else Path("runs") / spec.name
+    workers = check_executor(executor)
+    chosen = choose_device(device)
+    wanted = _seeds(spec, folder, seeds)
+    _check_folder(folder, spec)
+    root = Path(data) if data is not None else None
+    dataset = load_dataset(
+        spec.data.name,
+        root=root,
+        train_size=spec.data.train_size,
+        validation_size=spec.data.validation_size,
+        test_size=spec.data.test_size,
+        quiet=isinstance(progress, Silent | None),
+    )
+    cells = spec.cells(wanted)
+    check_names(spec, cells, dataset)
+    _claim(folder, spec)
+    jobs = [CellJob(spec, cell, folder, chosen, root) for cell in cells]
+    progress = progress or Silent()
+    progress.start(len(jobs))
+    try:
+        failures = run_jobs(jobs, dataset, executor, progress)
+    finally:
+        progress.stop()
+    failed = [asdict(failure) for failure in failures]
+    provenance = _provenance(spec, dataset, chosen, wanted, started)
+    provenance["threads"] = threads_each(workers) if workers else torch.get_num_threads()
+    _write_results(folder, spec, cells, failures, provenance)
+    from reports import build_report
+
+    return RunOutcome(folder, build_report(folder), failed, 1 if failed else 0)
+
+
+def choose_device(name: str) -> str:
+    """Returns "cpu", "cuda" or "mps".
+
+    Raises:
+        ValueError: No such device, or not on this machine.
+    """
+    if name not in DEVICES:
+        raise ValueError(f"device (={name!r}) must be one of {', '.join(DEVICES)}.")
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device (='cuda') is not available: torch sees no GPU. Use cpu or auto.")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device (='mps') is not available on this machine. Use cpu or auto.")
+    return name
+
+
+def _seeds(spec: Spec, folder: Path, seeds: Sequence[int] | None) -> tuple[int, ...]:
+    """Returns the seeds to compute: those asked for, and with them what the folder has."""
+    if seeds is None:
+        return spec.seeds
+    if not seeds or any(not isinstance(seed, int) or seed < 0 for seed in seeds):
+        raise ValueError(f"seeds (={seeds!r}) must be whole numbers from 0 on, as 0,1,2.")
+    try:
+        had = read_json(folder / "results.json")["provenance"]["seeds"]
+    except (CorruptFile, KeyError, TypeError):
+        had = []
+    return tuple(sorted({*seeds, *had}))
+
+
+def _check_folder(folder: Path, spec: Spec) -> None:
+    """Refuses a folder that holds anything but an earlier state of this run."""
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder} is a file; name another folder with --out.")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / "spec.toml").exists():
+        raise RunFolderError(
+            f"{folder} is not empty and holds no spec.toml, so it is no run folder; name another "
+            "with --out."
+        )
+    try:
+        before = load_spec(folder / "spec.toml")
+    except SpecError as error:
+        raise RunFolderError(
+            f"{folder}/spec.toml cannot be read, so the folder's run is unknown; name another "
+            f"folder with --out. {error}"
+        ) from error
+    for what, old, new in (
+        ("spec", before.name, spec.name),
+        ("data set", before.data.name, spec.data.name),
+    ):
+        if old != new:
+            raise RunFolderError(
+                f"{folder} belongs to {what} {old!r}, this is {what} {new!r}; name another folder "
+                "with --out."
+            )
+
+
+def _claim(folder: Path, spec: Spec) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
+        write_text(folder / "spec.toml", spec.text)
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder} cannot be written: {error.strerror}; name another folder with --out."
+        ) from error
+
+
+def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None:
+    """Builds every loss, backbone and attack once, so that a wrong name costs no training.
+
+    Raises:
+        SpecError: A name or a parameter that its builder refuses.
+    """
+    lines = []
+    positions = {loss.label: number for number, loss in enumerate(spec.losses)}
+    for cell in {cell.label: cell for cell in cells}.values():
+        where = f"losses[{positions[cell.label]}]"
+        try:
+            backbone = models.build_backbone(
+                cell.model.backbone,
+                image_shape=dataset.image_shape,
+                feature_dim=cell.model.feature_dim,
+                folders=(spec.folder,),
+                **cell.model.params,
+            )
+            del backbone
+        except (PluginError, ValueError) as error:
+            lines.append(f"model.backbone (for {where}): {error}")
+        try:
+            models.build_loss(
+                cell.loss.name,
+                feature_dim=cell.model.feature_dim,
+                num_classes=dataset.num_classes,
+                folders=(spec.folder,),
+                **cell.loss.params,
+            )
+        except (PluginError, ValueError) as error:
+            lines.append(f"{where}: {error}")
+    for number, attack in enumerate(spec.attacks):
+        where = f"attacks[{number}]"
+        try:
+            built = attacks.build_attack(attack.name, **attack_params(attack, spec.folder))
+        except (PluginError, ValueError) as error:
+            lines.append(f"{where}: {error}")
+            continue
+        if built.norm == "linf" and max(attack.eps) > 1:
+            lines.append(
+                f"{where}.eps (={max(attack.eps):g}) must lie in [0, 1]: pixel units, not 0–255."
+            )
+    if lines:
+        raise SpecError("\n".join(dict.fromkeys(lines)))
+
+
+def _provenance(
+    spec: Spec, dataset: Dataset, device: str, seeds: Sequence[int], started: float
+) -> dict:
+    finished = time.time()
+    precision = choose_precision(spec.train.precision, torch.device(device))
+    return {
+        "robustloss": robustloss.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "precision": precision,
+        "data": {
+            "name": dataset.name,
+            "checksum": dataset.checksum,
+            "train": dataset.train.n,
+            "validation": dataset.validation.n,
+            "test": dataset.test.n,
+        },
+        "seeds": list(seeds),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "spec": spec.plain(),
+        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        "finished": datetime.fromtimestamp(finished, UTC).isoformat(timespec="seconds"),
+        "seconds": round(finished - started, 1),
+    }
+
+
+def _write_results(
+    folder: Path,
+    spec: Spec,
+    cells: Sequence[CellSpec],
+    failures: Sequence[Failure],
+    provenance: dict,
+) -> None:
+    failed = {(failure.label, failure.seed) for failure in failures}
+    done, trainings = [], []
+    for cell in cells:
+        if (cell.label, cell.seed) in failed:
+            continue
+        content = read_json(folder / cell.folder / "cell.json", checked=True)
+        log = read_json(folder / cell.folder / "train.json", checked=True)
+        identity = {"loss": cell.loss.name, "label": cell.label, "seed": cell.seed}
+        done.append(content)
+        trainings.append({**identity, **{k: v for k, v in log.items() if k != "key"}})
+    results.write_results(
+        folder,
+        name=spec.name,
+        provenance=provenance,
+        cells=done,
+        training=trainings,
+        failures=[asdict(failure) for failure in failures],
+    )

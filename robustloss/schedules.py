@@ -1,0 +1,88 @@
+"""Learning rate, order of the images and augmentation, as functions of plain values."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from robustloss.seeding import generator
+from robustloss.spec import TrainSpec
+
+PAD = 4  # pixels, the usual border for random crops
+SHIFT = 2  # pixels
+
+
+def rate_factor(spec: TrainSpec, step: int, steps: int) -> float:
+    """Returns the factor on the base learning rate at a step, in [0, 1].
+
+    ``warmup`` is the linearly rising part (of one_cycle: the rise from 1/25 to 1).
+    """
+    rising = spec.warmup * steps
+    if step < rising:
+        start = 1 / 25 if spec.schedule == "one_cycle" else 0.0
+        return start + (1 - start) * (step + 1) / (rising + 1)
+    if spec.schedule == "constant":
+        return 1.0
+    if spec.schedule == "step":
+        return spec.step_factor ** (step // spec.step_every)
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1.0, steps - rising)))
+
+
+def steps_per_epoch(n: int, batch_size: int) -> int:
+    """Returns the number of full batches; the incomplete last one is left out of an epoch."""
+    return max(1, n // batch_size)
+
+
+def shuffled_batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
+    """Yields positions (B,) of one epoch, every image at most once, in an order named by seed."""
+    order = torch.randperm(n, generator=generator("order", seed, epoch))
+    for step in range(steps_per_epoch(n, batch_size)):
+        yield order[step * batch_size : (step + 1) * batch_size]
+
+
+def balanced_batches(
+    labels: Tensor, num_classes: int, batch_size: int, seed: int, epoch: int
+) -> Iterator[Tensor]:
+    """Yields positions (B,) with equally many images of every class, for pair losses.
+
+    Small classes are gone through again, in a new order, when they run out. B is the batch size
+    rounded down to a multiple of the number of classes, and at least two images a class.
+    """
+    rng = generator("order", seed, epoch)
+    each = max(2, batch_size // num_classes)
+    steps = steps_per_epoch(len(labels), batch_size)
+    columns = []
+    for label in range(num_classes):
+        members = torch.nonzero(labels == label).flatten()
+        if not len(members):
+            raise ValueError(f"class {label} has no training images: balanced batches need some.")
+        rounds = math.ceil(steps * each / len(members))
+        shuffled = [members[torch.randperm(len(members), generator=rng)] for _ in range(rounds)]
+        columns.append(torch.cat(shuffled)[: steps * each].view(steps, each))
+    yield from torch.cat(columns, dim=1)
+
+
+def augment(images: Tensor, kind: str, *names: str | int) -> Tensor:
+    """Returns randomly moved copies of images (B,C,H,W), padded with zeros.
+
+    Args:
+        images: (B,C,H,W), any dtype, on any device.
+        kind: "none", "shift" (up to 2 pixels), "crop" (pad 4, crop) or "crop_flip".
+        names: Name of the random stream; it alone decides the moves.
+    """
+    if kind == "none":
+        return images
+    rng = generator("augment", *names)
+    reach = SHIFT if kind == "shift" else PAD
+    count, _, height, width = images.shape
+    moves = torch.randint(0, 2 * reach + 1, (count, 2), generator=rng).to(images.device)
+    padded = torch.nn.functional.pad(images, (reach,) * 4)
+    rows = moves[:, :1] + torch.arange(height, device=images.device)
+    columns = moves[:, 1:] + torch.arange(width, device=images.device)
+    if kind == "crop_flip":
+        flips = torch.rand(count, generator=rng).to(images.device) < 0.5
+        columns = torch.where(flips[:, None], columns.flip(1), columns)
+    each = torch.arange(count, device=images.device)[:, None, None]
+    moved = padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]]
+    return moved.permute(0, 3, 1, 2)

@@ -1,0 +1,44 @@
+"""Randomness as a plain value: every stream is named by what it is for, never ambient."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def derive_seed(*parts: str | int) -> int:
+    """Returns a seed in [0, 2**63) decided by the named parts, equal on every machine.
+
+    Args:
+        parts: What the stream is for, as ``("order", seed, epoch)``.
+    """
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(*parts: str | int) -> torch.Generator:
+    """Returns a CPU generator for the named stream; CPU, so that every device sees one order."""
+    return torch.Generator().manual_seed(derive_seed(*parts))
+
+
+@contextmanager
+def seeded(*parts: str | int) -> Iterator[None]:
+    """Runs a block under the named seed and puts torch's global random state back after it.
+
+    For code that only knows the global generator, as the initialisers of torch.nn.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(*parts))
+        yield
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Asks cuDNN for repeatable algorithms inside the block, so a GPU gives one result a seed."""
+    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before

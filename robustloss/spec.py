@@ -1,0 +1,234 @@
+"""The spec: every choice that decides a run, as plain values, checked before anything is computed.
+
+A spec names the data, the network, the training, the losses and the attacks. Its cells, one per
+(loss, seed), are what a run computes. Nothing here imports torch: whether a named loss, attack,
+backbone or data set exists, and what its own parameters may be, is for its builder to say.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+)
+
+from robustloss.spec_errors import Problems, SpecError, did_you_mean, explain, rule_error
+from robustloss.spec_tables import (
+    AttackSpec,
+    DataSpec,
+    DetectionSpec,
+    LossSpec,
+    ModelSpec,
+    Seed,
+    Table,
+    TrainSpec,
+    as_tuple,
+)
+from robustloss.spec_text import Key, literal, rows_of, slug, to_toml
+
+__all__ = [
+    "AttackSpec",
+    "CellSpec",
+    "DataSpec",
+    "DetectionSpec",
+    "LossSpec",
+    "ModelSpec",
+    "Spec",
+    "SpecError",
+    "TrainSpec",
+    "key_table",
+    "load_spec",
+    "shipped_specs",
+    "slug",
+]
+
+SHIPPED = Path(__file__).parent / "specs"
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One (loss, seed) with the network and the training that hold for it."""
+
+    loss: LossSpec
+    model: ModelSpec
+    train: TrainSpec
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """The loss as tables and figures call it."""
+        return self.loss.label
+
+    @property
+    def folder(self) -> str:
+        """Where the cell lives, relative to the run folder."""
+        return f"cells/{self.loss.slug}/seed-{self.seed}"
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
+        raise rule_error(
+            "must be at most 80 letters a-z, digits, '.', '_' or '-': it names the run folder. "
+            f"Write name = {literal(slug(name)[:80] or 'my-run')}."
+        )
+    return name
+
+
+class Spec(Table):
+    """A whole spec, valid and complete. `load_spec` makes it."""
+
+    name: Annotated[str, AfterValidator(_check_name)] = Field(
+        description="names the run folder runs/NAME", examples=["my-run"]
+    )
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(as_tuple), Field(min_length=1)] = Field(
+        default=(0,),
+        description="one training of every loss per seed",
+        json_schema_extra={"shown_type": "list of integers >= 0"},
+    )
+    data: DataSpec = DataSpec()
+    model: ModelSpec = ModelSpec()
+    train: TrainSpec = TrainSpec()
+    detection: DetectionSpec = DetectionSpec()
+    losses: Annotated[tuple[LossSpec, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    attacks: Annotated[tuple[AttackSpec, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+
+    _text: str = PrivateAttr("")
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        problems = Problems()
+        for i, seed in enumerate(seeds):
+            if seed in seeds[:i]:
+                problems.add((i,), seed, "is listed twice. Remove one.")
+        problems.raise_if_any()
+        return seeds
+
+    @field_validator("losses", "attacks")
+    @classmethod
+    def _labels_differ(cls, tables: tuple[Any, ...], info: Any) -> tuple[Any, ...]:
+        problems = Problems()
+        first: dict[str, int] = {}
+        for i, table in enumerate(tables):
+            j = first.setdefault(table.slug, i)
+            if j != i:
+                twin = f"{info.field_name}[{j}].label (={literal(tables[j].label)})"
+                rule = f"names the same files as {twin}: {table.slug!r}. Give it another label."
+                problems.add((i, "label"), table.label, rule)
+        problems.raise_if_any()
+        return tables
+
+    @property
+    def text(self) -> str:
+        """The source, verbatim; of a spec given as a dict, its TOML."""
+        return self._text or to_toml(self.plain())
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths of plug-ins begin: the folder of the spec file."""
+        return self._folder
+
+    def plain(self) -> dict[str, Any]:
+        """Every value, defaults included, as JSON holds it; `load_spec` reads it back."""
+        return self.model_dump(mode="json")
+
+    def cells(self, seeds: Sequence[int] | None = None) -> tuple[CellSpec, ...]:
+        """What a run computes: losses in the order of the file, then seeds.
+
+        Args:
+            seeds: instead of the spec's own.
+        """
+        return tuple(
+            CellSpec(loss, self.model.overridden(loss.model), self.train.overridden(loss.train), s)
+            for loss in self.losses
+            for s in (self.seeds if seeds is None else seeds)
+        )
+
+
+_TABLES: dict[str, type[Table]] = {
+    "data": DataSpec,
+    "model": ModelSpec,
+    "train": TrainSpec,
+    "detection": DetectionSpec,
+    "losses": LossSpec,
+    "attacks": AttackSpec,
+}
+
+
+def load_spec(source: str | Path | Mapping[str, Any]) -> Spec:
+    """Reads and checks a spec.
+
+    Args:
+        source: path of a TOML file, name of a shipped spec, or the tables as a dict.
+
+    Raises:
+        SpecError: the file cannot be read, or breaks a rule; one line per problem.
+    """
+    if isinstance(source, Mapping):
+        return _validated(source)
+    path = _find(source)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")  # Windows editors begin a file with a mark
+        tables = tomllib.loads(text)
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: is not UTF-8 text (byte {error.start}).") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(_toml_problem(path, str(error))) from None
+    spec = _validated(tables)
+    spec._text, spec._folder = text, path.resolve().parent
+    return spec
+
+
+def shipped_specs() -> dict[str, Path]:
+    """Name -> file of every spec that comes with the package."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"), key=lambda p: p.stem)}
+
+
+def key_table() -> list[Key]:
+    """Every key of every table: (key, type, default, meaning)."""
+    rows = rows_of(Spec, "", skip=_TABLES)
+    for name, model in _TABLES.items():
+        prefix = f"{name}[]." if name in ("losses", "attacks") else f"{name}."
+        rows += rows_of(model, prefix)
+    return rows
+
+
+def _validated(tables: Mapping[str, Any]) -> Spec:
+    try:
+        return Spec.model_validate(dict(tables))
+    except ValidationError as error:
+        raise explain(error, Spec, _TABLES) from None
+
+
+def _find(source: str | Path) -> Path:
+    shipped = shipped_specs()
+    if (name := str(source)) in shipped:
+        return shipped[name]
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        inside = path / "spec.toml"
+        hint = f" Did you mean {inside}?" if inside.is_file() else " Name a TOML file."
+        raise SpecError(f"{path}: is a folder.{hint}")
+    known = ", ".join(shipped)
+    hint = did_you_mean(path.stem, list(shipped)) or "."
+    raise SpecError(f"{name}: no such file, nor a shipped spec ({known}){hint}")
+
+
+def _toml_problem(path: Path, message: str) -> str:
+    found = re.fullmatch(r"(.*) \(at (.*)\)", message, flags=re.DOTALL)
+    what, where = (found[1], found[2]) if found else (message, "an unknown place")
+    return f"{path}: not valid TOML at {where}: {what}."

@@ -1,0 +1,265 @@
+"""The tables of a spec: their keys, types, ranges, defaults and meanings."""
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from robustloss.spec_errors import Problems, did_you_mean, rule_error
+from robustloss.spec_text import slug
+
+_NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?"
+_FRACTION = re.compile(rf"\s*({_NUMBER})\s*(?:/\s*({_NUMBER})\s*)?")
+_MAX_SLUG = 80  # characters: file names hold the slug of a label, eps and a key
+_LINF_ONLY = ("fgsm",)  # attacks whose eps are pixel units whatever their parameters say
+
+
+def as_tuple(value: object) -> object:
+    """A list as a tuple: frozen tables hold tuples, TOML holds lists."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _parse_eps(value: object) -> object:
+    """A number, or an exact fraction as text: ``"8/255"`` is the float nearest to 8/255."""
+    if isinstance(value, str):
+        parts = _FRACTION.fullmatch(value)
+        if parts is None or (parts[2] and not Fraction(parts[2])):
+            raise rule_error('must be a number or a fraction as text, such as 0.1 or "8/255".')
+        value = float(Fraction(parts[1]) / Fraction(parts[2] or 1))
+    if isinstance(value, (int, float)) and value < 0:
+        raise rule_error("must be >= 0: it is a budget, a distance in pixel units.")
+    return value
+
+
+def _plain_table(value: object) -> object:
+    """A deep copy holding only what TOML and JSON both hold, so that it can be hashed and sent."""
+    problems = Problems()
+    copy = _plain(value, (), problems) if isinstance(value, Mapping) else value
+    problems.raise_if_any()
+    return copy
+
+
+def _plain(value: object, loc: tuple[int | str, ...], problems: Problems) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, (*loc, str(key)), problems) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, (*loc, i), problems) for i, item in enumerate(value)]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        problems.add(loc, value, "must be a finite number.")
+    elif not isinstance(value, (str, bool, int, float)):
+        problems.add(loc, value, "must be text, a number, true or false, or a list or table.")
+    return value
+
+
+def _raise_at(key: str, value: object, rule: str) -> None:
+    problems = Problems()
+    problems.add((key,), value, rule)
+    problems.raise_if_any()
+
+
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+PlainTable = Annotated[dict[str, Any], BeforeValidator(_plain_table)]
+Name = Annotated[str, Field(min_length=1)]
+Eps = Annotated[float, BeforeValidator(_parse_eps)]
+
+
+class Table(BaseModel):
+    """A table of a spec: no unknown key, no silent conversion, no change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def overridden(self, keys: Mapping[str, Any]) -> Self:
+        """This table with some keys replaced; defaults that depend on others follow."""
+        return self.model_validate({**self.model_dump(exclude_unset=True), **keys})
+
+
+def _all_images(meaning: str) -> Any:
+    return Field(
+        default=None,
+        description=meaning,
+        json_schema_extra={"shown_default": "all of the data set"},
+    )
+
+
+class DataSpec(Table):
+    """Table [data]: the images. A size left out is the data set's own."""
+
+    name: Name = Field(default="digits", description="data set: robustloss list datasets")
+    train_size: Count | None = _all_images("training images, equal class shares")
+    validation_size: Count | None = _all_images("validation images (thresholds)")
+    test_size: Count | None = _all_images("test images, the ones that are attacked")
+
+
+class ModelSpec(Table):
+    """Table [model]: the network up to the features."""
+
+    backbone: Name = Field(
+        default="lenet_plus",
+        description="network: robustloss list backbones, torchvision:NAME, module:Class, "
+        "file.py:Class",
+    )
+    feature_dim: int = Field(default=100, ge=1, le=65536, description="dimension D of the features")
+    params: PlainTable = Field(default={}, description="the backbone's own parameters")
+
+
+class TrainSpec(Table):
+    """Table [train]: how a network is trained."""
+
+    epochs: int = Field(default=5, ge=1, le=10_000, description="passes over the training images")
+    batch_size: int = Field(
+        default=128, ge=1, le=1_000_000, description="images per optimizer step"
+    )
+    optimizer: Literal["sgd", "adam"] = Field(
+        default="sgd", description="SGD, or Adam with decoupled weight decay (AdamW)"
+    )
+    lr: float = Field(
+        default=0.05, gt=0, le=1000, description="learning rate, the highest of the schedule"
+    )
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of sgd")
+    nesterov: bool = Field(default=True, description="Nesterov momentum of sgd")
+    weight_decay: float = Field(default=5e-4, ge=0, le=10, description="L2 penalty on the weights")
+    schedule: Literal["constant", "step", "cosine", "one_cycle"] = Field(
+        default="one_cycle", description="learning rate over training, after the warm-up"
+    )
+    step_every: Count = Field(
+        default=3000, description='schedule "step": optimizer steps between drops'
+    )
+    step_factor: float = Field(
+        default=0.1, gt=0, le=1, description='schedule "step": factor of a drop'
+    )
+    warmup: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.9,
+        description="share of training with a linearly rising learning rate",
+        json_schema_extra={"shown_default": "0.2 for one_cycle, else 0"},
+    )
+    max_grad_norm: float | None = Field(
+        default=None, gt=0, description="longest gradient of a step; a longer one is shortened"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="arithmetic of training; auto: bfloat16 where the hardware has it",
+    )
+    augment: Literal["none", "shift", "crop", "crop_flip"] = Field(
+        default="none", description="augmentation of training images"
+    )
+
+    @model_validator(mode="after")
+    def _default_warmup(self) -> Self:
+        if self.schedule == "one_cycle" and "warmup" not in self.model_fields_set:
+            object.__setattr__(self, "warmup", 0.2)  # frozen: this default follows another key
+        return self
+
+
+class DetectionSpec(Table):
+    """Table [detection]: how attacked images are told from clean ones."""
+
+    scores: Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(min_length=1)] = Field(
+        default=("class_log_likelihood", "max_log_posterior"),
+        description="detection scores: robustloss list scores",
+    )
+    fit_size: Count = Field(
+        default=5000, description="clean training images that scores are fitted on"
+    )
+
+    @field_validator("scores")
+    @classmethod
+    def _known(cls, scores: tuple[str, ...]) -> tuple[str, ...]:
+        from robustloss.detection import SCORES  # numpy and scipy: only when a spec names scores
+
+        problems = Problems()
+        for i, score in enumerate(scores):
+            if score not in SCORES:
+                hint = did_you_mean(score, list(SCORES)) or "."
+                problems.add((i,), score, f"must be one of {', '.join(SCORES)}{hint}")
+            elif score in scores[:i]:
+                problems.add((i,), score, "is listed twice. Remove one.")
+        problems.raise_if_any()
+        return scores
+
+
+class _Labelled(Table):
+    name: Name
+    label: str = Field(
+        default="",
+        description="how tables and figures call it; its slug names files",
+        json_schema_extra={"shown_default": "the name"},
+    )
+    params: PlainTable = Field(default={}, description="its own parameters")
+
+    @model_validator(mode="after")
+    def _default_label(self) -> Self:
+        if "label" not in self.model_fields_set:
+            object.__setattr__(self, "label", self.name)
+        if not (self.label.isprintable() and 0 < len(self.slug) <= _MAX_SLUG):
+            rule = f"must be one line of 1 to {_MAX_SLUG} characters, with a letter a-z or a digit."
+            _raise_at("label", self.label, rule)
+        return self
+
+    @property
+    def slug(self) -> str:
+        """The label as a file name."""
+        return slug(self.label)
+
+
+class LossSpec(_Labelled):
+    """One table [[losses]]: a loss, its parameters, and what it changes in [train] and [model]."""
+
+    name: Name = Field(
+        description="loss: robustloss list losses, module:Class, file.py:Class", examples=["lgm"]
+    )
+    train: PlainTable = Field(default={}, description="keys of [train] that this loss overrides")
+    model: PlainTable = Field(default={}, description="keys of [model] that this loss overrides")
+
+    @field_validator("train", "model")
+    @classmethod
+    def _valid_keys(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        table: type[Table] = TrainSpec if info.field_name == "train" else ModelSpec
+        table.model_validate(value)
+        return value
+
+
+class AttackSpec(_Labelled):
+    """One table [[attacks]]: an attack, its parameters and its budgets."""
+
+    name: Name = Field(
+        description="attack: robustloss list attacks, module:name, file.py:name", examples=["fgsm"]
+    )
+    eps: Annotated[tuple[Eps, ...], BeforeValidator(as_tuple), Field(min_length=1)] = Field(
+        description="budgets in pixel units: L-inf in [0, 1], L2 >= 0",
+        examples=[(0.1, "8/255")],
+        json_schema_extra={"shown_type": 'list of numbers or fractions as text ("8/255")'},
+    )
+    batch_size: Count = Field(default=500, description="images attacked at once")
+
+    @model_validator(mode="after")
+    def _not_the_clean_pass(self) -> Self:
+        if self.slug == "none":
+            _raise_at("label", self.label, "is the clean pass's own. Give it another label.")
+        return self
+
+    @field_validator("eps")
+    @classmethod
+    def _budgets(cls, eps: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        problems = Problems()
+        for i, value in enumerate(eps):
+            if value > 1 and info.data.get("name") in _LINF_ONLY:
+                remedy = f'; write "{value:g}/255".' if value <= 255 else "."
+                rule = f"must lie in [0, 1]: pixel units, not 0–255{remedy}"
+                problems.add((i,), int(value) if value.is_integer() else value, rule)
+            if value in eps[:i]:
+                problems.add((i,), value, "is listed twice. Remove one.")
+        problems.raise_if_any()
+        return tuple(sorted(value + 0.0 for value in eps))  # + 0.0: no negative zero

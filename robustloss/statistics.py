@@ -1,0 +1,72 @@
+"""Intervals: what the finite number of images, or of training seeds, leaves open."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+
+def wilson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a proportion.
+
+    Args:
+        k: images counted, 0 <= k <= n.
+        n: images in all, n >= 1.
+        confidence: in (0, 1).
+
+    Returns:
+        (low, high) as fractions; exactly 0 at k = 0 and exactly 1 at k = n.
+
+    Raises:
+        ValueError: an argument outside its range.
+
+    Source: Wilson 1927, doi:10.1080/01621459.1927.10502953.
+    """
+    if n < 1 or not 0 <= k <= n:
+        raise ValueError(f"k (={k}) of n (={n}) must fulfil 0 <= k <= n and n >= 1.")
+    _check_confidence(confidence)
+    z = float(stats.norm.isf((1 - confidence) / 2))
+    center = (k + z**2 / 2) / (n + z**2)
+    half = z * np.sqrt(k * (n - k) / n + z**2 / 4) / (n + z**2)
+    # rounding would leave a bound of 1 - 1e-16 that misses the observed 1; at 0 it is exact
+    high = 1.0 if k == n else float(center + half)
+    return float(center - half), high
+
+
+def t_interval(
+    values: Sequence[float] | np.ndarray, confidence: float = 0.95
+) -> tuple[float, float, float, float]:
+    """Mean over independent repetitions (training seeds) with Student's t-interval.
+
+    The interval is for the mean and is not cut at the ends of a fraction's range: with few
+    seeds it may leave [0, 1], which says that there are too few.
+
+    Args:
+        values: (S,) finite, one per seed, S >= 1.
+        confidence: in (0, 1).
+
+    Returns:
+        (mean, sd, low, high) in the unit of the values; sd divides by S - 1. With S = 1 the
+        last three are NaN: one seed says nothing about the spread.
+
+    Raises:
+        ValueError: no value, a value that is not finite, or a bad confidence.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
+        raise ValueError(
+            f"values (={array.tolist()}) must be one or more finite numbers. Leave out the "
+            "seeds without a value."
+        )
+    _check_confidence(confidence)
+    mean = float(array.mean())
+    if array.size == 1:
+        return mean, float("nan"), float("nan"), float("nan")
+    sd = float(array.std(ddof=1))
+    half = float(stats.t.isf((1 - confidence) / 2, array.size - 1)) * sd / np.sqrt(array.size)
+    return mean, sd, float(mean - half), float(mean + half)
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence (={confidence}) must lie in (0, 1), as 0.95.")

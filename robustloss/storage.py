@@ -1,0 +1,235 @@
+"""Files that are whole or absent: atomic writes, canonical digests, checked JSON and arrays."""
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_DIGEST_LENGTH = 64  # hexadecimal digits of sha256
+_ARRAY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_META_MEMBER = "meta.json"
+_TEMPORARY = re.compile(r"\..+\.tmp-\d+")
+
+
+class CorruptFile(ValueError):  # noqa: N818  (names the file, not the failure)
+    """A stored file is missing, truncated or altered; nothing of it may be used."""
+
+
+def digest(*parts: object) -> str:
+    """First 16 hexadecimal digits of sha256 over the canonical JSON of plain values.
+
+    Args:
+        parts: what decides a content: str, int, float, bool, None, and lists, tuples and
+            dicts of these. 1 and 1.0 are different values.
+
+    Raises:
+        TypeError: a part is no plain value. ValueError: a number is not finite.
+    """
+    for part in parts:
+        _refuse_non_plain(part)
+    return hashlib.sha256(_canonical(list(parts))).hexdigest()[:16]
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a part.
+
+    Parent folders are made. A killed writer leaves at most a file named ``.NAME.tmp-PID``
+    beside the target (see `remove_leftovers`).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)  # os.replace: atomic within one folder
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """`write_bytes` for text, as UTF-8 with the line ends as they are."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove the temporary files that killed writers left anywhere below a folder.
+
+    Only for the one who owns the folder: a live writer's file would go too.
+    """
+    for path in Path(folder).rglob(".*.tmp-*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def write_json(
+    path: str | Path, data: Mapping[str, Any], *, checked: bool = False, sort_keys: bool = True
+) -> None:
+    """Write plain values as indented JSON; NaN and infinities become null.
+
+    Args:
+        path: the file.
+        data: str keys; NumPy scalars are allowed, arrays are not (`write_arrays`).
+        checked: add "sha256", the digest of everything else, for `read_json(checked=True)`.
+        sort_keys: False keeps the order of the keys, for files that a person reads.
+    """
+    plain = _plain(data)
+    if checked:
+        if "sha256" in plain:
+            raise ValueError("data must not hold the key 'sha256': a checked file adds it.")
+        plain["sha256"] = hashlib.sha256(_canonical(plain)).hexdigest()
+    # ASCII: a label or a path of any characters, lone surrogates too, comes back as it was
+    text = json.dumps(plain, indent=1, sort_keys=sort_keys, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def read_json(path: str | Path, checked: bool = False) -> dict[str, Any]:
+    """Read what `write_json` wrote; a checked file comes back without its digest.
+
+    Raises:
+        CorruptFile: the file is missing, no JSON object, or its digest does not fit.
+    """
+    try:
+        data = json.loads(_read(path).decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, CorruptFile):
+            raise
+        raise CorruptFile(f"{path} is not valid JSON ({error}).") from error
+    if not isinstance(data, dict):
+        raise CorruptFile(f"{path} holds a JSON {type(data).__name__}, not an object.")
+    if checked:
+        stated = data.pop("sha256", None)
+        if stated != hashlib.sha256(_canonical(data)).hexdigest():
+            raise CorruptFile(f"{path} was altered: its sha256 does not fit its content.")
+    return data
+
+
+def write_arrays(
+    path: str | Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None
+) -> None:
+    """Write named arrays as .npz without pickle; equal content gives equal bytes.
+
+    The sha256 of every byte before it stands at the end of the file as the archive's comment,
+    so `numpy.load` reads the file too.
+
+    Args:
+        path: the file.
+        arrays: bool, integer or float (at most 64 bit) arrays by identifier-like names.
+        meta: plain values kept beside the arrays.
+
+    Raises:
+        ValueError: a name that is no identifier, or another dtype.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(_member(_META_MEMBER), _canonical(_plain(meta or {})))
+        for name in sorted(arrays):
+            archive.writestr(_member(f"{name}.npy"), _encode(name, arrays[name]))
+        archive.comment = b"0" * _DIGEST_LENGTH
+    body = buffer.getvalue()[:-_DIGEST_LENGTH]
+    write_bytes(path, body + hashlib.sha256(body).hexdigest().encode())
+
+
+def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `write_arrays` wrote: the arrays by name, and the meta values.
+
+    Raises:
+        CorruptFile: missing, truncated, one byte altered, or not written by `write_arrays`.
+    """
+    data = _read(path)
+    stated, body = data[-_DIGEST_LENGTH:], memoryview(data)[:-_DIGEST_LENGTH]
+    if hashlib.sha256(body).hexdigest().encode() != stated:
+        raise CorruptFile(f"{path} is truncated or altered: its sha256 does not fit.")
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            meta = json.loads(archive[_META_MEMBER])
+            arrays = {name: archive[name] for name in archive.files if name != _META_MEMBER}
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise CorruptFile(f"{path} is no array file of robustloss ({error}).") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise CorruptFile(f"{path} is no array file of robustloss ({name!r} is no array).")
+        if not _ARRAY_NAME.fullmatch(name):
+            raise CorruptFile(f"{path} holds an array named {name!r}, which is no identifier.")
+    return arrays, meta
+
+
+def _encode(name: str, array: np.ndarray) -> bytes:
+    if not _ARRAY_NAME.fullmatch(name):
+        raise ValueError(f"array name (={name!r}) must be an identifier: letters, digits, '_'.")
+    array = np.asarray(array)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise ValueError(
+            f"array {name!r} (dtype {array.dtype}) must be bool, integer or float of at most 64 "
+            "bit: anything else would need pickle or differ between machines."
+        )
+    # C order, little endian: equal values must give equal bytes
+    array = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    member.create_system = 3  # the platform must not show in the bytes
+    member.external_attr = 0o644 << 16
+    return member
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CorruptFile(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def _canonical(plain: object) -> bytes:
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {_text_key(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | int):
+        return value
+    raise TypeError(f"{type(value).__name__} is no plain value for JSON; arrays: write_arrays.")
+
+
+def _refuse_non_plain(value: object) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _text_key(key)
+            _refuse_non_plain(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _refuse_non_plain(item)
+    elif value is not None and not isinstance(value, str | int | float):
+        raise TypeError(f"digest takes plain values, not {type(value).__name__} (={value!r}).")
+
+
+def _text_key(key: object) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"key (={key!r}) must be text: JSON has no other keys.")
+    return key
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is no JSON number")

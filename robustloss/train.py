@@ -1,0 +1,332 @@
+"""Training: one data set on the device, one flat loop, resumable at any step.
+
+Shape suffixes: B batch, C channels, H height, W width, D feature.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from robustloss.data import Dataset, ImageSet
+from robustloss.losses.base import LossHead, LossTerms
+from robustloss.models import Classifier, load_tensors, save_tensors
+from robustloss.precision import autocast, choose_precision
+from robustloss.schedules import (
+    augment,
+    balanced_batches,
+    rate_factor,
+    shuffled_batches,
+    steps_per_epoch,
+)
+from robustloss.spec import TrainSpec
+from robustloss.storage import CorruptFile
+
+VERSION = 1  # raise when the same spec would give other weights
+
+CHECK_EVERY = 50  # steps between looks at the loss: each look makes a GPU wait
+CHECKPOINT_SECONDS = 20.0
+
+Report = Callable[[float, float, str], None]  # done, total, text
+
+
+class TrainingDiverged(RuntimeError):  # noqa: N818  (names the event, as torch does)
+    """The loss or a weight became NaN or infinite."""
+
+
+@dataclass
+class TrainingLog:
+    """What a training leaves beside the weights; plain values."""
+
+    curve: list[dict] = field(default_factory=list)
+    epochs: int = 0
+    seconds: float = 0.0
+    steps: int = 0
+    precision: str = "float32"
+    parameters: int = 0
+
+
+def train(
+    model: Classifier,
+    dataset: Dataset,
+    spec: TrainSpec,
+    *,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    key: str = "",
+    report: Report = lambda done, total, text: None,
+) -> TrainingLog:
+    """Trains a classifier in place and leaves it in eval mode on the device.
+
+    Args:
+        model: Freshly built classifier.
+        dataset: Its train set is learnt, its validation set only measured.
+        spec: The training settings.
+        seed: Decides the order of the images and their augmentation.
+        device: Where to compute.
+        checkpoint: File that holds the state while training; a killed training goes on from it
+            and ends with the same weights. None: no file.
+        key: Name of this training; a checkpoint of another one is ignored.
+        report: Called with (epochs done, epochs, text) a few times a second.
+
+    Raises:
+        TrainingDiverged: The loss became NaN or infinite.
+        ValueError: The head or the backbone returns a wrong shape.
+    """
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    data = dataset.train.to(device)
+    validation = dataset.validation.to(device)
+    model.head.start(torch.bincount(data.labels, minlength=dataset.num_classes))
+    groups = [
+        {"params": list(model.backbone.parameters()), "lr": spec.lr},
+        *model.head.parameter_groups(spec.lr),
+    ]
+    log = TrainingLog(epochs=spec.epochs, precision=choose_precision(spec.precision, device))
+    log.parameters = sum(p.numel() for p in model.parameters())
+    loop = _Loop(model, _optimizer(groups, spec, device), spec, data, seed, log)
+    loop.resume(checkpoint, key)
+    started, saved = time.monotonic() - log.seconds, time.monotonic()
+    epochs, per_epoch = spec.epochs, steps_per_epoch(data.n, spec.batch_size)
+    for epoch in range(len(log.curve), epochs):
+        began = time.monotonic()
+        for positions in loop.batches(epoch, skip=log.steps - epoch * per_epoch):
+            loop.step(positions, total=epochs * per_epoch)
+            if log.steps % CHECK_EVERY == 0:
+                loop.check_finite()
+                text = f"epoch {epoch + 1}/{epochs} loss {loop.mean_loss():.3f}{loop.last_error()}"
+                report(log.steps / per_epoch, epochs, text)
+                if checkpoint and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    log.seconds = time.monotonic() - started
+                    loop.save(checkpoint, key)
+                    saved = time.monotonic()
+        loop.check_finite()
+        error = error_rate(model, validation, log.precision)
+        loop.close_epoch(epoch + 1, error, time.monotonic() - began)
+        log.seconds = time.monotonic() - started
+        report(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}{loop.last_error()}")
+        if checkpoint and epoch + 1 < epochs and time.monotonic() - saved > CHECKPOINT_SECONDS / 2:
+            loop.save(checkpoint, key)
+            saved = time.monotonic()
+    model.eval()
+    if type(model.head).fit is not LossHead.fit:
+        model.head.fit(all_features(model, data), data.labels)
+    _check_weights(model)
+    return log
+
+
+def _optimizer(groups: list[dict], spec: TrainSpec, device: torch.device) -> torch.optim.Optimizer:
+    fused = device.type in ("cpu", "cuda")
+    groups = [{**group, "params": list(group["params"])} for group in groups]
+    groups = [group for group in groups if group["params"]]
+    if spec.optimizer == "adam":
+        return torch.optim.AdamW(groups, lr=spec.lr, weight_decay=spec.weight_decay, fused=fused)
+    return torch.optim.SGD(
+        groups,
+        lr=spec.lr,
+        momentum=spec.momentum,
+        nesterov=spec.nesterov and spec.momentum > 0,
+        weight_decay=spec.weight_decay,
+        fused=fused,
+    )
+
+
+class _Loop:
+    """The state of one training between steps, and how to save and restore it."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        optimizer: torch.optim.Optimizer,
+        spec: TrainSpec,
+        data: ImageSet,
+        seed: int,
+        log: TrainingLog,
+    ) -> None:
+        self.model, self.optimizer, self.spec = model, optimizer, spec
+        self.data, self.seed, self.log = data, seed, log
+        self.base_rates = [group["lr"] for group in optimizer.param_groups]
+        # classification, regulariser, errors, images: summed on the device over the epoch
+        self.sums = torch.zeros(4, dtype=torch.float64, device=data.images.device)
+
+    def batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
+        """Yields the positions (B,) of an epoch from step ``skip`` on."""
+        if self.model.head.batching == "balanced":
+            num_classes = self.model.head.num_classes
+            labels = self.data.labels.cpu()
+            batches = balanced_batches(labels, num_classes, self.spec.batch_size, self.seed, epoch)
+        else:
+            batches = shuffled_batches(self.data.n, self.spec.batch_size, self.seed, epoch)
+        for number, positions in enumerate(batches):
+            if number >= skip:
+                yield positions.to(self.data.images.device)
+
+    def step(self, positions: Tensor, total: int) -> None:
+        """Takes one optimiser step on the images at the positions (B,)."""
+        self.model.train()
+        factor = rate_factor(self.spec, self.log.steps, total)
+        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = base * factor
+        images = augment(self.data.images[positions], self.spec.augment, self.seed, self.log.steps)
+        images = images.float().div_(self.data.scale).contiguous(memory_format=torch.channels_last)
+        labels = self.data.labels[positions]
+        with autocast(images.device, self.log.precision):
+            features = self.model.features(images)
+        if self.log.steps == 0:
+            _check_logits(self.model.head, features.detach())
+        terms = self.model.head.loss(features, labels, progress=self.log.steps / total)
+        if self.log.steps == 0:
+            _check_terms(self.model.head, terms, len(labels))
+        self.optimizer.zero_grad(set_to_none=True)
+        (terms.classification + terms.regulariser).mean().backward()
+        if self.spec.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.max_grad_norm)
+        self.optimizer.step()
+        with torch.no_grad():
+            features = features.detach()
+            self.model.head.after_step(features, labels)
+            self._count(features, labels, terms)
+        self.log.steps += 1
+
+    def _count(self, features: Tensor, labels: Tensor, terms: LossTerms) -> None:
+        wrong = torch.zeros((), device=labels.device)
+        if self.model.head.batching != "balanced":  # a pair loss has no logits before fit
+            wrong = (self.model.head.logits(features).argmax(1) != labels).sum()
+        self.sums += torch.stack(
+            [
+                terms.classification.detach().sum().double(),
+                terms.regulariser.detach().sum().double(),
+                wrong.double(),
+                torch.tensor(float(len(labels)), dtype=torch.float64, device=labels.device),
+            ]
+        )
+
+    def mean_loss(self) -> float:
+        """Returns the mean training loss of this epoch so far, in nats."""
+        return float((self.sums[0] + self.sums[1]) / self.sums[3])
+
+    def last_error(self) -> str:
+        """Returns the last validation error as text for a progress bar."""
+        error = self.log.curve[-1]["validation_error"] if self.log.curve else None
+        return f" validation error {100 * error:.2f} %" if error is not None else ""
+
+    def check_finite(self) -> None:
+        """Raises TrainingDiverged when a loss of this epoch was NaN or infinite."""
+        if not bool(torch.isfinite(self.sums[:2]).all()):
+            raise TrainingDiverged(
+                f"the loss became NaN or infinite by step {self.log.steps}; lower train.lr, add "
+                "train.warmup, or set train.max_grad_norm."
+            )
+
+    def close_epoch(self, epoch: int, validation_error: float | None, seconds: float) -> None:
+        """Adds an epoch's line to the learning curve."""
+        classification, regulariser, wrong, n = self.sums.tolist()
+        pair = self.model.head.batching == "balanced"
+        self.log.curve.append(
+            {
+                "epoch": epoch,
+                "loss": (classification + regulariser) / n,
+                "classification": classification / n,
+                "regulariser": regulariser / n,
+                "train_error": None if pair else wrong / n,
+                "validation_error": validation_error,
+                "lr": self.optimizer.param_groups[0]["lr"],
+                "seconds": round(seconds, 3),
+            }
+        )
+        self.sums.zero_()
+
+    def save(self, path: Path, key: str) -> None:
+        """Writes model, optimiser and log to one file."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors["sums"] = self.sums
+        for number, parameter in enumerate(self._parameters()):
+            for name, value in self.optimizer.state[parameter].items():
+                if value is not None:
+                    tensors[f"optimizer.{number}.{name}"] = torch.as_tensor(value)
+        save_tensors(path, tensors, {"key": key, "log": vars(self.log)})
+
+    def resume(self, path: Path | None, key: str) -> None:
+        """Takes over the state in the file, if there is one, whole, and of this training."""
+        if path is None or not path.exists():
+            return
+        try:
+            tensors, meta = load_tensors(path)
+        except CorruptFile:
+            return  # a damaged checkpoint only costs time
+        if meta.get("key") != key:
+            return
+        state = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        self.model.load_state_dict(state)
+        self.sums.copy_(tensors["sums"])
+        for name, value in meta["log"].items():
+            setattr(self.log, name, value)
+        parameters = self._parameters()
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, number, slot = name.split(".", 2)
+                parameter = parameters[int(number)]
+                if value.shape == parameter.shape:
+                    value = torch.empty_like(parameter).copy_(value)
+                else:  # Adam's step counter
+                    value = value.to(parameter.device)
+                self.optimizer.state[parameter][slot] = value
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+@torch.no_grad()
+def _check_logits(head: LossHead, features: Tensor) -> None:
+    if head.batching == "balanced":
+        return
+    logits, expected = head.logits(features), (len(features), head.num_classes)
+    if not isinstance(logits, Tensor) or logits.shape != expected:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"{type(head).__name__}.logits must return shape (B, K) = {expected}, got {got}."
+        )
+
+
+def _check_terms(head: LossHead, terms: LossTerms, batch: int) -> None:
+    for name, value in zip(LossTerms._fields, terms, strict=True):
+        if not isinstance(value, Tensor) or value.shape != (batch,):
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(
+                f"{type(head).__name__}.loss must return {name} of shape (B,) = ({batch},), one "
+                f"value an image, got {got}."
+            )
+
+
+def _check_weights(model: nn.Module) -> None:
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise TrainingDiverged(f"the trained {name} holds NaN or infinite values.")
+
+
+@torch.no_grad()
+def error_rate(model: Classifier, images: ImageSet, precision: str) -> float | None:
+    """Returns the error fraction on a set; None for a pair loss, which cannot classify yet."""
+    if model.head.batching == "balanced":
+        return None
+    model.eval()
+    wrong = torch.zeros((), dtype=torch.int64, device=images.images.device)
+    for start in range(0, images.n, 1000):
+        batch = images.batch(slice(start, start + 1000))
+        with autocast(batch.device, precision):
+            features = model.features(batch.contiguous(memory_format=torch.channels_last))
+        wrong += (
+            model.head.logits(features).argmax(1) != images.labels[start : start + 1000]
+        ).sum()
+    return float(wrong) / images.n
+
+
+@torch.no_grad()
+def all_features(model: Classifier, images: ImageSet) -> Tensor:
+    """Returns the float32 features (N,D) of a set, in eval mode."""
+    model.eval()
+    batches = range(0, images.n, 1000)
+    return torch.cat([model.features(images.batch(slice(b, b + 1000))) for b in batches])

@@ -1,0 +1,173 @@
+"""Mistakes on the command line and in specs: exit status 2, a few lines, nothing written."""
+
+import re
+
+import pytest
+import torch
+
+from robustloss import cli, runner
+from robustloss.spec import load_spec
+
+TINY = """
+name = "tiny"
+[data]
+train_size = 20
+validation_size = 20
+test_size = 20
+[model]
+backbone = "digits_cnn"
+feature_dim = 4
+[train]
+epochs = 1
+batch_size = 10
+precision = "float32"
+[[losses]]
+name = "softmax"
+[[attacks]]
+name = "fgsm"
+eps = [0.1]
+"""
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs the command line; gives (exit status, stdout, stderr)."""
+
+    def run(*words):
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Writes the tiny spec with some text replaced; gives its path."""
+
+    def write(old="", new=""):
+        path = tmp_path / "tiny.toml"
+        assert old in TINY
+        path.write_text(TINY.replace(old, new, 1))
+        return path
+
+    return write
+
+
+BAD_LINES = [
+    ("rnu mnist", "No such command 'rnu'.*Did you mean 'run'"),
+    ("--verbose", "robustloss: No such option: --verbose"),
+    ("run", "robustloss run: Missing argument 'SPEC'"),
+    ("run quickstart more", "unexpected extra argument.*more"),
+    ("run quickstart --sed 1", "No such option: --sed; did you mean '--seeds'"),
+    ("run quickstart --out", "'--out' requires an argument"),
+    ("run quickstrat", "quickstrat: no such file.*did you mean 'quickstart'"),
+    ("run quickstart --seeds 0,x", r"--seeds \(=0,x\) must be whole numbers.*Write --seeds 0,1,2"),
+    ("run quickstart --seeds -1", r"--seeds \(=-1\) must be whole numbers"),
+    ("run quickstart --seeds 1,", r"--seeds \(=1,\) must be whole numbers"),
+    ("run quickstart --seeds 4294967296", r"must be whole numbers from 0 to 4294967295"),
+    ("run quickstart --seeds 1,1", "names a seed twice"),
+    ("run quickstart --device gpu", r"device \(='gpu'\) must be one of auto, cpu, cuda, mps"),
+    ("run quickstart --executor ray", "ray.* is not in this version"),
+    ("run quickstart --executor ray:host:6379", "ray.* is not in this version"),
+    ("run quickstart --executor processes:0", r"executor \(='processes:0'\) must be serial or"),
+    ("run quickstart --executor threads:2", r"executor \(='threads:2'\) must be serial or"),
+    ("report", "robustloss report: Missing argument 'RUN'"),
+    ("report no-such-run", r"run \(=no-such-run\) must be a folder"),
+    ("show", "show: name a SPEC, or use --keys"),
+    ("show no-such-spec", "no-such-spec: no such file"),
+    ("list", "robustloss list: Missing argument"),
+    ("list loses", r"list \(=loses\) must be one of losses, .*did you mean 'losses'"),
+    ("check-loss", "robustloss check-loss: Missing argument 'NAME'"),
+    ("check-loss sofmax", "sofmax.*did you mean 'softmax'"),
+    ("check-loss no.such.module:Loss", "no.such.module"),
+    ("check-loss nowhere/file.py:Loss", "nowhere/file.py"),
+    ("compare a b", "compare is not in this version"),
+    ("compare a --html", "compare is not in this version"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), BAD_LINES, ids=[line for line, _ in BAD_LINES])
+def test_bad_command_line(command, tmp_path, monkeypatch, line, message):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = command(*line.split())
+    assert status == 2
+    assert out == ""
+    assert re.search(message, err, re.DOTALL), err
+    assert len(err.splitlines()) <= 3
+    assert list(tmp_path.iterdir()) == []
+
+
+BAD_TINY = [
+    ("softmax", "sofmax", [], "losses.0.*sofmax.*did you mean 'softmax'"),
+    (
+        '"softmax"',
+        '"softmax"\nparams = { biass = true }',
+        [],
+        "losses.0.*biass.*did you mean 'bias'",
+    ),
+    ('"softmax"', '"lgm"\nparams = { alpha = -1 }', [], r"losses.0.*alpha \(=-1\)"),
+    ('"softmax"', '"no_such_module:Loss"', [], "losses.0.*no_such_module"),
+    ('"softmax"', '"broken.py:Loss"', [], "losses.0.*broken.py"),
+    ("fgsm", "fsgm", [], "attacks.0.*fsgm"),
+    ('"fgsm"', '"fgsm"\nparams = { objective = "mse" }', [], "attacks.0.*objective.*mse"),
+    ("digits_cnn", "digits", [], r"backbone \(='digits'\) must be one of .*digits_cnn"),
+    ("digits_cnn", "lenet_plus", [], "8x8 pixels are too small"),
+    ("[data]", '[data]\nname = "minst"', [], r"data.name \(='minst'\).*[Dd]id you mean 'mnist'"),
+    ("train_size = 20", "train_size = 5000", [], r"data.train_size \(=5000\) must be"),
+    ("[data]", '[data]\nname = "mnist"', ["--data", "nowhere"], "train-images-idx3-ubyte"),
+    ("[train]", "[train]\nlrr = 1", [], "train.lrr: unknown key; did you mean 'lr'"),
+    ("[0.1]", "[0.1, 8]", [], r'attacks\[0\].eps\[1\] \(=8\) must lie in .*write "8/255"'),
+    ("[train]", "[train", [], "tiny.toml: not valid TOML at line 10"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "options", "message"), BAD_TINY)
+def test_bad_spec_leaves_nothing(command, tiny, tmp_path, monkeypatch, old, new, options, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("robustloss.data.load_dataset", offline(runner.load_dataset))
+    monkeypatch.setattr(runner, "load_dataset", offline(runner.load_dataset))
+    (tmp_path / "broken.py").write_text("import no_such_package\n")
+    status, out, err = command("run", tiny(old, new), "--out", "out", "--quiet", *options)
+    assert status == 2
+    assert out == ""
+    assert re.search(message, err, re.DOTALL), err
+    assert len(err.splitlines()) <= 3
+    assert not (tmp_path / "out").exists()
+
+
+def offline(load):
+    return lambda *words, **options: load(*words, **(options | {"download": False}))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(command, tiny):
+    status, _, err = command("run", tiny(), "--device", "cuda")
+    assert status == 2
+    assert "device (='cuda') is not available" in err
+
+
+def test_a_folder_of_something_else_is_left_alone(command, tiny, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    status, _, err = command("run", tiny(), "--out", tmp_path)
+    assert status == 2
+    assert re.search(r"no spec.toml, so it is no run folder; name another with --out", err)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["thesis.tex", "tiny.toml"]
+
+
+def test_a_folder_of_another_spec_is_left_alone(command, tiny, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "spec.toml").write_text(load_spec("quickstart").text)
+    status, _, err = command("run", tiny(), "--out", out)
+    assert status == 2
+    assert "belongs to spec 'quickstart'" in err
+    assert load_spec(out / "spec.toml").name == "quickstart"
+
+
+def test_an_output_that_is_a_file(command, tiny, tmp_path):
+    (tmp_path / "out").write_text("precious")
+    status, _, err = command("run", tiny(), "--out", tmp_path / "out")
+    assert status == 2
+    assert "out is a file; name another folder with --out" in err

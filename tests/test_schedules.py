@@ -1,0 +1,99 @@
+"""Learning rate, batch order and augmentation are functions of plain values."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from robustloss.schedules import augment, balanced_batches, rate_factor, shuffled_batches
+from robustloss.spec import TrainSpec
+
+
+def spec(**keys):
+    return TrainSpec.model_validate(keys)
+
+
+def test_constant_is_one_everywhere():
+    assert [rate_factor(spec(schedule="constant"), step, 10) for step in range(10)] == [1.0] * 10
+
+
+def test_step_multiplies_at_every_drop():
+    stepped = spec(schedule="step", step_every=3, step_factor=0.7)
+    expected = [0.7**0] * 3 + [0.7**1] * 3 + [0.7**2] * 3
+    assert [rate_factor(stepped, step, 9) for step in range(9)] == pytest.approx(expected)
+
+
+def test_cosine_falls_from_one_to_zero_and_is_half_way_at_half_time():
+    cosine = spec(schedule="cosine")
+    assert rate_factor(cosine, 0, 100) == 1.0
+    assert rate_factor(cosine, 50, 100) == pytest.approx(0.5)
+    assert rate_factor(cosine, 99, 100) < 0.001
+
+
+def test_one_cycle_rises_to_its_peak_then_falls():
+    factors = [rate_factor(spec(schedule="one_cycle", warmup=0.2), s, 100) for s in range(100)]
+    assert factors.index(max(factors)) == 20
+    assert max(factors) == 1.0
+    assert factors[:21] == sorted(factors[:21])
+    assert factors[20:] == sorted(factors[20:], reverse=True)
+    assert 1 / 25 < factors[0] < 0.1
+
+
+def test_warmup_rises_linearly():
+    factors = [rate_factor(spec(schedule="constant", warmup=0.5), s, 20) for s in range(20)]
+    steps = [b - a for a, b in pairwise(factors[:11])]
+    assert steps == pytest.approx([1 / 11] * 10)
+    assert factors[10:] == [1.0] * 10
+
+
+def test_an_epoch_shows_every_image_at_most_once_and_is_named_by_seed_and_epoch():
+    first = torch.cat(list(shuffled_batches(103, 10, seed=0, epoch=0)))
+    assert len(first) == 100  # the incomplete batch is left out
+    assert len(first.unique()) == 100
+    again = torch.cat(list(shuffled_batches(103, 10, seed=0, epoch=0)))
+    assert torch.equal(first, again)
+    for other in ({"seed": 1, "epoch": 0}, {"seed": 0, "epoch": 1}):
+        assert not torch.equal(first, torch.cat(list(shuffled_batches(103, 10, **other))))
+
+
+def test_a_set_smaller_than_a_batch_is_one_batch():
+    assert [len(b) for b in shuffled_batches(7, 10, seed=0, epoch=0)] == [7]
+
+
+def test_balanced_batches_hold_every_class_equally_often():
+    labels = torch.tensor([0] * 50 + [1] * 5 + [2] * 45)
+    batches = list(balanced_batches(labels, 3, 12, seed=0, epoch=0))
+    assert len(batches) == 100 // 12
+    for batch in batches:
+        assert torch.bincount(labels[batch], minlength=3).tolist() == [4, 4, 4]
+
+
+def test_balanced_batches_refuse_an_empty_class():
+    with pytest.raises(ValueError, match="class 1 has no training images"):
+        list(balanced_batches(torch.tensor([0, 0, 2, 2]), 3, 6, seed=0, epoch=0))
+
+
+@pytest.mark.parametrize(("kind", "reach"), [("shift", 2), ("crop", 4), ("crop_flip", 4)])
+def test_augmented_images_are_windows_of_the_padded_image(kind, reach):
+    images = torch.randint(1, 255, (20, 2, 9, 7), dtype=torch.uint8)
+    moved = augment(images, kind, 5, 6)
+    padded = torch.nn.functional.pad(images, (reach,) * 4)
+    flipped = 0
+    for before, after in zip(padded, moved, strict=True):
+        windows = [
+            (before[:, y : y + 9, x : x + 7], f)
+            for y in range(2 * reach + 1)
+            for x in range(2 * reach + 1)
+            for f in (False, True)
+        ]
+        hits = [f for window, f in windows if torch.equal(window.flip(2) if f else window, after)]
+        assert hits
+        flipped += hits == [True]
+    assert (flipped > 0) == (kind == "crop_flip")
+
+
+def test_augmentation_is_named_by_its_stream():
+    images = torch.randint(0, 255, (50, 1, 8, 8), dtype=torch.uint8)
+    assert torch.equal(augment(images, "crop", 1, 2), augment(images, "crop", 1, 2))
+    assert not torch.equal(augment(images, "crop", 1, 2), augment(images, "crop", 1, 3))
+    assert augment(images, "none", 1) is images

@@ -1,0 +1,196 @@
+"""Good specs: what they resolve to, that they survive being written, and what is shipped."""
+
+import math
+import re
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from robustloss.spec import CellSpec, load_spec, shipped_specs
+from robustloss.spec_text import to_toml
+
+MINIMAL = {
+    "name": "minimal",
+    "losses": [{"name": "softmax"}],
+    "attacks": [{"name": "fgsm", "eps": [0.1]}],
+}
+
+
+def with_eps(*eps):
+    return load_spec(MINIMAL | {"attacks": [{"name": "fgsm", "eps": list(eps)}]}).attacks[0].eps
+
+
+def test_defaults_of_the_smallest_spec():
+    spec = load_spec(MINIMAL)
+    assert spec.seeds == (0,)
+    assert spec.data.name == "digits"
+    assert spec.losses[0].label == "softmax"
+    assert spec.attacks[0].label == "fgsm"
+    assert spec.detection.scores == ("class_log_likelihood", "max_log_posterior")
+
+
+def test_a_fraction_is_the_nearest_float():
+    # Python divides two integers with correct rounding: an oracle that knows no Fraction.
+    for denominator in (3, 7, 10, 49, 128, 255, 999):
+        for numerator in range(1, denominator):
+            assert with_eps(f"{numerator}/{denominator}") == (numerator / denominator,)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.1", 0.1),
+        (" 8 / 255 ", 8 / 255),
+        ("0", 0.0),
+        ("1", 1.0),
+        ("1e-3", 0.001),
+        (".5", 0.5),
+        ("0.5/255", 0.5 / 255),
+        (1, 1.0),
+        (-0.0, 0.0),
+    ],
+)
+def test_ways_to_write_a_budget(text, value):
+    (eps,) = with_eps(text)
+    assert isinstance(eps, float)
+    assert eps == value
+    assert math.copysign(1, eps) == 1
+
+
+def test_budgets_are_sorted():
+    assert with_eps(0.3, "8/255", 0) == (0.0, 8 / 255, 0.3)
+
+
+def test_an_l2_attack_may_have_budgets_beyond_one():
+    attack = {"name": "my.attacks:l2", "label": "mine", "eps": [0.5, 3]}
+    assert load_spec(MINIMAL | {"attacks": [attack]}).attacks[0].eps == (0.5, 3.0)
+
+
+def test_cells_are_losses_in_order_then_seeds():
+    losses = [{"name": "lgm", "label": "L-GM (alpha 1)"}, {"name": "center"}]
+    cells = load_spec(MINIMAL | {"seeds": [3, 1], "losses": losses}).cells()
+    assert [(cell.label, cell.seed) for cell in cells] == [
+        ("L-GM (alpha 1)", 3),
+        ("L-GM (alpha 1)", 1),
+        ("center", 3),
+        ("center", 1),
+    ]
+    assert cells[0].folder == "cells/l-gm-alpha-1/seed-3"
+    assert isinstance(cells[0], CellSpec)
+
+
+def test_other_seeds_may_be_asked_for():
+    cells = load_spec(MINIMAL | {"seeds": [0]}).cells(seeds=[5, 6])
+    assert [cell.seed for cell in cells] == [5, 6]
+
+
+def test_a_loss_overrides_single_keys_of_train_and_model():
+    loss = {"name": "lgm", "train": {"lr": 0.01}, "model": {"feature_dim": 2}}
+    tables = {"train": {"epochs": 7, "lr": 0.2}, "model": {"backbone": "small_cnn"}}
+    spec = load_spec(MINIMAL | tables | {"losses": [loss, {"name": "softmax"}]})
+    changed, plain = spec.cells()
+    assert (changed.train.lr, changed.train.epochs) == (0.01, 7)
+    assert (changed.model.feature_dim, changed.model.backbone) == (2, "small_cnn")
+    assert (plain.train.lr, plain.model.feature_dim) == (0.2, 100)
+
+
+@pytest.mark.parametrize(
+    ("base", "override", "warmup"),
+    [
+        ({"schedule": "one_cycle"}, {}, 0.2),
+        ({"schedule": "constant"}, {}, 0.0),
+        ({"schedule": "one_cycle", "warmup": 0.0}, {}, 0.0),
+        ({"schedule": "constant"}, {"schedule": "one_cycle"}, 0.2),
+        ({"schedule": "one_cycle"}, {"schedule": "cosine"}, 0.0),
+        ({"schedule": "one_cycle", "warmup": 0.3}, {"schedule": "cosine"}, 0.3),
+    ],
+)
+def test_the_default_warmup_follows_the_schedule(base, override, warmup):
+    spec = load_spec(MINIMAL | {"train": base, "losses": [{"name": "gm", "train": override}]})
+    assert spec.cells()[0].train.warmup == warmup
+
+
+def test_a_spec_cannot_be_changed():
+    source = {**MINIMAL, "losses": [{"name": "lgm", "params": {"alpha": 1.0}}]}
+    spec = load_spec(source)
+    with pytest.raises(ValidationError, match="frozen"):
+        spec.train.lr = 1.0
+    source["losses"][0]["params"]["alpha"] = 9.0
+    assert spec.losses[0].params == {"alpha": 1.0}
+
+
+def test_the_text_of_a_file_is_kept_verbatim(tmp_path):
+    text = "# a comment\n" + to_toml(MINIMAL).replace("\n", " # why\n", 1)
+    (tmp_path / "mine.toml").write_text(text)
+    spec = load_spec(tmp_path / "mine.toml")
+    assert spec.text == text
+    assert spec.folder == tmp_path
+    assert spec.plain() == load_spec(MINIMAL).plain()
+
+
+def test_a_byte_order_mark_is_no_content(tmp_path):
+    (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbf" + to_toml(MINIMAL).encode())
+    assert load_spec(tmp_path / "mine.toml").plain() == load_spec(MINIMAL).plain()
+
+
+def test_a_file_beats_no_shipped_name_but_a_path_does(tmp_path, monkeypatch):
+    (tmp_path / "mnist").write_text(to_toml(MINIMAL))
+    monkeypatch.chdir(tmp_path)
+    assert load_spec("mnist").name == "mnist"
+    assert load_spec("./mnist").name == "minimal"
+
+
+SHIPPED = ["mnist", "mnist-2d", "mnist-paper", "quickstart"]
+
+
+def test_what_is_shipped():
+    assert list(shipped_specs()) == SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED, ids="shipped-{}".format)
+def test_a_shipped_spec_says_what_it_is_and_builds(name):
+    from attacks import build_attack
+    from robustloss.backbones import build_backbone
+    from robustloss.losses import build_loss
+
+    spec = load_spec(name)
+    assert spec.name == name
+    comment = spec.text[: spec.text.index("name =")]
+    assert re.match(r"# [A-Z].*\.\n", comment)
+    for part in (f"# Command:  robustloss run {name}", "# Cost:", "# Expect:"):
+        assert part in comment
+    assert [loss.label for loss in spec.losses] == ["Softmax", "Center", "GM", "L-GM"]
+    shape = (1, 8, 8) if spec.data.name == "digits" else (1, 28, 28)
+    for cell in spec.cells(seeds=[0]):
+        dim = cell.model.feature_dim
+        build_loss(cell.loss.name, feature_dim=dim, num_classes=10, **cell.loss.params)
+        build_backbone(cell.model.backbone, image_shape=shape, feature_dim=dim)
+    for attack in spec.attacks:
+        assert build_attack(attack.name, **attack.params).norm == "linf"
+
+
+def test_the_released_schedule():
+    # Learning rate 0.03 x 0.7 every 3,000 of 20,000 steps of 64 images, five seeds.
+    spec = load_spec("mnist-paper")
+    train = spec.train
+    assert (train.lr, train.step_factor, train.step_every, train.batch_size) == (
+        0.03,
+        0.7,
+        3000,
+        64,
+    )
+    assert (train.momentum, train.nesterov, train.weight_decay) == (0.9, False, 1e-3)
+    assert 19_500 < train.epochs * (55_000 // 64) <= 20_000
+    assert len(spec.seeds) == 5
+
+
+def test_specs_are_read_without_torch():
+    code = (
+        "import sys; from robustloss import load_spec; from robustloss.spec import shipped_specs\n"
+        "for name in shipped_specs(): load_spec(name).cells()\n"
+        "print([m for m in ('torch', 'numpy', 'matplotlib', 'rich', 'typer') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,269 @@
+"""Training: repeatable, resumable at any step, honest about divergence."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from robustloss import train as training
+from robustloss.data import load_dataset
+from robustloss.losses.base import LossHead, LossTerms
+from robustloss.models import Classifier, build_classifier
+from robustloss.seeding import seeded
+from robustloss.spec import TrainSpec
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset("digits", train_size=300, quiet=True)
+
+
+def new_model(digits, loss="lgm", feature_dim=8):
+    build = {
+        "loss": loss,
+        "loss_params": {},
+        "backbone": "digits_cnn",
+        "backbone_params": {},
+        "feature_dim": feature_dim,
+        "num_classes": 10,
+        "image_shape": digits.image_shape,
+        "mean": digits.mean,
+        "std": digits.std,
+    }
+    with seeded("weights", 0):
+        return build_classifier(build)
+
+
+def spec(**keys):
+    keys = {"epochs": 4, "batch_size": 50, "precision": "float32", "lr": 0.02, **keys}
+    return TrainSpec.model_validate(keys)
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_it_learns_and_logs_what_it_did(digits):
+    model = new_model(digits)
+    log = training.train(model, digits, spec(epochs=15), seed=0, device=CPU)
+    assert log.steps == 15 * 6
+    assert [line["epoch"] for line in log.curve] == list(range(1, 16))
+    assert log.curve[-1]["validation_error"] < 0.15 < log.curve[0]["validation_error"]
+    assert log.parameters == sum(p.numel() for p in model.parameters())
+    assert not model.training
+    assert log.curve[-1]["validation_error"] == training.error_rate(
+        model, digits.validation, "float32"
+    )
+
+
+@pytest.mark.parametrize("loss", ["softmax", "center", "lgm"])
+def test_same_seed_same_weights_other_seed_other_weights(digits, loss):
+    runs = []
+    for seed in (0, 0, 1):
+        torch.rand(3)  # ambient randomness must not matter
+        model = new_model(digits, loss)
+        training.train(model, digits, spec(augment="shift"), seed=seed, device=CPU)
+        runs.append(weights(model))
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+class Killed(Exception):  # noqa: N818
+    pass
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("loss", ["center", "lgm"])
+@pytest.mark.parametrize("stop_at", [3, 6, 13, 18, 23])
+def test_killed_training_ends_with_the_same_weights(
+    digits, tmp_path, monkeypatch, loss, optimizer, stop_at
+):
+    settings = spec(optimizer=optimizer, augment="shift")
+    undisturbed = new_model(digits, loss)
+    log = training.train(undisturbed, digits, settings, seed=0, device=CPU)
+    monkeypatch.setattr(training, "CHECK_EVERY", 1)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    path = tmp_path / "checkpoint.safetensors"
+
+    steps = 0
+    original = training._Loop.step
+
+    def step(self, *args, **kwargs):
+        nonlocal steps
+        if steps == stop_at:
+            raise Killed
+        steps += 1
+        original(self, *args, **kwargs)
+
+    monkeypatch.setattr(training._Loop, "step", step)
+    with pytest.raises(Killed):
+        training.train(
+            new_model(digits, loss), digits, settings, seed=0, device=CPU, checkpoint=path, key="k"
+        )
+    monkeypatch.setattr(training._Loop, "step", original)
+    resumed = new_model(digits, loss)
+    counted = []
+    monkeypatch.setattr(
+        training._Loop, "step", lambda self, *a, **k: (counted.append(1), original(self, *a, **k))
+    )
+    again = training.train(resumed, digits, settings, seed=0, device=CPU, checkpoint=path, key="k")
+    assert len(counted) == log.steps - stop_at  # it went on, it did not begin anew
+    assert same(weights(undisturbed), weights(resumed))
+    timeless = [{k: v for k, v in line.items() if k != "seconds"} for line in log.curve]
+    assert [{k: v for k, v in line.items() if k != "seconds"} for line in again.curve] == timeless
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "other key"])
+def test_a_checkpoint_that_is_damaged_or_anothers_is_not_used(
+    digits, tmp_path, monkeypatch, damage
+):
+    undisturbed = new_model(digits)
+    training.train(undisturbed, digits, spec(), seed=0, device=CPU)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    path = tmp_path / "checkpoint.safetensors"
+    # A checkpoint of another training: were it used, the weights would differ.
+    training.train(new_model(digits), digits, spec(), seed=7, device=CPU, checkpoint=path, key="k")
+    assert path.exists()
+    data = bytearray(path.read_bytes())
+    if damage == "truncate":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "flip":
+        data[-5] ^= 255
+        path.write_bytes(data)
+    key = "another" if damage == "other key" else "k"
+    model = new_model(digits)
+    training.train(model, digits, spec(), seed=0, device=CPU, checkpoint=path, key=key)
+    assert same(weights(undisturbed), weights(model))
+
+
+def test_divergence_stops_with_its_reason(digits):
+    with pytest.raises(
+        training.TrainingDiverged, match=r"NaN or infinite by step .*lower train.lr"
+    ):
+        training.train(new_model(digits, "softmax"), digits, spec(lr=1000.0), seed=0, device=CPU)
+
+
+def test_a_long_gradient_is_shortened_and_a_short_one_is_left(digits):
+    """Plain gradient descent: the length of a step is lr times the length of the gradient."""
+    plain = {"epochs": 1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+    plain |= {"schedule": "constant", "batch_size": 300, "lr": 1.0}  # one step
+
+    def step_of(**keys):
+        model = new_model(digits, "softmax")
+        before = weights(model)
+        training.train(model, digits, spec(**plain, **keys), seed=0, device=CPU)
+        return torch.cat([(model.state_dict()[n] - v).flatten() for n, v in before.items()])
+
+    free = step_of()
+    assert free.norm() > 0.1
+    short = step_of(max_grad_norm=0.1)
+    assert float(short.norm()) == pytest.approx(0.1, rel=1e-3)
+    torch.testing.assert_close(short / short.norm(), free / free.norm(), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(step_of(max_grad_norm=1e6), free)
+
+
+class Fixed(LossHead):
+    """A head whose terms a test chooses."""
+
+    shape = (50,)
+
+    def __init__(self, feature_dim, num_classes):
+        super().__init__(feature_dim, num_classes)
+        self.linear = nn.Linear(feature_dim, num_classes)
+        self.calls = []
+
+    def logits(self, features):
+        return self.linear(features)
+
+    def loss(self, features, labels, *, progress):
+        self.calls.append((progress, features.dtype, torch.is_autocast_enabled("cpu")))
+        value = nn.functional.cross_entropy(self.logits(features), labels, reduction="none")
+        return LossTerms(value.mean().expand(self.shape), torch.zeros(len(labels)))
+
+    def after_step(self, features, labels):
+        assert not features.requires_grad
+        self.calls.append("after_step")
+
+    def start(self, class_counts):
+        self.calls.append(("start", class_counts.tolist()))
+
+    def fit(self, features, labels):
+        self.calls.append(("fit", tuple(features.shape), len(labels)))
+
+
+def fixed(digits, shape):
+    head = Fixed(8, 10)
+    head.shape = shape
+    return Classifier(new_model(digits).backbone, head, digits.mean, digits.std)
+
+
+def test_a_wrong_shape_of_the_loss_is_told_with_both_shapes(digits):
+    with pytest.raises(
+        ValueError, match=r"Fixed.loss must return classification .* \(50,\).*got \(\)"
+    ):
+        training.train(fixed(digits, ()), digits, spec(), seed=0, device=CPU)
+
+
+def test_a_wrong_shape_of_the_logits_is_told_with_both_shapes(digits):
+    model = fixed(digits, (50,))
+    model.head.linear = nn.Linear(8, 7)
+    with pytest.raises(ValueError, match=r"Fixed.logits must return .* \(50, 10\), got \(50, 7\)"):
+        training.train(model, digits, spec(), seed=0, device=CPU)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_head_is_called_as_the_contract_says(digits, precision):
+    model = fixed(digits, (50,))
+    training.train(model, digits, spec(epochs=2, precision=precision), seed=0, device=CPU)
+    calls = model.head.calls
+    assert calls[0] == ("start", torch.bincount(digits.train.labels).tolist())
+    assert calls[-1] == ("fit", (300, 8), 300)
+    steps = calls[1:-1]
+    assert steps[1::2] == ["after_step"] * 12
+    for number, (progress, dtype, autocast) in enumerate(steps[::2]):
+        assert progress == pytest.approx(number / 12)
+        assert dtype == torch.float32
+        assert not autocast
+
+
+def test_bfloat16_features_are_close_to_float32(digits):
+    model = new_model(digits).eval()
+    images = digits.test.batch(slice(0, 64))
+    with torch.no_grad():
+        exact = model.features(images)
+        with training.autocast(CPU, "bfloat16"):
+            rough = model.features(images)
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough, exact, atol=0.05, rtol=0.05)
+    assert not torch.equal(rough, exact)
+
+
+def test_base_rates_of_groups_keep_their_ratio(digits):
+    """A head's own learning rate follows the schedule by the same factor."""
+    model = new_model(digits)
+    model.head.parameter_groups = lambda lr: [
+        {"params": list(model.head.parameters()), "lr": 0.1 * lr}
+    ]
+    seen = []
+    original = training._Loop.step
+
+    def step(self, positions, total):
+        original(self, positions, total)
+        seen.append([group["lr"] for group in self.optimizer.param_groups])
+
+    loop = copy.copy(training._Loop)
+    try:
+        training._Loop.step = step
+        training.train(model, digits, spec(), seed=0, device=CPU)
+    finally:
+        training._Loop.step = original
+    assert loop is training._Loop
+    assert len({round(a, 9) for a, _ in seen}) > 5
+    assert all(b == pytest.approx(0.1 * a) for a, b in seen)
