@@ -1,0 +1,107 @@
+"""The figures of one report: saved with their numbers, kept with the words that explain them."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from reports.style import DPI, save
+
+Rows = Sequence[Mapping[str, object]]
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure on the page.
+
+    Attributes:
+        name: File name without its ending.
+        title: What it shows, for the heading.
+        caption: How to read it.
+        alt: What a reader who cannot see it needs to know.
+        source: The file embedded in the page.
+        numbers: The file with the numbers behind it.
+        inches: Width at which it was drawn.
+        section: Heading under which it stands: "" for the run, else an attack's label.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    source: Path
+    numbers: Path
+    inches: float
+    section: str
+
+
+@dataclass
+class Album:
+    """Saves figures into one folder and remembers them in order."""
+
+    folder: Path
+    dpi: int = DPI
+    pictures: list[Picture] = field(default_factory=list)
+
+    def add(
+        self,
+        name: str,
+        figure: Figure,
+        numbers: Rows | Arrays,
+        *,
+        title: str,
+        caption: str,
+        alt: str,
+        section: str = "",
+    ) -> None:
+        """Save NAME.png, NAME.svg and the numbers (CSV of rows, or .npz of arrays).
+
+        Args:
+            name: Made of slugs only.
+            figure: Drawn, not yet saved.
+            numbers: What the figure shows.
+            title, caption, alt: See :class:`Picture`.
+            section: Attack label, or "" for the whole run.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save(figure, self.folder, name, dpi=self.dpi)
+        if isinstance(numbers, Mapping):
+            data = self.folder / f"{name}.npz"
+            np.savez_compressed(data, **dict(numbers))  # type: ignore[arg-type]
+        else:
+            data = self.folder / f"{name}.csv"
+            data.write_text(csv_text(numbers), encoding="utf-8", newline="")
+        source, pixels = self.folder / f"{name}.svg", self.folder / f"{name}.png"
+        if source.stat().st_size > 2 * pixels.stat().st_size:
+            source = pixels  # lines stay sharp at any size, but not at any price
+        inches = float(figure.get_figwidth())
+        self.pictures.append(Picture(name, title, caption, alt, source, data, inches, section))
+
+
+def csv_text(rows: Rows, columns: Sequence[str] | None = None) -> str:
+    """Rows as CSV with every digit; a missing number is an empty field."""
+    columns = list(columns or (rows[0] if rows else []))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_field(row.get(c)) for c in columns])
+    return out.getvalue()
+
+
+def _field(value: object) -> object:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, np.floating | np.integer):
+        value = value.item()
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
+        return "'" + value  # a spreadsheet would run it as a formula
+    return value

@@ -1,0 +1,107 @@
+"""From a run folder to its report: numbers, tables, figures, page."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from reports.album import Album
+from reports.gallery_curves import add_detection_curves, add_error_curves, add_learning_curves
+from reports.gallery_detection import add_likelihoods, add_rocs
+from reports.gallery_images import add_images
+from reports.gallery_posterior import add_log_odds, add_posteriors
+from reports.gallery_space import add_embedding, add_likelihood_map
+from reports.numbers import AttackInfo, Numbers
+from reports.page import render_page
+from reports.scene import load_scene
+from reports.style import DPI, looks, report_style
+from reports.table import Table, write_table
+from reports.tables_attack import attack_table, detection_table, scores_table
+from reports.tables_error import error_table
+from reports.tables_run import seed_table, training_table
+from reports.views import Shown
+from robustloss.results import load_run
+
+
+def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
+    """Render RUN/report from the files of a run; nothing is trained or attacked, no torch is used.
+
+    The same run gives the same bytes. An earlier report in the folder is replaced as a whole.
+
+    Args:
+        run_dir: A folder that ``robustloss run`` wrote.
+        dpi: Resolution of the PNG files and of the pixels inside the SVG files.
+
+    Returns:
+        The path of index.html.
+
+    Raises:
+        ValueError: No run folder, or one without usable results.
+    """
+    run = load_run(run_dir)
+    target = Path(run_dir) / "report"
+    shown = Shown(run)
+    numbers = Numbers(run, shown.classes)
+    with tempfile.TemporaryDirectory(prefix=".report-", dir=run_dir) as work:
+        fresh = Path(work)
+        tables = [(table, write_table(fresh / "tables", table)) for table in make_tables(numbers)]
+        album = Album(fresh / "figures", dpi)
+        with report_style():
+            _draw(album, numbers, shown)
+        page = render_page(numbers, tables, album.pictures, shown.gaps, _spec_text(run.path))
+        (fresh / "index.html").write_text(page, encoding="utf-8", newline="")
+        _replace(target, fresh)
+    return target / "index.html"
+
+
+def make_tables(numbers: Numbers) -> list[Table]:
+    """Every table of the report, in the order of the page."""
+    kinds: list[Callable[[Numbers, AttackInfo], Table | None]] = [
+        error_table,
+        detection_table,
+        attack_table,
+        scores_table,
+    ]
+    tables = [
+        kind(numbers, attack)
+        for attack in numbers.attacks
+        for kind in kinds
+        if attack.strengths or kind is error_table
+    ]
+    tables += [training_table(numbers), seed_table(numbers)]
+    return [table for table in tables if table is not None and table.rows]
+
+
+def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
+    look = looks(numbers.labels)
+    add_error_curves(album, numbers, look)
+    add_embedding(album, numbers, shown)
+    for attack in numbers.attacks:
+        if not attack.strengths:
+            continue
+        add_detection_curves(album, numbers, attack, look)
+        scene = load_scene(numbers, shown, attack)
+        add_posteriors(album, scene)
+        add_log_odds(album, scene)
+        add_likelihoods(album, scene)
+        add_rocs(album, scene, look)
+        add_likelihood_map(album, scene)
+        add_images(album, scene)
+    add_learning_curves(album, numbers, look)
+
+
+def _spec_text(run_dir: Path) -> str:
+    try:
+        return (run_dir / "spec.toml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _replace(target: Path, fresh: Path) -> None:
+    """Put the new report in place; other files that lie in the folder stay."""
+    target.mkdir(exist_ok=True)
+    for part in ("tables", "figures"):
+        shutil.rmtree(target / part, ignore_errors=True)
+        if (fresh / part).is_dir():
+            (fresh / part).rename(target / part)
+    (fresh / "index.html").replace(target / "index.html")

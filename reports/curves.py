@@ -1,0 +1,155 @@
+"""Curves with bands: error and detection against eps, and training against epochs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from reports.legends import LINE, legend_below, legend_shape
+from reports.style import INK, Look, blank, panel_width, panels, plain
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: x (P,), y (P,), and the band low, high (P,); NaN is a gap."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One frame of curves.
+
+    Attributes:
+        y_range: Lower and upper end of the axis; None lets the data decide (from 0).
+        reference: Height of a dotted line, such as the error of guessing.
+        log: The vertical axis is logarithmic; values must be positive.
+        percent: Ticks carry a percent sign.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: Sequence[Line]
+    y_range: tuple[float, float] | None = None
+    reference: float | None = None
+    reference_label: str = ""
+    log: bool = False
+    percent: bool = False
+    whole_x: bool = False
+
+
+def draw_curves(grid: Sequence[Panel], looks: Mapping[str, Look], *, columns: int = 3) -> Figure:
+    """Draw the panels in rows of at most ``columns``, with one legend under them."""
+    columns = min(columns, len(grid))
+    rows = -(-len(grid) // columns)
+    labels = [k for k in looks if any(line.label == k for p in grid for line in p.lines)]
+    margins = {"left": 0.75, "right": 0.2, "wgap": 0.75}
+    width = panel_width(columns, widest=6.2 if columns == 1 else 4.4, **margins)
+    inches = 0.2 + columns * (width + margins["wgap"])
+    figure, axes = panels(
+        rows,
+        columns,
+        width=width,
+        height=min(3.6, 0.75 * width),
+        top=0.4,
+        bottom=0.68 + LINE * legend_shape(labels, inches - 0.7)[1],
+        hgap=0.95,
+        **margins,
+    )
+    for ax, panel in zip(axes.flat, grid, strict=False):
+        _draw_panel(ax, panel, looks)
+    for ax in axes.flat[len(grid) :]:
+        ax.set_axis_off()
+    if labels:
+        handles = [Line2D([], [], label=plain(k), **_stroke(looks[k])) for k in labels]
+        legend_below(figure, handles, left=0.7)
+    return figure
+
+
+def _stroke(look: Look) -> dict:
+    return {
+        "color": look.colour,
+        "marker": look.marker,
+        "linestyle": look.dash,
+        "linewidth": 1.8,
+        "markersize": 5.5,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.6,
+    }
+
+
+def _draw_panel(ax: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
+    ax.set_title(plain(panel.title, 60))
+    if not any(np.isfinite(line.y).any() for line in panel.lines):
+        blank(ax, "no numbers for this panel")
+        return
+    if panel.log:
+        ax.set_yscale("log")
+    for line in panel.lines:
+        look = looks[line.label]
+        y = np.asarray(line.y, float)
+        stroke = _stroke(look)
+        if y.size > 25:  # many epochs: markers would hide the line
+            stroke["markevery"] = max(1, y.size // 10)
+        ax.plot(line.x, y, zorder=3, **stroke)
+        ax.fill_between(line.x, line.low, line.high, color=look.colour, alpha=0.15, linewidth=0)
+    if panel.reference is not None:
+        _reference(ax, panel, panel.reference)
+    ax.set_xlabel(panel.x_label)
+    ax.set_ylabel(panel.y_label)
+    ax.grid(True)
+    _ranges(ax, panel)
+
+
+def _reference(ax: Axes, panel: Panel, height: float) -> None:
+    ax.axhline(height, color=INK, linewidth=1, linestyle=(0, (1, 2)), zorder=2)
+    low, high = panel.y_range or ax.get_ylim()
+    below = height < low + 0.3 * (high - low)  # words go where the curves do not
+    ax.annotate(
+        panel.reference_label,
+        (0, height),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, -3 if below else 3),
+        textcoords="offset points",
+        va="top" if below else "bottom",
+        fontsize=8,
+        color="#5B6470",
+    )
+
+
+def _ranges(ax: Axes, panel: Panel) -> None:
+    if panel.y_range is not None:
+        ax.set_ylim(*panel.y_range)
+    elif not panel.log:
+        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    ticks = sorted({float(x) for line in panel.lines for x in line.x})
+    if panel.whole_x:
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    elif len(ticks) <= 7:
+        ax.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
+    if panel.log:
+        low, high = ax.get_ylim()
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
+        ax.yaxis.set_minor_formatter(lambda *_: "")
+        ax.yaxis.set_major_formatter(lambda v, _: f"{v:g}" + (" %" if panel.percent else ""))
+    elif panel.percent:
+        ax.yaxis.set_major_formatter(lambda v, _: f"{v:g} %")
+
+
+def curve_numbers(grid: Sequence[Panel]) -> list[dict[str, object]]:
+    """The numbers behind :func:`draw_curves`, one row per point."""
+    return [
+        {"panel": panel.title, "label": line.label, "x": x, "y": y, "low": low, "high": high}
+        for panel in grid
+        for line in panel.lines
+        for x, y, low, high in zip(line.x, line.y, line.low, line.high, strict=True)
+    ]

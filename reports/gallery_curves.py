@@ -1,0 +1,227 @@
+"""Curves of a run: error against eps, detection against eps, training against epochs."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from reports.album import Album
+from reports.curves import Line, Panel, curve_numbers, draw_curves
+from reports.numbers import AttackInfo, Estimate, Numbers
+from reports.style import Look
+
+NAN = math.nan
+Get = Callable[[str, float], Estimate | None]
+
+
+def add_error_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) -> None:
+    """Error against eps, one panel per attack."""
+    grid = [_error_panel(numbers, attack) for attack in numbers.attacks]
+    if not any(panel.lines for panel in grid):
+        return
+    guess = ""
+    if numbers.classes:
+        share = 100 * (1 - 1 / numbers.classes)
+        guess = f" The dotted line is guessing among {numbers.classes} classes ({share:.3g} %)."
+    album.add(
+        "error-vs-eps",
+        draw_curves(grid, looks),
+        curve_numbers(grid),
+        title="Error against eps",
+        caption="How often each loss is wrong as the attacker may change every pixel by more. "
+        "Lower is better; eps 0 is the clean test set, and clean mistakes count as errors. "
+        f"{_band_words(numbers)}{guess} A line that stays low under one attack only says "
+        "that this attack did not find the errors.",
+        alt="Line chart of error in percent against eps, one line per loss: "
+        + _in_words(grid[0], "%"),
+    )
+
+
+def _band_words(numbers: Numbers) -> str:
+    if len(numbers.seeds) > 1:
+        return f"The band is a 95 % t-interval over up to {len(numbers.seeds)} training seeds."
+    return "The band is a 95 % Wilson interval over test images; there is one training seed only."
+
+
+def _error_panel(numbers: Numbers, attack: AttackInfo) -> Panel:
+    eps = numbers.error_eps(attack)
+    chance = 100 * (1 - 1 / numbers.classes) if numbers.classes else None
+    return Panel(
+        title=attack.label,
+        x_label=attack.axis,
+        y_label="error",
+        lines=_lines(numbers.labels, eps, lambda k, e: numbers.error(k, attack, e), 100.0),
+        y_range=(0.0, 100.0),
+        reference=chance,
+        reference_label="guessing",
+        percent=True,
+    )
+
+
+def _lines(labels: Sequence[str], eps: Sequence[float], get: Get, unit: float) -> list[Line]:
+    lines = []
+    for label in labels:
+        found = [get(label, e) for e in eps]
+        if any(found):
+            y = [unit * f.mean if f else NAN for f in found]
+            low = [unit * f.low if f and f.low is not None else v for f, v in zip(found, y)]  # noqa: B905
+            high = [unit * f.high if f and f.high is not None else v for f, v in zip(found, y)]  # noqa: B905
+            lines.append(Line(label, tuple(eps), tuple(y), tuple(low), tuple(high)))
+    return lines
+
+
+def add_detection_curves(
+    album: Album, numbers: Numbers, attack: AttackInfo, looks: Mapping[str, Look]
+) -> None:
+    """AUROC of both populations and undetected success against eps, for one attack."""
+    grid = _detection_panels(numbers, attack)
+    if not any(panel.lines for panel in grid):
+        return
+    cut = grid[0].y_range is not None and grid[0].y_range[0] > 0
+    start = " The AUROC axes start at 0.45, just below guessing." if cut else ""
+    album.add(
+        f"detection-vs-eps-{attack.slug}",
+        draw_curves(grid, looks),
+        curve_numbers(grid),
+        title="Does the likelihood give the attack away?",
+        caption="Left: AUROC over all attacked images, failed attacks included (1 means that "
+        "every attacked image has a lower likelihood than every clean one, 0.5 is guessing). "
+        "Middle: only images that were right and became wrong, against all clean images that "
+        "are right. Right, and the only panel that compares losses fairly: the share of "
+        "initially correct images that are fooled and still pass a threshold that rejects 5 % "
+        "of clean validation images; lower is better, and the axis ends just above the highest "
+        f"curve.{start} Bands are 95 % t-intervals over training seeds; one seed alone has none. "
+        "A one-step attack overshoots, so do not read a rise of AUROC with eps as "
+        "safety.",
+        alt="Three line charts against eps, one line per loss. AUROC over all attacked images: "
+        f"{_in_words(grid[0], '')} Fooled and not noticed: {_in_words(grid[2], ' %')}",
+        section=attack.label,
+    )
+
+
+def _detection_panels(numbers: Numbers, attack: AttackInfo) -> list[Panel]:
+    def lines(metric: str, unit: float = 1.0) -> list[Line]:
+        return _lines(
+            numbers.labels,
+            attack.strengths,
+            lambda k, e: numbers.get(k, attack.label, e, metric),
+            unit,
+        )
+
+    every, successful = lines("auroc_all"), lines("auroc_successful")
+    missed = lines("undetected_success_at_5fpr", 100.0)
+    floor = 0.45 if min(_heights([*every, *successful]), default=1.0) >= 0.49 else 0.0
+    top = min(100.0, max(1.0, 1.3 * max(_heights(missed), default=0.0)))
+
+    def area(title: str, found: list[Line]) -> Panel:
+        return Panel(
+            title,
+            attack.axis,
+            "AUROC" if found is every else "",
+            found,
+            (floor, 1.01),
+            reference=0.5,
+            reference_label="no better than guessing",
+        )
+
+    return [
+        area("AUROC, all attacked images", every),
+        area("AUROC, successful attacks only", successful),
+        Panel(
+            "Fooled and not noticed",
+            attack.axis,
+            "share of images",
+            missed,
+            (0.0, top),
+            percent=True,
+        ),
+    ]
+
+
+def _heights(lines: Sequence[Line]) -> list[float]:
+    return [y for line in lines for y in line.y if not math.isnan(y)]
+
+
+def _in_words(panel: Panel, unit: str) -> str:
+    parts = []
+    for line in panel.lines:
+        known = [(x, y) for x, y in zip(line.x, line.y, strict=True) if not math.isnan(y)]
+        if known:
+            (x0, y0), (x1, y1) = known[0], known[-1]
+            parts.append(
+                f"{line.label} from {y0:.3g}{unit} at eps {x0:g} to {y1:.3g}{unit} at eps {x1:g}"
+            )
+    return "; ".join(parts) + "."
+
+
+def add_learning_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) -> None:
+    """Objective, training error and validation error against epochs."""
+    parts = (
+        ("loss", "Training objective", "nats an image", 1.0),
+        ("train_error", "Training error", "", 100.0),
+        ("validation_error", "Validation error", "", 100.0),
+    )
+    grid = []
+    for key, title, y_label, unit in parts:
+        lines = [
+            line
+            for label in numbers.labels
+            if (line := _epoch_line(numbers.run.training, label, key, unit))
+        ]
+        if lines:
+            grid.append(_training_panel(title, y_label, lines, percent=unit == 100.0))
+    if not grid:
+        return
+    album.add(
+        "learning-curves",
+        draw_curves(grid, looks),
+        curve_numbers(grid),
+        title="Learning curves",
+        caption="Mean over seeds after each epoch; the band spans the lowest to the highest seed. "
+        "Objectives of different losses have different zero points and units of effort, so "
+        "compare the shapes on the left and the heights only on the right. On a logarithmic axis "
+        "an error of exactly 0 is drawn at the lower edge.",
+        alt="Line charts over training epochs, one line per loss: " + _ends(grid[-1]),
+    )
+
+
+def _ends(panel: Panel) -> str:
+    return f"{panel.title.lower()} ends at " + ", ".join(
+        f"{line.y[-1]:.3g} for {line.label}" for line in panel.lines
+    )
+
+
+def _epoch_line(training: Sequence[Mapping], label: str, key: str, unit: float) -> Line | None:
+    curves = [t.get("curve") or [] for t in training if t.get("label") == label]
+    by_epoch: dict[int, list[float]] = {}
+    for point in (p for curve in curves for p in curve):
+        if point.get(key) is not None:
+            by_epoch.setdefault(int(point["epoch"]), []).append(unit * float(point[key]))
+    if not by_epoch:
+        return None
+    epochs = sorted(by_epoch)
+    values = [by_epoch[e] for e in epochs]
+    return Line(
+        label,
+        tuple(float(e) for e in epochs),
+        tuple(sum(v) / len(v) for v in values),
+        tuple(min(v) for v in values),
+        tuple(max(v) for v in values),
+    )
+
+
+def _training_panel(title: str, y_label: str, lines: list[Line], *, percent: bool) -> Panel:
+    drawn = [v for line in lines for v in (*line.y, *line.low, *line.high)]
+    positive = [v for v in drawn if v > 0]
+    log = bool(positive) and (percent or min(drawn) > 0)
+    y_range = None
+    if log:
+        floor = 0.7 * min(positive)
+        lines = [
+            Line(
+                k.label, k.x, *(tuple(max(v, floor) for v in part) for part in (k.y, k.low, k.high))
+            )
+            for k in lines
+        ]
+        y_range = (floor, 1.4 * max(positive))
+    return Panel(
+        title, "epoch", y_label, lines, y_range, log=log, percent=percent, whole_x=True
+    )  # fmt: skip

@@ -1,0 +1,99 @@
+"""The attacked images of a run, with what each loss says about them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from reports.album import Album
+from reports.images import Attacked, ImageGrid, draw_images
+from reports.scene import Scene, eps_name
+from reports.views import View
+
+
+def add_images(album: Album, scene: Scene) -> None:
+    """The first test images that every loss gets right, under attack."""
+    clean = {k: v for k in scene.labels if isinstance(v := scene.shown.clean(k), View)}
+    eps = (0.0, *scene.eps)
+    picked = _pick(list(clean.values()), max(1, min(3, 10 // len(eps))))
+    if not picked:
+        return
+    linf = scene.attack.norm == "linf"
+    one = next(iter(clean.values()))
+    grid = ImageGrid(
+        rows=list(clean),
+        columns=[eps_name(e) if e else "clean" for e in eps],
+        examples=[f"test image {one.index[i]}, class {one.labels[i]}" for i in picked],
+        cells=[
+            [[_cell(view, scene.views.get((k, e)), i, e) for e in eps] for i in picked]
+            for k, view in clean.items()
+        ],
+        change_scale=[e if linf else None for e in eps],
+    )
+    album.add(
+        f"images-{scene.attack.slug}",
+        draw_images(grid),
+        _arrays(grid),
+        title="The attacked images",
+        caption="The first test images, of different classes, that every loss classifies "
+        "correctly when clean. Under each image stand the predicted class, ✓ or ✗, and the "
+        "posterior; below it the change that the attack made (grey: none, white: brighter, "
+        f"black: darker{', full scale ± eps' if linf else ''}). Each loss is attacked with its "
+        f"own gradient, so the changes differ. {scene.words()}",
+        alt=f"Grid of attacked images, losses by eps. {_verdicts(grid)}",
+        section=scene.attack.label,
+    )
+
+
+def _pick(clean: Sequence[View], count: int) -> list[int]:
+    """Places of the first images, one of a class, that every loss classifies correctly."""
+    if not clean:
+        return []
+    first = min(len(v.images) for v in clean)
+    right = np.logical_and.reduce([~v.wrong[:first] for v in clean])
+    picked: dict[int, int] = {}
+    for place in np.flatnonzero(right):
+        picked.setdefault(int(clean[0].labels[place]), int(place))
+    return list(picked.values())[:count]
+
+
+def _cell(clean: View, attacked: View | str | None, place: int, eps: float) -> Attacked | None:
+    view = clean if eps == 0 else attacked
+    if not isinstance(view, View) or len(view.images) <= place:
+        return None
+    return Attacked(
+        view.images[place],
+        None if eps == 0 else view.images[place] - clean.images[place],
+        int(view.predictions[place]),
+        float(view.posterior[place]),
+        not bool(view.wrong[place]),
+    )
+
+
+def _verdicts(grid: ImageGrid) -> str:
+    parts = []
+    for row, by_example in zip(grid.rows, grid.cells, strict=True):
+        fooled = [
+            name
+            for name, cell in zip(grid.columns, by_example[0], strict=True)
+            if cell is not None and not cell.right
+        ]
+        parts.append(f"{row} fooled from {fooled[0]}" if fooled else f"{row} not fooled")
+    return f"On {grid.examples[0]}: {', '.join(parts)}."
+
+
+def _arrays(grid: ImageGrid) -> dict[str, np.ndarray]:
+    flat = [cell for row in grid.cells for example in row for cell in example]
+    shape = (len(grid.rows), len(grid.examples), len(grid.columns))
+    some = next(cell for cell in flat if cell is not None)
+    gap = np.full_like(some.image, np.nan)
+
+    def gather(values: list) -> np.ndarray:
+        array = np.asarray(values)
+        return array.reshape(shape + array.shape[1:])
+
+    return {
+        "images": gather([gap if c is None else c.image for c in flat]),
+        "prediction": gather([-1 if c is None else c.prediction for c in flat]),
+        "posterior": gather([np.nan if c is None else c.posterior for c in flat]),
+        "right": gather([c is not None and c.right for c in flat]),
+    }

@@ -1,0 +1,235 @@
+"""The one page: everything inline, every text of the user's escaped, no script."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from reports.album import Picture
+from reports.headline import headline, warning
+from reports.numbers import NORM_WORDS, Numbers
+from reports.table import Table
+from reports.words import duration, listed
+
+KINDS = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"),
+         "tex": ("LaTeX", "application/x-tex")}  # fmt: skip
+LONG_TABLES = ("seeds", "scores")  # folded away: for looking up, not for reading
+MOST_LINES = 60
+
+
+def render_page(
+    numbers: Numbers,
+    tables: Sequence[tuple[Table, Mapping[str, str]]],
+    pictures: Sequence[Picture],
+    gaps: Sequence[str],
+    spec_text: str,
+) -> str:
+    """Fill the template.
+
+    Args:
+        numbers: Of the run.
+        tables: Each with its texts by file ending.
+        pictures: Saved figures, in order.
+        gaps: Files that could not be read, and why.
+        spec_text: The spec as it was written.
+    """
+    folder = files("reports") / "templates"
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
+    shown = [_table(table, texts) for table, texts in tables]
+    run = numbers.run
+    return template.render(
+        css=Markup((folder / "style.css").read_text(encoding="utf-8")),
+        name=run.name,
+        lead=_lead(numbers),
+        findings=headline(numbers),
+        warning=warning(numbers),
+        marked=_marked(numbers),
+        problems=_problems(numbers, gaps),
+        facts=_facts(numbers),
+        tables=[t for t in shown if not t["name"].startswith(LONG_TABLES)],
+        long_tables=[t for t in shown if t["name"].startswith(LONG_TABLES)],
+        pictures=[_picture(p) for p in pictures if not p.section],
+        sections=_sections(numbers, pictures),
+        failures=_capped([_failure(f) for f in run.failures]),
+        gaps=_capped(list(gaps)),
+        flags=_capped([_flag(f) for f in run.flags]),
+        provenance=_provenance(run.provenance),
+        spec=spec_text,
+    )
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """Bytes as a data: address."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _table(table: Table, texts: Mapping[str, str]) -> dict[str, Any]:
+    first = [row[0] for row in table.rows]
+    classes = []
+    for i, entry in enumerate(first):
+        new = i > 0 and entry.kind != "published" and entry.text != first[i - 1].text
+        group = new and len({e.text for e in first}) < len(first)
+        classes.append("published" if entry.kind == "published" else "group" if group else "")
+    return {
+        **{k: getattr(table, k) for k in ("name", "title", "caption", "header", "notes", "left")},
+        "rows": table.rows,
+        "again": [i > 0 and e.text == first[i - 1].text for i, e in enumerate(first)],
+        "classes": classes,
+        "files": [
+            {"name": f"{table.name}.{end}", "kind": KINDS[end][0],
+             "uri": data_uri(text.encode(), KINDS[end][1])}
+            for end, text in texts.items()
+        ],
+    }  # fmt: skip
+
+
+def _picture(picture: Picture) -> dict[str, Any]:
+    kind = "image/svg+xml" if picture.source.suffix == ".svg" else "image/png"
+    pixels = round(96 * picture.inches)
+    return {
+        "name": picture.name, "title": picture.title, "caption": picture.caption,
+        "alt": picture.alt, "uri": data_uri(picture.source.read_bytes(), kind),
+        "numbers": picture.numbers.name,
+        # narrower than 60 % the smallest letters are lost: the frame scrolls instead
+        "least": min(round(0.62 * pixels), 640), "most": pixels,
+    }  # fmt: skip
+
+
+def _sections(numbers: Numbers, pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+    out: list[dict[str, Any]] = []
+    for attack in numbers.attacks:
+        own = [_picture(p) for p in pictures if p.section == attack.label]
+        if own:
+            title = f"Figures of {attack.label}"
+            out.append({"title": title, "open": not out, "pictures": own})
+    return out
+
+
+def _lead(numbers: Numbers) -> str:
+    if not numbers.labels:
+        return "A run without results."
+    attacks = [a["label"] for a in numbers.spec.get("attacks", [])] or ["no attack"]
+    count, seeds = len(numbers.labels), len(numbers.seeds)
+    losses = listed(numbers.labels) if count <= 5 else f"{count} losses"
+    return (
+        f"The same network trained with {losses} "
+        f"({seeds} seed{'s' if seeds != 1 else ''}), on {numbers.data or 'unnamed data'}, "
+        f"against {listed(attacks) if len(attacks) <= 5 else f'{len(attacks)} attacks'}: how often "
+        "is each fooled, how sure is it then, and does the likelihood of its features give the "
+        "attack away?"
+    )
+
+
+def _marked(numbers: Numbers) -> str:
+    count = len(numbers.run.flags)
+    if not count:
+        return ""
+    return (
+        f"{count} number{'s are' if count != 1 else ' is'} marked † because a check found a sign "
+        "that the attack, not the loss, made it look good."
+    )
+
+
+def _problems(numbers: Numbers, gaps: Sequence[object]) -> str:
+    parts = []
+    failed = len(numbers.run.failures)
+    if failed:
+        parts.append(f"{failed} cell{'s' if failed != 1 else ''} of this run did not finish.")
+    if gaps:
+        parts.append(f"{len(gaps)} stored file{'s' if len(gaps) != 1 else ''} could not be read.")
+    return " ".join(parts)
+
+
+def _facts(numbers: Numbers) -> list[tuple[str, str]]:
+    spec, data = numbers.spec, numbers.run.provenance.get("data") or {}
+    sizes = [f"{data[k]:,} {k}" for k in ("train", "validation", "test") if data.get(k)]
+    model, train = spec.get("model") or {}, spec.get("train") or {}
+    facts = [
+        ("Data", str(data.get("name", "")) + (f": {', '.join(sizes)} images" if sizes else "")),
+        ("Network", f"{model['backbone']}, {model.get('feature_dim', '?')} features"
+         if model.get("backbone") else ""),
+        ("Training", ", ".join(f"{k} {train[k]}" for k in _TRAIN_KEYS if train.get(k) is not None)),
+        *(("Loss", _described(loss)) for loss in spec.get("losses", [])),
+        *(
+            ("Attack", f"{_described(a)}; eps {', '.join(f'{e:.4g}' for e in a.get('eps', []))}"
+             + _norm(numbers, a["label"]))
+            for a in spec.get("attacks", [])
+        ),
+        ("Seeds", ", ".join(map(str, numbers.seeds)) or "none finished"),
+    ]  # fmt: skip
+    return [(name, text) for name, text in facts if text]
+
+
+_TRAIN_KEYS = ("epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "augment")
+
+
+def _norm(numbers: Numbers, label: str) -> str:
+    norm = next((a.norm for a in numbers.attacks if a.label == label), None)
+    return f" ({NORM_WORDS[norm]})" if norm in NORM_WORDS else ""
+
+
+def _described(table: Mapping[str, Any]) -> str:
+    label, name = table.get("label", "?"), table.get("name", "?")
+    parts = [f"{label} ({name})" if label != name else str(label)]
+    for key in ("params", "train", "model"):
+        parts += [f"{k} {_value(v)}" for k, v in (table.get(key) or {}).items()]
+    return ", ".join(parts)
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _failure(failure: Mapping[str, Any]) -> str:
+    return (
+        f"{failure.get('label')}, seed {failure.get('seed')}, stage {failure.get('stage')}: "
+        f"{failure.get('reason')}"
+    )
+
+
+def _flag(flag: Mapping[str, Any]) -> str:
+    place = [str(flag.get("label"))]
+    if flag.get("seed") is not None:
+        place.append(f"seed {flag['seed']}")
+    if flag.get("attack_label"):
+        place.append(str(flag["attack_label"]))
+    if flag.get("eps") is not None:
+        place.append(f"eps {flag['eps']:.4g}")
+    return (
+        f"† {str(flag.get('check')).replace('_', ' ')}: {', '.join(place)}. {flag.get('message')}"
+    )
+
+
+def _capped(lines: list[str]) -> list[str]:
+    if len(lines) <= MOST_LINES:
+        return lines
+    return [*lines[:MOST_LINES], f"And {len(lines) - MOST_LINES} more in results.json."]
+
+
+def _provenance(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    data = provenance.get("data") or {}
+    versions = [
+        f"{k} {provenance[k]}"
+        for k in ("robustloss", "torch", "torchvision", "numpy", "python")
+        if provenance.get(k)
+    ]
+    times = [str(provenance[k]) for k in ("started", "finished") if provenance.get(k)]
+    known = {"robustloss", "torch", "torchvision", "numpy", "python", "data", "started",
+             "finished", "seconds", "spec", "command", "seeds"}  # fmt: skip
+    command = provenance.get("command") or []
+    facts = [
+        ("Command", " ".join(map(str, command)) if isinstance(command, list) else str(command)),
+        ("Versions", ", ".join(versions)),
+        *((k.replace("_", " ").capitalize(), _value(v)) for k, v in provenance.items()
+          if k not in known and v is not None),
+        ("Data", f"{data.get('name')}, checksum {data.get('checksum')}" if data else ""),
+        ("Seeds", ", ".join(map(str, provenance.get("seeds") or []))),
+        ("Time", " to ".join(times)
+         + (f" ({duration(provenance['seconds'])})" if provenance.get("seconds") else "")),
+    ]  # fmt: skip
+    return [(name, text) for name, text in facts if text]

@@ -1,0 +1,104 @@
+"""Tables of the whole run: training, and every row of results.json."""
+
+from collections.abc import Mapping, Sequence
+
+from reports.numbers import Numbers
+from reports.table import Entry, Table
+from reports.words import NOTHING, duration, number, span
+
+
+def training_table(numbers: Numbers) -> Table:
+    """What training cost and reached, by loss."""
+    logs = {k: [t for t in numbers.run.training if t.get("label") == k] for k in numbers.labels}
+    return Table(
+        "training",
+        "Training",
+        "Errors in percent after the last epoch, lowest to highest seed; time is the mean of one "
+        "training.",
+        (
+            *("loss", "seeds", "epochs", "parameters", "training error", "validation error"),
+            *("time", "precision"),
+        ),
+        [_training_row(label, logs[label]) for label in numbers.labels],
+        [_training_data(log) for label in numbers.labels for log in logs[label]],
+    )
+
+
+def _training_row(label: str, logs: Sequence[Mapping]) -> list[Entry]:
+    ends = [_end(log) for log in logs]
+    seconds = [float(log["seconds"]) for log in logs if log.get("seconds") is not None]
+    texts = [
+        str(len(logs)) if logs else NOTHING,
+        span([float(_epochs(log)) for log in logs]),
+        span([float(log["parameters"]) for log in logs if log.get("parameters")]),
+        _range(ends, "train_error"),
+        _range(ends, "validation_error"),
+        duration(sum(seconds) / len(seconds)) if seconds else NOTHING,
+        ", ".join(sorted({str(log.get("precision")) for log in logs})) or NOTHING,
+    ]
+    return [Entry(label), *(Entry(text, kind="" if logs else "gap") for text in texts)]
+
+
+def _training_data(log: Mapping) -> dict[str, object]:
+    kept = ("loss", "label", "seed", "steps", "seconds", "precision", "parameters")
+    ends = ("train_error", "validation_error")
+    return (
+        {key: log.get(key) for key in kept}
+        | {"epochs": _epochs(log), "final_loss": _end(log).get("loss")}
+        | {key: _end(log).get(key) for key in ends}
+    )
+
+
+def _end(log: Mapping) -> dict:
+    return (log.get("curve") or [{}])[-1]
+
+
+def _epochs(log: Mapping) -> int:
+    return log.get("epochs") or len(log.get("curve") or [])
+
+
+def _range(ends: Sequence[dict], key: str) -> str:
+    return span([float(e[key]) for e in ends if e.get(key) is not None], 2, 100.0)
+
+
+def seed_table(numbers: Numbers) -> Table:
+    """Every row of results.json, as it stands there."""
+    place = {label: i for i, label in enumerate(numbers.labels)}
+    found = sorted(
+        numbers.run.rows,
+        key=lambda r: (place[r["label"]], r["seed"], r["attack_label"] != "none",
+                       r["attack_label"], r["eps"]),
+    )  # fmt: skip
+    rows = []
+    for r in found:
+        low, high = r["error_low"], r["error_high"]
+        wilson = "" if low is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
+        rows.append(
+            [
+                Entry(r["label"]),
+                Entry("clean" if r["attack_label"] == "none" else r["attack_label"]),
+                Entry(str(r["seed"])),
+                Entry(f"{r['eps']:.4g}"),
+                Entry(f"{r['n']:,}"),
+                Entry(f"{100 * r['error']:.2f}{wilson}"),
+                Entry(number(r["auroc_all"])),
+                Entry(number(r["auroc_successful"])),
+                Entry(NOTHING if r["n_successful"] is None else f"{r['n_successful']:,}"),
+                Entry(_in_percent(r["undetected_success_at_5fpr"])),
+            ]
+        )
+    return Table(
+        "seeds",
+        "Every seed",
+        "Error in percent with a 95 % Wilson interval over images. The CSV holds every column of "
+        "results.json.",
+        ["loss", "attack", "seed", "eps", "n", "error", "AUROC, all", "AUROC, successful",
+         "n successful", "fooled and not noticed"],
+        rows,
+        found,
+        left=2,
+    )  # fmt: skip
+
+
+def _in_percent(value: float | None) -> str:
+    return NOTHING if value is None else f"{100 * value:.2f}"

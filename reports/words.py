@@ -1,0 +1,60 @@
+"""How numbers are written: percent in tables, an interval beside every mean, "n/a" for nothing."""
+
+from reports.numbers import Estimate
+
+NOTHING = "n/a"
+
+
+def estimate(value: Estimate | None, *, unit: float = 1.0, digits: int = 3) -> str:
+    """A mean with its interval: "0.957 ± 0.004", or "[low, high]" when that is not symmetric.
+
+    Args:
+        value: None gives "n/a".
+        unit: 100 shows a fraction in percent (without the sign).
+        digits: Decimals.
+    """
+    if value is None:
+        return NOTHING
+    mean = f"{unit * value.mean:.{digits}f}"
+    if value.low is None or value.high is None:
+        return mean
+    if value.interval == "t over seeds":
+        return f"{mean} ± {unit * (value.high - value.low) / 2:.{digits}f}"
+    return f"{mean} [{unit * value.low:.{digits}f}, {unit * value.high:.{digits}f}]"
+
+
+def percent(value: Estimate | None, digits: int = 2) -> str:
+    """An error or a rate for a sentence: "0.39 ± 0.05 %"."""
+    text = estimate(value, unit=100.0, digits=digits)
+    return text if value is None else f"{text} %"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A plain number, "n/a" when there is none."""
+    return NOTHING if value is None else f"{value:.{digits}f}"
+
+
+def span(values: list[float], digits: int = 0, unit: float = 1.0) -> str:
+    """One number, or the lowest and the highest of several."""
+    if not values:
+        return NOTHING
+    low, high = (f"{unit * v:,.{digits}f}" for v in (min(values), max(values)))
+    return low if low == high else f"{low}–{high}"
+
+
+def listed(names: list[str]) -> str:
+    """Names as prose: "a", "a and b", "a, b and c"."""
+    if len(names) < 2:
+        return "".join(names)
+    return ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the units a person would use."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,41 @@
+"""One synthetic run, rendered once for all tests that read the result."""
+
+from pathlib import Path
+
+import pytest
+
+from reports import build_report
+from robustloss.results import Run, load_run
+from tests.reports.synthetic import MOCKS, Layout, MockAttack, write_run
+
+DPI = 40  # the tests read numbers and structure; a person judges figures at full size
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run and its report: 2-D features, a failed cell, marks, an attack without success."""
+    path = tmp_path_factory.mktemp("runs") / "mixed"
+    layout = Layout(
+        mocks=(MOCKS[0], MOCKS[2], MOCKS[3]),
+        seeds=(0, 1),
+        failed=(("GM", 1),),
+        attacks=(
+            MockAttack(eps=(0.0, 0.1, 0.3)),
+            MockAttack("pgd", "Nothing", eps=(0.2,), strength=0.0),
+        ),
+        n=200,
+        grid=30,
+    )
+    write_run(path, layout)
+    build_report(path, dpi=DPI)
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(rendered: Path) -> Run:
+    return load_run(rendered)
+
+
+@pytest.fixture(scope="session")
+def html(rendered: Path) -> str:
+    return (rendered / "report" / "index.html").read_text(encoding="utf-8")

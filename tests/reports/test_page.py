@@ -1,0 +1,93 @@
+"""The page: self-contained, well formed, honest about gaps, closed to hostile labels."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from reports import build_report
+from tests.reports.markup import Page
+from tests.reports.synthetic import Layout, Mock, MockAttack, write_run
+
+EVIL = '</td><script>alert(1)</script><img src=x onerror="alert(1)">&amp; {{ 7 * 7 }}'
+EVIL_ATTACK = '"><svg onload=alert(2)> https://example.org/a.png'
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
+    run = tmp_path_factory.mktemp("runs") / "hostile"
+    mocks = (Mock("lgm", EVIL, 0.1, 0.2, 0.3), Mock("gm", "plain", 0.1, 0.2, 0.3, stuck=0.1))
+    attacks = (MockAttack("fgsm", EVIL_ATTACK, eps=(0.3,)),)
+    write_run(run, Layout(mocks=mocks, attacks=attacks, seeds=(0,), n=60, dim=20,
+                          failed=(("plain", 1),)))  # fmt: skip
+    return build_report(run, dpi=30).read_text(encoding="utf-8")
+
+
+def test_nothing_is_fetched(html: str, hostile: str) -> None:
+    for text in (html, hostile):
+        addresses = Page(text).addresses()
+        assert len(addresses) > 20
+        assert [a[:60] for a in addresses if not a.startswith(("data:", "#"))] == []
+        style = "".join(re.findall(r"<style>(.*?)</style>", text, re.S))
+        assert "url(" not in style
+        assert "@import" not in style
+        assert "default-src 'none'" in text
+
+
+def test_page_is_well_formed(html: str) -> None:
+    page = Page(html)
+    assert len(page.ids) == len(set(page.ids))
+    tags = [tag for tag, _ in page.tags]
+    assert tags.count("h1") == 1
+    assert "script" not in tags
+    for target in re.findall(r'href="#([^"]+)"', html):
+        assert target in page.ids
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(pictures) >= 12
+    assert all(len(attrs.get("alt") or "") > 40 for attrs in pictures)
+    viewport = [
+        a.get("content") for t, a in page.tags if t == "meta" and a.get("name") == "viewport"
+    ]
+    assert viewport == ["width=device-width, initial-scale=1"]
+
+
+def test_every_wide_thing_scrolls_in_its_own_box(html: str) -> None:
+    boxes = len(re.findall(r'<div class="scroll[^"]*" tabindex="0" role="region"', html))
+    assert boxes == html.count("<table>") + html.count("<img ")
+
+
+def test_hostile_labels_stay_text(hostile: str) -> None:
+    page = Page(hostile)
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "svg"}
+    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
+    assert len(EVIL) <= 80  # the longest label that a spec allows, so nothing was cut off
+    assert EVIL in page.text
+    assert EVIL_ATTACK in page.text
+
+
+def test_answer_comes_first_and_warns(html: str) -> None:
+    order = [html.index(part) for part in (
+        'id="answer"', "FGSM alone does not show robustness", 'id="run"', 'id="error-fgsm"',
+        'id="error-vs-eps"', 'id="failures"', 'id="provenance"', "The spec, verbatim",
+    )]  # fmt: skip
+    assert order == sorted(order)
+
+
+def test_failures_marks_and_provenance_are_told(html: str) -> None:
+    text = Page(html).text
+    assert "GM, seed 1, stage train: the loss became NaN" in text
+    assert "1 cell of this run did not finish" in text
+    assert "† zero gradient: softmax, seed 0, FGSM, eps 0.1." in text
+    for known in ("torch 2.15.0+cpu", "checksum", "0, 1", "700.4", "cpu (Mock CPU, 2 cores)"):
+        assert known.replace("700.4", "11.7 min") in text
+
+
+def test_attack_without_success_is_not_available(html: str) -> None:
+    text = Page(html).text
+    detection = text[text.index("Detection of Nothing by likelihood") :][:900]
+    assert detection.count("n/a") >= 3
+
+
+def test_page_does_not_depend_on_where_the_run_lies(rendered: Path, html: str) -> None:
+    assert str(rendered.parent) not in html

@@ -1,0 +1,192 @@
+"""Tables say what results.json says, in four formats."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from reports.numbers import Estimate
+from reports.table import Entry, Table, latex, latex_text, markdown, markdown_text
+from reports.words import duration, estimate, listed, percent, span
+from robustloss.results import Run
+
+EVIL = "<b>|a_b|</b> $x$ \\input{y} & 50 % #1 ~^ [l](u) `c` *d* !e"
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+
+
+def summary(run: Run, metric: str) -> dict[tuple[str, str, float], dict]:
+    return {
+        (s["label"], s["attack_label"], s["eps"]): s for s in run.summary if s["metric"] == metric
+    }
+
+
+def test_error_csv_is_the_summary(run: Run, rendered: Path) -> None:
+    known = summary(run, "error")
+    rows = read(rendered / "report/tables/error-fgsm.csv")
+    assert len(rows) == 3 * 3
+    for row in rows:
+        entry = known[row["label"], "FGSM", float(row["eps"])]
+        assert float(row["error"]) == entry["mean"]
+        assert float(row["low"]) == entry["low"]
+        assert float(row["high"]) == entry["high"]
+        assert int(row["n_seeds"]) == entry["n_seeds"] == (1 if row["label"] == "GM" else 2)
+        assert row["interval"] == entry["interval"]
+
+
+def test_error_of_an_attack_without_eps_0_starts_at_the_clean_pass(
+    run: Run, rendered: Path
+) -> None:
+    known = summary(run, "error")
+    rows = read(rendered / "report/tables/error-nothing.csv")
+    clean = {row["label"]: float(row["error"]) for row in rows if float(row["eps"]) == 0}
+    assert clean == {label: known[label, "none", 0.0]["mean"] for label in clean}
+    assert len(clean) == 3
+
+
+def test_display_is_the_csv_rounded(rendered: Path) -> None:
+    rows = read(rendered / "report/tables/error-fgsm.csv")
+    text = (rendered / "report/tables/error-fgsm.md").read_text(encoding="utf-8")
+    tex = (rendered / "report/tables/error-fgsm.tex").read_text(encoding="utf-8")
+    for row in rows:
+        mean, low, high = (100 * float(row[k]) for k in ("error", "low", "high"))
+        if row["interval"] == "t over seeds":
+            assert f"{mean:.2f} ± {(high - low) / 2:.2f}" in text
+            assert rf"{mean:.2f} $\pm$ {(high - low) / 2:.2f}" in tex
+        else:
+            assert rf"{mean:.2f} \[{low:.2f}, {high:.2f}\]" in text
+
+
+def test_marks_stand_where_a_flag_fires_and_only_there(run: Run, rendered: Path) -> None:
+    flagged = {(f["label"], f["eps"]) for f in run.flags if f["attack_label"] == "FGSM"}
+    rows = read(rendered / "report/tables/error-fgsm.csv")
+    assert flagged
+    assert {(r["label"], float(r["eps"])) for r in rows if r["marks"]} == flagged
+    lines = (rendered / "report/tables/error-fgsm.md").read_text(encoding="utf-8").splitlines()
+    by_label = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
+    assert by_label["softmax"].count("†1") == 2
+    assert by_label["GM"].count("†") == 0
+    assert any(line.startswith("†1 zero gradient: softmax") for line in lines)
+
+
+def test_published_numbers_stand_beside_ours_and_are_named(rendered: Path) -> None:
+    rows = read(rendered / "report/tables/error-fgsm.csv")
+    published = {(r["label"], float(r["eps"])): r["published_error"] for r in rows}
+    assert published["softmax", 0.1] == "0.2408"
+    assert published["L-GM (alpha 1)", 0.3] == "0.8162"
+    assert published["GM", 0.1] == ""
+    text = (rendered / "report/tables/error-fgsm.md").read_text(encoding="utf-8")
+    assert "softmax: published (Wan et al. 2018, Table 6) | 1 | 0.68 | 24.08 | 84.87 |" in text
+    # another attack than FGSM has no published row
+    other = (rendered / "report/tables/error-nothing.md").read_text(encoding="utf-8")
+    assert "published" not in other.lower()
+
+
+def test_detection_csv_is_the_summary(run: Run, rendered: Path) -> None:
+    rows = read(rendered / "report/tables/detection-fgsm.csv")
+    assert len(rows) == 3 * 2
+    for metric in ("auroc_all", "auroc_successful", "tpr_at_1fpr", "undetected_success_at_5fpr"):
+        known = summary(run, metric)
+        for row in rows:
+            entry = known[row["label"], "FGSM", float(row["eps"])]
+            assert (float(row[metric]) if row[metric] else None) == entry["mean"]
+    for row in rows:
+        successes = [
+            r["n_successful"]
+            for r in run.rows
+            if (r["label"], r["attack_label"], r["eps"])
+            == (row["label"], "FGSM", float(row["eps"]))
+        ]
+        assert int(row["n_successful"]) == sum(successes)
+
+
+def test_seed_csv_holds_every_row(run: Run, rendered: Path) -> None:
+    rows = read(rendered / "report/tables/seeds.csv")
+    assert len(rows) == len(run.rows)
+    assert set(rows[0]) == set(run.rows[0])
+    found = sorted((r["label"], r["seed"], r["attack_label"], r["eps"], r["error"]) for r in rows)
+    known = sorted(
+        (r["label"], str(r["seed"]), r["attack_label"], repr(r["eps"]), repr(r["error"]))
+        for r in run.rows
+    )
+    assert found == known
+
+
+def test_error_figure_has_the_numbers_of_the_table(run: Run, rendered: Path) -> None:
+    known = summary(run, "error")
+    rows = read(rendered / "report/figures/error-vs-eps.csv")
+    for row in rows:
+        eps = float(row["x"])
+        attack = row["panel"] if eps else "none"
+        assert float(row["y"]) == pytest.approx(100 * known[row["label"], attack, eps]["mean"])
+
+
+def simple(text: str) -> Table:
+    return Table("t", text, text, ["loss", text], [[Entry(text), Entry("1", "†1")]], [{"a": text}])
+
+
+def test_markdown_keeps_hostile_text_in_its_cell() -> None:
+    lines = markdown(simple(EVIL)).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 3
+    for line in table:
+        assert len(re.findall(r"(?<!\\)\|", line)) == 3
+    assert not re.search(r"(?<!\\)[*`\[\]$]", markdown_text(EVIL))
+    assert "<" not in markdown_text(EVIL)
+
+
+def test_latex_text_has_no_live_command() -> None:
+    tame = latex_text(EVIL)
+    left = re.sub(r"\\(text[a-z]+\{\}|[&%$#_{}])", "", tame)
+    assert not re.search(r"[\\&%$#_{}~^<>|]", left)
+    assert tame.startswith(r"\textless{}b\textgreater{}\textbar{}a\_b")
+
+
+def test_latex_table_is_balanced() -> None:
+    text = latex(simple(EVIL))
+    bare = re.sub(r"\\[{}]", "", text)
+    assert bare.count("{") == bare.count("}")
+    assert len(re.findall(r"\\begin", text)) == len(re.findall(r"\\end", text)) == 2
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [1, 1]
+
+
+def test_csv_is_no_formula() -> None:
+    from reports.album import csv_text
+
+    text = csv_text([{"label": "=1+2", "value": -0.1, "gap": float("nan"), "none": None}])
+    assert text == "label,value,gap,none\n'=1+2,-0.1,,\n"
+
+
+def make(mean: float, low: float | None, high: float | None, interval: str | None) -> Estimate:
+    return Estimate(mean, low, high, 3, (), interval)
+
+
+def test_words() -> None:
+    seeds = make(0.2408, 0.2308, 0.2508, "t over seeds")
+    wilson = make(0.2408, 0.2325, 0.2493, "Wilson over images")
+    assert estimate(seeds, unit=100, digits=2) == "24.08 ± 1.00"
+    assert estimate(wilson, unit=100, digits=2) == "24.08 [23.25, 24.93]"
+    assert estimate(make(0.5, None, None, None)) == "0.500"
+    assert estimate(None) == "n/a"
+    assert percent(seeds) == "24.08 ± 1.00 %"
+    assert (span([]), span([3.0]), span([3.0, 1200.0])) == ("n/a", "3", "3–1,200")
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert (duration(9), duration(700), duration(7200)) == ("9.0 s", "11.7 min", "2.0 h")
+
+
+def test_published_file_is_table_6() -> None:
+    from reports.published import FOLDER
+
+    table = json.loads((FOLDER / "wan2018-table6.json").read_text(encoding="utf-8"))
+    percents = [[round(100 * v, 2) for v in row["error"].values()] for row in table["rows"]]
+    assert percents == [
+        [0.68, 24.08, 75.56, 84.87],
+        [0.47, 43.13, 67.17, 85.49],
+        [0.39, 23.63, 64.40, 81.62],
+    ]
