@@ -28,6 +28,23 @@ class Ranking:
         """Whether every loss has the very same mean."""
         return self.values[0].mean == self.values[-1].mean
 
+    def best(self) -> str:
+        """Whoever shares the first place, in words."""
+        return self._at(self.values[0])
+
+    def worst(self) -> str:
+        """Whoever shares the last place, in words."""
+        return self._at(self.values[-1])
+
+    def _at(self, place: Estimate) -> str:
+        return listed(
+            [
+                label
+                for label, value in zip(self.labels, self.values, strict=True)
+                if value.mean == place.mean
+            ]
+        )
+
     def verdict(self) -> str:
         """What the intervals allow to say about best and worst."""
         if len(self.labels) < 2 or self.tied:
@@ -37,7 +54,7 @@ class Ranking:
         if apart is None:
             return "No difference shown: one training seed gives no interval here."
         if apart:
-            return "No difference shown: the 95 % intervals of these two overlap."
+            return "No difference shown: the 95 % intervals of best and worst overlap."
         near = [
             label
             for label, value in zip(self.labels[1:], self.values[1:], strict=True)
@@ -45,7 +62,7 @@ class Ranking:
         ]
         if near:
             text = (
-                "These two differ: their 95 % intervals do not overlap. "
+                "Best and worst differ: their 95 % intervals do not overlap. "
                 f"{listed(near)} {'are' if len(near) > 1 else 'is'} not told apart from "
                 f"{self.labels[0]}."
             )
@@ -109,7 +126,7 @@ def _errors(order: Ranking) -> str:
         return f"{order.labels[0]} is wrong on {best} of the test images."
     if order.tied:
         return f"Every loss is wrong on the same share of the test images: {best}."
-    return f"Fewest errors: {order.labels[0]} ({best}). Most: {order.labels[-1]} ({worst})."
+    return f"Fewest errors: {order.best()} ({best}). Most: {order.worst()} ({worst})."
 
 
 def _clean(numbers: Numbers) -> Finding:
@@ -157,8 +174,8 @@ def _noticed(numbers: Numbers, attack: AttackInfo, name: str) -> Finding | None:
         text = f"Every loss has the same AUROC at eps {eps:.4g}: {best}."
     else:
         text = (
-            f"{order.labels[0]} gives the attack away best at eps {eps:.4g} (AUROC {best}), "
-            f"{order.labels[-1]} worst ({worst})."
+            f"AUROC at eps {eps:.4g}: highest for {order.best()} ({best}), lowest for "
+            f"{order.worst()} ({worst})."
         )
     return Finding(f"Noticed by its likelihood{name}", text, order.verdict())
 
@@ -177,8 +194,8 @@ def _unnoticed(numbers: Numbers, attack: AttackInfo, name: str) -> Finding | Non
         text = f"{start}{who} {best} of the images that were right."
     else:
         text = (
-            f"{start}fewest for {order.labels[0]} ({best} of the images that were right), most "
-            f"for {order.labels[-1]} ({worst})."
+            f"{start}fewest for {order.best()} ({best} of the images that were right), most "
+            f"for {order.worst()} ({worst})."
         )
     return Finding(f"Fooled and not noticed{name}", text, order.verdict())
 

@@ -20,8 +20,8 @@ def estimate(mean: float, half: float | None) -> Estimate:
     ("halves", "words"),
     [
         ((0.01, 0.01, 0.01), "The 95 % interval of A overlaps no other."),
-        ((0.01, 0.05, 0.01), "These two differ: their 95 % intervals do not overlap. B is not"),
-        ((0.1, 0.01, 0.12), "No difference shown: the 95 % intervals of these two overlap."),
+        ((0.01, 0.05, 0.01), "Best and worst differ: their 95 % intervals do not overlap. B is not"),
+        ((0.1, 0.01, 0.12), "No difference shown: the 95 % intervals of best and worst overlap."),
         ((None, None, None), "No difference shown: one training seed gives no interval here."),
     ],
 )
@@ -97,6 +97,14 @@ def test_equal_losses_have_no_winner() -> None:
     finding = headline(fake({"A": [0.02], "B": [0.02]}))[0]
     assert finding.answer == "Every loss is wrong on the same share of the test images: " + (
         "2.00 [1.09, 3.64] %."
+    )
+
+
+def test_a_shared_place_names_all_who_share_it() -> None:
+    errors = {"A": [0.02], "B": [0.02], "C": [0.3], "D": [0.1], "E": [0.3]}
+    answer = headline(fake(errors))[0].answer
+    assert answer == (
+        "Fewest errors: A and B (2.00 [1.09, 3.64] %). Most: C and E (30.00 [26.15, 34.16] %)."
     )
 
 
