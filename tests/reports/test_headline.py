@@ -20,7 +20,10 @@ def estimate(mean: float, half: float | None) -> Estimate:
     ("halves", "words"),
     [
         ((0.01, 0.01, 0.01), "The 95 % interval of A overlaps no other."),
-        ((0.01, 0.05, 0.01), "Best and worst differ: their 95 % intervals do not overlap. B is not"),
+        (
+            (0.01, 0.05, 0.01),
+            "Best and worst differ: their 95 % intervals do not overlap. B is",
+        ),
         ((0.1, 0.01, 0.12), "No difference shown: the 95 % intervals of best and worst overlap."),
         ((None, None, None), "No difference shown: one training seed gives no interval here."),
     ],
