@@ -1,0 +1,57 @@
+"""A run small enough to be done again and again: its spec, what to compare, what to count."""
+
+import json
+
+from robustloss.storage import read_json
+
+SPEC = {
+    "name": "small",
+    "seeds": [0, 1],
+    "data": {"name": "digits", "train_size": 200, "validation_size": 60, "test_size": 80},
+    "model": {"backbone": "digits_cnn", "feature_dim": 4},
+    "train": {"epochs": 3, "batch_size": 40, "precision": "float32", "lr": 0.02},
+    "detection": {"fit_size": 100},
+    "losses": [{"name": "softmax"}, {"name": "lgm", "label": "L-GM"}],
+    "attacks": [{"name": "fgsm", "eps": [0, "1/10", 0.2]}],
+}
+
+
+def changed(**keys):
+    return {**json.loads(json.dumps(SPEC)), **keys}
+
+
+def numbers(folder):
+    """results.json without what may differ between two equal runs: times and the command."""
+    results = read_json(folder / "results.json")
+    for key in ("started", "finished", "seconds", "command"):
+        del results["provenance"][key]
+    for training in results["training"]:
+        del training["seconds"]
+        for line in training["curve"]:
+            del line["seconds"]
+    return results
+
+
+def files(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("cells/**/*.npz")}
+
+
+class Counted:
+    """Counts trainings and attacks while a test runs."""
+
+    def __init__(self, monkeypatch):
+        from robustloss import cells
+
+        self.trained, self.attacked = 0, []
+        train, attack = cells.train.train, cells.evaluate.attacked_records
+
+        def counted_train(*args, **kwargs):
+            self.trained += 1
+            return train(*args, **kwargs)
+
+        def counted_attack(*args, eps, **kwargs):
+            self.attacked.append(tuple(eps))
+            return attack(*args, eps=eps, **kwargs)
+
+        monkeypatch.setattr(cells.train, "train", counted_train)
+        monkeypatch.setattr(cells.evaluate, "attacked_records", counted_attack)
