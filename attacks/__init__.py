@@ -12,6 +12,7 @@ from attacks.base import Attack, AttackError, AttackOutput, ImageNoise
 from attacks.fgsm import FGSM
 from attacks.functions import as_attack, attack_from_function
 from attacks.harness import Perturbed, Queries, iter_perturb, perturb
+from attacks.pgd import MIFGSM, PGD
 from attacks.plugins import PluginError, check_parameters, did_you_mean, load_object
 
 __all__ = [
@@ -34,6 +35,8 @@ VERSION = 1
 
 ATTACKS: dict[str, Callable[..., Attack]] = {
     "fgsm": FGSM,
+    "pgd": PGD,
+    "mifgsm": MIFGSM,
 }
 
 

@@ -1,4 +1,4 @@
-"""Fast gradient sign method."""
+"""Fast gradient sign method, and its L2 form."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,33 +8,38 @@ import torch
 from torch import Tensor, nn
 
 from attacks.base import AttackOutput, ImageNoise, Needs, Norm
-from attacks.objectives import OBJECTIVES, input_gradient
+from attacks.geometry import ascent_direction
+from attacks.objectives import OBJECTIVES, check_objective, slope
+from attacks.validation import check_norm
 
 
 @dataclass(frozen=True, kw_only=True)
 class FGSM:
-    """clip(x + eps · sign ∇ₓ J) with sign(0) = 0: one gradient serves every eps.
+    """clip(x + eps · u) with u = sign ∇ₓ J, sign(0) = 0: one gradient serves every eps.
+
+    In L2, the fast gradient method: u = ∇ₓ J / ‖∇ₓ J‖₂.
 
     Args:
         objective: "ce", the cross-entropy of the logits, as published; "margin",
-            max over j≠y of z_j − z_y, which does not saturate.
+            max over j≠y of z_j − z_y, which does not saturate; "dlr", that over the spread of
+            the three largest logits.
+        norm: "linf", as published, or "l2".
 
     Raises:
-        ValueError: unknown objective.
+        ValueError: unknown objective or norm.
 
     Source: Goodfellow et al., "Explaining and harnessing adversarial examples" (ICLR 2015).
     """
 
     objective: str = "ce"
+    norm: Norm = "linf"
 
     name: ClassVar[str] = "fgsm"
-    norm: ClassVar[Norm] = "linf"
     needs: ClassVar[Needs] = "logits"
 
     def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            known = ", ".join(map(repr, OBJECTIVES))
-            raise ValueError(f"objective (={self.objective!r}) must be one of {known}.")
+        check_objective(self.objective, OBJECTIVES)
+        check_norm(self.norm)
 
     def __call__(
         self,
@@ -45,9 +50,9 @@ class FGSM:
         eps: Sequence[float],
         noise: ImageNoise,
     ) -> AttackOutput:
-        """Step once along the gradient's sign; see Attack."""
-        gradient = input_gradient(model, inputs, labels, OBJECTIVES[self.objective])
-        direction = gradient.sign()
+        """Step once along the gradient; see Attack."""
+        gradient = slope(model, inputs, labels, self.objective).gradient
+        direction = ascent_direction(gradient, self.norm)
         steps = [(inputs + budget * direction).clamp(0.0, 1.0) for budget in eps]
         return AttackOutput(
             adv_inputs=torch.stack(steps),

@@ -37,3 +37,18 @@ def leaves(adv_inputs: Tensor, inputs: Tensor, eps: float, norm: Norm) -> Tensor
     pixels = adv_inputs.flatten(1)
     low, high = pixels.amin(dim=1), pixels.amax(dim=1)
     return far | (low < -TOLERANCE) | (high > 1.0 + TOLERANCE)
+
+
+def ascent_direction(gradient: Tensor, norm: Norm) -> Tensor:
+    """Return (B,...) the step of unit length in the norm that climbs fastest; 0 where it is 0.
+
+    L-inf: the sign, with sign(0) = 0. L2: gradient / ‖gradient‖₂, scaled by its largest entry
+    first, since the squares of a small gradient underflow.
+    """
+    if norm == "linf":
+        return gradient.sign()
+    column = (-1, *[1] * (gradient.dim() - 1))
+    largest = distance(gradient, "linf").reshape(column)
+    scaled = torch.where(largest > 0, gradient / largest, torch.zeros_like(gradient))
+    length = distance(scaled, "l2").reshape(column)
+    return scaled / length.clamp(min=1.0)

@@ -1,12 +1,13 @@
 """What a gradient attack climbs: one value per image, higher is worse for the classifier."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.base import AttackError
+from attacks.base import AttackError, Needs
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 
@@ -27,13 +28,72 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return others.amax(dim=1) - logits.gather(1, true).squeeze(1)
 
 
-OBJECTIVES: dict[str, Objective] = {"ce": cross_entropy, "margin": margin}
+def logit_ratio(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return (B,) difference-of-logits ratio, (max over j≠y of z_j − z_y) / (z_π1 − z_π3).
+
+    π sorts the logits downwards; the value ignores shift and scale of the logits. The published
+    loss, with its sign: higher is worse for the classifier.
+
+    Raises:
+        ValueError: fewer than three classes.
+
+    Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of
+        diverse parameter-free attacks" (ICML 2020), equation 6.
+    """
+    if logits.shape[1] < 3:
+        raise ValueError(
+            f"objective (='dlr') needs at least 3 classes, the model has {logits.shape[1]}; "
+            "use 'margin'."
+        )
+    top = logits.topk(3, dim=1).values
+    # The three best may tie; the floor keeps 0 / 0 out and is far below any real difference.
+    spread = (top[:, 0] - top[:, 2]).clamp(min=torch.finfo(logits.dtype).tiny)
+    return margin(logits, labels) / spread
 
 
-def input_gradient(
-    model: nn.Module, inputs: Tensor, labels: Tensor, objective: Objective
-) -> Tensor:
-    """Return (B,C,H,W), each image's gradient of its own objective, in one backward pass.
+def negative_log_likelihood(class_log_likelihood: Tensor, labels: Tensor) -> Tensor:
+    """Return (B,) −log p(x | y), nats: the head's own regulariser where it is a density."""
+    return -class_log_likelihood.gather(1, labels.unsqueeze(1)).squeeze(1)
+
+
+OBJECTIVES: dict[str, Objective] = {"ce": cross_entropy, "margin": margin, "dlr": logit_ratio}
+"""Functions of logits (B,K) and labels (B,)."""
+
+LIKELIHOOD_OBJECTIVES: dict[str, Objective] = {"nll": negative_log_likelihood}
+"""Functions of class log-likelihoods (B,K) and labels (B,): the model must have `joint`."""
+
+
+def check_objective(name: str, known: Iterable[str]) -> None:
+    """Refuse an unknown objective.
+
+    Raises:
+        ValueError: the name is not among the known.
+    """
+    if name not in known:
+        raise ValueError(f"objective (={name!r}) must be one of {', '.join(map(repr, known))}.")
+
+
+def objective_needs(name: str) -> Needs:
+    """What an objective asks of the model."""
+    return "likelihood" if name in LIKELIHOOD_OBJECTIVES else "logits"
+
+
+class Slope(NamedTuple):
+    """One pass forward and back.
+
+    Attributes:
+        gradient: (B,C,H,W), each image's gradient of its own objective.
+        values: (B,) the objective.
+        logits: (B,K).
+    """
+
+    gradient: Tensor
+    values: Tensor
+    logits: Tensor
+
+
+def slope(model: nn.Module, inputs: Tensor, labels: Tensor, objective: str) -> Slope:
+    """Differentiate an objective, given by name, at the inputs (B,C,H,W).
 
     The objective is summed: a mean would divide by the batch size, and small gradients would
     underflow in large batches.
@@ -43,7 +103,14 @@ def input_gradient(
             gradient is NaN (sign(NaN) is 0 in torch: the image would stand still and look robust).
     """
     point = inputs.detach().requires_grad_()
-    total = objective(model(point), labels).sum()
+    if objective in LIKELIHOOD_OBJECTIVES:
+        joint: Callable[[Tensor], tuple[Tensor, Tensor]] = model.joint  # type: ignore[assignment]
+        logits, log_likelihood = joint(point)
+        values = LIKELIHOOD_OBJECTIVES[objective](log_likelihood, labels)
+    else:
+        logits = model(point)
+        values = OBJECTIVES[objective](logits, labels)
+    total = values.sum()
     if not total.requires_grad:
         raise AttackError(
             "the model's logits carry no gradient towards the images (a detach, no_grad or numpy "
@@ -56,4 +123,4 @@ def input_gradient(
             f"the gradient is NaN for {broken} of {len(inputs)} images; look for NaN in the "
             "model's weights, or for a square root, logarithm or division at 0."
         )
-    return gradient
+    return Slope(gradient, values.detach(), logits.detach())

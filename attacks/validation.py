@@ -7,7 +7,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from attacks.base import Norm
+from attacks.base import NORMS, Norm
 
 
 def checked_eps(eps: Sequence[float], norm: Norm) -> tuple[float, ...]:
@@ -111,3 +111,13 @@ def check_integer(name: str, value: int, least: int | None = None) -> None:
         raise ValueError(f"{name} (={value!r}) must be an integer.")
     if least is not None and value < least:
         raise ValueError(f"{name} (={value}) must be at least {least}.")
+
+
+def check_norm(norm: str) -> None:
+    """Refuse an unknown norm.
+
+    Raises:
+        ValueError: not one of NORMS.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm (={norm!r}) must be one of {', '.join(map(repr, NORMS))}.")

@@ -40,7 +40,8 @@ def published_errors(numbers: Numbers, attack: AttackInfo) -> list[Published]:
     """Published errors for the same data set, attack and losses; empty when nothing matches."""
     found = []
     for table in _tables():
-        if (table["data"], table["attack"]) != (numbers.data, attack.name):
+        kind = (table["data"], table["attack"], table["norm"])
+        if kind != (numbers.data, attack.name, attack.norm):
             continue
         error: dict[str, dict[float, float]] = {}
         for loss in numbers.spec.get("losses", []):

@@ -21,7 +21,7 @@ from robustloss.spec_text import slug
 _NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?"
 _FRACTION = re.compile(rf"\s*({_NUMBER})\s*(?:/\s*({_NUMBER})\s*)?")
 _MAX_SLUG = 80  # characters: file names hold the slug of a label, eps and a key
-_LINF_ONLY = ("fgsm",)  # attacks whose eps are pixel units whatever their parameters say
+_LINF_BY_DEFAULT = ("fgsm", "pgd", "mifgsm")  # unless their parameter norm says otherwise
 
 
 def as_tuple(value: object) -> object:
@@ -254,8 +254,10 @@ class AttackSpec(_Labelled):
     @classmethod
     def _budgets(cls, eps: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
         problems = Problems()
+        norm = (info.data.get("params") or {}).get("norm", "linf")
+        pixels = info.data.get("name") in _LINF_BY_DEFAULT and norm == "linf"
         for i, value in enumerate(eps):
-            if value > 1 and info.data.get("name") in _LINF_ONLY:
+            if value > 1 and pixels:
                 remedy = f'; write "{value:g}/255".' if value <= 255 else "."
                 rule = f"must lie in [0, 1]: pixel units, not 0–255{remedy}"
                 problems.add((i,), int(value) if value.is_integer() else value, rule)

@@ -194,3 +194,9 @@ def test_specs_are_read_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "mifgsm"])
+def test_an_l2_budget_may_exceed_one(name):
+    attack = {"name": name, "params": {"norm": "l2"}, "eps": [0.5, 1.5]}
+    assert load_spec({**MINIMAL, "attacks": [attack]}).attacks[0].eps == (0.5, 1.5)

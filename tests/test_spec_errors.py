@@ -89,6 +89,11 @@ BAD = [
         attack(eps=[0, 0.1, 8]),
         'attacks[0].eps[2] (=8) must lie in [0, 1]: pixel units, not 0–255; write "8/255".',
     ),
+    (attack(name="pgd", eps=[8]), "attacks[0].eps[0] (=8) must lie in [0, 1]: pixel units"),
+    (
+        attack(name="pgd", params={"norm": "linf"}, eps=[8]),
+        "attacks[0].eps[0] (=8) must lie in [0, 1]: pixel units",
+    ),
     (attack(eps=[300]), "attacks[0].eps[0] (=300) must lie in [0, 1]: pixel units, not 0–255."),
     (attack(eps=["8/2"]), "attacks[0].eps[0] (=4) must lie in [0, 1]: pixel units"),
     (attack(eps=[-0.1]), "attacks[0].eps[0] (=-0.1) must be >= 0: it is a budget"),

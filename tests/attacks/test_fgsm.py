@@ -7,7 +7,8 @@ import torchattacks
 from torch import Tensor, nn
 
 from attacks import AttackError, build_attack, perturb
-from attacks.objectives import OBJECTIVES, cross_entropy, input_gradient, margin
+from attacks.geometry import ascent_direction
+from attacks.objectives import OBJECTIVES, cross_entropy, logit_ratio, margin, slope
 from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
 
 EPS = [0.0, 8 / 255, 0.1, 0.3]
@@ -54,7 +55,7 @@ def test_equals_adversarial_robustness_toolbox() -> None:
             assert np.abs(adv_inputs.numpy() - theirs).max() <= 1e-6
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", ["ce", "margin"])
 def test_linear_classifier_flips_exactly_beyond_its_distance(objective: str) -> None:
     """The L-inf distance of x to the plane w·x + b = 0 is |w·x + b| / ‖w‖₁ (box not binding)."""
     model = BinaryLinear()
@@ -178,24 +179,35 @@ def test_margin_is_the_best_other_minus_the_true_logit() -> None:
     assert margin(logits, torch.tensor([1, 2])).tolist() == [2.0, 1.5]
 
 
+def test_logit_ratio_ignores_shift_and_scale() -> None:
+    logits = torch.tensor([[4.0, 1.0, 3.0, 2.0], [4.0, 1.0, 3.0, 2.0], [1.0, 1.0, 1.0, 1.0]])
+    labels = torch.tensor([0, 1, 2])
+    expected = [(3.0 - 4.0) / (4.0 - 2.0), (4.0 - 1.0) / (4.0 - 2.0), 0.0]
+    assert logit_ratio(logits, labels).tolist() == expected
+    assert logit_ratio(8.0 * logits - 64.0, labels).tolist() == expected
+    with pytest.raises(ValueError, match="needs at least 3 classes, the model has 2; use 'margin'"):
+        logit_ratio(logits[:, :2], torch.tensor([0, 1, 0]))
+
+
 def test_cross_entropy_is_the_negative_log_posterior() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0]]).double()
     expected = np.log(np.exp([0.0, 1.0, 2.0]).sum()) - 1.0
     assert cross_entropy(logits, torch.tensor([1])).item() == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES.values())
-def test_gradient_equals_central_differences(objective) -> None:
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_gradient_equals_central_differences(name) -> None:
+    objective = OBJECTIVES[name]
     model = convolutional().eval().double()
     inputs, labels = images(4).double(), classes(4)
-    gradient = input_gradient(model, inputs, labels, objective)
+    gradient = slope(model, inputs, labels, name).gradient
     step = 1e-6
     for pixel in (0, 17, 35):
         moved = torch.zeros(36, dtype=torch.float64)
         moved[pixel] = step
         up, down = inputs + moved.reshape(1, 6, 6), inputs - moved.reshape(1, 6, 6)
-        slope = (objective(model(up), labels) - objective(model(down), labels)) / (2 * step)
-        torch.testing.assert_close(gradient.flatten(1)[:, pixel], slope, rtol=1e-5, atol=1e-8)
+        change = (objective(model(up), labels) - objective(model(down), labels)) / (2 * step)
+        torch.testing.assert_close(gradient.flatten(1)[:, pixel], change, rtol=1e-5, atol=1e-8)
 
 
 def test_model_without_gradient_is_refused() -> None:
@@ -205,6 +217,38 @@ def test_model_without_gradient_is_refused() -> None:
 
     with pytest.raises(AttackError, match="carry no gradient towards the images"):
         perturb(build_attack("fgsm"), Detached(), images(), classes(k=2), eps=[0.1])
+
+
+def test_l2_step_reaches_the_plane_exactly() -> None:
+    """The L2 distance of x to the plane w·x + b = 0 is |w·x + b| / ‖w‖₂ (box not binding)."""
+    model = BinaryLinear()
+    inputs = images(300, low=0.4, high=0.6)
+    logits = model(inputs).detach()
+    labels = logits.argmax(dim=1)
+    threshold = logits[:, 1].double().abs() / model.weight.detach().double().norm()
+    attack = build_attack("fgsm", norm="l2")
+    eps = np.linspace(0.01, 0.2, 20).tolist()
+    found = perturb(attack, model, inputs, labels, eps=eps)
+    for budget, adv_inputs in zip(eps, found.adv_inputs, strict=True):
+        clear = (threshold - budget).abs() > 1e-5
+        flipped = model(adv_inputs).argmax(dim=1) != labels
+        assert torch.equal(flipped[clear], (budget > threshold)[clear])
+        length = (adv_inputs - inputs).flatten(1).norm(dim=1)
+        torch.testing.assert_close(length, torch.full_like(length, budget), rtol=1e-4, atol=0)
+
+
+def test_l2_direction_of_a_tiny_gradient_has_unit_length() -> None:
+    gradient = torch.tensor(
+        [[[[3e-30, 4e-30]]], [[[0.0, 0.0]]], [[[1e-44, 0.0]]], [[[3e30, 4e30]]]]
+    )
+    direction = ascent_direction(gradient, "l2").flatten(1)
+    expected = torch.tensor([[0.6, 0.8], [0.0, 0.0], [1.0, 0.0], [0.6, 0.8]])
+    torch.testing.assert_close(direction, expected)
+
+
+def test_unknown_norm_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"norm \(='l1'\) must be one of 'linf', 'l2'"):
+        build_attack("fgsm", norm="l1")
 
 
 def test_unknown_objective_is_refused() -> None:
