@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attacks.base import Attack, AttackError, AttackOutput, ImageNoise
+from attacks.deepfool import DeepFool
 from attacks.fgsm import FGSM
 from attacks.functions import as_attack, attack_from_function
 from attacks.harness import Perturbed, Queries, iter_perturb, perturb
@@ -37,6 +38,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "fgsm": FGSM,
     "pgd": PGD,
     "mifgsm": MIFGSM,
+    "deepfool": DeepFool,
 }
 
 

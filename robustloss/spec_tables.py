@@ -21,7 +21,8 @@ from robustloss.spec_text import slug
 _NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?"
 _FRACTION = re.compile(rf"\s*({_NUMBER})\s*(?:/\s*({_NUMBER})\s*)?")
 _MAX_SLUG = 80  # characters: file names hold the slug of a label, eps and a key
-_LINF_BY_DEFAULT = ("fgsm", "pgd", "mifgsm")  # unless their parameter norm says otherwise
+# In what the eps of our own attacks are, unless their parameter norm says otherwise.
+_NORMS = {"fgsm": "linf", "pgd": "linf", "mifgsm": "linf", "deepfool": "l2"}
 
 
 def as_tuple(value: object) -> object:
@@ -254,8 +255,8 @@ class AttackSpec(_Labelled):
     @classmethod
     def _budgets(cls, eps: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
         problems = Problems()
-        norm = (info.data.get("params") or {}).get("norm", "linf")
-        pixels = info.data.get("name") in _LINF_BY_DEFAULT and norm == "linf"
+        norm = (info.data.get("params") or {}).get("norm", _NORMS.get(info.data.get("name", "")))
+        pixels = info.data.get("name") in _NORMS and norm == "linf"
         for i, value in enumerate(eps):
             if value > 1 and pixels:
                 remedy = f'; write "{value:g}/255".' if value <= 255 else "."
