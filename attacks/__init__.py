@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attacks.base import Attack, AttackError, AttackOutput, ImageNoise
+from attacks.carlini_wagner import CarliniWagner
 from attacks.deepfool import DeepFool
 from attacks.fgsm import FGSM
 from attacks.functions import as_attack, attack_from_function
@@ -39,6 +40,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "pgd": PGD,
     "mifgsm": MIFGSM,
     "deepfool": DeepFool,
+    "cw": CarliniWagner,
 }
 
 
