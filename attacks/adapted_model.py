@@ -48,13 +48,20 @@ class AdaptedModel(nn.Module):
         """Return the logits (B,K) of images (B,C,H,W).
 
         Raises:
-            AttackError: NaN in the logits, or later in the gradient, of images without NaN.
+            AttackError: no gradient where one is about to be asked for; NaN in the logits, or
+                later in the gradient, of images without NaN.
         """
         sound = bool(images.isfinite().all())
-        if images.requires_grad and torch.is_grad_enabled():
+        sloped = images.requires_grad and torch.is_grad_enabled()
+        if sloped:
             images = images.view_as(images)
             images.register_hook(lambda gradient: self._watched(gradient, sound))
         logits = self.model(images[:, :1] if self.grey else images)
+        if sloped and not logits.requires_grad:
+            raise AttackError(
+                "the model's logits carry no gradient towards the images (a detach, no_grad or "
+                "numpy inside the model?); use an attack that needs no gradient."
+            )
         if sound and logits.isnan().any():
             raise AttackError("the logits are NaN; look for an overflow in the model.")
         if self.positive_logits:
