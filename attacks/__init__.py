@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from attacks.base import Attack, AttackError, AttackOutput, ImageNoise
+from attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Queries
 from attacks.carlini_wagner import CarliniWagner
 from attacks.deepfool import DeepFool
 from attacks.fgsm import FGSM
 from attacks.functions import as_attack, attack_from_function
-from attacks.harness import Perturbed, Queries, iter_perturb, perturb
+from attacks.harness import Perturbed, iter_perturb, perturb
 from attacks.pgd import MIFGSM, PGD
 from attacks.plugins import PluginError, check_parameters, did_you_mean, load_object
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm
+from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
 from attacks.geometry import distance
 from attacks.objectives import margin, slope
 from attacks.validation import check_integer
@@ -55,6 +55,11 @@ class CarliniWagner:
             raise ValueError(f"confidence (={self.confidence}) must be at least 0.")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate (={self.learning_rate}) must be positive.")
+
+    def passes(self, budgets: int) -> Queries:
+        """Every step of every search, and the points where they end."""
+        steps = self.search_steps * self.steps
+        return Queries(1 + steps + self.search_steps, 1 + steps)
 
     def __call__(
         self,

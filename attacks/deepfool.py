@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm
+from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
 from attacks.geometry import distance
 from attacks.validation import check_integer, check_norm
 
@@ -46,6 +46,10 @@ class DeepFool:
             check_integer("candidates", self.candidates, least=1)
         if not 0 <= self.overshoot < math.inf:
             raise ValueError(f"overshoot (={self.overshoot}) must be at least 0.")
+
+    def passes(self, budgets: int) -> Queries:
+        """One forward pass a step, and one back for each candidate class."""
+        return Queries(self.steps + 1, self.steps * (self.candidates or 1))
 
     def __call__(
         self,

@@ -8,6 +8,8 @@ from attacks.base import Norm
 TOLERANCE = 1e-6
 """Pixel units, relative above 1: float32 rounding stays below it, a real step does not."""
 
+_GRID = 1e-3  # of a level: what float32 makes of 255 · (k / 255) stays below it
+
 
 def distance(delta: Tensor, norm: Norm) -> Tensor:
     """Return (B,) L-inf or L2 norms of (B,...) perturbations."""
@@ -29,6 +31,25 @@ def project(adv_inputs: Tensor, inputs: Tensor, eps: float, norm: Norm) -> Tenso
     shrunk = inputs + delta * (eps / length.clamp(min=eps))
     # The box is convex and holds the inputs: shrinking cannot leave it but for rounding.
     return torch.where(length > eps, shrunk.clamp(0.0, 1.0), boxed)
+
+
+def to_8bit(adv_inputs: Tensor, inputs: Tensor, eps: float, norm: Norm) -> Tensor:
+    """Round (B,C,H,W) images to multiples of 1/255, what a file of 8 bits holds, inside the ball.
+
+    To the nearest where that stays within eps; where it does not, towards the inputs: pixel by
+    pixel in L-inf, the whole image in L2. The inputs must be multiples of 1/255 themselves, or
+    nothing on that grid may lie in the ball.
+    """
+    levels, start = 255 * adv_inputs, (255 * inputs).round()
+    nearest = levels.round()
+    towards = torch.where(levels >= start, (levels + _GRID).floor(), (levels - _GRID).ceil())
+    if norm == "linf":
+        reach = 255 * eps + _GRID
+        rounded = torch.where((nearest - start).abs() > reach, towards, nearest)
+    else:
+        far = leaves(nearest / 255, start / 255, eps, norm).reshape(-1, *[1] * (inputs.dim() - 1))
+        rounded = torch.where(far, towards, nearest)
+    return rounded / 255
 
 
 def leaves(adv_inputs: Tensor, inputs: Tensor, eps: float, norm: Norm) -> Tensor:

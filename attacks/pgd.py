@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm
+from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
 from attacks.geometry import ascent_direction, distance, project
 from attacks.objectives import (
     LIKELIHOOD_OBJECTIVES,
@@ -107,6 +107,11 @@ class PGD:
     def needs(self) -> Needs:
         """Logits, or the likelihood for objective "nll"."""
         return objective_needs(self.objective)
+
+    def passes(self, budgets: int) -> Queries:
+        """The gradient at the image, and every path's steps and last point."""
+        paths = budgets * self.restarts
+        return Queries(1 + paths * (self.steps + 1), 1 + paths * self.steps)
 
     def __call__(
         self,

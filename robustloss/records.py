@@ -24,6 +24,8 @@ _LAYOUT = {
     "zero_gradient": ("b", "N"),
     "radius": ("f", "N"),
     "images": ("f", "MCHW"),
+    "outside": ("b", "N"),
+    "predictions_8bit": ("i", "N"),
 }
 _KINDS = {"i": "integer", "f": "float", "b": "bool"}
 
@@ -58,6 +60,8 @@ class Record:
     zero_gradient: np.ndarray | None
     radius: np.ndarray | None
     images: np.ndarray
+    outside: np.ndarray | None = None
+    predictions_8bit: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         sizes = {"N": len(self.labels)}

@@ -191,6 +191,26 @@ class DetectionSpec(Table):
         return scores
 
 
+class ChecksSpec(Table):
+    """Table [checks]: the short trial attacks that tell a robust model from a masked gradient."""
+
+    images: int = Field(
+        default=200, ge=0, le=2000, description="test images that are tried; 0 leaves it out"
+    )
+    eps: Annotated[Eps | None, Field()] = Field(
+        default=None,
+        description="L-inf budget of the trials, in (0, 1]",
+        json_schema_extra={"shown_default": "the smallest of the L-inf attacks"},
+    )
+
+    @field_validator("eps")
+    @classmethod
+    def _in_the_box(cls, eps: float | None) -> float | None:
+        if eps is not None and not 0 < eps <= 1:
+            raise rule_error("must lie in (0, 1]: pixel units, not 0–255.")
+        return eps
+
+
 class _Labelled(Table):
     name: Name
     label: str = Field(
@@ -244,6 +264,13 @@ class AttackSpec(_Labelled):
         json_schema_extra={"shown_type": 'list of numbers or fractions as text ("8/255")'},
     )
     batch_size: Count = Field(default=500, description="images attacked at once")
+    eight_bit: bool = Field(
+        default=False,
+        description="also count errors on the images rounded to 8 bits, inside the ball",
+    )
+    transfer: bool = Field(
+        default=False, description="also show its images to the models of the other losses"
+    )
 
     @model_validator(mode="after")
     def _not_the_clean_pass(self) -> Self:

@@ -125,6 +125,15 @@ def test_another_eps_changes_no_result(attack) -> None:
     assert torch.equal(perturb(*args, eps=[0.2]).adv_inputs[0], together[2])
 
 
+@pytest.mark.parametrize("attack", SHORT_ATTACKS, ids=lambda a: a.name)
+def test_stated_passes_are_never_exceeded(attack) -> None:
+    eps = [0.05, 0.0, 0.2]
+    spent = perturb(attack, convolutional(), images(), classes(), eps=eps).queries
+    most = attack.passes(2)
+    assert 0 < spent.forward <= 64 * most.forward
+    assert spent.backward <= 64 * most.backward
+
+
 def test_iter_perturb_gives_the_same_in_parts() -> None:
     args = (build_attack("fgsm"), convolutional(), images(), classes())
     whole = perturb(*args, eps=[0.1, 0.2], batch_size=10)
