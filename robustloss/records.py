@@ -45,6 +45,9 @@ class Record:
         zero_gradient: (N,) the objective's first input gradient was exactly 0.
         radius: (N,) smallest perturbation found, of minimum-norm attacks; inf where none.
         images: (M, C, H, W) the first M <= 64 images, in [0, 1].
+        outside: (N,) what the attack returned left box or ball before it was brought back.
+        predictions_8bit: (N,) class predicted after every pixel is rounded to k/255, inside box
+            and ball.
 
     Raises:
         ValueError: an array whose dtype or shape does not fit, or a label outside [0, K).
