@@ -1,9 +1,11 @@
 """Distances and projections: the ball around an image, and the box of pixel values."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from attacks.base import Norm
+from attacks.base import ImageNoise, Norm
 
 TOLERANCE = 1e-6
 """Pixel units, relative above 1: float32 rounding stays below it, a real step does not."""
@@ -29,6 +31,19 @@ def project(adv_inputs: Tensor, inputs: Tensor, eps: float, norm: Norm) -> Tenso
     shrunk = inputs + delta * (eps / length.clamp(min=eps))
     # The box is convex and holds the inputs: shrinking cannot leave it but for rounding.
     return torch.where(length > eps, shrunk.clamp(0.0, 1.0), boxed)
+
+
+def uniform_start(inputs: Tensor, eps: float, norm: Norm, noise: ImageNoise) -> Tensor:
+    """Return (B,C,H,W) points drawn uniformly from the ball, then brought into the box."""
+    shape = tuple(inputs.shape[1:])
+    if norm == "linf":
+        return project(inputs + eps * (2 * noise.uniform(shape) - 1), inputs, eps, "linf")
+    delta = noise.normal(shape)
+    column = (-1, *[1] * len(shape))
+    radius = eps * noise.uniform((1,)).view(column) ** (1 / math.prod(shape))
+    return project(
+        inputs + delta * (radius / distance(delta, "l2").view(column)), inputs, eps, "l2"
+    )
 
 
 def leaves(adv_inputs: Tensor, inputs: Tensor, eps: float, norm: Norm) -> Tensor:

@@ -110,17 +110,28 @@ def slope(model: nn.Module, inputs: Tensor, labels: Tensor, objective: str) -> S
     else:
         logits = model(point)
         values = OBJECTIVES[objective](logits, labels)
+    return Slope(image_gradients(values, point), values.detach(), logits.detach())
+
+
+def image_gradients(values: Tensor, point: Tensor, *, keep_graph: bool = False) -> Tensor:
+    """Differentiate each image's value (B,) at its own point (B,C,H,W); errors as for `slope`.
+
+    Args:
+        keep_graph: another gradient will be asked of the same pass.
+    """
     total = values.sum()
     if not total.requires_grad:
         raise AttackError(
-            "the model's logits carry no gradient towards the images (a detach, no_grad or numpy "
+            "the model's output carries no gradient towards the images (a detach, no_grad or numpy "
             "inside the model?); use an attack that needs no gradient."
         )
-    (gradient,) = torch.autograd.grad(total, point, materialize_grads=True)
+    (gradient,) = torch.autograd.grad(
+        total, point, retain_graph=keep_graph, materialize_grads=True
+    )
     broken = int(gradient.isnan().flatten(1).any(dim=1).sum())
     if broken:
         raise AttackError(
-            f"the gradient is NaN for {broken} of {len(inputs)} images; look for NaN in the "
+            f"the gradient is NaN for {broken} of {len(point)} images; look for NaN in the "
             "model's weights, or for a square root, logarithm or division at 0."
         )
-    return Slope(gradient, values.detach(), logits.detach())
+    return gradient

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm
-from attacks.geometry import ascent_direction, distance, project
+from attacks.geometry import ascent_direction, distance, project, uniform_start
 from attacks.objectives import (
     LIKELIHOOD_OBJECTIVES,
     OBJECTIVES,
@@ -152,7 +152,7 @@ class PGD:
         first: Tensor,
     ) -> _Found:
         """One start and its steps."""
-        point = self._start(inputs, eps, noise) if self.random_start else inputs
+        point = uniform_start(inputs, eps, self.norm, noise) if self.random_start else inputs
         size = self.step_size
         if size is None:
             size = min(1.0, (2.5 if self.norm == "linf" else 5.0) / self.steps)
@@ -175,18 +175,6 @@ class PGD:
         with torch.no_grad():
             last = _Found(point, _margins(model(point), labels))
         return last if best is None else best.worse(last)
-
-    def _start(self, inputs: Tensor, eps: float, noise: ImageNoise) -> Tensor:
-        """A point drawn uniformly from the ball, then brought into the box."""
-        shape = tuple(inputs.shape[1:])
-        if self.norm == "linf":
-            return project(inputs + eps * (2 * noise.uniform(shape) - 1), inputs, eps, "linf")
-        delta = noise.normal(shape)
-        column = (-1, *[1] * len(shape))
-        radius = eps * noise.uniform((1,)).view(column) ** (1 / math.prod(shape))
-        return project(
-            inputs + delta * (radius / distance(delta, "l2").view(column)), inputs, eps, "l2"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
