@@ -8,13 +8,13 @@ from typing import ClassVar, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm
+from attacks.base import AttackOutput, ImageNoise, Needs, Norm
 from attacks.geometry import ascent_direction, distance, project, uniform_start
 from attacks.objectives import (
     LIKELIHOOD_OBJECTIVES,
     OBJECTIVES,
     check_objective,
-    margin,
+    checked_margin,
     objective_needs,
     slope,
 )
@@ -164,7 +164,7 @@ class PGD:
             else:
                 gradient, _, logits = slope(model, point, labels, self.objective)
                 if self.keep == "best":
-                    here = _Found(point, _margins(logits, labels))
+                    here = _Found(point, checked_margin(logits, labels))
                     best = here if best is None else best.worse(here)
             if self.momentum:
                 velocity = self.momentum * velocity + _by_mean_size(gradient)
@@ -173,7 +173,7 @@ class PGD:
             point = point + length * ascent_direction(gradient, self.norm)
             point = project(point, inputs, eps, self.norm)
         with torch.no_grad():
-            last = _Found(point, _margins(model(point), labels))
+            last = _Found(point, checked_margin(model(point), labels))
         return last if best is None else best.worse(last)
 
 
@@ -209,13 +209,3 @@ def _by_mean_size(gradient: Tensor) -> Tensor:
     scaled = torch.where(largest > 0, gradient / largest, torch.zeros_like(gradient))
     mean = scaled.abs().flatten(1).mean(dim=1).view(column)
     return torch.where(mean > 0, scaled / mean, scaled)
-
-
-def _margins(logits: Tensor, labels: Tensor) -> Tensor:
-    margins = margin(logits, labels)
-    if margins.isnan().any():
-        raise AttackError(
-            f"the logits are NaN or infinite for {int(margins.isnan().sum())} of {len(labels)} "
-            "attacked images; look for an overflow in the model."
-        )
-    return margins
