@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from attacks.apgd import APGDCE, APGDDLR
 from attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Queries
 from attacks.carlini_wagner import CarliniWagner
 from attacks.deepfool import DeepFool
@@ -39,6 +40,8 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "fgsm": FGSM,
     "pgd": PGD,
     "mifgsm": MIFGSM,
+    "apgd_ce": APGDCE,
+    "apgd_dlr": APGDDLR,
     "deepfool": DeepFool,
     "cw": CarliniWagner,
 }

@@ -1,9 +1,11 @@
 """Distances and projections: the ball around an image, and the box of pixel values."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from attacks.base import Norm
+from attacks.base import ImageNoise, Norm
 
 TOLERANCE = 1e-6
 """Pixel units, relative above 1: float32 rounding stays below it, a real step does not."""
@@ -50,6 +52,19 @@ def to_8bit(adv_inputs: Tensor, inputs: Tensor, eps: float, norm: Norm) -> Tenso
         far = leaves(nearest / 255, start / 255, eps, norm).reshape(-1, *[1] * (inputs.dim() - 1))
         rounded = torch.where(far, towards, nearest)
     return rounded / 255
+
+
+def uniform_start(inputs: Tensor, eps: float, norm: Norm, noise: ImageNoise) -> Tensor:
+    """Return (B,C,H,W) points drawn uniformly from the ball, then brought into the box."""
+    shape = tuple(inputs.shape[1:])
+    if norm == "linf":
+        return project(inputs + eps * (2 * noise.uniform(shape) - 1), inputs, eps, "linf")
+    delta = noise.normal(shape)
+    column = (-1, *[1] * len(shape))
+    radius = eps * noise.uniform((1,)).view(column) ** (1 / math.prod(shape))
+    return project(
+        inputs + delta * (radius / distance(delta, "l2").view(column)), inputs, eps, "l2"
+    )
 
 
 def leaves(adv_inputs: Tensor, inputs: Tensor, eps: float, norm: Norm) -> Tensor:
