@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attacks.apgd import APGDCE, APGDDLR
+from attacks.autoattack import AutoAttack
 from attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Queries
 from attacks.carlini_wagner import CarliniWagner
 from attacks.deepfool import DeepFool
@@ -17,6 +18,7 @@ from attacks.functions import as_attack, attack_from_function
 from attacks.harness import Perturbed, iter_perturb, perturb
 from attacks.pgd import MIFGSM, PGD
 from attacks.plugins import PluginError, check_parameters, did_you_mean, load_object
+from attacks.torchattacks_adapter import PREFIX, adapt
 
 __all__ = [
     "ATTACKS",
@@ -44,6 +46,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "apgd_dlr": APGDDLR,
     "deepfool": DeepFool,
     "cw": CarliniWagner,
+    "autoattack": AutoAttack,
 }
 
 
@@ -51,8 +54,9 @@ def build_attack(name: str, /, *, folders: Sequence[str | Path] = (), **params: 
     """Build an attack by name.
 
     Args:
-        name: a key of ATTACKS, or the user's own "package.module:name" or "path/to/file.py:name":
-            a function (model, inputs, labels, eps), or a class or object with the Attack signature.
+        name: a key of ATTACKS, "torchattacks:NAME", or the user's own "package.module:name" or
+            "path/to/file.py:name": a function (model, inputs, labels, eps), or a class or object
+            with the Attack signature.
         folders: where a relative path of a plug-in is looked for first.
         **params: the attack's own parameters.
 
@@ -61,10 +65,13 @@ def build_attack(name: str, /, *, folders: Sequence[str | Path] = (), **params: 
     """
     if name in ATTACKS:
         return _constructed(ATTACKS[name], name, params)
+    if name.startswith(PREFIX):
+        return adapt(name, params)
     if ":" not in name:
         raise PluginError(
             f"attack '{name}': unknown name{did_you_mean(name, ATTACKS)} Known: "
-            f"{', '.join(ATTACKS)}; your own: 'package.module:name' or 'path/to/file.py:name'."
+            f"{', '.join(ATTACKS)}, {PREFIX}NAME; your own: 'package.module:name' or "
+            "'path/to/file.py:name'."
         )
     found = load_object(name, folders)
     if inspect.isfunction(found):

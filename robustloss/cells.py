@@ -4,6 +4,7 @@ Every file carries in its name a hash of exactly what decides its content, and i
 of that content. What is there and whole is used; what is missing, stale or damaged is computed.
 """
 
+import importlib.metadata
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +26,8 @@ from robustloss.spec import AttackSpec, CellSpec, Spec
 from robustloss.storage import CorruptFile, digest, read_arrays, write_arrays, write_json
 
 Report = Callable[[Event], None]
+# Attacks whose code is another package's: what stands before the colon, and the package.
+_ADAPTED = {"torchattacks": "torchattacks", "autoattack": "pyautoattack"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,14 @@ class Failure:
 
 
 def plugin_digest(name: str, folder: Path) -> str:
-    """Returns a digest of the user's source behind a name, "" for a built-in."""
-    return source_digest(name, (folder,)) if models.is_plugin(name) else ""
+    """Returns what decides a name's code beside our versions, "" for a built-in.
+
+    That is a digest of the user's source, or the package and version that an attack is taken from.
+    """
+    if models.is_plugin(name):
+        return source_digest(name, (folder,))
+    package = _ADAPTED.get(name.partition(":")[0])
+    return f"{package} {importlib.metadata.version(package)}" if package else ""
 
 
 def numerics(device: torch.device) -> list[object]:
@@ -296,17 +305,18 @@ class CellRun:
         return records, listing
 
     def _record_path(self, attack: AttackSpec, eps: float, images: list) -> Path:
+        code = plugin_digest(attack.name, self.spec.folder)
         key = digest(
             attacks.VERSION,
             images,
             attack.name,
-            self._attack_plugin(attack),
+            code,
             dict(attack.params),
             eps,
             attack.eight_bit,
             self.cell.seed,
             # Our own attacks give the same result at any batch size, adapted ones need not.
-            attack.batch_size if ":" in attack.name else 0,
+            attack.batch_size if code else 0,
         )
         return self.folder / f"{attack.slug}-{eps:.6g}-{key}.npz"
 

@@ -22,7 +22,11 @@ def entries(kind: str) -> dict[str, str]:
     if kind == "attacks":
         from attacks import ATTACKS
 
-        return _documented(ATTACKS)
+        torchattacks = {
+            "torchattacks:NAME": "an attack of torchattacks with an L-inf or L2 budget, or of "
+            "minimum norm; its own parameters"
+        }
+        return _documented(ATTACKS) | torchattacks
     if kind == "scores":
         from robustloss.detection import SCORES
 

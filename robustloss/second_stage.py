@@ -167,6 +167,7 @@ class _Stage:
         return self._models[label]
 
     def _path(self, source: _Trained, attack: AttackSpec, eps: float) -> Path:
+        code = plugin_digest(attack.name, self.spec.folder)
         key = digest(
             "transfer",
             [VERSION, attacks.VERSION, evaluate.VERSION, models.VERSION, losses.VERSION],
@@ -174,12 +175,12 @@ class _Stage:
             source.content["weights"],
             [[target.job.cell.label, target.content["weights"]] for target in self.trained],
             attack.name,
-            plugin_digest(attack.name, self.spec.folder),
+            code,
             dict(attack.params),
             eps,
             self.seed,
             numerics(torch.device(source.job.device)),
-            attack.batch_size if ":" in attack.name else 0,
+            attack.batch_size if code else 0,
         )
         folder = source.job.folder / "transfer" / f"seed-{self.seed}"
         return folder / f"{source.job.cell.loss.slug}-{attack.slug}-{eps:.6g}-{key}.npz"

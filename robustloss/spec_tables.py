@@ -22,7 +22,16 @@ _NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?"
 _FRACTION = re.compile(rf"\s*({_NUMBER})\s*(?:/\s*({_NUMBER})\s*)?")
 _MAX_SLUG = 80  # characters: file names hold the slug of a label, eps and a key
 # In what the eps of our own attacks are, unless their parameter norm says otherwise.
-_NORMS = {"fgsm": "linf", "pgd": "linf", "mifgsm": "linf", "deepfool": "l2"}
+_NORMS = {"fgsm": "linf", "pgd": "linf", "mifgsm": "linf", "deepfool": "l2", "autoattack": "linf"}
+_TORCHATTACKS_L2 = ("CW", "DeepFool", "PGDL2", "PGDRSL2")
+
+
+def _norm(name: str, params: Mapping[str, Any]) -> str | None:
+    """In what an attack's eps are, without loading it; None for the user's own."""
+    default = _NORMS.get(name)
+    if name.startswith("torchattacks:"):
+        default = "l2" if name.partition(":")[2] in _TORCHATTACKS_L2 else "linf"
+    return default and params.get("norm", default)
 
 
 def as_tuple(value: object) -> object:
@@ -282,8 +291,7 @@ class AttackSpec(_Labelled):
     @classmethod
     def _budgets(cls, eps: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
         problems = Problems()
-        norm = (info.data.get("params") or {}).get("norm", _NORMS.get(info.data.get("name", "")))
-        pixels = info.data.get("name") in _NORMS and norm == "linf"
+        pixels = _norm(info.data.get("name", ""), info.data.get("params") or {}) == "linf"
         for i, value in enumerate(eps):
             if value > 1 and pixels:
                 remedy = f'; write "{value:g}/255".' if value <= 255 else "."

@@ -14,7 +14,11 @@ SHORT = {
     "apgd_ce": {"steps": 10, "restarts": 2},
     "apgd_dlr": {"steps": 10, "targets": 3},
 }
-SHORT_ATTACKS = [build_attack(name, **SHORT.get(name, {})) for name in ATTACKS]
+# Other people's code, for which the batch decides the result: tests/attacks/test_autoattack.py.
+ADAPTED = {"autoattack"}
+SHORT_ATTACKS = [
+    build_attack(name, **SHORT.get(name, {})) for name in ATTACKS if name not in ADAPTED
+]
 
 
 def shifted(scale: float) -> Made:
