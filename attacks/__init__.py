@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from attacks.adaptive_gradients import AdaptiveJoint, AdaptiveOrthogonal, AdaptiveSelective
+from attacks.adaptive_matching import AdaptiveMatching
 from attacks.base import Attack, AttackError, AttackOutput, ImageNoise
 from attacks.carlini_wagner import CarliniWagner
 from attacks.deepfool import DeepFool
@@ -41,6 +43,10 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "mifgsm": MIFGSM,
     "deepfool": DeepFool,
     "cw": CarliniWagner,
+    "adaptive_joint": AdaptiveJoint,
+    "adaptive_selective": AdaptiveSelective,
+    "adaptive_orthogonal": AdaptiveOrthogonal,
+    "adaptive_matching": AdaptiveMatching,
 }
 
 

@@ -42,7 +42,8 @@ class Attack(Protocol):
     queries, that gradients are enabled, that `inputs` and `labels` are its own copies on the
     model's device, and that every eps is positive (0 alone when nothing else was asked for). It
     need not clip exactly: the harness enforces box and ball. Where `needs` is "likelihood" the
-    model also has `joint(images) -> (logits, class_log_likelihood)` and `threshold`.
+    model also has `joint(images) -> (logits, class_log_likelihood)` and `threshold`, and may have
+    `features(images) -> (B,D)` and `class_means` (K,D), their means over training images.
     """
 
     @property

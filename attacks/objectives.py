@@ -125,9 +125,7 @@ def image_gradients(values: Tensor, point: Tensor, *, keep_graph: bool = False) 
             "the model's output carries no gradient towards the images (a detach, no_grad or numpy "
             "inside the model?); use an attack that needs no gradient."
         )
-    (gradient,) = torch.autograd.grad(
-        total, point, retain_graph=keep_graph, materialize_grads=True
-    )
+    (gradient,) = torch.autograd.grad(total, point, retain_graph=keep_graph, materialize_grads=True)
     broken = int(gradient.isnan().flatten(1).any(dim=1).sum())
     if broken:
         raise AttackError(
