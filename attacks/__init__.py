@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from attacks.adaptive_gradients import AdaptiveJoint, AdaptiveOrthogonal, AdaptiveSelective
+from attacks.adaptive_matching import AdaptiveMatching
 from attacks.apgd import APGDCE, APGDDLR
 from attacks.autoattack import AutoAttack
 from attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Queries
@@ -47,6 +49,10 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "deepfool": DeepFool,
     "cw": CarliniWagner,
     "autoattack": AutoAttack,
+    "adaptive_joint": AdaptiveJoint,
+    "adaptive_selective": AdaptiveSelective,
+    "adaptive_orthogonal": AdaptiveOrthogonal,
+    "adaptive_matching": AdaptiveMatching,
 }
 
 
