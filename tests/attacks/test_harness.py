@@ -20,7 +20,8 @@ from tests.attacks.models import (
 SHORT = {
     "cw": {"steps": 30, "search_steps": 3},
     "apgd_ce": {"steps": 10, "restarts": 2},
-    "apgd_dlr": {"steps": 10, "targets": 3    "adaptive_joint": {"steps": 5, "weights": (0.5, 2.0)},
+    "apgd_dlr": {"steps": 10, "targets": 3},
+    "adaptive_joint": {"steps": 5, "weights": (0.5, 2.0)},
     "adaptive_selective": {"steps": 10},
     "adaptive_orthogonal": {"steps": 10},
     "adaptive_matching": {"steps": 5, "targets": 2},
