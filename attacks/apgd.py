@@ -265,7 +265,7 @@ class StepLength:
         self._halved = torch.ones_like(values, dtype=torch.bool)
 
     def observe(self, values: Tensor) -> Tensor:
-        """Take in the objective (B,) after a step; return (B,) bool: halved, so back to the best."""
+        """Take in the objective (B,) after a step; (B,) bool: halved, so back to the best."""
         self._rises = self._rises + (values > self._last)
         self._last = values
         self._highest = torch.maximum(self._highest, values)

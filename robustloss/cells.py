@@ -122,7 +122,7 @@ class CellRun:
         self.stage = "attack"
         built = [attacks.build_attack(a.name, **attack_params(a, self.spec.folder))
                  for a in self.spec.attacks]  # fmt: skip
-        _, probe_file = self._probe(model_file, images, reference, built)
+        probe, probe_file = self._probe(model_file, images, reference, built)
         records, listing = self._records(model_file, images, reference, built)
         self.stage = "score"
         content = {
@@ -145,7 +145,8 @@ class CellRun:
                 **({"probe": probe_file} if probe_file else {}),
             },
         }
-        content |= results.cell_numbers(records, reference, content, self.spec.detection.scores)
+        scores = self.spec.detection.scores
+        content |= results.cell_numbers(records, reference, content, scores, probe)
         write_json(self.folder / "cell.json", content, checked=True)
         (self.folder / f"checkpoint-{key}.safetensors").unlink(missing_ok=True)
         return content

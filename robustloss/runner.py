@@ -22,9 +22,10 @@ from robustloss.data import Dataset, load_dataset
 from robustloss.executors import check_executor, run_jobs, threads_each
 from robustloss.precision import choose_precision
 from robustloss.progress import Progress, Silent
-from robustloss.second_stage import Found, run_transfers, transfer_seeds
+from robustloss.second_stage import run_transfers, transfer_seeds
 from robustloss.spec import CellSpec, Spec, SpecError, load_spec
 from robustloss.storage import CorruptFile, read_json, remove_leftovers, write_text
+from robustloss.transfer import Transfer, transfer_beats_white_box, transfer_rows
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -288,7 +289,7 @@ def _write_results(
     spec: Spec,
     cells: Sequence[CellSpec],
     failures: Sequence[Failure],
-    transfers: Sequence[Found],
+    transfers: Sequence[Transfer],
     provenance: dict,
 ) -> None:
     failed = {(failure.label, failure.seed) for failure in failures}
@@ -301,6 +302,8 @@ def _write_results(
         identity = {"loss": cell.loss.name, "label": cell.label, "seed": cell.seed}
         done.append(content)
         trainings.append({**identity, **{k: v for k, v in log.items() if k != "key"}})
+    rows = (row for content in done for row in content["rows"] if row["attack"] == "none")
+    clean = {(row["label"], row["seed"]): row["error"] for row in rows}
     results.write_results(
         folder,
         name=spec.name,
@@ -308,4 +311,6 @@ def _write_results(
         cells=done,
         training=trainings,
         failures=[asdict(failure) for failure in failures],
+        transfer=transfer_rows(transfers, clean),
+        flags=transfer_beats_white_box(transfers, {loss.label: loss.name for loss in spec.losses}),
     )

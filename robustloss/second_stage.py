@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 import attacks
 import robustloss.losses as losses
@@ -22,12 +20,12 @@ from robustloss.models import Classifier
 from robustloss.progress import Event
 from robustloss.seeding import repeatable
 from robustloss.spec import AttackSpec, Spec
-from robustloss.storage import CorruptFile, digest, read_arrays, read_json, write_arrays
+from robustloss.storage import CorruptFile, digest, read_arrays, read_json
+from robustloss.transfer import Transfer, load_transfer, save_transfer
 
 VERSION = 1  # raise when the same weights and attack would give other predictions
 
 Report = Callable[[Event], None]
-Found = tuple[dict[str, Any], dict[str, NDArray]]  # meta and arrays of one transfer file
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def run_transfers(
     failures: Sequence[Failure],
     dataset: Dataset,
     report: Report,
-) -> list[Found]:
+) -> list[Transfer]:
     """Shows the images of every source to every target of the same seed.
 
     Args:
@@ -66,10 +64,10 @@ def run_transfers(
         report: Called with an Event as the work goes on.
 
     Returns:
-        Meta and arrays of each (seed, source, attack, eps), in that order.
+        One of each (seed, source, attack, eps), in that order.
     """
     failed = {(failure.label, failure.seed) for failure in failures}
-    found: list[Found] = []
+    found: list[Transfer] = []
     for seed in transfer_seeds(spec, jobs):
         trained = [
             _Trained(job, read_json(job.folder / job.cell.folder / "cell.json", checked=True))
@@ -104,9 +102,9 @@ class _Stage:
         self.fresh = False
         self._models: dict[str, Classifier] = {}
 
-    def run(self) -> list[Found]:
+    def run(self) -> list[Transfer]:
         """Computes what is missing."""
-        found: list[Found] = []
+        found: list[Transfer] = []
         if len(self.trained) < 2:
             return found
         work = [(source, attack) for source in self.trained for attack in self.spec.attacks]
@@ -122,7 +120,7 @@ class _Stage:
 
     def _made(
         self, source: _Trained, attack: AttackSpec, paths: dict[float, Path]
-    ) -> dict[float, Found]:
+    ) -> dict[float, Transfer]:
         """Attacks the source once for all missing budgets and shows the images to every target."""
         self.fresh = True
         job = source.job
@@ -139,21 +137,21 @@ class _Stage:
             seed=self.seed,
             batch_size=attack.batch_size,
         )
-        made: dict[float, Found] = {}
+        made: dict[float, Transfer] = {}
         for (eps, path), each in zip(paths.items(), predictions, strict=True):
-            meta = {
-                "source": job.cell.label,
-                "targets": [target.job.cell.label for target in self.trained],
-                "attack": attack.name,
-                "attack_label": attack.label,
-                "norm": built.norm,
-                "eps": eps,
-                "seed": self.seed,
-            }
-            arrays = {"labels": images.labels.cpu().numpy(), "predictions": each}
+            made[eps] = Transfer(
+                source=job.cell.label,
+                targets=tuple(target.job.cell.label for target in self.trained),
+                attack=attack.name,
+                attack_label=attack.label,
+                norm=built.norm,
+                eps=eps,
+                seed=self.seed,
+                labels=images.labels.cpu().numpy(),
+                predictions=each,
+            )
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_arrays(path, arrays, meta)
-            made[eps] = meta, arrays
+            save_transfer(path, made[eps])
         return made
 
     def _model(self, trained: _Trained) -> Classifier:
@@ -186,11 +184,10 @@ class _Stage:
         return folder / f"{source.job.cell.loss.slug}-{attack.slug}-{eps:.6g}-{key}.npz"
 
 
-def _read(path: Path) -> Found | None:
+def _read(path: Path) -> Transfer | None:
     if not path.exists():
         return None
     try:
-        arrays, meta = read_arrays(path)
+        return load_transfer(path)
     except CorruptFile:
         return None
-    return meta, {name: np.asarray(array) for name, array in arrays.items()}
