@@ -102,20 +102,21 @@ class APGDCE:
     ) -> AttackOutput:
         """Climb inside the ball of every eps; see Attack.
 
-        `zero_gradient` speaks of the gradient at the image itself, of the first run's objective.
+        `zero_gradient` speaks of the first run's objective at the image itself, where that is not
+        fooled already: there the ratio is flat if the label comes third, and nobody climbs it.
         """
         point = inputs.detach().requires_grad_()
         logits = model(point)
         aims = self._aims(logits.detach(), labels)
         values = self._objective(logits, labels, aims[0])
-        zero_gradient = (image_gradients(values, point) == 0).flatten(1).all(dim=1)
+        flat = (image_gradients(values, point) == 0).flatten(1).all(dim=1)
         clean = _found(inputs, torch.full_like(values, -torch.inf), logits, labels)
         runs = [aim for aim in aims for _ in range(self.restarts)]
         adv_inputs = [
             self._climb(model, clean, labels, runs, budget, noise.restart()) if budget else inputs
             for budget in eps
         ]
-        return AttackOutput(torch.stack(adv_inputs), zero_gradient)
+        return AttackOutput(torch.stack(adv_inputs), zero_gradient=flat & ~clean.fooled)
 
     def _aims(self, logits: Tensor, labels: Tensor) -> Sequence[Tensor | None]:
         """The class (B,) towards which each run goes; None: away from the label, wherever."""
