@@ -219,7 +219,9 @@ class CellRun:
         listing = [_entry("none", "none", None, 0.0, path.name)]
         for attack in self.spec.attacks:
             built = attacks.build_attack(attack.name, **attack_params(attack, self.spec.folder))
-            paths = {eps: self._record_path(attack, eps, images) for eps in attack.eps}
+            # The means at which an attack on the detector may aim are those of the fitted subset.
+            fitted = [self.spec.detection.fit_size] if built.needs == "likelihood" else []
+            paths = {eps: self._record_path(attack, eps, images + fitted) for eps in attack.eps}
             found = {eps: self._read(path) for eps, path in paths.items()}
             missing = [eps for eps in attack.eps if found[eps] is None]
             if missing:
@@ -232,6 +234,7 @@ class CellRun:
                     batch_size=attack.batch_size,
                     clean=clean,
                     threshold=evaluate.detector_threshold(reference),
+                    class_means=evaluate.class_means(reference),
                     report=self._reporter("attack", attack.label),
                 )
                 for eps, record in made.items():

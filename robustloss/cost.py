@@ -172,6 +172,8 @@ def _evaluation_seconds(
     device: str,
 ) -> float:
     """Seconds of a cell's passes without a gradient and its attacks, from a first batch of each."""
+    import numpy as np
+
     from attacks import build_attack
     from robustloss.cells import attack_params
     from robustloss.evaluate import attacked_records, clean_record
@@ -195,6 +197,7 @@ def _evaluation_seconds(
             batch_size=attack.batch_size,
             clean=record,
             threshold=0.0,
+            class_means=np.zeros((dataset.num_classes, cell.model.feature_dim), np.float32),
         )
         total += (time.perf_counter() - started) / images.n * dataset.test.n
     return total

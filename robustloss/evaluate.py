@@ -99,17 +99,23 @@ def clean_record(model: Classifier, images: ImageSet) -> Record:
 
 
 class LikelihoodView(nn.Module):
-    """What an attack on the detector may see: logits, likelihoods and the detector's threshold.
+    """What an attack on the detector may see: logits, likelihoods, features and the threshold.
 
     Args:
         model: The classifier.
         threshold: Log-likelihood of the predicted class below which an input is rejected.
+        class_means: (K,D) mean features of every class, for attacks that aim at them.
     """
 
-    def __init__(self, model: Classifier, threshold: float) -> None:
+    def __init__(
+        self, model: Classifier, threshold: float, class_means: NDArray | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.threshold = threshold
+        self.class_means: Tensor | None = None
+        if class_means is not None:
+            self.class_means = torch.from_numpy(class_means).to(next(model.parameters()).device)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps images (B,C,H,W) to logits (B,K)."""
@@ -118,6 +124,10 @@ class LikelihoodView(nn.Module):
     def joint(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns logits (B,K) and class log-likelihoods (B,K), in nats."""
         return self.model.joint(images)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Maps images to features (B,D)."""
+        return self.model.features(images)
 
 
 def attacked_records(
@@ -130,6 +140,7 @@ def attacked_records(
     batch_size: int,
     clean: Record,
     threshold: float | None = None,
+    class_means: NDArray | None = None,
     report: Report = lambda done, total, text: None,
 ) -> dict[float, Record]:
     """Attacks every image at every budget and passes the results through the model.
@@ -143,6 +154,7 @@ def attacked_records(
         batch_size: Images a batch.
         clean: The Record of the unattacked images; at budget 0 they are not passed once more.
         threshold: The detector's threshold, for attacks that need the likelihood.
+        class_means: See `class_means`, for such attacks too.
         report: Called with (images done, images, text).
 
     Returns:
@@ -152,7 +164,7 @@ def attacked_records(
     if attack.needs == "likelihood":
         if threshold is None:
             raise ValueError(f"{attack.name} needs a detector threshold.")
-        target = LikelihoodView(model, threshold)
+        target = LikelihoodView(model, threshold, class_means)
     columns = {budget: _Columns() for budget in eps}
     for start, inputs, perturbed in _batches(target, images, attack, eps, seed, batch_size):
         for number, budget in enumerate(eps):
@@ -264,3 +276,12 @@ def detector_threshold(reference: Arrays) -> float:
     likelihood = reference["validation_class_log_likelihood"]
     predicted = reference["validation_logits"].argmax(1)
     return threshold_at_fpr(likelihood[np.arange(len(predicted)), predicted], FALSE_ALARMS)
+
+
+def class_means(reference: Arrays) -> NDArray:
+    """Returns the mean clean training features (K,D) of every class; NaN for one without any."""
+    features, labels = reference["train_features"], reference["train_labels"]
+    means = np.full((reference["validation_logits"].shape[1], features.shape[1]), np.nan)
+    for label in np.unique(labels):
+        means[label] = features[labels == label].mean(0, dtype=np.float64)
+    return means.astype(np.float32)
