@@ -20,8 +20,8 @@ from tests.attacks.models import (
 SHORT = {
     "cw": {"steps": 30, "search_steps": 3},
     "adaptive_joint": {"steps": 5, "weights": (0.5, 2.0)},
-    "adaptive_selective": {"steps": 10},
-    "adaptive_orthogonal": {"steps": 10},
+    "adaptive_selective": {"steps": 5},
+    "adaptive_orthogonal": {"steps": 5},
     "adaptive_matching": {"steps": 5, "targets": 2},
 }
 SHORT_ATTACKS = [build_attack(name, **SHORT.get(name, {})) for name in ATTACKS]
