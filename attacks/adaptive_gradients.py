@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,12 +12,14 @@ from torch import Tensor
 from attacks.adaptive import Adaptive, Rule, View
 from attacks.geometry import ascent_direction, distance
 
+Project = Literal["classifier", "detector", "both"]
+
 _NOTHING_LEFT = 1e-4  # of a unit vector: what cancels in float32 leaves less, and no direction
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveJoint(Adaptive):
-    """J = lead of the wrong class + weight · log-likelihood of the wrong class, weights swept.
+    """J = lead of the wrong class + weight · log-likelihood ℓ of the wrong class, weights swept.
 
     Climbed as ∇lead / ‖∇lead‖₂ + weight · ∇ℓ / ‖∇ℓ‖₂: the weight compares directions, whatever
     the units of logits and likelihood.
@@ -56,7 +58,7 @@ class AdaptiveJoint(Adaptive):
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveSelective(Adaptive):
-    """Selective PGD: the lead's gradient until the wrong class is predicted, then ℓ's.
+    """Selective PGD: the lead's gradient until the wrong class is predicted, then that of ℓ.
 
     Per image and step, so that no weight has to be chosen. Arguments as for Adaptive.
 
@@ -76,18 +78,33 @@ class AdaptiveOrthogonal(Adaptive):
     """Orthogonal PGD: selective PGD, each gradient without its component along the other.
 
     To first order a step then fools the classifier without alarming the detector, or the other
-    way round. Arguments as for Adaptive.
+    way round.
 
-    Source: Bryniarski et al. (ICLR 2022), as in their text and code with both projections on;
-        equation 6 as printed projects onto the wrong vector. Where the two are parallel their
-        code follows rounding noise; here the gradient itself is followed.
+    Args:
+        project: the gradient from which the component is removed: "classifier", "detector", or
+            "both", each while it is the one followed.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: Bryniarski et al. (ICLR 2022), as in their text and code; equation 6 as printed
+        projects onto the wrong vector. Where the two are parallel their code follows rounding
+        noise; here the gradient itself is followed.
     """
+
+    project: Project = "detector"
 
     name: ClassVar[str] = "adaptive_orthogonal"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.project not in get_args(Project):
+            known = ", ".join(map(repr, get_args(Project)))
+            raise ValueError(f"project (={self.project!r}) must be one of {known}.")
+
     def rules(self) -> Sequence[Rule]:
         """The one."""
-        return [orthogonal_direction]
+        return [partial(orthogonal_direction, project=self.project)]
 
 
 def joint_direction(view: View, weight: float) -> Tensor:
@@ -102,14 +119,21 @@ def selective_direction(view: View) -> Tensor:
     return view.gradient(torch.where(view.reached, view.aimed_log_likelihood, view.lead))
 
 
-def orthogonal_direction(view: View) -> Tensor:
+def orthogonal_direction(view: View, project: Project) -> Tensor:
     """As selective_direction, without the component along the other gradient."""
     classifier, detector = _unit_gradients(view)
     reached = _column(view.reached, classifier)
-    followed = torch.where(reached, detector, classifier)
-    other = torch.where(reached, classifier, detector)
-    # Unit vectors, so the component is their product; 0 has none.
-    rest = followed - _column((followed * other).flatten(1).sum(dim=1), other) * other
+    return torch.where(
+        reached,
+        detector if project == "classifier" else _across(detector, classifier),
+        classifier if project == "detector" else _across(classifier, detector),
+    )
+
+
+def _across(followed: Tensor, other: Tensor) -> Tensor:
+    """What a unit vector has across another one, or across 0; itself where that is nothing."""
+    along = (followed * other).flatten(1).sum(dim=1)
+    rest = followed - _column(along, other) * other
     return torch.where(_column(distance(rest, "l2") > _NOTHING_LEFT, rest), rest, followed)
 
 

@@ -276,7 +276,9 @@ class CellRun:
         records = {("none", 0.0): clean}
         listing = [_entry("none", "none", None, 0.0, path.name)]
         for attack, call in zip(self.spec.attacks, built, strict=True):
-            paths = {eps: self._record_path(attack, eps, images) for eps in attack.eps}
+            # The means at which an attack on the detector may aim are those of the fitted subset.
+            fitted = [self.spec.detection.fit_size] if call.needs == "likelihood" else []
+            paths = {eps: self._record_path(attack, eps, images + fitted) for eps in attack.eps}
             found = {eps: self._read(path) for eps, path in paths.items()}
             missing = [eps for eps in attack.eps if found[eps] is None]
             if missing:
@@ -290,6 +292,7 @@ class CellRun:
                     batch_size=attack.batch_size,
                     clean=clean,
                     threshold=evaluate.detector_threshold(reference),
+                    class_means=evaluate.class_means(reference),
                     eight_bit=attack.eight_bit,
                     spend=cost.add,
                     report=self._reporter("attack", attack.label),

@@ -110,17 +110,23 @@ def _rounded_predictions(
 
 
 class LikelihoodView(nn.Module):
-    """What an attack on the detector may see: logits, likelihoods and the detector's threshold.
+    """What an attack on the detector may see: logits, likelihoods, features and the threshold.
 
     Args:
         model: The classifier.
         threshold: Log-likelihood of the predicted class below which an input is rejected.
+        class_means: (K,D) mean features of every class, for attacks that aim at them.
     """
 
-    def __init__(self, model: Classifier, threshold: float) -> None:
+    def __init__(
+        self, model: Classifier, threshold: float, class_means: NDArray | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.threshold = threshold
+        self.class_means: Tensor | None = None
+        if class_means is not None:
+            self.class_means = torch.from_numpy(class_means).to(next(model.parameters()).device)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps images (B,C,H,W) to logits (B,K)."""
@@ -130,10 +136,14 @@ class LikelihoodView(nn.Module):
         """Returns logits (B,K) and class log-likelihoods (B,K), in nats."""
         return self.model.joint(images)
 
+    def features(self, images: Tensor) -> Tensor:
+        """Maps images to features (B,D)."""
+        return self.model.features(images)
+
 
 def detector_view(model: Classifier, reference: Arrays) -> LikelihoodView:
     """Returns a model with its detector, for attacks on both."""
-    return LikelihoodView(model, detector_threshold(reference))
+    return LikelihoodView(model, detector_threshold(reference), class_means(reference))
 
 
 def attacked_records(
@@ -146,6 +156,7 @@ def attacked_records(
     batch_size: int,
     clean: Record,
     threshold: float | None = None,
+    class_means: NDArray | None = None,
     eight_bit: bool = False,
     spend: Spend = lambda queries, seconds: None,
     report: Report = lambda done, total, text: None,
@@ -161,6 +172,7 @@ def attacked_records(
         batch_size: Images a batch.
         clean: The Record of the unattacked images; at budget 0 they are not passed once more.
         threshold: The detector's threshold, for attacks that need the likelihood.
+        class_means: See `class_means`, for such attacks too.
         eight_bit: Also classify the attacked images rounded to multiples of 1/255.
         spend: Called with the queries and the seconds of every batch.
         report: Called with (images done, images, text).
@@ -172,7 +184,7 @@ def attacked_records(
     if attack.needs == "likelihood":
         if threshold is None:
             raise ValueError(f"{attack.name} needs a detector threshold.")
-        target = LikelihoodView(model, threshold)
+        target = LikelihoodView(model, threshold, class_means)
     columns = {budget: _Columns() for budget in eps}
     for start, inputs, perturbed in _batches(target, images, attack, eps, seed, batch_size):
         for number, budget in enumerate(eps):
@@ -328,3 +340,12 @@ def detector_threshold(reference: Arrays) -> float:
     likelihood = reference["validation_class_log_likelihood"]
     predicted = reference["validation_logits"].argmax(1)
     return threshold_at_fpr(likelihood[np.arange(len(predicted)), predicted], FALSE_ALARMS)
+
+
+def class_means(reference: Arrays) -> NDArray:
+    """Returns the mean clean training features (K,D) of every class; NaN for one without any."""
+    features, labels = reference["train_features"], reference["train_labels"]
+    means = np.full((reference["validation_logits"].shape[1], features.shape[1]), np.nan)
+    for label in np.unique(labels):
+        means[label] = features[labels == label].mean(0, dtype=np.float64)
+    return means.astype(np.float32)

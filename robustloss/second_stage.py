@@ -171,6 +171,7 @@ class _Stage:
             [VERSION, attacks.VERSION, evaluate.VERSION, models.VERSION, losses.VERSION],
             self.dataset.checksum,
             source.content["weights"],
+            source.content["files"]["scores"],  # thresholds and means that the attack may see
             [[target.job.cell.label, target.content["weights"]] for target in self.trained],
             attack.name,
             code,

@@ -22,8 +22,8 @@ SHORT = {
     "apgd_ce": {"steps": 10, "restarts": 2},
     "apgd_dlr": {"steps": 10, "targets": 3},
     "adaptive_joint": {"steps": 5, "weights": (0.5, 2.0)},
-    "adaptive_selective": {"steps": 10},
-    "adaptive_orthogonal": {"steps": 10},
+    "adaptive_selective": {"steps": 5},
+    "adaptive_orthogonal": {"steps": 5},
     "adaptive_matching": {"steps": 5, "targets": 2},
 }
 # Other people's code, for which the batch decides the result: tests/attacks/test_autoattack.py.
