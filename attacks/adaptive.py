@@ -9,9 +9,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm
+from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
 from attacks.geometry import ascent_direction, project, uniform_start
-from attacks.objectives import image_gradients, margin
+from attacks.objectives import image_gradients, margin, wrong_classes
 from attacks.pgd import STEP_SCHEDULES
 from attacks.validation import check_integer, check_norm
 
@@ -112,13 +112,6 @@ def look(model: nn.Module, images: Tensor, labels: Tensor, aim: Tensor | None) -
     return View(model, point, logits, log_likelihood, labels, aim)
 
 
-def wrong_classes(scores: Tensor, labels: Tensor, count: int) -> list[Tensor]:
-    """Return up to `count` wrong classes (B,) per image, the highest of the scores (B,K) first."""
-    others = scores.detach().scatter(1, labels.unsqueeze(1), -math.inf)
-    count = min(count, scores.shape[1] - 1)
-    return list(others.topk(count, dim=1).indices.unbind(dim=1))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Adaptive(ABC):
     """x ← project(x + a · u), u the unit step along a member's rule; the best of all x is kept.
@@ -150,6 +143,8 @@ class Adaptive(ABC):
     targets: int = 0
 
     needs: ClassVar[Needs] = "likelihood"
+    passes_each: ClassVar[Queries] = Queries(1, 1)
+    """Of one step."""
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
@@ -171,6 +166,12 @@ class Adaptive(ABC):
     @abstractmethod
     def rules(self) -> Sequence[Rule]:
         """The ways to go on, each tried on paths of its own."""
+
+    def passes(self, budgets: int) -> Queries:
+        """The image itself, and every path's steps and last point."""
+        paths = budgets * self.restarts * len(self.rules()) * max(1, self.targets)
+        forward, backward = self.passes_each
+        return Queries(2 + paths * (forward * self.steps + 1), 1 + paths * backward * self.steps)
 
     def aims(self, clean: View) -> Sequence[Tensor | None]:
         """The classes (B,) to aim at, each tried on paths of its own; see `look`."""

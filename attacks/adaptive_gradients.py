@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attacks.adaptive import Adaptive, Rule, View
+from attacks.base import Queries
 from attacks.geometry import ascent_direction, distance
 
 Project = Literal["classifier", "detector", "both"]
@@ -38,6 +39,7 @@ class AdaptiveJoint(Adaptive):
     weights: Sequence[float] = (0.3, 1.0, 3.0)
 
     name: ClassVar[str] = "adaptive_joint"
+    passes_each: ClassVar[Queries] = Queries(1, 2)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,6 +97,7 @@ class AdaptiveOrthogonal(Adaptive):
     project: Project = "detector"
 
     name: ClassVar[str] = "adaptive_orthogonal"
+    passes_each: ClassVar[Queries] = Queries(1, 2)
 
     def __post_init__(self) -> None:
         super().__post_init__()

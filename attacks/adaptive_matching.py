@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from attacks.adaptive import Adaptive, Rule, View, wrong_classes
-from attacks.base import AttackError
+from attacks.adaptive import Adaptive, Rule, View
+from attacks.base import AttackError, Queries
+from attacks.objectives import wrong_classes
 from attacks.validation import check_integer
 
 
@@ -33,6 +34,7 @@ class AdaptiveMatching(Adaptive):
     targets: int = 3
 
     name: ClassVar[str] = "adaptive_matching"
+    passes_each: ClassVar[Queries] = Queries(2, 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

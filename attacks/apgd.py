@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackOutput, ImageNoise, Needs, Norm
+from attacks.base import AttackOutput, ImageNoise, Needs, Norm, Queries
 from attacks.geometry import ascent_direction, distance, project
 from attacks.objectives import (
     checked_margin,
@@ -90,6 +90,15 @@ class APGDCE:
         check_integer("restarts", self.restarts, least=1)
         if not 0 < self.rho < 1:
             raise ValueError(f"rho (={self.rho}) must lie in (0, 1): a share of the steps.")
+
+    def passes(self, budgets: int) -> Queries:
+        """The gradient at the image, and every run's start, steps and last point."""
+        runs = budgets * self.restarts * self._runs_each()
+        return Queries(1 + runs * (self.steps + 1), 1 + runs * self.steps)
+
+    def _runs_each(self) -> int:
+        """Runs of one restart."""
+        return 1
 
     def __call__(
         self,
@@ -225,6 +234,9 @@ class APGDDLR(APGDCE):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("targets", self.targets, least=0)
+
+    def _runs_each(self) -> int:
+        return max(1, self.targets)
 
     def _aims(self, logits: Tensor, labels: Tensor) -> Sequence[Tensor | None]:
         return wrong_classes(logits, labels, self.targets) if self.targets else [None]

@@ -153,7 +153,7 @@ def test_another_eps_changes_no_result(attack) -> None:
 @pytest.mark.parametrize("attack", SHORT_ATTACKS, ids=lambda a: a.name)
 def test_stated_passes_are_never_exceeded(attack) -> None:
     eps = [0.05, 0.0, 0.2]
-    spent = perturb(attack, convolutional(), images(), classes(), eps=eps).queries
+    spent = perturb(attack, subject(attack), images(), classes(), eps=eps).queries
     most = attack.passes(2)
     assert 0 < spent.forward <= 64 * most.forward
     assert spent.backward <= 64 * most.backward
