@@ -198,6 +198,8 @@ def test_a_newer_schema_is_refused(run):
         ({"rows": None}, "has no list 'rows'. Run `robustloss run` again"),
         ({"provenance": []}, "has no dict 'provenance'"),
         ({"name": 3}, "has no str 'name'"),
+        ({"rows": [{"label": "softmax"}]}, r"has a row \(number 0\) without attack, .* seed"),
+        ({"rows": [3]}, r"has a row \(number 0\) without"),
     ],
 )
 def test_damaged_results_are_refused(run, values, message):
