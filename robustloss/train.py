@@ -234,7 +234,7 @@ class _Loop:
         return f" validation error {100 * error:.2f} %" if error is not None else ""
 
     def last_rate(self) -> float:
-        """Returns the first group's learning rate at the last step, also right after a resumption."""
+        """Returns the first group's learning rate at the last step, one before a resumption too."""
         total = self.spec.epochs * steps_per_epoch(self.data.n, self.spec.batch_size)
         return self.base_rates[0] * rate_factor(self.spec, self.log.steps - 1, total)
 

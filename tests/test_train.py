@@ -79,6 +79,10 @@ class Killed(Exception):  # noqa: N818
     pass
 
 
+def killed(*args):
+    raise Killed
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("loss", ["center", "lgm"])
 @pytest.mark.parametrize("stop_at", [3, 6, 13, 18, 23])
@@ -197,13 +201,10 @@ def test_killed_between_the_last_step_and_the_end_of_an_epoch(digits, tmp_path, 
     monkeypatch.setattr(training, "CHECK_EVERY", 1)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
     path = tmp_path / "checkpoint.safetensors"
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-
-        def error_rate(*args):
-            raise Killed
-
-        patch.setattr(training, "error_rate", error_rate)
-        training.train(new_model(digits), digits, spec(), seed=0, device=CPU, checkpoint=path)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "error_rate", killed)
+        with pytest.raises(Killed):
+            training.train(new_model(digits), digits, spec(), seed=0, device=CPU, checkpoint=path)
     assert training.load_tensors(path)[1]["log"]["steps"] == 6
     again = training.train(new_model(digits), digits, spec(), seed=0, device=CPU, checkpoint=path)
     assert [line["lr"] for line in again.curve] == [line["lr"] for line in undisturbed.curve]
