@@ -93,6 +93,6 @@ def _constructed(factory: Callable[..., Any], name: str, params: dict[str, Any])
     check_parameters(factory, params, name)
     try:
         return factory(**params)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise PluginError(f"attack '{name}': {reason}") from error

@@ -115,8 +115,9 @@ class CellRun:
         meta = self._trained(model_file, key)
         write_json(self.folder / "train.json", {"key": key, **meta["log"]}, checked=True)
         self.stage = "score"
-        weights = meta["tensors"]
-        images = [self.dataset.checksum, weights, evaluate.VERSION, models.VERSION]
+        # The key too: what changes the outputs of a loss need not change its weights, as its
+        # class_log_likelihood.
+        images = [self.dataset.checksum, key, meta["tensors"], evaluate.VERSION, models.VERSION]
         images += [losses.VERSION, *numerics(self.device)]
         reference, reference_file = self._reference(model_file, images)
         self.stage = "attack"
@@ -387,7 +388,7 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
     run = CellRun(job, dataset, report)
     try:
         run.run()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plug-in may call exit()
         reason = _reason(error)
         # A done mark of an earlier state must not stand for a cell that now fails.
         (run.folder / "cell.json").unlink(missing_ok=True)
@@ -397,7 +398,7 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
     return None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Returns the error as one line, with the place for errors that are no message to a user."""
     if isinstance(error, torch.OutOfMemoryError):
         return "out of GPU memory; lower train.batch_size or attacks.batch_size."

@@ -15,6 +15,7 @@ from attacks import Perturbed, Queries, iter_perturb
 from attacks.base import Attack, Norm
 from attacks.geometry import to_8bit
 from robustloss.data import Dataset, ImageSet
+from robustloss.losses.base import check_logits
 from robustloss.metrics import threshold_at_fpr
 from robustloss.models import Classifier
 from robustloss.results import Record
@@ -73,15 +74,12 @@ class _Columns:
 @torch.no_grad()
 def _add_outputs(columns: _Columns, model: Classifier, images: Tensor, clean: Tensor) -> None:
     features, logits, likelihood = model.outputs(images.contiguous(memory_format=_LAYOUT))
-    expected = (len(images), model.head.num_classes)
     for name, value in (("logits", logits), ("class_log_likelihood", likelihood)):
-        if value.shape != expected:
-            raise ValueError(
-                f"{type(model.head).__name__}.{name} must return shape (B, K) = {expected}, got "
-                f"{tuple(value.shape)}."
-            )
+        check_logits(value, features, model.head.num_classes, name)
         if not bool(torch.isfinite(value).all()):
-            raise ValueError(f"{type(model.head).__name__}.{name} returned NaN or infinite values.")
+            raise ValueError(
+                f"{name}() returned NaN or infinite values. Lower train.lr, or mend the loss."
+            )
     change = (images - clean).flatten(1)
     columns.add(
         features=features,

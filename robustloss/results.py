@@ -202,6 +202,7 @@ _RESULT_KEYS = {
     "failures": list,
 }
 _LATER_KEYS = {"radii": list, "adaptive": list, "transfer": list}  # older results lack them
+_ROW_KEYS = {"label", "seed", "attack", "attack_label", "eps", "n", "error"}
 
 
 def load_run(path: str | Path) -> Run:
@@ -225,6 +226,12 @@ def load_run(path: str | Path) -> Run:
         if not isinstance(results.get(key), kind):
             raise CorruptFile(
                 f"{file} has no {kind.__name__} {key!r}. Run `robustloss run` again to rewrite it."
+            )
+    for number, row in enumerate(results["rows"]):
+        if not isinstance(row, dict) or not row.keys() >= _ROW_KEYS:
+            raise CorruptFile(
+                f"{file} has a row (number {number}) without {', '.join(sorted(_ROW_KEYS))}. Run "
+                "`robustloss run` again to rewrite it."
             )
     return Run(path, results)
 

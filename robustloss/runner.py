@@ -23,6 +23,7 @@ from robustloss.executors import check_executor, run_jobs, threads_each
 from robustloss.precision import choose_precision
 from robustloss.progress import Progress, Silent
 from robustloss.second_stage import run_transfers, transfer_seeds
+from robustloss.seeding import seeded
 from robustloss.spec import CellSpec, Spec, SpecError, load_spec
 from robustloss.storage import CorruptFile, read_json, remove_leftovers, write_text
 from robustloss.transfer import Transfer, transfer_beats_white_box, transfer_rows
@@ -98,7 +99,8 @@ def run(
         quiet=isinstance(progress, Silent | None),
     )
     cells = spec.cells(wanted)
-    check_names(spec, cells, dataset)
+    with seeded("names"):  # the networks that it builds must not move the caller's random state
+        check_names(spec, cells, dataset)
     _claim(folder, spec)
     jobs = [CellJob(spec, cell, folder, chosen, root) for cell in cells]
     progress = progress or Silent()
@@ -139,8 +141,8 @@ def _seeds(spec: Spec, folder: Path, seeds: Sequence[int] | None) -> tuple[int, 
     """Returns the seeds to compute: those asked for, and with them what the folder has."""
     if seeds is None:
         return spec.seeds
-    if not seeds or any(not isinstance(seed, int) or seed < 0 for seed in seeds):
-        raise ValueError(f"seeds (={seeds!r}) must be whole numbers from 0 on, as 0,1,2.")
+    if not seeds or any(type(seed) is not int or not 0 <= seed < 2**32 for seed in seeds):
+        raise ValueError(f"seeds (={seeds!r}) must be whole numbers from 0 to {2**32 - 1}.")
     try:
         had = read_json(folder / "results.json")["provenance"]["seeds"]
     except (CorruptFile, KeyError, TypeError):

@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -71,6 +72,20 @@ def _plain(value: object, loc: tuple[int | str, ...], problems: Problems) -> obj
     return value
 
 
+def _without(**given: str) -> AfterValidator:
+    """Refuses parameters that robustloss passes itself: name -> where they are decided."""
+
+    def check(params: dict[str, Any]) -> dict[str, Any]:
+        problems = Problems()
+        for key, reason in given.items():
+            if key in params:
+                problems.add((key,), params[key], f"cannot stand in params: {reason}. Remove it.")
+        problems.raise_if_any()
+        return params
+
+    return AfterValidator(check)
+
+
 def _raise_at(key: str, value: object, rule: str) -> None:
     problems = Problems()
     problems.add((key,), value, rule)
@@ -80,6 +95,16 @@ def _raise_at(key: str, value: object, rule: str) -> None:
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 PlainTable = Annotated[dict[str, Any], BeforeValidator(_plain_table)]
+_OURS = "robustloss uses this name itself"
+_DIM = "model.feature_dim decides it"
+_CLASSES = "the data set decides it"
+LossParams = Annotated[
+    PlainTable, _without(feature_dim=_DIM, num_classes=_CLASSES, name=_OURS, folders=_OURS)
+]
+BackboneParams = Annotated[
+    PlainTable, _without(feature_dim=_DIM, image_shape=_CLASSES, name=_OURS, folders=_OURS)
+]
+AttackParams = Annotated[PlainTable, _without(folders=_OURS)]
 Name = Annotated[str, Field(min_length=1)]
 Eps = Annotated[float, BeforeValidator(_parse_eps)]
 
@@ -120,7 +145,7 @@ class ModelSpec(Table):
         "file.py:Class",
     )
     feature_dim: int = Field(default=100, ge=1, le=65536, description="dimension D of the features")
-    params: PlainTable = Field(default={}, description="the backbone's own parameters")
+    params: BackboneParams = Field(default={}, description="the backbone's own parameters")
 
 
 class TrainSpec(Table):
@@ -250,6 +275,7 @@ class LossSpec(_Labelled):
     name: Name = Field(
         description="loss: robustloss list losses, module:Class, file.py:Class", examples=["lgm"]
     )
+    params: LossParams = Field(default={}, description="its own parameters")
     train: PlainTable = Field(default={}, description="keys of [train] that this loss overrides")
     model: PlainTable = Field(default={}, description="keys of [model] that this loss overrides")
 
@@ -267,6 +293,7 @@ class AttackSpec(_Labelled):
     name: Name = Field(
         description="attack: robustloss list attacks, module:name, file.py:name", examples=["fgsm"]
     )
+    params: AttackParams = Field(default={}, description="its own parameters")
     eps: Annotated[tuple[Eps, ...], BeforeValidator(as_tuple), Field(min_length=1)] = Field(
         description="budgets in pixel units: L-inf in [0, 1], L2 >= 0",
         examples=[(0.1, "8/255")],

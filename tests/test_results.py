@@ -256,6 +256,8 @@ def test_a_newer_schema_is_refused(run):
         ({"provenance": []}, "has no dict 'provenance'"),
         ({"name": 3}, "has no str 'name'"),
         ({"transfer": None}, "has no list 'transfer'"),
+        ({"rows": [{"label": "softmax"}]}, r"has a row \(number 0\) without attack, .* seed"),
+        ({"rows": [3]}, r"has a row \(number 0\) without"),
     ],
 )
 def test_damaged_results_are_refused(run, values, message):
