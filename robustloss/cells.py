@@ -136,7 +136,7 @@ class CellRun:
             "num_classes": self.dataset.num_classes,
             "feature_dim": self.cell.model.feature_dim,
             "density": bool(meta["density"]),
-            "weights": weights,
+            "weights": meta["tensors"],
             "build": self.build,
             "files": {
                 "model": model_file.name,
