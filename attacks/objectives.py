@@ -99,8 +99,7 @@ def slope(model: nn.Module, inputs: Tensor, labels: Tensor, objective: str) -> S
     underflow in large batches.
 
     Raises:
-        AttackError: the logits do not depend on the images as far as autograd can see, or the
-            gradient is NaN (sign(NaN) is 0 in torch: the image would stand still and look robust).
+        AttackError: as `input_gradient`.
     """
     point = inputs.detach().requires_grad_()
     if objective in LIKELIHOOD_OBJECTIVES:
@@ -110,17 +109,29 @@ def slope(model: nn.Module, inputs: Tensor, labels: Tensor, objective: str) -> S
     else:
         logits = model(point)
         values = OBJECTIVES[objective](logits, labels)
-    total = values.sum()
+    gradient = input_gradient(values.sum(), point)
+    return Slope(gradient, values.detach(), logits.detach())
+
+
+def input_gradient(total: Tensor, point: Tensor, *, retain_graph: bool = False) -> Tensor:
+    """Return (B,C,H,W), the gradient of a sum over images at their point.
+
+    Raises:
+        AttackError: the logits do not depend on the images as far as autograd can see, or the
+            gradient is NaN (sign(NaN) is 0 in torch: the image would stand still and look robust).
+    """
     if not total.requires_grad:
         raise AttackError(
             "the model's logits carry no gradient towards the images (a detach, no_grad or numpy "
             "inside the model?); use an attack that needs no gradient."
         )
-    (gradient,) = torch.autograd.grad(total, point, materialize_grads=True)
+    (gradient,) = torch.autograd.grad(
+        total, point, retain_graph=retain_graph, materialize_grads=True
+    )
     broken = int(gradient.isnan().flatten(1).any(dim=1).sum())
     if broken:
         raise AttackError(
-            f"the gradient is NaN for {broken} of {len(inputs)} images; look for NaN in the "
+            f"the gradient is NaN for {broken} of {len(point)} images; look for NaN in the "
             "model's weights, or for a square root, logarithm or division at 0."
         )
-    return Slope(gradient, values.detach(), logits.detach())
+    return gradient
