@@ -11,6 +11,7 @@ from typing import Any
 from attacks.base import Attack, AttackError, AttackOutput, ImageNoise
 from attacks.carlini_wagner import CarliniWagner
 from attacks.deepfool import DeepFool
+from attacks.fab import FAB
 from attacks.fgsm import FGSM
 from attacks.functions import as_attack, attack_from_function
 from attacks.harness import Perturbed, Queries, iter_perturb, perturb
@@ -41,6 +42,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "mifgsm": MIFGSM,
     "deepfool": DeepFool,
     "cw": CarliniWagner,
+    "fab": FAB,
 }
 
 

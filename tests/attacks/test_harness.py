@@ -9,7 +9,10 @@ from attacks.geometry import distance, project
 from tests.attacks.models import BinaryLinear, Made, classes, convolutional, images, noisy
 
 # What an attack promises does not depend on how long it runs: short forms of the long ones.
-SHORT = {"cw": {"steps": 30, "search_steps": 3}}
+SHORT = {
+    "cw": {"steps": 30, "search_steps": 3},
+    "fab": {"steps": 5},
+}
 SHORT_ATTACKS = [build_attack(name, **SHORT.get(name, {})) for name in ATTACKS]
 
 
