@@ -17,6 +17,7 @@ from attacks.functions import as_attack, attack_from_function
 from attacks.harness import Perturbed, Queries, iter_perturb, perturb
 from attacks.pgd import MIFGSM, PGD
 from attacks.plugins import PluginError, check_parameters, did_you_mean, load_object
+from attacks.square import Square
 
 __all__ = [
     "ATTACKS",
@@ -43,6 +44,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "deepfool": DeepFool,
     "cw": CarliniWagner,
     "fab": FAB,
+    "square": Square,
 }
 
 

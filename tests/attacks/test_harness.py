@@ -12,6 +12,7 @@ from tests.attacks.models import BinaryLinear, Made, classes, convolutional, ima
 SHORT = {
     "cw": {"steps": 30, "search_steps": 3},
     "fab": {"steps": 5},
+    "square": {"queries": 50},
 }
 SHORT_ATTACKS = [build_attack(name, **SHORT.get(name, {})) for name in ATTACKS]
 
