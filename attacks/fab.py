@@ -33,7 +33,8 @@ class FAB:
     d(·) is the smallest step, inside the box, onto the nearest boundary of the model linearised
     at x. α = min(‖d(x)‖ / (‖d(x)‖ + ‖d(x₀)‖), alpha_max) draws the point to the image. Where x is
     adversarial, the path goes on from x₀ + β (x − x₀). At the end the segment between the image
-    and its nearest adversarial one is searched by the published false-position steps.
+    and its nearest adversarial one is searched by the published false-position steps, which here
+    pass the zero that they estimate by 0.1 %.
 
     Args:
         norm: "linf" or "l2".
