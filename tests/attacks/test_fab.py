@@ -335,7 +335,7 @@ def test_models_without_gradient_or_with_nan_are_told() -> None:
 
     labels = BinaryLinear()(images(20)).argmax(dim=1)
     for name in ("fab", "deepfool"):
-        with pytest.raises(AttackError, match="carry no gradient towards the images"):
+        with pytest.raises(AttackError, match="carries no gradient towards the images"):
             perturb(build_attack(name), Detached(), images(20), labels, eps=[0.1])
     inputs = torch.full((20, 1, 6, 6), 0.5)
     labels = BinaryLinear()(inputs).argmax(dim=1)
