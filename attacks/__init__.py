@@ -8,15 +8,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from attacks.adaptive_gradients import AdaptiveJoint, AdaptiveOrthogonal, AdaptiveSelective
+from attacks.adaptive_matching import AdaptiveMatching
+from attacks.apgd import APGDCE, APGDDLR
 from attacks.autoattack import AutoAttack
-from attacks.base import Attack, AttackError, AttackOutput, ImageNoise
+from attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Queries
 from attacks.carlini_wagner import CarliniWagner
 from attacks.deepfool import DeepFool
+from attacks.fab import FAB
 from attacks.fgsm import FGSM
 from attacks.functions import as_attack, attack_from_function
-from attacks.harness import Perturbed, Queries, iter_perturb, perturb
+from attacks.harness import Perturbed, iter_perturb, perturb
 from attacks.pgd import MIFGSM, PGD
 from attacks.plugins import PluginError, check_parameters, did_you_mean, load_object
+from attacks.square import Square
 from attacks.torchattacks_adapter import PREFIX, adapt
 
 __all__ = [
@@ -41,9 +46,17 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "fgsm": FGSM,
     "pgd": PGD,
     "mifgsm": MIFGSM,
+    "apgd_ce": APGDCE,
+    "apgd_dlr": APGDDLR,
     "deepfool": DeepFool,
     "cw": CarliniWagner,
+    "fab": FAB,
+    "square": Square,
     "autoattack": AutoAttack,
+    "adaptive_joint": AdaptiveJoint,
+    "adaptive_selective": AdaptiveSelective,
+    "adaptive_orthogonal": AdaptiveOrthogonal,
+    "adaptive_matching": AdaptiveMatching,
 }
 
 
@@ -84,6 +97,6 @@ def _constructed(factory: Callable[..., Any], name: str, params: dict[str, Any])
     check_parameters(factory, params, name)
     try:
         return factory(**params)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise PluginError(f"attack '{name}': {reason}") from error

@@ -2,13 +2,14 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attacks.plugins import load_object
+from attacks.plugins import check_parameters, load_object
 
 ImageShape = tuple[int, int, int]
 
@@ -151,20 +152,16 @@ def build_backbone(
         params: Passed on to the backbone.
 
     Raises:
-        ValueError: Unknown name or parameter, or images that the network cannot take.
-        PluginError: The user's module cannot be imported.
+        ValueError: Unknown name or parameter, images that the network cannot take, or a network of
+            the user's that cannot be built (PluginError: that cannot be imported).
     """
     if name.startswith("torchvision:"):
         if params:
             raise ValueError(f"{name} takes no parameters, got {sorted(params)}.")
         return _torchvision(name.removeprefix("torchvision:"), image_shape, feature_dim)
     if ":" in name:
-        network = load_object(name, folders)(
-            image_shape=image_shape, feature_dim=feature_dim, **params
-        )
-        if not isinstance(network, nn.Module):
-            raise ValueError(f"{name} must be a torch.nn.Module, got {type(network).__name__}.")
-        return network
+        given = {"image_shape": image_shape, "feature_dim": feature_dim}
+        return _plugin(name, folders, given, params)
     if name not in BACKBONES:
         raise ValueError(
             f"backbone (={name!r}) must be one of {', '.join(BACKBONES)}, torchvision:NAME "
@@ -173,8 +170,32 @@ def build_backbone(
     accepted = set(inspect.signature(BACKBONES[name]).parameters) - {"image_shape", "feature_dim"}
     for key in params:
         if key not in accepted:
-            raise ValueError(f"{name} has no parameter {key!r}; it takes {sorted(accepted)}.")
+            takes = f"it takes {', '.join(sorted(accepted))}" if accepted else "it takes none"
+            raise ValueError(f"{name} has no parameter {key!r}; {takes}.")
     return BACKBONES[name](image_shape=image_shape, feature_dim=feature_dim, **params)
+
+
+def _plugin(
+    name: str, folders: Sequence[Path], given: Mapping[str, Any], params: Mapping[str, Any]
+) -> nn.Module:
+    """Builds a backbone of the user's; whatever its constructor raises is told with its name."""
+    found = load_object(name, folders)
+    if not callable(found):
+        raise ValueError(
+            f"{name} must be a torch.nn.Module class or a function that returns a module, got "
+            f"{type(found).__name__}."
+        )
+    check_parameters(found, params, name, given)
+    try:
+        network = found(**given, **params)
+    except (Exception, SystemExit) as error:
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{name} could not be built with image_shape, feature_dim and its params: {reason}"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{name} must be a torch.nn.Module, got {type(network).__name__}.")
+    return network
 
 
 def _near(name: str, known: list[str]) -> str:

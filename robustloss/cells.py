@@ -6,7 +6,7 @@ of that content. What is there and whole is used; what is missing, stale or dama
 
 import importlib.metadata
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 import attacks
 import robustloss.losses as losses
 from attacks.plugins import source_digest
-from robustloss import evaluate, models, results, train
+from robustloss import evaluate, models, probes, results, train
 from robustloss.data import Dataset
 from robustloss.precision import choose_precision
 from robustloss.progress import Event, Stage
@@ -115,12 +115,16 @@ class CellRun:
         meta = self._trained(model_file, key)
         write_json(self.folder / "train.json", {"key": key, **meta["log"]}, checked=True)
         self.stage = "score"
-        weights = meta["tensors"]
-        images = [self.dataset.checksum, weights, evaluate.VERSION, models.VERSION]
+        # The key too: what changes the outputs of a loss need not change its weights, as its
+        # class_log_likelihood.
+        images = [self.dataset.checksum, key, meta["tensors"], evaluate.VERSION, models.VERSION]
         images += [losses.VERSION, *numerics(self.device)]
         reference, reference_file = self._reference(model_file, images)
         self.stage = "attack"
-        records, listing = self._records(model_file, images, reference)
+        built = [attacks.build_attack(a.name, **attack_params(a, self.spec.folder))
+                 for a in self.spec.attacks]  # fmt: skip
+        probe, probe_file = self._probe(model_file, images, reference, built)
+        records, listing = self._records(model_file, images, reference, built)
         self.stage = "score"
         content = {
             "schema_version": results.SCHEMA_VERSION,
@@ -132,15 +136,18 @@ class CellRun:
             "num_classes": self.dataset.num_classes,
             "feature_dim": self.cell.model.feature_dim,
             "density": bool(meta["density"]),
+            "weights": meta["tensors"],
             "build": self.build,
             "files": {
                 "model": model_file.name,
                 "training": "train.json",
                 "scores": reference_file,
                 "records": listing,
+                **({"probe": probe_file} if probe_file else {}),
             },
         }
-        content |= results.cell_numbers(records, reference, content, self.spec.detection.scores)
+        scores = self.spec.detection.scores
+        content |= results.cell_numbers(records, reference, content, scores, probe)
         write_json(self.folder / "cell.json", content, checked=True)
         (self.folder / f"checkpoint-{key}.safetensors").unlink(missing_ok=True)
         return content
@@ -152,7 +159,7 @@ class CellRun:
         folder = self.spec.folder
         return digest(
             [train.VERSION, models.VERSION, losses.VERSION],
-            self.dataset.checksum,
+            self.dataset.training_checksum,
             {**self.build, "mean": list(self.dataset.mean)},
             plugin_digest(self.cell.loss.name, folder),
             plugin_digest(self.cell.model.backbone, folder),
@@ -214,8 +221,51 @@ class CellRun:
         write_arrays(path, arrays)
         return arrays, path.name
 
+    def _probe(
+        self,
+        model_file: Path,
+        images: list,
+        reference: evaluate.Arrays,
+        built: Sequence[attacks.Attack],
+    ) -> tuple[evaluate.Arrays | None, str]:
+        """Returns the trial attacks' arrays and their file; None where the spec leaves them out."""
+        size = self.spec.checks.images
+        if size == 0:
+            return None, ""
+        traced = [
+            (spec, attack, min(positive))
+            for spec, attack in zip(self.spec.attacks, built, strict=True)
+            if probes.traceable(attack) and (positive := [e for e in spec.eps if e > 0])
+        ]
+        eps = probe_eps(self.spec, built)
+        what = [[a.slug, a.name, self._attack_plugin(a), dict(a.params), e] for a, _, e in traced]
+        key = digest("probe", probes.VERSION, attacks.VERSION, images, size, eps, what)
+        path = self.folder / f"probe-{key}.npz"
+        if path.exists():
+            try:
+                return read_arrays(path)[0], path.name
+            except CorruptFile:
+                pass
+        model = self._loaded(model_file)
+        arrays = probes.probe_arrays(
+            evaluate.detector_view(model, reference),
+            evaluate.fit_subset(self.dataset.test, size).to(self.device),
+            eps=eps,
+            traced=tuple(
+                probes.Traced(a.slug.replace("-", "_").replace(".", "_"), attack, e)
+                for a, attack, e in traced
+            ),
+            seed=self.cell.seed,
+        )
+        write_arrays(path, arrays)
+        return arrays, path.name
+
     def _records(
-        self, model_file: Path, images: list, reference: evaluate.Arrays
+        self,
+        model_file: Path,
+        images: list,
+        reference: evaluate.Arrays,
+        built: Sequence[attacks.Attack],
     ) -> tuple[dict[tuple[str, float], Record], list[dict]]:
         path = self.folder / f"none-0-{digest('clean', images)}.npz"
         clean = self._read(path)
@@ -226,23 +276,29 @@ class CellRun:
             save_record(path, clean, {"attack": "none", "eps": 0.0})
         records = {("none", 0.0): clean}
         listing = [_entry("none", "none", None, 0.0, path.name)]
-        for attack in self.spec.attacks:
-            built = attacks.build_attack(attack.name, **attack_params(attack, self.spec.folder))
-            paths = {eps: self._record_path(attack, eps, images) for eps in attack.eps}
+        for attack, call in zip(self.spec.attacks, built, strict=True):
+            # The means at which an attack on the detector may aim are those of the fitted subset.
+            fitted = [self.spec.detection.fit_size] if call.needs == "likelihood" else []
+            paths = {eps: self._record_path(attack, eps, images + fitted) for eps in attack.eps}
             found = {eps: self._read(path) for eps, path in paths.items()}
             missing = [eps for eps in attack.eps if found[eps] is None]
             if missing:
+                cost = _Cost(attack.label, self.dataset.test.n, len(missing))
                 made = evaluate.attacked_records(
                     self._loaded(model_file),
                     self.dataset.test.to(self.device),
-                    built,
+                    call,
                     eps=missing,
                     seed=self.cell.seed,
                     batch_size=attack.batch_size,
                     clean=clean,
                     threshold=evaluate.detector_threshold(reference),
+                    class_means=evaluate.class_means(reference),
+                    eight_bit=attack.eight_bit,
+                    spend=cost.add,
                     report=self._reporter("attack", attack.label),
                 )
+                write_json(self.folder / f"{attack.slug}-cost.json", asdict(cost), checked=True)
                 for eps, record in made.items():
                     save_record(paths[eps], record, {"attack": attack.name, "eps": eps})
                     found[eps] = record
@@ -250,7 +306,7 @@ class CellRun:
                 attacked = found[eps]
                 assert attacked is not None
                 records[attack.label, eps] = attacked
-                listing.append(_entry(attack.name, attack.label, built.norm, eps, paths[eps].name))
+                listing.append(_entry(attack.name, attack.label, call.norm, eps, paths[eps].name))
         return records, listing
 
     def _record_path(self, attack: AttackSpec, eps: float, images: list) -> Path:
@@ -262,11 +318,15 @@ class CellRun:
             code,
             dict(attack.params),
             eps,
+            attack.eight_bit,
             self.cell.seed,
             # Our own attacks give the same result at any batch size, adapted ones need not.
             attack.batch_size if code else 0,
         )
         return self.folder / f"{attack.slug}-{eps:.6g}-{key}.npz"
+
+    def _attack_plugin(self, attack: AttackSpec) -> str:
+        return plugin_digest(attack.name, self.spec.folder)
 
     def _read(self, path: Path) -> Record | None:
         if not path.exists():
@@ -289,6 +349,32 @@ def attack_params(attack: AttackSpec, folder: Path) -> dict:
     return {**params, "folders": (folder,)} if models.is_plugin(attack.name) else params
 
 
+def probe_eps(spec: Spec, built: Sequence[attacks.Attack]) -> float:
+    """Returns the L-inf budget of the trial attacks: the spec's, or the smallest of its attacks."""
+    if spec.checks.eps is not None:
+        return spec.checks.eps
+    bounded = (a for a, call in zip(spec.attacks, built, strict=True) if call.norm == "linf")
+    return min((e for a in bounded for e in a.eps if e > 0), default=probes.DEFAULT_EPS)
+
+
+@dataclass
+class _Cost:
+    """What an attack spent on a cell: images through the model and back, seconds."""
+
+    attack_label: str
+    images: int
+    budgets: int
+    forward: int = 0
+    backward: int = 0
+    seconds: float = 0.0
+
+    def add(self, queries: attacks.Queries, seconds: float) -> None:
+        """Count a batch."""
+        self.forward += queries.forward
+        self.backward += queries.backward
+        self.seconds += seconds
+
+
 def _entry(attack: str, label: str, norm: str | None, eps: float, file: str) -> dict:
     return {"attack": attack, "attack_label": label, "norm": norm, "eps": eps, "file": file}
 
@@ -302,7 +388,7 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
     run = CellRun(job, dataset, report)
     try:
         run.run()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plug-in may call exit()
         reason = _reason(error)
         # A done mark of an earlier state must not stand for a cell that now fails.
         (run.folder / "cell.json").unlink(missing_ok=True)
@@ -312,7 +398,7 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
     return None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Returns the error as one line, with the place for errors that are no message to a user."""
     if isinstance(error, torch.OutOfMemoryError):
         return "out of GPU memory; lower train.batch_size or attacks.batch_size."

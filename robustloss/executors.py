@@ -2,6 +2,7 @@
 
 import multiprocessing
 import queue
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +30,7 @@ def check_executor(name: str) -> int:
     kind, _, count = name.partition(":")
     if name == "serial":
         return 0
-    if kind == "processes" and count.isdigit() and int(count) > 0:
+    if kind == "processes" and re.fullmatch("[1-9][0-9]*", count):
         return int(count)
     if kind == "ray":
         raise ValueError("executor (='ray') is not in this version; use serial or processes:N.")

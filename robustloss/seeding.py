@@ -34,6 +34,14 @@ def seeded(*parts: str | int) -> Iterator[None]:
 
 
 @contextmanager
+def global_state_kept(device: torch.device) -> Iterator[None]:
+    """Puts torch's global random state, the CPU's and the device's, back after the block."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+@contextmanager
 def repeatable() -> Iterator[None]:
     """Asks cuDNN for repeatable algorithms inside the block, so a GPU gives one result a seed."""
     before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark

@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,7 +23,13 @@ _NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?"
 _FRACTION = re.compile(rf"\s*({_NUMBER})\s*(?:/\s*({_NUMBER})\s*)?")
 _MAX_SLUG = 80  # characters: file names hold the slug of a label, eps and a key
 # In what the eps of our own attacks are, unless their parameter norm says otherwise.
-_NORMS = {"fgsm": "linf", "pgd": "linf", "mifgsm": "linf", "deepfool": "l2", "autoattack": "linf"}
+_NORMS = {
+    **dict.fromkeys(
+        ("fgsm", "pgd", "mifgsm", "apgd_ce", "apgd_dlr", "square", "autoattack"), "linf"
+    ),
+    **dict.fromkeys(("adaptive_joint", "adaptive_selective", "adaptive_orthogonal"), "linf"),
+    **{"adaptive_matching": "linf", "fab": "linf", "deepfool": "l2", "cw": "l2"},
+}
 _TORCHATTACKS_L2 = ("CW", "DeepFool", "PGDL2", "PGDRSL2")
 
 
@@ -71,6 +78,20 @@ def _plain(value: object, loc: tuple[int | str, ...], problems: Problems) -> obj
     return value
 
 
+def _without(**given: str) -> AfterValidator:
+    """Refuses parameters that robustloss passes itself: name -> where they are decided."""
+
+    def check(params: dict[str, Any]) -> dict[str, Any]:
+        problems = Problems()
+        for key, reason in given.items():
+            if key in params:
+                problems.add((key,), params[key], f"cannot stand in params: {reason}. Remove it.")
+        problems.raise_if_any()
+        return params
+
+    return AfterValidator(check)
+
+
 def _raise_at(key: str, value: object, rule: str) -> None:
     problems = Problems()
     problems.add((key,), value, rule)
@@ -80,6 +101,16 @@ def _raise_at(key: str, value: object, rule: str) -> None:
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 PlainTable = Annotated[dict[str, Any], BeforeValidator(_plain_table)]
+_OURS = "robustloss uses this name itself"
+_DIM = "model.feature_dim decides it"
+_CLASSES = "the data set decides it"
+LossParams = Annotated[
+    PlainTable, _without(feature_dim=_DIM, num_classes=_CLASSES, name=_OURS, folders=_OURS)
+]
+BackboneParams = Annotated[
+    PlainTable, _without(feature_dim=_DIM, image_shape=_CLASSES, name=_OURS, folders=_OURS)
+]
+AttackParams = Annotated[PlainTable, _without(folders=_OURS)]
 Name = Annotated[str, Field(min_length=1)]
 Eps = Annotated[float, BeforeValidator(_parse_eps)]
 
@@ -120,7 +151,7 @@ class ModelSpec(Table):
         "file.py:Class",
     )
     feature_dim: int = Field(default=100, ge=1, le=65536, description="dimension D of the features")
-    params: PlainTable = Field(default={}, description="the backbone's own parameters")
+    params: BackboneParams = Field(default={}, description="the backbone's own parameters")
 
 
 class TrainSpec(Table):
@@ -200,6 +231,26 @@ class DetectionSpec(Table):
         return scores
 
 
+class ChecksSpec(Table):
+    """Table [checks]: the short trial attacks that tell a robust model from a masked gradient."""
+
+    images: int = Field(
+        default=200, ge=0, le=2000, description="test images that are tried; 0 leaves it out"
+    )
+    eps: Annotated[Eps | None, Field()] = Field(
+        default=None,
+        description="L-inf budget of the trials, in (0, 1]",
+        json_schema_extra={"shown_default": "the smallest of the L-inf attacks"},
+    )
+
+    @field_validator("eps")
+    @classmethod
+    def _in_the_box(cls, eps: float | None) -> float | None:
+        if eps is not None and not 0 < eps <= 1:
+            raise rule_error("must lie in (0, 1]: pixel units, not 0–255.")
+        return eps
+
+
 class _Labelled(Table):
     name: Name
     label: str = Field(
@@ -230,6 +281,7 @@ class LossSpec(_Labelled):
     name: Name = Field(
         description="loss: robustloss list losses, module:Class, file.py:Class", examples=["lgm"]
     )
+    params: LossParams = Field(default={}, description="its own parameters")
     train: PlainTable = Field(default={}, description="keys of [train] that this loss overrides")
     model: PlainTable = Field(default={}, description="keys of [model] that this loss overrides")
 
@@ -247,12 +299,20 @@ class AttackSpec(_Labelled):
     name: Name = Field(
         description="attack: robustloss list attacks, module:name, file.py:name", examples=["fgsm"]
     )
+    params: AttackParams = Field(default={}, description="its own parameters")
     eps: Annotated[tuple[Eps, ...], BeforeValidator(as_tuple), Field(min_length=1)] = Field(
         description="budgets in pixel units: L-inf in [0, 1], L2 >= 0",
         examples=[(0.1, "8/255")],
         json_schema_extra={"shown_type": 'list of numbers or fractions as text ("8/255")'},
     )
     batch_size: Count = Field(default=500, description="images attacked at once")
+    eight_bit: bool = Field(
+        default=False,
+        description="also count errors on the images rounded to 8 bits, inside the ball",
+    )
+    transfer: bool = Field(
+        default=False, description="also show its images to the models of the other losses"
+    )
 
     @model_validator(mode="after")
     def _not_the_clean_pass(self) -> Self:

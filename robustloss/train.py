@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.data import Dataset, ImageSet
-from robustloss.losses.base import LossHead, LossTerms
+from robustloss.losses.base import LossHead, LossTerms, check_logits, check_terms
 from robustloss.models import Classifier, load_tensors, save_tensors
 from robustloss.precision import autocast, choose_precision
 from robustloss.schedules import (
@@ -22,6 +22,7 @@ from robustloss.schedules import (
     shuffled_batches,
     steps_per_epoch,
 )
+from robustloss.seeding import derive_seed, global_state_kept
 from robustloss.spec import TrainSpec
 from robustloss.storage import CorruptFile
 
@@ -77,6 +78,21 @@ def train(
         TrainingDiverged: The loss became NaN or infinite.
         ValueError: The head or the backbone returns a wrong shape.
     """
+    with global_state_kept(device):
+        return _train(model, dataset, spec, seed, device, checkpoint, key, report)
+
+
+def _train(
+    model: Classifier,
+    dataset: Dataset,
+    spec: TrainSpec,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path | None,
+    key: str,
+    report: Report,
+) -> TrainingLog:
+    torch.manual_seed(derive_seed("start", seed))
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     data = dataset.train.to(device)
     validation = dataset.validation.to(device)
@@ -113,6 +129,7 @@ def train(
             saved = time.monotonic()
     model.eval()
     if type(model.head).fit is not LossHead.fit:
+        torch.manual_seed(derive_seed("fit", seed))
         model.head.fit(all_features(model, data), data.labels)
     _check_weights(model)
     return log
@@ -167,6 +184,9 @@ class _Loop:
     def step(self, positions: Tensor, total: int) -> None:
         """Takes one optimiser step on the images at the positions (B,)."""
         self.model.train()
+        # For dropout and losses that draw: they know the global generator only, and a training that
+        # goes on must draw what the undisturbed one drew.
+        torch.manual_seed(derive_seed("step", self.seed, self.log.steps))
         factor = rate_factor(self.spec, self.log.steps, total)
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * factor
@@ -179,7 +199,7 @@ class _Loop:
             _check_logits(self.model.head, features.detach())
         terms = self.model.head.loss(features, labels, progress=self.log.steps / total)
         if self.log.steps == 0:
-            _check_terms(self.model.head, terms, len(labels))
+            _check_connected(check_terms(terms, features))
         self.optimizer.zero_grad(set_to_none=True)
         (terms.classification + terms.regulariser).mean().backward()
         if self.spec.max_grad_norm is not None:
@@ -213,6 +233,11 @@ class _Loop:
         error = self.log.curve[-1]["validation_error"] if self.log.curve else None
         return f" validation error {100 * error:.2f} %" if error is not None else ""
 
+    def last_rate(self) -> float:
+        """Returns the first group's learning rate at the last step, one before a resumption too."""
+        total = self.spec.epochs * steps_per_epoch(self.data.n, self.spec.batch_size)
+        return self.base_rates[0] * rate_factor(self.spec, self.log.steps - 1, total)
+
     def check_finite(self) -> None:
         """Raises TrainingDiverged when a loss of this epoch was NaN or infinite."""
         if not bool(torch.isfinite(self.sums[:2]).all()):
@@ -233,7 +258,7 @@ class _Loop:
                 "regulariser": regulariser / n,
                 "train_error": None if pair else wrong / n,
                 "validation_error": validation_error,
-                "lr": self.optimizer.param_groups[0]["lr"],
+                "lr": self.last_rate(),
                 "seconds": round(seconds, 3),
             }
         )
@@ -283,22 +308,15 @@ class _Loop:
 def _check_logits(head: LossHead, features: Tensor) -> None:
     if head.batching == "balanced":
         return
-    logits, expected = head.logits(features), (len(features), head.num_classes)
-    if not isinstance(logits, Tensor) or logits.shape != expected:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    check_logits(head.logits(features), features, head.num_classes)
+
+
+def _check_connected(terms: LossTerms) -> None:
+    if not any(term.requires_grad for term in terms):
         raise ValueError(
-            f"{type(head).__name__}.logits must return shape (B, K) = {expected}, got {got}."
+            "loss() is connected to no parameter, so nothing can learn. Look for detach() or "
+            "no_grad."
         )
-
-
-def _check_terms(head: LossHead, terms: LossTerms, batch: int) -> None:
-    for name, value in zip(LossTerms._fields, terms, strict=True):
-        if not isinstance(value, Tensor) or value.shape != (batch,):
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(
-                f"{type(head).__name__}.loss must return {name} of shape (B,) = ({batch},), one "
-                f"value an image, got {got}."
-            )
 
 
 def _check_weights(model: nn.Module) -> None:

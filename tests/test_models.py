@@ -68,7 +68,7 @@ def test_lenet_plus_is_the_released_network():
         ("torchvision:resnet19", {}, "no classification model 'resnet19'"),
         ("lenet_plus", {"width": 3}, "lenet_plus has no parameter 'width'"),
         ("torchvision:resnet18", {"width": 3}, "takes no parameters"),
-        ("collections:OrderedDict", {}, "must be a torch.nn.Module, got OrderedDict"),
+        ("collections:UserDict", {}, "must be a torch.nn.Module, got UserDict"),
     ],
 )
 def test_bad_backbones_are_refused(name, params, message):

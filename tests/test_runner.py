@@ -118,6 +118,17 @@ def test_a_new_attack_trains_nothing(done, tmp_path, monkeypatch):
     assert counted.attacked == [(0.1,)] * 4
 
 
+def test_other_class_means_are_aimed_at_anew(done, tmp_path, monkeypatch):
+    """They come from the fitted subset, which only an attack on the detector sees."""
+    folder = copy_of(done, tmp_path)
+    matching = {"name": "adaptive_matching", "params": {"steps": 1}, "eps": [0.3]}
+    keys = {"attacks": [*SPEC["attacks"], matching]}
+    runner.run(changed(**keys), out=folder)
+    counted = Counted(monkeypatch)
+    runner.run(changed(**keys, detection={"fit_size": 90}), out=folder)
+    assert (counted.trained, counted.attacked) == (0, [(0.3,)] * 4)
+
+
 @pytest.mark.parametrize(
     "keys",
     [

@@ -6,7 +6,7 @@ import pytest
 
 from robustloss import runner
 from robustloss.data import DataError
-from robustloss.models import load_classifier
+from robustloss.models import load_classifier, load_tensors
 from robustloss.results import load_run
 from robustloss.spec import SpecError
 from tests.small_run import SPEC, Counted, changed
@@ -59,12 +59,38 @@ def test_a_plugin_is_trained_anew_when_its_source_changes(tmp_path, monkeypatch)
     assert load_classifier(folder, loss="own", seed=0, allow_plugins=True).head.num_classes == 10
 
 
+LIKELIHOOD = """
+    def class_log_likelihood(self, features):
+        return -{factor} * features.square().sum(1, keepdim=True) + self.logits(features)
+"""
+
+
+def test_a_new_likelihood_is_measured_anew_though_the_weights_stay(tmp_path):
+    folder = tmp_path / "run"
+
+    def likelihoods(factor):
+        spec = own_loss(tmp_path)
+        path = tmp_path / "own.py"
+        path.write_text(path.read_text() + LIKELIHOOD.replace("{factor}", factor))
+        assert runner.run(spec, out=folder).exit_code == 0
+        cell = next(cell for cell in load_run(folder).cells if cell.label == "own")
+        _, meta = load_tensors(cell.folder / cell.files["model"])
+        return meta["tensors"], cell.record("fgsm", 0.2).class_log_likelihood
+
+    weights, first = likelihoods("1")
+    same_weights, second = likelihoods("2")
+    assert same_weights == weights
+    assert abs(first - second).max() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ("value.mean()", r"must return classification of shape \(B,\)"),
+        ("value.mean()", r"loss\(\)\.classification \(shape \(\)\) must have shape \(40,\)"),
         ("value * float('nan')", "the loss became NaN or infinite"),
+        ("value.detach()", r"loss\(\) is connected to no parameter"),
         ("1 // 0", "ZeroDivisionError"),
+        ("exit(7)", "SystemExit: 7"),
     ],
 )
 def test_a_failed_cell_is_told_and_stops_no_other(tmp_path, value, reason):

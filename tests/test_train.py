@@ -79,6 +79,10 @@ class Killed(Exception):  # noqa: N818
     pass
 
 
+def killed(*args):
+    raise Killed
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("loss", ["center", "lgm"])
 @pytest.mark.parametrize("stop_at", [3, 6, 13, 18, 23])
@@ -118,6 +122,92 @@ def test_killed_training_ends_with_the_same_weights(
     assert same(weights(undisturbed), weights(resumed))
     timeless = [{k: v for k, v in line.items() if k != "seconds"} for line in log.curve]
     assert [{k: v for k, v in line.items() if k != "seconds"} for line in again.curve] == timeless
+
+
+class Drawing(LossHead):
+    """A head that draws random numbers wherever a plug-in may."""
+
+    def __init__(self, feature_dim, num_classes):
+        super().__init__(feature_dim, num_classes)
+        self.linear = nn.Linear(feature_dim, num_classes)
+        self.register_buffer("drawn", torch.zeros(3))
+
+    def start(self, class_counts):
+        self.drawn[0] = torch.rand(())
+
+    def logits(self, features):
+        return self.linear(features)
+
+    def loss(self, features, labels, *, progress):
+        noisy = features + 0.1 * torch.randn_like(features)
+        value = nn.functional.cross_entropy(self.logits(noisy), labels, reduction="none")
+        return LossTerms(value, torch.zeros_like(value))
+
+    def after_step(self, features, labels):
+        self.drawn[1] = torch.rand(())
+
+    def fit(self, features, labels):
+        self.drawn[2] = torch.rand(())
+
+
+def drawing(digits):
+    """A network with dropout behind a head that draws."""
+    with seeded("weights", 0):
+        network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 8))
+        return Classifier(network, Drawing(8, 10), digits.mean, digits.std)
+
+
+def test_dropout_and_drawing_losses_follow_the_seed_alone(digits):
+    runs = []
+    for seed, ambient in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(ambient)
+        before = torch.get_rng_state()
+        model = drawing(digits)
+        training.train(model, digits, spec(), seed=seed, device=CPU)
+        runs.append(weights(model))
+        assert torch.equal(torch.get_rng_state(), before)  # and leave the caller's draws alone
+    assert same(runs[0], runs[1])
+    assert not torch.equal(runs[0]["backbone.2.weight"], runs[2]["backbone.2.weight"])
+
+
+@pytest.mark.parametrize("stop_at", [4, 6, 15])
+def test_a_killed_training_with_dropout_ends_with_the_same_weights(
+    digits, tmp_path, monkeypatch, stop_at
+):
+    undisturbed = drawing(digits)
+    training.train(undisturbed, digits, spec(), seed=0, device=CPU)
+    monkeypatch.setattr(training, "CHECK_EVERY", 1)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    original = training._Loop.step
+
+    def step(self, *args, **kwargs):
+        if self.log.steps == stop_at:
+            raise Killed
+        original(self, *args, **kwargs)
+
+    path = tmp_path / "checkpoint.safetensors"
+    monkeypatch.setattr(training._Loop, "step", step)
+    with pytest.raises(Killed):
+        training.train(drawing(digits), digits, spec(), seed=0, device=CPU, checkpoint=path)
+    monkeypatch.setattr(training._Loop, "step", original)
+    resumed = drawing(digits)
+    training.train(resumed, digits, spec(), seed=0, device=CPU, checkpoint=path)
+    assert same(weights(undisturbed), weights(resumed))
+
+
+def test_killed_between_the_last_step_and_the_end_of_an_epoch(digits, tmp_path, monkeypatch):
+    """The curve of the rest has the rates of the undisturbed one: no step was left to set them."""
+    undisturbed = training.train(new_model(digits), digits, spec(), seed=0, device=CPU)
+    monkeypatch.setattr(training, "CHECK_EVERY", 1)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    path = tmp_path / "checkpoint.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "error_rate", killed)
+        with pytest.raises(Killed):
+            training.train(new_model(digits), digits, spec(), seed=0, device=CPU, checkpoint=path)
+    assert training.load_tensors(path)[1]["log"]["steps"] == 6
+    again = training.train(new_model(digits), digits, spec(), seed=0, device=CPU, checkpoint=path)
+    assert [line["lr"] for line in again.curve] == [line["lr"] for line in undisturbed.curve]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "other key"])
@@ -206,7 +296,7 @@ def fixed(digits, shape):
 
 def test_a_wrong_shape_of_the_loss_is_told_with_both_shapes(digits):
     with pytest.raises(
-        ValueError, match=r"Fixed.loss must return classification .* \(50,\).*got \(\)"
+        ValueError, match=r"loss\(\).classification \(shape \(\)\) must have shape \(50,\)"
     ):
         training.train(fixed(digits, ()), digits, spec(), seed=0, device=CPU)
 
@@ -214,7 +304,9 @@ def test_a_wrong_shape_of_the_loss_is_told_with_both_shapes(digits):
 def test_a_wrong_shape_of_the_logits_is_told_with_both_shapes(digits):
     model = fixed(digits, (50,))
     model.head.linear = nn.Linear(8, 7)
-    with pytest.raises(ValueError, match=r"Fixed.logits must return .* \(50, 10\), got \(50, 7\)"):
+    with pytest.raises(
+        ValueError, match=r"logits\(\) \(shape \(50, 7\)\) must have shape \(50, 10\)"
+    ):
         training.train(model, digits, spec(), seed=0, device=CPU)
 
 

@@ -57,7 +57,7 @@ def build_loss(
         return found(feature_dim, num_classes, **params)
     except ValueError as error:
         raise ValueError(f"loss '{name}': {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Whatever a plug-in's constructor raises is the user's to mend, so name the loss.
         raise ValueError(
             f"loss '{name}': could not be built: {type(error).__name__}: {error}"

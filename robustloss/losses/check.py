@@ -85,6 +85,6 @@ def _outcome(name: str, check: Contract, subject: Subject) -> Check:
             return Check(name, True, check(subject) or "")
         except ContractBrokenError as broken:
             return Check(name, False, str(broken))
-        except Exception as error:  # a plug-in may raise anything; its reason is the result
+        except (Exception, SystemExit) as error:  # a plug-in may raise anything; that is the result
             reason = " ".join(str(error).split())[:400]
             return Check(name, False, f"{type(error).__name__}: {reason}")
