@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks.base import AttackError
+from attacks.objectives import check_connected, check_gradient
 
 
 class AdaptedModel(nn.Module):
@@ -57,11 +58,8 @@ class AdaptedModel(nn.Module):
             images = images.view_as(images)
             images.register_hook(lambda gradient: self._watched(gradient, sound))
         logits = self.model(images[:, :1] if self.grey else images)
-        if sloped and not logits.requires_grad:
-            raise AttackError(
-                "the model's logits carry no gradient towards the images (a detach, no_grad or "
-                "numpy inside the model?); use an attack that needs no gradient."
-            )
+        if sloped:
+            check_connected(logits)
         if sound and logits.isnan().any():
             raise AttackError("the logits are NaN; look for an overflow in the model.")
         if self.positive_logits:
@@ -69,12 +67,8 @@ class AdaptedModel(nn.Module):
         return logits
 
     def _watched(self, gradient: Tensor, sound: bool) -> Tensor:
-        broken = int(gradient.isnan().flatten(1).any(dim=1).sum())
-        if sound and broken:
-            raise AttackError(
-                f"the gradient is NaN for {broken} of {len(gradient)} images; look for NaN in the "
-                "model's weights, or for a square root, logarithm or division at 0."
-            )
+        if sound:
+            check_gradient(gradient)
         if self.zero_gradient is None:
             self.zero_gradient = (gradient == 0).flatten(1).all(dim=1)
         return gradient.contiguous()

@@ -5,23 +5,37 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from attacks.adapted_model import AdaptedModel
-from attacks.base import AttackOutput, ImageNoise, Needs, Norm
+from attacks.base import AttackOutput, ImageNoise, Needs, Norm, Queries
 from attacks.validation import check_norm
 
-VERSIONS = {
-    "standard": "apgd-ce, apgd-t, fab-t: 100 steps, 9 targets; square: 5000 queries",
-    "plus": "apgd-ce, apgd-dlr, fab: 100 steps, 5 restarts; apgd-t, fab-t: 100 steps, 9 targets; "
-    "square: 5000 queries",
-    "rand": "apgd-ce, apgd-dlr: 100 steps of 20 averaged gradients",
-}
-"""What each version runs, as its authors fixed it."""
 
+class Version(NamedTuple):
+    """What a version runs, as its authors fixed it, and its passes per image and eps.
+
+    The passes are those of an image that nothing fools, with ten classes.
+    """
+
+    settings: str
+    passes: Queries
+
+
+VERSIONS = {
+    "standard": Version(
+        "apgd-ce, apgd-t, fab-t: 100 steps, 9 targets; square: 5000 queries", Queries(7865, 1910)
+    ),
+    "plus": Version(
+        "apgd-ce, apgd-dlr, fab: 100 steps, 5 restarts; apgd-t, fab-t: 100 steps, 9 targets; "
+        "square: 5000 queries",
+        Queries(9788, 7819),
+    ),
+    "rand": Version("apgd-ce, apgd-dlr: 100 steps of 20 averaged gradients", Queries(4048, 4040)),
+}
 _TARGETS = 9
 
 
@@ -63,7 +77,12 @@ class AutoAttack:
     @property
     def name(self) -> str:
         """With the settings: other ensembles go by the same name."""
-        return f"autoattack {self.version} ({VERSIONS[self.version]})"
+        return f"autoattack {self.version} ({VERSIONS[self.version].settings})"
+
+    def passes(self, budgets: int) -> Queries:
+        """As counted on a model that nothing fools."""
+        forward, backward = VERSIONS[self.version].passes
+        return Queries(forward * budgets, backward * budgets)
 
     def __call__(
         self,

@@ -156,22 +156,43 @@ def slope(model: nn.Module, inputs: Tensor, labels: Tensor, objective: str) -> S
 
 
 def image_gradients(values: Tensor, point: Tensor, *, keep_graph: bool = False) -> Tensor:
-    """Differentiate each image's value (B,) at its own point (B,C,H,W); errors as for `slope`.
+    """Differentiate each image's value (B,) at its own point (B,C,H,W).
 
     Args:
         keep_graph: another gradient will be asked of the same pass.
+
+    Raises:
+        AttackError: as `check_connected` and `check_gradient`.
     """
     total = values.sum()
-    if not total.requires_grad:
+    check_connected(total)
+    (gradient,) = torch.autograd.grad(total, point, retain_graph=keep_graph, materialize_grads=True)
+    check_gradient(gradient)
+    return gradient
+
+
+def check_connected(output: Tensor) -> None:
+    """Refuse an output of the model that does not depend on the images, as far as autograd sees.
+
+    Raises:
+        AttackError: it carries no gradient.
+    """
+    if not output.requires_grad:
         raise AttackError(
             "the model's output carries no gradient towards the images (a detach, no_grad or numpy "
             "inside the model?); use an attack that needs no gradient."
         )
-    (gradient,) = torch.autograd.grad(total, point, retain_graph=keep_graph, materialize_grads=True)
+
+
+def check_gradient(gradient: Tensor) -> None:
+    """Refuse NaN in gradients (B,C,H,W): sign(NaN) is 0, the image would stand still.
+
+    Raises:
+        AttackError: a gradient is NaN.
+    """
     broken = int(gradient.isnan().flatten(1).any(dim=1).sum())
     if broken:
         raise AttackError(
-            f"the gradient is NaN for {broken} of {len(point)} images; look for NaN in the "
+            f"the gradient is NaN for {broken} of {len(gradient)} images; look for NaN in the "
             "model's weights, or for a square root, logarithm or division at 0."
         )
-    return gradient

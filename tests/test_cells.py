@@ -33,6 +33,7 @@ def test_an_adapted_attack_goes_by_its_packages_version(monkeypatch, tmp_path, n
     assert asked == [package]
     old = record_name(tmp_path, name=name)
     assert record_name(tmp_path, name=name) == old
+    assert record_name(tmp_path, name=name, batch_size=10) != old
     monkeypatch.setattr(cells.importlib.metadata, "version", lambda name: "1.2.4")
     assert record_name(tmp_path, name=name) != old
 

@@ -53,7 +53,7 @@ def test_every_name_has_a_meaning_of_one_line(kind):
     ("kind", "names"),
     [
         ("losses", {"softmax", "center", "gm", "lgm"}),
-        ("attacks", {"fgsm"}),
+        ("attacks", {"fgsm", "autoattack", "torchattacks:NAME"}),
         ("scores", {"class_log_likelihood", "max_log_posterior"}),
         ("datasets", {"digits", "mnist", "fashion_mnist", "kmnist"}),
         ("backbones", {"lenet_plus", "small_cnn", "digits_cnn", "torchvision:NAME"}),

@@ -196,7 +196,7 @@ def test_specs_are_read_without_torch():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", ["fgsm", "pgd", "mifgsm"])
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "mifgsm", "autoattack", "torchattacks:APGD"])
 def test_an_l2_budget_may_exceed_one(name):
     attack = {"name": name, "params": {"norm": "l2"}, "eps": [0.5, 1.5]}
     assert load_spec({**MINIMAL, "attacks": [attack]}).attacks[0].eps == (0.5, 1.5)

@@ -90,6 +90,8 @@ BAD = [
         'attacks[0].eps[2] (=8) must lie in [0, 1]: pixel units, not 0–255; write "8/255".',
     ),
     (attack(name="pgd", eps=[8]), "attacks[0].eps[0] (=8) must lie in [0, 1]: pixel units"),
+    (attack(name="torchattacks:PGD", eps=[8]), "attacks[0].eps[0] (=8) must lie in [0, 1]"),
+    (attack(name="autoattack", eps=[8]), "attacks[0].eps[0] (=8) must lie in [0, 1]"),
     (
         attack(name="pgd", params={"norm": "linf"}, eps=[8]),
         "attacks[0].eps[0] (=8) must lie in [0, 1]: pixel units",

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from attacks import PluginError, build_attack, perturb
 from attacks.autoattack import VERSIONS
@@ -55,9 +56,9 @@ def test_settings_are_those_of_its_authors(short) -> None:
     (made,) = short
     assert made.attacks_to_run == ["apgd-ce", "apgd-t", "fab-t", "square"]
     assert made.apgd_targeted.n_target_classes == made.fab.n_target_classes == 4
-    for version, settings in VERSIONS.items():
+    for version, known in VERSIONS.items():
         name = build_attack("autoattack", version=version).name
-        assert name == f"autoattack {version} ({settings})"
+        assert name == f"autoattack {version} ({known.settings})"
 
 
 def test_seed_and_index_decide(short) -> None:
@@ -93,3 +94,20 @@ def test_bad_parameters_few_classes_and_the_missing_extra_are_refused(monkeypatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(PluginError, match=r"pip install 'robustloss\[autoattack\]'"):
         build_attack("autoattack")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", VERSIONS)
+def test_passes_are_those_of_an_image_that_nothing_fools(version: str) -> None:
+    class Sure(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            mean = inputs.flatten(1).mean(dim=1, keepdim=True)
+            far = torch.tensor([1e3, *range(-9, 0)])
+            return far + 1e-3 * mean * torch.arange(10)
+
+    attack = build_attack("autoattack", version=version)
+    labels = torch.zeros(1, dtype=torch.int64)
+    found = perturb(attack, Sure(), images(1), labels, eps=[0.1, 0.2]).queries
+    promised = attack.passes(2)
+    assert found.backward == promised.backward
+    assert promised.forward - 1 <= found.forward <= promised.forward

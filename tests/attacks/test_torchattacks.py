@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attacks import AttackError, PluginError, build_attack, perturb
 from attacks.geometry import distance
 from attacks.torchattacks_table import ADAPTED, REFUSED
+from robustloss.attack_kinds import attack_kind
 from robustloss.spec_tables import _norm
 from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
 
@@ -119,11 +120,13 @@ def test_radius_on_a_linear_classifier(name: str) -> None:
         torch.testing.assert_close(linf[3:], expected[3:], rtol=0.01, atol=1e-6)
 
 
-def test_norms_agree_with_what_a_spec_assumes() -> None:
+def test_specs_and_tables_know_norm_and_kind_without_torch() -> None:
     for name, params in CASES:
-        assert build_attack(f"torchattacks:{name}", **params).norm == _norm(
-            f"torchattacks:{name}", params
-        )
+        attack = build_attack(f"torchattacks:{name}", **params)
+        assert attack.norm == _norm(attack.name, params)
+        kind = attack_kind(attack.name)
+        assert kind != "other"
+        assert (kind == "minimum_norm") == ADAPTED[name].minimum
 
 
 # --- the traps ------------------------------------------------------------------------------------
@@ -253,7 +256,7 @@ def test_nan_is_an_error_not_robustness(name: str, where: str) -> None:
 
 def test_a_model_cut_off_from_its_images_is_an_error() -> None:
     labels = torch.zeros(4, dtype=torch.int64)
-    with pytest.raises(AttackError, match="carry no gradient towards the images"):
+    with pytest.raises(AttackError, match="carries no gradient towards the images"):
         perturb(short("PGD"), Broken("graph"), images(4), labels, eps=[0.1])
     perturb(short("Square"), Broken("graph"), images(4), labels, eps=[0.1])
 
