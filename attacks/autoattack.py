@@ -41,7 +41,7 @@ _TARGETS = 9
 
 @dataclass(frozen=True, kw_only=True)
 class AutoAttack:
-    """The ensemble of its authors, unchanged; needs the extra "autoattack".
+    """AutoAttack as its authors released it, all of it; needs the extra "autoattack".
 
     An image is given up by the first attack that fools it, so the images are not the worst that
     each attack finds. With fewer than ten classes the targeted attacks try every other class.
