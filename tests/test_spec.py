@@ -142,7 +142,7 @@ def test_a_file_beats_no_shipped_name_but_a_path_does(tmp_path, monkeypatch):
     assert load_spec("./mnist").name == "minimal"
 
 
-SHIPPED = ["mnist", "mnist-2d", "mnist-paper", "quickstart"]
+SHIPPED = ["mnist", "mnist-2d", "mnist-paper", "mnist-strong", "mnist-strong-full", "quickstart"]
 
 
 def test_what_is_shipped():
