@@ -1,5 +1,6 @@
 """Good specs: what they resolve to, that they survive being written, and what is shipped."""
 
+import inspect
 import math
 import re
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from attacks.plugins import PluginError
 from robustloss.spec import CellSpec, load_spec, shipped_specs
 from robustloss.spec_text import to_toml
 
@@ -168,7 +170,24 @@ def test_a_shipped_spec_says_what_it_is_and_builds(name):
         build_loss(cell.loss.name, feature_dim=dim, num_classes=10, **cell.loss.params)
         build_backbone(cell.model.backbone, image_shape=shape, feature_dim=dim)
     for attack in spec.attacks:
-        assert build_attack(attack.name, **attack.params).norm == "linf"
+        norm = build_attack(attack.name, **attack.params).norm
+        assert (max(attack.eps) <= 1) == (norm == "linf")
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", None])
+def test_the_spec_knows_in_what_the_eps_of_every_attack_are(norm):
+    from attacks import ATTACKS, build_attack
+    from robustloss.spec_tables import _norm
+
+    for name, factory in ATTACKS.items():
+        takes = "norm" in inspect.signature(factory).parameters
+        params = {"norm": norm} if norm and takes else {}
+        try:
+            built = build_attack(name, **params)
+        except PluginError as error:
+            assert "robustloss[autoattack]" in str(error)
+            continue
+        assert _norm(name, params) == built.norm, name
 
 
 def test_the_released_schedule():
