@@ -264,12 +264,19 @@ def _provenance(
             "test": dataset.test.n,
         },
         "seeds": list(seeds),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": _command(),
         "spec": spec.plain(),
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "finished": datetime.fromtimestamp(finished, UTC).isoformat(timespec="seconds"),
         "seconds": round(finished - started, 1),
     }
+
+
+def _command() -> list[str]:
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        return ["python", "-m", program.parent.name, *sys.argv[1:]]
+    return [program.name, *sys.argv[1:]]
 
 
 def _attack_cost(folder: Path, spec: Spec, cells: Sequence[CellSpec]) -> list[dict]:
