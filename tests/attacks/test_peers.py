@@ -12,12 +12,18 @@ import torchattacks
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from attacks import ATTACKS, build_attack, perturb
+from attacks import build_attack, perturb
 from attacks.geometry import distance
 
 ROOT = Path(__file__).parents[2]
 STEPS, SHARE = 20, 0.1  # of PGD: gradients, and step size over eps
-OURS = ("apgd_ce", "apgd_dlr", "fab", "square")  # what the reference AutoAttack is made of
+# What the reference AutoAttack is made of, with its numbers of steps, targets and queries.
+OURS: dict[str, dict[str, object]] = {
+    "apgd_ce": {"steps": 100, "restarts": 1},
+    "apgd_dlr": {"steps": 100, "restarts": 1, "targets": 9},
+    "fab": {"norm": "linf", "steps": 100},
+    "square": {"queries": 5000},
+}
 
 
 class Trained(NamedTuple):
@@ -221,20 +227,20 @@ np.save(sys.argv[4], (predictions != labels).numpy())
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.mnist
-@pytest.mark.parametrize("eps", [0.05, 0.1])
-def test_worst_case_is_as_strong_as_the_reference(mnist, eps: float, tmp_path) -> None:
+def test_worst_case_is_as_strong_as_the_reference(mnist, tmp_path) -> None:
     """In a process of its own: the reference ends every trace function."""
     pytest.importorskip("pyautoattack")
-    names = [name for name in OURS if name in ATTACKS]
-    if not names:
-        pytest.skip(f"none of {', '.join(OURS)} is here")
+    eps = 0.1
     on = Trained(mnist.model, mnist.inputs[:100], mnist.labels[:100])
     torch.save(on.model, tmp_path / "model.pt")
     np.savez(tmp_path / "data.npz", inputs=on.inputs.numpy(), labels=on.labels.numpy())
     arguments = [tmp_path / "model.pt", tmp_path / "data.npz", str(eps), tmp_path / "wrong.npy"]
     subprocess.run([sys.executable, "-c", REFERENCE, *map(str, arguments)], check=True, cwd=ROOT)
     reference = torch.from_numpy(np.load(tmp_path / "wrong.npy"))
-    fooled = {name: on.model(ours(on, name, eps)).argmax(dim=1) != on.labels for name in names}
+    fooled = {
+        name: on.model(ours(on, name, eps, **params)).argmax(dim=1) != on.labels
+        for name, params in OURS.items()
+    }
     worst = torch.stack(list(fooled.values())).any(dim=0)
     shares = ", ".join(f"{name} {int(wrong.sum())}" for name, wrong in fooled.items())
     print(f"eps {eps}: reference {int(reference.sum())}, ours {int(worst.sum())} ({shares})")
