@@ -215,7 +215,7 @@ import torch
 from pyautoattack import AutoAttack
 
 torch.manual_seed(0)
-model = torch.load(sys.argv[1], weights_only=False).eval()
+model = torch.load(sys.argv[1], weights_only=False).eval().requires_grad_(False)
 arrays = np.load(sys.argv[2])
 inputs, labels = (torch.from_numpy(arrays[key]) for key in ("inputs", "labels"))
 attack = AutoAttack(model, norm="Linf", eps=float(sys.argv[3]), version="standard", seed=0)
