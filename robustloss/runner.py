@@ -17,9 +17,10 @@ import attacks
 import robustloss
 from attacks.plugins import PluginError
 from robustloss import models, results
-from robustloss.cells import CellJob, Failure, attack_params
+from robustloss.cells import CellJob, Failure
 from robustloss.data import Dataset, load_dataset
 from robustloss.executors import check_executor, run_jobs, threads_each
+from robustloss.keys import attack_params
 from robustloss.precision import choose_precision
 from robustloss.progress import Progress, Silent
 from robustloss.second_stage import run_transfers, transfer_seeds
