@@ -22,7 +22,14 @@ from robustloss.progress import Event, Stage
 from robustloss.results import Record, load_record, save_record
 from robustloss.seeding import repeatable, seeded
 from robustloss.spec import AttackSpec, CellSpec, Spec
-from robustloss.storage import CorruptFile, digest, read_arrays, write_arrays, write_json
+from robustloss.storage import (
+    CorruptFile,
+    digest,
+    read_arrays,
+    write_arrays,
+    write_bytes,
+    write_json,
+)
 
 Report = Callable[[Event], None]
 
@@ -36,6 +43,7 @@ class CellJob:
     folder: Path  # the run folder
     device: str
     data_root: Path | None
+    reuse: Path | None = None  # another run folder, whose weights serve where they are the same
 
 
 @dataclass(frozen=True)
@@ -162,6 +170,8 @@ class CellRun:
             except CorruptFile:
                 pass  # trained anew: the same weights, because the key decides them
         self.fresh = True
+        if (meta := self._taken_over(path)) is not None:
+            return meta
         model = self._new_model()
         log = train.train(
             model,
@@ -177,6 +187,19 @@ class CellRun:
         meta: dict[str, Any] = {"log": asdict(log), "density": model.head.density}
         meta["tensors"] = models.save_tensors(path, model.state_dict(), meta)
         return meta
+
+    def _taken_over(self, path: Path) -> dict | None:
+        """Returns the metadata of equal weights in the run that is reused, copied to the path."""
+        if self.job.reuse is None:
+            return None
+        for other in sorted(self.job.reuse.glob(f"cells/*/seed-{self.cell.seed}/{path.name}")):
+            try:
+                meta = models.load_tensors(other)[1]
+            except CorruptFile:
+                continue
+            write_bytes(path, other.read_bytes())
+            return meta
+        return None
 
     def _loaded(self, path: Path) -> models.Classifier:
         """Returns the trained model on the device; loaded only when something must be computed."""
