@@ -8,14 +8,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from attacks.base import Attack, AttackError, AttackOutput, ImageNoise
+from attacks.adaptive_gradients import AdaptiveJoint, AdaptiveOrthogonal, AdaptiveSelective
+from attacks.adaptive_matching import AdaptiveMatching
+from attacks.apgd import APGDCE, APGDDLR
+from attacks.autoattack import AutoAttack
+from attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Queries
 from attacks.carlini_wagner import CarliniWagner
 from attacks.deepfool import DeepFool
+from attacks.fab import FAB
 from attacks.fgsm import FGSM
 from attacks.functions import as_attack, attack_from_function
-from attacks.harness import Perturbed, Queries, iter_perturb, perturb
+from attacks.harness import Perturbed, iter_perturb, perturb
 from attacks.pgd import MIFGSM, PGD
 from attacks.plugins import PluginError, check_parameters, did_you_mean, load_object
+from attacks.square import Square
+from attacks.torchattacks_adapter import PREFIX, adapt
 
 __all__ = [
     "ATTACKS",
@@ -39,8 +46,17 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "fgsm": FGSM,
     "pgd": PGD,
     "mifgsm": MIFGSM,
+    "apgd_ce": APGDCE,
+    "apgd_dlr": APGDDLR,
     "deepfool": DeepFool,
     "cw": CarliniWagner,
+    "fab": FAB,
+    "square": Square,
+    "autoattack": AutoAttack,
+    "adaptive_joint": AdaptiveJoint,
+    "adaptive_selective": AdaptiveSelective,
+    "adaptive_orthogonal": AdaptiveOrthogonal,
+    "adaptive_matching": AdaptiveMatching,
 }
 
 
@@ -48,8 +64,9 @@ def build_attack(name: str, /, *, folders: Sequence[str | Path] = (), **params: 
     """Build an attack by name.
 
     Args:
-        name: a key of ATTACKS, or the user's own "package.module:name" or "path/to/file.py:name":
-            a function (model, inputs, labels, eps), or a class or object with the Attack signature.
+        name: a key of ATTACKS, "torchattacks:NAME", or the user's own "package.module:name" or
+            "path/to/file.py:name": a function (model, inputs, labels, eps), or a class or object
+            with the Attack signature.
         folders: where a relative path of a plug-in is looked for first.
         **params: the attack's own parameters.
 
@@ -58,10 +75,13 @@ def build_attack(name: str, /, *, folders: Sequence[str | Path] = (), **params: 
     """
     if name in ATTACKS:
         return _constructed(ATTACKS[name], name, params)
+    if name.startswith(PREFIX):
+        return adapt(name, params)
     if ":" not in name:
         raise PluginError(
             f"attack '{name}': unknown name{did_you_mean(name, ATTACKS)} Known: "
-            f"{', '.join(ATTACKS)}; your own: 'package.module:name' or 'path/to/file.py:name'."
+            f"{', '.join(ATTACKS)}, {PREFIX}NAME; your own: 'package.module:name' or "
+            "'path/to/file.py:name'."
         )
     found = load_object(name, folders)
     if inspect.isfunction(found):

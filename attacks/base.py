@@ -7,7 +7,17 @@ from torch import Tensor, nn
 
 from attacks.noise import ImageNoise
 
-__all__ = ["NEEDS", "NORMS", "Attack", "AttackError", "AttackOutput", "ImageNoise", "Needs", "Norm"]
+__all__ = [
+    "NEEDS",
+    "NORMS",
+    "Attack",
+    "AttackError",
+    "AttackOutput",
+    "ImageNoise",
+    "Needs",
+    "Norm",
+    "Queries",
+]
 
 Norm = Literal["linf", "l2"]
 Needs = Literal["logits", "likelihood"]
@@ -35,6 +45,13 @@ class AttackOutput(NamedTuple):
     radius: Tensor | None = None
 
 
+class Queries(NamedTuple):
+    """Images sent forward through a model, and gradients taken back."""
+
+    forward: int
+    backward: int
+
+
 class Attack(Protocol):
     """A way to perturb images. Own state is fixed at construction; randomness comes in as `noise`.
 
@@ -42,7 +59,11 @@ class Attack(Protocol):
     queries, that gradients are enabled, that `inputs` and `labels` are its own copies on the
     model's device, and that every eps is positive (0 alone when nothing else was asked for). It
     need not clip exactly: the harness enforces box and ball. Where `needs` is "likelihood" the
-    model also has `joint(images) -> (logits, class_log_likelihood)` and `threshold`.
+    model also has `joint(images) -> (logits, class_log_likelihood)` and `threshold`, and may have
+    `features(images) -> (B,D)` and `class_means` (K,D), their means over training images.
+
+    An attack may also have `passes(budgets) -> Queries`, the passes per image that so many eps
+    above 0 take at most: what it costs is then known without running it.
     """
 
     @property

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackOutput, ImageNoise, Needs, Norm
+from attacks.base import AttackOutput, ImageNoise, Needs, Norm, Queries
 from attacks.geometry import ascent_direction
 from attacks.objectives import OBJECTIVES, check_objective, slope
 from attacks.validation import check_norm
@@ -40,6 +40,10 @@ class FGSM:
     def __post_init__(self) -> None:
         check_objective(self.objective, OBJECTIVES)
         check_norm(self.norm)
+
+    def passes(self, budgets: int) -> Queries:
+        """One gradient, whatever the eps."""
+        return Queries(1, 1)
 
     def __call__(
         self,

@@ -1,12 +1,16 @@
 """Distances and projections: the ball around an image, and the box of pixel values."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from attacks.base import Norm
+from attacks.base import ImageNoise, Norm
 
 TOLERANCE = 1e-6
 """Pixel units, relative above 1: float32 rounding stays below it, a real step does not."""
+
+_GRID = 1e-3  # of a level: what float32 makes of 255 · (k / 255) stays below it
 
 
 def distance(delta: Tensor, norm: Norm) -> Tensor:
@@ -29,6 +33,38 @@ def project(adv_inputs: Tensor, inputs: Tensor, eps: float, norm: Norm) -> Tenso
     shrunk = inputs + delta * (eps / length.clamp(min=eps))
     # The box is convex and holds the inputs: shrinking cannot leave it but for rounding.
     return torch.where(length > eps, shrunk.clamp(0.0, 1.0), boxed)
+
+
+def to_8bit(adv_inputs: Tensor, inputs: Tensor, eps: float, norm: Norm) -> Tensor:
+    """Round (B,C,H,W) images to multiples of 1/255, what a file of 8 bits holds, inside the ball.
+
+    To the nearest where that stays within eps; where it does not, towards the inputs: pixel by
+    pixel in L-inf, the whole image in L2. The inputs must be multiples of 1/255 themselves, or
+    nothing on that grid may lie in the ball.
+    """
+    levels, start = 255 * adv_inputs, (255 * inputs).round()
+    nearest = levels.round()
+    towards = torch.where(levels >= start, (levels + _GRID).floor(), (levels - _GRID).ceil())
+    if norm == "linf":
+        reach = 255 * eps + _GRID
+        rounded = torch.where((nearest - start).abs() > reach, towards, nearest)
+    else:
+        far = leaves(nearest / 255, start / 255, eps, norm).reshape(-1, *[1] * (inputs.dim() - 1))
+        rounded = torch.where(far, towards, nearest)
+    return rounded / 255
+
+
+def uniform_start(inputs: Tensor, eps: float, norm: Norm, noise: ImageNoise) -> Tensor:
+    """Return (B,C,H,W) points drawn uniformly from the ball, then brought into the box."""
+    shape = tuple(inputs.shape[1:])
+    if norm == "linf":
+        return project(inputs + eps * (2 * noise.uniform(shape) - 1), inputs, eps, "linf")
+    delta = noise.normal(shape)
+    column = (-1, *[1] * len(shape))
+    radius = eps * noise.uniform((1,)).view(column) ** (1 / math.prod(shape))
+    return project(
+        inputs + delta * (radius / distance(delta, "l2").view(column)), inputs, eps, "l2"
+    )
 
 
 def leaves(adv_inputs: Tensor, inputs: Tensor, eps: float, norm: Norm) -> Tensor:

@@ -4,12 +4,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Norm
+from attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Norm, Queries
 from attacks.functions import as_attack
 from attacks.geometry import TOLERANCE, distance, leaves, project
 from attacks.sealing import CountedModel, model_device, sealed
@@ -20,13 +19,6 @@ from attacks.validation import (
     checked_eps,
     checked_index,
 )
-
-
-class Queries(NamedTuple):
-    """Images that an attack sent forward through the model, and gradients that it took back."""
-
-    forward: int
-    backward: int
 
 
 @dataclass(frozen=True, eq=False)

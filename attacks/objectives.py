@@ -43,12 +43,33 @@ def logit_ratio(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.shape[1] < 3:
         raise ValueError(
             f"objective (='dlr') needs at least 3 classes, the model has {logits.shape[1]}; "
-            "use 'margin'."
+            "use 'margin' (fgsm, pgd) or apgd_ce."
         )
     top = logits.topk(3, dim=1).values
     # The three best may tie; the floor keeps 0 / 0 out and is far below any real difference.
     spread = (top[:, 0] - top[:, 2]).clamp(min=torch.finfo(logits.dtype).tiny)
     return margin(logits, labels) / spread
+
+
+def targeted_logit_ratio(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Return (B,) (z_t − z_y) / (z_π1 − (z_π3 + z_π4) / 2): how near class t is to overtaking.
+
+    π sorts the logits downwards; as in `logit_ratio`, shift and scale of the logits do not matter.
+
+    Raises:
+        ValueError: fewer than four classes.
+
+    Source: Croce and Hein (ICML 2020), equation 7, the published loss with its sign.
+    """
+    if logits.shape[1] < 4:
+        raise ValueError(
+            f"targeted dlr needs at least 4 classes, the model has {logits.shape[1]}; use "
+            "targets=0 (from 3 classes on) or apgd_ce."
+        )
+    top = logits.topk(4, dim=1).values
+    spread = top[:, 0] - 0.5 * (top[:, 2] + top[:, 3])
+    pair = logits.gather(1, torch.stack((targets, labels), dim=1))
+    return (pair[:, 0] - pair[:, 1]) / spread.clamp(min=torch.finfo(logits.dtype).tiny)
 
 
 def negative_log_likelihood(class_log_likelihood: Tensor, labels: Tensor) -> Tensor:
@@ -61,6 +82,28 @@ OBJECTIVES: dict[str, Objective] = {"ce": cross_entropy, "margin": margin, "dlr"
 
 LIKELIHOOD_OBJECTIVES: dict[str, Objective] = {"nll": negative_log_likelihood}
 """Functions of class log-likelihoods (B,K) and labels (B,): the model must have `joint`."""
+
+
+def checked_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the margin (B,), known for every image.
+
+    Raises:
+        AttackError: a margin is NaN, which would compare as "not fooled".
+    """
+    margins = margin(logits, labels)
+    if margins.isnan().any():
+        raise AttackError(
+            f"the logits are NaN or infinite for {int(margins.isnan().sum())} of {len(labels)} "
+            "attacked images; look for an overflow in the model."
+        )
+    return margins
+
+
+def wrong_classes(scores: Tensor, labels: Tensor, count: int) -> list[Tensor]:
+    """Return up to `count` wrong classes (B,) per image, the highest of the scores (B,K) first."""
+    others = scores.detach().scatter(1, labels.unsqueeze(1), float("-inf"))
+    count = min(count, scores.shape[1] - 1)
+    return list(others.topk(count, dim=1).indices.unbind(dim=1))
 
 
 def check_objective(name: str, known: Iterable[str]) -> None:
@@ -99,8 +142,7 @@ def slope(model: nn.Module, inputs: Tensor, labels: Tensor, objective: str) -> S
     underflow in large batches.
 
     Raises:
-        AttackError: the logits do not depend on the images as far as autograd can see, or the
-            gradient is NaN (sign(NaN) is 0 in torch: the image would stand still and look robust).
+        AttackError: as `image_gradients`.
     """
     point = inputs.detach().requires_grad_()
     if objective in LIKELIHOOD_OBJECTIVES:
@@ -110,17 +152,26 @@ def slope(model: nn.Module, inputs: Tensor, labels: Tensor, objective: str) -> S
     else:
         logits = model(point)
         values = OBJECTIVES[objective](logits, labels)
+    return Slope(image_gradients(values, point), values.detach(), logits.detach())
+
+
+def image_gradients(values: Tensor, point: Tensor, *, keep_graph: bool = False) -> Tensor:
+    """Differentiate each image's value (B,) at its own point (B,C,H,W); errors as for `slope`.
+
+    Args:
+        keep_graph: another gradient will be asked of the same pass.
+    """
     total = values.sum()
     if not total.requires_grad:
         raise AttackError(
-            "the model's logits carry no gradient towards the images (a detach, no_grad or numpy "
+            "the model's output carries no gradient towards the images (a detach, no_grad or numpy "
             "inside the model?); use an attack that needs no gradient."
         )
-    (gradient,) = torch.autograd.grad(total, point, materialize_grads=True)
+    (gradient,) = torch.autograd.grad(total, point, retain_graph=keep_graph, materialize_grads=True)
     broken = int(gradient.isnan().flatten(1).any(dim=1).sum())
     if broken:
         raise AttackError(
-            f"the gradient is NaN for {broken} of {len(inputs)} images; look for NaN in the "
+            f"the gradient is NaN for {broken} of {len(point)} images; look for NaN in the "
             "model's weights, or for a square root, logarithm or division at 0."
         )
-    return Slope(gradient, values.detach(), logits.detach())
+    return gradient

@@ -8,13 +8,13 @@ from typing import ClassVar, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm
-from attacks.geometry import ascent_direction, distance, project
+from attacks.base import AttackOutput, ImageNoise, Needs, Norm, Queries
+from attacks.geometry import ascent_direction, distance, project, uniform_start
 from attacks.objectives import (
     LIKELIHOOD_OBJECTIVES,
     OBJECTIVES,
     check_objective,
-    margin,
+    checked_margin,
     objective_needs,
     slope,
 )
@@ -108,6 +108,11 @@ class PGD:
         """Logits, or the likelihood for objective "nll"."""
         return objective_needs(self.objective)
 
+    def passes(self, budgets: int) -> Queries:
+        """The gradient at the image, and every path's steps and last point."""
+        paths = budgets * self.restarts
+        return Queries(1 + paths * (self.steps + 1), 1 + paths * self.steps)
+
     def __call__(
         self,
         model: nn.Module,
@@ -152,7 +157,7 @@ class PGD:
         first: Tensor,
     ) -> _Found:
         """One start and its steps."""
-        point = self._start(inputs, eps, noise) if self.random_start else inputs
+        point = uniform_start(inputs, eps, self.norm, noise) if self.random_start else inputs
         size = self.step_size
         if size is None:
             size = min(1.0, (2.5 if self.norm == "linf" else 5.0) / self.steps)
@@ -164,7 +169,7 @@ class PGD:
             else:
                 gradient, _, logits = slope(model, point, labels, self.objective)
                 if self.keep == "best":
-                    here = _Found(point, _margins(logits, labels))
+                    here = _Found(point, checked_margin(logits, labels))
                     best = here if best is None else best.worse(here)
             if self.momentum:
                 velocity = self.momentum * velocity + _by_mean_size(gradient)
@@ -173,20 +178,8 @@ class PGD:
             point = point + length * ascent_direction(gradient, self.norm)
             point = project(point, inputs, eps, self.norm)
         with torch.no_grad():
-            last = _Found(point, _margins(model(point), labels))
+            last = _Found(point, checked_margin(model(point), labels))
         return last if best is None else best.worse(last)
-
-    def _start(self, inputs: Tensor, eps: float, noise: ImageNoise) -> Tensor:
-        """A point drawn uniformly from the ball, then brought into the box."""
-        shape = tuple(inputs.shape[1:])
-        if self.norm == "linf":
-            return project(inputs + eps * (2 * noise.uniform(shape) - 1), inputs, eps, "linf")
-        delta = noise.normal(shape)
-        column = (-1, *[1] * len(shape))
-        radius = eps * noise.uniform((1,)).view(column) ** (1 / math.prod(shape))
-        return project(
-            inputs + delta * (radius / distance(delta, "l2").view(column)), inputs, eps, "l2"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,13 +214,3 @@ def _by_mean_size(gradient: Tensor) -> Tensor:
     scaled = torch.where(largest > 0, gradient / largest, torch.zeros_like(gradient))
     mean = scaled.abs().flatten(1).mean(dim=1).view(column)
     return torch.where(mean > 0, scaled / mean, scaled)
-
-
-def _margins(logits: Tensor, labels: Tensor) -> Tensor:
-    margins = margin(logits, labels)
-    if margins.isnan().any():
-        raise AttackError(
-            f"the logits are NaN or infinite for {int(margins.isnan().sum())} of {len(labels)} "
-            "attacked images; look for an overflow in the model."
-        )
-    return margins

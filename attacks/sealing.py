@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from attacks.base import AttackError
 
-_COUNTED = ("joint", "features")  # other ways to send images through a model
-
 
 class CountedModel(nn.Module):
     """The model as an attack sees it: the same attributes, every pass over images counted.
@@ -40,18 +38,7 @@ class CountedModel(nn.Module):
             ValueError: the model's output is no (B,K) tensor with room for every label.
         """
         logits = self._counted(self.attacked_model, images)
-        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
-            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(
-                f"model output (={found}) must be a tensor of logits ({len(images)}, K)."
-            )
-        if logits.shape[1] < 2:
-            raise ValueError("model output must have at least 2 logits: one per class.")
-        if self.highest_label >= logits.shape[1]:
-            raise ValueError(
-                f"labels (highest {self.highest_label}) must lie in 0..{logits.shape[1] - 1}: "
-                f"the model returns {logits.shape[1]} logits."
-            )
+        self._check("model output", logits, images)
         return logits
 
     def __getattr__(self, name: str) -> Any:
@@ -59,9 +46,39 @@ class CountedModel(nn.Module):
         if name in modules or "attacked_model" not in modules:
             return super().__getattr__(name)
         found = getattr(modules["attacked_model"], name)
-        if name in _COUNTED and callable(found):
+        if name == "joint" and callable(found):
+            return lambda images: self._joint(found, images)
+        if name == "features" and callable(found):
             return lambda images: self._counted(found, images)
         return found
+
+    def _joint(self, call: Callable[[Tensor], Any], images: Tensor) -> tuple[Tensor, Tensor]:
+        found = self._counted(call, images)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise ValueError(
+                f"model.joint output (={type(found).__name__}) must be a pair: logits and class "
+                "log-likelihoods."
+            )
+        logits, log_likelihood = found
+        self._check("model.joint logits", logits, images)
+        if log_likelihood.shape != logits.shape:
+            raise ValueError(
+                f"model.joint log-likelihoods (shape {tuple(log_likelihood.shape)}) must have the "
+                f"shape of the logits, {tuple(logits.shape)}."
+            )
+        return logits, log_likelihood
+
+    def _check(self, name: str, logits: Any, images: Tensor) -> None:
+        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
+            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"{name} (={found}) must be a tensor of logits ({len(images)}, K).")
+        if logits.shape[1] < 2:
+            raise ValueError(f"{name} must have at least 2 logits: one per class.")
+        if self.highest_label >= logits.shape[1]:
+            raise ValueError(
+                f"labels (highest {self.highest_label}) must lie in 0..{logits.shape[1] - 1}: "
+                f"the model returns {logits.shape[1]} logits."
+            )
 
     def _counted(self, call: Callable[[Tensor], Any], images: Tensor) -> Any:
         self.forward_images += len(images)

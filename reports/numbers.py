@@ -77,7 +77,9 @@ class Numbers:
         self.data = str((run.provenance.get("data") or {}).get("name", ""))
         self.attacks = _attacks(rows, [a["label"] for a in spec.get("attacks", [])])
         self._summary = {
-            (s["label"], s["attack_label"], float(s["eps"]), s["metric"]): s for s in run.summary
+            (s["label"], s["attack_label"], float(s["eps"]), s["metric"]): s
+            for s in run.summary
+            if s["eps"] is not None  # else it is about the whole error curve
         }
         self._flags: dict[tuple, list[dict]] = {}
         for flag in run.flags:

@@ -4,8 +4,9 @@ Every file carries in its name a hash of exactly what decides its content, and i
 of that content. What is there and whole is used; what is missing, stale or damaged is computed.
 """
 
+import importlib.metadata
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 import attacks
 import robustloss.losses as losses
 from attacks.plugins import source_digest
-from robustloss import evaluate, models, results, train
+from robustloss import evaluate, models, probes, results, train
 from robustloss.data import Dataset
 from robustloss.precision import choose_precision
 from robustloss.progress import Event, Stage
@@ -25,6 +26,8 @@ from robustloss.spec import AttackSpec, CellSpec, Spec
 from robustloss.storage import CorruptFile, digest, read_arrays, write_arrays, write_json
 
 Report = Callable[[Event], None]
+# Attacks whose code is another package's: what stands before the colon, and the package.
+_ADAPTED = {"torchattacks": "torchattacks", "autoattack": "pyautoattack"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,14 @@ class Failure:
 
 
 def plugin_digest(name: str, folder: Path) -> str:
-    """Returns a digest of the user's source behind a name, "" for a built-in."""
-    return source_digest(name, (folder,)) if models.is_plugin(name) else ""
+    """Returns what decides a name's code beside our versions, "" for a built-in.
+
+    That is a digest of the user's source, or the package and version that an attack is taken from.
+    """
+    if models.is_plugin(name):
+        return source_digest(name, (folder,))
+    package = _ADAPTED.get(name.partition(":")[0])
+    return f"{package} {importlib.metadata.version(package)}" if package else ""
 
 
 def numerics(device: torch.device) -> list[object]:
@@ -112,7 +121,10 @@ class CellRun:
         images += [losses.VERSION, *numerics(self.device)]
         reference, reference_file = self._reference(model_file, images)
         self.stage = "attack"
-        records, listing = self._records(model_file, images, reference)
+        built = [attacks.build_attack(a.name, **attack_params(a, self.spec.folder))
+                 for a in self.spec.attacks]  # fmt: skip
+        probe, probe_file = self._probe(model_file, images, reference, built)
+        records, listing = self._records(model_file, images, reference, built)
         self.stage = "score"
         content = {
             "schema_version": results.SCHEMA_VERSION,
@@ -124,15 +136,18 @@ class CellRun:
             "num_classes": self.dataset.num_classes,
             "feature_dim": self.cell.model.feature_dim,
             "density": bool(meta["density"]),
+            "weights": meta["tensors"],
             "build": self.build,
             "files": {
                 "model": model_file.name,
                 "training": "train.json",
                 "scores": reference_file,
                 "records": listing,
+                **({"probe": probe_file} if probe_file else {}),
             },
         }
-        content |= results.cell_numbers(records, reference, content, self.spec.detection.scores)
+        scores = self.spec.detection.scores
+        content |= results.cell_numbers(records, reference, content, scores, probe)
         write_json(self.folder / "cell.json", content, checked=True)
         (self.folder / f"checkpoint-{key}.safetensors").unlink(missing_ok=True)
         return content
@@ -144,7 +159,7 @@ class CellRun:
         folder = self.spec.folder
         return digest(
             [train.VERSION, models.VERSION, losses.VERSION],
-            self.dataset.checksum,
+            self.dataset.training_checksum,
             {**self.build, "mean": list(self.dataset.mean)},
             plugin_digest(self.cell.loss.name, folder),
             plugin_digest(self.cell.model.backbone, folder),
@@ -206,8 +221,51 @@ class CellRun:
         write_arrays(path, arrays)
         return arrays, path.name
 
+    def _probe(
+        self,
+        model_file: Path,
+        images: list,
+        reference: evaluate.Arrays,
+        built: Sequence[attacks.Attack],
+    ) -> tuple[evaluate.Arrays | None, str]:
+        """Returns the trial attacks' arrays and their file; None where the spec leaves them out."""
+        size = self.spec.checks.images
+        if size == 0:
+            return None, ""
+        traced = [
+            (spec, attack, min(positive))
+            for spec, attack in zip(self.spec.attacks, built, strict=True)
+            if probes.traceable(attack) and (positive := [e for e in spec.eps if e > 0])
+        ]
+        eps = probe_eps(self.spec, built)
+        what = [[a.slug, a.name, self._attack_plugin(a), dict(a.params), e] for a, _, e in traced]
+        key = digest("probe", probes.VERSION, attacks.VERSION, images, size, eps, what)
+        path = self.folder / f"probe-{key}.npz"
+        if path.exists():
+            try:
+                return read_arrays(path)[0], path.name
+            except CorruptFile:
+                pass
+        model = self._loaded(model_file)
+        arrays = probes.probe_arrays(
+            evaluate.detector_view(model, reference),
+            evaluate.fit_subset(self.dataset.test, size).to(self.device),
+            eps=eps,
+            traced=tuple(
+                probes.Traced(a.slug.replace("-", "_").replace(".", "_"), attack, e)
+                for a, attack, e in traced
+            ),
+            seed=self.cell.seed,
+        )
+        write_arrays(path, arrays)
+        return arrays, path.name
+
     def _records(
-        self, model_file: Path, images: list, reference: evaluate.Arrays
+        self,
+        model_file: Path,
+        images: list,
+        reference: evaluate.Arrays,
+        built: Sequence[attacks.Attack],
     ) -> tuple[dict[tuple[str, float], Record], list[dict]]:
         path = self.folder / f"none-0-{digest('clean', images)}.npz"
         clean = self._read(path)
@@ -218,23 +276,29 @@ class CellRun:
             save_record(path, clean, {"attack": "none", "eps": 0.0})
         records = {("none", 0.0): clean}
         listing = [_entry("none", "none", None, 0.0, path.name)]
-        for attack in self.spec.attacks:
-            built = attacks.build_attack(attack.name, **attack_params(attack, self.spec.folder))
-            paths = {eps: self._record_path(attack, eps, images) for eps in attack.eps}
+        for attack, call in zip(self.spec.attacks, built, strict=True):
+            # The means at which an attack on the detector may aim are those of the fitted subset.
+            fitted = [self.spec.detection.fit_size] if call.needs == "likelihood" else []
+            paths = {eps: self._record_path(attack, eps, images + fitted) for eps in attack.eps}
             found = {eps: self._read(path) for eps, path in paths.items()}
             missing = [eps for eps in attack.eps if found[eps] is None]
             if missing:
+                cost = _Cost(attack.label, self.dataset.test.n, len(missing))
                 made = evaluate.attacked_records(
                     self._loaded(model_file),
                     self.dataset.test.to(self.device),
-                    built,
+                    call,
                     eps=missing,
                     seed=self.cell.seed,
                     batch_size=attack.batch_size,
                     clean=clean,
                     threshold=evaluate.detector_threshold(reference),
+                    class_means=evaluate.class_means(reference),
+                    eight_bit=attack.eight_bit,
+                    spend=cost.add,
                     report=self._reporter("attack", attack.label),
                 )
+                write_json(self.folder / f"{attack.slug}-cost.json", asdict(cost), checked=True)
                 for eps, record in made.items():
                     save_record(paths[eps], record, {"attack": attack.name, "eps": eps})
                     found[eps] = record
@@ -242,22 +306,27 @@ class CellRun:
                 attacked = found[eps]
                 assert attacked is not None
                 records[attack.label, eps] = attacked
-                listing.append(_entry(attack.name, attack.label, built.norm, eps, paths[eps].name))
+                listing.append(_entry(attack.name, attack.label, call.norm, eps, paths[eps].name))
         return records, listing
 
     def _record_path(self, attack: AttackSpec, eps: float, images: list) -> Path:
+        code = plugin_digest(attack.name, self.spec.folder)
         key = digest(
             attacks.VERSION,
             images,
             attack.name,
-            plugin_digest(attack.name, self.spec.folder),
+            code,
             dict(attack.params),
             eps,
+            attack.eight_bit,
             self.cell.seed,
             # Our own attacks give the same result at any batch size, adapted ones need not.
-            attack.batch_size if ":" in attack.name else 0,
+            attack.batch_size if code else 0,
         )
         return self.folder / f"{attack.slug}-{eps:.6g}-{key}.npz"
+
+    def _attack_plugin(self, attack: AttackSpec) -> str:
+        return plugin_digest(attack.name, self.spec.folder)
 
     def _read(self, path: Path) -> Record | None:
         if not path.exists():
@@ -278,6 +347,32 @@ def attack_params(attack: AttackSpec, folder: Path) -> dict:
     """Returns what build_attack takes beside the name; a plug-in is looked for in the folder."""
     params = dict(attack.params)
     return {**params, "folders": (folder,)} if models.is_plugin(attack.name) else params
+
+
+def probe_eps(spec: Spec, built: Sequence[attacks.Attack]) -> float:
+    """Returns the L-inf budget of the trial attacks: the spec's, or the smallest of its attacks."""
+    if spec.checks.eps is not None:
+        return spec.checks.eps
+    bounded = (a for a, call in zip(spec.attacks, built, strict=True) if call.norm == "linf")
+    return min((e for a in bounded for e in a.eps if e > 0), default=probes.DEFAULT_EPS)
+
+
+@dataclass
+class _Cost:
+    """What an attack spent on a cell: images through the model and back, seconds."""
+
+    attack_label: str
+    images: int
+    budgets: int
+    forward: int = 0
+    backward: int = 0
+    seconds: float = 0.0
+
+    def add(self, queries: attacks.Queries, seconds: float) -> None:
+        """Count a batch."""
+        self.forward += queries.forward
+        self.backward += queries.backward
+        self.seconds += seconds
 
 
 def _entry(attack: str, label: str, norm: str | None, eps: float, file: str) -> dict:

@@ -3,14 +3,16 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from robustloss.spec import CellSpec, Spec
+from robustloss.spec import AttackSpec, CellSpec, Spec
 
 if TYPE_CHECKING:
     import torch
 
+    from attacks import Queries
     from robustloss.data import Dataset
+    from robustloss.images import ImageSet
     from robustloss.models import Classifier
 
 BUDGET = 8.0  # seconds that the timing may take over all losses
@@ -171,30 +173,56 @@ def _evaluation_seconds(
     dataset: "Dataset",
     device: str,
 ) -> float:
-    """Seconds of a cell's passes without a gradient and its attacks, from a first batch of each."""
-    from attacks import build_attack
-    from robustloss.cells import attack_params
-    from robustloss.evaluate import attacked_records, clean_record
+    """Seconds of a cell's passes without a gradient and its attacks, from passes counted."""
+    from robustloss.evaluate import clean_record
 
     images = dataset.test.take(slice(0, _ATTACKED)).to(device)
+    clean_record(model, images)  # the first pass of all also chooses kernels
     started = time.perf_counter()
-    record = clean_record(model, images)
-    clean = (time.perf_counter() - started) / images.n
-    passes = dataset.test.n + (1 + cell.train.epochs) * dataset.validation.n
-    passes += min(spec.detection.fit_size, dataset.train.n)
-    total = clean * passes
+    clean_record(model, images)
+    forward = (time.perf_counter() - started) / images.n
+    gradient = _gradient_seconds(model, images)
+    count = dataset.test.n + (1 + cell.train.epochs) * dataset.validation.n
+    count += min(spec.detection.fit_size, dataset.train.n)
+    total = forward * count
     for attack in spec.attacks:
-        built = build_attack(attack.name, **attack_params(attack, spec.folder))
-        started = time.perf_counter()
-        attacked_records(
-            model,
-            images,
-            built,
-            eps=attack.eps,
-            seed=cell.seed,
-            batch_size=attack.batch_size,
-            clean=record,
-            threshold=0.0,
-        )
-        total += (time.perf_counter() - started) / images.n * dataset.test.n
+        spent = attack_passes(spec, attack, model, images)
+        total += dataset.test.n * forward * sum(e > 0 for e in attack.eps)
+        total += dataset.test.n * (gradient * spent.backward)
+        total += dataset.test.n * forward * max(0, spent.forward - spent.backward)
     return total
+
+
+def _gradient_seconds(model: "Classifier", images: "ImageSet") -> float:
+    """Seconds of one image's input gradient, its forward pass included."""
+    from attacks import build_attack, perturb
+
+    inputs = images.batch(slice(None))
+    fgsm = build_attack("fgsm")
+    seconds = [
+        perturb(fgsm, model, inputs, images.labels, eps=[0.1]).seconds / images.n for _ in range(2)
+    ]
+    return seconds[-1]
+
+
+def attack_passes(
+    spec: Spec, attack: AttackSpec, model: "Classifier", images: "ImageSet"
+) -> "Queries":
+    """Passes forward and back that an attack takes per image: at most, or as tried on a few.
+
+    An attack with `passes` says it; another is tried on four images.
+    """
+    from attacks import Queries, build_attack, perturb
+    from robustloss.cells import attack_params
+    from robustloss.evaluate import LikelihoodView
+
+    built: Any = build_attack(attack.name, **attack_params(attack, spec.folder))
+    positive = [eps for eps in attack.eps if eps > 0]
+    if hasattr(built, "passes"):
+        return built.passes(len(positive))
+    if not positive:
+        return Queries(0, 0)
+    few = images.take(slice(0, 4))
+    view = LikelihoodView(model, 0.0)
+    found = perturb(built, view, few.batch(slice(None)), few.labels, eps=positive).queries
+    return Queries(-(-found.forward // few.n), -(-found.backward // few.n))

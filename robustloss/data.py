@@ -100,6 +100,7 @@ def load_dataset(
         validation=_image_set(validation, source.scale),
         test=_image_set(test, source.scale),
         checksum=_checksum((train, validation, test), source.scale),
+        training_checksum=_checksum((train, validation), source.scale),
     )
 
 

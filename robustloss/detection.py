@@ -49,9 +49,9 @@ def detect(
     "all" sets every attacked image against every clean one; failed attacks look clean and
     lower it, so a robust model looks worse. "successful" sets the images that were correct and
     now are wrong against all that were initially correct. AUROC, average precision and the
-    points of the ROC curve use no threshold; the two numbers of a deployed detector,
-    `undetected_success_at_5fpr` and `clean_rejected_fraction`, use `threshold_5fpr`, chosen on
-    clean validation scores.
+    points of the ROC curve use no threshold; the numbers of a deployed detector,
+    `undetected_success_at_1fpr`, `undetected_success_at_5fpr` and `clean_rejected_fraction` (at
+    5 %), use thresholds chosen on clean validation scores.
 
     Args:
         clean: the images before the attack.
@@ -61,7 +61,7 @@ def detect(
 
     Returns:
         By population, by name; None where a side is empty (no attack succeeded).
-        `undetected_success_at_5fpr` is over the initially correct images, hence the same for
+        `undetected_success_at_*` is over the initially correct images, hence the same for
         both, and 0 where nothing succeeded.
 
     Raises:
@@ -73,20 +73,45 @@ def detect(
                 f"{name} of the clean and of the attacked record differ: both must hold the same "
                 "images in the same order."
             )
-    successful = clean.correct & ~attacked.correct
-    clean_scores, attacked_scores = score(clean), score(attacked)
-    threshold = metrics.threshold_at_fpr(validation_scores, 0.05)
-    undetected = metrics.undetected_success(
-        clean.correct, ~attacked.correct, attacked_scores, threshold
+    return compare(
+        clean.correct, ~attacked.correct, score(clean), score(attacked), validation_scores
     )
+
+
+def compare(
+    correct: np.ndarray,
+    wrong: np.ndarray,
+    clean_scores: np.ndarray,
+    attacked_scores: np.ndarray,
+    validation_scores: np.ndarray,
+) -> dict[str, dict[str, int | float | None]]:
+    """`detect` from scores that are there already.
+
+    Args:
+        correct: (N,) bool, the clean image is classified correctly.
+        wrong: (N,) bool, the attacked image is classified wrongly.
+        clean_scores: (N,).
+        attacked_scores: (N,) of the same images in the same order.
+        validation_scores: (V,) of clean validation images.
+    """
+    successful = correct & wrong
+    threshold = metrics.threshold_at_fpr(validation_scores, 0.05)
+    deployed = {"threshold_5fpr": number(threshold)}
+    for percent in (1, 5):
+        deployed[f"undetected_success_at_{percent}fpr"] = number(
+            metrics.undetected_success(
+                correct,
+                wrong,
+                attacked_scores,
+                metrics.threshold_at_fpr(validation_scores, percent / 100),
+            )
+        )
     sides = {
         "all": (clean_scores, attacked_scores),
-        "successful": (clean_scores[clean.correct], attacked_scores[successful]),
+        "successful": (clean_scores[correct], attacked_scores[successful]),
     }
     return {
-        population: _numbers(*sides[population], threshold)
-        | {"undetected_success_at_5fpr": number(undetected), "threshold_5fpr": number(threshold)}
-        for population in POPULATIONS
+        population: _numbers(*sides[population], threshold) | deployed for population in POPULATIONS
     }
 
 

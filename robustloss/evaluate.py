@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attacks import Perturbed, iter_perturb
-from attacks.base import Attack
+from attacks import Perturbed, Queries, iter_perturb
+from attacks.base import Attack, Norm
+from attacks.geometry import to_8bit
 from robustloss.data import Dataset, ImageSet
 from robustloss.losses.base import check_logits
 from robustloss.metrics import threshold_at_fpr
@@ -28,6 +29,7 @@ _LAYOUT = torch.channels_last  # the layout in which CPU and GPU convolutions ar
 FALSE_ALARMS = 0.05  # of the clean validation images, for the detector's threshold
 
 Report = Callable[[float, float, str], None]  # done, total, text
+Spend = Callable[[Queries, float], None]  # passes of an attack, its seconds
 Arrays = dict[str, NDArray]
 
 
@@ -64,6 +66,8 @@ class _Columns:
             zero_gradient=joined.get("zero_gradient"),
             radius=joined.get("radius"),
             images=np.concatenate(self.pictures),
+            outside=joined.get("outside"),
+            predictions_8bit=joined.get("predictions_8bit"),
         )
 
 
@@ -96,18 +100,31 @@ def clean_record(model: Classifier, images: ImageSet) -> Record:
     return columns.record(images)
 
 
+def _rounded_predictions(
+    model: Classifier, images: Tensor, clean: Tensor, eps: float, norm: Norm
+) -> Tensor:
+    """Returns (B,) the classes of attacked images as a file of 8 bits would hold them."""
+    return _classes(model, to_8bit(images, clean, eps, norm))
+
+
 class LikelihoodView(nn.Module):
-    """What an attack on the detector may see: logits, likelihoods and the detector's threshold.
+    """What an attack on the detector may see: logits, likelihoods, features and the threshold.
 
     Args:
         model: The classifier.
         threshold: Log-likelihood of the predicted class below which an input is rejected.
+        class_means: (K,D) mean features of every class, for attacks that aim at them.
     """
 
-    def __init__(self, model: Classifier, threshold: float) -> None:
+    def __init__(
+        self, model: Classifier, threshold: float, class_means: NDArray | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.threshold = threshold
+        self.class_means: Tensor | None = None
+        if class_means is not None:
+            self.class_means = torch.from_numpy(class_means).to(next(model.parameters()).device)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps images (B,C,H,W) to logits (B,K)."""
@@ -116,6 +133,15 @@ class LikelihoodView(nn.Module):
     def joint(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns logits (B,K) and class log-likelihoods (B,K), in nats."""
         return self.model.joint(images)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Maps images to features (B,D)."""
+        return self.model.features(images)
+
+
+def detector_view(model: Classifier, reference: Arrays) -> LikelihoodView:
+    """Returns a model with its detector, for attacks on both."""
+    return LikelihoodView(model, detector_threshold(reference), class_means(reference))
 
 
 def attacked_records(
@@ -128,6 +154,9 @@ def attacked_records(
     batch_size: int,
     clean: Record,
     threshold: float | None = None,
+    class_means: NDArray | None = None,
+    eight_bit: bool = False,
+    spend: Spend = lambda queries, seconds: None,
     report: Report = lambda done, total, text: None,
 ) -> dict[float, Record]:
     """Attacks every image at every budget and passes the results through the model.
@@ -141,6 +170,9 @@ def attacked_records(
         batch_size: Images a batch.
         clean: The Record of the unattacked images; at budget 0 they are not passed once more.
         threshold: The detector's threshold, for attacks that need the likelihood.
+        class_means: See `class_means`, for such attacks too.
+        eight_bit: Also classify the attacked images rounded to multiples of 1/255.
+        spend: Called with the queries and the seconds of every batch.
         report: Called with (images done, images, text).
 
     Returns:
@@ -150,20 +182,64 @@ def attacked_records(
     if attack.needs == "likelihood":
         if threshold is None:
             raise ValueError(f"{attack.name} needs a detector threshold.")
-        target = LikelihoodView(model, threshold)
+        target = LikelihoodView(model, threshold, class_means)
     columns = {budget: _Columns() for budget in eps}
     for start, inputs, perturbed in _batches(target, images, attack, eps, seed, batch_size):
         for number, budget in enumerate(eps):
-            flags = {"zero_gradient": perturbed.zero_gradient, "radius": perturbed.radius}
-            columns[budget].add(**flags)
+            columns[budget].add(
+                zero_gradient=perturbed.zero_gradient,
+                radius=perturbed.radius,
+                outside=perturbed.outside,
+            )
             if budget > 0:
-                _add_outputs(columns[budget], model, perturbed.adv_inputs[number], inputs)
+                attacked = perturbed.adv_inputs[number]
+                _add_outputs(columns[budget], model, attacked, inputs)
+                if eight_bit:
+                    rounded = _rounded_predictions(model, attacked, inputs, budget, attack.norm)
+                    columns[budget].add(predictions_8bit=rounded)
+        spend(perturbed.queries, perturbed.seconds)
         done = start + len(inputs)
         report(done, images.n, _progress(columns, images, done))
     return {
         budget: part.record(images) if budget > 0 else replace(clean, **part.joined())
         for budget, part in columns.items()
     }
+
+
+@torch.no_grad()
+def _classes(model: Classifier, images: Tensor) -> Tensor:
+    return model(images.contiguous(memory_format=_LAYOUT)).argmax(1)
+
+
+def transferred_predictions(
+    source: nn.Module,
+    targets: Sequence[Classifier],
+    images: ImageSet,
+    attack: Attack,
+    *,
+    eps: Sequence[float],
+    seed: int,
+    batch_size: int,
+) -> list[NDArray]:
+    """Attacks one model and shows the images to others.
+
+    Args:
+        source: The attacked model, as `detector_view` gives it.
+        targets: T models that have not been asked by the attack.
+        images: N images on the models' device.
+        attack: See attacks.ATTACKS.
+        eps: E budgets, above 0.
+        seed: Decides the attack's randomness, together with each image's index.
+        batch_size: Images a batch.
+
+    Returns:
+        For each budget the predicted classes, (T,N) int64.
+    """
+    parts: dict[float, list[Tensor]] = {budget: [] for budget in eps}
+    for _, _, perturbed in _batches(source, images, attack, eps, seed, batch_size):
+        for budget, attacked in zip(eps, perturbed.adv_inputs, strict=True):
+            parts[budget].append(torch.stack([_classes(model, attacked) for model in targets]))
+    return [torch.cat(part, dim=1).cpu().numpy() for part in parts.values()]
 
 
 def _progress(columns: dict[float, _Columns], images: ImageSet, done: int) -> str:
@@ -262,3 +338,12 @@ def detector_threshold(reference: Arrays) -> float:
     likelihood = reference["validation_class_log_likelihood"]
     predicted = reference["validation_logits"].argmax(1)
     return threshold_at_fpr(likelihood[np.arange(len(predicted)), predicted], FALSE_ALARMS)
+
+
+def class_means(reference: Arrays) -> NDArray:
+    """Returns the mean clean training features (K,D) of every class; NaN for one without any."""
+    features, labels = reference["train_features"], reference["train_labels"]
+    means = np.full((reference["validation_logits"].shape[1], features.shape[1]), np.nan)
+    for label in np.unique(labels):
+        means[label] = features[labels == label].mean(0, dtype=np.float64)
+    return means.astype(np.float32)

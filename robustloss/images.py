@@ -76,6 +76,8 @@ class Dataset:
         mean: (C,) of the training pixels in [0, 1].
         std: (C,) of the training pixels, dividing by n.
         checksum: 16 hex digits of SHA-256 over images, labels, index and scale of the three sets.
+        training_checksum: The same of what a training sees, training and validation set: other
+            test images need no other weights.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Dataset:
     validation: ImageSet
     test: ImageSet
     checksum: str
+    training_checksum: str
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -22,7 +22,11 @@ def entries(kind: str) -> dict[str, str]:
     if kind == "attacks":
         from attacks import ATTACKS
 
-        return _documented(ATTACKS)
+        torchattacks = {
+            "torchattacks:NAME": "an attack of torchattacks with an L-inf or L2 budget, or of "
+            "minimum norm; its own parameters"
+        }
+        return _documented(ATTACKS) | torchattacks
     if kind == "scores":
         from robustloss.detection import SCORES
 
@@ -110,10 +114,26 @@ def _cost_lines(spec: Spec) -> Iterator[str]:
     yield "# Cost to expect"
     yield f"#   training  {cost.training_images:,} images forward and backward"
     yield f"#   attacks   {cost.attacked_images:,} adversarial images"
+    yield from _attack_lines(spec)
     yield f"#   disk      about {bytes_text(cost.disk)} of records, and the weights"
     timing = measure(spec, cells, dataset)
     time = "unknown" if timing.seconds is None else f"about {duration(timing.seconds)}"
     yield f"#   time      {time}: {timing.note}"
+
+
+def _attack_lines(spec: Spec) -> Iterator[str]:
+    from attacks import build_attack
+    from robustloss.cells import attack_params
+
+    width = max(len(attack.label) for attack in spec.attacks)
+    for attack in spec.attacks:
+        built: Any = build_attack(attack.name, **attack_params(attack, spec.folder))
+        if hasattr(built, "passes"):
+            spent = built.passes(sum(eps > 0 for eps in attack.eps))
+            yield (
+                f"#     {attack.label:{width}}  an image at most {spent.forward:,} passes forward, "
+                f"{spent.backward:,} back"
+            )
 
 
 def _beyond(spec: Spec) -> Iterator[bool]:

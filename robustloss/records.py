@@ -24,6 +24,8 @@ _LAYOUT = {
     "zero_gradient": ("b", "N"),
     "radius": ("f", "N"),
     "images": ("f", "MCHW"),
+    "outside": ("b", "N"),
+    "predictions_8bit": ("i", "N"),
 }
 _KINDS = {"i": "integer", "f": "float", "b": "bool"}
 
@@ -43,6 +45,9 @@ class Record:
         zero_gradient: (N,) the objective's first input gradient was exactly 0.
         radius: (N,) smallest perturbation found, of minimum-norm attacks; inf where none.
         images: (M, C, H, W) the first M <= 64 images, in [0, 1].
+        outside: (N,) what the attack returned left box or ball before it was brought back.
+        predictions_8bit: (N,) class predicted after every pixel is rounded to k/255, inside box
+            and ball.
 
     Raises:
         ValueError: an array whose dtype or shape does not fit, or a label outside [0, K).
@@ -58,6 +63,8 @@ class Record:
     zero_gradient: np.ndarray | None
     radius: np.ndarray | None
     images: np.ndarray
+    outside: np.ndarray | None = None
+    predictions_8bit: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         sizes = {"N": len(self.labels)}

@@ -1,6 +1,6 @@
 """The run directory as the report reads it: cells, their records, and results.json."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -8,17 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from robustloss.records import Record, load_record, save_record
-from robustloss.storage import CorruptFile, read_arrays, read_json, write_json
-from robustloss.tables import (
+from robustloss.columns import (
+    ADAPTIVE_COLUMNS,
     DETECTION_COLUMNS,
     FLAG_COLUMNS,
+    PLACE,
+    RADII_COLUMNS,
     ROW_COLUMNS,
+    TRANSFER_COLUMNS,
+    WORST_CASE_COLUMNS,
     Row,
-    cell_numbers,
     sort,
-    summarise,
 )
+from robustloss.records import Record, load_record, save_record
+from robustloss.storage import CorruptFile, read_arrays, read_json, write_json
+from robustloss.summary import summarise
+from robustloss.tables import cell_numbers
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -110,18 +115,38 @@ class Run:
 
     @property
     def rows(self) -> list[Row]:
-        """One per (label, seed, attack_label, eps); columns: `tables.ROW_COLUMNS`."""
+        """One per (label, seed, attack_label, eps); columns: `columns.ROW_COLUMNS`."""
         return self.results["rows"]
 
     @property
     def summary(self) -> list[Row]:
-        """Metrics over seeds; columns: `tables.SUMMARY_COLUMNS`."""
+        """Metrics over seeds; columns: `columns.SUMMARY_COLUMNS`."""
         return self.results["summary"]
 
     @property
     def detection(self) -> list[Row]:
-        """Scores x populations; columns: `tables.DETECTION_COLUMNS`."""
+        """Scores x populations; columns: `columns.DETECTION_COLUMNS`."""
         return self.results["detection"]
+
+    @property
+    def worst_case(self) -> list[Row]:
+        """Per-image worst case over attacks; columns: `columns.WORST_CASE_COLUMNS`."""
+        return self.results["worst_case"]
+
+    @property
+    def radii(self) -> list[Row]:
+        """Each attack's error curve in numbers; columns: `columns.RADII_COLUMNS`."""
+        return self.results.get("radii", [])
+
+    @property
+    def adaptive(self) -> list[Row]:
+        """Naive beside adaptive attacks; columns: `columns.ADAPTIVE_COLUMNS`."""
+        return self.results.get("adaptive", [])
+
+    @property
+    def transfer(self) -> list[Row]:
+        """Images made on one loss, shown to another; columns: `columns.TRANSFER_COLUMNS`."""
+        return self.results.get("transfer", [])
 
     @property
     def training(self) -> list[Row]:
@@ -130,7 +155,7 @@ class Run:
 
     @property
     def flags(self) -> list[Row]:
-        """Numbers that could be an artefact of the attack; columns: `tables.FLAG_COLUMNS`."""
+        """Numbers that could be an artefact of the attack; columns: `columns.FLAG_COLUMNS`."""
         return self.results["flags"]
 
     @property
@@ -176,6 +201,7 @@ _RESULT_KEYS = {
     "flags": list,
     "failures": list,
 }
+_LATER_KEYS = {"radii": list, "adaptive": list, "transfer": list}  # older results lack them
 _ROW_KEYS = {"label", "seed", "attack", "attack_label", "eps", "n", "error"}
 
 
@@ -195,7 +221,8 @@ def load_run(path: str | Path) -> Run:
         raise ValueError(f"run (={path}) has no results.json ({why}).")
     results = read_json(file)
     _check_version(file, results)
-    for key, kind in _RESULT_KEYS.items():
+    later = {key: kind for key, kind in _LATER_KEYS.items() if key in results}
+    for key, kind in (_RESULT_KEYS | later).items():
         if not isinstance(results.get(key), kind):
             raise CorruptFile(
                 f"{file} has no {kind.__name__} {key!r}. Run `robustloss run` again to rewrite it."
@@ -233,6 +260,10 @@ def write_results(
     training: Iterable[Mapping[str, Any]],
     failures: Iterable[Mapping[str, Any]],
     worst_case: Iterable[Mapping[str, Any]] = (),
+    radii: Iterable[Mapping[str, Any]] = (),
+    adaptive: Iterable[Mapping[str, Any]] = (),
+    transfer: Iterable[Mapping[str, Any]] = (),
+    flags: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Assemble results.json in a run folder: sorted, so that equal runs give equal bytes.
 
@@ -240,28 +271,42 @@ def write_results(
         run_dir: the run folder.
         name: of the run.
         provenance: see DESIGN 4.6; times belong here and in training, nowhere else.
-        cells: the content of each finished cell.json ("rows", "detection", "flags").
+        cells: the content of each finished cell.json: what `cell_numbers` gives. One that was
+            written before a table existed may lack it.
         training: one per finished cell: loss, label, seed and train.json without its key.
         failures: loss, label, seed, stage, reason.
-        worst_case: per-image minimum over attacks.
+        worst_case: rows beside those of the cells; likewise radii, adaptive and flags.
+        radii: see worst_case.
+        adaptive: see worst_case.
+        transfer: the transfer matrix, which is computed between the cells.
+        flags: see worst_case; those of the transfer matrix.
 
     Returns:
         What was written.
     """
     cells = list(cells)
-    place = ("loss", "label", "seed")
-    rows = sort((row for cell in cells for row in cell["rows"]), ROW_COLUMNS)
+
+    def table(key: str, columns: Sequence[str], more: Iterable[Mapping[str, Any]] = ()) -> list:
+        own = (row for cell in cells for row in cell.get(key, ()))
+        return sort([*own, *more], columns)
+
+    rows = table("rows", ROW_COLUMNS)
+    worst = table("worst_case", WORST_CASE_COLUMNS, worst_case)
+    curves = table("radii", RADII_COLUMNS, radii)
     results = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "provenance": dict(provenance),
         "rows": rows,
-        "summary": summarise(rows),
-        "detection": sort((r for cell in cells for r in cell["detection"]), DETECTION_COLUMNS),
-        "training": sort(training, place),
-        "worst_case": sort(worst_case, place),
-        "flags": sort((flag for cell in cells for flag in cell["flags"]), FLAG_COLUMNS),
-        "failures": sort(failures, (*place, "stage", "reason")),
+        "summary": summarise(rows, worst, curves),
+        "detection": table("detection", DETECTION_COLUMNS),
+        "training": sort(training, PLACE),
+        "worst_case": worst,
+        "radii": curves,
+        "adaptive": table("adaptive", ADAPTIVE_COLUMNS, adaptive),
+        "transfer": sort(transfer, TRANSFER_COLUMNS),
+        "flags": table("flags", FLAG_COLUMNS, flags),
+        "failures": sort(failures, (*PLACE, "stage", "reason")),
     }
     write_json(Path(run_dir) / "results.json", results, sort_keys=False)
     return results

@@ -22,9 +22,11 @@ from robustloss.data import Dataset, load_dataset
 from robustloss.executors import check_executor, run_jobs, threads_each
 from robustloss.precision import choose_precision
 from robustloss.progress import Progress, Silent
+from robustloss.second_stage import run_transfers, transfer_seeds
 from robustloss.seeding import seeded
 from robustloss.spec import CellSpec, Spec, SpecError, load_spec
 from robustloss.storage import CorruptFile, read_json, remove_leftovers, write_text
+from robustloss.transfer import Transfer, transfer_beats_white_box, transfer_rows
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -102,15 +104,17 @@ def run(
     _claim(folder, spec)
     jobs = [CellJob(spec, cell, folder, chosen, root) for cell in cells]
     progress = progress or Silent()
-    progress.start(len(jobs))
+    progress.start(len(jobs) + len(transfer_seeds(spec, jobs)))
     try:
         failures = run_jobs(jobs, dataset, executor, progress)
+        transfers = run_transfers(spec, jobs, failures, dataset, progress)
     finally:
         progress.stop()
     failed = [asdict(failure) for failure in failures]
     provenance = _provenance(spec, dataset, chosen, wanted, started)
     provenance["threads"] = threads_each(workers) if workers else torch.get_num_threads()
-    _write_results(folder, spec, cells, failures, provenance)
+    provenance["attack_cost"] = _attack_cost(folder, spec, cells)
+    _write_results(folder, spec, cells, failures, transfers, provenance)
     from reports import build_report
 
     return RunOutcome(folder, build_report(folder), failed, 1 if failed else 0)
@@ -224,6 +228,11 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
         except (PluginError, ValueError) as error:
             lines.append(f"{where}: {error}")
             continue
+        if attack.eight_bit and dataset.test.scale != 255:
+            lines.append(
+                f"{where}.eight_bit (=true) needs images of 8 bits; the pixels of {dataset.name} "
+                f"have {dataset.test.scale:g} steps. Take the key out."
+            )
         if built.norm == "linf" and max(attack.eps) > 1:
             lines.append(
                 f"{where}.eps (={max(attack.eps):g}) must lie in [0, 1]: pixel units, not 0–255."
@@ -270,11 +279,26 @@ def _command() -> list[str]:
     return [program.name, *sys.argv[1:]]
 
 
+def _attack_cost(folder: Path, spec: Spec, cells: Sequence[CellSpec]) -> list[dict]:
+    """Returns what each attack spent on each cell when it was last computed there."""
+    found = []
+    for cell in cells:
+        for attack in spec.attacks:
+            try:
+                path = folder / cell.folder / f"{attack.slug}-cost.json"
+                found.append({"label": cell.label, "seed": cell.seed,
+                              **read_json(path, checked=True)})  # fmt: skip
+            except CorruptFile:
+                continue
+    return found
+
+
 def _write_results(
     folder: Path,
     spec: Spec,
     cells: Sequence[CellSpec],
     failures: Sequence[Failure],
+    transfers: Sequence[Transfer],
     provenance: dict,
 ) -> None:
     failed = {(failure.label, failure.seed) for failure in failures}
@@ -287,6 +311,8 @@ def _write_results(
         identity = {"loss": cell.loss.name, "label": cell.label, "seed": cell.seed}
         done.append(content)
         trainings.append({**identity, **{k: v for k, v in log.items() if k != "key"}})
+    rows = (row for content in done for row in content["rows"] if row["attack"] == "none")
+    clean = {(row["label"], row["seed"]): row["error"] for row in rows}
     results.write_results(
         folder,
         name=spec.name,
@@ -294,4 +320,6 @@ def _write_results(
         cells=done,
         training=trainings,
         failures=[asdict(failure) for failure in failures],
+        transfer=transfer_rows(transfers, clean),
+        flags=transfer_beats_white_box(transfers, {loss.label: loss.name for loss in spec.losses}),
     )

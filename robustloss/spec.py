@@ -24,6 +24,7 @@ from pydantic import (
 from robustloss.spec_errors import Problems, SpecError, did_you_mean, explain, rule_error
 from robustloss.spec_tables import (
     AttackSpec,
+    ChecksSpec,
     DataSpec,
     DetectionSpec,
     LossSpec,
@@ -38,6 +39,7 @@ from robustloss.spec_text import Key, literal, rows_of, slug, to_toml
 __all__ = [
     "AttackSpec",
     "CellSpec",
+    "ChecksSpec",
     "DataSpec",
     "DetectionSpec",
     "LossSpec",
@@ -98,6 +100,7 @@ class Spec(Table):
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
     detection: DetectionSpec = DetectionSpec()
+    checks: ChecksSpec = ChecksSpec()
     losses: Annotated[tuple[LossSpec, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     attacks: Annotated[tuple[AttackSpec, ...], BeforeValidator(as_tuple), Field(min_length=1)]
 
@@ -160,6 +163,7 @@ _TABLES: dict[str, type[Table]] = {
     "model": ModelSpec,
     "train": TrainSpec,
     "detection": DetectionSpec,
+    "checks": ChecksSpec,
     "losses": LossSpec,
     "attacks": AttackSpec,
 }

@@ -23,7 +23,22 @@ _NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?"
 _FRACTION = re.compile(rf"\s*({_NUMBER})\s*(?:/\s*({_NUMBER})\s*)?")
 _MAX_SLUG = 80  # characters: file names hold the slug of a label, eps and a key
 # In what the eps of our own attacks are, unless their parameter norm says otherwise.
-_NORMS = {"fgsm": "linf", "pgd": "linf", "mifgsm": "linf", "deepfool": "l2"}
+_NORMS = {
+    **dict.fromkeys(
+        ("fgsm", "pgd", "mifgsm", "apgd_ce", "apgd_dlr", "square", "autoattack"), "linf"
+    ),
+    **dict.fromkeys(("adaptive_joint", "adaptive_selective", "adaptive_orthogonal"), "linf"),
+    **{"adaptive_matching": "linf", "fab": "linf", "deepfool": "l2", "cw": "l2"},
+}
+_TORCHATTACKS_L2 = ("CW", "DeepFool", "PGDL2", "PGDRSL2")
+
+
+def _norm(name: str, params: Mapping[str, Any]) -> str | None:
+    """In what an attack's eps are, without loading it; None for the user's own."""
+    default = _NORMS.get(name)
+    if name.startswith("torchattacks:"):
+        default = "l2" if name.partition(":")[2] in _TORCHATTACKS_L2 else "linf"
+    return default and params.get("norm", default)
 
 
 def as_tuple(value: object) -> object:
@@ -216,6 +231,26 @@ class DetectionSpec(Table):
         return scores
 
 
+class ChecksSpec(Table):
+    """Table [checks]: the short trial attacks that tell a robust model from a masked gradient."""
+
+    images: int = Field(
+        default=200, ge=0, le=2000, description="test images that are tried; 0 leaves it out"
+    )
+    eps: Annotated[Eps | None, Field()] = Field(
+        default=None,
+        description="L-inf budget of the trials, in (0, 1]",
+        json_schema_extra={"shown_default": "the smallest of the L-inf attacks"},
+    )
+
+    @field_validator("eps")
+    @classmethod
+    def _in_the_box(cls, eps: float | None) -> float | None:
+        if eps is not None and not 0 < eps <= 1:
+            raise rule_error("must lie in (0, 1]: pixel units, not 0–255.")
+        return eps
+
+
 class _Labelled(Table):
     name: Name
     label: str = Field(
@@ -271,6 +306,13 @@ class AttackSpec(_Labelled):
         json_schema_extra={"shown_type": 'list of numbers or fractions as text ("8/255")'},
     )
     batch_size: Count = Field(default=500, description="images attacked at once")
+    eight_bit: bool = Field(
+        default=False,
+        description="also count errors on the images rounded to 8 bits, inside the ball",
+    )
+    transfer: bool = Field(
+        default=False, description="also show its images to the models of the other losses"
+    )
 
     @model_validator(mode="after")
     def _not_the_clean_pass(self) -> Self:
@@ -282,8 +324,7 @@ class AttackSpec(_Labelled):
     @classmethod
     def _budgets(cls, eps: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
         problems = Problems()
-        norm = (info.data.get("params") or {}).get("norm", _NORMS.get(info.data.get("name", "")))
-        pixels = info.data.get("name") in _NORMS and norm == "linf"
+        pixels = _norm(info.data.get("name", ""), info.data.get("params") or {}) == "linf"
         for i, value in enumerate(eps):
             if value > 1 and pixels:
                 remedy = f'; write "{value:g}/255".' if value <= 255 else "."

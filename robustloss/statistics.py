@@ -67,6 +67,28 @@ def t_interval(
     return mean, sd, float(mean - half), float(mean + half)
 
 
+def sign_test(wins: int, losses: int) -> float:
+    """One-sided sign test: how likely so many wins are if both sides were equally good.
+
+    Images on which both sides agree carry no information and are left out before.
+
+    Args:
+        wins: images on which the one alone succeeds, >= 0.
+        losses: images on which the other alone succeeds, >= 0.
+
+    Returns:
+        P(X >= wins) for X ~ Binomial(wins + losses, 1/2); 1 without any such image.
+
+    Raises:
+        ValueError: a negative count.
+
+    Source: exact McNemar test (McNemar 1947), one side of it.
+    """
+    if wins < 0 or losses < 0:
+        raise ValueError(f"wins (={wins}) and losses (={losses}) must be counts, >= 0.")
+    return float(stats.binom.sf(wins - 1, wins + losses, 0.5))
+
+
 def _check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence (={confidence}) must lie in (0, 1), as 0.95.")

@@ -1,48 +1,35 @@
-"""The tables of results.json: rows, detection, flags of a cell, and the summary over seeds.
+"""The numbers of one cell, from its records: the tables that cell.json carries."""
 
-A table is a list of flat dicts with the columns below, in this order; None is null.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from robustloss import metrics
+from robustloss.adaptive import ADAPTED_SCORE, adaptive_rows
+from robustloss.attack_kinds import attack_kind
+from robustloss.checks import Evidence
+from robustloss.checks_probe import PROBE_CHECKS, check_probe
+from robustloss.checks_records import RECORD_CHECKS
+from robustloss.columns import (
+    ADAPTIVE_COLUMNS,
+    DETECTION_COLUMNS,
+    FLAG_COLUMNS,
+    PLACE,
+    RADII_COLUMNS,
+    ROW_COLUMNS,
+    WORST_CASE_COLUMNS,
+    Row,
+    sort,
+)
 from robustloss.detection import POPULATIONS, SCORES, detect, number
+from robustloss.outcomes import outcome
 from robustloss.records import Record, clean_pass
-from robustloss.statistics import t_interval, wilson
-
-Row = dict[str, Any]
+from robustloss.statistics import wilson
+from robustloss.worst_case import radii_rows, worst_case_rows
 
 ROW_SCORE = "class_log_likelihood"  # the score of the detection columns of `rows`: the paper's
-ROW_COLUMNS = (
-    *("loss", "label", "seed", "attack", "attack_label", "norm", "eps", "n"),
-    *("error", "error_low", "error_high", "attack_success_rate", "mean_max_posterior"),
-    *("zero_gradient_fraction", "score", "auroc_all", "auroc_successful", "n_successful"),
-    *("tpr_at_1fpr", "tpr_at_1fpr_successful", "tpr_at_5fpr", "tpr_at_5fpr_successful"),
-    "undetected_success_at_5fpr",
-)
-DETECTION_COLUMNS = (
-    *("loss", "label", "seed", "attack", "attack_label", "norm", "eps", "score", "population"),
-    *("n_clean", "n_attacked", "auroc", "average_precision", "tpr_at_1fpr", "tpr_at_5fpr"),
-    *("clean_rejected_at_95tpr", "undetected_success_at_5fpr", "threshold_5fpr"),
-    "clean_rejected_fraction",
-)
-FLAG_COLUMNS = (
-    *("check", "loss", "label", "seed", "attack_label", "eps", "value", "threshold", "message"),
-)
-SUMMARY_COLUMNS = (
-    *("loss", "label", "attack", "attack_label", "norm", "eps", "metric", "n_seeds", "seeds"),
-    *("values", "mean", "sd", "low", "high", "interval"),
-)
-SUMMARY_METRICS = (
-    *("error", "attack_success_rate", "mean_max_posterior", "zero_gradient_fraction"),
-    *("auroc_all", "auroc_successful", "tpr_at_1fpr", "tpr_at_5fpr", "tpr_at_5fpr_successful"),
-    "undetected_success_at_5fpr",
-)
 CLEAN = ("none", 0.0)  # attack_label and eps of the clean pass
-ZERO_GRADIENT_LIMIT = 0.01
 
 
 def cell_numbers(
@@ -50,6 +37,7 @@ def cell_numbers(
     reference: Mapping[str, np.ndarray],
     cell: Mapping[str, Any],
     scores: Sequence[str] = tuple(SCORES),
+    probe: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, list[Row]]:
     """Every number of one cell, from its records alone.
 
@@ -59,83 +47,57 @@ def cell_numbers(
         reference: the arrays of scores-KEY.npz; the clean validation pass sets the thresholds.
         cell: as cell.json: "loss", "label", "seed" and "files" with the list "records".
         scores: keys of `SCORES` for the detection table; the first row score is always there.
+        probe: the arrays of probe-KEY.npz, see `checks_probe`; without it its checks are not made.
 
     Returns:
-        "rows", "detection" and "flags", sorted.
+        "rows", "detection", "worst_case", "radii", "adaptive" and "flags", sorted.
 
     Raises:
-        ValueError: an unknown score, a record with NaN, or records of different images.
+        ValueError: an unknown score, a record with NaN, records of different images, or a probe
+            that lacks an array.
     """
     for score in scores:
         if score not in SCORES:
             raise ValueError(f"score (={score!r}) must be one of {', '.join(SCORES)}.")
+    if probe is not None:
+        check_probe(probe)
     names = (ROW_SCORE, *(score for score in scores if score != ROW_SCORE))
     validation = clean_pass(reference)
     validation.check_numbers(f"{cell['label']} seed {cell['seed']}, validation")
     validation_scores = {name: SCORES[name](validation) for name in names}
     clean = records[CLEAN]
     clean.check_numbers(_name(cell, *CLEAN))
-    rows, detection, flags = [_row(cell, _CLEAN_ENTRY, clean)], [], []
-    for entry in cell["files"]["records"]:
-        key = entry["attack_label"], float(entry["eps"])
-        if key == CLEAN:
-            continue
-        record = records[key]
-        record.check_numbers(_name(cell, *key))
+    entries = [e for e in cell["files"]["records"] if _key(e) != CLEAN]
+    adaptive = any(attack_kind(entry["attack"]) == "adaptive" for entry in entries)
+    kept_scores = names if adaptive else ()  # the scores of every record take room
+    rows, detection = [_row(cell, _CLEAN_ENTRY, clean)], []
+    outcomes = []
+    for entry in entries:
+        record = records[_key(entry)]
+        record.check_numbers(_name(cell, *_key(entry)))
         found = {n: detect(clean, record, validation_scores[n], SCORES[n]) for n in names}
         rows.append(_row(cell, entry, record, clean, found[ROW_SCORE]))
         detection += _detection_rows(cell, entry, {name: found[name] for name in scores})
-        flags += _flags(rows[-1])
-    return {
-        "rows": sort(rows, ROW_COLUMNS),
-        "detection": sort(detection, DETECTION_COLUMNS),
-        "flags": sort(flags, FLAG_COLUMNS),
+        outcomes.append(outcome(entry, record, kept_scores))
+    clean_outcome = outcome(_CLEAN_ENTRY, clean, kept_scores)
+    several = {
+        "worst_case": worst_case_rows(cell, clean_outcome, outcomes),
+        "radii": radii_rows(cell, clean_outcome, outcomes),
+        "adaptive": adaptive_rows(cell, clean_outcome, outcomes, validation_scores),
+        "flags": _flags(Evidence(cell, rows[1:], clean_outcome, outcomes, probe or {})),
     }
+    tables = {"rows": rows, "detection": detection} | several
+    return {name: sort(table, _COLUMNS[name]) for name, table in tables.items()}
 
 
-def summarise(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Each metric over the seeds: mean with a t-interval cut to [0, 1], and every seed's value.
-
-    Seeds where the metric is null are left out; `n_seeds` counts those used. One seed has no
-    t-interval: its error keeps the Wilson interval over images, anything else has none.
-
-    Args:
-        rows: as in results.json.
-
-    Returns:
-        One entry per (label, attack_label, eps, metric), sorted.
-    """
-    groups: dict[tuple[str, str, float], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["label"], row["attack_label"], row["eps"]), []).append(row)
-    summary = [
-        _summary_row(sorted(group, key=lambda row: row["seed"]), metric)
-        for group in groups.values()
-        for metric in SUMMARY_METRICS
-    ]
-    return sort(summary, SUMMARY_COLUMNS)
-
-
-def sort(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> list[Row]:
-    """Rows of any table in their one order: label, seed, attack_label, eps, then the rest.
-
-    Args:
-        rows: flat dicts; a row read back from a checked file has its columns by alphabet.
-        columns: that come first, in this order; further ones follow by alphabet.
-    """
-    rest = ("score", "population", "metric", "check", "stage", "reason")
-
-    def key(row: Mapping[str, Any]) -> tuple:
-        texts = (str(row.get(name) or "") for name in rest)
-        seed, eps = row.get("seed", 0), row.get("eps") or 0.0
-        return row["label"], seed, row.get("attack_label") or "", eps, *texts
-
-    def ordered(row: Mapping[str, Any]) -> Row:
-        first = [name for name in columns if name in row]
-        return {name: row[name] for name in (*first, *sorted(row.keys() - set(first)))}
-
-    return [ordered(row) for row in sorted(rows, key=key)]
-
+_COLUMNS = {
+    "rows": ROW_COLUMNS,
+    "detection": DETECTION_COLUMNS,
+    "worst_case": WORST_CASE_COLUMNS,
+    "radii": RADII_COLUMNS,
+    "adaptive": ADAPTIVE_COLUMNS,
+    "flags": FLAG_COLUMNS,
+}
 
 _CLEAN_ENTRY = {"attack": "none", "attack_label": "none", "norm": None, "eps": 0.0}
 
@@ -165,10 +127,9 @@ def _attack_columns(
     record: Record, clean: Record, all_: Mapping[str, Any], successful: Mapping[str, Any]
 ) -> Row:
     rate = metrics.attack_success_rate(clean.predictions, record.predictions, clean.labels)
-    zero = record.zero_gradient
     return {
         "attack_success_rate": number(rate),
-        "zero_gradient_fraction": None if zero is None else float(zero.mean()),
+        "zero_gradient_fraction": _share(record.zero_gradient),
         "score": ROW_SCORE,
         "auroc_all": all_["auroc"],
         "auroc_successful": successful["auroc"],
@@ -178,75 +139,50 @@ def _attack_columns(
         "tpr_at_5fpr": all_["tpr_at_5fpr"],
         "tpr_at_5fpr_successful": successful["tpr_at_5fpr"],
         "undetected_success_at_5fpr": all_["undetected_success_at_5fpr"],
+        "outside_fraction": _share(record.outside),
+        "error_8bit": _share(_wrong_8bit(record)),
     }
+
+
+def _share(flags: np.ndarray | None) -> float | None:
+    return None if flags is None else float(flags.mean())
+
+
+def _wrong_8bit(record: Record) -> np.ndarray | None:
+    predictions = record.predictions_8bit
+    return None if predictions is None else predictions != record.labels
 
 
 def _detection_rows(
     cell: Mapping[str, Any], entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]
 ) -> list[Row]:
+    adaptive = attack_kind(entry["attack"]) == "adaptive"
     return [
-        _place(cell, entry) | {"score": score, "population": population} | numbers[population]
+        _place(cell, entry)
+        | {"score": score, "population": population}
+        | numbers[population]
+        | {"adapted": score == ADAPTED_SCORE if adaptive else None}
         for score, numbers in found.items()
         for population in POPULATIONS
     ]
 
 
-def _flags(row: Row) -> list[Row]:
-    value = row["zero_gradient_fraction"]
-    if value is None or value <= ZERO_GRADIENT_LIMIT or row["eps"] == 0:
-        return []
-    message = (
-        f"The input gradient is exactly 0 for {100 * value:.1f} % of the images: "
-        f"{row['attack_label']} had no direction there, and the error may be too low. Add an "
-        'attack with params = { objective = "margin" }, which does not saturate.'
-    )
-    flag = row | {
-        "check": "zero_gradient",
-        "value": value,
-        "threshold": ZERO_GRADIENT_LIMIT,
-        "message": message,
-    }
-    return [{name: flag[name] for name in FLAG_COLUMNS}]
-
-
-def _summary_row(group: Sequence[Mapping[str, Any]], metric: str) -> Row:
-    used = [row for row in group if row[metric] is not None]
-    values = [row[metric] for row in used]
-    mean = sd = low = high = interval = None
-    if len(values) == 1:
-        mean = values[0]
-        if metric == "error":
-            low, high = used[0]["error_low"], used[0]["error_high"]
-            interval = "Wilson over images"
-    elif values:
-        mean, sd, low, high = t_interval(values)
-        # Every metric is a share: what the interval says beyond [0, 1] cannot be true.
-        low, high = max(0.0, low), min(1.0, high)
-        interval = "t over seeds"
-    row = dict(group[0]) | {
-        "metric": metric,
-        "n_seeds": len(used),
-        "seeds": [row["seed"] for row in used],
-        "values": values,
-        "mean": mean,
-        "sd": sd,
-        "low": low,
-        "high": high,
-        "interval": interval,
-    }
-    return {name: row[name] for name in SUMMARY_COLUMNS}
+def _flags(evidence: Evidence) -> list[Row]:
+    checks = (*RECORD_CHECKS, *(PROBE_CHECKS if evidence.probe else ()))
+    return [found for check in checks for found in check(evidence)]
 
 
 def _place(cell: Mapping[str, Any], entry: Mapping[str, Any]) -> Row:
-    return {
-        "loss": cell["loss"],
-        "label": cell["label"],
-        "seed": cell["seed"],
+    return {name: cell[name] for name in PLACE} | {
         "attack": entry["attack"],
         "attack_label": entry["attack_label"],
         "norm": entry["norm"],
         "eps": float(entry["eps"]),
     }
+
+
+def _key(entry: Mapping[str, Any]) -> tuple[str, float]:
+    return entry["attack_label"], float(entry["eps"])
 
 
 def _name(cell: Mapping[str, Any], attack_label: str, eps: float) -> str:

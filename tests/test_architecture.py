@@ -21,7 +21,13 @@ TORCH = {"torch", "torchvision", "torchattacks"}
 SCIENCE_WITHOUT_TORCH = {
     f"robustloss.{name}" for name in ("spec", "results", "metrics", "statistics", "detection")
 }
-SUPPORT_WITHOUT_TORCH = {"robustloss.storage", "robustloss.progress"}
+SUPPORT_WITHOUT_TORCH = {
+    f"robustloss.{name}"
+    for name in (
+        *("storage", "progress", "attack_kinds", "checks", "checks_records", "checks_probe"),
+        *("worst_case", "adaptive", "transfer", "summary", "tables", "columns", "outcomes"),
+    )
+}
 WITH_TORCH = {
     f"robustloss.{name}"
     for name in (

@@ -215,3 +215,10 @@ def test_real_data_is_what_torchvision_reads(real_data, name, reference):
     assert data.class_names == tuple(
         label.split(" - ")[0] if name == "mnist" else label for label in training.classes
     )
+
+
+def test_training_checksum_is_decided_by_what_a_training_sees(digits):
+    subsets = [{}, {"train_size": 500}, {"validation_size": 100}]
+    found = [load_dataset("digits", **sizes).training_checksum for sizes in subsets]
+    assert len(set(found)) == 3
+    assert load_dataset("digits", test_size=100).training_checksum == digits.training_checksum

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from robustloss import metrics
-from robustloss.detection import SCORES, detect
+from robustloss.detection import SCORES, compare, detect
 from robustloss.records import Record
 
 
@@ -107,6 +107,9 @@ def test_both_populations_by_hand():
     # image 0 alone is wrong afterwards and at or above 2.125, of four initially correct
     assert all_["undetected_success_at_5fpr"] == 0.25
     assert successful["undetected_success_at_5fpr"] == 0.25
+    # at 1 % FPR no validation score may be rejected: threshold 2, images 0 and 3 pass
+    assert all_["undetected_success_at_1fpr"] == 0.5
+    assert successful["undetected_success_at_1fpr"] == 0.5
     # no clean image may be rejected of 5: threshold 0 rejects nothing; of 4: 1 rejects the 0
     assert all_["tpr_at_5fpr"] == 0
     assert successful["tpr_at_5fpr"] == pytest.approx(1 / 3)
@@ -132,6 +135,19 @@ def test_each_number_is_that_of_its_metric():
         assert numbers["tpr_at_1fpr"] == metrics.tpr_at_fpr(*side, 0.01)
         assert numbers["tpr_at_5fpr"] == metrics.tpr_at_fpr(*side, 0.05)
         assert numbers["clean_rejected_at_95tpr"] == metrics.clean_rejected_at_tpr(*side, 0.95)
+
+
+def test_scores_that_are_there_already_give_the_same():
+    rng = np.random.default_rng(3)
+    clean = predicted(rng.random(50) < 0.1, rng.normal(2, 1, 50))
+    attacked = predicted(rng.random(50) < 0.6, rng.normal(0, 1, 50))
+    validation = rng.normal(2, 1, 100)
+    found = compare(clean.correct, ~attacked.correct, SCORE(clean), SCORE(attacked), validation)
+    assert found == detect(clean, attacked, validation, SCORE)
+    passed = SCORE(attacked) >= metrics.threshold_at_fpr(validation, 0.01)
+    counted = (clean.correct & ~attacked.correct & passed).sum() / clean.correct.sum()
+    assert found["all"]["undetected_success_at_1fpr"] == counted
+    assert counted >= found["all"]["undetected_success_at_5fpr"]
 
 
 def test_no_success_is_null_and_not_zero():

@@ -133,6 +133,38 @@ def test_an_attack_on_the_detector_sees_likelihood_and_threshold(digits):
     assert attack.thresholds == [-3.25]
 
 
+def test_class_means_are_those_of_the_training_features():
+    reference = {
+        "train_features": np.float32([[1, 0], [3, 4], [9, 9]]),
+        "train_labels": np.array([2, 2, 0]),
+        "validation_logits": np.zeros((7, 3)),
+    }
+    expected = [[9, 9], [np.nan, np.nan], [2, 2]]
+    np.testing.assert_array_equal(evaluate.class_means(reference), np.float32(expected))
+
+
+def test_an_attack_may_aim_at_the_class_means(digits):
+    model = build(digits)
+    means = np.eye(10, 6, dtype=np.float32)
+
+    class Check(Peek):
+        def __call__(self, model, inputs, labels, *, eps, noise):
+            np.testing.assert_array_equal(model.class_means.numpy(), means)
+            expected = self.model.head.logits(model.features(inputs))
+            torch.testing.assert_close(expected, model(inputs))
+            return super().__call__(model, inputs, labels, eps=eps, noise=noise)
+
+    attack = Check()
+    attack.model = model
+    given = {"eps": (0.3,), "seed": 0, "batch_size": 90, "threshold": 0.0}
+    given["clean"] = evaluate.clean_record(model, digits.test)
+    evaluate.attacked_records(model, digits.test, attack, **given, class_means=means)
+    assert attack.thresholds == [0.0]
+    matching = build_attack("adaptive_matching", steps=1)
+    with pytest.raises(ValueError, match="adaptive_matching' aims at the mean features"):
+        evaluate.attacked_records(model, digits.test, matching, **given)
+
+
 def test_the_reference_holds_what_scores_and_pictures_need(digits):
     model = build(digits, feature_dim=2)
     arrays = evaluate.reference_arrays(model, digits, torch.device("cpu"), fit_size=60)

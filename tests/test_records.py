@@ -38,13 +38,25 @@ def assert_same(first: Record, second: Record) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [make(), make(features=None, zero_gradient=None, radius=None), make(1)]
+    "record",
+    [
+        make(),
+        make(features=None, zero_gradient=None, radius=None),
+        make(1),
+        make(outside=np.arange(5) > 3, predictions_8bit=np.arange(5) % 3),
+    ],
 )
 def test_a_record_comes_back_from_disk(tmp_path, record):
     save_record(tmp_path / "a.npz", record, {"eps": 0.1})
     assert_same(load_record(tmp_path / "a.npz"), record)
     save_record(tmp_path / "b.npz", record, {"eps": 0.1})
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_a_record_of_an_older_run_has_no_later_arrays(tmp_path):
+    save_record(tmp_path / "a.npz", make())
+    found = load_record(tmp_path / "a.npz")
+    assert found.outside is found.predictions_8bit is None
 
 
 def test_predictions_are_the_first_largest_logit():
@@ -63,6 +75,9 @@ def test_predictions_are_the_first_largest_logit():
         ({"linf": np.zeros((5, 1))}, r"linf \(shape \(5, 1\)\) must be \(5\)"),
         ({"labels": np.zeros(5)}, r"labels \(dtype float64\) must be integer"),
         ({"zero_gradient": np.zeros(5)}, r"zero_gradient \(dtype float64\) must be bool"),
+        ({"outside": np.zeros(5)}, r"outside \(dtype float64\) must be bool"),
+        ({"outside": np.zeros(4, bool)}, r"outside \(shape \(4,\)\) must be \(5\)"),
+        ({"predictions_8bit": np.zeros(5)}, r"predictions_8bit \(dtype float64\) must be integer"),
         ({"logits": np.zeros((5, 3), int)}, r"logits \(dtype int64\) must be float"),
         ({"labels": np.array([0, 1, 2, 3, 0])}, r"from 0 to 3\) must lie in \[0, 3\)"),
         ({"labels": np.array([0, 1, 2, -1, 0])}, r"from -1 to 2\) must lie in \[0, 3\)"),

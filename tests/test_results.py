@@ -80,8 +80,8 @@ def run(tmp_path) -> Path:
 def test_results_have_the_schema(run):
     data = json.loads((run / "results.json").read_text())
     assert ", ".join(data) == (
-        "schema_version, name, provenance, rows, summary, detection, training, worst_case, flags, "
-        "failures"
+        "schema_version, name, provenance, rows, summary, detection, training, worst_case, radii, "
+        "adaptive, transfer, flags, failures"
     )
     assert data["schema_version"] == results.SCHEMA_VERSION == 1
     for table in ("rows", "detection", "summary"):
@@ -91,7 +91,8 @@ def test_results_have_the_schema(run):
     assert len(keys) == len(set(keys)) == 8
     assert [(row["label"], row["seed"]) for row in data["failures"]] == [("X", 0), ("X", 1)]
     assert len(data["detection"]) == 4 * 2 * 2
-    assert len(data["summary"]) == 2 * 2 * 10
+    # per loss: two rows, a worst case, the curves of FGSM and of the worst case
+    assert len(data["summary"]) == 2 * (2 * 12 + 1 + 2 * 3)
 
 
 def test_results_do_not_depend_on_the_order_in_which_cells_finished(run, tmp_path):
@@ -184,6 +185,62 @@ def test_what_is_no_finished_run_is_refused(run, tmp_path):
         load_run(run)
 
 
+def test_results_of_an_older_run_still_load(run):
+    data = json.loads((run / "results.json").read_text())
+    for table in ("radii", "adaptive", "transfer"):
+        del data[table]
+    data["worst_case"] = []
+    (run / "results.json").write_text(json.dumps(data))
+    found = load_run(run)
+    assert found.radii == found.adaptive == found.transfer == found.worst_case == []
+    assert found.rows == data["rows"]
+
+
+def test_cells_of_an_older_run_still_give_results(run, tmp_path):
+    cells = [storage.read_json(path, checked=True) for path in run.glob("cells/soft/*/cell.json")]
+    for cell in cells:
+        del cell["worst_case"], cell["radii"], cell["adaptive"]
+        for row in cell["rows"]:
+            del row["outside_fraction"], row["error_8bit"]
+    found = write_results(
+        tmp_path / "other", name="toy", provenance={}, cells=cells, training=[], failures=[]
+    )
+    assert found["worst_case"] == found["radii"] == found["adaptive"] == []
+    assert len(found["summary"]) == 2 * 12
+
+
+def test_rows_computed_between_cells_stand_beside_those_of_the_cells(run, tmp_path):
+    cells = [storage.read_json(path, checked=True) for path in run.glob("cells/soft/*/cell.json")]
+    place = {"loss": "lgm", "label": "A", "seed": 0}
+    transfer = [
+        {"seed": 0, "source": source, "target": target, "attack_label": "PGD", "eps": 0.1}
+        for source in ("Soft", "GM")
+        for target in ("Soft", "GM")
+    ]
+    more = {
+        "worst_case": [place | {"norm": "l2", "eps": 9.0, "error": 1.0}
+                       | dict.fromkeys(("error_low", "error_high"), 1.0)],
+        "radii": [place | {"attack": "cw", "attack_label": "CW", "norm": "l2"}],
+        "adaptive": [place | {"norm": "l2", "eps": 9.0, "attack_label": "a", "score": "b"}],
+        "flags": [place | {"check": "transfer_beats_white_box", "attack_label": "PGD", "eps": 0.1}],
+    }  # fmt: skip
+    path = tmp_path / "other"
+    write_results(
+        path, name="toy", provenance={}, cells=cells, training=[], failures=[],
+        transfer=transfer, **more,
+    )  # fmt: skip
+    found = load_run(path)
+    assert [(row["source"], row["target"]) for row in found.transfer] == [
+        ("GM", "GM"), ("GM", "Soft"), ("Soft", "GM"), ("Soft", "Soft")
+    ]  # fmt: skip
+    for table, rows in more.items():
+        ours = [row for row in getattr(found, table) if row["label"] == "A"]
+        assert ours == rows
+        of_cells = sum(len(cell[table]) for cell in cells)
+        assert len(getattr(found, table)) == of_cells + 1
+    assert any(row["eps"] == 9.0 and row["attack"] == "worst_case" for row in found.summary)
+
+
 def test_a_newer_schema_is_refused(run):
     change(run, schema_version=2)
     with pytest.raises(ValueError, match=r"has schema_version 2, .* up to 1\. Update robustloss"):
@@ -198,6 +255,7 @@ def test_a_newer_schema_is_refused(run):
         ({"rows": None}, "has no list 'rows'. Run `robustloss run` again"),
         ({"provenance": []}, "has no dict 'provenance'"),
         ({"name": 3}, "has no str 'name'"),
+        ({"transfer": None}, "has no list 'transfer'"),
         ({"rows": [{"label": "softmax"}]}, r"has a row \(number 0\) without attack, .* seed"),
         ({"rows": [3]}, r"has a row \(number 0\) without"),
     ],

@@ -58,7 +58,8 @@ def test_a_run_leaves_what_the_design_names(done):
     cell = done / "cells" / "l-gm" / "seed-1"
     names = sorted(p.name.rsplit("-", 1)[0] for p in cell.iterdir())
     assert names == [
-        "cell.json", "fgsm-0", "fgsm-0.1", "fgsm-0.2", "model", "none-0", "scores", "train.json",
+        "cell.json", "fgsm", "fgsm-0", "fgsm-0.1", "fgsm-0.2", "model", "none-0", "probe", "scores",
+        "train.json",
     ]  # fmt: skip
     assert run.results["failures"] == []
     assert run.provenance["data"]["test"] == 80
@@ -116,6 +117,17 @@ def test_a_new_attack_trains_nothing(done, tmp_path, monkeypatch):
     runner.run(changed(attacks=[*SPEC["attacks"], margin]), out=folder)
     assert counted.trained == 0
     assert counted.attacked == [(0.1,)] * 4
+
+
+def test_other_class_means_are_aimed_at_anew(done, tmp_path, monkeypatch):
+    """They come from the fitted subset, which only an attack on the detector sees."""
+    folder = copy_of(done, tmp_path)
+    matching = {"name": "adaptive_matching", "params": {"steps": 1}, "eps": [0.3]}
+    keys = {"attacks": [*SPEC["attacks"], matching]}
+    runner.run(changed(**keys), out=folder)
+    counted = Counted(monkeypatch)
+    runner.run(changed(**keys, detection={"fit_size": 90}), out=folder)
+    assert (counted.trained, counted.attacked) == (0, [(0.3,)] * 4)
 
 
 @pytest.mark.parametrize(

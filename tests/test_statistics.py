@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from robustloss.statistics import t_interval, wilson
+from robustloss.statistics import sign_test, t_interval, wilson
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 100, 10_000])
@@ -94,3 +94,23 @@ def test_one_seed_has_a_mean_and_no_interval():
 def test_t_interval_refuses_missing_values(values):
     with pytest.raises(ValueError, match="must be one or more finite numbers"):
         t_interval(values)
+
+
+@pytest.mark.parametrize("wins", range(12))
+def test_sign_test_equals_the_enumeration_of_all_coin_tosses(wins):
+    tosses = np.array(np.meshgrid(*[[0, 1]] * 11)).reshape(11, -1).sum(axis=0)
+    assert sign_test(wins, 11 - wins) == pytest.approx((tosses >= wins).mean(), abs=1e-12)
+
+
+def test_sign_test_equals_scipy_and_needs_five_of_five():
+    for wins, losses in ((0, 0), (1, 0), (4, 0), (5, 0), (60, 40), (5000, 4900)):
+        expected = 1.0
+        if wins + losses:
+            expected = stats.binomtest(wins, wins + losses, alternative="greater").pvalue
+        assert sign_test(wins, losses) == pytest.approx(expected, rel=1e-9)
+    assert sign_test(4, 0) > 0.05 > sign_test(5, 0)
+
+
+def test_sign_test_takes_counts():
+    with pytest.raises(ValueError, match=r"wins \(=-1\) and losses \(=2\) must be counts, >= 0"):
+        sign_test(-1, 2)

@@ -1,13 +1,14 @@
-"""Rows, detection, flags and summary: numbers by hand, columns, nulls and order."""
+"""Rows, detection and flags of a cell: numbers by hand, columns, nulls."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from robustloss import tables
+from robustloss import detection, tables
 from robustloss.records import Record
-from robustloss.statistics import t_interval, wilson
+from robustloss.statistics import wilson
+from tests.evidence import sound_probe
 
 GAP = np.log(3)  # a logit gap with posterior 3/4
 LABELS = np.array([0, 0, 1, 1])
@@ -93,6 +94,8 @@ def test_the_attacked_row_by_hand(numbers):
         "tpr_at_5fpr_successful": 0.5,
         # validation threshold -5: of three initially correct, image 2 goes through
         "undetected_success_at_5fpr": pytest.approx(1 / 3),
+        "outside_fraction": None,
+        "error_8bit": None,
     }
 
 
@@ -121,13 +124,14 @@ def test_columns_are_those_of_the_schema_in_their_order(numbers):
         "loss, label, seed, attack, attack_label, norm, eps, n, error, error_low, error_high, "
         "attack_success_rate, mean_max_posterior, zero_gradient_fraction, score, auroc_all, "
         "auroc_successful, n_successful, tpr_at_1fpr, tpr_at_1fpr_successful, tpr_at_5fpr, "
-        "tpr_at_5fpr_successful, undetected_success_at_5fpr"
+        "tpr_at_5fpr_successful, undetected_success_at_5fpr, outside_fraction, error_8bit"
     )
     assert [", ".join(row) for row in numbers["rows"]] == [columns] * 3
     columns = (
         "loss, label, seed, attack, attack_label, norm, eps, score, population, n_clean, "
         "n_attacked, auroc, average_precision, tpr_at_1fpr, tpr_at_5fpr, clean_rejected_at_95tpr, "
-        "undetected_success_at_5fpr, threshold_5fpr, clean_rejected_fraction"
+        "undetected_success_at_1fpr, undetected_success_at_5fpr, threshold_5fpr, "
+        "clean_rejected_fraction, adapted"
     )
     assert {", ".join(row) for row in numbers["detection"]} == {columns}
     columns = "check, loss, label, seed, attack_label, eps, value, threshold, message"
@@ -198,91 +202,114 @@ def test_nan_among_the_validation_images_is_refused():
         tables.cell_numbers(RECORDS, reference, CELL)
 
 
-# ---- summary
+# ---- several attacks together
 
 
-def rows_of(metric: str, values, **more) -> list[dict]:
-    """One row per seed; the seeds come in reverse."""
-    empty = dict.fromkeys(tables.ROW_COLUMNS)
-    place = {"loss": "lgm", "label": "L-GM", "attack": "fgsm", "attack_label": "FGSM"}
-    place |= {"norm": "linf", "eps": 0.1, "error_low": 0.1, "error_high": 0.3}
-    rows = [empty | place | {"seed": seed, metric: v} | more for seed, v in enumerate(values)]
-    return rows[::-1]
+def entry_of(attack: str, label: str, eps: float, norm: str = "linf") -> dict:
+    return {"attack": attack, "attack_label": label, "norm": norm, "eps": eps}
 
 
-def summary_of(rows, metric: str) -> dict:
-    (found,) = (row for row in tables.summarise(rows) if row["metric"] == metric)
-    return found
+class Lazy(dict):
+    """Records that are made when they are looked up, and may be looked up once."""
+
+    def __getitem__(self, key):
+        return self.pop(key)
 
 
-@pytest.mark.parametrize("metric", tables.SUMMARY_METRICS)
-def test_each_metric_is_summarised_over_seeds(metric):
-    values = [0.25, 0.5, 0.375]
-    found = summary_of(rows_of(metric, values), metric)
-    assert (found["mean"], found["sd"], found["low"], found["high"]) == t_interval(values)
-    assert (found["n_seeds"], found["seeds"], found["values"]) == (3, [0, 1, 2], values)
-    assert found["interval"] == "t over seeds"
-    assert ", ".join(found) == (
-        "loss, label, attack, attack_label, norm, eps, metric, n_seeds, seeds, values, mean, sd, "
-        "low, high, interval"
+SEVERAL = CELL | {
+    "files": {
+        "records": [
+            *CELL["files"]["records"],
+            entry_of("deepfool", "DeepFool", 0.1),
+            entry_of("adaptive_joint", "joint", 0.2),
+            entry_of("adaptive_matching", "matching", 0.2),
+        ]
+    }
+}
+MINIMUM = replace(STRONG, radius=np.array([0.05, 0.3, np.inf, 0], np.float32), zero_gradient=None)
+MANY = RECORDS | {
+    ("DeepFool", 0.1): MINIMUM,
+    ("joint", 0.2): make([1, 0, 1, 0], [-2, -2, -3, -4], [False] * 4),
+    ("matching", 0.2): make([1, 1, 1, 0], [-6, -1, -3, -4], [False] * 4),
+}
+
+
+def test_each_record_is_looked_up_once():
+    records = Lazy(MANY)
+    found = tables.cell_numbers(records, REFERENCE, SEVERAL)
+    assert not records
+    assert list(found) == ["rows", "detection", "worst_case", "radii", "adaptive", "flags"]
+    assert found == tables.cell_numbers(MANY, REFERENCE, SEVERAL)
+
+
+def test_worst_case_and_radii_of_a_cell():
+    found = tables.cell_numbers(MANY, REFERENCE, SEVERAL)
+    # at 0.1 FGSM does nothing and DeepFool's record has images 0, 2 and 3
+    assert [(row["eps"], row["error"], row["strongest"]) for row in found["worst_case"]] == [
+        (0.1, 0.75, "DeepFool"),
+        (0.2, 1.0, "FGSM"),
+    ]
+    assert found["worst_case"][1]["attacks"] == ["FGSM", "DeepFool", "joint", "matching"]
+    labels = [row["attack_label"] for row in found["radii"]]
+    assert labels == ["DeepFool", "FGSM", "joint", "matching", "worst case"]
+    row = found["radii"][0]
+    assert (row["n_found"], row["eps_at_50_error"]) == (3, pytest.approx(0.05))
+    # images 0 and 3 by DeepFool's radii, image 2 by its record, image 1 by an attack at 0.2
+    worst = found["radii"][-1]
+    assert (worst["n_found"], worst["median_radius"]) == (4, pytest.approx((0.05 + 0.1) / 2))
+
+
+def test_adaptive_rows_of_a_cell():
+    found = tables.cell_numbers(MANY, REFERENCE, SEVERAL)
+    rows = [row for row in found["adaptive"] if row["score"] == tables.ROW_SCORE]
+    assert [(row["attack_label"], row["kind"]) for row in rows] == [
+        ("FGSM", "naive"),
+        ("best of adaptive", "best_of_adaptive"),
+        ("joint", "adaptive"),
+        ("matching", "adaptive"),
+    ]
+    best = rows[1]
+    # joint makes image 0 wrong at -2, matching image 1 at -1; the threshold is -5
+    assert (best["error"], best["undetected_success_at_5fpr"]) == (0.75, pytest.approx(2 / 3))
+    assert rows[3]["error_with_rejection_at_5fpr"] == 0.5  # its image 0, at -6, is rejected
+    assert tables.cell_numbers(RECORDS, REFERENCE, CELL)["adaptive"] == []
+
+
+def test_the_likelihood_is_always_among_the_adaptive_rows():
+    found = tables.cell_numbers(MANY, REFERENCE, SEVERAL, ["max_log_posterior"])
+    assert {row["score"] for row in found["adaptive"]} == set(detection.SCORES)
+    assert {row["score"] for row in found["detection"]} == {"max_log_posterior"}
+
+
+def test_detection_says_which_score_the_attack_adapted_to():
+    rows = tables.cell_numbers(MANY, REFERENCE, SEVERAL)["detection"]
+    adapted = {(row["attack_label"], row["score"]): row["adapted"] for row in rows}
+    for score in detection.SCORES:
+        assert adapted["FGSM", score] is adapted["DeepFool", score] is None
+        assert adapted["joint", score] is (score == "class_log_likelihood")
+
+
+def test_what_left_the_ball_and_what_8_bits_leave_are_columns():
+    strong = replace(
+        STRONG,
+        outside=np.array([True, False, False, False]),
+        predictions_8bit=np.array([0, 0, 0, 0]),
     )
+    found = tables.cell_numbers(RECORDS | {("FGSM", 0.2): strong}, REFERENCE, CELL)
+    row = found["rows"][1]
+    assert (row["error"], row["error_8bit"], row["outside_fraction"]) == (0.75, 0.5, 0.25)
+    checks = [(flag["check"], flag["eps"]) for flag in found["flags"]]
+    assert checks == [("outside_ball_or_box", 0.2), ("zero_gradient", 0.2)]
 
 
-@pytest.mark.parametrize(
-    ("values", "low", "high"), [([0.0, 0.5], 0.0, 1.0), ([0.9, 1.0, 0.98], None, 1.0)]
-)
-def test_an_interval_over_seeds_stays_among_possible_shares(values, low, high):
-    found = summary_of(rows_of("error", values), "error")
-    assert t_interval(values)[3] > 1
-    assert found["low"] == (t_interval(values)[2] if low is None else low)
-    assert found["high"] == high
-
-
-def test_seeds_without_a_value_are_left_out_and_not_counted():
-    found = summary_of(rows_of("auroc_successful", [0.8, None, 0.9]), "auroc_successful")
-    assert (found["n_seeds"], found["seeds"], found["values"]) == (2, [0, 2], [0.8, 0.9])
-    assert found["mean"] == pytest.approx(0.85)
-
-
-def test_one_seed_has_the_interval_of_its_images_for_the_error_only():
-    found = summary_of(rows_of("error", [0.2]), "error")
-    assert (found["mean"], found["sd"], found["low"], found["high"]) == (0.2, None, 0.1, 0.3)
-    assert found["interval"] == "Wilson over images"
-    found = summary_of(rows_of("auroc_all", [0.2, None]), "auroc_all")
-    assert (found["mean"], found["low"], found["interval"], found["n_seeds"]) == (
-        0.2,
+def test_a_probe_adds_its_checks():
+    probe = sound_probe() | {"wrong_unbounded": np.zeros(100, bool)}
+    found = tables.cell_numbers(RECORDS, REFERENCE, CELL, probe=probe)
+    (flag,) = (flag for flag in found["flags"] if flag["check"] != "zero_gradient")
+    assert (flag["check"], flag["attack_label"], flag["eps"]) == (
+        "unbounded_attack_fails",
         None,
         None,
-        1,
     )
-
-
-def test_a_metric_without_any_value_is_listed_as_null():
-    found = summary_of(rows_of("auroc_successful", [None, None]), "auroc_successful")
-    assert (found["n_seeds"], found["values"], found["mean"]) == (0, [], None)
-
-
-def test_losses_attacks_and_budgets_are_summarised_apart():
-    rows = rows_of("error", [0.0, 0.2]) + rows_of("error", [0.4, 0.6], eps=0.2)
-    rows += rows_of("error", [1.0, 1.0], label="GM") + rows_of("error", [0.5], attack_label="PGD")
-    found = [row for row in tables.summarise(rows) if row["metric"] == "error"]
-    assert [(row["label"], row["attack_label"], row["eps"]) for row in found] == [
-        ("GM", "FGSM", 0.1),
-        ("L-GM", "FGSM", 0.1),
-        ("L-GM", "FGSM", 0.2),
-        ("L-GM", "PGD", 0.1),
-    ]
-    assert [row["mean"] for row in found] == pytest.approx([1, 0.1, 0.5, 0.5])
-
-
-def test_the_order_of_a_table_does_not_depend_on_the_order_of_its_rows():
-    rows = [
-        {"label": label, "seed": seed, "attack_label": attack, "eps": eps, "score": score}
-        for label in ("A", "B")
-        for seed in (2, 10)
-        for attack in ("FGSM", "none")
-        for eps in (0.0, 8 / 255, 0.1)
-        for score in ("a", "b")
-    ]
-    shuffled = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
-    assert tables.sort(shuffled) == rows
+    with pytest.raises(ValueError, match="probe has no 'eps'"):
+        tables.cell_numbers(RECORDS, REFERENCE, CELL, probe={"labels": LABELS})

@@ -1,5 +1,6 @@
 """Small models whose answers are known, an ordinary one, and attacks made to measure."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,39 @@ def convolutional(seed: int = 0) -> nn.Module:
         )
         model(torch.rand(64, *SHAPE))  # running statistics other than 0 and 1
     return model
+
+
+class Gaussians(nn.Module):
+    """Features with one Gaussian N(mean_k, I) per class: all that an attack on a detector sees.
+
+    An input is rejected where the log-likelihood of the predicted class lies below the threshold.
+    """
+
+    threshold: float
+
+    def __init__(self, extractor: nn.Module, class_means: Tensor, threshold: float) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.register_buffer("class_means", class_means)
+        self.threshold = threshold
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.extractor(images)
+
+    def joint(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        means = self.get_buffer("class_means")
+        difference = self.features(images).unsqueeze(1) - means
+        logits = -0.5 * difference.square().sum(dim=2)
+        return logits, logits - 0.5 * means.shape[1] * math.log(2 * math.pi)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.joint(images)[0]
+
+
+def gaussians(seed: int = 0) -> Gaussians:
+    """The ordinary small network, its 5 outputs as features."""
+    means = torch.randn(5, 5, generator=torch.Generator().manual_seed(seed))
+    return Gaussians(convolutional(seed), means, threshold=-8.0)
 
 
 def images(n: int = 64, seed: int = 1, low: float = 0.0, high: float = 1.0) -> Tensor:

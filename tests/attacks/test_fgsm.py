@@ -215,7 +215,7 @@ def test_model_without_gradient_is_refused() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return super().forward(images.detach())
 
-    with pytest.raises(AttackError, match="carry no gradient towards the images"):
+    with pytest.raises(AttackError, match="carries no gradient towards the images"):
         perturb(build_attack("fgsm"), Detached(), images(), classes(k=2), eps=[0.1])
 
 

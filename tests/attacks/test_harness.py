@@ -2,15 +2,42 @@ import weakref
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from attacks import ATTACKS, build_attack, iter_perturb, perturb
+from attacks import ATTACKS, Attack, build_attack, iter_perturb, perturb
 from attacks.geometry import distance, project
-from tests.attacks.models import BinaryLinear, Made, classes, convolutional, images, noisy
+from tests.attacks.models import (
+    BinaryLinear,
+    Made,
+    classes,
+    convolutional,
+    gaussians,
+    images,
+    noisy,
+)
 
 # What an attack promises does not depend on how long it runs: short forms of the long ones.
-SHORT = {"cw": {"steps": 30, "search_steps": 3}}
-SHORT_ATTACKS = [build_attack(name, **SHORT.get(name, {})) for name in ATTACKS]
+SHORT = {
+    "cw": {"steps": 30, "search_steps": 3},
+    "apgd_ce": {"steps": 10, "restarts": 2},
+    "apgd_dlr": {"steps": 10, "targets": 3},
+    "adaptive_joint": {"steps": 5, "weights": (0.5, 2.0)},
+    "adaptive_selective": {"steps": 5},
+    "adaptive_orthogonal": {"steps": 5},
+    "adaptive_matching": {"steps": 5, "targets": 2},
+    "fab": {"steps": 5},
+    "square": {"queries": 50},
+}
+# Other people's code, for which the batch decides the result: tests/attacks/test_autoattack.py.
+ADAPTED = {"autoattack"}
+SHORT_ATTACKS = [
+    build_attack(name, **SHORT.get(name, {})) for name in ATTACKS if name not in ADAPTED
+]
+
+
+def subject(attack: Attack) -> nn.Module:
+    """A model that has what the attack needs."""
+    return gaussians() if attack.needs == "likelihood" else convolutional()
 
 
 def shifted(scale: float) -> Made:
@@ -70,7 +97,7 @@ def test_outside_tells_who_left() -> None:
 
 @pytest.mark.parametrize("attack", SHORT_ATTACKS, ids=lambda a: a.name)
 def test_eps_zero_returns_the_inputs_bit_for_bit(attack) -> None:
-    args = (attack, convolutional(), images(), classes())
+    args = (attack, subject(attack), images(), classes())
     assert torch.equal(perturb(*args, eps=[0.1, 0.0]).adv_inputs[1], images())
     alone = perturb(*args, eps=[0.0])
     assert torch.equal(alone.adv_inputs, images().unsqueeze(0))
@@ -96,7 +123,7 @@ def test_attack_is_asked_once_for_each_positive_eps() -> None:
 @pytest.mark.parametrize("attack", [*SHORT_ATTACKS, Made(noisy)], ids=lambda a: a.name)
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_batch_size_and_order_do_not_change_results(attack, size: int) -> None:
-    model, inputs, labels, eps = convolutional(), images(), classes(), [0.05, 0.2]
+    model, inputs, labels, eps = subject(attack), images(), classes(), [0.05, 0.2]
     whole = perturb(attack, model, inputs, labels, eps=eps, seed=3).adv_inputs
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
     mixed = perturb(
@@ -120,9 +147,18 @@ def test_seed_and_index_decide_the_noise() -> None:
 
 @pytest.mark.parametrize("attack", [*SHORT_ATTACKS, Made(noisy)], ids=lambda a: a.name)
 def test_another_eps_changes_no_result(attack) -> None:
-    args = (attack, convolutional(), images(), classes())
+    args = (attack, subject(attack), images(), classes())
     together = perturb(*args, eps=[0.3, 0.1, 0.2]).adv_inputs
     assert torch.equal(perturb(*args, eps=[0.2]).adv_inputs[0], together[2])
+
+
+@pytest.mark.parametrize("attack", SHORT_ATTACKS, ids=lambda a: a.name)
+def test_stated_passes_are_never_exceeded(attack) -> None:
+    eps = [0.05, 0.0, 0.2]
+    spent = perturb(attack, subject(attack), images(), classes(), eps=eps).queries
+    most = attack.passes(2)
+    assert 0 < spent.forward <= 64 * most.forward
+    assert spent.backward <= 64 * most.backward
 
 
 def test_iter_perturb_gives_the_same_in_parts() -> None:

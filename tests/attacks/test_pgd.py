@@ -8,8 +8,8 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
-from attacks import ATTACKS, AttackError, build_attack, perturb
-from attacks.geometry import distance
+from attacks import ATTACKS, AttackError, ImageNoise, build_attack, perturb
+from attacks.geometry import distance, uniform_start
 from attacks.pgd import STEP_SCHEDULES
 from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
 
@@ -136,11 +136,8 @@ def test_batch_size_and_company_do_not_matter(norm: str, momentum: float) -> Non
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_every_start_lies_in_box_and_ball_and_fills_them(norm: str) -> None:
     inputs = images(200, low=0.4, high=0.6)
-    attack = build_attack("pgd", norm=norm)
-    from attacks import ImageNoise
-
     noise = ImageNoise(0, torch.arange(200))
-    first, second = (attack._start(inputs, 0.3, noise) for _ in range(2))
+    first, second = (uniform_start(inputs, 0.3, norm, noise) for _ in range(2))
     length = distance(first - inputs, norm)
     assert (length <= 0.3 + 1e-6).all()
     assert not torch.equal(first, second)

@@ -177,3 +177,20 @@ def test_an_attack_on_the_detector_needs_a_likelihood() -> None:
     message = r"BinaryLinear\) must have joint\(images\) and threshold: attack 'made' needs"
     with pytest.raises(ValueError, match=message):
         perturb(Made(noisy, needs="likelihood"), BinaryLinear(), images(), classes(k=2), eps=[0.1])
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (torch.zeros(3, 2), r"joint output \(=Tensor\) must be a pair"),
+        ((torch.zeros(3), torch.zeros(3)), r"joint logits \(=\(3,\)\) must be a tensor of logits"),
+        ((torch.zeros(3, 2), torch.zeros(3)), r"log-likelihoods \(shape \(3,\)\) must have the sh"),
+        ((torch.zeros(3, 1), torch.zeros(3, 1)), "joint logits must have at least 2 logits"),
+    ],
+)
+def test_joint_is_held_to_its_word(output, message: str) -> None:
+    model = Likelihood()
+    model.joint = lambda images: output  # type: ignore[method-assign]
+    made = Made(lambda model, x, y, eps, noise: model.joint(x), needs="likelihood")
+    with pytest.raises(ValueError, match=message):
+        perturb(made, model, images(3), classes(3, k=1), eps=[0.1])

@@ -1,0 +1,70 @@
+"""The tables of results.json: their columns, and the one order of their rows.
+
+A table is a list of flat dicts with the columns below, in this order; None is null.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+
+PLACE = ("loss", "label", "seed")  # of a cell
+ROW_COLUMNS = (
+    *(*PLACE, "attack", "attack_label", "norm", "eps", "n"),
+    *("error", "error_low", "error_high", "attack_success_rate", "mean_max_posterior"),
+    *("zero_gradient_fraction", "score", "auroc_all", "auroc_successful", "n_successful"),
+    *("tpr_at_1fpr", "tpr_at_1fpr_successful", "tpr_at_5fpr", "tpr_at_5fpr_successful"),
+    *("undetected_success_at_5fpr", "outside_fraction", "error_8bit"),
+)
+DETECTION_COLUMNS = (
+    *(*PLACE, "attack", "attack_label", "norm", "eps", "score", "population"),
+    *("n_clean", "n_attacked", "auroc", "average_precision", "tpr_at_1fpr", "tpr_at_5fpr"),
+    *("clean_rejected_at_95tpr", "undetected_success_at_1fpr", "undetected_success_at_5fpr"),
+    *("threshold_5fpr", "clean_rejected_fraction", "adapted"),
+)
+WORST_CASE_COLUMNS = (
+    *(*PLACE, "norm", "eps", "n", "attacks", "error", "error_low", "error_high"),
+    *("strongest", "strongest_error"),
+)
+RADII_COLUMNS = (
+    *(*PLACE, "attack", "attack_label", "norm", "n", "n_found", "median_radius"),
+    *("eps_at_50_error", "area_under_error_curve", "eps_max"),
+)
+ADAPTIVE_COLUMNS = (
+    *(*PLACE, "norm", "eps", "attack", "attack_label", "kind", "score", "adapted", "n"),
+    *("auroc_all", "auroc_successful", "n_successful"),
+    *("undetected_success_at_1fpr", "undetected_success_at_5fpr"),
+    *("error", "error_with_rejection_at_1fpr", "error_with_rejection_at_5fpr"),
+)
+TRANSFER_COLUMNS = (
+    *("seed", "source", "target", "attack", "attack_label", "norm", "eps", "n"),
+    *("error", "error_low", "error_high", "target_clean_error"),
+)
+FLAG_COLUMNS = ("check", *PLACE, "attack_label", "eps", "value", "threshold", "message")
+SUMMARY_COLUMNS = (
+    *("loss", "label", "attack", "attack_label", "norm", "eps", "metric", "n_seeds", "seeds"),
+    *("values", "mean", "sd", "low", "high", "interval"),
+)
+_REST = (
+    *("norm", "score", "population", "metric", "check", "stage", "reason", "source", "target"),
+)
+
+
+def sort(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> list[Row]:
+    """Rows of any table in their one order: label, seed, attack_label, eps, then the rest.
+
+    Args:
+        rows: flat dicts; a row read back from a checked file has its columns by alphabet.
+        columns: that come first, in this order; further ones follow by alphabet.
+    """
+
+    def key(row: Mapping[str, Any]) -> tuple:
+        texts = (str(row.get(name) or "") for name in _REST)
+        label, seed, eps = row.get("label") or "", row.get("seed", 0), row.get("eps") or 0.0
+        return label, seed, row.get("attack_label") or "", eps, *texts
+
+    def ordered(row: Mapping[str, Any]) -> Row:
+        first = [name for name in columns if name in row]
+        return {name: row[name] for name in (*first, *sorted(row.keys() - set(first)))}
+
+    return [ordered(row) for row in sorted(rows, key=key)]

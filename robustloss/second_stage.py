@@ -1,0 +1,194 @@
+"""Work between cells: the images that fool one loss's model, shown to the models of the others.
+
+Runs after the cells, seed by seed. A file's key holds the weights of the source and of every
+target, so that no retrained model is judged by old images.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import attacks
+import robustloss.losses as losses
+from robustloss import evaluate, models
+from robustloss.cells import CellJob, Failure, attack_params, numerics, plugin_digest
+from robustloss.data import Dataset
+from robustloss.models import Classifier
+from robustloss.progress import Event
+from robustloss.seeding import repeatable
+from robustloss.spec import AttackSpec, Spec
+from robustloss.storage import CorruptFile, digest, read_arrays, read_json
+from robustloss.transfer import Transfer, load_transfer, save_transfer
+
+VERSION = 1  # raise when the same weights and attack would give other predictions
+
+Report = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A finished cell: its job, cell.json and folder."""
+
+    job: CellJob
+    content: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return self.job.folder / self.job.cell.folder
+
+
+def transfer_seeds(spec: Spec, jobs: Sequence[CellJob]) -> list[int]:
+    """Returns the seeds that have a second stage: several losses and an attack that transfers."""
+    if len(spec.losses) < 2 or not any(_budgets(attack) for attack in spec.attacks):
+        return []
+    return list(dict.fromkeys(job.cell.seed for job in jobs))
+
+
+def run_transfers(
+    spec: Spec,
+    jobs: Sequence[CellJob],
+    failures: Sequence[Failure],
+    dataset: Dataset,
+    report: Report,
+) -> list[Transfer]:
+    """Shows the images of every source to every target of the same seed.
+
+    Args:
+        spec: Of the run.
+        jobs: Its cells, computed before.
+        failures: The cells that have no model.
+        dataset: Its data.
+        report: Called with an Event as the work goes on.
+
+    Returns:
+        One of each (seed, source, attack, eps), in that order.
+    """
+    failed = {(failure.label, failure.seed) for failure in failures}
+    found: list[Transfer] = []
+    for seed in transfer_seeds(spec, jobs):
+        trained = [
+            _Trained(job, read_json(job.folder / job.cell.folder / "cell.json", checked=True))
+            for job in jobs
+            if job.cell.seed == seed and (job.cell.label, seed) not in failed
+        ]
+        stage = _Stage(spec, seed, trained, dataset, report)
+        with repeatable():
+            found += stage.run()
+        report(Event(stage.name, "done" if stage.fresh else "cached"))
+    return found
+
+
+def _budgets(attack: AttackSpec) -> list[float]:
+    return [eps for eps in attack.eps if eps > 0] if attack.transfer else []
+
+
+class _Stage:
+    """The transfers of one seed."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        seed: int,
+        trained: Sequence[_Trained],
+        dataset: Dataset,
+        report: Report,
+    ) -> None:
+        self.spec, self.seed, self.trained = spec, seed, trained
+        self.dataset, self.report = dataset, report
+        self.name = f"transfer seed {seed}"
+        self.fresh = False
+        self._models: dict[str, Classifier] = {}
+
+    def run(self) -> list[Transfer]:
+        """Computes what is missing."""
+        found: list[Transfer] = []
+        if len(self.trained) < 2:
+            return found
+        work = [(source, attack) for source in self.trained for attack in self.spec.attacks]
+        for number, (source, attack) in enumerate(work):
+            self.report(Event(self.name, "attack", number, len(work), attack.label))
+            paths = {eps: self._path(source, attack, eps) for eps in _budgets(attack)}
+            have = {eps: _read(path) for eps, path in paths.items()}
+            missing = [eps for eps, each in have.items() if each is None]
+            if missing:
+                have |= self._made(source, attack, {eps: paths[eps] for eps in missing})
+            found += [each for each in have.values() if each is not None]
+        return found
+
+    def _made(
+        self, source: _Trained, attack: AttackSpec, paths: dict[float, Path]
+    ) -> dict[float, Transfer]:
+        """Attacks the source once for all missing budgets and shows the images to every target."""
+        self.fresh = True
+        job = source.job
+        device = torch.device(job.device)
+        images = self.dataset.test.to(device)
+        reference, _ = read_arrays(source.folder / source.content["files"]["scores"])
+        built = attacks.build_attack(attack.name, **attack_params(attack, self.spec.folder))
+        predictions = evaluate.transferred_predictions(
+            evaluate.detector_view(self._model(source), reference),
+            [self._model(target) for target in self.trained],
+            images,
+            built,
+            eps=list(paths),
+            seed=self.seed,
+            batch_size=attack.batch_size,
+        )
+        made: dict[float, Transfer] = {}
+        for (eps, path), each in zip(paths.items(), predictions, strict=True):
+            made[eps] = Transfer(
+                source=job.cell.label,
+                targets=tuple(target.job.cell.label for target in self.trained),
+                attack=attack.name,
+                attack_label=attack.label,
+                norm=built.norm,
+                eps=eps,
+                seed=self.seed,
+                labels=images.labels.cpu().numpy(),
+                predictions=each,
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_transfer(path, made[eps])
+        return made
+
+    def _model(self, trained: _Trained) -> Classifier:
+        label = trained.job.cell.label
+        if label not in self._models:
+            model = models.build_classifier(trained.content["build"], (self.spec.folder,))
+            tensors, _ = models.load_tensors(trained.folder / trained.content["files"]["model"])
+            model.load_state_dict(tensors)
+            model.to(device=trained.job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._models[label] = model.eval()
+        return self._models[label]
+
+    def _path(self, source: _Trained, attack: AttackSpec, eps: float) -> Path:
+        code = plugin_digest(attack.name, self.spec.folder)
+        key = digest(
+            "transfer",
+            [VERSION, attacks.VERSION, evaluate.VERSION, models.VERSION, losses.VERSION],
+            self.dataset.checksum,
+            source.content["weights"],
+            source.content["files"]["scores"],  # thresholds and means that the attack may see
+            [[target.job.cell.label, target.content["weights"]] for target in self.trained],
+            attack.name,
+            code,
+            dict(attack.params),
+            eps,
+            self.seed,
+            numerics(torch.device(source.job.device)),
+            attack.batch_size if code else 0,
+        )
+        folder = source.job.folder / "transfer" / f"seed-{self.seed}"
+        return folder / f"{source.job.cell.loss.slug}-{attack.slug}-{eps:.6g}-{key}.npz"
+
+
+def _read(path: Path) -> Transfer | None:
+    if not path.exists():
+        return None
+    try:
+        return load_transfer(path)
+    except CorruptFile:
+        return None

@@ -1,0 +1,84 @@
+"""What the checks of a cell look at, by default of a sound model; tests change one thing in it."""
+
+import numpy as np
+
+from robustloss.checks import Evidence
+from robustloss.checks_probe import PROBE_CHECKS
+from robustloss.checks_records import RECORD_CHECKS
+from tests.outcomes import CELL, first, made
+
+N, M = 200, 100
+
+
+CLEAN = first(4)  # images that are wrong without an attack
+
+
+def sound_probe() -> dict:
+    """A deterministic model with logits, finite gradients, and attacks that arrive."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(M) % 10
+    logits = rng.normal(size=(M, 10))
+    logits[np.arange(M), labels] += 8
+    steps = np.arange(1, 41)[:, None]
+    return {
+        "labels": labels,
+        "eps": np.array(0.1),
+        "logits": logits,
+        "logits_again": logits.copy(),
+        "gradient_zero": first(1, M),
+        "gradient_not_finite": first(0, M),
+        "wrong_clean": first(2, M),
+        "wrong_cross_entropy": first(50, M),
+        "wrong_margin": first(51, M),
+        "temperatures": np.array([10.0, 100.0]),
+        "wrong_rescaled": np.stack([first(49, M), first(51, M)]),
+        "wrong_unbounded": first(100, M),
+        # half the images are fooled; the others level off at a margin of -1
+        "trace_pgd": np.where(first(50, M), 0.5, -1) - 8 * np.exp(-steps / 4),
+        "trace_pgd_eps": np.array(0.1),
+    }
+
+
+def row_of(one, **changes) -> dict:
+    return {
+        **{"attack": one.attack, "attack_label": one.attack_label, "eps": one.eps},
+        **{"zero_gradient_fraction": 0.005, "outside_fraction": 0.0},
+        **changes,
+    }
+
+
+def evidence(outcomes=None, rows=None, probe=None, clean=CLEAN) -> Evidence:
+    """By default of a sound model: strong attacks find more, and more at a larger eps."""
+    if outcomes is None:
+        outcomes = [
+            made("fgsm", 0.1, first(60)), made("fgsm", 0.2, first(100)),
+            made("pgd", 0.1, first(100)), made("pgd", 0.2, first(180)),
+            made("square", 0.1, first(70)), made("square", 0.2, first(150)),
+            made("cw", 1.0, first(50), norm="l2", radius=np.where(first(150), 0.5, np.inf)),
+        ]  # fmt: skip
+    rows = [row_of(one) for one in outcomes] if rows is None else rows
+    return Evidence(
+        CELL, rows, made(wrong=clean), outcomes, sound_probe() if probe is None else probe
+    )
+
+
+def fired(given: Evidence) -> dict[str, list[dict]]:
+    found = [row for check in (*RECORD_CHECKS, *PROBE_CHECKS) for row in check(given)]
+    return {
+        name: [row for row in found if row["check"] == name] for name in {r["check"] for r in found}
+    }
+
+
+PGD = made("pgd", 0.1, first(100))
+
+
+def of_rows(**changes) -> Evidence:
+    return evidence([PGD], [row_of(PGD, **changes)])
+
+
+def of_probe(**changes) -> Evidence:
+    return evidence(probe=sound_probe() | changes)
+
+
+PROBABILITIES = np.full((M, 10), 0.02) + 0.8 * np.eye(10)[np.arange(M) % 10]
+RISING = -8 + np.linspace(0, 4, 40)[:, None] * np.ones(M)

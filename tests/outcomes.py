@@ -1,0 +1,25 @@
+"""Outcomes of attacks made by hand, for tests of what compares them."""
+
+import numpy as np
+
+from robustloss.outcomes import Outcome
+
+CELL = {"loss": "lgm", "label": "L-GM", "seed": 3}
+
+
+def made(attack="none", eps=0.0, wrong=(), *, label=None, norm="linf", radius=None, scores=None):
+    """An Outcome; the clean pass by default."""
+    return Outcome(
+        attack=attack,
+        attack_label=label or attack,
+        norm=None if attack == "none" else norm,
+        eps=eps,
+        wrong=np.asarray(wrong, bool),
+        radius=None if radius is None else np.asarray(radius, np.float32),
+        scores={name: np.asarray(values, float) for name, values in (scores or {}).items()},
+    )
+
+
+def first(count: int, n: int = 200) -> np.ndarray:
+    """(n,) bool, the first `count` images."""
+    return np.arange(n) < count

@@ -1,0 +1,53 @@
+"""What names a record on disk: the code behind an attack, and the batch where it decides."""
+
+from pathlib import Path
+
+import pytest
+
+from robustloss import cells
+from robustloss.cells import CellJob, CellRun, plugin_digest
+from robustloss.data import load_dataset
+from robustloss.spec import load_spec
+from tests.small_run import SPEC
+
+
+def record_name(tmp_path: Path, **attack) -> str:
+    spec = load_spec({**SPEC, "attacks": [{"eps": [0.1], "label": "attack", **attack}]})
+    dataset = load_dataset("digits", train_size=200, validation_size=60, test_size=80, quiet=True)
+    job = CellJob(spec, spec.cells()[0], tmp_path, "cpu", None)
+    return CellRun(job, dataset, lambda event: None)._record_path(spec.attacks[0], 0.1, []).name
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("torchattacks:PGD", "torchattacks"), ("autoattack", "pyautoattack")]
+)
+def test_an_adapted_attack_goes_by_its_packages_version(monkeypatch, tmp_path, name, package):
+    asked = []
+
+    def version(name):
+        asked.append(name)
+        return "1.2.3"
+
+    monkeypatch.setattr(cells.importlib.metadata, "version", version)
+    assert plugin_digest(name, tmp_path) == f"{package} 1.2.3"
+    assert asked == [package]
+    old = record_name(tmp_path, name=name)
+    assert record_name(tmp_path, name=name) == old
+    monkeypatch.setattr(cells.importlib.metadata, "version", lambda name: "1.2.4")
+    assert record_name(tmp_path, name=name) != old
+
+
+def test_built_ins_have_no_source_to_go_by(tmp_path):
+    for name in ("fgsm", "softmax", "small_cnn", "torchvision:resnet18"):
+        assert plugin_digest(name, tmp_path) == ""
+
+
+def test_batch_size_decides_for_other_peoples_attacks_only(tmp_path):
+    (tmp_path / "mine.py").write_text("def attack(model, inputs, labels, eps): return inputs\n")
+    for name, decides in (
+        ("fgsm", False),
+        ("torchattacks:PGD", True),
+        (f"{tmp_path}/mine.py:attack", True),
+    ):
+        names = {record_name(tmp_path, name=name, batch_size=size) for size in (10, 20)}
+        assert len(names) == 1 + decides, name
