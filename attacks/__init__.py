@@ -15,11 +15,13 @@ from attacks.autoattack import AutoAttack
 from attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Queries
 from attacks.carlini_wagner import CarliniWagner
 from attacks.deepfool import DeepFool
+from attacks.fab import FAB
 from attacks.fgsm import FGSM
 from attacks.functions import as_attack, attack_from_function
 from attacks.harness import Perturbed, iter_perturb, perturb
 from attacks.pgd import MIFGSM, PGD
 from attacks.plugins import PluginError, check_parameters, did_you_mean, load_object
+from attacks.square import Square
 from attacks.torchattacks_adapter import PREFIX, adapt
 
 __all__ = [
@@ -48,6 +50,8 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "apgd_dlr": APGDDLR,
     "deepfool": DeepFool,
     "cw": CarliniWagner,
+    "fab": FAB,
+    "square": Square,
     "autoattack": AutoAttack,
     "adaptive_joint": AdaptiveJoint,
     "adaptive_selective": AdaptiveSelective,

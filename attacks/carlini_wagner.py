@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
 from attacks.geometry import distance
+from attacks.minimum_norm import Nearest
 from attacks.objectives import margin, slope
 from attacks.validation import check_integer
 
@@ -75,7 +76,7 @@ class CarliniWagner:
         zero_gradient = (first.gradient == 0).flatten(1).all(dim=1)
         weight = _linear_weight(first.values.float(), first.gradient)
         low, high = torch.zeros_like(weight), torch.full_like(weight, math.inf)
-        best = _Nearest(inputs)
+        best = Nearest(inputs)
         for _ in range(self.search_steps):
             found = self._descend(model, inputs, labels, weight, best)
             high = torch.where(found, weight, high)
@@ -88,7 +89,7 @@ class CarliniWagner:
         return AttackOutput(best.images.unsqueeze(0), zero_gradient, best.radius)
 
     def _descend(
-        self, model: nn.Module, inputs: Tensor, labels: Tensor, weight: Tensor, best: "_Nearest"
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, weight: Tensor, best: Nearest
     ) -> Tensor:
         """One value of c per image, from the image itself: (B,) bool, fooled at some step."""
         point = inputs.clone().requires_grad_()
@@ -111,7 +112,7 @@ class CarliniWagner:
         return found
 
     def _judge(
-        self, logits: Tensor, point: Tensor, inputs: Tensor, labels: Tensor, best: "_Nearest"
+        self, logits: Tensor, point: Tensor, inputs: Tensor, labels: Tensor, best: Nearest
     ) -> Tensor:
         if logits.isnan().any():
             raise AttackError("the logits are NaN; look for an overflow in the model.")
@@ -120,20 +121,6 @@ class CarliniWagner:
         fooled &= margin(logits, labels) >= self.confidence
         best.update(point, distance(point - inputs, "l2"), fooled)
         return fooled
-
-
-class _Nearest:
-    """The nearest adversarial image found so far; the image itself, at infinity, before that."""
-
-    def __init__(self, inputs: Tensor) -> None:
-        self.images = inputs.clone()
-        self.radius = torch.full((len(inputs),), math.inf, device=inputs.device)
-
-    def update(self, images: Tensor, radius: Tensor, fooled: Tensor) -> None:
-        """Take over what is fooled and nearer."""
-        nearer = fooled & (radius < self.radius)
-        self.images[nearer] = images[nearer]
-        self.radius[nearer] = radius[nearer]
 
 
 def _linear_weight(margins: Tensor, gradient: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
-from attacks.geometry import distance
+from attacks.geometry import ascent_direction, distance
+from attacks.minimum_norm import likeliest_wrong, nearest_boundary
 from attacks.validation import check_integer, check_norm
 
 
@@ -48,8 +49,8 @@ class DeepFool:
             raise ValueError(f"overshoot (={self.overshoot}) must be at least 0.")
 
     def passes(self, budgets: int) -> Queries:
-        """One forward pass a step, and one back for each candidate class."""
-        return Queries(self.steps + 1, self.steps * (self.candidates or 1))
+        """One forward pass a step, and one back for each candidate class (10 for None)."""
+        return Queries(self.steps + 1, self.steps * (self.candidates or 10))
 
     def __call__(
         self,
@@ -80,7 +81,7 @@ class DeepFool:
             if step == self.steps or fooled.all():
                 break
             if classes is None:
-                classes = self._classes(logits.detach(), labels)
+                classes = likeliest_wrong(logits.detach(), labels, self.candidates)
             move = self._to_nearest(logits, point, labels[rows], classes)
             still = (move == 0).flatten(1).all(dim=1)
             if step == 0:
@@ -92,36 +93,10 @@ class DeepFool:
         radius = distance(adv_inputs - inputs, self.norm).masked_fill(~found, math.inf)
         return AttackOutput(adv_inputs.unsqueeze(0), zero_gradient, radius)
 
-    def _classes(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(B,k) wrong classes, the most likely first."""
-        others = logits.scatter(1, labels.unsqueeze(1), -math.inf)
-        count = logits.shape[1] - 1
-        if self.candidates is not None:
-            count = min(count, self.candidates)
-        return others.topk(count, dim=1).indices
-
     def _to_nearest(self, logits: Tensor, point: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
         """(B,C,H,W), the shortest step to a linearised boundary; 0 without any gradient."""
         column = (-1, *[1] * (point.dim() - 1))
-        lead = logits.gather(1, labels.unsqueeze(1)) - logits.gather(1, classes)
-        shortest = torch.full((len(point),), math.inf, device=point.device)
-        best = torch.zeros_like(point)
-        for k in range(classes.shape[1]):
-            last = k == classes.shape[1] - 1
-            (slope,) = torch.autograd.grad(-lead[:, k].sum(), point, retain_graph=not last)
-            # Scaled by the largest entry, since the squares of a small gradient underflow.
-            largest = distance(slope, "linf")
-            scaled = slope / largest.clamp(min=torch.finfo(slope.dtype).tiny).view(column)
-            if self.norm == "linf":
-                size, direction = scaled.abs().flatten(1).sum(dim=1), scaled.sign()
-            else:
-                size = distance(scaled, "l2")
-                direction = scaled / size.clamp(min=1.0).view(column)
-            length = lead[:, k].detach().clamp(min=0.0) / largest / size.clamp(min=1.0)
-            length = length.to(point.dtype)
-            nearer = (largest > 0) & (length < shortest)
-            shortest = torch.where(nearer, length, shortest)
-            # A lead of 0 is a boundary: a hair's breadth across it, or nothing would move.
-            step = length.clamp(min=1e-6).view(column) * direction
-            best = torch.where(nearer.view(column), step, best)
-        return best
+        boundary = nearest_boundary(logits, point, labels, classes, self.norm)
+        # A lead of 0 is a boundary: a hair's breadth across it, or nothing would move.
+        length = boundary.distance.clamp(min=1e-6).masked_fill(boundary.distance.isinf(), 0.0)
+        return length.view(column) * ascent_direction(boundary.normal, self.norm)

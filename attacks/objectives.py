@@ -142,8 +142,7 @@ def slope(model: nn.Module, inputs: Tensor, labels: Tensor, objective: str) -> S
     underflow in large batches.
 
     Raises:
-        AttackError: the logits do not depend on the images as far as autograd can see, or the
-            gradient is NaN (sign(NaN) is 0 in torch: the image would stand still and look robust).
+        AttackError: as `image_gradients`.
     """
     point = inputs.detach().requires_grad_()
     if objective in LIKELIHOOD_OBJECTIVES:

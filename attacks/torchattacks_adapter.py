@@ -131,7 +131,7 @@ class TorchAttack:
         # making was refused by the view.
         lost = ~found.isfinite().flatten(1).all(dim=1)
         found = torch.where((lost | wrong).view(-1, 1, 1, 1), images, found)
-        radius = distance(found - images, self.norm).masked_fill(lost, math.inf)
+        radius = distance(found - images, self.norm)
         return AttackOutput(found.unsqueeze(0), radius=radius)
 
     def _check_images(self, inputs: Tensor) -> bool:

@@ -74,7 +74,7 @@ def probe_arrays(
         zero, broken = _gradient_flags(model, inputs, labels)
     arrays: Arrays = {
         "labels": _array(labels),
-        "eps": np.float64(eps),
+        "eps": np.array(float(eps)),
         "logits": _array(logits.float()),
         "logits_again": _array(again.float()),
         "gradient_zero": _array(zero),
@@ -96,7 +96,7 @@ def probe_arrays(
         trace = trials.trace(each)
         if trace is not None:
             arrays[f"trace_{each.name}"] = trace
-            arrays[f"trace_{each.name}_eps"] = np.float64(each.eps)
+            arrays[f"trace_{each.name}_eps"] = np.array(float(each.eps))
     return arrays
 
 

@@ -17,9 +17,10 @@ import attacks
 import robustloss
 from attacks.plugins import PluginError
 from robustloss import models, results
-from robustloss.cells import CellJob, Failure, attack_params
+from robustloss.cells import CellJob, Failure
 from robustloss.data import Dataset, load_dataset
 from robustloss.executors import check_executor, run_jobs, threads_each
+from robustloss.keys import attack_params
 from robustloss.precision import choose_precision
 from robustloss.progress import Progress, Silent
 from robustloss.second_stage import run_transfers, transfer_seeds
@@ -264,12 +265,19 @@ def _provenance(
             "test": dataset.test.n,
         },
         "seeds": list(seeds),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": _command(),
         "spec": spec.plain(),
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "finished": datetime.fromtimestamp(finished, UTC).isoformat(timespec="seconds"),
         "seconds": round(finished - started, 1),
     }
+
+
+def _command() -> list[str]:
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        return ["python", "-m", program.parent.name, *sys.argv[1:]]
+    return [program.name, *sys.argv[1:]]
 
 
 def _attack_cost(folder: Path, spec: Spec, cells: Sequence[CellSpec]) -> list[dict]:

@@ -23,7 +23,13 @@ _NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?"
 _FRACTION = re.compile(rf"\s*({_NUMBER})\s*(?:/\s*({_NUMBER})\s*)?")
 _MAX_SLUG = 80  # characters: file names hold the slug of a label, eps and a key
 # In what the eps of our own attacks are, unless their parameter norm says otherwise.
-_NORMS = {"fgsm": "linf", "pgd": "linf", "mifgsm": "linf", "deepfool": "l2", "autoattack": "linf"}
+_NORMS = {
+    **dict.fromkeys(
+        ("fgsm", "pgd", "mifgsm", "apgd_ce", "apgd_dlr", "square", "autoattack"), "linf"
+    ),
+    **dict.fromkeys(("adaptive_joint", "adaptive_selective", "adaptive_orthogonal"), "linf"),
+    **{"adaptive_matching": "linf", "fab": "linf", "deepfool": "l2", "cw": "l2"},
+}
 _TORCHATTACKS_L2 = ("CW", "DeepFool", "PGDL2", "PGDRSL2")
 
 

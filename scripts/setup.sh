@@ -62,6 +62,8 @@ install() {
     "$PYTHON" -m pip --version >/dev/null 2>&1 ||
         stop "the environment $ENVIRONMENT has no pip. Add it ($PYTHON -m ensurepip), or deactivate the environment."
     printf 'Installing robustloss%s into %s (the first time some minutes and about 6 GB, mostly torch).\n' "$extra" "$ENVIRONMENT"
+    # Stamps of an older state, or of another checkout in the same environment, hold no longer.
+    rm -f "$ENVIRONMENT"/.robustloss*
     # pip is quiet for long on a slow line, so what it fetches is shown; the log has the rest.
     if ! "$PYTHON" -m pip install --editable "$ROOT$extra" 2>&1 | tee "$log" |
         while IFS= read -r line; do

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from robustloss import cli, runner
+from robustloss.idx import FILES
+from robustloss.results import write_results
 from robustloss.spec import load_spec
 
 TINY = """
@@ -72,6 +74,8 @@ BAD_LINES = [
     ("run quickstart --executor ray", "ray.* is not in this version"),
     ("run quickstart --executor ray:host:6379", "ray.* is not in this version"),
     ("run quickstart --executor processes:0", r"executor \(='processes:0'\) must be serial or"),
+    ("run quickstart --executor processes:²", r"executor \(='processes:²'\) must be serial or"),
+    ("run .", r"\.: is a folder\. Name a TOML file"),
     ("run quickstart --executor threads:2", r"executor \(='threads:2'\) must be serial or"),
     ("report", "robustloss report: Missing argument 'RUN'"),
     ("report no-such-run", r"run \(=no-such-run\) must be a folder"),
@@ -120,7 +124,60 @@ BAD_TINY = [
     ("[train]", "[train]\nlrr = 1", [], "train.lrr: unknown key; did you mean 'lr'"),
     ("[0.1]", "[0.1, 8]", [], r'attacks\[0\].eps\[1\] \(=8\) must lie in .*write "8/255"'),
     ("[train]", "[train", [], "tiny.toml: not valid TOML at line 10"),
+    (
+        "epochs = 1",
+        'epochs = "3"',
+        [],
+        r'train.epochs \(="3"\) must be an integer. Write 3, without',
+    ),
+    ("batch_size = 10", "batch_size = 0", [], r"train.batch_size \(=0\) must be >= 1"),
+    ("epochs = 1", "epochs = 1\nlr = -1", [], r"train.lr \(=-1\) must be > 0"),
+    ("feature_dim = 4", "feature_dim = 0", [], r"model.feature_dim \(=0\) must be >= 1"),
+    ('[[losses]]\nname = "softmax"\n', "", [], r"losses: missing. Add at least one \[\[losses\]\]"),
+    ("[[attacks]]", '[[losses]]\nname = "Softmax"\n[[attacks]]', [], "names the same files as"),
+    ("[train]", '[detection]\nscores = ["likelihod"]\n[train]', [], "must be one of class_log_"),
+    ('"fgsm"\neps = [0.1]', '"deepfool"\nparams = { norm = "linf" }\neps = [3]', [], r"\[0, 1\]"),
+    ('"softmax"', '"softmax"\nparams = { feature_dim = 3 }', [], "model.feature_dim decides it"),
+    ('"softmax"', '"softmax"\nparams = { name = "x" }', [], r"params.name \(=\"x\"\) cannot stand"),
+    ("feature_dim = 4", "feature_dim = 4\nparams = { folders = 1 }", [], "folders .*cannot stand"),
+    ('"fgsm"', '"fgsm"\nparams = { folders = ["x"] }', [], "params.folders .*cannot stand"),
+    ('"softmax"', '"leaves.py:Loss"', [], r"losses.0.*could not be built: SystemExit: 5"),
+    ("digits_cnn", "broken.py:Net", [], r"backbone .*importing it failed.*no_such_package"),
+    ("digits_cnn", "leaves.py:three", [], "must be a torch.nn.Module class or a function.*int"),
+    ("digits_cnn", "leaves.py:Net", [], r"Net could not be built.*ZeroDivisionError: division"),
+    ("digits_cnn", "leaves.py:Odd", [], r"Odd could not be built.*unexpected .*image_shape"),
+    (
+        '"digits_cnn"',
+        '"leaves.py:Net"\nparams = { witdh = 3 }',
+        [],
+        "leaves.py:Net.witdh: unknown parameter; did you mean 'width'",
+    ),
+    ('"fgsm"', '"broken.py:attack"', [], "attacks.0.*importing it failed.*no_such_package"),
+    ('"fgsm"', '"leaves.py:Attack"', [], "attacks.0.*SystemExit: 6"),
 ]
+
+LEAVES = """
+import torch
+from robustloss.losses.softmax import SoftmaxHead
+
+three = 3
+
+class Loss(SoftmaxHead):
+    def __init__(self, feature_dim, num_classes):
+        raise SystemExit(5)
+
+class Net(torch.nn.Module):
+    def __init__(self, image_shape, feature_dim, width=1):
+        1 / 0
+
+class Odd(torch.nn.Module):
+    def __init__(self, feature_dim):
+        super().__init__()
+
+class Attack:
+    def __init__(self):
+        raise SystemExit(6)
+"""
 
 
 @pytest.mark.parametrize(("old", "new", "options", "message"), BAD_TINY)
@@ -129,12 +186,70 @@ def test_bad_spec_leaves_nothing(command, tiny, tmp_path, monkeypatch, old, new,
     monkeypatch.setattr("robustloss.data.load_dataset", offline(runner.load_dataset))
     monkeypatch.setattr(runner, "load_dataset", offline(runner.load_dataset))
     (tmp_path / "broken.py").write_text("import no_such_package\n")
+    (tmp_path / "leaves.py").write_text(LEAVES)
     status, out, err = command("run", tiny(old, new), "--out", "out", "--quiet", *options)
     assert status == 2
     assert out == ""
     assert re.search(message, err, re.DOTALL), err
     assert len(err.splitlines()) <= 3
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", TINY.encode() + b"# \xff\n"])
+def test_a_spec_that_is_no_text(command, tmp_path, content):
+    (tmp_path / "odd.toml").write_bytes(content)
+    status, _, err = command("run", tmp_path / "odd.toml", "--out", tmp_path / "out")
+    assert status == 2
+    assert re.fullmatch(r".*odd\.toml: is not UTF-8 text \(byte \d+\)\.\n", err)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[: len(text) // 2], "results.json is not valid JSON"),
+        (lambda text: "[]", "holds a JSON list, not an object"),
+        (lambda text: '{"schema_version": 99}', "schema_version 99.*Update robustloss"),
+        (lambda text: text.replace('"rows": []', '"rows": [{"label": "a"}]'), "has a row .*seed"),
+    ],
+)
+def test_a_report_of_damaged_results(command, tmp_path, damage, message):
+    empty = dict.fromkeys(("cells", "training", "failures"), ())
+    write_results(tmp_path, name="tiny", provenance={}, **empty)
+    file = tmp_path / "results.json"
+    file.write_text(damage(file.read_text()))
+    status, out, err = command("report", tmp_path)
+    assert (status, out) == (2, "")
+    assert re.search(message, err, re.DOTALL), err
+    assert len(err.splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_damaged_images_are_refused(command, tiny, tmp_path):
+    raw = tmp_path / "data/MNIST/raw"
+    raw.mkdir(parents=True)
+    for name in FILES:
+        (raw / name).write_bytes(b"no images")
+    words = ("--data", tmp_path / "data", "--out", tmp_path / "out")
+    status, _, err = command("run", tiny("[data]", '[data]\nname = "mnist"'), *words)
+    assert status == 2
+    assert re.search(r"train-images-idx3-ubyte: MD5 is \w+, expected 6bbc9ace.*Delete it", err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made(command, tiny, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    status, _, err = command("run", tiny(), "--out", tmp_path / "file/out")
+    assert status == 2
+    assert "file/out cannot be written: Not a directory; name another folder with --out" in err
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_broken_loss_fails_its_checks(command, tmp_path):
+    (tmp_path / "leaves.py").write_text(LEAVES)
+    status, out, err = command("check-loss", tmp_path / "leaves.py:Loss")
+    assert (status, err) == (1, "")
+    assert re.search(r"FAIL  builds: SystemExit: 5\n.*0 of 1 checks passed", out)
 
 
 def offline(load):

@@ -1,9 +1,11 @@
 """Good specs: what they resolve to, that they survive being written, and what is shipped."""
 
+import inspect
 import math
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 from pydantic import ValidationError
@@ -142,7 +144,7 @@ def test_a_file_beats_no_shipped_name_but_a_path_does(tmp_path, monkeypatch):
     assert load_spec("./mnist").name == "minimal"
 
 
-SHIPPED = ["mnist", "mnist-2d", "mnist-paper", "quickstart"]
+SHIPPED = ["mnist", "mnist-2d", "mnist-paper", "mnist-strong", "mnist-strong-full", "quickstart"]
 
 
 def test_what_is_shipped():
@@ -168,7 +170,21 @@ def test_a_shipped_spec_says_what_it_is_and_builds(name):
         build_loss(cell.loss.name, feature_dim=dim, num_classes=10, **cell.loss.params)
         build_backbone(cell.model.backbone, image_shape=shape, feature_dim=dim)
     for attack in spec.attacks:
-        assert build_attack(attack.name, **attack.params).norm == "linf"
+        norm = build_attack(attack.name, **attack.params).norm
+        assert (max(attack.eps) <= 1) == (norm == "linf")
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", None])
+def test_the_spec_knows_in_what_the_eps_of_every_attack_are(norm):
+    from attacks import ATTACKS, build_attack
+    from robustloss.spec_tables import _norm
+
+    for name, factory in ATTACKS.items():
+        takes = "norm" in inspect.signature(factory).parameters
+        params = {"norm": norm} if norm and takes else {}
+        if name == "autoattack" and find_spec("pyautoattack") is None:
+            continue
+        assert _norm(name, params) == build_attack(name, **params).norm, name
 
 
 def test_the_released_schedule():

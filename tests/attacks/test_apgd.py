@@ -1,82 +1,28 @@
-"""Auto-PGD: closed forms, the rule of the step length, the authors' code, and what it promises."""
+"""Auto-PGD: closed forms, and what it promises."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
-import torchattacks
 from torch import Tensor, nn
 
 import attacks.apgd
 from attacks import AttackError, ImageNoise, build_attack, perturb
-from attacks.apgd import StepLength
 from attacks.geometry import distance
 from attacks.objectives import cross_entropy, logit_ratio, margin, targeted_logit_ratio
+from tests.attacks.apgd_cases import (
+    BUDGET,
+    FORMS,
+    NORMS,
+    FromScore,
+    Linear,
+    Padded,
+    Recording,
+    fooled,
+    ordinary,
+)
 from tests.attacks.models import SHAPE, BinaryLinear, classes, convolutional, images
-
-FORMS = [("apgd_ce", {}), ("apgd_dlr", {}), ("apgd_dlr", {"targets": 3})]
-NORMS = ["linf", "l2"]
-BUDGET = {"linf": 0.03, "l2": 0.15}  # at which ordinary() loses a third to a half
-
-
-class Linear(nn.Module):
-    """Logits W x + b of four classes that meet in the middle of the box."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        self.register_buffer("weight", torch.randn(4, 36, generator=generator))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return (images - 0.5).flatten(1) @ self.get_buffer("weight").T
-
-
-class FromScore(nn.Module):
-    """Logits of four classes, made from means over the left and the right half of the image."""
-
-    def __init__(self, logits) -> None:
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, images: Tensor) -> Tensor:
-        left, right = images[..., :3].mean(dim=(1, 2, 3)), images[..., 3:].mean(dim=(1, 2, 3))
-        columns = torch.broadcast_tensors(left, *self.logits(left, right))[1:]
-        return torch.stack(columns, dim=1)
-
-
-class Padded(BinaryLinear):
-    """The logits (0, w·x + b) beside two that play no part."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return nn.functional.pad(super().forward(images), (0, 2), value=-50.0)
-
-
-class Recording(nn.Module):
-    """Remembers images and logits of every pass."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.seen: list[tuple[Tensor, Tensor]] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits = self.model(images)
-        self.seen.append((images.detach().clone(), logits.detach()))
-        return logits
-
-
-def fooled(model: nn.Module, adv_inputs: Tensor, labels: Tensor) -> Tensor:
-    """(E,N) bool."""
-    return torch.stack([model(each).argmax(dim=1) != labels for each in adv_inputs])
-
-
-def ordinary() -> tuple[nn.Module, Tensor, Tensor]:
-    """A model with images that it classifies rightly, away from the box."""
-    model = convolutional().eval()
-    inputs = images(100, low=0.2, high=0.8)
-    return model, inputs, model(inputs).argmax(dim=1)
-
 
 # --- closed forms ---------------------------------------------------------------------------
 
@@ -129,46 +75,7 @@ def test_every_start_lies_on_the_surface_of_the_ball(norm: str) -> None:
     assert (first != second).flatten(1).any(dim=1).all()
 
 
-# --- the step length ------------------------------------------------------------------------
-
-
-def halvings(values: np.ndarray, rho: float) -> list[int]:
-    """Slow and literal, for one image: steps after which the step length is halved."""
-    steps = len(values) - 1
-    period, least, fall = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
-    found, checked, best_then, halved = [], 0, values[0], True
-    for step in range(1, steps + 1):
-        if step - checked < period:
-            continue
-        rises = sum(values[i + 1] > values[i] for i in range(checked, step))
-        best = max(values[: step + 1])
-        halved = rises <= rho * period or (not halved and best == best_then)
-        if halved:
-            found.append(step)
-        checked, best_then, period = step, best, max(period - fall, least)
-    return found
-
-
-@pytest.mark.parametrize("steps", [1, 7, 50, 100])
-@pytest.mark.parametrize("rho", [0.75, 0.4])
-def test_step_is_halved_as_the_paper_says(steps: int, rho: float) -> None:
-    generator = np.random.default_rng(0)
-    rising = np.arange(steps + 1.0)
-    walks = generator.normal(0.3, 1.0, size=(20, steps + 1)).cumsum(axis=1)
-    plateau = np.minimum(rising, 0.4 * steps)
-    values = np.stack([rising, -rising, np.zeros(steps + 1), rising % 2, plateau, *walks])
-    expected = [halvings(row, rho) for row in values]
-    length = StepLength(0.1, steps, rho, torch.tensor(values[:, 0]))
-    found: list[list[int]] = [[] for _ in values]
-    for step in range(1, steps + 1):
-        for row in length.observe(torch.tensor(values[:, step])).nonzero().flatten().tolist():
-            found[row].append(step)
-    assert found == expected
-    assert expected[0] == []  # always rising
-    halves = torch.tensor([len(row) for row in expected])
-    torch.testing.assert_close(length.now, 0.2 * 0.5**halves)
-    if steps == 100:  # the published checkpoints
-        assert expected[1] == [22, 41, 57, 70, 80, 87, 93, 99]
+# --- strength -------------------------------------------------------------------------------
 
 
 def test_zig_zag_over_a_peak_ends_because_the_step_is_halved(monkeypatch) -> None:
@@ -190,9 +97,6 @@ def test_zig_zag_over_a_peak_ends_because_the_step_is_halved(monkeypatch) -> Non
             assert fooled(model, adv_inputs, labels).double().mean() < 0.5
 
 
-# --- other attacks and other code -----------------------------------------------------------
-
-
 @pytest.mark.parametrize("norm", NORMS)
 def test_at_least_as_strong_as_pgd_with_as_many_gradients(norm: str) -> None:
     model, inputs, labels = ordinary()
@@ -211,71 +115,6 @@ def test_at_least_as_strong_as_pgd_with_as_many_gradients(norm: str) -> None:
     assert 20 <= wrong["pgd"] <= 80
     assert wrong["apgd_ce"] >= wrong["pgd"]
     assert wrong["apgd_dlr"] >= wrong["pgd"]
-
-
-def authors_start(inputs: Tensor, eps: float, norm: str, noise: ImageNoise) -> Tensor:
-    """The start that torchattacks draws with its seed 0, away from the box."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        delta = 2 * torch.rand(inputs.shape) - 1 if norm == "linf" else torch.randn(inputs.shape)
-    return inputs + eps * delta / distance(delta, norm).view(-1, 1, 1, 1)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize(("name", "keys"), FORMS)
-@pytest.mark.parametrize("steps", [10, 40])
-def test_robust_error_equals_torchattacks(
-    name: str, keys: dict, norm: str, steps: int, monkeypatch
-) -> None:
-    model, inputs, labels = ordinary()
-    own = perturb(
-        build_attack(name, norm=norm, steps=steps, **(keys and {"targets": 4})),
-        *(model, inputs, labels),
-        eps=[BUDGET[norm]],
-    ).adv_inputs[0]
-    monkeypatch.setattr(attacks.apgd, "_start", authors_start)
-    paired = perturb(
-        build_attack(name, norm=norm, steps=steps, **(keys and {"targets": 1})),
-        *(model, inputs, labels),
-        eps=[BUDGET[norm]],
-    ).adv_inputs[0]
-    settings = {"norm": {"linf": "Linf", "l2": "L2"}[norm], "eps": BUDGET[norm], "steps": steps}
-
-    def theirs(n_classes: int) -> Tensor:
-        with torch.random.fork_rng(devices=[]):  # it seeds the global generator
-            if keys:
-                attack = torchattacks.APGDT(model, n_classes=n_classes, **settings)
-            else:
-                attack = torchattacks.APGD(model, loss=name.removeprefix("apgd_"), **settings)
-            return attack(inputs, labels)
-
-    # Their own random start, then the same start in one run.
-    wrong, expected = fooled(model, torch.stack([own, theirs(5)]), labels)
-    assert 20 <= expected.sum() <= 80
-    assert abs(wrong.sum() - expected.sum()) <= 1
-    wrong, expected = fooled(model, torch.stack([paired, theirs(2)]), labels)
-    assert torch.equal(wrong, expected)
-
-
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", ["apgd_ce", "apgd_dlr"])
-def test_goes_step_by_step_where_torchattacks_goes(name: str, norm: str, monkeypatch) -> None:
-    plain, inputs, labels = ordinary()
-    monkeypatch.setattr(attacks.apgd, "_start", authors_start)
-    own, theirs = Recording(plain), Recording(plain)
-    eps = BUDGET[norm]
-    perturb(build_attack(name, norm=norm, steps=50), own, inputs, labels, eps=[eps])
-    kind = {"linf": "Linf", "l2": "L2"}[norm]
-    with torch.random.fork_rng(devices=[]):
-        torchattacks.APGD(theirs, norm=kind, eps=eps, steps=50, loss=name.removeprefix("apgd_"))(
-            inputs, labels
-        )
-    ours, expected = (torch.stack([each for each, _ in seen]) for seen in (own.seen, theirs.seen))
-    assert len(ours) == len(expected) == 52
-    same = (ours - expected).abs().amax(dim=(2, 3, 4)) < 1e-5
-    assert same[:13].double().mean() > 0.99  # the image, the start, the first gap of 11 steps
-    # In L2 the path has settled by then, and rounding decides whether the objective rises.
-    assert same.all(dim=0).double().mean() >= (0.97 if norm == "linf" else 0.6)
 
 
 @pytest.mark.parametrize("keys", [{}, {"targets": 3}])

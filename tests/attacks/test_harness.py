@@ -25,6 +25,8 @@ SHORT = {
     "adaptive_selective": {"steps": 5},
     "adaptive_orthogonal": {"steps": 5},
     "adaptive_matching": {"steps": 5, "targets": 2},
+    "fab": {"steps": 5},
+    "square": {"queries": 50},
 }
 # Other people's code, for which the batch decides the result: tests/attacks/test_autoattack.py.
 ADAPTED = {"autoattack"}

@@ -174,6 +174,7 @@ def mnist(real_data) -> Trained:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.mnist
 def test_carlini_wagner_is_as_near_as_foolbox(mnist) -> None:
     foolbox = pytest.importorskip("foolbox")
@@ -189,6 +190,7 @@ def test_carlini_wagner_is_as_near_as_foolbox(mnist) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.mnist
 def test_carlini_wagner_of_the_adapter_moves_black_and_white_pixels(mnist) -> None:
     on = Trained(mnist.model, (mnist.inputs[:50] > 0.5).float(), mnist.labels[:50])
@@ -217,8 +219,8 @@ np.save(sys.argv[4], (predictions != labels).numpy())
 
 
 @pytest.mark.slow
-@pytest.mark.mnist
 @pytest.mark.timeout(1800)
+@pytest.mark.mnist
 @pytest.mark.parametrize("eps", [0.05, 0.1])
 def test_worst_case_is_as_strong_as_the_reference(mnist, eps: float, tmp_path) -> None:
     """In a process of its own: the reference ends every trace function."""
