@@ -170,8 +170,8 @@ class CellRun:
             except CorruptFile:
                 pass  # trained anew: the same weights, because the key decides them
         self.fresh = True
-        if (meta := self._taken_over(path)) is not None:
-            return meta
+        if (taken := self._taken_over(path)) is not None:
+            return taken
         model = self._new_model()
         log = train.train(
             model,
