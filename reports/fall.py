@@ -91,7 +91,7 @@ def _arrow(ax: Axes, y: int, start: float, end: float) -> None:
     ax.plot([start], [y], marker="o", ms=7, color=NORMAL, mec="white", mew=0.6, zorder=4)
     ax.plot([end], [y], marker="D", ms=6.5, color=ADVERSARIAL, mec="white", mew=0.6, zorder=5)
     close = abs(start - end) < 0.14
-    for x, text, side in ((start, f"{start:.2f}", 1), (end, f"{end:.2f}", -1)):
+    for x, text, side in ((start, _short(start), 1), (end, _short(end), -1)):
         shift = side * (9 if close else 0) * (1 if start >= end else -1)
         ax.annotate(text, (x, y), xytext=(shift, 6), textcoords="offset points", fontsize=8,
                     ha="right" if x > 0.93 and not close else "left" if x < 0.07 else "center",
@@ -111,3 +111,8 @@ def _handles(start: str, *, more: bool) -> list[Line2D]:
         mark("best of adaptive, per image", "D", ms=6.5, color=ADVERSARIAL),
         Line2D([], [], color=SOFT, lw=1, ls=(0, (1, 2)), label="guessing"),
     ]
+
+
+def _short(auroc: float) -> str:
+    """Two decimals, or three where two would read as perfect."""
+    return f"{auroc:.2f}" if 0.005 <= auroc < 0.995 or auroc in (0, 1) else f"{auroc:.3f}"
