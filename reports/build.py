@@ -6,19 +6,31 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reports.album import Album
+from reports.checks import flags_table
+from reports.featured import featured
+from reports.gallery_adaptive import add_falls
 from reports.gallery_curves import add_detection_curves, add_error_curves, add_learning_curves
 from reports.gallery_detection import add_likelihoods, add_rocs
 from reports.gallery_images import add_images
 from reports.gallery_posterior import add_log_odds, add_posteriors
+from reports.gallery_radius import add_radius_curves
 from reports.gallery_space import add_embedding, add_likelihood_map
+from reports.gallery_transfer import add_transfers
+from reports.guarded import guarded
+from reports.matrix import matrices
 from reports.numbers import AttackInfo, Numbers
 from reports.page import render_page
 from reports.scene import load_scene
 from reports.style import DPI, looks, report_style
 from reports.table import Table, write_table
+from reports.tables_adaptive import auroc_table, every_adaptive_table, rejection_table
 from reports.tables_attack import attack_table, detection_table, scores_table
+from reports.tables_cost import cost_table
 from reports.tables_error import error_table
+from reports.tables_radius import radius_table
 from reports.tables_run import seed_table, training_table
+from reports.tables_transfer import transfer_table
+from reports.tables_worst import overview_table, worst_table
 from reports.views import Shown
 from robustloss.results import load_run
 
@@ -55,30 +67,40 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
 
 
 def make_tables(numbers: Numbers) -> list[Table]:
-    """Every table of the report, in the order of the page."""
+    """Every table of the report, in the order of the page: what sums up comes first."""
+    tables: list[Table | None] = []
+    for norm in numbers.norms:
+        for case in (case for case in numbers.worst_cases if case.norm == norm):
+            tables += [worst_table(numbers, case), overview_table(numbers, case)]
+        tables.append(radius_table(numbers, norm))
+    for found in guarded(numbers):
+        tables += [auroc_table(found), rejection_table(found), every_adaptive_table(found)]
+    tables += [transfer_table(matrix) for matrix in matrices(numbers)]
     kinds: list[Callable[[Numbers, AttackInfo], Table | None]] = [
         error_table,
         detection_table,
         attack_table,
         scores_table,
     ]
-    tables = [
+    tables += [
         kind(numbers, attack)
         for attack in numbers.attacks
         for kind in kinds
         if attack.strengths or kind is error_table
     ]
-    tables += [training_table(numbers), seed_table(numbers)]
+    tables += [cost_table(numbers), training_table(numbers), seed_table(numbers)]
+    tables.append(flags_table(numbers))
     return [table for table in tables if table is not None and table.rows]
 
 
 def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
     look = looks(numbers.labels)
     add_error_curves(album, numbers, look)
+    add_radius_curves(album, numbers, shown, look)
+    add_falls(album, numbers)
+    add_transfers(album, numbers)
     add_embedding(album, numbers, shown)
-    for attack in numbers.attacks:
-        if not attack.strengths:
-            continue
+    for attack in featured(numbers):
         add_detection_curves(album, numbers, attack, look)
         scene = load_scene(numbers, shown, attack)
         add_posteriors(album, scene)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from reports.album import Album
 from reports.curves import Line, Panel, curve_numbers, draw_curves
+from reports.featured import featured
 from reports.numbers import AttackInfo, Estimate, Numbers
 from reports.style import Look
 
@@ -12,27 +13,60 @@ NAN = math.nan
 Get = Callable[[str, float], Estimate | None]
 
 
+OTHERS = "the other attacks"  # heading of what is folded away
+
+
 def add_error_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) -> None:
-    """Error against eps, one panel per attack."""
-    grid = [_error_panel(numbers, attack) for attack in numbers.attacks]
+    """Error against eps, one panel per attack; of many attacks the less telling are set aside."""
+    shown = [a.label for a in featured(numbers)]
+    attacks = [a for a in numbers.attacks if not shown or a.label in shown or not a.strengths]
+    others = [a for a in numbers.attacks if a not in attacks]
+    grid = [_error_panel(numbers, attack) for attack in (*numbers.worst_cases, *attacks)]
     if not any(panel.lines for panel in grid):
         return
-    guess = ""
-    if numbers.classes:
-        share = 100 * (1 - 1 / numbers.classes)
-        guess = f" The dotted line is guessing among {numbers.classes} classes ({share:.3g} %)."
+    several = (
+        " The worst case counts an image as an error if any of the attacks of that norm fools it."
+        if numbers.worst_cases
+        else ""
+    )
+    set_aside = f" The other {len(others)} attacks have their own figure below." if others else ""
     album.add(
         "error-vs-eps",
         draw_curves(grid, looks),
         curve_numbers(grid),
         title="Error against eps",
         caption="How often each loss is wrong as the attacker may change every pixel by more. "
-        "Lower is better; eps 0 is the clean test set, and clean mistakes count as errors. "
-        f"{_band_words(numbers)}{guess} A line that stays low under one attack only says "
-        "that this attack did not find the errors.",
+        "Lower is better; eps 0 is the clean test set, and clean mistakes count as errors."
+        f"{several} {_band_words(numbers)}{_guess_words(numbers)} A line that stays low under one "
+        f"attack only says that this attack did not find the errors.{set_aside}",
         alt="Line chart of error in percent against eps, one line per loss: "
         + _in_words(grid[0], "%"),
     )
+    if others:
+        _add_other_curves(album, numbers, others, looks)
+
+
+def _add_other_curves(
+    album: Album, numbers: Numbers, others: Sequence[AttackInfo], looks: Mapping[str, Look]
+) -> None:
+    grid = [_error_panel(numbers, attack) for attack in others]
+    album.add(
+        "error-vs-eps-others",
+        draw_curves(grid, looks),
+        curve_numbers(grid),
+        title="Error against eps under the other attacks",
+        caption=f"As the figure above. {_band_words(numbers)}{_guess_words(numbers)}",
+        alt="Line charts of error in percent against eps, one panel per attack, one line per "
+        f"loss. {grid[0].title}: {_in_words(grid[0], '%')}",
+        section=OTHERS,
+    )
+
+
+def _guess_words(numbers: Numbers) -> str:
+    if not numbers.classes:
+        return ""
+    share = 100 * (1 - 1 / numbers.classes)
+    return f" The dotted line is guessing among {numbers.classes} classes ({share:.3g} %)."
 
 
 def _band_words(numbers: Numbers) -> str:

@@ -1,14 +1,19 @@
 """The numbers of a run, by loss, attack and eps: what tables, curves and sentences share."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from robustloss.results import Run
 from robustloss.spec import slug
+from robustloss.statistics import t_interval
 
 NORM_WORDS = {"linf": "L∞, pixel units", "l2": "L2, pixel units"}
+NORM_NAMES = {"linf": "L∞", "l2": "L2"}
+WORST = "worst_case"  # attack of the per-image minimum, in results.json
+# These concern the clean pass too; every other check is about attacks.
+CLEAN_CHECKS = ("output_not_repeatable", "output_is_probability")
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,19 @@ class Estimate:
         if None in (self.low, self.high, other.low, other.high):
             return None
         return bool(self.low <= other.high and other.low <= self.high)  # type: ignore[operator]
+
+
+def over_seeds(
+    values: Sequence[float], *, least: float = 0.0, most: float = 1.0
+) -> Estimate | None:
+    """A mean over seeds with a t-interval cut to what the number can be; None of nothing."""
+    if not values:
+        return None
+    mean, _, low, high = t_interval(values)
+    if len(values) == 1:
+        return Estimate(mean, None, None, 1, tuple(values), None)
+    low, high = max(least, low), min(most, high)
+    return Estimate(mean, low, high, len(values), tuple(values), "t over seeds")
 
 
 @dataclass(frozen=True)
@@ -57,6 +75,7 @@ class Numbers:
         labels: Losses in the order of the spec.
         names: Built-in or plug-in name of each loss, by label.
         attacks: In the order of the spec.
+        worst_cases: The per-image worst case, one for each norm with two attacks or more.
         seeds: Every seed that has a row.
         classes: Number of classes, or None when no cell can be read.
         images: Test images a row, or None.
@@ -76,10 +95,16 @@ class Numbers:
         self.images = max((r["n"] for r in rows), default=None)
         self.data = str((run.provenance.get("data") or {}).get("name", ""))
         self.attacks = _attacks(rows, [a["label"] for a in spec.get("attacks", [])])
+        self.worst_cases = _worst_cases(run.worst_case)
+        self._rows: dict[tuple, list[dict]] = {}
+        for row in [*rows, *(r | {"attack": WORST} for r in run.worst_case)]:
+            place = (row["label"], _name(row), float(row["eps"]))
+            self._rows.setdefault(place, []).append(row)
+        self._radii: dict[tuple[str, str], list[dict]] = {}
+        for row in run.radii:
+            self._radii.setdefault((row["label"], _name(row)), []).append(row)
         self._summary = {
-            (s["label"], s["attack_label"], float(s["eps"]), s["metric"]): s
-            for s in run.summary
-            if s["eps"] is not None  # else it is about the whole error curve
+            (s["label"], _name(s), _eps(s["eps"]), s["metric"]): s for s in run.summary
         }
         self._flags: dict[tuple, list[dict]] = {}
         for flag in run.flags:
@@ -87,12 +112,13 @@ class Numbers:
             key = (flag.get("label"), flag.get("attack_label"), None if eps is None else float(eps))
             self._flags.setdefault(key, []).append(flag)
 
-    def get(self, label: str, attack: str, eps: float, metric: str) -> Estimate | None:
+    def get(self, label: str, attack: str, eps: float | None, metric: str) -> Estimate | None:
         """The estimate over seeds, or None where the run has none.
 
-        Attack "none" at eps 0 is the clean pass.
+        Attack "none" at eps 0 is the clean pass; the label of a worst case is an attack too. Eps
+        None asks for a number of the whole error curve, such as "median_radius".
         """
-        found = self._summary.get((label, attack, float(eps), metric))
+        found = self._summary.get((label, attack, _eps(eps), metric))
         if found is None or _missing(found.get("mean")):
             return None
         low, high = (None if _missing(found.get(k)) else float(found[k]) for k in ("low", "high"))
@@ -107,23 +133,76 @@ class Numbers:
 
     def error_over_images(self, label: str, attack: str, eps: float) -> tuple[float, float]:
         """Widest Wilson interval of one error over its seeds."""
-        rows = [
-            r
-            for r in self.run.rows
-            if (r["label"], r["attack_label"], float(r["eps"])) == (label, attack, float(eps))
-        ]
+        rows = self.rows(label, attack, eps)
         return min(r["error_low"] for r in rows), max(r["error_high"] for r in rows)
+
+    def rows(self, label: str, attack: str, eps: float) -> list[dict]:
+        """One row a seed, of `rows` or, for the label of a worst case, of `worst_case`."""
+        return self._rows.get((label, attack, float(eps)), [])
+
+    def radii(self, label: str, attack: AttackInfo) -> list[dict]:
+        """One row a seed of `radii`: one attack's error curve, or a worst case's, in numbers."""
+        return self._radii.get((label, attack.label), [])
+
+    def curves(self, norm: str) -> list[AttackInfo]:
+        """The error curves that `radii` tells about: the worst case first."""
+        known = {name for _, name in self._radii}
+        every = [*self.worst_cases, *self.attacks]
+        return [attack for attack in every if attack.norm == norm and attack.label in known]
+
+    @property
+    def norms(self) -> list[str]:
+        """The norms of the attacks, L∞ first."""
+        used = {attack.norm for attack in self.attacks if attack.norm and attack.strengths}
+        return _ordered((norm for norm in NORM_NAMES if norm in used), sorted(used))
+
+    def of_norm(self, norm: str | None) -> list[AttackInfo]:
+        """The attacks of one norm that change anything."""
+        return [attack for attack in self.attacks if attack.norm == norm and attack.strengths]
 
     def error_eps(self, attack: AttackInfo) -> tuple[float, ...]:
         """The eps axis of errors: 0 (the clean pass) and every strength."""
         return (0.0, *attack.strengths)
 
-    def flags(self, label: str, attack: str, eps: float) -> list[dict]:
-        """Marks that concern one number: of the loss, of loss and attack, or of this eps."""
+    def flags(self, label: str, attack: str, eps: float | None) -> list[dict]:
+        """Flags that concern one number: of the loss, of loss and attack, or of this eps.
+
+        Eps None asks for a number of the whole error curve, which every eps concerns.
+        """
+        if eps is None:
+            known = (f for (k, a, _), flags in self._flags.items()
+                     if k == label and a in (None, attack) for f in flags)  # fmt: skip
+            return [flag for flag in known if flag.get("eps") != 0]
         keys = [(label, None, None), (label, attack, None), (label, attack, float(eps))]
+        found = [flag for key in keys for flag in self._flags.get(key, [])]
         if eps == 0:
-            keys.append((label, "none", 0.0))
-        return [flag for key in keys for flag in self._flags.get(key, [])]
+            found = [f for f in found if f.get("eps") == 0 or f.get("check") in CLEAN_CHECKS]
+            found += self._flags.get((label, "none", 0.0), [])
+        return found
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """The attack's label; worst cases of two norms share theirs, so the norm is added."""
+    return worst_label(row["norm"]) if row["attack"] == WORST else row["attack_label"]
+
+
+def worst_label(norm: str | None) -> str:
+    """How the worst case of a norm is called in tables and figures."""
+    return f"worst case, {NORM_NAMES.get(norm or '', norm)}"
+
+
+def _worst_cases(rows: list[dict]) -> list[AttackInfo]:
+    out = []
+    for norm in _ordered(NORM_NAMES, (r["norm"] for r in rows)):
+        own = [r for r in rows if r["norm"] == norm]
+        if len({name for r in own for name in r["attacks"]}) > 1:
+            eps = tuple(sorted({float(r["eps"]) for r in own}))
+            out.append(AttackInfo(worst_label(norm), WORST, norm, eps, f"worst-case-{slug(norm)}"))
+    return out
+
+
+def _eps(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _ordered(first: Iterable[str], rest: Iterable[str]) -> list[str]:

@@ -10,14 +10,19 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from reports.album import Picture
-from reports.headline import headline, warning
+from reports.caution import warning
+from reports.checks import checks_summary, verdicts
+from reports.featured import FEW
+from reports.gallery_curves import OTHERS
+from reports.headline import headline
 from reports.numbers import NORM_WORDS, Numbers
 from reports.table import Table
 from reports.words import duration, listed
 
 KINDS = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"),
          "tex": ("LaTeX", "application/x-tex")}  # fmt: skip
-LONG_TABLES = ("seeds", "scores")  # folded away: for looking up, not for reading
+LONG_TABLES = ("seeds", "scores", "adaptive-every")  # folded: for looking up, not for reading
+BELOW = ("published", "detail")  # rows that belong to the one above them
 MOST_LINES = 60
 
 
@@ -40,7 +45,8 @@ def render_page(
     folder = files("reports") / "templates"
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
-    shown = [_table(table, texts) for table, texts in tables]
+    shown, folded, flags = _arranged(numbers, tables)
+    found = verdicts(numbers)
     run = numbers.run
     return template.render(
         css=Markup((folder / "style.css").read_text(encoding="utf-8")),
@@ -51,16 +57,43 @@ def render_page(
         marked=_marked(numbers),
         problems=_problems(numbers, gaps),
         facts=_facts(numbers),
-        tables=[t for t in shown if not t["name"].startswith(LONG_TABLES)],
-        long_tables=[t for t in shown if t["name"].startswith(LONG_TABLES)],
+        tables=shown,
+        folded=folded,
         pictures=[_picture(p) for p in pictures if not p.section],
-        sections=_sections(numbers, pictures),
+        sections=_sections(pictures),
+        checks=found,
+        checks_summary=checks_summary(found),
+        flags_table=flags,
         failures=_capped([_failure(f) for f in run.failures]),
         gaps=_capped(list(gaps)),
-        flags=_capped([_flag(f) for f in run.flags]),
         provenance=_provenance(run.provenance),
         spec=spec_text,
     )
+
+
+def _arranged(
+    numbers: Numbers, tables: Sequence[tuple[Table, Mapping[str, str]]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any] | None]:
+    """What stands open, what is folded away under one line each, and the table of flags.
+
+    With many attacks only the first keeps its tables open: the overview has the others.
+    """
+    attacks = [attack.label for attack in numbers.attacks if attack.strengths]
+    aside = attacks[1:] if len(attacks) > FEW else []
+    shown, folded, flags = [], [], None
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for table, texts in tables:
+        drawn = _table(table, texts)
+        if table.name == "flags":
+            flags = drawn
+        elif table.section in aside:
+            groups.setdefault(table.section, []).append(drawn)
+        elif table.name.startswith(LONG_TABLES):
+            folded.append({"title": table.title, "tables": [drawn]})
+        else:
+            shown.append(drawn)
+    each = [{"title": f"Tables of {name}", "tables": own} for name, own in groups.items()]
+    return shown, [*each, *folded], flags
 
 
 def data_uri(data: bytes, kind: str) -> str:
@@ -72,9 +105,10 @@ def _table(table: Table, texts: Mapping[str, str]) -> dict[str, Any]:
     first = [row[0] for row in table.rows]
     classes = []
     for i, entry in enumerate(first):
-        new = i > 0 and entry.kind != "published" and entry.text != first[i - 1].text
+        below = entry.kind in BELOW
+        new = i > 0 and not below and entry.text != first[i - 1].text
         group = new and len({e.text for e in first}) < len(first)
-        classes.append("published" if entry.kind == "published" else "group" if group else "")
+        classes.append("below" if below else "group" if group else "")
     return {
         **{k: getattr(table, k) for k in ("name", "title", "caption", "header", "notes", "left")},
         "rows": table.rows,
@@ -100,14 +134,17 @@ def _picture(picture: Picture) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _sections(numbers: Numbers, pictures: Sequence[Picture]) -> list[dict[str, Any]]:
-    out: list[dict[str, Any]] = []
-    for attack in numbers.attacks:
-        own = [_picture(p) for p in pictures if p.section == attack.label]
-        if own:
-            title = f"Figures of {attack.label}"
-            out.append({"title": title, "open": not out, "pictures": own})
-    return out
+def _sections(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+    """Figures by attack in the order of their making; what is set aside comes last, folded."""
+    own: dict[str, list[dict[str, Any]]] = {}
+    for picture in pictures:
+        if picture.section:
+            own.setdefault(picture.section, []).append(_picture(picture))
+    order = sorted(own, key=lambda name: name == OTHERS)
+    return [
+        {"title": f"Figures of {name}", "open": i == 0 and name != OTHERS, "pictures": own[name]}
+        for i, name in enumerate(order)
+    ]
 
 
 def _lead(numbers: Numbers) -> str:
@@ -129,9 +166,10 @@ def _marked(numbers: Numbers) -> str:
     count = len(numbers.run.flags)
     if not count:
         return ""
+    kinds = len({flag.get("check") for flag in numbers.run.flags})
     return (
-        f"{count} number{'s are' if count != 1 else ' is'} marked † because a check found a sign "
-        "that the attack, not the loss, made it look good."
+        f"{count} sign{'s' if count != 1 else ''} of {kinds} kind{'s' if kinds != 1 else ''} that "
+        "an attack, not the loss, made a number look good: such numbers are marked †."
     )
 
 
@@ -192,19 +230,6 @@ def _failure(failure: Mapping[str, Any]) -> str:
     )
 
 
-def _flag(flag: Mapping[str, Any]) -> str:
-    place = [str(flag.get("label"))]
-    if flag.get("seed") is not None:
-        place.append(f"seed {flag['seed']}")
-    if flag.get("attack_label"):
-        place.append(str(flag["attack_label"]))
-    if flag.get("eps") is not None:
-        place.append(f"eps {flag['eps']:.4g}")
-    return (
-        f"† {str(flag.get('check')).replace('_', ' ')}: {', '.join(place)}. {flag.get('message')}"
-    )
-
-
 def _capped(lines: list[str]) -> list[str]:
     if len(lines) <= MOST_LINES:
         return lines
@@ -220,7 +245,7 @@ def _provenance(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     times = [str(provenance[k]) for k in ("started", "finished") if provenance.get(k)]
     known = {"robustloss", "torch", "torchvision", "numpy", "python", "data", "started",
-             "finished", "seconds", "spec", "command", "seeds"}  # fmt: skip
+             "finished", "seconds", "spec", "command", "seeds", "attack_cost"}  # fmt: skip
     command = provenance.get("command") or []
     facts = [
         ("Command", " ".join(map(str, command)) if isinstance(command, list) else str(command)),

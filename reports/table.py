@@ -15,7 +15,8 @@ class Entry:
     Attributes:
         text: Already formatted.
         mark: Footnote marks, such as "†1"; empty for most.
-        kind: "published" for numbers that are not ours, "gap" for what is missing.
+        kind: "published" for numbers that are not ours, "detail" for what belongs to the row above,
+            "gap" for what is missing, "top" for what to look at first (bold).
     """
 
     text: str
@@ -67,10 +68,15 @@ def markdown(table: Table) -> str:
         _row(markdown_text(h) for h in table.header),
         _row(align),
     ]
-    lines += [_row(markdown_text(e.text + e.mark) for e in row) for row in table.rows]
+    lines += [_row(_markdown_entry(e) for e in row) for row in table.rows]
     lines += ["", markdown_text(table.caption)]
     lines += [part for note in table.notes for part in ("", markdown_text(note))]
     return "\n".join(lines) + "\n"
+
+
+def _markdown_entry(entry: Entry) -> str:
+    text = markdown_text(entry.text)
+    return (f"**{text}**" if entry.kind == "top" and text else text) + markdown_text(entry.mark)
 
 
 def _row(cells: Sequence[str] | object) -> str:
@@ -127,4 +133,5 @@ def _latex_entry(entry: Entry) -> str:
     text = latex_text(entry.text)
     # a row that begins with "[" would be read as an argument of the \\ before it
     text = "{}" + text if text.startswith("[") else text
+    text = rf"\textbf{{{text}}}" if entry.kind == "top" else text
     return text + (rf"\textsuperscript{{{latex_text(entry.mark)}}}" if entry.mark else "")

@@ -1,12 +1,11 @@
 """Tables of one attack: detection, detection scores, and how the attack itself fared."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from reports.numbers import AttackInfo, Numbers
+from reports.marks import Flag, Marks, names
+from reports.numbers import AttackInfo, Numbers, over_seeds
 from reports.table import Entry, Table
-from reports.tables_error import Marks
-from reports.words import NOTHING, estimate, number, span
-from robustloss.statistics import t_interval
+from reports.words import NOTHING, estimate, span
 
 _DETECTION = (
     ("AUROC, all", "auroc_all", 1.0, 3),
@@ -21,16 +20,18 @@ _DETECTION = (
 def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
     """Losses and eps by detection numbers; no successful attack gives n/a."""
     rows, data = [], []
+    marks = Marks(numbers)
     for label in numbers.labels:
         for eps in attack.strengths:
             found = {m: numbers.get(label, attack.label, eps, m) for _, m, _, _ in _DETECTION}
             successes = [
-                int(r["n_successful"]) for r in numbers.run.rows
-                if (r["label"], r["attack_label"], r["eps"]) == (label, attack.label, eps)
-                and r["n_successful"] is not None
-            ]  # fmt: skip
+                int(r["n_successful"])
+                for r in numbers.rows(label, attack.label, eps)
+                if r["n_successful"] is not None
+            ]
+            mark = marks.on(label, attack, eps)
             cells = [
-                Entry(estimate(found[m], unit=unit, digits=digits))
+                Entry(estimate(found[m], unit=unit, digits=digits), mark if found[m] else "")
                 for _, m, unit, digits in _DETECTION
             ]
             total = Entry(f"{sum(successes):,}" if successes else NOTHING)
@@ -41,6 +42,7 @@ def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
                 | {f"{m}{k}": getattr(found[m], k2) if found[m] else None
                    for _, m, _, _ in _DETECTION
                    for k, k2 in (("", "mean"), ("_low", "low"), ("_high", "high"))}
+                | {"marks": names(numbers.flags(label, attack.label, eps))}
             )  # fmt: skip
     return Table(
         f"detection-{attack.slug}",
@@ -51,16 +53,17 @@ def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
         "n/a means that no attack succeeded. AUROC is a fraction, the rest is percent. FPR is "
         "the share of clean images rejected. “Fooled and not noticed”: of the initially correct "
         "images, those that are fooled and pass the 5 % threshold of clean validation images; "
-        "the one column that compares losses fairly. " + _interval_words_detection(numbers),
+        "the one column that compares losses fairly. " + interval_words_detection(numbers),
         ["loss", "eps", "n successful", *(name for name, *_ in _DETECTION)],
         rows,
         data,
-        _rejected_notes(numbers),
+        [*marks.notes(), *_rejected_notes(numbers)],
         section=attack.label,
     )
 
 
-def _interval_words_detection(numbers: Numbers) -> str:
+def interval_words_detection(numbers: Numbers) -> str:
+    """What stands behind the number in a table of detection."""
     if len(numbers.seeds) > 1:
         return "± is half a 95 % t-interval over training seeds."
     return "One training seed: no interval."
@@ -81,38 +84,74 @@ def _rejected_notes(numbers: Numbers) -> list[str]:
     return [f"Clean test images that the 5 % threshold really rejects: {', '.join(parts)}."]
 
 
+_FARED = (
+    ("attack success", "attack_success_rate", 100.0, 2),
+    ("mean posterior", "mean_max_posterior", 1.0, 3),
+    ("zero gradient", "zero_gradient_fraction", 100.0, 2),
+    ("left ball or box", "outside_fraction", 100.0, 2),
+)
+
+
+_EVIDENCE = {
+    "zero_gradient_fraction": "zero_gradient",
+    "outside_fraction": "outside_ball_or_box",
+}
+
+
 def attack_table(numbers: Numbers, attack: AttackInfo) -> Table:
     """How well the attack did: success, confidence, and the gradients that it did not have."""
-    columns = (
-        ("attack success", "attack_success_rate", 100.0, 2),
-        ("mean posterior", "mean_max_posterior", 1.0, 3),
-        ("zero gradient", "zero_gradient_fraction", 100.0, 2),
-    )
+    # older runs did not count what left ball or box: no column of n/a for them
+    columns = [c for c in _FARED if c[1] != "outside_fraction" or _counted(numbers, attack, c[1])]
     rows, data = [], []
     marks = Marks(numbers)
     for label in numbers.labels:
         for eps in attack.strengths:
             found = {m: numbers.get(label, attack.label, eps, m) for _, m, _, _ in columns}
-            cells = [Entry(estimate(found[m], unit=u, digits=d)) for _, m, u, d in columns]
-            if cells[-1].text != NOTHING:
-                cells[-1] = Entry(cells[-1].text, marks.at(label, attack.label, eps))
+            flags = numbers.flags(label, attack.label, eps)
+            cells = [
+                Entry(
+                    estimate(found[m], unit=u, digits=d), _mark(marks, flags, m) if found[m] else ""
+                )
+                for _, m, u, d in columns
+            ]
             rows.append([Entry(label), Entry(f"{eps:.4g}"), *cells])
             data.append(
                 {"label": label, "attack_label": attack.label, "eps": eps}
                 | {m: found[m].mean if found[m] else None for _, m, _, _ in columns}  # type: ignore[union-attr]
+                | {"marks": names(numbers.flags(label, attack.label, eps))}
             )
+    outside = (
+        " Left ball or box: share of images, in percent, that came back outside and were put back "
+        "before they were judged."
+        if len(columns) == len(_FARED)
+        else ""
+    )
     return Table(
         f"attack-{attack.slug}",
         f"How {attack.label} fared",
         "Attack success: share of the initially correct images that became wrong, in percent. "
         "Mean posterior: of the predicted class, over all attacked images. Zero gradient: share "
         "of images, in percent, for which the attack had no direction to go, so that it left "
-        "them as they were; such images are no evidence of robustness.",
+        f"them as they were; such images are no evidence of robustness.{outside}",
         ["loss", "eps", *(name for name, *_ in columns)],
         rows,
         data,
         marks.notes(),
         section=attack.label,
+    )
+
+
+def _mark(marks: Marks, flags: Sequence[Flag], metric: str) -> str:
+    """A share that a check looks at is itself in doubt only if that check fired."""
+    own = _EVIDENCE.get(metric)
+    return marks.of(f for f in flags if own is None or f.get("check") == own)
+
+
+def _counted(numbers: Numbers, attack: AttackInfo, metric: str) -> bool:
+    return any(
+        numbers.get(label, attack.label, eps, metric)
+        for label in numbers.labels
+        for eps in attack.strengths
     )
 
 
@@ -122,10 +161,21 @@ WORDS = {
 }
 
 
+def score_name(score: str, *, adapted: bool | None) -> str:
+    """A score in words; one that an adaptive attack did not aim at says so.
+
+    Args:
+        score: Its key.
+        adapted: Whether the attack aimed at it; None for an attack that aims at no score.
+    """
+    words = WORDS.get(score, score.replace("_", " "))
+    return f"{words} (not adapted)" if adapted is False else words
+
+
 def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
     """AUROC of every detection score, both populations; None with a single score."""
     found = [d for d in numbers.run.detection if d["attack_label"] == attack.label and d["eps"] > 0]
-    scores = sorted({d["score"] for d in found})
+    scores = {d["score"]: d.get("adapted") for d in found}
     if len(scores) < 2:
         return None
     values: dict[tuple, list[float]] = {}
@@ -133,36 +183,44 @@ def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
         if d["auroc"] is not None:
             key = (d["label"], d["score"], d["population"], float(d["eps"]))
             values.setdefault(key, []).append(float(d["auroc"]))
+    marks = Marks(numbers)
     rows, data = [], []
     for label in numbers.labels:
-        for score in scores:
+        for score in sorted(scores):
             cells = []
             for population in ("all", "successful"):
                 for eps in attack.strengths:
-                    some = values.get((label, score, population, eps), [])
-                    cells.append(Entry(_mean(some)))
+                    some = over_seeds(values.get((label, score, population, eps), []))
+                    cells.append(
+                        Entry(estimate(some), marks.on(label, attack, eps) if some else "")
+                    )
                     data.append(
                         {"label": label, "score": score, "population": population, "eps": eps,
-                         "n_seeds": len(some), "auroc": sum(some) / len(some) if some else None}
+                         "n_seeds": some.n_seeds if some else 0,
+                         "auroc": some.mean if some else None, "adapted": scores[score],
+                         "marks": names(numbers.flags(label, attack.label, eps))}
                     )  # fmt: skip
-            rows.append([Entry(label), Entry(WORDS.get(score, score.replace("_", " "))), *cells])
-    names = [f"{p}, eps {e:.4g}" for p in ("all", "successful") for e in attack.strengths]
+            rows.append([Entry(label), Entry(score_name(score, adapted=scores[score])), *cells])
+    heads = [f"{p}, eps {e:.4g}" for p in ("all", "successful") for e in attack.strengths]
     return Table(
         f"scores-{attack.slug}",
         f"Which score tells {attack.label} from clean images?",
         "AUROC of each detection score, mean ± half a 95 % t-interval over seeds. The likelihood "
         "asks whether the features look like the predicted class at all, the posterior only how "
-        "clearly one class wins.",
-        ["loss", "score", *names],
+        f"clearly one class wins.{_adapted_words(scores)}",
+        ["loss", "score", *heads],
         rows,
         data,
+        marks.notes(),
         left=2,
         section=attack.label,
     )
 
 
-def _mean(values: Sequence[float]) -> str:
-    if not values:
-        return NOTHING
-    mean, _, low, high = t_interval(values)
-    return number(mean) if len(values) == 1 else f"{mean:.3f} ± {(high - low) / 2:.3f}"
+def _adapted_words(scores: Mapping[str, bool | None]) -> str:
+    if False not in scores.values():
+        return ""
+    return (
+        " “Not adapted”: this attack did not try to deceive that score, so a high AUROC there is "
+        "no evidence."
+    )

@@ -2,39 +2,11 @@
 
 from collections.abc import Sequence
 
+from reports.marks import Marks, names
 from reports.numbers import AttackInfo, Numbers
 from reports.published import Published, agreement, published_errors
 from reports.table import Entry, Table
 from reports.words import estimate, span
-
-
-class Marks:
-    """Numbers the checks that fired on a table, and writes their footnotes."""
-
-    def __init__(self, numbers: Numbers) -> None:
-        self.numbers = numbers
-        self._notes: dict[str, list[str]] = {}
-
-    def at(self, label: str, attack: str, eps: float) -> str:
-        """The marks of one number: "†1", or nothing."""
-        checks = []
-        for flag in self.numbers.flags(label, attack, eps):
-            check = str(flag.get("check"))
-            where = f"{label}, eps {eps:g}"
-            if flag.get("seed") is not None:
-                where += f", seed {flag['seed']}"
-            self._notes.setdefault(check, []).append(f"{where}: {flag.get('message')}")
-            checks.append(f"†{[*self._notes].index(check) + 1}")
-        return " ".join(dict.fromkeys(checks))
-
-    def notes(self) -> list[str]:
-        """One footnote a check; repeats of the same words are named once."""
-        out = []
-        for i, (check, lines) in enumerate(self._notes.items()):
-            first, more = lines[0], len(dict.fromkeys(lines)) - 1
-            rest = f" And {more} more, listed under “Failures and marks”." if more else ""
-            out.append(f"†{i + 1} {check.replace('_', ' ')}: {first}{rest}")
-        return out
 
 
 def error_table(numbers: Numbers, attack: AttackInfo) -> Table:
@@ -47,20 +19,20 @@ def error_table(numbers: Numbers, attack: AttackInfo) -> Table:
         found = [numbers.error(label, attack, e) for e in eps]
         seeds = sorted({f.n_seeds for f in found if f})
         cells = [
-            Entry(estimate(f, unit=100, digits=2), marks.at(label, attack.label, e) if f else "",
+            Entry(estimate(f, unit=100, digits=2), marks.on(label, attack, e) if f else "",
                   "" if f else "gap")
             for f, e in zip(found, eps, strict=True)
         ]  # fmt: skip
         rows.append([Entry(label), Entry(span([float(s) for s in seeds])), *cells])
+        rows += _rounded_row(numbers, attack, label, eps)
         rows += [_published_row(p, label, eps) for p in published if label in p.error]
         data += _error_data(numbers, attack, label, published)
-    notes = [*marks.notes(), *_gap_notes(numbers)]
+    notes = [*marks.notes(), *_rounded_notes(numbers, attack), *_gap_notes(numbers)]
     return Table(
         f"error-{attack.slug}",
         f"Error under {attack.label}",
-        f"Error in percent on {_images(numbers)} test images; eps in "
-        f"{'pixel units' if attack.norm == 'linf' else 'Euclidean length'}, 0 is the clean test "
-        f"set. {_interval_words(numbers)}",
+        f"Error in percent on {images(numbers)} test images; eps in {eps_words(attack.norm)}, 0 is "
+        f"the clean test set. {interval_words(numbers)}",
         ["loss", "seeds", *(f"eps {e:.4g}" if e else "clean" for e in eps)],
         rows,
         data,
@@ -77,14 +49,46 @@ def _gap_notes(numbers: Numbers) -> list[str]:
     ]
 
 
-def _images(numbers: Numbers) -> str:
+def images(numbers: Numbers) -> str:
+    """How many test images an error counts."""
     return f"{numbers.images:,}" if numbers.images else "no"
 
 
-def _interval_words(numbers: Numbers) -> str:
+def eps_words(norm: str | None) -> str:
+    """In what an eps of this norm is."""
+    return "pixel units" if norm == "linf" else "Euclidean length"
+
+
+def interval_words(numbers: Numbers) -> str:
+    """What stands behind the error in a table of errors."""
     if len(numbers.seeds) > 1:
         return "± is half a 95 % t-interval over training seeds; one seed alone has [Wilson 95 %]."
     return "[low, high] is a 95 % Wilson interval over images; one training seed."
+
+
+def _rounded_row(
+    numbers: Numbers, attack: AttackInfo, label: str, eps: Sequence[float]
+) -> list[list[Entry]]:
+    """The same images as an 8-bit file holds them; no row where the spec did not ask for it."""
+    found = [numbers.get(label, attack.label, e, "error_8bit") for e in eps]
+    if not any(found):
+        return []
+    cells = [Entry(estimate(f, unit=100, digits=2) if f else "–", kind="detail") for f in found]
+    seeds = span([float(s) for s in sorted({f.n_seeds for f in found if f})])
+    name = Entry(f"{label}: rounded to 8 bits", kind="detail")
+    return [[name, Entry(seeds, kind="detail"), *cells]]
+
+
+def _rounded_notes(numbers: Numbers, attack: AttackInfo) -> list[str]:
+    if not any(
+        numbers.get(k, attack.label, e, "error_8bit") for k in numbers.labels for e in attack.eps
+    ):
+        return []
+    return [
+        "Rounded to 8 bits: error on the same attacked images after every pixel went to the "
+        "nearest k/255 inside box and ball, as an image file would hold it. A clearly lower error "
+        "says that the attack lives between the grey levels."
+    ]
 
 
 def _published_row(table: Published, label: str, eps: Sequence[float]) -> list[Entry]:
@@ -104,6 +108,7 @@ def _error_data(
     for eps in numbers.error_eps(attack):
         found = numbers.error(label, attack, eps)
         flags = numbers.flags(label, attack.label, eps)
+        rounded = numbers.get(label, attack.label, eps, "error_8bit")
         out.append(
             {
                 "label": label, "attack_label": attack.label, "norm": attack.norm, "eps": eps,
@@ -111,7 +116,8 @@ def _error_data(
                 "error": found.mean if found else None, "low": found.low if found else None,
                 "high": found.high if found else None,
                 "interval": found.interval if found else None,
-                "marks": " ".join(sorted({str(f.get("check")) for f in flags})),
+                "error_8bit": rounded.mean if rounded else None,
+                "marks": names(flags),
                 "published_error": next(
                     (p.error[label].get(eps) for p in published if label in p.error), None
                 ),

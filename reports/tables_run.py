@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from reports.marks import Marks
 from reports.numbers import Numbers
 from reports.table import Entry, Table
 from reports.words import NOTHING, duration, number, span
@@ -70,7 +71,10 @@ def seed_table(numbers: Numbers) -> Table:
                        r["attack_label"], r["eps"]),
     )  # fmt: skip
     rows = []
+    marks = Marks(numbers)
     for r in found:
+        flags = numbers.flags(r["label"], r["attack_label"], r["eps"])
+        mark = marks.of(f for f in flags if f.get("seed") in (None, r["seed"]))
         low, high = r["error_low"], r["error_high"]
         wilson = "" if low is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
         rows.append(
@@ -80,9 +84,11 @@ def seed_table(numbers: Numbers) -> Table:
                 Entry(str(r["seed"])),
                 Entry(f"{r['eps']:.4g}"),
                 Entry(f"{r['n']:,}"),
-                Entry(f"{100 * r['error']:.2f}{wilson}"),
-                Entry(number(r["auroc_all"])),
-                Entry(number(r["auroc_successful"])),
+                Entry(f"{100 * r['error']:.2f}{wilson}", mark),
+                *(
+                    Entry(number(r[k]), "" if r[k] is None else mark)
+                    for k in ("auroc_all", "auroc_successful")
+                ),
                 Entry(NOTHING if r["n_successful"] is None else f"{r['n_successful']:,}"),
                 Entry(_in_percent(r["undetected_success_at_5fpr"])),
             ]
@@ -96,6 +102,7 @@ def seed_table(numbers: Numbers) -> Table:
          "n successful", "fooled and not noticed"],
         rows,
         found,
+        marks.notes(),
         left=2,
     )  # fmt: skip
 

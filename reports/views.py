@@ -112,7 +112,8 @@ class Shown:
         self.cells: dict[str, Cell] = {}
         self.gaps: list[str] = []
         self._failed = {f.get("label"): f.get("stage") for f in run.failures}
-        for cell in sorted(self._readable(run), key=lambda c: c.seed):
+        self._every = sorted(self._readable(run), key=lambda c: c.seed)
+        for cell in self._every:
             self.cells.setdefault(cell.label, cell)
         self._clean: dict[str, View | str] = {}
         self._reference: dict[str, Reference | str] = {}
@@ -140,6 +141,21 @@ class Shown:
         """One attacked pass, or why there is none; not kept in memory by this object."""
         dim = self.cells[label].feature_dim if label in self.cells else 0
         return self._read(label, attack.label, eps, keep_features=dim == 2)
+
+    def radii(self, label: str, attack: AttackInfo) -> list[np.ndarray]:
+        """(N,) radii of a minimum-norm attack for every readable seed; clean mistakes have 0."""
+        out = []
+        for cell in self._every:
+            if cell.label == label:
+                try:
+                    clean = cell.record()
+                    radius = cell.record(attack.label, attack.strengths[0]).radius
+                except (OSError, ValueError, KeyError) as error:
+                    self.gaps.append(f"{label}, seed {cell.seed}: radii of {attack.label}: {error}")
+                    continue
+                if radius is not None:
+                    out.append(np.where(clean.correct, radius, 0.0))
+        return out
 
     def reference(self, label: str) -> Reference | str:
         """Thresholds, centers and grid, or why there are none."""

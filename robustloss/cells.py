@@ -4,7 +4,6 @@ Every file carries in its name a hash of exactly what decides its content, and i
 of that content. What is there and whole is used; what is missing, stale or damaged is computed.
 """
 
-import importlib.metadata
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,19 +14,24 @@ import torch
 
 import attacks
 import robustloss.losses as losses
-from attacks.plugins import source_digest
 from robustloss import evaluate, models, probes, results, train
 from robustloss.data import Dataset
+from robustloss.keys import attack_params, numerics, plugin_digest, probe_eps
 from robustloss.precision import choose_precision
 from robustloss.progress import Event, Stage
 from robustloss.results import Record, load_record, save_record
 from robustloss.seeding import repeatable, seeded
 from robustloss.spec import AttackSpec, CellSpec, Spec
-from robustloss.storage import CorruptFile, digest, read_arrays, write_arrays, write_json
+from robustloss.storage import (
+    CorruptFile,
+    digest,
+    read_arrays,
+    write_arrays,
+    write_bytes,
+    write_json,
+)
 
 Report = Callable[[Event], None]
-# Attacks whose code is another package's: what stands before the colon, and the package.
-_ADAPTED = {"torchattacks": "torchattacks", "autoattack": "pyautoattack"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class CellJob:
     folder: Path  # the run folder
     device: str
     data_root: Path | None
+    reuse: Path | None = None  # another run folder, whose weights serve where they are the same
 
 
 @dataclass(frozen=True)
@@ -50,22 +55,6 @@ class Failure:
     seed: int
     stage: str
     reason: str
-
-
-def plugin_digest(name: str, folder: Path) -> str:
-    """Returns what decides a name's code beside our versions, "" for a built-in.
-
-    That is a digest of the user's source, or the package and version that an attack is taken from.
-    """
-    if models.is_plugin(name):
-        return source_digest(name, (folder,))
-    package = _ADAPTED.get(name.partition(":")[0])
-    return f"{package} {importlib.metadata.version(package)}" if package else ""
-
-
-def numerics(device: torch.device) -> list[object]:
-    """Returns what of the machine decides the bits of a result."""
-    return [device.type, torch.get_num_threads() if device.type == "cpu" else 0]
 
 
 class CellRun:
@@ -181,6 +170,8 @@ class CellRun:
             except CorruptFile:
                 pass  # trained anew: the same weights, because the key decides them
         self.fresh = True
+        if (taken := self._taken_over(path)) is not None:
+            return taken
         model = self._new_model()
         log = train.train(
             model,
@@ -196,6 +187,19 @@ class CellRun:
         meta: dict[str, Any] = {"log": asdict(log), "density": model.head.density}
         meta["tensors"] = models.save_tensors(path, model.state_dict(), meta)
         return meta
+
+    def _taken_over(self, path: Path) -> dict | None:
+        """Returns the metadata of equal weights in the run that is reused, copied to the path."""
+        if self.job.reuse is None:
+            return None
+        for other in sorted(self.job.reuse.glob(f"cells/*/seed-{self.cell.seed}/{path.name}")):
+            try:
+                meta = models.load_tensors(other)[1]
+            except CorruptFile:
+                continue
+            write_bytes(path, other.read_bytes())
+            return meta
+        return None
 
     def _loaded(self, path: Path) -> models.Classifier:
         """Returns the trained model on the device; loaded only when something must be computed."""
@@ -341,20 +345,6 @@ class CellRun:
             self.report(Event(self.name, stage, done, total, f"{prefix} {text}".strip()))
 
         return report
-
-
-def attack_params(attack: AttackSpec, folder: Path) -> dict:
-    """Returns what build_attack takes beside the name; a plug-in is looked for in the folder."""
-    params = dict(attack.params)
-    return {**params, "folders": (folder,)} if models.is_plugin(attack.name) else params
-
-
-def probe_eps(spec: Spec, built: Sequence[attacks.Attack]) -> float:
-    """Returns the L-inf budget of the trial attacks: the spec's, or the smallest of its attacks."""
-    if spec.checks.eps is not None:
-        return spec.checks.eps
-    bounded = (a for a, call in zip(spec.attacks, built, strict=True) if call.norm == "linf")
-    return min((e for a in bounded for e in a.eps if e > 0), default=probes.DEFAULT_EPS)
 
 
 @dataclass

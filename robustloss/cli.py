@@ -79,6 +79,9 @@ def run(
         str | None, typer.Option(metavar="0,1,2", help="instead of the spec's; may extend a run")
     ] = None,
     executor: Annotated[str, typer.Option(metavar="serial|processes:N")] = "serial",
+    reuse: Annotated[
+        str | None, typer.Option(metavar="RUN", help="take equal trained weights from this run")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the report's path only.")] = False,
 ) -> int:
     """Train, attack and report what a spec asks for. Goes on where an earlier run stopped."""
@@ -104,6 +107,7 @@ def run(
             data=data,
             seeds=wanted,
             executor=executor,
+            reuse=reuse,
             progress=choose_progress(quiet),
         )
     _show_outcome(outcome, quiet)

@@ -213,8 +213,8 @@ def attack_passes(
     An attack with `passes` says it; another is tried on four images.
     """
     from attacks import Queries, build_attack, perturb
-    from robustloss.cells import attack_params
     from robustloss.evaluate import LikelihoodView
+    from robustloss.keys import attack_params
 
     built: Any = build_attack(attack.name, **attack_params(attack, spec.folder))
     positive = [eps for eps in attack.eps if eps > 0]

@@ -123,7 +123,7 @@ def _cost_lines(spec: Spec) -> Iterator[str]:
 
 def _attack_lines(spec: Spec) -> Iterator[str]:
     from attacks import build_attack
-    from robustloss.cells import attack_params
+    from robustloss.keys import attack_params
 
     width = max(len(attack.label) for attack in spec.attacks)
     for attack in spec.attacks:

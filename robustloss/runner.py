@@ -17,9 +17,10 @@ import attacks
 import robustloss
 from attacks.plugins import PluginError
 from robustloss import models, results
-from robustloss.cells import CellJob, Failure, attack_params
+from robustloss.cells import CellJob, Failure
 from robustloss.data import Dataset, load_dataset
 from robustloss.executors import check_executor, run_jobs, threads_each
+from robustloss.keys import attack_params
 from robustloss.precision import choose_precision
 from robustloss.progress import Progress, Silent
 from robustloss.second_stage import run_transfers, transfer_seeds
@@ -60,6 +61,7 @@ def run(
     data: str | Path | None = None,
     seeds: Sequence[int] | None = None,
     executor: str = "serial",
+    reuse: str | Path | None = None,
     progress: Progress | None = None,
 ) -> RunOutcome:
     """Trains, attacks and reports everything that a spec asks for and that is not there yet.
@@ -71,6 +73,8 @@ def run(
         data: Folder with the data sets; see load_dataset.
         seeds: Training seeds instead of the spec's; seeds that the folder already has are kept.
         executor: "serial" or "processes:N".
+        reuse: Another run folder; where it has the very weights that a cell would be trained to
+            (the same data, network, loss, training and seed), they are copied from there.
         progress: Told of every step; silent by default.
 
     Returns:
@@ -89,6 +93,8 @@ def run(
     chosen = choose_device(device)
     wanted = _seeds(spec, folder, seeds)
     _check_folder(folder, spec)
+    if reuse is not None and not (Path(reuse) / "spec.toml").is_file():
+        raise RunFolderError(f"reuse (={reuse}) is no run folder: it holds no spec.toml.")
     root = Path(data) if data is not None else None
     dataset = load_dataset(
         spec.data.name,
@@ -102,7 +108,8 @@ def run(
     with seeded("names"):  # the networks that it builds must not move the caller's random state
         check_names(spec, cells, dataset)
     _claim(folder, spec)
-    jobs = [CellJob(spec, cell, folder, chosen, root) for cell in cells]
+    other = None if reuse is None else Path(reuse)
+    jobs = [CellJob(spec, cell, folder, chosen, root, other) for cell in cells]
     progress = progress or Silent()
     progress.start(len(jobs) + len(transfer_seeds(spec, jobs)))
     try:

@@ -14,8 +14,9 @@ import torch
 import attacks
 import robustloss.losses as losses
 from robustloss import evaluate, models
-from robustloss.cells import CellJob, Failure, attack_params, numerics, plugin_digest
+from robustloss.cells import CellJob, Failure
 from robustloss.data import Dataset
+from robustloss.keys import attack_params, numerics, plugin_digest
 from robustloss.models import Classifier
 from robustloss.progress import Event
 from robustloss.seeding import repeatable

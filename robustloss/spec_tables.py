@@ -30,6 +30,11 @@ _NORMS = {
     **dict.fromkeys(("adaptive_joint", "adaptive_selective", "adaptive_orthogonal"), "linf"),
     **{"adaptive_matching": "linf", "fab": "linf", "deepfool": "l2", "cw": "l2"},
 }
+_RESERVED = {
+    "none": "the clean pass's own",
+    "worst-case": "that of the worst over all attacks",
+    "best-of-adaptive": "that of the best over the adaptive attacks",
+}
 _TORCHATTACKS_L2 = ("CW", "DeepFool", "PGDL2", "PGDRSL2")
 
 
@@ -315,9 +320,9 @@ class AttackSpec(_Labelled):
     )
 
     @model_validator(mode="after")
-    def _not_the_clean_pass(self) -> Self:
-        if self.slug == "none":
-            _raise_at("label", self.label, "is the clean pass's own. Give it another label.")
+    def _label_is_free(self) -> Self:
+        if self.slug in _RESERVED:
+            _raise_at("label", self.label, f"is {_RESERVED[self.slug]}. Give it another label.")
         return self
 
     @field_validator("eps")

@@ -25,7 +25,8 @@ def summarise(
     """Each metric over the seeds: mean with a t-interval cut to [0, 1], and every seed's value.
 
     Seeds where the metric is null are left out; `n_seeds` counts those used. One seed has no
-    t-interval: its error keeps the Wilson interval over images, anything else has none.
+    t-interval, and seeds that agree to the image have one of no width, which would differ from
+    anything: their error keeps the Wilson interval over images, one seed's other metrics have none.
 
     Args:
         rows: as in results.json; a metric that an older row lacks is null.
@@ -57,10 +58,11 @@ def _summary_row(group: Sequence[Mapping[str, Any]], metric: str) -> Row:
     used = [row for row in group if row.get(metric) is not None]
     values = [row[metric] for row in used]
     mean = sd = low = high = interval = None
-    if len(values) == 1:
-        mean = values[0]
+    if len(set(values)) == 1 and (len(values) == 1 or metric == "error"):
+        mean, sd = values[0], None if len(values) == 1 else 0.0
         if metric == "error":
-            low, high = used[0]["error_low"], used[0]["error_high"]
+            low = min(row["error_low"] for row in used)
+            high = max(row["error_high"] for row in used)
             interval = "Wilson over images"
     elif values:
         mean, sd, low, high = t_interval(values)

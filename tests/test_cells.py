@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from robustloss import cells
-from robustloss.cells import CellJob, CellRun, plugin_digest
+from robustloss import keys
+from robustloss.cells import CellJob, CellRun
 from robustloss.data import load_dataset
+from robustloss.keys import plugin_digest
 from robustloss.spec import load_spec
 from tests.small_run import SPEC
 
@@ -28,13 +29,13 @@ def test_an_adapted_attack_goes_by_its_packages_version(monkeypatch, tmp_path, n
         asked.append(name)
         return "1.2.3"
 
-    monkeypatch.setattr(cells.importlib.metadata, "version", version)
+    monkeypatch.setattr(keys.importlib.metadata, "version", version)
     assert plugin_digest(name, tmp_path) == f"{package} 1.2.3"
     assert asked == [package]
     old = record_name(tmp_path, name=name)
     assert record_name(tmp_path, name=name) == old
     assert record_name(tmp_path, name=name, batch_size=10) != old
-    monkeypatch.setattr(cells.importlib.metadata, "version", lambda name: "1.2.4")
+    monkeypatch.setattr(keys.importlib.metadata, "version", lambda name: "1.2.4")
     assert record_name(tmp_path, name=name) != old
 
 

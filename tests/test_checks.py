@@ -117,6 +117,7 @@ def test_a_gain_must_exceed_the_threshold_and_chance():
     # plenty of evidence for a difference that does not matter
     big = first(1000, 100_000)
     assert better_rival(big, {"a": first(1500, 100_000)}, 0.01) is None
+    assert better_rival(big, {"a": first(2000, 100_000)}, 0.01) is None
     assert better_rival(big, {"a": first(2500, 100_000)}, 0.01) == ("a", 0.015)
 
 

@@ -55,7 +55,7 @@ def test_steps_that_only_just_reach_the_border_rise_to_the_end_by_design():
         (np.minimum(np.linspace(-8, 8, 41), -4), 0.0),  # arrived after a quarter
         (-4 - 4 * np.exp(-np.arange(41) / 10), (np.exp(-3) - np.exp(-4)) / (1 - np.exp(-4))),
         (np.full(41, -3.0), 0.0),  # nothing gained: not a matter of steps
-        (-4 + np.resize([0.0, 1.0], 41), 0.0),  # to and fro
+        (-4 + np.resize([0.0, 1.0, 0.5], 41), 0.0),  # to and fro
         (np.linspace(-8, 1, 41), 0.0),  # fooled: more steps change nothing
         (np.array([-3.0, -2.0]), 1.0),  # one step only
     ],

@@ -290,3 +290,31 @@ def test_twenty_kills_change_nothing(tmp_path):
     subprocess.run([*command, str(tmp_path / "killed")], check=True)
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
+
+
+def test_equal_weights_are_taken_from_another_run(done, tmp_path, monkeypatch):
+    counted = Counted(monkeypatch)
+    other = changed(name="other", data={**SPEC["data"], "test_size": 70})
+    runner.run(other, out=tmp_path / "run", reuse=done)
+    assert counted.trained == 0
+    for path in done.glob("cells/*/*/model-*"):
+        assert (tmp_path / "run" / path.relative_to(done)).read_bytes() == path.read_bytes()
+    training, before = load_run(tmp_path / "run").training, load_run(done).training
+    assert [row["curve"] for row in training] == [row["curve"] for row in before]
+
+
+def test_other_training_or_damaged_weights_are_not_taken(done, tmp_path, monkeypatch):
+    folder = copy_of(done, tmp_path)
+    damaged = next(folder.glob("cells/softmax/seed-0/model-*"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    counted = Counted(monkeypatch)
+    runner.run(SPEC, out=tmp_path / "run", reuse=folder)
+    assert counted.trained == 1
+    longer = changed(name="longer", train={**SPEC["train"], "epochs": 4})
+    runner.run(longer, out=tmp_path / "longer", reuse=folder)
+    assert counted.trained == 1 + 4
+
+
+def test_only_a_run_folder_can_be_reused(tmp_path):
+    with pytest.raises(runner.RunFolderError, match=r"reuse .* is no run folder"):
+        runner.run(SPEC, out=tmp_path / "run", reuse=tmp_path)

@@ -232,3 +232,10 @@ def test_a_folder_is_no_spec_but_may_hold_one(tmp_path):
     (tmp_path / "spec.toml").write_text("")
     with pytest.raises(SpecError, match=r"is a folder. Did you mean .*spec.toml\?"):
         load_spec(Path(tmp_path))
+
+
+@pytest.mark.parametrize("label", ["none", "Worst case", "best of adaptive"])
+def test_labels_that_tables_use_themselves_are_refused(label):
+    attack = {"name": "fgsm", "label": label, "eps": [0.1]}
+    with pytest.raises(SpecError, match=r"attacks\[0\].label .* Give it another label"):
+        load_spec({"name": "a", "losses": [{"name": "softmax"}], "attacks": [attack]})

@@ -109,6 +109,15 @@ def test_a_few_images_more_are_chance(more):
     assert len(transfer_beats_white_box(transfers, LOSSES)) == (more == 6)
 
 
+def test_a_single_rival_needs_five_images_more():
+    for more in (4, 5):
+        transfers = [
+            made("Soft", {"Soft": first(200), "L-GM": first(100 + more)}),
+            made("L-GM", {"L-GM": first(100)}),
+        ]
+        assert len(transfer_beats_white_box(transfers, LOSSES)) == (more == 5)
+
+
 def test_only_the_same_attack_eps_and_seed_are_compared():
     weak = made("L-GM", {"L-GM": first(0), "Soft": first(0)})
     strong = made("Soft", {"Soft": first(200), "L-GM": first(200)})

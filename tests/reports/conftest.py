@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from reports import build_report
+from reports.numbers import Numbers
 from robustloss.results import Run, load_run
-from tests.reports.synthetic import MOCKS, Layout, MockAttack, write_run
+from tests.reports.synthetic import ALL_KINDS, MOCKS, Layout, MockAttack, write_run
 
 DPI = 40  # the tests read numbers and structure; a person judges figures at full size
 
@@ -39,3 +40,34 @@ def run(rendered: Path) -> Run:
 @pytest.fixture(scope="session")
 def html(rendered: Path) -> str:
     return (rendered / "report" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def strong(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with an attack of every kind, not rendered: ten attacks, two norms, two seeds."""
+    layout = Layout(
+        mocks=MOCKS[:3],
+        seeds=(0, 1),
+        failed=(("GM", 1),),
+        attacks=ALL_KINDS,
+        n=100,
+        dim=20,
+        strong=True,
+    )
+    return write_run(tmp_path_factory.mktemp("runs") / "strong", layout)
+
+
+@pytest.fixture(scope="session")
+def strong_run(strong: Path) -> Run:
+    return load_run(strong)
+
+
+@pytest.fixture(scope="session")
+def strong_numbers(strong_run: Run) -> Numbers:
+    return Numbers(strong_run, 10)
+
+
+@pytest.fixture(scope="session")
+def strong_report(strong: Path) -> Path:
+    """The report of that run."""
+    return build_report(strong, dpi=30).parent

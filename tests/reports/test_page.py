@@ -17,8 +17,13 @@ EVIL_ATTACK = '"><svg onload=alert(2)> https://example.org/a.png'
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
     run = tmp_path_factory.mktemp("runs") / "hostile"
     mocks = (Mock("lgm", EVIL, 0.1, 0.2, 0.3), Mock("gm", "plain", 0.1, 0.2, 0.3, stuck=0.1))
-    attacks = (MockAttack("fgsm", EVIL_ATTACK, eps=(0.3,)),)
-    write_run(run, Layout(mocks=mocks, attacks=attacks, seeds=(0,), n=60, dim=20,
+    attacks = (
+        MockAttack("fgsm", EVIL_ATTACK, eps=(0.3,)),
+        MockAttack("pgd", f"P{EVIL_ATTACK}", eps=(0.3,)),
+        MockAttack("deepfool", f"D{EVIL_ATTACK}", eps=(0.3,)),
+        MockAttack("adaptive_joint", f"A{EVIL_ATTACK}", eps=(0.3,)),
+    )
+    write_run(run, Layout(mocks=mocks, attacks=attacks, seeds=(0,), n=60, dim=20, strong=True,
                           failed=(("plain", 1),)))  # fmt: skip
     return build_report(run, dpi=30).read_text(encoding="utf-8")
 
@@ -66,10 +71,19 @@ def test_hostile_labels_stay_text(hostile: str) -> None:
     assert EVIL_ATTACK in page.text
 
 
+def test_hostile_labels_reach_every_new_part(hostile: str) -> None:
+    page = Page(hostile)
+    assert {"worst-case-linf", "overview-linf", "radius-linf", "adaptive-auroc-linf", "attack-cost",
+            "error-vs-radius", "adaptive-fall-linf", "flags"} <= set(page.ids)  # fmt: skip
+    assert f"Tables of D{EVIL_ATTACK}" in page.text
+    assert f"{EVIL}: A{EVIL_ATTACK}" in page.text or f"P{EVIL_ATTACK}" in page.text
+
+
 def test_answer_comes_first_and_warns(html: str) -> None:
     order = [html.index(part) for part in (
-        'id="answer"', "FGSM alone does not show robustness", 'id="run"', 'id="error-fgsm"',
-        'id="error-vs-eps"', 'id="failures"', 'id="provenance"', "The spec, verbatim",
+        'id="answer"', "Errors are those that 2 attacks found", 'id="run"', 'id="error-fgsm"',
+        'id="error-vs-eps"', 'id="checks"', 'id="failures"', 'id="provenance"',
+        "The spec, verbatim",
     )]  # fmt: skip
     assert order == sorted(order)
 
@@ -78,7 +92,8 @@ def test_failures_marks_and_provenance_are_told(html: str) -> None:
     text = Page(html).text
     assert "GM, seed 1, stage train: the loss became NaN" in text
     assert "1 cell of this run did not finish" in text
-    assert "† zero gradient: softmax, seed 0, FGSM, eps 0.1." in text
+    assert "† zero gradient fired 6 times" in text
+    assert "softmax: FGSM at eps 0.1, 0.3 and Nothing at eps 0.2, seeds 0, 1 (value" in text
     for known in ("torch 2.15.0+cpu", "checksum", "0, 1", "700.4", "cpu (Mock CPU, 2 cores)"):
         assert known.replace("700.4", "11.7 min") in text
 
@@ -91,3 +106,45 @@ def test_attack_without_success_is_not_available(html: str) -> None:
 
 def test_page_does_not_depend_on_where_the_run_lies(rendered: Path, html: str) -> None:
     assert str(rendered.parent) not in html
+
+
+@pytest.fixture(scope="module")
+def many(strong_report: Path) -> str:
+    """The page of a run with ten attacks."""
+    return (strong_report / "index.html").read_text(encoding="utf-8")
+
+
+def folded(html: str) -> str:
+    """What a reader sees only after opening it."""
+    return "".join(re.findall(r"<details>.*?</details>", html, re.S))
+
+
+def test_of_many_attacks_only_what_sums_up_and_the_first_stand_open(many: str) -> None:
+    tables = set(re.findall(r'<h3 id="([^"]+)"', many))
+    shut = set(re.findall(r'<h3 id="([^"]+)"', folded(many)))
+    assert tables - shut == {
+        *(f"{kind}-{norm}" for kind in ("worst-case", "overview", "radius")
+          for norm in ("linf", "l2")),
+        "adaptive-auroc-linf", "adaptive-rejection-linf", "transfer-pgd", "attack-cost", "training",
+        *(f"{kind}-fgsm" for kind in ("error", "detection", "attack")),
+    }  # fmt: skip
+    assert {"error-pgd", "scores-fgsm", "scores-cw", "adaptive-every-linf", "seeds"} <= shut
+    assert many.index('id="worst-case-linf"') < many.index('id="error-fgsm"')
+
+
+def test_of_many_attacks_three_have_their_own_figures(many: str) -> None:
+    figures = set(re.findall(r'<figure id="([^"]+)"', many))
+    own = {name.removeprefix("roc-") for name in figures if name.startswith("roc-")}
+    assert len(own) == 3
+    assert "fgsm" in own
+    assert any(name.startswith("adaptive-") for name in own)
+    assert "error-vs-eps-others" in re.findall(r'<figure id="([^"]+)"', folded(many))
+    assert {"error-vs-radius", "adaptive-fall-linf", "transfer-pgd", "error-vs-eps"} <= figures
+
+
+def test_checks_are_told_on_the_page(many: str) -> None:
+    page = Page(many)
+    section = many[many.index('<section id="checks">') : many.index('<section id="failures">')]
+    assert section.count("<dt ") == 13
+    assert "† margin beats cross entropy fired 5 times" in page.text
+    assert "softmax: PGD at eps" in Page(section).text

@@ -22,8 +22,11 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def summary(run: Run, metric: str) -> dict[tuple[str, str, float], dict]:
     return {
-        (s["label"], s["attack_label"], s["eps"]): s for s in run.summary if s["metric"] == metric
-    }
+        (s["label"], "worst case, L∞" if s["attack"] == "worst_case" else s["attack_label"],
+         s["eps"]): s
+        for s in run.summary
+        if s["metric"] == metric
+    }  # fmt: skip
 
 
 def test_error_csv_is_the_summary(run: Run, rendered: Path) -> None:

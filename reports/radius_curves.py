@@ -1,0 +1,140 @@
+"""Exact error curves of minimum-norm attacks, with the worst case at the eps of the run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from reports.legends import LINE, legend_below, legend_shape
+from reports.style import INK, Look, blank, panel_width, panels, plain
+
+SOFT = "#5B6470"
+POINTS = 400
+
+
+@dataclass(frozen=True)
+class RadiusCurve:
+    """One loss.
+
+    Attributes:
+        label: Of the loss.
+        x: (P,) eps from 0.
+        y: (P,) error in percent.
+        median: Half of the images have a smaller radius; None where fewer have any.
+        worst: (eps, error, low, high) in percent of the worst case.
+    """
+
+    label: str
+    x: np.ndarray
+    y: np.ndarray
+    median: float | None
+    worst: Sequence[tuple[float, float, float, float]]
+
+
+@dataclass(frozen=True)
+class RadiusPanel:
+    """One attack with the curve of every loss; ``end`` is where the axis ends."""
+
+    title: str
+    x_label: str
+    curves: Sequence[RadiusCurve]
+    end: float
+
+
+def error_curve(radii: Sequence[np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Percent of images with a radius of at most x, mean over seeds.
+
+    Args:
+        radii: (N,) a seed; inf where none was found.
+        x: (P,) eps.
+    """
+    shares = [np.searchsorted(np.sort(r), x, side="right") / len(r) for r in radii]
+    return 100 * np.mean(shares, axis=0)
+
+
+def curve_end(radii: Sequence[Sequence[np.ndarray]]) -> float:
+    """Where the slowest curve has risen to 99.5 % of its height: beyond it nothing happens.
+
+    Args:
+        radii: By loss, by seed: (N,).
+    """
+    finite = [np.concatenate(list(by_seed)) for by_seed in radii]
+    finite = [r[np.isfinite(r)] for r in finite]
+    return max((float(np.quantile(r, 0.995)) for r in finite if r.size), default=0.0) * 1.03
+
+
+def draw_radius_curves(grid: Sequence[RadiusPanel], looks: Mapping[str, Look]) -> Figure:
+    """Draw the panels in rows of at most three, with one legend under them."""
+    columns = min(3, len(grid))
+    margins = {"left": 0.75, "right": 0.2, "wgap": 0.75}
+    width = panel_width(columns, widest=6.2 if columns == 1 else 4.8, **margins)
+    labels = [k for k in looks if any(c.label == k for p in grid for c in p.curves)]
+    handles = _handles(labels, looks)
+    inches = 0.2 + columns * (width + margins["wgap"])
+    lines = legend_shape([str(h.get_label()) for h in handles], inches - 0.7)[1]
+    figure, axes = panels(
+        -(-len(grid) // columns), columns, width=width, height=min(3.8, 0.8 * width), top=0.4,
+        bottom=0.68 + LINE * lines, hgap=0.95, **margins,
+    )  # fmt: skip
+    for ax, panel in zip(axes.flat, grid, strict=False):
+        _draw(ax, panel, looks)
+    for ax in axes.flat[len(grid) :]:
+        ax.set_axis_off()
+    legend_below(figure, handles, left=0.7)
+    return figure
+
+
+def _draw(ax: Axes, panel: RadiusPanel, looks: Mapping[str, Look]) -> None:
+    ax.set_title(plain(panel.title, 60))
+    if not panel.curves or panel.end <= 0:
+        blank(ax, "no image has a radius")
+        return
+    ax.axhline(50, color=SOFT, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+    for curve in panel.curves:
+        look = looks[curve.label]
+        ax.step(curve.x, curve.y, where="post", color=look.colour, ls=look.dash, lw=1.8, zorder=3)
+        if curve.median is not None and curve.median <= panel.end:
+            ax.plot([curve.median] * 2, [0, 50], color=look.colour, lw=0.9, zorder=2)
+            ax.plot([curve.median], [50], marker=look.marker, ms=5.5, color=look.colour,
+                    mec="white", mew=0.6, zorder=4)  # fmt: skip
+        for eps, error, low, high in curve.worst:
+            if eps <= panel.end:
+                ax.errorbar([eps], [error], [[error - low], [high - error]], fmt=look.marker,
+                            ms=7, mfc="white", mec=look.colour, ecolor=look.colour, mew=1.4,
+                            elinewidth=1, zorder=5)  # fmt: skip
+    _medians(ax, panel.curves)
+    ax.set_xlim(0, panel.end)
+    ax.set_ylim(0, 102)
+    ax.yaxis.set_major_formatter(lambda v, _: f"{v:g} %")
+    ax.set_xlabel(panel.x_label)
+    ax.set_ylabel("error")
+    ax.grid(True)
+
+
+def _medians(ax: Axes, curves: Sequence[RadiusCurve]) -> None:
+    """The medians in figures, where the curves have already risen."""
+    if len(curves) > 8:  # more would cover the curves; the table has them
+        return
+    lines = [
+        f"{plain(c.label, 16)} " + ("none" if c.median is None else f"{c.median:.3g}")
+        for c in curves
+    ]
+    ax.text(
+        0.98, 0.03, "\n".join(["median radius", *lines]), transform=ax.transAxes, ha="right",
+        va="bottom", fontsize=8, color=INK, zorder=6, linespacing=1.35,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
+    )  # fmt: skip
+
+
+def _handles(labels: Sequence[str], looks: Mapping[str, Look]) -> list[Line2D]:
+    out = [
+        Line2D([], [], color=looks[k].colour, ls=looks[k].dash, lw=1.8, marker=looks[k].marker,
+               ms=5.5, mec="white", mew=0.6, label=plain(k))
+        for k in labels
+    ]  # fmt: skip
+    worst = Line2D([], [], ls="none", marker="o", ms=7, mfc="white", mec=INK, mew=1.4,
+                   label="worst case over attacks")  # fmt: skip
+    return [*out, worst]

@@ -1,0 +1,217 @@
+"""Tables of strong attacks say what results.json says."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import pytest
+
+from reports.build import make_tables
+from reports.numbers import AttackInfo, Estimate, Numbers, over_seeds
+from reports.table import Table
+from reports.tables_radius import ranked
+from robustloss.results import Run
+
+WORST = "worst case, L∞"
+
+
+@pytest.fixture(scope="module")
+def tables(strong_numbers: Numbers) -> dict[str, Table]:
+    return {table.name: table for table in make_tables(strong_numbers)}
+
+
+def some(rows: Sequence[dict], **wanted: object) -> list[dict]:
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def cell(table: Table, column: str, *first: str) -> str:
+    """Text of the cell in a column, of the row that begins with these texts."""
+    (row,) = [r for r in table.rows if [e.text for e in r[: len(first)]] == list(first)]
+    return row[list(table.header).index(column)].text
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_worst_case_is_the_mean_of_its_rows(
+    strong_run: Run, tables: dict[str, Table], norm: str
+) -> None:
+    data = tables[f"worst-case-{norm}"].data
+    assert len(data) == 3 * 3
+    for row in data:
+        own = some(strong_run.worst_case, label=row["label"], norm=norm, eps=row["eps"])
+        assert row["error"] == pytest.approx(fmean(r["error"] for r in own))
+        assert row["n_seeds"] == len(own) == (1 if row["label"] == "GM" else 2)
+        assert row["strongest_error"] == pytest.approx(fmean(r["strongest_error"] for r in own))
+        assert set(str(row["strongest"]).split("; ")) == {r["strongest"] for r in own}
+        assert set(str(row["attacks"]).split("; ")) == {n for r in own for n in r["attacks"]}
+
+
+def test_worst_case_shows_interval_and_strongest(strong_run: Run, tables: dict[str, Table]) -> None:
+    (own,) = some(strong_run.worst_case, label="GM", norm="linf", eps=0.1)
+    low, mean, high = (100 * own[k] for k in ("error_low", "error", "error_high"))
+    table = tables["worst-case-linf"]
+    assert cell(table, "eps 0.1", "GM") == f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    alone = cell(table, "eps 0.1", "GM: strongest alone")
+    assert alone == f"{own['strongest']} {100 * own['strongest_error']:.2f}"
+    assert "Attacks in it: FGSM, PGD, PGD, margin, APGD-CE, Square" in table.notes[-1]
+
+
+def test_no_worst_case_is_below_an_attack_alone(tables: dict[str, Table]) -> None:
+    data = tables["overview-linf"].data
+    for worst in some(data, attack_label=WORST):
+        alone = [r["error"] for r in some(data, label=worst["label"], eps=worst["eps"])]
+        assert worst["error"] == max(alone)
+
+
+def test_overview_marks_the_highest_error_alone(tables: dict[str, Table]) -> None:
+    table = tables["overview-linf"]
+    bold = {(r[0].text, r[1].text) for r in table.rows for e in r[2:3] if e.kind == "top"}
+    for eps in (0.05, 0.1, 0.2):
+        data = [r for r in some(table.data, label="softmax", eps=eps) if r["attack_label"] != WORST]
+        top = max(r["error"] for r in data)
+        expected = {r["attack_label"] for r in data if r["error"] == top} | {WORST}
+        assert {name for e, name in bold if e == f"{eps:g}"} == expected
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_radius_table_is_the_radii(strong_run: Run, tables: dict[str, Table], norm: str) -> None:
+    data = tables[f"radius-{norm}"].data
+    assert len(data) == 3 * len({r["attack_label"] for r in some(strong_run.radii, norm=norm)})
+    for row in data:
+        place = {key: row[key] for key in ("label", "norm", "attack_label")}
+        own = some(strong_run.radii, **place)
+        for metric in ("median_radius", "eps_at_50_error", "area_under_error_curve"):
+            known = [r[metric] for r in own if r[metric] is not None]
+            assert row[metric] == (pytest.approx(fmean(known)) if known else None)
+            assert row[f"{metric}_n_seeds"] == len(known)
+        assert row["n"] == sum(r["n"] for r in own)
+
+
+def test_losses_are_ranked_by_the_worst_case(tables: dict[str, Table]) -> None:
+    data = some(tables["radius-linf"].data, attack_label="worst case")
+    halves = [row["eps_at_50_error"] for row in data]
+    assert halves == sorted(halves, reverse=True)
+    shown = [row[1].text for row in tables["radius-linf"].rows[:3]]
+    assert shown == [row["label"] for row in data]
+
+
+HALVES_AND_AREAS = {
+    "never, large": (None, 0.4), "far": (0.2, 0.3), "no number": (None, None),
+    "never, small": (None, 0.2), "near": (0.1, 0.5),
+}  # fmt: skip
+
+
+class FakeNumbers:
+    labels = tuple(HALVES_AND_AREAS)
+
+    def get(self, label: str, attack: str, eps: None, metric: str) -> Estimate | None:
+        value = HALVES_AND_AREAS[label][metric != "eps_at_50_error"]
+        return over_seeds([] if value is None else [value])
+
+
+def test_a_curve_that_never_reaches_half_ranks_first() -> None:
+    curve = AttackInfo("x", "cw", "l2", (1.0,), "x")
+    order = ranked(FakeNumbers(), curve)  # type: ignore[arg-type]
+    assert order == ["never, small", "never, large", "far", "near", "no number"]
+
+
+def test_many_attacks_leave_the_radius_table_short(tables: dict[str, Table]) -> None:
+    shown = list(dict.fromkeys(row[0].text for row in tables["radius-linf"].rows))
+    assert shown[0] == WORST
+    assert "DeepFool" in shown
+    assert "Square" not in shown
+    assert some(tables["radius-linf"].data, attack_label="Square")
+
+
+def test_adaptive_tables_are_the_mean_over_seeds(strong_run: Run, tables: dict[str, Table]) -> None:
+    data = tables["adaptive-every-linf"].data
+    assert len(data) * 5 == len(strong_run.adaptive) * 3  # GM has one seed of two
+    for row in data:
+        place = {key: row[key] for key in ("label", "eps", "attack_label", "kind", "score")}
+        own = some(strong_run.adaptive, **place)
+        for metric in ("auroc_all", "undetected_success_at_1fpr", "error_with_rejection_at_5fpr"):
+            known = [r[metric] for r in own if r[metric] is not None]
+            assert row[metric] == (pytest.approx(fmean(known)) if known else None)
+        assert row["adapted"] == own[0]["adapted"]
+    best = some(data, kind="best_of_adaptive", score="class_log_likelihood")
+    (auroc,) = [r["auroc_all"] for r in some(best, label="center", eps=0.2)]
+    text = cell(tables["adaptive-auroc-linf"], "best of adaptive", "center", "0.2")
+    assert text.startswith(f"{auroc:.3f}")
+
+
+def test_rejection_table_sets_the_worst_naive_attack_against_the_best_adaptive(
+    tables: dict[str, Table],
+) -> None:
+    data = some(tables["adaptive-rejection-linf"].data, label="center", eps=0.2)
+    metric = "error_with_rejection_at_5fpr"
+    name = "wrong and accepted, 5 % of clean rejected"
+    naive = max(r[metric] for r in some(data, kind="naive"))
+    (best,) = some(data, kind="best_of_adaptive")
+    table = tables["adaptive-rejection-linf"]
+    assert cell(table, name, "center", "naive at worst", "0.2").startswith(f"{100 * naive:.2f} ")
+    text = cell(table, name, "center", "best of adaptive", "0.2")
+    assert text.startswith(f"{100 * best[metric]:.2f} ")
+
+
+def test_scores_that_no_attack_aimed_at_say_so(tables: dict[str, Table]) -> None:
+    for table in (tables["adaptive-every-linf"], tables["scores-adaptive-joint"]):
+        column = list(table.header).index("score")
+        names = {row[column].text for row in table.rows}
+        assert {"log-likelihood", "largest posterior (not adapted)"} <= names
+        assert not any("log-likelihood (not" in name for name in names)
+    naive = [r for r in tables["adaptive-every-linf"].rows if r[1].text == "naive: FGSM"]
+    assert {row[2].text for row in naive} == {"log-likelihood", "largest posterior"}
+    assert "not adapted" not in str(tables["scores-fgsm"].rows)
+
+
+def test_transfer_table_is_the_matrix(strong_run: Run, tables: dict[str, Table]) -> None:
+    table = tables["transfer-pgd"]
+    assert len(table.data) == 3 * 9
+    for row in table.data:
+        place = {key: row[key] for key in ("source", "target", "eps")}
+        own = some(strong_run.transfer, **place)
+        assert row["error"] == pytest.approx(fmean(r["error"] for r in own))
+        assert row["n_seeds"] == len(own)
+    for row in table.rows[1:]:
+        bold = [head for head, e in zip(table.header, row, strict=True) if e.kind == "top"]
+        assert bold == [f"shown to {row[1].text}"]
+
+
+def test_rounded_row_stands_under_its_loss(strong_run: Run, tables: dict[str, Table]) -> None:
+    table = tables["error-pgd"]
+    (own,) = some(strong_run.rows, label="GM", attack_label="PGD", eps=0.2)
+    assert own["error_8bit"] < own["error"]
+    texts = [row[0].text for row in table.rows]
+    assert texts[texts.index("GM") + 1] == "GM: rounded to 8 bits"
+    assert cell(table, "eps 0.2", "GM: rounded to 8 bits") == f"{100 * own['error_8bit']:.2f}"
+    (row,) = some(table.data, label="GM", eps=0.2)
+    assert row["error_8bit"] == own["error_8bit"]
+
+
+def test_cost_is_counted_per_image(strong_run: Run, tables: dict[str, Table]) -> None:
+    table = tables["attack-cost"]
+    assert [row[0].text for row in table.rows][:3] == ["FGSM", "PGD", "PGD, margin"]
+    assert cell(table, "forward passes an image", "Square") == "1,000"
+    assert cell(table, "backward passes an image", "Square") == "0"
+    assert cell(table, "eps computed", "PGD") == "3"
+    assert cell(table, "cells", "CW") == "5"
+    assert len(table.data) == len(strong_run.provenance["attack_cost"])
+
+
+def test_run_of_one_attack_has_no_worst_case(strong_run: Run) -> None:
+    results = dict(strong_run.results)
+    results["worst_case"] = [
+        row | {"attacks": ["FGSM"], "strongest": "FGSM"} for row in results["worst_case"]
+    ]
+    numbers = Numbers(Run(strong_run.path, results))
+    assert numbers.worst_cases == []
+    names = [table.name for table in make_tables(numbers)]
+    assert not [name for name in names if name.startswith(("worst", "overview"))]
+
+
+def test_results_older_than_the_new_tables_still_have_theirs(strong_run: Run) -> None:
+    later = ("radii", "adaptive", "transfer")
+    results = {key: value for key, value in strong_run.results.items() if key not in later}
+    results["worst_case"] = []
+    results["summary"] = [s for s in results["summary"] if s["eps"] is not None]
+    names = {table.name for table in make_tables(Numbers(Run(strong_run.path, results)))}
+    assert {"error-fgsm", "detection-cw", "training", "seeds"} <= names
+    assert not [n for n in names if n.startswith(("worst", "radius", "adaptive-", "transfer"))]
