@@ -97,8 +97,8 @@ def test_errors_are_means_over_seeds_with_t_intervals(command, finished):
 
 def test_options_reach_the_runner(command, finished, tmp_path):
     calls, _ = finished
-    words = f"--out {tmp_path} --device cpu --data d --seeds 2,1 --executor processes:2 --quiet"
-    status, out, _ = command("run", "quickstart", *words.split())
+    words = f"--out {tmp_path} --device cpu --data d --seeds 2,1 --executor processes:2 --reuse r"
+    status, out, _ = command("run", "quickstart", *words.split(), "--quiet")
     assert status == 0
     ((spec, options),) = calls
     assert spec.name == "quickstart"
@@ -110,6 +110,7 @@ def test_options_reach_the_runner(command, finished, tmp_path):
         "data": "d",
         "seeds": (2, 1),
         "executor": "processes:2",
+        "reuse": "r",
     }
     assert out.splitlines()[-1].endswith("report/index.html")
     assert len(out.splitlines()) == 1
