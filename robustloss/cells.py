@@ -379,7 +379,7 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
     try:
         run.run()
     except (Exception, SystemExit) as error:  # a plug-in may call exit()
-        reason = _reason(error)
+        reason = reason_of(error)
         # A done mark of an earlier state must not stand for a cell that now fails.
         (run.folder / "cell.json").unlink(missing_ok=True)
         report(Event(run.name, "failed", 0, 1, reason))
@@ -388,7 +388,7 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
     return None
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Returns the error as one line, with the place for errors that are no message to a user."""
     if isinstance(error, torch.OutOfMemoryError):
         return "out of GPU memory; lower train.batch_size or attacks.batch_size."

@@ -114,14 +114,14 @@ def run(
     progress.start(len(jobs) + len(transfer_seeds(spec, jobs)))
     try:
         failures = run_jobs(jobs, dataset, executor, progress)
-        transfers = run_transfers(spec, jobs, failures, dataset, progress)
+        transfers, lost = run_transfers(spec, jobs, failures, dataset, progress)
     finally:
         progress.stop()
-    failed = [asdict(failure) for failure in failures]
+    failed = [asdict(failure) for failure in (*failures, *lost)]
     provenance = _provenance(spec, dataset, chosen, wanted, started)
     provenance["threads"] = threads_each(workers) if workers else torch.get_num_threads()
     provenance["attack_cost"] = _attack_cost(folder, spec, cells)
-    _write_results(folder, spec, cells, failures, transfers, provenance)
+    _write_results(folder, spec, cells, failures, transfers, lost, provenance)
     from reports import build_report
 
     return RunOutcome(folder, build_report(folder), failed, 1 if failed else 0)
@@ -306,6 +306,7 @@ def _write_results(
     cells: Sequence[CellSpec],
     failures: Sequence[Failure],
     transfers: Sequence[Transfer],
+    lost: Sequence[Failure],
     provenance: dict,
 ) -> None:
     failed = {(failure.label, failure.seed) for failure in failures}
@@ -326,7 +327,7 @@ def _write_results(
         provenance=provenance,
         cells=done,
         training=trainings,
-        failures=[asdict(failure) for failure in failures],
+        failures=[asdict(failure) for failure in (*failures, *lost)],
         transfer=transfer_rows(transfers, clean),
         flags=transfer_beats_white_box(transfers, {loss.label: loss.name for loss in spec.losses}),
     )

@@ -14,11 +14,11 @@ import torch
 import attacks
 import robustloss.losses as losses
 from robustloss import evaluate, models
-from robustloss.cells import CellJob, Failure
+from robustloss.cells import CellJob, Failure, reason_of
 from robustloss.data import Dataset
 from robustloss.keys import attack_params, numerics, plugin_digest
 from robustloss.models import Classifier
-from robustloss.progress import Event
+from robustloss.progress import Event, Stage
 from robustloss.seeding import repeatable
 from robustloss.spec import AttackSpec, Spec
 from robustloss.storage import CorruptFile, digest, read_arrays, read_json
@@ -54,8 +54,10 @@ def run_transfers(
     failures: Sequence[Failure],
     dataset: Dataset,
     report: Report,
-) -> list[Transfer]:
+) -> tuple[list[Transfer], list[Failure]]:
     """Shows the images of every source to every target of the same seed.
+
+    Whatever goes wrong with a source is told, not thrown; the numbers of its cell stay.
 
     Args:
         spec: Of the run.
@@ -65,10 +67,11 @@ def run_transfers(
         report: Called with an Event as the work goes on.
 
     Returns:
-        One of each (seed, source, attack, eps), in that order.
+        One of each (seed, source, attack, eps), in that order; and why sources have none.
     """
     failed = {(failure.label, failure.seed) for failure in failures}
     found: list[Transfer] = []
+    lost: list[Failure] = []
     for seed in transfer_seeds(spec, jobs):
         trained = [
             _Trained(job, read_json(job.folder / job.cell.folder / "cell.json", checked=True))
@@ -78,8 +81,11 @@ def run_transfers(
         stage = _Stage(spec, seed, trained, dataset, report)
         with repeatable():
             found += stage.run()
-        report(Event(stage.name, "done" if stage.fresh else "cached"))
-    return found
+        lost += stage.failures
+        reasons = "; ".join(failure.reason for failure in stage.failures)
+        end: Stage = "failed" if stage.failures else "done" if stage.fresh else "cached"
+        report(Event(stage.name, end, text=reasons))
+    return found, lost
 
 
 def _budgets(attack: AttackSpec) -> list[float]:
@@ -101,6 +107,7 @@ class _Stage:
         self.dataset, self.report = dataset, report
         self.name = f"transfer seed {seed}"
         self.fresh = False
+        self.failures: list[Failure] = []
         self._models: dict[str, Classifier] = {}
 
     def run(self) -> list[Transfer]:
@@ -111,13 +118,23 @@ class _Stage:
         work = [(source, attack) for source in self.trained for attack in self.spec.attacks]
         for number, (source, attack) in enumerate(work):
             self.report(Event(self.name, "attack", number, len(work), attack.label))
-            paths = {eps: self._path(source, attack, eps) for eps in _budgets(attack)}
-            have = {eps: _read(path) for eps, path in paths.items()}
-            missing = [eps for eps, each in have.items() if each is None]
-            if missing:
-                have |= self._made(source, attack, {eps: paths[eps] for eps in missing})
-            found += [each for each in have.values() if each is not None]
+            try:
+                found += self._of(source, attack)
+            except Exception as error:
+                cell = source.job.cell
+                reason = f"transfer of {attack.label}: {reason_of(error)}"
+                failure = Failure(cell.loss.name, cell.label, cell.seed, "transfer", reason)
+                self.failures.append(failure)
         return found
+
+    def _of(self, source: _Trained, attack: AttackSpec) -> list[Transfer]:
+        """What one attack made on one source, read or computed."""
+        paths = {eps: self._path(source, attack, eps) for eps in _budgets(attack)}
+        have = {eps: _read(path) for eps, path in paths.items()}
+        missing = [eps for eps, each in have.items() if each is None]
+        if missing:
+            have |= self._made(source, attack, {eps: paths[eps] for eps in missing})
+        return [each for each in have.values() if each is not None]
 
     def _made(
         self, source: _Trained, attack: AttackSpec, paths: dict[float, Path]

@@ -130,3 +130,26 @@ def test_failed_cell_is_left_out_of_the_matrix(tmp_path):
         meta["targets"] == ["softmax", "L-GM"] for *_, meta in stored(tmp_path / "run").values()
     )
     assert len(stored(tmp_path / "run")) == 4
+
+
+def test_transfer_that_fails_is_told_and_costs_no_other_number(done, tmp_path, monkeypatch):
+    real = second_stage.evaluate.transferred_predictions
+    calls = []
+
+    def second_fails(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise ValueError("no more")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(second_stage.evaluate, "transferred_predictions", second_fails)
+    outcome = runner.run(TRANSFER, out=tmp_path / "run", reuse=done)
+    assert outcome.exit_code == 1
+    (failure,) = outcome.failures
+    assert (failure["label"], failure["stage"]) == ("L-GM", "transfer")
+    assert failure["reason"] == "transfer of fgsm: no more"
+    run = load_run(tmp_path / "run")
+    assert run.rows == load_run(done).rows
+    assert {row["source"] for row in run.transfer} == {"softmax"}
+    assert runner.run(TRANSFER, out=tmp_path / "run").exit_code == 0
+    assert load_run(tmp_path / "run").transfer == load_run(done).transfer
