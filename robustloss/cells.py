@@ -15,6 +15,7 @@ import torch
 import attacks
 import robustloss.losses as losses
 from robustloss import evaluate, models, probes, results, train
+from robustloss.checks_probe import trace_name
 from robustloss.data import Dataset
 from robustloss.keys import attack_params, numerics, plugin_digest, probe_eps
 from robustloss.precision import choose_precision
@@ -255,10 +256,7 @@ class CellRun:
             evaluate.detector_view(model, reference),
             evaluate.fit_subset(self.dataset.test, size).to(self.device),
             eps=eps,
-            traced=tuple(
-                probes.Traced(a.slug.replace("-", "_").replace(".", "_"), attack, e)
-                for a, attack, e in traced
-            ),
+            traced=tuple(probes.Traced(trace_name(a.label), attack, e) for a, attack, e in traced),
             seed=self.cell.seed,
         )
         write_arrays(path, arrays)

@@ -63,7 +63,7 @@ def probe_arrays(
         wrong_cross_entropy, wrong_margin, wrong_unbounded (M,) and wrong_rescaled (T,M), after
         PGD with cross-entropy, with the margin, with the margin at eps 1, and with the
         cross-entropy of z/T for the temperatures (T,); eps; and of every traced attack
-        trace_NAME (S,M), the margin along its path, with trace_NAME_eps. What a gradient that is
+        NAME (S,M), the margin along its path, with NAME_eps. What a gradient that is
         not finite makes impossible is left out.
     """
     inputs, labels = images.batch(slice(None)), images.labels
@@ -95,8 +95,8 @@ def probe_arrays(
     for each in traced:
         trace = trials.trace(each)
         if trace is not None:
-            arrays[f"trace_{each.name}"] = trace
-            arrays[f"trace_{each.name}_eps"] = np.array(float(each.eps))
+            arrays[each.name] = trace
+            arrays[f"{each.name}_eps"] = np.array(float(each.eps))
     return arrays
 
 

@@ -136,7 +136,7 @@ def test_trace_is_the_margin_along_the_path(restarts):
     model = Linear()
     images = photos(model)
     attack = build_attack("pgd", objective="margin", steps=5, restarts=restarts)
-    found = probe_arrays(model, images, eps=0.02, traced=(Traced("pgd_m", attack, 0.03),))
+    found = probe_arrays(model, images, eps=0.02, traced=(Traced("trace_pgd_m", attack, 0.03),))
     trace = found["trace_pgd_m"]
     # The image, the gradients of the path, its end: restarts are cut to one path.
     assert trace.shape == (1 + 5 + 1, N)
