@@ -86,6 +86,34 @@ class LossHead(nn.Module, ABC):
         """How typical the features are of each class, (B,D) -> (B,K) nats; higher is more."""
         return self.logits(features)
 
+    def training_logits(self, features: Tensor, labels: Tensor, *, progress: float) -> Tensor:
+        """The logits that training compares, margin included; default: `logits`.
+
+        Where the true class's equals another's lies the boundary that training asks for, which
+        the report draws beside the margin-free one.
+
+        Args:
+            features: (B,D).
+            labels: (B,) int64.
+            progress: as in `loss`.
+
+        Returns:
+            (B,K).
+        """
+        return self.logits(features)
+
+    def class_vectors(self) -> Tensor | None:
+        """What stands for each class in feature space, (K,D): a weight, a center; default: None."""
+        return None
+
+    def note(self) -> str:
+        """What every table must say of this loss, as an annealed margin; default: nothing."""
+        return ""
+
+    def tuples(self, features: Tensor, labels: Tensor) -> Tensor | None:
+        """How many pairs or triplets of a batch pull or push, a scalar; None without such."""
+        return None
+
     def start(self, class_counts: Tensor) -> None:
         """Take the training images per class, (K,) int64; called once before training."""
 

@@ -61,6 +61,10 @@ class CenterHead(SoftmaxHead):
         check_inputs(self, features)
         return -half_squared_distances(features, self.centers)
 
+    def class_vectors(self) -> Tensor:
+        """c_k, (K,D)."""
+        return self.centers
+
     @torch.no_grad()
     def after_step(self, features: Tensor, labels: Tensor) -> None:
         """c_j ← c_j − gamma · Σ_{i: y_i=j} (c_j − f_i) / (1 + n_j), equation 4."""

@@ -97,15 +97,21 @@ class GaussianMixtureHead(LossHead):
         check_inputs(self, features, labels)
         distances_BK, half_log_det_K = self._distances(features), self._half_log_det()
         true_distance_B = distances_BK.gather(1, labels.unsqueeze(1)).squeeze(1)
-        margin_B = self.margin(true_distance_B, progress)
-        logits_BK = (self.log_prior - half_log_det_K - distances_BK).scatter_add(
-            1, labels.unsqueeze(1), -margin_B.unsqueeze(1)
-        )
+        logits_BK = self._with_margin(distances_BK, half_log_det_K, labels, progress)
         classification = F.cross_entropy(logits_BK, labels, reduction="none")
         weight = self.likelihood_weight * schedule_factor(
             self.likelihood_weight_schedule, progress, self.schedule_until
         )
         return LossTerms(classification, weight * (true_distance_B + half_log_det_K[labels]))
+
+    def training_logits(self, features: Tensor, labels: Tensor, *, progress: float) -> Tensor:
+        """The logits with margin(d_y) taken off the true one."""
+        check_inputs(self, features, labels)
+        return self._with_margin(self._distances(features), self._half_log_det(), labels, progress)
+
+    def class_vectors(self) -> Tensor:
+        """mu_k, (K,D)."""
+        return self.centers
 
     def margin(self, true_distance: Tensor, progress: float) -> Tensor:
         """What is taken off the true logit in training, (B,) -> (B,): nothing."""
@@ -149,6 +155,15 @@ class GaussianMixtureHead(LossHead):
             log_var_lr = center_lr / shared
             groups.append({"params": [self.log_var], "lr": log_var_lr, "weight_decay": 0.0})
         return groups
+
+    def _with_margin(
+        self, distances_BK: Tensor, half_log_det_K: Tensor, labels: Tensor, progress: float
+    ) -> Tensor:
+        true_distance_B = distances_BK.gather(1, labels.unsqueeze(1)).squeeze(1)
+        margin_B = self.margin(true_distance_B, progress)
+        return (self.log_prior - half_log_det_K - distances_BK).scatter_add(
+            1, labels.unsqueeze(1), -margin_B.unsqueeze(1)
+        )
 
     def _distances(self, features: Tensor) -> Tensor:
         if self.log_var is None:

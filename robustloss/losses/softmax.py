@@ -29,6 +29,10 @@ class SoftmaxHead(LossHead):
         check_inputs(self, features)
         return self.linear(features)
 
+    def class_vectors(self) -> Tensor:
+        """w_k, (K,D)."""
+        return self.linear.weight
+
     def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
         """Cross-entropy per image, no regulariser."""
         check_inputs(self, features, labels)
