@@ -106,6 +106,16 @@ class LossHead(nn.Module, ABC):
         """What stands for each class in feature space, (K,D): a weight, a center; default: None."""
         return None
 
+    def boundary_terms(self) -> dict[str, Tensor]:
+        """What a closed form of the training boundary needs beside `class_vectors`; default: {}.
+
+        Returns:
+            Keyword arguments of `robustloss.boundaries.closed_gaps`, those that the loss has:
+            "bias" (K,), "scale" (), "log_var" (K,1) or (K,D), "log_prior" (K,), and "weight" (K,D)
+            where the boundary is that of a linear layer and not of the class vectors.
+        """
+        return {}
+
     def note(self) -> str:
         """What every table must say of this loss, as an annealed margin; default: nothing."""
         return ""

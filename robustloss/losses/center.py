@@ -65,6 +65,10 @@ class CenterHead(SoftmaxHead):
         """c_k, (K,D)."""
         return self.centers
 
+    def boundary_terms(self) -> dict[str, Tensor]:
+        """The linear layer: the centers have no part in the logits."""
+        return {**super().boundary_terms(), "weight": self.linear.weight}
+
     @torch.no_grad()
     def after_step(self, features: Tensor, labels: Tensor) -> None:
         """c_j ← c_j − gamma · Σ_{i: y_i=j} (c_j − f_i) / (1 + n_j), equation 4."""

@@ -113,6 +113,11 @@ class GaussianMixtureHead(LossHead):
         """mu_k, (K,D)."""
         return self.centers
 
+    def boundary_terms(self) -> dict[str, Tensor]:
+        """Log-priors, and log-variances if they are learned."""
+        terms = {"log_prior": self.log_prior}
+        return terms if self.log_var is None else {**terms, "log_var": self.log_var}
+
     def margin(self, true_distance: Tensor, progress: float) -> Tensor:
         """What is taken off the true logit in training, (B,) -> (B,): nothing."""
         return torch.zeros_like(true_distance)

@@ -33,6 +33,10 @@ class SoftmaxHead(LossHead):
         """w_k, (K,D)."""
         return self.linear.weight
 
+    def boundary_terms(self) -> dict[str, Tensor]:
+        """The bias, if the layer has one."""
+        return {} if self.linear.bias is None else {"bias": self.linear.bias}
+
     def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
         """Cross-entropy per image, no regulariser."""
         check_inputs(self, features, labels)
