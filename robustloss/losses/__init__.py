@@ -10,8 +10,11 @@ from pathlib import Path
 from attacks.plugins import check_parameters, did_you_mean, load_object
 from robustloss.losses.base import LossHead
 from robustloss.losses.center import CenterHead
+from robustloss.losses.cosine import ArcFaceHead, CosFaceHead, ModifiedSoftmaxHead, NormFaceHead
 from robustloss.losses.gaussian_mixture import GaussianMixtureHead, LargeMarginGaussianMixtureHead
+from robustloss.losses.multiple_angle import ASoftmaxHead, FNormSphereFaceHead, LSoftmaxHead
 from robustloss.losses.softmax import SoftmaxHead
+from robustloss.losses.softmax_variants import L2SoftmaxHead, WeightedSoftmaxHead
 
 __all__ = ["LOSSES", "VERSION", "build_loss", "head_class", "loss_class"]
 
@@ -23,6 +26,15 @@ LOSSES: dict[str, type[LossHead]] = {
     "center": CenterHead,
     "gm": GaussianMixtureHead,
     "lgm": LargeMarginGaussianMixtureHead,
+    "weighted_softmax": WeightedSoftmaxHead,
+    "l_softmax": LSoftmaxHead,
+    "a_softmax": ASoftmaxHead,
+    "modified_softmax": ModifiedSoftmaxHead,
+    "fnorm_sphereface": FNormSphereFaceHead,
+    "l2_softmax": L2SoftmaxHead,
+    "normface": NormFaceHead,
+    "cosface": CosFaceHead,
+    "arcface": ArcFaceHead,
 }
 
 

@@ -1,0 +1,96 @@
+"""Angles between features and class weights: directions, cos(m theta), and how a margin grows."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustloss.losses.arguments import number
+
+SMALLEST_SQUARE = 1e-12
+"""Added under the root of a norm (NormFace's epsilon): zero rows have norm 1e-6 and direction 0."""
+
+
+def norms(rows: Tensor) -> Tensor:
+    """sqrt(‖row‖² + 1e-12), (N,D) -> (N,1): positive, with a finite gradient at zero."""
+    return (rows.square().sum(1, keepdim=True) + SMALLEST_SQUARE).sqrt()
+
+
+def directions(rows: Tensor) -> Tensor:
+    """row / ‖row‖, (N,D) -> (N,D); 0 for a zero row."""
+    return rows / norms(rows)
+
+
+def cos_of_multiple(cosine: Tensor, factor: int) -> Tensor:
+    """cos(m theta) from cos(theta) by Chebyshev's recursion T_n = 2 c T_{n−1} − T_{n−2}.
+
+    A polynomial, so its gradient is finite at theta = 0 and pi, where that of acos is not.
+
+    Args:
+        cosine: cos(theta), any shape.
+        factor: m, at least 1.
+    """
+    before, now = torch.ones_like(cosine), cosine
+    for _ in range(factor - 1):
+        before, now = now, 2.0 * cosine * now - before
+    return now
+
+
+def psi(cosine: Tensor, factor: int) -> Tensor:
+    """psi(theta) = (−1)^k cos(m theta) − 2k for theta in [k pi/m, (k+1) pi/m], k = 0..m−1.
+
+    Falls from 1 at theta = 0 to 1 − 2m at pi, without a jump or a kink.
+
+    Args:
+        cosine: cos(theta), any shape.
+        factor: m, at least 1.
+
+    Source: Liu et al., Large-Margin Softmax Loss, ICML 2016, equation 6.
+    """
+    with torch.no_grad():  # k counts the borders k pi/m that theta has passed
+        k = torch.zeros_like(cosine)
+        for border in range(1, factor):
+            k += (cosine < math.cos(border * math.pi / factor)).to(cosine.dtype)
+        sign = 1.0 - 2.0 * (k % 2)
+    return sign * cos_of_multiple(cosine, factor) - 2.0 * k
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """lambda = max(minimum, base · (1 + gamma · it)^−power), it = progress · steps.
+
+    Training blends cos(theta) and psi(theta) as (lambda cos + psi) / (1 + lambda), so that the
+    margin grows from almost none. `steps` is how many iterations the published run had; a run of
+    any other length goes through the same lambdas.
+    """
+
+    base: float
+    gamma: float
+    power: float
+    minimum: float
+    steps: float
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            number(f"anneal_{name}", value)
+
+    def at(self, progress: float) -> float:
+        """lambda at a progress in [0,1].
+
+        Raises:
+            ValueError: if progress is not in [0,1].
+        """
+        if not 0.0 <= progress <= 1.0:
+            raise ValueError(f"progress (={progress}) must lie in [0, 1]: steps done / in all.")
+        decay = (1.0 + self.gamma * progress * self.steps) ** -self.power
+        return max(self.minimum, self.base * decay)
+
+    def note(self, loss: str, factor: int) -> str:
+        """Start and end of lambda in one sentence, as every table must say; "" without margin."""
+        if factor == 1:
+            return ""
+        first, last = (f"{self.at(progress):.1g}" for progress in (0.0, 1.0))
+        first, last = (f"{float(value):g}" for value in (first, last))
+        values = f"lambda {last} throughout" if first == last else f"lambda from {first} to {last}"
+        return f"{loss} m {factor}: {values}"
