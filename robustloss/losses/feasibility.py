@@ -44,7 +44,7 @@ def smallest_scale(num_classes: int, posterior: float = ENOUGH) -> float:
     With the K weights on a simplex the best logits are s and −s/(K−1), so the posterior is at
     most 1 / (1 + (K−1) e^{−sK/(K−1)}) and the loss never below minus its logarithm.
 
-    Source: Wang et al., NormFace, 2017, proposition 2; Wang et al., CosFace, 2018, equation 6.
+    Source: Wang et al., NormFace, 2017; Wang et al., CosFace, 2018.
     """
     others = num_classes - 1
     return others / num_classes * math.log(others * posterior / (1.0 - posterior))
@@ -53,7 +53,7 @@ def smallest_scale(num_classes: int, posterior: float = ENOUGH) -> float:
 def smallest_radius(num_classes: int, posterior: float = ENOUGH) -> float:
     """The feature norm from which L2-softmax can reach a posterior; −inf for two classes.
 
-    Source: Ranjan et al., L2-constrained Softmax Loss, 2017, equation 8.
+    Source: Ranjan et al., L2-constrained Softmax Loss, 2017.
     """
     if num_classes == 2:
         return -math.inf

@@ -146,7 +146,7 @@ class FNormSphereFaceHead(MultipleAngleHead):
     Args:
         feature_dim: D.
         num_classes: K.
-        scale: s; 30 as in AM-Softmax, whose paper introduces the form.
+        scale: s; 30 as in AM-Softmax. No value is published with this form.
         margin: as in A-Softmax, like all that follow.
         anneal_base: see A-Softmax.
         anneal_gamma: see A-Softmax.
@@ -160,8 +160,8 @@ class FNormSphereFaceHead(MultipleAngleHead):
     Warns:
         LossWarning: if the scale is too small for K.
 
-    Source: Wang et al., Additive Margin Softmax, 2018, section 3 (SphereFace on normalised
-        features).
+    Source: Liu et al. 2017 as above; the form that the decision-boundary tables of the
+        additive-margin papers compare with, s (cos(m theta_1) − cos(theta_2)) = 0.
     """
 
     title = "F-norm SphereFace"

@@ -105,8 +105,7 @@ class L2SoftmaxHead(SoftmaxHead):
     Warns:
         LossWarning: if the radius is below the bound for p = .9.
 
-    Source: Ranjan et al., L2-constrained Softmax Loss for Discriminative Face Verification, 2017,
-        equations 3 and 8.
+    Source: Ranjan et al., L2-constrained Softmax Loss for Discriminative Face Verification, 2017.
     """
 
     def __init__(
