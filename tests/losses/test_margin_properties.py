@@ -319,7 +319,12 @@ class _Clamp(torch.autograd.Function):
         return grad * share, None, None
 
 
+torch_clamp = torch.clamp
+
+
 def _clamp(value, min=None, max=None):
+    if not value.is_floating_point():
+        return torch_clamp(value, min, max)
     return _Clamp.apply(value, min, max)
 
 
