@@ -9,6 +9,7 @@ import errno
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -43,6 +44,25 @@ def told(*kinds: type[Exception]) -> Iterator[None]:
         yield
     except kinds as error:
         raise MistakeError(str(error)) from error
+
+
+@contextmanager
+def loss_warnings_as_lines() -> Iterator[None]:
+    """Shows what a loss warns of as one line on stderr, without the place in the source."""
+    from robustloss.losses.feasibility import LossWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LossWarning)
+        plain = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, LossWarning):
+                _complain(f"warning: {message}")
+            else:
+                plain(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 SpecName = Annotated[
@@ -99,7 +119,7 @@ def run(
     with told(ValueError):
         runner.choose_device(device)
         check_executor(executor)
-    with told(SpecError, DataError, PluginError, runner.RunFolderError):
+    with told(SpecError, DataError, PluginError, runner.RunFolderError), loss_warnings_as_lines():
         outcome = runner.run(
             loaded,
             out=out,
@@ -187,7 +207,7 @@ def show(
     from robustloss.data import DataError
     from robustloss.listing import spec_lines
 
-    with told(SpecError, DataError):
+    with told(SpecError, DataError), loss_warnings_as_lines():
         for line in spec_lines(loaded):
             print(line, flush=True)
     return DONE

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from robustloss.backbones import build_backbone
 from robustloss.losses import build_loss
 from robustloss.losses.base import LossHead
+from robustloss.losses.feasibility import collected
 from robustloss.storage import CorruptFile, write_bytes
 
 VERSION = 1  # raise when the same weights would give other outputs
@@ -90,13 +91,14 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
         folders=folders,
         **build["backbone_params"],
     )
-    head = build_loss(
-        build["loss"],
-        feature_dim=feature_dim,
-        num_classes=build["num_classes"],
-        folders=folders,
-        **build["loss_params"],
-    )
+    with collected():  # the run's check of its names has told them
+        head = build_loss(
+            build["loss"],
+            feature_dim=feature_dim,
+            num_classes=build["num_classes"],
+            folders=folders,
+            **build["loss_params"],
+        )
     return Classifier(backbone, head, build["mean"], build["std"])
 
 

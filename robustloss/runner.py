@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from robustloss.cells import CellJob, Failure
 from robustloss.data import Dataset, load_dataset
 from robustloss.executors import check_executor, run_jobs, threads_each
 from robustloss.keys import attack_params
+from robustloss.losses.feasibility import LossWarning, collected
 from robustloss.precision import choose_precision
 from robustloss.progress import Progress, Silent
 from robustloss.second_stage import run_transfers, transfer_seeds
@@ -202,8 +204,13 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
 
     Raises:
         SpecError: A name or a parameter that its builder refuses.
+
+    Warns:
+        LossWarning: Parameters that cannot do what they are meant to, once for each loss; the
+            builds that follow are silent about it.
     """
-    lines = []
+    lines: list[str] = []
+    warned: list[str] = []
     positions = {loss.label: number for number, loss in enumerate(spec.losses)}
     for cell in {cell.label: cell for cell in cells}.values():
         where = f"losses[{positions[cell.label]}]"
@@ -219,15 +226,17 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
         except (PluginError, ValueError) as error:
             lines.append(f"model.backbone (for {where}): {error}")
         try:
-            models.build_loss(
-                cell.loss.name,
-                feature_dim=cell.model.feature_dim,
-                num_classes=dataset.num_classes,
-                folders=(spec.folder,),
-                **cell.loss.params,
-            )
+            with collected() as remarks:
+                models.build_loss(
+                    cell.loss.name,
+                    feature_dim=cell.model.feature_dim,
+                    num_classes=dataset.num_classes,
+                    folders=(spec.folder,),
+                    **cell.loss.params,
+                )
         except (PluginError, ValueError) as error:
             lines.append(f"{where}: {error}")
+        warned += [f"{where}: {remark}" for remark in remarks]
     for number, attack in enumerate(spec.attacks):
         where = f"attacks[{number}]"
         try:
@@ -246,6 +255,8 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
             )
     if lines:
         raise SpecError("\n".join(dict.fromkeys(lines)))
+    for text in warned:
+        warnings.warn(text, LossWarning, stacklevel=3)
 
 
 def _provenance(

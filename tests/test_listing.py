@@ -1,5 +1,6 @@
 """What `list` and `show` say: names with a meaning, specs that can be run, true counts."""
 
+import re
 import time
 import tomllib
 
@@ -52,7 +53,9 @@ def test_every_name_has_a_meaning_of_one_line(kind):
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("losses", {"softmax", "center", "gm", "lgm"}),
+        ("losses", {"softmax", "center", "gm", "lgm", "weighted_softmax", "l2_softmax"}),
+        ("losses", {"l_softmax", "a_softmax", "modified_softmax", "fnorm_sphereface"}),
+        ("losses", {"normface", "cosface", "arcface"}),
         ("attacks", {"fgsm", "autoattack", "torchattacks:NAME"}),
         ("scores", {"class_log_likelihood", "max_log_posterior"}),
         ("datasets", {"digits", "mnist", "fashion_mnist", "kmnist"}),
@@ -62,6 +65,17 @@ def test_every_name_has_a_meaning_of_one_line(kind):
 )
 def test_what_is_listed(kind, names):
     assert names <= set(entries(kind))
+
+
+def test_the_readme_has_every_loss_once(pytestconfig):
+    text = (pytestconfig.rootpath / "README.md").read_text("utf-8")
+    table = text.split("## Losses\n")[1].split("\n## ")[0]
+    keys = re.findall(r"^\| `([\w:]+)` \|", table, flags=re.MULTILINE)
+    assert len(keys) == len(set(keys))
+    assert set(entries("losses")) <= set(keys)
+    for line in table.splitlines():
+        if line.startswith("| "):
+            assert line.count("|") == 6, line  # five columns
 
 
 def test_a_shown_spec_can_be_run_again(monkeypatch):

@@ -88,6 +88,20 @@ def test_other_seeds_may_be_asked_for():
     assert [cell.seed for cell in cells] == [5, 6]
 
 
+def test_parameters_of_a_loss_keep_their_types():
+    losses = [
+        {"name": "weighted_softmax", "params": {"class_weights": [1.0, 2, 3.5], "bias": False}},
+        {"name": "l_softmax", "params": {"margin": 3, "anneal_min": 0.5}},
+        {"name": "arcface", "params": {"margin_rad": 0.2}},
+    ]
+    spec = load_spec(MINIMAL | {"losses": losses})
+    for loss, given in zip(spec.losses, losses, strict=True):
+        assert loss.params == given["params"]
+        assert [type(v) for v in loss.params.values()] == [
+            type(v) for v in given["params"].values()
+        ]
+
+
 def test_a_loss_overrides_single_keys_of_train_and_model():
     loss = {"name": "lgm", "train": {"lr": 0.01}, "model": {"feature_dim": 2}}
     tables = {"train": {"epochs": 7, "lr": 0.2}, "model": {"backbone": "small_cnn"}}

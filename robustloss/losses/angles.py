@@ -73,7 +73,7 @@ class Annealing:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            number(f"anneal_{name}", value)
+            number("anneal_min" if name == "minimum" else f"anneal_{name}", value)
 
     def at(self, progress: float) -> float:
         """lambda at a progress in [0,1].
@@ -90,7 +90,6 @@ class Annealing:
         """Start and end of lambda in one sentence, as every table must say; "" without margin."""
         if factor == 1:
             return ""
-        first, last = (f"{self.at(progress):.1g}" for progress in (0.0, 1.0))
-        first, last = (f"{float(value):g}" for value in (first, last))
+        first, last = (f"{float(f'{self.at(at):.3g}'):g}" for at in (0.0, 1.0))
         values = f"lambda {last} throughout" if first == last else f"lambda from {first} to {last}"
         return f"{loss} m {factor}: {values}"

@@ -11,19 +11,22 @@ import torch
 from torch import Tensor
 
 from robustloss.losses.base import LossHead
+from robustloss.losses.feasibility import collected
 from robustloss.losses.subject import FEATURE_DIM, NUM_CLASSES, Subject, batch, close, require
 from robustloss.losses.toy import train_on_blobs
 
 
-def builds(subject: Subject) -> None:
-    """The constructor runs and passes the dimensions on to LossHead."""
-    head = subject.started()
+def builds(subject: Subject) -> str | None:
+    """The constructor runs and passes the dimensions on to LossHead; what it warns of is told."""
+    with collected() as remarks:
+        head = subject.started()
     dims = (getattr(head, "feature_dim", None), getattr(head, "num_classes", None))
     require(
         dims == (FEATURE_DIM, NUM_CLASSES),
         f"feature_dim and num_classes are {dims}, not {(FEATURE_DIM, NUM_CLASSES)}. "
         "Call super().__init__(feature_dim, num_classes).",
     )
+    return "; ".join(remarks) or None
 
 
 def label_free(subject: Subject) -> None:

@@ -5,10 +5,27 @@ Warnings, not errors: a run that shows what an impossible margin does is a legit
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class LossWarning(UserWarning):
     """A loss whose parameters are legal but cannot do what they are meant to."""
+
+
+@contextmanager
+def collected() -> Iterator[list[str]]:
+    """Hold back the LossWarnings of a block; their texts, each once, stand in the list after it."""
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LossWarning)
+        yield texts
+    for warning in caught:
+        if not issubclass(warning.category, LossWarning):
+            place = warning.filename, warning.lineno
+            warnings.warn_explicit(warning.message, warning.category, *place)
+        elif (text := str(warning.message)) not in texts:
+            texts.append(text)
 
 
 ENOUGH = 0.9

@@ -8,6 +8,11 @@ from robustloss.losses import build_loss
 from robustloss.losses.base import LossHead
 
 N, D, K = 12, 4, 3
+MULTIPLE = ("l_softmax", "a_softmax", "fnorm_sphereface")
+COSINE = (*MULTIPLE, "modified_softmax", "normface", "cosface", "arcface")
+"""Heads with logits r cos(theta), and those of them that multiply the angle."""
+NO_LAMBDA = {"anneal_base": 0.0, "anneal_min": 0.0}
+"""Their margin at full strength from the start."""
 
 
 def inputs(seed: int = 0, spread: float = 1.0) -> tuple[Tensor, Tensor]:
