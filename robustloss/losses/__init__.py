@@ -12,7 +12,9 @@ from robustloss.losses.base import LossHead
 from robustloss.losses.center import CenterHead
 from robustloss.losses.cosine import ArcFaceHead, CosFaceHead, ModifiedSoftmaxHead, NormFaceHead
 from robustloss.losses.gaussian_mixture import GaussianMixtureHead, LargeMarginGaussianMixtureHead
+from robustloss.losses.max_mahalanobis import MaxMahalanobisHead
 from robustloss.losses.multiple_angle import ASoftmaxHead, FNormSphereFaceHead, LSoftmaxHead
+from robustloss.losses.pairs import ContrastiveHead, TripletHead
 from robustloss.losses.softmax import SoftmaxHead
 from robustloss.losses.softmax_variants import L2SoftmaxHead, WeightedSoftmaxHead
 
@@ -35,6 +37,9 @@ LOSSES: dict[str, type[LossHead]] = {
     "normface": NormFaceHead,
     "cosface": CosFaceHead,
     "arcface": ArcFaceHead,
+    "contrastive": ContrastiveHead,
+    "triplet": TripletHead,
+    "mmc": MaxMahalanobisHead,
 }
 
 
