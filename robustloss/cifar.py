@@ -143,8 +143,9 @@ def _members(archive: Path, source: Any, names: list[str]) -> dict[str, bytes]:
                     raise KeyError(name)
                 content[name] = member.read()
     except (tarfile.TarError, EOFError, KeyError, OSError) as error:
+        reason = " ".join(str(error).split())
         raise DataError(
-            f"{archive}: cannot be read ({error}). {_remedy(source, archive.parent)}"
+            f"{archive}: cannot be read ({reason}). {_remedy(source, archive.parent)}"
         ) from None
     return content
 

@@ -211,8 +211,8 @@ def _recipe(layout: Layout, options: FolderOptions) -> Recipe:
         return Recipe(channels, (resize, resize), resize)
     common = Counter((height, width) for width, height, _ in heads.values()).most_common()
     if len(common) > 1:
-        unlike = [f"{path} is {w}x{h}" for path, (w, h, _) in heads.items()]
-        raise size_error(layout.folder, unlike)
+        one_each = {(w, h): f"{path} is {w}x{h}" for path, (w, h, _) in heads.items()}
+        raise size_error(layout.folder, list(one_each.values()))
     return Recipe(channels, common[0][0] if common else (1, 1), None)
 
 
