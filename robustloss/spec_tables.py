@@ -131,6 +131,18 @@ class Table(BaseModel):
         return self.model_validate({**self.model_dump(exclude_unset=True), **keys})
 
 
+def _grey_or_colour(value: object) -> object:
+    if value is not None and (type(value) is not int or value not in (1, 3)):
+        raise rule_error("must be 1 or 3: grey or colour.")
+    return value
+
+
+def _yes_no_auto(value: object) -> object:
+    if value != "auto" and not isinstance(value, bool):
+        raise rule_error('must be true, false or "auto".')
+    return value
+
+
 def _default(table: type[BaseModel], key: str) -> object:
     return table.model_fields[key].default
 
@@ -160,6 +172,7 @@ class DataSpec(Table):
     ) = Field(
         default=None,
         description="share of each class's training images that is kept, one number a class",
+        examples=[(0.1, 1.0)],
         json_schema_extra={"shown_type": "list of numbers > 0, <= 1", "shown_default": "all 1"},
     )
     folder: Name | None = Field(
@@ -179,7 +192,7 @@ class DataSpec(Table):
         "taken from this square",
         json_schema_extra={"shown_default": "image_size"},
     )
-    channels: Literal[1, 3] | None = Field(
+    channels: Annotated[Literal[1, 3] | None, BeforeValidator(_grey_or_colour)] = Field(
         default=None,
         description="image_folder: grey (1) or colour (3); other images are converted",
         json_schema_extra={"shown_type": "1 | 3", "shown_default": "3 if any image has colour"},
@@ -188,7 +201,7 @@ class DataSpec(Table):
         default=False,
         description="image_folder: also top-1 and top-5 error on ten crops of the test images",
     )
-    in_memory: bool | Literal["auto"] = Field(
+    in_memory: Annotated[bool | Literal["auto"], BeforeValidator(_yes_no_auto)] = Field(
         default="auto",
         description="image_folder: keep the decoded images, or decode them for every batch; auto: "
         "keep what fits in a quarter of the memory",
