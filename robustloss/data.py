@@ -19,7 +19,7 @@ from robustloss.idx import FASHION_MNIST, KMNIST, MNIST, DataError, Family, data
 from robustloss.image_folder import FolderOptions, load_folder
 from robustloss.images import Dataset, ImageSet
 from robustloss.pixels import mean_and_std, value_counts
-from robustloss.spec_tables import DataSpec
+from robustloss.spec_data import DataSpec
 from robustloss.splits import check_fractions, class_prefix, stratified_split
 
 __all__ = [

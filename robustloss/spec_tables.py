@@ -21,7 +21,7 @@ from robustloss.spec_text import slug
 
 _NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?"
 _FRACTION = re.compile(rf"\s*({_NUMBER})\s*(?:/\s*({_NUMBER})\s*)?")
-_MAX_SLUG = 80  # characters: file names hold the slug of a label, eps and a key
+MAX_LABEL = 80  # characters: file names hold the slug of a label, eps and a key
 # In what the eps of our own attacks are, unless their parameter norm says otherwise.
 _NORMS = {
     **dict.fromkeys(
@@ -97,7 +97,8 @@ def _without(**given: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _raise_at(key: str, value: object, rule: str) -> None:
+def raise_at(key: str, value: object, rule: str) -> None:
+    """Raises the problem of one key of a table."""
     problems = Problems()
     problems.add((key,), value, rule)
     problems.raise_if_any()
@@ -116,7 +117,6 @@ BackboneParams = Annotated[
     PlainTable, _without(feature_dim=_DIM, image_shape=_CLASSES, name=_OURS, folders=_OURS)
 ]
 AttackParams = Annotated[PlainTable, _without(folders=_OURS)]
-Share = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
 Eps = Annotated[float, BeforeValidator(_parse_eps)]
 
@@ -129,116 +129,6 @@ class Table(BaseModel):
     def overridden(self, keys: Mapping[str, Any]) -> Self:
         """This table with some keys replaced; defaults that depend on others follow."""
         return self.model_validate({**self.model_dump(exclude_unset=True), **keys})
-
-
-def _grey_or_colour(value: object) -> object:
-    if value is not None and (type(value) is not int or value not in (1, 3)):
-        raise rule_error("must be 1 or 3: grey or colour.")
-    return value
-
-
-def _yes_no_auto(value: object) -> object:
-    if value != "auto" and not isinstance(value, bool):
-        raise rule_error('must be true, false or "auto".')
-    return value
-
-
-def _default(table: type[BaseModel], key: str) -> object:
-    return table.model_fields[key].default
-
-
-def _all_images(meaning: str) -> Any:
-    return Field(
-        default=None,
-        description=meaning,
-        json_schema_extra={"shown_default": "all of the data set"},
-    )
-
-
-class DataSpec(Table):
-    """Table [data]: the images. A size left out is the data set's own."""
-
-    name: Name = Field(default="digits", description="data set: robustloss list datasets")
-    train_size: Count | None = _all_images("training images, equal class shares")
-    validation_size: Count | None = _all_images("validation images (thresholds)")
-    test_size: Count | None = _all_images("test images, the ones that are attacked")
-    label: str = Field(
-        default="",
-        description="how reports call the data",
-        json_schema_extra={"shown_default": "the name"},
-    )
-    class_fractions: (
-        Annotated[tuple[Share, ...], BeforeValidator(as_tuple), Field(min_length=1)] | None
-    ) = Field(
-        default=None,
-        description="share of each class's training images that is kept, one number a class",
-        examples=[(0.1, 1.0)],
-        json_schema_extra={"shown_type": "list of numbers > 0, <= 1", "shown_default": "all 1"},
-    )
-    folder: Name | None = Field(
-        default=None,
-        description="image_folder: folder with train/CLASS and test/CLASS, or a tar archive of "
-        "one; relative to the spec, then to --data",
-        json_schema_extra={"shown_default": "required by image_folder"},
-    )
-    image_size: Annotated[int, Field(ge=1, le=4096)] | None = Field(
-        default=None,
-        description="image_folder: side in pixels of the square cut out of each image",
-        json_schema_extra={"shown_default": "the images' own size"},
-    )
-    resize: Annotated[int, Field(ge=1, le=4096)] | None = Field(
-        default=None,
-        description="image_folder: what the shorter side becomes before; crops of training are "
-        "taken from this square",
-        json_schema_extra={"shown_default": "image_size"},
-    )
-    channels: Annotated[Literal[1, 3] | None, BeforeValidator(_grey_or_colour)] = Field(
-        default=None,
-        description="image_folder: grey (1) or colour (3); other images are converted",
-        json_schema_extra={"shown_type": "1 | 3", "shown_default": "3 if any image has colour"},
-    )
-    ten_crop: bool = Field(
-        default=False,
-        description="image_folder: also top-1 and top-5 error on ten crops of the test images",
-    )
-    in_memory: Annotated[bool | Literal["auto"], BeforeValidator(_yes_no_auto)] = Field(
-        default="auto",
-        description="image_folder: keep the decoded images, or decode them for every batch; auto: "
-        "keep what fits in a quarter of the memory",
-        json_schema_extra={"shown_type": 'true | false | "auto"'},
-    )
-
-    @model_validator(mode="after")
-    def _default_label(self) -> Self:
-        if "label" not in self.model_fields_set:
-            object.__setattr__(self, "label", self.name)
-        if not (self.label.isprintable() and self.label.strip() and len(self.label) <= _MAX_SLUG):
-            _raise_at("label", self.label, f"must be one line of 1 to {_MAX_SLUG} characters.")
-        return self
-
-    @model_validator(mode="after")
-    def _folder_keys(self) -> Self:
-        if self.name == "image_folder":
-            if self.folder is None:
-                _raise_at("folder", None, "must be given: image_folder reads the folder it names.")
-            self._check_crops()
-            return self
-        for key in ("folder", "image_size", "resize", "channels", "ten_crop", "in_memory"):
-            if key in self.model_fields_set and getattr(self, key) != _default(DataSpec, key):
-                rule = f'is for name = "image_folder" only, not {self.name!r}. Remove it.'
-                _raise_at(key, getattr(self, key), rule)
-        return self
-
-    def _check_crops(self) -> None:
-        if self.resize is not None and self.resize < (self.image_size or self.resize + 1):
-            size = self.image_size
-            rule = "needs image_size, the side that is cut out of the resized image."
-            if size is not None:
-                rule = f"must be at least image_size (={size}), which is cut out of it."
-            _raise_at("resize", self.resize, rule)
-        if self.ten_crop and (self.resize or 0) <= (self.image_size or 0):
-            rule = "needs resize larger than image_size: the ten crops are cut out of that square."
-            _raise_at("ten_crop", True, rule)
 
 
 class ModelSpec(Table):
@@ -363,9 +253,9 @@ class _Labelled(Table):
     def _default_label(self) -> Self:
         if "label" not in self.model_fields_set:
             object.__setattr__(self, "label", self.name)
-        if not (self.label.isprintable() and 0 < len(self.slug) <= _MAX_SLUG):
-            rule = f"must be one line of 1 to {_MAX_SLUG} characters, with a letter a-z or a digit."
-            _raise_at("label", self.label, rule)
+        if not (self.label.isprintable() and 0 < len(self.slug) <= MAX_LABEL):
+            rule = f"must be one line of 1 to {MAX_LABEL} characters, with a letter a-z or a digit."
+            raise_at("label", self.label, rule)
         return self
 
     @property
@@ -416,7 +306,7 @@ class AttackSpec(_Labelled):
     @model_validator(mode="after")
     def _label_is_free(self) -> Self:
         if self.slug in _RESERVED:
-            _raise_at("label", self.label, f"is {_RESERVED[self.slug]}. Give it another label.")
+            raise_at("label", self.label, f"is {_RESERVED[self.slug]}. Give it another label.")
         return self
 
     @field_validator("eps")
