@@ -14,8 +14,9 @@ import torch
 
 import attacks
 import robustloss.losses as losses
-from robustloss import evaluate, models, probes, results, train
+from robustloss import evaluate, models, probes, results, ten_crop, train
 from robustloss.checks_probe import trace_name
+from robustloss.crops import crop_rows
 from robustloss.data import Dataset
 from robustloss.keys import attack_params, numerics, plugin_digest, probe_eps
 from robustloss.precision import choose_precision
@@ -114,6 +115,7 @@ class CellRun:
         built = [attacks.build_attack(a.name, **attack_params(a, self.spec.folder))
                  for a in self.spec.attacks]  # fmt: skip
         probe, probe_file = self._probe(model_file, images, reference, built)
+        crops, crops_file = self._crops(model_file, images)
         records, listing = self._records(model_file, images, reference, built)
         self.stage = "score"
         content = {
@@ -134,10 +136,13 @@ class CellRun:
                 "scores": reference_file,
                 "records": listing,
                 **({"probe": probe_file} if probe_file else {}),
+                **({"crops": crops_file} if crops_file else {}),
             },
         }
         scores = self.spec.detection.scores
         content |= results.cell_numbers(records, reference, content, scores, probe)
+        if crops is not None:
+            content["crops"] = crop_rows(content, records["none", 0.0], crops["rank_10"])
         write_json(self.folder / "cell.json", content, checked=True)
         (self.folder / f"checkpoint-{key}.safetensors").unlink(missing_ok=True)
         return content
@@ -259,6 +264,22 @@ class CellRun:
             traced=tuple(probes.Traced(trace_name(a.label), attack, e) for a, attack, e in traced),
             seed=self.cell.seed,
         )
+        write_arrays(path, arrays)
+        return arrays, path.name
+
+    def _crops(self, model_file: Path, images: list) -> tuple[evaluate.Arrays | None, str]:
+        """Returns the ranks in the mean of ten crops, and their file; None where none are asked."""
+        if not self.dataset.ten_crop:
+            return None, ""
+        path = self.folder / f"crops-{digest('crops', ten_crop.VERSION, images)}.npz"
+        if path.exists():
+            try:
+                return read_arrays(path)[0], path.name
+            except CorruptFile:
+                pass
+        self.report(Event(self.name, "score", 0, 1, "ten crops"))
+        test = self.dataset.test.to(self.device)
+        arrays = {"rank_10": ten_crop.ten_crop_ranks(self._loaded(model_file), test)}
         write_arrays(path, arrays)
         return arrays, path.name
 

@@ -40,6 +40,10 @@ TRANSFER_COLUMNS = (
     *("seed", "source", "target", "attack", "attack_label", "norm", "eps", "n"),
     *("error", "error_low", "error_high", "target_clean_error"),
 )
+CROPS_COLUMNS = (
+    *(*PLACE, "crops", "n", "top1_error", "top1_low", "top1_high"),
+    *("top5_error", "top5_low", "top5_high"),
+)
 FLAG_COLUMNS = ("check", *PLACE, "attack_label", "eps", "value", "threshold", "message")
 SUMMARY_COLUMNS = (
     *("loss", "label", "attack", "attack_label", "norm", "eps", "metric", "n_seeds", "seeds"),

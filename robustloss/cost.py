@@ -184,6 +184,8 @@ def _evaluation_seconds(
     gradient = _gradient_seconds(model, images)
     count = dataset.test.n + (1 + cell.train.epochs) * dataset.validation.n
     count += min(spec.detection.fit_size, dataset.train.n)
+    if dataset.ten_crop:
+        count += 10 * dataset.test.n
     total = forward * count
     for attack in spec.attacks:
         spent = attack_passes(spec, attack, model, images)

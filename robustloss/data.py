@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robustloss import class_names
+from robustloss.cifar import CIFAR10, CIFAR100, Cifar, read_cifar
 from robustloss.idx import FASHION_MNIST, KMNIST, MNIST, DataError, Family, data_root, read_family
+from robustloss.image_folder import FolderOptions, load_folder
 from robustloss.images import Dataset, ImageSet
-from robustloss.splits import stratified_split
+from robustloss.pixels import mean_and_std, value_counts
+from robustloss.spec_data import DataSpec
+from robustloss.splits import check_fractions, class_prefix, stratified_split
 
 __all__ = [
     "DATASETS",
     "DataError",
     "Dataset",
+    "FolderOptions",
     "ImageSet",
     "Source",
     "load_dataset",
+    "load_for_spec",
     "stratified_split",
 ]
 
@@ -35,16 +43,17 @@ class Source:
 
     Attributes:
         summary: one line for `robustloss list datasets`.
-        sizes: images in the whole training, validation and test set.
+        class_names: in the order of the labels; () where the folder says them.
+        sizes: images in the whole training, validation and test set; None where the folder says it.
         scale: largest value that a pixel can have.
         family: the files it is read from; None for the digits bundled with scikit-learn.
     """
 
     summary: str
-    class_names: tuple[str, ...]
-    sizes: tuple[int, int, int]
+    class_names: tuple[str, ...] = ()
+    sizes: tuple[int, int, int] | None = None
     scale: float = 255.0
-    family: Family | None = None
+    family: Family | Cifar | None = None
 
 
 def load_dataset(
@@ -54,6 +63,8 @@ def load_dataset(
     train_size: int | None = None,
     validation_size: int | None = None,
     test_size: int | None = None,
+    class_fractions: Sequence[float] | None = None,
+    folder: FolderOptions | None = None,
     download: bool = True,
     quiet: bool = False,
 ) -> Dataset:
@@ -68,20 +79,33 @@ def load_dataset(
         train_size: images in the training set, from one per class to all; None for all.
         validation_size: likewise.
         test_size: likewise.
+        class_fractions: share of each class's training images that is kept, in (0, 1]; a smaller
+            one lies within a larger one.
+        folder: which folder is read, and how; for image_folder only.
         download: fetch absent files.
         quiet: no progress bar.
 
     Raises:
-        DataError: unknown name, size out of range, or files absent or damaged.
+        DataError: unknown name, size or fraction out of range, or files absent or damaged.
     """
-    if name not in DATASETS:
-        close = difflib.get_close_matches(name, DATASETS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise DataError(f"data.name (={name!r}) must be one of {', '.join(DATASETS)}.{hint}")
-    source = DATASETS[name]
+    source = _source(name, folder)
     asked = {"train": train_size, "validation": validation_size, "test": test_size}
+    if folder is not None:
+        found = load_folder(
+            folder,
+            name=name,
+            root=root,
+            asked=asked,
+            fractions=class_fractions,
+            quiet=quiet,
+        )
+        return found if class_fractions is None else _remarked(found, class_fractions)
+    assert source.sizes is not None
+    num_classes = len(source.class_names)
     for (part, size), whole in zip(asked.items(), source.sizes, strict=True):
-        _check_size(f"data.{part}_size", size, len(source.class_names), whole, name)
+        _check_size(f"data.{part}_size", size, num_classes, whole, name)
+    if class_fractions is not None:
+        check_fractions(class_fractions, num_classes, name)
     if source.family is None:
         parts = _load_digits()
     else:
@@ -89,10 +113,12 @@ def load_dataset(
     train, validation, test = (
         _subset(arrays, size) for arrays, size in zip(parts, asked.values(), strict=True)
     )
-    mean, std = _mean_and_std(train[0], source.scale)
-    return Dataset(
+    if class_fractions is not None:
+        train = _pick(train, class_prefix(train[1], class_fractions))
+    mean, std = mean_and_std(value_counts(train[0]), source.scale)
+    found = Dataset(
         name=name,
-        num_classes=len(source.class_names),
+        num_classes=num_classes,
         class_names=source.class_names,
         mean=mean,
         std=std,
@@ -102,6 +128,75 @@ def load_dataset(
         checksum=_checksum((train, validation, test), source.scale),
         training_checksum=_checksum((train, validation), source.scale),
     )
+    return found if class_fractions is None else _remarked(found, class_fractions)
+
+
+def load_for_spec(
+    data: DataSpec,
+    *,
+    near: Path,
+    root: Path | None = None,
+    download: bool = True,
+    quiet: bool = False,
+) -> Dataset:
+    """Load what the table [data] of a spec asks for.
+
+    Args:
+        data: the table.
+        near: the spec's folder, in which a relative data.folder may lie.
+        root: see `load_dataset`.
+        download: see `load_dataset`.
+        quiet: see `load_dataset`.
+    """
+    options = None
+    if data.folder is not None:
+        options = FolderOptions(
+            data.folder,
+            image_size=data.image_size,
+            resize=data.resize,
+            channels=data.channels,
+            ten_crop=data.ten_crop,
+            in_memory=data.in_memory,
+            near=near,
+        )
+    found = load_dataset(
+        data.name,
+        root=root,
+        train_size=data.train_size,
+        validation_size=data.validation_size,
+        test_size=data.test_size,
+        class_fractions=data.class_fractions,
+        folder=options,
+        download=download,
+        quiet=quiet,
+    )
+    return replace(found, label=data.label)
+
+
+def _source(name: str, folder: FolderOptions | None) -> Source:
+    if name not in DATASETS:
+        close = difflib.get_close_matches(name, DATASETS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise DataError(f"data.name (={name!r}) must be one of {', '.join(DATASETS)}.{hint}")
+    source = DATASETS[name]
+    if source.sizes is None and folder is None:
+        raise DataError(
+            f"data.name (={name!r}) needs data.folder: a folder with train and test in it."
+        )
+    if source.sizes is not None and folder is not None:
+        raise DataError(f"data.folder (={str(folder.folder)!r}) is for image_folder, not {name}.")
+    return source
+
+
+def _remarked(dataset: Dataset, fractions: Sequence[float]) -> Dataset:
+    """The data set with the remark that its training classes were thinned out."""
+    kept = ", ".join(f"{fraction:g}" for fraction in fractions)
+    if len(set(fractions)) == 1:
+        kept = f"{fractions[0]:g} of each"
+    elif len(fractions) > 20:
+        kept = f"{min(fractions):g} to {max(fractions):g}"
+    remark = f"training images kept of the classes: {kept}"
+    return replace(dataset, summary="; ".join(filter(None, (dataset.summary, remark))))
 
 
 def _check_size(key: str, size: int | None, smallest: int, largest: int, name: str) -> None:
@@ -128,31 +223,6 @@ def _image_set(arrays: Arrays, scale: float) -> ImageSet:
     return ImageSet(images, labels, index, scale)
 
 
-def _mean_and_std(
-    images: NDArray[np.uint8], scale: float
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, from exact integer sums."""
-    mean, std = [], []
-    for channel in range(images.shape[1]):
-        counts = _value_counts(images[:, channel])
-        n = sum(counts)
-        total = sum(value * count for value, count in enumerate(counts))
-        squares = sum(value**2 * count for value, count in enumerate(counts))
-        mean.append(total / n / scale)
-        std.append(math.sqrt(squares * n - total**2) / n / scale)
-    return tuple(mean), tuple(std)
-
-
-def _value_counts(pixels: NDArray[np.uint8]) -> list[int]:
-    # In pieces, because bincount widens its input to eight bytes a pixel; as Python's integers,
-    # because the squared sum over a large data set does not fit in 64 bits.
-    pieces = np.array_split(pixels, max(1, len(pixels) // 1000))
-    counts: NDArray[np.int64] = sum(
-        (np.bincount(piece.ravel(), minlength=256) for piece in pieces), np.zeros(256, np.int64)
-    )
-    return counts.tolist()
-
-
 def _checksum(parts: tuple[Arrays, ...], scale: float) -> str:
     digest = hashlib.sha256(f"scale {scale}".encode())
     for images, labels, index in parts:
@@ -164,15 +234,19 @@ def _checksum(parts: tuple[Arrays, ...], scale: float) -> str:
 
 
 def _whole(images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Arrays:
-    return images[:, None], labels.astype(np.int64), np.arange(len(labels))
+    images = images[:, None] if images.ndim == 3 else images
+    return images, labels.astype(np.int64), np.arange(len(labels))
 
 
 def _load_family(
-    family: Family, root: Path, download: bool, quiet: bool
+    family: Family | Cifar, root: Path, download: bool, quiet: bool
 ) -> tuple[Arrays, Arrays, Arrays]:
-    images, labels, test_images, test_labels = read_family(
-        family, root, download=download, quiet=quiet
-    )
+    arrays: tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.uint8], NDArray[Any]]
+    if isinstance(family, Cifar):
+        arrays = read_cifar(family, root, download=download, quiet=quiet)
+    else:
+        arrays = read_family(family, root, download=download, quiet=quiet)
+    images, labels, test_images, test_labels = arrays
     training = _whole(images, labels)
     validation, train = stratified_split(labels, 5_000)
     return _pick(training, train), _pick(training, validation), _whole(test_images, test_labels)
@@ -192,35 +266,48 @@ def _load_digits() -> tuple[Arrays, Arrays, Arrays]:
     )
 
 
-_DIGIT_NAMES = tuple("0123456789")
-_CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
-_SHOES_AND_MORE = ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-_HIRAGANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 _MNIST_SIZES = (55_000, 5_000, 10_000)
+_CIFAR_SIZES = (45_000, 5_000, 10_000)
 
 DATASETS: dict[str, Source] = {
     "digits": Source(
         "1,797 handwritten digits of 8x8 pixels, bundled with scikit-learn (no download)",
-        _DIGIT_NAMES,
+        class_names.DIGITS,
         (997, 300, 500),
         scale=16.0,
     ),
     "mnist": Source(
         "MNIST: 70,000 handwritten digits of 28x28 pixels",
-        _DIGIT_NAMES,
+        class_names.DIGITS,
         _MNIST_SIZES,
         family=MNIST,
     ),
     "fashion_mnist": Source(
         "Fashion-MNIST: 70,000 articles of clothing, 28x28 pixels",
-        _CLOTHES + _SHOES_AND_MORE,
+        class_names.FASHION,
         _MNIST_SIZES,
         family=FASHION_MNIST,
     ),
     "kmnist": Source(
         "Kuzushiji-MNIST: 70,000 cursive Japanese characters, 28x28 pixels",
-        _HIRAGANA,
+        class_names.HIRAGANA,
         _MNIST_SIZES,
         family=KMNIST,
+    ),
+    "cifar10": Source(
+        "CIFAR-10: 60,000 colour images of 32x32 pixels, 10 classes",
+        class_names.CIFAR10,
+        _CIFAR_SIZES,
+        family=CIFAR10,
+    ),
+    "cifar100": Source(
+        "CIFAR-100: 60,000 colour images of 32x32 pixels, 100 classes",
+        class_names.CIFAR100,
+        _CIFAR_SIZES,
+        family=CIFAR100,
+    ),
+    "image_folder": Source(
+        "your own images: data.folder names a folder, or a tar archive, with train/CLASS/IMAGE and "
+        "test/CLASS/IMAGE"
     ),
 }

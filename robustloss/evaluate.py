@@ -22,7 +22,6 @@ from robustloss.results import Record
 
 VERSION = 1  # raise when the same weights and attack would give another record
 
-CLEAN_BATCH = 1000
 PICTURES = 64
 GRID = 240  # points a side of the likelihood map
 _LAYOUT = torch.channels_last  # the layout in which CPU and GPU convolutions are fastest
@@ -94,8 +93,8 @@ def _add_outputs(columns: _Columns, model: Classifier, images: Tensor, clean: Te
 def clean_record(model: Classifier, images: ImageSet) -> Record:
     """Returns the Record of unattacked images; the model is in eval mode on their device."""
     columns = _Columns()
-    for start in range(0, images.n, CLEAN_BATCH):
-        batch = images.batch(slice(start, start + CLEAN_BATCH))
+    for start in range(0, images.n, images.pass_size):
+        batch = images.batch(slice(start, start + images.pass_size))
         _add_outputs(columns, model, batch, batch)
     return columns.record(images)
 

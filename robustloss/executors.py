@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from robustloss.cells import CellJob, Failure, run_cell
-from robustloss.data import Dataset, load_dataset
+from robustloss.data import Dataset, load_for_spec
 from robustloss.progress import Event
 
 Report = Callable[[Event], None]
@@ -139,16 +139,10 @@ def _start_worker(threads: int) -> None:
 
 def _work(job: CellJob, events: Any) -> Failure | None:
     data = job.spec.data
-    key = (data, job.data_root)
+    key = (data, job.spec.folder, job.data_root)
     if key not in _datasets:
-        _datasets[key] = load_dataset(
-            data.name,
-            root=job.data_root,
-            train_size=data.train_size,
-            validation_size=data.validation_size,
-            test_size=data.test_size,
-            download=False,
-            quiet=True,
+        _datasets[key] = load_for_spec(
+            data, near=job.spec.folder, root=job.data_root, download=False, quiet=True
         )
 
     def report(event: Event) -> None:

@@ -50,6 +50,10 @@ class DataError(ValueError):
     """The data asked for is absent, damaged or impossible; the text is meant for the user."""
 
 
+class AbsentError(DataError):
+    """The data asked for is not on this machine."""
+
+
 @dataclass(frozen=True)
 class Family:
     """One data set in torchvision's layout, ROOT/FOLDER/raw/FILE or FILE.gz.
@@ -92,6 +96,11 @@ def data_root(root: Path | None) -> Path:
         return Path(root).expanduser()
     if named := os.environ.get("ROBUSTLOSS_DATA"):
         return Path(named).expanduser()
+    return cache_folder()
+
+
+def cache_folder() -> Path:
+    """The folder for what can be fetched or made again."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "robustloss"
 
@@ -162,7 +171,7 @@ def _read(folder: Path, name: str, family: Family) -> NDArray[np.uint8]:
 
 
 def _check_md5(path: Path, content: bytes, expected: str, family: Family) -> None:
-    found = _md5(content)
+    found = md5_of(content)
     if found != expected:
         raise DataError(
             f"{path}: MD5 is {found}, expected {expected}: the file is damaged or not "
@@ -170,7 +179,8 @@ def _check_md5(path: Path, content: bytes, expected: str, family: Family) -> Non
         )
 
 
-def _md5(content: bytes) -> str:
+def md5_of(content: bytes) -> str:
+    """MD5 as the publishers of data sets give it."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
@@ -211,20 +221,11 @@ def _download(family: Family, folder: Path, names: list[str], *, quiet: bool) ->
     """Fetch NAME.gz for each name; None when all came, else the reason in a few words."""
     source = _torchvision(family)
     checksums = dict(source.resources)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=quiet,
-    ) as progress:
+    with download_progress(quiet) as progress:
         for name in (f"{name}.gz" for name in names):
             task = progress.add_task(f"{family.folder} {name}", total=None)
             urls = [mirror + name for mirror in source.mirrors]
-            content, reason = _fetch_first(urls, checksums[name], progress, task)
+            content, reason = fetch_first(urls, checksums[name], progress, task)
             if content is None:
                 return reason
             try:
@@ -235,7 +236,21 @@ def _download(family: Family, folder: Path, names: list[str], *, quiet: bool) ->
     return None
 
 
-def _fetch_first(
+def download_progress(quiet: bool) -> Progress:
+    """A progress bar for downloads, on stderr."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=quiet,
+    )
+
+
+def fetch_first(
     urls: list[str], md5: str, progress: Progress, task: TaskID
 ) -> tuple[bytes | None, str]:
     """The content from the first mirror that delivers it, or None and what each one answered."""
@@ -248,7 +263,7 @@ def _fetch_first(
             reason = getattr(error, "reason", error)
             reasons.append(f"{host}: {getattr(reason, 'strerror', None) or reason}")
             continue
-        if _md5(content) == md5:
+        if md5_of(content) == md5:
             return content, ""
         reasons.append(f"{host}: wrong MD5 of {name.rpartition('/')[2]}")
     return None, "; ".join(reasons)

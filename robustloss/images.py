@@ -1,4 +1,7 @@
-"""Images of one data set as uint8 tensors, with what is known about them."""
+"""Images of one data set as uint8 tensors, with what is known about them.
+
+Where they do not fit in memory, a `StreamedImages` stands for the tensor.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,29 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from robustloss.idx import DataError
+from robustloss.streamed import StreamedImages
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Images as stored, with labels and their position in the original file.
 
     Attributes:
-        images: (N, C, H, W) uint8; `images / scale` lies in [0, 1].
+        images: (N, C, H, W) uint8; `images / scale` lies in [0, 1]. A tensor, or streamed images,
+            which are indexed like one.
         labels: (N,) int64.
         index: (N,) int64, ascending; position in the file that the images came from.
         scale: largest value that a pixel can have.
+        size: (H, W) that a model sees: the center of each image, a random place when a training
+            augments by crops; None for the whole image.
     """
 
-    images: Tensor
+    images: Tensor | StreamedImages
     labels: Tensor
     index: Tensor
     scale: float
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         n = self.images.shape[0]
@@ -45,6 +55,17 @@ class ImageSet:
     def __len__(self) -> int:
         return self.n
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what a model sees."""
+        channels, height, width = self.images.shape[1:]
+        return channels, *(self.size or (height, width))
+
+    @property
+    def pass_size(self) -> int:
+        """Images that pass a network at once where no gradient is kept: fewer of large ones."""
+        return 1000 if self.shape[1] * self.shape[2] <= 64 * 64 else 100
+
     def to(self, device: torch.device | str) -> ImageSet:
         """The same set on a device."""
         return replace(
@@ -56,16 +77,27 @@ class ImageSet:
 
     def batch(self, selection: Tensor | slice) -> Tensor:
         """Images at the given positions as float32 (B, C, H, W) in [0, 1]; a new tensor."""
-        return self.images[selection].to(torch.float32).div_(self.scale)
+        return center(self.images[selection], self.size).to(torch.float32).div_(self.scale)
 
     def take(self, positions: Tensor | slice) -> ImageSet:
         """The subset at the given positions of this set."""
+        images = self.images
         return replace(
             self,
-            images=self.images[positions],
+            images=images[positions] if isinstance(images, Tensor) else images.subset(positions),
             labels=self.labels[positions],
             index=self.index[positions],
         )
+
+
+def center(images: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """The center (H, W) of images (..., H', W'), as torchvision's CenterCrop rounds it."""
+    if size is None or size == tuple(images.shape[-2:]):
+        return images
+    top, left = (
+        round((have - want) / 2) for have, want in zip(images.shape[-2:], size, strict=True)
+    )
+    return images[..., top : top + size[0], left : left + size[1]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +110,10 @@ class Dataset:
         checksum: 16 hex digits of SHA-256 over images, labels, index and scale of the three sets.
         training_checksum: The same of what a training sees, training and validation set: other
             test images need no other weights.
+        label: how reports call the data; "" for the name.
+        summary: a remark that must stand beside its numbers; "" for none.
+        converted: files whose channels had to be converted.
+        ten_crop: the clean test images are also classified from ten crops of each.
     """
 
     name: str
@@ -90,9 +126,29 @@ class Dataset:
     test: ImageSet
     checksum: str
     training_checksum: str
+    label: str = ""
+    summary: str = ""
+    converted: tuple[str, ...] = ()
+    ten_crop: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("train", "validation", "test"):
+            labels = getattr(self, name).labels
+            if not len(labels):
+                continue
+            low, high = int(labels.min()), int(labels.max())
+            if low < 0 or high >= self.num_classes:
+                raise DataError(
+                    f"{self.name}: the labels of the {name} set lie in [{low}, {high}], but must "
+                    f"lie in [0, {self.num_classes - 1}]: it has {self.num_classes} classes."
+                )
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Training images of each class."""
+        return torch.bincount(self.train.labels, minlength=self.num_classes).tolist()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+        return self.train.shape

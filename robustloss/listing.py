@@ -1,5 +1,6 @@
 """What can be named in a spec, and a spec in full: the text behind `list` and `show`."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -87,29 +88,24 @@ def _training(cell: CellSpec) -> str:
 
 def _cost_lines(spec: Spec) -> Iterator[str]:
     from robustloss.cost import count, measure
-    from robustloss.data import DATASETS, DataError, load_dataset
+    from robustloss.data import DATASETS, DataError, load_for_spec
+    from robustloss.idx import AbsentError
     from robustloss.progress import duration
     from robustloss.runner import check_names
     from robustloss.terminal import bytes_text
 
     data, cells = spec.data, spec.cells()
     try:
-        dataset = load_dataset(
-            data.name,
-            train_size=data.train_size,
-            validation_size=data.validation_size,
-            test_size=data.test_size,
-            download=False,
-            quiet=True,
-        )
+        dataset = load_for_spec(data, near=spec.folder, download=False, quiet=True)
     except DataError as error:
-        if data.name not in DATASETS or any(_beyond(spec)):
+        folder_is_wrong = data.folder is not None and not isinstance(error, AbsentError)
+        if folder_is_wrong or data.name not in DATASETS or any(_beyond(spec)):
             raise
         yield f"# No estimate of the cost: {error}"
         return
     check_names(spec, cells, dataset)
     parts = (dataset.train.n, dataset.validation.n, dataset.test.n)
-    values = dataset.train.images[0].numel()
+    values = math.prod(dataset.image_shape)
     cost = count(spec, cells, parts, values, dataset.num_classes)
     yield "# Cost to expect"
     yield f"#   training  {cost.training_images:,} images forward and backward"
@@ -141,5 +137,6 @@ def _beyond(spec: Spec) -> Iterator[bool]:
     from robustloss.data import DATASETS
 
     asked = (spec.data.train_size, spec.data.validation_size, spec.data.test_size)
-    for size, whole in zip(asked, DATASETS[spec.data.name].sizes, strict=True):
-        yield size is not None and size > whole
+    sizes = DATASETS[spec.data.name].sizes or asked
+    for size, whole in zip(asked, sizes, strict=True):
+        yield size is not None and whole is not None and size > whole

@@ -10,6 +10,7 @@ import numpy as np
 
 from robustloss.columns import (
     ADAPTIVE_COLUMNS,
+    CROPS_COLUMNS,
     DETECTION_COLUMNS,
     FLAG_COLUMNS,
     PLACE,
@@ -149,6 +150,11 @@ class Run:
         return self.results.get("transfer", [])
 
     @property
+    def crops(self) -> list[Row]:
+        """Error from one crop and from ten; columns: `columns.CROPS_COLUMNS`."""
+        return self.results.get("crops", [])
+
+    @property
     def training(self) -> list[Row]:
         """One per cell: learning curve, seconds, precision."""
         return self.results["training"]
@@ -201,7 +207,12 @@ _RESULT_KEYS = {
     "flags": list,
     "failures": list,
 }
-_LATER_KEYS = {"radii": list, "adaptive": list, "transfer": list}  # older results lack them
+_LATER_KEYS = {
+    "radii": list,
+    "adaptive": list,
+    "transfer": list,
+    "crops": list,
+}  # older results lack them
 _ROW_KEYS = {"label", "seed", "attack", "attack_label", "eps", "n", "error"}
 
 
@@ -305,11 +316,16 @@ def write_results(
         "radii": curves,
         "adaptive": table("adaptive", ADAPTIVE_COLUMNS, adaptive),
         "transfer": sort(transfer, TRANSFER_COLUMNS),
+        "crops": sorted(table("crops", CROPS_COLUMNS), key=_by_crops),
         "flags": table("flags", FLAG_COLUMNS, flags),
         "failures": sort(failures, (*PLACE, "stage", "reason")),
     }
     write_json(Path(run_dir) / "results.json", results, sort_keys=False)
     return results
+
+
+def _by_crops(row: Mapping[str, Any]) -> tuple[str, int, int]:
+    return row["label"], row["seed"], row["crops"]
 
 
 def _check_version(path: Path, data: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ import robustloss
 from attacks.plugins import PluginError
 from robustloss import models, results
 from robustloss.cells import CellJob, Failure
-from robustloss.data import Dataset, load_dataset
+from robustloss.data import Dataset, load_for_spec
 from robustloss.executors import check_executor, run_jobs, threads_each
 from robustloss.keys import attack_params
 from robustloss.losses.feasibility import LossWarning, collected
@@ -98,13 +98,8 @@ def run(
     if reuse is not None and not (Path(reuse) / "spec.toml").is_file():
         raise RunFolderError(f"reuse (={reuse}) is no run folder: it holds no spec.toml.")
     root = Path(data) if data is not None else None
-    dataset = load_dataset(
-        spec.data.name,
-        root=root,
-        train_size=spec.data.train_size,
-        validation_size=spec.data.validation_size,
-        test_size=spec.data.test_size,
-        quiet=isinstance(progress, Silent | None),
+    dataset = load_for_spec(
+        spec.data, near=spec.folder, root=root, quiet=isinstance(progress, Silent | None)
     )
     cells = spec.cells(wanted)
     with seeded("names"):  # the networks that it builds must not move the caller's random state
@@ -180,6 +175,7 @@ def _check_folder(folder: Path, spec: Spec) -> None:
     for what, old, new in (
         ("spec", before.name, spec.name),
         ("data set", before.data.name, spec.data.name),
+        ("data folder", before.data.folder, spec.data.folder),
     ):
         if old != new:
             raise RunFolderError(
@@ -276,10 +272,15 @@ def _provenance(
         "precision": precision,
         "data": {
             "name": dataset.name,
+            "label": dataset.label or dataset.name,
+            **({"summary": dataset.summary} if dataset.summary else {}),
             "checksum": dataset.checksum,
             "train": dataset.train.n,
             "validation": dataset.validation.n,
             "test": dataset.test.n,
+            "class_names": list(dataset.class_names),
+            "class_counts": dataset.class_counts,
+            **({"converted": _some(dataset.converted)} if dataset.converted else {}),
         },
         "seeds": list(seeds),
         "command": _command(),
@@ -288,6 +289,10 @@ def _provenance(
         "finished": datetime.fromtimestamp(finished, UTC).isoformat(timespec="seconds"),
         "seconds": round(finished - started, 1),
     }
+
+
+def _some(files: Sequence[str]) -> dict:
+    return {"count": len(files), "files": list(files[:10])}
 
 
 def _command() -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from robustloss.images import center
 from robustloss.seeding import generator
 from robustloss.spec import TrainSpec
 
@@ -63,21 +64,35 @@ def balanced_batches(
     yield from torch.cat(columns, dim=1)
 
 
-def augment(images: Tensor, kind: str, *names: str | int) -> Tensor:
+def augment(
+    images: Tensor, kind: str, *names: str | int, size: tuple[int, int] | None = None
+) -> Tensor:
     """Returns randomly moved copies of images (B,C,H,W), padded with zeros.
 
     Args:
         images: (B,C,H,W), any dtype, on any device.
-        kind: "none", "shift" (up to 2 pixels), "crop" (pad 4, crop) or "crop_flip".
+        kind: "none", "shift" (up to 2 pixels), "crop" (pad 4, crop) or "crop_flip". From images
+            larger than the size, crops are cut at a random place without a border.
         names: Name of the random stream; it alone decides the moves.
+        size: (H,W) to cut out; the center where the kind is no crop. None: that of the images.
     """
+    larger = size is not None and size != tuple(images.shape[2:])
+    if larger and kind in ("none", "shift"):
+        images, larger = center(images, size), False
     if kind == "none":
         return images
     rng = generator("augment", *names)
-    reach = SHIFT if kind == "shift" else PAD
+    reach = 0 if larger else SHIFT if kind == "shift" else PAD
     count, _, height, width = images.shape
-    moves = torch.randint(0, 2 * reach + 1, (count, 2), generator=rng).to(images.device)
     padded = torch.nn.functional.pad(images, (reach,) * 4)
+    if larger:
+        assert size is not None
+        free = torch.tensor([height - size[0] + 1, width - size[1] + 1])
+        moves = (torch.rand(count, 2, generator=rng, dtype=torch.float64) * free).long()
+        moves = moves.to(images.device)
+        height, width = size
+    else:
+        moves = torch.randint(0, 2 * reach + 1, (count, 2), generator=rng).to(images.device)
     rows = moves[:, :1] + torch.arange(height, device=images.device)
     columns = moves[:, 1:] + torch.arange(width, device=images.device)
     if kind == "crop_flip":

@@ -21,11 +21,11 @@ from pydantic import (
     field_validator,
 )
 
+from robustloss.spec_data import DataSpec
 from robustloss.spec_errors import Problems, SpecError, did_you_mean, explain, rule_error
 from robustloss.spec_tables import (
     AttackSpec,
     ChecksSpec,
-    DataSpec,
     DetectionSpec,
     LossSpec,
     ModelSpec,

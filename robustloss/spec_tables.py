@@ -21,7 +21,7 @@ from robustloss.spec_text import slug
 
 _NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?"
 _FRACTION = re.compile(rf"\s*({_NUMBER})\s*(?:/\s*({_NUMBER})\s*)?")
-_MAX_SLUG = 80  # characters: file names hold the slug of a label, eps and a key
+MAX_LABEL = 80  # characters: file names hold the slug of a label, eps and a key
 # In what the eps of our own attacks are, unless their parameter norm says otherwise.
 _NORMS = {
     **dict.fromkeys(
@@ -97,7 +97,8 @@ def _without(**given: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _raise_at(key: str, value: object, rule: str) -> None:
+def raise_at(key: str, value: object, rule: str) -> None:
+    """Raises the problem of one key of a table."""
     problems = Problems()
     problems.add((key,), value, rule)
     problems.raise_if_any()
@@ -128,23 +129,6 @@ class Table(BaseModel):
     def overridden(self, keys: Mapping[str, Any]) -> Self:
         """This table with some keys replaced; defaults that depend on others follow."""
         return self.model_validate({**self.model_dump(exclude_unset=True), **keys})
-
-
-def _all_images(meaning: str) -> Any:
-    return Field(
-        default=None,
-        description=meaning,
-        json_schema_extra={"shown_default": "all of the data set"},
-    )
-
-
-class DataSpec(Table):
-    """Table [data]: the images. A size left out is the data set's own."""
-
-    name: Name = Field(default="digits", description="data set: robustloss list datasets")
-    train_size: Count | None = _all_images("training images, equal class shares")
-    validation_size: Count | None = _all_images("validation images (thresholds)")
-    test_size: Count | None = _all_images("test images, the ones that are attacked")
 
 
 class ModelSpec(Table):
@@ -269,9 +253,9 @@ class _Labelled(Table):
     def _default_label(self) -> Self:
         if "label" not in self.model_fields_set:
             object.__setattr__(self, "label", self.name)
-        if not (self.label.isprintable() and 0 < len(self.slug) <= _MAX_SLUG):
-            rule = f"must be one line of 1 to {_MAX_SLUG} characters, with a letter a-z or a digit."
-            _raise_at("label", self.label, rule)
+        if not (self.label.isprintable() and 0 < len(self.slug) <= MAX_LABEL):
+            rule = f"must be one line of 1 to {MAX_LABEL} characters, with a letter a-z or a digit."
+            raise_at("label", self.label, rule)
         return self
 
     @property
@@ -322,7 +306,7 @@ class AttackSpec(_Labelled):
     @model_validator(mode="after")
     def _label_is_free(self) -> Self:
         if self.slug in _RESERVED:
-            _raise_at("label", self.label, f"is {_RESERVED[self.slug]}. Give it another label.")
+            raise_at("label", self.label, f"is {_RESERVED[self.slug]}. Give it another label.")
         return self
 
     @field_validator("eps")

@@ -6,6 +6,7 @@ Shape suffixes: B batch, C channels, H height, W width, D feature.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from robustloss.schedules import (
 from robustloss.seeding import derive_seed, global_state_kept
 from robustloss.spec import TrainSpec
 from robustloss.storage import CorruptFile
+from robustloss.streamed import in_order
 
 VERSION = 1  # raise when the same spec would give other weights
 
@@ -177,9 +179,7 @@ class _Loop:
             batches = balanced_batches(labels, num_classes, self.spec.batch_size, self.seed, epoch)
         else:
             batches = shuffled_batches(self.data.n, self.spec.batch_size, self.seed, epoch)
-        for number, positions in enumerate(batches):
-            if number >= skip:
-                yield positions.to(self.data.images.device)
+        yield from in_order(islice(batches, skip, None), self.data.images)
 
     def step(self, positions: Tensor, total: int) -> None:
         """Takes one optimiser step on the images at the positions (B,)."""
@@ -190,7 +190,13 @@ class _Loop:
         factor = rate_factor(self.spec, self.log.steps, total)
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * factor
-        images = augment(self.data.images[positions], self.spec.augment, self.seed, self.log.steps)
+        images = augment(
+            self.data.images[positions],
+            self.spec.augment,
+            self.seed,
+            self.log.steps,
+            size=self.data.size,
+        )
         images = images.float().div_(self.data.scale).contiguous(memory_format=torch.channels_last)
         labels = self.data.labels[positions]
         with autocast(images.device, self.log.precision):
@@ -332,13 +338,12 @@ def error_rate(model: Classifier, images: ImageSet, precision: str) -> float | N
         return None
     model.eval()
     wrong = torch.zeros((), dtype=torch.int64, device=images.images.device)
-    for start in range(0, images.n, 1000):
-        batch = images.batch(slice(start, start + 1000))
+    for start in range(0, images.n, images.pass_size):
+        piece = slice(start, start + images.pass_size)
+        batch = images.batch(piece)
         with autocast(batch.device, precision):
             features = model.features(batch.contiguous(memory_format=torch.channels_last))
-        wrong += (
-            model.head.logits(features).argmax(1) != images.labels[start : start + 1000]
-        ).sum()
+        wrong += (model.head.logits(features).argmax(1) != images.labels[piece]).sum()
     return float(wrong) / images.n
 
 
@@ -346,5 +351,6 @@ def error_rate(model: Classifier, images: ImageSet, precision: str) -> float | N
 def all_features(model: Classifier, images: ImageSet) -> Tensor:
     """Returns the float32 features (N,D) of a set, in eval mode."""
     model.eval()
-    batches = range(0, images.n, 1000)
-    return torch.cat([model.features(images.batch(slice(b, b + 1000))) for b in batches])
+    size = images.pass_size
+    batches = range(0, images.n, size)
+    return torch.cat([model.features(images.batch(slice(b, b + size))) for b in batches])

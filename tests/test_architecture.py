@@ -25,7 +25,16 @@ SUPPORT_WITHOUT_TORCH = {
     f"robustloss.{name}"
     for name in (
         *("storage", "progress", "attack_kinds", "checks", "checks_records", "checks_probe"),
-        *("worst_case", "adaptive", "transfer", "summary", "tables", "columns", "outcomes"),
+        *(
+            "worst_case",
+            "adaptive",
+            "transfer",
+            "summary",
+            "tables",
+            "columns",
+            "outcomes",
+            "crops",
+        ),
     )
 }
 WITH_TORCH = {

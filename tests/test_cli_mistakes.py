@@ -183,8 +183,9 @@ class Attack:
 @pytest.mark.parametrize(("old", "new", "options", "message"), BAD_TINY)
 def test_bad_spec_leaves_nothing(command, tiny, tmp_path, monkeypatch, old, new, options, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robustloss.data.load_dataset", offline(runner.load_dataset))
-    monkeypatch.setattr(runner, "load_dataset", offline(runner.load_dataset))
+    offline_load = offline(runner.load_for_spec)
+    monkeypatch.setattr("robustloss.data.load_for_spec", offline_load)
+    monkeypatch.setattr(runner, "load_for_spec", offline_load)
     (tmp_path / "broken.py").write_text("import no_such_package\n")
     (tmp_path / "leaves.py").write_text(LEAVES)
     status, out, err = command("run", tiny(old, new), "--out", "out", "--quiet", *options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,15 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from robustloss.data import DATASETS, DataError, Dataset, ImageSet, load_dataset, stratified_split
+from robustloss.data import (
+    DATASETS,
+    DataError,
+    Dataset,
+    FolderOptions,
+    ImageSet,
+    load_dataset,
+    stratified_split,
+)
 from robustloss.idx import data_root
 
 
@@ -215,6 +224,72 @@ def test_real_data_is_what_torchvision_reads(real_data, name, reference):
     assert data.class_names == tuple(
         label.split(" - ")[0] if name == "mnist" else label for label in training.classes
     )
+
+
+@pytest.mark.parametrize("wrong", [-1, 10, 300])
+def test_labels_out_of_range_are_refused(digits, wrong):
+    labels = digits.test.labels.clone()
+    labels[7] = wrong
+    low, high = min(wrong, 0), max(wrong, 9)
+    with pytest.raises(
+        DataError,
+        match=rf"labels of the test set lie in \[{low}, {high}\], .* in \[0, 9\]: it has 10",
+    ):
+        replace(digits, test=replace(digits.test, labels=labels))
+
+
+def test_a_fraction_of_each_class_lies_in_a_larger_one_and_changes_training_only(digits):
+    small, large = ([0.3] * 10, [0.6, *[1.0] * 9])
+    few = load_dataset("digits", class_fractions=small)
+    more = load_dataset("digits", class_fractions=large)
+    assert set(few.train.index.tolist()) < set(more.train.index.tolist())
+    assert set(more.train.index.tolist()) < set(digits.train.index.tolist())
+    whole = digits.class_counts
+    assert few.class_counts == [round(0.3 * count) for count in whole]
+    assert more.class_counts == [round(0.6 * whole[0]), *whole[1:]]
+    for part in (few, more):
+        assert torch.equal(part.test.images, digits.test.images)
+        assert torch.equal(part.validation.images, digits.validation.images)
+        assert part.training_checksum != digits.training_checksum
+        assert bool((part.train.index.diff() > 0).all())
+    assert few.summary == "training images kept of the classes: 0.3 of each"
+    assert more.mean != digits.mean
+
+
+def test_at_least_one_image_of_each_class_is_kept(digits):
+    tiny = load_dataset("digits", train_size=20, class_fractions=[1e-6, *[1.0] * 9])
+    assert tiny.class_counts == [1, *[2] * 9]
+
+
+def test_all_fractions_one_is_the_whole_set(digits):
+    same = load_dataset("digits", class_fractions=[1.0] * 10)
+    assert same.checksum == digits.checksum
+    assert same.training_checksum == digits.training_checksum
+
+
+@pytest.mark.parametrize(
+    ("fractions", "message"),
+    [
+        (
+            [0.5] * 9,
+            r"class_fractions has 9 numbers, but must have 10, one for each class of digits",
+        ),
+        ([0.5] * 11, r"class_fractions has 11 numbers, but must have 10"),
+        ([*[1.0] * 9, 0.0], r"class_fractions\[9\] \(=0\) must lie in \(0, 1\]: the share"),
+        ([1.5, *[1.0] * 9], r"class_fractions\[0\] \(=1.5\) must lie in \(0, 1\]"),
+        ([float("nan"), *[1.0] * 9], r"class_fractions\[0\] \(=nan\) must lie in"),
+    ],
+)
+def test_fractions_that_do_not_fit_are_refused(fractions, message):
+    with pytest.raises(DataError, match=message):
+        load_dataset("digits", class_fractions=fractions)
+
+
+def test_a_folder_is_for_image_folder_only():
+    with pytest.raises(DataError, match=r"data.folder \(='x'\) is for image_folder, not digits"):
+        load_dataset("digits", folder=FolderOptions("x"))
+    with pytest.raises(DataError, match=r"data.name \(='image_folder'\) needs data.folder"):
+        load_dataset("image_folder")
 
 
 def test_training_checksum_is_decided_by_what_a_training_sees(digits):

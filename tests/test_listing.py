@@ -8,10 +8,11 @@ import pytest
 
 from robustloss import cost
 from robustloss.cells import CellJob, run_cell
-from robustloss.data import DataError, load_dataset
+from robustloss.data import DataError, load_dataset, load_for_spec
 from robustloss.listing import KINDS, entries, spec_lines
 from robustloss.spec import SpecError, load_spec
 from robustloss.terminal import bytes_text
+from tests.folders import write_folder
 
 SLOW_LOSS = """
 import time
@@ -58,7 +59,10 @@ def test_every_name_has_a_meaning_of_one_line(kind):
         ("losses", {"normface", "cosface", "arcface"}),
         ("attacks", {"fgsm", "autoattack", "torchattacks:NAME"}),
         ("scores", {"class_log_likelihood", "max_log_posterior"}),
-        ("datasets", {"digits", "mnist", "fashion_mnist", "kmnist"}),
+        (
+            "datasets",
+            {"digits", "mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "image_folder"},
+        ),
         ("backbones", {"lenet_plus", "small_cnn", "digits_cnn", "torchvision:NAME"}),
         ("specs", {"quickstart", "mnist", "mnist-2d", "mnist-paper"}),
     ],
@@ -149,3 +153,33 @@ def test_a_loss_that_fails_has_no_time(tmp_path):
 )
 def test_sizes_in_words(count, text):
     assert bytes_text(count) == text
+
+
+def test_an_image_folder_is_shown_with_its_cost(monkeypatch, tmp_path):
+    measured = []
+    monkeypatch.setattr(
+        cost, "measure", lambda *words: measured.append(words) or cost.Timing(1, "")
+    )
+    write_folder(tmp_path / "pictures")
+    data = {"name": "image_folder", "folder": "pictures", "image_size": 8}
+    monkeypatch.setenv("ROBUSTLOSS_DATA", str(tmp_path / "elsewhere"))
+    lines = list(spec_lines(small(data=data)))
+    assert lines[-1].startswith("# No estimate of the cost: data.folder (='pictures') is not there")
+    monkeypatch.setenv("ROBUSTLOSS_DATA", str(tmp_path))
+    text = "\n".join(spec_lines(small(data=data)))
+    assert "training  270 images" in text  # 10 epochs x 27 images
+    assert "attacks   24 adversarial images" in text  # 2 eps x 12 images
+    assert measured[0][2].image_shape == (3, 8, 8)
+    for path in (tmp_path / "pictures/test/bee").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="without an image: bee"):
+        list(spec_lines(small(data=data)))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_time_of_a_run_on_a_folder_with_ten_crops(tmp_path, in_memory):
+    data = {"name": "image_folder", "folder": str(write_folder(tmp_path)), "image_size": 8}
+    data |= {"resize": 10, "ten_crop": True, "in_memory": in_memory}
+    spec = small(data=data, train={"epochs": 2, "batch_size": 9, "augment": "crop_flip"})
+    timing = cost.measure(spec, spec.cells(), load_for_spec(spec.data, near=tmp_path, quiet=True))
+    assert timing.seconds is not None, timing.note

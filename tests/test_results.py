@@ -81,7 +81,7 @@ def test_results_have_the_schema(run):
     data = json.loads((run / "results.json").read_text())
     assert ", ".join(data) == (
         "schema_version, name, provenance, rows, summary, detection, training, worst_case, radii, "
-        "adaptive, transfer, flags, failures"
+        "adaptive, transfer, crops, flags, failures"
     )
     assert data["schema_version"] == results.SCHEMA_VERSION == 1
     for table in ("rows", "detection", "summary"):
@@ -187,7 +187,7 @@ def test_what_is_no_finished_run_is_refused(run, tmp_path):
 
 def test_results_of_an_older_run_still_load(run):
     data = json.loads((run / "results.json").read_text())
-    for table in ("radii", "adaptive", "transfer"):
+    for table in ("radii", "adaptive", "transfer", "crops"):
         del data[table]
     data["worst_case"] = []
     (run / "results.json").write_text(json.dumps(data))

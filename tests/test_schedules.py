@@ -5,7 +5,9 @@ from itertools import pairwise
 import pytest
 import torch
 
+from robustloss.images import center
 from robustloss.schedules import augment, balanced_batches, rate_factor, shuffled_batches
+from robustloss.seeding import generator
 from robustloss.spec import TrainSpec
 
 
@@ -97,3 +99,59 @@ def test_augmentation_is_named_by_its_stream():
     assert torch.equal(augment(images, "crop", 1, 2), augment(images, "crop", 1, 2))
     assert not torch.equal(augment(images, "crop", 1, 2), augment(images, "crop", 1, 3))
     assert augment(images, "none", 1) is images
+
+
+def moved_one_by_one(image, kind, names, number, count, size):
+    """The slow way: one image, its own draws, loops over pixels."""
+    rng = generator("augment", *names)
+    channels, height, width = image.shape
+    larger = size != (height, width)
+    reach = 0 if larger else 2 if kind == "shift" else 4
+    if larger:
+        share = torch.rand(count, 2, generator=rng, dtype=torch.float64)[number].tolist()
+        top = int(share[0] * (height - size[0] + 1))
+        left = int(share[1] * (width - size[1] + 1))
+    else:
+        drawn = torch.randint(0, 2 * reach + 1, (count, 2), generator=rng)[number].tolist()
+        top, left = drawn[0] - reach, drawn[1] - reach
+    mirrored = kind == "crop_flip" and bool(torch.rand(count, generator=rng)[number] < 0.5)
+    result = torch.zeros(channels, *size, dtype=image.dtype)
+    for row in range(size[0]):
+        for column in range(size[1]):
+            y = top + row
+            x = left + (size[1] - 1 - column if mirrored else column)
+            if 0 <= y < height and 0 <= x < width:
+                result[:, row, column] = image[:, y, x]
+    return result
+
+
+@pytest.mark.parametrize("kind", ["shift", "crop", "crop_flip"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("shape", "size"), [((9, 7), (9, 7)), ((9, 12), (6, 7)), ((8, 8), (8, 5))])
+def test_augmentation_is_that_of_one_image_at_a_time(kind, channels, shape, size):
+    images = torch.randint(1, 256, (17, channels, *shape), dtype=torch.uint8)
+    if kind == "shift" and size != shape:  # no crop: the center, then as ever
+        expected = augment(center(images, size), kind, 3, 4)
+    else:
+        each = [moved_one_by_one(i, kind, (3, 4), n, 17, size) for n, i in enumerate(images)]
+        expected = torch.stack(each)
+    assert torch.equal(augment(images, kind, 3, 4, size=size), expected)
+
+
+@pytest.mark.parametrize("kind", ["none", "shift", "crop", "crop_flip"])
+def test_naming_the_size_that_images_have_changes_nothing(kind):
+    images = torch.randint(0, 256, (20, 3, 9, 7), dtype=torch.uint8)
+    assert torch.equal(augment(images, kind, 1, size=(9, 7)), augment(images, kind, 1))
+
+
+def test_random_crops_reach_every_place_equally_often():
+    images = torch.arange(9, dtype=torch.uint8).reshape(1, 1, 3, 3).expand(9000, 1, 3, 3)
+    corner = augment(images, "crop", 0, size=(2, 2))[:, 0, 0, 0]
+    counts = torch.bincount(corner.long(), minlength=9)
+    assert torch.nonzero(counts).flatten().tolist() == [0, 1, 3, 4]
+    assert (counts[[0, 1, 3, 4]] - 2250).abs().max() < 5 * (9000 * 0.25 * 0.75) ** 0.5
+
+
+def test_larger_images_without_crops_give_their_center():
+    images = torch.randint(0, 256, (4, 3, 9, 9), dtype=torch.uint8)
+    assert torch.equal(augment(images, "none", 1, size=(6, 6)), center(images, (6, 6)))

@@ -17,6 +17,10 @@ def attack(**keys):
     return {"attacks": [ATTACK | keys]}
 
 
+def folder(**keys):
+    return {"data": {"name": "image_folder", "folder": "x", **keys}}
+
+
 def loss(**keys):
     return {"losses": [LOSS | keys]}
 
@@ -76,6 +80,33 @@ BAD = [
     (loss(train={"lr": 0}), "losses[0].train.lr (=0) must be > 0. The default is 0.05."),
     (loss(model={"feature_dim": 0}), "losses[0].model.feature_dim (=0) must be >= 1."),
     ({"data": {"train_size": 0}}, "data.train_size (=0) must be >= 1."),
+    (
+        {"data": {"name": "image_folder"}},
+        "data.folder (=None) must be given: image_folder reads the folder it names.",
+    ),
+    (
+        {"data": {"folder": "x"}},
+        'data.folder (="x") is for name = "image_folder" only, not \'digits\'. Remove it.',
+    ),
+    ({"data": {"ten_crop": True}}, 'data.ten_crop (=true) is for name = "image_folder" only'),
+    ({"data": {"in_memory": False}}, 'data.in_memory (=false) is for name = "image_folder" only'),
+    (folder(resize=9), "data.resize (=9) needs image_size, the side that is cut out of"),
+    (
+        folder(resize=9, image_size=10),
+        "data.resize (=9) must be at least image_size (=10), which is cut out of it.",
+    ),
+    (folder(ten_crop=True, image_size=8), "data.ten_crop (=true) needs resize larger than image"),
+    (folder(channels=2), "data.channels (=2) must be 1 or 3"),
+    (folder(in_memory="yes"), 'data.in_memory (="yes") must be true, false or "auto".'),
+    (folder(image_size=0), "data.image_size (=0) must be >= 1."),
+    (folder(label=""), 'data.label (="") must be one line of 1 to 80 characters.'),
+    (
+        {"data": {"class_fractions": []}},
+        "data.class_fractions: empty. Write for example class_fractions = [0.1, 1.0].",
+    ),
+    ({"data": {"class_fractions": [1, 0]}}, "data.class_fractions[1] (=0) must be > 0."),
+    ({"data": {"class_fractions": [1.5]}}, "data.class_fractions[0] (=1.5) must be <= 1."),
+    ({"data": {"class_fractions": 0.5}}, "data.class_fractions (=0.5) must be a list."),
     ({"seeds": [-1]}, "seeds[0] (=-1) must be >= 0."),
     ({"seeds": [2**32]}, "seeds[0] (=4294967296) must be <= 4294967295."),
     ({"seeds": [1, 1]}, "seeds[1] (=1) is listed twice. Remove one."),

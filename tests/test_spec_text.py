@@ -62,7 +62,12 @@ def test_a_spec_written_as_toml_reads_back(number):
     said = spec.plain()
     for table in ("data", "train", "checks"):  # TOML has no null: a key without a value is left out
         said[table] = {key: value for key, value in said[table].items() if value is not None}
-    assert said["data"] == {"name": "digits"}
+    assert said["data"] == {
+        "name": "digits",
+        "label": "digits",
+        "ten_crop": False,
+        "in_memory": "auto",
+    }
     assert tomllib.loads(spec.text) == said
     assert load_spec(tomllib.loads(spec.text)).plain() == spec.plain()
     assert load_spec(spec.plain()).plain() == spec.plain()

@@ -1,0 +1,153 @@
+"""From an image file to pixels of one shape, many files at a time."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+VERSION = 1  # raise when the same file would give other pixels
+
+CHUNK = 32  # files a thread decodes at a time: Pillow works outside the interpreter's lock
+_GREY = ("1", "L", "LA", "La")
+_KNOWN = (*_GREY, "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
+
+
+class UnreadableImage(ValueError):  # noqa: N818  (names the file's state)
+    """A file is no image that can be decoded; the text says why, without the file's name."""
+
+
+class OtherSize(ValueError):  # noqa: N818
+    """An image is not of the one size that is expected where nothing is resized."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done to each image.
+
+    Attributes:
+        channels: 1 (grey) or 3 (colour).
+        size: (H, W) of the pixels that are kept.
+        resize: length in pixels that the shorter side gets before the center is cut out; None
+            where the images have that size as they are.
+    """
+
+    channels: int
+    size: tuple[int, int]
+    resize: int | None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.channels, *self.size
+
+
+@cache
+def pool() -> ThreadPoolExecutor:
+    """The threads that decode, one a core; shared, because they hold no state."""
+    return ThreadPoolExecutor(cores(), thread_name_prefix="decode")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def header(content: bytes | Path) -> tuple[int, int, int]:
+    """Width, height and channels (1 or 3) as the file's head says.
+
+    Raises:
+        UnreadableImage: no image, or one of more than 8 bits a channel.
+    """
+    try:
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+            return *image.size, _channels(image)
+    except UnreadableImage:
+        raise
+    except Exception as error:  # whatever a damaged file makes Pillow do
+        raise UnreadableImage(_reason(error)) from None
+
+
+def decode(content: bytes, recipe: Recipe) -> tuple[NDArray[np.uint8], int]:
+    """Decode, convert, resize and cut one image.
+
+    The shorter side is resized with Pillow's bilinear filter (which averages as it shrinks) and the
+    center of the size asked for is cut out, as torchvision's Resize and CenterCrop do.
+
+    Returns:
+        Pixels (C, H, W), and the channels that the file has, 1 or 3.
+
+    Raises:
+        UnreadableImage: no image, a damaged one, or one of more than 8 bits a channel.
+        OtherSize: not of the recipe's size where nothing is resized.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            own = _channels(image)
+            pixels = _fitted(_converted(image, recipe.channels), recipe)
+    except (UnreadableImage, OtherSize):
+        raise
+    except Exception as error:
+        raise UnreadableImage(_reason(error)) from None
+    return pixels.reshape(*recipe.size, recipe.channels).transpose(2, 0, 1), own
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return "no image" if "cannot identify image" in text else text or type(error).__name__
+
+
+def _channels(image: Image.Image) -> int:
+    if image.mode not in _KNOWN:
+        raise UnreadableImage(f"has more than 8 bits a channel (mode {image.mode})")
+    return 1 if image.mode in _GREY else 3
+
+
+def _converted(image: Image.Image, channels: int) -> Image.Image:
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # what Pillow asks for; the transparency itself is dropped
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode != mode:
+        return image.convert(mode)
+    image.load()
+    return image
+
+
+def _fitted(image: Image.Image, recipe: Recipe) -> NDArray[np.uint8]:
+    width, height = image.size
+    if recipe.resize is None:
+        if (height, width) != recipe.size:
+            raise OtherSize(f"{width}x{height}")
+        return np.asarray(image)
+    short = min(width, height)
+    if short != recipe.resize:
+        size = (int(recipe.resize * width / short), int(recipe.resize * height / short))
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    (height, width), (width_now, height_now) = recipe.size, image.size
+    top, left = round((height_now - height) / 2), round((width_now - width) / 2)
+    return np.asarray(image.crop((left, top, left + width, top + height)))
+
+
+def decode_files(paths: Sequence[Path], recipe: Recipe, into: NDArray[np.uint8]) -> None:
+    """Decode files into an array (N, C, H, W), in this thread.
+
+    Raises:
+        ValueError: a file cannot be read or decoded; the text names it.
+    """
+    for number, path in enumerate(paths):
+        try:
+            into[number] = decode(path.read_bytes(), recipe)[0]
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read ({error.strerror}).") from None
+        except (UnreadableImage, OtherSize) as error:
+            raise ValueError(
+                f"{path}: cannot be decoded ({error}). Replace or remove it."
+            ) from None
