@@ -12,6 +12,7 @@ from robustloss.spec import TrainSpec
 
 PAD = 4  # pixels, the usual border for random crops
 SHIFT = 2  # pixels
+SOME = 4  # images of a class in a batch that has no room for all classes: pairs, and to mine in
 
 
 def rate_factor(spec: TrainSpec, step: int, steps: int) -> float:
@@ -48,10 +49,15 @@ def balanced_batches(
     """Yields positions (B,) with equally many images of every class, for pair losses.
 
     Small classes are gone through again, in a new order, when they run out. B is the batch size
-    rounded down to a multiple of the number of classes, and at least two images a class.
+    rounded down to a multiple of the number of classes. Where that leaves less than two images a
+    class, a batch has SOME images of as many classes as fit, at least two, and the classes take
+    turns.
     """
     rng = generator("order", seed, epoch)
-    each = max(2, batch_size // num_classes)
+    if batch_size < 2 * num_classes:
+        yield from _classes_in_turn(labels, num_classes, batch_size, rng)
+        return
+    each = batch_size // num_classes
     steps = steps_per_epoch(len(labels), batch_size)
     columns = []
     for label in range(num_classes):
@@ -62,6 +68,32 @@ def balanced_batches(
         shuffled = [members[torch.randperm(len(members), generator=rng)] for _ in range(rounds)]
         columns.append(torch.cat(shuffled)[: steps * each].view(steps, each))
     yield from torch.cat(columns, dim=1)
+
+
+def _classes_in_turn(
+    labels: Tensor, num_classes: int, batch_size: int, rng: torch.Generator
+) -> Iterator[Tensor]:
+    """Yields positions (B,): SOME images of each of B / SOME classes."""
+    members = [torch.nonzero(labels == label).flatten() for label in range(num_classes)]
+    if empty := [label for label, found in enumerate(members) if not len(found)]:
+        raise ValueError(f"class {empty[0]} has no training images: balanced batches need some.")
+    together = min(num_classes, max(2, batch_size // SOME))
+    steps = steps_per_epoch(len(labels), batch_size)
+    waiting: list[int] = []
+    left: dict[int, list[int]] = {label: [] for label in range(num_classes)}
+    for _ in range(steps):
+        while len(waiting) < together:  # the next round, without those that still wait
+            order = torch.randperm(num_classes, generator=rng).tolist()
+            waiting += [label for label in order if label not in waiting]
+        chosen, waiting = waiting[:together], waiting[together:]
+        positions = []
+        for label in chosen:
+            while len(left[label]) < SOME:
+                own = members[label]
+                left[label] += own[torch.randperm(len(own), generator=rng)].tolist()
+            positions += left[label][:SOME]
+            del left[label][:SOME]
+        yield torch.tensor(positions)
 
 
 def augment(

@@ -50,6 +50,7 @@ class TrainingLog:
     steps: int = 0
     precision: str = "float32"
     parameters: int = 0
+    note: str = ""  # what tables must say of the loss
 
 
 def train(
@@ -133,6 +134,7 @@ def _train(
     if type(model.head).fit is not LossHead.fit:
         torch.manual_seed(derive_seed("fit", seed))
         model.head.fit(all_features(model, data), data.labels)
+    log.note = model.head.note()
     _check_weights(model)
     return log
 
@@ -168,8 +170,10 @@ class _Loop:
         self.model, self.optimizer, self.spec = model, optimizer, spec
         self.data, self.seed, self.log = data, seed, log
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
-        # classification, regulariser, errors, images: summed on the device over the epoch
-        self.sums = torch.zeros(4, dtype=torch.float64, device=data.images.device)
+        # over the epoch, on the device: classification, regulariser, errors, images, tuples, steps
+        self.sums = torch.zeros(6, dtype=torch.float64, device=data.images.device)
+        self.has_tuples = type(model.head).tuples is not LossHead.tuples
+        self.head_seconds = 0.0  # in the loss itself; on a GPU unknown without waiting for it
 
     def batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
         """Yields the positions (B,) of an epoch from step ``skip`` on."""
@@ -203,7 +207,9 @@ class _Loop:
             features = self.model.features(images)
         if self.log.steps == 0:
             _check_logits(self.model.head, features.detach())
+        began = time.perf_counter()
         terms = self.model.head.loss(features, labels, progress=self.log.steps / total)
+        self.head_seconds += time.perf_counter() - began
         if self.log.steps == 0:
             _check_connected(check_terms(terms, features))
         self.optimizer.zero_grad(set_to_none=True)
@@ -221,14 +227,12 @@ class _Loop:
         wrong = torch.zeros((), device=labels.device)
         if self.model.head.batching != "balanced":  # a pair loss has no logits before fit
             wrong = (self.model.head.logits(features).argmax(1) != labels).sum()
-        self.sums += torch.stack(
-            [
-                terms.classification.detach().sum().double(),
-                terms.regulariser.detach().sum().double(),
-                wrong.double(),
-                torch.tensor(float(len(labels)), dtype=torch.float64, device=labels.device),
-            ]
-        )
+        parts = [terms.classification.detach().sum(), terms.regulariser.detach().sum(), wrong]
+        known = torch.tensor([float(len(labels)), 1.0], dtype=torch.float64, device=labels.device)
+        self.sums[:3] += torch.stack([part.double() for part in parts])
+        self.sums[3::2] += known
+        if self.has_tuples and (tuples := self.model.head.tuples(features, labels)) is not None:
+            self.sums[4] += tuples
 
     def mean_loss(self) -> float:
         """Returns the mean training loss of this epoch so far, in nats."""
@@ -254,7 +258,8 @@ class _Loop:
 
     def close_epoch(self, epoch: int, validation_error: float | None, seconds: float) -> None:
         """Adds an epoch's line to the learning curve."""
-        classification, regulariser, wrong, n = self.sums.tolist()
+        classification, regulariser, wrong, n, tuples, steps = self.sums.tolist()
+        timed = self.has_tuples and self.sums.device.type == "cpu"
         pair = self.model.head.batching == "balanced"
         self.log.curve.append(
             {
@@ -265,10 +270,13 @@ class _Loop:
                 "train_error": None if pair else wrong / n,
                 "validation_error": validation_error,
                 "lr": self.last_rate(),
+                "tuples": tuples / steps if self.has_tuples else None,
+                "tuple_seconds": round(self.head_seconds, 3) if timed else None,
                 "seconds": round(seconds, 3),
             }
         )
         self.sums.zero_()
+        self.head_seconds = 0.0
 
     def save(self, path: Path, key: str) -> None:
         """Writes model, optimiser and log to one file."""
@@ -288,7 +296,7 @@ class _Loop:
             tensors, meta = load_tensors(path)
         except CorruptFile:
             return  # a damaged checkpoint only costs time
-        if meta.get("key") != key:
+        if meta.get("key") != key or tensors["sums"].shape != self.sums.shape:
             return
         state = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
         self.model.load_state_dict(state)

@@ -75,6 +75,26 @@ def test_balanced_batches_refuse_an_empty_class():
         list(balanced_batches(torch.tensor([0, 0, 2, 2]), 3, 6, seed=0, epoch=0))
 
 
+def test_batches_too_small_for_all_classes_take_them_in_turn():
+    labels = torch.arange(100).repeat_interleave(9)
+    batches = list(balanced_batches(labels, 100, 40, seed=0, epoch=0))
+    assert len(batches) == 900 // 40
+    for batch in batches:
+        counts = torch.bincount(labels[batch], minlength=100)
+        assert sorted(counts.unique().tolist()) == [0, 4]
+        assert (counts == 4).sum() == 10
+    first_round = torch.cat(batches[:10])
+    assert torch.bincount(labels[first_round]).tolist() == [4] * 100
+    assert len(first_round.unique()) == 400  # no image twice before its class runs out
+    again = list(balanced_batches(labels, 100, 40, seed=0, epoch=0))
+    assert all(torch.equal(a, b) for a, b in zip(batches, again, strict=True))
+
+
+def test_classes_in_turn_refuse_an_empty_class():
+    with pytest.raises(ValueError, match="class 1 has no training images"):
+        list(balanced_batches(torch.tensor([0, 0, 2, 2]), 3, 4, seed=0, epoch=0))
+
+
 @pytest.mark.parametrize(("kind", "reach"), [("shift", 2), ("crop", 4), ("crop_flip", 4)])
 def test_augmented_images_are_windows_of_the_padded_image(kind, reach):
     images = torch.randint(1, 255, (20, 2, 9, 7), dtype=torch.uint8)

@@ -84,7 +84,7 @@ def killed(*args):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("loss", ["center", "lgm"])
+@pytest.mark.parametrize("loss", ["center", "lgm", "triplet"])
 @pytest.mark.parametrize("stop_at", [3, 6, 13, 18, 23])
 def test_killed_training_ends_with_the_same_weights(
     digits, tmp_path, monkeypatch, loss, optimizer, stop_at
@@ -120,8 +120,27 @@ def test_killed_training_ends_with_the_same_weights(
     again = training.train(resumed, digits, settings, seed=0, device=CPU, checkpoint=path, key="k")
     assert len(counted) == log.steps - stop_at  # it went on, it did not begin anew
     assert same(weights(undisturbed), weights(resumed))
-    timeless = [{k: v for k, v in line.items() if k != "seconds"} for line in log.curve]
-    assert [{k: v for k, v in line.items() if k != "seconds"} for line in again.curve] == timeless
+    timed = ("seconds", "tuple_seconds")
+    timeless = [{k: v for k, v in line.items() if k not in timed} for line in log.curve]
+    assert [{k: v for k, v in line.items() if k not in timed} for line in again.curve] == timeless
+
+
+def test_pair_losses_log_how_many_tuples_a_step_has(digits, monkeypatch):
+    model = new_model(digits, "contrastive")
+    counts = iter(range(1, 100))
+    monkeypatch.setattr(
+        type(model.head), "tuples", lambda self, features, labels: torch.tensor(next(counts))
+    )
+    log = training.train(model, digits, spec(epochs=2), seed=0, device=CPU)  # 6 steps an epoch
+    assert [line["tuples"] for line in log.curve] == [3.5, 9.5]
+    assert all(line["tuple_seconds"] > 0 for line in log.curve)
+
+
+def test_other_losses_have_no_tuples_and_a_schedule_is_noted(digits):
+    log = training.train(new_model(digits, "l_softmax"), digits, spec(epochs=1), seed=0, device=CPU)
+    assert log.curve[0]["tuples"] is None
+    assert log.curve[0]["tuple_seconds"] is None
+    assert log.note.startswith("L-Softmax m ")
 
 
 class Drawing(LossHead):
