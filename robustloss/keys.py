@@ -11,8 +11,12 @@ from attacks.plugins import source_digest
 from robustloss import models, probes
 from robustloss.spec import AttackSpec, Spec
 
-# Attacks whose code is another package's: what stands before the colon, and the package.
-_ADAPTED = {"torchattacks": "torchattacks", "autoattack": "pyautoattack"}
+# Attacks and losses whose code is another package's: what stands before the colon, the package.
+_ADAPTED = {
+    "torchattacks": "torchattacks",
+    "autoattack": "pyautoattack",
+    "pml": "pytorch-metric-learning",
+}
 
 
 def plugin_digest(name: str, folder: Path) -> str:

@@ -19,7 +19,11 @@ def entries(kind: str) -> dict[str, str]:
     if kind == "losses":
         from robustloss.losses import LOSSES
 
-        return _documented(LOSSES)
+        metric_learning = {
+            "pml:NAME": "a loss of pytorch-metric-learning that has get_logits, as "
+            "pml:ArcFaceLoss; its own parameters; needs the extra 'pml'"
+        }
+        return _documented(LOSSES) | metric_learning
     if kind == "attacks":
         from attacks import ATTACKS
 

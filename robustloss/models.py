@@ -104,7 +104,7 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
 
 def is_plugin(name: str) -> bool:
     """Tells whether a loss, backbone or attack name points at the user's own code."""
-    return ":" in name and not name.startswith(("torchvision:", "torchattacks:"))
+    return ":" in name and not name.startswith(("torchvision:", "torchattacks:", "pml:"))
 
 
 def load_classifier(

@@ -1,7 +1,7 @@
 """Loss heads: each trains the features by its own rule and turns them into logits.
 
 The built-in losses stand in LOSSES; a loss of your own is named "package.module:Class" or
-"path/to/file.py:Class" and needs no registration.
+"path/to/file.py:Class" and needs no registration; "pml:NAME" is one of pytorch-metric-learning.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from robustloss.losses.gaussian_mixture import GaussianMixtureHead, LargeMarginG
 from robustloss.losses.max_mahalanobis import MaxMahalanobisHead
 from robustloss.losses.multiple_angle import ASoftmaxHead, FNormSphereFaceHead, LSoftmaxHead
 from robustloss.losses.pairs import ContrastiveHead, TripletHead
+from robustloss.losses.pml import PREFIX, metric_learning_class
 from robustloss.losses.softmax import SoftmaxHead
 from robustloss.losses.softmax_variants import L2SoftmaxHead, WeightedSoftmaxHead
 
@@ -54,7 +55,7 @@ def build_loss(
     """Build a loss head, drawing its starting weights from the global random state.
 
     Args:
-        name: a key of LOSSES, "package.module:Class" or "path/to/file.py:Class".
+        name: a key of LOSSES, "package.module:Class", "path/to/file.py:Class" or "pml:NAME".
         feature_dim: D, at least 1.
         num_classes: K, at least 2.
         folders: where a relative path of a plug-in file is looked for.
@@ -85,6 +86,8 @@ def loss_class(name: str, folders: Sequence[Path] = ()) -> type[LossHead]:
     """The class behind a loss name; arguments and errors as for `build_loss`."""
     if name in LOSSES:
         return LOSSES[name]
+    if name.startswith(PREFIX):
+        return metric_learning_class(name)
     if ":" not in name:
         raise ValueError(
             f"loss (='{name}') must be one of {', '.join(LOSSES)}, or a loss of your own as "

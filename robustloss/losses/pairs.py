@@ -60,7 +60,7 @@ class PairHead(LossHead):
         check_inputs(self, features, labels)
         shares = torch.zeros_like(features[:, 0])
         for cost in self._costs(features, labels, progress):
-            count = torch.count_nonzero(cost.detach()).clamp(min=1)
+            count = torch.count_nonzero(cost.detach()).clamp(min=1).to(shares.dtype)
             shares = shares + cost.flatten(1).sum(1) * (len(labels) / count)
         return LossTerms(shares, torch.zeros_like(shares))
 
