@@ -148,22 +148,31 @@ def _step_seconds(
     budget: float,
 ) -> float:
     """Seconds of one training step: what more steps take longer than one."""
+    from robustloss.evaluate import fit_subset
+    from robustloss.schedules import steps_per_epoch
     from robustloss.train import train
 
     # At random weights a high rate may diverge within a few steps; its value costs no time.
     short = cell.train.overridden({"epochs": 1, "lr": 1e-6})
 
     def seconds(steps: int) -> float:
-        few = dataset.train.take(slice(0, steps * cell.train.batch_size))
+        few = fit_subset(dataset.train, taken(steps))
         some = replace(dataset, train=few, validation=dataset.validation.take(slice(0, 10)))
         started = time.perf_counter()
         train(model, some, short, seed=cell.seed, device=device)
         return time.perf_counter() - started
 
+    def taken(
+        steps: int,
+    ) -> int:  # with some of every class: a loss may weigh classes or mine pairs
+        return min(dataset.train.n, max(steps * batch, 2 * dataset.num_classes))
+
+    batch = cell.train.batch_size
     seconds(1)  # the first step of all also loads and chooses kernels
-    one = seconds(1)
-    steps = int(min(_STEPS, dataset.train.n // cell.train.batch_size, budget / one))
-    return max(seconds(steps) - one, 0.0) / (steps - 1) if steps > 1 else one
+    one, least = seconds(1), steps_per_epoch(taken(1), batch)
+    steps = int(min(_STEPS, dataset.train.n // batch, budget / one * least))
+    more = steps_per_epoch(taken(steps), batch) - least if steps > least else 0
+    return max(seconds(steps) - one, 0.0) / more if more else one / least
 
 
 def _evaluation_seconds(

@@ -140,6 +140,13 @@ def test_the_time_of_a_loss_that_sleeps(tmp_path):
     assert "rough" in timing.note
 
 
+@pytest.mark.parametrize("loss", ["weighted_softmax", "triplet"])
+def test_a_loss_that_needs_every_class_is_timed_on_every_class(loss):
+    spec = small(losses=[{"name": loss}], train={"batch_size": 2})
+    timing = cost.measure(spec, spec.cells(), load_dataset("digits"), budget=0.1)
+    assert timing.seconds is not None, timing.note
+
+
 def test_a_loss_that_fails_has_no_time(tmp_path):
     (tmp_path / "slow.py").write_text(SLOW_LOSS)
     spec = small(losses=[{"name": str(tmp_path / "slow.py:Broken"), "label": "B"}])
