@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks.plugins import check_parameters, load_object
+from robustloss.backbones_colour import cifar_cnn, resnet18_cifar, vgg13_cifar
 
 ImageShape = tuple[int, int, int]
 
@@ -120,7 +121,9 @@ def _torchvision(name: str, image_shape: ImageShape, feature_dim: int) -> nn.Mod
             f"torchvision models take 1 or 3 channels, the images have {image_shape[0]}."
         )
     # GoogLeNet and Inception return auxiliary outputs in training mode, which no loss here reads.
-    extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    extra = (
+        {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    )
     network = torchvision.models.get_model(name, weights=None, num_classes=feature_dim, **extra)
     return _Torchvision(network, repeats=3 // image_shape[0])
 
@@ -129,6 +132,9 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "lenet_plus": lenet_plus,
     "small_cnn": small_cnn,
     "digits_cnn": digits_cnn,
+    "cifar_cnn": cifar_cnn,
+    "vgg13_cifar": vgg13_cifar,
+    "resnet18_cifar": resnet18_cifar,
 }
 
 
