@@ -14,7 +14,7 @@ import torch
 
 import attacks
 import robustloss.losses as losses
-from robustloss import evaluate, models, probes, results, ten_crop, train
+from robustloss import evaluate, landscape, models, probes, results, ten_crop, train
 from robustloss.checks_probe import trace_name
 from robustloss.crops import crop_rows
 from robustloss.data import Dataset
@@ -127,6 +127,7 @@ class CellRun:
             "key": key,
             "num_classes": self.dataset.num_classes,
             "feature_dim": self.cell.model.feature_dim,
+            "batch_size": self.cell.train.batch_size,
             "density": bool(meta["density"]),
             "weights": meta["tensors"],
             "build": self.build,
@@ -219,14 +220,22 @@ class CellRun:
 
     def _reference(self, model_file: Path, images: list) -> tuple[evaluate.Arrays, str]:
         fit_size = self.spec.detection.fit_size
-        path = self.folder / f"scores-{digest('reference', images, fit_size)}.npz"
+        path = (
+            self.folder / f"scores-{digest('reference', landscape.VERSION, images, fit_size)}.npz"
+        )
         if path.exists():
             try:
                 return read_arrays(path)[0], path.name
             except CorruptFile:
                 pass
         arrays = evaluate.reference_arrays(
-            self._loaded(model_file), self.dataset, self.device, fit_size
+            self._loaded(model_file),
+            self.dataset,
+            self.device,
+            fit_size,
+            loss=self.cell.loss.name,
+            params=self.cell.loss.params,
+            untrained=self._new_model(),
         )
         write_arrays(path, arrays)
         return arrays, path.name

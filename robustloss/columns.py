@@ -15,6 +15,7 @@ ROW_COLUMNS = (
     *("zero_gradient_fraction", "score", "auroc_all", "auroc_successful", "n_successful"),
     *("tpr_at_1fpr", "tpr_at_1fpr_successful", "tpr_at_5fpr", "tpr_at_5fpr_successful"),
     *("undetected_success_at_5fpr", "outside_fraction", "error_8bit"),
+    *("balanced_error", "top5_error"),
 )
 DETECTION_COLUMNS = (
     *(*PLACE, "attack", "attack_label", "norm", "eps", "score", "population"),
@@ -44,6 +45,26 @@ CROPS_COLUMNS = (
     *(*PLACE, "crops", "n", "top1_error", "top1_low", "top1_high"),
     *("top5_error", "top5_low", "top5_high"),
 )
+CLASS_COLUMNS = (
+    *(*PLACE, "attack", "attack_label", "norm", "eps", "class_index", "n"),
+    *("error", "error_low", "error_high", "predicted", "false_positives", "false_negatives"),
+    "false_positive_rate",
+)
+GEOMETRY_COLUMNS = (
+    *(*PLACE, "split", "n", "feature_dim", "norm_mean", "norm_p5", "norm_p95"),
+    *("within_distance", "between_distance", "between_distance_min", "nearest_a", "nearest_b"),
+    *("fisher_ratio", "within_angle_deg", "between_angle_deg", "between_angle_min_deg"),
+    *("gradient_norm_mean", "gradient_norm_correlation"),
+)
+MARGIN_COLUMNS = (
+    *(*PLACE, "class_a", "class_b", "length"),
+    *("boundary", "boundary_a", "boundary_b", "margin"),
+    *("closed_boundary", "closed_boundary_a", "closed_boundary_b", "closed_margin", "difference"),
+)
+CENTER_COLUMNS = (
+    *(*PLACE, "batch_size", "images_per_class", "batch_mean_error", "expected_error"),
+    *("centers_error", "within_distance"),
+)
 FLAG_COLUMNS = ("check", *PLACE, "attack_label", "eps", "value", "threshold", "message")
 SUMMARY_COLUMNS = (
     *("loss", "label", "attack", "attack_label", "norm", "eps", "metric", "n_seeds", "seeds"),
@@ -51,7 +72,9 @@ SUMMARY_COLUMNS = (
 )
 _REST = (
     *("norm", "score", "population", "metric", "check", "stage", "reason", "source", "target"),
+    "split",
 )
+_CLASSES = ("class_index", "class_a", "class_b")
 
 
 def sort(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> list[Row]:
@@ -64,8 +87,9 @@ def sort(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> list
 
     def key(row: Mapping[str, Any]) -> tuple:
         texts = (str(row.get(name) or "") for name in _REST)
+        classes = (row.get(name) or 0 for name in _CLASSES)
         label, seed, eps = row.get("label") or "", row.get("seed", 0), row.get("eps") or 0.0
-        return label, seed, row.get("attack_label") or "", eps, *texts
+        return label, seed, row.get("attack_label") or "", eps, *texts, *classes
 
     def ordered(row: Mapping[str, Any]) -> Row:
         first = [name for name in columns if name in row]

@@ -3,8 +3,9 @@
 Shape suffixes: E budgets, N images, B batch, K classes, D feature.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from attacks import Perturbed, Queries, iter_perturb
 from attacks.base import Attack, Norm
 from attacks.geometry import to_8bit
 from robustloss.data import Dataset, ImageSet
+from robustloss.landscape import UNTRAINED, landscape_arrays
 from robustloss.losses.base import check_logits
 from robustloss.metrics import threshold_at_fpr
 from robustloss.models import Classifier
@@ -277,7 +279,7 @@ def _batches(
 
 
 def fit_subset(images: ImageSet, size: int) -> ImageSet:
-    """Returns a fixed, stratified subset of the training images to fit scores on."""
+    """Returns a fixed, stratified subset of a set, as of the training images to fit scores on."""
     if size >= images.n:
         return images
     order = torch.argsort(images.labels, stable=True)
@@ -287,13 +289,30 @@ def fit_subset(images: ImageSet, size: int) -> ImageSet:
 
 @torch.no_grad()
 def reference_arrays(
-    model: Classifier, dataset: Dataset, device: torch.device, fit_size: int
+    model: Classifier,
+    dataset: Dataset,
+    device: torch.device,
+    fit_size: int,
+    *,
+    loss: str = "",
+    params: Mapping[str, Any] | None = None,
+    untrained: Classifier | None = None,
 ) -> Arrays:
     """Returns what scores, thresholds and pictures need beside the records.
 
     The clean validation pass (``validation_*``), features of a training subset (``train_*``), the
-    centers (K,D) of a head that has some, and, for 2-D features, the class log-likelihoods on a
-    grid that spans the training features with a margin.
+    centers (K,D) of a head that has some, for 2-D features the class log-likelihoods on a grid that
+    spans the training features with a margin, and what `landscape_arrays` finds.
+
+    Args:
+        model: Trained, in eval mode, on the device.
+        dataset: Its data.
+        device: Where to compute.
+        fit_size: Training images to fit scores on.
+        loss: Its name in the spec; decides the closed form of its boundaries.
+        params: The loss's parameters in the spec.
+        untrained: The network as it was before training; its features of some test images of
+            every class are ``untrained_features``. Batch normalisation has its first statistics.
     """
     validation = clean_record(model, dataset.validation.to(device))
     fit = clean_record(model, fit_subset(dataset.train, fit_size).to(device))
@@ -311,9 +330,20 @@ def reference_arrays(
     centers = getattr(model.head, "centers", None)
     if isinstance(centers, Tensor):
         arrays["centers"] = centers.detach().float().cpu().numpy()
-    if model.head.feature_dim == 2:
-        arrays |= _grid(model, fit.features, device)
+    grid = _grid(model, fit.features, device) if model.head.feature_dim == 2 else {}
+    arrays |= grid
+    arrays |= landscape_arrays(model.head, loss, params or {}, fit.features, fit.labels, grid)
+    if untrained is not None:
+        some = fit_subset(dataset.test, UNTRAINED).to(device)  # a folder may be sorted by class
+        arrays["untrained_features"] = _features(untrained.to(device).eval(), some)
+        arrays["untrained_labels"] = some.labels.cpu().numpy()
     return arrays
+
+
+def _features(model: Classifier, images: ImageSet) -> NDArray:
+    starts = range(0, images.n, images.pass_size)
+    found = [model.features(images.batch(slice(i, i + images.pass_size))) for i in starts]
+    return torch.cat(found).cpu().numpy()
 
 
 def _grid(model: Classifier, features: NDArray, device: torch.device) -> Arrays:

@@ -10,9 +10,13 @@ import numpy as np
 
 from robustloss.columns import (
     ADAPTIVE_COLUMNS,
+    CENTER_COLUMNS,
+    CLASS_COLUMNS,
     CROPS_COLUMNS,
     DETECTION_COLUMNS,
     FLAG_COLUMNS,
+    GEOMETRY_COLUMNS,
+    MARGIN_COLUMNS,
     PLACE,
     RADII_COLUMNS,
     ROW_COLUMNS,
@@ -150,6 +154,26 @@ class Run:
         return self.results.get("transfer", [])
 
     @property
+    def per_class(self) -> list[Row]:
+        """Errors class by class; columns: `columns.CLASS_COLUMNS`."""
+        return self.results.get("per_class", [])
+
+    @property
+    def geometry(self) -> list[Row]:
+        """Distances, angles and norms of features; columns: `columns.GEOMETRY_COLUMNS`."""
+        return self.results.get("geometry", [])
+
+    @property
+    def margins(self) -> list[Row]:
+        """Boundaries between class means; columns: `columns.MARGIN_COLUMNS`."""
+        return self.results.get("margins", [])
+
+    @property
+    def center_estimates(self) -> list[Row]:
+        """How well mini-batches know the class means; columns: `columns.CENTER_COLUMNS`."""
+        return self.results.get("center_estimates", [])
+
+    @property
     def crops(self) -> list[Row]:
         """Error from one crop and from ten; columns: `columns.CROPS_COLUMNS`."""
         return self.results.get("crops", [])
@@ -212,6 +236,10 @@ _LATER_KEYS = {
     "adaptive": list,
     "transfer": list,
     "crops": list,
+    "per_class": list,
+    "geometry": list,
+    "margins": list,
+    "center_estimates": list,
 }  # older results lack them
 _ROW_KEYS = {"label", "seed", "attack", "attack_label", "eps", "n", "error"}
 
@@ -316,6 +344,10 @@ def write_results(
         "radii": curves,
         "adaptive": table("adaptive", ADAPTIVE_COLUMNS, adaptive),
         "transfer": sort(transfer, TRANSFER_COLUMNS),
+        "per_class": table("per_class", CLASS_COLUMNS),
+        "geometry": table("geometry", GEOMETRY_COLUMNS),
+        "margins": table("margins", MARGIN_COLUMNS),
+        "center_estimates": table("center_estimates", CENTER_COLUMNS),
         "crops": sorted(table("crops", CROPS_COLUMNS), key=_by_crops),
         "flags": table("flags", FLAG_COLUMNS, flags),
         "failures": sort(failures, (*PLACE, "stage", "reason")),

@@ -10,7 +10,7 @@ from robustloss.worst_case import WORST_CASE
 SUMMARY_METRICS = (
     *("error", "attack_success_rate", "mean_max_posterior", "zero_gradient_fraction"),
     *("auroc_all", "auroc_successful", "tpr_at_1fpr", "tpr_at_5fpr", "tpr_at_5fpr_successful"),
-    *("undetected_success_at_5fpr", "outside_fraction", "error_8bit"),
+    *("undetected_success_at_5fpr", "outside_fraction", "error_8bit", "balanced_error"),
 )
 WORST_CASE_METRICS = ("error",)
 LENGTHS = ("median_radius", "eps_at_50_error")  # in the unit of eps, every other metric is a share

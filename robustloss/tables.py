@@ -11,10 +11,15 @@ from robustloss.attack_kinds import attack_kind
 from robustloss.checks import Evidence
 from robustloss.checks_probe import PROBE_CHECKS, check_probe
 from robustloss.checks_records import RECORD_CHECKS
+from robustloss.classes import balanced_error, class_rows, top5_error
 from robustloss.columns import (
     ADAPTIVE_COLUMNS,
+    CENTER_COLUMNS,
+    CLASS_COLUMNS,
     DETECTION_COLUMNS,
     FLAG_COLUMNS,
+    GEOMETRY_COLUMNS,
+    MARGIN_COLUMNS,
     PLACE,
     RADII_COLUMNS,
     ROW_COLUMNS,
@@ -23,6 +28,7 @@ from robustloss.columns import (
     sort,
 )
 from robustloss.detection import POPULATIONS, SCORES, detect, number
+from robustloss.geometry import center_rows, geometry_rows, margin_rows
 from robustloss.outcomes import outcome
 from robustloss.records import Record, clean_pass
 from robustloss.statistics import wilson
@@ -50,7 +56,8 @@ def cell_numbers(
         probe: the arrays of probe-KEY.npz, see `checks_probe`; without it its checks are not made.
 
     Returns:
-        "rows", "detection", "worst_case", "radii", "adaptive" and "flags", sorted.
+        "rows", "detection", "worst_case", "radii", "adaptive", "flags", "per_class", "geometry",
+        "margins" and "center_estimates", sorted.
 
     Raises:
         ValueError: an unknown score, a record with NaN, records of different images, or a probe
@@ -71,6 +78,7 @@ def cell_numbers(
     adaptive = any(attack_kind(entry["attack"]) == "adaptive" for entry in entries)
     kept_scores = names if adaptive else ()  # the scores of every record take room
     rows, detection = [_row(cell, _CLEAN_ENTRY, clean)], []
+    per_class = class_rows(clean, _place(cell, _CLEAN_ENTRY))
     outcomes = []
     for entry in entries:
         record = records[_key(entry)]
@@ -78,6 +86,7 @@ def cell_numbers(
         found = {n: detect(clean, record, validation_scores[n], SCORES[n]) for n in names}
         rows.append(_row(cell, entry, record, clean, found[ROW_SCORE]))
         detection += _detection_rows(cell, entry, {name: found[name] for name in scores})
+        per_class += class_rows(record, _place(cell, entry))
         outcomes.append(outcome(entry, record, kept_scores))
     clean_outcome = outcome(_CLEAN_ENTRY, clean, kept_scores)
     several = {
@@ -86,7 +95,13 @@ def cell_numbers(
         "adaptive": adaptive_rows(cell, clean_outcome, outcomes, validation_scores),
         "flags": _flags(Evidence(cell, rows[1:], clean_outcome, outcomes, probe or {})),
     }
-    tables = {"rows": rows, "detection": detection} | several
+    space = {
+        "per_class": per_class,
+        "geometry": geometry_rows(cell, reference, clean),
+        "margins": margin_rows(cell, reference),
+        "center_estimates": center_rows(cell, reference),
+    }
+    tables = {"rows": rows, "detection": detection} | several | space
     return {name: sort(table, _COLUMNS[name]) for name, table in tables.items()}
 
 
@@ -97,6 +112,10 @@ _COLUMNS = {
     "radii": RADII_COLUMNS,
     "adaptive": ADAPTIVE_COLUMNS,
     "flags": FLAG_COLUMNS,
+    "per_class": CLASS_COLUMNS,
+    "geometry": GEOMETRY_COLUMNS,
+    "margins": MARGIN_COLUMNS,
+    "center_estimates": CENTER_COLUMNS,
 }
 
 _CLEAN_ENTRY = {"attack": "none", "attack_label": "none", "norm": None, "eps": 0.0}
@@ -116,6 +135,8 @@ def _row(
         "error": wrong / record.n,
         "error_low": low,
         "error_high": high,
+        "balanced_error": balanced_error(record),
+        "top5_error": top5_error(record),
         "mean_max_posterior": float(np.exp(metrics.max_log_posterior(record.logits)).mean()),
     }
     if clean is not None and found is not None:

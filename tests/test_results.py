@@ -81,7 +81,7 @@ def test_results_have_the_schema(run):
     data = json.loads((run / "results.json").read_text())
     assert ", ".join(data) == (
         "schema_version, name, provenance, rows, summary, detection, training, worst_case, radii, "
-        "adaptive, transfer, crops, flags, failures"
+        "adaptive, transfer, per_class, geometry, margins, center_estimates, crops, flags, failures"
     )
     assert data["schema_version"] == results.SCHEMA_VERSION == 1
     for table in ("rows", "detection", "summary"):
@@ -92,7 +92,7 @@ def test_results_have_the_schema(run):
     assert [(row["label"], row["seed"]) for row in data["failures"]] == [("X", 0), ("X", 1)]
     assert len(data["detection"]) == 4 * 2 * 2
     # per loss: two rows, a worst case, the curves of FGSM and of the worst case
-    assert len(data["summary"]) == 2 * (2 * 12 + 1 + 2 * 3)
+    assert len(data["summary"]) == 2 * (2 * 13 + 1 + 2 * 3)
 
 
 def test_results_do_not_depend_on_the_order_in_which_cells_finished(run, tmp_path):
@@ -206,7 +206,7 @@ def test_cells_of_an_older_run_still_give_results(run, tmp_path):
         tmp_path / "other", name="toy", provenance={}, cells=cells, training=[], failures=[]
     )
     assert found["worst_case"] == found["radii"] == found["adaptive"] == []
-    assert len(found["summary"]) == 2 * 12
+    assert len(found["summary"]) == 2 * 13
 
 
 def test_rows_computed_between_cells_stand_beside_those_of_the_cells(run, tmp_path):

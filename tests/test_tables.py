@@ -96,7 +96,20 @@ def test_the_attacked_row_by_hand(numbers):
         "undetected_success_at_5fpr": pytest.approx(1 / 3),
         "outside_fraction": None,
         "error_8bit": None,
+        # of class 0 one of two is wrong, of class 1 both
+        "balanced_error": pytest.approx((0.5 + 1.0) / 2),
+        "top5_error": None,
     }
+
+
+def test_errors_class_by_class(numbers):
+    (zero, one) = [row for row in numbers["per_class"] if row["eps"] == 0.2]
+    assert (zero["class_index"], zero["n"], zero["error"]) == (0, 2, 0.5)
+    assert (zero["error_low"], zero["error_high"]) == wilson(1, 2)
+    # predicted 1 0 0 0 for 0 0 1 1: class 0 is given to both images of class 1
+    assert (zero["predicted"], zero["false_positives"], zero["false_negatives"]) == (3, 2, 1)
+    assert zero["false_positive_rate"] == 1.0
+    assert (one["predicted"], one["false_positives"], one["false_negatives"]) == (1, 1, 2)
 
 
 def test_the_clean_row_has_nulls_where_nothing_was_attacked(numbers):
@@ -106,7 +119,7 @@ def test_the_clean_row_has_nulls_where_nothing_was_attacked(numbers):
     assert (row["error_low"], row["error_high"]) == wilson(1, 4)
     assert row["mean_max_posterior"] == pytest.approx(0.75)
     filled = {"loss", "label", "seed", "attack", "attack_label", "eps", "n", "error", "error_low"}
-    filled |= {"error_high", "mean_max_posterior"}
+    filled |= {"error_high", "mean_max_posterior", "balanced_error"}
     assert {name for name, value in row.items() if value is not None} == filled
 
 
@@ -124,7 +137,8 @@ def test_columns_are_those_of_the_schema_in_their_order(numbers):
         "loss, label, seed, attack, attack_label, norm, eps, n, error, error_low, error_high, "
         "attack_success_rate, mean_max_posterior, zero_gradient_fraction, score, auroc_all, "
         "auroc_successful, n_successful, tpr_at_1fpr, tpr_at_1fpr_successful, tpr_at_5fpr, "
-        "tpr_at_5fpr_successful, undetected_success_at_5fpr, outside_fraction, error_8bit"
+        "tpr_at_5fpr_successful, undetected_success_at_5fpr, outside_fraction, error_8bit, "
+        "balanced_error, top5_error"
     )
     assert [", ".join(row) for row in numbers["rows"]] == [columns] * 3
     columns = (
@@ -238,7 +252,11 @@ def test_each_record_is_looked_up_once():
     records = Lazy(MANY)
     found = tables.cell_numbers(records, REFERENCE, SEVERAL)
     assert not records
-    assert list(found) == ["rows", "detection", "worst_case", "radii", "adaptive", "flags"]
+    space = ["per_class", "geometry", "margins", "center_estimates"]
+    assert list(found) == [
+        *("rows", "detection", "worst_case", "radii", "adaptive", "flags"),
+        *space,
+    ]
     assert found == tables.cell_numbers(MANY, REFERENCE, SEVERAL)
 
 
