@@ -11,10 +11,11 @@ from reports.featured import featured
 from reports.gallery_adaptive import add_falls
 from reports.gallery_curves import add_detection_curves, add_error_curves, add_learning_curves
 from reports.gallery_detection import add_likelihoods, add_rocs
+from reports.gallery_embedding import add_embedding, add_untrained
 from reports.gallery_images import add_images
 from reports.gallery_posterior import add_log_odds, add_posteriors
 from reports.gallery_radius import add_radius_curves
-from reports.gallery_space import add_embedding, add_likelihood_map
+from reports.gallery_space import add_likelihood_map
 from reports.gallery_transfer import add_transfers
 from reports.guarded import guarded
 from reports.matrix import matrices
@@ -99,7 +100,6 @@ def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
     add_radius_curves(album, numbers, shown, look)
     add_falls(album, numbers)
     add_transfers(album, numbers)
-    add_embedding(album, numbers, shown)
     for attack in featured(numbers):
         add_detection_curves(album, numbers, attack, look)
         scene = load_scene(numbers, shown, attack)
@@ -109,6 +109,8 @@ def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
         add_rocs(album, scene, look)
         add_likelihood_map(album, scene)
         add_images(album, scene)
+    add_embedding(album, numbers, shown)
+    add_untrained(album, numbers, shown)
     add_learning_curves(album, numbers, look)
 
 
