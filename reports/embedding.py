@@ -80,12 +80,12 @@ def draw_embeddings(
     """
     columns = columns or columns_of(len(cells))
     rows, high = -(-len(cells) // columns), len(bands)
-    margins = {"left": 0.72, "right": 0.1, "wgap": 0.2 if columns == 5 else 0.32}
+    margins = {"left": 0.72, "right": 0.1, "wgap": 0.3 if columns == 5 else 0.36}
     width = panel_width(columns, widest=3.6, **margins)
-    step, between = width + 0.22, 0.72
+    step, between = width + 0.22, 0.64
     inches = 0.6 + columns * (width + margins["wgap"])
     below = 0.35 + class_legend_height(num_classes, inches)
-    tall = 0.62 + rows * (high * step + between) - between + 0.1 + below
+    tall = 0.62 + rows * (high * step + between) - between - 0.15 + below
     figure = Figure(figsize=(margins["left"] + columns * (width + margins["wgap"]), tall))
     colours = np.asarray(class_colours(num_classes))
     total = figure.get_figwidth()
@@ -99,9 +99,9 @@ def draw_embeddings(
             if column == 0:
                 ax.set_ylabel(bands[band], labelpad=2)
             if band == 0:
-                ax.annotate(plain(cell.title, int(width * 13)), (0, 1), (0, 15),
+                ax.annotate(plain(cell.title, int(width * 14.4)), (0, 1), (0, 15),
                             xycoords="axes fraction", textcoords="offset points",
-                            fontsize=10 if columns < 5 else 9, fontweight="bold")  # fmt: skip
+                            fontsize=10 if columns < 5 else 8.5, fontweight="bold")  # fmt: skip
     class_legend(figure, num_classes, _marks(cells))
     return figure
 
@@ -134,8 +134,8 @@ def _draw(ax: Axes, cell: Embedding, cloud: Cloud, colours: np.ndarray, *, last:
     few = max((len(v) for v in (cell.centers, cell.rays) if v is not None), default=0) <= 20
     if cell.rays is not None:
         for start, end in cell.rays:
-            ax.plot(*np.stack([start, end]).T, color="white", lw=2.2 if few else 1, zorder=4)
-            ax.plot(*np.stack([start, end]).T, color=INK, lw=0.9 if few else 0.4, zorder=4)
+            # below the points: an arm of the star lies along its weight
+            ax.plot(*np.stack([start, end]).T, color=INK, lw=1.0 if few else 0.4, zorder=0.5)
     if cell.centers is not None:
         ax.scatter(*cell.centers.T, marker="X", s=38 if few else 12, c="white", edgecolors=INK,
                    linewidths=0.9 if few else 0.5, zorder=5)  # fmt: skip

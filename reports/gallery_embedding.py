@@ -26,7 +26,8 @@ def add_embedding(album: Album, numbers: Numbers, shown: Shown) -> None:
         "the two features themselves, equal scale on both axes"
         if plain
         else "the two leading principal components of the test features, so most of the space is "
-        "not seen: clusters that overlap here may be apart in it"
+        "not seen (“seen” is the share of the variance that is): clusters that overlap here may be "
+        "apart in it"
     )
     album.add(
         "embedding",
@@ -62,7 +63,7 @@ def _embedding(label: str, shown: Shown) -> Embedding:
     reach = _reach(clean.features)
     test = Cloud(
         view(clean.features[some]), clean.labels[some], clean.wrong[some],
-        _note(f"error {100 * clean.wrong.mean():.2f} %", reach, view),
+        f"error {100 * clean.wrong.mean():.2f} %, norm to {reach:.3g}",
     )  # fmt: skip
     if isinstance(known, str):
         return Embedding(label, [Cloud(gap=known), test], explained=view.explained)
@@ -74,17 +75,14 @@ def _embedding(label: str, shown: Shown) -> Embedding:
 def _train(known: Space, view: Plane) -> Cloud:
     if known.train is None or known.train_labels is None:
         return Cloud(gap="no training features stored")
-    return Cloud(view(known.train), known.train_labels, note=f"norm to {_reach(known.train):.3g}")
+    seen = "" if view.explained is None else f"{100 * sum(view.explained):.0f} % seen, "
+    note = f"{seen}norm to {_reach(known.train):.3g}"
+    return Cloud(view(known.train), known.train_labels, note=note)
 
 
 def _reach(features: np.ndarray) -> float:
     """The norm that 95 % of the features do not exceed."""
     return float(np.quantile(np.linalg.norm(np.asarray(features, float), axis=1), 0.95))
-
-
-def _note(start: str, reach: float, view: Plane) -> str:
-    seen = "" if view.explained is None else f", {100 * sum(view.explained):.0f} % seen"
-    return f"{start}, norm to {reach:.3g}{seen}"
 
 
 def _vectors(
@@ -190,7 +188,7 @@ def _untrained(shown: Shown, label: str) -> Cloud:
     assert known.untrained is not None
     assert known.untrained_labels is not None
     view = plane(known.untrained)
-    note = _note("at the start", _reach(known.untrained), view)
+    note = f"at the start, norm to {_reach(known.untrained):.3g}"
     return Cloud(view(known.untrained), known.untrained_labels, note=note)
 
 
@@ -202,5 +200,5 @@ def _trained(shown: Shown, label: str) -> Embedding:
     assert isinstance(known, Space)
     some = evenly(clean.n, len(known.untrained) if known.untrained is not None else MOST_POINTS)
     cloud = Cloud(view(clean.features[some]), clean.labels[some], clean.wrong[some],
-                  _note("trained", _reach(clean.features), view))  # fmt: skip
+                  f"trained, norm to {_reach(clean.features):.3g}")  # fmt: skip
     return Embedding(label, [cloud])
