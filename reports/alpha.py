@@ -111,7 +111,8 @@ def _share(ax: Axes, alphas: Sequence[float], measured: Sequence[Measured]) -> N
         ax.plot([m.alpha] * 2, [100 * m.low, 100 * m.high], color="#D55E00", lw=1.4, zorder=4)
         ax.plot([m.alpha], [100 * m.nearest], marker="D", ms=6, mfc="white", mec="#D55E00",
                 mew=1.5, zorder=5)  # fmt: skip
-        ax.annotate(plain(m.label, 24), (m.alpha, 100 * m.nearest), xytext=(7, -11),
+        ax.annotate(plain(m.label, 24), (m.alpha, 100 * m.nearest),
+                    xytext=(-9 if m.alpha > 0.8 * end else 9, -4 if m.alpha > 0.8 * end else -11),
                     textcoords="offset points", fontsize=8.5,
                     ha="right" if m.alpha > 0.8 * end else "left")  # fmt: skip
     ax.set_xlim(-0.02 * end, end)
