@@ -61,7 +61,7 @@ def draw_frontiers(cells: Sequence[Frontier], num_classes: int) -> Figure:
             ax.set_axis_off()
             continue
         cell = cells[place]
-        ax.annotate(plain(cell.title, int(width * 14.4)), (0, 1), (0, 27),
+        ax.annotate(plain(cell.title, int(width * 15.4)), (0, 1), (0, 27),
                     xycoords="axes fraction", textcoords="offset points", fontweight="bold",
                     fontsize=10 if columns < 5 else 8.5)  # fmt: skip
         if cell.gap or cell.boundary is None:

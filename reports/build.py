@@ -9,10 +9,11 @@ from reports.album import Album
 from reports.checks import flags_table
 from reports.featured import featured
 from reports.gallery_adaptive import add_falls
-from reports.gallery_curves import add_detection_curves, add_error_curves, add_learning_curves
+from reports.gallery_curves import add_detection_curves, add_error_curves
 from reports.gallery_detection import add_likelihoods, add_rocs
 from reports.gallery_embedding import add_embedding, add_untrained
 from reports.gallery_images import add_images
+from reports.gallery_learning import add_learning_curves
 from reports.gallery_posterior import add_log_odds, add_posteriors
 from reports.gallery_radius import add_radius_curves
 from reports.gallery_space import add_likelihood_map

@@ -89,6 +89,7 @@ def _draw(
     count = len(cell.percent)
     errors = cell.percent.copy()
     np.fill_diagonal(errors, np.nan)
+    errors[errors <= 0] = np.nan  # white: no such mistake
     ax.imshow(errors, cmap=COLOURS, norm=scale, aspect="auto")
     for (row, column), value in np.ndenumerate(cell.percent):
         if np.isnan(value) or (row != column and value <= 0):

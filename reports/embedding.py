@@ -99,7 +99,7 @@ def draw_embeddings(
             if column == 0:
                 ax.set_ylabel(bands[band], labelpad=2)
             if band == 0:
-                ax.annotate(plain(cell.title, int(width * 14.4)), (0, 1), (0, 15),
+                ax.annotate(plain(cell.title, int(width * 15.4)), (0, 1), (0, 15),
                             xycoords="axes fraction", textcoords="offset points",
                             fontsize=10 if columns < 5 else 8.5, fontweight="bold")  # fmt: skip
     class_legend(figure, num_classes, _marks(cells))

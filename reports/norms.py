@@ -68,7 +68,7 @@ def draw_norms(cells: Sequence[Norms]) -> Figure:
             ax.set_axis_off()
             continue
         cell = cells[place]
-        ax.annotate(plain(cell.title, int(width * 14.4)), (0, 1), (0, 15),
+        ax.annotate(plain(cell.title, int(width * 15.4)), (0, 1), (0, 15),
                     xycoords="axes fraction", textcoords="offset points", fontweight="bold",
                     fontsize=10 if columns < 5 else 8.5)  # fmt: skip
         if cell.gap:
@@ -98,7 +98,7 @@ def _draw(ax: Axes, cell: Norms) -> None:
     below.set_zorder(-1)
     ax.patch.set_alpha(0)
     if positive.size:
-        floor = max(float(positive.min()), float(positive.max()) * 1e-9)
+        floor = max(float(positive.min()), float(positive.max()) * 1e-6)
         top = float(positive.max())
         clipped = np.maximum(found[:, 1:], floor)
         ax.set_yscale("log")
