@@ -2,6 +2,7 @@
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from reports.album import Album
 from reports.explained import losses_with, mean, rows
@@ -76,7 +77,9 @@ def _draw(labels: list[str], found: list[dict[str, float | None]]) -> Figure:
     ax.set_yticks(range(len(labels)), [plain(k, 26) for k in labels])
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.set_xlabel("distance to the true class mean ÷ within-class distance")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    ax.xaxis.set_minor_formatter(lambda *_: "")
     ax.grid(True)
     ax.tick_params(axis="y", length=0)
     legend_below(figure, handles, left=0.3)
