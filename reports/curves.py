@@ -88,7 +88,7 @@ def _draw_crowded(grid: Sequence[Panel], looks: Mapping[str, Look]) -> Figure:
         bottom=0.68, hgap=0.95, **margins,
     )  # fmt: skip
     for ax, panel in zip(axes.flat, grid, strict=False):
-        _draw_panel(ax, panel, looks)
+        _draw_panel(ax, panel, looks, bands=False)
         if ax.axison:
             name_ends(ax, [(k.label, _end(k)) for k in panel.lines], looks)
     for ax in axes.flat[len(grid) :]:
@@ -158,7 +158,9 @@ def _stroke(look: Look) -> dict:
     }
 
 
-def _draw_panel(ax: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
+def _draw_panel(
+    ax: Axes, panel: Panel, looks: Mapping[str, Look], *, bands: bool = True
+) -> None:
     ax.set_title(plain(panel.title, 60))
     if not any(np.isfinite(line.y).any() for line in panel.lines):
         blank(ax, "no numbers for this panel")
@@ -172,7 +174,8 @@ def _draw_panel(ax: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
         if y.size > 25:  # many epochs: markers would hide the line
             stroke["markevery"] = max(1, y.size // 10)
         ax.plot(line.x, y, zorder=3, **stroke)
-        ax.fill_between(line.x, line.low, line.high, color=look.colour, alpha=0.15, linewidth=0)
+        if bands:  # of many losses they would cover the lines
+            ax.fill_between(line.x, line.low, line.high, color=look.colour, alpha=0.15, lw=0)
     if panel.reference is not None:
         _reference(ax, panel, panel.reference)
     ax.set_xlabel(panel.x_label)

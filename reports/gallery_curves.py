@@ -7,7 +7,7 @@ from reports.album import Album
 from reports.curves import Line, Panel, curve_numbers, draw_curves
 from reports.featured import featured
 from reports.numbers import AttackInfo, Estimate, Numbers
-from reports.style import Look
+from reports.style import CROWD, Look
 
 NAN = math.nan
 Get = Callable[[str, float], Estimate | None]
@@ -70,6 +70,10 @@ def _guess_words(numbers: Numbers) -> str:
 
 
 def _band_words(numbers: Numbers) -> str:
+    if len(numbers.labels) > CROWD:
+        return (
+            "Losses are named in the order in which their lines end; intervals are in the tables."
+        )
     if len(numbers.seeds) > 1:
         return f"The band is a 95 % t-interval over up to {len(numbers.seeds)} training seeds."
     return "The band is a 95 % Wilson interval over test images; there is one training seed only."
@@ -116,19 +120,25 @@ def add_detection_curves(
         draw_curves(grid, looks),
         curve_numbers(grid),
         title="Does the likelihood give the attack away?",
-        caption="Left: AUROC over all attacked images, failed attacks included (1 means that "
+        caption="First: AUROC over all attacked images, failed attacks included (1 means that "
         "every attacked image has a lower likelihood than every clean one, 0.5 is guessing). "
-        "Middle: only images that were right and became wrong, against all clean images that "
-        "are right. Right, and the only panel that compares losses fairly: the share of "
+        "Second: only images that were right and became wrong, against all clean images that "
+        "are right. Third, and the only panel that compares losses fairly: the share of "
         "initially correct images that are fooled and still pass a threshold that rejects 5 % "
         "of clean validation images; lower is better, and the axis ends just above the highest "
-        f"curve.{start} Bands are 95 % t-intervals over training seeds; one seed alone has none. "
+        f"curve.{start} {_band_words_detection(numbers)} "
         "A one-step attack overshoots, so do not read a rise of AUROC with eps as "
         "safety.",
         alt="Three line charts against eps, one line per loss. AUROC over all attacked images: "
         f"{_in_words(grid[0], '')} Fooled and not noticed: {_in_words(grid[2], ' %')}",
         section=attack.label,
     )
+
+
+def _band_words_detection(numbers: Numbers) -> str:
+    if len(numbers.labels) > CROWD:
+        return _band_words(numbers)
+    return "Bands are 95 % t-intervals over training seeds; one seed alone has none."
 
 
 def _detection_panels(numbers: Numbers, attack: AttackInfo) -> list[Panel]:
