@@ -64,9 +64,7 @@ def _tone(alphas: Sequence[float], alpha: float) -> object:
     return matplotlib.colormaps["viridis"](0.85 * (1 - place))
 
 
-def _circles(
-    ax: Axes, alphas: Sequence[float], points: np.ndarray, classes: np.ndarray
-) -> None:
+def _circles(ax: Axes, alphas: Sequence[float], points: np.ndarray, classes: np.ndarray) -> None:
     ax.set_title("Where training calls the two classes equal")
     if len(points):
         colours = np.where(classes == 0, BLUE, ORANGE)

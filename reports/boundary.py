@@ -110,7 +110,9 @@ def _zero(
 def _handles() -> list[Line2D | Patch]:
     return [
         Line2D([], [], color=INK, lw=1.8, label="boundary, no margin"),
-        Line2D([], [], color="#5B6470", lw=1.9, ls=(0, (4, 1.6)), label="in training (class colour)"),
+        Line2D(
+            [], [], color="#5B6470", lw=1.9, ls=(0, (4, 1.6)), label="in training (class colour)"
+        ),
         Line2D([], [], color=CLOSED, lw=1.4, ls=(0, (0.8, 2.2)), label="closed form"),
         Patch(facecolor=MARGIN, label="margin"),
     ]

@@ -158,9 +158,7 @@ def _stroke(look: Look) -> dict:
     }
 
 
-def _draw_panel(
-    ax: Axes, panel: Panel, looks: Mapping[str, Look], *, bands: bool = True
-) -> None:
+def _draw_panel(ax: Axes, panel: Panel, looks: Mapping[str, Look], *, bands: bool = True) -> None:
     ax.set_title(plain(panel.title, 60))
     if not any(np.isfinite(line.y).any() for line in panel.lines):
         blank(ax, "no numbers for this panel")

@@ -57,7 +57,10 @@ class Embedding:
         points = np.concatenate(drawn) if drawn else np.zeros((1, 2))
         low, high = np.quantile(points, (0.001, 0.999), axis=0)
         if self.centers is not None:
-            low, high = (np.minimum(low, self.centers.min(0)), np.maximum(high, self.centers.max(0)))
+            low, high = (
+                np.minimum(low, self.centers.min(0)),
+                np.maximum(high, self.centers.max(0)),
+            )
         middle, half = (low + high) / 2, 0.54 * float((high - low).max()) or 1.0
         return tuple((float(m - half), float(m + half)) for m in middle)  # type: ignore[return-value]
 

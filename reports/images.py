@@ -87,7 +87,14 @@ def _row_name(ax: Axes, name: str, image_y: float, change_y: float | None) -> No
         if lines[-1] and len(lines[-1]) + len(word) > 14:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()[:17]
-    ax.text(0.12, image_y, "\n".join(lines), fontsize=9.5 if change_y is not None else 8, weight="bold", va="center")
+    ax.text(
+        0.12,
+        image_y,
+        "\n".join(lines),
+        fontsize=9.5 if change_y is not None else 8,
+        weight="bold",
+        va="center",
+    )
     if change_y is not None:
         ax.text(0.12, change_y, "change", fontsize=8.5, color="#5B6470", va="center")
 

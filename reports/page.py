@@ -23,8 +23,20 @@ from reports.words import duration, listed
 
 KINDS = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"),
          "tex": ("LaTeX", "application/x-tex")}  # fmt: skip
-LONG_TABLES = ("seeds", "scores", "adaptive-every", "geometry-train", "geometry-untrained")  # folded: for looking up, not for reading
-LONG_FOR_MANY = ("attack-", "detection-", "per-class", "balanced")  # a row for each loss and eps
+LONG_TABLES = (
+    "seeds",
+    "scores",
+    "adaptive-every",
+    "geometry-train",
+    "geometry-untrained",
+)  # folded: for looking up, not for reading
+LONG_FOR_MANY = (
+    "overview-",
+    "attack-",
+    "detection-",
+    "per-class",
+    "balanced",
+)  # a row for each loss and eps
 BELOW = ("published", "detail")  # rows that belong to the one above them
 MOST_LINES = 60
 

@@ -25,7 +25,9 @@ def class_table(numbers: Numbers) -> Table | None:
             own = [row for row in found if row["class_index"] == k]
             if shown or k in _worst(found):
                 rows_.append(_class_row(label, names[k] if k < len(names) else str(k), own))
-    some = "" if shown else " Of each loss the five classes with the highest error; the CSV has all."
+    some = (
+        "" if shown else " Of each loss the five classes with the highest error; the CSV has all."
+    )
     return Table(
         "per-class",
         "Clean error by class",
@@ -86,9 +88,7 @@ def balance_table(numbers: Numbers) -> Table | None:
                  "error": row["error"], "balanced_error": row["balanced_error"]}
                 for row in found
             ]  # fmt: skip
-    size = (
-        f" Training images per class: {min(counts):,} to {max(counts):,}." if counts else ""
-    )
+    size = f" Training images per class: {min(counts):,} to {max(counts):,}." if counts else ""
     return Table(
         "balanced",
         "Balanced error",
