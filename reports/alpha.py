@@ -59,7 +59,7 @@ def draw_alpha(
     return figure
 
 
-def _tone(alphas: Sequence[float], alpha: float) -> object:
+def _tone(alphas: Sequence[float], alpha: float) -> tuple[float, float, float, float]:
     place = list(alphas).index(alpha) / max(1, len(alphas) - 1)
     return matplotlib.colormaps["viridis"](0.85 * (1 - place))
 
@@ -68,27 +68,26 @@ def _circles(ax: Axes, alphas: Sequence[float], points: np.ndarray, classes: np.
     ax.set_title("Where training calls the two classes equal")
     if len(points):
         colours = np.where(classes == 0, BLUE, ORANGE)
-        ax.scatter(*points.T, s=5, c=colours, alpha=0.35, linewidths=0, rasterized=True)
+        ax.scatter(
+            points[:, 0], points[:, 1], s=5, c=colours, alpha=0.35, linewidths=0, rasterized=True
+        )
     ax.plot([0, 1], [0, 0], ls="none", marker="X", ms=9, mfc="white", mec=INK, zorder=6)
     for alpha in alphas:
         tone = _tone(alphas, alpha)
         if alpha == 0:
-            ax.axvline(0.5, color=tone, lw=1.8)  # type: ignore[arg-type]
+            ax.axvline(0.5, color=tone, lw=1.8)
             continue
         center, radius = apollonius(alpha)
         reach = np.arcsin(min(1.0, 0.95 / radius))
         angle = np.linspace(-reach, reach, 181)
         x, y = center + radius * np.cos(angle), radius * np.sin(angle)
-        ax.plot(x, y, color=tone, lw=1.8)  # type: ignore[arg-type]
-        ax.plot(1 - x, y, color=tone, lw=1.8, ls=(0, (4, 1.6)))  # type: ignore[arg-type]
+        ax.plot(x, y, color=tone, lw=1.8)
+        ax.plot(1 - x, y, color=tone, lw=1.8, ls=(0, (4, 1.6)))
     ax.set_xlim(-0.42, 1.42)
     ax.set_ylim(-0.8, 0.8)
     ax.set_aspect("equal")
     ax.set_xlabel("distance of the two centers = 1")
-    handles = [
-        Line2D([], [], color=_tone(alphas, a), lw=1.8, label=f"alpha {a:g}")  # type: ignore[arg-type]
-        for a in alphas
-    ]
+    handles = [Line2D([], [], color=_tone(alphas, a), lw=1.8, label=f"alpha {a:g}") for a in alphas]
     handles += [
         Line2D([], [], color=INK, lw=1.4, label="true class left"),
         Line2D([], [], color=INK, lw=1.4, ls=(0, (4, 1.6)), label="true class right"),
@@ -101,9 +100,11 @@ def _share(ax: Axes, alphas: Sequence[float], measured: Sequence[Measured]) -> N
     ax.set_title("Width of the margin")
     end = 1.15 * max(1.0, *alphas, *(m.alpha for m in measured))
     x = np.linspace(0, end, 300)
-    ax.plot(x, 100 * margin_share(x), color=INK, lw=1.6, label="closed form, 1 − 2/(1+√(1+alpha))")
+    share = 100 * margin_share(x)
+    ax.plot(x, share, color=INK, lw=1.6, label="closed form: 1 − 2/(1+√(1+alpha))")
     for alpha in alphas:
-        ax.plot([alpha], [100 * margin_share(alpha)], marker="o", ms=4.5, color=_tone(alphas, alpha),  # type: ignore[arg-type]
+        tone = _tone(alphas, alpha)
+        ax.plot([alpha], [100 * margin_share(alpha)], marker="o", ms=4.5, color=tone,
                 zorder=3)  # fmt: skip
     for m in measured:
         ax.plot([m.alpha] * 2, [100 * m.low, 100 * m.high], color="#D55E00", lw=1.4, zorder=4)

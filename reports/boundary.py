@@ -80,7 +80,15 @@ def _draw(ax: Axes, cell: Frontier, lines: Boundary, colours: Sequence) -> None:
     if (region > 0).any():
         ax.contourf(lines.x, lines.y, region, [0, float(region.max())], colors=[MARGIN], zorder=0)
     colour = np.asarray([colours[k] for k in cell.labels])
-    ax.scatter(*cell.points.T, c=colour, s=6, alpha=0.5, linewidths=0, rasterized=True)
+    ax.scatter(
+        cell.points[:, 0],
+        cell.points[:, 1],
+        c=colour,
+        s=6,
+        alpha=0.5,
+        linewidths=0,
+        rasterized=True,
+    )
     _zero(ax, lines, lines.free, INK, "-", 1.8, 3)
     for k, values in zip(lines.pair, lines.own, strict=True):
         _zero(ax, lines, values, colours[k], (0, (4, 1.6)), 1.9, 4)
@@ -103,7 +111,7 @@ def _zero(
     order: int,
 ) -> None:  # fmt: skip
     if values.min() < 0 < values.max():
-        ax.contour(lines.x, lines.y, values, [0], colors=[colour], linestyles=[dash],  # type: ignore[list-item]
+        ax.contour(lines.x, lines.y, values, [0], colors=[colour], linestyles=[dash],
                    linewidths=[width], zorder=order)  # fmt: skip
 
 

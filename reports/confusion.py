@@ -127,4 +127,4 @@ def _colour_bar(figure: Figure, left: float, scale: PowerNorm) -> None:
         ScalarMappable(scale, matplotlib.colormaps[COLOURS]), cax=axes, orientation="horizontal"
     )
     bar.set_label("errors: share of the row's class given the column's class (%)")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)

@@ -86,8 +86,8 @@ def _errors(ax: Axes, cell: Lesson, limits: tuple[float, float]) -> None:
             y = np.maximum(line.y, limits[0])
             few = {"marker": "o", "ms": 3.5} if len(y) < 3 else {}
             ax.plot(line.x, y, color=colour, lw=1.6, ls=dash, **few)  # type: ignore[arg-type]
-            ax.fill_between(line.x, np.maximum(line.low, limits[0]),
-                            np.maximum(line.high, limits[0]), color=colour, alpha=0.18, lw=0)  # fmt: skip
+            low, high = (np.maximum(part, limits[0]) for part in (line.low, line.high))
+            ax.fill_between(line.x, low, high, color=colour, alpha=0.18, lw=0)
     ax.text(0.97, 0.95, cell.note, transform=ax.transAxes, ha="right", va="top", fontsize=7.5,
             color=SOFT, linespacing=1.25)  # fmt: skip
     ax.yaxis.set_major_locator(LogLocator(numticks=6))

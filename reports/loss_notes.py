@@ -1,4 +1,4 @@
-"""What must be said of a loss, or of the data, beside every number: one mechanism for all tables."""
+"""What must be said of a loss or of the data beside every number: one way for all tables."""
 
 from collections.abc import Sequence
 from dataclasses import replace

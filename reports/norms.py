@@ -92,7 +92,9 @@ def _draw(ax: Axes, cell: Norms) -> None:
     if high <= low:
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
     below = ax.inset_axes((0, 0, 1, 0.26))
-    below.hist(np.clip(cell.norms, low, high), bins=np.linspace(low, high, 31), color=NORMAL)
+    below.hist(
+        np.clip(cell.norms, low, high), bins=np.linspace(low, high, 31).tolist(), color=NORMAL
+    )
     below.set_xlim(low, high)
     below.set_axis_off()
     below.set_zorder(-1)

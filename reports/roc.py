@@ -127,8 +127,8 @@ def _draw_crowded(
 def _frame(ax: Axes, areas: Sequence[tuple[object, str]], lowest: float) -> None:
     for i, (tone, area) in enumerate(reversed(areas)):
         ax.text(0.97, 0.04 + 0.1 * i, area, transform=ax.transAxes, ha="right", fontsize=7.5,
-                color=tone, zorder=5, fontweight="bold",  # type: ignore[arg-type]
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6})  # fmt: skip
+                color=tone, zorder=5, fontweight="bold",
+                bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6})  # fmt: skip
     ax.set_xscale("log")
     ax.set_xlim(lowest, 1)
     ax.set_ylim(0, 1.02)
