@@ -104,7 +104,7 @@ def _share(ax: Axes, alphas: Sequence[float], measured: Sequence[Measured]) -> N
     ax.plot(x, share, color=INK, lw=1.6, label="closed form: 1 − 2/(1+√(1+alpha))")
     for alpha in alphas:
         tone = _tone(alphas, alpha)
-        ax.plot([alpha], [100 * margin_share(alpha)], marker="o", ms=4.5, color=tone,
+        ax.plot([alpha], [100 * float(margin_share(alpha))], marker="o", ms=4.5, color=tone,
                 zorder=3)  # fmt: skip
     for m in measured:
         ax.plot([m.alpha] * 2, [100 * m.low, 100 * m.high], color="#D55E00", lw=1.4, zorder=4)

@@ -129,18 +129,21 @@ def _draw(ax: Axes, cell: Embedding, cloud: Cloud, colours: np.ndarray, *, last:
     ax.text(0, 1.015, plain(cloud.note, 60), transform=ax.transAxes, fontsize=7.5, color=SOFT,
             va="bottom")  # fmt: skip
     order = np.random.default_rng(0).permutation(len(cloud.points))  # no class covers another
-    ax.scatter(cloud.points[order][:, 0], cloud.points[order][:, 1], c=colours[cloud.labels[order]], s=4, alpha=0.55,
-               linewidths=0, rasterized=True)  # fmt: skip
+    x, y = cloud.points[order].T
+    ax.scatter(x, y, c=colours[cloud.labels[order]], s=4, alpha=0.55, linewidths=0,
+               rasterized=True)  # fmt: skip
     if cloud.wrong is not None:
-        ax.scatter(cloud.points[cloud.wrong][:, 0], cloud.points[cloud.wrong][:, 1], s=18, facecolors="none", edgecolors=INK,
-                   linewidths=0.6, rasterized=True)  # fmt: skip
+        x, y = cloud.points[cloud.wrong].T
+        ax.scatter(x, y, s=18, facecolors="none", edgecolors=INK, linewidths=0.6,
+                   rasterized=True)  # fmt: skip
     few = max((len(v) for v in (cell.centers, cell.rays) if v is not None), default=0) <= 20
     if cell.rays is not None:
         for start, end in cell.rays:
             # below the points: an arm of the star lies along its weight
             ax.plot(*np.stack([start, end]).T, color=INK, lw=1.0 if few else 0.4, zorder=0.5)
     if cell.centers is not None:
-        ax.scatter(cell.centers[:, 0], cell.centers[:, 1], marker="X", s=38 if few else 12, c="white", edgecolors=INK,
+        x, y = cell.centers.T
+        ax.scatter(x, y, marker="X", s=38 if few else 12, c="white", edgecolors=INK,
                    linewidths=0.9 if few else 0.5, zorder=5)  # fmt: skip
     (left, right), (low, high) = cell.limits
     ax.set_xlim(left, right)
