@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from reports.style import DPI, save
 
 Rows = Sequence[Mapping[str, object]]
+LARGE = 400_000  # bytes from which on the smaller file is embedded
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -78,8 +79,10 @@ class Album:
             data = self.folder / f"{name}.csv"
             data.write_text(csv_text(numbers), encoding="utf-8", newline="")
         source, pixels = self.folder / f"{name}.svg", self.folder / f"{name}.png"
-        if source.stat().st_size > 2 * pixels.stat().st_size:
-            source = pixels  # lines stay sharp at any size, but not at any price
+        size, limit = source.stat().st_size, pixels.stat().st_size
+        # lines stay sharp at any size, but not at any price
+        if size > (2 * limit if size < LARGE else limit):
+            source = pixels
         inches = float(figure.get_figwidth())
         self.pictures.append(Picture(name, title, caption, alt, source, data, inches, section))
 

@@ -9,14 +9,22 @@ from reports.album import Album
 from reports.checks import flags_table
 from reports.featured import featured
 from reports.gallery_adaptive import add_falls
-from reports.gallery_curves import add_detection_curves, add_error_curves, add_learning_curves
+from reports.gallery_alpha import add_alpha
+from reports.gallery_boundary import add_boundaries
+from reports.gallery_centers import add_center_estimates
+from reports.gallery_confusion import add_confusions, confusion_tables
+from reports.gallery_curves import add_detection_curves, add_error_curves
 from reports.gallery_detection import add_likelihoods, add_rocs
+from reports.gallery_embedding import add_embedding, add_untrained
 from reports.gallery_images import add_images
+from reports.gallery_learning import add_learning_curves
+from reports.gallery_norms import add_norms
 from reports.gallery_posterior import add_log_odds, add_posteriors
 from reports.gallery_radius import add_radius_curves
-from reports.gallery_space import add_embedding, add_likelihood_map
+from reports.gallery_space import add_likelihood_map
 from reports.gallery_transfer import add_transfers
 from reports.guarded import guarded
+from reports.loss_notes import annotated
 from reports.matrix import matrices
 from reports.numbers import AttackInfo, Numbers
 from reports.page import render_page
@@ -25,8 +33,15 @@ from reports.style import DPI, looks, report_style
 from reports.table import Table, write_table
 from reports.tables_adaptive import auroc_table, every_adaptive_table, rejection_table
 from reports.tables_attack import attack_table, detection_table, scores_table
+from reports.tables_classes import balance_table, class_table, top5_table
 from reports.tables_cost import cost_table
 from reports.tables_error import error_table
+from reports.tables_geometry import (
+    center_table,
+    geometry_tables,
+    margin_table,
+    tuple_table,
+)
 from reports.tables_radius import radius_table
 from reports.tables_run import seed_table, training_table
 from reports.tables_transfer import transfer_table
@@ -56,7 +71,8 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
     numbers = Numbers(run, shown.classes)
     with tempfile.TemporaryDirectory(prefix=".report-", dir=run_dir) as work:
         fresh = Path(work)
-        tables = [(table, write_table(fresh / "tables", table)) for table in make_tables(numbers)]
+        made = [*make_tables(numbers), *_noted(numbers, confusion_tables(numbers, shown))]
+        tables = [(table, write_table(fresh / "tables", table)) for table in made]
         album = Album(fresh / "figures", dpi)
         with report_style():
             _draw(album, numbers, shown)
@@ -88,9 +104,15 @@ def make_tables(numbers: Numbers) -> list[Table]:
         for kind in kinds
         if attack.strengths or kind is error_table
     ]
+    tables += [top5_table(numbers), balance_table(numbers), class_table(numbers)]
     tables += [cost_table(numbers), training_table(numbers), seed_table(numbers)]
-    tables.append(flags_table(numbers))
-    return [table for table in tables if table is not None and table.rows]
+    tables += [*geometry_tables(numbers), margin_table(numbers), center_table(numbers)]
+    tables += [tuple_table(numbers), flags_table(numbers)]
+    return _noted(numbers, [table for table in tables if table is not None and table.rows])
+
+
+def _noted(numbers: Numbers, tables: list[Table]) -> list[Table]:
+    return [annotated(numbers, table) for table in tables]
 
 
 def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
@@ -99,7 +121,6 @@ def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
     add_radius_curves(album, numbers, shown, look)
     add_falls(album, numbers)
     add_transfers(album, numbers)
-    add_embedding(album, numbers, shown)
     for attack in featured(numbers):
         add_detection_curves(album, numbers, attack, look)
         scene = load_scene(numbers, shown, attack)
@@ -109,6 +130,13 @@ def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
         add_rocs(album, scene, look)
         add_likelihood_map(album, scene)
         add_images(album, scene)
+    add_embedding(album, numbers, shown)
+    add_untrained(album, numbers, shown)
+    add_boundaries(album, numbers, shown)
+    add_alpha(album, numbers, shown)
+    add_confusions(album, numbers, shown)
+    add_norms(album, numbers, shown)
+    add_center_estimates(album, numbers)
     add_learning_curves(album, numbers, look)
 
 

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from reports.legends import LINE, legend_below, legend_shape
-from reports.style import INK, Look, blank, panel_width, panels, plain
+from reports.style import CROWD, INK, Look, blank, panel_width, panels, plain
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,11 @@ class Panel:
 
 def draw_curves(grid: Sequence[Panel], looks: Mapping[str, Look], *, columns: int = 3) -> Figure:
     """Draw the panels in rows of at most ``columns``, with one legend under them."""
+    labels = [k for k in looks if any(line.label == k for p in grid for line in p.lines)]
+    if len(labels) > CROWD:
+        return _draw_crowded(grid, looks)
     columns = min(columns, len(grid))
     rows = -(-len(grid) // columns)
-    labels = [k for k in looks if any(line.label == k for p in grid for line in p.lines)]
     margins = {"left": 0.75, "right": 0.2, "wgap": 0.75}
     width = panel_width(columns, widest=6.2 if columns == 1 else 4.4, **margins)
     inches = 0.2 + columns * (width + margins["wgap"])
@@ -75,6 +77,75 @@ def draw_curves(grid: Sequence[Panel], looks: Mapping[str, Look], *, columns: in
     return figure
 
 
+def _draw_crowded(grid: Sequence[Panel], looks: Mapping[str, Look]) -> Figure:
+    """Two panels in a row; the losses are named beside the ends of their lines, in that order."""
+    columns, names = min(2, len(grid)), 2.05
+    margins = {"left": 0.75, "right": names, "wgap": names + 0.7}
+    width = panel_width(columns, widest=4.6, **margins)
+    most = max(len(panel.lines) for panel in grid)
+    figure, axes = panels(
+        -(-len(grid) // columns), columns, width=width, height=max(3.2, 0.175 * most), top=0.4,
+        bottom=0.68, hgap=0.95, **margins,
+    )  # fmt: skip
+    for ax, panel in zip(axes.flat, grid, strict=False):
+        _draw_panel(ax, panel, looks, bands=False)
+        if ax.axison:
+            name_ends(ax, [(k.label, _end(k)) for k in panel.lines], looks)
+    for ax in axes.flat[len(grid) :]:
+        ax.set_axis_off()
+    return figure
+
+
+def _end(line: Line) -> tuple[float, float]:
+    known = [(x, y) for x, y in zip(line.x, line.y, strict=True) if np.isfinite(y)]
+    return known[-1] if known else (float("nan"), float("nan"))
+
+
+def name_ends(
+    ax: Axes, ends: Sequence[tuple[str, tuple[float, float]]], looks: Mapping[str, Look]
+) -> None:
+    """Name lines to the right of a panel, spread so that no name covers another.
+
+    Args:
+        ax: Its limits are final.
+        ends: Label and (x, y) of where each line ends.
+        looks: Look of every loss.
+    """
+    to_axes = ax.transData + ax.transAxes.inverted()
+    places = [(k, *to_axes.transform(at)) for k, at in ends if np.isfinite(at).all()]
+    places.sort(key=lambda place: place[2])
+    step = 0.165 / (ax.get_position().height * ax.get_figure().get_figheight())  # type: ignore[union-attr]
+    heights = spread([min(max(place[2], 0.0), 1.0) for place in places], step)
+    for (label, x, y), height in zip(places, heights, strict=True):
+        look = looks[label]
+        ax.plot([x, 1.015, 1.045], [min(max(y, 0), 1), height, height], transform=ax.transAxes,
+                color=look.colour, lw=0.7, clip_on=False, zorder=1)  # fmt: skip
+        ax.plot([1.045, 1.13], [height] * 2, transform=ax.transAxes, clip_on=False, lw=1.6,
+                color=look.colour, ls=look.dash)  # fmt: skip
+        ax.plot([1.0875], [height], transform=ax.transAxes, clip_on=False, marker=look.marker,
+                ms=4.5, color=look.colour, mec="white", mew=0.5)  # fmt: skip
+        ax.text(1.145, height, plain(label, 24), transform=ax.transAxes, fontsize=8, va="center")
+
+
+def spread(heights: Sequence[float], step: float) -> list[float]:
+    """Rising heights moved as little as keeps them ``step`` apart and, if it fits, in [0, 1].
+
+    Args:
+        heights: Rising, in [0, 1].
+        step: Least distance of two.
+    """
+    blocks: list[tuple[float, int]] = []  # where a run of touching names starts, and its length
+    for height in heights:
+        start, count = height, 1
+        while blocks and blocks[-1][0] + blocks[-1][1] * step > start:
+            first, before = blocks.pop()
+            start = (first * before + (start - before * step) * count) / (before + count)
+            count += before
+            start = max(0.0, min(start, 1 - (count - 1) * step))
+        blocks.append((min(start, 1 - (count - 1) * step), count))
+    return [start + i * step for start, count in blocks for i in range(count)]
+
+
 def _stroke(look: Look) -> dict:
     return {
         "color": look.colour,
@@ -87,7 +158,7 @@ def _stroke(look: Look) -> dict:
     }
 
 
-def _draw_panel(ax: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
+def _draw_panel(ax: Axes, panel: Panel, looks: Mapping[str, Look], *, bands: bool = True) -> None:
     ax.set_title(plain(panel.title, 60))
     if not any(np.isfinite(line.y).any() for line in panel.lines):
         blank(ax, "no numbers for this panel")
@@ -101,7 +172,8 @@ def _draw_panel(ax: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
         if y.size > 25:  # many epochs: markers would hide the line
             stroke["markevery"] = max(1, y.size // 10)
         ax.plot(line.x, y, zorder=3, **stroke)
-        ax.fill_between(line.x, line.low, line.high, color=look.colour, alpha=0.15, linewidth=0)
+        if bands:  # of many losses they would cover the lines
+            ax.fill_between(line.x, line.low, line.high, color=look.colour, alpha=0.15, lw=0)
     if panel.reference is not None:
         _reference(ax, panel, panel.reference)
     ax.set_xlabel(panel.x_label)

@@ -1,4 +1,4 @@
-"""Curves of a run: error against eps, detection against eps, training against epochs."""
+"""Curves of a run: error against eps, detection against eps."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from reports.album import Album
 from reports.curves import Line, Panel, curve_numbers, draw_curves
 from reports.featured import featured
 from reports.numbers import AttackInfo, Estimate, Numbers
-from reports.style import Look
+from reports.style import CROWD, Look
 
 NAN = math.nan
 Get = Callable[[str, float], Estimate | None]
@@ -70,6 +70,10 @@ def _guess_words(numbers: Numbers) -> str:
 
 
 def _band_words(numbers: Numbers) -> str:
+    if len(numbers.labels) > CROWD:
+        return (
+            "Losses are named in the order in which their lines end; intervals are in the tables."
+        )
     if len(numbers.seeds) > 1:
         return f"The band is a 95 % t-interval over up to {len(numbers.seeds)} training seeds."
     return "The band is a 95 % Wilson interval over test images; there is one training seed only."
@@ -116,19 +120,25 @@ def add_detection_curves(
         draw_curves(grid, looks),
         curve_numbers(grid),
         title="Does the likelihood give the attack away?",
-        caption="Left: AUROC over all attacked images, failed attacks included (1 means that "
+        caption="First: AUROC over all attacked images, failed attacks included (1 means that "
         "every attacked image has a lower likelihood than every clean one, 0.5 is guessing). "
-        "Middle: only images that were right and became wrong, against all clean images that "
-        "are right. Right, and the only panel that compares losses fairly: the share of "
+        "Second: only images that were right and became wrong, against all clean images that "
+        "are right. Third, and the only panel that compares losses fairly: the share of "
         "initially correct images that are fooled and still pass a threshold that rejects 5 % "
         "of clean validation images; lower is better, and the axis ends just above the highest "
-        f"curve.{start} Bands are 95 % t-intervals over training seeds; one seed alone has none. "
+        f"curve.{start} {_band_words_detection(numbers)} "
         "A one-step attack overshoots, so do not read a rise of AUROC with eps as "
         "safety.",
         alt="Three line charts against eps, one line per loss. AUROC over all attacked images: "
         f"{_in_words(grid[0], '')} Fooled and not noticed: {_in_words(grid[2], ' %')}",
         section=attack.label,
     )
+
+
+def _band_words_detection(numbers: Numbers) -> str:
+    if len(numbers.labels) > CROWD:
+        return _band_words(numbers)
+    return "Bands are 95 % t-intervals over training seeds; one seed alone has none."
 
 
 def _detection_panels(numbers: Numbers, attack: AttackInfo) -> list[Panel]:
@@ -184,78 +194,3 @@ def _in_words(panel: Panel, unit: str) -> str:
                 f"{line.label} from {y0:.3g}{unit} at eps {x0:g} to {y1:.3g}{unit} at eps {x1:g}"
             )
     return "; ".join(parts) + "."
-
-
-def add_learning_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) -> None:
-    """Objective, training error and validation error against epochs."""
-    parts = (
-        ("loss", "Training objective", "nats an image", 1.0),
-        ("train_error", "Training error", "", 100.0),
-        ("validation_error", "Validation error", "", 100.0),
-    )
-    grid = []
-    for key, title, y_label, unit in parts:
-        lines = [
-            line
-            for label in numbers.labels
-            if (line := _epoch_line(numbers.run.training, label, key, unit))
-        ]
-        if lines:
-            grid.append(_training_panel(title, y_label, lines, percent=unit == 100.0))
-    if not grid:
-        return
-    album.add(
-        "learning-curves",
-        draw_curves(grid, looks),
-        curve_numbers(grid),
-        title="Learning curves",
-        caption="Mean over seeds after each epoch; the band spans the lowest to the highest seed. "
-        "Objectives of different losses have different zero points and units of effort, so "
-        "compare the shapes on the left and the heights only on the right. On a logarithmic axis "
-        "an error of exactly 0 is drawn at the lower edge.",
-        alt="Line charts over training epochs, one line per loss: " + _ends(grid[-1]),
-    )
-
-
-def _ends(panel: Panel) -> str:
-    return f"{panel.title.lower()} ends at " + ", ".join(
-        f"{line.y[-1]:.3g} for {line.label}" for line in panel.lines
-    )
-
-
-def _epoch_line(training: Sequence[Mapping], label: str, key: str, unit: float) -> Line | None:
-    curves = [t.get("curve") or [] for t in training if t.get("label") == label]
-    by_epoch: dict[int, list[float]] = {}
-    for point in (p for curve in curves for p in curve):
-        if point.get(key) is not None:
-            by_epoch.setdefault(int(point["epoch"]), []).append(unit * float(point[key]))
-    if not by_epoch:
-        return None
-    epochs = sorted(by_epoch)
-    values = [by_epoch[e] for e in epochs]
-    return Line(
-        label,
-        tuple(float(e) for e in epochs),
-        tuple(sum(v) / len(v) for v in values),
-        tuple(min(v) for v in values),
-        tuple(max(v) for v in values),
-    )
-
-
-def _training_panel(title: str, y_label: str, lines: list[Line], *, percent: bool) -> Panel:
-    drawn = [v for line in lines for v in (*line.y, *line.low, *line.high)]
-    positive = [v for v in drawn if v > 0]
-    log = bool(positive) and (percent or min(drawn) > 0)
-    y_range = None
-    if log:
-        floor = 0.7 * min(positive)
-        lines = [
-            Line(
-                k.label, k.x, *(tuple(max(v, floor) for v in part) for part in (k.y, k.low, k.high))
-            )
-            for k in lines
-        ]
-        y_range = (floor, 1.4 * max(positive))
-    return Panel(
-        title, "epoch", y_label, lines, y_range, log=log, percent=percent, whole_x=True
-    )  # fmt: skip

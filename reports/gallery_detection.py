@@ -16,7 +16,7 @@ from reports.histograms import (
 )
 from reports.roc import Roc, at_grid, draw_rocs, fpr_grid, roc_numbers
 from reports.scene import Scene, eps_name
-from reports.style import Look
+from reports.style import CROWD, Look
 from reports.views import Reference, View
 from robustloss.metrics import auroc, roc_curve
 
@@ -101,13 +101,25 @@ def add_rocs(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
         roc_numbers(columns),
         title="ROC of the likelihood detector",
         caption="Share of attacked images caught against share of clean images rejected, as the "
-        "threshold moves. Upper row: linear axis, the whole curve. Lower row: logarithmic axis, "
-        "the corner where a detector would really work; markers sit at 1 % and 5 % of clean "
-        "images rejected. All attacked images count, also those that did not fool the network. "
+        f"threshold moves. {_axes_words(scene)} All attacked images count, also those that did not "
+        "fool the network. "
         f"A curve under the dotted line means that attacked images look more typical. "
         f"{scene.words()}",
         alt=f"ROC curves by eps. AUROC at {'; '.join(areas)}.",
         section=scene.attack.label,
+    )
+
+
+def _axes_words(scene: Scene) -> str:
+    if len(scene.labels) > CROWD:
+        return (
+            "One frame a loss, one line an eps with its AUROC; the axis of clean images rejected "
+            "is logarithmic and shows the corner where a detector would really work, with lines at "
+            "1 % and 5 %."
+        )
+    return (
+        "Upper row: linear axis, the whole curve. Lower row: logarithmic axis, the corner where a "
+        "detector would really work; markers sit at 1 % and 5 % of clean images rejected."
     )
 
 

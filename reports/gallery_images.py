@@ -7,6 +7,7 @@ import numpy as np
 from reports.album import Album
 from reports.images import Attacked, ImageGrid, draw_images
 from reports.scene import Scene, eps_name
+from reports.style import CROWD
 from reports.views import View
 
 
@@ -36,11 +37,20 @@ def add_images(album: Album, scene: Scene) -> None:
         title="The attacked images",
         caption="The first test images, of different classes, that every loss classifies "
         "correctly when clean. Under each image stand the predicted class, ✓ or ✗, and the "
-        "posterior; below it the change that the attack made (grey: none, white: brighter, "
-        f"black: darker{', full scale ± eps' if linf else ''}). Each loss is attacked with its "
-        f"own gradient, so the changes differ. {scene.words()}",
+        f"posterior{_change_words(linf, len(grid.rows))}. Each loss is attacked with its own "
+        f"gradient, so the changes differ. {scene.words()}",
         alt=f"Grid of attacked images, losses by eps. {_verdicts(grid)}",
         section=scene.attack.label,
+    )
+
+
+def _change_words(linf: bool, losses: int) -> str:
+    if losses > CROWD:
+        return ""
+    scale = ", full scale ± eps" if linf else ""
+    return (
+        f"; below it the change that the attack made (grey: none, white: brighter, black: "
+        f"darker{scale})"
     )
 
 

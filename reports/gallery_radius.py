@@ -14,7 +14,7 @@ from reports.radius_curves import (
     draw_radius_curves,
     error_curve,
 )
-from reports.style import Look
+from reports.style import CROWD, Look
 from reports.tables_radius import minimum_norm
 from reports.views import Shown
 
@@ -35,11 +35,18 @@ def add_radius_curves(
         caption="A minimum-norm attack gives every image its radius, so its error is known at "
         "every eps: the curve is the share of images with a radius of at most eps, mean over "
         "seeds; clean mistakes have radius 0. The curve farther to the right belongs to the loss "
-        "that is harder to fool. The median radius is read off where a curve crosses 50 %. Open "
-        "markers: the worst case over all attacks of the norm, with its 95 % interval; one above "
-        "the curve says that another attack found more. Each axis ends where the slowest curve "
-        "does.",
+        f"that is harder to fool. The median radius is read off where a curve crosses 50 %."
+        f"{_worst_words(grid)} Each axis ends where the slowest curve does.",
         alt=f"Rising curves of error against eps, one line per loss. {_in_words(grid)}",
+    )
+
+
+def _worst_words(grid: list[RadiusPanel]) -> str:
+    if max(len(panel.curves) for panel in grid) > CROWD:
+        return " The worst case over all attacks is in the tables."
+    return (
+        " Open markers: the worst case over all attacks of the norm, with its 95 % interval; one "
+        "above the curve says that another attack found more."
     )
 
 

@@ -1,4 +1,4 @@
-"""Figures of the feature space: the embedding, and the likelihood map with attacked images."""
+"""The likelihood map of a 2-D feature space, with attacked images on it."""
 
 from collections.abc import Sequence
 
@@ -6,79 +6,10 @@ import numpy as np
 
 from reports.album import Album
 from reports.likelihood_map import LikelihoodMap, draw_likelihood_maps
-from reports.numbers import Numbers
 from reports.scene import Scene
-from reports.space import Embedding, draw_embeddings, plane
 from reports.views import Reference, Shown, View
 
-MOST_POINTS = 4000
 ARROWS = 16
-
-
-def add_embedding(album: Album, numbers: Numbers, shown: Shown) -> None:
-    """Figure 1 of the paper: where the clean test images lie in feature space."""
-    cells = [_embedding(label, shown) for label in numbers.labels]
-    drawn = [cell for cell in cells if not cell.gap]
-    if not drawn:
-        return
-    plain = any(cell.explained is None for cell in drawn)
-    how = (
-        "the two features themselves, equal scale on both axes"
-        if plain
-        else "the two leading principal components of the features, so most of the space is not "
-        "seen: clusters that overlap here may be apart in it"
-    )
-    album.add(
-        "embedding",
-        draw_embeddings(cells, numbers.classes or 1),
-        _embedding_arrays(cells, shown, numbers.labels),
-        title="Feature space",
-        caption=f"Clean test images in the space that each loss shaped (Figure 1 of Wan et al. "
-        f"2018): {how}. Colour is the true class, a ring marks a mistake, a cross the center "
-        "that the loss has learned. Compact, well separated clusters are what the center and "
-        f"Gaussian losses aim for. At most {MOST_POINTS:,} evenly chosen images are drawn. "
-        f"{shown.words(numbers.labels)}",
-        alt="Scatter plots of the clean test features, one panel per loss, coloured by class. "
-        + "; ".join(f"{cell.title}: {cell.note}".replace("\n", ", ") for cell in drawn),
-    )
-
-
-def _embedding(label: str, shown: Shown) -> Embedding:
-    clean, known = shown.clean(label), shown.reference(label)
-    if isinstance(clean, str):
-        return Embedding(label, gap=clean)
-    if clean.features is None:
-        return Embedding(label, gap="no features stored")
-    view = plane(clean.features)
-    some = np.unique(np.linspace(0, clean.n - 1, min(clean.n, MOST_POINTS)).round().astype(int))
-    centers = known.centers if isinstance(known, Reference) else None
-    note = f"clean error {100 * clean.wrong.mean():.2f} %"
-    if view.explained is not None:
-        first, second = (100 * share for share in view.explained)
-        note += f"\n{first:.0f} + {second:.0f} % of the variance"
-    return Embedding(
-        label,
-        view(clean.features[some]),
-        clean.labels[some],
-        clean.wrong[some],
-        None if centers is None else view(centers),
-        view.explained,
-        note=note,
-    )
-
-
-def _embedding_arrays(
-    cells: Sequence[Embedding], shown: Shown, labels: Sequence[str]
-) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {}
-    for cell, label in zip(cells, labels, strict=True):
-        if not cell.gap:
-            name = shown.cells[label].slug
-            arrays |= {f"{name}:points": cell.points, f"{name}:labels": cell.labels,
-                       f"{name}:wrong": cell.wrong}  # fmt: skip
-            if cell.centers is not None:
-                arrays[f"{name}:centers"] = cell.centers
-    return arrays
 
 
 def add_likelihood_map(album: Album, scene: Scene) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from reports.style import ADVERSARIAL, INK, NORMAL, blank, panel_width, panels, plain
+from reports.style import ADVERSARIAL, CROWD, INK, NORMAL, blank, panel_width, panels, plain
 
 FLOAT32_LIMIT = 16.6  # nats: above this log-odds a float32 posterior reads exactly 1.0
 
@@ -119,7 +119,8 @@ def draw_histograms(grid: HistogramGrid, *, ticks: str = "number") -> Figure:
     margins = {"left": 0.85, "right": 0.15, "wgap": 0.22}
     width = panel_width(len(grid.columns), widest=4.2, **margins)
     figure, axes = panels(
-        len(grid.rows), len(grid.columns), width=width, height=1.45, top=0.88, bottom=0.6,
+        len(grid.rows), len(grid.columns), width=width,
+        height=1.45 if len(grid.rows) <= CROWD else 1.05, top=0.88, bottom=0.6,
         hgap=0.55 if ticks == "number" else 0.42, **margins,
     )  # fmt: skip
     tops = [_top(grid, row) for row in grid.cells]

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.style import ADVERSARIAL, PAGE_WIDTH, plain
+from reports.style import ADVERSARIAL, CROWD, PAGE_WIDTH, plain
 
 RIGHT_INK = "#00694D"
 
@@ -54,7 +54,8 @@ def draw_images(grid: ImageGrid) -> Figure:
     across = len(grid.columns) * len(grid.examples)
     left, gap, top = 1.35, 0.3, 0.62
     size = min(0.95, (PAGE_WIDTH - left - 0.1 - gap * (len(grid.examples) - 1)) / across - 0.06)
-    row_height = 2 * size + 0.42
+    changes = len(grid.rows) <= CROWD
+    row_height = 2 * size + 0.42 if changes else size + 0.3
     width = left + across * (size + 0.06) + gap * (len(grid.examples) - 1) + 0.1
     height = top + len(grid.rows) * row_height
     figure = Figure(figsize=(width, height))
@@ -62,11 +63,11 @@ def draw_images(grid: ImageGrid) -> Figure:
     ax.set_axis_off()
     for r, name in enumerate(grid.rows):
         y = height - top - r * row_height
-        _row_name(ax, name, y - size / 2, y - 1.5 * size - 0.28)
+        _row_name(ax, name, y - size / 2, y - 1.5 * size - 0.28 if changes else None)
         for e in range(len(grid.examples)):
             for c, cell in enumerate(grid.cells[r][e]):
                 x = left + (e * len(grid.columns) + c) * (size + 0.06) + e * gap
-                _cell(ax, cell, x, y, size, grid.change_scale[c])
+                _cell(ax, cell, x, y, size, grid.change_scale[c], changes=changes)
     for e, text in enumerate(grid.examples):
         start = left + e * (len(grid.columns) * (size + 0.06) + gap)
         ax.text(start, height - 0.2, text, fontsize=9.5, weight="bold", va="center")
@@ -79,20 +80,29 @@ def draw_images(grid: ImageGrid) -> Figure:
     return figure
 
 
-def _row_name(ax: Axes, name: str, image_y: float, change_y: float) -> None:
+def _row_name(ax: Axes, name: str, image_y: float, change_y: float | None) -> None:
     words = plain(name, 34).split(" ")
     lines = [""]
     for word in words:
         if lines[-1] and len(lines[-1]) + len(word) > 14:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()[:17]
-    ax.text(0.12, image_y, "\n".join(lines), fontsize=9.5, weight="bold", va="center")
-    ax.text(0.12, change_y, "change", fontsize=8.5, color="#5B6470", va="center")
+    ax.text(
+        0.12,
+        image_y,
+        "\n".join(lines),
+        fontsize=9.5 if change_y is not None else 8,
+        weight="bold",
+        va="center",
+    )
+    if change_y is not None:
+        ax.text(0.12, change_y, "change", fontsize=8.5, color="#5B6470", va="center")
 
 
 def _cell(
-    ax: Axes, cell: Attacked | None, x: float, y: float, size: float, scale: float | None
-) -> None:
+    ax: Axes, cell: Attacked | None, x: float, y: float, size: float, scale: float | None,
+    *, changes: bool,
+) -> None:  # fmt: skip
     if cell is None:
         ax.text(x + size / 2, y - size / 2, "no\nrecord", fontsize=7.5, ha="center", va="center",
                 color="#5B6470", style="italic")  # fmt: skip
@@ -103,7 +113,7 @@ def _cell(
         x + size / 2, y - size - 0.115, f"{cell.prediction} {sign} {chance(cell.posterior)}",
         fontsize=min(8.5, 9 * size / 0.75), color=colour, ha="center", va="center",
     )  # fmt: skip
-    if cell.change is not None:
+    if changes and cell.change is not None:
         scale = scale or float(np.abs(cell.change).max()) or 1.0
         shown = np.clip(0.5 + cell.change / (2 * scale), 0, 1)
         _show(ax, shown, (x, x + size, y - 2 * size - 0.24, y - size - 0.24))

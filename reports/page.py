@@ -14,14 +14,29 @@ from reports.caution import warning
 from reports.checks import checks_summary, verdicts
 from reports.featured import FEW
 from reports.gallery_curves import OTHERS
+from reports.gallery_embedding import SPACE
 from reports.headline import headline
 from reports.numbers import NORM_WORDS, Numbers
+from reports.style import CROWD
 from reports.table import Table
 from reports.words import duration, listed
 
 KINDS = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"),
          "tex": ("LaTeX", "application/x-tex")}  # fmt: skip
-LONG_TABLES = ("seeds", "scores", "adaptive-every")  # folded: for looking up, not for reading
+LONG_TABLES = (
+    "seeds",
+    "scores",
+    "adaptive-every",
+    "geometry-train",
+    "geometry-untrained",
+)  # folded: for looking up, not for reading
+LONG_FOR_MANY = (
+    "overview-",
+    "attack-",
+    "detection-",
+    "per-class",
+    "balanced",
+)  # a row for each loss and eps
 BELOW = ("published", "detail")  # rows that belong to the one above them
 MOST_LINES = 60
 
@@ -45,7 +60,9 @@ def render_page(
     folder = files("reports") / "templates"
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
-    shown, folded, flags = _arranged(numbers, tables)
+    apart = [entry for entry in tables if entry[0].section == SPACE]
+    shown, folded, flags = _arranged(numbers, [t for t in tables if t not in apart])
+    space = _space(numbers, apart, pictures)
     found = verdicts(numbers)
     run = numbers.run
     return template.render(
@@ -60,7 +77,9 @@ def render_page(
         tables=shown,
         folded=folded,
         pictures=[_picture(p) for p in pictures if not p.section],
-        sections=_sections(pictures),
+        sections=_sections([p for p in pictures if p.section != SPACE]),
+        space=space,
+        space_title=SPACE,
         checks=found,
         checks_summary=checks_summary(found),
         flags_table=flags,
@@ -88,12 +107,25 @@ def _arranged(
             flags = drawn
         elif table.section in aside:
             groups.setdefault(table.section, []).append(drawn)
-        elif table.name.startswith(LONG_TABLES):
+        elif table.name.startswith(LONG_TABLES) or (
+            len(numbers.labels) > CROWD and table.name.startswith(LONG_FOR_MANY)
+        ):
             folded.append({"title": table.title, "tables": [drawn]})
         else:
             shown.append(drawn)
     each = [{"title": f"Tables of {name}", "tables": own} for name, own in groups.items()]
     return shown, [*each, *folded], flags
+
+
+def _space(
+    numbers: Numbers,
+    tables: Sequence[tuple[Table, Mapping[str, str]]],
+    pictures: Sequence[Picture],
+) -> dict[str, Any]:
+    """Tables and figures of the feature space, which stand together."""
+    shown, folded, _ = _arranged(numbers, tables)
+    own = [_picture(p) for p in pictures if p.section == SPACE]
+    return {"tables": shown, "folded": folded, "pictures": own}
 
 
 def data_uri(data: bytes, kind: str) -> str:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports.legends import LINE, legend_below, legend_shape
-from reports.style import INK, Look, blank, panel_width, panels, plain
+from reports.style import CROWD, INK, Look, blank, panel_width, panels, plain
 
 SOFT = "#5B6470"
 POINTS = 400
@@ -68,10 +68,12 @@ def curve_end(radii: Sequence[Sequence[np.ndarray]]) -> float:
 
 def draw_radius_curves(grid: Sequence[RadiusPanel], looks: Mapping[str, Look]) -> Figure:
     """Draw the panels in rows of at most three, with one legend under them."""
+    labels = [k for k in looks if any(c.label == k for p in grid for c in p.curves)]
+    if len(labels) > CROWD:
+        return _draw_crowded(grid, looks)
     columns = min(3, len(grid))
     margins = {"left": 0.75, "right": 0.2, "wgap": 0.75}
     width = panel_width(columns, widest=6.2 if columns == 1 else 4.8, **margins)
-    labels = [k for k in looks if any(c.label == k for p in grid for c in p.curves)]
     handles = _handles(labels, looks)
     inches = 0.2 + columns * (width + margins["wgap"])
     lines = legend_shape([str(h.get_label()) for h in handles], inches - 0.7)[1]
@@ -87,6 +89,41 @@ def draw_radius_curves(grid: Sequence[RadiusPanel], looks: Mapping[str, Look]) -
     return figure
 
 
+def _draw_crowded(grid: Sequence[RadiusPanel], looks: Mapping[str, Look]) -> Figure:
+    """Two panels in a row; losses are listed beside each, by median radius, farthest first."""
+    columns, names = min(2, len(grid)), 2.25
+    margins = {"left": 0.75, "right": names, "wgap": names + 0.7}
+    width = panel_width(columns, widest=4.6, **margins)
+    most = max(len(panel.curves) for panel in grid)
+    figure, axes = panels(
+        -(-len(grid) // columns), columns, width=width, height=max(3.2, 0.18 * (most + 1)),
+        top=0.4, bottom=0.68, hgap=0.95, **margins,
+    )  # fmt: skip
+    for ax, panel in zip(axes.flat, grid, strict=False):
+        _draw(ax, panel, looks)
+        if ax.axison:
+            _ranking(ax, panel.curves, looks)
+    for ax in axes.flat[len(grid) :]:
+        ax.set_axis_off()
+    return figure
+
+
+def _ranking(ax: Axes, curves: Sequence[RadiusCurve], looks: Mapping[str, Look]) -> None:
+    ordered = sorted(curves, key=lambda c: -np.inf if c.median is None else -c.median)
+    step = 1 / (len(ordered) + 1)
+    ax.text(1.03, 1 - step / 2, "median radius", transform=ax.transAxes, fontsize=8, color=SOFT,
+            va="center")  # fmt: skip
+    for i, curve in enumerate(ordered):
+        y, look = 1 - (i + 1.5) * step, looks[curve.label]
+        ax.plot([1.03, 1.12], [y, y], transform=ax.transAxes, clip_on=False, lw=1.6,
+                color=look.colour, ls=look.dash)  # fmt: skip
+        ax.plot([1.075], [y], transform=ax.transAxes, clip_on=False, marker=look.marker, ms=4.5,
+                color=look.colour, mec="white", mew=0.5)  # fmt: skip
+        value = "none" if curve.median is None else f"{curve.median:.3g}"
+        ax.text(1.135, y, f"{value}  {plain(curve.label, 22)}", transform=ax.transAxes, fontsize=8,
+                va="center")  # fmt: skip
+
+
 def _draw(ax: Axes, panel: RadiusPanel, looks: Mapping[str, Look]) -> None:
     ax.set_title(plain(panel.title, 60))
     if not panel.curves or panel.end <= 0:
@@ -100,7 +137,7 @@ def _draw(ax: Axes, panel: RadiusPanel, looks: Mapping[str, Look]) -> None:
             ax.plot([curve.median] * 2, [0, 50], color=look.colour, lw=0.9, zorder=2)
             ax.plot([curve.median], [50], marker=look.marker, ms=5.5, color=look.colour,
                     mec="white", mew=0.6, zorder=4)  # fmt: skip
-        for eps, error, low, high in curve.worst:
+        for eps, error, low, high in curve.worst if len(panel.curves) <= CROWD else ():
             if eps <= panel.end:
                 ax.errorbar([eps], [error], [[error - low], [high - error]], fmt=look.marker,
                             ms=7, mfc="white", mec=look.colour, ecolor=look.colour, mew=1.4,
@@ -116,7 +153,7 @@ def _draw(ax: Axes, panel: RadiusPanel, looks: Mapping[str, Look]) -> None:
 
 def _medians(ax: Axes, curves: Sequence[RadiusCurve]) -> None:
     """The medians in figures, where the curves have already risen."""
-    if len(curves) > 8:  # more would cover the curves; the table has them
+    if len(curves) > CROWD:  # more would cover the curves; the table has them
         return
     lines = [
         f"{plain(c.label, 16)} " + ("none" if c.median is None else f"{c.median:.3g}")

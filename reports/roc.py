@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports.legends import LINE, legend_below, legend_shape
-from reports.style import INK, Look, blank, panel_width, panels, plain
+from reports.style import CROWD, INK, Look, blank, panel_width, panels, plain
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,12 @@ def draw_rocs(
         looks: Look of every loss.
         lowest: Left end of the logarithmic axis, in (0, 0.01].
     """
+    names = [k for k in looks if any(curve.label == k for _, cs in columns for curve in cs)]
+    if len(names) > CROWD:
+        return _draw_crowded(columns, names, lowest)
     margins = {"left": 0.75, "right": 0.25, "wgap": 0.4}
     width = panel_width(len(columns), widest=3.3, **margins)
     inches = 0.6 + len(columns) * (width + margins["wgap"])
-    names = [k for k in looks if any(curve.label == k for _, cs in columns for curve in cs)]
     lines = legend_shape([*names, "guessing"], inches - 0.6)[1]
     figure, axes = panels(
         2,
@@ -80,6 +83,60 @@ def draw_rocs(
     handles.append(Line2D([], [], color="#5B6470", lw=0.9, ls=(0, (1, 2)), label="guessing"))
     legend_below(figure, handles, left=0.6)
     return figure
+
+
+def _draw_crowded(
+    columns: Sequence[tuple[str, Sequence[Roc]]], names: Sequence[str], lowest: float
+) -> Figure:
+    """One frame a loss, logarithmic axis, one line an eps."""
+    across = 5
+    margins = {"left": 0.6, "right": 0.1, "wgap": 0.28}
+    width = panel_width(across, widest=3.3, **margins)
+    tones = [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.85, 0.05, len(columns))]
+    handles = [Line2D([], [], color=tone, lw=1.8, label=title)
+               for tone, (title, _) in zip(tones, columns, strict=True)]  # fmt: skip
+    handles.append(Line2D([], [], color="#5B6470", lw=0.9, ls=(0, (1, 2)), label="guessing"))
+    figure, axes = panels(
+        -(-len(names) // across), across, width=width, height=width, top=0.4,
+        bottom=0.9, hgap=0.62, **margins,
+    )  # fmt: skip
+    diagonal = np.geomspace(lowest, 1, 60)
+    for place, ax in enumerate(axes.flat):
+        if place >= len(names):
+            ax.set_axis_off()
+            continue
+        ax.set_title(plain(names[place], int(width * 15.4)), fontsize=8.5)
+        ax.plot(diagonal, diagonal, color="#5B6470", lw=0.9, ls=(0, (1, 2)))
+        for mark in (0.01, 0.05):
+            ax.axvline(mark, color="#C9CED6", lw=0.8, zorder=0)
+        areas = []
+        for tone, (_, curves) in zip(tones, columns, strict=True):
+            for curve in (c for c in curves if c.label == names[place]):
+                ax.plot(curve.fpr, curve.tpr, color=tone, lw=1.6)
+                areas.append((tone, "n/a" if curve.auroc is None else f"{curve.auroc:.3f}"))
+        _frame(ax, areas, lowest)
+        ax.tick_params(labelleft=place % across == 0)
+        if place % across == 0:
+            ax.set_ylabel("caught (%)", labelpad=2)
+        if place + across >= len(names):
+            ax.set_xlabel("clean rejected (%)")
+    legend_below(figure, handles, left=0.5)
+    return figure
+
+
+def _frame(ax: Axes, areas: Sequence[tuple[object, str]], lowest: float) -> None:
+    for i, (tone, area) in enumerate(reversed(areas)):
+        ax.text(0.97, 0.04 + 0.1 * i, area, transform=ax.transAxes, ha="right", fontsize=7.5,
+                color=tone, zorder=5, fontweight="bold",
+                bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6})  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_xlim(lowest, 1)
+    ax.set_ylim(0, 1.02)
+    ax.xaxis.set_major_formatter(lambda v, _: f"{100 * v:g}")
+    ax.xaxis.set_minor_formatter(lambda *_: "")
+    ax.set_yticks([0, 0.5, 1], ["0", "50", "100"])
+    ax.tick_params(labelsize=7, length=2)
+    ax.grid(True, axis="y")
 
 
 def _draw(

@@ -30,7 +30,10 @@ SKY, BLACK, GREY, VERMILLION = "#56B4E9", "#000000", "#7F7F7F", "#D55E00"
 NORMAL, ADVERSARIAL = "#8A97A6", VERMILLION
 INK, FAINT = "#22272E", "#C9CED6"
 
-_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, BLACK, GREY, VERMILLION)
+BROWN, VIOLET = "#8C5A2B", "#5B3FA8"  # for runs of more than eight losses
+CROWD = 8  # losses from which on lines in one panel are no longer told apart
+
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, BLACK, GREY, BROWN, VIOLET, VERMILLION)
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _DASHES: tuple[object, ...] = (
     "-",
@@ -89,7 +92,7 @@ class Look:
 
 
 def looks(labels: Sequence[str]) -> dict[str, Look]:
-    """Give each label a look; past eight, colours repeat with another marker and dash."""
+    """Give each label a look; past ten, colours repeat with another marker and dash."""
     out = {}
     for i, label in enumerate(labels):
         shift = i + i // len(_COLOURS)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from reports.marks import Marks, flags_of, names
 from reports.numbers import NORM_NAMES, AttackInfo, Numbers
+from reports.style import CROWD
 from reports.table import Entry, Table
 from reports.tables_error import eps_words, images, interval_words
 from reports.words import estimate, listed, span
@@ -103,6 +104,8 @@ def _attack_notes(numbers: Numbers, case: AttackInfo) -> list[str]:
 
 def overview_table(numbers: Numbers, case: AttackInfo) -> Table:
     """Every attack of a norm at every eps, one column a loss: the whole run at a glance."""
+    if len(numbers.labels) > CROWD:
+        return _overview_of_many(numbers, case)
     marks = Marks(numbers)
     attacks = numbers.of_norm(case.norm)
     rows, data = [], []
@@ -126,6 +129,39 @@ def overview_table(numbers: Numbers, case: AttackInfo) -> Table:
         "alone, and the worst case over all of them. A minimum-norm attack counts an image at "
         f"every eps from its radius on. {interval_words(numbers)}",
         ["eps", "attack", *numbers.labels],
+        rows,
+        data,
+        marks.notes(),
+        left=2,
+    )
+
+
+def _overview_of_many(numbers: Numbers, case: AttackInfo) -> Table:
+    """The same with a row for each loss and a column for each attack: losses outnumber these."""
+    marks = Marks(numbers)
+    attacks = numbers.of_norm(case.norm)
+    columns = [*attacks, case]
+    rows, data = [], []
+    for eps in sorted({e for attack in attacks for e in attack.strengths}):
+        for label in numbers.labels:
+            highest = _highest(numbers, [a for a in attacks if eps in a.strengths], label, eps)
+            row = [Entry(f"{eps:.4g}"), Entry(label)]
+            for attack in columns:
+                found = numbers.get(label, attack.label, eps, "error")
+                mark = marks.on(label, attack, eps) if found else ""
+                top = found is not None and (attack is case or found.mean == highest)
+                text = estimate(found, unit=100, digits=2) if found else "–"
+                row.append(Entry(text, mark, "top" if top else ""))
+                if eps in attack.strengths:
+                    data.append(_overview_data(numbers, label, attack, eps))
+            rows.append(row)
+    return Table(
+        f"overview-{case.norm}",
+        f"Every attack, {NORM_NAMES.get(case.norm or '', case.norm)}",
+        "Error in percent, by eps and loss. Bold: the highest error that one attack reaches "
+        "alone, and the worst case over all of them. A minimum-norm attack counts an image at "
+        f"every eps from its radius on. {interval_words(numbers)}",
+        ["eps", "loss", *(attack.label for attack in columns)],
         rows,
         data,
         marks.notes(),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.numbers import AttackInfo
+from reports.stored_space import Space, space
 from robustloss.detection import SCORES
 from robustloss.metrics import max_log_posterior, threshold_at_fpr
 from robustloss.results import Cell, Record, Run, load_cell
@@ -117,6 +118,7 @@ class Shown:
             self.cells.setdefault(cell.label, cell)
         self._clean: dict[str, View | str] = {}
         self._reference: dict[str, Reference | str] = {}
+        self._space: dict[str, Space | str] = {}
 
     @property
     def classes(self) -> int | None:
@@ -164,6 +166,17 @@ class Shown:
                 label, "clean validation scores", lambda cell: reference(cell.reference())
             )
         return self._reference[label]
+
+    def space(self, label: str) -> Space | str:
+        """Training and untrained features, class vectors and boundaries, or why there are none."""
+        if label not in self._space:
+            if isinstance(known := self.reference(label), str):
+                self._space[label] = known  # the same file: one gap is enough
+            else:
+                self._space[label] = self._load(
+                    label, "feature space", lambda cell: space(cell.reference(), cell.loss)
+                )
+        return self._space[label]
 
     def _readable(self, run: Run) -> list[Cell]:
         """The finished cells; one damaged cell.json must not hide the others."""

@@ -10,11 +10,12 @@ import numpy as np
 
 from robustloss.results import Record, cell_numbers, save_record, write_results
 from robustloss.spec import load_spec, slug
-from robustloss.storage import digest, write_arrays, write_json, write_text
+from robustloss.storage import digest, read_json, write_arrays, write_json, write_text
+from tests.reports import synthetic_geometry
 from tests.reports.synthetic_extras import attack_cost, probe, transfers
-from tests.reports.world import ALL_KINDS, MOCKS, Layout, Mock, MockAttack, World
+from tests.reports.world import ALL_KINDS, MANY, MOCKS, Layout, Mock, MockAttack, World
 
-__all__ = ["ALL_KINDS", "MOCKS", "Layout", "Mock", "MockAttack", "World", "write_run"]
+__all__ = ["ALL_KINDS", "MANY", "MOCKS", "Layout", "Mock", "MockAttack", "World", "write_run"]
 
 PLAIN = Layout()
 CLEAN = MockAttack("none", "none", "", (0.0,))
@@ -42,6 +43,11 @@ def write_run(path: Path, layout: Layout = PLAIN) -> Path:
         for label, seed in layout.failed
     ]
     provenance = _provenance(layout, spec.plain())
+    if layout.geometry:
+        provenance["data"] |= {
+            "class_names": [f"class {k}" for k in range(layout.classes)],
+            "class_counts": [5500 - 300 * k for k in range(layout.classes)],
+        }
     matrix, flags = transfers(layout, cells) if layout.strong else ([], [])
     write_results(
         path,
@@ -53,7 +59,24 @@ def write_run(path: Path, layout: Layout = PLAIN) -> Path:
         transfer=matrix,
         flags=flags,
     )
+    if layout.geometry:
+        _explain(path, cells)
     return path
+
+
+def _explain(path: Path, cells: list[dict]) -> None:
+    """Write the tables of the geometry into results.json, whatever writes the others."""
+    results = read_json(path / "results.json")
+    for key in ("per_class", "geometry", "margins", "center_estimates"):
+        results[key] = [row for cell in cells for row in cell["explained"][key]]
+    for row in results["rows"]:
+        own = [
+            r["error"] for r in results["per_class"]
+            if (r["label"], r["seed"], r["attack_label"], r["eps"])
+            == (row["label"], row["seed"], row["attack_label"], row["eps"])
+        ]  # fmt: skip
+        row |= {"balanced_error": sum(own) / len(own), "top5_error": None}
+    write_json(path / "results.json", results, sort_keys=False)
 
 
 def _spec(layout: Layout, name: str) -> dict:
@@ -113,8 +136,13 @@ def _write_cell(path: Path, layout: Layout, mock: Mock, seed: int) -> tuple[dict
         records[(attack.label, eps)] = record
         entries.append(entry)
     scores = world.reference(random)
+    if layout.geometry:
+        scores |= synthetic_geometry.arrays(layout, world, scores, records[("none", 0.0)], seed)
     write_arrays(folder / f"scores-{key}.npz", scores)
     training = _training(layout, records[("none", 0.0)], random)
+    if layout.geometry:
+        training["note"] = mock.note
+        training["curve"] = synthetic_geometry.tuple_curve(mock, training["curve"])
     write_json(folder / "train.json", {"key": key, **training}, checked=True)
     cell = {
         "schema_version": 1, "loss": mock.name, "label": mock.label, "slug": slug(mock.label),
@@ -130,6 +158,8 @@ def _write_cell(path: Path, layout: Layout, mock: Mock, seed: int) -> tuple[dict
     cell |= cell_numbers(records, scores, cell, probe=known)
     write_json(folder / "cell.json", cell, checked=True)
     place = {"loss": mock.name, "label": mock.label, "seed": seed}
+    if layout.geometry:
+        cell["explained"] = synthetic_geometry.rows(layout, world, scores, records, place)
     return cell, place | training
 
 

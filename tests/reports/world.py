@@ -20,6 +20,8 @@ class Mock:
         pull: How far an attack of eps 0.1 moves a feature towards another class, in [0, 1].
         drift: How far it leaves the data on the way, sideways; what a likelihood notices.
         stuck: Share of images whose gradient is exactly 0.
+        scale: Everything in feature space times this.
+        note: What every table must say of this loss.
     """
 
     name: str
@@ -29,8 +31,12 @@ class Mock:
     drift: float
     params: Mapping[str, object] = field(default_factory=dict)
     stuck: float = 0.0
+    scale: float = 1.0
+    note: str = ""
 
 
+STARS = ("softmax", "weighted_softmax", "modified_softmax", "l_softmax", "a_softmax")
+RINGS = ("fnorm_sphereface", "l2_softmax", "normface", "cosface", "arcface")
 MOCKS = (
     Mock("softmax", "softmax", 0.17, 0.30, 0.05, stuck=0.04),
     Mock("center", "center", 0.12, 0.34, 0.20, {"lambda_": 0.1}),
@@ -58,6 +64,27 @@ class MockAttack:
         return attack_kind(self.name)
 
 
+ANNEALED = "margin annealed: lambda from 1000 to 5 over training, so the full margin is not reached"
+MANY = (
+    *MOCKS,
+    Mock("lgm", "L-GM (alpha 0.3)", 0.11, 0.26, 0.28, {"alpha": 0.3, "likelihood_weight": 0.1}),
+    Mock("weighted_softmax", "Weighted softmax", 0.17, 0.31, 0.06, scale=1.2),
+    Mock("modified_softmax", "Modified softmax", 0.16, 0.31, 0.07, scale=6.0),
+    Mock("l_softmax", "L-Softmax (m 2)", 0.14, 0.29, 0.08, {"margin": 2}, scale=5.0, note=ANNEALED),
+    Mock("l_softmax", "L-Softmax (m 4)", 0.12, 0.29, 0.09, {"margin": 4}, scale=9.0, note=ANNEALED),
+    Mock("a_softmax", "A-Softmax (SphereFace)", 0.12, 0.28, 0.10, {"margin": 2}, scale=14.0,
+         note=ANNEALED),
+    Mock("fnorm_sphereface", "F-norm SphereFace", 0.13, 0.30, 0.15, {"margin": 2}, scale=2.0),
+    Mock("l2_softmax", "L2-constrained softmax", 0.14, 0.32, 0.14, scale=4.0),
+    Mock("normface", "NormFace", 0.13, 0.33, 0.16, scale=0.5),
+    Mock("cosface", "CosFace (s 30, m 0.15)", 0.10, 0.29, 0.18, {"margin": 0.15}, scale=0.25),
+    Mock("arcface", "ArcFace (s 30, m 0.3)", 0.10, 0.28, 0.19, {"margin_rad": 0.3}, scale=0.2),
+    Mock("contrastive", "Contrastive", 0.20, 0.36, 0.22, scale=0.3),
+    Mock("triplet", "Triplet (semi-hard)", 0.22, 0.40, 0.20, scale=0.1),
+    Mock("triplet", "Triplet (batch-hard)", 0.24, 0.41, 0.20, scale=0.15),
+    Mock("mmc", "Max-Mahalanobis (MMC)", 0.13, 0.24, 0.30, scale=2.5),
+)  # fmt: skip
+
 LINF, L2 = (0.0, 0.05, 0.1, 0.2), (0.5, 1.0, 2.0)
 ALL_KINDS = (
     MockAttack("fgsm", "FGSM", eps=LINF, strength=1.0),
@@ -77,7 +104,8 @@ ALL_KINDS = (
 class Layout:
     """Everything that decides a synthetic run.
 
-    A strong one has what came with the strong attacks: probes, transfer, 8-bit predictions, cost.
+    A strong one has what came with the strong attacks: probes, transfer, 8-bit predictions, cost;
+    one with geometry has what explains the feature space.
     """
 
     mocks: Sequence[Mock] = MOCKS
@@ -92,6 +120,16 @@ class Layout:
     grid: int = 60
     epochs: int = 5
     strong: bool = False
+    geometry: bool = False
+
+
+SCALE = 16.0  # of the cosine losses
+
+
+def cosine(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(..., D) and (K, D) to (..., K)."""
+    lengths = np.linalg.norm(features, axis=-1, keepdims=True) * np.linalg.norm(weights, axis=1)
+    return features @ weights.T / np.maximum(lengths, 1e-12)
 
 
 class World:
@@ -108,23 +146,29 @@ class World:
         else:
             basis = random.standard_normal((k, d))
             self.centers = 4.0 * basis / np.linalg.norm(basis, axis=1, keepdims=True)
+        self.centers = self.centers * mock.scale
         gaps = np.linalg.norm(self.centers[:, None] - self.centers[None], axis=2)
         np.fill_diagonal(gaps, np.inf)
         self.gap = float(gaps.min())
         self.neighbour = gaps.argmin(1)
         self.sideways = random.standard_normal(d)
-        self.sideways *= 2.0 / np.linalg.norm(self.sideways)
+        self.sideways *= 2.0 * mock.scale / np.linalg.norm(self.sideways)
 
     @property
     def star(self) -> bool:
-        return self.mock.name == "softmax"
+        return self.mock.name in STARS
+
+    @property
+    def ring(self) -> bool:
+        return self.mock.name in RINGS
 
     def draw(self, labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         noise = random.standard_normal((len(labels), self.layout.dim))
         at = self.centers[labels]
         if self.star:  # long arms from the origin, as a softmax makes them
             at = at * random.gamma(6.0, 1 / 4.0, (len(labels), 1))
-            return at + 0.08 * self.gap * noise * np.linalg.norm(at, axis=1, keepdims=True) / 4
+            long = np.linalg.norm(at, axis=1, keepdims=True) / (4 * self.mock.scale)
+            return at + 0.08 * self.gap * noise * long
         odd = random.uniform(size=(len(labels), 1)) < 0.03
         return at + self.mock.spread * self.gap * noise * np.where(odd, 3.0, 1.0)
 
@@ -164,8 +208,10 @@ class World:
 
     def log_likelihood(self, features: np.ndarray) -> np.ndarray:
         if self.star:
-            w = self.centers * 0.8
+            w = self.centers * 0.8 / self.mock.scale**2
             return features @ w.T
+        if self.ring:
+            return SCALE * cosine(features, self.centers)
         diff = features[..., None, :] - self.centers
         scale = (self.mock.spread * self.gap) ** 2
         quadratic = -0.5 * (diff**2).sum(-1) / scale
@@ -204,7 +250,7 @@ class World:
             "validation_features": features.astype(np.float32),
             "train_features": features.astype(np.float32), "train_labels": labels,
         }  # fmt: skip
-        if not self.star:
+        if not self.star and not self.ring:
             out["centers"] = self.centers.astype(np.float32)
         if self.layout.dim == 2:
             low, high = features.min(0), features.max(0)

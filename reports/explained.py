@@ -1,0 +1,59 @@
+"""Look-up of what explains the feature space: tables of results.json that older runs lack."""
+
+import math
+from collections.abc import Sequence
+
+from reports.numbers import Estimate, Numbers, over_seeds
+
+
+def rows(numbers: Numbers, table: str, label: str, **where: object) -> list[dict]:
+    """Rows of one table about one loss; an older run has none."""
+    found = numbers.run.results.get(table) or []
+    return [
+        row for row in found
+        if row["label"] == label and all(row.get(k) == v for k, v in where.items())
+    ]  # fmt: skip
+
+
+def mean(found: Sequence[dict], key: str, *, least: float = 0.0) -> Estimate | None:
+    """Mean over the seeds of a number that is no share; the interval is cut at ``least``."""
+    values = [float(row[key]) for row in found if row.get(key) is not None]
+    return over_seeds(values, least=least, most=math.inf)
+
+
+def losses_with(numbers: Numbers, table: str, **where: object) -> list[str]:
+    """Losses with a row, in the order of the spec."""
+    return [label for label in numbers.labels if rows(numbers, table, label, **where)]
+
+
+def class_names(numbers: Numbers) -> list[str]:
+    """What each class is called; its number where the data set does not say."""
+    data = numbers.run.provenance.get("data") or {}
+    count = numbers.classes or 0
+    names = [str(name) for name in data.get("class_names") or []]
+    return names if len(names) == count else [str(k) for k in range(count)]
+
+
+def class_counts(numbers: Numbers) -> list[int]:
+    """Training images per class, or nothing."""
+    data = numbers.run.provenance.get("data") or {}
+    return [int(n) for n in data.get("class_counts") or []]
+
+
+def loss_spec(numbers: Numbers, label: str) -> dict:
+    """The spec's table of a loss: name, params."""
+    return next((x for x in numbers.spec.get("losses", []) if x.get("label") == label), {})
+
+
+def significant(value: Estimate | None, digits: int = 3) -> str:
+    """A mean with three digits that count, and its half interval to the same place."""
+    if value is None:
+        return "n/a"
+    size = abs(value.mean)
+    places = max(0, digits - 1 - math.floor(math.log10(size))) if size > 0 else digits - 1
+    if places > 6 or size >= 1e6:
+        return f"{value.mean:.{digits}g}"
+    text = f"{value.mean:,.{places}f}"
+    if value.low is None or value.high is None:
+        return text
+    return f"{text} ± {(value.high - value.low) / 2:,.{places}f}"

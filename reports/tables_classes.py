@@ -1,0 +1,157 @@
+"""Errors class by class, and the errors that do not count every image alike."""
+
+from reports.explained import class_counts, class_names, losses_with, mean, rows
+from reports.numbers import Estimate, Numbers, over_seeds
+from reports.table import Entry, Table
+from reports.words import NOTHING, estimate
+
+MOST_CLASSES = 20
+UNEQUAL = 1.2  # largest over smallest class; MNIST's digits have 1.25
+WEIGHTED = "weighted_softmax"
+
+
+def class_table(numbers: Numbers) -> Table | None:
+    """Clean error, false positives and false negatives of each class."""
+    labels = losses_with(numbers, "per_class", attack="none")
+    if not labels:
+        return None
+    names = class_names(numbers)
+    shown = len(names) <= MOST_CLASSES
+    rows_, data = [], []
+    for label in labels:
+        found = rows(numbers, "per_class", label, attack="none")
+        data += found
+        for k in sorted({row["class_index"] for row in found}):
+            own = [row for row in found if row["class_index"] == k]
+            if shown or k in _worst(found):
+                rows_.append(_class_row(label, names[k] if k < len(names) else str(k), own))
+    some = (
+        "" if shown else " Of each loss the five classes with the highest error; the CSV has all."
+    )
+    return Table(
+        "per-class",
+        "Clean error by class",
+        "Error in percent of the class's own test images. False negatives: its images that are "
+        "taken for another class; false positives: images of other classes that are taken for it; "
+        "counts are means over seeds, the rate is a share of the images of all other classes, in "
+        f"percent. [low, high] is a 95 % Wilson interval over images.{some}",
+        ["loss", "class", "images", "error", "false negatives", "false positives",
+         "false positive rate"],
+        rows_,
+        data,
+        left=2,
+    )  # fmt: skip
+
+
+def _worst(found: list[dict]) -> list[int]:
+    order = sorted(found, key=lambda row: (-row["error"], row["class_index"]))
+    return list(dict.fromkeys(row["class_index"] for row in order))[:5]
+
+
+def _class_row(label: str, name: str, own: list[dict]) -> list[Entry]:
+    error = over_seeds([float(row["error"]) for row in own])
+    if len(own) == 1 and error:
+        low, high = float(own[0]["error_low"]), float(own[0]["error_high"])
+        error = Estimate(error.mean, low, high, 1, error.values, "Wilson over images")
+    count = [mean(own, key) for key in ("false_negatives", "false_positives")]
+    rate = mean(own, "false_positive_rate")
+    return [
+        Entry(label),
+        Entry(name),
+        Entry(f"{own[0]['n']:,}"),
+        Entry(estimate(error, unit=100, digits=2)),
+        *(Entry(NOTHING if c is None else f"{c.mean:,.4g}") for c in count),
+        Entry(NOTHING if rate is None else f"{100 * rate.mean:.3f}"),
+    ]
+
+
+def balance_table(numbers: Numbers) -> Table | None:
+    """Balanced error beside error, where the classes do not count alike."""
+    counts = class_counts(numbers)
+    unequal = bool(counts) and min(counts) > 0 and max(counts) > UNEQUAL * min(counts)
+    weighted = WEIGHTED in numbers.names.values()
+    known = any(row.get("balanced_error") is not None for row in numbers.run.rows)
+    if not known or not (unequal or weighted):
+        return None
+    places = [("clean", "none", 0.0)]
+    for attack in [a for a in numbers.attacks if a.strengths][:1]:
+        places += [(f"{attack.label}, eps {e:.4g}", attack.label, e) for e in attack.strengths]
+    rows_, data = [], []
+    for label in numbers.labels:
+        for name, attack_label, eps in places:
+            found = numbers.rows(label, attack_label, eps)
+            if not any(row.get("balanced_error") is not None for row in found):
+                continue
+            rows_.append(_balance_row(label, name, found))
+            data += [
+                {"label": label, "seed": row["seed"], "attack_label": attack_label, "eps": eps,
+                 "error": row["error"], "balanced_error": row["balanced_error"]}
+                for row in found
+            ]  # fmt: skip
+    size = f" Training images per class: {min(counts):,} to {max(counts):,}." if counts else ""
+    return Table(
+        "balanced",
+        "Balanced error",
+        "Balanced error is the mean of the errors of the classes, so a rare class counts as much "
+        f"as a frequent one; in percent.{size} Higher than the error: the rare classes are the "
+        f"wrong ones. {_interval(numbers)}",
+        ["loss", "attack", "error", "balanced error", "balanced − error"],
+        rows_,
+        data,
+        left=2,
+    )
+
+
+def _balance_row(label: str, name: str, found: list[dict]) -> list[Entry]:
+    some = [row for row in found if row.get("balanced_error") is not None]
+    error, balanced = (over_seeds([row[k] for row in some]) for k in ("error", "balanced_error"))
+    apart = sum(row["balanced_error"] - row["error"] for row in some) / len(some)
+    texts = (*(estimate(v, unit=100, digits=2) for v in (error, balanced)), f"{100 * apart:+.2f}")
+    return [Entry(label), Entry(name), *(Entry(text.replace("-", "−")) for text in texts)]
+
+
+def _interval(numbers: Numbers) -> str:
+    if len(numbers.seeds) > 1:
+        return "± is half a 95 % t-interval over training seeds."
+    return "One training seed: no interval."
+
+
+def top5_table(numbers: Numbers) -> Table | None:
+    """Top-1 beside top-5, with one and with ten crops where they were taken."""
+    rows_: list[list[Entry]] = []
+    data: list[dict] = []
+    for label in numbers.labels:
+        for name, found, keys in _top5(numbers, label):
+            errors = [over_seeds([float(row[k]) for row in found]) for k in keys]
+            rows_.append([Entry(label), Entry(name),
+                          *(Entry(estimate(e, unit=100, digits=2)) for e in errors)])  # fmt: skip
+            data += [
+                {"label": label, "seed": row["seed"], "evaluation": name,
+                 "top1_error": row[keys[0]], "top5_error": row[keys[1]]}
+                for row in found
+            ]  # fmt: skip
+    if not rows_:
+        return None
+    return Table(
+        "top5",
+        "Top-1 and top-5 error",
+        "Clean test images; in percent. Top-5: the true class is not among the five with the "
+        "highest logits. Ten crops: mean posterior of the four corners, the middle and their "
+        f"mirror images. {_interval(numbers)}",
+        ["loss", "evaluation", "top-1 error", "top-5 error"],
+        rows_,
+        data,
+        left=2,
+    )
+
+
+def _top5(numbers: Numbers, label: str) -> list[tuple[str, list[dict], tuple[str, str]]]:
+    crops = rows(numbers, "crops", label)
+    if crops:
+        return [
+            (f"{n} crop{'s' if n > 1 else ''}", [r for r in crops if r["crops"] == n],
+             ("top1_error", "top5_error"))
+            for n in sorted({row["crops"] for row in crops})
+        ]  # fmt: skip
+    clean = [r for r in numbers.rows(label, "none", 0.0) if r.get("top5_error") is not None]
+    return [("clean", clean, ("error", "top5_error"))] if clean else []

@@ -1,0 +1,239 @@
+"""Tables of the feature space: distances and angles, margins, class means, pairs in training."""
+
+from collections.abc import Sequence
+
+from reports.explained import class_names, losses_with, mean, rows, significant
+from reports.gallery_embedding import SPACE
+from reports.numbers import Estimate, Numbers
+from reports.table import Entry, Table
+from reports.words import NOTHING
+
+_SPLITS = {
+    "test": ("clean test images", ""),
+    "train": ("training images", " Gradient: of the finished loss at a feature, full margin; "
+              "correlation (Spearman) with the feature's norm."),
+    "untrained": ("clean test images through the untrained network", ""),
+}  # fmt: skip
+_LENGTHS = (
+    ("within_distance", "within class"),
+    ("between_distance", "between classes"),
+    ("between_distance_min", "nearest two"),
+    ("fisher_ratio", "Fisher ratio"),
+    ("norm_mean", "norm"),
+)
+_ANGLES = (
+    ("within_angle_deg", "angle within"),
+    ("between_angle_deg", "angle between"),
+    ("between_angle_min_deg", "smallest angle between"),
+)
+_GRADIENT = (
+    ("gradient_norm_mean", "gradient", 0.0),
+    ("gradient_norm_correlation", "correlation with norm", -1.0),
+)
+
+
+def geometry_tables(numbers: Numbers) -> list[Table]:
+    """One table per split that the run has, test images first."""
+    return [_geometry(numbers, split) for split in _SPLITS
+            if losses_with(numbers, "geometry", split=split)]  # fmt: skip
+
+
+def _geometry(numbers: Numbers, split: str) -> Table:
+    labels = losses_with(numbers, "geometry", split=split)
+    found = {k: rows(numbers, "geometry", k, split=split) for k in labels}
+    gradient = split == "train"
+    what, more = _SPLITS[split]
+    return Table(
+        f"geometry-{split}",
+        f"Distances and angles: {what}",
+        "Lengths in the unit of each loss's own space, so compare their ratios: Fisher ratio is "
+        "the scatter of the class means over the scatter within the classes (trace over trace, "
+        "per image), higher is better separated. Within class: mean distance of an image to its "
+        "class mean; between classes: mean distance of two class means; in brackets the nearest "
+        "two. Norm: mean [5 %, 95 % of the images]. Angles in degrees, seen from the origin: of an "
+        f"image to its class mean, and between class means.{more} {_seed_words(numbers)}",
+        ["loss", *(name for _, name in _LENGTHS), "between ÷ within",
+         *(name for _, name in _ANGLES), *(name for _, name, _ in _GRADIENT if gradient)],
+        [_geometry_row(numbers, k, found[k], gradient) for k in labels],
+        [row for k in labels for row in found[k]],
+        lemma_notes(numbers) if split == "test" else [],
+        section=SPACE,
+    )  # fmt: skip
+
+
+def _geometry_row(
+    numbers: Numbers, label: str, found: Sequence[dict], gradient: bool
+) -> list[Entry]:
+    texts = {key: significant(mean(found, key)) for key, _ in _LENGTHS}
+    names = class_names(numbers)
+    pairs = {f"{_name(names, r['nearest_a'])}, {_name(names, r['nearest_b'])}" for r in found}
+    texts["between_distance_min"] += f" ({sorted(pairs)[0] if len(pairs) == 1 else 'varies'})"
+    low, high = mean(found, "norm_p5"), mean(found, "norm_p95")
+    if low and high:
+        texts["norm_mean"] += f" [{low.mean:.3g}, {high.mean:.3g}]"
+    ratios = [
+        {"r": r["between_distance"] / r["within_distance"]} for r in found if r["within_distance"]
+    ]
+    angles = [_degrees(mean(found, key)) for key, _ in _ANGLES]
+    pull = [significant(mean(found, key, least=least)) for key, _, least in _GRADIENT if gradient]
+    every = [*texts.values(), significant(mean(ratios, "r")), *angles, *pull]
+    return [Entry(label), *(Entry(text) for text in every)]
+
+
+def _name(names: Sequence[str], place: int | None) -> str:
+    return names[place] if place is not None and place < len(names) else str(place)
+
+
+def _degrees(value: Estimate | None) -> str:
+    if value is None:
+        return NOTHING
+    if value.low is None or value.high is None:
+        return f"{value.mean:.1f}°"
+    return f"{value.mean:.1f}° ± {(value.high - value.low) / 2:.1f}"
+
+
+def _seed_words(numbers: Numbers) -> str:
+    if len(numbers.seeds) > 1:
+        return "Means over seeds; ± is half a 95 % t-interval over training seeds."
+    return "One training seed: no interval."
+
+
+def lemma_notes(numbers: Numbers) -> list[str]:
+    """Lemma 1 of the paper, where both losses stand in the run."""
+    names = set(numbers.names.values())
+    if "center" not in names or not names & {"gm", "lgm"}:
+        return []
+    return [
+        "Lemma 1 of Wan et al. 2018: with identity covariance the likelihood regulariser of GM and "
+        "L-GM is the center loss plus ½ D log 2π per image, D the number of features, for the same "
+        "centers and weight. So what is left between the center loss and GM here is how they "
+        "classify (a linear layer beside the centers, or the distances to them) and how their "
+        "centers move."
+    ]
+
+
+def margin_table(numbers: Numbers) -> Table | None:
+    """The margin between the nearest two classes, beside its closed form."""
+    labels = losses_with(numbers, "margins")
+    if not labels:
+        return None
+    return Table(
+        "margins",
+        "Boundaries and margins, measured and in closed form",
+        "On the line between the means of two classes, training features: positions are shares of "
+        "that line from the first class to the second. Boundary: where the margin-free logits are "
+        "equal; the two after it: where training calls the classes equal when the first, or the "
+        "second, is the true one. Margin: between those two, times the length. Closed form: the "
+        "same from the class vectors alone, where the loss has one; difference: the largest of the "
+        "three positions over all pairs and seeds. The nearest pair of classes of the first seed "
+        "is shown, the CSV has every pair and seed.",
+        ["loss", "pair", "length", "boundary", "true first", "true second", "margin",
+         "closed form", "margin ÷ length", "difference", "pairs"],
+        [_margin_row(numbers, label) for label in labels],
+        [row for label in labels for row in rows(numbers, "margins", label)],
+        section=SPACE,
+        left=2,
+    )  # fmt: skip
+
+
+def _margin_row(numbers: Numbers, label: str) -> list[Entry]:
+    found = rows(numbers, "margins", label)
+    first = min(row["seed"] for row in found)
+    own = [row for row in found if row["seed"] == first]
+    near = min(own, key=lambda row: row["length"])
+    names = class_names(numbers)
+    apart = [row["difference"] for row in found if row["difference"] is not None]
+    share = None if near["margin"] is None else near["margin"] / near["length"]
+    texts = [
+        f"{_name(names, near['class_a'])}, {_name(names, near['class_b'])}",
+        _short(near["length"]),
+        *(_place(near[key]) for key in ("boundary", "boundary_a", "boundary_b")),
+        _short(near["margin"]),
+        _short(near["closed_margin"]),
+        NOTHING if share is None else f"{100 * share:.1f} %",
+        f"{max(apart):.1e}" if apart else NOTHING,
+        str(len(own)),
+    ]
+    return [Entry(label), *(Entry(text) for text in texts)]
+
+
+def _short(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3g}"
+
+
+def _place(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def center_table(numbers: Numbers) -> Table | None:
+    """How well batches and centers know the class means."""
+    labels = losses_with(numbers, "center_estimates")
+    if not labels:
+        return None
+    keys = ("within_distance", "expected_error", "batch_mean_error", "centers_error")
+    found = {k: rows(numbers, "center_estimates", k) for k in labels}
+    return Table(
+        "center-estimates",
+        "Class means: mini-batches and centers",
+        "Distance to the true class means of the training features (root mean square), in the unit "
+        "of each loss's own space. Expected: of the mean of as many images of a class as a "
+        "mini-batch holds, from the scatter alone. Batch mean: measured over 200 batches. Center: "
+        f"of the centers that the loss keeps, n/a where it keeps none. {_seed_words(numbers)}",
+        ["loss", "batch size", "images of a class", "within class", "expected", "batch mean",
+         "center"],
+        [
+            [Entry(k), Entry(str(found[k][0]["batch_size"])),
+             Entry(significant(mean(found[k], "images_per_class"))),
+             *(Entry(significant(mean(found[k], key))) for key in keys)]
+            for k in labels
+        ],
+        [row for k in labels for row in found[k]],
+        section=SPACE,
+    )  # fmt: skip
+
+
+def tuple_table(numbers: Numbers) -> Table | None:
+    """Pair losses: how many pairs or triplets pull, and what they cost."""
+    rows_, data = [], []
+    for label in numbers.labels:
+        logs = [t for t in numbers.run.training if t.get("label") == label]
+        curves = [[p for p in t.get("curve") or [] if p.get("tuples") is not None] for t in logs]
+        curves = [curve for curve in curves if curve]
+        if not curves:
+            continue
+        ends = [
+            mean([c[place] for c in curves], "tuples") for place in (0, -1)
+        ]  # fmt: skip
+        share = _time_share(logs)
+        rows_.append(
+            [Entry(label), *(Entry(significant(end)) for end in ends),
+             Entry(NOTHING if share is None else f"{100 * share:.1f} %")]
+        )  # fmt: skip
+        data += [
+            {"label": label, "seed": log.get("seed"), "epoch": p["epoch"], "tuples": p["tuples"],
+             "tuple_seconds": p.get("tuple_seconds"), "seconds": p.get("seconds")}
+            for log in logs for p in log.get("curve") or [] if p.get("tuples") is not None
+        ]  # fmt: skip
+    if not rows_:
+        return None
+    return Table(
+        "tuples",
+        "Pairs and triplets in training",
+        "Pairs or triplets of a batch with a non-zero term, mean per step of the first and of the "
+        "last epoch; time: share of the training time spent in the loss. Few tuples at the end "
+        "mean that most batches no longer teach anything.",
+        ["loss", "per step, first epoch", "per step, last epoch", "time in the loss"],
+        rows_,
+        data,
+        section=SPACE,
+    )
+
+
+def _time_share(logs: Sequence[dict]) -> float | None:
+    shares = []
+    for log in logs:
+        spent = [p["tuple_seconds"] for p in log.get("curve") or []
+                 if p.get("tuple_seconds") is not None]  # fmt: skip
+        if spent and log.get("seconds"):
+            shares.append(sum(spent) / float(log["seconds"]))
+    return sum(shares) / len(shares) if shares else None

@@ -1,0 +1,130 @@
+"""The arithmetic under the figures of the feature space, against closed forms and oracles."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reports.alpha import apollonius, margin_share, own_boundary
+from reports.boundary import margin_region
+from reports.confusion import confusion, off_diagonal, row_percent, short
+from reports.curves import spread
+from reports.embedding import Cloud, Embedding
+from reports.explained import significant
+from reports.norms import norm_groups
+from reports.numbers import Estimate
+from reports.stored_space import Boundary, evenly, space
+from reports.style import looks
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.1, 0.3, 1.0, 5.0])
+def test_circle_of_apollonius_is_where_training_calls_the_classes_equal(alpha: float) -> None:
+    center, radius = apollonius(alpha)
+    angle = np.linspace(0, 2 * np.pi, 50)
+    x, y = center + radius * np.cos(angle), radius * np.sin(angle)
+    to_true, to_other = x**2 + y**2, (x - 1) ** 2 + y**2
+    assert (1 + alpha) * to_true == pytest.approx(to_other)
+    assert own_boundary(alpha) == pytest.approx(center + radius)
+
+
+def test_margin_share_is_the_gap_between_the_two_boundaries() -> None:
+    assert margin_share(0.0) == 0
+    assert margin_share(1.0) == pytest.approx(1 - 2 / (1 + 2**0.5))
+    assert margin_share(3.0) == pytest.approx(1 / 3)  # boundaries at 1/3 and 2/3
+    assert (np.diff(margin_share(np.linspace(0, 10, 50))) > 0).all()
+
+
+def test_margin_region_lies_between_the_lines_of_training() -> None:
+    x = np.linspace(0, 1, 101)
+    gap = np.tile(0.5 - x, (3, 1))  # a is left of b; either margin moves its line by 0.1
+    lines = Boundary((0, 1), x, x[:3], gap, (gap - 0.1, gap + 0.1), None)
+    inside = margin_region(lines)[0] > 0
+    assert (inside == (np.abs(x - 0.5) < 0.1 - 1e-12)).all()
+    without = Boundary((0, 1), x, x[:3], gap, (gap, gap), None)
+    assert not (margin_region(without) > 0).any()
+
+
+def test_confusion_is_counted_row_by_true_class() -> None:
+    labels, given_ = np.array([0, 0, 0, 1, 2, 2]), np.array([0, 1, 1, 1, 0, 2])
+    counts = confusion(labels, given_, 4)
+    slow = np.zeros((4, 4), int)
+    for true, predicted in zip(labels, given_, strict=True):
+        slow[true, predicted] += 1
+    assert (counts == slow).all()
+    percent = row_percent(counts)
+    assert percent[0, 1] == pytest.approx(200 / 3)
+    assert percent[:3].sum(1) == pytest.approx(100)
+    assert np.isnan(percent[3]).all()  # no image of that class
+    assert off_diagonal(percent[:3, :3]).tolist() == pytest.approx([200 / 3, 0, 0, 0, 50, 0])
+
+
+@pytest.mark.parametrize(
+    ("percent", "text"), [(0.02, "<.1"), (0.31, ".3"), (1.04, "1.0"), (9.96, "10"), (100, "100")]
+)
+def test_a_share_that_is_not_0_never_reads_0(percent: float, text: str) -> None:
+    assert short(percent) == text
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_names_keep_apart_in_order_and_inside(heights: list[float]) -> None:
+    wished, step = sorted(heights), 1 / 24
+    found = spread(wished, step)
+    assert (np.diff(found) >= step - 1e-9).all()
+    assert min(found) >= -1e-9
+    assert max(found) <= 1 + 1e-9
+    if (np.diff(wished) >= step).all():
+        assert found == pytest.approx(wished)  # nothing moves that need not
+
+
+def test_twenty_losses_look_different() -> None:
+    found = list(looks([str(i) for i in range(20)]).values())
+    assert len({(k.colour, k.marker) for k in found}) == 20
+    assert len({(k.colour, str(k.dash)) for k in found}) == 20
+
+
+def test_limits_hold_points_and_centers_in_a_square() -> None:
+    points = np.random.default_rng(0).uniform(-1, 1, (500, 2)) * [100, 1]
+    cell = Embedding("a", [Cloud(points, np.zeros(500, int))], centers=np.array([[0.0, 300.0]]))
+    (left, right), (low, high) = cell.limits
+    assert right - left == pytest.approx(high - low)
+    assert low < -0.9
+    assert high > 300
+
+
+def test_norm_groups_are_equal_in_size_and_ordered() -> None:
+    random = np.random.default_rng(1)
+    norms = random.uniform(1, 5, 600)
+    found = norm_groups(norms, 3 / norms)
+    assert len(found) == 15
+    assert (np.diff(found[:, 0]) > 0).all()
+    assert found[:, 2] == pytest.approx(3 / found[:, 0], rel=0.02)  # the law of a cosine loss
+    assert (found[:, 1] <= found[:, 2]).all()
+    assert (found[:, 2] <= found[:, 3]).all()
+
+
+def test_stored_arrays_of_an_older_run_give_nothing() -> None:
+    found = space({}, "softmax")
+    assert found.train is found.gradients is found.untrained is found.vectors is None
+    assert found.boundary is None
+
+
+def test_vectors_are_points_only_where_they_are_centers() -> None:
+    vectors = np.eye(3)
+    assert not space({"class_vectors": vectors}, "cosface").are_centers
+    assert space({"class_vectors": vectors}, "triplet").are_centers
+    known = space({"class_vectors": 2 * vectors, "centers": vectors}, "my.plugin:Head")
+    assert known.are_centers
+    assert known.vectors is vectors
+
+
+def test_points_are_chosen_evenly_and_once() -> None:
+    assert evenly(10, 4).tolist() == [0, 3, 6, 9]
+    assert evenly(3, 10).tolist() == [0, 1, 2]
+
+
+def test_significant_digits() -> None:
+    assert significant(None) == "n/a"
+    assert significant(Estimate(0.01234, None, None, 1, (), None)) == "0.0123"
+    assert significant(Estimate(1234.5, 1200.0, 1269.0, 2, (), "t over seeds")) == "1,234 ± 34"
+    assert significant(Estimate(-0.306, None, None, 1, (), None)) == "-0.306"
