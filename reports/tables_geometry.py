@@ -173,7 +173,7 @@ def center_table(numbers: Numbers) -> Table | None:
     keys = ("within_distance", "expected_error", "batch_mean_error", "centers_error")
     found = {k: rows(numbers, "center_estimates", k) for k in labels}
     return Table(
-        "center-estimates",
+        "class-means",
         "Class means: mini-batches and centers",
         "Distance to the true class means of the training features (root mean square), in the unit "
         "of each loss's own space. Expected: of the mean of as many images of a class as a "
