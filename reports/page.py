@@ -32,6 +32,7 @@ LONG_TABLES = (
 )  # folded: for looking up, not for reading
 LONG_FOR_MANY = (
     "overview-",
+    "transfer-",
     "attack-",
     "detection-",
     "per-class",
