@@ -52,8 +52,8 @@ def significant(value: Estimate | None, digits: int = 3) -> str:
     size = abs(value.mean)
     places = max(0, digits - 1 - math.floor(math.log10(size))) if size > 0 else digits - 1
     if places > 6 or size >= 1e6:
-        return f"{value.mean:.{digits}g}"
-    text = f"{value.mean:,.{places}f}"
+        return f"{value.mean:.{digits}g}".replace("-", "−")
+    text = f"{value.mean:,.{places}f}".replace("-", "−")
     if value.low is None or value.high is None:
         return text
     return f"{text} ± {(value.high - value.low) / 2:,.{places}f}"

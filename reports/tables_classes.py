@@ -106,7 +106,10 @@ def _balance_row(label: str, name: str, found: list[dict]) -> list[Entry]:
     some = [row for row in found if row.get("balanced_error") is not None]
     error, balanced = (over_seeds([row[k] for row in some]) for k in ("error", "balanced_error"))
     apart = sum(row["balanced_error"] - row["error"] for row in some) / len(some)
-    texts = (*(estimate(v, unit=100, digits=2) for v in (error, balanced)), f"{100 * apart:+.2f}")
+    texts = (
+        *(estimate(v, unit=100, digits=2) for v in (error, balanced)),
+        f"{100 * apart:+.2f}" if abs(apart) >= 5e-5 else "0.00",
+    )
     return [Entry(label), Entry(name), *(Entry(text.replace("-", "−")) for text in texts)]
 
 

@@ -21,11 +21,7 @@ _LENGTHS = (
     ("fisher_ratio", "Fisher ratio"),
     ("norm_mean", "norm"),
 )
-_ANGLES = (
-    ("within_angle_deg", "angle within"),
-    ("between_angle_deg", "angle between"),
-    ("between_angle_min_deg", "smallest angle between"),
-)
+_ANGLES = ("within_angle_deg", "between_angle_deg", "between_angle_min_deg")
 _GRADIENT = (
     ("gradient_norm_mean", "gradient", 0.0),
     ("gradient_norm_correlation", "correlation with norm", -1.0),
@@ -51,9 +47,10 @@ def _geometry(numbers: Numbers, split: str) -> Table:
         "per image), higher is better separated. Within class: mean distance of an image to its "
         "class mean; between classes: mean distance of two class means; in brackets the nearest "
         "two. Norm: mean [5 %, 95 % of the images]. Angles in degrees, seen from the origin: of an "
-        f"image to its class mean, and between class means.{more} {_seed_words(numbers)}",
+        f"image to its class mean, and between class means (least: the nearest two).{more} "
+        f"{_seed_words(numbers)}",
         ["loss", *(name for _, name in _LENGTHS), "between ÷ within",
-         *(name for _, name in _ANGLES), *(name for _, name, _ in _GRADIENT if gradient)],
+         "angle within", "angle between", *(name for _, name, _ in _GRADIENT if gradient)],
         [_geometry_row(numbers, k, found[k], gradient) for k in labels],
         [row for k in labels for row in found[k]],
         lemma_notes(numbers) if split == "test" else [],
@@ -74,8 +71,9 @@ def _geometry_row(
     ratios = [
         {"r": r["between_distance"] / r["within_distance"]} for r in found if r["within_distance"]
     ]
-    angles = [_degrees(mean(found, key)) for key, _ in _ANGLES]
-    pull = [significant(mean(found, key, least=least)) for key, _, least in _GRADIENT if gradient]
+    within, between, least = (_degrees(mean(found, key)) for key in _ANGLES)
+    angles = [within, f"{between} (least {least})"]
+    pull = [significant(mean(found, key, least=lowest)) for key, _, lowest in _GRADIENT if gradient]
     every = [*texts.values(), significant(mean(ratios, "r")), *angles, *pull]
     return [Entry(label), *(Entry(text) for text in every)]
 
@@ -173,7 +171,7 @@ def center_table(numbers: Numbers) -> Table | None:
     keys = ("within_distance", "expected_error", "batch_mean_error", "centers_error")
     found = {k: rows(numbers, "center_estimates", k) for k in labels}
     return Table(
-        "center-estimates",
+        "class-means",
         "Class means: mini-batches and centers",
         "Distance to the true class means of the training features (root mean square), in the unit "
         "of each loss's own space. Expected: of the mean of as many images of a class as a "

@@ -62,10 +62,11 @@ def test_section_stands_after_the_attacks_and_before_the_checks(told: Path) -> N
     assert SPACE in page.text
     order = [page.ids.index(k) for k in (
         "error-vs-eps", "detection-vs-eps-fgsm", "embedding", "geometry-test", "margins",
-        "untrained", "boundaries", "alpha", "confusion-clean", "confusion-fgsm", "norms", "checks",
+        "untrained", "boundaries", "alpha", "confusion-clean", "confusion-fgsm", "norms",
+        "center-estimates", "checks",
     )]  # fmt: skip
     assert order == sorted(order)
-    assert len(page.ids) == len(set(page.ids)) or page.ids.count("center-estimates") <= 2
+    assert len(page.ids) == len(set(page.ids))
 
 
 def test_an_older_run_renders_without(rendered: Path) -> None:
