@@ -29,14 +29,15 @@ LONG_TABLES = (
     "adaptive-every",
     "geometry-train",
     "geometry-untrained",
+    "per-class",
 )  # folded: for looking up, not for reading
 LONG_FOR_MANY = (
     "overview-",
     "attack-",
     "detection-",
-    "per-class",
     "balanced",
 )  # a row for each loss and eps
+COST = "attack-cost"  # a row for each attack, not for each loss
 BELOW = ("published", "detail")  # rows that belong to the one above them
 MOST_LINES = 60
 
@@ -108,7 +109,9 @@ def _arranged(
         elif table.section in aside:
             groups.setdefault(table.section, []).append(drawn)
         elif table.name.startswith(LONG_TABLES) or (
-            len(numbers.labels) > CROWD and table.name.startswith(LONG_FOR_MANY)
+            len(numbers.labels) > CROWD
+            and table.name.startswith(LONG_FOR_MANY)
+            and table.name != COST
         ):
             folded.append({"title": table.title, "tables": [drawn]})
         else:
@@ -187,7 +190,7 @@ def _lead(numbers: Numbers) -> str:
     losses = listed(numbers.labels) if count <= 5 else f"{count} losses"
     return (
         f"The same network trained with {losses} "
-        f"({seeds} seed{'s' if seeds != 1 else ''}), on {numbers.data or 'unnamed data'}, "
+        f"({seeds} seed{'s' if seeds != 1 else ''}), on {numbers.data_label or 'unnamed data'}, "
         f"against {listed(attacks) if len(attacks) <= 5 else f'{len(attacks)} attacks'}: how often "
         "is each fooled, how sure is it then, and does the likelihood of its features give the "
         "attack away?"
@@ -220,7 +223,8 @@ def _facts(numbers: Numbers) -> list[tuple[str, str]]:
     sizes = [f"{data[k]:,} {k}" for k in ("train", "validation", "test") if data.get(k)]
     model, train = spec.get("model") or {}, spec.get("train") or {}
     facts = [
-        ("Data", str(data.get("name", "")) + (f": {', '.join(sizes)} images" if sizes else "")),
+        ("Data", numbers.data_label + (f": {', '.join(sizes)} images" if sizes else "")),
+        ("About the data", _remark(data)),
         ("Network", f"{model['backbone']}, {model.get('feature_dim', '?')} features"
          if model.get("backbone") else ""),
         ("Training", ", ".join(f"{k} {train[k]}" for k in _TRAIN_KEYS if train.get(k) is not None)),
@@ -233,6 +237,18 @@ def _facts(numbers: Numbers) -> list[tuple[str, str]]:
         ("Seeds", ", ".join(map(str, numbers.seeds)) or "none finished"),
     ]  # fmt: skip
     return [(name, text) for name, text in facts if text]
+
+
+def _remark(data: Mapping[str, Any]) -> str:
+    """What must be known of the data: the remark of the data set, and files that were converted."""
+    converted = data.get("converted") or {}
+    count, names = int(converted.get("count") or 0), [str(f) for f in converted.get("files") or []]
+    parts = [str(data.get("summary") or "").strip().rstrip(".")]
+    if count:
+        some = f" ({', '.join(names[:3])}{', …' if count > 3 else ''})" if names else ""
+        parts.append(f"{count:,} file{'s' if count > 1 else ''} converted to the channels of the "
+                     f"spec{some}")  # fmt: skip
+    return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts if part)
 
 
 _TRAIN_KEYS = ("epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "augment")
@@ -253,6 +269,11 @@ def _described(table: Mapping[str, Any]) -> str:
 
 def _value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _called(data: Mapping[str, Any]) -> str:
+    name, label = data.get("name"), data.get("label")
+    return f"{label} ({name})" if label and label != name else str(name)
 
 
 def _failure(failure: Mapping[str, Any]) -> str:
@@ -284,7 +305,7 @@ def _provenance(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Versions", ", ".join(versions)),
         *((k.replace("_", " ").capitalize(), _value(v)) for k, v in provenance.items()
           if k not in known and v is not None),
-        ("Data", f"{data.get('name')}, checksum {data.get('checksum')}" if data else ""),
+        ("Data", f"{_called(data)}, checksum {data.get('checksum')}" if data else ""),
         ("Seeds", ", ".join(map(str, provenance.get("seeds") or []))),
         ("Time", " to ".join(times)
          + (f" ({duration(provenance['seconds'])})" if provenance.get("seconds") else "")),
