@@ -147,6 +147,7 @@ def _table(table: Table, texts: Mapping[str, str]) -> dict[str, Any]:
     return {
         **{k: getattr(table, k) for k in ("name", "title", "caption", "header", "notes", "left")},
         "rows": table.rows,
+        "key": _key_column(table),
         "again": [i > 0 and e.text == first[i - 1].text for i, e in enumerate(first)],
         "classes": classes,
         "files": [
@@ -155,6 +156,12 @@ def _table(table: Table, texts: Mapping[str, str]) -> dict[str, Any]:
             for end, text in texts.items()
         ],
     }  # fmt: skip
+
+
+def _key_column(table: Table) -> int:
+    """The column that stays in sight while one scrolls: the loss, wherever it stands."""
+    heads = list(table.header[: table.left])
+    return heads.index("loss") if "loss" in heads else 0
 
 
 def _picture(picture: Picture) -> dict[str, Any]:
@@ -224,7 +231,8 @@ def _facts(numbers: Numbers) -> list[tuple[str, str]]:
     model, train = spec.get("model") or {}, spec.get("train") or {}
     facts = [
         ("Data", numbers.data_label + (f": {', '.join(sizes)} images" if sizes else "")),
-        ("About the data", _remark(data)),
+        ("About the data", remark(data)),
+        ("Converted", converted(data)),
         ("Network", f"{model['backbone']}, {model.get('feature_dim', '?')} features"
          if model.get("backbone") else ""),
         ("Training", ", ".join(f"{k} {train[k]}" for k in _TRAIN_KEYS if train.get(k) is not None)),
@@ -239,16 +247,20 @@ def _facts(numbers: Numbers) -> list[tuple[str, str]]:
     return [(name, text) for name, text in facts if text]
 
 
-def _remark(data: Mapping[str, Any]) -> str:
-    """What must be known of the data: the remark of the data set, and files that were converted."""
-    converted = data.get("converted") or {}
-    count, names = int(converted.get("count") or 0), [str(f) for f in converted.get("files") or []]
-    parts = [str(data.get("summary") or "").strip().rstrip(".")]
-    if count:
-        some = f" ({', '.join(names[:3])}{', …' if count > 3 else ''})" if names else ""
-        parts.append(f"{count:,} file{'s' if count > 1 else ''} converted to the channels of the "
-                     f"spec{some}")  # fmt: skip
-    return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts if part)
+def remark(data: Mapping[str, Any]) -> str:
+    """What must be known of the data, as its provenance says it."""
+    return str(data.get("summary") or "").strip().rstrip(".")
+
+
+def converted(data: Mapping[str, Any]) -> str:
+    """Images that had other channels than the rest, the first three by name."""
+    found = data.get("converted") or {}
+    count, some = int(found.get("count") or 0), [str(f) for f in found.get("files") or []][:3]
+    if not count:
+        return ""
+    more = " and others" if some and count > len(some) else ""
+    names = f": {', '.join(some)}{more}" if some else ""
+    return f"{count:,} image{'s' if count > 1 else ''} to the channels of the others{names}"
 
 
 _TRAIN_KEYS = ("epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "augment")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,8 +70,14 @@ def test_section_stands_after_the_attacks_and_before_the_checks(told: Path) -> N
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_an_older_run_renders_without(rendered: Path) -> None:
-    page = Page((rendered / "report/index.html").read_text(encoding="utf-8"))
+def test_an_older_run_renders_without(rendered: Path, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(rendered, tmp_path / "old"))
+    results = json.loads((old / "results.json").read_text(encoding="utf-8"))
+    for key in ("per_class", "geometry", "margins", "center_estimates"):
+        del results[key]
+    (old / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    build_report(old, dpi=20)
+    page = Page((old / "report/index.html").read_text(encoding="utf-8"))
     assert "embedding" in page.ids
     for name in ("untrained", "boundaries", "norms", "margins", "geometry-test", "per-class"):
         assert name not in page.ids
