@@ -25,6 +25,7 @@ class Column:
     digits: int = 2
 
     def of(self, numbers: Numbers, label: str) -> Estimate | None:
+        """The number of one loss over seeds."""
         return numbers.get(label, self.attack.label, self.eps, self.metric)
 
 

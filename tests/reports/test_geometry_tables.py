@@ -1,15 +1,20 @@
 """Tables of the feature space, cell by cell, of rows that one can work out by hand."""
 
+from pathlib import Path
+
 import pytest
 
 from reports.build import make_tables
-from reports.numbers import Numbers
+from reports.numbers import Estimate, Numbers
 from reports.page import _facts, _lead, _provenance
 from reports.published import published_errors
+from reports.ranking import Ranking
 from reports.table import Table, latex, markdown
-from robustloss.results import Run
+from reports.words import estimate, few
+from robustloss.results import Run, load_run
 from tests.reports import synthetic_geometry_tables as hand
 from tests.reports.markup import Page
+from tests.reports.synthetic import Layout, Mock, MockAttack, write_run
 from tests.reports.test_tables import EVIL
 
 
@@ -108,7 +113,7 @@ def test_balanced_error_from_one_and_a_half_on(counts: tuple[int, ...], told: bo
 
 def test_class_means_are_in_units_of_the_spread() -> None:
     rows = [hand.estimates("softmax"), hand.estimates("center", centers_error=0.1)]
-    found = tables(hand.run(("softmax", "center"), center_estimates=rows))["center-estimates"]
+    found = tables(hand.run(("softmax", "center"), center_estimates=rows))["class-means"]
     assert texts(found) == [
         ["softmax", "128", "12.8", "2.00", "0.250", "0.300", "n/a"],
         ["Center", "128", "12.8", "2.00", "0.250", "0.300", "0.0500"],
@@ -220,3 +225,45 @@ def test_the_loss_stays_in_sight_wherever_its_column_is(html: str) -> None:
     error = html[html.index('id="error-fgsm"') :]
     assert '<th scope="row" class="text first key">softmax</th>' in error
     assert Page(html).ids.count("radius-linf") == 1
+
+
+def test_many_losses_have_one_table_of_clean_error_attack_and_auroc(tmp_path: Path) -> None:
+    many = [Mock("softmax", f"loss {k}", 0.1 + 0.02 * k, 0.3, 0.05) for k in range(6)]
+    layout = Layout(mocks=many, seeds=(0,), n=100, grid=20, attacks=(MockAttack(eps=(0.1, 0.3)),))
+    numbers = Numbers(load_run(write_run(tmp_path / "six", layout)), 10)
+    found = make_tables(numbers)[0]
+    assert found.name == "losses"
+    assert list(found.header) == [
+        "loss", "clean error", "error, FGSM eps 0.1", "error, FGSM eps 0.3", "AUROC, FGSM eps 0.3",
+        "fooled and not noticed, FGSM eps 0.3",
+    ]  # fmt: skip
+    assert [row[0].text for row in found.rows] == [mock.label for mock in many]
+    for row in found.rows:
+        for place, (attack, eps, metric, unit, digits) in enumerate(
+            (("none", 0.0, "error", 100, 2), ("FGSM", 0.1, "error", 100, 2),
+             ("FGSM", 0.3, "error", 100, 2), ("FGSM", 0.3, "auroc_all", 1, 3),
+             ("FGSM", 0.3, "undetected_success_at_5fpr", 100, 2)), 1,
+        ):  # fmt: skip
+            value = numbers.get(row[0].text, attack, eps, metric)
+            assert row[place].text == estimate(value, unit=unit, digits=digits)
+    clean = {k: numbers.get(k, "none", 0.0, "error") for k in numbers.labels}
+    best = min(value.mean for value in clean.values() if value)
+    bold = [row[0].text for row in found.rows if row[1].kind == "top"]
+    assert bold == [k for k, value in clean.items() if value and value.mean == best]
+    layout = Layout(mocks=many[:5], seeds=(0,), n=50, grid=20)
+    small = make_tables(Numbers(load_run(write_run(tmp_path / "five", layout)), 10))
+    assert "losses" not in {table.name for table in small}
+
+
+def test_many_names_are_cut_to_five_places() -> None:
+    assert few([]) == ""
+    assert few(list("abcde")) == "a, b, c, d and e"
+    assert few(list("abcdefg")) == "a, b, c, d and 3 others"
+
+
+def test_of_many_losses_a_verdict_names_the_first_not_told_apart() -> None:
+    values = [Estimate(k / 100, k / 100 - 0.05, k / 100 + 0.05, 1, (), "w") for k in range(19)]
+    order = Ranking([f"loss {k}" for k in range(19)], values)
+    assert "loss 1, loss 2, loss 3, loss 4 and 6 others are not told apart from loss 0." in (
+        order.verdict()
+    )
