@@ -43,6 +43,7 @@ from reports.tables_geometry import (
     margin_table,
     tuple_table,
 )
+from reports.tables_glance import glance_table
 from reports.tables_radius import radius_table
 from reports.tables_run import seed_table, training_table
 from reports.tables_transfer import transfer_table
@@ -85,7 +86,7 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
 
 def make_tables(numbers: Numbers) -> list[Table]:
     """Every table of the report, in the order of the page: what sums up comes first."""
-    tables: list[Table | None] = []
+    tables: list[Table | None] = [glance_table(numbers)]
     for norm in numbers.norms:
         for case in (case for case in numbers.worst_cases if case.norm == norm):
             tables += [worst_table(numbers, case), overview_table(numbers, case)]

@@ -1,10 +1,12 @@
 """What many attacks say together: the worst case, the radius, the detector that they know."""
 
+from collections.abc import Sequence
+
 from reports.guarded import BEST, Guarded, guarded
 from reports.headline_one import error_of, errors_in_words
 from reports.numbers import NORM_NAMES, AttackInfo, Estimate, Numbers
 from reports.ranking import Finding, ranking
-from reports.words import estimate, listed, percent
+from reports.words import estimate, few, listed, percent
 
 MOST_NAMED = 5
 
@@ -45,7 +47,7 @@ def radius_answer(numbers: Numbers, case: AttackInfo) -> Finding | None:
     most = listed(each) if len(each) <= MOST_NAMED else f"from {each[0]} down to {each[-1]}"
     text = f"{name} of the worst case, largest first: {most}."
     if never:
-        text += f" Not half of the images of {listed(never)} fall within the eps of this run."
+        text += f" Not half of the images of {few(never)} fall within the eps of this run."
     norm = NORM_NAMES.get(case.norm or "", case.norm)
     return Finding(f"How far to the first mistake, {norm}", text, "" if never else order.verdict())
 
@@ -77,13 +79,20 @@ def _fallen(found: Guarded) -> Finding | None:
         below += [label] if value.mean < 0.5 else []
     text = (
         f"AUROC of the likelihood at eps {eps:.4g}, from {start.label} to the best adaptive "
-        f"attack: {'; '.join(each)}."
+        f"attack: {_from_to(each)}."
     )
     limit = order.verdict()
     if below:
-        who = "every loss" if len(below) == len(order.labels) else listed(below)
+        who = "every loss" if len(below) == len(order.labels) else few(below)
         limit = f"Below 0.5 attacked images look more typical than clean ones: {who}. {limit}"
     return Finding(f"Noticed when the attack knows it, {found.norm_name}", text, limit.strip())
+
+
+def _from_to(each: Sequence[str]) -> str:
+    """Every loss, or of many the two ends: the table has them all."""
+    if len(each) <= MOST_NAMED:
+        return "; ".join(each)
+    return f"highest for {each[0]}, lowest for {each[-1]}"
 
 
 def _rejecting(found: Guarded) -> Finding | None:

@@ -7,7 +7,7 @@ from reports.numbers import Numbers
 from reports.table import Table
 from reports.words import listed
 
-_ERRORS = ("error-", "worst-case", "overview", "per-class", "balanced", "top5", "seeds")
+_ERRORS = ("losses", "error-", "worst-case", "overview", "per-class", "balanced", "top5", "seeds")
 
 
 def annotated(numbers: Numbers, table: Table) -> Table:

@@ -79,6 +79,8 @@ class Numbers:
         seeds: Every seed that has a row.
         classes: Number of classes, or None when no cell can be read.
         images: Test images a row, or None.
+        data: Key of the data set, which published numbers go by.
+        data_label: What a reader calls it.
     """
 
     def __init__(self, run: Run, classes: int | None = None) -> None:
@@ -93,7 +95,9 @@ class Numbers:
         self.seeds = sorted({r["seed"] for r in rows})
         self.classes = classes
         self.images = max((r["n"] for r in rows), default=None)
-        self.data = str((run.provenance.get("data") or {}).get("name", ""))
+        data = run.provenance.get("data") or {}
+        self.data = str(data.get("name") or "")
+        self.data_label = str(data.get("label") or self.data)
         self.attacks = _attacks(rows, [a["label"] for a in spec.get("attacks", [])])
         self.worst_cases = _worst_cases(run.worst_case)
         self._rows: dict[tuple, list[dict]] = {}

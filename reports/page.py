@@ -29,15 +29,16 @@ LONG_TABLES = (
     "adaptive-every",
     "geometry-train",
     "geometry-untrained",
+    "per-class",
 )  # folded: for looking up, not for reading
 LONG_FOR_MANY = (
     "overview-",
     "transfer-",
     "attack-",
     "detection-",
-    "per-class",
     "balanced",
 )  # a row for each loss and eps
+COST = "attack-cost"  # a row for each attack, not for each loss
 BELOW = ("published", "detail")  # rows that belong to the one above them
 MOST_LINES = 60
 
@@ -109,7 +110,9 @@ def _arranged(
         elif table.section in aside:
             groups.setdefault(table.section, []).append(drawn)
         elif table.name.startswith(LONG_TABLES) or (
-            len(numbers.labels) > CROWD and table.name.startswith(LONG_FOR_MANY)
+            len(numbers.labels) > CROWD
+            and table.name.startswith(LONG_FOR_MANY)
+            and table.name != COST
         ):
             folded.append({"title": table.title, "tables": [drawn]})
         else:
@@ -145,6 +148,7 @@ def _table(table: Table, texts: Mapping[str, str]) -> dict[str, Any]:
     return {
         **{k: getattr(table, k) for k in ("name", "title", "caption", "header", "notes", "left")},
         "rows": table.rows,
+        "key": _key_column(table),
         "again": [i > 0 and e.text == first[i - 1].text for i, e in enumerate(first)],
         "classes": classes,
         "files": [
@@ -153,6 +157,12 @@ def _table(table: Table, texts: Mapping[str, str]) -> dict[str, Any]:
             for end, text in texts.items()
         ],
     }  # fmt: skip
+
+
+def _key_column(table: Table) -> int:
+    """The column that stays in sight while one scrolls: the loss, wherever it stands."""
+    heads = list(table.header[: table.left])
+    return heads.index("loss") if "loss" in heads else 0
 
 
 def _picture(picture: Picture) -> dict[str, Any]:
@@ -188,7 +198,7 @@ def _lead(numbers: Numbers) -> str:
     losses = listed(numbers.labels) if count <= 5 else f"{count} losses"
     return (
         f"The same network trained with {losses} "
-        f"({seeds} seed{'s' if seeds != 1 else ''}), on {numbers.data or 'unnamed data'}, "
+        f"({seeds} seed{'s' if seeds != 1 else ''}), on {numbers.data_label or 'unnamed data'}, "
         f"against {listed(attacks) if len(attacks) <= 5 else f'{len(attacks)} attacks'}: how often "
         "is each fooled, how sure is it then, and does the likelihood of its features give the "
         "attack away?"
@@ -221,7 +231,9 @@ def _facts(numbers: Numbers) -> list[tuple[str, str]]:
     sizes = [f"{data[k]:,} {k}" for k in ("train", "validation", "test") if data.get(k)]
     model, train = spec.get("model") or {}, spec.get("train") or {}
     facts = [
-        ("Data", str(data.get("name", "")) + (f": {', '.join(sizes)} images" if sizes else "")),
+        ("Data", numbers.data_label + (f": {', '.join(sizes)} images" if sizes else "")),
+        ("About the data", remark(data)),
+        ("Converted", converted(data)),
         ("Network", f"{model['backbone']}, {model.get('feature_dim', '?')} features"
          if model.get("backbone") else ""),
         ("Training", ", ".join(f"{k} {train[k]}" for k in _TRAIN_KEYS if train.get(k) is not None)),
@@ -234,6 +246,22 @@ def _facts(numbers: Numbers) -> list[tuple[str, str]]:
         ("Seeds", ", ".join(map(str, numbers.seeds)) or "none finished"),
     ]  # fmt: skip
     return [(name, text) for name, text in facts if text]
+
+
+def remark(data: Mapping[str, Any]) -> str:
+    """What must be known of the data, as its provenance says it."""
+    return str(data.get("summary") or "").strip().rstrip(".")
+
+
+def converted(data: Mapping[str, Any]) -> str:
+    """Images that had other channels than the rest, the first three by name."""
+    found = data.get("converted") or {}
+    count, some = int(found.get("count") or 0), [str(f) for f in found.get("files") or []][:3]
+    if not count:
+        return ""
+    more = " and others" if some and count > len(some) else ""
+    names = f": {', '.join(some)}{more}" if some else ""
+    return f"{count:,} image{'s' if count > 1 else ''} to the channels of the others{names}"
 
 
 _TRAIN_KEYS = ("epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "augment")
@@ -254,6 +282,11 @@ def _described(table: Mapping[str, Any]) -> str:
 
 def _value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _called(data: Mapping[str, Any]) -> str:
+    name, label = data.get("name"), data.get("label")
+    return f"{label} ({name})" if label and label != name else str(name)
 
 
 def _failure(failure: Mapping[str, Any]) -> str:
@@ -285,7 +318,7 @@ def _provenance(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Versions", ", ".join(versions)),
         *((k.replace("_", " ").capitalize(), _value(v)) for k, v in provenance.items()
           if k not in known and v is not None),
-        ("Data", f"{data.get('name')}, checksum {data.get('checksum')}" if data else ""),
+        ("Data", f"{_called(data)}, checksum {data.get('checksum')}" if data else ""),
         ("Seeds", ", ".join(map(str, provenance.get("seeds") or []))),
         ("Time", " to ".join(times)
          + (f" ({duration(provenance['seconds'])})" if provenance.get("seconds") else "")),

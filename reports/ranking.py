@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports.numbers import Estimate
-from reports.words import listed
+from reports.words import few
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Ranking:
         return self._at(self.values[-1])
 
     def _at(self, place: Estimate) -> str:
-        return listed(
+        return few(
             [
                 label
                 for label, value in zip(self.labels, self.values, strict=True)
@@ -63,7 +63,7 @@ class Ranking:
         if near:
             text = (
                 "Best and worst differ: their 95 % intervals do not overlap. "
-                f"{listed(near)} {'are' if len(near) > 1 else 'is'} not told apart from "
+                f"{few(near)} {'are' if len(near) > 1 else 'is'} not told apart from "
                 f"{self.labels[0]}."
             )
         else:

@@ -1,6 +1,7 @@
 """Tables of the feature space: distances and angles, margins, class means, pairs in training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from reports.explained import class_names, losses_with, mean, rows, significant
 from reports.gallery_embedding import SPACE
@@ -14,6 +15,7 @@ _SPLITS = {
               "correlation (Spearman) with the feature's norm."),
     "untrained": ("clean test images through the untrained network", ""),
 }  # fmt: skip
+NO_MARGIN = 1e-6  # of the length: boundaries this near fall together
 _LENGTHS = (
     ("within_distance", "within class"),
     ("between_distance", "between classes"),
@@ -102,11 +104,12 @@ def lemma_notes(numbers: Numbers) -> list[str]:
     if "center" not in names or not names & {"gm", "lgm"}:
         return []
     return [
-        "Lemma 1 of Wan et al. 2018: with identity covariance the likelihood regulariser of GM and "
-        "L-GM is the center loss plus ½ D log 2π per image, D the number of features, for the same "
-        "centers and weight. So what is left between the center loss and GM here is how they "
-        "classify (a linear layer beside the centers, or the distances to them) and how their "
-        "centers move."
+        "Lemma 1 of Wan et al. 2018: with identity covariance and uniform priors the likelihood "
+        "regulariser of GM and L-GM is the center loss plus ½ D log 2π per image, D the number of "
+        "features: with the same centers and weight both pull a feature alike. What is left "
+        "between them is how they classify (center loss by a linear layer beside the centers, GM "
+        "and L-GM by the distances to them) and how centers move: those of center loss by running "
+        "means of batches, those of GM and L-GM by the gradient, of the classification too."
     ]
 
 
@@ -121,12 +124,14 @@ def margin_table(numbers: Numbers) -> Table | None:
         "On the line between the means of two classes, training features: positions are shares of "
         "that line from the first class to the second. Boundary: where the margin-free logits are "
         "equal; the two after it: where training calls the classes equal when the first, or the "
-        "second, is the true one. Margin: between those two, times the length. Closed form: the "
-        "same from the class vectors alone, where the loss has one; difference: the largest of the "
-        "three positions over all pairs and seeds. The nearest pair of classes of the first seed "
-        "is shown, the CSV has every pair and seed.",
-        ["loss", "pair", "length", "boundary", "true first", "true second", "margin",
-         "closed form", "margin ÷ length", "difference", "pairs"],
+        "second, is the true one. Margin: between those two, times the length; “no margin” where "
+        "they fall together, n/a where one of them is not on the line. Closed form: the same from "
+        "the class vectors alone; n/a for a loss without one, such as a pair loss. Difference: "
+        "the largest between measured and closed form, of the three positions over all pairs and "
+        "seeds. Shown is the nearest pair of classes of the first seed; margin ÷ length also as "
+        "mean over pairs and seeds. The CSV has every pair and seed.",
+        ["loss", "nearest pair", "length", "boundary", "true first", "true second", "margin",
+         "closed form", "margin ÷ length", "mean over pairs", "pairs", "difference"],
         [_margin_row(numbers, label) for label in labels],
         [row for label in labels for row in rows(numbers, "margins", label)],
         section=SPACE,
@@ -141,18 +146,45 @@ def _margin_row(numbers: Numbers, label: str) -> list[Entry]:
     near = min(own, key=lambda row: row["length"])
     names = class_names(numbers)
     apart = [row["difference"] for row in found if row["difference"] is not None]
-    share = None if near["margin"] is None else near["margin"] / near["length"]
+    shares = [s for row in found if (s := _share(row)) is not None]
+    every = sum(shares) / len(shares) if shares else None
     texts = [
         f"{_name(names, near['class_a'])}, {_name(names, near['class_b'])}",
         _short(near["length"]),
         *(_place(near[key]) for key in ("boundary", "boundary_a", "boundary_b")),
-        _short(near["margin"]),
-        _short(near["closed_margin"]),
-        NOTHING if share is None else f"{100 * share:.1f} %",
-        f"{max(apart):.1e}" if apart else NOTHING,
-        str(len(own)),
+        _margin(near, "margin"),
+        _margin(near, "closed_margin"),
+        *(NOTHING if s is None else f"{_unsigned(100 * s)} %" for s in (_share(near), every)),
+        str(len(own)) if len(shares) == len(found) else f"{len(own)} ({_known(own)} with both)",
+        f"{max(apart):.1e}".replace("-", "−") if apart else NOTHING,
     ]
     return [Entry(label), *(Entry(text) for text in texts)]
+
+
+def _share(row: Mapping[str, Any]) -> float | None:
+    """Margin over length; None where a boundary is missing, or two means are one."""
+    if row["margin"] is None or not row["length"]:
+        return None
+    return float(row["margin"]) / float(row["length"])
+
+
+def _known(found: Sequence[Mapping[str, Any]]) -> int:
+    return sum(_share(row) is not None for row in found)
+
+
+def _unsigned(value: float) -> str:
+    """One decimal, no minus before what rounds to 0, a true minus before the rest."""
+    return f"{value + 0.0 if abs(value) >= 0.05 else 0.0:.1f}".replace("-", "−")
+
+
+def _margin(row: Mapping[str, Any], key: str) -> str:
+    """A margin in words where there is none: both boundaries on one place."""
+    value = row[key]
+    if value is None:
+        return NOTHING
+    if abs(value) <= NO_MARGIN * row["length"]:
+        return "no margin"
+    return f"{value:.3g}".replace("-", "−")
 
 
 def _short(value: float | None) -> str:
@@ -168,25 +200,44 @@ def center_table(numbers: Numbers) -> Table | None:
     labels = losses_with(numbers, "center_estimates")
     if not labels:
         return None
-    keys = ("within_distance", "expected_error", "batch_mean_error", "centers_error")
     found = {k: rows(numbers, "center_estimates", k) for k in labels}
     return Table(
         "class-means",
         "Class means: mini-batches and centers",
-        "Distance to the true class means of the training features (root mean square), in the unit "
-        "of each loss's own space. Expected: of the mean of as many images of a class as a "
-        "mini-batch holds, from the scatter alone. Batch mean: measured over 200 batches. Center: "
-        f"of the centers that the loss keeps, n/a where it keeps none. {_seed_words(numbers)}",
+        "Distance to the true class means of the training features (root mean square), in units of "
+        "the mean distance of an image to its class mean (within class, in the loss's own space), "
+        "so that losses compare. Batch mean: of a class's images in one mini-batch, over 200 "
+        "batches; expected: the same from the scatter and the images of a class alone. Centers: "
+        "those that the loss keeps, n/a where it keeps none. A loss that took its class means or "
+        "variances from the batch at hand would work with the error of the batch mean. Center "
+        "loss averages batches into its centers, the Gaussian losses learn theirs as parameters "
+        "over many batches: an error of the centers below that of the batch mean is what this "
+        "memory gains. Above it, the centers lag behind the features, or are not drawn to the "
+        "means alone: the classification term moves the centers of the Gaussian losses too. "
+        f"{_seed_words(numbers)}",
         ["loss", "batch size", "images of a class", "within class", "expected", "batch mean",
-         "center"],
+         "centers"],
         [
             [Entry(k), Entry(str(found[k][0]["batch_size"])),
              Entry(significant(mean(found[k], "images_per_class"))),
-             *(Entry(significant(mean(found[k], key))) for key in keys)]
+             Entry(significant(mean(found[k], "within_distance"))),
+             *(Entry(significant(_in_widths(found[k], key))) for key in _ERRORS)]
             for k in labels
         ],
         [row for k in labels for row in found[k]],
         section=SPACE,
+    )  # fmt: skip
+
+
+_ERRORS = ("expected_error", "batch_mean_error", "centers_error")
+
+
+def _in_widths(found: Sequence[dict], key: str) -> Estimate | None:
+    """An error of class means in units of the within-class distance, over seeds."""
+    return mean(
+        [{key: row[key] / row["within_distance"]} for row in found
+         if row.get(key) is not None and row["within_distance"]],
+        key,
     )  # fmt: skip
 
 

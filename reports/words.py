@@ -49,6 +49,13 @@ def listed(names: list[str]) -> str:
     return ", ".join(names[:-1]) + " and " + names[-1]
 
 
+def few(names: list[str], most: int = 5) -> str:
+    """Names as prose; of many the first ones and how many there are beside them."""
+    if len(names) <= most:
+        return listed(names)
+    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} others"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds in the units a person would use."""
     if seconds is None:

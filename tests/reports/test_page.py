@@ -126,6 +126,7 @@ def test_of_many_attacks_only_what_sums_up_and_the_first_stand_open(many: str) -
         *(f"{kind}-{norm}" for kind in ("worst-case", "overview", "radius")
           for norm in ("linf", "l2")),
         "adaptive-auroc-linf", "adaptive-rejection-linf", "transfer-pgd", "attack-cost", "training",
+        "geometry-test",
         *(f"{kind}-fgsm" for kind in ("error", "detection", "attack")),
     }  # fmt: skip
     assert {"error-pgd", "scores-fgsm", "scores-cw", "adaptive-every-linf", "seeds"} <= shut

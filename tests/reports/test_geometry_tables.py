@@ -1,0 +1,269 @@
+"""Tables of the feature space, cell by cell, of rows that one can work out by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from reports.build import make_tables
+from reports.numbers import Estimate, Numbers
+from reports.page import _facts, _lead, _provenance
+from reports.published import published_errors
+from reports.ranking import Ranking
+from reports.table import Table, latex, markdown
+from reports.words import estimate, few
+from robustloss.results import Run, load_run
+from tests.reports import synthetic_geometry_tables as hand
+from tests.reports.markup import Page
+from tests.reports.synthetic import Layout, Mock, MockAttack, write_run
+from tests.reports.test_tables import EVIL
+
+
+def tables(run: Run, classes: int = 3) -> dict[str, Table]:
+    return {table.name: table for table in make_tables(Numbers(run, classes))}
+
+
+def texts(table: Table) -> list[list[str]]:
+    return [[entry.text for entry in row] for row in table.rows]
+
+
+def test_geometry_of_one_seed() -> None:
+    found = tables(hand.run(geometry=[hand.geometry("softmax")]))["geometry-test"]
+    assert list(found.header) == [
+        "loss", "within class", "between classes", "nearest two", "Fisher ratio", "norm",
+        "between ÷ within", "angle within", "angle between",
+    ]  # fmt: skip
+    assert texts(found) == [
+        ["softmax", "2.00", "9.00", "5.00 (zero, two)", "12.5", "10.0 [8, 12]", "4.50", "4.0°",
+         "90.0° (least 60.2°)"],
+    ]  # fmt: skip
+
+
+def test_geometry_over_seeds_has_the_mean_of_ratios_and_says_when_pairs_vary() -> None:
+    rows = [
+        hand.geometry("softmax"),
+        hand.geometry("softmax", seed=1, within_distance=3.0, nearest_b=1),
+    ]
+    found = texts(tables(hand.run(geometry=rows))["geometry-test"])[0]
+    # t(0.975, 1) = 12.706: 2 and 3 give 2.5 ± 6.35, cut at 0, so half of 8.85
+    assert found[1] == "2.50 ± 4.43"
+    assert found[3].endswith("(varies)")
+    assert found[6].startswith("3.75 ")  # mean of 4.5 and 3, not 9 / 2.5
+
+
+def test_gradient_columns_stand_in_the_training_table_only() -> None:
+    rows = [
+        hand.geometry("softmax"),
+        hand.geometry("softmax", "train", gradient_norm_mean=0.25,
+                      gradient_norm_correlation=-0.5),
+    ]  # fmt: skip
+    found = tables(hand.run(geometry=rows))
+    assert texts(found["geometry-train"])[0][-2:] == ["0.250", "−0.500"]
+    assert "gradient" not in found["geometry-test"].header
+    assert "geometry-untrained" not in found
+
+
+def test_margins_of_a_margin_loss_of_softmax_and_of_a_pair_loss() -> None:
+    rows = [
+        hand.margin("softmax", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        hand.margin("gm", (0.5, 0.375, 0.625), (0.5, 0.37, 0.63)),
+        hand.margin("gm", (0.5, 0.25, 0.75), (0.5, 0.25, 0.75), class_b=2, length=8.0),
+        hand.margin("triplet", (0.4, None, None)),
+    ]
+    found = tables(hand.run(("softmax", "gm", "triplet"), margins=rows))["margins"]
+    assert texts(found) == [
+        ["softmax", "zero, one", "4", "0.500", "0.500", "0.500", "no margin", "no margin", "0.0 %",
+         "0.0 %", "1", "0.0e+00"],
+        # the second pair: a margin of 2 on a length of 8
+        ["GM", "zero, one", "4", "0.500", "0.375", "0.625", "1", "1.04", "25.0 %", "25.0 %", "2",
+         "5.0e−03"],
+        ["Triplet", "zero, one", "4", "0.400", "n/a", "n/a", "n/a", "n/a", "n/a", "n/a",
+         "1 (0 with both)", "n/a"],
+    ]  # fmt: skip
+
+
+def test_per_class_has_wilson_and_both_kinds_of_mistakes() -> None:
+    rows = [hand.by_class("softmax", 0, 5, 2), hand.by_class("softmax", 1, 0, 3)]
+    found = tables(hand.run(per_class=rows))["per-class"]
+    assert texts(found) == [
+        ["softmax", "zero", "100", "5.00 [2.00, 11.00]", "5", "2", "2.000"],
+        ["softmax", "one", "100", "0.00 [2.00, 11.00]", "0", "3", "3.000"],
+    ]
+
+
+def test_of_many_classes_the_twenty_worst_are_shown_and_all_kept() -> None:
+    rows = [hand.by_class("softmax", k, k, 0) for k in range(25)]
+    rows.append(hand.by_class("softmax", 25, 0, 0, error=None, error_low=None, error_high=None))
+    data = {"class_names": [f"c{k}" for k in range(26)]}
+    found = tables(hand.run(data=data, per_class=rows), 26)["per-class"]
+    assert [line[1] for line in texts(found)] == [f"c{k}" for k in range(5, 25)]
+    assert len(found.data) == 26
+    assert "the 20 classes with the highest error" in found.caption
+
+
+@pytest.mark.parametrize(("counts", "told"), [((100, 150, 100), False), ((100, 151, 100), True)])
+def test_balanced_error_from_one_and_a_half_on(counts: tuple[int, ...], told: bool) -> None:
+    run = hand.run(
+        data={"class_counts": list(counts)}, rows=[hand.row("softmax", balanced_error=0.125)]
+    )
+    found = tables(run)
+    assert ("balanced" in found) == told
+    if told:
+        assert texts(found["balanced"]) == [["softmax", "clean", "10.00", "12.50", "+2.50"]]
+
+
+def test_class_means_are_in_units_of_the_spread() -> None:
+    rows = [hand.estimates("softmax"), hand.estimates("center", centers_error=0.1)]
+    found = tables(hand.run(("softmax", "center"), center_estimates=rows))["class-means"]
+    assert texts(found) == [
+        ["softmax", "128", "12.8", "2.00", "0.250", "0.300", "n/a"],
+        ["Center", "128", "12.8", "2.00", "0.250", "0.300", "0.0500"],
+    ]
+    assert "averages batches into its centers" in found.caption
+
+
+def test_tuples_of_first_and_last_epoch_and_their_share_of_the_time() -> None:
+    run = hand.run(
+        ("softmax", "triplet"),
+        training=[hand.log("softmax"), hand.log("triplet", curve=hand.tuples(900, 30, 1.5))],
+    )
+    assert texts(tables(run)["tuples"]) == [["Triplet", "900", "30.0", "10.0 %"]]
+    run.results["training"][1]["curve"] = hand.tuples(900, 30, None)  # not timed on a GPU
+    assert texts(tables(run)["tuples"]) == [["Triplet", "900", "30.0", "n/a"]]
+
+
+def test_an_older_run_has_none_of_them() -> None:
+    run = hand.run(("softmax", "triplet"), data={"class_names": []})
+    for log in run.results["training"]:
+        del log["note"]
+    assert set(tables(run)) == {"training", "seeds"}
+
+
+def test_a_note_is_a_footnote_of_every_table_with_that_loss_and_of_no_other() -> None:
+    run = hand.run(
+        ("softmax", "gm"),
+        training=[hand.log("softmax"), hand.log("gm", note="lambda from 1000 to 0.000687")],
+        margins=[hand.margin("softmax", (0.5, 0.5, 0.5))],
+        geometry=[hand.geometry("softmax"), hand.geometry("gm")],
+    )
+    found = tables(run)
+    note = "GM: lambda from 1000 to 0.000687."
+    for name in ("training", "seeds", "geometry-test"):
+        assert list(found[name].notes).count(note) == 1
+        assert latex(found[name]).count("0.000687") == 1
+    assert note not in found["margins"].notes
+
+
+def test_lemma_1_is_stated_with_its_conditions() -> None:
+    rows = [hand.geometry("center"), hand.geometry("gm")]
+    (note,) = tables(hand.run(("center", "gm"), geometry=rows))["geometry-test"].notes
+    assert "identity covariance and uniform priors" in note
+    assert "½ D log 2π per image" in note
+    assert not tables(hand.run(("gm",), geometry=rows[1:]))["geometry-test"].notes
+
+
+def test_class_names_are_no_markup() -> None:
+    data = {"class_names": [EVIL, "one", "two"]}
+    found = tables(
+        hand.run(
+            data=data,
+            geometry=[hand.geometry("softmax")],
+            margins=[hand.margin("softmax", (0.5, 0.4, 0.6))],
+            per_class=[hand.by_class("softmax", 0, 5, 2)],
+        )
+    )
+    for name in ("geometry-test", "margins", "per-class"):
+        for text in (markdown(found[name]), latex(found[name])):
+            assert "<b>" not in text
+            assert "\\input{" not in text
+
+
+JPEG = {
+    "name": "cifar10", "label": "CIFAR-10 (JPEG)", "checksum": "01be",
+    "summary": "read from JPEG files, 32x32 pixels",
+    "converted": {"count": 12, "files": ["a.png", "b.png", "c.png", "d.png"]},
+}  # fmt: skip
+
+
+def test_data_go_by_their_label_with_what_is_remarkable_about_them() -> None:
+    numbers = Numbers(hand.run(data=JPEG), 3)
+    assert "on CIFAR-10 (JPEG), against" in _lead(numbers)
+    facts = dict(_facts(numbers))
+    assert facts["Data"] == "CIFAR-10 (JPEG): 200 test images"
+    assert facts["About the data"] == "read from JPEG files, 32x32 pixels"
+    converted = "12 images to the channels of the others: a.png, b.png, c.png and others"
+    assert facts["Converted"] == converted
+    told = dict(_provenance(numbers.run.provenance))
+    assert told["Data"] == "CIFAR-10 (JPEG) (cifar10), checksum 01be"
+    plain = dict(_facts(Numbers(hand.run(), 3)))
+    assert plain["Data"] == "mnist: 200 test images"
+    assert not plain.keys() & {"About the data", "Converted"}
+
+
+def test_published_numbers_go_by_the_name_of_the_data(run: Run) -> None:
+    def matched(**data: str) -> int:
+        known = run.provenance | {"data": run.provenance["data"] | data}
+        numbers = Numbers(Run(run.path, run.results | {"provenance": known}), 10)
+        return len(published_errors(numbers, numbers.attacks[0]))
+
+    assert matched(label="digits of a friend") == 1
+    assert matched(name="digits", label="mnist") == 0
+
+
+def test_a_remark_stands_once_under_every_table_of_errors() -> None:
+    found = tables(hand.run(data=JPEG, per_class=[hand.by_class("softmax", 0, 5, 2)]))
+    note = "Data: read from JPEG files, 32x32 pixels."
+    assert list(found["per-class"].notes).count(note) == 1
+    assert list(found["seeds"].notes).count(note) == 1
+    assert note not in found["training"].notes
+
+
+def test_the_loss_stays_in_sight_wherever_its_column_is(html: str) -> None:
+    table = html[html.index('id="radius-linf"') : html.index('id="error-fgsm"')]
+    assert '<th scope="col" class="text">attack</th>' in table
+    assert '<th scope="col" class="text key">loss</th>' in table
+    assert '<td class="text key">softmax</td>' in table
+    error = html[html.index('id="error-fgsm"') :]
+    assert '<th scope="row" class="text first key">softmax</th>' in error
+    assert Page(html).ids.count("radius-linf") == 1
+
+
+def test_many_losses_have_one_table_of_clean_error_attack_and_auroc(tmp_path: Path) -> None:
+    many = [Mock("softmax", f"loss {k}", 0.1 + 0.02 * k, 0.3, 0.05) for k in range(6)]
+    layout = Layout(mocks=many, seeds=(0,), n=100, grid=20, attacks=(MockAttack(eps=(0.1, 0.3)),))
+    numbers = Numbers(load_run(write_run(tmp_path / "six", layout)), 10)
+    found = make_tables(numbers)[0]
+    assert found.name == "losses"
+    assert list(found.header) == [
+        "loss", "clean error", "error, FGSM eps 0.1", "error, FGSM eps 0.3", "AUROC, FGSM eps 0.3",
+        "fooled and not noticed, FGSM eps 0.3",
+    ]  # fmt: skip
+    assert [row[0].text for row in found.rows] == [mock.label for mock in many]
+    for row in found.rows:
+        for place, (attack, eps, metric, unit, digits) in enumerate(
+            (("none", 0.0, "error", 100, 2), ("FGSM", 0.1, "error", 100, 2),
+             ("FGSM", 0.3, "error", 100, 2), ("FGSM", 0.3, "auroc_all", 1, 3),
+             ("FGSM", 0.3, "undetected_success_at_5fpr", 100, 2)), 1,
+        ):  # fmt: skip
+            value = numbers.get(row[0].text, attack, eps, metric)
+            assert row[place].text == estimate(value, unit=unit, digits=digits)
+    clean = {k: numbers.get(k, "none", 0.0, "error") for k in numbers.labels}
+    best = min(value.mean for value in clean.values() if value)
+    bold = [row[0].text for row in found.rows if row[1].kind == "top"]
+    assert bold == [k for k, value in clean.items() if value and value.mean == best]
+    layout = Layout(mocks=many[:5], seeds=(0,), n=50, grid=20)
+    small = make_tables(Numbers(load_run(write_run(tmp_path / "five", layout)), 10))
+    assert "losses" not in {table.name for table in small}
+
+
+def test_many_names_are_cut_to_five_places() -> None:
+    assert few([]) == ""
+    assert few(list("abcde")) == "a, b, c, d and e"
+    assert few(list("abcdefg")) == "a, b, c, d and 3 others"
+
+
+def test_of_many_losses_a_verdict_names_the_first_not_told_apart() -> None:
+    values = [Estimate(k / 100, k / 100 - 0.05, k / 100 + 0.05, 1, (), "w") for k in range(19)]
+    order = Ranking([f"loss {k}" for k in range(19)], values)
+    assert "loss 1, loss 2, loss 3, loss 4 and 6 others are not told apart from loss 0." in (
+        order.verdict()
+    )
