@@ -96,7 +96,9 @@ def _fits(table: Mapping, numbers: Numbers) -> bool:
     """Whether data set, network and training are those that the table is about."""
     data = numbers.run.provenance.get("data") or {}
     wanted = table.get("spec", {})
-    return table["data"] in (data.get("name"), data.get("label")) and all(
+    # An image folder has no other name than the one that its user gave it.
+    called = data.get("label") if data.get("name") == "image_folder" else data.get("name")
+    return table["data"] == called and all(
         (numbers.spec.get(part) or {}).get(key) == value
         for part, keys in wanted.items()
         for key, value in keys.items()

@@ -133,41 +133,30 @@ def _interval(numbers: Numbers) -> str:
 
 
 def top5_table(numbers: Numbers) -> Table | None:
-    """Top-1 beside top-5, with one and with ten crops where they were taken."""
+    """Top-1 beside top-5 error; None up to ten classes, or where ten crops have their own table."""
+    if numbers.run.results.get("crops"):
+        return None
     rows_: list[list[Entry]] = []
     data: list[dict] = []
     for label in numbers.labels:
-        for name, found, keys in _top5(numbers, label):
-            errors = [over_seeds([float(row[k]) for row in found]) for k in keys]
-            rows_.append([Entry(label), Entry(name),
-                          *(Entry(estimate(e, unit=100, digits=2)) for e in errors)])  # fmt: skip
-            data += [
-                {"label": label, "seed": row["seed"], "evaluation": name,
-                 "top1_error": row[keys[0]], "top5_error": row[keys[1]]}
-                for row in found
-            ]  # fmt: skip
+        found = [r for r in numbers.rows(label, "none", 0.0) if r.get("top5_error") is not None]
+        if not found:
+            continue
+        errors = [over_seeds([float(row[k]) for row in found]) for k in ("error", "top5_error")]
+        rows_.append([Entry(label), *(Entry(estimate(e, unit=100, digits=2)) for e in errors)])
+        data += [
+            {"label": label, "seed": row["seed"], "top1_error": row["error"],
+             "top5_error": row["top5_error"]}
+            for row in found
+        ]  # fmt: skip
     if not rows_:
         return None
     return Table(
         "top5",
         "Top-1 and top-5 error",
         "Clean test images; in percent. Top-5: the true class is not among the five with the "
-        "highest logits. Ten crops: mean posterior of the four corners, the middle and their "
-        f"mirror images. {_interval(numbers)}",
-        ["loss", "evaluation", "top-1 error", "top-5 error"],
+        f"highest logits. {_interval(numbers)}",
+        ["loss", "top-1 error", "top-5 error"],
         rows_,
         data,
-        left=2,
     )
-
-
-def _top5(numbers: Numbers, label: str) -> list[tuple[str, list[dict], tuple[str, str]]]:
-    crops = rows(numbers, "crops", label)
-    if crops:
-        return [
-            (f"{n} crop{'s' if n > 1 else ''}", [r for r in crops if r["crops"] == n],
-             ("top1_error", "top5_error"))
-            for n in sorted({row["crops"] for row in crops})
-        ]  # fmt: skip
-    clean = [r for r in numbers.rows(label, "none", 0.0) if r.get("top5_error") is not None]
-    return [("clean", clean, ("error", "top5_error"))] if clean else []

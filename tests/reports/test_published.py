@@ -20,8 +20,11 @@ def numbers(data: str, losses: list[dict], **spec: dict) -> Any:
          "top5_error": 0.05 if crops == 1 else None, "top5_low": 0.03, "top5_high": 0.08}
         for crops in (1, 10)
     ]  # fmt: skip
+    named = {"name": data}
+    if data == "ImageNet":
+        named = {"name": "image_folder", "label": data}
     return SimpleNamespace(
-        run=SimpleNamespace(provenance={"data": {"name": data}}, results={"crops": rows}),
+        run=SimpleNamespace(provenance={"data": named}, results={"crops": rows}),
         spec={"losses": losses, **spec},
         labels=[loss["label"] for loss in losses],
         attacks=[FGSM, PGD],
