@@ -209,5 +209,6 @@ class Shown:
         try:
             return load(cell)
         except (OSError, ValueError, KeyError) as error:
-            self.gaps.append(f"{label}, seed {cell.seed}: {what} cannot be read: {error}")
+            gap = f"{label}, seed {cell.seed}: {what} cannot be read: {error}"
+            self.gaps += [gap] if gap not in self.gaps else []  # two figures may ask for one file
             return f"{what} cannot be read"
