@@ -71,7 +71,9 @@ def _geometry_row(
     if low and high:
         texts["norm_mean"] += f" [{low.mean:.3g}, {high.mean:.3g}]"
     ratios = [
-        {"r": r["between_distance"] / r["within_distance"]} for r in found if r["within_distance"]
+        {"r": r["between_distance"] / r["within_distance"]}
+        for r in found
+        if r["within_distance"] and r["between_distance"] is not None
     ]
     within, between, least = (_degrees(mean(found, key)) for key in _ANGLES)
     angles = [within, f"{between} (least {least})"]

@@ -53,12 +53,12 @@ def test_geometry_over_seeds_has_the_mean_of_ratios_and_says_when_pairs_vary() -
 
 def test_one_class_alone_has_no_distance_to_another() -> None:
     nothing = dict.fromkeys(
-        ("between_distance_min", "nearest_a", "nearest_b", "between_angle_deg",
-         "between_angle_min_deg", "fisher_ratio")
+        ("between_distance", "between_distance_min", "nearest_a", "nearest_b",
+         "between_angle_deg", "between_angle_min_deg", "fisher_ratio")
     )  # fmt: skip
     found = texts(tables(hand.run(geometry=[hand.geometry("softmax", **nothing)]))["geometry-test"])
     assert found[0] == [
-        "softmax", "4.50", "n/a", "4.0°", "n/a", "2.00", "9.00", "n/a", "10.0 [8, 12]"
+        "softmax", "n/a", "n/a", "4.0°", "n/a", "2.00", "n/a", "n/a", "10.0 [8, 12]"
     ]  # fmt: skip
 
 
