@@ -35,6 +35,7 @@ from reports.tables_adaptive import auroc_table, every_adaptive_table, rejection
 from reports.tables_attack import attack_table, detection_table, scores_table
 from reports.tables_classes import balance_table, class_table, top5_table
 from reports.tables_cost import cost_table
+from reports.tables_crops import crops_table
 from reports.tables_error import error_table
 from reports.tables_geometry import (
     center_table,
@@ -106,7 +107,12 @@ def make_tables(numbers: Numbers) -> list[Table]:
         if attack.strengths or kind is error_table
     ]
     tables += [top5_table(numbers), balance_table(numbers), class_table(numbers)]
-    tables += [cost_table(numbers), training_table(numbers), seed_table(numbers)]
+    tables += [
+        crops_table(numbers),
+        cost_table(numbers),
+        training_table(numbers),
+        seed_table(numbers),
+    ]
     tables += [*geometry_tables(numbers), margin_table(numbers), center_table(numbers)]
     tables += [tuple_table(numbers), flags_table(numbers)]
     return _noted(numbers, [table for table in tables if table is not None and table.rows])

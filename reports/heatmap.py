@@ -11,12 +11,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from reports.style import FAINT, INK, PAGE_WIDTH, panels, plain
+from reports.style import CROWD, FAINT, INK, PAGE_WIDTH, panels, plain
 
 COLOURS = "Blues"  # grows darker steadily, so it survives a grey print
 DARK = 58.0  # percent from which on black letters are lost
 LETTER = 0.075  # inches
-TURN = 35  # degrees
+TURN, UPRIGHT = 35, 90  # degrees
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def draw_heatmaps(
     """
     left = 0.55 + LETTER * max(len(plain(name, 26)) for name in rows)
     longest = max(len(part) for name in columns for part in _two_lines(name).split("\n"))
-    below = 0.35 + np.sin(np.radians(TURN)) * LETTER * longest
+    below = 0.35 + np.sin(np.radians(_turn(len(columns)))) * LETTER * longest
     gap = 0.3
     across, side = _layout(len(grid), len(columns), PAGE_WIDTH - left - 0.35 + gap, gap)
     width, height = side * len(columns), side * len(rows)
@@ -89,14 +89,20 @@ def _draw(ax: Axes, heat: Heat, columns: Sequence[str]) -> None:
     for place in range(min(heat.values.shape)):
         ax.add_patch(Rectangle((place - 0.46, place - 0.46), 0.92, 0.92, fill=False,
                                edgecolor=INK, linewidth=1.6))  # fmt: skip
-    ax.set_xticks(range(len(columns)), [_two_lines(name) for name in columns], rotation=TURN,
-                  ha="right", rotation_mode="anchor")  # fmt: skip
+    ax.set_xticks(range(len(columns)), [_two_lines(name) for name in columns], 
+                  rotation=_turn(len(columns)), ha="right", rotation_mode="anchor",
+                  va="center" if _turn(len(columns)) == UPRIGHT else "top")  # fmt: skip
     ax.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(heat.values.shape[0] + 1) - 0.5, minor=True)
     ax.grid(which="minor", color="white", linewidth=1.5)
     ax.tick_params(which="both", length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)
+
+
+def _turn(columns: int) -> int:
+    """Of the names below: two slanted lines of many columns would run into each other."""
+    return TURN if columns <= CROWD else UPRIGHT
 
 
 def _gap(row: int, column: int) -> Rectangle:

@@ -33,6 +33,7 @@ LONG_TABLES = (
 )  # folded: for looking up, not for reading
 LONG_FOR_MANY = (
     "overview-",
+    "transfer-",
     "attack-",
     "detection-",
     "balanced",

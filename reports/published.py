@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -21,12 +21,31 @@ class Published:
         source: The full reference.
         caveat: What the source leaves open.
         error: Fractions, by label and eps.
+        spread: What the source prints after ±, as fractions, likewise; empty where it prints none.
     """
 
     short: str
     source: str
     caveat: str
     error: Mapping[str, Mapping[float, float]]
+    spread: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PublishedCrops:
+    """One published table of clean errors from one crop and from ten.
+
+    Attributes:
+        short: How tables call it.
+        source: The full reference.
+        caveat: What the source leaves open.
+        error: (top-1, top-5) as fractions, by label and number of crops.
+    """
+
+    short: str
+    source: str
+    caveat: str
+    error: Mapping[str, Mapping[int, tuple[float, float]]]
 
 
 @cache
@@ -37,20 +56,61 @@ def _tables() -> tuple[dict, ...]:
 
 
 def published_errors(numbers: Numbers, attack: AttackInfo) -> list[Published]:
-    """Published errors for the same data set, attack and losses; empty when nothing matches."""
+    """Published errors for the same data set, attack and losses; empty when nothing matches.
+
+    Tables of clean errors alone stand with the first attack, whose error table has a clean column.
+    """
     found = []
+    first = numbers.attacks and attack.label == numbers.attacks[0].label
     for table in _tables():
-        kind = (table["data"], table["attack"], table["norm"])
-        if kind != (numbers.data, attack.name, attack.norm):
+        kind = (table["attack"], table["norm"])
+        clean = table["attack"] == "none" and first
+        if not (clean or kind == (attack.name, attack.norm)) or not _fits(table, numbers):
             continue
-        error: dict[str, dict[float, float]] = {}
-        for loss in numbers.spec.get("losses", []):
-            for row in table["rows"]:
-                if loss["label"] in numbers.labels and _same(row, loss):
-                    error[loss["label"]] = {float(e): v for e, v in row["error"].items()}
+        error, spread = (
+            {
+                label: {float(e): v for e, v in row.get(what, {}).items()}
+                for label, row in _rows(table, numbers)
+            }
+            for what in ("error", "spread")
+        )
         if error:
-            found.append(Published(table["short"], table["source"], table["caveat"], error))
+            found.append(Published(table["short"], table["source"], table["caveat"], error, spread))
     return found
+
+
+def published_crops(numbers: Numbers) -> PublishedCrops | None:
+    """Published errors from one crop and ten, for the same data; None when nothing matches."""
+    for table in _tables():
+        if table["attack"] == "crops" and _fits(table, numbers):
+            error = {
+                label: {int(n): (pair[0], pair[1]) for n, pair in row["crops"].items()}
+                for label, row in _rows(table, numbers)
+            }
+            if error:
+                return PublishedCrops(table["short"], table["source"], table["caveat"], error)
+    return None
+
+
+def _fits(table: Mapping, numbers: Numbers) -> bool:
+    """Whether data set, network and training are those that the table is about."""
+    data = numbers.run.provenance.get("data") or {}
+    wanted = table.get("spec", {})
+    return table["data"] in (data.get("name"), data.get("label")) and all(
+        (numbers.spec.get(part) or {}).get(key) == value
+        for part, keys in wanted.items()
+        for key, value in keys.items()
+    )
+
+
+def _rows(table: Mapping, numbers: Numbers) -> list[tuple[str, Mapping]]:
+    """The table's rows that are about a loss of the run, by the loss's label."""
+    return [
+        (loss["label"], row)
+        for loss in numbers.spec.get("losses", [])
+        for row in table["rows"]
+        if loss["label"] in numbers.labels and _same(row, loss)
+    ]
 
 
 def _same(row: Mapping, loss: Mapping) -> bool:

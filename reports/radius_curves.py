@@ -134,7 +134,8 @@ def _draw(ax: Axes, panel: RadiusPanel, looks: Mapping[str, Look]) -> None:
         look = looks[curve.label]
         ax.step(curve.x, curve.y, where="post", color=look.colour, ls=look.dash, lw=1.8, zorder=3)
         if curve.median is not None and curve.median <= panel.end:
-            ax.plot([curve.median] * 2, [0, 50], color=look.colour, lw=0.9, zorder=2)
+            if len(panel.curves) <= CROWD:
+                ax.plot([curve.median] * 2, [0, 50], color=look.colour, lw=0.9, zorder=2)
             ax.plot([curve.median], [50], marker=look.marker, ms=5.5, color=look.colour,
                     mec="white", mew=0.6, zorder=4)  # fmt: skip
         for eps, error, low, high in curve.worst if len(panel.curves) <= CROWD else ():

@@ -92,8 +92,10 @@ def _rounded_notes(numbers: Numbers, attack: AttackInfo) -> list[str]:
 
 
 def _published_row(table: Published, label: str, eps: Sequence[float]) -> list[Entry]:
-    values = table.error[label]
-    cells = [Entry(f"{100 * values[e]:.2f}" if e in values else "–", kind="published") for e in eps]
+    values, spread = table.error[label], table.spread.get(label, {})
+    texts = {e: f"{100 * value:.2f}" for e, value in values.items()}
+    texts |= {e: f"{texts[e]} ± {100 * value:.2f}" for e, value in spread.items()}
+    cells = [Entry(texts.get(e, "–"), kind="published") for e in eps]
     return [
         Entry(f"{label}: published ({table.short})", kind="published"),
         Entry("1", kind="published"),

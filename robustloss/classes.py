@@ -3,11 +3,11 @@
 import numpy as np
 
 from robustloss.columns import Row
+from robustloss.crops import FEW_CLASSES, ranks
 from robustloss.records import Record
 from robustloss.statistics import wilson
 
 MOST_CLASSES = 100  # beyond, only the clean pass is told class by class
-TOP = 5
 
 
 def balanced_error(record: Record) -> float:
@@ -19,12 +19,11 @@ def balanced_error(record: Record) -> float:
 def top5_error(record: Record) -> float | None:
     """Share of images whose class is not among the five largest logits; None up to ten classes.
 
-    A logit equal to the true one counts against the image, as if it came first.
+    Of equal logits the lower class comes first.
     """
-    if record.logits.shape[1] <= 2 * TOP:
+    if record.logits.shape[1] <= FEW_CLASSES:
         return None
-    true = np.take_along_axis(record.logits, record.labels[:, None], 1)
-    return float(((record.logits >= true).sum(1) > TOP).mean())
+    return float((ranks(record.logits, record.labels) >= 5).mean())
 
 
 def class_rows(record: Record, place: Row) -> list[Row]:

@@ -158,15 +158,48 @@ def test_a_file_beats_no_shipped_name_but_a_path_does(tmp_path, monkeypatch):
     assert load_spec("./mnist").name == "minimal"
 
 
-SHIPPED = ["mnist", "mnist-2d", "mnist-paper", "mnist-strong", "mnist-strong-full", "quickstart"]
+PAPER = ["Softmax", "Center", "GM", "L-GM"]
+SEVEN = ["Softmax", "Center", "CosFace", "ArcFace", "Triplet", "GM", "L-GM"]
+ALPHAS = ["L-GM (alpha 0.1)", "L-GM (alpha 0.2)", "L-GM (alpha 0.3)"]
+ALL = [
+    *("Softmax", "Weighted softmax", "Center", "L-Softmax (m 2)", "L-Softmax (m 3)"),
+    *("L-Softmax (m 4)", "A-Softmax (m 4)", "Modified softmax", "F-norm SphereFace (m 4)"),
+    *("L2-softmax", "NormFace", "CosFace", "ArcFace", "Contrastive", "Triplet (semi-hard)"),
+    *("Triplet (batch-hard)", "MMC", "GM", "L-GM"),
+]
+SHIPPED = {
+    "cifar10-losses": SEVEN,
+    "cifar10-losses-cpu": SEVEN,
+    "cifar100-paper": ["Softmax", "Center", "L-Softmax (m 4)", *ALPHAS],
+    "cifar100-paper-augmented": ["Softmax", "Center", "L-Softmax (m 4)", *ALPHAS],
+    "imagenet-paper": ["Softmax", "L-GM (alpha 0.01)"],
+    "mnist": PAPER,
+    "mnist-2d": PAPER,
+    "mnist-losses": ALL,
+    "mnist-losses-2d": ALL,
+    "mnist-paper": PAPER,
+    "mnist-strong": PAPER,
+    "mnist-strong-full": PAPER,
+    "quickstart": PAPER,
+}
+IMAGES = {"digits": (1, 8, 8), "cifar100": (3, 32, 32), "image_folder": (3, 32, 32)}
 
 
 def test_what_is_shipped():
-    assert list(shipped_specs()) == SHIPPED
+    assert list(shipped_specs()) == list(SHIPPED)
+
+
+def test_all_losses_stand_in_the_comparison_of_all():
+    from robustloss.losses import LOSSES
+
+    for name in ("mnist-losses", "mnist-losses-2d"):
+        assert {loss.name for loss in load_spec(name).losses} == set(LOSSES)
 
 
 @pytest.mark.parametrize("name", SHIPPED, ids="shipped-{}".format)
 def test_a_shipped_spec_says_what_it_is_and_builds(name):
+    import torch
+
     from attacks import build_attack
     from robustloss.backbones import build_backbone
     from robustloss.losses import build_loss
@@ -177,12 +210,13 @@ def test_a_shipped_spec_says_what_it_is_and_builds(name):
     assert re.match(r"# [A-Z].*\.\n", comment)
     for part in (f"# Command:  robustloss run {name}", "# Cost:", "# Expect:"):
         assert part in comment
-    assert [loss.label for loss in spec.losses] == ["Softmax", "Center", "GM", "L-GM"]
-    shape = (1, 8, 8) if spec.data.name == "digits" else (1, 28, 28)
+    assert [loss.label for loss in spec.losses] == SHIPPED[name]
+    shape = IMAGES.get(spec.data.name, (1, 28, 28))
     for cell in spec.cells(seeds=[0]):
         dim = cell.model.feature_dim
         build_loss(cell.loss.name, feature_dim=dim, num_classes=10, **cell.loss.params)
-        build_backbone(cell.model.backbone, image_shape=shape, feature_dim=dim)
+        with torch.device("meta"):  # ResNet-101 takes a second to fill
+            build_backbone(cell.model.backbone, image_shape=shape, feature_dim=dim)
     for attack in spec.attacks:
         norm = build_attack(attack.name, **attack.params).norm
         assert (max(attack.eps) <= 1) == (norm == "linf")
