@@ -54,6 +54,6 @@ def significant(value: Estimate | None, digits: int = 3) -> str:
     if places > 6 or size >= 1e6:
         return f"{value.mean:.{digits}g}".replace("-", "−")
     text = f"{value.mean:,.{places}f}".replace("-", "−")
-    if value.low is None or value.high is None:
-        return text
+    if value.low is None or value.high is None or value.low == value.high:
+        return text  # seeds that agree exactly would claim a certainty that they do not have
     return f"{text} ± {(value.high - value.low) / 2:,.{places}f}"

@@ -20,7 +20,6 @@ _LENGTHS = (
     ("within_distance", "within class"),
     ("between_distance", "between classes"),
     ("between_distance_min", "nearest two"),
-    ("fisher_ratio", "Fisher ratio"),
     ("norm_mean", "norm"),
 )
 _ANGLES = ("within_angle_deg", "between_angle_deg", "between_angle_min_deg")
@@ -51,8 +50,8 @@ def _geometry(numbers: Numbers, split: str) -> Table:
         "two. Norm: mean [5 %, 95 % of the images]. Angles in degrees, seen from the origin: of an "
         f"image to its class mean, and between class means (least: the nearest two).{more} "
         f"{_seed_words(numbers)}",
-        ["loss", *(name for _, name in _LENGTHS), "between ÷ within",
-         "angle within", "angle between", *(name for _, name, _ in _GRADIENT if gradient)],
+        ["loss", "between ÷ within", "Fisher ratio", "angle within", "angle between",
+         *(name for _, name, _ in _GRADIENT if gradient), *(name for _, name in _LENGTHS)],
         [_geometry_row(numbers, k, found[k], gradient) for k in labels],
         [row for k in labels for row in found[k]],
         lemma_notes(numbers) if split == "test" else [],
@@ -66,17 +65,23 @@ def _geometry_row(
     texts = {key: significant(mean(found, key)) for key, _ in _LENGTHS}
     names = class_names(numbers)
     pairs = {f"{_name(names, r['nearest_a'])}, {_name(names, r['nearest_b'])}" for r in found}
-    texts["between_distance_min"] += f" ({sorted(pairs)[0] if len(pairs) == 1 else 'varies'})"
+    if texts["between_distance_min"] != NOTHING:
+        texts["between_distance_min"] += f" ({pairs.pop() if len(pairs) == 1 else 'varies'})"
     low, high = mean(found, "norm_p5"), mean(found, "norm_p95")
     if low and high:
         texts["norm_mean"] += f" [{low.mean:.3g}, {high.mean:.3g}]"
     ratios = [
-        {"r": r["between_distance"] / r["within_distance"]} for r in found if r["within_distance"]
+        {"r": r["between_distance"] / r["within_distance"]}
+        for r in found
+        if r["within_distance"] and r["between_distance"] is not None
     ]
     within, between, least = (_degrees(mean(found, key)) for key in _ANGLES)
     angles = [within, f"{between} (least {least})"]
     pull = [significant(mean(found, key, least=lowest)) for key, _, lowest in _GRADIENT if gradient]
-    every = [*texts.values(), significant(mean(ratios, "r")), *angles, *pull]
+    if least == NOTHING:
+        angles = [within, between]
+    shares = [significant(mean(ratios, "r")), significant(mean(found, "fisher_ratio"))]
+    every = [*shares, *angles, *pull, *texts.values()]
     return [Entry(label), *(Entry(text) for text in every)]
 
 
@@ -214,7 +219,7 @@ def center_table(numbers: Numbers) -> Table | None:
         "over many batches: an error of the centers below that of the batch mean is what this "
         "memory gains. Above it, the centers lag behind the features, or are not drawn to the "
         "means alone: the classification term moves the centers of the Gaussian losses too. "
-        f"{_seed_words(numbers)}",
+        f"{_fixed(numbers)}{_seed_words(numbers)}",
         ["loss", "batch size", "images of a class", "within class", "expected", "batch mean",
          "centers"],
         [
@@ -230,6 +235,12 @@ def center_table(numbers: Numbers) -> Table | None:
 
 
 _ERRORS = ("expected_error", "batch_mean_error", "centers_error")
+
+
+def _fixed(numbers: Numbers) -> str:
+    if "mmc" not in numbers.names.values():
+        return ""
+    return "The centers of the Max-Mahalanobis loss are fixed: there the features do the moving. "
 
 
 def _in_widths(found: Sequence[dict], key: str) -> Estimate | None:

@@ -29,12 +29,12 @@ def texts(table: Table) -> list[list[str]]:
 def test_geometry_of_one_seed() -> None:
     found = tables(hand.run(geometry=[hand.geometry("softmax")]))["geometry-test"]
     assert list(found.header) == [
-        "loss", "within class", "between classes", "nearest two", "Fisher ratio", "norm",
-        "between ÷ within", "angle within", "angle between",
+        "loss", "between ÷ within", "Fisher ratio", "angle within", "angle between",
+        "within class", "between classes", "nearest two", "norm",
     ]  # fmt: skip
     assert texts(found) == [
-        ["softmax", "2.00", "9.00", "5.00 (zero, two)", "12.5", "10.0 [8, 12]", "4.50", "4.0°",
-         "90.0° (least 60.2°)"],
+        ["softmax", "4.50", "12.5", "4.0°", "90.0° (least 60.2°)", "2.00", "9.00",
+         "5.00 (zero, two)", "10.0 [8, 12]"],
     ]  # fmt: skip
 
 
@@ -45,9 +45,21 @@ def test_geometry_over_seeds_has_the_mean_of_ratios_and_says_when_pairs_vary() -
     ]
     found = texts(tables(hand.run(geometry=rows))["geometry-test"])[0]
     # t(0.975, 1) = 12.706: 2 and 3 give 2.5 ± 6.35, cut at 0, so half of 8.85
-    assert found[1] == "2.50 ± 4.43"
-    assert found[3].endswith("(varies)")
-    assert found[6].startswith("3.75 ")  # mean of 4.5 and 3, not 9 / 2.5
+    assert found[5] == "2.50 ± 4.43"
+    assert found[6] == "9.00"  # both seeds agree: no interval of no width
+    assert found[7] == "5.00 (varies)"
+    assert found[1].startswith("3.75 ")  # mean of 4.5 and 3, not 9 / 2.5
+
+
+def test_one_class_alone_has_no_distance_to_another() -> None:
+    nothing = dict.fromkeys(
+        ("between_distance", "between_distance_min", "nearest_a", "nearest_b",
+         "between_angle_deg", "between_angle_min_deg", "fisher_ratio")
+    )  # fmt: skip
+    found = texts(tables(hand.run(geometry=[hand.geometry("softmax", **nothing)]))["geometry-test"])
+    assert found[0] == [
+        "softmax", "n/a", "n/a", "4.0°", "n/a", "2.00", "n/a", "n/a", "10.0 [8, 12]"
+    ]  # fmt: skip
 
 
 def test_gradient_columns_stand_in_the_training_table_only() -> None:
@@ -57,7 +69,7 @@ def test_gradient_columns_stand_in_the_training_table_only() -> None:
                       gradient_norm_correlation=-0.5),
     ]  # fmt: skip
     found = tables(hand.run(geometry=rows))
-    assert texts(found["geometry-train"])[0][-2:] == ["0.250", "−0.500"]
+    assert texts(found["geometry-train"])[0][5:7] == ["0.250", "−0.500"]
     assert "gradient" not in found["geometry-test"].header
     assert "geometry-untrained" not in found
 
@@ -223,7 +235,7 @@ def test_the_loss_stays_in_sight_wherever_its_column_is(html: str) -> None:
     assert '<th scope="col" class="text key">loss</th>' in table
     assert '<td class="text key">softmax</td>' in table
     error = html[html.index('id="error-fgsm"') :]
-    assert '<th scope="row" class="text first key">softmax</th>' in error
+    assert '<th scope="row" class="text first key short">softmax</th>' in error
     assert Page(html).ids.count("radius-linf") == 1
 
 
