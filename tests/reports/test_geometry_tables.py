@@ -217,7 +217,7 @@ def test_published_numbers_go_by_the_name_of_the_data(run: Run) -> None:
         numbers = Numbers(Run(run.path, run.results | {"provenance": known}), 10)
         return len(published_errors(numbers, numbers.attacks[0]))
 
-    assert matched(label="digits of a friend") == 1
+    assert matched(label="digits of a friend") == matched() > 0
     assert matched(name="digits", label="mnist") == 0
 
 
