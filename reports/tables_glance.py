@@ -47,7 +47,7 @@ def glance_table(numbers: Numbers) -> Table | None:
         f"Errors in percent on {images(numbers)} test images, eps in "
         f"{eps_words(attacks[0].norm)}; AUROC of the likelihood over all attacked images, a "
         "fraction; fooled and not noticed: of the initially correct images, in percent, with 5 % "
-        "of clean images rejected. Bold: the best mean of a column, told apart from the others "
+        "of clean images rejected. Bold: the best mean without a mark, told apart from the others "
         f"only where its interval does not overlap theirs. {interval_words(numbers)}",
         ["loss", *(column.head for column in columns)],
         rows,
@@ -73,7 +73,12 @@ def _columns(numbers: Numbers, attack: AttackInfo) -> list[Column]:
 
 
 def _best(numbers: Numbers, column: Column) -> float | None:
-    means = [value.mean for k in numbers.labels if (value := column.of(numbers, k))]
+    """The best mean of those that carry no mark: what may be an artefact is no best."""
+    means = [
+        value.mean
+        for k in numbers.labels
+        if (value := column.of(numbers, k)) and not flags_of(numbers, k, column.attack, column.eps)
+    ]
     return (min if column.lower_is_better else max)(means, default=None)
 
 
@@ -83,7 +88,7 @@ def _entry(numbers: Numbers, marks: Marks, label: str, column: Column, best: flo
         return Entry(estimate(None), kind="gap")
     mark = marks.on(label, column.attack, column.eps)
     text = estimate(found, unit=column.unit, digits=column.digits)
-    return Entry(text, mark, "top" if found.mean == best else "")
+    return Entry(text, mark, "top" if found.mean == best and not mark else "")
 
 
 def _data(numbers: Numbers, label: str, column: Column) -> dict[str, object]:

@@ -279,3 +279,20 @@ def test_of_many_losses_a_verdict_names_the_first_not_told_apart() -> None:
     assert "loss 1, loss 2, loss 3, loss 4 and 6 others are not told apart from loss 0." in (
         order.verdict()
     )
+
+
+def test_a_marked_number_is_not_the_best(tmp_path: Path) -> None:
+    many = [Mock("softmax", f"loss {k}", 0.1 + 0.02 * k, 0.3, 0.05) for k in range(6)]
+    layout = Layout(mocks=many, seeds=(0,), n=100, grid=20, attacks=(MockAttack(eps=(0.1, 0.3)),))
+    run = load_run(write_run(tmp_path / "six", layout))
+    plain = make_tables(Numbers(run, 10))[0]
+    (best,) = [row for row in plain.rows if row[2].kind == "top"][:1]
+    flag = {
+        "check": "zero_gradient", "loss": "softmax", "label": best[0].text, "seed": 0,
+        "attack_label": "FGSM", "eps": 0.1, "value": 0.5, "threshold": 0.01, "message": "masked",
+    }  # fmt: skip
+    marked = make_tables(Numbers(Run(run.path, run.results | {"flags": [flag]}), 10))[0]
+    again = {row[0].text: row[2] for row in marked.rows}
+    assert again[best[0].text].kind == ""
+    assert [label for label, entry in again.items() if entry.kind == "top"] != [best[0].text]
+    assert any(entry.kind == "top" for entry in again.values())
