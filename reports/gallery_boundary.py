@@ -9,6 +9,7 @@ from reports.gallery_embedding import SPACE
 from reports.numbers import Numbers
 from reports.stored_space import Boundary, Space
 from reports.views import Shown
+from reports.words import short
 
 
 def add_boundaries(album: Album, numbers: Numbers, shown: Shown) -> None:
@@ -60,8 +61,8 @@ def _note(numbers: Numbers, label: str, seed: int, boundary: Boundary) -> str:
     if not found or found[0]["margin"] is None:
         return text + "\nno margin on the line"
     closed = found[0]["closed_margin"]
-    beside = "no closed form" if closed is None else f"closed form {closed:.3g}"
-    return f"{text}\nmargin {found[0]['margin']:.3g}, {beside}"
+    beside = "no closed form" if closed is None else f"closed form {short(closed)}"
+    return f"{text}\nmargin {short(found[0]['margin'])}, {beside}"
 
 
 def _arrays(cells: list[Frontier], shown: Shown, labels: list[str]) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from reports.numbers import Numbers
 from reports.space import Plane, plane
 from reports.stored_space import MOST_POINTS, Space, evenly
 from reports.views import Shown, View
-from reports.words import listed
+from reports.words import listed, short
 
 SPACE = "Feature space: why they differ"  # heading of the section
 BANDS = ("training images", "test images")
@@ -63,7 +63,7 @@ def _embedding(label: str, shown: Shown) -> Embedding:
     reach = _reach(clean.features)
     test = Cloud(
         view(clean.features[some]), clean.labels[some], clean.wrong[some],
-        f"error {100 * clean.wrong.mean():.2f} %, norm to {reach:.3g}",
+        f"error {100 * clean.wrong.mean():.2f} %, norm to {short(reach)}",
     )  # fmt: skip
     if isinstance(known, str):
         return Embedding(label, [Cloud(gap=known), test], explained=view.explained)
@@ -76,7 +76,7 @@ def _train(known: Space, view: Plane) -> Cloud:
     if known.train is None or known.train_labels is None:
         return Cloud(gap="no training features stored")
     seen = "" if view.explained is None else f"{100 * sum(view.explained):.0f} % seen, "
-    note = f"{seen}norm to {_reach(known.train):.3g}"
+    note = f"{seen}norm to {short(_reach(known.train))}"
     return Cloud(view(known.train), known.train_labels, note=note)
 
 
@@ -188,7 +188,7 @@ def _untrained(shown: Shown, label: str) -> Cloud:
     assert known.untrained is not None
     assert known.untrained_labels is not None
     view = plane(known.untrained)
-    note = f"at the start, norm to {_reach(known.untrained):.3g}"
+    note = f"at the start, norm to {short(_reach(known.untrained))}"
     return Cloud(view(known.untrained), known.untrained_labels, note=note)
 
 
@@ -200,5 +200,5 @@ def _trained(shown: Shown, label: str) -> Embedding:
     assert isinstance(known, Space)
     some = evenly(clean.n, len(known.untrained) if known.untrained is not None else MOST_POINTS)
     cloud = Cloud(view(clean.features[some]), clean.labels[some], clean.wrong[some],
-                  f"trained, norm to {_reach(clean.features):.3g}")  # fmt: skip
+                  f"trained, norm to {short(_reach(clean.features))}")  # fmt: skip
     return Embedding(label, [cloud])

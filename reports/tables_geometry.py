@@ -7,7 +7,7 @@ from reports.explained import class_names, losses_with, mean, rows, significant
 from reports.gallery_embedding import SPACE
 from reports.numbers import Estimate, Numbers
 from reports.table import Entry, Table
-from reports.words import NOTHING
+from reports.words import NOTHING, short
 
 _SPLITS = {
     "test": ("clean test images", ""),
@@ -69,7 +69,7 @@ def _geometry_row(
         texts["between_distance_min"] += f" ({pairs.pop() if len(pairs) == 1 else 'varies'})"
     low, high = mean(found, "norm_p5"), mean(found, "norm_p95")
     if low and high:
-        texts["norm_mean"] += f" [{low.mean:.3g}, {high.mean:.3g}]"
+        texts["norm_mean"] += f" [{short(low.mean)}, {short(high.mean)}]"
     ratios = [
         {"r": r["between_distance"] / r["within_distance"]}
         for r in found
@@ -189,11 +189,11 @@ def _margin(row: Mapping[str, Any], key: str) -> str:
         return NOTHING
     if abs(value) <= NO_MARGIN * row["length"]:
         return "no margin"
-    return f"{value:.3g}".replace("-", "−")
+    return short(value)
 
 
 def _short(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.3g}"
+    return NOTHING if value is None else short(value)
 
 
 def _place(value: float | None) -> str:

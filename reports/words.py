@@ -23,6 +23,13 @@ def estimate(value: Estimate | None, *, unit: float = 1.0, digits: int = 3) -> s
     return f"{mean} [{unit * value.low:.{digits}f}, {unit * value.high:.{digits}f}]"
 
 
+def short(value: float, digits: int = 3) -> str:
+    """A length to so many significant digits: "0.0123", "12.3", and "3,820", not "3.82e+03"."""
+    if abs(value) >= 10**digits:
+        return f"{value:,.0f}".replace("-", "−")
+    return f"{value:.{digits}g}".replace("-", "−")
+
+
 def percent(value: Estimate | None, digits: int = 2) -> str:
     """An error or a rate for a sentence: "0.39 ± 0.05 %"."""
     text = estimate(value, unit=100.0, digits=digits)

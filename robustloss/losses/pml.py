@@ -20,6 +20,8 @@ class MetricLearningHead(LossHead):
     """A loss of pytorch-metric-learning that has `get_logits`; a subclass says which.
 
     Parameters, their defaults and their units are that package's own; margins are in degrees there.
+    So are its numerics: ProxyNCALoss takes the logarithm of a posterior that may underflow, so that
+    from a softmax_scale of about 30 on its gradients can be infinite, which stops a training.
 
     Args:
         feature_dim: D.

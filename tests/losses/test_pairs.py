@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from pytorch_metric_learning import distances, losses, miners
+from pytorch_metric_learning import distances, losses, miners, reducers
 
 from robustloss.losses import build_loss
 from tests import oracles_pairs
@@ -96,6 +96,44 @@ def test_contrastive_agrees_with_pytorch_metric_learning_where_its_hinge_is_ours
     ours = mean(build("contrastive", margin=0.0), y, labels)
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(*(torch.autograd.grad(v, i)[0] for v, i in ((ours, y), (theirs, x))))
+
+
+def test_semi_hard_agrees_with_the_miner_of_pytorch_metric_learning():
+    """Its miner gives every negative within the margin beyond the positive; ours the nearest."""
+    features, labels = batch(seed=6)
+    euclid = distances.LpDistance(normalize_embeddings=True, p=2, power=2)
+    margin = 9.0  # no squared distance on the unit sphere exceeds 4: every farther negative is in
+    miner = miners.TripletMarginMiner(margin, type_of_triplets="semihard", distance=euclid)
+    x, y = (features.clone().requires_grad_() for _ in range(2))
+    squares, nearest = euclid(features), {}
+    for a, p, n in zip(*(index.tolist() for index in miner(features, labels)), strict=True):
+        best = nearest.setdefault((a, p), n)
+        nearest[a, p] = min(best, n, key=lambda n, a=a: squares[a, n].item())
+    for a in range(len(labels)):  # pairs without such a negative take the farthest
+        for p in range(len(labels)):
+            if a != p and labels[a] == labels[p] and (a, p) not in nearest:
+                others = [n for n in range(len(labels)) if labels[n] != labels[a]]
+                nearest[a, p] = max(others, key=lambda n, a=a: squares[a, n].item())
+    mined = tuple(torch.tensor(i) for i in zip(*((*k, n) for k, n in nearest.items()), strict=True))
+    theirs = losses.TripletMarginLoss(margin=0.2, distance=euclid)(y, labels, mined)
+    ours = mean(build("triplet"), x, labels)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(v, i)[0] for v, i in ((ours, x), (theirs, y))))
+
+
+@pytest.mark.parametrize("margin", [0.5, 1.0, 3.0])
+def test_contrastive_is_the_square_of_the_hinge_of_pytorch_metric_learning(margin):
+    features, labels = batch(seed=4)
+    x, y = (features.clone().requires_grad_() for _ in range(2))
+    plain = distances.LpDistance(normalize_embeddings=False, p=2, power=1)
+    hinges = losses.ContrastiveLoss(
+        pos_margin=0, neg_margin=margin, distance=plain, reducer=reducers.DoNothingReducer()
+    )(y, labels)
+    kinds = [hinges[kind]["losses"] for kind in ("pos_loss", "neg_loss")]
+    theirs = sum(0.5 * kind[kind > 0].square().mean() for kind in kinds if (kind > 0).any())
+    ours = mean(build("contrastive", margin=margin), x, labels)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(v, i)[0] for v, i in ((ours, x), (theirs, y))))
 
 
 def test_semi_hard_negatives_lie_beyond_the_positive():
