@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from reports.marks import flags_of
 from reports.numbers import AttackInfo, Estimate, Numbers
 from reports.ranking import Finding, Ranking, ranking
 from reports.words import estimate, listed, percent
@@ -63,15 +64,33 @@ def clean_answer(numbers: Numbers) -> Finding:
     return Finding("Clean images", errors_in_words(order), order.verdict())
 
 
+def _sound(
+    numbers: Numbers, attack: AttackInfo, eps: float, found: dict[str, Estimate | None]
+) -> tuple[dict[str, Estimate | None], str]:
+    """The numbers without a mark, and a sentence about the others; all of them if all are marked.
+
+    A number that may be an artefact of the attack must not win a comparison.
+    """
+    marked = [k for k, v in found.items() if v and flags_of(numbers, k, attack, eps)]
+    kept = {k: v for k, v in found.items() if k not in marked}
+    if not marked:
+        return found, ""
+    if not any(kept.values()):
+        return found, " All of them are marked †."
+    names = listed(marked) if len(marked) <= 5 else f"{len(marked)} losses"
+    return kept, f" Not ranked, because marked †: {names}."
+
+
 def fooled(numbers: Numbers, attack: AttackInfo, eps: float) -> Finding | None:
     """Error under one attack at one eps."""
-    order = ranking(error_of(numbers, attack, eps), lower_is_better=True)
+    found, remark = _sound(numbers, attack, eps, error_of(numbers, attack, eps))
+    order = ranking(found, lower_is_better=True)
     if order is None:
         return None
     text = errors_in_words(order)
     if numbers.classes and eps == attack.strengths[-1]:
         text += f" Guessing: {100 * (1 - 1 / numbers.classes):.3g} %."
-    return Finding(f"{attack.label}, eps {eps:.4g}", text, order.verdict())
+    return Finding(f"{attack.label}, eps {eps:.4g}", text + remark, order.verdict())
 
 
 def _confident(numbers: Numbers, attack: AttackInfo, name: str) -> Finding | None:
@@ -92,6 +111,7 @@ def _confident(numbers: Numbers, attack: AttackInfo, name: str) -> Finding | Non
 def _noticed(numbers: Numbers, attack: AttackInfo, name: str) -> Finding | None:
     eps = attack.strengths[-1]
     found = {k: numbers.get(k, attack.label, eps, "auroc_all") for k in numbers.labels}
+    found, remark = _sound(numbers, attack, eps, found)
     order = ranking(found, lower_is_better=False)
     if order is None:
         return None
@@ -105,13 +125,14 @@ def _noticed(numbers: Numbers, attack: AttackInfo, name: str) -> Finding | None:
             f"AUROC at eps {eps:.4g}: highest for {order.best()} ({best}), lowest for "
             f"{order.worst()} ({worst})."
         )
-    return Finding(f"Noticed by its likelihood{name}", text, order.verdict())
+    return Finding(f"Noticed by its likelihood{name}", text + remark, order.verdict())
 
 
 def _unnoticed(numbers: Numbers, attack: AttackInfo, name: str) -> Finding | None:
     eps = attack.strengths[-1]
     metric = "undetected_success_at_5fpr"
     found = {k: numbers.get(k, attack.label, eps, metric) for k in numbers.labels}
+    found, remark = _sound(numbers, attack, eps, found)
     order = ranking(found, lower_is_better=True)
     if order is None:
         return None
@@ -125,4 +146,4 @@ def _unnoticed(numbers: Numbers, attack: AttackInfo, name: str) -> Finding | Non
             f"{start}fewest for {order.best()} ({best} of the images that were right), most "
             f"for {order.worst()} ({worst})."
         )
-    return Finding(f"Fooled and not noticed{name}", text, order.verdict())
+    return Finding(f"Fooled and not noticed{name}", text + remark, order.verdict())

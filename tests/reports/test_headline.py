@@ -115,6 +115,17 @@ def test_a_shared_place_names_all_who_share_it() -> None:
     )
 
 
+def test_where_every_number_is_marked_all_are_ranked(run: Run) -> None:
+    flags = [
+        {"check": "zero_gradient", "label": label, "seed": 0, "attack_label": "FGSM", "eps": 0.3}
+        for label in ("softmax", "GM", "L-GM (alpha 1)")
+    ]
+    numbers = Numbers(Run(run.path, run.results | {"flags": flags}), 10)
+    finding = next(f for f in headline(numbers) if f.question == "FGSM, eps 0.3")
+    assert finding.answer.startswith("Fewest errors: softmax (")
+    assert finding.answer.endswith("All of them are marked †.")
+
+
 def test_headline_names_the_extremes_of_results(run: Run) -> None:
     numbers = Numbers(run, 10)
     errors = {
@@ -122,8 +133,11 @@ def test_headline_names_the_extremes_of_results(run: Run) -> None:
         for s in run.summary
         if (s["attack_label"], s["eps"], s["metric"]) == ("FGSM", 0.3, "error")
     }
+    assert min(errors, key=lambda k: errors[k]) == "softmax"
+    del errors["softmax"]  # its gradient is zero for many images: a marked number does not win
     best, worst = min(errors, key=lambda k: errors[k]), max(errors, key=lambda k: errors[k])
     finding = next(f for f in headline(numbers) if f.question == "FGSM, eps 0.3")
+    assert finding.answer.endswith("Not ranked, because marked †: softmax.")
     assert f"Fewest errors: {best} ({100 * errors[best]:.2f}" in finding.answer
     assert f"Most: {worst} ({100 * errors[worst]:.2f}" in finding.answer
     assert "Guessing: 90 %." in finding.answer
