@@ -35,9 +35,9 @@ def add_images(album: Album, scene: Scene) -> None:
         draw_images(grid),
         _arrays(grid),
         title="The attacked images",
-        caption="The first test images, of different classes, that every loss classifies "
-        "correctly when clean. Under each image stand the predicted class, ✓ or ✗, and the "
-        f"posterior{_change_words(linf, len(grid.rows))}. Each loss is attacked with its own "
+        caption="The first test images, of different classes where there are, that most losses "
+        "classify correctly when clean. Under each image stand the predicted class, ✓ or ✗, and "
+        f"the posterior{_change_words(linf, len(grid.rows))}. Each loss is attacked with its own "
         f"gradient, so the changes differ. {scene.words()}",
         alt=f"Grid of attacked images, losses by eps. {_verdicts(grid)}",
         section=scene.attack.label,
@@ -55,15 +55,22 @@ def _change_words(linf: bool, losses: int) -> str:
 
 
 def _pick(clean: Sequence[View], count: int) -> list[int]:
-    """Places of the first images, one of a class, that every loss classifies correctly."""
+    """Places of the first images, one of a class, that most losses classify correctly.
+
+    All losses where such images are; a loss that learned nothing must not empty the figure. Where
+    the stored images are of too few classes, more of the same.
+    """
     if not clean:
         return []
     first = min(len(v.images) for v in clean)
-    right = np.logical_and.reduce([~v.wrong[:first] for v in clean])
+    right = np.sum([~v.wrong[:first] for v in clean], axis=0)
+    order = [int(place) for place in np.argsort(-right, kind="stable")]
     picked: dict[int, int] = {}
-    for place in np.flatnonzero(right):
-        picked.setdefault(int(clean[0].labels[place]), int(place))
-    return list(picked.values())[:count]
+    for place in order:
+        picked.setdefault(int(clean[0].labels[place]), place)
+    best = sorted(picked.values(), key=order.index)[:count]
+    more = [place for place in order if place not in best]
+    return sorted([*best, *more[: count - len(best)]])
 
 
 def _cell(clean: View, attacked: View | str | None, place: int, eps: float) -> Attacked | None:

@@ -1,5 +1,7 @@
 """The arithmetic under the figures of the feature space, against closed forms and oracles."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from reports.confusion import confusion, off_diagonal, row_percent, short
 from reports.curves import spread
 from reports.embedding import Cloud, Embedding
 from reports.explained import significant
+from reports.gallery_images import _pick
 from reports.norms import norm_groups
 from reports.numbers import Estimate
 from reports.stored_space import Boundary, evenly, space
@@ -128,3 +131,13 @@ def test_significant_digits() -> None:
     assert significant(Estimate(0.01234, None, None, 1, (), None)) == "0.0123"
     assert significant(Estimate(1234.5, 1200.0, 1269.0, 2, (), "t over seeds")) == "1,234 ± 34"
     assert significant(Estimate(-0.306, None, None, 1, (), None)) == "−0.306"
+
+
+def test_images_are_chosen_although_one_loss_learned_nothing() -> None:
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    images = np.zeros((6, 1, 4, 4))
+    good = SimpleNamespace(labels=labels, images=images, wrong=np.array([1, 0, 0, 0, 0, 1], bool))
+    lost = SimpleNamespace(labels=labels, images=images, wrong=np.ones(6, bool))
+    assert _pick([good, lost], 3) == [1, 2, 4]  # the first right one of each class
+    assert _pick([good, lost], 4) == [1, 2, 3, 4]  # and then more of the same
+    assert _pick([], 3) == []
