@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from robustloss.models import Classifier
 
 BUDGET = 8.0  # seconds that the timing may take over all losses
+UNTRAINED = 2000  # test images through the untrained network, as in landscape
 _STEPS = 20  # training steps that are enough for a rough time
 _ATTACKED = 200  # images that are enough for a rough time of an attack
 
@@ -73,8 +74,9 @@ def count(
         row = 4 * (cell.model.feature_dim + 2 * num_classes) + 24  # float32 outputs, index, label
         fitted = min(spec.detection.fit_size, train)
         disk += (1 + budgets) * (test * row + 64 * 4 * image_values) + (validation + fitted) * row
+        disk += min(UNTRAINED, test) * (4 * cell.model.feature_dim + 8) + 4 * fitted
         if cell.model.feature_dim == 2:
-            disk += 240 * 240 * (4 * num_classes + 8)  # the likelihood map
+            disk += 240 * 240 * (4 * num_classes + 8 + 6 * 4)  # likelihood map, boundaries
     return Cost(
         cells=len(cells),
         training_images=sum(cell.train.epochs for cell in cells) * train,
