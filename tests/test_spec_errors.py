@@ -248,7 +248,10 @@ def test_unreadable_file(tmp_path, content, message):
         ("quickstrat", "quickstrat: no such file, nor a shipped spec (.*quickstart); did you mean"),
         ("MNIST", "MNIST: no such file, nor .*; did you mean 'mnist'?"),
         ("specs/mnist.toml", "specs/mnist.toml: no such file, .* did you mean 'mnist'?"),
-        ("zzzz.toml", "zzzz.toml: no such file, nor a shipped spec (cifar10-losses, cifar10-losses-cpu,"),
+        (
+            "zzzz.toml",
+            "zzzz.toml: no such file, nor a shipped spec (cifar10-losses, cifar10-losses-cpu,",
+        ),
     ],
 )
 def test_no_such_spec(tmp_path, monkeypatch, name, message):
