@@ -125,7 +125,29 @@ def _torchvision(name: str, image_shape: ImageShape, feature_dim: int) -> nn.Mod
         {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     )
     network = torchvision.models.get_model(name, weights=None, num_classes=feature_dim, **extra)
+    _check_size(name, network, image_shape)
     return _Torchvision(network, repeats=3 // image_shape[0])
+
+
+def _check_size(name: str, network: nn.Module, image_shape: ImageShape) -> None:
+    """Shows the network one image without memory or arithmetic: some take large ones only."""
+    was_training = network.training
+    images = torch.empty(1, 3, *image_shape[1:], device="meta")
+    shapes = {
+        key: torch.empty_like(value, device="meta") for key, value in network.state_dict().items()
+    }
+    try:
+        with torch.no_grad():
+            torch.func.functional_call(network.eval(), shapes, (images,))
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".!")
+        raise ValueError(
+            f"torchvision:{name} cannot take images of {image_shape[1]}x{image_shape[2]} pixels: "
+            f"{reason}. Its usual size is 224x224 (inception_v3: 299x299); image_folder resizes to "
+            "image_size."
+        ) from error
+    finally:
+        network.train(was_training)
 
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {

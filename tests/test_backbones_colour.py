@@ -81,3 +81,32 @@ def test_models_of_torchvision_give_features_of_the_asked_dimension(name):
         network = build_backbone(f"torchvision:{name}", image_shape=(3, side, side), feature_dim=6)
         for model in (network.train(), network.eval()):
             assert model(torch.empty(2, 3, side, side)).shape == (2, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "reason"),
+    [
+        ("vit_b_16", 32, "Expected 224 but got 32"),
+        ("inception_v3", 64, "Kernel size can't be greater"),
+        ("vgg16_bn", 8, "Output size is too small"),
+    ],
+)
+def test_images_that_a_model_of_torchvision_cannot_take_are_refused(name, side, reason):
+    message = rf"torchvision:{name} cannot take images of {side}x{side} pixels: .*{reason}"
+    with torch.device("meta"), pytest.raises(ValueError, match=message):
+        build_backbone(f"torchvision:{name}", image_shape=(1, side, side), feature_dim=6)
+
+
+def test_trying_a_size_leaves_a_model_of_torchvision_as_it_was():
+    import torchvision
+
+    torch.manual_seed(0)
+    ours = build_backbone("torchvision:resnet18", image_shape=SHAPE, feature_dim=6)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet18(num_classes=6)
+    assert torch.equal(after, torch.rand(1))
+    assert ours.training
+    assert all(module.training for module in ours.modules())
+    for mine, plain in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+        assert torch.equal(mine, plain)
