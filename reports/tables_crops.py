@@ -1,11 +1,14 @@
 """Top-1 and top-5 error of image folders, from one crop and from ten."""
 
-from reports.numbers import Numbers
-from reports.published import PublishedCrops, published_crops
+from collections.abc import Iterator
+
+from reports.numbers import Estimate, Numbers, over_seeds
+from reports.published import PublishedCrops, compared, published_crops
 from reports.table import Entry, Table
 from reports.words import NOTHING
 
 KINDS = tuple((crops, top) for crops in (1, 10) for top in ("top1", "top5"))
+_NAMES = {"top1": "top-1", "top5": "top-5"}
 
 
 def crops_table(numbers: Numbers) -> Table | None:
@@ -34,8 +37,29 @@ def crops_table(numbers: Numbers) -> Table | None:
         ["loss", "seed", "1 crop, top-1", "1 crop, top-5", "10 crops, top-1", "10 crops, top-5"],
         rows,
         found,
-        [f"Published numbers: {published.source}. {published.caveat}"] if published else [],
+        [compared(published, "crops", _pairs(found, published))] if published else [],
     )
+
+
+def _pairs(
+    found: list[dict], published: PublishedCrops
+) -> Iterator[tuple[str, str, Estimate | None, float]]:
+    """Our numbers beside the published ones; a single seed has its interval over images."""
+    for label, by_crops in published.error.items():
+        for crops, top in KINDS:
+            own = [
+                row
+                for row in found
+                if (row["label"], row["crops"]) == (label, crops)
+                and row[f"{top}_error"] is not None
+            ]
+            if not own or crops not in by_crops:
+                continue
+            ours = over_seeds([row[f"{top}_error"] for row in own])
+            if len(own) == 1:
+                error, low, high = (own[0][f"{top}_{part}"] for part in ("error", "low", "high"))
+                ours = Estimate(error, low, high, 1, (error,), None)
+            yield label, f"{crops}, {_NAMES[top]}", ours, by_crops[crops][top == "top5"]
 
 
 def _text(row: dict | None, top: str) -> str:
@@ -46,9 +70,9 @@ def _text(row: dict | None, top: str) -> str:
 
 
 def _published_row(published: PublishedCrops, label: str) -> list[Entry]:
-    values = published.error[label]
+    values, spread = published.error[label], published.spread[label]
     texts = [
-        f"{100 * values[crops][top == 'top5']:.2f}" if crops in values else NOTHING
+        f"{100 * values[crops][top == 'top5']:.2f} ± {100 * spread[crops][top == 'top5']:.2f}"
         for crops, top in KINDS
     ]
     name = f"{label}: published ({published.short})"

@@ -98,7 +98,7 @@ def _published_row(table: Published, label: str, eps: Sequence[float]) -> list[E
     cells = [Entry(texts.get(e, "–"), kind="published") for e in eps]
     return [
         Entry(f"{label}: published ({table.short})", kind="published"),
-        Entry("1", kind="published"),
+        Entry("–" if spread else "1", kind="published"),
         *cells,
     ]
 
@@ -111,6 +111,7 @@ def _error_data(
         found = numbers.error(label, attack, eps)
         flags = numbers.flags(label, attack.label, eps)
         rounded = numbers.get(label, attack.label, eps, "error_8bit")
+        theirs = next((p for p in published if eps in p.error.get(label, {})), None)
         out.append(
             {
                 "label": label, "attack_label": attack.label, "norm": attack.norm, "eps": eps,
@@ -120,9 +121,8 @@ def _error_data(
                 "interval": found.interval if found else None,
                 "error_8bit": rounded.mean if rounded else None,
                 "marks": names(flags),
-                "published_error": next(
-                    (p.error[label].get(eps) for p in published if label in p.error), None
-                ),
+                "published_error": theirs.error[label][eps] if theirs else None,
+                "published_source": theirs.short if theirs else None,
             }
         )  # fmt: skip
     return out

@@ -1,28 +1,32 @@
 """Published numbers: which tables belong to which run, and how they stand beside ours."""
 
+import inspect
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from reports.published import published_crops, published_errors
+from reports.numbers import Estimate
+from reports.published import _tables, agreement, published_crops, published_errors
 from reports.tables_crops import crops_table
+from reports.tables_error import _error_data
+from robustloss.losses import LOSSES
 
 FGSM = SimpleNamespace(name="fgsm", label="FGSM", norm="linf")
 PGD = SimpleNamespace(name="pgd", label="PGD", norm="linf")
 VGG = {"backbone": "vgg13_cifar", "feature_dim": 384}
 
 
-def numbers(data: str, losses: list[dict], **spec: dict) -> Any:
+def numbers(called: str, losses: list[dict], **spec: dict) -> Any:
     rows = [
         {"loss": "lgm", "label": "B", "seed": 0, "crops": crops, "n": 200,
          "top1_error": 0.25, "top1_low": 0.2, "top1_high": 0.3,
          "top5_error": 0.05 if crops == 1 else None, "top5_low": 0.03, "top5_high": 0.08}
         for crops in (1, 10)
     ]  # fmt: skip
-    named = {"name": data}
-    if data == "ImageNet":
-        named = {"name": "image_folder", "label": data}
+    named = {"name": called}
+    if called == "ImageNet":
+        named = {"name": "image_folder", "label": called}
     return SimpleNamespace(
         run=SimpleNamespace(provenance={"data": named}, results={"crops": rows}),
         spec={"losses": losses, **spec},
@@ -35,6 +39,8 @@ SIX = [
     {"name": "softmax", "label": "A"},
     {"name": "lgm", "label": "B", "params": {"alpha": 0.3}},
     {"name": "lgm", "label": "C", "params": {"alpha": 0.7}},
+    {"name": "lgm", "label": "C2", "params": {"alpha": 0.3, "likelihood_weight": 0.01}},
+    {"name": "lgm", "label": "C3"},  # alpha 1
     {"name": "cosface", "label": "D"},
 ]
 
@@ -59,13 +65,56 @@ def test_another_network_or_augmentation_is_not_the_papers():
     for model, augment in ((other, "none"), (VGG, "shift")):
         run = numbers("cifar100", SIX, model=model, train={"augment": augment})
         assert published_errors(run, FGSM) == []
+    plain = {"model": VGG, "train": {"augment": "none"}}
+    for data in ({"train_size": 5000}, {"class_fractions": [0.1] * 100}):
+        assert published_errors(numbers("cifar100", SIX, **plain, data=data), FGSM) == []
+
+
+def test_what_a_loss_overrides_decides_whether_it_is_the_papers():
+    own = [SIX[0], {**SIX[1], "train": {"augment": "crop_flip"}}]
+    run = numbers("cifar100", own, model=VGG, train={"augment": "none"})
+    found = {table.short: table.error for table in published_errors(run, FGSM)}
+    assert found == {
+        "Wan et al. 2018, Table 3, C100": {"A": {0.0: 0.2561}},
+        "Wan et al. 2018, Table 3, C100+": {"B": {0.0: 0.2076}},
+    }
+
+
+def test_a_parameter_that_is_left_out_has_the_published_value_only_where_that_is_our_default():
+    run = numbers("mnist", [{"name": "l_softmax", "label": "E"}], model={"feature_dim": 100})
+    assert published_errors(run, FGSM)[0].error == {"E": {0.0: 0.0031}}  # margin 4
+    rows = [(table, row) for table in _tables() for row in table["rows"]]
+    for table, row in rows:
+        accepted = inspect.signature(LOSSES[row["loss"]]).parameters
+        for key, value in row["params"].items():
+            is_default = accepted[key].default == value
+            assert (key in row.get("defaults", ())) == is_default, (table["short"], row)
+
+
+def test_the_sentence_names_what_lies_outside_and_the_data_name_their_source():
+    losses = [SIX[0], {"name": "l_softmax", "label": "E", "params": {"margin": 2}}]
+    run = numbers("mnist", losses, model={"feature_dim": 100})
+    own = {"A": (0.006, 0.005, 0.008), "E": (0.0031, 0.0022, 0.0044)}
+    run.error = lambda label, attack, eps: Estimate(*own[label], 1, (), None) if not eps else None
+    run.error_eps = lambda attack: (0.0, 0.1)
+    run.flags = lambda *place: []
+    run.get = lambda *place: None
+    tables = published_errors(run, FGSM)
+    wan, liu = (agreement(run, FGSM, table) for table in tables)
+    assert "The one published value lies within our 95 % interval." in wan
+    assert "1 of 2 published values lie outside our 95 % intervals" in liu
+    assert "A (0.60 here and 0.40 there at 0)." in liu
+    assert "Another network" in liu
+    data = {r["eps"]: (r["published_error"], r["published_source"])
+            for r in _error_data(run, FGSM, "A", tables[::-1])}  # fmt: skip
+    assert data == {0.0: (0.0040, "Liu et al. 2016"), 0.1: (0.2408, "Wan et al. 2018, Table 6")}
 
 
 def test_mnist_has_the_rows_of_both_papers():
     losses = [*SIX[:1], {"name": "l_softmax", "label": "E", "params": {"margin": 3}}]
     run = numbers("mnist", losses, model={"feature_dim": 100})
     found = {table.short: table for table in published_errors(run, FGSM)}
-    assert set(found) == {"Liu et al. 2016", "Wan et al. 2018, Table 6"}
+    assert list(found) == ["Wan et al. 2018, Table 6", "Liu et al. 2016"]
     assert found["Liu et al. 2016"].error == {"A": {0.0: 0.0040}, "E": {0.0: 0.0031}}
     assert "Another network" in found["Liu et al. 2016"].caveat
     plane = numbers("mnist", losses, model={"feature_dim": 2})
@@ -83,9 +132,9 @@ def test_table_4_stands_below_crops_of_imagenet():
     short = "published (Wan et al. 2018, Table 4)"
     assert texts == [
         ["B", "0", "25.00 [20.00, 30.00]", "5.00 [3.00, 8.00]", "25.00 [20.00, 30.00]", "n/a"],
-        [f"B: {short}", "n/a", "22.70", "7.14", "21.90", "6.05"],
+        [f"B: {short}", "n/a", "22.70 ± 0.20", "7.14 ± 0.08", "21.90 ± 0.10", "6.05 ± 0.03"],
     ]
-    assert "Table 4" in table.notes[0]
+    assert "Table 4. All 3 published values lie within our 95 % intervals." in table.notes[0]
 
 
 def test_other_folders_have_no_published_crops_and_other_runs_no_table():
