@@ -27,7 +27,9 @@ def rate_factor(spec: TrainSpec, step: int, steps: int) -> float:
     if spec.schedule == "constant":
         return 1.0
     if spec.schedule == "step":
-        return spec.step_factor ** (step // spec.step_every)
+        every = spec.step_every
+        drops = step // every if isinstance(every, int) else sum(step >= at for at in every)
+        return spec.step_factor**drops
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1.0, steps - rising)))
 
 

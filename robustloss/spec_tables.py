@@ -121,6 +121,15 @@ Name = Annotated[str, Field(min_length=1)]
 Eps = Annotated[float, BeforeValidator(_parse_eps)]
 
 
+def _drops(value: object) -> object:
+    """One integer >= 1, or a rising list of such."""
+    several = value if isinstance(value, (list, tuple)) else [value]
+    whole = all(type(step) is int and step >= 1 for step in several)
+    if not (several and whole and sorted(set(several)) == list(several)):
+        raise rule_error("must be an integer >= 1, or a rising list of such as [60000, 90000].")
+    return as_tuple(value)
+
+
 class Table(BaseModel):
     """A table of a spec: no unknown key, no silent conversion, no change afterwards."""
 
@@ -162,8 +171,10 @@ class TrainSpec(Table):
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = Field(
         default="one_cycle", description="learning rate over training, after the warm-up"
     )
-    step_every: Count = Field(
-        default=3000, description='schedule "step": optimizer steps between drops'
+    step_every: Annotated[int | tuple[int, ...], BeforeValidator(_drops)] = Field(
+        default=3000,
+        description='schedule "step": optimizer steps between drops, or the list of their steps',
+        json_schema_extra={"shown_type": "integer >= 1 | list of integers"},
     )
     step_factor: float = Field(
         default=0.1, gt=0, le=1, description='schedule "step": factor of a drop'

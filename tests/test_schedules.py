@@ -25,6 +25,16 @@ def test_step_multiplies_at_every_drop():
     assert [rate_factor(stepped, step, 9) for step in range(9)] == pytest.approx(expected)
 
 
+def test_step_drops_where_a_list_says_so():
+    stepped = spec(schedule="step", step_every=[4, 6, 7], step_factor=0.5)
+    expected = [1.0] * 4 + [0.5] * 2 + [0.25] + [0.125] * 2
+    assert [rate_factor(stepped, step, 9) for step in range(9)] == expected
+    regular = spec(schedule="step", step_every=[3, 6], step_factor=0.7)
+    every = spec(schedule="step", step_every=3, step_factor=0.7)
+    for step in range(9):
+        assert rate_factor(regular, step, 9) == rate_factor(every, step, 9)
+
+
 def test_cosine_falls_from_one_to_zero_and_is_half_way_at_half_time():
     cosine = spec(schedule="cosine")
     assert rate_factor(cosine, 0, 100) == 1.0
