@@ -250,6 +250,22 @@ def test_the_released_schedule():
     assert len(spec.seeds) == 5
 
 
+@pytest.mark.parametrize("name", ["cifar100-paper", "cifar100-paper-augmented"])
+def test_the_released_schedule_on_cifar100(name):
+    # 120,000 steps of 128 images, rate 0.1 times 0.1 after 60,000 and 90,000; alpha full by 10,000.
+    spec = load_spec(name)
+    train = spec.train
+    assert (train.lr, train.step_factor, train.step_every) == (0.1, 0.1, (60_000, 90_000))
+    assert (train.momentum, train.nesterov, train.weight_decay) == (0.9, True, 5e-4)
+    assert train.augment == ("crop_flip" if "augmented" in name else "none")
+    steps = train.epochs * (45_000 // train.batch_size)
+    assert 120_000 <= steps < 120_000 + 45_000 // train.batch_size
+    margins = {loss.params["alpha"]: loss.params for loss in spec.losses if loss.name == "lgm"}
+    full = {alpha: params.get("schedule_until", 0) * steps for alpha, params in margins.items()}
+    assert full == pytest.approx({0.1: 0, 0.2: 5_000, 0.3: 10_000}, rel=2e-3)
+    assert {params["center_lr_ratio"] for params in margins.values()} == {2.0}
+
+
 def test_specs_are_read_without_torch():
     code = (
         "import sys; from robustloss import load_spec; from robustloss.spec import shipped_specs\n"
