@@ -77,12 +77,24 @@ def resnet18_cifar(image_shape: ImageShape, feature_dim: int) -> nn.Module:
     return _closed([*layers, *_average()], channels, feature_dim)
 
 
-def cifar_cnn(image_shape: ImageShape, feature_dim: int) -> nn.Module:
+def cifar_cnn(
+    image_shape: ImageShape, feature_dim: int, *, feature_scale: float = 1.0
+) -> nn.Module:
     """A compact network for a CPU: two 5x5 convolutions (32, 64 channels) and two linear layers.
 
     Each convolution is batch-normalised, rectified and pooled by 2; the first linear layer has 256
     rectified units, the second gives the feature, without an activation.
+
+    Args:
+        image_shape: (C, H, W).
+        feature_dim: D.
+        feature_scale: factor on the first weights of the second linear layer, above 0. A first
+            feature is about 16 long at 1, far from the centers of a Gaussian mixture, which start
+            with length 1: the first steps of L-GM then kill the rectified units, and every image
+            gets the same feature. 0.1 lets it learn.
     """
+    if type(feature_scale) not in (int, float) or not 0 < feature_scale < float("inf"):
+        raise ValueError(f"feature_scale (={feature_scale}) must be a finite number above 0.")
     _check_size("cifar_cnn", image_shape, 4)
     layers: list[nn.Module] = []
     channels = image_shape[0]
@@ -96,7 +108,11 @@ def cifar_cnn(image_shape: ImageShape, feature_dim: int) -> nn.Module:
         channels = width
     flat = channels * (image_shape[1] // 4) * (image_shape[2] // 4)
     layers += [nn.Flatten(), nn.Linear(flat, 256), nn.ReLU(inplace=True)]
-    return _started(nn.Sequential(*layers, nn.Linear(256, feature_dim)))
+    last = nn.Linear(256, feature_dim)
+    network = _started(nn.Sequential(*layers, last))
+    with torch.no_grad():
+        last.weight.mul_(feature_scale)
+    return network
 
 
 def _average() -> tuple[nn.Module, nn.Module]:

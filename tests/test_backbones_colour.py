@@ -9,9 +9,9 @@ from robustloss.backbones import build_backbone
 SHAPE = (3, 32, 32)
 
 
-def build(name, feature_dim, shape=SHAPE):
+def build(name, feature_dim, shape=SHAPE, **params):
     torch.manual_seed(0)
-    return build_backbone(name, image_shape=shape, feature_dim=feature_dim)
+    return build_backbone(name, image_shape=shape, feature_dim=feature_dim, **params)
 
 
 def count(network):
@@ -44,6 +44,15 @@ def test_resnet18_has_the_published_size():
 def test_cifar_cnn_has_two_convolutions_and_two_linear_layers():
     wanted = 75 * 32 + 64 + 25 * 32 * 64 + 128 + 64 * 8 * 8 * 256 + 256 + 256 * 100 + 100
     assert count(build("cifar_cnn", 100)) == wanted
+
+
+def test_feature_scale_multiplies_the_first_features_of_cifar_cnn():
+    plain, small = build("cifar_cnn", 128), build("cifar_cnn", 128, feature_scale=0.1)
+    images = torch.rand(4, *SHAPE)
+    torch.testing.assert_close(small(images), 0.1 * plain(images))
+    for scale in (0, -1.0, float("inf"), float("nan"), "0.1", True):
+        with pytest.raises(ValueError, match=r"feature_scale .* must be a finite number above 0"):
+            build("cifar_cnn", 8, feature_scale=scale)
 
 
 @pytest.mark.parametrize("shape", [SHAPE, (1, 28, 28), (3, 40, 33)])
