@@ -216,7 +216,9 @@ def test_a_shipped_spec_says_what_it_is_and_builds(name):
         dim = cell.model.feature_dim
         build_loss(cell.loss.name, feature_dim=dim, num_classes=10, **cell.loss.params)
         with torch.device("meta"):  # ResNet-101 takes a second to fill
-            build_backbone(cell.model.backbone, image_shape=shape, feature_dim=dim)
+            build_backbone(
+                cell.model.backbone, image_shape=shape, feature_dim=dim, **cell.model.params
+            )
     for attack in spec.attacks:
         norm = build_attack(attack.name, **attack.params).norm
         assert (max(attack.eps) <= 1) == (norm == "linf")
