@@ -8,12 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from reports.embedding import columns_of
 from reports.legends import LINE, legend_below, legend_shape
 from reports.stored_space import Boundary
-from reports.style import INK, blank, class_colours, panel_width, panels, plain
+from reports.style import INK, blank, class_colours, frame_plane, panel_width, panels, plain
 
 CLOSED = "#FF2BD6"  # far from every class colour and from the ink under it
 MARGIN = "#FFE9A8"
@@ -97,13 +96,7 @@ def _draw(ax: Axes, cell: Frontier, lines: Boundary, colours: Sequence) -> None:
     ax.set_xlim(x0, x1)
     ax.set_ylim(y0, y1)
     ax.set_aspect("equal")
-    ax.tick_params(labelsize=7, length=2, pad=1.5)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
-        axis.set_major_formatter(lambda v, _: f"{v:g}".replace("-", "−"))
-    for spine in ax.spines.values():
-        spine.set_visible(True)
-        spine.set_color("#C9CED6")
+    frame_plane(ax)
 
 
 def _zero(

@@ -7,10 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from reports.legends import class_legend, class_legend_height
-from reports.style import INK, blank, class_colours, panel_width, plain
+from reports.style import INK, blank, class_colours, frame_plane, panel_width, plain
 
 SOFT = "#5B6470"
 
@@ -149,10 +148,5 @@ def _draw(ax: Axes, cell: Embedding, cloud: Cloud, colours: np.ndarray, *, last:
     ax.set_xlim(left, right)
     ax.set_ylim(low, high)
     ax.set_aspect("equal", adjustable="box")
-    ax.tick_params(labelsize=7, length=2, pad=1.5, labelbottom=last)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
-        axis.set_major_formatter(lambda v, _: f"{v:g}".replace("-", "−"))
-    for spine in ax.spines.values():
-        spine.set_visible(True)
-        spine.set_color("#C9CED6")
+    frame_plane(ax)
+    ax.tick_params(labelbottom=last)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from reports.album import Album
+from reports.explained import class_names
 from reports.images import Attacked, ImageGrid, draw_images
 from reports.scene import Scene, eps_name
 from reports.style import CROWD
@@ -12,7 +13,7 @@ from reports.views import View
 
 
 def add_images(album: Album, scene: Scene) -> None:
-    """The first test images that every loss gets right, under attack."""
+    """The first test images that most losses get right, under attack."""
     clean = {k: v for k in scene.labels if isinstance(v := scene.shown.clean(k), View)}
     eps = (0.0, *scene.eps)
     picked = _pick(list(clean.values()), max(1, min(3, 10 // len(eps))))
@@ -20,10 +21,11 @@ def add_images(album: Album, scene: Scene) -> None:
         return
     linf = scene.attack.norm == "linf"
     one = next(iter(clean.values()))
+    names = class_names(scene.numbers)
     grid = ImageGrid(
         rows=list(clean),
         columns=[eps_name(e) if e else "clean" for e in eps],
-        examples=[f"test image {one.index[i]}, class {one.labels[i]}" for i in picked],
+        examples=[f"test image {one.index[i]}, class {_class(names, one, i)}" for i in picked],
         cells=[
             [[_cell(view, scene.views.get((k, e)), i, e) for e in eps] for i in picked]
             for k, view in clean.items()
@@ -42,6 +44,13 @@ def add_images(album: Album, scene: Scene) -> None:
         alt=f"Grid of attacked images, losses by eps. {_verdicts(grid)}",
         section=scene.attack.label,
     )
+
+
+def _class(names: Sequence[str], view: View, place: int) -> str:
+    """The number that stands under the images, and the name where it says more."""
+    label = int(view.labels[place])
+    name = names[label] if label < len(names) else str(label)
+    return str(label) if name == str(label) else f"{label} ({name})"
 
 
 def _change_words(linf: bool, losses: int) -> str:

@@ -105,10 +105,13 @@ def _rows(table: Mapping, numbers: Numbers) -> list[tuple[str, Mapping]]:
     data = numbers.run.provenance.get("data") or {}
     # An image folder has no other name than the one that its user gave it.
     called = data.get("label") if data.get("name") == "image_folder" else data.get("name")
+    classes = len(data.get("class_names") or [])
+    if table["data"] != called or table.get("classes", classes) != classes:
+        return []
     return [
         (loss["label"], row)
         for loss in numbers.spec.get("losses", [])
-        if table["data"] == called and loss["label"] in numbers.labels
+        if loss["label"] in numbers.labels
         if _fits(table.get("spec", {}), numbers.spec, loss)
         for row in table["rows"]
         if _same(row, loss)

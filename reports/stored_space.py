@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 MOST_POINTS = 4000
-CENTERED = ("contrastive", "triplet", "mmc")  # their class vectors are points, not directions
+# Class vectors that are points although the loss has no centers: the means of features as they are.
+# Triplet's are means on the unit sphere, so directions, as weights are.
+CENTERED = ("contrastive",)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 PAGE_WIDTH = 10.4  # inches; the page shows a figure at 96 CSS pixels per inch
 DPI = 150
@@ -172,6 +173,17 @@ def panel_width(columns: int, *, left: float, right: float, wgap: float, widest:
     """Inches for each of ``columns`` panels so that the figure fills the page, or ``widest``."""
     free = PAGE_WIDTH - left - right - (columns - 1) * wgap
     return min(widest, free / columns)
+
+
+def frame_plane(axes: Axes) -> None:
+    """A frame and few ticks for a panel of the feature space, whose units mean nothing."""
+    axes.tick_params(labelsize=7, length=2, pad=1.5)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(lambda v, _: f"{v:g}".replace("-", "−"))
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+        spine.set_color(FAINT)
 
 
 def blank(axes: Axes, reason: str) -> None:

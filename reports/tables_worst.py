@@ -103,70 +103,65 @@ def _attack_notes(numbers: Numbers, case: AttackInfo) -> list[str]:
 
 
 def overview_table(numbers: Numbers, case: AttackInfo) -> Table:
-    """Every attack of a norm at every eps, one column a loss: the whole run at a glance."""
-    if len(numbers.labels) > CROWD:
-        return _overview_of_many(numbers, case)
-    marks = Marks(numbers)
+    """Every attack of a norm at every eps, one column a loss: the whole run at a glance.
+
+    Where losses outnumber the attacks by far, a row is a loss and a column an attack.
+    """
     attacks = numbers.of_norm(case.norm)
-    rows, data = [], []
+    cells = _Overview(numbers, case, attacks)
+    crowded = len(numbers.labels) > CROWD
+    rows = []
     for eps in sorted({e for attack in attacks for e in attack.strengths}):
-        some = [attack for attack in attacks if eps in attack.strengths]
-        highest = {k: _highest(numbers, some, k, eps) for k in numbers.labels}
-        for attack in [*some, *([case] if eps in case.strengths else [])]:
-            row = [Entry(f"{eps:.4g}"), Entry(attack.label, kind="top" if attack is case else "")]
-            for label in numbers.labels:
-                found = numbers.get(label, attack.label, eps, "error")
-                mark = marks.on(label, attack, eps) if found else ""
-                top = found is not None and (attack is case or found.mean == highest[label])
-                text = estimate(found, unit=100, digits=2)
-                row.append(Entry(text, mark, "top" if top else ""))
-                data.append(_overview_data(numbers, label, attack, eps))
-            rows.append(row)
+        there = [a for a in (*attacks, case) if eps in a.strengths]
+        if crowded:
+            rows += [
+                [Entry(f"{eps:.4g}"), Entry(k), *(cells.entry(k, a, eps) for a in (*attacks, case))]
+                for k in numbers.labels
+            ]
+        else:
+            rows += [
+                [
+                    Entry(f"{eps:.4g}"),
+                    Entry(a.label, kind="top" if a is case else ""),
+                    *(cells.entry(k, a, eps) for k in numbers.labels),
+                ]
+                for a in there
+            ]
+    by, columns = ("loss", [a.label for a in (*attacks, case)]) if crowded else (
+        "attack", numbers.labels)  # fmt: skip
     return Table(
         f"overview-{case.norm}",
         f"Every attack, {NORM_NAMES.get(case.norm or '', case.norm)}",
-        "Error in percent, by eps and attack. Bold: the highest error that one attack reaches "
+        f"Error in percent, by eps and {by}. Bold: the highest error that one attack reaches "
         "alone, and the worst case over all of them. A minimum-norm attack counts an image at "
         f"every eps from its radius on. {interval_words(numbers)}",
-        ["eps", "attack", *numbers.labels],
+        ["eps", by, *columns],
         rows,
-        data,
-        marks.notes(),
+        cells.data,
+        cells.marks.notes(),
         left=2,
     )
 
 
-def _overview_of_many(numbers: Numbers, case: AttackInfo) -> Table:
-    """The same with a row for each loss and a column for each attack: losses outnumber these."""
-    marks = Marks(numbers)
-    attacks = numbers.of_norm(case.norm)
-    columns = [*attacks, case]
-    rows, data = [], []
-    for eps in sorted({e for attack in attacks for e in attack.strengths}):
-        for label in numbers.labels:
-            highest = _highest(numbers, [a for a in attacks if eps in a.strengths], label, eps)
-            row = [Entry(f"{eps:.4g}"), Entry(label)]
-            for attack in columns:
-                found = numbers.get(label, attack.label, eps, "error")
-                mark = marks.on(label, attack, eps) if found else ""
-                top = found is not None and (attack is case or found.mean == highest)
-                text = estimate(found, unit=100, digits=2) if found else "–"
-                row.append(Entry(text, mark, "top" if top else ""))
-                if eps in attack.strengths:
-                    data.append(_overview_data(numbers, label, attack, eps))
-            rows.append(row)
-    return Table(
-        f"overview-{case.norm}",
-        f"Every attack, {NORM_NAMES.get(case.norm or '', case.norm)}",
-        "Error in percent, by eps and loss. Bold: the highest error that one attack reaches "
-        "alone, and the worst case over all of them. A minimum-norm attack counts an image at "
-        f"every eps from its radius on. {interval_words(numbers)}",
-        ["eps", "loss", *(attack.label for attack in columns)],
-        rows,
-        data,
-        marks.notes(),
-        left=2,
-    )
+class _Overview:
+    """The entries of the overview, and the numbers behind them in the order of their making."""
+
+    def __init__(self, numbers: Numbers, case: AttackInfo, attacks: list[AttackInfo]) -> None:
+        self.numbers, self.case, self.attacks = numbers, case, attacks
+        self.marks = Marks(numbers)
+        self.data: list[dict] = []
+
+    def entry(self, label: str, attack: AttackInfo, eps: float) -> Entry:
+        """Error of a loss under an attack; a dash where the attack has no such eps."""
+        if eps not in attack.strengths:
+            return Entry("–")
+        some = [a for a in self.attacks if eps in a.strengths]
+        found = self.numbers.get(label, attack.label, eps, "error")
+        mark = self.marks.on(label, attack, eps) if found else ""
+        highest = _highest(self.numbers, some, label, eps)
+        top = found is not None and (attack is self.case or found.mean == highest)
+        self.data.append(_overview_data(self.numbers, label, attack, eps))
+        return Entry(estimate(found, unit=100, digits=2), mark, "top" if top else "")
 
 
 def _highest(

@@ -126,7 +126,20 @@ def _torchvision(name: str, image_shape: ImageShape, feature_dim: int) -> nn.Mod
     )
     network = torchvision.models.get_model(name, weights=None, num_classes=feature_dim, **extra)
     _check_size(name, network, image_shape)
+    _start_last_layer(network)
     return _Torchvision(network, repeats=3 // image_shape[0])
+
+
+def _start_last_layer(network: nn.Module) -> None:
+    """Starts by Xavier's rule a last layer that torchvision starts at 0, as that of its ViTs.
+
+    Logits may start at 0; features may not: no pair of equal ones has a gradient, and the
+    gradient of a normalised one has no bound.
+    """
+    last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1:]
+    for layer in last:
+        if not layer.weight.is_meta and not bool(layer.weight.any()):
+            nn.init.xavier_uniform_(layer.weight)
 
 
 def _check_size(name: str, network: nn.Module, image_shape: ImageShape) -> None:

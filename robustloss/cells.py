@@ -220,25 +220,20 @@ class CellRun:
 
     def _reference(self, model_file: Path, images: list) -> tuple[evaluate.Arrays, str]:
         fit_size = self.spec.detection.fit_size
-        path = (
-            self.folder / f"scores-{digest('reference', landscape.VERSION, images, fit_size)}.npz"
-        )
-        if path.exists():
-            try:
-                return read_arrays(path)[0], path.name
-            except CorruptFile:
-                pass
-        arrays = evaluate.reference_arrays(
-            self._loaded(model_file),
-            self.dataset,
-            self.device,
-            fit_size,
-            loss=self.cell.loss.name,
-            params=self.cell.loss.params,
-            untrained=self._new_model(),
-        )
-        write_arrays(path, arrays)
-        return arrays, path.name
+
+        def compute() -> evaluate.Arrays:
+            return evaluate.reference_arrays(
+                self._loaded(model_file),
+                self.dataset,
+                self.device,
+                fit_size,
+                loss=self.cell.loss.name,
+                params=self.cell.loss.params,
+                untrained=self._new_model(),
+            )
+
+        key = digest("reference", landscape.VERSION, images, fit_size)
+        return self._kept(f"scores-{key}.npz", compute)
 
     def _probe(
         self,
@@ -259,38 +254,43 @@ class CellRun:
         eps = probe_eps(self.spec, built)
         what = [[a.slug, a.name, self._attack_plugin(a), dict(a.params), e] for a, _, e in traced]
         key = digest("probe", probes.VERSION, attacks.VERSION, images, size, eps, what)
-        path = self.folder / f"probe-{key}.npz"
-        if path.exists():
-            try:
-                return read_arrays(path)[0], path.name
-            except CorruptFile:
-                pass
-        model = self._loaded(model_file)
-        arrays = probes.probe_arrays(
-            evaluate.detector_view(model, reference),
-            evaluate.fit_subset(self.dataset.test, size).to(self.device),
-            eps=eps,
-            traced=tuple(probes.Traced(trace_name(a.label), attack, e) for a, attack, e in traced),
-            seed=self.cell.seed,
-        )
-        write_arrays(path, arrays)
-        return arrays, path.name
+
+        def compute() -> evaluate.Arrays:
+            return probes.probe_arrays(
+                evaluate.detector_view(self._loaded(model_file), reference),
+                evaluate.fit_subset(self.dataset.test, size).to(self.device),
+                eps=eps,
+                traced=tuple(probes.Traced(trace_name(a.label), call, e) for a, call, e in traced),
+                seed=self.cell.seed,
+            )
+
+        return self._kept(f"probe-{key}.npz", compute)
 
     def _crops(self, model_file: Path, images: list) -> tuple[evaluate.Arrays | None, str]:
         """Returns the ranks in the mean of ten crops, and their file; None where none are asked."""
         if not self.dataset.ten_crop:
             return None, ""
-        path = self.folder / f"crops-{digest('crops', ten_crop.VERSION, images)}.npz"
+
+        def compute() -> evaluate.Arrays:
+            self.report(Event(self.name, "score", 0, 1, "ten crops"))
+            test = self.dataset.test.to(self.device)
+            return {"rank_10": ten_crop.ten_crop_ranks(self._loaded(model_file), test)}
+
+        return self._kept(f"crops-{digest('crops', ten_crop.VERSION, images)}.npz", compute)
+
+    def _kept(
+        self, name: str, compute: Callable[[], evaluate.Arrays]
+    ) -> tuple[evaluate.Arrays, str]:
+        """Returns the arrays of a file and its name, computed if it is missing or damaged."""
+        path = self.folder / name
         if path.exists():
             try:
-                return read_arrays(path)[0], path.name
+                return read_arrays(path)[0], name
             except CorruptFile:
                 pass
-        self.report(Event(self.name, "score", 0, 1, "ten crops"))
-        test = self.dataset.test.to(self.device)
-        arrays = {"rank_10": ten_crop.ten_crop_ranks(self._loaded(model_file), test)}
+        arrays = compute()
         write_arrays(path, arrays)
-        return arrays, path.name
+        return arrays, name
 
     def _records(
         self,

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from robustloss.models import Classifier
 
 BUDGET = 8.0  # seconds that the timing may take over all losses
-UNTRAINED = 2000  # test images through the untrained network, as in landscape
 _STEPS = 20  # training steps that are enough for a rough time
 _ATTACKED = 200  # images that are enough for a rough time of an attack
 
@@ -67,6 +66,8 @@ def count(
         image_values: values of one image, C·H·W.
         num_classes: K.
     """
+    from robustloss.landscape import UNTRAINED
+
     train, validation, test = sizes
     budgets = sum(len(attack.eps) for attack in spec.attacks)
     disk = 0

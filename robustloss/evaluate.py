@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from attacks import Perturbed, Queries, iter_perturb
 from attacks.base import Attack, Norm
 from attacks.geometry import to_8bit
+from robustloss import geometry
 from robustloss.data import Dataset, ImageSet
 from robustloss.landscape import UNTRAINED, landscape_arrays
 from robustloss.losses.base import check_logits
 from robustloss.metrics import threshold_at_fpr
-from robustloss.models import Classifier
+from robustloss.models import Classifier, all_features
 from robustloss.results import Record
 
 VERSION = 1  # raise when the same weights and attack would give another record
@@ -335,15 +336,9 @@ def reference_arrays(
     arrays |= landscape_arrays(model.head, loss, params or {}, fit.features, fit.labels, grid)
     if untrained is not None:
         some = fit_subset(dataset.test, UNTRAINED).to(device)  # a folder may be sorted by class
-        arrays["untrained_features"] = _features(untrained.to(device).eval(), some)
+        arrays["untrained_features"] = all_features(untrained.to(device), some).cpu().numpy()
         arrays["untrained_labels"] = some.labels.cpu().numpy()
     return arrays
-
-
-def _features(model: Classifier, images: ImageSet) -> NDArray:
-    starts = range(0, images.n, images.pass_size)
-    found = [model.features(images.batch(slice(i, i + images.pass_size))) for i in starts]
-    return torch.cat(found).cpu().numpy()
 
 
 def _grid(model: Classifier, features: NDArray, device: torch.device) -> Arrays:
@@ -371,8 +366,6 @@ def detector_threshold(reference: Arrays) -> float:
 
 def class_means(reference: Arrays) -> NDArray:
     """Returns the mean clean training features (K,D) of every class; NaN for one without any."""
+    classes = reference["validation_logits"].shape[1]
     features, labels = reference["train_features"], reference["train_labels"]
-    means = np.full((reference["validation_logits"].shape[1], features.shape[1]), np.nan)
-    for label in np.unique(labels):
-        means[label] = features[labels == label].mean(0, dtype=np.float64)
-    return means.astype(np.float32)
+    return geometry.class_means(features, labels, classes).astype(np.float32)

@@ -17,6 +17,7 @@ from robustloss.columns import PLACE, Row
 from robustloss.records import Record
 
 Array = NDArray[Any]
+BLOCK = 2048  # images at once in float64: 50,000 of 2,048 features would take gigabytes
 BATCHES = 200  # mini-batches whose class means are compared with the true ones
 SEED = 20180328
 
@@ -112,24 +113,28 @@ def shape_of(features: Array, labels: Array, num_classes: int) -> Row:
     Source: Fisher, The Use of Multiple Measurements in Taxonomic Problems, 1936, as the ratio of
         the traces of between-class and within-class scatter.
     """
-    values = np.asarray(features, np.float64)
-    means = class_means(values, labels, num_classes)
-    own = values - means[labels]
-    overall = values.mean(0)
-    within = np.linalg.norm(own, axis=1)
-    scatter_within = float((own**2).sum(1).mean())
-    scatter_between = float(((means[labels] - overall) ** 2).sum(1).mean())
-    norms = np.linalg.norm(values, axis=1)
+    means = class_means(features, labels, num_classes)
+    overall = features.mean(0, dtype=np.float64)
+    within, norms, angles = (np.empty(len(features)) for _ in range(3))
+    squares = between = 0.0
+    for start in range(0, len(features), BLOCK):
+        part = slice(start, start + BLOCK)
+        values, own = features[part].astype(np.float64), means[labels[part]]
+        within[part] = np.linalg.norm(values - own, axis=1)
+        norms[part] = np.linalg.norm(values, axis=1)
+        angles[part] = _angles_deg(values, own)
+        squares += float(((values - own) ** 2).sum())
+        between += float(((own - overall) ** 2).sum())
     low, high = np.percentile(norms, (5, 95))
     row: Row = {
-        "n": len(values),
-        "feature_dim": values.shape[1],
+        "n": len(features),
+        "feature_dim": features.shape[1],
         "norm_mean": float(norms.mean()),
         "norm_p5": float(low),
         "norm_p95": float(high),
         "within_distance": float(within.mean()),
-        "fisher_ratio": scatter_between / scatter_within if scatter_within > 0 else None,
-        "within_angle_deg": _mean(_angles_deg(values, means[labels])),
+        "fisher_ratio": between / squares if squares > 0 else None,
+        "within_angle_deg": _mean(angles),
     }
     return row | _between_columns(means)
 
@@ -234,7 +239,9 @@ def center_rows(cell: Mapping[str, Any], reference: Mapping[str, Array]) -> list
         reference: arrays of scores-KEY.npz.
 
     Returns:
-        One row with `columns.CENTER_COLUMNS`, or none.
+        One row with `columns.CENTER_COLUMNS`, or none. expected_error is sqrt(tr S_W / n) for the
+        n images that a class has in a batch on average, null where that is less than one: then the
+        classes that a batch does have are few, each with one image or little more.
     """
     batch_size = cell.get("batch_size")
     if batch_size is None or "train_features" not in reference:
@@ -253,7 +260,9 @@ def center_rows(cell: Mapping[str, Any], reference: Mapping[str, Array]) -> list
             "batch_size": drawn,
             "images_per_class": each,
             "batch_mean_error": _batch_mean_error(own, labels, drawn),
-            "expected_error": math.sqrt(float((own**2).sum(1).mean()) / each),
+            "expected_error": (
+                math.sqrt(float((own**2).sum(1).mean()) / each) if each >= 1 else None
+            ),
             "centers_error": None if centers is None else _rms(centers[known] - means[known]),
             "within_distance": float(np.linalg.norm(own, axis=1).mean()),
         }
@@ -265,7 +274,8 @@ def _batch_mean_error(own: Array, labels: Array, batch_size: int) -> float:
     rng = np.random.Generator(np.random.PCG64(SEED))
     squares = []
     for _ in range(BATCHES):
-        chosen = rng.choice(len(labels), batch_size, replace=False)
+        # With replacement: from a small set, draws without it would know the mean too well.
+        chosen = rng.integers(0, len(labels), batch_size)
         for label in np.unique(labels[chosen]):
             squares.append((own[chosen[labels[chosen] == label]].mean(0) ** 2).sum())
     return math.sqrt(float(np.mean(squares)))

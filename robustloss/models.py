@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.backbones import build_backbone
+from robustloss.images import ImageSet
 from robustloss.losses import build_loss
 from robustloss.losses.base import LossHead
 from robustloss.losses.feasibility import collected
@@ -100,6 +101,14 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
             **build["loss_params"],
         )
     return Classifier(backbone, head, build["mean"], build["std"])
+
+
+@torch.no_grad()
+def all_features(model: Classifier, images: ImageSet) -> Tensor:
+    """Returns the float32 features (N,D) of a set on the model's device, in eval mode."""
+    model.eval()
+    starts = range(0, images.n, images.pass_size)
+    return torch.cat([model.features(images.batch(slice(i, i + images.pass_size))) for i in starts])
 
 
 def is_plugin(name: str) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from robustloss.data import Dataset, ImageSet
 from robustloss.losses.base import LossHead, LossTerms, check_logits, check_terms
-from robustloss.models import Classifier, load_tensors, save_tensors
+from robustloss.models import Classifier, all_features, load_tensors, save_tensors
 from robustloss.precision import autocast, choose_precision
 from robustloss.schedules import (
     augment,
@@ -227,12 +227,17 @@ class _Loop:
         wrong = torch.zeros((), device=labels.device)
         if self.model.head.batching != "balanced":  # a pair loss has no logits before fit
             wrong = (self.model.head.logits(features).argmax(1) != labels).sum()
-        parts = [terms.classification.detach().sum(), terms.regulariser.detach().sum(), wrong]
-        known = torch.tensor([float(len(labels)), 1.0], dtype=torch.float64, device=labels.device)
-        self.sums[:3] += torch.stack([part.double() for part in parts])
-        self.sums[3::2] += known
-        if self.has_tuples and (tuples := self.model.head.tuples(features, labels)) is not None:
-            self.sums[4] += tuples
+        tuples = self.model.head.tuples(features, labels) if self.has_tuples else None
+        self.sums += torch.stack(
+            [
+                terms.classification.detach().sum().double(),
+                terms.regulariser.detach().sum().double(),
+                wrong.double(),
+                torch.tensor(float(len(labels)), dtype=torch.float64, device=labels.device),
+                torch.zeros_like(self.sums[0]) if tuples is None else tuples.double(),
+                torch.ones_like(self.sums[0]),
+            ]
+        )
 
     def mean_loss(self) -> float:
         """Returns the mean training loss of this epoch so far, in nats."""
@@ -353,12 +358,3 @@ def error_rate(model: Classifier, images: ImageSet, precision: str) -> float | N
             features = model.features(batch.contiguous(memory_format=torch.channels_last))
         wrong += (model.head.logits(features).argmax(1) != images.labels[piece]).sum()
     return float(wrong) / images.n
-
-
-@torch.no_grad()
-def all_features(model: Classifier, images: ImageSet) -> Tensor:
-    """Returns the float32 features (N,D) of a set, in eval mode."""
-    model.eval()
-    size = images.pass_size
-    batches = range(0, images.n, size)
-    return torch.cat([model.features(images.batch(slice(b, b + size))) for b in batches])

@@ -119,3 +119,15 @@ def test_trying_a_size_leaves_a_model_of_torchvision_as_it_was():
     assert all(module.training for module in ours.modules())
     for mine, plain in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
         assert torch.equal(mine, plain)
+
+
+def test_a_vision_transformer_does_not_start_with_equal_features():
+    # torchvision starts its last layer at 0: pair losses would have no gradient, ever
+    torch.manual_seed(0)
+    network = build_backbone("torchvision:vit_b_32", image_shape=(3, 224, 224), feature_dim=6)
+    images = torch.rand(2, 3, 224, 224, requires_grad=True)
+    first, second = network.eval()(images)
+    assert (first - second).norm() > 0
+    (slope,) = torch.autograd.grad((first - second).square().sum(), images)
+    assert slope.isfinite().all()
+    assert (slope != 0).float().mean() > 0.99

@@ -1,6 +1,7 @@
 """The geometry of features: closed forms, hand-computed examples, simulation."""
 
 import math
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -114,6 +115,35 @@ def test_a_batch_knows_the_class_means_as_well_as_theory_says():
     wanted = row["expected_error"] * math.sqrt(1 + 0.75 / 16)
     assert row["batch_mean_error"] == pytest.approx(wanted, rel=0.03)
     assert row["centers_error"] == pytest.approx(0.5, rel=0.15)
+
+
+@pytest.mark.parametrize("each", [40, 400])
+def test_a_set_hardly_larger_than_the_batch_is_no_better_known(each):
+    features, labels = clusters(num_classes=4, dim=50, each=each)
+    (row,) = geometry.center_rows(CELL, reference(features, labels))
+    wanted = row["expected_error"] * math.sqrt(1 + 0.75 / 16)
+    assert row["batch_mean_error"] == pytest.approx(wanted, rel=0.05)
+
+
+def test_more_classes_than_images_in_a_batch_have_no_expectation():
+    features, labels = clusters(num_classes=80, dim=80, each=5)
+    (row,) = geometry.center_rows(CELL, reference(features, labels))
+    assert row["images_per_class"] == 0.8
+    assert row["expected_error"] is None
+    assert row["batch_mean_error"] > 0
+
+
+def test_many_images_are_taken_in_blocks(monkeypatch):
+    features, labels = clusters(num_classes=4, dim=50, each=100)
+    whole = geometry.shape_of(features, labels, 4)
+    monkeypatch.setattr(geometry, "BLOCK", 64)
+    parts = geometry.shape_of(features, labels, 4)
+    assert parts == {key: pytest.approx(value, rel=1e-12) for key, value in whole.items()}
+    tracemalloc.start()
+    geometry.shape_of(np.ones((20_000, 200), np.float32), np.arange(20_000) % 4, 4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000 * 200 * 8  # less than one float64 copy of the features
 
 
 def test_without_a_batch_size_nothing_is_estimated():

@@ -115,7 +115,8 @@ def test_stored_arrays_of_an_older_run_give_nothing() -> None:
 def test_vectors_are_points_only_where_they_are_centers() -> None:
     vectors = np.eye(3)
     assert not space({"class_vectors": vectors}, "cosface").are_centers
-    assert space({"class_vectors": vectors}, "triplet").are_centers
+    assert space({"class_vectors": vectors}, "contrastive").are_centers
+    assert not space({"class_vectors": vectors}, "triplet").are_centers  # on the unit sphere
     known = space({"class_vectors": 2 * vectors, "centers": vectors}, "my.plugin:Head")
     assert known.are_centers
     assert known.vectors is vectors

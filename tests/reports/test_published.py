@@ -24,9 +24,10 @@ def numbers(called: str, losses: list[dict], **spec: dict) -> Any:
          "top5_error": 0.05 if crops == 1 else None, "top5_low": 0.03, "top5_high": 0.08}
         for crops in (1, 10)
     ]  # fmt: skip
-    named = {"name": called}
+    named: dict[str, Any] = {"name": called}
     if called == "ImageNet":
-        named = {"name": "image_folder", "label": called}
+        names = [f"n{k:08d}" for k in range(1000)]
+        named = {"name": "image_folder", "label": called, "class_names": names}
     return SimpleNamespace(
         run=SimpleNamespace(provenance={"data": named}, results={"crops": rows}),
         spec={"losses": losses, **spec},
@@ -143,3 +144,10 @@ def test_other_folders_have_no_published_crops_and_other_runs_no_table():
     assert crops_table(run).notes == []
     run.run.results = {}
     assert crops_table(run) is None
+
+
+def test_another_folder_that_kept_the_label_is_not_imagenet():
+    run = numbers("ImageNet", [SIX[0]])
+    assert published_crops(run) is not None
+    run.run.provenance["data"]["class_names"] = ["ant", "bee"]
+    assert published_crops(run) is None
