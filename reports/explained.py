@@ -21,6 +21,15 @@ def mean(found: Sequence[dict], key: str, *, least: float = 0.0) -> Estimate | N
     return over_seeds(values, least=least, most=math.inf)
 
 
+def in_widths(found: Sequence[dict], key: str) -> Estimate | None:
+    """An error of class means in units of the within-class distance, over seeds."""
+    return mean(
+        [{key: row[key] / row["within_distance"]} for row in found
+         if row.get(key) is not None and row["within_distance"]],
+        key,
+    )  # fmt: skip
+
+
 def losses_with(numbers: Numbers, table: str, **where: object) -> list[str]:
     """Losses with a row, in the order of the spec."""
     return [label for label in numbers.labels if rows(numbers, table, label, **where)]

@@ -5,7 +5,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from reports.album import Album
-from reports.explained import losses_with, mean, rows
+from reports.explained import in_widths, losses_with, rows
 from reports.gallery_embedding import SPACE
 from reports.legends import LINE, legend_below, legend_shape
 from reports.numbers import Numbers
@@ -46,14 +46,10 @@ def add_center_estimates(album: Album, numbers: Numbers) -> None:
 
 def _shares(numbers: Numbers, label: str) -> dict[str, float | None]:
     found = rows(numbers, "center_estimates", label)
-    unit = mean(found, "within_distance")
-    if unit is None or unit.mean <= 0:
-        return {}
-    out: dict[str, float | None] = {}
-    for key in ("batch_mean_error", "expected_error", "centers_error"):
-        value = mean(found, key)
-        out[key] = None if value is None else value.mean / unit.mean
-    return out
+    shares = {
+        k: in_widths(found, k) for k in ("batch_mean_error", "expected_error", "centers_error")
+    }
+    return {k: None if v is None else v.mean for k, v in shares.items()} if found else {}
 
 
 def _draw(labels: list[str], found: list[dict[str, float | None]]) -> Figure:

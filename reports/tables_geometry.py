@@ -3,7 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.explained import class_names, losses_with, mean, rows, significant
+from reports.explained import (
+    class_names,
+    in_widths,
+    losses_with,
+    mean,
+    rows,
+    significant,
+)
 from reports.gallery_embedding import SPACE
 from reports.numbers import Estimate, Numbers
 from reports.table import Entry, Table
@@ -226,7 +233,7 @@ def center_table(numbers: Numbers) -> Table | None:
             [Entry(k), Entry(str(found[k][0]["batch_size"])),
              Entry(significant(mean(found[k], "images_per_class"))),
              Entry(significant(mean(found[k], "within_distance"))),
-             *(Entry(significant(_in_widths(found[k], key))) for key in _ERRORS)]
+             *(Entry(significant(in_widths(found[k], key))) for key in _ERRORS)]
             for k in labels
         ],
         [row for k in labels for row in found[k]],
@@ -241,15 +248,6 @@ def _fixed(numbers: Numbers) -> str:
     if "mmc" not in numbers.names.values():
         return ""
     return "The centers of the Max-Mahalanobis loss are fixed: there the features do the moving. "
-
-
-def _in_widths(found: Sequence[dict], key: str) -> Estimate | None:
-    """An error of class means in units of the within-class distance, over seeds."""
-    return mean(
-        [{key: row[key] / row["within_distance"]} for row in found
-         if row.get(key) is not None and row["within_distance"]],
-        key,
-    )  # fmt: skip
 
 
 def tuple_table(numbers: Numbers) -> Table | None:
