@@ -79,7 +79,7 @@ def draw_curves(grid: Sequence[Panel], looks: Mapping[str, Look], *, columns: in
 
 def _draw_crowded(grid: Sequence[Panel], looks: Mapping[str, Look]) -> Figure:
     """Two panels in a row; the losses are named beside the ends of their lines, in that order."""
-    columns, names = min(2, len(grid)), 2.05
+    columns, names = min(2, len(grid)), 2.3
     margins = {"left": 0.75, "right": names, "wgap": names + 0.7}
     width = panel_width(columns, widest=4.6, **margins)
     most = max(len(panel.lines) for panel in grid)

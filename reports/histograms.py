@@ -174,7 +174,8 @@ def _draw_cell(ax: Axes, cell: Histogram, grid: HistogramGrid, ticks: str, inche
         ax.axvline(cell.line, color=INK, lw=1.1, ls=(0, (4, 2)))
     ax.set_xlim(edges[0], edges[-1])
     ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    ax.yaxis.set_major_formatter(lambda v, _: f"{v:g} %")
+    # Above 100 % there is room for the notes only.
+    ax.yaxis.set_major_formatter(lambda v, _: f"{v:g} %" if v <= 100 else "")
     _ticks(ax, cell.bins, ticks, inches)
     x, align = (0.03, "left") if grid.note_at == "left" else (0.97, "right")
     ax.text(

@@ -90,7 +90,7 @@ def _draw_crowded(
 ) -> Figure:
     """One frame a loss, logarithmic axis, one line an eps."""
     across = 5
-    margins = {"left": 0.6, "right": 0.1, "wgap": 0.28}
+    margins = {"left": 0.6, "right": 0.2, "wgap": 0.28}
     width = panel_width(across, widest=3.3, **margins)
     tones = [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.85, 0.05, len(columns))]
     handles = [Line2D([], [], color=tone, lw=1.8, label=title)
