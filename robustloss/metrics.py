@@ -26,7 +26,10 @@ def auroc(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> float:
 
     Source: Mann-Whitney form with midranks (Hanley and McNeil 1982).
     """
-    clean, attacked = _scores(clean_scores, "clean"), _scores(attacked_scores, "attacked")
+    clean, attacked = (
+        checked_scores(clean_scores, "clean"),
+        checked_scores(attacked_scores, "attacked"),
+    )
     n, m = clean.size, attacked.size
     if n == 0 or m == 0:
         return math.nan
@@ -51,7 +54,10 @@ def roc_curve(
     Raises:
         ValueError: a NaN score or an empty side.
     """
-    clean, attacked = _scores(clean_scores, "clean"), _scores(attacked_scores, "attacked")
+    clean, attacked = (
+        checked_scores(clean_scores, "clean"),
+        checked_scores(attacked_scores, "attacked"),
+    )
     _refuse_empty(clean, "clean")
     _refuse_empty(attacked, "attacked")
     distinct = np.unique(np.concatenate([clean, attacked]))
@@ -72,7 +78,7 @@ def threshold_at_fpr(clean_scores: np.ndarray, fpr: float) -> float:
     Raises:
         ValueError: a NaN score, no score, or fpr outside [0, 1].
     """
-    clean = _scores(clean_scores, "clean")
+    clean = checked_scores(clean_scores, "clean")
     _refuse_empty(clean, "clean")
     if not 0 <= fpr <= 1:
         raise ValueError(f"fpr (={fpr}) must lie in [0, 1]: a fraction, not percent.")
@@ -89,7 +95,10 @@ def tpr_at_fpr(clean_scores: np.ndarray, attacked_scores: np.ndarray, fpr: float
     A point of the ROC curve, without interpolation: the threshold is that of the clean scores
     given. NaN when either side is empty.
     """
-    clean, attacked = _scores(clean_scores, "clean"), _scores(attacked_scores, "attacked")
+    clean, attacked = (
+        checked_scores(clean_scores, "clean"),
+        checked_scores(attacked_scores, "attacked"),
+    )
     if clean.size == 0 or attacked.size == 0:
         return math.nan
     return rejected_fraction(attacked, threshold_at_fpr(clean, fpr))
@@ -103,7 +112,10 @@ def clean_rejected_at_tpr(
     The detection literature calls this, and also its mirror image, "FPR95"; hence the words.
     NaN when either side is empty.
     """
-    clean, attacked = _scores(clean_scores, "clean"), _scores(attacked_scores, "attacked")
+    clean, attacked = (
+        checked_scores(clean_scores, "clean"),
+        checked_scores(attacked_scores, "attacked"),
+    )
     if not 0 <= tpr <= 1:
         raise ValueError(f"tpr (={tpr}) must lie in [0, 1]: a fraction, not percent.")
     if clean.size == 0 or attacked.size == 0:
@@ -118,7 +130,7 @@ def clean_rejected_at_tpr(
 
 def rejected_fraction(scores: np.ndarray, threshold: float) -> float:
     """Fraction of scores strictly below a threshold; NaN for no scores."""
-    scores = _scores(scores, "given")
+    scores = checked_scores(scores, "given")
     return float(np.mean(scores < threshold)) if scores.size else math.nan
 
 
@@ -129,7 +141,10 @@ def average_precision(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> 
     is also the value of scores that tell nothing). Not the trapezoid under the
     precision-recall curve, which is too high. NaN when either side is empty.
     """
-    clean, attacked = _scores(clean_scores, "clean"), _scores(attacked_scores, "attacked")
+    clean, attacked = (
+        checked_scores(clean_scores, "clean"),
+        checked_scores(attacked_scores, "attacked"),
+    )
     if clean.size == 0 or attacked.size == 0:
         return math.nan
     distinct, caught = np.unique(attacked, return_counts=True)
@@ -175,7 +190,7 @@ def undetected_success(
         In [0, 1]; NaN when no image was initially correct.
     """
     _same_length(correct=correct, wrong_after=wrong_after, attacked_scores=attacked_scores)
-    passed = _scores(attacked_scores, "attacked") >= threshold
+    passed = checked_scores(attacked_scores, "attacked") >= threshold
     counted = (wrong_after & passed)[correct]
     return float(np.mean(counted)) if counted.size else math.nan
 
@@ -211,7 +226,8 @@ def max_log_posterior(logits: np.ndarray) -> np.ndarray:
     return log_posterior(logits).max(axis=1)
 
 
-def _scores(scores: np.ndarray, name: str) -> np.ndarray:
+def checked_scores(scores: np.ndarray, name: str) -> np.ndarray:
+    """(N,) scores in float64; refuses NaN and any other shape."""
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"{name} scores (shape {array.shape}) must have one axis.")

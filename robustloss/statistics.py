@@ -24,7 +24,7 @@ def wilson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """
     if n < 1 or not 0 <= k <= n:
         raise ValueError(f"k (={k}) of n (={n}) must fulfil 0 <= k <= n and n >= 1.")
-    _check_confidence(confidence)
+    check_confidence(confidence)
     z = float(stats.norm.isf((1 - confidence) / 2))
     center = (k + z**2 / 2) / (n + z**2)
     half = z * np.sqrt(k * (n - k) / n + z**2 / 4) / (n + z**2)
@@ -58,7 +58,7 @@ def t_interval(
             f"values (={array.tolist()}) must be one or more finite numbers. Leave out the "
             "seeds without a value."
         )
-    _check_confidence(confidence)
+    check_confidence(confidence)
     mean = float(array.mean())
     if array.size == 1:
         return mean, float("nan"), float("nan"), float("nan")
@@ -89,6 +89,7 @@ def sign_test(wins: int, losses: int) -> float:
     return float(stats.binom.sf(wins - 1, wins + losses, 0.5))
 
 
-def _check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
+    """Refuse a confidence outside (0, 1)."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence (={confidence}) must lie in (0, 1), as 0.95.")

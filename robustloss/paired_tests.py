@@ -1,0 +1,178 @@
+"""Loss against loss: tests that respect that both saw the same images, or the same seeds."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import optimize, stats
+
+EXACT_FROM = 25  # discordant images; below it the exact McNemar test is too conservative
+
+
+def mcnemar(only_a: int, only_b: int, *, mid_p: bool = False) -> float:
+    """Two-sided McNemar test of equal error on the same images.
+
+    Args:
+        only_a: images that A alone gets wrong, >= 0.
+        only_b: images that B alone gets wrong, >= 0.
+        mid_p: count the observed table half, which lifts the conservatism of few images.
+
+    Returns:
+        p-value; 1 without any image on which they differ.
+
+    Raises:
+        ValueError: a negative count.
+
+    Source: McNemar 1947, exact form; mid-p: Fagerland, Lydersen and Laake 2013,
+    doi:10.1186/1471-2288-13-91.
+    """
+    if only_a < 0 or only_b < 0:
+        raise ValueError(f"only_a (={only_a}) and only_b (={only_b}) must be counts, >= 0.")
+    n, least = only_a + only_b, min(only_a, only_b)
+    if n == 0:
+        return 1.0
+    exact = min(1.0, 2 * float(stats.binom.cdf(least, n, 0.5)))
+    if not mid_p:
+        return exact
+    twice = 2 * float(stats.binom.cdf(least, n, 0.5)) - float(stats.binom.pmf(least, n, 0.5))
+    return min(1.0, twice)
+
+
+def mcnemar_test(only_a: int, only_b: int) -> tuple[str, float]:
+    """The form of McNemar's test that fits the number of images, and its p-value."""
+    if only_a + only_b < EXACT_FROM:
+        return "McNemar mid-p", mcnemar(only_a, only_b, mid_p=True)
+    return "McNemar exact", mcnemar(only_a, only_b)
+
+
+def paired_difference(
+    only_a: int, only_b: int, n: int, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Difference of two errors on the same n images, A − B, with an interval.
+
+    Args:
+        only_a: images that A alone gets wrong.
+        only_b: images that B alone gets wrong.
+        n: images in all.
+        confidence: in (0, 1).
+
+    Returns:
+        (difference, low, high) as fractions.
+
+    Source: Bonett and Price 2012, doi:10.3102/1076998611411915: Wald's interval with one image
+    added to either count.
+    """
+    if n < 1 or only_a < 0 or only_b < 0 or only_a + only_b > n:
+        raise ValueError(f"only_a (={only_a}) and only_b (={only_b}) must be counts of n (={n}).")
+    a, b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
+    half = float(stats.norm.isf((1 - confidence) / 2))
+    half *= math.sqrt(max(0.0, a + b - (a - b) ** 2) / (n + 2))
+    return (only_a - only_b) / n, max(-1.0, a - b - half), min(1.0, a - b + half)
+
+
+def paired_t(differences: Sequence[float] | np.ndarray) -> float:
+    """Two-sided paired t-test over seeds; NaN for fewer than two, 1 or 0 where they all agree.
+
+    Args:
+        differences: (S,) A − B of each seed.
+
+    Source: Student 1908.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if values.size < 2:
+        return math.nan
+    if np.ptp(values) == 0:
+        return 1.0 if values[0] == 0 else 0.0
+    return float(stats.ttest_1samp(values, 0.0).pvalue)
+
+
+def wilcoxon(differences: Sequence[float] | np.ndarray) -> float:
+    """Two-sided exact signed-rank test over seeds; zeros are left out, NaN for fewer than two.
+
+    With S seeds no p-value is below 2 / 2^S: five seeds can never show a difference at 5 %.
+
+    Source: Wilcoxon 1945.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if values.size < 2:
+        return math.nan
+    values = values[values != 0]
+    if values.size == 0:
+        return 1.0
+    return float(stats.wilcoxon(values, method="exact" if values.size <= 50 else "approx").pvalue)
+
+
+def benjamini_hochberg(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """P-values adjusted so that a share alpha of what is below alpha is false, at most.
+
+    Args:
+        p_values: (T,); NaN is no test and stays NaN.
+
+    Source: Benjamini and Hochberg 1995.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(values.shape, np.nan)
+    known = np.isfinite(values)
+    if known.any():
+        adjusted[known] = stats.false_discovery_control(values[known], method="bh")
+    return adjusted
+
+
+def detectable_by_images(
+    n: int, discordant: float, power: float = 0.8, alpha: float = 0.05
+) -> float:
+    """Smallest difference of errors that McNemar's test shows with this power.
+
+    Args:
+        n: images.
+        discordant: share of images on which the two differ, in (0, 1].
+        power: in (0, 1).
+        alpha: two-sided level.
+
+    Returns:
+        A fraction, at most `discordant`; NaN where nothing differs.
+
+    Source: Connor 1987, doi:10.2307/2531961, solved for the difference.
+    """
+    if n < 1 or not 0 <= discordant <= 1:
+        raise ValueError(f"n (={n}) must be >= 1 and discordant (={discordant}) in [0, 1].")
+    if discordant == 0:
+        return math.nan
+    z_alpha, z_power = stats.norm.isf(alpha / 2), stats.norm.isf(1 - power)
+
+    def missing(difference: float) -> float:
+        spread = math.sqrt(max(0.0, discordant - difference**2))
+        needed = (z_alpha * math.sqrt(discordant) + z_power * spread) / math.sqrt(n)
+        return float(difference - needed)
+
+    if missing(discordant) < 0:
+        return math.nan  # too few images for any difference
+    return float(optimize.brentq(missing, 0.0, discordant))
+
+
+def detectable_by_seeds(sd: float, seeds: int, power: float = 0.8, alpha: float = 0.05) -> float:
+    """Smallest mean difference that a paired t-test over seeds shows with this power.
+
+    Args:
+        sd: standard deviation of the per-seed differences, >= 0.
+        seeds: S.
+        power: in (0, 1).
+        alpha: two-sided level.
+
+    Returns:
+        In the unit of sd; NaN for fewer than two seeds.
+
+    Source: the noncentral t-distribution.
+    """
+    if seeds < 2:
+        return math.nan
+    limit = stats.t.isf(alpha / 2, seeds - 1)
+
+    def missing(size: float) -> float:
+        # a difference shown the wrong way round is no success, so one tail counts
+        return float(stats.nct.sf(limit, seeds - 1, size * math.sqrt(seeds)) - power)
+
+    most = 0.5
+    while missing(most) < 0:  # in steps: far out the noncentral t has no value
+        most *= 1.5
+    return sd * float(optimize.brentq(missing, 1e-6, most))

@@ -1,0 +1,124 @@
+"""The image bootstrap against literal resampling, its p-value under no difference."""
+
+import math
+
+import numpy as np
+import pytest
+
+from robustloss.auroc_interval import auroc_interval
+from robustloss.bootstrap import (
+    Resamples,
+    bootstrap_auroc,
+    bootstrap_mean,
+    draw_resamples,
+    p_value,
+    percentile_interval,
+)
+from robustloss.metrics import auroc
+
+
+@pytest.fixture
+def scores():
+    rng = np.random.default_rng(0)
+    return np.round(rng.normal(1, 1, 60), 1), np.round(rng.normal(0, 1, 60), 1)
+
+
+def test_a_resample_is_the_auroc_of_the_repeated_images(scores):
+    clean, attacked = scores
+    kept = np.arange(60) % 3 > 0
+    drawn = draw_resamples(60, 70, seed=3)
+    found = bootstrap_auroc(drawn, clean, attacked)
+    some = bootstrap_auroc(drawn, clean, attacked, kept, ~kept)
+    for row in range(70):
+        images = np.repeat(np.arange(60), drawn.counts[row])
+        assert found[row] == pytest.approx(auroc(clean[images], attacked[images]), abs=1e-12)
+        own = auroc(clean[images[kept[images]]], attacked[images[~kept[images]]])
+        assert some[row] == pytest.approx(own, abs=1e-12)
+
+
+def test_every_resample_has_as_many_images_as_there_are():
+    drawn = draw_resamples(123, 40)
+    assert (drawn.counts.sum(1) == 123).all()
+    assert np.array_equal(drawn.counts, draw_resamples(123, 40).counts)
+    assert not np.array_equal(drawn.counts, draw_resamples(123, 40, seed=1).counts)
+
+
+def test_the_spread_is_that_of_the_clustered_variance():
+    rng = np.random.default_rng(1)
+    clean = rng.normal(1, 1, 800)
+    attacked, index = 0.8 * clean + 0.6 * rng.normal(size=800) - 1, np.arange(800)
+    found = bootstrap_auroc(draw_resamples(800, 2000), clean, attacked)
+    known = auroc_interval(clean, attacked, index, index)
+    assert found.std() == pytest.approx(math.sqrt(known.variance), rel=0.06)
+    low, high = percentile_interval(found)
+    assert (low, high) == pytest.approx((known.low, known.high), abs=0.3 * (known.high - known.low))
+
+
+def test_infinite_scores_and_large_offsets_keep_their_ranks(scores):
+    clean, attacked = scores
+    drawn = draw_resamples(60, 20)
+    moved = bootstrap_auroc(drawn, clean - 1e5, attacked - 1e5)
+    assert moved == pytest.approx(bootstrap_auroc(drawn, clean, attacked), abs=0.02)
+    clean[0], attacked[0] = np.inf, -np.inf
+    assert np.isfinite(bootstrap_auroc(drawn, clean, attacked)).all()
+
+
+def test_a_resample_without_attacked_images_has_no_auroc(scores):
+    only = np.zeros(60, bool)
+    only[0] = True
+    found = bootstrap_auroc(draw_resamples(60, 50), *scores, attacked_keep=only)
+    assert np.isnan(found).any()
+    assert np.isfinite(found).any()
+    nobody = bootstrap_auroc(draw_resamples(60, 50), *scores, attacked_keep=~np.ones(60, bool))
+    assert np.isnan(nobody).all()
+    assert all(math.isnan(end) for end in percentile_interval(nobody))
+    assert math.isnan(p_value(nobody))
+
+
+def test_the_mean_of_each_resample():
+    wrong = np.arange(50) % 4 == 0
+    drawn = draw_resamples(50, 30)
+    found = bootstrap_mean(drawn, wrong, keep=np.arange(50) < 40)
+    for row in range(30):
+        images = np.repeat(np.arange(50), drawn.counts[row])
+        assert found[row] == pytest.approx(wrong[images[images < 40]].mean(), abs=1e-12)
+
+
+def test_one_image():
+    found = bootstrap_auroc(draw_resamples(1, 10), np.array([1.0]), np.array([0.0]))
+    assert (found == 1).all()
+
+
+def test_p_value_counts_both_sides():
+    assert p_value(np.zeros(99)) == 1
+    assert p_value(np.ones(99)) == pytest.approx(2 / 100)
+    assert p_value(-np.ones(999)) == pytest.approx(2 / 1000)
+    assert p_value(np.array([-1.0, 1.0] * 50)) == 1
+
+
+def test_two_equal_losses_differ_in_at_most_five_percent_of_samples():
+    rng = np.random.default_rng(2)
+    samples, n = 4000, 60
+    drawn = draw_resamples(n, 199)
+    found = []
+    for _ in range(samples):
+        common = rng.normal(size=n)
+        sides = [common + rng.normal(shift, 1, n) for shift in (1.5, 0.0, 1.5, 0.0)]
+        differences = bootstrap_auroc(drawn, *sides[:2]) - bootstrap_auroc(drawn, *sides[2:])
+        found.append(p_value(differences))
+    rate = np.mean(np.array(found) <= 0.05)
+    assert rate <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / samples)
+    assert rate > 0.02  # not for want of power
+
+
+def test_what_cannot_be_meant_is_refused(scores):
+    clean, attacked = scores
+    with pytest.raises(ValueError, match="at least 1"):
+        draw_resamples(0)
+    with pytest.raises(ValueError, match="must be"):
+        bootstrap_auroc(draw_resamples(59, 5), clean, attacked)
+    with pytest.raises(ValueError, match="must be"):
+        bootstrap_mean(draw_resamples(59, 5), clean)
+    clean[0] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        bootstrap_auroc(Resamples(np.ones((1, 60), np.uint16)), clean, attacked)
