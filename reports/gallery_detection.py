@@ -6,80 +6,84 @@ from collections.abc import Mapping
 import numpy as np
 
 from reports.album import Album
-from reports.histograms import (
-    Bins,
-    Histogram,
-    HistogramGrid,
-    draw_histograms,
-    histogram_numbers,
-    pooled_bins,
+from reports.histograms import Bins, pooled_bins
+from reports.populations import (
+    FEW,
+    Populations,
+    draw_populations,
+    population_numbers,
+    words_of,
 )
 from reports.roc import Roc, at_grid, draw_rocs, fpr_grid, roc_numbers
+from reports.roc_band import RESAMPLES, image_resamples, roc_band
 from reports.scene import Scene, eps_name
 from reports.style import CROWD, Look
 from reports.views import Reference, View
-from robustloss.metrics import auroc, roc_curve
+from robustloss.metrics import auroc, rejected_fraction, roc_curve
 
+BANDS = 5  # losses up to which ROC curves in one frame carry bands
 _EMPTY = Bins(np.array([0.0, 1.0]), below=False, above=False)
 
 
 def add_likelihoods(album: Album, scene: Scene) -> None:
-    """Likelihood of clean and attacked images over bins shared within a loss."""
-    cells = [[_likelihood_cell(scene, k, e) for e in scene.eps] for k in scene.labels]
+    """Likelihood of clean, failed and successful images over bins shared within a loss."""
+    cells = [[_populations(scene, k, e) for e in scene.eps] for k in scene.labels]
     if all(cell.gap for row in cells for cell in row):
         return
-    grid = HistogramGrid(
-        rows=scene.labels,
-        columns=[eps_name(e) for e in scene.eps],
-        cells=cells,
-        x_label="log-likelihood (nats)",
-        y_label="share of images",
-        names=("clean", "attacked"),
-        stacked=False,
-    )
+    columns = [eps_name(e) for e in scene.eps]
     areas = [
-        f"{label}: {', '.join(cell.notes[0] for cell in row if cell.notes)}"
-        for label, row in zip(grid.rows, cells, strict=True)
-        if any(cell.notes for cell in row)
+        f"{label} at {column}: {'; '.join(words_of(cell))}"
+        for label, row in zip(scene.labels, cells, strict=True)
+        for column, cell in zip(columns, row, strict=True)
+        if not cell.gap
     ]
     album.add(
         f"likelihood-{scene.attack.slug}",
-        draw_histograms(grid),
-        histogram_numbers(grid),
-        title="Likelihood of clean and attacked images",
+        draw_populations(scene.labels, columns, cells, x_label="log-likelihood (nats)"),
+        population_numbers(scene.labels, columns, cells),
+        title="Likelihood of clean, failed and successful images",
         caption="Log-likelihood of the features at the predicted class (Figure 4 of Wan et al. "
-        "2018, which plots its exponential). The less the two histograms overlap, the better "
-        "the likelihood gives the attack away. The dashed line rejects 5 % of clean validation "
-        "images: “caught” is the share of attacked images left of it. Bins are shared within a "
-        "row; the wide bins at the ends are open. For a loss without a density, such as "
-        "softmax, the quantity is the logit. AUROC is over all attacked images. "
-        f"{scene.words()}",
-        alt="Grid of overlaid histograms, losses by eps, of the log-likelihood of clean and "
-        f"attacked images. {'; '.join(areas)}.",
+        "2018, which plots its exponential). Only images that are classified correctly before "
+        "the attack: as they were (clean), and after it, those that stayed correct (attack "
+        "failed) and those that became wrong (attack successful); their numbers stand over each "
+        "frame. Each histogram adds up to 100 % of its own population; of fewer than "
+        f"{FEW} images each is one stroke. The less the histogram of the successful overlaps "
+        "the clean one, the better the likelihood gives the attack away; if the failed ones move "
+        "as far, the likelihood sees the perturbation and not the mistake. The dashed line rejects "
+        "5 % of clean validation images: “caught” is the share left of it. AUROC is against the "
+        "clean images. Bins are shared within a row; the wide bins at the ends are open. For a "
+        f"loss without a density, such as softmax, the quantity is the logit. {scene.words()}",
+        alt="Grid of overlaid histograms, losses by eps, of the log-likelihood of clean images "
+        f"and of images on which the attack failed or succeeded. {'. '.join(areas)}.",
         section=scene.attack.label,
     )
 
 
-def _likelihood_cell(scene: Scene, label: str, eps: float) -> Histogram:
+def _populations(scene: Scene, label: str, eps: float) -> Populations:
     clean, known = scene.shown.clean(label), scene.shown.reference(label)
     attacked = scene.views[(label, eps)]
     for part in (clean, attacked, known):
         if isinstance(part, str):
-            return Histogram(_EMPTY, np.zeros(1), np.zeros(1), gap=part)
+            return Populations(_EMPTY, np.zeros(0), np.zeros(0), np.zeros(0), gap=part)
     assert isinstance(clean, View)
     assert isinstance(attacked, View)
     assert isinstance(known, Reference)
+    if not np.array_equal(clean.index, attacked.index):
+        return Populations(
+            _EMPTY, np.zeros(0), np.zeros(0), np.zeros(0), gap="clean and attacked images differ"
+        )
     row = [scene.views[(label, e)] for e in scene.eps]
     pools = [clean.score, *(v.score for v in row if isinstance(v, View))]
-    bins = pooled_bins(pools, around=clean.score)
-    caught = 100 * float((attacked.score < known.threshold).mean())
-    return Histogram(
-        bins,
-        bins.shares(clean.score, clean.n),
-        bins.shares(attacked.score, attacked.n),
-        [f"AUROC {auroc(clean.score, attacked.score):.3f}", f"caught {caught:.1f} %"],
-        line=known.threshold if math.isfinite(known.threshold) else None,
-    )
+    right = ~clean.wrong
+    typical = clean.score[right]
+    failed, fooled = (attacked.score[right & hit] for hit in (~attacked.wrong, attacked.wrong))
+    areas = [auroc(typical, group) for group in (failed, fooled)]
+    caught = [rejected_fraction(group, known.threshold) for group in (failed, fooled)]
+    return Populations(
+        pooled_bins(pools, around=clean.score), typical, failed, fooled,
+        (areas[0], areas[1]), (caught[0], caught[1]),
+        known.threshold if math.isfinite(known.threshold) else None,
+    )  # fmt: skip
 
 
 def add_rocs(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
@@ -104,9 +108,20 @@ def add_rocs(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
         f"threshold moves. {_axes_words(scene)} All attacked images count, also those that did not "
         "fool the network. "
         f"A curve under the dotted line means that attacked images look more typical. "
-        f"{scene.words()}",
+        f"{_band_words(scene)}{scene.words()}",
         alt=f"ROC curves by eps. AUROC at {'; '.join(areas)}.",
         section=scene.attack.label,
+    )
+
+
+def _band_words(scene: Scene) -> str:
+    if len(scene.labels) > BANDS:
+        return ""
+    return (
+        "The band is a pointwise 95 % interval of the share caught, from "
+        f"{RESAMPLES} resamples of the test images, each drawn with its clean and its attacked "
+        "score: at any one place of the axis, not of the whole curve at once, and about these "
+        "images with this trained network, not about training seeds. "
     )
 
 
@@ -131,5 +146,16 @@ def _curves(scene: Scene, eps: float) -> list[Roc]:
             fpr, tpr, _ = roc_curve(clean.score, attacked.score)
             grid = fpr_grid(clean.n)
             area = auroc(clean.score, attacked.score)
-            curves.append(Roc(label, grid, at_grid(fpr, tpr, grid), area))
+            curves.append(
+                Roc(label, grid, at_grid(fpr, tpr, grid), area, _band(scene, clean, attacked, grid))
+            )
     return curves
+
+
+def _band(
+    scene: Scene, clean: View, attacked: View, grid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of few curves in a frame; more bands would hide each other."""
+    if len(scene.labels) > BANDS or not np.array_equal(clean.index, attacked.index):
+        return None
+    return roc_band(clean.score, attacked.score, grid, image_resamples(clean.n))

@@ -77,7 +77,6 @@ def _grid(
         x_label=x_label,
         y_label="share of images",
         names=GROUPS,
-        stacked=True,
         same_height=same_height,
         note_at=note_at,
     )

@@ -1,4 +1,4 @@
-"""Histograms of single images: confidence when fooled (Figure 3), likelihood (Figure 4)."""
+"""Histograms of single images in two groups: confidence when right and wrong (Figure 3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from reports.style import ADVERSARIAL, CROWD, INK, NORMAL, blank, panel_width, panels, plain
+from reports.style import ADVERSARIAL, CROWD, NORMAL, blank, panel_width, panels, plain
 
 FLOAT32_LIMIT = 16.6  # nats: above this log-odds a float32 posterior reads exactly 1.0
 
@@ -80,9 +80,8 @@ class Histogram:
     """Two groups of images over the same bins.
 
     Attributes:
-        first, second: Percent per bin; drawn stacked or overlaid.
+        first, second: Percent per bin, drawn one on the other.
         notes: Short lines written into the panel.
-        line: Position of the vertical line (a threshold), or None.
         gap: Why there is nothing to draw; empty when there is.
     """
 
@@ -90,7 +89,6 @@ class Histogram:
     first: np.ndarray
     second: np.ndarray
     notes: Sequence[str] = ()
-    line: float | None = None
     gap: str = ""
 
 
@@ -104,7 +102,6 @@ class HistogramGrid:
     x_label: str
     y_label: str
     names: tuple[str, str]
-    stacked: bool
     same_height: bool = False
     note_at: str = "left"
 
@@ -147,36 +144,22 @@ def draw_histograms(grid: HistogramGrid, *, ticks: str = "number") -> Figure:
 
 
 def _top(grid: HistogramGrid, row: Sequence[Histogram]) -> float:
-    heights = [
-        (c.first + c.second if grid.stacked else np.maximum(c.first, c.second)).max()
-        for c in row
-        if not c.gap
-    ]
+    heights = [(c.first + c.second).max() for c in row if not c.gap]
     room = 1.12 if grid.same_height else 1.4  # above the bars, for the notes
     return room * max(heights, default=1.0) or 1.0
 
 
 def _draw_cell(ax: Axes, cell: Histogram, grid: HistogramGrid, ticks: str, inches: float) -> None:
     edges = cell.bins.drawn()
-    if grid.stacked:
-        both = cell.first + cell.second
-        ax.stairs(cell.first, edges, fill=True, color=NORMAL)
-        ax.stairs(both, edges, baseline=cell.first, fill=True, color="#F0BF9C")
-        ax.stairs(
-            both, edges, baseline=cell.first, color=ADVERSARIAL, lw=0.9, hatch="////", fill=False
-        )
-    else:
-        ax.stairs(cell.first, edges, fill=True, color=NORMAL, alpha=0.75)
-        ax.stairs(cell.first, edges, color="#4C5866", lw=1)
-        ax.stairs(cell.second, edges, fill=True, color=ADVERSARIAL, alpha=0.18)
-        ax.stairs(cell.second, edges, color=ADVERSARIAL, lw=1.3, hatch="////", fill=False)
-    if cell.line is not None:
-        ax.axvline(cell.line, color=INK, lw=1.1, ls=(0, (4, 2)))
+    both = cell.first + cell.second
+    ax.stairs(cell.first, edges, fill=True, color=NORMAL)
+    ax.stairs(both, edges, baseline=cell.first, fill=True, color="#F0BF9C")
+    ax.stairs(both, edges, baseline=cell.first, color=ADVERSARIAL, lw=0.9, hatch="////", fill=False)
     ax.set_xlim(edges[0], edges[-1])
     ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
     # Above 100 % there is room for the notes only.
     ax.yaxis.set_major_formatter(lambda v, _: f"{v:g} %" if v <= 100 else "")
-    _ticks(ax, cell.bins, ticks, inches)
+    bin_ticks(ax, cell.bins, ticks, inches)
     x, align = (0.03, "left") if grid.note_at == "left" else (0.97, "right")
     ax.text(
         x, 0.96, "\n".join(cell.notes), transform=ax.transAxes, ha=align, va="top", fontsize=8,
@@ -185,7 +168,8 @@ def _draw_cell(ax: Axes, cell: Histogram, grid: HistogramGrid, ticks: str, inche
     )  # fmt: skip
 
 
-def _ticks(ax: Axes, bins: Bins, ticks: str, inches: float) -> None:
+def bin_ticks(ax: Axes, bins: Bins, ticks: str, inches: float) -> None:
+    """Ticks of the score axis, and faint lines where open bins begin."""
     low, high = bins.edges[0], bins.edges[-1]
     if ticks == "percent":
         ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])

@@ -1,5 +1,6 @@
 """ROC curves of the detector, on a linear and on a logarithmic false-alarm axis."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,12 +16,16 @@ from reports.style import CROWD, INK, Look, blank, panel_width, panels, plain
 
 @dataclass(frozen=True)
 class Roc:
-    """One ROC curve at fixed false-alarm rates, fractions, with its area (None: not defined)."""
+    """One ROC curve at fixed false-alarm rates, fractions, with its area (None: not defined).
+
+    The band (low, high) is pointwise over the rates; None where it is not drawn.
+    """
 
     label: str
     fpr: np.ndarray
     tpr: np.ndarray
     auroc: float | None
+    band: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def fpr_grid(n_clean: int) -> np.ndarray:
@@ -148,6 +153,8 @@ def _draw(
         ax.axvline(mark, color="#C9CED6", lw=0.9, zorder=0)
     for curve in curves:
         look = looks[curve.label]
+        if curve.band is not None:
+            ax.fill_between(curve.fpr, *curve.band, color=look.colour, alpha=0.2, lw=0)
         ax.plot(curve.fpr, curve.tpr, color=look.colour, ls=look.dash, lw=1.7)
         marked = np.isin(curve.fpr, (0.01, 0.05))
         ax.plot(
@@ -184,8 +191,11 @@ def _areas(ax: Axes, curves: Sequence[Roc]) -> None:
 def roc_numbers(columns: Sequence[tuple[str, Sequence[Roc]]]) -> list[dict[str, object]]:
     """The numbers behind :func:`draw_rocs`, one row per point."""
     return [
-        {"panel": title, "label": curve.label, "fpr": float(x), "tpr": float(y)}
+        {"panel": title, "label": curve.label, "fpr": float(x), "tpr": float(y),
+         "tpr_low": low, "tpr_high": high}
         for title, curves in columns
         for curve in curves
-        for x, y in zip(curve.fpr, curve.tpr, strict=True)
-    ]
+        for x, y, low, high in zip(
+            curve.fpr, curve.tpr, *(curve.band or ([math.nan] * curve.fpr.size,) * 2), strict=True
+        )
+    ]  # fmt: skip

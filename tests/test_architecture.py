@@ -25,6 +25,7 @@ SUPPORT_WITHOUT_TORCH = {
     f"robustloss.{name}"
     for name in (
         *("storage", "progress", "attack_kinds", "checks", "checks_records", "checks_probe"),
+        *("bootstrap", "auroc_interval"),
         *(
             "worst_case",
             "adaptive",
