@@ -13,6 +13,7 @@ from reports.gallery_alpha import add_alpha
 from reports.gallery_boundary import add_boundaries
 from reports.gallery_centers import add_center_estimates
 from reports.gallery_confusion import add_confusions, confusion_tables
+from reports.gallery_coverage import add_coverage
 from reports.gallery_curves import add_detection_curves, add_error_curves
 from reports.gallery_detection import add_likelihoods, add_rocs
 from reports.gallery_embedding import add_embedding, add_untrained
@@ -135,6 +136,7 @@ def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
         add_log_odds(album, scene)
         add_likelihoods(album, scene)
         add_rocs(album, scene, look)
+        add_coverage(album, scene, look)
         add_likelihood_map(album, scene)
         add_images(album, scene)
     add_embedding(album, numbers, shown)

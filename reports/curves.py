@@ -32,7 +32,7 @@ class Panel:
         y_range: Lower and upper end of the axis; None lets the data decide (from 0).
         reference: Height of a dotted line, such as the error of guessing.
         log: The vertical axis is logarithmic; values must be positive.
-        percent: Ticks carry a percent sign.
+        percent, x_percent: Ticks of that axis carry a percent sign.
     """
 
     title: str
@@ -45,6 +45,7 @@ class Panel:
     log: bool = False
     percent: bool = False
     whole_x: bool = False
+    x_percent: bool = False
 
 
 def draw_curves(grid: Sequence[Panel], looks: Mapping[str, Look], *, columns: int = 3) -> Figure:
@@ -206,6 +207,8 @@ def _ranges(ax: Axes, panel: Panel) -> None:
     ticks = sorted({float(x) for line in panel.lines for x in line.x})
     if panel.whole_x:
         ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    elif panel.x_percent:
+        ax.set_xticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     elif len(ticks) <= 7:
         ax.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
     if panel.log:

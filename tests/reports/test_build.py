@@ -213,7 +213,7 @@ def test_picture_seed_is_the_first_that_finished(run: Run, rendered: Path) -> No
     lines = (rendered / "report/figures/roc-fgsm.csv").read_text().splitlines()
     at = {
         float(x): float(y)
-        for panel, label, x, y in (line.split(",") for line in lines[1:])
+        for panel, label, x, y, _, _ in (line.split(",") for line in lines[1:])
         if (panel, label) == ("eps 0.1", "GM")
     }
     assert at[0.01] == pytest.approx(row["tpr_at_1fpr"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reports.gallery_coverage import risk
 from reports.histograms import pooled_bins
 from reports.populations import (
     FAILED,
@@ -92,3 +93,25 @@ def test_populations_are_those_of_the_results(run: Run, rendered: Path) -> None:
                 total[r["population"]] += float(r["share of its population (%)"])
             assert total == pytest.approx(dict.fromkeys(total, 100.0))
             assert (SUCCESSFUL in total) == (known["n_attacked"] > 0)
+
+
+def test_coverage_accepts_the_highest_scores_and_ties_together() -> None:
+    coverage, wrong = risk(np.array([3.0, 1.0, 2.0, 2.0, np.inf]), np.array([0, 1, 1, 0, 0], bool))
+    assert coverage.tolist() == [0.2, 0.4, 0.8, 1.0]
+    assert wrong.tolist() == [0, 0, 1, 2]
+    constant, all_wrong = risk(np.full(7, -1e5), np.ones(7, bool))
+    assert (constant.tolist(), all_wrong.tolist()) == ([1.0], [7])
+
+
+def test_coverage_curve_ends_at_the_error_of_the_pass(run: Run, rendered: Path) -> None:
+    rows = read(rendered / "report/figures/coverage-fgsm.csv")
+    for row in (r for r in run.rows if r["seed"] == 0 and r["attack_label"] in ("none", "FGSM")):
+        panel = "clean images" if row["attack"] == "none" else f"eps {row['eps']:g}"
+        own = [r for r in rows if (r["panel"], r["label"]) == (panel, row["label"])]
+        if not own:
+            assert row["attack"] != "none"
+            assert row["eps"] == 0
+            continue
+        assert float(own[-1]["x"]) == 100
+        assert float(own[-1]["y"]) == pytest.approx(100 * row["error"])
+        assert all(float(r["low"]) <= float(r["y"]) <= float(r["high"]) for r in own)
