@@ -242,11 +242,17 @@ def check_loss(
 
     with told(ValueError):
         checks = checks_of(name)
+    told_by: dict[str, str] = {}
     for check in checks:
+        first = check.name if check.passed else told_by.setdefault(check.detail, check.name)
         detail = f": {check.detail}" if check.detail else ""
+        if first != check.name:
+            detail = f": as '{first}'"
         print(f"{'pass' if check.passed else 'FAIL'}  {check.name}{detail}")
     failed = sum(not check.passed for check in checks)
     print(f"{name}: {len(checks) - failed} of {len(checks)} checks passed")
+    if failed > 1:
+        print("Mend the first FAIL first: the others may follow from it.")
     return FAILED if failed else DONE
 
 

@@ -329,7 +329,8 @@ def reference_arrays(
         "train_labels": fit.labels,
     }
     centers = getattr(model.head, "centers", None)
-    if isinstance(centers, Tensor):
+    shape = (model.head.num_classes, model.head.feature_dim)
+    if isinstance(centers, Tensor) and tuple(centers.shape) == shape:
         arrays["centers"] = centers.detach().float().cpu().numpy()
     grid = _grid(model, fit.features, device) if model.head.feature_dim == 2 else {}
     arrays |= grid

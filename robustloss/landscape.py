@@ -16,7 +16,7 @@ from torch import Tensor
 
 from robustloss.boundaries import closed_gaps
 from robustloss.geometry import class_means, nearest_pair
-from robustloss.losses.base import LossHead
+from robustloss.losses.base import LossHead, check_logits, class_vectors_of
 from robustloss.seeding import seeded
 
 VERSION = 1  # raise when the same weights would give other arrays
@@ -54,7 +54,7 @@ def landscape_arrays(
         NaN where they are nowhere. In 2-D also boundary_pair (2,) and the gaps z_a − z_b on the
         grid: boundary_free, boundary_a, boundary_b, closed_free, closed_a, closed_b.
     """
-    vectors = head.class_vectors()
+    vectors = class_vectors_of(head)
     arrays: Arrays = {} if vectors is None else {"class_vectors": _numpy(vectors)}
     arrays["train_gradient_norm"] = gradient_norms(head, features, labels)
     means = class_means(features, labels, head.num_classes)
@@ -127,7 +127,7 @@ class _Boundaries:
 
     def __init__(self, head: LossHead, loss: str, params: Mapping[str, Any]) -> None:
         self.head, self.loss, self.params = head, loss, params
-        vectors = head.class_vectors()
+        vectors = class_vectors_of(head)
         self.vectors = None if vectors is None else _numpy(vectors)
         self.terms = {name: _numpy(value) for name, value in head.boundary_terms().items()}
 
@@ -145,7 +145,8 @@ class _Boundaries:
 
         def under(label: int) -> NDArray[Any]:
             labels = torch.full((len(inputs),), label, device=inputs.device)
-            return gap(self.head.training_logits(inputs, labels, progress=1.0))
+            logits = self.head.training_logits(inputs, labels, progress=1.0)
+            return gap(check_logits(logits, inputs, self.head.num_classes, "training_logits"))
 
         return free, under(a), under(b)
 

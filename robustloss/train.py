@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.data import Dataset, ImageSet
-from robustloss.losses.base import LossHead, LossTerms, check_logits, check_terms
+from robustloss.losses.base import LossHead, LossTerms, check_logits, check_terms, tuples_of
 from robustloss.models import Classifier, all_features, load_tensors, save_tensors
 from robustloss.precision import autocast, choose_precision
 from robustloss.schedules import (
@@ -227,7 +227,7 @@ class _Loop:
         wrong = torch.zeros((), device=labels.device)
         if self.model.head.batching != "balanced":  # a pair loss has no logits before fit
             wrong = (self.model.head.logits(features).argmax(1) != labels).sum()
-        tuples = self.model.head.tuples(features, labels) if self.has_tuples else None
+        tuples = tuples_of(self.model.head, features, labels) if self.has_tuples else None
         self.sums += torch.stack(
             [
                 terms.classification.detach().sum().double(),

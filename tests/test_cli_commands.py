@@ -63,6 +63,21 @@ def test_check_loss_of_a_good_and_a_bad_loss(command, tmp_path):
     assert re.search(r"mine.py:Averaged: \d+ of \d+ checks passed", out)
 
 
+def test_check_loss_tells_one_reason_once(command, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from robustloss.losses.softmax import SoftmaxHead\n"
+        "class NoProgress(SoftmaxHead):\n"
+        "    def loss(self, features, labels):\n"
+        "        raise AssertionError\n"
+    )
+    status, out, _ = command("check-loss", tmp_path / "mine.py:NoProgress")
+    assert status == 1
+    assert out.count("unexpected keyword argument 'progress'") == 1
+    assert re.search(r"^FAIL  shapes: TypeError: ", out, re.MULTILINE)
+    assert re.search(r"^FAIL  learns a toy problem: as 'shapes'$", out, re.MULTILINE)
+    assert out.endswith("Mend the first FAIL first: the others may follow from it.\n")
+
+
 WHOLE = """
 name = "whole"
 [data]

@@ -148,3 +148,10 @@ def test_the_callers_random_state_stays():
     before = torch.get_rng_state()
     landscape_arrays(head, "triplet", {}, x, y, {})
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_class_vectors_of_a_wrong_shape_are_refused_and_not_drawn(monkeypatch):
+    head, x, y = trained("softmax")
+    monkeypatch.setattr(type(head), "class_vectors", lambda self: self.linear.weight[0])
+    with pytest.raises(ValueError, match=r"class_vectors\(\) \(shape \(3,\)\) must have shape"):
+        landscape_arrays(head, "softmax", {}, x, y, {})

@@ -136,6 +136,13 @@ def test_pair_losses_log_how_many_tuples_a_step_has(digits, monkeypatch):
     assert all(line["tuple_seconds"] > 0 for line in log.curve)
 
 
+def test_a_count_of_tuples_that_is_no_scalar_is_refused(digits, monkeypatch):
+    model = new_model(digits, "contrastive")
+    monkeypatch.setattr(type(model.head), "tuples", lambda self, features, labels: (3, 4))
+    with pytest.raises(ValueError, match=r"tuples\(\) returned tuple\. Return one count"):
+        training.train(model, digits, spec(epochs=1), seed=0, device=CPU)
+
+
 def test_other_losses_have_no_tuples_and_a_schedule_is_noted(digits):
     log = training.train(new_model(digits, "l_softmax"), digits, spec(epochs=1), seed=0, device=CPU)
     assert log.curve[0]["tuples"] is None

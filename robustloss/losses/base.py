@@ -103,7 +103,11 @@ class LossHead(nn.Module, ABC):
         return self.logits(features)
 
     def class_vectors(self) -> Tensor | None:
-        """What stands for each class in feature space, (K,D): a weight, a center; default: None."""
+        """What stands for each class in feature space, (K,D): a weight, a center; default: None.
+
+        The report draws a line from the origin in the direction of each. Centers it draws as
+        points, and compares with the class means: a (K,D) tensor that is kept as `self.centers`.
+        """
         return None
 
     def boundary_terms(self) -> dict[str, Tensor]:
@@ -121,7 +125,7 @@ class LossHead(nn.Module, ABC):
         return ""
 
     def tuples(self, features: Tensor, labels: Tensor) -> Tensor | None:
-        """How many pairs or triplets of a batch pull or push, a scalar; None without such."""
+        """How many pairs or triplets of a batch pull or push, a scalar tensor; None without."""
         return None
 
     def start(self, class_counts: Tensor) -> None:
@@ -202,6 +206,35 @@ def check_logits(
     """
     shape = (features.shape[0], num_classes)
     return _check_result(f"{name}()", values, shape, "Return one row per image.")
+
+
+def class_vectors_of(head: LossHead) -> Tensor | None:
+    """The head's class vectors, (K,D) or None.
+
+    Raises:
+        ValueError: if a plug-in's `class_vectors` returned something else.
+    """
+    vectors = head.class_vectors()
+    if vectors is None:
+        return None
+    shape = (head.num_classes, head.feature_dim)
+    return _check_result("class_vectors()", vectors, shape, "Return one row per class, or None.")
+
+
+def tuples_of(head: LossHead, features: Tensor, labels: Tensor) -> Tensor | None:
+    """The head's number of pairs or triplets, a scalar or None.
+
+    Raises:
+        ValueError: if a plug-in's `tuples` returned something else.
+    """
+    count = head.tuples(features, labels)
+    if count is None or (isinstance(count, Tensor) and count.ndim == 0):
+        return count
+    kind = f"shape {tuple(count.shape)}" if isinstance(count, Tensor) else type(count).__name__
+    raise ValueError(
+        f"tuples() returned {kind}. Return one count for the batch as a scalar tensor, such as "
+        "(costs > 0).sum(), or None."
+    )
 
 
 def _check_result(name: str, value: object, shape: tuple[int, ...], remedy: str) -> Tensor:

@@ -18,6 +18,7 @@ Contract = Callable[[Subject], str | None]
 
 CHECKS: Mapping[str, Contract] = {
     "shapes": values.shapes,
+    "optional methods": values.optional_methods,
     "logits before fit": values.logits_before_fit,
     "each image on its own": values.rows_stand_alone,
     "finite at hostile features": values.finite_at_hostile_features,

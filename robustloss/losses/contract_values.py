@@ -8,7 +8,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from robustloss.losses.base import LossHead, check_logits, check_terms
+from robustloss.losses.base import (
+    LossHead,
+    check_logits,
+    check_terms,
+    class_vectors_of,
+    tuples_of,
+)
 from robustloss.losses.subject import FEATURE_DIM, NUM_CLASSES, Subject, batch, close, require
 from robustloss.losses.toy import error_on_blobs, train_on_blobs
 
@@ -17,16 +23,30 @@ TOY_STEPS, TOY_ERROR = 150, 0.10
 
 def shapes(subject: Subject) -> None:
     """Two (B,) terms, (B,K) logits and likelihoods, also of a single image."""
-    head, (features, labels) = subject.started(), batch()
-    for progress in (0.0, 0.5, 1.0):
-        check_terms(head.loss(features, labels, progress=progress), features)
-    if not _is_pair_loss(head):
-        check_terms(head.loss(features[:1], labels[:1], progress=0.0), features[:1])
-    head = subject.fitted()
+    head, (features, labels) = subject.fitted(), batch()
     for rows in (features, features[:1]):
         check_logits(head.logits(rows), rows, NUM_CLASSES)
         name = "class_log_likelihood"
         check_logits(head.class_log_likelihood(rows), rows, NUM_CLASSES, name)
+    head = subject.started()
+    for progress in (0.0, 0.5, 1.0):
+        check_terms(head.loss(features, labels, progress=progress), features)
+    if not _is_pair_loss(head):
+        check_terms(head.loss(features[:1], labels[:1], progress=0.0), features[:1])
+
+
+def optional_methods(subject: Subject) -> None:
+    """Class vectors, training logits, tuples and note are what the report can use."""
+    features, labels = batch()
+    for head in (subject.started(), subject.fitted()):
+        class_vectors_of(head)
+        tuples_of(head, features, labels)
+        note: object = head.note()
+        kind = type(note).__name__
+        require(isinstance(note, str), f"note() returned {kind}. Return a sentence, or ''.")
+        for progress in (0.0, 0.5, 1.0) if not _is_pair_loss(head) else ():
+            logits = head.training_logits(features, labels, progress=progress)
+            check_logits(logits, features, NUM_CLASSES, "training_logits")
 
 
 def logits_before_fit(subject: Subject) -> None:

@@ -39,7 +39,20 @@ class Subject:
         head = self.started()
         with torch.no_grad():
             head.fit(*batch(seed=1))
-        return head.eval()
+            head.eval()
+            if head.batching == "balanced":
+                self._require_fitted(head)
+        return head
+
+    def _require_fitted(self, head: LossHead) -> None:
+        try:
+            head.logits(batch()[0])
+        except RuntimeError as error:
+            remedy = "Define fit(features, labels), which makes what logits() needs"
+            if self.head_class.fit is not LossHead.fit:
+                remedy = "Let fit() note in a buffer that it has run"
+            reason = f"logits() still raised {error!r} after fit(). {remedy}."
+            raise ContractBrokenError(reason) from error
 
 
 def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -56,5 +69,5 @@ def require(holds: bool, reason: str) -> None:
 
 
 def close(a: Tensor, b: Tensor) -> bool:
-    """Equal up to the rounding of float32."""
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+    """Equal up to the rounding of float32; NaN, which is another check's affair, equals itself."""
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)

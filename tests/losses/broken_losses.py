@@ -308,6 +308,59 @@ class DivergesLate(Sound):
         return LossTerms(broken * terms.classification, terms.regulariser)
 
 
+class OneVector(Sound):
+    def class_vectors(self):
+        return self.linear.weight[0]
+
+
+class TuplesAsPair(NearestMean):
+    def tuples(self, features, labels):
+        return len(features), len(labels)
+
+
+class TuplesPerImage(NearestMean):
+    def tuples(self, features, labels):
+        return (labels.unsqueeze(1) == labels).sum(1)
+
+
+class TrainingLogitsWithoutProgress(Sound):
+    def training_logits(self, features, labels):
+        return self.logits(features)
+
+
+class NarrowTrainingLogits(Sound):
+    def training_logits(self, features, labels, *, progress):
+        return self.logits(features)[:, :1]
+
+
+class NoteOfNothing(Sound):
+    def note(self):
+        return None
+
+
+class NoFit(NearestMean):
+    fit = LossHead.fit
+
+
+class FitsInSilence(NearestMean):
+    def fit(self, features, labels):
+        super().fit(features, labels)
+        self.fitted.fill_(False)
+
+
+class PlainFittedFlag(NearestMean):
+    """That fit() has run is not saved."""
+
+    def __init__(self, feature_dim, num_classes, *, margin=1.0):
+        super().__init__(feature_dim, num_classes, margin=margin)
+        del self.fitted
+        self.fitted = False
+
+    def fit(self, features, labels):
+        self.means.copy_(torch.stack([features[labels == k].mean(0) for k in labels.unique()]))
+        self.fitted = True
+
+
 BROKEN = {
     ConstructorRaises: ("builds", "KeyError: 'radius'"),
     NoSuperInit: ("builds", "AttributeError"),
@@ -317,6 +370,14 @@ BROKEN = {
     FloatRegulariser: ("shapes", "loss().regulariser (=float) must be a floating tensor"),
     TransposedLogits: ("shapes", "class_log_likelihood() (shape (7, 28)) must have shape (28, 7)"),
     NoProgress: ("shapes", "TypeError"),
+    NoFit: ("shapes", "after fit(). Define fit(features, labels)"),
+    FitsInSilence: ("shapes", "after fit(). Let fit() note in a buffer"),
+    OneVector: ("optional methods", "class_vectors() (shape (5,)) must have shape (7, 5)"),
+    TuplesAsPair: ("optional methods", "tuples() returned tuple. Return one count"),
+    TuplesPerImage: ("optional methods", "tuples() returned shape (28,)"),
+    TrainingLogitsWithoutProgress: ("optional methods", "TypeError"),
+    NarrowTrainingLogits: ("optional methods", "training_logits() (shape (28, 1))"),
+    NoteOfNothing: ("optional methods", "note() returned NoneType"),
     LogitsAfterFitOnly: ("logits before fit", "batching = 'shuffled'"),
     PairLogitsBeforeFit: ("logits before fit", "raise RuntimeError"),
     BatchMeanLogits: ("each image on its own", "logits() of a batch differs"),
@@ -342,6 +403,7 @@ BROKEN = {
     PlainTensor: ("device move", "'offsets' is a plain tensor. Use register_buffer"),
     StaysOnTheCpu: ("device move", "expected device"),
     ForgetsItsFit: ("save and load", "class_log_likelihood() differ after load_state_dict()"),
+    PlainFittedFlag: ("save and load", "a note that fit() has run too"),
     LateBuffer: ("save and load", "Unexpected key(s) in state_dict"),
     LearnsNothing: ("learns a toy problem", "% after 150 steps"),
     LearnsTheOpposite: ("learns a toy problem", "% after 150 steps"),
