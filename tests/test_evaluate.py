@@ -165,6 +165,14 @@ def test_an_attack_may_aim_at_the_class_means(digits):
         evaluate.attacked_records(model, digits.test, matching, **given)
 
 
+@pytest.mark.parametrize(("shape", "known"), [((10, 6), True), ((10, 3, 6), False), ((), False)])
+def test_only_one_point_per_class_is_taken_for_centers(digits, shape, known):
+    model = build(digits, "softmax")
+    model.head.register_buffer("centers", torch.ones(shape))
+    arrays = evaluate.reference_arrays(model, digits, torch.device("cpu"), fit_size=60)
+    assert ("centers" in arrays) == known
+
+
 def test_the_reference_holds_what_scores_and_pictures_need(digits):
     model = build(digits, feature_dim=2)
     arrays = evaluate.reference_arrays(model, digits, torch.device("cpu"), fit_size=60)
