@@ -55,7 +55,8 @@ def _shares(numbers: Numbers, label: str) -> dict[str, float | None]:
 def _draw(labels: list[str], found: list[dict[str, float | None]]) -> Figure:
     handles = [Line2D([], [], ls="none", marker="|", ms=12, mew=1.5, color=INK, label="expected")]
     handles += [Line2D([], [], ls="none", marker=marker, ms=7, color=colour, label=name,
-                       mec="white", mew=0.5) for _, name, marker, colour in _DOTS]  # fmt: skip
+                       mec="white", mew=0.5) for key, name, marker, colour in _DOTS
+                if any(shares.get(key) for shares in found)]  # fmt: skip
     left = 0.35 + 0.075 * max(len(plain(k, 26)) for k in labels)
     lines = legend_shape([str(h.get_label()) for h in handles], 6)[1]
     figure, axes = panels(1, 1, width=6.2, height=0.35 + 0.25 * len(labels), left=left, top=0.2,
