@@ -58,7 +58,9 @@ def placements(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> Placeme
     ranks = rankdata(np.concatenate([clean, attacked]))
     below = (ranks[: clean.size] - rankdata(clean)) / attacked.size
     above = 1 - (ranks[clean.size :] - rankdata(attacked)) / clean.size
-    return Placements(float(below.mean()), below, above)
+    n, m = clean.size, attacked.size
+    area = (ranks[:n].sum() - n * (n + 1) / 2) / (n * m)  # sums of halves: exact in float64
+    return Placements(float(area), below, above)
 
 
 def auroc_interval(

@@ -12,16 +12,18 @@ PLACE = ("loss", "label", "seed")  # of a cell
 ROW_COLUMNS = (
     *(*PLACE, "attack", "attack_label", "norm", "eps", "n"),
     *("error", "error_low", "error_high", "attack_success_rate", "mean_max_posterior"),
-    *("zero_gradient_fraction", "score", "auroc_all", "auroc_successful", "n_successful"),
+    *("zero_gradient_fraction", "score", "auroc_all", "auroc_all_low", "auroc_all_high"),
+    *("auroc_successful", "auroc_successful_low", "auroc_successful_high", "n_successful"),
     *("tpr_at_1fpr", "tpr_at_1fpr_successful", "tpr_at_5fpr", "tpr_at_5fpr_successful"),
     *("undetected_success_at_5fpr", "outside_fraction", "error_8bit"),
     *("balanced_error", "top5_error"),
 )
 DETECTION_COLUMNS = (
     *(*PLACE, "attack", "attack_label", "norm", "eps", "score", "population"),
-    *("n_clean", "n_attacked", "auroc", "average_precision", "tpr_at_1fpr", "tpr_at_5fpr"),
-    *("clean_rejected_at_95tpr", "undetected_success_at_1fpr", "undetected_success_at_5fpr"),
-    *("threshold_5fpr", "clean_rejected_fraction", "adapted"),
+    *("n_clean", "n_attacked", "auroc", "auroc_low", "auroc_high", "average_precision"),
+    *("tpr_at_1fpr", "tpr_at_5fpr"),
+    *("clean_rejected_at_95tpr", "equal_error_rate", "undetected_success_at_1fpr"),
+    *("undetected_success_at_5fpr", "threshold_5fpr", "clean_rejected_fraction", "adapted"),
 )
 WORST_CASE_COLUMNS = (
     *(*PLACE, "norm", "eps", "n", "attacks", "error", "error_low", "error_high"),

@@ -2,40 +2,17 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from robustloss import metrics
+from robustloss.auroc_interval import auroc_interval
 from robustloss.records import Record
+from robustloss.scores import FITTED, PLAIN, SCORE_NAMES
 
-POPULATIONS = ("all", "successful")
-
-
-def class_log_likelihood(record: Record) -> np.ndarray:
-    """(N,) float64 log-likelihood of the features under the *predicted* class, nats.
-
-    The paper plots its exp; the logarithm has the same ranks and does not underflow. A loss
-    without a density gives the logit of the predicted class.
-
-    Source: Wan et al. 2018, Figure 4.
-    """
-    values = np.asarray(record.class_log_likelihood, dtype=np.float64)
-    return np.take_along_axis(values, record.predictions[:, None], axis=1)[:, 0]
-
-
-def max_log_posterior(record: Record) -> np.ndarray:
-    """(N,) float64 log of the largest posterior, nats.
-
-    Source: maximum softmax probability (Hendrycks and Gimpel 2017), kept in the log domain
-    because float32 posteriors are exactly 1 from a logit gap of about 17.
-    """
-    return metrics.max_log_posterior(record.logits)
-
-
-SCORES: dict[str, Callable[[Record], np.ndarray]] = {
-    "class_log_likelihood": class_log_likelihood,
-    "max_log_posterior": max_log_posterior,
-}
+POPULATIONS = ("all", "successful", "failed")
+SCORES: dict[str, Callable[..., Any]] = {name: (PLAIN | FITTED)[name] for name in SCORE_NAMES}
 
 
 def detect(
@@ -48,16 +25,18 @@ def detect(
 
     "all" sets every attacked image against every clean one; failed attacks look clean and
     lower it, so a robust model looks worse. "successful" sets the images that were correct and
-    now are wrong against all that were initially correct. AUROC, average precision and the
-    points of the ROC curve use no threshold; the numbers of a deployed detector,
-    `undetected_success_at_1fpr`, `undetected_success_at_5fpr` and `clean_rejected_fraction` (at
-    5 %), use thresholds chosen on clean validation scores.
+    now are wrong against all that were initially correct; "failed" the images that were correct and
+    still are, against the same: what of an attack is seen even where it fooled nobody.
+
+    AUROC, average precision and the points of the ROC curve use no threshold; the numbers of a
+    deployed detector, `undetected_success_at_1fpr`, `undetected_success_at_5fpr` and
+    `clean_rejected_fraction` (at 5 %), use thresholds chosen on clean validation scores.
 
     Args:
         clean: the images before the attack.
         attacked: the same images, in the same order, after it.
         validation_scores: (V,) of clean validation images.
-        score: a value of `SCORES`.
+        score: a function of a Record, such as `scores.build_scores` gives.
 
     Returns:
         By population, by name; None where a side is empty (no attack succeeded).
@@ -67,15 +46,20 @@ def detect(
     Raises:
         ValueError: the records are not of the same images, or a score is NaN.
     """
+    check_same_images(clean, attacked)
+    return compare(
+        clean.correct, ~attacked.correct, score(clean), score(attacked), validation_scores
+    )
+
+
+def check_same_images(clean: Record, attacked: Record) -> None:
+    """Refuse two records that are not of the same images in the same order."""
     for name in ("index", "labels"):
         if not np.array_equal(getattr(clean, name), getattr(attacked, name)):
             raise ValueError(
                 f"{name} of the clean and of the attacked record differ: both must hold the same "
                 "images in the same order."
             )
-    return compare(
-        clean.correct, ~attacked.correct, score(clean), score(attacked), validation_scores
-    )
 
 
 def compare(
@@ -106,26 +90,52 @@ def compare(
                 metrics.threshold_at_fpr(validation_scores, percent / 100),
             )
         )
+    everybody = np.ones_like(correct)
     sides = {
-        "all": (clean_scores, attacked_scores),
-        "successful": (clean_scores[correct], attacked_scores[successful]),
+        "all": (everybody, everybody),
+        "successful": (correct, successful),
+        "failed": (correct, correct & ~wrong),
     }
     return {
-        population: _numbers(*sides[population], threshold) | deployed for population in POPULATIONS
+        population: separation(clean_scores, attacked_scores, *sides[population], threshold)
+        | deployed
+        for population in POPULATIONS
     }
 
 
-def _numbers(
-    clean: np.ndarray, attacked: np.ndarray, threshold: float
+def separation(
+    clean_scores: np.ndarray,
+    attacked_scores: np.ndarray,
+    clean_side: np.ndarray,
+    attacked_side: np.ndarray,
+    threshold: float,
 ) -> dict[str, int | float | None]:
+    """How well a score separates two sets of passes over the same N images.
+
+    Args:
+        clean_scores: (N,).
+        attacked_scores: (N,) of the same images, attacked or with noise.
+        clean_side: (N,) bool, images that count on the clean side.
+        attacked_side: (N,) bool, likewise.
+        threshold: scores below it are rejected.
+
+    Returns:
+        By name; the AUROC's interval has the image as its unit, see `auroc_interval`.
+    """
+    on_clean, on_attacked = np.flatnonzero(clean_side), np.flatnonzero(attacked_side)
+    clean, attacked = clean_scores[on_clean], attacked_scores[on_attacked]
+    area = auroc_interval(clean, attacked, on_clean, on_attacked)
     return {
         "n_clean": clean.size,
         "n_attacked": attacked.size,
-        "auroc": number(metrics.auroc(clean, attacked)),
+        "auroc": number(area.auroc),
+        "auroc_low": number(area.low),
+        "auroc_high": number(area.high),
         "average_precision": number(metrics.average_precision(clean, attacked)),
         "tpr_at_1fpr": number(metrics.tpr_at_fpr(clean, attacked, 0.01)),
         "tpr_at_5fpr": number(metrics.tpr_at_fpr(clean, attacked, 0.05)),
         "clean_rejected_at_95tpr": number(metrics.clean_rejected_at_tpr(clean, attacked, 0.95)),
+        "equal_error_rate": number(metrics.equal_error_rate(clean, attacked)),
         "clean_rejected_fraction": number(metrics.rejected_fraction(clean, threshold)),
     }
 

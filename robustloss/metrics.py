@@ -128,6 +128,28 @@ def clean_rejected_at_tpr(
     return float(np.mean(clean <= last))
 
 
+def equal_error_rate(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> float:
+    """Where as large a share of clean inputs is rejected as of attacked ones is not.
+
+    The two shares move in steps; where they cross between two thresholds, the straight line between
+    the two points of the ROC curve is followed. NaN when either side is empty.
+
+    Returns:
+        In [0, 1]; 0.5 for scores that tell nothing, above it for scores that tell it upside down.
+    """
+    clean, attacked = checked_scores(clean_scores, "clean"), checked_scores(attacked_scores, "att.")
+    if clean.size == 0 or attacked.size == 0:
+        return math.nan
+    fpr, tpr, _ = roc_curve(clean, attacked)
+    missed = 1 - tpr
+    after = int(np.argmax(fpr >= missed))  # the first threshold at which clean ones lose more
+    if after == 0:
+        return float(fpr[0])
+    gap, next_gap = (missed - fpr)[after - 1], (fpr - missed)[after]
+    share = gap / (gap + next_gap)
+    return float(fpr[after - 1] + share * (fpr[after] - fpr[after - 1]))
+
+
 def rejected_fraction(scores: np.ndarray, threshold: float) -> float:
     """Fraction of scores strictly below a threshold; NaN for no scores."""
     scores = checked_scores(scores, "given")

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from robustloss.attack_kinds import Kind, attack_kind
-from robustloss.detection import SCORES
 from robustloss.records import Record
 
 
@@ -39,13 +38,15 @@ class Outcome:
         return attack_kind(self.attack)
 
 
-def outcome(entry: Mapping[str, Any], record: Record, scores: Sequence[str] = ()) -> Outcome:
+def outcome(
+    entry: Mapping[str, Any], record: Record, scores: Mapping[str, np.ndarray] | None = None
+) -> Outcome:
     """Take from a record what is kept of it.
 
     Args:
         entry: "attack", "attack_label", "norm" and "eps", as in the list of cell.json.
         record: with finite numbers.
-        scores: keys of `SCORES` to keep.
+        scores: (N,) of the record, by name, to keep.
     """
     return Outcome(
         attack=entry["attack"],
@@ -54,7 +55,7 @@ def outcome(entry: Mapping[str, Any], record: Record, scores: Sequence[str] = ()
         eps=float(entry["eps"]),
         wrong=~record.correct,
         radius=record.radius,
-        scores={name: SCORES[name](record) for name in scores},
+        scores=dict(scores or {}),
     )
 
 

@@ -208,8 +208,13 @@ class DetectionSpec(Table):
     """Table [detection]: how attacked images are told from clean ones."""
 
     scores: Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(min_length=1)] = Field(
-        default=("class_log_likelihood", "max_log_posterior"),
+        default=(
+            *("class_log_likelihood", "marginal_log_likelihood", "max_log_posterior"),
+            *("max_logit", "energy", "mahalanobis", "relative_mahalanobis", "knn"),
+            *("gaussian_mixture", "feature_norm"),
+        ),
         description="detection scores: robustloss list scores",
+        json_schema_extra={"shown_default": "all of them"},
     )
     fit_size: Count = Field(
         default=5000, description="clean training images that scores are fitted on"

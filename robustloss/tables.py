@@ -27,14 +27,16 @@ from robustloss.columns import (
     Row,
     sort,
 )
-from robustloss.detection import POPULATIONS, SCORES, detect, number
+from robustloss.detection import POPULATIONS, SCORES, check_same_images, compare, number
 from robustloss.geometry import center_rows, geometry_rows, margin_rows
 from robustloss.outcomes import outcome
 from robustloss.records import Record, clean_pass
+from robustloss.scores import build_scores
 from robustloss.statistics import wilson
 from robustloss.worst_case import radii_rows, worst_case_rows
 
 ROW_SCORE = "class_log_likelihood"  # the score of the detection columns of `rows`: the paper's
+ADAPTIVE_SCORES = (ROW_SCORE, "max_log_posterior")  # of the table of adaptive attacks
 CLEAN = ("none", 0.0)  # attack_label and eps of the clean pass
 
 
@@ -71,28 +73,45 @@ def cell_numbers(
     names = (ROW_SCORE, *(score for score in scores if score != ROW_SCORE))
     validation = clean_pass(reference)
     validation.check_numbers(f"{cell['label']} seed {cell['seed']}, validation")
-    validation_scores = {name: SCORES[name](validation) for name in names}
+    fitted = build_scores(names, reference, density=bool(cell.get("density")))
+    validation_scores = {name: score(validation) for name, score in fitted.items()}
     clean = records[CLEAN]
     clean.check_numbers(_name(cell, *CLEAN))
     entries = [e for e in cell["files"]["records"] if _key(e) != CLEAN]
     adaptive = any(attack_kind(entry["attack"]) == "adaptive" for entry in entries)
-    kept_scores = names if adaptive else ()  # the scores of every record take room
+    kept = ADAPTIVE_SCORES if adaptive else ()  # the scores of every record take room
+    clean_scores = {name: score(clean) for name, score in fitted.items()}
     rows, detection = [_row(cell, _CLEAN_ENTRY, clean)], []
     per_class = class_rows(clean, _place(cell, _CLEAN_ENTRY))
     outcomes = []
     for entry in entries:
         record = records[_key(entry)]
         record.check_numbers(_name(cell, *_key(entry)))
-        found = {n: detect(clean, record, validation_scores[n], SCORES[n]) for n in names}
+        check_same_images(clean, record)
+        own = {name: score(record) for name, score in fitted.items()}
+        found = {
+            name: compare(
+                clean.correct,
+                ~record.correct,
+                clean_scores[name],
+                own[name],
+                validation_scores[name],
+            )
+            for name in fitted
+        }
         rows.append(_row(cell, entry, record, clean, found[ROW_SCORE]))
-        detection += _detection_rows(cell, entry, {name: found[name] for name in scores})
+        detection += _detection_rows(
+            cell, entry, {name: found[name] for name in scores if name in found}
+        )
         per_class += class_rows(record, _place(cell, entry))
-        outcomes.append(outcome(entry, record, kept_scores))
-    clean_outcome = outcome(_CLEAN_ENTRY, clean, kept_scores)
+        outcomes.append(outcome(entry, record, _some(own, kept)))
+    clean_outcome = outcome(_CLEAN_ENTRY, clean, _some(clean_scores, kept))
     several = {
         "worst_case": worst_case_rows(cell, clean_outcome, outcomes),
         "radii": radii_rows(cell, clean_outcome, outcomes),
-        "adaptive": adaptive_rows(cell, clean_outcome, outcomes, validation_scores),
+        "adaptive": adaptive_rows(
+            cell, clean_outcome, outcomes, _some(validation_scores, ADAPTIVE_SCORES)
+        ),
         "flags": _flags(Evidence(cell, rows[1:], clean_outcome, outcomes, probe or {})),
     }
     space = {
@@ -153,7 +172,11 @@ def _attack_columns(
         "zero_gradient_fraction": _share(record.zero_gradient),
         "score": ROW_SCORE,
         "auroc_all": all_["auroc"],
+        "auroc_all_low": all_["auroc_low"],
+        "auroc_all_high": all_["auroc_high"],
         "auroc_successful": successful["auroc"],
+        "auroc_successful_low": successful["auroc_low"],
+        "auroc_successful_high": successful["auroc_high"],
         "n_successful": successful["n_attacked"],
         "tpr_at_1fpr": all_["tpr_at_1fpr"],
         "tpr_at_1fpr_successful": successful["tpr_at_1fpr"],
@@ -163,6 +186,10 @@ def _attack_columns(
         "outside_fraction": _share(record.outside),
         "error_8bit": _share(_wrong_8bit(record)),
     }
+
+
+def _some(scores: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
+    return {name: scores[name] for name in names if name in scores}
 
 
 def _share(flags: np.ndarray | None) -> float | None:

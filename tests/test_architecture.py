@@ -35,6 +35,11 @@ SUPPORT_WITHOUT_TORCH = {
             "columns",
             "outcomes",
             "crops",
+            "auroc_interval",
+            "bootstrap",
+            "paired_tests",
+            "scores",
+            "scores_fitted",
         ),
     )
 }

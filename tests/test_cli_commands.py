@@ -26,8 +26,9 @@ def test_list(command):
     status, out, _ = command("list", "scores")
     assert status == 0
     assert [line.split()[0] for line in out.splitlines()] == [
-        "class_log_likelihood",
-        "max_log_posterior",
+        *("class_log_likelihood", "marginal_log_likelihood", "max_log_posterior", "max_logit"),
+        *("energy", "mahalanobis", "relative_mahalanobis", "knn", "gaussian_mixture"),
+        "feature_norm",
     ]
 
 

@@ -9,6 +9,7 @@ from scipy import stats
 from robustloss import metrics
 from robustloss.detection import SCORES, compare, detect
 from robustloss.records import Record
+from robustloss.scores import PLAIN
 
 
 def make(logits, labels, log_likelihood=None) -> Record:
@@ -19,7 +20,7 @@ def make(logits, labels, log_likelihood=None) -> Record:
         labels=np.asarray(labels),
         logits=logits,
         class_log_likelihood=logits if log_likelihood is None else np.asarray(log_likelihood),
-        features=None,
+        features=logits[:, :2] / 3,
         linf=np.zeros(n, np.float32),
         l2=np.zeros(n, np.float32),
         zero_gradient=None,
@@ -47,8 +48,8 @@ def hostile(seed: int = 0, n: int = 40, classes: int = 5) -> Record:
 # ---- every score
 
 
-@pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
-class TestEveryScore:
+@pytest.mark.parametrize("score", PLAIN.values(), ids=PLAIN)
+class TestEveryPlainScore:
     def test_gives_one_float64_without_nan_per_image(self, score):
         values = score(hostile())
         assert values.dtype == np.float64
@@ -58,10 +59,8 @@ class TestEveryScore:
     def test_depends_on_no_other_image(self, score):
         record = hostile()
         some = np.array([7, 3, 3, 30])
-        parts = {
-            name: getattr(record, name)[some]
-            for name in ("index", "labels", "logits", "class_log_likelihood", "linf", "l2")
-        }
+        names = ("index", "labels", "logits", "class_log_likelihood", "features", "linf", "l2")
+        parts = {name: getattr(record, name)[some] for name in names}
         np.testing.assert_array_equal(score(replace(record, **parts)), score(record)[some])
 
     def test_does_not_know_the_label_nor_the_order_of_classes(self, score):
@@ -70,6 +69,7 @@ class TestEveryScore:
         changed = make(
             record.logits[:, order], record.labels * 0, record.class_log_likelihood[:, order]
         )
+        changed = replace(changed, features=record.features)
         np.testing.assert_allclose(score(changed), score(record), rtol=1e-12)
 
 
@@ -127,10 +127,13 @@ def test_each_number_is_that_of_its_metric():
     sides = {
         "all": (SCORE(clean), SCORE(attacked)),
         "successful": (SCORE(clean)[ok], SCORE(attacked)[ok & ~attacked.correct]),
+        "failed": (SCORE(clean)[ok], SCORE(attacked)[ok & attacked.correct]),
     }
     for population, side in sides.items():
         numbers = found[population]
-        assert numbers["auroc"] == metrics.auroc(*side)
+        assert numbers["auroc"] == pytest.approx(metrics.auroc(*side), abs=1e-12)
+        assert numbers["auroc_low"] < numbers["auroc"] < numbers["auroc_high"]
+        assert numbers["equal_error_rate"] == metrics.equal_error_rate(*side)
         assert numbers["average_precision"] == metrics.average_precision(*side)
         assert numbers["tpr_at_1fpr"] == metrics.tpr_at_fpr(*side, 0.01)
         assert numbers["tpr_at_5fpr"] == metrics.tpr_at_fpr(*side, 0.05)
@@ -155,11 +158,12 @@ def test_no_success_is_null_and_not_zero():
     found = detect(clean, clean, np.arange(5.0), SCORE)
     successful = found["successful"]
     assert successful["n_attacked"] == 0
-    for name in ("auroc", "average_precision", "tpr_at_1fpr", "clean_rejected_at_95tpr"):
+    for name in ("auroc", "average_precision", "tpr_at_1fpr", "equal_error_rate"):
         assert successful[name] is None
     # of the two initially correct images none went through: that is a zero, and a good one
     assert successful["undetected_success_at_5fpr"] == 0
     assert found["all"]["auroc"] == 0.5
+    assert found["failed"]["n_attacked"] == 2
 
 
 def test_none_correct_leaves_all_and_nothing_else():

@@ -1,11 +1,13 @@
 """Detection metrics against closed forms, slow literal counts and scikit-learn."""
 
+import math
 import time
 
 import numpy as np
 import pytest
 import sklearn.metrics
 from scipy import stats
+from scipy.stats import norm
 
 from robustloss import metrics
 
@@ -241,3 +243,20 @@ def test_a_threshold_and_a_curve_need_scores():
         metrics.threshold_at_fpr(np.array([]), 0.05)
     with pytest.raises(ValueError, match="attacked scores are empty"):
         metrics.roc_curve(np.zeros(2), np.array([]))
+
+
+def test_equal_error_rate_by_hand():
+    # rejected below 2.5: clean 1 of 4 (the 2), attacked 3 of 4 (all but the 3): 25 % each
+    clean, attacked = np.array([2.0, 4, 5, 6]), np.array([0.0, 1, 2.2, 3])
+    assert metrics.equal_error_rate(clean, attacked) == 0.25
+    assert metrics.equal_error_rate(clean, clean) == pytest.approx(0.5)
+    assert metrics.equal_error_rate(np.ones(3), np.ones(5)) == pytest.approx(0.5)
+    assert metrics.equal_error_rate(clean + 9, attacked) == 0
+    assert metrics.equal_error_rate(attacked, clean + 9) == 1
+    assert math.isnan(metrics.equal_error_rate(clean, clean[:0]))
+
+
+def test_equal_error_rate_of_two_normals():
+    rng = np.random.default_rng(0)
+    clean, attacked = rng.normal(2, 1, 50_000), rng.normal(0, 1, 50_000)
+    assert metrics.equal_error_rate(clean, attacked) == pytest.approx(norm.cdf(-1), abs=0.004)

@@ -90,7 +90,7 @@ def test_results_have_the_schema(run):
     assert keys == sorted(keys)
     assert len(keys) == len(set(keys)) == 8
     assert [(row["label"], row["seed"]) for row in data["failures"]] == [("X", 0), ("X", 1)]
-    assert len(data["detection"]) == 4 * 2 * 2
+    assert len(data["detection"]) == 4 * 5 * 3  # cells, scores without features, populations
     # per loss: two rows, a worst case, the curves of FGSM and of the worst case
     assert len(data["summary"]) == 2 * (2 * 13 + 1 + 2 * 3)
 

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import pytest
 from pydantic import ValidationError
 
+from robustloss.scores import SCORE_NAMES
 from robustloss.spec import CellSpec, load_spec, shipped_specs
 from robustloss.spec_text import to_toml
 
@@ -30,7 +31,7 @@ def test_defaults_of_the_smallest_spec():
     assert spec.data.name == "digits"
     assert spec.losses[0].label == "softmax"
     assert spec.attacks[0].label == "fgsm"
-    assert spec.detection.scores == ("class_log_likelihood", "max_log_posterior")
+    assert spec.detection.scores == SCORE_NAMES
 
 
 def test_a_fraction_is_the_nearest_float():

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from robustloss import detection, tables
+from robustloss import tables
+from robustloss.auroc_interval import auroc_interval
 from robustloss.records import Record
 from robustloss.statistics import wilson
 from tests.evidence import sound_probe
@@ -66,6 +67,8 @@ def numbers():
 
 def test_the_attacked_row_by_hand(numbers):
     low, high = wilson(3, 4)
+    area_all = auroc_interval([-1, -2, -3, -4], [-9, -2, -2, -4], range(4), range(4))
+    area_successful = auroc_interval([-1, -2, -3], [-9, -2], [0, 1, 2], [0, 2])
     assert numbers["rows"][1] == {
         "loss": "lgm",
         "label": "L-GM",
@@ -84,8 +87,12 @@ def test_the_attacked_row_by_hand(numbers):
         "score": "class_log_likelihood",
         # clean {-1 -2 -3 -4} against {-9 -2 -2 -4}: 4 + 3 + 2 + 1.5 of 16 pairs
         "auroc_all": pytest.approx(10.5 / 16),
+        "auroc_all_low": pytest.approx(area_all.low),
+        "auroc_all_high": pytest.approx(area_all.high),
         # clean and correct {-1 -2 -3} against the successes {-9 -2}: 2 + 1.5 + 1 of 6
         "auroc_successful": pytest.approx(4.5 / 6),
+        "auroc_successful_low": pytest.approx(area_successful.low),
+        "auroc_successful_high": pytest.approx(area_successful.high),
         "n_successful": 2,
         # the threshold is the lowest clean score, -4 or -3: it rejects the -9 alone
         "tpr_at_1fpr": 0.25,
@@ -136,14 +143,16 @@ def test_columns_are_those_of_the_schema_in_their_order(numbers):
     columns = (
         "loss, label, seed, attack, attack_label, norm, eps, n, error, error_low, error_high, "
         "attack_success_rate, mean_max_posterior, zero_gradient_fraction, score, auroc_all, "
-        "auroc_successful, n_successful, tpr_at_1fpr, tpr_at_1fpr_successful, tpr_at_5fpr, "
+        "auroc_all_low, auroc_all_high, auroc_successful, auroc_successful_low, "
+        "auroc_successful_high, n_successful, tpr_at_1fpr, tpr_at_1fpr_successful, tpr_at_5fpr, "
         "tpr_at_5fpr_successful, undetected_success_at_5fpr, outside_fraction, error_8bit, "
         "balanced_error, top5_error"
     )
     assert [", ".join(row) for row in numbers["rows"]] == [columns] * 3
     columns = (
         "loss, label, seed, attack, attack_label, norm, eps, score, population, n_clean, "
-        "n_attacked, auroc, average_precision, tpr_at_1fpr, tpr_at_5fpr, clean_rejected_at_95tpr, "
+        "n_attacked, auroc, auroc_low, auroc_high, average_precision, tpr_at_1fpr, tpr_at_5fpr, "
+        "clean_rejected_at_95tpr, equal_error_rate, "
         "undetected_success_at_1fpr, undetected_success_at_5fpr, threshold_5fpr, "
         "clean_rejected_fraction, adapted"
     )
@@ -154,9 +163,11 @@ def test_columns_are_those_of_the_schema_in_their_order(numbers):
 
 def test_detection_has_every_score_and_population_per_attack(numbers):
     keys = [(row["eps"], row["score"], row["population"]) for row in numbers["detection"]]
-    scores, populations = ("class_log_likelihood", "max_log_posterior"), ("all", "successful")
+    # without features and without a density, these scores exist
+    scores = ("class_log_likelihood", "energy", "max_log_posterior", "max_logit")
+    populations = ("all", "failed", "successful")
     assert keys == [(e, s, p) for e in (0.1, 0.2) for s in scores for p in populations]
-    row = numbers["detection"][5]
+    row = numbers["detection"][len(scores) * 3 + 2]
     assert (row["n_clean"], row["n_attacked"], row["threshold_5fpr"]) == (3, 2, -5)
     assert row["auroc"] == numbers["rows"][1]["auroc_successful"]
 
@@ -295,14 +306,17 @@ def test_adaptive_rows_of_a_cell():
 
 def test_the_likelihood_is_always_among_the_adaptive_rows():
     found = tables.cell_numbers(MANY, REFERENCE, SEVERAL, ["max_log_posterior"])
-    assert {row["score"] for row in found["adaptive"]} == set(detection.SCORES)
+    assert {row["score"] for row in found["adaptive"]} == {
+        "class_log_likelihood",
+        "max_log_posterior",
+    }
     assert {row["score"] for row in found["detection"]} == {"max_log_posterior"}
 
 
 def test_detection_says_which_score_the_attack_adapted_to():
     rows = tables.cell_numbers(MANY, REFERENCE, SEVERAL)["detection"]
     adapted = {(row["attack_label"], row["score"]): row["adapted"] for row in rows}
-    for score in detection.SCORES:
+    for score in ("class_log_likelihood", "energy", "max_log_posterior", "max_logit"):
         assert adapted["FGSM", score] is adapted["DeepFool", score] is None
         assert adapted["joint", score] is (score == "class_log_likelihood")
 
