@@ -117,7 +117,10 @@ def _arrays(grid: ImageGrid) -> dict[str, np.ndarray]:
         array = np.asarray(values)
         return array.reshape(shape + array.shape[1:])
 
-    return {
+    return {  # first the names along the three axes
+        "losses": np.array(grid.rows),
+        "examples": np.array(grid.examples),
+        "columns": np.array(grid.columns),
         "images": gather([gap if c is None else c.image for c in flat]),
         "prediction": gather([-1 if c is None else c.prediction for c in flat]),
         "posterior": gather([np.nan if c is None else c.posterior for c in flat]),

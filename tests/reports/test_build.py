@@ -204,6 +204,14 @@ def test_every_figure_has_its_three_files(rendered: Path) -> None:
         assert numbers[0].stat().st_size > 200
 
 
+def test_numbers_of_the_images_say_whose_they_are(rendered: Path) -> None:
+    with np.load(rendered / "report/figures/images-fgsm.npz") as numbers:
+        named = [numbers[axis].tolist() for axis in ("losses", "examples", "columns")]
+        assert numbers["right"].shape == tuple(map(len, named))
+    assert {"softmax", "GM"} <= set(named[0])
+    assert named[2][0] == "clean"
+
+
 def test_picture_seed_is_the_first_that_finished(run: Run, rendered: Path) -> None:
     # GM seed 1 failed; all pictures show seed 0, and its numbers are those of its rows
     row = next(
