@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reports.album import Album
 from reports.checks import flags_table
+from reports.detected import Detected
 from reports.featured import featured
 from reports.gallery_adaptive import add_falls
 from reports.gallery_alpha import add_alpha
@@ -22,6 +23,7 @@ from reports.gallery_learning import add_learning_curves
 from reports.gallery_norms import add_norms
 from reports.gallery_posterior import add_log_odds, add_posteriors
 from reports.gallery_radius import add_radius_curves
+from reports.gallery_scores import add_score_curves, add_score_heat
 from reports.gallery_space import add_likelihood_map
 from reports.gallery_transfer import add_transfers
 from reports.guarded import guarded
@@ -37,6 +39,7 @@ from reports.tables_attack import attack_table, detection_table, scores_table
 from reports.tables_classes import balance_table, class_table, top5_table
 from reports.tables_cost import cost_table
 from reports.tables_crops import crops_table
+from reports.tables_detection import populations_table
 from reports.tables_error import error_table
 from reports.tables_geometry import (
     center_table,
@@ -88,6 +91,7 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
 def make_tables(numbers: Numbers) -> list[Table]:
     """Every table of the report, in the order of the page: what sums up comes first."""
     tables: list[Table | None] = [glance_table(numbers)]
+    detected = Detected(numbers)
     for norm in numbers.norms:
         for case in (case for case in numbers.worst_cases if case.norm == norm):
             tables += [worst_table(numbers, case), overview_table(numbers, case)]
@@ -98,6 +102,7 @@ def make_tables(numbers: Numbers) -> list[Table]:
     kinds: list[Callable[[Numbers, AttackInfo], Table | None]] = [
         error_table,
         detection_table,
+        lambda numbers, attack: populations_table(numbers, detected, attack),
         attack_table,
         scores_table,
     ]
@@ -107,7 +112,12 @@ def make_tables(numbers: Numbers) -> list[Table]:
         for kind in kinds
         if attack.strengths or kind is error_table
     ]
-    tables += [top5_table(numbers), balance_table(numbers), class_table(numbers)]
+    tables += [
+        *outside_tables(numbers),
+        top5_table(numbers),
+        balance_table(numbers),
+        class_table(numbers),
+    ]
     tables += [
         crops_table(numbers),
         cost_table(numbers),
@@ -124,7 +134,7 @@ def _noted(numbers: Numbers, tables: list[Table]) -> list[Table]:
 
 
 def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
-    look = looks(numbers.labels)
+    look, detected = looks(numbers.labels), Detected(numbers)
     add_error_curves(album, numbers, look)
     add_radius_curves(album, numbers, shown, look)
     add_falls(album, numbers)
@@ -137,6 +147,8 @@ def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
         add_likelihoods(album, scene)
         add_rocs(album, scene, look)
         add_coverage(album, scene, look)
+        add_score_curves(album, numbers, detected, attack, look)
+        add_score_heat(album, numbers, detected, attack)
         add_likelihood_map(album, scene)
         add_images(album, scene)
     add_embedding(album, numbers, shown)

@@ -26,6 +26,7 @@ KINDS = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"),
 LONG_TABLES = (
     "seeds",
     "scores",
+    "populations-",
     "adaptive-every",
     "geometry-train",
     "geometry-untrained",

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from reports.detected import LIKELIHOOD, Detected, interval_words, score_words
 from reports.marks import Flag, Marks, names
-from reports.numbers import AttackInfo, Numbers, over_seeds
+from reports.numbers import AttackInfo, Numbers
 from reports.table import Entry, Table
 from reports.words import NOTHING, estimate, span
 
@@ -17,10 +18,19 @@ _DETECTION = (
 )
 
 
+EARLY = "undetected_success_at_1fpr"
+NOISE = (
+    "“AUROC, noise”: of clean images with random noise of the same size, image by image, as this "
+    "attack's change; where it is as high as “AUROC, all”, the likelihood notices that pixels were "
+    "changed, not that somebody attacked."
+)
+
+
 def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
     """Losses and eps by detection numbers; no successful attack gives n/a."""
     rows, data = [], []
-    marks = Marks(numbers)
+    marks, detected = Marks(numbers), Detected(numbers)
+    control = "noise" in detected.populations
     for label in numbers.labels:
         for eps in attack.strengths:
             found = {m: numbers.get(label, attack.label, eps, m) for _, m, _, _ in _DETECTION}
@@ -34,6 +44,10 @@ def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
                 Entry(estimate(found[m], unit=unit, digits=digits), mark if found[m] else "")
                 for _, m, unit, digits in _DETECTION
             ]
+            noise = detected.get(label, attack.label, eps, LIKELIHOOD, "noise")
+            early = detected.get(label, attack.label, eps, LIKELIHOOD, "all", EARLY)
+            cells.append(Entry(estimate(early, unit=100.0, digits=2), mark if early else ""))
+            cells += [Entry(estimate(noise))] if control else []
             total = Entry(f"{sum(successes):,}" if successes else NOTHING)
             rows.append([Entry(label), Entry(f"{eps:.4g}"), total, *cells])
             data.append(
@@ -42,6 +56,8 @@ def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
                 | {f"{m}{k}": getattr(found[m], k2) if found[m] else None
                    for _, m, _, _ in _DETECTION
                    for k, k2 in (("", "mean"), ("_low", "low"), ("_high", "high"))}
+                | {EARLY: early.mean if early else None}
+                | ({"auroc_noise": noise.mean if noise else None} if control else {})
                 | {"marks": names(numbers.flags(label, attack.label, eps))}
             )  # fmt: skip
     return Table(
@@ -53,8 +69,16 @@ def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
         "n/a means that no attack succeeded. AUROC is a fraction, the rest is percent. FPR is "
         "the share of clean images rejected. “Fooled and not noticed”: of the initially correct "
         "images, those that are fooled and pass the 5 % threshold of clean validation images; "
-        "the one column that compares losses fairly. " + interval_words_detection(numbers),
-        ["loss", "eps", "n successful", *(name for name, *_ in _DETECTION)],
+        "the one column that compares losses fairly, and beside it the same with the 1 % "
+        "threshold. " + (f"{NOISE} " if control else "") + interval_words_detection(numbers),
+        [
+            "loss",
+            "eps",
+            "n successful",
+            *(name for name, *_ in _DETECTION),
+            "the same, 1 % threshold",
+            *(["AUROC, noise"] if control else []),
+        ],
         rows,
         data,
         [*marks.notes(), *_rejected_notes(numbers)],
@@ -66,7 +90,13 @@ def interval_words_detection(numbers: Numbers) -> str:
     """What stands behind the number in a table of detection."""
     if len(numbers.seeds) > 1:
         return "± is half a 95 % t-interval over training seeds."
-    return "One training seed: no interval."
+    known = any(row.get("auroc_low") is not None for row in numbers.run.detection)
+    return (
+        "One training seed: intervals of AUROC are 95 % over test images (clustered DeLong), "
+        "the other numbers have none."
+        if known
+        else "One training seed: no interval."
+    )
 
 
 def _rejected_notes(numbers: Numbers) -> list[str]:
@@ -155,12 +185,6 @@ def _counted(numbers: Numbers, attack: AttackInfo, metric: str) -> bool:
     )
 
 
-WORDS = {
-    "class_log_likelihood": "log-likelihood",
-    "max_log_posterior": "largest posterior",
-}
-
-
 def score_name(score: str, *, adapted: bool | None) -> str:
     """A score in words; one that an adaptive attack did not aim at says so.
 
@@ -168,36 +192,39 @@ def score_name(score: str, *, adapted: bool | None) -> str:
         score: Its key.
         adapted: Whether the attack aimed at it; None for an attack that aims at no score.
     """
-    words = WORDS.get(score, score.replace("_", " "))
+    words = score_words(score)
     return f"{words} (not adapted)" if adapted is False else words
 
 
 def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
     """AUROC of every detection score, both populations; None with a single score."""
-    found = [d for d in numbers.run.detection if d["attack_label"] == attack.label and d["eps"] > 0]
-    scores = {d["score"]: d.get("adapted") for d in found}
+    found = Detected(numbers)
+    behind = [d for d in numbers.run.detection
+              if d["attack_label"] == attack.label and d["eps"] > 0]  # fmt: skip
+    adapted = found.adapted(attack.label)
+    scores = {k: adapted[k] for k in found.scores if k in adapted}
     if len(scores) < 2:
         return None
-    values: dict[tuple, list[float]] = {}
-    for d in found:
-        if d["auroc"] is not None:
-            key = (d["label"], d["score"], d["population"], float(d["eps"]))
-            values.setdefault(key, []).append(float(d["auroc"]))
     marks = Marks(numbers)
     rows, data = [], []
     for label in numbers.labels:
-        for score in sorted(scores):
+        for score in scores:
+            own = [d for d in behind if (d["label"], d["score"]) == (label, score)]
+            if not own:
+                continue  # the loss has no such score
             cells = []
             for population in ("all", "successful"):
                 for eps in attack.strengths:
-                    some = over_seeds(values.get((label, score, population, eps), []))
+                    some = found.get(label, attack.label, eps, score, population)
                     cells.append(
                         Entry(estimate(some), marks.on(label, attack, eps) if some else "")
                     )
                     data.append(
                         {"label": label, "score": score, "population": population, "eps": eps,
                          "n_seeds": some.n_seeds if some else 0,
-                         "auroc": some.mean if some else None, "adapted": scores[score],
+                         "auroc": some.mean if some else None,
+                         "auroc_low": some.low if some else None,
+                         "auroc_high": some.high if some else None, "adapted": scores[score],
                          "marks": names(numbers.flags(label, attack.label, eps))}
                     )  # fmt: skip
             rows.append([Entry(label), Entry(score_name(score, adapted=scores[score])), *cells])
@@ -205,7 +232,7 @@ def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
     return Table(
         f"scores-{attack.slug}",
         f"Which score tells {attack.label} from clean images?",
-        "AUROC of each detection score, mean ± half a 95 % t-interval over seeds. The likelihood "
+        f"AUROC of each detection score. {interval_words(behind)} The likelihood "
         "asks whether the features look like the predicted class at all, the posterior only how "
         f"clearly one class wins.{_adapted_words(scores)}",
         ["loss", "score", *heads],
