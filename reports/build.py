@@ -39,7 +39,7 @@ from reports.tables_attack import attack_table, detection_table, scores_table
 from reports.tables_classes import balance_table, class_table, top5_table
 from reports.tables_cost import cost_table
 from reports.tables_crops import crops_table
-from reports.tables_detection import populations_table
+from reports.tables_detection import outside_tables, populations_table
 from reports.tables_error import error_table
 from reports.tables_geometry import (
     center_table,

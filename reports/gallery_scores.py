@@ -34,8 +34,8 @@ def add_score_curves(
     ]  # fmt: skip
     if len(grid) < 2:
         return
-    bottom = _bottom(grid)
     crowd = len(numbers.labels) > CROWD
+    bottom = _bottom([y for p in grid for k in p.lines for y in (k.y if crowd else k.low)])
     grid = [
         replace(p, y_range=(bottom, 1.005), y_label="AUROC" if i % (2 if crowd else 3) == 0 else "",
                 reference=0.5 if bottom < 0.5 else None)
@@ -61,9 +61,9 @@ def add_score_curves(
     )  # fmt: skip
 
 
-def _bottom(grid: Sequence[Panel]) -> float:
-    """A tenth below everything drawn."""
-    low = min(y for panel in grid for line in panel.lines for y in line.low if not math.isnan(y))
+def _bottom(heights: Sequence[float]) -> float:
+    """The tenth below everything drawn."""
+    low = min(y for y in heights if not math.isnan(y))
     return max(0.0, min(0.9, math.floor(10 * low) / 10))
 
 

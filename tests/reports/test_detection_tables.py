@@ -1,0 +1,119 @@
+"""Tables and figures of detection rows, against rows written by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from reports.album import Album
+from reports.detected import Detected, in_order
+from reports.gallery_scores import add_score_curves, add_score_heat
+from reports.numbers import Numbers
+from reports.score_heat import short_area
+from reports.style import looks, report_style
+from reports.table import Table
+from reports.tables_attack import detection_table, scores_table
+from reports.tables_detection import outside_tables, populations_table
+from robustloss.results import Run
+from tests.reports.synthetic_detection import POPULATIONS, SCORES, detected_numbers, detected_run
+
+LIKELIHOOD = "class_log_likelihood"
+
+
+def texts(table: Table) -> list[list[str]]:
+    return [[entry.text for entry in row] for row in table.rows]
+
+
+def test_each_population_has_its_row_with_n_and_interval() -> None:
+    numbers = detected_numbers(seeds=(0,))
+    table = populations_table(numbers, Detected(numbers), numbers.attacks[0])
+    assert table is not None
+    rows = {tuple(r[:3]): r[3:] for r in texts(table)}
+    assert len(rows) == 2 * 2 * len(POPULATIONS)
+    assert rows[("softmax", "0.3", "attack failed")] == [
+        "100", "0.800 [0.770, 0.820]", "12.0", "40.0", "60.0", "30.0",
+    ]  # fmt: skip
+    # nothing succeeded at 0.1: n/a and n 0, not an AUROC of 0
+    assert rows[("GM", "0.1", "attack successful")] == ["0", *["n/a"] * 5]
+    assert "clustered DeLong" in table.caption
+    assert "Noise is the control" in table.caption
+
+
+def test_over_seeds_the_interval_is_that_of_the_seeds() -> None:
+    numbers = detected_numbers()
+    found = Detected(numbers).get("GM", "FGSM", 0.3, LIKELIHOOD, "all")
+    assert found is not None
+    assert found.values == (0.9, 0.91)
+    assert found.interval == "t over seeds"
+    assert found.mean == pytest.approx(0.905)
+    assert Detected(numbers).count("GM", "FGSM", 0.3, LIKELIHOOD, "all") == 200
+
+
+def test_noise_stands_beside_the_attack_in_the_table_of_detection() -> None:
+    numbers = detected_numbers(seeds=(0,))
+    table = detection_table(numbers, numbers.attacks[0])
+    place = table.header.index("AUROC, noise")
+    assert {row[place] for row in texts(table)} == {"0.550 [0.520, 0.570]"}
+    assert table.data[0]["undetected_success_at_1fpr"] == 0.04
+
+
+def test_runs_without_controls_have_no_such_column_and_table() -> None:
+    run = detected_run()
+    for row in run.results["detection"]:
+        row.pop("auroc_low"), row.pop("auroc_high"), row.pop("equal_error_rate")
+    run.results["detection"] = [
+        row for row in run.detection if row["population"] in ("all", "successful")
+    ]
+    old = {k: v for k, v in run.results.items() if k != "out_of_distribution"}
+    numbers = Numbers(Run(Path("nowhere"), old), 10)
+    attack = numbers.attacks[0]
+    assert populations_table(numbers, Detected(numbers), attack) is None
+    assert "AUROC, noise" not in detection_table(numbers, attack).header
+    assert outside_tables(numbers) == []
+
+
+def test_a_score_that_a_loss_does_not_have_has_no_row() -> None:
+    numbers = detected_numbers()
+    table = scores_table(numbers, numbers.attacks[0])
+    assert table is not None
+    rows = [r[:2] for r in texts(table)]
+    assert ["GM", "marginal likelihood"] in rows
+    assert ["softmax", "marginal likelihood"] not in rows
+    assert rows[2] == ["softmax", "my.module:odd score"]
+
+
+def test_outside_sets_are_columns() -> None:
+    lean, every = outside_tables(detected_numbers(seeds=(0,)))
+    assert list(lean.header) == ["loss", "score", "fashion: AUROC", "fashion: caught",
+                                 "noise: AUROC", "noise: caught"]  # fmt: skip
+    assert texts(lean)[0] == ["softmax", "log-likelihood", *["0.900 [0.870, 0.920]", "70.0"] * 2]
+    assert "fashion (Fashion-MNIST), 50 images" in lean.caption
+    assert len(every.rows) == 3 + 4
+    assert {d["n_outside"] for d in every.data} == {50}
+
+
+def test_scores_stand_in_one_order_plug_ins_last() -> None:
+    assert in_order(reversed(SCORES)) == [
+        "class_log_likelihood", "marginal_log_likelihood", "knn", "my.module:odd_score",
+    ]  # fmt: skip
+
+
+def test_an_area_below_one_never_reads_as_one() -> None:
+    assert [short_area(v) for v in (0.5, 0.9994, 0.9996, 1.0, 0.0)] == [
+        ".500", ".999", ">.999", "1", ".000",
+    ]  # fmt: skip
+
+
+def test_figures_of_scores_hold_the_numbers_of_the_rows(tmp_path: Path) -> None:
+    numbers, album = detected_numbers(), Album(tmp_path, 30)
+    attack, found = numbers.attacks[0], Detected(numbers)
+    with report_style():
+        add_score_curves(album, numbers, found, attack, looks(numbers.labels))
+        add_score_heat(album, numbers, found, attack)
+    assert [p.name for p in album.pictures] == ["scores-vs-eps-fgsm", "scores-heat-fgsm"]
+    curves, heat = ((tmp_path / f"{p.name}.csv").read_text() for p in album.pictures)
+    assert "nearest neighbours,GM,0.3,0.855" in curves  # 0.95 - 2 x 0.05 + 0.005
+    assert "nearest neighbours,GM,0.1,," in curves  # a gap where nothing succeeded
+    assert "0.3,noise,GM,class_log_likelihood,0.555" in heat
+    assert "softmax,marginal_log_likelihood,," in heat
+    assert "pixels were changed" in album.pictures[1].caption
+    assert "GM best with log-likelihood 0.555" in album.pictures[1].alt
