@@ -112,8 +112,8 @@ def _draw(
 
 
 def short(percent: float) -> str:
-    """At most three characters; a share that is not 0 never reads 0."""
-    if percent >= 9.95:
+    """At most three characters; a share reads 0 where it is 0, and only there."""
+    if percent == 0 or percent >= 9.95:
         return f"{percent:.0f}"
     text = f"{percent:.1f}"
     return "<.1" if text == "0.0" else text.lstrip("0") if percent < 0.95 else text

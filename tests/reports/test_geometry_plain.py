@@ -62,9 +62,10 @@ def test_confusion_is_counted_row_by_true_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("percent", "text"), [(0.02, "<.1"), (0.31, ".3"), (1.04, "1.0"), (9.96, "10"), (100, "100")]
+    ("percent", "text"),
+    [(0, "0"), (0.02, "<.1"), (0.31, ".3"), (1.04, "1.0"), (9.96, "10"), (100, "100")],
 )
-def test_a_share_that_is_not_0_never_reads_0(percent: float, text: str) -> None:
+def test_a_share_reads_0_only_where_it_is_0(percent: float, text: str) -> None:
     assert short(percent) == text
 
 
