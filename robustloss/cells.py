@@ -5,7 +5,7 @@ of that content. What is there and whole is used; what is missing, stale or dama
 """
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 
 import attacks
 import robustloss.losses as losses
-from robustloss import evaluate, landscape, models, probes, results, ten_crop, train
+from robustloss import controls, evaluate, landscape, models, probes, results, ten_crop, train
 from robustloss.checks_probe import trace_name
 from robustloss.crops import crop_rows
 from robustloss.data import Dataset
@@ -117,6 +117,7 @@ class CellRun:
         probe, probe_file = self._probe(model_file, images, reference, built)
         crops, crops_file = self._crops(model_file, images)
         records, listing = self._records(model_file, images, reference, built)
+        noise = self._noise(model_file, records, listing)
         self.stage = "score"
         content = {
             "schema_version": results.SCHEMA_VERSION,
@@ -141,7 +142,7 @@ class CellRun:
             },
         }
         scores = self.spec.detection.scores
-        content |= results.cell_numbers(records, reference, content, scores, probe)
+        content |= results.cell_numbers(records, reference, content, scores, probe, noise=noise)
         if crops is not None:
             content["crops"] = crop_rows(content, records["none", 0.0], crops["rank_10"])
         write_json(self.folder / "cell.json", content, checked=True)
@@ -340,6 +341,37 @@ class CellRun:
                 records[attack.label, eps] = attacked
                 listing.append(_entry(attack.name, attack.label, call.norm, eps, paths[eps].name))
         return records, listing
+
+    def _noise(
+        self,
+        model_file: Path,
+        records: Mapping[tuple[str, float], Record],
+        listing: Sequence[dict],
+    ) -> dict[tuple[str, float], Record]:
+        """Returns a control for every attacked record, and names its file in the listing."""
+        found: dict[tuple[str, float], Record] = {}
+        if not self.spec.detection.noise:
+            return found
+        for entry in listing:
+            place = entry["attack_label"], entry["eps"]
+            if entry["eps"] == 0:
+                continue
+            key = digest("noise", controls.VERSION, entry["file"], self.cell.seed)
+            path = self.folder / f"noise-{Path(entry['file']).stem.rpartition('-')[0]}-{key}.npz"
+            control = self._read(path)
+            if control is None:
+                self.report(Event(self.name, "score", 0, 1, f"noise like {place[0]}"))
+                control = controls.noise_record(
+                    self._loaded(model_file),
+                    self.dataset.test.to(self.device),
+                    records[place],
+                    entry["norm"],
+                    self.cell.seed,
+                )
+                save_record(path, control, {"attack": "noise", "eps": entry["eps"]})
+            entry["noise"] = path.name
+            found[place] = control
+        return found
 
     def _record_path(self, attack: AttackSpec, eps: float, images: list) -> Path:
         code = plugin_digest(attack.name, self.spec.folder)

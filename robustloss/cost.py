@@ -70,11 +70,14 @@ def count(
 
     train, validation, test = sizes
     budgets = sum(len(attack.eps) for attack in spec.attacks)
+    controls = sum(eps > 0 for attack in spec.attacks for eps in attack.eps)
+    controls *= spec.detection.noise
     disk = 0
     for cell in cells:
         row = 4 * (cell.model.feature_dim + 2 * num_classes) + 24  # float32 outputs, index, label
         fitted = min(spec.detection.fit_size, train)
         disk += (1 + budgets) * (test * row + 64 * 4 * image_values) + (validation + fitted) * row
+        disk += controls * test * row
         disk += min(UNTRAINED, test) * (4 * cell.model.feature_dim + 8) + 4 * fitted
         if cell.model.feature_dim == 2:
             disk += 240 * 240 * (4 * num_classes + 8 + 6 * 4)  # likelihood map, boundaries
@@ -201,7 +204,8 @@ def _evaluation_seconds(
     total = forward * count
     for attack in spec.attacks:
         spent = attack_passes(spec, attack, model, images)
-        total += dataset.test.n * forward * sum(e > 0 for e in attack.eps)
+        shown = sum(e > 0 for e in attack.eps) * (1 + spec.detection.noise)  # with its controls
+        total += dataset.test.n * forward * shown
         total += dataset.test.n * (gradient * spent.backward)
         total += dataset.test.n * forward * max(0, spent.forward - spent.backward)
     return total

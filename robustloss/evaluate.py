@@ -3,7 +3,7 @@
 Shape suffixes: E budgets, N images, B batch, K classes, D feature.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,14 +67,16 @@ class _Columns:
             l2=joined["l2"],
             zero_gradient=joined.get("zero_gradient"),
             radius=joined.get("radius"),
-            images=np.concatenate(self.pictures),
+            images=np.concatenate(self.pictures) if self.pictures else _no_pictures(images),
             outside=joined.get("outside"),
             predictions_8bit=joined.get("predictions_8bit"),
         )
 
 
 @torch.no_grad()
-def _add_outputs(columns: _Columns, model: Classifier, images: Tensor, clean: Tensor) -> None:
+def _add_outputs(
+    columns: _Columns, model: Classifier, images: Tensor, clean: Tensor, *, pictures: bool = True
+) -> None:
     features, logits, likelihood = model.outputs(images.contiguous(memory_format=_LAYOUT))
     for name, value in (("logits", logits), ("class_log_likelihood", likelihood)):
         check_logits(value, features, model.head.num_classes, name)
@@ -90,16 +92,41 @@ def _add_outputs(columns: _Columns, model: Classifier, images: Tensor, clean: Te
         linf=change.abs().amax(1),
         l2=torch.linalg.vector_norm(change, dim=1),
     )
-    columns.add_pictures(images)
+    if pictures:
+        columns.add_pictures(images)
+
+
+def _no_pictures(images: ImageSet) -> NDArray:
+    shape = images.batch(slice(0, 1)).shape[1:]
+    return np.zeros((0, *shape), np.float32)
+
+
+def passed_record(
+    model: Classifier,
+    images: ImageSet,
+    passes: Iterable[tuple[Tensor, Tensor]],
+    *,
+    pictures: bool = True,
+) -> Record:
+    """Returns the Record of images as they are shown to the model.
+
+    Args:
+        model: In eval mode, on the device of the images.
+        images: N images; their index and labels are the record's.
+        passes: Batch by batch what is shown (B,C,H,W), and the unchanged images.
+        pictures: Keep the first of them.
+    """
+    columns = _Columns()
+    for shown, clean in passes:
+        _add_outputs(columns, model, shown, clean, pictures=pictures)
+    return columns.record(images)
 
 
 def clean_record(model: Classifier, images: ImageSet) -> Record:
     """Returns the Record of unattacked images; the model is in eval mode on their device."""
-    columns = _Columns()
-    for start in range(0, images.n, images.pass_size):
-        batch = images.batch(slice(start, start + images.pass_size))
-        _add_outputs(columns, model, batch, batch)
-    return columns.record(images)
+    starts = range(0, images.n, images.pass_size)
+    batches = (images.batch(slice(start, start + images.pass_size)) for start in starts)
+    return passed_record(model, images, ((batch, batch) for batch in batches))
 
 
 def _rounded_predictions(

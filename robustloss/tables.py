@@ -27,8 +27,9 @@ from robustloss.columns import (
     Row,
     sort,
 )
-from robustloss.detection import POPULATIONS, SCORES, check_same_images, compare, number
+from robustloss.detection import SCORES, check_same_images, compare, number, separation
 from robustloss.geometry import center_rows, geometry_rows, margin_rows
+from robustloss.metrics import threshold_at_fpr
 from robustloss.outcomes import outcome
 from robustloss.records import Record, clean_pass
 from robustloss.scores import build_scores
@@ -46,6 +47,8 @@ def cell_numbers(
     cell: Mapping[str, Any],
     scores: Sequence[str] = tuple(SCORES),
     probe: Mapping[str, np.ndarray] | None = None,
+    *,
+    noise: Mapping[tuple[str, float], Record] | None = None,
 ) -> dict[str, list[Row]]:
     """Every number of one cell, from its records alone.
 
@@ -55,6 +58,8 @@ def cell_numbers(
         reference: the arrays of scores-KEY.npz; the clean validation pass sets the thresholds.
         cell: as cell.json: "loss", "label", "seed" and "files" with the list "records".
         scores: keys of `SCORES` for the detection table; the first row score is always there.
+        noise: the controls of the attacked records, see `controls`; population "noise" sets them
+            against the clean images.
         probe: the arrays of probe-KEY.npz, see `checks_probe`; without it its checks are not made.
 
     Returns:
@@ -99,6 +104,17 @@ def cell_numbers(
             )
             for name in fitted
         }
+        if noise is not None and (control := noise.get(_key(entry))) is not None:
+            _check_control(cell, entry, clean, control)
+            everybody = np.ones(clean.n, bool)
+            for name, function in fitted.items():
+                found[name]["noise"] = separation(
+                    clean_scores[name],
+                    function(control),
+                    everybody,
+                    everybody,
+                    threshold_at_fpr(validation_scores[name], 0.05),
+                )
         rows.append(_row(cell, entry, record, clean, found[ROW_SCORE]))
         detection += _detection_rows(
             cell, entry, {name: found[name] for name in scores if name in found}
@@ -160,6 +176,7 @@ def _row(
     }
     if clean is not None and found is not None:
         row |= _attack_columns(record, clean, found["all"], found["successful"])
+        row["auroc_noise"] = found.get("noise", {}).get("auroc")
     return dict.fromkeys(ROW_COLUMNS) | row
 
 
@@ -188,6 +205,17 @@ def _attack_columns(
     }
 
 
+# Of a deployed detector and successful attacks: noise has no success that could go unnoticed.
+_DEPLOYED = ("undetected_success_at_1fpr", "undetected_success_at_5fpr", "threshold_5fpr")
+
+
+def _check_control(
+    cell: Mapping[str, Any], entry: Mapping[str, Any], clean: Record, control: Record
+) -> None:
+    check_same_images(clean, control)
+    control.check_numbers(f"{_name(cell, *_key(entry))}, noise of that size")
+
+
 def _some(scores: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: scores[name] for name in names if name in scores}
 
@@ -208,10 +236,11 @@ def _detection_rows(
     return [
         _place(cell, entry)
         | {"score": score, "population": population}
+        | dict.fromkeys(_DEPLOYED)
         | numbers[population]
         | {"adapted": score == ADAPTED_SCORE if adaptive else None}
         for score, numbers in found.items()
-        for population in POPULATIONS
+        for population in numbers
     ]
 
 

@@ -58,7 +58,8 @@ def test_a_run_leaves_what_the_design_names(done):
     cell = done / "cells" / "l-gm" / "seed-1"
     names = sorted(p.name.rsplit("-", 1)[0] for p in cell.iterdir())
     assert names == [
-        "cell.json", "fgsm", "fgsm-0", "fgsm-0.1", "fgsm-0.2", "model", "none-0", "probe", "scores",
+        "cell.json", "fgsm", "fgsm-0", "fgsm-0.1", "fgsm-0.2", "model", "noise-fgsm-0.1",
+        "noise-fgsm-0.2", "none-0", "probe", "scores",
         "train.json",
     ]  # fmt: skip
     assert run.results["failures"] == []

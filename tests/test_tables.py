@@ -94,6 +94,7 @@ def test_the_attacked_row_by_hand(numbers):
         "auroc_successful_low": pytest.approx(area_successful.low),
         "auroc_successful_high": pytest.approx(area_successful.high),
         "n_successful": 2,
+        "auroc_noise": None,  # no control was given
         # the threshold is the lowest clean score, -4 or -3: it rejects the -9 alone
         "tpr_at_1fpr": 0.25,
         "tpr_at_1fpr_successful": 0.5,
@@ -144,7 +145,8 @@ def test_columns_are_those_of_the_schema_in_their_order(numbers):
         "loss, label, seed, attack, attack_label, norm, eps, n, error, error_low, error_high, "
         "attack_success_rate, mean_max_posterior, zero_gradient_fraction, score, auroc_all, "
         "auroc_all_low, auroc_all_high, auroc_successful, auroc_successful_low, "
-        "auroc_successful_high, n_successful, tpr_at_1fpr, tpr_at_1fpr_successful, tpr_at_5fpr, "
+        "auroc_successful_high, n_successful, auroc_noise, tpr_at_1fpr, "
+        "tpr_at_1fpr_successful, tpr_at_5fpr, "
         "tpr_at_5fpr_successful, undetected_success_at_5fpr, outside_fraction, error_8bit, "
         "balanced_error, top5_error"
     )
