@@ -15,6 +15,7 @@ from reports.score_heat import ScoreHeat, draw_score_heat
 from reports.style import CROWD, Look
 
 NAN = math.nan
+ACROSS = 2  # panels in a row: ten scores need half a page
 LEGEND = (
     " A † beside a loss: a check found signs that this attack, not the loss, made the number look "
     "good."
@@ -109,8 +110,10 @@ def add_score_heat(album: Album, numbers: Numbers, found: Detected, attack: Atta
     if len(own) < 2:
         return
     populations = found.populations
-    grid, rows = [], []
+    grid: list[ScoreHeat | None] = []
+    rows = []
     for eps in strengths:
+        grid += [None] * (len(grid) % ACROSS)  # every eps begins a row
         for population in populations:
             some = [[found.get(k, attack.label, eps, score, population) for score in own]
                     for k in numbers.labels]  # fmt: skip
@@ -128,7 +131,7 @@ def add_score_heat(album: Album, numbers: Numbers, found: Detected, attack: Atta
             ]  # fmt: skip
     album.add(
         f"scores-heat-{attack.slug}",
-        draw_score_heat(grid, [score_words(k) for k in own], 2),
+        draw_score_heat(grid, [score_words(k) for k in own], ACROSS),
         rows,
         title="Losses by scores",
         caption="AUROC of each score for each loss, mean over seeds (intervals are in the table of "
@@ -138,9 +141,9 @@ def add_score_heat(album: Album, numbers: Numbers, found: Detected, attack: Atta
         + _noise_words(populations)
         + " Blue: attacked images look less typical than clean ones; white: guessing; orange: they "
         "look more typical. Hatched: the loss has no such score, or no image is in the population."
-        + (LEGEND if any("†" in k for heat in grid for k in heat.rows) else ""),
+        + (LEGEND if any("†" in k for heat in grid if heat for k in heat.rows) else ""),
         alt="Tables of AUROC as coloured squares, losses by scores. "
-        + "; ".join(_best(heat, own) for heat in grid[-len(populations) :])
+        + "; ".join(_best(heat, own) for heat in grid[-len(populations) :] if heat)
         + ".",
         section=attack.label,
     )

@@ -32,28 +32,30 @@ class ScoreHeat:
     rows: Sequence[str]
 
 
-def draw_score_heat(grid: Sequence[ScoreHeat], scores: Sequence[str], across: int) -> Figure:
+def draw_score_heat(grid: Sequence[ScoreHeat | None], scores: Sequence[str], across: int) -> Figure:
     """Draw the panels in rows of ``across`` over one colour bar.
 
     Args:
-        grid: Panels of one shape.
+        grid: Panels of one shape; None leaves its place empty.
         scores: Names of the columns.
         across: Panels in a row.
     """
-    left = 0.3 + LETTER * max(len(plain(k, 26)) for heat in grid for k in heat.rows)
+    left = 0.3 + LETTER * max(len(plain(k, 26)) for heat in grid if heat for k in heat.rows)
     gap, down = 0.25, -(-len(grid) // across)
+    most = max(len(heat.rows) for heat in grid if heat)
     width = min(0.72 * len(scores), (PAGE_WIDTH - left - 0.15 - (across - 1) * gap) / across)
     names = 0.2 + LETTER * max(len(plain(k, 26)) for k in scores)
     figure, axes = panels(
-        down, across, width=width, height=0.25 * len(grid[0].rows), left=left, right=0.15,
+        down, across, width=width, height=0.25 * most, left=left, right=0.15,
         top=0.4, bottom=names + 0.75, wgap=gap, hgap=0.42,
     )  # fmt: skip
     for place, ax in enumerate(axes.flat):
-        if place >= len(grid):
+        heat = grid[place] if place < len(grid) else None
+        if heat is None:
             ax.set_axis_off()
             continue
-        last = place + across >= len(grid)
-        _draw(ax, grid[place], scores if last else [""] * len(scores), place % across == 0)
+        last = not any(grid[place + across :: across])
+        _draw(ax, heat, scores if last else [""] * len(scores), place % across == 0)
     _bar(figure, left)
     return figure
 

@@ -117,3 +117,14 @@ def test_figures_of_scores_hold_the_numbers_of_the_rows(tmp_path: Path) -> None:
     assert "softmax,marginal_log_likelihood,," in heat
     assert "pixels were changed" in album.pictures[1].caption
     assert "GM best with log-likelihood 0.555" in album.pictures[1].alt
+
+
+def test_every_eps_begins_a_row_of_the_heat_table(tmp_path: Path) -> None:
+    run = detected_run()
+    run.results["detection"] = [r for r in run.detection if r["population"] != "noise"]
+    numbers = Numbers(run, 10)
+    with report_style():
+        add_score_heat(Album(tmp_path, 30), numbers, Detected(numbers), numbers.attacks[0])
+    drawing = (tmp_path / "scores-heat-fgsm.csv").read_text()
+    assert "noise" not in drawing
+    assert drawing.count("0.3,failed,") == 2 * len(SCORES)
