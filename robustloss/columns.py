@@ -73,6 +73,11 @@ CENTER_COLUMNS = (
     *(*PLACE, "batch_size", "images_per_class", "batch_mean_error", "expected_error"),
     *("centers_error", "within_distance"),
 )
+COMPARISON_COLUMNS = (
+    *("unit", "seed", "label_a", "label_b", "attack", "attack_label", "norm", "eps", "metric"),
+    *("n", "n_seeds", "value_a", "value_b", "difference", "low", "high", "test"),
+    *("p_value", "p_adjusted", "shown", "minimum_detectable"),
+)
 FLAG_COLUMNS = ("check", *PLACE, "attack_label", "eps", "value", "threshold", "message")
 SUMMARY_COLUMNS = (
     *("loss", "label", "attack", "attack_label", "norm", "eps", "metric", "n_seeds", "seeds"),

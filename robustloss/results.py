@@ -179,6 +179,11 @@ class Run:
         return self.results.get("crops", [])
 
     @property
+    def comparisons(self) -> list[Row]:
+        """Loss against loss, with tests; columns: `columns.COMPARISON_COLUMNS`."""
+        return self.results.get("comparisons", [])
+
+    @property
     def training(self) -> list[Row]:
         """One per cell: learning curve, seconds, precision."""
         return self.results["training"]
@@ -240,6 +245,7 @@ _LATER_KEYS = {
     "geometry": list,
     "margins": list,
     "center_estimates": list,
+    "comparisons": list,
 }  # older results lack them
 _ROW_KEYS = {"label", "seed", "attack", "attack_label", "eps", "n", "error"}
 
@@ -303,6 +309,7 @@ def write_results(
     adaptive: Iterable[Mapping[str, Any]] = (),
     transfer: Iterable[Mapping[str, Any]] = (),
     flags: Iterable[Mapping[str, Any]] = (),
+    comparisons: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Assemble results.json in a run folder: sorted, so that equal runs give equal bytes.
 
@@ -319,6 +326,7 @@ def write_results(
         adaptive: see worst_case.
         transfer: the transfer matrix, which is computed between the cells.
         flags: see worst_case; those of the transfer matrix.
+        comparisons: loss against loss, in their own order.
 
     Returns:
         What was written.
@@ -349,6 +357,7 @@ def write_results(
         "margins": table("margins", MARGIN_COLUMNS),
         "center_estimates": table("center_estimates", CENTER_COLUMNS),
         "crops": sorted(table("crops", CROPS_COLUMNS), key=_by_crops),
+        "comparisons": [dict(row) for row in comparisons],
         "flags": table("flags", FLAG_COLUMNS, flags),
         "failures": sort(failures, (*PLACE, "stage", "reason")),
     }

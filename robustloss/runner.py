@@ -19,6 +19,7 @@ import robustloss
 from attacks.plugins import PluginError
 from robustloss import models, results
 from robustloss.cells import CellJob, Failure
+from robustloss.comparisons import comparison_rows
 from robustloss.data import Dataset, load_for_spec
 from robustloss.executors import check_executor, run_jobs, threads_each
 from robustloss.keys import attack_params
@@ -335,6 +336,8 @@ def _write_results(
         identity = {"loss": cell.loss.name, "label": cell.label, "seed": cell.seed}
         done.append(content)
         trainings.append({**identity, **{k: v for k, v in log.items() if k != "key"}})
+    found = [results.load_cell(folder / cell.folder / "cell.json") for cell in cells
+             if (cell.label, cell.seed) not in failed]  # fmt: skip
     rows = (row for content in done for row in content["rows"] if row["attack"] == "none")
     clean = {(row["label"], row["seed"]): row["error"] for row in rows}
     results.write_results(
@@ -345,5 +348,6 @@ def _write_results(
         training=trainings,
         failures=[asdict(failure) for failure in (*failures, *lost)],
         transfer=transfer_rows(transfers, clean),
+        comparisons=comparison_rows(found),
         flags=transfer_beats_white_box(transfers, {loss.label: loss.name for loss in spec.losses}),
     )

@@ -38,6 +38,7 @@ SUPPORT_WITHOUT_TORCH = {
             "auroc_interval",
             "bootstrap",
             "paired_tests",
+            "comparisons",
             "scores",
             "scores_fitted",
         ),
