@@ -14,6 +14,7 @@ from reports.gallery_alpha import add_alpha
 from reports.gallery_boundary import add_boundaries
 from reports.gallery_centers import add_center_estimates
 from reports.gallery_confusion import add_confusions, confusion_tables
+from reports.gallery_control import add_control
 from reports.gallery_coverage import add_coverage
 from reports.gallery_curves import add_detection_curves, add_error_curves
 from reports.gallery_detection import add_likelihoods, add_rocs
@@ -147,6 +148,7 @@ def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
         add_likelihoods(album, scene)
         add_rocs(album, scene, look)
         add_coverage(album, scene, look)
+        add_control(album, numbers, detected, attack)
         add_score_curves(album, numbers, detected, attack, look)
         add_score_heat(album, numbers, detected, attack)
         add_likelihood_map(album, scene)

@@ -6,6 +6,7 @@ import pytest
 
 from reports.album import Album
 from reports.detected import Detected, in_order
+from reports.gallery_control import add_control
 from reports.gallery_scores import add_score_curves, add_score_heat
 from reports.numbers import Numbers
 from reports.score_heat import short_area
@@ -128,3 +129,18 @@ def test_every_eps_begins_a_row_of_the_heat_table(tmp_path: Path) -> None:
     drawing = (tmp_path / "scores-heat-fgsm.csv").read_text()
     assert "noise" not in drawing
     assert drawing.count("0.3,failed,") == 2 * len(SCORES)
+
+
+def test_control_sets_noise_beside_the_attack_and_needs_noise(tmp_path: Path) -> None:
+    numbers, album = detected_numbers(seeds=(0,)), Album(tmp_path, 30)
+    with report_style():
+        add_control(album, numbers, Detected(numbers), numbers.attacks[0])
+    lines = (tmp_path / "control-fgsm.csv").read_text().splitlines()
+    assert "GM,attack,0.1,0.9,0.87,0.92" in lines
+    assert lines[-1].startswith("GM,noise of the same size,0.3,0.55,")
+    assert "GM: attack 0.900, noise of the same size 0.550" in album.pictures[0].alt
+    run = detected_run()
+    run.results["detection"] = [r for r in run.detection if r["population"] != "noise"]
+    old = Numbers(run, 10)
+    add_control(album, old, Detected(old), old.attacks[0])
+    assert len(album.pictures) == 1
