@@ -38,6 +38,7 @@ from reports.table import Table, write_table
 from reports.tables_adaptive import auroc_table, every_adaptive_table, rejection_table
 from reports.tables_attack import attack_table, detection_table, scores_table
 from reports.tables_classes import balance_table, class_table, top5_table
+from reports.tables_comparison import comparison_tables
 from reports.tables_cost import cost_table
 from reports.tables_crops import crops_table
 from reports.tables_detection import outside_tables, populations_table
@@ -113,6 +114,7 @@ def make_tables(numbers: Numbers) -> list[Table]:
         for kind in kinds
         if attack.strengths or kind is error_table
     ]
+    tables += comparison_tables(numbers)
     tables += [
         *outside_tables(numbers),
         top5_table(numbers),

@@ -1,0 +1,121 @@
+"""Loss against loss: differences with intervals, and which of them are more than chance."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reports.marks import Marks
+from reports.numbers import AttackInfo, Numbers
+from reports.table import Entry, Table
+from reports.words import NOTHING
+
+FEW = 6  # losses up to which every pair has a row
+_METRICS = {
+    "error": ("error", 100.0, 2, "Difference of the errors, in percentage points"),
+    "auroc_all": ("AUROC", 1.0, 3, "Difference of the AUROC of the likelihood over all images"),
+    "undetected_success_at_5fpr": (
+        "fooled and not noticed",
+        100.0,
+        2,
+        "Difference of the share fooled and not noticed at 5 % FPR, in percentage points",
+    ),
+}
+_UNITS = {
+    "seeds": "Unit: the training seed. Equal seeds share initial weights and the order of the "
+    "data; intervals and tests are paired t over {n} seeds.",
+    "images": "Unit: the test image, for the networks of one seed. Another training would give "
+    "other networks, and that is not in these intervals: they do not say that one loss is better. "
+    "Errors are tested by McNemar's test, other numbers by resampling the images, the same for "
+    "both losses.",
+}
+
+
+def comparison_tables(numbers: Numbers) -> list[Table]:
+    """One table for each attack and metric, over seeds where there are several."""
+    rows = numbers.run.comparisons
+    unit = "seeds" if any(row["unit"] == "seeds" for row in rows) else "images"
+    own = [row for row in rows if row["unit"] == unit]
+    if unit == "images" and own:
+        own = [row for row in own if row["seed"] == min(row["seed"] for row in own)]
+    found = [
+        _table(numbers, attack, metric, unit, own)
+        for attack in numbers.attacks
+        if attack.strengths
+        for metric in _METRICS
+    ]
+    return [table for table in found if table.rows]
+
+
+def _table(
+    numbers: Numbers,
+    attack: AttackInfo,
+    metric: str,
+    unit: str,
+    rows: Sequence[Mapping[str, Any]],
+) -> Table:
+    name, scale, digits, words = _METRICS[metric]
+    marks = Marks(numbers)
+    eps = numbers.error_eps(attack) if metric == "error" else attack.strengths
+    by_place = {
+        (
+            str(row["label_a"]),
+            str(row["label_b"]),
+            0.0 if row["attack"] == "none" else row["eps"],
+        ): row
+        for row in rows
+        if row["metric"] == metric and row["attack_label"] in (attack.label, "none")
+    }
+    pairs = list(dict.fromkeys((a, b) for a, b, _ in by_place))
+    shown = pairs
+    if len(numbers.labels) > FEW:
+        shown = [pair for pair in pairs if pair[0] == numbers.labels[0]]
+    body = []
+    for a, b in shown:
+        cells = [Entry(a), Entry(b)]
+        for e in eps:
+            row = by_place.get((a, b, e))
+            # the clean errors are the clean pass's own, whatever the attack
+            found = dict.fromkeys(marks.on(label, attack, e) for label in (a, b))
+            doubt = "".join(found) if row and e else ""
+            cells.append(_entry(row, scale, digits, doubt))
+        body.append(cells)
+    data = [row for row in by_place.values() if (row["label_a"], row["label_b"]) in set(pairs)]
+    n = max((int(row["n_seeds"]) for row in data), default=0)
+    limited = (
+        f" Only {numbers.labels[0]} against each other loss; the CSV has every pair."
+        if shown != pairs
+        else ""
+    )
+    return Table(
+        f"comparison-{metric.replace('_', '-')}-{attack.slug}",
+        f"Which losses differ under {attack.label}? {name}",
+        f"{words}: first loss less second, with its 95 % interval. Bold: shown, which means that "
+        "the p-value is at most .05 after adjustment for all comparisons of this report "
+        "(Benjamini and Hochberg). Anything else reads “no difference shown”: it may be there and "
+        "be too small for these data; the number after it is the difference that would have been "
+        f"shown four times out of five. {_UNITS[unit].format(n=n)}{limited}",
+        ["loss", "less", *(f"eps {e:.4g}" if e else "clean" for e in eps)],
+        body,
+        data,
+        marks.notes(),
+        left=2,
+        section=attack.label,
+    )
+
+
+def _entry(row: Mapping[str, Any] | None, scale: float, digits: int, doubt: str) -> Entry:
+    if row is None:
+        return Entry(NOTHING)
+    text = f"{_signed(row['difference'], scale, digits)} ({_signed(row['low'], scale, digits)} to "
+    text += f"{_signed(row['high'], scale, digits)})"
+    if row["shown"]:
+        return Entry(text, doubt, kind="top" if not doubt else "")
+    least = row["minimum_detectable"]
+    size = f"; {scale * least:.{digits}f}" if least is not None else ""
+    return Entry(f"{text} no difference shown{size}", doubt)
+
+
+def _signed(value: float | None, scale: float, digits: int) -> str:
+    if value is None:
+        return NOTHING
+    number = round(scale * value, digits)
+    return f"{number:+.{digits}f}".replace("-", "−") if number else f"{0:.{digits}f}"
