@@ -13,9 +13,7 @@ from robustloss.columns import COMPARISON_COLUMNS
 from robustloss.results import Run
 
 
-def comparison(
-    a, b, eps, metric="error", *, shown=False, difference=-0.05, unit="seeds", seed=None
-):
+def comparison(a, b, eps, metric="error", *, shown=False, difference=-0.05, **place):
     row = dict.fromkeys(COMPARISON_COLUMNS) | {
         **{"unit": "seeds", "label_a": a, "label_b": b, "metric": metric},
         **{"attack": "fgsm" if eps else "none", "attack_label": "FGSM" if eps else "none"},
