@@ -91,7 +91,8 @@ def _table(
         f"{words}: first loss less second, with its 95 % interval. Bold, or with a mark: shown, "
         "which means that the p-value is at most .05 after adjustment for all comparisons of "
         "this report (Benjamini and Hochberg). Anything else reads “no difference shown”: it may "
-        "be there and be too small for these data; the number after it is the difference that would have been "
+        "be there and be too small for these data; the number after it is the difference "
+        "that would have been "
         f"shown four times out of five. {_UNITS[unit].format(n=n)}{limited}",
         ["loss", "less", *(f"eps {e:.4g}" if e else "clean" for e in eps)],
         body,
