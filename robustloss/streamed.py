@@ -120,6 +120,11 @@ def in_order(batches: Iterable[Tensor], images: Tensor | StreamedImages) -> Iter
         batches: positions on the CPU.
         images: what they will index.
     """
+    if isinstance(images, Tensor) and images.device.type == "cuda":
+        # All at once: each small copy from the host would make the host wait.
+        if epoch := list(batches):
+            yield from torch.stack(epoch).to(images.device)
+        return
     if isinstance(images, Tensor):
         for positions in batches:
             yield positions.to(images.device)

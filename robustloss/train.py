@@ -16,6 +16,7 @@ from robustloss.data import Dataset, ImageSet
 from robustloss.losses.base import LossHead, LossTerms, check_logits, check_terms, tuples_of
 from robustloss.models import Classifier, all_features, load_tensors, save_tensors
 from robustloss.precision import autocast, choose_precision
+from robustloss.recorded import RecordedStep
 from robustloss.schedules import (
     augment,
     balanced_batches,
@@ -144,7 +145,13 @@ def _optimizer(groups: list[dict], spec: TrainSpec, device: torch.device) -> tor
     groups = [{**group, "params": list(group["params"])} for group in groups]
     groups = [group for group in groups if group["params"]]
     if spec.optimizer == "adam":
-        return torch.optim.AdamW(groups, lr=spec.lr, weight_decay=spec.weight_decay, fused=fused)
+        return torch.optim.AdamW(
+            groups,
+            lr=spec.lr,
+            weight_decay=spec.weight_decay,
+            fused=fused,
+            capturable=device.type == "cuda",
+        )
     return torch.optim.SGD(
         groups,
         lr=spec.lr,
@@ -170,10 +177,16 @@ class _Loop:
         self.model, self.optimizer, self.spec = model, optimizer, spec
         self.data, self.seed, self.log = data, seed, log
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
+        self.factor = 1.0  # on the base rates, now in force
         # over the epoch, on the device: classification, regulariser, errors, images, tuples, steps
         self.sums = torch.zeros(6, dtype=torch.float64, device=data.images.device)
         self.has_tuples = type(model.head).tuples is not LossHead.tuples
         self.head_seconds = 0.0  # in the loss itself; on a GPU unknown without waiting for it
+        self.update = RecordedStep(self._update, model, data.images.device)
+        if data.images.device.type == "cuda":
+            # A tensor, because a recorded step would keep a number as it was.
+            for group in optimizer.param_groups:
+                group["lr"] = torch.tensor(group["lr"], device=data.images.device)
 
     def batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
         """Yields the positions (B,) of an epoch from step ``skip`` on."""
@@ -190,10 +203,9 @@ class _Loop:
         self.model.train()
         # For dropout and losses that draw: they know the global generator only, and a training that
         # goes on must draw what the undisturbed one drew.
-        torch.manual_seed(derive_seed("step", self.seed, self.log.steps))
-        factor = rate_factor(self.spec, self.log.steps, total)
-        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = base * factor
+        if not self.update.replays:
+            torch.manual_seed(derive_seed("step", self.seed, self.log.steps))
+        self._set_rates(rate_factor(self.spec, self.log.steps, total))
         images = augment(
             self.data.images[positions],
             self.spec.augment,
@@ -201,14 +213,28 @@ class _Loop:
             self.log.steps,
             size=self.data.size,
         )
+        self.update(images, self.data.labels[positions], self.log.steps / total)
+        self.log.steps += 1
+
+    def _set_rates(self, factor: float) -> None:
+        if factor == self.factor:
+            return
+        self.factor = factor
+        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(base * factor)
+            else:
+                group["lr"] = base * factor
+
+    def _update(self, images: Tensor, labels: Tensor, progress: float) -> None:
+        """Learns from images (B,C,H,W) as they are stored, and their labels (B,)."""
         images = images.float().div_(self.data.scale).contiguous(memory_format=torch.channels_last)
-        labels = self.data.labels[positions]
         with autocast(images.device, self.log.precision):
             features = self.model.features(images)
         if self.log.steps == 0:
             _check_logits(self.model.head, features.detach())
         began = time.perf_counter()
-        terms = self.model.head.loss(features, labels, progress=self.log.steps / total)
+        terms = self.model.head.loss(features, labels, progress=progress)
         self.head_seconds += time.perf_counter() - began
         if self.log.steps == 0:
             _check_connected(check_terms(terms, features))
@@ -221,7 +247,6 @@ class _Loop:
             features = features.detach()
             self.model.head.after_step(features, labels)
             self._count(features, labels, terms)
-        self.log.steps += 1
 
     def _count(self, features: Tensor, labels: Tensor, terms: LossTerms) -> None:
         wrong = torch.zeros((), device=labels.device)
@@ -233,7 +258,7 @@ class _Loop:
                 terms.classification.detach().sum().double(),
                 terms.regulariser.detach().sum().double(),
                 wrong.double(),
-                torch.tensor(float(len(labels)), dtype=torch.float64, device=labels.device),
+                torch.full_like(self.sums[0], len(labels)),
                 torch.zeros_like(self.sums[0]) if tuples is None else tuples.double(),
                 torch.ones_like(self.sums[0]),
             ]

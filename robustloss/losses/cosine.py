@@ -49,6 +49,10 @@ class CosineHead(LossHead):
         """What stands for cos(theta_y) in training, elementwise; default: itself, no margin."""
         return cosine
 
+    def phase(self, progress: float) -> tuple[float, ...]:
+        """Nothing: the margin is constant unless a member anneals it."""
+        return ()
+
     def cosines(self, features: Tensor) -> Tensor:
         """cos(theta_k), (B,D) -> (B,K); 0 for zero features."""
         return F.linear(directions(features), directions(self.weight))

@@ -109,6 +109,11 @@ class GaussianMixtureHead(LossHead):
         check_inputs(self, features, labels)
         return self._with_margin(self._distances(features), self._half_log_det(), labels, progress)
 
+    def phase(self, progress: float) -> tuple[float, ...]:
+        """The share of the full likelihood weight."""
+        name, until = self.likelihood_weight_schedule, self.schedule_until
+        return (schedule_factor(name, progress, until),)
+
     def class_vectors(self) -> Tensor:
         """mu_k, (K,D)."""
         return self.centers
@@ -241,6 +246,11 @@ class LargeMarginGaussianMixtureHead(GaussianMixtureHead):
         )
         self.alpha = number("alpha", alpha)
         self.alpha_schedule = choice("alpha_schedule", alpha_schedule, SCHEDULES)
+
+    def phase(self, progress: float) -> tuple[float, ...]:
+        """The shares of the full likelihood weight and of the full alpha."""
+        alpha_share = schedule_factor(self.alpha_schedule, progress, self.schedule_until)
+        return (*super().phase(progress), alpha_share)
 
     def margin(self, true_distance: Tensor, progress: float) -> Tensor:
         """m = alpha · d_y, (B,) -> (B,)."""

@@ -51,6 +51,10 @@ class MaxMahalanobisHead(LossHead):
         unit = optimal_directions(num_classes, feature_dim)
         self.register_buffer("centers", torch.from_numpy(norm * unit).float())
 
+    def phase(self, progress: float) -> tuple[float, ...]:
+        """Nothing: there is no schedule."""
+        return ()
+
     def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
         """½‖f − mu_y‖² per image, no regulariser."""
         check_inputs(self, features, labels)

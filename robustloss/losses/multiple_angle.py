@@ -34,6 +34,10 @@ class MultipleAngleHead(CosineHead):
         self.margin = whole_number("margin", margin, at_least=1)
         self.annealing = annealing
 
+    def phase(self, progress: float) -> tuple[float, ...]:
+        """lambda of the annealing."""
+        return (self.annealing.at(progress),)
+
     def target_cosine(self, cosine: Tensor, progress: float) -> Tensor:
         """(lambda cos + psi) / (1 + lambda)."""
         share = 1.0 / (1.0 + self.annealing.at(progress))

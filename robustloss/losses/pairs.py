@@ -70,6 +70,10 @@ class PairHead(LossHead):
         counts = [torch.count_nonzero(cost) for cost in self._costs(features, labels, 1.0)]
         return torch.stack(counts).sum() // self.orders
 
+    def phase(self, progress: float) -> tuple[float, ...]:
+        """Nothing, unless a member's mining has a schedule."""
+        return ()
+
     def logits(self, features: Tensor) -> Tensor:
         """−½‖e − mean_k‖², (B,D) -> (B,K).
 
@@ -202,6 +206,10 @@ class TripletHead(PairHead):
         if self.mining != "batch_hard" or self.hard_from == 0.0:
             return ""
         return f"triplet batch_hard: semi-hard until {100 * self.hard_from:g} % of training"
+
+    def phase(self, progress: float) -> tuple[float, ...]:
+        """Whether hard mining has begun."""
+        return (float(self.mining == "batch_hard" and progress >= self.hard_from),)
 
     def costs(self, squares: Tensor, same: Tensor, progress: float) -> tuple[Tensor, ...]:
         """max(0, d_ap − d_an + m) over the mined triplets."""

@@ -37,6 +37,10 @@ class SoftmaxHead(LossHead):
         """The bias, if the layer has one."""
         return {} if self.linear.bias is None else {"bias": self.linear.bias}
 
+    def phase(self, progress: float) -> tuple[float, ...]:
+        """Nothing: there is no schedule."""
+        return ()
+
     def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
         """Cross-entropy per image, no regulariser."""
         check_inputs(self, features, labels)

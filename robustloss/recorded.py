@@ -1,0 +1,127 @@
+"""A training step recorded once as a CUDA graph and replayed: the same work, one launch.
+
+A small network's step is a hundred kernels of a few microseconds each; starting them one by one
+from Python takes several times as long as computing them. Source: PyTorch's notes on CUDA graphs.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from robustloss.losses.base import LossHead
+
+TRIALS = 5  # plain steps before one is recorded: what is allocated at first use is there by then
+
+Step = Callable[[Tensor, Tensor, float], None]  # images (B,C,H,W), labels (B,), progress
+
+
+class RecordedStep:
+    """Takes plain steps first and, where it is sure to be the same, replays a recorded one.
+
+    It stays with plain steps where the step draws random numbers, waits for the device, runs
+    modules that are not torch's or ours (which may count or decide in Python), or belongs to a
+    loss that does not say by `phase` what its schedule changes.
+
+    Args:
+        step: Reads its arguments and the model, and changes tensors in place; returns nothing.
+        model: What it trains.
+        device: Where.
+    """
+
+    def __init__(self, step: Step, model: nn.Module, device: torch.device) -> None:
+        self.step, self.model, self.device = step, model, device
+        head = model.head
+        assert isinstance(head, LossHead)
+        self.head = head
+        self.usable = device.type == "cuda" and _is_known(model) and _tells_phase(head)
+        self.reason = "" if self.usable else "not offered"  # why steps are plain
+        self._key: tuple | None = None
+        self._tried = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._images = self._labels = torch.empty(0)
+
+    def __call__(self, images: Tensor, labels: Tensor, progress: float) -> None:
+        """Takes one step."""
+        if not self.usable:
+            self.step(images, labels, progress)
+            return
+        key = (tuple(images.shape), images.dtype, self.head.phase(progress))
+        if key != self._key:
+            self._key, self._tried, self._graph = key, 0, None
+            self.step(images, labels, progress)  # it may change at every step: no trial yet
+        elif self._graph is not None:
+            self._images.copy_(images)
+            self._labels.copy_(labels)
+            self._graph.replay()
+        elif self._tried < TRIALS:
+            self._tried += 1
+            self._try(images, labels, progress)
+        else:
+            self._record(images, labels, progress)
+
+    @property
+    def replays(self) -> bool:
+        """Whether the next step most likely replays; it draws no random numbers then."""
+        return self._graph is not None
+
+    def _try(self, images: Tensor, labels: Tensor, progress: float) -> None:
+        """Takes a plain step and looks whether a recorded one would be the same."""
+        before = _random_states(self.device)
+        mode = torch.cuda.get_sync_debug_mode()
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                with torch.cuda.stream(stream):
+                    self.step(images, labels, progress)
+            finally:
+                torch.cuda.set_sync_debug_mode(mode)
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        # The first may allocate and check, and so wait; the later ones must not.
+        if self._tried > 1 and any("synchronizing" in str(each.message) for each in heard):
+            self._stay_plain("the step waits for the device")
+        after = _random_states(self.device)
+        if any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)):
+            self._stay_plain("the step draws random numbers")
+
+    def _record(self, images: Tensor, labels: Tensor, progress: float) -> None:
+        self._images, self._labels = images.clone(), labels.clone()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self.step(self._images, self._labels, progress)
+        except RuntimeError as error:
+            torch.cuda.synchronize(self.device)
+            self._stay_plain(f"it could not be recorded ({error})")
+            self.step(images, labels, progress)
+            return
+        self._graph = graph
+        graph.replay()
+
+    def _stay_plain(self, reason: str) -> None:
+        self.usable, self.reason, self._graph = False, reason, None
+
+
+def _is_known(model: nn.Module) -> bool:
+    own = {"torch", "torchvision", "robustloss"}
+    return all(
+        type(part).__module__.partition(".")[0] in own
+        for name, part in model.named_modules()
+        if not name.startswith("head")
+    )
+
+
+def _tells_phase(head: LossHead) -> bool:
+    """Whether `phase` speaks of this class, and not of one that it inherits from."""
+    kind = type(head)
+    ours = kind.__module__.startswith("robustloss.losses.") and kind.__module__ in sys.modules
+    return ours or "phase" in vars(kind)
+
+
+def _random_states(device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device)
