@@ -1,6 +1,7 @@
 """Where cells are computed: in this process, or in several. The science does not know."""
 
 import multiprocessing
+import os
 import queue
 import re
 import signal
@@ -19,6 +20,7 @@ from robustloss.data import Dataset, load_for_spec
 from robustloss.progress import Event
 
 Report = Callable[[Event], None]
+THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def check_executor(name: str) -> int:
@@ -60,7 +62,7 @@ def _in_processes(jobs: Sequence[CellJob], workers: int, report: Report) -> list
     """Runs the jobs in spawned processes, one device each, round robin over the GPUs."""
     context = multiprocessing.get_context("spawn")
     found: list[Failure | None] = [None] * len(jobs)
-    with context.Manager() as manager:
+    with _thread_limit(threads_each(workers)), context.Manager() as manager:
         events = manager.Queue()
         pool = ProcessPoolExecutor(
             workers, context, initializer=_start_worker, initargs=(threads_each(workers),)
@@ -88,6 +90,25 @@ def _in_processes(jobs: Sequence[CellJob], workers: int, report: Report) -> list
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return found
+
+
+@contextmanager
+def _thread_limit(threads: int) -> Iterator[None]:
+    """Lets processes that start inside the block use so many threads each.
+
+    torch is told in the worker, but NumPy's and scikit-learn's libraries read the environment
+    when they are loaded, and would each take every core of the machine.
+    """
+    before = {name: os.environ.get(name) for name in THREAD_LIMITS}
+    os.environ.update({name: str(threads) for name in THREAD_LIMITS})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _placed(job: CellJob, number: int) -> CellJob:

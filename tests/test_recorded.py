@@ -54,7 +54,7 @@ class Waiting(Spoken):
 
     def loss(self, features, labels, *, progress):
         terms = super().loss(features, labels, progress=progress)
-        assert float(terms.classification.mean()) >= 0  # waits for the device
+        assert float(terms.classification.detach().mean()) >= 0  # waits for the device
         return terms
 
 
