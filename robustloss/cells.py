@@ -14,7 +14,20 @@ import torch
 
 import attacks
 import robustloss.losses as losses
-from robustloss import controls, evaluate, landscape, models, probes, results, ten_crop, train
+from robustloss import (
+    controls,
+    evaluate,
+    landscape,
+    models,
+    probes,
+    results,
+    score_plugins,
+    scored,
+    scores,
+    tables,
+    ten_crop,
+    train,
+)
 from robustloss.checks_probe import trace_name
 from robustloss.crops import crop_rows
 from robustloss.data import Dataset
@@ -22,6 +35,7 @@ from robustloss.keys import attack_params, numerics, plugin_digest, probe_eps
 from robustloss.precision import choose_precision
 from robustloss.progress import Event, Stage
 from robustloss.results import Record, load_record, save_record
+from robustloss.scored import StoredScores
 from robustloss.seeding import repeatable, seeded
 from robustloss.spec import AttackSpec, CellSpec, Spec
 from robustloss.storage import (
@@ -119,6 +133,10 @@ class CellRun:
         records, listing = self._records(model_file, images, reference, built)
         noise = self._noise(model_file, records, listing)
         self.stage = "score"
+        density = bool(meta["density"])
+        stored, scores_file = self._scores(
+            reference, reference_file, records, noise, listing, density
+        )
         content = {
             "schema_version": results.SCHEMA_VERSION,
             "loss": self.cell.loss.name,
@@ -129,20 +147,21 @@ class CellRun:
             "num_classes": self.dataset.num_classes,
             "feature_dim": self.cell.model.feature_dim,
             "batch_size": self.cell.train.batch_size,
-            "density": bool(meta["density"]),
+            "density": density,
             "weights": meta["tensors"],
             "build": self.build,
             "files": {
                 "model": model_file.name,
                 "training": "train.json",
-                "scores": reference_file,
+                "reference": reference_file,
+                "scores": scores_file,
                 "records": listing,
                 **({"probe": probe_file} if probe_file else {}),
                 **({"crops": crops_file} if crops_file else {}),
             },
         }
-        scores = self.spec.detection.scores
-        content |= results.cell_numbers(records, reference, content, scores, probe, noise=noise)
+        asked = self.spec.detection.scores
+        content |= results.cell_numbers(records, reference, content, asked, probe, stored=stored)
         if crops is not None:
             content["crops"] = crop_rows(content, records["none", 0.0], crops["rank_10"])
         write_json(self.folder / "cell.json", content, checked=True)
@@ -234,7 +253,42 @@ class CellRun:
             )
 
         key = digest("reference", landscape.VERSION, images, fit_size)
-        return self._kept(f"scores-{key}.npz", compute)
+        return self._kept(f"reference-{key}.npz", compute)
+
+    def _scores(
+        self,
+        reference: evaluate.Arrays,
+        reference_file: str,
+        records: Mapping[tuple[str, float], Record],
+        noise: Mapping[tuple[str, float], Record],
+        listing: Sequence[dict],
+        density: bool,
+    ) -> tuple[StoredScores, str]:
+        """Returns every score of every pass, and their file."""
+        names = tables.score_names(self.spec.detection.scores)
+        folder = self.spec.folder
+        code = [plugin_digest(name, folder) for name in names]
+        files = [[entry["file"], entry.get("noise", "")] for entry in listing]
+        key = digest(
+            [scored.VERSION, scores.VERSION], reference_file, files, list(names), code, density
+        )
+        path = self.folder / f"scores-{key}.npz"
+        if path.exists():
+            try:
+                return scored.load_scores(path), path.name
+            except CorruptFile:
+                pass
+        self.report(Event(self.name, "score", 0, 1, "detection scores"))
+        found = scored.compute_scores(
+            names,
+            reference,
+            tables.passes_of(records, reference, noise),
+            density=density,
+            plugins=score_plugins.load(names, reference, (folder,)),
+            name=self.name,
+        )
+        scored.save_scores(path, found)
+        return found, path.name
 
     def _probe(
         self,

@@ -151,7 +151,7 @@ def load_record(path: str | Path) -> Record:
 
 
 def clean_pass(arrays: Mapping[str, np.ndarray], prefix: str = "validation_") -> Record:
-    """The Record of a clean pass that is stored beside others in scores-KEY.npz.
+    """The Record of a clean pass that is stored beside others in reference-KEY.npz.
 
     Args:
         arrays: with PREFIX + index, labels, logits, class_log_likelihood and perhaps features.

@@ -26,6 +26,7 @@ from robustloss.columns import (
     sort,
 )
 from robustloss.records import Record, load_record, save_record
+from robustloss.scored import StoredScores, load_scores
 from robustloss.storage import CorruptFile, read_arrays, read_json, write_json
 from robustloss.summary import summarise
 from robustloss.tables import cell_numbers
@@ -87,8 +88,22 @@ class Cell:
         raise ValueError(f"no record of {attack_label} at eps {eps:g}; there are: {known}.")
 
     def reference(self) -> dict[str, np.ndarray]:
-        """Load the arrays that scores and pictures need beside the records (scores-KEY.npz)."""
-        return read_arrays(self._file(self.files["scores"]))[0]
+        """Load the arrays that scores and pictures need beside the records (reference-KEY.npz)."""
+        # older cells kept them under the other name
+        return read_arrays(self._file(self.files.get("reference", self.files["scores"])))[0]
+
+    def scores(self) -> StoredScores:
+        """Load every score of every pass (scores-KEY.npz).
+
+        Raises:
+            ValueError: an older version wrote the cell; CorruptFile: missing or altered.
+        """
+        if "reference" not in self.files:
+            raise ValueError(
+                f"{self.label} seed {self.seed} holds no stored scores: an older version wrote it. "
+                "Run `robustloss run` again."
+            )
+        return load_scores(self._file(self.files["scores"]))
 
     def training(self) -> dict[str, Any]:
         """Load the learning curve and its times (train.json)."""

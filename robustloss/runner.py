@@ -17,7 +17,7 @@ import torchvision
 import attacks
 import robustloss
 from attacks.plugins import PluginError
-from robustloss import models, results
+from robustloss import models, results, score_plugins
 from robustloss.cells import CellJob, Failure
 from robustloss.comparisons import comparison_rows
 from robustloss.data import Dataset, load_for_spec
@@ -250,6 +250,11 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
             lines.append(
                 f"{where}.eps (={max(attack.eps):g}) must lie in [0, 1]: pixel units, not 0–255."
             )
+    for number, score in enumerate(spec.detection.scores):
+        try:
+            score_plugins.check([score], (spec.folder,))
+        except PluginError as error:
+            lines.append(f"detection.scores[{number}]: {error}")
     if lines:
         raise SpecError("\n".join(dict.fromkeys(lines)))
     for text in warned:

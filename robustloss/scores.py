@@ -16,6 +16,7 @@ from robustloss.records import Record
 
 Array = NDArray[Any]
 Score = Callable[[Record], Array]
+VERSION = 1  # raise when a score of the same records would be another
 
 
 def class_log_likelihood(record: Record) -> Array:
@@ -112,14 +113,19 @@ SCORE_NAMES = (
 
 
 def build_scores(
-    names: Sequence[str], reference: Mapping[str, Array], *, density: bool
+    names: Sequence[str],
+    reference: Mapping[str, Array],
+    *,
+    density: bool,
+    plugins: Mapping[str, Score] | None = None,
 ) -> dict[str, Score]:
     """Fit the scores of one cell.
 
     Args:
-        names: of `SCORE_NAMES`.
+        names: of `SCORE_NAMES`, or keys of `plugins`.
         reference: arrays of the cell's reference: clean training features, clean validation pass.
         density: whether the loss's class_log_likelihood is a normalised log-density.
+        plugins: the user's own scores by name, already fitted.
 
     Returns:
         By name, in the order given. A score that the loss does not have is left out: the marginal
@@ -130,7 +136,9 @@ def build_scores(
     """
     found: dict[str, Score] = {}
     for name in names:
-        if name in PLAIN:
+        if plugins is not None and name in plugins:
+            found[name] = plugins[name]
+        elif name in PLAIN:
             if name != "feature_norm" or "train_features" in reference:
                 found[name] = PLAIN[name]
         elif name not in FITTED:

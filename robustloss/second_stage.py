@@ -144,7 +144,7 @@ class _Stage:
         job = source.job
         device = torch.device(job.device)
         images = self.dataset.test.to(device)
-        reference, _ = read_arrays(source.folder / source.content["files"]["scores"])
+        reference, _ = read_arrays(source.folder / source.content["files"]["reference"])
         built = attacks.build_attack(attack.name, **attack_params(attack, self.spec.folder))
         predictions = evaluate.transferred_predictions(
             evaluate.detector_view(self._model(source), reference),
@@ -189,7 +189,7 @@ class _Stage:
             [VERSION, attacks.VERSION, evaluate.VERSION, models.VERSION, losses.VERSION],
             self.dataset.checksum,
             source.content["weights"],
-            source.content["files"]["scores"],  # thresholds and means that the attack may see
+            source.content["files"]["reference"],  # thresholds and means that the attack may see
             [[target.job.cell.label, target.content["weights"]] for target in self.trained],
             attack.name,
             code,

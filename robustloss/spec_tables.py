@@ -213,7 +213,7 @@ class DetectionSpec(Table):
             *("max_logit", "energy", "mahalanobis", "relative_mahalanobis", "knn"),
             *("gaussian_mixture", "feature_norm"),
         ),
-        description="detection scores: robustloss list scores",
+        description="detection scores: robustloss list scores; or your own, module:function",
         json_schema_extra={"shown_default": "all of them"},
     )
     fit_size: Count = Field(
@@ -231,7 +231,9 @@ class DetectionSpec(Table):
 
         problems = Problems()
         for i, score in enumerate(scores):
-            if score not in SCORES:
+            if ":" in score and score not in scores[:i]:
+                continue  # the user's own: loaded when the run begins
+            if ":" not in score and score not in SCORES:
                 hint = did_you_mean(score, list(SCORES)) or "."
                 problems.add((i,), score, f"must be one of {', '.join(SCORES)}{hint}")
             elif score in scores[:i]:

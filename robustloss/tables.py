@@ -32,13 +32,13 @@ from robustloss.geometry import center_rows, geometry_rows, margin_rows
 from robustloss.metrics import threshold_at_fpr
 from robustloss.outcomes import outcome
 from robustloss.records import Record, clean_pass
-from robustloss.scores import build_scores
+from robustloss.scored import CLEAN, VALIDATION, Pass, StoredScores, compute_scores
 from robustloss.statistics import wilson
 from robustloss.worst_case import radii_rows, worst_case_rows
 
 ROW_SCORE = "class_log_likelihood"  # the score of the detection columns of `rows`: the paper's
 ADAPTIVE_SCORES = (ROW_SCORE, "max_log_posterior")  # of the table of adaptive attacks
-CLEAN = ("none", 0.0)  # attack_label and eps of the clean pass
+_CLEAN = ("none", 0.0)  # attack_label and eps of the clean pass
 
 
 def cell_numbers(
@@ -49,6 +49,7 @@ def cell_numbers(
     probe: Mapping[str, np.ndarray] | None = None,
     *,
     noise: Mapping[tuple[str, float], Record] | None = None,
+    stored: StoredScores | None = None,
 ) -> dict[str, list[Row]]:
     """Every number of one cell, from its records alone.
 
@@ -61,6 +62,7 @@ def cell_numbers(
         noise: the controls of the attacked records, see `controls`; population "noise" sets them
             against the clean images.
         probe: the arrays of probe-KEY.npz, see `checks_probe`; without it its checks are not made.
+        stored: the scores of these records and controls, where they are known already.
 
     Returns:
         "rows", "detection", "worst_case", "radii", "adaptive", "flags", "per_class", "geometry",
@@ -70,30 +72,25 @@ def cell_numbers(
         ValueError: an unknown score, a record with NaN, records of different images, or a probe
             that lacks an array.
     """
-    for score in scores:
-        if score not in SCORES:
-            raise ValueError(f"score (={score!r}) must be one of {', '.join(SCORES)}.")
     if probe is not None:
         check_probe(probe)
-    names = (ROW_SCORE, *(score for score in scores if score != ROW_SCORE))
-    validation = clean_pass(reference)
-    validation.check_numbers(f"{cell['label']} seed {cell['seed']}, validation")
-    fitted = build_scores(names, reference, density=bool(cell.get("density")))
-    validation_scores = {name: score(validation) for name, score in fitted.items()}
-    clean = records[CLEAN]
-    clean.check_numbers(_name(cell, *CLEAN))
-    entries = [e for e in cell["files"]["records"] if _key(e) != CLEAN]
+    if stored is None:
+        records = dict(records)
+        stored = _scored(records, reference, cell, scores, noise or {})
+    fitted = stored.names
+    validation_scores = {name: stored.get(name, VALIDATION) for name in fitted}
+    clean_scores = {name: stored.get(name, CLEAN) for name in fitted}
+    clean = records[_CLEAN]
+    entries = [e for e in cell["files"]["records"] if _key(e) != _CLEAN]
     adaptive = any(attack_kind(entry["attack"]) == "adaptive" for entry in entries)
     kept = ADAPTIVE_SCORES if adaptive else ()  # the scores of every record take room
-    clean_scores = {name: score(clean) for name, score in fitted.items()}
     rows, detection = [_row(cell, _CLEAN_ENTRY, clean)], []
     per_class = class_rows(clean, _place(cell, _CLEAN_ENTRY))
     outcomes = []
     for entry in entries:
         record = records[_key(entry)]
-        record.check_numbers(_name(cell, *_key(entry)))
         check_same_images(clean, record)
-        own = {name: score(record) for name, score in fitted.items()}
+        own = {name: stored.get(name, Pass("attacked", *_key(entry))) for name in fitted}
         found = {
             name: compare(
                 clean.correct,
@@ -104,13 +101,13 @@ def cell_numbers(
             )
             for name in fitted
         }
-        if noise is not None and (control := noise.get(_key(entry))) is not None:
-            _check_control(cell, entry, clean, control)
-            everybody = np.ones(clean.n, bool)
-            for name, function in fitted.items():
+        control = Pass("noise", *_key(entry))
+        everybody = np.ones(clean.n, bool)
+        for name in fitted:
+            if stored.has(name, control):
                 found[name]["noise"] = separation(
                     clean_scores[name],
-                    function(control),
+                    stored.get(name, control),
                     everybody,
                     everybody,
                     threshold_at_fpr(validation_scores[name], 0.05),
@@ -209,11 +206,43 @@ def _attack_columns(
 _DEPLOYED = ("undetected_success_at_1fpr", "undetected_success_at_5fpr", "threshold_5fpr")
 
 
-def _check_control(
-    cell: Mapping[str, Any], entry: Mapping[str, Any], clean: Record, control: Record
-) -> None:
-    check_same_images(clean, control)
-    control.check_numbers(f"{_name(cell, *_key(entry))}, noise of that size")
+def score_names(scores: Sequence[str]) -> tuple[str, ...]:
+    """The scores that a cell needs for a spec's: the row score comes first."""
+    return (ROW_SCORE, *(score for score in scores if score != ROW_SCORE))
+
+
+def passes_of(
+    records: Mapping[tuple[str, float], Record],
+    reference: Mapping[str, np.ndarray],
+    noise: Mapping[tuple[str, float], Record],
+) -> dict[Pass, Record]:
+    """The records of a cell by what they are passes of, its validation images first.
+
+    Raises:
+        ValueError: a control is not of the test images.
+    """
+    clean = records[_CLEAN]
+    for control in noise.values():
+        check_same_images(clean, control)
+    attacked = {Pass("attacked", *key): each for key, each in records.items() if key != _CLEAN}
+    controls = {Pass("noise", *key): each for key, each in noise.items()}
+    return {VALIDATION: clean_pass(reference), CLEAN: clean} | attacked | controls
+
+
+def _scored(
+    records: Mapping[tuple[str, float], Record],
+    reference: Mapping[str, np.ndarray],
+    cell: Mapping[str, Any],
+    scores: Sequence[str],
+    noise: Mapping[tuple[str, float], Record],
+) -> StoredScores:
+    return compute_scores(
+        score_names(scores),
+        reference,
+        passes_of(records, reference, noise),
+        density=bool(cell.get("density")),
+        name=f"{cell['label']} seed {cell['seed']}",
+    )
 
 
 def _some(scores: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -260,7 +289,3 @@ def _place(cell: Mapping[str, Any], entry: Mapping[str, Any]) -> Row:
 
 def _key(entry: Mapping[str, Any]) -> tuple[str, float]:
     return entry["attack_label"], float(entry["eps"])
-
-
-def _name(cell: Mapping[str, Any], attack_label: str, eps: float) -> str:
-    return f"{cell['label']} seed {cell['seed']}, {attack_label} at eps {eps:g}"

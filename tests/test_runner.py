@@ -59,7 +59,7 @@ def test_a_run_leaves_what_the_design_names(done):
     names = sorted(p.name.rsplit("-", 1)[0] for p in cell.iterdir())
     assert names == [
         "cell.json", "fgsm", "fgsm-0", "fgsm-0.1", "fgsm-0.2", "model", "noise-fgsm-0.1",
-        "noise-fgsm-0.2", "none-0", "probe", "scores",
+        "noise-fgsm-0.2", "none-0", "probe", "reference", "scores",
         "train.json",
     ]  # fmt: skip
     assert run.results["failures"] == []
@@ -174,7 +174,9 @@ def test_seeds_extend_a_run(done, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "delete"])
-@pytest.mark.parametrize("what", ["model", "scores", "fgsm-0.1", "none", "cell.json", "train.json"])
+@pytest.mark.parametrize(
+    "what", ["model", "reference", "scores", "fgsm-0.1", "none", "cell.json", "train.json"]
+)
 def test_a_damaged_file_is_made_anew(done, tmp_path, what, damage):
     folder = copy_of(done, tmp_path)
     path = next((folder / "cells/l-gm/seed-0").glob(f"{what}*"))
