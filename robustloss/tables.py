@@ -75,7 +75,7 @@ def cell_numbers(
     if probe is not None:
         check_probe(probe)
     if stored is None:
-        records = dict(records)
+        records = {key: records[key] for key in list(records)}  # each is loaded once
         stored = _scored(records, reference, cell, scores, noise or {})
     fitted = stored.names
     validation_scores = {name: stored.get(name, VALIDATION) for name in fitted}
