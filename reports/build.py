@@ -22,6 +22,7 @@ from reports.gallery_embedding import add_embedding, add_untrained
 from reports.gallery_images import add_images
 from reports.gallery_learning import add_learning_curves
 from reports.gallery_norms import add_norms
+from reports.gallery_outside import add_outside
 from reports.gallery_posterior import add_log_odds, add_posteriors
 from reports.gallery_radius import add_radius_curves
 from reports.gallery_scores import add_score_curves, add_score_heat
@@ -155,6 +156,7 @@ def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
         add_score_heat(album, numbers, detected, attack)
         add_likelihood_map(album, scene)
         add_images(album, scene)
+    add_outside(album, numbers, shown)
     add_embedding(album, numbers, shown)
     add_untrained(album, numbers, shown)
     add_boundaries(album, numbers, shown)

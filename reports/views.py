@@ -10,6 +10,7 @@ from reports.stored_space import Space, space
 from robustloss.detection import SCORES
 from robustloss.metrics import max_log_posterior, threshold_at_fpr
 from robustloss.results import Cell, Record, Run, load_cell
+from robustloss.scored import StoredScores
 
 FALSE_ALARMS = 0.05
 
@@ -119,6 +120,7 @@ class Shown:
         self._clean: dict[str, View | str] = {}
         self._reference: dict[str, Reference | str] = {}
         self._space: dict[str, Space | str] = {}
+        self._scores: dict[str, StoredScores | str] = {}
 
     @property
     def classes(self) -> int | None:
@@ -166,6 +168,12 @@ class Shown:
                 label, "clean validation scores", lambda cell: reference(cell.reference())
             )
         return self._reference[label]
+
+    def scores(self, label: str) -> StoredScores | str:
+        """The stored scores of every pass, or why there are none."""
+        if label not in self._scores:
+            self._scores[label] = self._load(label, "stored scores", lambda cell: cell.scores())
+        return self._scores[label]
 
     def space(self, label: str) -> Space | str:
         """Training and untrained features, class vectors and boundaries, or why there are none."""

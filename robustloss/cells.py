@@ -19,6 +19,7 @@ from robustloss import (
     evaluate,
     landscape,
     models,
+    outside,
     probes,
     results,
     score_plugins,
@@ -132,10 +133,11 @@ class CellRun:
         crops, crops_file = self._crops(model_file, images)
         records, listing = self._records(model_file, images, reference, built)
         noise = self._noise(model_file, records, listing)
+        others, others_listing = self._outside(model_file, images)
         self.stage = "score"
         density = bool(meta["density"])
         stored, scores_file = self._scores(
-            reference, reference_file, records, noise, listing, density
+            reference, reference_file, records, noise, others, listing, others_listing, density
         )
         content = {
             "schema_version": results.SCHEMA_VERSION,
@@ -156,6 +158,7 @@ class CellRun:
                 "reference": reference_file,
                 "scores": scores_file,
                 "records": listing,
+                **({"outside": others_listing} if others_listing else {}),
                 **({"probe": probe_file} if probe_file else {}),
                 **({"crops": crops_file} if crops_file else {}),
             },
@@ -261,7 +264,9 @@ class CellRun:
         reference_file: str,
         records: Mapping[tuple[str, float], Record],
         noise: Mapping[tuple[str, float], Record],
+        others: Mapping[str, Record],
         listing: Sequence[dict],
+        others_listing: Sequence[dict],
         density: bool,
     ) -> tuple[StoredScores, str]:
         """Returns every score of every pass, and their file."""
@@ -269,6 +274,7 @@ class CellRun:
         folder = self.spec.folder
         code = [plugin_digest(name, folder) for name in names]
         files = [[entry["file"], entry.get("noise", "")] for entry in listing]
+        files += [[entry["file"], entry["label"]] for entry in others_listing]
         key = digest(
             [scored.VERSION, scores.VERSION], reference_file, files, list(names), code, density
         )
@@ -282,7 +288,7 @@ class CellRun:
         found = scored.compute_scores(
             names,
             reference,
-            tables.passes_of(records, reference, noise),
+            tables.passes_of(records, reference, noise, others),
             density=density,
             plugins=score_plugins.load(names, reference, (folder,)),
             name=self.name,
@@ -426,6 +432,27 @@ class CellRun:
             entry["noise"] = path.name
             found[place] = control
         return found
+
+    def _outside(
+        self, model_file: Path, images: list
+    ) -> tuple[dict[str, Record], list[dict[str, Any]]]:
+        """Returns the records of images that are not of the data, and their listing."""
+        found, listing = {}, []
+        for each in outside.load_outside(self.spec, self.dataset, self.job.data_root):
+            key = digest("outside", outside.VERSION, images, each.checksum)
+            path = self.folder / f"outside-{each.slug}-{key}.npz"
+            record = self._read(path)
+            if record is None:
+                self.report(Event(self.name, "score", 0, 1, each.label))
+                record = evaluate.clean_record(
+                    self._loaded(model_file), each.images.to(self.device)
+                )
+                save_record(path, record, {"outside": each.name})
+            found[each.label] = record
+            listing.append(
+                {"label": each.label, "name": each.name, "n": record.n, "file": path.name}
+            )
+        return found, listing
 
     def _record_path(self, attack: AttackSpec, eps: float, images: list) -> Path:
         code = plugin_digest(attack.name, self.spec.folder)

@@ -31,6 +31,11 @@ DETECTION_COLUMNS = (
     *("clean_rejected_at_95tpr", "equal_error_rate", "undetected_success_at_1fpr"),
     *("undetected_success_at_5fpr", "threshold_5fpr", "clean_rejected_fraction", "adapted"),
 )
+OUTSIDE_COLUMNS = (
+    *(*PLACE, "outside", "outside_name", "score", "n_clean", "n_outside"),
+    *("auroc", "auroc_low", "auroc_high", "average_precision", "tpr_at_1fpr", "tpr_at_5fpr"),
+    *("clean_rejected_at_95tpr", "equal_error_rate", "caught_at_5fpr"),
+)
 WORST_CASE_COLUMNS = (
     *(*PLACE, "norm", "eps", "n", "attacks", "error", "error_low", "error_high"),
     *("strongest", "strongest_error"),
@@ -84,7 +89,18 @@ SUMMARY_COLUMNS = (
     *("values", "mean", "sd", "low", "high", "interval"),
 )
 _REST = (
-    *("norm", "score", "population", "metric", "check", "stage", "reason", "source", "target"),
+    *(
+        "outside",
+        "norm",
+        "score",
+        "population",
+        "metric",
+        "check",
+        "stage",
+        "reason",
+        "source",
+        "target",
+    ),
     "split",
 )
 _CLASSES = ("class_index", "class_a", "class_b")

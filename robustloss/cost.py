@@ -78,6 +78,7 @@ def count(
         fitted = min(spec.detection.fit_size, train)
         disk += (1 + budgets) * (test * row + 64 * 4 * image_values) + (validation + fitted) * row
         disk += controls * test * row
+        disk += sum(table.images * row + 64 * 4 * image_values for table in spec.outside)
         disk += min(UNTRAINED, test) * (4 * cell.model.feature_dim + 8) + 4 * fitted
         if cell.model.feature_dim == 2:
             disk += 240 * 240 * (4 * num_classes + 8 + 6 * 4)  # likelihood map, boundaries
@@ -199,6 +200,7 @@ def _evaluation_seconds(
     gradient = _gradient_seconds(model, images)
     count = dataset.test.n + (1 + cell.train.epochs) * dataset.validation.n
     count += min(spec.detection.fit_size, dataset.train.n)
+    count += sum(table.images for table in spec.outside)
     if dataset.ten_crop:
         count += 10 * dataset.test.n
     total = forward * count

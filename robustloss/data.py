@@ -64,6 +64,7 @@ def load_dataset(
     validation_size: int | None = None,
     test_size: int | None = None,
     class_fractions: Sequence[float] | None = None,
+    classes: Sequence[int] | None = None,
     folder: FolderOptions | None = None,
     download: bool = True,
     quiet: bool = False,
@@ -81,6 +82,8 @@ def load_dataset(
         test_size: likewise.
         class_fractions: share of each class's training images that is kept, in (0, 1]; a smaller
             one lies within a larger one.
+        classes: the classes that are kept, at least two; they are numbered anew, in this order.
+            The test images of the others become `held_out`. Not for image_folder.
         folder: which folder is read, and how; for image_folder only.
         download: fetch absent files.
         quiet: no progress bar.
@@ -91,6 +94,11 @@ def load_dataset(
     source = _source(name, folder)
     asked = {"train": train_size, "validation": validation_size, "test": test_size}
     if folder is not None:
+        if classes is not None:
+            raise DataError(
+                f"data.classes (={list(classes)}) is not for image_folder. Move the class folders "
+                "elsewhere, and name that place in a table [[outside]]."
+            )
         found = load_folder(
             folder,
             name=name,
@@ -101,15 +109,27 @@ def load_dataset(
         )
         return found if class_fractions is None else _remarked(found, class_fractions)
     assert source.sizes is not None
-    num_classes = len(source.class_names)
+    names = source.class_names
+    if classes is not None:
+        names = tuple(names[i] for i in check_classes(classes, len(names), name))
+    num_classes = len(names)
     for (part, size), whole in zip(asked.items(), source.sizes, strict=True):
-        _check_size(f"data.{part}_size", size, num_classes, whole, name)
+        if classes is None:
+            _check_size(f"data.{part}_size", size, num_classes, whole, name)
     if class_fractions is not None:
         check_fractions(class_fractions, num_classes, name)
     if source.family is None:
         parts = _load_digits()
     else:
         parts = _load_family(source.family, data_root(root), download, quiet)
+    held_out = None
+    if classes is not None:
+        rest = _pick(parts[2], np.flatnonzero(~np.isin(parts[2][1], classes)))
+        held_out = _image_set(rest, source.scale) if len(rest[1]) else None
+        train, validation, test = (_kept(arrays, classes) for arrays in parts)
+        parts = train, validation, test
+        for (part, size), arrays in zip(asked.items(), parts, strict=True):
+            _check_size(f"data.{part}_size", size, num_classes, len(arrays[1]), name)
     train, validation, test = (
         _subset(arrays, size) for arrays, size in zip(parts, asked.values(), strict=True)
     )
@@ -119,7 +139,7 @@ def load_dataset(
     found = Dataset(
         name=name,
         num_classes=num_classes,
-        class_names=source.class_names,
+        class_names=names,
         mean=mean,
         std=std,
         train=_image_set(train, source.scale),
@@ -127,7 +147,11 @@ def load_dataset(
         test=_image_set(test, source.scale),
         checksum=_checksum((train, validation, test), source.scale),
         training_checksum=_checksum((train, validation), source.scale),
+        held_out=held_out,
     )
+    if classes is not None:
+        remark = f"{num_classes} of {len(source.class_names)} classes: {', '.join(names)}"
+        found = replace(found, summary=remark)
     return found if class_fractions is None else _remarked(found, class_fractions)
 
 
@@ -166,6 +190,7 @@ def load_for_spec(
         validation_size=data.validation_size,
         test_size=data.test_size,
         class_fractions=data.class_fractions,
+        classes=data.classes,
         folder=options,
         download=download,
         quiet=quiet,
@@ -186,6 +211,30 @@ def _source(name: str, folder: FolderOptions | None) -> Source:
     if source.sizes is not None and folder is not None:
         raise DataError(f"data.folder (={str(folder.folder)!r}) is for image_folder, not {name}.")
     return source
+
+
+def check_classes(classes: Sequence[int], num_classes: int, name: str) -> Sequence[int]:
+    """The classes, if a data set has them.
+
+    Raises:
+        DataError: fewer than two, one twice, or one that the data set does not have.
+    """
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise DataError(f"data.classes (={list(classes)}) must name two or more different classes.")
+    if bad := [c for c in classes if not 0 <= c < num_classes]:
+        raise DataError(
+            f"data.classes (={list(classes)}) has {bad[0]}, but the classes of {name} are 0 to "
+            f"{num_classes - 1}."
+        )
+    return classes
+
+
+def _kept(arrays: Arrays, classes: Sequence[int]) -> Arrays:
+    """The images of some classes, whose labels become their places in the list."""
+    images, labels, index = _pick(arrays, np.flatnonzero(np.isin(arrays[1], classes)))
+    places = np.full(max(classes) + 1, -1, np.int64)
+    places[list(classes)] = np.arange(len(classes))
+    return images, places[labels], index
 
 
 def _remarked(dataset: Dataset, fractions: Sequence[float]) -> Dataset:

@@ -140,6 +140,36 @@ def separation(
     }
 
 
+def against(
+    clean_scores: np.ndarray, other_scores: np.ndarray, threshold: float
+) -> dict[str, int | float | None]:
+    """How well a score separates other images, which nobody attacked, from clean ones.
+
+    Args:
+        clean_scores: (N,).
+        other_scores: (M,) of images that are not of the data; higher is more typical of clean.
+        threshold: scores below it are rejected.
+
+    Returns:
+        By name; no image is in both sets, so the AUROC's interval takes all as independent.
+    """
+    area = auroc_interval(clean_scores, other_scores)
+    points = (clean_scores, other_scores)
+    return {
+        "n_clean": clean_scores.size,
+        "n_outside": other_scores.size,
+        "auroc": number(area.auroc),
+        "auroc_low": number(area.low),
+        "auroc_high": number(area.high),
+        "average_precision": number(metrics.average_precision(*points)),
+        "tpr_at_1fpr": number(metrics.tpr_at_fpr(*points, 0.01)),
+        "tpr_at_5fpr": number(metrics.tpr_at_fpr(*points, 0.05)),
+        "clean_rejected_at_95tpr": number(metrics.clean_rejected_at_tpr(*points, 0.95)),
+        "equal_error_rate": number(metrics.equal_error_rate(*points)),
+        "caught_at_5fpr": number(metrics.rejected_fraction(other_scores, threshold)),
+    }
+
+
 def number(value: float) -> float | None:
     """A number as results.json holds it: null for what does not exist or is not finite."""
     return value if math.isfinite(value) else None

@@ -119,7 +119,7 @@ def _read_part(part: Path, names: Sequence[str]) -> Part:
             f"{part} has {len(strangers)} class folders that train does not have: "
             f"{listed(strangers)}. Remove or rename them, or add training images."
         )
-    files = {name: _images(part / name) for name in found}
+    files = {name: image_files(part / name) for name in found}
     if empty := [name for name in found if not files[name]]:
         raise DataError(
             f"{part} has {len(empty)} class folders without an image: {listed(empty)}. Put images "
@@ -130,7 +130,7 @@ def _read_part(part: Path, names: Sequence[str]) -> Part:
     return Part(np.array(paths, dtype=object), np.concatenate(labels))
 
 
-def _images(folder: Path) -> list[str]:
+def image_files(folder: Path) -> list[str]:
     """The image files at any depth below a class folder, relative to it, sorted."""
     found = []
     for place, folders, files in os.walk(folder):

@@ -114,6 +114,8 @@ class Dataset:
         summary: a remark that must stand beside its numbers; "" for none.
         converted: files whose channels had to be converted.
         ten_crop: the clean test images are also classified from ten crops of each.
+        held_out: test images of the classes that were left out, with their labels in the whole
+            data set; None where no class was.
     """
 
     name: str
@@ -130,6 +132,7 @@ class Dataset:
     summary: str = ""
     converted: tuple[str, ...] = ()
     ten_crop: bool = False
+    held_out: ImageSet | None = None
 
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test"):

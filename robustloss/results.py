@@ -17,6 +17,7 @@ from robustloss.columns import (
     FLAG_COLUMNS,
     GEOMETRY_COLUMNS,
     MARGIN_COLUMNS,
+    OUTSIDE_COLUMNS,
     PLACE,
     RADII_COLUMNS,
     ROW_COLUMNS,
@@ -86,6 +87,19 @@ class Cell:
                 return load_record(self._file(entry["file"]))
         known = ", ".join(f"{entry['attack_label']} at {entry['eps']:g}" for entry in entries)
         raise ValueError(f"no record of {attack_label} at eps {eps:g}; there are: {known}.")
+
+    def outside(self, label: str) -> Record:
+        """Load the record of a set of images that are not of the data; its labels mean nothing.
+
+        Raises:
+            ValueError: no such set; CorruptFile: its file is missing or altered.
+        """
+        entries = self.files.get("outside", ())
+        for entry in entries:
+            if entry["label"] == label:
+                return load_record(self._file(entry["file"]))
+        known = ", ".join(entry["label"] for entry in entries) or "none"
+        raise ValueError(f"no outside set {label!r}; there are: {known}.")
 
     def reference(self) -> dict[str, np.ndarray]:
         """Load the arrays that scores and pictures need beside the records (reference-KEY.npz)."""
@@ -194,6 +208,11 @@ class Run:
         return self.results.get("crops", [])
 
     @property
+    def out_of_distribution(self) -> list[Row]:
+        """Images that are not of the data; columns: `columns.OUTSIDE_COLUMNS`."""
+        return self.results.get("out_of_distribution", [])
+
+    @property
     def comparisons(self) -> list[Row]:
         """Loss against loss, with tests; columns: `columns.COMPARISON_COLUMNS`."""
         return self.results.get("comparisons", [])
@@ -261,6 +280,7 @@ _LATER_KEYS = {
     "margins": list,
     "center_estimates": list,
     "comparisons": list,
+    "out_of_distribution": list,
 }  # older results lack them
 _ROW_KEYS = {"label", "seed", "attack", "attack_label", "eps", "n", "error"}
 
@@ -371,6 +391,7 @@ def write_results(
         "geometry": table("geometry", GEOMETRY_COLUMNS),
         "margins": table("margins", MARGIN_COLUMNS),
         "center_estimates": table("center_estimates", CENTER_COLUMNS),
+        "out_of_distribution": table("out_of_distribution", OUTSIDE_COLUMNS),
         "crops": sorted(table("crops", CROPS_COLUMNS), key=_by_crops),
         "comparisons": [dict(row) for row in comparisons],
         "flags": table("flags", FLAG_COLUMNS, flags),

@@ -24,6 +24,7 @@ from robustloss.data import Dataset, load_for_spec
 from robustloss.executors import check_executor, run_jobs, threads_each
 from robustloss.keys import attack_params
 from robustloss.losses.feasibility import LossWarning, collected
+from robustloss.outside import load_outside
 from robustloss.precision import choose_precision
 from robustloss.progress import Progress, Silent
 from robustloss.second_stage import run_transfers, transfer_seeds
@@ -105,6 +106,7 @@ def run(
     cells = spec.cells(wanted)
     with seeded("names"):  # the networks that it builds must not move the caller's random state
         check_names(spec, cells, dataset)
+    load_outside(spec, dataset, root)  # whatever is wrong with them is told before any training
     _claim(folder, spec)
     other = None if reuse is None else Path(reuse)
     jobs = [CellJob(spec, cell, folder, chosen, root, other) for cell in cells]

@@ -29,6 +29,7 @@ from robustloss.spec_tables import (
     DetectionSpec,
     LossSpec,
     ModelSpec,
+    OutsideSpec,
     Seed,
     Table,
     TrainSpec,
@@ -44,6 +45,7 @@ __all__ = [
     "DetectionSpec",
     "LossSpec",
     "ModelSpec",
+    "OutsideSpec",
     "Spec",
     "SpecError",
     "TrainSpec",
@@ -103,6 +105,7 @@ class Spec(Table):
     checks: ChecksSpec = ChecksSpec()
     losses: Annotated[tuple[LossSpec, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     attacks: Annotated[tuple[AttackSpec, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    outside: Annotated[tuple[OutsideSpec, ...], BeforeValidator(as_tuple)] = ()
 
     _text: str = PrivateAttr("")
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
@@ -117,7 +120,7 @@ class Spec(Table):
         problems.raise_if_any()
         return seeds
 
-    @field_validator("losses", "attacks")
+    @field_validator("losses", "attacks", "outside")
     @classmethod
     def _labels_differ(cls, tables: tuple[Any, ...], info: Any) -> tuple[Any, ...]:
         problems = Problems()
@@ -166,7 +169,10 @@ _TABLES: dict[str, type[Table]] = {
     "checks": ChecksSpec,
     "losses": LossSpec,
     "attacks": AttackSpec,
+    "outside": OutsideSpec,
 }
+
+_ARRAYS = ("losses", "attacks", "outside")  # of tables
 
 
 def load_spec(source: str | Path | Mapping[str, Any]) -> Spec:
@@ -204,7 +210,7 @@ def key_table() -> list[Key]:
     """Every key of every table: (key, type, default, meaning)."""
     rows = rows_of(Spec, "", skip=_TABLES)
     for name, model in _TABLES.items():
-        prefix = f"{name}[]." if name in ("losses", "attacks") else f"{name}."
+        prefix = f"{name}[]." if name in _ARRAYS else f"{name}."
         rows += rows_of(model, prefix)
     return rows
 

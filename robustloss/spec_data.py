@@ -54,6 +54,18 @@ class DataSpec(Table):
         examples=[(0.1, 1.0)],
         json_schema_extra={"shown_type": "list of numbers > 0, <= 1", "shown_default": "all 1"},
     )
+    classes: (
+        Annotated[
+            tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(as_tuple), Field(min_length=2)
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="the classes that are learnt, numbered anew; the others are held out (for "
+        "[[outside]])",
+        examples=[(0, 1, 2, 3, 4)],
+        json_schema_extra={"shown_type": "list of integers >= 0", "shown_default": "all"},
+    )
     folder: Name | None = Field(
         default=None,
         description="image_folder: folder with train/CLASS and test/CLASS, or a tar archive of "

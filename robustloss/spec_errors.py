@@ -161,7 +161,7 @@ class _Writer:
         return f"must be a table. Write {loc[-1]} = {{ key = value }}."
 
     def _list_rule(self, loc: Loc, value: object) -> str:
-        if loc[-1] in ("losses", "attacks"):
+        if loc[-1] in ("losses", "attacks", "outside"):
             return f"must be an array of tables. Write [[{loc[-1]}]], with double brackets."
         inner = '"..."' if value is None or isinstance(value, Mapping) else literal(value)
         return f"must be a list. Write {loc[-1]} = [{inner}]."
@@ -177,7 +177,7 @@ class _Writer:
         return f"The default is {literal(field.default)}."
 
     def _example(self, loc: Loc) -> str:
-        if loc[-1] in ("losses", "attacks"):
+        if loc[-1] in ("losses", "attacks", "outside"):
             return f"Add at least one [[{loc[-1]}]] table."
         field = self._model(loc[:-1]).model_fields[str(loc[-1])]
         example = (field.examples or [field.default])[0]

@@ -269,7 +269,6 @@ class _Labelled(Table):
         description="how tables and figures call it; its slug names files",
         json_schema_extra={"shown_default": "the name"},
     )
-    params: PlainTable = Field(default={}, description="its own parameters")
 
     @model_validator(mode="after")
     def _default_label(self) -> Self:
@@ -302,6 +301,44 @@ class LossSpec(_Labelled):
         table: type[Table] = TrainSpec if info.field_name == "train" else ModelSpec
         table.model_validate(value)
         return value
+
+
+OUTSIDE_SETS = (
+    *("digits", "mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100"),
+    *("image_folder", "uniform_noise", "held_out_classes"),
+)
+
+
+class OutsideSpec(_Labelled):
+    """One table [[outside]]: images that are not of the data, shown to every network."""
+
+    name: Name = Field(
+        description=f"which images: {', '.join(OUTSIDE_SETS)}", examples=["fashion_mnist"]
+    )
+    images: Count = Field(default=2000, description="how many of them at most, spread evenly")
+    folder: Name | None = Field(
+        default=None,
+        description="image_folder: any folder of images, or a tar archive of one; relative to the "
+        "spec, then to --data",
+        json_schema_extra={"shown_default": "required by image_folder"},
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in OUTSIDE_SETS:
+            hint = did_you_mean(name, list(OUTSIDE_SETS)) or "."
+            raise rule_error(f"must be one of {', '.join(OUTSIDE_SETS)}{hint}")
+        return name
+
+    @model_validator(mode="after")
+    def _folder_fits(self) -> Self:
+        if self.name == "image_folder" and self.folder is None:
+            raise_at("folder", None, "must be given: image_folder reads the folder it names.")
+        if self.name != "image_folder" and self.folder is not None:
+            rule = f'is for name = "image_folder" only, not {self.name!r}. Remove it.'
+            raise_at("folder", self.folder, rule)
+        return self
 
 
 class AttackSpec(_Labelled):

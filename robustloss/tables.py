@@ -20,6 +20,7 @@ from robustloss.columns import (
     FLAG_COLUMNS,
     GEOMETRY_COLUMNS,
     MARGIN_COLUMNS,
+    OUTSIDE_COLUMNS,
     PLACE,
     RADII_COLUMNS,
     ROW_COLUMNS,
@@ -27,7 +28,14 @@ from robustloss.columns import (
     Row,
     sort,
 )
-from robustloss.detection import SCORES, check_same_images, compare, number, separation
+from robustloss.detection import (
+    SCORES,
+    against,
+    check_same_images,
+    compare,
+    number,
+    separation,
+)
 from robustloss.geometry import center_rows, geometry_rows, margin_rows
 from robustloss.metrics import threshold_at_fpr
 from robustloss.outcomes import outcome
@@ -49,6 +57,7 @@ def cell_numbers(
     probe: Mapping[str, np.ndarray] | None = None,
     *,
     noise: Mapping[tuple[str, float], Record] | None = None,
+    outside: Mapping[str, Record] | None = None,
     stored: StoredScores | None = None,
 ) -> dict[str, list[Row]]:
     """Every number of one cell, from its records alone.
@@ -61,12 +70,13 @@ def cell_numbers(
         scores: keys of `SCORES` for the detection table; the first row score is always there.
         noise: the controls of the attacked records, see `controls`; population "noise" sets them
             against the clean images.
+        outside: records of images that are not of the data, by label.
         probe: the arrays of probe-KEY.npz, see `checks_probe`; without it its checks are not made.
         stored: the scores of these records and controls, where they are known already.
 
     Returns:
         "rows", "detection", "worst_case", "radii", "adaptive", "flags", "per_class", "geometry",
-        "margins" and "center_estimates", sorted.
+        "margins", "center_estimates" and "out_of_distribution", sorted.
 
     Raises:
         ValueError: an unknown score, a record with NaN, records of different images, or a probe
@@ -76,7 +86,7 @@ def cell_numbers(
         check_probe(probe)
     if stored is None:
         records = {key: records[key] for key in list(records)}  # each is loaded once
-        stored = _scored(records, reference, cell, scores, noise or {})
+        stored = _scored(records, reference, cell, scores, noise or {}, outside or {})
     fitted = stored.names
     validation_scores = {name: stored.get(name, VALIDATION) for name in fitted}
     clean_scores = {name: stored.get(name, CLEAN) for name in fitted}
@@ -132,6 +142,7 @@ def cell_numbers(
         "geometry": geometry_rows(cell, reference, clean),
         "margins": margin_rows(cell, reference),
         "center_estimates": center_rows(cell, reference),
+        "out_of_distribution": _outside_rows(cell, stored, scores),
     }
     tables = {"rows": rows, "detection": detection} | several | space
     return {name: sort(table, _COLUMNS[name]) for name, table in tables.items()}
@@ -148,6 +159,7 @@ _COLUMNS = {
     "geometry": GEOMETRY_COLUMNS,
     "margins": MARGIN_COLUMNS,
     "center_estimates": CENTER_COLUMNS,
+    "out_of_distribution": OUTSIDE_COLUMNS,
 }
 
 _CLEAN_ENTRY = {"attack": "none", "attack_label": "none", "norm": None, "eps": 0.0}
@@ -215,6 +227,7 @@ def passes_of(
     records: Mapping[tuple[str, float], Record],
     reference: Mapping[str, np.ndarray],
     noise: Mapping[tuple[str, float], Record],
+    outside: Mapping[str, Record],
 ) -> dict[Pass, Record]:
     """The records of a cell by what they are passes of, its validation images first.
 
@@ -226,7 +239,8 @@ def passes_of(
         check_same_images(clean, control)
     attacked = {Pass("attacked", *key): each for key, each in records.items() if key != _CLEAN}
     controls = {Pass("noise", *key): each for key, each in noise.items()}
-    return {VALIDATION: clean_pass(reference), CLEAN: clean} | attacked | controls
+    others = {Pass("outside", label): each for label, each in outside.items()}
+    return {VALIDATION: clean_pass(reference), CLEAN: clean} | attacked | controls | others
 
 
 def _scored(
@@ -235,11 +249,12 @@ def _scored(
     cell: Mapping[str, Any],
     scores: Sequence[str],
     noise: Mapping[tuple[str, float], Record],
+    outside: Mapping[str, Record],
 ) -> StoredScores:
     return compute_scores(
         score_names(scores),
         reference,
-        passes_of(records, reference, noise),
+        passes_of(records, reference, noise, outside),
         density=bool(cell.get("density")),
         name=f"{cell['label']} seed {cell['seed']}",
     )
@@ -270,6 +285,25 @@ def _detection_rows(
         | {"adapted": score == ADAPTED_SCORE if adaptive else None}
         for score, numbers in found.items()
         for population in numbers
+    ]
+
+
+def _outside_rows(
+    cell: Mapping[str, Any], stored: StoredScores, scores: Sequence[str]
+) -> list[Row]:
+    names = {e["label"]: e["name"] for e in cell["files"].get("outside", ())}
+    place = {name: cell[name] for name in PLACE}
+    return [
+        place
+        | {"outside": which.label, "outside_name": names.get(which.label, ""), "score": score}
+        | against(
+            stored.get(score, CLEAN),
+            stored.get(score, which),
+            threshold_at_fpr(stored.get(score, VALIDATION), 0.05),
+        )
+        for score in scores
+        if score in stored.names
+        for which in stored.passes("outside")
     ]
 
 

@@ -41,6 +41,7 @@ SUPPORT_WITHOUT_TORCH = {
             "comparisons",
             "scores",
             "scores_fitted",
+            "scored",
         ),
     )
 }

@@ -81,7 +81,8 @@ def test_results_have_the_schema(run):
     data = json.loads((run / "results.json").read_text())
     assert ", ".join(data) == (
         "schema_version, name, provenance, rows, summary, detection, training, worst_case, radii, "
-        "adaptive, transfer, per_class, geometry, margins, center_estimates, crops, "
+        "adaptive, transfer, per_class, geometry, margins, center_estimates, "
+        "out_of_distribution, crops, "
         "comparisons, flags, failures"
     )
     assert data["schema_version"] == results.SCHEMA_VERSION == 1

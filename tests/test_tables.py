@@ -266,7 +266,7 @@ def test_each_record_is_looked_up_once():
     records = Lazy(MANY)
     found = tables.cell_numbers(records, REFERENCE, SEVERAL)
     assert not records
-    space = ["per_class", "geometry", "margins", "center_estimates"]
+    space = ["per_class", "geometry", "margins", "center_estimates", "out_of_distribution"]
     assert list(found) == [
         *("rows", "detection", "worst_case", "radii", "adaptive", "flags"),
         *space,
