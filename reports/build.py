@@ -25,6 +25,7 @@ from reports.gallery_norms import add_norms
 from reports.gallery_outside import add_outside
 from reports.gallery_posterior import add_log_odds, add_posteriors
 from reports.gallery_radius import add_radius_curves
+from reports.gallery_reliability import add_calibration_curves, add_reliability
 from reports.gallery_scores import add_score_curves, add_score_heat
 from reports.gallery_space import add_likelihood_map
 from reports.gallery_transfer import add_transfers
@@ -38,6 +39,7 @@ from reports.style import DPI, looks, report_style
 from reports.table import Table, write_table
 from reports.tables_adaptive import auroc_table, every_adaptive_table, rejection_table
 from reports.tables_attack import attack_table, detection_table, scores_table
+from reports.tables_calibration import calibration_table
 from reports.tables_classes import balance_table, class_table, top5_table
 from reports.tables_comparison import comparison_tables
 from reports.tables_cost import cost_table
@@ -107,6 +109,7 @@ def make_tables(numbers: Numbers) -> list[Table]:
         detection_table,
         lambda numbers, attack: populations_table(numbers, detected, attack),
         attack_table,
+        calibration_table,
         scores_table,
     ]
     tables += [
@@ -151,6 +154,8 @@ def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
         add_likelihoods(album, scene)
         add_rocs(album, scene, look)
         add_coverage(album, scene, look)
+        add_reliability(album, numbers, attack)
+        add_calibration_curves(album, numbers, attack, look)
         add_control(album, numbers, detected, attack)
         add_score_curves(album, numbers, detected, attack, look)
         add_score_heat(album, numbers, detected, attack)

@@ -27,6 +27,7 @@ LONG_TABLES = (
     "seeds",
     "scores",
     "populations-",
+    "calibration-",
     "adaptive-every",
     "geometry-train",
     "geometry-untrained",

@@ -164,7 +164,10 @@ class CellRun:
             },
         }
         asked = self.spec.detection.scores
-        content |= results.cell_numbers(records, reference, content, asked, probe, stored=stored)
+        temperature = self.spec.detection.temperature
+        content |= results.cell_numbers(
+            records, reference, content, asked, probe, stored=stored, temperature=temperature
+        )
         if crops is not None:
             content["crops"] = crop_rows(content, records["none", 0.0], crops["rank_10"])
         write_json(self.folder / "cell.json", content, checked=True)

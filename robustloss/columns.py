@@ -31,6 +31,15 @@ DETECTION_COLUMNS = (
     *("clean_rejected_at_95tpr", "equal_error_rate", "undetected_success_at_1fpr"),
     *("undetected_success_at_5fpr", "threshold_5fpr", "clean_rejected_fraction", "adapted"),
 )
+CALIBRATION_COLUMNS = (
+    *(*PLACE, "attack", "attack_label", "norm", "eps", "n", "accuracy", "mean_confidence"),
+    *("ece_equal_width", "ece_low", "ece_high", "ece_floor", "ece_floor_high", "ece_equal_mass"),
+    *("brier", "nll", "temperature", "ece_after", "nll_after"),
+)
+RELIABILITY_COLUMNS = (
+    *(*PLACE, "attack", "attack_label", "norm", "eps", "binning", "bin", "low", "high", "count"),
+    *("mean_confidence", "accuracy"),
+)
 OUTSIDE_COLUMNS = (
     *(*PLACE, "outside", "outside_name", "score", "n_clean", "n_outside"),
     *("auroc", "auroc_low", "auroc_high", "average_precision", "tpr_at_1fpr", "tpr_at_5fpr"),
@@ -89,21 +98,10 @@ SUMMARY_COLUMNS = (
     *("values", "mean", "sd", "low", "high", "interval"),
 )
 _REST = (
-    *(
-        "outside",
-        "norm",
-        "score",
-        "population",
-        "metric",
-        "check",
-        "stage",
-        "reason",
-        "source",
-        "target",
-    ),
-    "split",
+    *("norm", "score", "population", "metric", "check", "stage", "reason", "source", "target"),
+    *("split", "outside", "binning"),
 )
-_CLASSES = ("class_index", "class_a", "class_b")
+_CLASSES = ("class_index", "class_a", "class_b", "bin")
 
 
 def sort(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> list[Row]:

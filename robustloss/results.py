@@ -10,6 +10,7 @@ import numpy as np
 
 from robustloss.columns import (
     ADAPTIVE_COLUMNS,
+    CALIBRATION_COLUMNS,
     CENTER_COLUMNS,
     CLASS_COLUMNS,
     CROPS_COLUMNS,
@@ -20,6 +21,7 @@ from robustloss.columns import (
     OUTSIDE_COLUMNS,
     PLACE,
     RADII_COLUMNS,
+    RELIABILITY_COLUMNS,
     ROW_COLUMNS,
     TRANSFER_COLUMNS,
     WORST_CASE_COLUMNS,
@@ -213,6 +215,16 @@ class Run:
         return self.results.get("out_of_distribution", [])
 
     @property
+    def calibration(self) -> list[Row]:
+        """Confidence against accuracy; columns: `columns.CALIBRATION_COLUMNS`."""
+        return self.results.get("calibration", [])
+
+    @property
+    def reliability(self) -> list[Row]:
+        """The same by bins of confidence; columns: `columns.RELIABILITY_COLUMNS`."""
+        return self.results.get("reliability", [])
+
+    @property
     def comparisons(self) -> list[Row]:
         """Loss against loss, with tests; columns: `columns.COMPARISON_COLUMNS`."""
         return self.results.get("comparisons", [])
@@ -281,6 +293,8 @@ _LATER_KEYS = {
     "center_estimates": list,
     "comparisons": list,
     "out_of_distribution": list,
+    "calibration": list,
+    "reliability": list,
 }  # older results lack them
 _ROW_KEYS = {"label", "seed", "attack", "attack_label", "eps", "n", "error"}
 
@@ -392,6 +406,8 @@ def write_results(
         "margins": table("margins", MARGIN_COLUMNS),
         "center_estimates": table("center_estimates", CENTER_COLUMNS),
         "out_of_distribution": table("out_of_distribution", OUTSIDE_COLUMNS),
+        "calibration": table("calibration", CALIBRATION_COLUMNS),
+        "reliability": table("reliability", RELIABILITY_COLUMNS),
         "crops": sorted(table("crops", CROPS_COLUMNS), key=_by_crops),
         "comparisons": [dict(row) for row in comparisons],
         "flags": table("flags", FLAG_COLUMNS, flags),

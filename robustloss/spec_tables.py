@@ -219,6 +219,10 @@ class DetectionSpec(Table):
     fit_size: Count = Field(
         default=5000, description="clean training images that scores are fitted on"
     )
+    temperature: bool = Field(
+        default=False,
+        description="also say how calibrated each loss is after temperature scaling",
+    )
     noise: bool = Field(
         default=True,
         description="also score noise as large as each attack was on each image, a control",

@@ -8,12 +8,15 @@ import numpy as np
 from robustloss import metrics
 from robustloss.adaptive import ADAPTED_SCORE, adaptive_rows
 from robustloss.attack_kinds import attack_kind
+from robustloss.bootstrap import draw_resamples
+from robustloss.calibration import RESAMPLES, calibration_rows, fit_temperature
 from robustloss.checks import Evidence
 from robustloss.checks_probe import PROBE_CHECKS, check_probe
 from robustloss.checks_records import RECORD_CHECKS
 from robustloss.classes import balanced_error, class_rows, top5_error
 from robustloss.columns import (
     ADAPTIVE_COLUMNS,
+    CALIBRATION_COLUMNS,
     CENTER_COLUMNS,
     CLASS_COLUMNS,
     DETECTION_COLUMNS,
@@ -23,6 +26,7 @@ from robustloss.columns import (
     OUTSIDE_COLUMNS,
     PLACE,
     RADII_COLUMNS,
+    RELIABILITY_COLUMNS,
     ROW_COLUMNS,
     WORST_CASE_COLUMNS,
     Row,
@@ -59,6 +63,7 @@ def cell_numbers(
     noise: Mapping[tuple[str, float], Record] | None = None,
     outside: Mapping[str, Record] | None = None,
     stored: StoredScores | None = None,
+    temperature: bool = False,
 ) -> dict[str, list[Row]]:
     """Every number of one cell, from its records alone.
 
@@ -73,10 +78,13 @@ def cell_numbers(
         outside: records of images that are not of the data, by label.
         probe: the arrays of probe-KEY.npz, see `checks_probe`; without it its checks are not made.
         stored: the scores of these records and controls, where they are known already.
+        temperature: also say how calibrated the logits are when they are divided by the
+            temperature that is best for the validation images.
 
     Returns:
         "rows", "detection", "worst_case", "radii", "adaptive", "flags", "per_class", "geometry",
-        "margins", "center_estimates" and "out_of_distribution", sorted.
+        "margins", "center_estimates", "out_of_distribution", "calibration" and "reliability",
+        sorted.
 
     Raises:
         ValueError: an unknown score, a record with NaN, records of different images, or a probe
@@ -97,6 +105,12 @@ def cell_numbers(
     rows, detection = [_row(cell, _CLEAN_ENTRY, clean)], []
     per_class = class_rows(clean, _place(cell, _CLEAN_ENTRY))
     outcomes = []
+    known = clean_pass(reference)
+    cooled = fit_temperature(known.logits, known.labels) if temperature else None
+    drawn = draw_resamples(clean.n, RESAMPLES)
+    calibrated = [
+        calibration_rows(_place(cell, _CLEAN_ENTRY), clean, resamples=drawn, temperature=cooled)
+    ]
     for entry in entries:
         record = records[_key(entry)]
         check_same_images(clean, record)
@@ -127,6 +141,10 @@ def cell_numbers(
             cell, entry, {name: found[name] for name in scores if name in found}
         )
         per_class += class_rows(record, _place(cell, entry))
+        if entry["eps"] > 0:  # at 0 it is the clean pass
+            calibrated.append(
+                calibration_rows(_place(cell, entry), record, resamples=drawn, temperature=cooled)
+            )
         outcomes.append(outcome(entry, record, _some(own, kept)))
     clean_outcome = outcome(_CLEAN_ENTRY, clean, _some(clean_scores, kept))
     several = {
@@ -143,6 +161,8 @@ def cell_numbers(
         "margins": margin_rows(cell, reference),
         "center_estimates": center_rows(cell, reference),
         "out_of_distribution": _outside_rows(cell, stored, scores),
+        "calibration": [row for row, _ in calibrated],
+        "reliability": [each for _, bins in calibrated for each in bins],
     }
     tables = {"rows": rows, "detection": detection} | several | space
     return {name: sort(table, _COLUMNS[name]) for name, table in tables.items()}
@@ -160,6 +180,8 @@ _COLUMNS = {
     "margins": MARGIN_COLUMNS,
     "center_estimates": CENTER_COLUMNS,
     "out_of_distribution": OUTSIDE_COLUMNS,
+    "calibration": CALIBRATION_COLUMNS,
+    "reliability": RELIABILITY_COLUMNS,
 }
 
 _CLEAN_ENTRY = {"attack": "none", "attack_label": "none", "norm": None, "eps": 0.0}

@@ -42,6 +42,7 @@ SUPPORT_WITHOUT_TORCH = {
             "scores",
             "scores_fitted",
             "scored",
+            "calibration",
         ),
     )
 }

@@ -267,6 +267,7 @@ def test_each_record_is_looked_up_once():
     found = tables.cell_numbers(records, REFERENCE, SEVERAL)
     assert not records
     space = ["per_class", "geometry", "margins", "center_estimates", "out_of_distribution"]
+    space += ["calibration", "reliability"]
     assert list(found) == [
         *("rows", "detection", "worst_case", "radii", "adaptive", "flags"),
         *space,

@@ -1,0 +1,108 @@
+"""Calibration in the report, against rows written by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from reports.album import Album
+from reports.gallery_reliability import add_calibration_curves, add_reliability
+from reports.numbers import Numbers
+from reports.style import looks, report_style
+from reports.tables_calibration import calibration_of, calibration_table
+from robustloss.results import Run
+from tests.reports.synthetic_detection import EPS, detected_run
+from tests.reports.synthetic_geometry_tables import place
+
+LOSSES, ECE = ("softmax", "gm"), {"softmax": 0.2, "gm": 0.1}
+
+
+def calibrated(seeds: tuple[int, ...] = (0, 1), temperature: float | None = None) -> Numbers:
+    rows, bins = [], []
+    for loss in LOSSES:
+        for seed in seeds:
+            for eps in (0.0, *EPS):
+                where = place(loss, seed) | {
+                    "attack": "fgsm" if eps else "none",
+                    "attack_label": "FGSM" if eps else "none",
+                    "norm": "linf" if eps else None,
+                    "eps": eps,
+                }
+                error = ECE[loss] + eps / 10 + 0.01 * seed
+                rows.append(
+                    where
+                    | {"n": 200, "accuracy": 0.9, "mean_confidence": 0.95, "nll": 1.5}
+                    | {"ece_equal_width": error, "ece_low": error - 0.03, "ece_high": error + 0.04}
+                    | {"ece_floor": 0.01, "ece_floor_high": 0.02, "ece_equal_mass": error}
+                    | {"brier": 1.2, "temperature": temperature}
+                    | dict.fromkeys(("ece_after", "nll_after"), temperature and 0.05)
+                )
+                bins += [
+                    where
+                    | {"binning": "equal_width", "bin": 14, "low": 14 / 15, "high": 1.0}
+                    | {"count": 195, "mean_confidence": 0.97, "accuracy": 0.9 - eps},
+                    where
+                    | {"binning": "equal_width", "bin": 6, "low": 0.4, "high": 7 / 15}
+                    | {"count": 5, "mean_confidence": 0.45, "accuracy": 0.2},
+                ]
+    run = detected_run(LOSSES, seeds)
+    return Numbers(
+        Run(Path("nowhere"), run.results | {"calibration": rows, "reliability": bins}), 10
+    )
+
+
+def test_the_table_has_clean_and_every_eps() -> None:
+    numbers = calibrated()
+    table = calibration_table(numbers, numbers.attacks[0])
+    assert table is not None
+    rows = {(row[0].text, row[1].text): [entry.text for entry in row] for row in table.rows}
+    assert list(rows)[:3] == [("softmax", "clean"), ("softmax", "0.1"), ("softmax", "0.3")]
+    at = table.header.index("ECE")
+    assert rows["softmax", "0.3"][at].startswith("23.50 ± ")
+    assert rows["GM", "clean"][at].startswith("10.50 ± ")
+    assert "temperature" not in table.header
+    assert "t-intervals over training seeds" in table.caption
+    # above 1 there is room: neither a Brier score nor a likelihood is a fraction
+    assert rows["GM", "clean"][table.header.index("Brier")] == "1.200 ± 0.000"
+    assert rows["GM", "clean"][table.header.index("NLL (nats)")] == "1.500 ± 0.000"
+
+
+def test_one_seed_shows_the_interval_over_images() -> None:
+    numbers = calibrated(seeds=(0,))
+    found = calibration_of(numbers, "GM", "FGSM", 0.3, "ece_equal_width")
+    assert found is not None
+    assert (found.mean, found.low, found.high) == pytest.approx((0.13, 0.10, 0.17))
+    table = calibration_table(numbers, numbers.attacks[0])
+    assert table is not None
+    assert "resampled test images" in table.caption
+
+
+def test_temperature_has_columns_where_it_was_asked_for() -> None:
+    numbers = calibrated(temperature=1.7)
+    table = calibration_table(numbers, numbers.attacks[0])
+    assert table is not None
+    assert table.rows[0][table.header.index("temperature")].text == "1.70 ± 0.00"
+    assert "divided by the temperature" in table.caption
+
+
+def test_figures_hold_the_bins_of_all_seeds(tmp_path: Path) -> None:
+    numbers = calibrated()
+    album = Album(tmp_path, 60)
+    with report_style():
+        add_reliability(album, numbers, numbers.attacks[0])
+        add_calibration_curves(album, numbers, numbers.attacks[0], looks(numbers.labels))
+    first, second = album.pictures
+    assert "2 seeds together" in first.caption
+    assert "softmax clean 20 %" in first.alt or "softmax clean 21 %" in first.alt
+    lines = (tmp_path / "reliability-fgsm.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2 * 3 * 2  # losses, passes, bins
+    assert ",390," in lines[2]  # 195 images of each of two seeds
+    assert "Calibration error at the largest eps" in second.alt
+
+
+def test_older_runs_have_neither(tmp_path: Path) -> None:
+    numbers = Numbers(detected_run(), 10)
+    album = Album(tmp_path, 60)
+    add_reliability(album, numbers, numbers.attacks[0])
+    add_calibration_curves(album, numbers, numbers.attacks[0], looks(numbers.labels))
+    assert album.pictures == []
+    assert calibration_table(numbers, numbers.attacks[0]) is None
