@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from reports.album import Album
+from reports.album import Album, csv_text
 from reports.checks import flags_table
 from reports.detected import Detected
 from reports.featured import featured
@@ -19,6 +19,7 @@ from reports.gallery_coverage import add_coverage
 from reports.gallery_curves import add_detection_curves, add_error_curves
 from reports.gallery_detection import add_likelihoods, add_rocs
 from reports.gallery_embedding import add_embedding, add_untrained
+from reports.gallery_forest import add_forest
 from reports.gallery_images import add_images
 from reports.gallery_learning import add_learning_curves
 from reports.gallery_norms import add_norms
@@ -54,6 +55,7 @@ from reports.tables_geometry import (
 )
 from reports.tables_glance import glance_table
 from reports.tables_radius import radius_table
+from reports.tables_rank import rank_tables
 from reports.tables_run import seed_table, training_table
 from reports.tables_transfer import transfer_table
 from reports.tables_worst import overview_table, worst_table
@@ -84,6 +86,9 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
         fresh = Path(work)
         made = [*make_tables(numbers), *_noted(numbers, confusion_tables(numbers, shown))]
         tables = [(table, write_table(fresh / "tables", table)) for table in made]
+        (fresh / "tables").mkdir(exist_ok=True)
+        every = fresh / "tables" / "rows.csv"  # for a spreadsheet: results.json as it is
+        every.write_text(csv_text(run.rows), encoding="utf-8", newline="")
         album = Album(fresh / "figures", dpi)
         with report_style():
             _draw(album, numbers, shown)
@@ -118,7 +123,7 @@ def make_tables(numbers: Numbers) -> list[Table]:
         for kind in kinds
         if attack.strengths or kind is error_table
     ]
-    tables += comparison_tables(numbers)
+    tables += [*comparison_tables(numbers), *rank_tables(numbers)]
     tables += [
         *outside_tables(numbers),
         top5_table(numbers),
@@ -156,6 +161,7 @@ def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
         add_coverage(album, scene, look)
         add_reliability(album, numbers, attack)
         add_calibration_curves(album, numbers, attack, look)
+        add_forest(album, numbers, attack)
         add_control(album, numbers, detected, attack)
         add_score_curves(album, numbers, detected, attack, look)
         add_score_heat(album, numbers, detected, attack)

@@ -246,6 +246,9 @@ def _facts(numbers: Numbers) -> list[tuple[str, str]]:
             for a in spec.get("attacks", [])
         ),
         ("Seeds", ", ".join(map(str, numbers.seeds)) or "none finished"),
+        *(("Merged from", f"{run.get('name')} (folder {run.get('folder')})")
+          for run in numbers.run.provenance.get("merged") or []),
+        *(("Note", str(note)) for note in numbers.run.provenance.get("notes") or []),
     ]  # fmt: skip
     return [(name, text) for name, text in facts if text]
 
@@ -313,7 +316,8 @@ def _provenance(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     times = [str(provenance[k]) for k in ("started", "finished") if provenance.get(k)]
     known = {"robustloss", "torch", "torchvision", "numpy", "python", "data", "started",
-             "finished", "seconds", "spec", "command", "seeds", "attack_cost"}  # fmt: skip
+             "finished", "seconds", "spec", "command", "seeds", "attack_cost", "merged",
+             "notes"}  # fmt: skip
     command = provenance.get("command") or []
     facts = [
         ("Command", " ".join(map(str, command)) if isinstance(command, list) else str(command)),

@@ -88,12 +88,13 @@ def _table(
     return Table(
         f"comparison-{metric.replace('_', '-')}-{attack.slug}",
         f"Which losses differ under {attack.label}? {name}",
-        f"{words}: first loss less second, with its 95 % interval. Bold, or with a mark: shown, "
-        "which means that the p-value is at most .05 after adjustment for all comparisons of "
-        "this report (Benjamini and Hochberg). Anything else reads “no difference shown”: it may "
-        "be there and be too small for these data; the number after it is the difference "
-        "that would have been "
-        f"shown four times out of five. {_UNITS[unit].format(n=n)}{limited}",
+        f"{words}: first loss less second, with its 95 % interval. Shown means that the "
+        "p-value is at most .05 after adjustment for all comparisons of this unit in the run, "
+        "over attacks, eps and metrics (Benjamini and Hochberg); such a difference is bold unless "
+        "a mark † doubts it. Where it reads “no difference shown”, one may be there and be too "
+        "small for these data: the number after it is the difference that would have been shown "
+        "four times out of five, before adjustment. The CSV has the p-values. "
+        f"{_UNITS[unit].format(n=n)}{limited}",
         ["loss", "less", *(f"eps {e:.4g}" if e else "clean" for e in eps)],
         body,
         data,

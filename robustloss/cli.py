@@ -256,12 +256,32 @@ def check_loss(
     return FAILED if failed else DONE
 
 
-@app.command(
-    hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
-)
-def compare(runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...")] = None) -> int:
-    """Compare runs."""
-    raise MistakeError("compare is not in this version. Each run has its own report.")
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="finished run folders")],
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder of the merged run.")
+    ] = None,
+    other_networks: Annotated[
+        bool, typer.Option("--other-networks", help="Merge runs of different networks too.")
+    ] = False,
+) -> int:
+    """Merge losses and seeds of several runs into one report."""
+    from pathlib import Path
+
+    from robustloss.merging import merge_runs
+
+    folder = out or str(Path(runs[0]).parent / "-and-".join(Path(run).name for run in runs))
+    with told(ValueError):
+        merged = merge_runs(runs, folder, other_networks=other_networks)
+    from reports import build_report
+    from robustloss.storage import CorruptFile
+
+    for note in merged.notes:
+        print(f"Note: {note}")
+    with told(CorruptFile):
+        print(f"Report: {build_report(merged.path)}")
+    return DONE
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

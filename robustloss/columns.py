@@ -92,6 +92,10 @@ COMPARISON_COLUMNS = (
     *("n", "n_seeds", "value_a", "value_b", "difference", "low", "high", "test"),
     *("p_value", "p_adjusted", "shown", "minimum_detectable"),
 )
+RANK_COLUMNS = (
+    *("unit", "seed", "attack", "attack_label", "norm", "eps", "metric", "label", "value"),
+    *("rank", "rank_low", "rank_high", "n_losses"),
+)
 FLAG_COLUMNS = ("check", *PLACE, "attack_label", "eps", "value", "threshold", "message")
 SUMMARY_COLUMNS = (
     *("loss", "label", "attack", "attack_label", "norm", "eps", "metric", "n_seeds", "seeds"),

@@ -165,7 +165,8 @@ def _on_images(a: _Seen, b: _Seen) -> Iterator[Row]:
             continue
         differences = a.resampled[metric] - b.resampled[metric]
         low, high = percentile_interval(differences)
-        gap, p = a.values[metric] - b.values[metric], p_value(differences)
+        gap = a.values[metric] - b.values[metric]
+        p = p_value(differences, gap)
         spread = float(np.nanstd(differences)) if np.isfinite(differences).any() else math.nan
         yield _row("images", metric, a, b, n, gap, low, high, "paired image bootstrap", p) | {
             "minimum_detectable": _known(POWER_WIDTH * spread)

@@ -1,5 +1,6 @@
 """The run directory as the report reads it: cells, their records, and results.json."""
 
+import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -230,6 +231,33 @@ class Run:
         return self.results.get("comparisons", [])
 
     @property
+    def ranks(self) -> list[Row]:
+        """Ranks of the losses with what is known of them; columns: `columns.RANK_COLUMNS`."""
+        return self.results.get("ranks", [])
+
+    def to_frame(self, table: str = "rows") -> Any:
+        """A table as a pandas DataFrame, one row each.
+
+        Args:
+            table: "rows", "summary", "detection", "comparisons" or another list of results.json.
+
+        Raises:
+            ValueError: no such table.
+            ImportError: pandas is not installed.
+        """
+        tables = [name for name, value in self.results.items() if isinstance(value, list)]
+        if table not in tables:
+            raise ValueError(f"table (={table!r}) must be one of {', '.join(tables)}.")
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError:
+            raise ImportError(
+                "to_frame needs pandas, which is not installed: pip install pandas. Without it, "
+                "run.rows is a list of dicts, and report/tables/rows.csv holds the same."
+            ) from None
+        return pandas.DataFrame(self.results[table])
+
+    @property
     def training(self) -> list[Row]:
         """One per cell: learning curve, seconds, precision."""
         return self.results["training"]
@@ -292,6 +320,7 @@ _LATER_KEYS = {
     "margins": list,
     "center_estimates": list,
     "comparisons": list,
+    "ranks": list,
     "out_of_distribution": list,
     "calibration": list,
     "reliability": list,
@@ -359,6 +388,7 @@ def write_results(
     transfer: Iterable[Mapping[str, Any]] = (),
     flags: Iterable[Mapping[str, Any]] = (),
     comparisons: Iterable[Mapping[str, Any]] = (),
+    ranks: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Assemble results.json in a run folder: sorted, so that equal runs give equal bytes.
 
@@ -376,6 +406,7 @@ def write_results(
         transfer: the transfer matrix, which is computed between the cells.
         flags: see worst_case; those of the transfer matrix.
         comparisons: loss against loss, in their own order.
+        ranks: of the losses, in their own order.
 
     Returns:
         What was written.
@@ -410,6 +441,7 @@ def write_results(
         "reliability": table("reliability", RELIABILITY_COLUMNS),
         "crops": sorted(table("crops", CROPS_COLUMNS), key=_by_crops),
         "comparisons": [dict(row) for row in comparisons],
+        "ranks": [dict(row) for row in ranks],
         "flags": table("flags", FLAG_COLUMNS, flags),
         "failures": sort(failures, (*PLACE, "stage", "reason")),
     }

@@ -27,6 +27,7 @@ from robustloss.losses.feasibility import LossWarning, collected
 from robustloss.outside import load_outside
 from robustloss.precision import choose_precision
 from robustloss.progress import Progress, Silent
+from robustloss.ranks import rank_rows
 from robustloss.second_stage import run_transfers, transfer_seeds
 from robustloss.seeding import seeded
 from robustloss.spec import CellSpec, Spec, SpecError, load_spec
@@ -347,6 +348,7 @@ def _write_results(
              if (cell.label, cell.seed) not in failed]  # fmt: skip
     rows = (row for content in done for row in content["rows"] if row["attack"] == "none")
     clean = {(row["label"], row["seed"]): row["error"] for row in rows}
+    compared = comparison_rows(found)
     results.write_results(
         folder,
         name=spec.name,
@@ -355,6 +357,7 @@ def _write_results(
         training=trainings,
         failures=[asdict(failure) for failure in (*failures, *lost)],
         transfer=transfer_rows(transfers, clean),
-        comparisons=comparison_rows(found),
+        comparisons=compared,
+        ranks=rank_rows(compared),
         flags=transfer_beats_white_box(transfers, {loss.label: loss.name for loss in spec.losses}),
     )

@@ -43,6 +43,8 @@ SUPPORT_WITHOUT_TORCH = {
             "scores_fitted",
             "scored",
             "calibration",
+            "ranks",
+            "merging",
         ),
     )
 }

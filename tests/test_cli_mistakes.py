@@ -87,8 +87,8 @@ BAD_LINES = [
     ("check-loss sofmax", "sofmax.*did you mean 'softmax'"),
     ("check-loss no.such.module:Loss", "no.such.module"),
     ("check-loss nowhere/file.py:Loss", "nowhere/file.py"),
-    ("compare a b", "compare is not in this version"),
-    ("compare a --html", "compare is not in this version"),
+    ("compare a b", r"run \(=a\) must be a folder"),
+    ("compare a --html", "No such option: --html"),
 ]
 
 
