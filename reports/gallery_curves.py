@@ -138,7 +138,10 @@ def add_detection_curves(
 def _band_words_detection(numbers: Numbers) -> str:
     if len(numbers.labels) > CROWD:
         return _band_words(numbers)
-    return "Bands are 95 % t-intervals over training seeds; one seed alone has none."
+    return (
+        "Bands are 95 % t-intervals over training seeds; of one seed alone the AUROC has an "
+        "interval over test images, and the share fooled and not noticed has none."
+    )
 
 
 def _detection_panels(numbers: Numbers, attack: AttackInfo) -> list[Panel]:

@@ -26,7 +26,8 @@ def summarise(
 
     Seeds where the metric is null are left out; `n_seeds` counts those used. One seed has no
     t-interval, and seeds that agree to the image have one of no width, which would differ from
-    anything: their error keeps the Wilson interval over images, one seed's other metrics have none.
+    anything: their error keeps the Wilson interval over images. One seed's AUROC keeps its
+    clustered interval over images; one seed's other metrics have none.
 
     Args:
         rows: as in results.json; a metric that an older row lacks is null.
@@ -64,6 +65,9 @@ def _summary_row(group: Sequence[Mapping[str, Any]], metric: str) -> Row:
             low = min(row["error_low"] for row in used)
             high = max(row["error_high"] for row in used)
             interval = "Wilson over images"
+        elif used[0].get(f"{metric}_low") is not None:  # AUROC of one seed
+            low, high = used[0][f"{metric}_low"], used[0][f"{metric}_high"]
+            interval = "clustered DeLong over images"
     elif values:
         mean, sd, low, high = t_interval(values)
         # What the interval says below 0, and for a share beyond 1, cannot be true.

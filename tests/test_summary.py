@@ -50,10 +50,16 @@ def test_seeds_without_a_value_are_left_out_and_not_counted():
     assert found["mean"] == pytest.approx(0.85)
 
 
-def test_one_seed_has_the_interval_of_its_images_for_the_error_only():
+def test_one_seed_has_the_interval_of_its_images():
     found = summary_of(rows_of("error", [0.2]), "error")
     assert (found["mean"], found["sd"], found["low"], found["high"]) == (0.2, None, 0.1, 0.3)
     assert found["interval"] == "Wilson over images"
+    more = {"auroc_all_low": 0.15, "auroc_all_high": 0.3}
+    found = summary_of(rows_of("auroc_all", [0.2], **more), "auroc_all")
+    assert (found["mean"], found["low"], found["high"]) == (0.2, 0.15, 0.3)
+    assert found["interval"] == "clustered DeLong over images"
+    several = summary_of(rows_of("auroc_all", [0.2, 0.3], **more), "auroc_all")
+    assert several["interval"] == "t over seeds"
     found = summary_of(rows_of("auroc_all", [0.2, None]), "auroc_all")
     assert (found["mean"], found["low"], found["interval"], found["n_seeds"]) == (
         0.2,
