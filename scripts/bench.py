@@ -1,0 +1,512 @@
+"""How fast robustloss is beside what people use today, the same work, in turn, on this machine.
+
+    python scripts/bench.py [--data DIR] [--device cpu|cuda] [--repeats 3] [--parts train,fgsm,...]
+                            [--run RUN] [--images N] [--out FOLDER]
+
+Parts: train (an epoch of MNIST, against the loop of a tutorial), fgsm (a sweep over 4 and 10 eps
+with errors and scores) and pgd (40 steps), against torchattacks, foolbox and the Adversarial
+Robustness Toolbox as their documentation shows them, metrics (AUROC with image bootstrap, against
+scikit-learn in a loop), report (of --run), start (help and import). Before a part is timed, its
+results are compared; a part whose results differ is not timed. Contenders take turns; medians and
+the smallest and largest time are written to bench.json and bench.md. On a shared machine only
+ratios mean something.
+
+Floor: the arithmetic that the network asks for over the rate of a large float32 matrix product
+measured here, the least time that a program could need.
+"""
+
+import argparse
+import copy
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+import attacks
+from robustloss import evaluate
+from robustloss.bootstrap import bootstrap_auroc, draw_resamples
+from robustloss.data import load_dataset
+from robustloss.idx import data_root
+from robustloss.models import build_classifier
+from robustloss.seeding import seeded
+from robustloss.spec import TrainSpec
+from robustloss.train import train
+
+PARTS = ("train", "fgsm", "pgd", "metrics", "report", "start")
+SWEEPS = {4: [0.05, 0.1, 0.2, 0.3], 10: [round(0.03 * i, 2) for i in range(1, 11)]}
+BATCH = 500  # images at once, for everybody
+PGD_EPS, PGD_STEPS = 0.1, 40
+Contender = Callable[[], object]
+
+
+class DifferError(AssertionError):
+    """Two contenders did not compute the same."""
+
+
+def new_model(dataset, loss="lgm"):
+    build = {
+        "loss": loss,
+        "loss_params": {},
+        "backbone": "lenet_plus",
+        "backbone_params": {},
+        "feature_dim": 100,
+        "num_classes": 10,
+        "image_shape": dataset.image_shape,
+        "mean": dataset.mean,
+        "std": dataset.std,
+    }
+    with seeded("weights", 0):
+        return build_classifier(build)
+
+
+def trained_model(dataset, device):
+    """A network that classifies, so that attacks have something to do."""
+    some = evaluate.fit_subset(dataset.train, 6000)
+    short = TrainSpec(epochs=2, batch_size=64, lr=0.02)
+    model = new_model(dataset)
+    few = type(dataset)(**{**vars(dataset), "train": some})
+    train(model, few, short, seed=0, device=device)
+    return model.to(memory_format=torch.channels_last).eval()
+
+
+def synchronise(device):
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def timed(contenders: dict[str, Contender], repeats: int, device) -> dict[str, list[float]]:
+    """Seconds of each contender, in turn; the first round warms up and does not count."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(repeats + 1):
+        for name, contender in contenders.items():
+            synchronise(device)
+            began = time.perf_counter()
+            contender()
+            synchronise(device)
+            if number or repeats == 0:
+                times[name].append(time.perf_counter() - began)
+    return times
+
+
+def matrix_rate(device, dtype=torch.float32, size=None) -> float:
+    """Operations a second of a large matrix product."""
+    size = size or (8192 if device.type == "cuda" else 2048)
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    best = 0.0
+    for _ in range(5):
+        synchronise(device)
+        began = time.perf_counter()
+        a @ a
+        synchronise(device)
+        best = max(best, 2 * size**3 / (time.perf_counter() - began))
+    return best
+
+
+def operations(model, dataset, device, backward: bool) -> float:
+    """Floating-point operations an image."""
+    images = dataset.test.take(slice(0, 8)).to(device).batch(slice(None))
+    with FlopCounterMode(display=False) as counter:
+        logits = model(images.requires_grad_(backward))
+        if backward:
+            logits.sum().backward()
+    model.zero_grad(set_to_none=True)
+    return counter.get_total_flops() / 8
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def plain_epoch(dataset, root, device, limit=None):
+    import torchvision
+    from torchvision.transforms import v2
+
+    transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+    images = torchvision.datasets.MNIST(root, train=True, transform=transform)
+    if limit is not None:
+        images = torch.utils.data.Subset(images, range(limit))
+    loader = torch.utils.data.DataLoader(images, batch_size=128, shuffle=True, num_workers=2)
+    model = new_model(dataset, "softmax").to(device)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
+    model.train()
+    for batch, labels in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(model(batch.to(device)), labels.to(device)).backward()
+        optimizer.step()
+
+
+def check_training(dataset, device):
+    """One step of either on the same batch gives the same gradient, in float32."""
+    batch = dataset.train.take(slice(0, 64)).to(device)
+    grads = []
+    for ours in (True, False):
+        model = new_model(dataset, "softmax").to(device)
+        if ours:
+            model = model.to(memory_format=torch.channels_last)
+            images = batch.batch(slice(None)).contiguous(memory_format=torch.channels_last)
+            terms = model.head.loss(model.features(images), batch.labels, progress=0.0)
+            (terms.classification + terms.regulariser).mean().backward()
+        else:
+            F.cross_entropy(model(batch.batch(slice(None))), batch.labels).backward()
+        grads.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    worst = float((grads[0] - grads[1]).norm() / grads[1].norm())
+    if worst > 1e-3 if device.type == "cuda" else worst > 1e-5:  # TF32 on a GPU
+        raise DifferError(f"gradients of a training step differ by {worst:.1e}")
+    return f"gradients of one step agree to {worst:.1e}"
+
+
+def part_train(dataset, model, device, args):
+    root = data_root(args.data)
+    limit = args.images
+    whole = dataset if limit is None else load_dataset("mnist", root=args.data, train_size=limit)
+    n = whole.train.n
+    spec = TrainSpec(epochs=1, batch_size=128, lr=0.02)
+    same = check_training(dataset, device)
+    validation = whole.validation.take(slice(0, 10))  # the plain loop measures nothing either
+    lean = type(whole)(**{**vars(whole), "validation": validation})
+    contenders = {
+        "robustloss": lambda: train(
+            new_model(dataset, "softmax"), lean, spec, seed=0, device=device
+        ),
+        "plain loop": lambda: plain_epoch(dataset, root, device, limit),
+    }
+    scale = {"robustloss": n, "plain loop": limit or 60_000}
+    floor = 3 * n * operations(model, dataset, device, backward=False)
+    note = f"an epoch of {n} images, seconds an image compared; {same}"
+    return [result("training", contenders, args, device, note, floor, per=scale)]
+
+
+# --- attacks -------------------------------------------------------------------------------------
+
+
+class Peers:
+    """FGSM and PGD as the documentation of each package shows them, with errors and scores.
+
+    They get the same weights in torch's own memory format: ours is part of what is compared.
+    """
+
+    def __init__(self, model, images, device):
+        self.model = copy.deepcopy(model).to(memory_format=torch.contiguous_format).eval()
+        self.images, self.device = images, device
+        self.batches = [
+            (images.batch(slice(i, i + BATCH)), images.labels[i : i + BATCH])
+            for i in range(0, images.n, BATCH)
+        ]
+
+    def outputs(self, adversarial):
+        """Prediction and likelihood of the predicted class: what is wanted of each image."""
+        with torch.no_grad():
+            logits, likelihood = self.model.joint(adversarial)
+        predicted = logits.argmax(1)
+        return predicted, likelihood.gather(1, predicted[:, None])[:, 0]
+
+    def collect(self, per_batch):
+        found = [self.outputs(adversarial) for adversarial in per_batch]
+        return [torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True)]
+
+    def torchattacks(self, make):
+        import torchattacks
+
+        def sweep():
+            return {
+                eps: self.collect(
+                    attack(x, y) for attack in [make(torchattacks, eps)] for x, y in self.batches
+                )
+                for eps in make.eps
+            }
+
+        return sweep
+
+    def foolbox(self, attack, eps, **keys):
+        import foolbox
+
+        wrapped = foolbox.PyTorchModel(self.model, bounds=(0, 1), device=self.device)
+
+        def sweep():
+            rows = [attack(wrapped, x, y, epsilons=list(eps), **keys)[1] for x, y in self.batches]
+            return {e: self.collect(row[i] for row in rows) for i, e in enumerate(eps)}
+
+        return sweep
+
+    def toolbox(self, make, eps):
+        from art.estimators.classification import PyTorchClassifier
+
+        shape = tuple(self.batches[0][0].shape[1:])
+        classifier = PyTorchClassifier(
+            self.model, nn.CrossEntropyLoss(), shape, 10, clip_values=(0.0, 1.0),
+            device_type="gpu" if self.device.type == "cuda" else "cpu",
+        )  # fmt: skip
+        whole = torch.cat([x for x, _ in self.batches]).cpu().numpy()
+        labels = torch.cat([y for _, y in self.batches]).cpu().numpy()
+
+        def sweep():
+            found = {}
+            for e in eps:
+                adversarial = make(classifier, e).generate(whole, labels)
+                pieces = np.array_split(adversarial, len(self.batches))
+                found[e] = self.collect(torch.from_numpy(p).to(self.device) for p in pieces)
+            return found
+
+        return sweep
+
+
+class _Make:
+    """How a torchattacks attack is built for each eps."""
+
+    def __init__(self, build, eps):
+        self.build, self.eps = build, eps
+
+    def __call__(self, package, eps):
+        return self.build(package, eps)
+
+
+def ours(model, images, attack, eps):
+    from robustloss.scores import class_log_likelihood
+
+    clean = evaluate.clean_record(model, images)
+
+    def sweep():
+        made = evaluate.attacked_records(
+            model, images, attack, eps=eps, seed=0, batch_size=BATCH, clean=clean
+        )
+        return {e: (r.predictions, class_log_likelihood(r)) for e, r in made.items()}
+
+    return sweep
+
+
+def check_sweeps(sweeps, exact: bool, labels):
+    """The contenders' predictions; of one-step attacks they are equal but for rounding."""
+    found = {name: sweep() for name, sweep in sweeps.items()}
+    mine = found["robustloss"]
+    told = []
+    for name, theirs in found.items():
+        if name == "robustloss":
+            continue
+        for eps, (predicted, _) in theirs.items():
+            same = float((predicted == mine[eps][0]).mean())
+            gap = float((mine[eps][0] != labels).mean() - (predicted != labels).mean())
+            if exact and same < 0.998:
+                raise DifferError(f"{name} at eps {eps}: only {100 * same:.2f} % equal predictions")
+            if not exact and gap < -0.005:
+                raise DifferError(f"{name} at eps {eps} finds {-100 * gap:.2f} points more errors")
+            told.append((same, gap))
+    same, gap = min(s for s, _ in told), min(g for _, g in told)
+    if exact:
+        return f"at least {100 * same:.2f} % equal predictions"
+    return f"our error less the strongest peer's: {100 * gap:+.2f} points"
+
+
+def part_fgsm(dataset, model, device, args):
+    import foolbox
+    from art.attacks.evasion import FastGradientMethod
+
+    images = dataset.test.take(slice(0, args.images)).to(device)
+    peers = Peers(model, images, device)
+    results = []
+    for count, eps in SWEEPS.items():
+        sweeps = {
+            "robustloss": ours(model, images, attacks.build_attack("fgsm"), eps),
+            "torchattacks": peers.torchattacks(_Make(lambda p, e: p.FGSM(peers.model, eps=e), eps)),
+            "foolbox": peers.foolbox(foolbox.attacks.LinfFastGradientAttack(), eps),
+            "ART": peers.toolbox(
+                lambda c, e: FastGradientMethod(c, eps=e, batch_size=BATCH), eps
+            ),
+        }  # fmt: skip
+        same = check_sweeps(sweeps, exact=True, labels=images.labels.cpu().numpy())
+        forward = operations(model, dataset, device, backward=False)
+        both = operations(model, dataset, device, backward=True)
+        floor = images.n * (both + count * forward)
+        note = f"{images.n} images, {count} eps, errors and likelihoods; {same}"
+        results.append(result(f"FGSM, {count} eps", sweeps, args, device, note, floor))
+    return results
+
+
+def part_pgd(dataset, model, device, args):
+    import foolbox
+    from art.attacks.evasion import ProjectedGradientDescent
+
+    n = min(args.images or 10_000, 10_000 if device.type == "cuda" else 1000)
+    images = dataset.test.take(slice(0, n)).to(device)
+    peers = Peers(model, images, device)
+    step = 2.5 * PGD_EPS / PGD_STEPS
+    eps = [PGD_EPS]
+    sweeps = {
+        "robustloss": ours(
+            model,
+            images,
+            attacks.build_attack("pgd", steps=PGD_STEPS, random_start=False, keep="last"),
+            eps,
+        ),
+        "torchattacks": peers.torchattacks(
+            _Make(
+                lambda p, e: p.PGD(
+                    peers.model, eps=e, alpha=step, steps=PGD_STEPS, random_start=False
+                ),
+                eps,
+            )
+        ),
+        "foolbox": peers.foolbox(
+            foolbox.attacks.LinfPGD(steps=PGD_STEPS, abs_stepsize=step, random_start=False), eps
+        ),
+        "ART": peers.toolbox(
+            lambda c, e: ProjectedGradientDescent(
+                c, eps=e, eps_step=step, max_iter=PGD_STEPS, batch_size=BATCH, verbose=False
+            ),
+            eps,
+        ),
+    }
+    same = check_sweeps(sweeps, exact=False, labels=images.labels.cpu().numpy())
+    both = operations(model, dataset, device, backward=True)
+    floor = images.n * PGD_STEPS * both
+    note = f"{n} images, {PGD_STEPS} steps at eps {PGD_EPS}; {same}"
+    return [result(f"PGD-{PGD_STEPS}", sweeps, args, device, note, floor)]
+
+
+# --- numbers, report, start ----------------------------------------------------------------------
+
+
+def part_metrics(dataset, model, device, args):
+    from sklearn.metrics import roc_auc_score
+
+    n, resamples = 10_000, 200
+    rng = np.random.default_rng(0)
+    clean = rng.normal(1.5, 1, n)
+    attacked = clean * 0.5 + rng.normal(0, 1, n)
+    truth = np.repeat([1, 0], n)
+
+    def mine():
+        return bootstrap_auroc(draw_resamples(n, resamples), clean, attacked)
+
+    def loop():
+        found = []
+        for counts in draw_resamples(n, resamples).counts:
+            index = np.repeat(np.arange(n), counts)
+            found.append(roc_auc_score(truth, np.concatenate([clean[index], attacked[index]])))
+        return np.array(found)
+
+    worst = float(np.abs(mine() - loop()).max())
+    if worst > 1e-9:
+        raise DifferError(f"AUROCs of the resamples differ by {worst:.1e}")
+    note = f"{resamples} resamples of {n} + {n} scores; equal to {worst:.0e}"
+    return [result("AUROC, image bootstrap", {"robustloss": mine, "scikit-learn": loop}, args,
+                   torch.device("cpu"), note)]  # fmt: skip
+
+
+def part_report(dataset, model, device, args):
+    if args.run is None:
+        print("report: left out, because it needs --run RUN", flush=True)
+        return []
+    from reports import build_report
+
+    contenders = {"robustloss": lambda: build_report(args.run)}
+    return [result("report", contenders, args, torch.device("cpu"), f"of {Path(args.run).name}")]
+
+
+def part_start(dataset, model, device, args):
+    def python(*words):
+        return lambda: subprocess.run([sys.executable, *words], check=True, capture_output=True)
+
+    groups = {
+        "help": {"robustloss --help": python("-m", "robustloss", "--help")},
+        "import": {
+            f"import {name}": python("-c", f"import {name}")
+            for name in ("robustloss", "torch", "torchattacks", "foolbox", "art")
+        }
+        | {"python alone": python("-c", "pass")},
+    }
+    return [result(name, group, args, torch.device("cpu"), "a new process each")
+            for name, group in groups.items()]  # fmt: skip
+
+
+def result(title, contenders, args, device, note="", floor=None, per=None):
+    """Times a group and says it."""
+    times = timed(contenders, args.repeats, device)
+    per = per or dict.fromkeys(times, 1)
+    mine = next(iter(times))
+    medians = {name: statistics.median(t) / per[name] for name, t in times.items()}
+    row = {
+        "part": title,
+        "note": note,
+        "seconds": {name: [round(t, 5) for t in found] for name, found in times.items()},
+        "ratio_to_first": {name: round(m / medians[mine], 3) for name, m in medians.items()},
+    }
+    if len(times) > 1:
+        row["times_the_fastest_other"] = round(
+            min(m for name, m in medians.items() if name != mine) / medians[mine], 3
+        )
+    if floor is not None:
+        rate = matrix_rate(device)
+        row["floor_seconds"] = round(floor / rate, 4)
+        row["matrix_rate_gflops"] = round(rate / 1e9, 1)
+        row["fraction_of_floor"] = round(floor / rate / statistics.median(times[mine]), 3)
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def markdown(rows, machine) -> str:
+    lines = [
+        f"{machine}",
+        "",
+        "| what | contender | median, s | smallest to largest | times ours | floor over ours |",
+        "| :-- | :-- | --: | --: | --: | --: |",
+    ]
+    for row in rows:
+        for number, (name, times) in enumerate(row["seconds"].items()):
+            fraction = row.get("fraction_of_floor")
+            lines.append(
+                f"| {'' if number else row['part']} | {name} | {statistics.median(times):.3f} | "
+                f"{min(times):.3f} to {max(times):.3f} | {row['ratio_to_first'][name]:.2f} | "
+                f"{'' if number or fraction is None else fraction} |"
+            )
+        lines.append(f"| | *{row['note']}* | | | | |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=Path, help="folder that holds MNIST/raw")
+    parser.add_argument("--device", choices=["cpu", "cuda"])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--run", help="run folder whose report is timed")
+    parser.add_argument("--images", type=int, help="fewer images, for a try")
+    parser.add_argument("--out", type=Path, default=Path("build/bench"))
+    args = parser.parse_args()
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    parts = args.parts.split(",")
+    if unknown := [part for part in parts if part not in PARTS]:
+        parser.error(f"--parts has {unknown[0]!r}; there are {', '.join(PARTS)}")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    machine = (
+        f"{platform.machine()}, {name}, {torch.get_num_threads()} threads, torch "
+        f"{torch.__version__}; {args.repeats} repeats"
+    )
+    print(machine, flush=True)
+    dataset = model = None
+    if {"train", "fgsm", "pgd"} & set(parts):
+        dataset = load_dataset("mnist", root=args.data)
+        model = trained_model(dataset, device)
+    rows = []
+    for part in parts:
+        rows += globals()[f"part_{part}"](dataset, model, device, args)
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "bench.json").write_text(
+            json.dumps({"machine": machine, "rows": rows}, indent=1)
+        )
+        (args.out / "bench.md").write_text(markdown(rows, machine))
+    print(markdown(rows, machine))
+
+
+if __name__ == "__main__":
+    main()
