@@ -5,7 +5,8 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +18,13 @@ import torchvision
 import attacks
 import robustloss
 from attacks.plugins import PluginError
-from robustloss import models, results, score_plugins
+from robustloss import locking, models, results, score_plugins
 from robustloss.cells import CellJob, Failure
 from robustloss.comparisons import comparison_rows
 from robustloss.data import Dataset, load_for_spec
 from robustloss.executors import check_executor, run_jobs, threads_each
 from robustloss.keys import attack_params
+from robustloss.locking import FolderBusyError, held
 from robustloss.losses.feasibility import LossWarning, collected
 from robustloss.outside import load_outside
 from robustloss.precision import choose_precision
@@ -88,7 +90,7 @@ def run(
     Raises:
         SpecError: The spec, or a name in it, is wrong; nothing was computed.
         DataError: The data are absent or damaged.
-        RunFolderError: The folder belongs to something else.
+        RunFolderError: The folder belongs to something else, or another run is writing to it.
         ValueError: No such device or executor.
     """
     started = time.time()
@@ -108,24 +110,24 @@ def run(
     with seeded("names"):  # the networks that it builds must not move the caller's random state
         check_names(spec, cells, dataset)
     load_outside(spec, dataset, root)  # whatever is wrong with them is told before any training
-    _claim(folder, spec)
-    other = None if reuse is None else Path(reuse)
-    jobs = [CellJob(spec, cell, folder, chosen, root, other) for cell in cells]
-    progress = progress or Silent()
-    progress.start(len(jobs) + len(transfer_seeds(spec, jobs)))
-    try:
-        failures = run_jobs(jobs, dataset, executor, progress)
-        transfers, lost = run_transfers(spec, jobs, failures, dataset, progress)
-    finally:
-        progress.stop()
-    failed = [asdict(failure) for failure in (*failures, *lost)]
-    provenance = _provenance(spec, dataset, chosen, wanted, started)
-    provenance["threads"] = threads_each(workers) if workers else torch.get_num_threads()
-    provenance["attack_cost"] = _attack_cost(folder, spec, cells)
-    _write_results(folder, spec, cells, failures, transfers, lost, provenance)
-    from reports import build_report
+    with _claimed(folder, spec):
+        other = None if reuse is None else Path(reuse)
+        jobs = [CellJob(spec, cell, folder, chosen, root, other) for cell in cells]
+        progress = progress or Silent()
+        progress.start(len(jobs) + len(transfer_seeds(spec, jobs)))
+        try:
+            failures = run_jobs(jobs, dataset, executor, progress)
+            transfers, lost = run_transfers(spec, jobs, failures, dataset, progress)
+        finally:
+            progress.stop()
+        failed = [asdict(failure) for failure in (*failures, *lost)]
+        provenance = _provenance(spec, dataset, chosen, wanted, started)
+        provenance["threads"] = threads_each(workers) if workers else torch.get_num_threads()
+        provenance["attack_cost"] = _attack_cost(folder, spec, cells)
+        _write_results(folder, spec, cells, failures, transfers, lost, provenance)
+        from reports import build_report
 
-    return RunOutcome(folder, build_report(folder), failed, 1 if failed else 0)
+        return RunOutcome(folder, build_report(folder), failed, 1 if failed else 0)
 
 
 def choose_device(name: str) -> str:
@@ -162,7 +164,7 @@ def _check_folder(folder: Path, spec: Spec) -> None:
     """Refuses a folder that holds anything but an earlier state of this run."""
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder} is a file; name another folder with --out.")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or all(path.name == locking.NAME for path in folder.iterdir()):
         return
     if not (folder / "spec.toml").exists():
         raise RunFolderError(
@@ -188,15 +190,22 @@ def _check_folder(folder: Path, spec: Spec) -> None:
             )
 
 
-def _claim(folder: Path, spec: Spec) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
-        write_text(folder / "spec.toml", spec.text)
-    except OSError as error:
-        raise RunFolderError(
-            f"{folder} cannot be written: {error.strerror}; name another folder with --out."
-        ) from error
+@contextmanager
+def _claimed(folder: Path, spec: Spec) -> Iterator[None]:
+    """Makes the folder this run's while the block runs."""
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(folder))
+            remove_leftovers(folder)
+            write_text(folder / "spec.toml", spec.text)
+        except FolderBusyError as error:
+            raise RunFolderError(str(error)) from None
+        except OSError as error:
+            raise RunFolderError(
+                f"{folder} cannot be written: {error.strerror}; name another folder with --out."
+            ) from error
+        yield
 
 
 def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None:
