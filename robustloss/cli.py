@@ -102,6 +102,9 @@ def run(
     reuse: Annotated[
         str | None, typer.Option(metavar="RUN", help="take equal trained weights from this run")
     ] = None,
+    no_plugins: Annotated[
+        bool, typer.Option("--no-plugins", help="Refuse a spec that names code of its own.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the report's path only.")] = False,
 ) -> int:
     """Train, attack and report what a spec asks for. Goes on where an earlier run stopped."""
@@ -128,6 +131,7 @@ def run(
             seeds=wanted,
             executor=executor,
             reuse=reuse,
+            plugins=not no_plugins,
             progress=choose_progress(quiet),
         )
     _show_outcome(outcome, quiet)
@@ -191,6 +195,9 @@ def show(
     keys: Annotated[
         bool, typer.Option("--keys", help="Every key of a spec: type, default, meaning.")
     ] = False,
+    plugins: Annotated[
+        bool, typer.Option("--plugins", help="Load the spec's own code to time it.")
+    ] = False,
 ) -> int:
     """Show a spec in full, its cells, and the cost to expect."""
     from robustloss.spec import SpecError, key_table, load_spec
@@ -208,7 +215,7 @@ def show(
     from robustloss.listing import spec_lines
 
     with told(SpecError, DataError), loss_warnings_as_lines():
-        for line in spec_lines(loaded):
+        for line in spec_lines(loaded, plugins=plugins):
             print(line, flush=True)
     return DONE
 

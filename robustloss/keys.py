@@ -8,7 +8,8 @@ import torch
 
 import attacks
 from attacks.plugins import source_digest
-from robustloss import models, probes
+from robustloss import probes
+from robustloss.plugin_names import is_plugin
 from robustloss.spec import AttackSpec, Spec
 
 # Attacks and losses whose code is another package's: what stands before the colon, the package.
@@ -24,7 +25,7 @@ def plugin_digest(name: str, folder: Path) -> str:
 
     That is a digest of the user's source, or the package and version that an attack is taken from.
     """
-    if models.is_plugin(name):
+    if is_plugin(name):
         return source_digest(name, (folder,))
     package = _ADAPTED.get(name.partition(":")[0])
     return f"{package} {importlib.metadata.version(package)}" if package else ""
@@ -38,7 +39,7 @@ def numerics(device: torch.device) -> list[object]:
 def attack_params(attack: AttackSpec, folder: Path) -> dict:
     """Returns what build_attack takes beside the name; a plug-in is looked for in the folder."""
     params = dict(attack.params)
-    return {**params, "folders": (folder,)} if models.is_plugin(attack.name) else params
+    return {**params, "folders": (folder,)} if is_plugin(attack.name) else params
 
 
 def probe_eps(spec: Spec, built: Sequence[attacks.Attack]) -> float:

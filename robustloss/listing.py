@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from robustloss.plugin_names import listed, plugins_of
 from robustloss.spec import CellSpec, Spec, shipped_specs
 from robustloss.spec_text import literal, to_toml
 
@@ -60,10 +61,12 @@ def _first_comment(text: str) -> str:
     return _first_line(text).lstrip("# ")
 
 
-def spec_lines(spec: Spec) -> Iterator[str]:
+def spec_lines(spec: Spec, *, plugins: bool = False) -> Iterator[str]:
     """The spec with all defaults, as TOML that can be run; then, as comments, cells and cost.
 
-    The cost comes last, because timing takes seconds.
+    The cost comes last, because timing takes seconds. It is left out of a spec that names code of
+    its own, which would be executed, unless `plugins` allows that: looking at somebody else's spec
+    runs nothing of it.
 
     Raises:
         SpecError: the spec names something that its builder refuses.
@@ -71,6 +74,10 @@ def spec_lines(spec: Spec) -> Iterator[str]:
     """
     yield to_toml(spec.plain())
     yield from _cell_lines(spec)
+    if not plugins and (named := plugins_of(spec)):
+        yield f"# No estimate of the cost: it would execute the spec's own code, {listed(named)}."
+        yield "# If you trust it: show --plugins."
+        return
     yield from _cost_lines(spec)
 
 

@@ -16,6 +16,7 @@ from robustloss.images import ImageSet
 from robustloss.losses import build_loss
 from robustloss.losses.base import LossHead
 from robustloss.losses.feasibility import collected
+from robustloss.plugin_names import is_plugin
 from robustloss.storage import CorruptFile, write_bytes
 
 VERSION = 1  # raise when the same weights would give other outputs
@@ -109,11 +110,6 @@ def all_features(model: Classifier, images: ImageSet) -> Tensor:
     model.eval()
     starts = range(0, images.n, images.pass_size)
     return torch.cat([model.features(images.batch(slice(i, i + images.pass_size))) for i in starts])
-
-
-def is_plugin(name: str) -> bool:
-    """Tells whether a loss, backbone or attack name points at the user's own code."""
-    return ":" in name and not name.startswith(("torchvision:", "torchattacks:", "pml:"))
 
 
 def load_classifier(

@@ -27,6 +27,7 @@ from robustloss.keys import attack_params
 from robustloss.locking import FolderBusyError, held
 from robustloss.losses.feasibility import LossWarning, collected
 from robustloss.outside import load_outside
+from robustloss.plugin_names import listed, plugins_of
 from robustloss.precision import choose_precision
 from robustloss.progress import Progress, Silent
 from robustloss.ranks import rank_rows
@@ -69,6 +70,7 @@ def run(
     seeds: Sequence[int] | None = None,
     executor: str = "serial",
     reuse: str | Path | None = None,
+    plugins: bool = True,
     progress: Progress | None = None,
 ) -> RunOutcome:
     """Trains, attacks and reports everything that a spec asks for and that is not there yet.
@@ -82,6 +84,7 @@ def run(
         executor: "serial" or "processes:N".
         reuse: Another run folder; where it has the very weights that a cell would be trained to
             (the same data, network, loss, training and seed), they are copied from there.
+        plugins: False refuses a spec that names code of its own, before any of it is loaded.
         progress: Told of every step; silent by default.
 
     Returns:
@@ -96,6 +99,11 @@ def run(
     started = time.time()
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
     folder = Path(out) if out is not None else Path("runs") / spec.name
+    if not plugins and (named := plugins_of(spec)):
+        raise SpecError(
+            f"the spec names code of its own: {listed(named)}. Read it, then run it without "
+            "--no-plugins."
+        )
     workers = check_executor(executor)
     chosen = choose_device(device)
     wanted = _seeds(spec, folder, seeds)

@@ -111,9 +111,12 @@ def test_options_reach_the_runner(command, finished, tmp_path):
         "seeds": (2, 1),
         "executor": "processes:2",
         "reuse": "r",
+        "plugins": True,
     }
     assert out.splitlines()[-1].endswith("report/index.html")
     assert len(out.splitlines()) == 1
+    command("run", "quickstart", "--no-plugins")
+    assert calls[-1][1]["plugins"] is False
 
 
 def test_failed_cells_are_named_and_the_status_is_1(command, finished):
