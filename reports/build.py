@@ -61,6 +61,7 @@ from reports.tables_transfer import transfer_table
 from reports.tables_worst import overview_table, worst_table
 from reports.views import Shown
 from robustloss.results import load_run
+from robustloss.results_shape import missing_told
 
 
 def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
@@ -81,8 +82,12 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
     run = load_run(run_dir)
     target = Path(run_dir) / "report"
     shown = Shown(run)
-    numbers = Numbers(run, shown.classes)
-    with tempfile.TemporaryDirectory(prefix=".report-", dir=run_dir) as work:
+    with missing_told(run.path / "results.json", run.results):
+        numbers = Numbers(run, shown.classes)
+    with (
+        missing_told(run.path / "results.json", run.results),
+        tempfile.TemporaryDirectory(prefix=".report-", dir=run_dir) as work,
+    ):
         fresh = Path(work)
         made = [*make_tables(numbers), *_noted(numbers, confusion_tables(numbers, shown))]
         tables = [(table, write_table(fresh / "tables", table)) for table in made]

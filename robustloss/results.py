@@ -30,6 +30,7 @@ from robustloss.columns import (
     sort,
 )
 from robustloss.records import Record, load_record, save_record
+from robustloss.results_shape import check_provenance, check_tables
 from robustloss.scored import StoredScores, load_scores
 from robustloss.storage import CorruptFile, read_arrays, read_json, write_json
 from robustloss.summary import summarise
@@ -356,6 +357,8 @@ def load_run(path: str | Path) -> Run:
                 f"{file} has a row (number {number}) without {', '.join(sorted(_ROW_KEYS))}. Run "
                 "`robustloss run` again to rewrite it."
             )
+    check_tables(file, results)
+    check_provenance(file, results)
     return Run(path, results)
 
 

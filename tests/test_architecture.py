@@ -44,6 +44,7 @@ SUPPORT_WITHOUT_TORCH = {
             "scored",
             "calibration",
             "ranks",
+            "results_shape",
             "merging",
         ),
     )

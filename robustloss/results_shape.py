@@ -1,0 +1,255 @@
+"""Is results.json what a report can read? A run folder may be somebody else's, or damaged."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from robustloss import columns
+from robustloss.storage import CorruptFile
+
+_TABLES: dict[str, tuple[str, ...]] = {
+    "rows": columns.ROW_COLUMNS,
+    "summary": columns.SUMMARY_COLUMNS,
+    "detection": columns.DETECTION_COLUMNS,
+    "worst_case": columns.WORST_CASE_COLUMNS,
+    "radii": columns.RADII_COLUMNS,
+    "adaptive": columns.ADAPTIVE_COLUMNS,
+    "transfer": columns.TRANSFER_COLUMNS,
+    "crops": columns.CROPS_COLUMNS,
+    "per_class": columns.CLASS_COLUMNS,
+    "geometry": columns.GEOMETRY_COLUMNS,
+    "margins": columns.MARGIN_COLUMNS,
+    "center_estimates": columns.CENTER_COLUMNS,
+    "out_of_distribution": columns.OUTSIDE_COLUMNS,
+    "calibration": columns.CALIBRATION_COLUMNS,
+    "reliability": columns.RELIABILITY_COLUMNS,
+    "comparisons": columns.COMPARISON_COLUMNS,
+    "ranks": columns.RANK_COLUMNS,
+    "flags": columns.FLAG_COLUMNS,
+    "failures": (*columns.PLACE, "stage", "reason"),
+    "training": (*columns.PLACE, "curve", "epochs", "seconds"),
+}
+# Columns that came to a table later: an older run lacks them.
+_LATER = frozenset(
+    (
+        *("auroc_all_low", "auroc_all_high", "auroc_successful_low", "auroc_successful_high"),
+        *("auroc_noise", "auroc_low", "auroc_high", "equal_error_rate", "balanced_error"),
+        *("top5_error", "error_8bit", "outside_fraction", "curve", "epochs", "seconds"),
+    )
+)
+_TEXT = frozenset(
+    (
+        *("loss", "label", "attack", "attack_label", "norm", "metric", "score", "population"),
+        *("check", "message", "unit", "label_a", "label_b", "test", "outside", "outside_name"),
+        *("binning", "split", "kind", "strongest", "interval", "stage", "reason", "source"),
+        *("target", "precision", "note"),
+    )
+)
+_COUNTS = frozenset(
+    (
+        *("seed", "n", "n_seeds", "n_clean", "n_attacked", "n_outside", "n_found", "n_losses"),
+        *("n_successful", "bin", "count", "class_index", "class_a", "class_b", "crops", "rank"),
+        *("rank_low", "rank_high", "predicted", "false_positives", "false_negatives", "epochs"),
+        *("steps", "parameters"),
+    )
+)
+_FLAGS = frozenset(("shown", "adapted"))
+_LISTS = frozenset(("seeds", "values", "attacks", "curve"))
+# Whatever else stands in a table is a number; of these none may be null.
+_NEVER_NULL = frozenset(
+    (
+        *("loss", "label", "metric", "population", "check", "message", "unit", "label_a"),
+        *("label_b", "outside", "binning", "split", "kind", "error", "error_low", "error_high"),
+        *("n_seeds", "n_clean", "n_attacked", "n_outside", "n_losses", "bin", "count"),
+        *("class_index", "class_a", "class_b", "crops", "rank", "rank_low", "rank_high"),
+        *("seeds", "values", "attacks", "value_a", "value_b", "accuracy", "mean_confidence"),
+        *("ece_equal_width", "ece_low", "ece_high", "ece_equal_mass", "brier", "nll", "length"),
+        *("mean_max_posterior", "target_clean_error", "source", "target", "curve"),
+    )
+)
+# null in one table, never in the others
+_MAY_BE_NULL = {
+    ("flags", "label"), ("flags", "loss"), ("per_class", "error"), ("per_class", "error_low"),
+    ("per_class", "error_high"), ("adaptive", "error"), ("failures", "loss"),
+}  # fmt: skip
+_ALWAYS = {
+    "rows": ("seed", "n", "eps", "attack", "attack_label"),
+    "detection": ("seed", "eps", "attack", "attack_label", "score"),
+    "worst_case": ("seed", "n", "eps"),
+    "calibration": ("seed", "n", "eps", "attack_label"),
+    "reliability": ("seed", "eps", "attack_label"),
+    "comparisons": ("difference", "eps", "attack", "attack_label", "shown"),
+    "ranks": ("eps", "attack", "attack_label", "value"),
+    "out_of_distribution": ("seed", "score"),
+    "per_class": ("seed", "n", "eps", "attack_label"),
+    "geometry": ("seed",),
+    "training": ("seed",),
+}
+
+
+def check_tables(file: Path, results: Mapping[str, Any]) -> None:
+    """Refuse tables with a row that has a value of another kind than its column.
+
+    Args:
+        file: for the message.
+        results: the content of results.json, its tables lists.
+
+    Raises:
+        CorruptFile: the text names table, row and column.
+    """
+    for table in _TABLES:
+        for number, row in enumerate(results.get(table, ())):
+            if not isinstance(row, dict):
+                _refuse(file, f"{table}[{number}] is no table row")
+            for name, value in row.items():
+                if not _fits(table, name, value):
+                    _refuse(file, f"{table}[{number}].{name} is {_brief(value)}")
+
+
+@contextmanager
+def missing_told(file: Path, results: Mapping[str, Any]) -> Iterator[None]:
+    """Names the column that a table lacks, or has null in, where the block stumbles over one.
+
+    Rows of fewer columns are no mistake as long as nobody asks for the others.
+
+    Raises:
+        CorruptFile: in place of a KeyError, a TypeError or an IndexError.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, IndexError):
+        for table, names in _TABLES.items():
+            for number, row in enumerate(results.get(table, ())):
+                for name in names:
+                    if name not in row and name not in _LATER:
+                        _refuse(file, f"{table}[{number}] has no {name!r}")
+                    if row.get(name) is None and _needed(table, name):
+                        _refuse(file, f"{table}[{number}].{name} is null")
+        raise
+
+
+def _needed(table: str, name: str) -> bool:
+    if (table, name) in _MAY_BE_NULL:
+        return False
+    return name in _NEVER_NULL or name in _ALWAYS.get(table, ())
+
+
+def check_provenance(file: Path, results: Mapping[str, Any]) -> None:
+    """Refuse a provenance whose parts are not of the kind that a report reads.
+
+    Raises:
+        CorruptFile: the text names the part.
+    """
+    provenance = results["provenance"]
+    wanted: dict[str, Callable[[Any], bool]] = {
+        "data": _is_table, "spec": _is_table, "seeds": _is_list, "command": _is_command,
+        "attack_cost": _are_tables, "merged": _are_tables, "notes": _are_texts,
+        "seconds": _is_number,
+    }  # fmt: skip
+    _check_parts(file, "provenance", provenance, wanted)
+    spec = provenance.get("spec") or {}
+    _check_parts(
+        file, "provenance.spec", spec,
+        {"losses": _are_named, "attacks": _are_attacks, "model": _is_table, "train": _is_table,
+         "data": _is_table, "detection": _is_table, "checks": _is_table, "seeds": _is_list},
+    )  # fmt: skip
+    data = provenance.get("data") or {}
+    _check_parts(
+        file, "provenance.data", data,
+        {"name": _is_text, "label": _is_text, "summary": _is_text, "checksum": _is_text,
+         "train": _is_count, "validation": _is_count, "test": _is_count,
+         "class_names": _are_texts, "class_counts": _are_counts, "converted": _is_table},
+    )  # fmt: skip
+
+
+def _check_parts(
+    file: Path, place: str, table: Mapping[str, Any], wanted: Mapping[str, Callable[[Any], bool]]
+) -> None:
+    for name, fits in wanted.items():
+        value = table.get(name)
+        if value is not None and not fits(value):
+            _refuse(file, f"{place}.{name} is {_brief(value)}")
+
+
+def _fits(table: str, name: str, value: object) -> bool:
+    if value is None:  # what does not exist; whether it may be missing, a report finds out
+        return True
+    if name in _TEXT:
+        return _is_text(value)
+    if name in _COUNTS:
+        return _is_count(value)
+    if name in _FLAGS:
+        return isinstance(value, bool)
+    if name == "curve":
+        return _are_tables(value)
+    if name == "values":
+        return _is_list(value) and all(map(_is_number, value))  # type: ignore[call-overload]
+    if name in _LISTS:
+        return _are_texts(value) if name == "attacks" else _are_counts(value)
+    known = _TABLES[table]
+    return _is_number(value) if name in known else isinstance(value, str | int | float | bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list)
+
+
+def _is_command(value: object) -> bool:
+    return isinstance(value, str | list)
+
+
+def _are_tables(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_table, value))
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _are_counts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_count, value))
+
+
+def _are_named(value: object) -> bool:
+    if not isinstance(value, list) or not _are_tables(value):
+        return False
+    parts = ("params", "train", "model")
+    return all(
+        _is_text(each.get("label"))
+        and _is_text(each.get("name", ""))
+        and all(_is_table(each.get(part) or {}) for part in parts)
+        for each in value
+    )
+
+
+def _are_attacks(value: object) -> bool:
+    return _are_named(value) and all(
+        _is_list(each.get("eps", [])) and all(map(_is_number, each.get("eps", [])))
+        for each in value  # type: ignore[attr-defined]
+    )
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _refuse(file: Path, what: str) -> None:
+    raise CorruptFile(f"{file}: {what}. Run `robustloss run` again to rewrite it.")
