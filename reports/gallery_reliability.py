@@ -198,7 +198,8 @@ def add_calibration_curves(
         + (
             "Bands are 95 % t-intervals over training seeds."
             if several
-            else "The band on the left is 95 % over resampled images of the one training seed."
+            else "The band on the left is 95 % over resampled images of the one training seed; "
+            "near 0 it lies too high, because chance alone makes a gap."
         ),
         alt="Line charts of expected calibration error and mean confidence against eps, one line "
         f"per loss. Calibration error at the largest eps: {', '.join(ends)}.",

@@ -113,5 +113,6 @@ def _interval_words(numbers: Numbers) -> str:
         return "Intervals are 95 % t-intervals over training seeds."
     return (
         "One training seed: the interval of the ECE is 95 % over resampled test images, with the "
-        "upward bias of the resamples taken off; the other numbers have none."
+        "upward bias of the resamples taken off; it lies too high where the ECE is near that by "
+        "chance. The other numbers have none."
     )
