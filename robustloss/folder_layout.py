@@ -51,8 +51,20 @@ def listed(names: Sequence[object]) -> str:
     return ", ".join(map(str, names[:NAMED])) + more
 
 
-def find_folder(folder: str | Path, places: Iterable[Path]) -> Path:
+def find_folder(
+    folder: str | Path,
+    places: Iterable[Path],
+    *,
+    key: str = "data.folder",
+    what: str = "with train and test in it",
+) -> Path:
     """The folder or archive of that name in the first of the places that has it.
+
+    Args:
+        folder: absolute, or relative to each place.
+        places: tried in this order.
+        key: of the spec, for the message.
+        what: a folder is wanted, for the message.
 
     Raises:
         DataError: in none of them.
@@ -63,8 +75,8 @@ def find_folder(folder: str | Path, places: Iterable[Path]) -> Path:
         if path.exists():
             return path
     raise AbsentError(
-        f"data.folder (={str(folder)!r}) is not there; looked for {', '.join(map(str, tried))}. "
-        "Name a folder with train and test in it, or a tar archive of one; --data or "
+        f"{key} (={str(folder)!r}) is not there; looked for {', '.join(map(str, tried))}. "
+        f"Name a folder {what}, or a tar archive of one; --data or "
         "ROBUSTLOSS_DATA says where relative names begin."
     )
 

@@ -21,7 +21,7 @@ from robustloss.folder_layout import find_folder, image_files
 from robustloss.idx import DataError
 from robustloss.images import ImageSet
 from robustloss.seeding import generator
-from robustloss.spec import OutsideSpec, Spec
+from robustloss.spec import DataSpec, OutsideSpec, Spec
 
 VERSION = 1  # raise when the same table would give other images
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow makes grey of colour
@@ -68,6 +68,7 @@ def load_outside(spec: Spec, dataset: Dataset, root: Path | None) -> tuple[Outsi
             if table.name == "held_out_classes":
                 images, name = _held_out(dataset)
             else:
+                _check_apart(table, spec.data, spec.folder, root)
                 known = (table.name, table.folder, table.images, dataset.image_shape)
                 images, name = _loaded(*known, dataset.test.scale, spec.folder, root)
         except DataError as error:
@@ -84,6 +85,26 @@ def load_outside(spec: Spec, dataset: Dataset, root: Path | None) -> tuple[Outsi
                 "other images, or keep classes out of [data] with its key classes."
             )
     return tuple(found)
+
+
+def _check_apart(table: OutsideSpec, own: DataSpec, near: Path, root: Path | None) -> None:
+    """Refuses a folder that shares files with the folders of the data, whatever they are called."""
+    if table.folder is None or own.folder is None:
+        return
+    theirs, ours = (_place(folder, near, root).resolve() for folder in (table.folder, own.folder))
+    for part in ("train", "validation", "val", "test"):
+        known = (ours / part).resolve()
+        if known.is_dir() and (known.is_relative_to(theirs) or theirs.is_relative_to(known)):
+            raise DataError(
+                f"folder (={table.folder!r}) shares images with {part} of data.folder "
+                f"(={own.folder!r}). Name a folder of other images."
+            )
+
+
+def _place(folder: str, near: Path, root: Path | None) -> Path:
+    """The folder of that name, unpacked if it is an archive."""
+    path = find_folder(folder, (near, data.data_root(root)), key="folder", what="of images")
+    return unpacked(path, quiet=True) if is_archive(path) else path
 
 
 def _words(table: OutsideSpec, name: str) -> str:
@@ -127,8 +148,7 @@ def _noise(wanted: int, shape: tuple[int, int, int], scale: float) -> ImageSet:
 def _of_folder(
     folder: str, wanted: int, shape: tuple[int, int, int], near: Path, root: Path | None
 ) -> ImageSet:
-    path = find_folder(folder, (near, data.data_root(root)))
-    path = unpacked(path, quiet=True) if is_archive(path) else path
+    path = _place(folder, near, root)
     names = image_files(path)
     if not names:
         raise DataError(f"{path} holds no image file. Name a folder of images, at any depth.")

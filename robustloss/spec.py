@@ -134,6 +134,23 @@ class Spec(Table):
         problems.raise_if_any()
         return tables
 
+    @field_validator("outside")
+    @classmethod
+    def _not_the_data(cls, tables: tuple[OutsideSpec, ...], info: Any) -> tuple[OutsideSpec, ...]:
+        data = info.data.get("data")  # absent if it is wrong itself
+        if data is None:
+            return tables
+        problems = Problems()
+        for i, table in enumerate(tables):
+            if table.name == "held_out_classes" and data.classes is None:
+                rule = "needs data.classes, the classes that are learnt, as [0, 1, 2, 3, 4]."
+                problems.add((i, "name"), table.name, rule)
+            elif table.name == data.name != "image_folder":
+                rule = 'is the data set itself. Name another, or "held_out_classes" with '
+                problems.add((i, "name"), table.name, f"{rule}data.classes.")
+        problems.raise_if_any()
+        return tables
+
     @property
     def text(self) -> str:
         """The source, verbatim; of a spec given as a dict, its TOML."""

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from robustloss import outside, runner
-from robustloss.data import load_dataset
+from robustloss.data import load_dataset, load_for_spec
 from robustloss.detection import against
 from robustloss.idx import DataError
 from robustloss.images import ImageSet
@@ -88,22 +88,61 @@ def test_a_damaged_image_is_named(tmp_path, digits):
 
 
 def test_mistakes_are_told_before_anything_is_trained(tmp_path, digits):
+    every = {**SPEC["data"], "classes": list(range(10))}
     with pytest.raises(DataError, match="held_out_classes needs classes that are held out"):
-        loaded([{"name": "held_out_classes"}], digits)
-    with pytest.raises(DataError, match="these are the test images themselves"):
-        loaded([{"name": "digits"}], digits)
+        loaded([{"name": "held_out_classes"}], digits, data=every)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no image file"):
         loaded([{"name": "image_folder", "folder": str(tmp_path / "empty")}], digits)
     spec = changed(outside=[{"name": "image_folder", "folder": "nowhere"}])
-    with pytest.raises(DataError, match=r"outside\[0\].*nowhere"):
+    message = r"outside\[0\] \(image_folder\): folder \(='nowhere'\) is not there.*folder of images"
+    with pytest.raises(DataError, match=message):
         runner.run(spec, out=tmp_path / "run")
     assert not (tmp_path / "run" / "cells").exists()
 
 
 @pytest.mark.parametrize(
+    ("place", "part"),
+    [(".", "train"), ("train", "train"), ("train/cat", "train"), ("test/dog", "test")],
+)
+def test_a_folder_that_shares_images_with_the_data_is_refused(tmp_path, place, part):
+    root = tmp_path / "pets"
+    rng = np.random.default_rng(0)
+    for own, n in (("train/cat", 4), ("train/dog", 4), ("test/cat", 2), ("test/dog", 2)):
+        (root / own).mkdir(parents=True)
+        for i in range(n):
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / own / f"{i}.png")
+    own = {"name": "image_folder", "folder": str(root)}
+    dataset = load_for_spec(load_spec(changed(data=own)).data, near=tmp_path, quiet=True)
+    table = {"name": "image_folder", "folder": str(root / place)}
+    with pytest.raises(DataError, match=rf"shares images with {part} of data.folder"):
+        loaded([table], dataset, data=own)
+    # beside the parts is a fair place for other images
+    (root / "abnormal").mkdir()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(root / "abnormal" / "x.png")
+    (found,) = loaded([table | {"folder": str(root / "abnormal")}], dataset, data=own)
+    assert found.images.n == 1
+
+
+def test_a_copy_of_the_test_images_is_told_by_its_pixels(digits, monkeypatch):
+    monkeypatch.setattr(outside, "_loaded", lambda *_: (outside._unlabelled(digits.test), "copy"))
+    with pytest.raises(DataError, match="these are the test images themselves"):
+        loaded([{"name": "mnist"}], digits)
+
+
+@pytest.mark.parametrize("data", [{}, {"test_size": 80}, {"classes": [0, 1, 2]}])
+@pytest.mark.parametrize("images", [30, 2000])
+def test_the_data_set_itself_is_refused_however_much_of_it_is_used(data, images):
+    data = {"name": "digits", **data}
+    with pytest.raises(SpecError, match=r"outside\[0\].name .*is the data set itself"):
+        load_spec(changed(data=data, outside=[{"name": "digits", "images": images}]))
+
+
+@pytest.mark.parametrize(
     ("tables", "message"),
     [
+        ([{"name": "held_out_classes"}], r"outside\[0\].name .*needs data.classes"),
         ([{"name": "fashon_mnist"}], r"outside\[0\].name .*did you mean 'fashion_mnist'"),
         ([{"name": "image_folder"}], r"outside\[0\].folder.*must be given"),
         ([{"name": "mnist", "folder": "x"}], r"folder.*is for name = \"image_folder\" only"),
