@@ -64,8 +64,9 @@ def merge_runs(
         other_networks: also merge runs of different networks.
 
     Raises:
-        NotComparableError: other data, other test images, another network, an attack that means
-            something else, no attack in common, or other weights under one label and seed.
+        NotComparableError: other data, other test images, another network, an attack or outside
+            set that means something else, no attack in common, or other weights under one label
+            and seed.
         ValueError: fewer than two runs, a folder that is no finished run, or an `out` that
             belongs to something else; CorruptFile: a damaged file.
     """
@@ -76,6 +77,7 @@ def merge_runs(
         _check_data(runs[0], other)
         if not other_networks:
             _check_network(runs[0], other)
+    outside = _outside(runs)
     shared, notes = _shared_attacks(runs)
     cells, losses, renamed = _labelled(runs)
     notes += renamed + _training_notes(runs) + _version_notes(runs)
@@ -88,7 +90,7 @@ def merge_runs(
     write_results(
         out,
         name=" + ".join(dict.fromkeys(run.name for run in runs)),
-        provenance=_provenance(runs, losses, shared, notes),
+        provenance=_provenance(runs, losses, shared, outside, notes),
         cells=contents,
         training=_training(cells),
         failures=_failures(runs, cells),
@@ -162,6 +164,20 @@ def _spec(run: Run) -> Mapping[str, Any]:
 
 def _attacks(run: Run) -> dict[str, Mapping[str, Any]]:
     return {attack["label"]: attack for attack in _spec(run).get("attacks", [])}
+
+
+def _outside(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The sets of images that are not of the data, of all runs; one label means one set."""
+    known: dict[str, tuple[Run, Mapping[str, Any]]] = {}
+    for run in runs:
+        for table in _spec(run).get("outside") or ():
+            first, own = known.setdefault(table["label"], (run, table))
+            for key in ("name", "images", "folder"):
+                if own.get(key) != table.get(key):
+                    name = f"{key} of the outside set {table['label']!r}"
+                    why = "One label must mean one set. Run one again with another label."
+                    raise _differs(first, run, name, own.get(key), table.get(key), why)
+    return [dict(table) for _, table in known.values()]
 
 
 def _shared_attacks(runs: Sequence[Run]) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -404,12 +420,14 @@ def _provenance(
     runs: Sequence[Run],
     losses: Sequence[Mapping[str, Any]],
     shared: Mapping[str, Mapping[str, Any]],
+    outside: Sequence[Mapping[str, Any]],
     notes: Sequence[str],
 ) -> dict[str, Any]:
     first = runs[0].provenance
     seeds = sorted({seed for run in runs for seed in run.provenance.get("seeds") or []})
     spec = dict(_spec(runs[0])) | {
         "losses": list(losses), "attacks": list(shared.values()), "seeds": seeds,
+        "outside": list(outside),
     }  # fmt: skip
     keys = ("robustloss", "torch", "torchvision", "numpy", "python", "platform", "cores", "device",
             "precision", "data", "threads")  # fmt: skip

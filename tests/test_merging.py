@@ -19,7 +19,8 @@ from tests.small_run import SPEC, changed, files, numbers
 def runs(tmp_path_factory):
     """Softmax and L-GM with two seeds; L-GM with one more; center alone, at fewer eps."""
     root = tmp_path_factory.mktemp("runs")
-    first = changed(name="first")
+    noise = {"name": "uniform_noise", "label": "noise", "images": 30}
+    first = changed(name="first", outside=[noise])
     more = changed(name="more", seeds=[1, 2], losses=[{"name": "lgm", "label": "L-GM"}])
     other = changed(
         name="other",
@@ -101,6 +102,18 @@ def test_the_merged_folder_stands_alone_and_is_rendered(runs, tmp_path):
     assert list(rows[0]) == list(wanted[0])
 
 
+def test_outside_sets_stay_with_the_losses_that_saw_them(runs, tmp_path):
+    run = load_run(merge_runs([runs / "other", runs / "first"], tmp_path / "out").path)
+    assert [table["label"] for table in run.provenance["spec"]["outside"]] == ["noise"]
+    assert run.out_of_distribution == load_run(runs / "first").out_of_distribution != []
+    seen = {cell.label for cell in run.cells if cell.files.get("outside")}
+    assert seen == {row["label"] for row in run.out_of_distribution} == {"softmax", "L-GM"}
+    assert all(cell.outside("noise").n == 30 for cell in run.cells if cell.label in seen)
+    build_report(run.path)
+    with (run.path / "report/figures/outside.csv").open(newline="") as file:
+        assert {row["label"] for row in csv.DictReader(file)} == seen
+
+
 def test_only_what_every_run_has_is_compared(runs, tmp_path):
     before = numbers(runs / "other"), files(runs / "other")
     merged = merge_runs([runs / "first", runs / "other"], tmp_path / "out")
@@ -172,6 +185,10 @@ REFUSED = [
     (
         lambda r: r["provenance"]["spec"]["attacks"][0].update(eps=[0.3]),
         "no attack with an eps in common.*fgsm at 0, 0.1, 0.2.*fgsm at 0.3",
+    ),
+    (
+        lambda r: r["provenance"]["spec"]["outside"][0].update(images=40),
+        "images of the outside set 'noise' is 30 in the first and 40",
     ),
 ]
 
