@@ -1,5 +1,7 @@
 """Images that are not of the data: which they are, and what the tables say of them."""
 
+import csv
+import shutil
 import tarfile
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from reports import build_report
 from robustloss import outside, runner
 from robustloss.data import load_dataset, load_for_spec
 from robustloss.detection import against
@@ -14,8 +17,9 @@ from robustloss.idx import DataError
 from robustloss.images import ImageSet
 from robustloss.metrics import auroc
 from robustloss.results import load_run
+from robustloss.scored import Pass
 from robustloss.spec import SpecError, load_spec
-from robustloss.storage import read_json
+from robustloss.storage import read_json, write_json
 from tests.small_run import SPEC, changed, files, numbers
 
 
@@ -246,6 +250,46 @@ def test_a_run_tells_of_every_set_and_score(done):
         cell.outside("x")
     # nothing counts an error rate from images that have no true class
     assert {r["attack"] for r in run.rows} == {"none", "fgsm"}
+
+
+def test_the_histogram_holds_every_image_of_every_set(done):
+    folder, _ = done
+    run = load_run(folder)
+    with (folder / "report/figures/outside.csv").open(newline="") as file:
+        bars = list(csv.DictReader(file))
+    names = [(cell.label, table["label"]) for cell in run.cells for table in TABLES]
+    assert {(b["label"], b["outside"]) for b in bars} == {
+        (cell.label, name) for cell in run.cells for name in ("Noise", "other digits")
+    }
+    for label, name in names:
+        own = [b for b in bars if (b["label"], b["outside"]) == (label, name)]
+        for side in ("clean_percent", "outside_percent"):
+            assert sum(float(b[side]) for b in own) == pytest.approx(100)
+        # an inner bin holds what the stored scores say, and both sets of a loss share the bins
+        cell = next(cell for cell in run.cells if cell.label == label)
+        other = cell.scores().get("class_log_likelihood", Pass("outside", name))
+        bar = max(own[1:-1], key=lambda b: float(b["outside_percent"]))
+        inside = (other >= float(bar["low"])) & (other < float(bar["high"]))
+        assert float(bar["outside_percent"]) == pytest.approx(100 * inside.mean())
+        edges = [[b["low"] for b in bars if (b["label"], b["outside"]) == (label, each)]
+                 for each in ("Noise", "other digits")]  # fmt: skip
+        assert edges[0] == edges[1]
+
+
+def test_a_run_of_before_is_reported_without_tables_and_figure(done, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(done[0], old)
+    shutil.rmtree(old / "report")
+    content = read_json(old / "results.json")
+    del content["out_of_distribution"]
+    write_json(old / "results.json", content, sort_keys=False)
+    assert load_run(old).out_of_distribution == []
+    build_report(old)
+    made = {p.stem for p in (old / "report").rglob("*.csv")}
+    assert "rows" in made
+    assert not made & {"outside", "out-of-distribution", "scores-out-of-distribution"}
+    kept = {p.stem for p in (done[0] / "report").rglob("*.csv")}
+    assert kept >= {"outside", "out-of-distribution", "scores-out-of-distribution"}
 
 
 def test_the_same_run_again_computes_nothing_and_a_damaged_file_is_made_anew(done, monkeypatch):
