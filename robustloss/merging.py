@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,11 +69,13 @@ def merge_runs(
             set that means something else, no attack in common, or other weights under one label
             and seed.
         ValueError: fewer than two runs, a folder that is no finished run, or an `out` that
-            belongs to something else; CorruptFile: a damaged file.
+            belongs to something else or to one of the runs; CorruptFile: a damaged file. An
+            earlier merged run in `out` is then as it was.
     """
     out = Path(out)
     _check_out(out)
     runs = _opened(paths)
+    _check_apart(out, runs)
     for other in runs[1:]:
         _check_data(runs[0], other)
         if not other_networks:
@@ -81,22 +84,27 @@ def merge_runs(
     shared, notes = _shared_attacks(runs)
     cells, losses, renamed = _labelled(runs)
     notes += renamed + _training_notes(runs) + _version_notes(runs)
-    shutil.rmtree(out / "cells", ignore_errors=True)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / MARK, {"runs": [str(run.path) for run in runs]})
-    contents = [_written(cell, out, shared) for cell in cells]
-    found = [load_cell(out / _place(cell) / "cell.json") for cell in cells]
-    compared = comparison_rows(found)
-    write_results(
-        out,
-        name=" + ".join(dict.fromkeys(run.name for run in runs)),
-        provenance=_provenance(runs, losses, shared, outside, notes),
-        cells=contents,
-        training=_training(cells),
-        failures=_failures(runs, cells),
-        comparisons=compared,
-        ranks=rank_rows(compared),
-    )
+    beside = out.resolve().parent  # of what a link leads to: files are moved, not copied
+    beside.mkdir(parents=True, exist_ok=True)
+    # Not in `out` itself: a file that turns out to be damaged must not cost an earlier merge.
+    with tempfile.TemporaryDirectory(prefix=".compare-", dir=beside) as work:
+        fresh = Path(work) / "run"
+        fresh.mkdir()
+        write_json(fresh / MARK, {"runs": [str(run.path) for run in runs]})
+        contents = [_written(cell, fresh, shared) for cell in cells]
+        found = [load_cell(fresh / _place(cell) / "cell.json") for cell in cells]
+        compared = comparison_rows(found)
+        write_results(
+            fresh,
+            name=" + ".join(dict.fromkeys(run.name for run in runs)),
+            provenance=_provenance(runs, losses, shared, outside, notes),
+            cells=contents,
+            training=_training(cells),
+            failures=_failures(runs, cells),
+            comparisons=compared,
+            ranks=rank_rows(compared),
+        )
+        _put(fresh, out)
     return Merged(out, tuple(notes))
 
 
@@ -107,6 +115,30 @@ def _check_out(out: Path) -> None:
         raise ValueError(
             f"out (={out}) is not empty and holds no merged run. Name another folder with --out."
         )
+
+
+def _check_apart(out: Path, runs: Sequence[Run]) -> None:
+    """Writing into a run that is merged, or around it, would delete what is to be read."""
+    place = out.resolve()
+    for run in runs:
+        own = run.path.resolve()
+        if place.is_relative_to(own) or own.is_relative_to(place):
+            raise ValueError(
+                f"out (={out}) is the run {run.path}, or one lies in the other. Name another "
+                "folder with --out."
+            )
+
+
+def _put(fresh: Path, out: Path) -> None:
+    """Makes the finished folder `out`; of an earlier merge it replaces what a merge writes."""
+    if not out.exists():
+        fresh.rename(out)
+        return
+    (fresh / MARK).replace(out / MARK)
+    if (out / "cells").exists():
+        (out / "cells").rename(fresh / "earlier")  # goes with the temporary folder
+    (fresh / "cells").rename(out / "cells")
+    (fresh / "results.json").replace(out / "results.json")
 
 
 def _opened(paths: Sequence[str | Path]) -> list[Run]:

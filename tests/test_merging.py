@@ -236,6 +236,32 @@ def test_a_folder_of_something_else_is_left_alone(runs, tmp_path):
     assert {c.label for c in load_run(again.path).cells} == {"softmax", "L-GM", "center"}
 
 
+@pytest.mark.parametrize("where", ["itself", "link", "inside"])
+def test_a_run_is_not_written_over_by_its_own_merge(runs, tmp_path, where):
+    both = merge_runs([runs / "first", runs / "more"], tmp_path / "both").path
+    (tmp_path / "link").symlink_to(both)
+    out = {"itself": both, "link": tmp_path / "link", "inside": both / "cells/new"}[where]
+    before = (both / "results.json").read_bytes(), files(both)
+    with pytest.raises(ValueError, match="one lies in the other"):
+        merge_runs([both, runs / "other"], out)
+    assert ((both / "results.json").read_bytes(), files(both)) == before
+    assert len(before[1]) > 0
+
+
+def test_a_missing_file_costs_no_earlier_merge(runs, tmp_path, command):
+    broken = altered(runs, tmp_path, lambda r: None)
+    next((broken / "cells").rglob("fgsm-0.2-*.npz")).unlink()
+    out = merge_runs([runs / "first", runs / "more"], tmp_path / "out").path
+    before = (out / "results.json").read_bytes(), files(out)
+    for folder in (out, tmp_path / "new"):
+        words = ("compare", runs / "more", broken, "--out", folder)
+        status, _, error = command(*words)
+        assert status == 2
+        assert "is missing. Run `robustloss run` again" in error
+    assert ((out / "results.json").read_bytes(), files(out)) == before
+    assert {p.name for p in tmp_path.iterdir()} == {"first-altered", "out"}
+
+
 def test_the_command(runs, tmp_path, command):
     out = str(tmp_path / "out")
     status, text, _ = command("compare", str(runs / "first"), str(runs / "other"), "--out", out)
