@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from robustloss.auroc_interval import auroc_interval
 from robustloss.bootstrap import (
@@ -109,6 +110,31 @@ def test_two_equal_losses_differ_in_at_most_five_percent_of_samples():
     rate = np.mean(np.array(found) <= 0.05)
     assert rate <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / samples)
     assert rate > 0.02  # not for want of power
+
+
+def test_small_p_values_are_as_rare_as_they_say():
+    # below 2 / (R + 1) they come from the spread of the resamples, which the 5 % level never shows
+    rng = np.random.default_rng(3)
+    samples, n, resamples = 4000, 100, 199
+    drawn = draw_resamples(n, resamples)
+    found = []
+    for _ in range(samples):
+        common = rng.normal(size=n)
+        sides = [common + rng.normal(shift, 1, n) for shift in (1.5, 0.0, 1.5, 0.0)]
+        differences = bootstrap_auroc(drawn, *sides[:2]) - bootstrap_auroc(drawn, *sides[2:])
+        found.append(p_value(differences, auroc(*sides[:2]) - auroc(*sides[2:])))
+    p = np.array(found)
+    assert (p < 2 / (resamples + 1)).any()
+    for level in (0.005, 0.001):
+        assert np.mean(p <= level) <= level + 3 * math.sqrt(level / samples)
+
+
+def test_a_plain_difference_is_not_held_back_by_the_number_of_resamples():
+    differences = np.random.default_rng(4).normal(6.0, 1.0, 999)
+    assert p_value(differences) == pytest.approx(2 / 1000)
+    assert p_value(differences, 6.0) == pytest.approx(2 * norm.sf(6 / differences.std()))
+    assert p_value(np.ones(999), 1.0) == pytest.approx(2 / 1000)  # no spread, nothing to go by
+    assert p_value(differences - 6.0, 0.0) > 0.5
 
 
 def test_what_cannot_be_meant_is_refused(scores):
