@@ -374,6 +374,11 @@ def load_cell(path: str | Path) -> Cell:
     names = ("loss", "label", "slug", "seed", "num_classes", "feature_dim", "files", "density")
     if missing := [name for name in names if name not in data]:
         raise CorruptFile(f"{path} has no {missing[0]!r}.")
+    # Text and number may come from somebody else, and become parts of paths.
+    kinds = {"loss": str, "label": str, "slug": str, "seed": int, "files": dict}
+    for name, kind in kinds.items():
+        if type(data[name]) is not kind:
+            raise CorruptFile(f"{path}: {name} (={data[name]!r}) is no {kind.__name__}.")
     return Cell(folder=path.parent, **{name: data[name] for name in names})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,19 @@ def real_data() -> Path:
     """The folder that holds MNIST/raw; for tests marked mnist."""
     assert _REAL_DATA is not None, "mark the test with pytest.mark.mnist"
     return _REAL_DATA
+
+
+@pytest.fixture
+def command(
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., tuple[int | str | None, str, str]]:
+    """Runs the command line; gives (exit status, stdout, stderr)."""
+    from robustloss import cli
+
+    def run(*words: object) -> tuple[int | str | None, str, str]:
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
+
+    return run

@@ -12,19 +12,6 @@ from robustloss.spec import load_spec
 from robustloss.tables import ROW_COLUMNS
 
 
-@pytest.fixture
-def command(capsys):
-    """Runs the command line; gives (exit status, stdout, stderr)."""
-
-    def run(*words):
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return end.value.code, out, err
-
-    return run
-
-
 def row(label, seed, attack, eps, error):
     columns = dict.fromkeys(ROW_COLUMNS)
     place = {"loss": label.lower(), "label": label, "seed": seed, "n": 1000}

@@ -4,22 +4,7 @@ import re
 import subprocess
 import sys
 
-import pytest
-
-from robustloss import cli, results
-
-
-@pytest.fixture
-def command(capsys):
-    """Runs the command line; gives (exit status, stdout, stderr)."""
-
-    def run(*words):
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return end.value.code, out, err
-
-    return run
+from robustloss import results
 
 
 def test_list(command):

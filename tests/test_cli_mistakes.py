@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from robustloss import cli, runner
+from robustloss import runner
 from robustloss.idx import FILES
 from robustloss.results import write_results
 from robustloss.spec import load_spec
@@ -29,19 +29,6 @@ name = "softmax"
 name = "fgsm"
 eps = [0.1]
 """
-
-
-@pytest.fixture
-def command(capsys):
-    """Runs the command line; gives (exit status, stdout, stderr)."""
-
-    def run(*words):
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return end.value.code, out, err
-
-    return run
 
 
 @pytest.fixture

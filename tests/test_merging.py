@@ -35,20 +35,6 @@ def runs(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def command(capsys):
-    """Runs the command line; gives (exit status, stdout, stderr)."""
-    from robustloss import cli
-
-    def run(*words):
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return end.value.code, out, err
-
-    return run
-
-
 def altered(runs, tmp_path, change, name="first"):
     """A copy of a run whose results.json was changed."""
     import shutil

@@ -169,6 +169,17 @@ def test_a_cell_must_be_complete(run):
         results.load_cell(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("seed", "1/../../../x"), ("seed", True), ("label", 3), ("files", [])]
+)
+def test_a_cell_of_another_kind_is_refused(run, name, value):
+    path = run / "cells" / "soft" / "seed-2" / "cell.json"
+    data = storage.read_json(path, checked=True)
+    storage.write_json(path, data | {name: value}, checked=True)
+    with pytest.raises(CorruptFile, match=f"{name} .*is no (int|str|dict)"):
+        results.load_cell(path)
+
+
 def change(run: Path, **values) -> None:
     data = json.loads((run / "results.json").read_text())
     (run / "results.json").write_text(json.dumps(data | values))
