@@ -15,10 +15,10 @@ def training_table(numbers: Numbers) -> Table:
         "training",
         "Training",
         "Errors in percent after the last epoch, lowest to highest seed; time is the mean of one "
-        "training.",
+        "training; GPU memory the most that one held in tensors, images included.",
         (
             *("loss", "seeds", "epochs", "parameters", "training error", "validation error"),
-            *("time", "precision"),
+            *("time", "GPU memory", "precision"),
         ),
         [_training_row(label, logs[label]) for label in numbers.labels],
         [_training_data(log) for label in numbers.labels for log in logs[label]],
@@ -28,6 +28,7 @@ def training_table(numbers: Numbers) -> Table:
 def _training_row(label: str, logs: Sequence[Mapping]) -> list[Entry]:
     ends = [_end(log) for log in logs]
     seconds = [float(log["seconds"]) for log in logs if log.get("seconds") is not None]
+    peaks = [int(log["peak_bytes"]) for log in logs if log.get("peak_bytes") is not None]
     texts = [
         str(len(logs)) if logs else NOTHING,
         span([float(_epochs(log)) for log in logs]),
@@ -35,13 +36,14 @@ def _training_row(label: str, logs: Sequence[Mapping]) -> list[Entry]:
         _range(ends, "train_error"),
         _range(ends, "validation_error"),
         duration(sum(seconds) / len(seconds)) if seconds else NOTHING,
+        f"{max(peaks) / 2**20:.0f} MiB" if peaks else NOTHING,
         ", ".join(sorted({str(log.get("precision")) for log in logs})) or NOTHING,
     ]
     return [Entry(label), *(Entry(text, kind="" if logs else "gap") for text in texts)]
 
 
 def _training_data(log: Mapping) -> dict[str, object]:
-    kept = ("loss", "label", "seed", "steps", "seconds", "precision", "parameters")
+    kept = ("loss", "label", "seed", "steps", "seconds", "peak_bytes", "precision", "parameters")
     ends = ("train_error", "validation_error")
     return (
         {key: log.get(key) for key in kept}

@@ -51,6 +51,7 @@ class TrainingLog:
     steps: int = 0
     precision: str = "float32"
     parameters: int = 0
+    peak_bytes: int | None = None  # most GPU memory in tensors, the data set's too; None on a CPU
     note: str = ""  # what tables must say of the loss
 
 
@@ -97,6 +98,8 @@ def _train(
     report: Report,
 ) -> TrainingLog:
     torch.manual_seed(derive_seed("start", seed))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     data = dataset.train.to(device)
     validation = dataset.validation.to(device)
@@ -136,6 +139,8 @@ def _train(
         torch.manual_seed(derive_seed("fit", seed))
         model.head.fit(all_features(model, data), data.labels)
     log.note = model.head.note()
+    if device.type == "cuda":
+        log.peak_bytes = max(log.peak_bytes or 0, torch.cuda.max_memory_allocated(device))
     _check_weights(model)
     return log
 

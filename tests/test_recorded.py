@@ -150,6 +150,9 @@ def test_a_step_that_waits_for_the_device_stays_plain(digits, monkeypatch):
     waiting = Classifier(model.backbone, Waiting(8, 10), digits.mean, digits.std)
     log, _, step = train(waiting, digits, monkeypatch)
     assert "waits" in step.reason
+    assert log.peak_bytes is not None
+    weights = sum(p.numel() for p in waiting.parameters()) * 4
+    assert log.peak_bytes > weights + digits.train.images.nbytes
     assert log.curve[-1]["train_error"] < 0.9
 
 

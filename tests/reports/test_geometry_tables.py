@@ -143,6 +143,21 @@ def test_tuples_of_first_and_last_epoch_and_their_share_of_the_time() -> None:
     assert texts(tables(run)["tuples"]) == [["Triplet", "900", "30.0", "n/a"]]
 
 
+def test_the_training_table_holds_the_largest_gpu_memory_of_a_loss() -> None:
+    run = hand.run(
+        ("softmax", "gm"),
+        training=[
+            hand.log("softmax", peak_bytes=3 * 2**20),
+            hand.log("softmax", peak_bytes=7 * 2**20),
+            hand.log("gm", peak_bytes=None),  # on a CPU
+        ],
+    )
+    found = tables(run)["training"]
+    place = list(found.header).index("GPU memory")
+    assert [row[place] for row in texts(found)] == ["7 MiB", "n/a"]
+    assert [row["peak_bytes"] for row in found.data] == [3 * 2**20, 7 * 2**20, None]
+
+
 def test_an_older_run_has_none_of_them() -> None:
     run = hand.run(("softmax", "triplet"), data={"class_names": []})
     for log in run.results["training"]:
