@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import norm, rankdata
 from scipy.stats import t as student
 
+from robustloss.bootstrap import degrees_of_freedom, student_quantile
 from robustloss.metrics import checked_scores
 from robustloss.statistics import check_confidence
 
@@ -129,9 +130,10 @@ def auroc_difference(
         confidence: in (0, 1).
 
     Returns:
-        (difference, variance, low, high); a symmetric interval by the normal approximation.
+        (difference, variance, low, high); a symmetric interval by Student's law with the degrees of
+        freedom that the images give.
 
-    Source: Obuchowski 1997, the joint covariance of two AUROCs.
+    Source: Obuchowski 1997, the joint covariance of two AUROCs; `bootstrap.degrees_of_freedom`.
     """
     check_confidence(confidence)
     sides = [checked_scores(s, "given") for s in (clean_a, attacked_a, clean_b, attacked_b)]
@@ -146,8 +148,30 @@ def auroc_difference(
         - 2 * _covariance(first, second, pairs)
     )
     difference = first.auroc - second.auroc
-    half = float(norm.isf((1 - confidence) / 2)) * math.sqrt(max(0.0, variance))
+    freedom = degrees_of_freedom(influence(first) - influence(second))
+    half = student_quantile((1 - confidence) / 2, freedom) * math.sqrt(max(0.0, variance))
     return difference, max(0.0, variance), difference - half, difference + half
+
+
+def influence(
+    found: Placements, clean_keep: np.ndarray | None = None, attacked_keep: np.ndarray | None = None
+) -> np.ndarray:
+    """What each image adds to an AUROC, to first order; the mean over the images is 0.
+
+    Args:
+        found: the placements of the scores that count.
+        clean_keep: (N,) bool, the images that count on the clean side, as many as clean placements;
+            None where every image counts.
+        attacked_keep: (N,) bool, likewise.
+
+    Returns:
+        (N,).
+    """
+    n = len(found.clean if clean_keep is None else clean_keep)
+    total = np.zeros(n)
+    for keep, placed in ((clean_keep, found.clean), (attacked_keep, found.attacked)):
+        total[slice(None) if keep is None else keep] += (placed - found.auroc) * n / len(placed)
+    return total
 
 
 Pairs = tuple[np.ndarray, np.ndarray]  # positions on either side that are of the same image

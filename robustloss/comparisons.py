@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
 
 from robustloss import metrics
+from robustloss.auroc_interval import influence as auroc_influence
+from robustloss.auroc_interval import placements
 from robustloss.bootstrap import (
     Resamples,
     bootstrap_auroc,
     bootstrap_mean,
+    degrees_of_freedom,
     draw_resamples,
     p_value,
     percentile_interval,
+    student_quantile,
 )
 from robustloss.columns import COMPARISON_COLUMNS, Row
 from robustloss.paired_tests import (
@@ -38,18 +41,21 @@ from robustloss.scores import class_log_likelihood
 from robustloss.statistics import t_interval
 
 LEVEL = 0.05
-POWER_WIDTH = float(norm.isf(LEVEL / 2) + norm.isf(0.2))  # standard errors found with power .8
 RESAMPLED = ("auroc_all", "auroc_successful", "undetected_success_at_5fpr")
 Place = tuple[str, str, str | None, float]  # attack, attack_label, norm, eps
 
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """What one cell did under one attack at one eps; resampled (R,) numbers by metric."""
+    """What one cell did under one attack at one eps.
+
+    By metric: its value, (R,) resampled values, and (N,) what each image adds to it.
+    """
 
     wrong: np.ndarray
     values: Mapping[str, float]
     resampled: Mapping[str, np.ndarray]
+    influence: Mapping[str, np.ndarray]
 
 
 def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
@@ -57,7 +63,8 @@ def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
 
     Metrics: the error, and of the likelihood detector the AUROC over all and over successful
     attacks and the undetected success at 5 % FPR. On the images of one seed errors are compared by
-    McNemar's test, the other numbers by resampling the images, the same for both losses. Over seeds
+    McNemar's test, the other numbers by resampling the images, the same for both losses; where few
+    images carry a difference, by Student's law with as many degrees of freedom. Over seeds
     the differences of equal seeds, which share initial weights and the order of the data, are
     compared by a paired t-test. P-values are adjusted over all rows of one unit.
 
@@ -130,7 +137,7 @@ def _by_place(
 
 def _clean_seen(record: Record) -> _Seen:
     wrong = ~record.correct
-    return _Seen(wrong, {"error": float(wrong.mean())}, {})
+    return _Seen(wrong, {"error": float(wrong.mean())}, {}, {})
 
 
 def _seen(clean: Record, attacked: Record, threshold: float, drawn: Resamples) -> _Seen:
@@ -149,7 +156,17 @@ def _seen(clean: Record, attacked: Record, threshold: float, drawn: Resamples) -
         "auroc_successful": bootstrap_auroc(drawn, before, after, correct, successful),
         "undetected_success_at_5fpr": bootstrap_mean(drawn, passed, correct),
     }
-    return _Seen(wrong, values, resampled)
+    influence = {
+        "auroc_all": auroc_influence(placements(before, after)),
+        "undetected_success_at_5fpr": np.where(
+            correct, passed - values["undetected_success_at_5fpr"], 0.0
+        )
+        / max(correct.mean(), 1 / len(correct)),
+    }
+    if successful.any():
+        placed = placements(before[correct], after[successful])
+        influence["auroc_successful"] = auroc_influence(placed, correct, successful)
+    return _Seen(wrong, values, resampled, influence)
 
 
 def _on_images(a: _Seen, b: _Seen) -> Iterator[Row]:
@@ -164,12 +181,14 @@ def _on_images(a: _Seen, b: _Seen) -> Iterator[Row]:
         if metric not in a.values or math.isnan(a.values[metric] + b.values[metric]):
             continue
         differences = a.resampled[metric] - b.resampled[metric]
-        low, high = percentile_interval(differences)
         gap = a.values[metric] - b.values[metric]
-        p = p_value(differences, gap)
+        freedom = degrees_of_freedom(a.influence[metric] - b.influence[metric])
+        low, high = percentile_interval(differences, observed=gap, freedom=freedom)
+        p = p_value(differences, gap, freedom=freedom)
         spread = float(np.nanstd(differences)) if np.isfinite(differences).any() else math.nan
+        width = student_quantile(LEVEL / 2, freedom) + student_quantile(0.2, freedom)
         yield _row("images", metric, a, b, n, gap, low, high, "paired image bootstrap", p) | {
-            "minimum_detectable": _known(POWER_WIDTH * spread)
+            "minimum_detectable": _known(width * spread)  # with power 0.8
         }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from robustloss.auroc_interval import auroc_difference, auroc_interval, placements
+from robustloss.auroc_interval import auroc_difference, auroc_interval, influence, placements
 from robustloss.bootstrap import bootstrap_auroc, draw_resamples
 from robustloss.metrics import auroc
 from tests.simulations import simulated_intervals
@@ -147,6 +147,27 @@ def test_the_difference_agrees_with_the_image_bootstrap():
     assert difference == pytest.approx(auroc(*sides[:2]) - auroc(*sides[2:]), abs=1e-12)
     assert math.sqrt(variance) == pytest.approx(resampled.std(), rel=0.08)
     assert low < difference < high
+
+
+def test_the_influence_of_an_image_is_what_leaving_it_out_shows():
+    rng = np.random.default_rng(8)
+    n = 120
+    clean, attacked = rng.normal(1.5, 1, n), rng.normal(0, 1, n)
+    correct = rng.random(n) < 0.9
+    fooled = correct & (rng.random(n) < 0.4)
+    found = influence(placements(clean[correct], attacked[fooled]), correct, fooled)
+    assert found.shape == (n,)
+    assert found.mean() == pytest.approx(0, abs=1e-12)
+    whole = auroc(clean[correct], attacked[fooled])
+    left_out = []
+    for image in range(n):
+        rest = np.arange(n) != image
+        left_out.append(auroc(clean[correct & rest], attacked[fooled & rest]))
+    np.testing.assert_allclose(found, n * (whole - np.array(left_out)), rtol=0.05, atol=0.03)
+    whole_set = influence(placements(clean, attacked))
+    np.testing.assert_allclose(
+        whole_set, influence(placements(clean, attacked), *np.ones((2, n), bool))
+    )
 
 
 def test_a_loss_does_not_differ_from_itself():

@@ -5,12 +5,14 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import norm
+from scipy.stats import t as student
 
-from robustloss.auroc_interval import auroc_interval
+from robustloss.auroc_interval import auroc_interval, influence, placements
 from robustloss.bootstrap import (
     Resamples,
     bootstrap_auroc,
     bootstrap_mean,
+    degrees_of_freedom,
     draw_resamples,
     p_value,
     percentile_interval,
@@ -148,3 +150,50 @@ def test_what_cannot_be_meant_is_refused(scores):
     clean[0] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         bootstrap_auroc(Resamples(np.ones((1, 60), np.uint16)), clean, attacked)
+
+
+@pytest.mark.parametrize("shift", [3.0, 4.0])
+def test_the_level_holds_where_few_images_carry_the_auroc(shift):
+    """At 4 standard deviations some four of 100 images do; the percentiles alone reject 6 %."""
+    rng = np.random.default_rng(5)
+    samples, n = 1500, 100
+    drawn = draw_resamples(n, 199)
+    p, apart = [], []
+    for _ in range(samples):
+        sides = [rng.normal(mean, 1, n) for mean in (shift, 0.0, shift, 0.0)]
+        differences = bootstrap_auroc(drawn, *sides[:2]) - bootstrap_auroc(drawn, *sides[2:])
+        first, second = placements(*sides[:2]), placements(*sides[2:])
+        freedom = degrees_of_freedom(influence(first) - influence(second))
+        gap = first.auroc - second.auroc
+        p.append(p_value(differences, gap, freedom=freedom))
+        low, high = percentile_interval(differences, observed=gap, freedom=freedom)
+        apart.append(low > 0 or high < 0)
+    for rate in (np.mean(np.array(p) <= 0.05), np.mean(apart)):
+        assert 0.005 < rate <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / samples)
+
+
+def test_degrees_of_freedom():
+    rng = np.random.default_rng(6)
+    assert degrees_of_freedom(rng.normal(size=20_000)) == pytest.approx(20_000, rel=0.05)
+    few = np.zeros(1000)
+    few[:5] = 3e-9, -3e-9, 3e-9, 3e-9, 3e-9
+    assert degrees_of_freedom(few) == pytest.approx(10, rel=0.01)
+    assert degrees_of_freedom(few[4:]) == pytest.approx(2, rel=0.01)
+    assert degrees_of_freedom(np.zeros(9)) == math.inf
+    assert degrees_of_freedom(np.array([2.0, -2.0])) == math.inf
+
+
+def test_few_degrees_of_freedom_widen_interval_and_p_value_alike():
+    differences = np.random.default_rng(7).normal(2.2, 1.0, 1999)
+    low, high = percentile_interval(differences)
+    wide_low, wide_high = percentile_interval(differences, observed=2.2, freedom=6)
+    assert wide_low < 0 < low < high < wide_high
+    assert p_value(differences) < 0.05 < p_value(differences, freedom=6)
+    assert wide_low == pytest.approx(2.2 - student.isf(0.025, 6), abs=0.25)
+    # beyond the resamples: from their spread
+    far_low, far_high = percentile_interval(differences, observed=2.2, freedom=2)
+    reach = student.isf(0.025, 2) * differences.std()
+    assert (far_low, far_high) == pytest.approx((2.2 - reach, 2.2 + reach))
+    assert p_value(differences + 9, 11.2, freedom=5) == pytest.approx(
+        2 * student.sf(11.2 / differences.std(), 5)
+    )
