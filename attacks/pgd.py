@@ -20,7 +20,7 @@ from attacks.objectives import (
 )
 from attacks.validation import check_integer, check_norm
 
-Keep = Literal["best", "last"]
+Keep = Literal["best", "first", "last"]
 
 STEP_SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
@@ -36,14 +36,39 @@ class _Found(NamedTuple):
     images: Tensor
     margins: Tensor
 
-    def worse(self, other: "_Found") -> "_Found":
-        """Image by image, the one on which the model is more wrong; this one when it is a tie."""
-        better = other.margins > self.margins
-        column = better.view(-1, *[1] * (self.images.dim() - 1))
-        return _Found(
-            torch.where(column, other.images, self.images),
-            torch.where(better, other.margins, self.margins),
+    def worse(self, rows: Tensor, other: "_Found") -> "_Found":
+        """Image by image, the one on which the model is more wrong; this one when it is a tie.
+
+        Args:
+            rows: (b,) which of these images the others are of.
+        """
+        whole = len(rows) == len(self.margins)
+        mine = self if whole else _Found(self.images[rows], self.margins[rows])
+        better = other.margins > mine.margins
+        column = better.view(-1, *[1] * (mine.images.dim() - 1))
+        found = _Found(
+            torch.where(column, other.images, mine.images),
+            torch.where(better, other.margins, mine.margins),
         )
+        if whole:
+            return found
+        return _Found(
+            self.images.index_copy(0, rows, found.images),
+            self.margins.index_copy(0, rows, found.margins),
+        )
+
+
+class _Path(NamedTuple):
+    """The images that still climb: (b,C,H,W) each but labels and rows (b,), their place."""
+
+    point: Tensor
+    inputs: Tensor
+    labels: Tensor
+    velocity: Tensor
+    rows: Tensor
+
+    def of(self, which: Tensor | slice) -> "_Path":
+        return _Path(*(each[which] for each in self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +88,10 @@ class PGD:
         random_start: begin at a uniformly drawn point of the ball; otherwise at the image.
         restarts: paths per image, at least 1; more than 1 needs the random start.
         keep: "best", the image of all paths on which the true logit trails most, so that a later
-            step cannot undo a success; "last", the last of each path, as other libraries return.
+            step cannot undo a success; "first", the same, but an image is done as soon as the model
+            is wrong about it: the same errors as "best" for a part of the passes, and attacked
+            images that lie near the boundary, which a detector sees otherwise; "last", the last of
+            each path, as other libraries return.
 
     Raises:
         ValueError: an argument is out of range.
@@ -97,7 +125,7 @@ class PGD:
             known = ", ".join(map(repr, STEP_SCHEDULES))
             raise ValueError(f"schedule (={self.schedule!r}) must be one of {known}.")
         if self.keep not in get_args(Keep):
-            raise ValueError(f"keep (={self.keep!r}) must be 'best' or 'last'.")
+            raise ValueError(f"keep (={self.keep!r}) must be 'best', 'first' or 'last'.")
         if self.restarts > 1 and not self.random_start:
             raise ValueError(
                 f"restarts (={self.restarts}) would all be the same path: use random_start=True."
@@ -109,7 +137,7 @@ class PGD:
         return objective_needs(self.objective)
 
     def passes(self, budgets: int) -> Queries:
-        """The gradient at the image, and every path's steps and last point."""
+        """The gradient at the image, and every path's steps and last point, if none ends early."""
         paths = budgets * self.restarts
         return Queries(1 + paths * (self.steps + 1), 1 + paths * self.steps)
 
@@ -134,52 +162,69 @@ class PGD:
                 found.append(inputs)
                 continue
             draws = noise.restart()
-            paths = (
-                self._path(model, inputs, labels, budget, draws, first)
-                for _ in range(self.restarts)
-            )
-            best = next(paths)
-            for path in paths:
-                best = best.worse(path)
+            best = _Found(inputs, torch.full((len(inputs),), -math.inf, device=inputs.device))
+            for _ in range(self.restarts):
+                start = (
+                    uniform_start(inputs, budget, self.norm, draws) if self.random_start else inputs
+                )
+                best = self._climb(model, inputs, labels, budget, start, first, best)
             found.append(best.images)
         return AttackOutput(
             adv_inputs=torch.stack(found),
             zero_gradient=(first == 0).flatten(1).all(dim=1),
         )
 
-    def _path(
+    def _climb(
         self,
         model: nn.Module,
         inputs: Tensor,
         labels: Tensor,
         eps: float,
-        noise: ImageNoise,
+        start: Tensor,
         first: Tensor,
+        best: _Found,
     ) -> _Found:
-        """One start and its steps."""
-        point = uniform_start(inputs, eps, self.norm, noise) if self.random_start else inputs
+        """Climb from one start; best is what earlier starts found."""
         size = self.step_size
         if size is None:
             size = min(1.0, (2.5 if self.norm == "linf" else 5.0) / self.steps)
-        velocity = torch.zeros_like(inputs)
-        best: _Found | None = None
+        path = _Path(
+            start,
+            inputs,
+            labels,
+            torch.zeros_like(inputs),
+            torch.arange(len(inputs), device=inputs.device),
+        )
+        path = path.of(self._open(best.margins))
         for step in range(self.steps):
+            if not len(path.rows):
+                return best
             if step == 0 and not self.random_start:
-                gradient = first
+                gradient = first[path.rows]
             else:
-                gradient, _, logits = slope(model, point, labels, self.objective)
-                if self.keep == "best":
-                    here = _Found(point, checked_margin(logits, labels))
-                    best = here if best is None else best.worse(here)
+                gradient, _, logits = slope(model, path.point, path.labels, self.objective)
+                if self.keep != "last":
+                    margins = checked_margin(logits, path.labels)
+                    best = best.worse(path.rows, _Found(path.point, margins))
+                    open_ = self._open(margins)
+                    path, gradient = path.of(open_), gradient[open_]
+            velocity = path.velocity
             if self.momentum:
                 velocity = self.momentum * velocity + _by_mean_size(gradient)
                 gradient = velocity
             length = eps * size * STEP_SCHEDULES[self.schedule](step / self.steps)
-            point = point + length * ascent_direction(gradient, self.norm)
-            point = project(point, inputs, eps, self.norm)
+            point = path.point + length * ascent_direction(gradient, self.norm)
+            point = project(point, path.inputs, eps, self.norm)
+            path = path._replace(point=point, velocity=velocity)
         with torch.no_grad():
-            last = _Found(point, checked_margin(model(point), labels))
-        return last if best is None else best.worse(last)
+            last = _Found(path.point, checked_margin(model(path.point), path.labels))
+        return best.worse(path.rows, last)
+
+    def _open(self, margins: Tensor) -> Tensor | slice:
+        """Which images go on; all of them as a slice, which copies nothing."""
+        if self.keep != "first" or not bool((done := margins > 0).any()):
+            return slice(None)
+        return ~done
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -148,6 +148,33 @@ def test_every_start_lies_in_box_and_ball_and_fills_them(norm: str) -> None:
         assert share.mean() == pytest.approx(0.5, abs=0.08)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"restarts": 3}, {"momentum": 1.0}, {"random_start": False}, {"schedule": "linear"}],
+    ids=str,
+)
+def test_first_makes_the_errors_of_best_with_fewer_passes(norm: str, keys: dict) -> None:
+    model, labels = convolutional().eval(), classes()
+    eps = [0.05, 0.1] if norm == "linf" else [0.2, 0.5]
+    best, first = (
+        perturb(
+            build_attack("pgd", norm=norm, steps=8, keep=keep, **keys),
+            model, images(), labels, eps=eps,
+        )
+        for keep in ("best", "first")
+    )  # fmt: skip
+    assert first.queries.backward < best.queries.backward
+    everywhere = fooled(model, best.adv_inputs, labels)
+    assert everywhere.any(1).all()
+    assert torch.equal(fooled(model, first.adv_inputs, labels), everywhere)
+    for milder, worst, wrong in zip(first.adv_inputs, best.adv_inputs, everywhere, strict=True):
+        # Where none was fooled, the whole path was climbed, and the same image kept.
+        torch.testing.assert_close(milder[~wrong], worst[~wrong], rtol=0, atol=1e-6)
+        distances = (margins(model, each, labels)[wrong] for each in (milder, worst))
+        assert (next(distances) <= next(distances) + 1e-5).all()
+
+
 def test_best_is_never_milder_than_last_and_more_restarts_never_than_fewer() -> None:
     model = convolutional().eval()
     labels = classes()
@@ -267,7 +294,7 @@ def test_steps_shrink_as_the_schedule_says(schedule: str) -> None:
         ({"step_size": 0.0}, r"step_size \(=0.0\) must be positive"),
         ({"momentum": -1.0}, r"momentum \(=-1.0\) must be at least 0"),
         ({"schedule": "step"}, r"schedule \(='step'\) must be one of 'constant'"),
-        ({"keep": "first"}, r"keep \(='first'\) must be 'best' or 'last'"),
+        ({"keep": "all"}, r"keep \(='all'\) must be 'best', 'first' or 'last'"),
         ({"stpes": 3}, "did you mean 'steps'"),
     ],
 )
