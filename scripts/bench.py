@@ -312,22 +312,24 @@ def check_sweeps(sweeps, exact: bool, labels):
     return f"our error less the strongest peer's: {100 * gap:+.2f} points"
 
 
-def part_fgsm(dataset, model, device, args):
-    import foolbox
-    from art.attacks.evasion import FastGradientMethod
+def those_installed(makers: dict[str, Callable[[], Contender]]) -> dict[str, Contender]:
+    """The contenders whose package can be imported; the others are named."""
+    found = {}
+    for name, make in makers.items():
+        try:
+            found[name] = make()
+        except ImportError as error:
+            print(f"{name}: left out ({error})", flush=True)
+    return found
 
+
+def part_fgsm(dataset, model, device, args):
     images = dataset.test.take(slice(0, args.images)).to(device)
     peers = Peers(model, images, device)
     results = []
     for count, eps in SWEEPS.items():
-        sweeps = {
-            "robustloss": ours(model, images, attacks.build_attack("fgsm"), eps),
-            "torchattacks": peers.torchattacks(_Make(lambda p, e: p.FGSM(peers.model, eps=e), eps)),
-            "foolbox": peers.foolbox(foolbox.attacks.LinfFastGradientAttack(), eps),
-            "ART": peers.toolbox(
-                lambda c, e: FastGradientMethod(c, eps=e, batch_size=BATCH), eps
-            ),
-        }  # fmt: skip
+        sweeps = {"robustloss": ours(model, images, attacks.build_attack("fgsm"), eps)}
+        sweeps |= those_installed(_fgsm_peers(peers, eps))
         same = check_sweeps(sweeps, exact=True, labels=images.labels.cpu().numpy())
         forward = operations(model, dataset, device, backward=False)
         both = operations(model, dataset, device, backward=True)
@@ -337,41 +339,74 @@ def part_fgsm(dataset, model, device, args):
     return results
 
 
-def part_pgd(dataset, model, device, args):
-    import foolbox
-    from art.attacks.evasion import ProjectedGradientDescent
+def _fgsm_peers(peers, eps) -> dict[str, Callable[[], Contender]]:
+    def foolbox():
+        from foolbox.attacks import LinfFastGradientAttack
 
+        return peers.foolbox(LinfFastGradientAttack(), eps)
+
+    def art():
+        from art.attacks.evasion import FastGradientMethod
+
+        return peers.toolbox(lambda c, e: FastGradientMethod(c, eps=e, batch_size=BATCH), eps)
+
+    return {
+        "torchattacks": lambda: peers.torchattacks(
+            _Make(lambda p, e: p.FGSM(peers.model, eps=e), eps)
+        ),
+        "foolbox": foolbox,
+        "ART": art,
+    }
+
+
+def _pgd_peers(peers, eps) -> dict[str, Callable[[], Contender]]:
+    step = 2.5 * PGD_EPS / PGD_STEPS
+
+    def foolbox():
+        from foolbox.attacks import LinfPGD
+
+        attack = LinfPGD(steps=PGD_STEPS, abs_stepsize=step, random_start=False)
+        return peers.foolbox(attack, eps)
+
+    def art():
+        from art.attacks.evasion import ProjectedGradientDescent
+
+        keys = {"max_iter": PGD_STEPS, "batch_size": BATCH, "verbose": False}
+        return peers.toolbox(
+            lambda c, e: ProjectedGradientDescent(c, eps=e, eps_step=step, **keys), eps
+        )
+
+    keys = {"alpha": step, "steps": PGD_STEPS, "random_start": False}
+    return {
+        "torchattacks": lambda: peers.torchattacks(
+            _Make(lambda p, e: p.PGD(peers.model, eps=e, **keys), eps)
+        ),
+        "foolbox": foolbox,
+        "ART": art,
+    }
+
+
+def part_pgd(dataset, model, device, args):
     n = min(args.images or 10_000, 10_000 if device.type == "cuda" else 1000)
     images = dataset.test.take(slice(0, n)).to(device)
     peers = Peers(model, images, device)
-    step = 2.5 * PGD_EPS / PGD_STEPS
     eps = [PGD_EPS]
+    first = "robustloss, keep first"
     sweeps = {
-        "robustloss": ours(
+        name: ours(
             model,
             images,
-            attacks.build_attack("pgd", steps=PGD_STEPS, random_start=False, keep="last"),
+            attacks.build_attack("pgd", steps=PGD_STEPS, random_start=False, keep=keep),
             eps,
-        ),
-        "torchattacks": peers.torchattacks(
-            _Make(
-                lambda p, e: p.PGD(
-                    peers.model, eps=e, alpha=step, steps=PGD_STEPS, random_start=False
-                ),
-                eps,
-            )
-        ),
-        "foolbox": peers.foolbox(
-            foolbox.attacks.LinfPGD(steps=PGD_STEPS, abs_stepsize=step, random_start=False), eps
-        ),
-        "ART": peers.toolbox(
-            lambda c, e: ProjectedGradientDescent(
-                c, eps=e, eps_step=step, max_iter=PGD_STEPS, batch_size=BATCH, verbose=False
-            ),
-            eps,
-        ),
+        )
+        for name, keep in (("robustloss", "best"), (first, "first"))
     }
-    same = check_sweeps(sweeps, exact=False, labels=images.labels.cpu().numpy())
+    sweeps |= those_installed(_pgd_peers(peers, eps))
+    labels = images.labels.cpu().numpy()
+    wrong = [sweeps[name]()[PGD_EPS][0] != labels for name in ("robustloss", first)]
+    if (wrong[0] != wrong[1]).mean() > 0.001:
+        raise DifferError("keep 'first' fools other images than keep 'best'")
+    same = check_sweeps(sweeps, exact=False, labels=labels)
     both = operations(model, dataset, device, backward=True)
     floor = images.n * PGD_STEPS * both
     note = f"{n} images, {PGD_STEPS} steps at eps {PGD_EPS}; {same}"
@@ -448,7 +483,7 @@ def result(title, contenders, args, device, note="", floor=None, per=None):
     }
     if len(times) > 1:
         row["times_the_fastest_other"] = round(
-            min(m for name, m in medians.items() if name != mine) / medians[mine], 3
+            min(m for name, m in medians.items() if not name.startswith(mine)) / medians[mine], 3
         )
     if floor is not None:
         rate = matrix_rate(device)
