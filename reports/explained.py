@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from reports.legends import FEW
 from reports.numbers import Estimate, Numbers, over_seeds
 
 
@@ -41,6 +42,17 @@ def class_names(numbers: Numbers) -> list[str]:
     count = numbers.classes or 0
     names = [str(name) for name in data.get("class_names") or []]
     return names if len(names) == count else [str(k) for k in range(count)]
+
+
+def class_key(numbers: Numbers) -> str:
+    """The numbers of the classes with their names, for captions of figures that show numbers.
+
+    Nothing where the classes are called by their numbers, or are too many to be told apart.
+    """
+    names = class_names(numbers)
+    if len(names) > FEW or all(name == str(k) for k, name in enumerate(names)):
+        return ""
+    return f"Classes: {', '.join(f'{k} {name}' for k, name in enumerate(names))}. "
 
 
 def class_counts(numbers: Numbers) -> list[int]:

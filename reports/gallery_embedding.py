@@ -6,6 +6,7 @@ import numpy as np
 
 from reports.album import Album
 from reports.embedding import Cloud, Embedding, columns_of, draw_embeddings
+from reports.explained import class_key
 from reports.numbers import Numbers
 from reports.space import Plane, plane
 from reports.stored_space import MOST_POINTS, Space, evenly
@@ -41,7 +42,7 @@ def add_embedding(album: Album, numbers: Numbers, shown: Shown) -> None:
         "known for test images only. A cross is the center of a class, a line from the origin the "
         "direction of its weight, drawn as long as that norm. Compact, well separated clusters are "
         f"what the center and Gaussian losses aim for. At most {MOST_POINTS:,} evenly chosen "
-        f"images of each kind are drawn. {shown.words(numbers.labels)}",
+        f"images of each kind are drawn. {class_key(numbers)}{shown.words(numbers.labels)}",
         alt="Scatter plots of the clean features, training images above test images, one column "
         "per loss, coloured by class. "
         + "; ".join(f"{c.title}: {c.clouds[1].note}" for c in cells if _drawn(c)),
@@ -163,7 +164,7 @@ def add_untrained(album: Album, numbers: Numbers, shown: Shown) -> None:
         f"made of them. {_start_words(groups)} Own scale in every panel; in more than two "
         "dimensions each panel shows its own principal plane. What is apart on the right and not "
         "on the left was learned; what is already apart on the left was not. "
-        f"{shown.words(numbers.labels)}",
+        f"{class_key(numbers)}{shown.words(numbers.labels)}",
         alt=f"Scatter plots of the untrained and the trained features. {_start_words(groups)}",
         section=SPACE,
     )  # fmt: skip

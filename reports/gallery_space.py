@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from reports.album import Album
+from reports.explained import class_key
 from reports.likelihood_map import LikelihoodMap, draw_likelihood_maps
 from reports.scene import Scene
 from reports.views import Reference, Shown, View
@@ -33,7 +34,7 @@ def add_likelihood_map(album: Album, scene: Scene) -> None:
         "from clean images (dots) to the same images under attack (diamonds, in the colour of "
         "the class they are taken for): the first successful attacks, at most two from each "
         "class. A diamond in a dark region is a mistake that the likelihood gives away. Each "
-        f"panel has its own scale in nats. {scene.words()}",
+        f"panel has its own scale in nats. {class_key(scene.numbers)}{scene.words()}",
         alt="Maps of the log-likelihood over the 2-D feature space, one per loss, with arrows "
         "from clean to attacked images. "
         + "; ".join(f"{cell.title}: {cell.note}" for cell in cells if not cell.gap),

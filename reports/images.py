@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from reports.style import ADVERSARIAL, CROWD, PAGE_WIDTH, plain
 
 RIGHT_INK = "#00694D"
+LETTER = 0.088  # width of a letter of a title, in inches, rather too much
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,13 @@ class ImageGrid:
 def draw_images(grid: ImageGrid) -> Figure:
     """Draw each image, the verdict under it, and the change that the attack made below that."""
     across = len(grid.columns) * len(grid.examples)
-    left, gap, top = 1.35, 0.3, 0.62
+    left, gap = 1.35, 0.3
     size = min(0.95, (PAGE_WIDTH - left - 0.1 - gap * (len(grid.examples) - 1)) / across - 0.06)
+    room = len(grid.columns) * (size + 0.06) + gap
+    titles = list(grid.examples)
+    if any(len(text) * LETTER > room for text in titles):
+        titles = [text.replace(", ", "\n", 1) for text in titles]
+    top = 0.62 + 0.16 * any("\n" in text for text in titles)
     changes = len(grid.rows) <= CROWD
     row_height = 2 * size + 0.42 if changes else size + 0.3
     width = left + across * (size + 0.06) + gap * (len(grid.examples) - 1) + 0.1
@@ -68,11 +74,11 @@ def draw_images(grid: ImageGrid) -> Figure:
             for c, cell in enumerate(grid.cells[r][e]):
                 x = left + (e * len(grid.columns) + c) * (size + 0.06) + e * gap
                 _cell(ax, cell, x, y, size, grid.change_scale[c], changes=changes)
-    for e, text in enumerate(grid.examples):
-        start = left + e * (len(grid.columns) * (size + 0.06) + gap)
-        ax.text(start, height - 0.2, text, fontsize=9.5, weight="bold", va="center")
+    for e, text in enumerate(titles):
+        start = left + e * room
+        ax.text(start, height - top + 0.42, text, fontsize=9.5, weight="bold", va="center")
         for c, eps in enumerate(grid.columns):
-            ax.text(start + c * (size + 0.06) + size / 2, height - 0.44, eps, fontsize=8.5,
+            ax.text(start + c * (size + 0.06) + size / 2, height - top + 0.18, eps, fontsize=8.5,
                     ha="center", va="center")  # fmt: skip
     ax.set_xlim(0, width)
     ax.set_ylim(0, height)

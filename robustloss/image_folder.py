@@ -167,8 +167,18 @@ def _cut(
             chosen = chosen[stratified_split(folder_part.labels[chosen], size)[0]]
         if part == "train" and fractions is not None:
             chosen = chosen[class_prefix(folder_part.labels[chosen], fractions)]
+        if part == "test":
+            chosen = chosen[_in_turn(folder_part.labels[chosen])]
         parts[part], indices[part] = folder_part.pick(chosen), chosen
     return parts, indices
+
+
+def _in_turn(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The order that takes one image of every class, then a second, so that the first show all."""
+    order = np.argsort(labels, kind="stable")
+    rounds = np.empty(len(labels), np.int64)
+    rounds[order] = np.concatenate([np.arange(count) for count in np.bincount(labels)])
+    return np.lexsort((labels, rounds))
 
 
 def _hold_out(layout: Layout) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -60,7 +60,7 @@ def test_images_are_those_of_torchvision(varied, in_memory, resize, image_size):
 def test_images_of_one_size_are_taken_as_they_are(uniform):
     data = load(uniform)
     assert data.image_shape == (3, 8, 12)
-    path = sorted((uniform / "test").rglob("*.jpg"))[5]
+    path = sorted((uniform / "test").rglob("*.jpg"))[data.test.index[5]]
     assert np.array_equal(
         data.test.images[5].permute(1, 2, 0).numpy(), np.asarray(Image.open(path))
     )
@@ -335,6 +335,14 @@ def test_a_missing_folder_says_where_it_was_looked_for(tmp_path, monkeypatch):
 def test_options_that_do_not_go_together_are_refused(varied, options, message):
     with pytest.raises(DataError, match=message):
         load(varied, **options)
+
+
+def test_test_images_take_turns_by_class(uniform):
+    data = load(uniform)
+    assert data.test.labels.tolist() == [0, 1, 2] * 4
+    assert sorted(data.test.index.tolist()) == list(range(12))
+    of_each = [data.test.index[data.test.labels == label] for label in range(3)]
+    assert all((each.diff() > 0).all() for each in of_each)
 
 
 def test_sizes_ask_for_nested_subsets(uniform):

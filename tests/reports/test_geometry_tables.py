@@ -1,10 +1,13 @@
 """Tables of the feature space, cell by cell, of rows that one can work out by hand."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from reports.build import make_tables
+from reports.explained import class_key
 from reports.numbers import Estimate, Numbers
 from reports.page import _facts, _lead, _provenance
 from reports.published import published_errors
@@ -156,6 +159,16 @@ def test_the_training_table_holds_the_largest_gpu_memory_of_a_loss() -> None:
     place = list(found.header).index("GPU memory")
     assert [row[place] for row in texts(found)] == ["7 MiB", "n/a"]
     assert [row["peak_bytes"] for row in found.data] == [3 * 2**20, 7 * 2**20, None]
+
+
+def test_the_key_of_the_classes_says_names_only_where_there_are_some() -> None:
+    def key(names: list[str], classes: int = 2) -> str:
+        run = SimpleNamespace(provenance={"data": {"class_names": names}})
+        return class_key(cast("Numbers", SimpleNamespace(run=run, classes=classes)))
+
+    assert key(["airplane", "bird"]) == "Classes: 0 airplane, 1 bird. "
+    assert key(["0", "1"]) == key([]) == ""
+    assert key([f"kind {k}" for k in range(100)], 100) == ""  # a colour bar; no list of so many
 
 
 def test_an_older_run_has_none_of_them() -> None:

@@ -1,12 +1,15 @@
 """The arithmetic under the figures, against closed forms and independent oracles."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from reports.histograms import Bins, odds_ticks, pooled_bins
-from reports.images import chance
+from reports.images import Attacked, ImageGrid, chance, draw_images
 from reports.legends import legend_shape
 from reports.likelihood_map import map_range
 from reports.numbers import AttackInfo
@@ -205,3 +208,23 @@ def test_pictures_take_the_smallest_and_the_largest_eps() -> None:
     assert chosen_eps(attack) == (0.1, 0.3, 0.5, 0.7)
     few = AttackInfo("A", "fgsm", "linf", (0.0, 0.1), "a")
     assert chosen_eps(few) == (0.1,)
+
+
+@pytest.mark.parametrize("columns", [["clean", "eps 0.03"], ["clean", "2/255", "4/255", "8/255"]])
+def test_titles_of_attacked_images_stay_apart_and_inside(columns: list[str]) -> None:
+    picture = np.zeros((3, 4, 4))
+    names = [f"test image {k}, class {k} (automobile)" for k in range(10 // len(columns) - 1)]
+    cells = [[[Attacked(picture, None, 0, 0.5, True) for _ in columns] for _ in names]]
+    scale = [0.1] * len(columns)
+    with report_style():
+        figure = draw_images(ImageGrid(["softmax"], columns, names, cells, scale))
+        draw = FigureCanvasAgg(figure).get_renderer()
+        boxes = [text.get_window_extent(draw) for text in figure.axes[0].texts]
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    titles = [box for box, text in zip(boxes, texts, strict=True) if "test image" in text]
+    assert len(titles) == len(names)
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(titles))
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
+    below = [box for box, text in zip(boxes, texts, strict=True) if text in columns]
+    assert not any(title.overlaps(box) for title in titles for box in below)
