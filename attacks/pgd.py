@@ -68,6 +68,7 @@ class _Path(NamedTuple):
     rows: Tensor
 
     def of(self, which: Tensor | slice) -> "_Path":
+        """Those that a mask (b,) or a slice picks."""
         return _Path(*(each[which] for each in self))
 
 
@@ -184,7 +185,12 @@ class PGD:
         first: Tensor,
         best: _Found,
     ) -> _Found:
-        """Climb from one start; best is what earlier starts found."""
+        """The worse of best, which earlier starts found, and of what the path from start finds.
+
+        Args:
+            start: (B,C,H,W), inside the ball.
+            first: (B,C,H,W), the gradient at the inputs, so that a path from there need not ask.
+        """
         size = self.step_size
         if size is None:
             size = min(1.0, (2.5 if self.norm == "linf" else 5.0) / self.steps)
@@ -222,9 +228,8 @@ class PGD:
 
     def _open(self, margins: Tensor) -> Tensor | slice:
         """Which images go on; all of them as a slice, which copies nothing."""
-        if self.keep != "first" or not bool((done := margins > 0).any()):
-            return slice(None)
-        return ~done
+        done = margins > 0
+        return ~done if self.keep == "first" and bool(done.any()) else slice(None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -197,7 +197,7 @@ def degrees_of_freedom(influence: np.ndarray) -> float:
         influence: (N,) what each image adds to the estimate, up to a factor.
 
     Returns:
-        infinity where no image differs from another.
+        infinity where all images add as much, up to the sign; the normal law then.
 
     Source: Satterthwaite 1946, doi:10.2307/3002019.
     """

@@ -64,9 +64,9 @@ def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
     Metrics: the error, and of the likelihood detector the AUROC over all and over successful
     attacks and the undetected success at 5 % FPR. On the images of one seed errors are compared by
     McNemar's test, the other numbers by resampling the images, the same for both losses; where few
-    images carry a difference, by Student's law with as many degrees of freedom. Over seeds
-    the differences of equal seeds, which share initial weights and the order of the data, are
-    compared by a paired t-test. P-values are adjusted over all rows of one unit.
+    images carry a difference, by Student's law with as few degrees of freedom. Over seeds the
+    differences of equal seeds, which share initial weights and the order of the data, are compared
+    by a paired t-test. P-values are adjusted over all rows of one unit.
 
     Args:
         cells: of a run, all of the same test images.
@@ -156,12 +156,10 @@ def _seen(clean: Record, attacked: Record, threshold: float, drawn: Resamples) -
         "auroc_successful": bootstrap_auroc(drawn, before, after, correct, successful),
         "undetected_success_at_5fpr": bootstrap_mean(drawn, passed, correct),
     }
+    excess = np.where(correct, passed - values["undetected_success_at_5fpr"], 0.0)
     influence = {
         "auroc_all": auroc_influence(placements(before, after)),
-        "undetected_success_at_5fpr": np.where(
-            correct, passed - values["undetected_success_at_5fpr"], 0.0
-        )
-        / max(correct.mean(), 1 / len(correct)),
+        "undetected_success_at_5fpr": excess * len(correct) / max(1, correct.sum()),
     }
     if successful.any():
         placed = placements(before[correct], after[successful])

@@ -1,6 +1,7 @@
 """Any specification at all, as a table or as text: read, or refused in words."""
 
 import builtins
+import os
 import random
 import tomllib
 from copy import deepcopy
@@ -128,8 +129,6 @@ def test_changed_text(tmp_path_factory, nothing_is_run):
 
 def _written(path, content):
     """Past the guard on open."""
-    import os
-
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.write(handle, content)
     os.close(handle)
