@@ -81,7 +81,7 @@ def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
         ],
         rows,
         data,
-        [*marks.notes(), *_rejected_notes(numbers)],
+        [*marks.notes(), *_stopped_notes(numbers, attack), *_rejected_notes(numbers)],
         section=attack.label,
     )
 
@@ -97,6 +97,17 @@ def interval_words_detection(numbers: Numbers) -> str:
         if known
         else "One training seed: no interval."
     )
+
+
+def _stopped_notes(numbers: Numbers, attack: AttackInfo) -> list[str]:
+    """Ending at the first error shows a detector other images than going on does."""
+    entries = [e for e in numbers.spec.get("attacks", []) if e["label"] == attack.label]
+    if not any((e.get("params") or {}).get("keep") == "first" for e in entries):
+        return []
+    return [
+        f"{attack.label} leaves an image as soon as it is fooled (keep = first), near the "
+        "boundary: its errors are those of the whole attack, its detection numbers are not."
+    ]
 
 
 def _rejected_notes(numbers: Numbers) -> list[str]:

@@ -57,6 +57,20 @@ def test_noise_stands_beside_the_attack_in_the_table_of_detection() -> None:
     assert table.data[0]["undetected_success_at_1fpr"] == 0.04
 
 
+def test_an_attack_that_stops_at_the_first_error_is_told_with_its_detection() -> None:
+    numbers = detected_numbers()
+    attack = numbers.attacks[0]
+
+    def told() -> bool:
+        return any("keep = first" in note for note in detection_table(numbers, attack).notes)
+
+    assert not told()
+    numbers.spec["attacks"] = [{"label": attack.label, "params": {"keep": "first"}}]
+    assert told()
+    numbers.spec["attacks"] = [{"label": "other", "params": {"keep": "first"}}]
+    assert not told()
+
+
 def test_runs_without_controls_have_no_such_column_and_table() -> None:
     run = detected_run()
     for row in run.results["detection"]:
