@@ -1,0 +1,151 @@
+"""FGSM and PGD of other packages, for bench.py: used as the documentation of each shows them."""
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+BATCH = 500  # images at once, for everybody
+PGD_EPS, PGD_STEPS = 0.1, 40
+Contender = Callable[[], object]
+
+
+class Peers:
+    """FGSM and PGD as the documentation of each package shows them, with errors and scores.
+
+    They get the same weights in torch's own memory format: ours is part of what is compared.
+    """
+
+    def __init__(self, model, images, device):
+        self.model = copy.deepcopy(model).to(memory_format=torch.contiguous_format).eval()
+        self.images, self.device = images, device
+        self.batches = [
+            (images.batch(slice(i, i + BATCH)), images.labels[i : i + BATCH])
+            for i in range(0, images.n, BATCH)
+        ]
+
+    def outputs(self, adversarial):
+        """Prediction and likelihood of the predicted class: what is wanted of each image."""
+        with torch.no_grad():
+            logits, likelihood = self.model.joint(adversarial)
+        predicted = logits.argmax(1)
+        return predicted, likelihood.gather(1, predicted[:, None])[:, 0]
+
+    def collect(self, per_batch):
+        found = [self.outputs(adversarial) for adversarial in per_batch]
+        return [torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True)]
+
+    def torchattacks(self, make):
+        import torchattacks
+
+        def sweep():
+            return {
+                eps: self.collect(
+                    attack(x, y) for attack in [make(torchattacks, eps)] for x, y in self.batches
+                )
+                for eps in make.eps
+            }
+
+        return sweep
+
+    def foolbox(self, attack, eps, **keys):
+        import foolbox
+
+        wrapped = foolbox.PyTorchModel(self.model, bounds=(0, 1), device=self.device)
+
+        def sweep():
+            rows = [attack(wrapped, x, y, epsilons=list(eps), **keys)[1] for x, y in self.batches]
+            return {e: self.collect(row[i] for row in rows) for i, e in enumerate(eps)}
+
+        return sweep
+
+    def toolbox(self, make, eps):
+        from art.estimators.classification import PyTorchClassifier
+
+        shape = tuple(self.batches[0][0].shape[1:])
+        classifier = PyTorchClassifier(
+            self.model, nn.CrossEntropyLoss(), shape, 10, clip_values=(0.0, 1.0),
+            device_type="gpu" if self.device.type == "cuda" else "cpu",
+        )  # fmt: skip
+        whole = torch.cat([x for x, _ in self.batches]).cpu().numpy()
+        labels = torch.cat([y for _, y in self.batches]).cpu().numpy()
+
+        def sweep():
+            found = {}
+            for e in eps:
+                adversarial = make(classifier, e).generate(whole, labels)
+                pieces = np.array_split(adversarial, len(self.batches))
+                found[e] = self.collect(torch.from_numpy(p).to(self.device) for p in pieces)
+            return found
+
+        return sweep
+
+
+class _Make:
+    """How a torchattacks attack is built for each eps."""
+
+    def __init__(self, build, eps):
+        self.build, self.eps = build, eps
+
+    def __call__(self, package, eps):
+        return self.build(package, eps)
+
+
+def those_installed(makers: dict[str, Callable[[], Contender]]) -> dict[str, Contender]:
+    """The contenders whose package can be imported; the others are named."""
+    found = {}
+    for name, make in makers.items():
+        try:
+            found[name] = make()
+        except ImportError as error:
+            print(f"{name}: left out ({error})", flush=True)
+    return found
+
+
+def fgsm_peers(peers, eps) -> dict[str, Callable[[], Contender]]:
+    def foolbox():
+        from foolbox.attacks import LinfFastGradientAttack
+
+        return peers.foolbox(LinfFastGradientAttack(), eps)
+
+    def art():
+        from art.attacks.evasion import FastGradientMethod
+
+        return peers.toolbox(lambda c, e: FastGradientMethod(c, eps=e, batch_size=BATCH), eps)
+
+    return {
+        "torchattacks": lambda: peers.torchattacks(
+            _Make(lambda p, e: p.FGSM(peers.model, eps=e), eps)
+        ),
+        "foolbox": foolbox,
+        "ART": art,
+    }
+
+
+def pgd_peers(peers, eps) -> dict[str, Callable[[], Contender]]:
+    step = 2.5 * PGD_EPS / PGD_STEPS
+
+    def foolbox():
+        from foolbox.attacks import LinfPGD
+
+        attack = LinfPGD(steps=PGD_STEPS, abs_stepsize=step, random_start=False)
+        return peers.foolbox(attack, eps)
+
+    def art():
+        from art.attacks.evasion import ProjectedGradientDescent
+
+        keys = {"max_iter": PGD_STEPS, "batch_size": BATCH, "verbose": False}
+        return peers.toolbox(
+            lambda c, e: ProjectedGradientDescent(c, eps=e, eps_step=step, **keys), eps
+        )
+
+    keys = {"alpha": step, "steps": PGD_STEPS, "random_start": False}
+    return {
+        "torchattacks": lambda: peers.torchattacks(
+            _Make(lambda p, e: p.PGD(peers.model, eps=e, **keys), eps)
+        ),
+        "foolbox": foolbox,
+        "ART": art,
+    }
