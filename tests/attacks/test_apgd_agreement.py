@@ -96,19 +96,38 @@ def test_robust_error_equals_torchattacks(
     assert torch.equal(wrong, expected)
 
 
+def ratio(attack: torchattacks.APGD, logits: Tensor, labels: Tensor) -> Tensor:
+    """Equation 6 of Croce and Hein 2020, literally."""
+    ordered = logits.sort(dim=1).values
+    true = logits.gather(1, labels[:, None])[:, 0]
+    other = torch.where(true == ordered[:, -1], ordered[:, -2], ordered[:, -1])
+    return (other - true) / (ordered[:, -1] - ordered[:, -3])
+
+
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", ["apgd_ce", "apgd_dlr"])
 def test_goes_step_by_step_where_torchattacks_goes(name: str, norm: str, monkeypatch) -> None:
+    """In float64 and without the 1e-12 in the authors' denominator: a machine's rounding in float32,
+    or that number where the ratio is constant (the true class third), sends the paths apart.
+    """
     plain, inputs, labels = ordinary()
     monkeypatch.setattr(attacks.apgd, "_start", authors_start)
-    own, theirs = Recording(plain), Recording(plain)
-    eps = BUDGET[norm]
-    perturb(build_attack(name, norm=norm, steps=50), own, inputs, labels, eps=[eps])
-    kind = {"linf": "Linf", "l2": "L2"}[norm]
-    with torch.random.fork_rng(devices=[]):
-        torchattacks.APGD(theirs, norm=kind, eps=eps, steps=50, loss=name.removeprefix("apgd_"))(
-            inputs, labels
-        )
+    monkeypatch.setattr(torchattacks.APGD, "dlr_loss", ratio)
+    eps, count = BUDGET[norm], len(inputs)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)  # the authors' code keeps its losses in it
+    try:
+        own, theirs = Recording(plain.double()), Recording(plain)
+        inputs = inputs.double()
+        attack = build_attack(name, norm=norm, steps=50)
+        attack(own, inputs, labels, eps=[eps], noise=ImageNoise(0, torch.arange(count)))
+        kind = {"linf": "Linf", "l2": "L2"}[norm]
+        with torch.random.fork_rng(devices=[]):
+            torchattacks.APGD(
+                theirs, norm=kind, eps=eps, steps=50, loss=name.removeprefix("apgd_")
+            )(inputs, labels)
+    finally:
+        torch.set_default_dtype(before)
     ours, expected = (torch.stack([each for each, _ in seen]) for seen in (own.seen, theirs.seen))
     assert len(ours) == len(expected) == 52
     same = (ours - expected).abs().amax(dim=(2, 3, 4)) < 1e-5
