@@ -107,8 +107,10 @@ def ratio(attack: torchattacks.APGD, logits: Tensor, labels: Tensor) -> Tensor:
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", ["apgd_ce", "apgd_dlr"])
 def test_goes_step_by_step_where_torchattacks_goes(name: str, norm: str, monkeypatch) -> None:
-    """In float64 and without the 1e-12 in the authors' denominator: a machine's rounding in float32,
-    or that number where the ratio is constant (the true class third), sends the paths apart.
+    """In float64 and without the 1e-12 in the authors' denominator.
+
+    A machine's rounding in float32 sends the paths apart, and so does that number where the ratio
+    is constant: where the true class is third.
     """
     plain, inputs, labels = ordinary()
     monkeypatch.setattr(attacks.apgd, "_start", authors_start)
