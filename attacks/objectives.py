@@ -84,19 +84,65 @@ LIKELIHOOD_OBJECTIVES: dict[str, Objective] = {"nll": negative_log_likelihood}
 """Functions of class log-likelihoods (B,K) and labels (B,): the model must have `joint`."""
 
 
-def checked_margin(logits: Tensor, labels: Tensor) -> Tensor:
+class NaNWatch:
+    """Counts on the device the images for which something was NaN; `check` asks for the counts.
+
+    Reading a number waits until a GPU has done all it was given: asked at every step, it runs dry.
+    """
+
+    def __init__(self) -> None:
+        self._most: dict[str, tuple[Tensor, int]] = {}
+
+    def see(self, what: str, values: Tensor) -> None:
+        """Remember how many of the images of values (B,...) have a NaN, if none had more before.
+
+        Args:
+            what: "gradient" or "margin".
+        """
+        found = values.isnan()
+        count = (found.flatten(1).any(dim=1) if found.dim() > 1 else found).sum()
+        if what in self._most:
+            count = torch.maximum(count, self._most[what][0])
+        self._most[what] = (count, max(len(values), self._most.get(what, (count, 0))[1]))
+
+    def check(self) -> None:
+        """Refuse what was seen.
+
+        Raises:
+            AttackError: a gradient or a margin was NaN.
+        """
+        for what, (count, images) in self._most.items():
+            if broken := int(count):
+                raise AttackError(_NAN[what].format(broken=broken, images=images))
+
+
+_NAN = {
+    "margin": "the logits are NaN or infinite for {broken} of {images} attacked images; look for "
+    "an overflow in the model.",
+    "gradient": "the gradient is NaN for {broken} of {images} images; look for NaN in the model's "
+    "weights, or for a square root, logarithm or division at 0.",
+}
+
+
+def checked_margin(logits: Tensor, labels: Tensor, watch: NaNWatch | None = None) -> Tensor:
     """Return the margin (B,), known for every image.
+
+    Args:
+        watch: raises later, when it is asked.
 
     Raises:
         AttackError: a margin is NaN, which would compare as "not fooled".
     """
     margins = margin(logits, labels)
-    if margins.isnan().any():
-        raise AttackError(
-            f"the logits are NaN or infinite for {int(margins.isnan().sum())} of {len(labels)} "
-            "attacked images; look for an overflow in the model."
-        )
+    _refuse_nan("margin", margins, watch)
     return margins
+
+
+def _refuse_nan(what: str, values: Tensor, watch: NaNWatch | None) -> None:
+    now = watch or NaNWatch()
+    now.see(what, values)
+    if watch is None:
+        now.check()
 
 
 def wrong_classes(scores: Tensor, labels: Tensor, count: int) -> list[Tensor]:
@@ -135,11 +181,20 @@ class Slope(NamedTuple):
     logits: Tensor
 
 
-def slope(model: nn.Module, inputs: Tensor, labels: Tensor, objective: str) -> Slope:
+def slope(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    objective: str,
+    watch: NaNWatch | None = None,
+) -> Slope:
     """Differentiate an objective, given by name, at the inputs (B,C,H,W).
 
     The objective is summed: a mean would divide by the batch size, and small gradients would
     underflow in large batches.
+
+    Args:
+        watch: told of NaN, in place of an error at once.
 
     Raises:
         AttackError: as `image_gradients`.
@@ -152,14 +207,18 @@ def slope(model: nn.Module, inputs: Tensor, labels: Tensor, objective: str) -> S
     else:
         logits = model(point)
         values = OBJECTIVES[objective](logits, labels)
-    return Slope(image_gradients(values, point), values.detach(), logits.detach())
+    gradient = image_gradients(values, point, watch=watch)
+    return Slope(gradient, values.detach(), logits.detach())
 
 
-def image_gradients(values: Tensor, point: Tensor, *, keep_graph: bool = False) -> Tensor:
+def image_gradients(
+    values: Tensor, point: Tensor, *, keep_graph: bool = False, watch: NaNWatch | None = None
+) -> Tensor:
     """Differentiate each image's value (B,) at its own point (B,C,H,W).
 
     Args:
         keep_graph: another gradient will be asked of the same pass.
+        watch: told of NaN, in place of an error at once.
 
     Raises:
         AttackError: as `check_connected` and `check_gradient`.
@@ -167,7 +226,7 @@ def image_gradients(values: Tensor, point: Tensor, *, keep_graph: bool = False) 
     total = values.sum()
     check_connected(total)
     (gradient,) = torch.autograd.grad(total, point, retain_graph=keep_graph, materialize_grads=True)
-    check_gradient(gradient)
+    _refuse_nan("gradient", gradient, watch)
     return gradient
 
 
@@ -190,9 +249,4 @@ def check_gradient(gradient: Tensor) -> None:
     Raises:
         AttackError: a gradient is NaN.
     """
-    broken = int(gradient.isnan().flatten(1).any(dim=1).sum())
-    if broken:
-        raise AttackError(
-            f"the gradient is NaN for {broken} of {len(gradient)} images; look for NaN in the "
-            "model's weights, or for a square root, logarithm or division at 0."
-        )
+    _refuse_nan("gradient", gradient, None)

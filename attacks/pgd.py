@@ -13,6 +13,7 @@ from attacks.geometry import ascent_direction, distance, project, uniform_start
 from attacks.objectives import (
     LIKELIHOOD_OBJECTIVES,
     OBJECTIVES,
+    NaNWatch,
     check_objective,
     checked_margin,
     objective_needs,
@@ -168,7 +169,9 @@ class PGD:
                 start = (
                     uniform_start(inputs, budget, self.norm, draws) if self.random_start else inputs
                 )
-                best = self._climb(model, inputs, labels, budget, start, first, best)
+                watch = NaNWatch()
+                best = self._climb(model, inputs, labels, budget, start, first, best, watch)
+                watch.check()
             found.append(best.images)
         return AttackOutput(
             adv_inputs=torch.stack(found),
@@ -184,6 +187,7 @@ class PGD:
         start: Tensor,
         first: Tensor,
         best: _Found,
+        watch: NaNWatch,
     ) -> _Found:
         """The worse of best, which earlier starts found, and of what the path from start finds.
 
@@ -208,9 +212,9 @@ class PGD:
             if step == 0 and not self.random_start:
                 gradient = first[path.rows]
             else:
-                gradient, _, logits = slope(model, path.point, path.labels, self.objective)
+                gradient, _, logits = slope(model, path.point, path.labels, self.objective, watch)
                 if self.keep != "last":
-                    margins = checked_margin(logits, path.labels)
+                    margins = checked_margin(logits, path.labels, watch)
                     best = best.worse(path.rows, _Found(path.point, margins))
                     open_ = self._open(margins)
                     path, gradient = path.of(open_), gradient[open_]
@@ -223,7 +227,7 @@ class PGD:
             point = project(point, path.inputs, eps, self.norm)
             path = path._replace(point=point, velocity=velocity)
         with torch.no_grad():
-            last = _Found(path.point, checked_margin(model(path.point), path.labels))
+            last = _Found(path.point, checked_margin(model(path.point), path.labels, watch))
         return best.worse(path.rows, last)
 
     def _open(self, margins: Tensor) -> Tensor | slice:
