@@ -10,6 +10,7 @@ from robustloss import train as training
 from robustloss.data import load_dataset
 from robustloss.losses.base import LossHead, LossTerms
 from robustloss.models import Classifier, build_classifier
+from robustloss.precision import choose_precision
 from robustloss.seeding import seeded
 from robustloss.spec import TrainSpec
 
@@ -349,6 +350,26 @@ def test_the_head_is_called_as_the_contract_says(digits, precision):
         assert progress == pytest.approx(number / 12)
         assert dtype == torch.float32
         assert not autocast
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512_bf16", "chosen"),
+    [
+        (True, False, "bfloat16"),
+        (False, True, "bfloat16"),
+        (False, False, "float32"),
+        (None, None, "float32"),
+    ],
+)
+def test_a_processor_that_multiplies_bfloat16_trains_in_it(monkeypatch, amx, avx512_bf16, chosen):
+    units = {"_is_amx_tile_supported": amx, "_is_avx512_bf16_supported": avx512_bf16}
+    for name, says in units.items():
+        if says is None:  # a torch that cannot be asked
+            monkeypatch.delattr(torch.cpu, name, raising=False)
+        else:
+            monkeypatch.setattr(torch.cpu, name, lambda says=says: says, raising=False)
+    assert choose_precision("auto", CPU) == chosen
+    assert choose_precision("float32", CPU) == "float32"
 
 
 def test_bfloat16_features_are_close_to_float32(digits):
