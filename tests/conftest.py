@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +41,16 @@ def real_data() -> Path:
     """The folder that holds MNIST/raw; for tests marked mnist."""
     assert _REAL_DATA is not None, "mark the test with pytest.mark.mnist"
     return _REAL_DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _undrawn() -> Iterator[None]:
+    """Reports without pictures; tests.drawing makes them with theirs."""
+    from reports import build
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "_draw", lambda album, numbers, shown: None)
+        yield
 
 
 @pytest.fixture

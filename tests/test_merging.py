@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from reports import build_report
 from robustloss import runner
 from robustloss.merging import NotComparableError, merge_runs
 from robustloss.results import load_run
 from robustloss.storage import read_json, write_json
+from tests.drawing import build_report
 from tests.small_run import SPEC, changed, files, numbers
 
 
@@ -74,7 +74,7 @@ def test_losses_and_seeds_stand_side_by_side(runs, tmp_path):
 
 def test_the_merged_folder_stands_alone_and_is_rendered(runs, tmp_path):
     merged = merge_runs([runs / "first", runs / "more"], tmp_path / "out")
-    page = build_report(merged.path).read_text()
+    page = build_report(merged.path, dpi=30).read_text()
     assert "first + more" in page
     assert "Merged from" in page
     assert {p.name for p in files(merged.path)} >= {
@@ -95,7 +95,7 @@ def test_outside_sets_stay_with_the_losses_that_saw_them(runs, tmp_path):
     seen = {cell.label for cell in run.cells if cell.files.get("outside")}
     assert seen == {row["label"] for row in run.out_of_distribution} == {"softmax", "L-GM"}
     assert all(cell.outside("noise").n == 30 for cell in run.cells if cell.label in seen)
-    build_report(run.path)
+    build_report(run.path, dpi=30)
     with (run.path / "report/figures/outside.csv").open(newline="") as file:
         assert {row["label"] for row in csv.DictReader(file)} == seen
 
@@ -142,7 +142,7 @@ def test_the_same_label_with_other_settings_names_its_run(runs, tmp_path):
     losses = {loss["label"]: loss for loss in run.provenance["spec"]["losses"]}
     assert losses["L-GM (longer)"]["train"] == {"epochs": 4}
     assert losses["L-GM (first)"]["train"] == {}
-    page = build_report(merged.path).read_text()
+    page = build_report(merged.path, dpi=30).read_text()
     assert "L-GM (longer)" in page
 
 

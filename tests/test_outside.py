@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from reports import build_report
 from robustloss import outside, runner
 from robustloss.data import load_dataset, load_for_spec
 from robustloss.detection import against
@@ -20,6 +19,7 @@ from robustloss.results import load_run
 from robustloss.scored import Pass
 from robustloss.spec import SpecError, load_spec
 from robustloss.storage import read_json, write_json
+from tests.drawing import build_report
 from tests.small_run import SPEC, changed, files, numbers
 
 
@@ -219,6 +219,7 @@ def done(tmp_path_factory):
     data = {**SPEC["data"], "train_size": 150, "validation_size": 40, "classes": [0, 1, 2, 3, 4]}
     spec = changed(outside=TABLES, data=data, seeds=[0])
     runner.run(spec, out=folder)
+    build_report(folder, dpi=30)
     return folder, spec
 
 
@@ -284,7 +285,7 @@ def test_a_run_of_before_is_reported_without_tables_and_figure(done, tmp_path):
     del content["out_of_distribution"]
     write_json(old / "results.json", content, sort_keys=False)
     assert load_run(old).out_of_distribution == []
-    build_report(old)
+    build_report(old, dpi=30)
     made = {p.stem for p in (old / "report").rglob("*.csv")}
     assert "rows" in made
     assert not made & {"outside", "out-of-distribution", "scores-out-of-distribution"}

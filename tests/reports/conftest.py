@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from reports import build_report
 from reports.numbers import Numbers
 from robustloss.results import Run, load_run
+from tests.drawing import build_report
 from tests.reports.synthetic import ALL_KINDS, MOCKS, Layout, MockAttack, write_run
 
 DPI = 40  # the tests read numbers and structure; a person judges figures at full size

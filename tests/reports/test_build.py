@@ -13,8 +13,8 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from reports import build_report
 from robustloss.results import Run
+from tests.drawing import build_report
 from tests.reports.conftest import DPI
 from tests.reports.markup import Page
 from tests.reports.synthetic import MOCKS, Layout, Mock, MockAttack, write_run

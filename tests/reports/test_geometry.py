@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports import build_report
 from reports.build import make_tables
 from reports.gallery_embedding import SPACE, same_start
 from reports.gallery_learning import _late
@@ -19,8 +18,9 @@ from reports.numbers import Numbers
 from reports.table import Entry, Table
 from reports.views import Shown
 from robustloss.results import Run, load_run
+from tests.drawing import build_report
 from tests.reports.markup import Page
-from tests.reports.synthetic import MANY, Layout, MockAttack, write_run
+from tests.reports.synthetic import MANY, Layout, Mock, MockAttack, write_run
 
 CHOSEN = ("softmax", "center", "L-GM (alpha 1)", "Weighted softmax", "L-Softmax (m 2)",
           "L-Softmax (m 4)", "CosFace (s 30, m 0.15)", "Triplet (semi-hard)")  # fmt: skip
@@ -289,11 +289,12 @@ def test_many_classes_get_a_table_of_pairs(tmp_path: Path) -> None:
     assert json.loads((run / "results.json").read_text())["geometry"]
 
 
-def test_nineteen_losses_render(tmp_path: Path) -> None:
-    layout = Layout(mocks=MANY, seeds=(0,), n=60, grid=12, geometry=True, dim=2,
+@pytest.mark.parametrize("mocks", [MANY[::3], pytest.param(MANY, marks=pytest.mark.slow)])
+def test_many_losses_render(tmp_path: Path, mocks: tuple[Mock, ...]) -> None:
+    layout = Layout(mocks=mocks, seeds=(0,), n=60, grid=12, geometry=True, dim=2,
                     attacks=(MockAttack(eps=(0.2,)),))  # fmt: skip
     run = write_run(tmp_path / "run", layout)
     page = Page(build_report(run, dpi=20).read_text(encoding="utf-8"))
-    for mock in MANY:
+    for mock in mocks:
         assert mock.label in page.text
     assert {"embedding", "boundaries", "roc-fgsm", "learning-curves", "norms"} <= set(page.ids)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reports import build_report
+from tests.drawing import build_report
 from tests.reports.markup import Page
 from tests.reports.synthetic import Layout, Mock, MockAttack, write_run
 

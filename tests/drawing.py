@@ -1,0 +1,21 @@
+"""Reports with their pictures, for the tests that look at them.
+
+Drawing is most of the time of a small run. The other tests read tables, numbers and the page, which
+are made as ever: for them conftest.py leaves the pictures out.
+"""
+
+from pathlib import Path
+
+import pytest
+
+import reports
+from reports import build
+
+_DRAW = build._draw
+
+
+def build_report(run_dir: str | Path, **keys: int) -> Path:
+    """reports.build_report as users have it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "_draw", _DRAW)
+        return reports.build_report(run_dir, **keys)
