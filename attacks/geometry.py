@@ -20,7 +20,7 @@ def distance(delta: Tensor, norm: Norm) -> Tensor:
     return torch.linalg.vector_norm(delta.flatten(1), dim=1)
 
 
-def project(adv_inputs: Tensor, inputs: Tensor, eps: float, norm: Norm) -> Tensor:
+def project(adv_inputs: Tensor, inputs: Tensor, eps: float | Tensor, norm: Norm) -> Tensor:
     """Bring (B,C,H,W) images into the box [0,1] and the ball of radius eps around the inputs.
 
     What is already inside comes back bit for bit.

@@ -29,10 +29,17 @@ class RecordedStep:
         step: Reads its arguments and the model, and changes tensors in place; returns nothing.
         model: What it trains.
         device: Where.
+        phase: What else, beside the head's phase, decides in Python at a progress in [0,1].
     """
 
-    def __init__(self, step: Step, model: nn.Module, device: torch.device) -> None:
-        self.step, self.model, self.device = step, model, device
+    def __init__(
+        self,
+        step: Step,
+        model: nn.Module,
+        device: torch.device,
+        phase: Callable[[float], tuple[float, ...]] = lambda progress: (),
+    ) -> None:
+        self.step, self.model, self.device, self.phase = step, model, device, phase
         head = model.head
         assert isinstance(head, LossHead)
         self.head = head
@@ -48,7 +55,8 @@ class RecordedStep:
         if not self.usable:
             self.step(images, labels, progress)
             return
-        key = (tuple(images.shape), images.dtype, self.head.phase(progress))
+        phases = self.head.phase(progress), self.phase(progress)
+        key = (tuple(images.shape), images.dtype, *phases)
         if key != self._key:
             self._key, self._tried, self._graph = key, 0, None
             self.step(images, labels, progress)  # it may change at every step: no trial yet

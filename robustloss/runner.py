@@ -19,6 +19,7 @@ import attacks
 import robustloss
 from attacks.plugins import PluginError
 from robustloss import locking, models, results, score_plugins
+from robustloss.adversarial import needs_logits
 from robustloss.cells import CellJob, Failure
 from robustloss.comparisons import comparison_rows
 from robustloss.data import Dataset, load_for_spec
@@ -244,13 +245,16 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
             lines.append(f"model.backbone (for {where}): {error}")
         try:
             with collected() as remarks:
-                models.build_loss(
+                head = models.build_loss(
                     cell.loss.name,
                     feature_dim=cell.model.feature_dim,
                     num_classes=dataset.num_classes,
                     folders=(spec.folder,),
                     **cell.loss.params,
                 )
+            asked = cell.train.adversarial
+            if asked and (problem := needs_logits(asked, head.batching)):
+                lines.append(f"{where}: {problem}")
         except (PluginError, ValueError) as error:
             lines.append(f"{where}: {error}")
         warned += [f"{where}: {remark}" for remark in remarks]

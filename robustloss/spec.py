@@ -21,6 +21,7 @@ from pydantic import (
     field_validator,
 )
 
+from robustloss.spec_adversarial import AdversarialSpec
 from robustloss.spec_data import DataSpec
 from robustloss.spec_errors import Problems, SpecError, did_you_mean, explain, rule_error
 from robustloss.spec_tables import (
@@ -38,6 +39,7 @@ from robustloss.spec_tables import (
 from robustloss.spec_text import Key, literal, rows_of, slug, to_toml
 
 __all__ = [
+    "AdversarialSpec",
     "AttackSpec",
     "CellSpec",
     "ChecksSpec",
@@ -191,6 +193,8 @@ _TABLES: dict[str, type[Table]] = {
 
 _ARRAYS = ("losses", "attacks", "outside")  # of tables
 
+_INNER: dict[str, type[Table]] = {"adversarial": AdversarialSpec}  # of the table train
+
 
 def load_spec(source: str | Path | Mapping[str, Any]) -> Spec:
     """Reads and checks a spec.
@@ -229,6 +233,8 @@ def key_table() -> list[Key]:
     for name, model in _TABLES.items():
         prefix = f"{name}[]." if name in _ARRAYS else f"{name}."
         rows += rows_of(model, prefix)
+    for name, model in _INNER.items():
+        rows += rows_of(model, f"train.{name}.")
     return rows
 
 
@@ -236,7 +242,7 @@ def _validated(tables: Mapping[str, Any]) -> Spec:
     try:
         return Spec.model_validate(dict(tables))
     except ValidationError as error:
-        raise explain(error, Spec, _TABLES) from None
+        raise explain(error, Spec, _TABLES | _INNER) from None
 
 
 def _find(source: str | Path) -> Path:

@@ -187,7 +187,8 @@ class _Writer:
         key, model = str(loc[-1]), self._model(loc[:-1])
         if hint := did_you_mean(key, list(model.model_fields)):
             return hint
-        if homes := [f"{t}.{key}" for t, m in self.tables.items() if key in m.model_fields]:
+        places = {getattr(m, "place", t): m for t, m in self.tables.items()}
+        if homes := [f"{place}.{key}" for place, m in places.items() if key in m.model_fields]:
             return f"; did you mean {' or '.join(repr(home) for home in homes)}?"
         end = ""
         if {"params", "label"} <= set(model.model_fields):

@@ -1,26 +1,24 @@
 """The tables of a spec: their keys, types, ranges, defaults and meanings."""
 
-import re
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
+from robustloss.spec_adversarial import AdversarialSpec
+from robustloss.spec_base import Count, Eps, Table, as_tuple, raise_at
 from robustloss.spec_errors import Problems, did_you_mean, rule_error
 from robustloss.spec_text import slug
 
-_NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?"
-_FRACTION = re.compile(rf"\s*({_NUMBER})\s*(?:/\s*({_NUMBER})\s*)?")
 MAX_LABEL = 80  # characters: file names hold the slug of a label, eps and a key
 # In what the eps of our own attacks are, unless their parameter norm says otherwise.
 _NORMS = {
@@ -44,23 +42,6 @@ def _norm(name: str, params: Mapping[str, Any]) -> str | None:
     if name.startswith("torchattacks:"):
         default = "l2" if name.partition(":")[2] in _TORCHATTACKS_L2 else "linf"
     return default and params.get("norm", default)
-
-
-def as_tuple(value: object) -> object:
-    """A list as a tuple: frozen tables hold tuples, TOML holds lists."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _parse_eps(value: object) -> object:
-    """A number, or an exact fraction as text: ``"8/255"`` is the float nearest to 8/255."""
-    if isinstance(value, str):
-        parts = _FRACTION.fullmatch(value)
-        if parts is None or (parts[2] and not Fraction(parts[2])):
-            raise rule_error('must be a number or a fraction as text, such as 0.1 or "8/255".')
-        value = float(Fraction(parts[1]) / Fraction(parts[2] or 1))
-    if isinstance(value, (int, float)) and value < 0:
-        raise rule_error("must be >= 0: it is a budget, a distance in pixel units.")
-    return value
 
 
 def _plain_table(value: object) -> object:
@@ -97,14 +78,6 @@ def _without(**given: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def raise_at(key: str, value: object, rule: str) -> None:
-    """Raises the problem of one key of a table."""
-    problems = Problems()
-    problems.add((key,), value, rule)
-    problems.raise_if_any()
-
-
-Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 PlainTable = Annotated[dict[str, Any], BeforeValidator(_plain_table)]
 _OURS = "robustloss uses this name itself"
@@ -118,7 +91,6 @@ BackboneParams = Annotated[
 ]
 AttackParams = Annotated[PlainTable, _without(folders=_OURS)]
 Name = Annotated[str, Field(min_length=1)]
-Eps = Annotated[float, BeforeValidator(_parse_eps)]
 
 
 def _drops(value: object) -> object:
@@ -130,14 +102,12 @@ def _drops(value: object) -> object:
     return as_tuple(value)
 
 
-class Table(BaseModel):
-    """A table of a spec: no unknown key, no silent conversion, no change afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    def overridden(self, keys: Mapping[str, Any]) -> Self:
-        """This table with some keys replaced; defaults that depend on others follow."""
-        return self.model_validate({**self.model_dump(exclude_unset=True), **keys})
+def _false_is_none(value: object) -> object:
+    if value is True or (isinstance(value, (str, int, float)) and value is not False):
+        raise rule_error(
+            'must be a table, such as { attack = "pgd", eps = "8/255" }, or false for none.'
+        )
+    return None if value is False else value
 
 
 class ModelSpec(Table):
@@ -196,12 +166,25 @@ class TrainSpec(Table):
     augment: Literal["none", "shift", "crop", "crop_flip"] = Field(
         default="none", description="augmentation of training images"
     )
+    adversarial: Annotated[AdversarialSpec | None, BeforeValidator(_false_is_none)] = Field(
+        default=None,
+        description="adversarial training, table train.adversarial; false: clean training",
+        json_schema_extra={"shown_type": "table | false", "shown_default": "false"},
+    )
 
     @model_validator(mode="after")
     def _default_warmup(self) -> Self:
         if self.schedule == "one_cycle" and "warmup" not in self.model_fields_set:
             object.__setattr__(self, "warmup", 0.2)  # frozen: this default follows another key
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what clean training does not have: its keys are those of before."""
+        plain: dict[str, Any] = handler(self)
+        if plain.get("adversarial", self) is None:
+            del plain["adversarial"]
+        return plain
 
 
 class DetectionSpec(Table):

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from robustloss.adversarial import Adversary
 from robustloss.data import Dataset, ImageSet
 from robustloss.losses.base import LossHead, LossTerms, check_logits, check_terms, tuples_of
 from robustloss.models import Classifier, all_features, load_tensors, save_tensors
@@ -25,6 +26,7 @@ from robustloss.schedules import (
     steps_per_epoch,
 )
 from robustloss.seeding import derive_seed, global_state_kept
+from robustloss.selection import Selection
 from robustloss.spec import TrainSpec
 from robustloss.storage import CorruptFile
 from robustloss.streamed import in_order
@@ -53,6 +55,8 @@ class TrainingLog:
     parameters: int = 0
     peak_bytes: int | None = None  # most GPU memory in tensors, the data set's too; None on a CPU
     note: str = ""  # what tables must say of the loss
+    adversarial: dict | None = None  # the table train.adversarial; None: clean training
+    chosen_epoch: int | None = None  # whose weights are kept; None: the last epoch's
 
 
 def train(
@@ -111,6 +115,10 @@ def _train(
     log = TrainingLog(epochs=spec.epochs, precision=choose_precision(spec.precision, device))
     log.parameters = sum(p.numel() for p in model.parameters())
     loop = _Loop(model, _optimizer(groups, spec, device), spec, data, seed, log)
+    selection = None
+    if spec.adversarial:
+        log.adversarial = spec.adversarial.model_dump(mode="json")
+        selection = loop.selection = Selection(spec.adversarial, validation, seed)
     loop.resume(checkpoint, key)
     started, saved = time.monotonic() - log.seconds, time.monotonic()
     epochs, per_epoch = spec.epochs, steps_per_epoch(data.n, spec.batch_size)
@@ -128,12 +136,15 @@ def _train(
                     saved = time.monotonic()
         loop.check_finite()
         error = error_rate(model, validation, log.precision)
-        loop.close_epoch(epoch + 1, error, time.monotonic() - began)
+        extra = {} if selection is None else selection.measure(model, epoch + 1, epochs, log)
+        loop.close_epoch(epoch + 1, error, time.monotonic() - began, extra)
         log.seconds = time.monotonic() - started
         report(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}{loop.last_error()}")
         if checkpoint and epoch + 1 < epochs and time.monotonic() - saved > CHECKPOINT_SECONDS / 2:
             loop.save(checkpoint, key)
             saved = time.monotonic()
+    if selection is not None:
+        selection.restore(model)
     model.eval()
     if type(model.head).fit is not LossHead.fit:
         torch.manual_seed(derive_seed("fit", seed))
@@ -183,15 +194,26 @@ class _Loop:
         self.data, self.seed, self.log = data, seed, log
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
         self.factor = 1.0  # on the base rates, now in force
-        # over the epoch, on the device: classification, regulariser, errors, images, tuples, steps
-        self.sums = torch.zeros(6, dtype=torch.float64, device=data.images.device)
+        device = data.images.device
+        self.adversary = None
+        self.selection: Selection | None = None
+        if spec.adversarial:
+            self.adversary = Adversary(
+                spec.adversarial, model, seed=seed, device=device, precision=log.precision
+            )
+        # over the epoch, on the device: classification, regulariser, errors, images, tuples, steps;
+        # in adversarial training also attacked images, and those without a first direction
+        size = 6 if self.adversary is None else 8
+        self.sums = torch.zeros(size, dtype=torch.float64, device=device)
         self.has_tuples = type(model.head).tuples is not LossHead.tuples
         self.head_seconds = 0.0  # in the loss itself; on a GPU unknown without waiting for it
-        self.update = RecordedStep(self._update, model, data.images.device)
-        if data.images.device.type == "cuda":
+        self.update = RecordedStep(
+            self._update, model, device, self.adversary.phase if self.adversary else lambda _: ()
+        )
+        if device.type == "cuda":
             # A tensor, because a recorded step would keep a number as it was.
             for group in optimizer.param_groups:
-                group["lr"] = torch.tensor(group["lr"], device=data.images.device)
+                group["lr"] = torch.tensor(group["lr"], device=device)
 
     def batches(self, epoch: int, skip: int) -> Iterator[Tensor]:
         """Yields the positions (B,) of an epoch from step ``skip`` on."""
@@ -218,6 +240,8 @@ class _Loop:
             self.log.steps,
             size=self.data.size,
         )
+        if self.adversary:
+            self.adversary.prepare(tuple(images.shape), self.log.steps, self.log.steps / total)
         self.update(images, self.data.labels[positions], self.log.steps / total)
         self.log.steps += 1
 
@@ -234,8 +258,12 @@ class _Loop:
     def _update(self, images: Tensor, labels: Tensor, progress: float) -> None:
         """Learns from images (B,C,H,W) as they are stored, and their labels (B,)."""
         images = images.float().div_(self.data.scale).contiguous(memory_format=torch.channels_last)
-        with autocast(images.device, self.log.precision):
-            features = self.model.features(images)
+        adversary = self.adversary
+        if adversary is not None and not adversary.active(progress):
+            adversary = None
+        attacked = adversary(images, labels, progress) if adversary else images
+        both = adversary is not None and adversary.learns_both
+        features = self._features(images if both else attacked)
         if self.log.steps == 0:
             _check_logits(self.model.head, features.detach())
         began = time.perf_counter()
@@ -243,6 +271,9 @@ class _Loop:
         self.head_seconds += time.perf_counter() - began
         if self.log.steps == 0:
             _check_connected(check_terms(terms, features))
+        if adversary is not None and both:
+            term = adversary.divergence(features, self._features(attacked))
+            terms = LossTerms(terms.classification, terms.regulariser + term)
         self.optimizer.zero_grad(set_to_none=True)
         (terms.classification + terms.regulariser).mean().backward()
         if self.spec.max_grad_norm is not None:
@@ -252,13 +283,21 @@ class _Loop:
             features = features.detach()
             self.model.head.after_step(features, labels)
             self._count(features, labels, terms)
+            if adversary is not None:
+                self.sums[6:] += torch.stack(
+                    [torch.full_like(self.sums[0], len(labels)), adversary.still.double()]
+                )
+
+    def _features(self, images: Tensor) -> Tensor:
+        with autocast(images.device, self.log.precision):
+            return self.model.features(images)
 
     def _count(self, features: Tensor, labels: Tensor, terms: LossTerms) -> None:
         wrong = torch.zeros((), device=labels.device)
         if self.model.head.batching != "balanced":  # a pair loss has no logits before fit
             wrong = (self.model.head.logits(features).argmax(1) != labels).sum()
         tuples = tuples_of(self.model.head, features, labels) if self.has_tuples else None
-        self.sums += torch.stack(
+        self.sums[:6] += torch.stack(
             [
                 terms.classification.detach().sum().double(),
                 terms.regulariser.detach().sum().double(),
@@ -276,7 +315,9 @@ class _Loop:
     def last_error(self) -> str:
         """Returns the last validation error as text for a progress bar."""
         error = self.log.curve[-1]["validation_error"] if self.log.curve else None
-        return f" validation error {100 * error:.2f} %" if error is not None else ""
+        robust = self.log.curve[-1].get("validation_robust_error") if self.log.curve else None
+        attacked = f" (attacked {100 * robust:.1f} %)" if robust is not None else ""
+        return f" validation error {100 * error:.2f} %{attacked}" if error is not None else ""
 
     def last_rate(self) -> float:
         """Returns the first group's learning rate at the last step, one before a resumption too."""
@@ -291,9 +332,11 @@ class _Loop:
                 "train.warmup, or set train.max_grad_norm."
             )
 
-    def close_epoch(self, epoch: int, validation_error: float | None, seconds: float) -> None:
+    def close_epoch(
+        self, epoch: int, validation_error: float | None, seconds: float, extra: dict
+    ) -> None:
         """Adds an epoch's line to the learning curve."""
-        classification, regulariser, wrong, n, tuples, steps = self.sums.tolist()
+        classification, regulariser, wrong, n, tuples, steps, *attacked = self.sums.tolist()
         timed = self.has_tuples and self.sums.device.type == "cpu"
         pair = self.model.head.batching == "balanced"
         self.log.curve.append(
@@ -308,6 +351,8 @@ class _Loop:
                 "tuples": tuples / steps if self.has_tuples else None,
                 "tuple_seconds": round(self.head_seconds, 3) if timed else None,
                 "seconds": round(seconds, 3),
+                **({"zero_gradient_fraction": _share(*attacked)} if attacked else {}),
+                **extra,
             }
         )
         self.sums.zero_()
@@ -317,6 +362,8 @@ class _Loop:
         """Writes model, optimiser and log to one file."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors["sums"] = self.sums
+        if self.selection is not None:
+            tensors |= {f"best.{name}": value for name, value in self.selection.best.items()}
         for number, parameter in enumerate(self._parameters()):
             for name, value in self.optimizer.state[parameter].items():
                 if value is not None:
@@ -336,6 +383,12 @@ class _Loop:
         state = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
         self.model.load_state_dict(state)
         self.sums.copy_(tensors["sums"])
+        if self.selection is not None:
+            self.selection.best = {
+                name.removeprefix("best."): value.to(self.sums.device)
+                for name, value in tensors.items()
+                if name.startswith("best.")
+            }
         for name, value in meta["log"].items():
             setattr(self.log, name, value)
         parameters = self._parameters()
@@ -351,6 +404,10 @@ class _Loop:
 
     def _parameters(self) -> list[nn.Parameter]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def _share(n: float, some: float) -> float | None:
+    return some / n if n else None
 
 
 @torch.no_grad()

@@ -125,8 +125,12 @@ def leaves(table, prefix=""):
 
 def test_the_key_table_has_every_key_with_a_meaning():
     rows = key_table()
-    with_outside = MINIMAL | {"outside": [{"name": "mnist"}]}
-    assert {row.key for row in rows} == set(leaves(load_spec(with_outside).plain()))
+    given = {"train.adversarial"}  # a table, but false is a value
+    for attack in ("pgd", "trades"):  # each has a key that the other lacks
+        table = {"adversarial": {"attack": attack, "eps": 0.1}}
+        whole = MINIMAL | {"outside": [{"name": "mnist"}], "train": table}
+        given |= set(leaves(load_spec(whole).plain()))
+    assert {row.key for row in rows} == given
     assert all(row.meaning and row.type and row.default for row in rows)
 
 

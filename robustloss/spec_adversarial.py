@@ -1,0 +1,114 @@
+"""Table [train.adversarial] of a spec: training on images that an attack has changed."""
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from robustloss.spec_base import Count, Eps, Table, raise_at
+
+STEPS = {"fgsm": 1, "pgd": 7, "trades": 10}
+"""Default steps, the published ones: Wong et al. 2020, Madry et al. 2018 (CIFAR-10), Zhang 2019."""
+
+FGSM_STEP = 1.25  # of eps; from 2 eps on, training by one step collapses (Wong et al., figure 1)
+STEP = 2.5  # of eps over the steps: enough to cross the ball and turn (Madry et al.'s rule)
+BETA = 6.0
+
+
+class AdversarialSpec(Table):
+    """Table [train.adversarial]: learn attacked images instead of clean ones."""
+
+    place: ClassVar[str] = "train.adversarial"  # what messages call it
+
+    attack: Literal["pgd", "fgsm", "trades"] = Field(
+        default="pgd",
+        description='what changes the images of a step; "trades" also learns the clean ones',
+    )
+    norm: Literal["linf", "l2"] = Field(default="linf", description="in which eps is measured")
+    eps: Eps = Field(
+        description="budget in pixel units: L-inf in (0, 1], L2 > 0",
+        examples=["8/255"],
+        json_schema_extra={"shown_type": 'number or fraction as text ("8/255")'},
+    )
+    steps: Count | None = Field(
+        default=None,
+        description="gradient steps of the attack",
+        json_schema_extra={"shown_default": "pgd 7, trades 10, fgsm 1"},
+    )
+    step_size: float | None = Field(
+        default=None,
+        gt=0,
+        le=100,
+        description="length of a step as a share of eps",
+        json_schema_extra={"shown_default": "2.5 / steps; fgsm 1.25"},
+    )
+    objective: Literal["ce", "margin", "loss"] | None = Field(
+        default=None,
+        description="what pgd and fgsm climb: cross-entropy of the margin-free logits, their "
+        "margin, or the training loss itself",
+        json_schema_extra={"shown_default": '"ce"; trades climbs its own'},
+    )
+    beta: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="trades: weight of the divergence between clean and attacked posterior",
+        json_schema_extra={"shown_default": "6 for trades"},
+    )
+    start: float = Field(
+        default=0.0, ge=0, lt=1, description="share of training that is clean, before the attack"
+    )
+    ramp: float = Field(
+        default=0.0, ge=0, le=1, description="share of training, after start, in which eps rises"
+    )
+    select: Literal["last", "robust"] = Field(
+        default="last",
+        description="weights that are kept: of the last epoch, or of the one with the fewest "
+        "errors on attacked validation images",
+    )
+    select_every: Count = Field(
+        default=1, description="epochs between two measurements of the attacked validation error"
+    )
+    select_images: Count = Field(
+        default=1000, description="validation images that are attacked for it"
+    )
+    select_steps: Count = Field(
+        default=20, description="steps of that PGD, on the margin of the logits at the full eps"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.eps == 0:
+            raise_at("eps", self.eps, "must be > 0. For clean training write adversarial = false.")
+        if self.norm == "linf" and self.eps > 1:
+            hint = f' Write "{self.eps:g}/255".' if self.eps <= 255 else ""
+            raise_at("eps", self.eps, f"must lie in (0, 1]: pixel units, not 0–255.{hint}")
+        if self.attack == "fgsm" and self.steps not in (None, 1):
+            raise_at("steps", self.steps, 'must be 1: fgsm is one step. Write attack = "pgd".')
+        if self.attack == "trades" and self.objective is not None:
+            rule = "is for pgd and fgsm: trades climbs its divergence. Remove it."
+            raise_at("objective", self.objective, rule)
+        if self.attack != "trades" and self.beta is not None:
+            raise_at("beta", self.beta, 'is for attack = "trades" only. Remove it.')
+        if self.start + self.ramp > 1:
+            rule = f"must be <= 1 - start (={1 - self.start:g}): eps must reach its full value."
+            raise_at("ramp", self.ramp, rule)
+        return self._completed()
+
+    def _completed(self) -> Self:
+        """Fill in the defaults that follow other keys."""
+        steps = self.steps or STEPS[self.attack]
+        defaults = {
+            "steps": steps,
+            "step_size": FGSM_STEP if self.attack == "fgsm" else STEP / steps,
+            "objective": None if self.attack == "trades" else "ce",
+            "beta": BETA if self.attack == "trades" else None,
+        }
+        for key, value in defaults.items():
+            if getattr(self, key) is None:
+                object.__setattr__(self, key, value)  # frozen
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what this attack does not have: an inline table of TOML has no null."""
+        return {key: value for key, value in handler(self).items() if value is not None}
