@@ -25,6 +25,10 @@ def loss(**keys):
     return {"losses": [LOSS | keys]}
 
 
+def adversarial(text=None, **keys):
+    return {"train": {"adversarial": text or keys}}
+
+
 def two_losses(first, second):
     return {"losses": [LOSS | {"label": first}, LOSS | {"label": second}]}
 
@@ -81,6 +85,31 @@ BAD = [
     ({"train": {"optimizer": "Adam"}}, 'must be one of "sgd", "adam"; did you mean \'adam\'?'),
     ({"train": {"schedule": "exp"}}, 'must be one of "constant", "step", "cosine", "one_cycle".'),
     ({"train": {"precision": "fp16"}}, 'train.precision (="fp16") must be one of "auto",'),
+    # adversarial training
+    (adversarial("pgd"), 'train.adversarial (="pgd") must be a table, such as { attack = "pgd",'),
+    ({"train": {"adversarial": True}}, "train.adversarial (=true) must be a table, such as {"),
+    (adversarial(), 'train.adversarial.eps: missing. Write for example eps = "8/255".'),
+    (adversarial(eps=0), "eps (=0.0) must be > 0. For clean training write adversarial = false."),
+    (adversarial(eps=8), 'eps (=8.0) must lie in (0, 1]: pixel units, not 0–255. Write "8/255".'),
+    (adversarial(eps=-0.1), "train.adversarial.eps (=-0.1) must be >= 0: it is a budget"),
+    (adversarial(eps=0.1, attack="pdg"), "did you mean 'pgd'?"),
+    (adversarial(eps=0.1, steps=0), "train.adversarial.steps (=0) must be >= 1."),
+    (adversarial(eps=0.1, attack="fgsm", steps=2), "steps (=2) must be 1: fgsm is one step."),
+    (adversarial(eps=0.1, beta=6.0), 'beta (=6.0) is for attack = "trades" only. Remove it.'),
+    (adversarial(eps=0.1, beta=0), "train.adversarial.beta (=0) must be > 0."),
+    (adversarial(eps=0.1, attack="trades", objective="ce"), "trades climbs its divergence. Remove"),
+    (adversarial(eps=0.1, start=1.0), "train.adversarial.start (=1.0) must be < 1. The default is"),
+    (adversarial(eps=0.1, start=-0.1), "train.adversarial.start (=-0.1) must be >= 0."),
+    (adversarial(eps=0.1, start=0.6, ramp=0.5), "ramp (=0.5) must be <= 1 - start (=0.4): eps"),
+    (adversarial(eps=0.1, norm="l1"), 'train.adversarial.norm (="l1") must be one of "linf", "l2"'),
+    (adversarial(eps=0.1, select="best"), "did you mean 'robust'?"),
+    (adversarial(eps=0.1, select_images=0), "train.adversarial.select_images (=0) must be >= 1."),
+    (adversarial(eps=0.1, step=3), "train.adversarial.step: unknown key; did you mean 'steps'?"),
+    ({"train": {"beta": 6.0}}, "train.beta: unknown key; did you mean 'train.adversarial.beta'?"),
+    (
+        loss(train={"adversarial": {"eps": 8.0}}),
+        "losses[0].train.adversarial.eps (=8.0) must lie in (0, 1]: pixel units",
+    ),
     (loss(train={"lr": 0}), "losses[0].train.lr (=0) must be > 0. The default is 0.05."),
     (loss(model={"feature_dim": 0}), "losses[0].model.feature_dim (=0) must be >= 1."),
     ({"data": {"train_size": 0}}, "data.train_size (=0) must be >= 1."),
