@@ -13,6 +13,7 @@ from robustloss import runner
 from robustloss.cells import CellRun
 from robustloss.models import load_classifier
 from robustloss.results import load_run
+from robustloss.spec import SpecError
 from tests.small_run import SPEC, Counted, changed, files, numbers
 
 
@@ -224,13 +225,25 @@ def test_the_key_names_everything_that_decides_the_weights(done, tmp_path):
     variants = [changed(train={**SPEC["train"], k: v}) for k, v in [
         ("lr", 0.5), ("epochs", 9), ("batch_size", 41), ("optimizer", "adam"), ("momentum", 0.1),
         ("nesterov", False), ("weight_decay", 0.1), ("schedule", "cosine"), ("warmup", 0.5),
-        ("precision", "bfloat16"), ("augment", "shift"),
+        ("precision", "bfloat16"), ("augment", "shift"), ("adversarial", {"eps": 0.1}),
+        ("adversarial", {"eps": 0.1, "steps": 3}), ("adversarial", {"eps": 0.1, "attack": "fgsm"}),
     ]]  # fmt: skip
     variants.append(changed(losses=[{"name": "softmax", "params": {"bias": False}}]))
     variants.append(changed(model={**SPEC["model"], "feature_dim": 3}))
     keys = [key(SPEC), key(SPEC, 1), key(SPEC, 2), key(SPEC, train_size=201), *map(key, variants)]
     assert len(set(keys)) == len(keys)
     assert key(changed(attacks=[{"name": "fgsm", "eps": [0.3]}], name="other")) == keys[0]
+    assert key(changed(train={**SPEC["train"], "adversarial": False})) == keys[0]
+
+
+def test_a_pair_loss_that_cannot_train_so_is_told_before_anything_is_computed(tmp_path):
+    train = {"adversarial": {"eps": 0.1}}
+    spec = changed(losses=[{"name": "softmax"}, {"name": "triplet", "train": train}])
+    with pytest.raises(
+        SpecError, match=r'losses\[1\]: train.adversarial.objective \(="ce"\) climbs'
+    ):
+        run(spec, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_processes_give_the_numbers_of_one_process(tmp_path):
