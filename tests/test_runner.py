@@ -242,7 +242,7 @@ def test_a_pair_loss_that_cannot_train_so_is_told_before_anything_is_computed(tm
     with pytest.raises(
         SpecError, match=r'losses\[1\]: train.adversarial.objective \(="ce"\) climbs'
     ):
-        run(spec, out=tmp_path / "run")
+        runner.run(spec, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
