@@ -19,6 +19,8 @@ def add_learning_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look
         ("loss", "Training objective", "nats an image", 1.0),
         ("train_error", "Training error", "", 100.0),
         ("validation_error", "Validation error", "", 100.0),
+        ("validation_robust_error", "Validation error under attack", "", 100.0),
+        ("validation_one_step_error", "Validation error under one step", "", 100.0),
     )
     grid = []
     for key, title, y_label, unit in parts:
@@ -38,8 +40,9 @@ def add_learning_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look
         title="Learning curves",
         caption="Mean over seeds after each epoch; the band spans the lowest to the highest seed. "
         "Objectives of different losses have different zero points and units of effort, so "
-        "compare the shapes on the left and the heights only on the right. On a logarithmic axis "
-        f"an error of exactly 0 is drawn at the lower edge.{_unmeasured(numbers)}",
+        "compare the shapes of the first frame and the heights of errors only. On a logarithmic "
+        f"axis an error of exactly 0 is drawn at the lower edge.{_unmeasured(numbers)}"
+        f"{_attacked(numbers)}",
         alt="Line charts over training epochs, one line per loss: " + _ends(grid[-1]),
     )
 
@@ -105,6 +108,28 @@ def _unmeasured(numbers: Numbers) -> str:
     )
 
 
+def _attacked(numbers: Numbers) -> str:
+    """What is shown of adversarial training, and whose weights were kept."""
+    training = numbers.run.training
+    if not any("validation_robust_error" in p for t in training for p in t.get("curve") or []):
+        return ""
+    kept: dict[str, list[str]] = {}
+    for log in training:
+        if log.get("chosen_epoch") is not None:
+            kept.setdefault(str(log["label"]), []).append(str(log["chosen_epoch"]))
+    text = (
+        " Losses trained on attacked images: their training error is that on these images (TRADES: "
+        "on clean ones); under attack is PGD on the margin at the full eps of training."
+    )
+    if kept:
+        each = "; ".join(f"{k}: {listed(kept[k])}" for k in numbers.labels if k in kept)
+        text += (
+            " Kept are the weights of the epoch with the fewest of these errors, a number that is "
+            f"too low for having been chosen: {each}."
+        )
+    return text
+
+
 def _lesson(numbers: Numbers, label: str) -> Lesson:
     training = numbers.run.training
     validation = _epoch_line(training, label, "validation_error", 100.0)
@@ -114,6 +139,7 @@ def _lesson(numbers: Numbers, label: str) -> Lesson:
     return Lesson(
         label, _epoch_line(training, label, "loss", 1.0),
         _epoch_line(training, label, "train_error", 100.0), validation, note,
+        _epoch_line(training, label, "validation_robust_error", 100.0),
     )  # fmt: skip
 
 
@@ -124,7 +150,9 @@ def _add_lessons(album: Album, numbers: Numbers) -> None:
     grid = [
         Panel(title, "epoch", "", [line for cell in cells if (line := getattr(cell, key))])
         for key, title in (("objective", "Training objective"), ("training", "Training error"),
+                           ("attacked", "Validation error under attack"),
                            ("validation", "Validation error"))
+        if key != "attacked" or any(cell.attacked for cell in cells)
     ]  # fmt: skip
     album.add(
         "learning-curves",
@@ -135,6 +163,6 @@ def _add_lessons(album: Album, numbers: Numbers) -> None:
         "the highest seed. Above: errors, on one logarithmic axis for all losses, an error of "
         "exactly 0 at the lower edge. Below: the objective, each on its own scale, because "
         "objectives of different losses have different zero points and units of effort."
-        f"{_unmeasured(numbers)}",
+        f"{_unmeasured(numbers)}{_attacked(numbers)}",
         alt="Line charts over training epochs, one frame per loss: " + _ends(grid[-1]),
     )

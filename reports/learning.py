@@ -12,10 +12,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from reports.curves import Line
 from reports.embedding import columns_of
 from reports.legends import LINE, legend_below, legend_shape
-from reports.style import BLUE, ORANGE, blank, panel_width, plain
+from reports.style import BLUE, ORANGE, VERMILLION, blank, panel_width, plain
 
 SOFT = "#5B6470"
-TRAINING, VALIDATION, OBJECTIVE = "#8A97A6", BLUE, ORANGE
+TRAINING, VALIDATION, OBJECTIVE, ATTACKED = "#8A97A6", BLUE, ORANGE, VERMILLION
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Lesson:
     training: Line | None
     validation: Line | None
     note: str = ""
+    attacked: Line | None = None
 
 
 def draw_lessons(cells: Sequence[Lesson]) -> Figure:
@@ -40,6 +41,10 @@ def draw_lessons(cells: Sequence[Lesson]) -> Figure:
         Line2D([], [], color=TRAINING, lw=1.8, ls=(0, (4, 1.5)), label="training error"),
         Line2D([], [], color=OBJECTIVE, lw=1.6, label="training objective, own scale"),
     ]
+    if any(cell.attacked for cell in cells):
+        handles.insert(
+            1, Line2D([], [], color=ATTACKED, lw=1.6, ls=":", label="validation error under attack")
+        )
     inches = 0.3 + columns * (width + margins["wgap"])
     lines = legend_shape([str(h.get_label()) for h in handles], inches - 0.7)[1]
     above, below, gap, between = 1.15, 0.6, 0.1, 0.78
@@ -72,7 +77,7 @@ def draw_lessons(cells: Sequence[Lesson]) -> Figure:
 
 
 def _limits(cells: Sequence[Lesson]) -> tuple[float, float]:
-    drawn = [k for cell in cells for k in (cell.training, cell.validation) if k]
+    drawn = [k for cell in cells for k in (cell.training, cell.validation, cell.attacked) if k]
     values = [v for line in drawn for v in line.y if v > 0]
     return (0.7 * min(values), 1.4 * max(values)) if values else (1.0, 100.0)
 
@@ -80,7 +85,11 @@ def _limits(cells: Sequence[Lesson]) -> tuple[float, float]:
 def _errors(ax: Axes, cell: Lesson, limits: tuple[float, float]) -> None:
     ax.set_yscale("log")
     ax.set_ylim(*limits)
-    drawn = ((cell.training, TRAINING, (0, (4, 1.5))), (cell.validation, VALIDATION, "-"))
+    drawn = (
+        (cell.training, TRAINING, (0, (4, 1.5))),
+        (cell.validation, VALIDATION, "-"),
+        (cell.attacked, ATTACKED, ":"),
+    )
     for line, colour, dash in drawn:
         if line:
             y = np.maximum(line.y, limits[0])

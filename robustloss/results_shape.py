@@ -43,7 +43,7 @@ _TEXT = frozenset(
         *("loss", "label", "attack", "attack_label", "norm", "metric", "score", "population"),
         *("check", "message", "unit", "label_a", "label_b", "test", "outside", "outside_name"),
         *("binning", "split", "kind", "strongest", "interval", "stage", "reason", "source"),
-        *("target", "precision", "note"),
+        *("target", "precision", "note", "adversarial"),
     )
 )
 _COUNTS = frozenset(
@@ -51,7 +51,7 @@ _COUNTS = frozenset(
         *("seed", "n", "n_seeds", "n_clean", "n_attacked", "n_outside", "n_found", "n_losses"),
         *("n_successful", "bin", "count", "class_index", "class_a", "class_b", "crops", "rank"),
         *("rank_low", "rank_high", "predicted", "false_positives", "false_negatives", "epochs"),
-        *("steps", "parameters"),
+        *("steps", "parameters", "chosen_epoch"),
     )
 )
 _FLAGS = frozenset(("shown", "adapted"))

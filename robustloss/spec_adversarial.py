@@ -108,6 +108,20 @@ class AdversarialSpec(Table):
                 object.__setattr__(self, key, value)  # frozen
         return self
 
+    def in_words(self) -> str:
+        """What tables say of a loss that is trained so."""
+        steps = f"{self.steps} steps" if self.steps != 1 else "one step"
+        length = (self.step_size or 0.0) * self.eps
+        norm = "L-inf" if self.norm == "linf" else "L2"
+        aims = {"ce": "cross-entropy", "margin": "the margin", "loss": "the loss itself"}
+        climbed = aims[self.objective] if self.objective else f"divergence, beta {self.beta:g}"
+        late = f", from {100 * self.start:.3g} % of training on" if self.start else ""
+        rise = f", eps rising over {100 * self.ramp:.3g} % of training" if self.ramp else ""
+        return (
+            f"trained with {self.attack.upper()} images ({norm} eps {self.eps:.3g}, {steps} of "
+            f"{length:.3g} on {climbed}{late}{rise})"
+        )
+
     @model_serializer(mode="wrap")
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what this attack does not have: an inline table of TOML has no null."""

@@ -55,7 +55,7 @@ class TrainingLog:
     parameters: int = 0
     peak_bytes: int | None = None  # most GPU memory in tensors, the data set's too; None on a CPU
     note: str = ""  # what tables must say of the loss
-    adversarial: dict | None = None  # the table train.adversarial; None: clean training
+    adversarial: str | None = None  # how, in words; None: clean training
     chosen_epoch: int | None = None  # whose weights are kept; None: the last epoch's
 
 
@@ -117,7 +117,7 @@ def _train(
     loop = _Loop(model, _optimizer(groups, spec, device), spec, data, seed, log)
     selection = None
     if spec.adversarial:
-        log.adversarial = spec.adversarial.model_dump(mode="json")
+        log.adversarial = spec.adversarial.in_words()
         selection = loop.selection = Selection(spec.adversarial, validation, seed)
     loop.resume(checkpoint, key)
     started, saved = time.monotonic() - log.seconds, time.monotonic()
@@ -149,7 +149,7 @@ def _train(
     if type(model.head).fit is not LossHead.fit:
         torch.manual_seed(derive_seed("fit", seed))
         model.head.fit(all_features(model, data), data.labels)
-    log.note = model.head.note()
+    log.note = "; ".join(filter(None, (model.head.note(), log.adversarial)))
     if device.type == "cuda":
         log.peak_bytes = max(log.peak_bytes or 0, torch.cuda.max_memory_allocated(device))
     _check_weights(model)
