@@ -166,8 +166,9 @@ class CellRun:
         asked = self.spec.detection.scores
         temperature = self.spec.detection.temperature
         content |= results.cell_numbers(
-            records, reference, content, asked, probe, stored=stored, temperature=temperature
-        )
+            records, reference, content, asked, probe, stored=stored, temperature=temperature,
+            training=train.kept_line(meta["log"]),
+        )  # fmt: skip
         if crops is not None:
             content["crops"] = crop_rows(content, records["none", 0.0], crops["rank_10"])
         write_json(self.folder / "cell.json", content, checked=True)

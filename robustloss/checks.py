@@ -9,7 +9,7 @@ corrected for their number: a flag is a reason to look, and the absence of one n
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,6 +116,20 @@ CHECKS: dict[str, Check] = {
         "brought back it may fool no more, and the error may be too low.",
         "Check that the attack clips, and that it measures eps in pixel units.",
     ),
+    "one_step_training_collapsed": Check(
+        0.25,
+        "The network was trained against one step, and PGD on the validation images raises the "
+        "error by {value} of them over that step (catastrophic overfitting): its errors under "
+        "attacks of one step say nothing.",
+        'Train with attack = "pgd", or with a shorter step_size.',
+    ),
+    "training_without_direction": Check(
+        0.05,
+        "In adversarial training the first gradient of what the attack climbs was exactly 0 for "
+        "{value} of the images of the epoch that was kept: they were learnt where the attack "
+        "began, not where it would have led.",
+        'Train with adversarial = { objective = "margin", ... }, which does not saturate.',
+    ),
 }
 
 
@@ -129,6 +143,7 @@ class Evidence:
         clean: the clean pass.
         outcomes: every attack at every eps, of the same images in the same order.
         probe: the arrays of probe-KEY.npz, or nothing.
+        training: the line of the learning curve at which the weights stood, or nothing.
     """
 
     cell: Mapping[str, Any]
@@ -136,6 +151,7 @@ class Evidence:
     clean: Outcome
     outcomes: Sequence[Outcome]
     probe: Mapping[str, np.ndarray]
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Gain(NamedTuple):

@@ -1,4 +1,4 @@
-"""Checks of the records of a cell: attacks against each other and against themselves."""
+"""Checks of a cell: attacks against each other and themselves, and how its training went."""
 
 from collections.abc import Callable, Sequence
 
@@ -116,10 +116,34 @@ def _duels(
     return flags
 
 
+def one_step_training_collapsed(evidence: Evidence) -> list[Row]:
+    """PGD makes far more validation images wrong than the one step that was trained against.
+
+    Source: Wong et al., "Fast is better than free" (ICLR 2020), catastrophic overfitting.
+    """
+    one = evidence.training.get("validation_one_step_error")
+    many = evidence.training.get("validation_robust_error")
+    if one is None or many is None:
+        return []
+    return _of_training(evidence, "one_step_training_collapsed", many - one)
+
+
+def training_without_direction(evidence: Evidence) -> list[Row]:
+    """The inner maximisation of adversarial training had no gradient to follow."""
+    still = evidence.training.get("zero_gradient_fraction")
+    return _of_training(evidence, "training_without_direction", still or 0.0)
+
+
+def _of_training(evidence: Evidence, check: str, value: float) -> list[Row]:
+    return [flag(check, evidence.cell, value)] if value > CHECKS[check].threshold else []
+
+
 RECORD_CHECKS: tuple[Callable[[Evidence], list[Row]], ...] = (
     zero_gradient,
     outside_ball_or_box,
     error_falls_with_eps,
     one_step_beats_many,
     black_box_beats_white_box,
+    one_step_training_collapsed,
+    training_without_direction,
 )

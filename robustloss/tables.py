@@ -64,6 +64,7 @@ def cell_numbers(
     outside: Mapping[str, Record] | None = None,
     stored: StoredScores | None = None,
     temperature: bool = False,
+    training: Mapping[str, Any] | None = None,
 ) -> dict[str, list[Row]]:
     """Every number of one cell, from its records alone.
 
@@ -80,6 +81,7 @@ def cell_numbers(
         stored: the scores of these records and controls, where they are known already.
         temperature: also say how calibrated the logits are when they are divided by the
             temperature that is best for the validation images.
+        training: the line of the learning curve at which the weights stood.
 
     Returns:
         "rows", "detection", "worst_case", "radii", "adaptive", "flags", "per_class", "geometry",
@@ -153,7 +155,9 @@ def cell_numbers(
         "adaptive": adaptive_rows(
             cell, clean_outcome, outcomes, _some(validation_scores, ADAPTIVE_SCORES)
         ),
-        "flags": _flags(Evidence(cell, rows[1:], clean_outcome, outcomes, probe or {})),
+        "flags": _flags(
+            Evidence(cell, rows[1:], clean_outcome, outcomes, probe or {}, training or {})
+        ),
     }
     space = {
         "per_class": per_class,

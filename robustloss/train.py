@@ -4,10 +4,11 @@ Shape suffixes: B batch, C channels, H height, W width, D feature.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,12 @@ class TrainingLog:
     note: str = ""  # what tables must say of the loss
     adversarial: str | None = None  # how, in words; None: clean training
     chosen_epoch: int | None = None  # whose weights are kept; None: the last epoch's
+
+
+def kept_line(log: Mapping[str, Any]) -> dict:
+    """Returns the line of a log's learning curve at which the weights stood that were kept."""
+    chosen = [line for line in log["curve"] if line["epoch"] == log.get("chosen_epoch")]
+    return (chosen or log["curve"] or [{}])[-1]
 
 
 def train(

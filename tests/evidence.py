@@ -47,7 +47,13 @@ def row_of(one, **changes) -> dict:
     }
 
 
-def evidence(outcomes=None, rows=None, probe=None, clean=CLEAN) -> Evidence:
+SOUND_TRAINING = {
+    "validation_error": 0.01, "validation_one_step_error": 0.2, "validation_robust_error": 0.4,
+    "zero_gradient_fraction": 0.04,
+}  # fmt: skip
+
+
+def evidence(outcomes=None, rows=None, probe=None, clean=CLEAN, **training) -> Evidence:
     """By default of a sound model: strong attacks find more, and more at a larger eps."""
     if outcomes is None:
         outcomes = [
@@ -57,9 +63,9 @@ def evidence(outcomes=None, rows=None, probe=None, clean=CLEAN) -> Evidence:
             made("cw", 1.0, first(50), norm="l2", radius=np.where(first(150), 0.5, np.inf)),
         ]  # fmt: skip
     rows = [row_of(one) for one in outcomes] if rows is None else rows
-    return Evidence(
-        CELL, rows, made(wrong=clean), outcomes, sound_probe() if probe is None else probe
-    )
+    probe = sound_probe() if probe is None else probe
+    training = SOUND_TRAINING | training
+    return Evidence(CELL, rows, made(wrong=clean), outcomes, probe, training)
 
 
 def fired(given: Evidence) -> dict[str, list[dict]]:

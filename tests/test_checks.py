@@ -32,6 +32,8 @@ TRIGGERED = {
     "output_not_repeatable": of_probe(logits_again=sound_probe()["logits"] + 0.1 * np.eye(10)[0]),
     "output_is_probability": of_probe(logits=PROBABILITIES, logits_again=PROBABILITIES),
     "outside_ball_or_box": of_rows(outside_fraction=0.005),
+    "one_step_training_collapsed": evidence(validation_robust_error=0.5),
+    "training_without_direction": evidence(zero_gradient_fraction=0.06),
 }  # fmt: skip
 PLACES = {
     "zero_gradient": ("pgd", 0.1),
@@ -52,6 +54,8 @@ VALUES = {
     "unbounded_attack_fails": 0.02,
     "output_is_probability": 1.0,
     "outside_ball_or_box": 0.005,
+    "one_step_training_collapsed": 0.3,
+    "training_without_direction": 0.06,
 }
 
 
@@ -143,3 +147,10 @@ def test_equally_good_attacks_are_rarely_told_apart():
         for _ in range(2000)
     )
     assert false / 2000 <= SIGNIFICANCE
+
+
+def test_clean_training_raises_no_flag_of_its_training():
+    for line in ({}, {"validation_robust_error": None, "validation_one_step_error": 0.1}):
+        given = evidence()
+        object.__setattr__(given, "training", line)
+        assert fired(given) == {}

@@ -15,6 +15,7 @@ NAMES = {
     "rescaled_logits_beat_cross_entropy", "one_step_beats_many", "error_falls_with_eps",
     "black_box_beats_white_box", "transfer_beats_white_box", "unbounded_attack_fails",
     "loss_still_rising", "output_not_repeatable", "output_is_probability", "outside_ball_or_box",
+    "one_step_training_collapsed", "training_without_direction",
 }  # fmt: skip
 
 
@@ -28,7 +29,7 @@ def test_every_check_is_told_once_and_those_that_fired_come_first(
     assert {v.name for v in found if v.state == "fired"} == fired
     states = [v.state for v in found]
     assert states == sorted(states, key=("fired", "quiet", "not made").index)
-    assert f"Of 13 checks {len(fired)} fired" in checks_summary(found)
+    assert f"Of 15 checks {len(fired)} fired" in checks_summary(found)
     for verdict in found:
         count = sum(f["check"].replace("_", " ") == verdict.name for f in strong_run.flags)
         assert (f"fired {count} time" in verdict.result) == (count > 0)
@@ -43,6 +44,7 @@ def test_every_check_is_told_once_and_those_that_fired_come_first(
         ("transfer_beats_white_box", "no images were shown to another loss"),
         ("output_is_probability", "the cells have no probe"),
         ("error_falls_with_eps", ""),
+        ("training_without_direction", "no loss was trained so"),
     ],
 )
 def test_a_check_that_could_not_be_made_does_not_look_passed(check: str, reason: str) -> None:
@@ -56,7 +58,7 @@ def test_old_runs_had_one_check(strong_run: Run) -> None:
     results = {k: v for k, v in strong_run.results.items() if k != "radii"}
     found = verdicts(Numbers(Run(strong_run.path, results | {"flags": []})))
     assert [v.name for v in found if v.state == "quiet"] == ["zero gradient"]
-    assert sum("older than the check" in v.result for v in found) == 12
+    assert sum("older than the check" in v.result for v in found) == 14
 
 
 def test_two_hundred_flags_stay_readable() -> None:
