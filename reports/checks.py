@@ -80,12 +80,9 @@ def why_not_made(numbers: Numbers, check: str) -> str:
     if check == "transfer_beats_white_box":
         return "" if numbers.run.transfer else "no images were shown to another loss"
     if check in ("one_step_training_collapsed", "training_without_direction"):
-        defended = [
-            str(log["adversarial"]) for log in numbers.run.training if log.get("adversarial")
-        ]
-        if check == "one_step_training_collapsed":
-            defended = [words for words in defended if "one step" in words]
-        return "" if defended else "no loss was trained so"
+        words = [str(log.get("adversarial") or "") for log in numbers.run.training]
+        asked = "one step" if check == "one_step_training_collapsed" else "trained"
+        return "" if any(asked in each for each in words) else "no loss was trained so"
     if check == "one_step_beats_many":
         return _needs(numbers, "a one-step attack", ("one_step",), _MANY_STEPS)
     if check == "black_box_beats_white_box":

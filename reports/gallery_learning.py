@@ -43,7 +43,8 @@ def add_learning_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look
         "compare the shapes of the first frame and the heights of errors only. On a logarithmic "
         f"axis an error of exactly 0 is drawn at the lower edge.{_unmeasured(numbers)}"
         f"{_attacked(numbers)}",
-        alt="Line charts over training epochs, one line per loss: " + _ends(grid[-1]),
+        alt="Line charts over training epochs, one line per loss: "
+        + "; ".join(_ends(panel) for panel in grid[2:] or grid[-1:]),
     )
 
 
