@@ -204,6 +204,10 @@ def _evaluation_seconds(
     if dataset.ten_crop:
         count += 10 * dataset.test.n
     total = forward * count
+    if table := cell.train.adversarial:  # its PGD on validation images, epoch by epoch
+        measured = -(-cell.train.epochs // table.select_every)
+        shown = min(table.select_images, dataset.validation.n)
+        total += gradient * measured * shown * (1 + table.select_steps)
     for attack in spec.attacks:
         spent = attack_passes(spec, attack, model, images)
         shown = sum(e > 0 for e in attack.eps) * (1 + spec.detection.noise)  # with its controls

@@ -1,0 +1,101 @@
+"""What the report says of losses that were trained on attacked images."""
+
+import pytest
+
+from reports.gallery_learning import _attacked, add_learning_curves
+from reports.learning import draw_lessons
+from reports.numbers import Numbers
+from reports.style import looks
+from reports.tables_run import training_table
+from robustloss.results import Run
+from tests.reports import synthetic_geometry_tables as hand
+
+WORDS = "trained with PGD images (L-inf eps 0.3, 7 steps of 0.107 on cross-entropy)"
+
+
+def curve(robust: list[float]) -> list[dict]:
+    return [
+        {
+            "epoch": i + 1, "loss": 1.0 / (i + 1), "train_error": 0.5, "validation_error": 0.01 * i,
+            "validation_robust_error": error, "zero_gradient_fraction": 0.0,
+        }
+        for i, error in enumerate(robust)
+    ]  # fmt: skip
+
+
+def defended(label: str = "gm", chosen: int | None = 2, **keys: object) -> dict:
+    return hand.log(label, epochs=3, curve=curve([0.9, 0.2, 0.4]), adversarial=WORDS, chosen_epoch=chosen,
+                    **keys)  # fmt: skip
+
+
+@pytest.fixture
+def run() -> Run:
+    plain = hand.log("softmax")
+    return hand.run(("softmax", "gm"), training=[plain, defended()])
+
+
+def numbers(run: Run) -> Numbers:
+    return Numbers(run, 10)
+
+
+class Kept:
+    """An album that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.added: list[tuple] = []
+        self.words: list[dict] = []
+
+    def add(self, name: str, figure: object, rows: list[dict], **words: str) -> None:
+        self.added.append((name, figure, rows))
+        self.words.append(words)
+
+
+def test_curves_under_attack_stand_beside_the_clean_ones(run: Run) -> None:
+    album = Kept()
+    add_learning_curves(album, numbers(run), looks(["Softmax", "GM"]))  # type: ignore[arg-type]
+    ((name, _, rows),) = album.added
+    assert name == "learning-curves"
+    found = [row for row in rows if row["panel"] == "Validation error under attack"]
+    assert [(row["label"], row["x"], row["y"]) for row in found] == [
+        ("GM", 1.0, 90.0), ("GM", 2.0, 20.0), ("GM", 3.0, 40.0),
+    ]  # fmt: skip
+    assert "weights of the epoch with the fewest of these errors" in album.words[0]["caption"]
+    assert album.words[0]["caption"].endswith("for having been chosen: GM: 2.")
+    assert "validation error under attack ends at 40 for GM" in album.words[0]["alt"]
+
+
+def test_a_run_without_says_nothing_of_it(run: Run) -> None:
+    del run.results["training"][1]
+    assert _attacked(numbers(run)) == ""
+    table = training_table(numbers(run))
+    assert "epoch kept" not in table.header
+    assert "adversarial" not in table.data[0]
+
+
+def test_the_training_table_has_the_errors_of_the_kept_epoch(run: Run) -> None:
+    table = training_table(numbers(run))
+    place = {name: i for i, name in enumerate(table.header)}
+    row = [entry.text for entry in table.rows[1]]
+    assert row[place["validation error under attack"]] == "20.00"
+    assert row[place["validation error"]] == "1.00"
+    assert row[place["epoch kept"]] == "2"
+    assert [entry.text for entry in table.rows[0]][place["epoch kept"]] == "n/a"
+    assert table.data[1]["validation_robust_error"] == 0.2
+    run.results["training"][1]["chosen_epoch"] = None
+    row = [entry.text for entry in training_table(numbers(run)).rows[1]]
+    assert row[place["validation error under attack"]] == "40.00"
+    assert row[place["epoch kept"]] == "3"
+
+
+def test_many_losses_have_a_line_of_it_in_their_frames() -> None:
+    from reports.gallery_learning import _lesson
+
+    run = hand.run(("softmax", "gm"), training=[hand.log("softmax"), defended()])
+    lessons = [_lesson(numbers(run), label) for label in ("Softmax", "GM")]
+    assert lessons[0].attacked is None
+    assert lessons[1].attacked is not None
+    assert list(lessons[1].attacked.y) == [90.0, 20.0, 40.0]
+    legend = [text.get_text() for text in draw_lessons(lessons).legends[0].get_texts()]
+    assert "validation error under attack" in legend
+    legend = [text.get_text() for text in draw_lessons(lessons[:1]).legends[0].get_texts()]
+    assert "validation error under attack" not in legend
