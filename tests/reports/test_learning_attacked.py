@@ -24,8 +24,8 @@ def curve(robust: list[float]) -> list[dict]:
 
 
 def defended(label: str = "gm", chosen: int | None = 2, **keys: object) -> dict:
-    return hand.log(label, epochs=3, curve=curve([0.9, 0.2, 0.4]), adversarial=WORDS, chosen_epoch=chosen,
-                    **keys)  # fmt: skip
+    more = {"epochs": 3, "curve": curve([0.9, 0.2, 0.4]), "adversarial": WORDS}
+    return hand.log(label, **more, chosen_epoch=chosen, **keys)
 
 
 @pytest.fixture
