@@ -161,6 +161,7 @@ def test_a_file_beats_no_shipped_name_but_a_path_does(tmp_path, monkeypatch):
 
 PAPER = ["Softmax", "Center", "GM", "L-GM"]
 SEVEN = ["Softmax", "Center", "CosFace", "ArcFace", "Triplet", "GM", "L-GM"]
+DEFENDED = ["Softmax, clean", "Softmax", "Center", "L-GM"]
 ALPHAS = ["L-GM (alpha 0.1)", "L-GM (alpha 0.2)", "L-GM (alpha 0.3)"]
 ALL = [
     *("Softmax", "Weighted softmax", "Center", "L-Softmax (m 2)", "L-Softmax (m 3)"),
@@ -176,6 +177,8 @@ SHIPPED = {
     "imagenet-paper": ["Softmax", "L-GM (alpha 0.01)"],
     "mnist": PAPER,
     "mnist-2d": PAPER,
+    "mnist-adv": DEFENDED,
+    "mnist-adv-cpu": DEFENDED,
     "mnist-losses": ALL,
     "mnist-losses-2d": ALL,
     "mnist-paper": PAPER,
