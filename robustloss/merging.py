@@ -261,10 +261,13 @@ def _attack_list(run: Run) -> str:
 def _settings(run: Run, loss: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a loss's training beside seed and data."""
     spec = _spec(run)
+    train = (spec.get("train") or {}) | (loss.get("train") or {})
+    if not train.get("adversarial"):  # said, or left out: clean training either way
+        train.pop("adversarial", None)
     return {
         "name": loss["name"],
         "params": loss.get("params") or {},
-        "train": (spec.get("train") or {}) | (loss.get("train") or {}),
+        "train": train,
         "model": (spec.get("model") or {}) | (loss.get("model") or {}),
     }
 
@@ -301,6 +304,8 @@ def _labelled(runs: Sequence[Run]) -> tuple[list[_Cell], list[dict[str, Any]], l
                 key: {k: v for k, v in settings[key].items() if base[key].get(k) != v}
                 for key in ("train", "model")
             }
+            if base["train"].get("adversarial") and "adversarial" not in settings["train"]:
+                changed["train"]["adversarial"] = False
             losses.setdefault(
                 label,
                 {"name": settings["name"], "label": label, "params": settings["params"], **changed},

@@ -156,6 +156,25 @@ def test_another_schedule_is_allowed_and_told(runs, tmp_path):
     assert loss["train"] == {"lr": 0.05}
 
 
+def test_clean_training_is_the_same_beside_attacked_training(runs, tmp_path):
+    """A loss that is trained clean in a run of attacked training is the loss it is elsewhere."""
+
+    def defended(results):
+        spec = results["provenance"]["spec"]
+        spec["train"]["adversarial"] = {"eps": 0.1}
+        for loss in spec["losses"]:
+            loss["train"] = {"adversarial": False}
+
+    folder = altered(runs, tmp_path, defended)
+    for order in ((runs / "first", folder), (folder, runs / "first"), (folder, runs / "other")):
+        merged = merge_runs(order, tmp_path / "out")
+        losses = {k["label"]: k for k in load_run(merged.path).provenance["spec"]["losses"]}
+        assert set(losses) <= {"softmax", "L-GM", "center"}
+        clean_first = order[0] != folder
+        for loss in losses.values():
+            assert loss["train"] == ({} if clean_first else {"adversarial": False})
+
+
 REFUSED = [
     (lambda r: r["provenance"]["data"].update(name="mnist"), r"data.name is 'digits'.*'mnist'"),
     (lambda r: r["provenance"]["data"].update(test=40), r"data.test is 80 in the first and 40"),
