@@ -291,9 +291,8 @@ class _Loop:
             self.model.head.after_step(features, labels)
             self._count(features, labels, terms)
             if adversary is not None:
-                self.sums[6:] += torch.stack(
-                    [torch.full_like(self.sums[0], len(labels)), adversary.still.double()]
-                )
+                count = torch.full_like(self.sums[0], len(labels))
+                self.sums[6:].add_(torch.stack([count, adversary.still.double()]))
 
     def _features(self, images: Tensor) -> Tensor:
         with autocast(images.device, self.log.precision):
@@ -304,15 +303,17 @@ class _Loop:
         if self.model.head.batching != "balanced":  # a pair loss has no logits before fit
             wrong = (self.model.head.logits(features).argmax(1) != labels).sum()
         tuples = tuples_of(self.model.head, features, labels) if self.has_tuples else None
-        self.sums[:6] += torch.stack(
-            [
-                terms.classification.detach().sum().double(),
-                terms.regulariser.detach().sum().double(),
-                wrong.double(),
-                torch.full_like(self.sums[0], len(labels)),
-                torch.zeros_like(self.sums[0]) if tuples is None else tuples.double(),
-                torch.ones_like(self.sums[0]),
-            ]
+        self.sums[:6].add_(
+            torch.stack(
+                [
+                    terms.classification.detach().sum().double(),
+                    terms.regulariser.detach().sum().double(),
+                    wrong.double(),
+                    torch.full_like(self.sums[0], len(labels)),
+                    torch.zeros_like(self.sums[0]) if tuples is None else tuples.double(),
+                    torch.ones_like(self.sums[0]),
+                ]
+            )
         )
 
     def mean_loss(self) -> float:
