@@ -93,3 +93,11 @@ def test_one_step_training_is_also_measured_under_its_step(digits):
     assert all(0 <= line["validation_one_step_error"] <= 1 for line in log.curve)
     _, log = trained(digits)
     assert "validation_one_step_error" not in log.curve[0]
+
+
+def test_the_kept_line_is_that_of_the_weights():
+    curve = [{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 2.0}, {"epoch": 3, "loss": 1.0}]
+    for chosen, loss in ((2, 2.0), (None, 1.0)):
+        assert training.kept_line({"curve": curve, "chosen_epoch": chosen})["loss"] == loss
+    assert training.kept_line({"curve": curve})["loss"] == 1.0  # a log of before
+    assert training.kept_line({"curve": []}) == {}
