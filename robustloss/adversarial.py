@@ -3,9 +3,10 @@
 The attack runs in eval mode: batch normalisation then uses its running statistics and does not
 change them, dropout is off, and no image depends on its neighbours. Only what the step learns from
 moves those statistics: the attacked images, or with TRADES the clean ones and then the attacked.
-So do TRADES' code and Pang et al., "Bag of tricks for adversarial training" (ICLR 2021), who
-measured it against the train mode of Rice et al. (2020), in which every step of the attack moves
-them. Gradients are those with respect to the images alone; no parameter's `.grad` is touched.
+So do the later releases of TRADES' code, and Pang et al., "Bag of tricks for adversarial training"
+(ICLR 2021), recommend it. The code of Madry et al. and of Rice et al. attacks in train mode, where
+the statistics are the batch's own and every step of the attack moves the running ones. Gradients
+are those with respect to the images alone; no parameter's `.grad` is touched.
 """
 
 from collections.abc import Callable
