@@ -11,6 +11,8 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from multiprocessing import connection
+from multiprocessing.managers import SyncManager
 from typing import Any
 
 import torch
@@ -62,7 +64,7 @@ def _in_processes(jobs: Sequence[CellJob], workers: int, report: Report) -> list
     """Runs the jobs in spawned processes, one device each, round robin over the GPUs."""
     context = multiprocessing.get_context("spawn")
     found: list[Failure | None] = [None] * len(jobs)
-    with _thread_limit(threads_each(workers)), context.Manager() as manager:
+    with _thread_limit(threads_each(workers)), _manager(context) as manager:
         events = manager.Queue()
         pool = ProcessPoolExecutor(
             workers, context, initializer=_start_worker, initargs=(threads_each(workers),)
@@ -90,6 +92,31 @@ def _in_processes(jobs: Sequence[CellJob], workers: int, report: Report) -> list
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return found
+
+
+@contextmanager
+def _manager(context: Any) -> Iterator[SyncManager]:
+    """Keeps the queue of events while the block runs."""
+    manager = SyncManager(ctx=context)
+    manager.start(_end_with_parent)
+    with manager:
+        yield manager
+
+
+def _end_with_parent() -> None:
+    """Ends this process once its parent is gone: one that was killed tells its children nothing.
+
+    Else they would wait for work for ever, and meanwhile compute beside the run that goes on.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
@@ -154,6 +181,7 @@ _datasets: dict[tuple, Dataset] = {}  # one load a worker process
 
 
 def _start_worker(threads: int) -> None:
+    _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends us
     torch.set_num_threads(threads)
 

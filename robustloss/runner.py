@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import sys
 import time
 import warnings
@@ -207,6 +208,8 @@ def _claimed(folder: Path, spec: Spec) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(held(folder))
             remove_leftovers(folder)
+            for unfinished in folder.glob(".report-*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
             write_text(folder / "spec.toml", spec.text)
         except FolderBusyError as error:
             raise RunFolderError(str(error)) from None
