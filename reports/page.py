@@ -232,6 +232,7 @@ def _facts(numbers: Numbers) -> list[tuple[str, str]]:
     spec, data = numbers.spec, numbers.run.provenance.get("data") or {}
     sizes = [f"{data[k]:,} {k}" for k in ("train", "validation", "test") if data.get(k)]
     model, train = spec.get("model") or {}, spec.get("train") or {}
+    attacked = train.get("adversarial") or {}
     facts = [
         ("Data", numbers.data_label + (f": {', '.join(sizes)} images" if sizes else "")),
         ("About the data", remark(data)),
@@ -239,6 +240,7 @@ def _facts(numbers: Numbers) -> list[tuple[str, str]]:
         ("Network", f"{model['backbone']}, {model.get('feature_dim', '?')} features"
          if model.get("backbone") else ""),
         ("Training", ", ".join(f"{k} {train[k]}" for k in _TRAIN_KEYS if train.get(k) is not None)),
+        ("Attacked in training", ", ".join(f"{k} {_value(v)}" for k, v in attacked.items())),
         *(("Loss", _described(loss)) for loss in spec.get("losses", [])),
         *(
             ("Attack", f"{_described(a)}; eps {', '.join(f'{e:.4g}' for e in a.get('eps', []))}"

@@ -5,6 +5,7 @@ import pytest
 from reports.gallery_learning import _attacked, add_learning_curves
 from reports.learning import draw_lessons
 from reports.numbers import Numbers
+from reports.page import _facts
 from reports.style import looks
 from reports.tables_run import training_table
 from robustloss.results import Run
@@ -85,6 +86,16 @@ def test_the_training_table_has_the_errors_of_the_kept_epoch(run: Run) -> None:
     row = [entry.text for entry in training_table(numbers(run)).rows[1]]
     assert row[place["validation error under attack"]] == "40.00"
     assert row[place["epoch kept"]] == "3"
+
+
+def test_what_was_run_says_which_images_were_learnt(run: Run) -> None:
+    spec = run.provenance["spec"]
+    assert "Attacked in training" not in dict(_facts(numbers(run)))
+    spec["train"] = {"epochs": 3, "adversarial": {"attack": "pgd", "eps": 0.3, "steps": 7}}
+    spec["losses"][0]["train"] = {"adversarial": False}
+    facts = _facts(numbers(run))
+    assert dict(facts)["Attacked in training"] == "attack pgd, eps 0.3, steps 7"
+    assert ("Loss", "Softmax (softmax), adversarial false") in facts
 
 
 def test_many_losses_have_a_line_of_it_in_their_frames() -> None:
