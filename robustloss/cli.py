@@ -98,7 +98,7 @@ def run(
     seeds: Annotated[
         str | None, typer.Option(metavar="0,1,2", help="instead of the spec's; may extend a run")
     ] = None,
-    executor: Annotated[str, typer.Option(metavar="serial|processes:N")] = "serial",
+    executor: Annotated[str, typer.Option(metavar="serial|processes:N|ray[:ADDRESS]")] = "serial",
     reuse: Annotated[
         str | None, typer.Option(metavar="RUN", help="take equal trained weights from this run")
     ] = None,
@@ -118,11 +118,13 @@ def run(
     from robustloss import runner
     from robustloss.data import DataError
     from robustloss.executors import check_executor
+    from robustloss.ray_executor import ClusterError
 
     with told(ValueError):
         runner.choose_device(device)
         check_executor(executor)
-    with told(SpecError, DataError, PluginError, runner.RunFolderError), loss_warnings_as_lines():
+    mistakes = SpecError, DataError, PluginError, ClusterError, runner.RunFolderError
+    with told(*mistakes), loss_warnings_as_lines():
         outcome = runner.run(
             loaded,
             out=out,

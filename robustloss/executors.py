@@ -18,18 +18,23 @@ from typing import Any
 import torch
 
 from robustloss.cells import CellJob, Failure, run_cell
-from robustloss.data import Dataset, load_for_spec
+from robustloss.data import Dataset
 from robustloss.progress import Event
+from robustloss.ray_executor import check_address, run_on_ray
+from robustloss.spec import Spec
+from robustloss.worker_data import dataset_of
 
 Report = Callable[[Event], None]
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def check_executor(name: str) -> int:
-    """Returns the number of worker processes that an executor's name asks for; 0 means serial.
+    """Returns the number of worker processes that an executor's name asks for.
+
+    0 means none on this machine: serial, or a cluster, which is asked whether it answers.
 
     Raises:
-        ValueError: No such executor.
+        ValueError: No such executor, or it cannot be used here.
     """
     kind, _, count = name.partition(":")
     if name == "serial":
@@ -37,9 +42,11 @@ def check_executor(name: str) -> int:
     if kind == "processes" and re.fullmatch("[1-9][0-9]*", count):
         return int(count)
     if kind == "ray":
-        raise ValueError("executor (='ray') is not in this version; use serial or processes:N.")
+        check_address(name)
+        return 0
     raise ValueError(
-        f"executor (={name!r}) must be serial or processes:N with N >= 1, as processes:2."
+        f"executor (={name!r}) must be serial or processes:N with N >= 1, as processes:2, "
+        "or ray or ray:ADDRESS."
     )
 
 
@@ -48,11 +55,26 @@ def run_jobs(
 ) -> list[Failure]:
     """Computes the jobs and returns the failures, in the order of the jobs."""
     workers = check_executor(executor)
-    if workers == 0:
+    if is_cluster(executor):
+        found = run_on_ray(jobs, executor, report)
+    elif workers == 0:
         found = [run_cell(job, dataset, report) for job in jobs]
     else:
         found = _in_processes(jobs, workers, report)
     return [failure for failure in found if failure is not None]
+
+
+def is_cluster(executor: str) -> bool:
+    """Whether the cells are computed by a Ray cluster."""
+    return executor.partition(":")[0] == "ray"
+
+
+def cell_threads(executor: str, spec: Spec) -> int:
+    """Returns the torch threads that a cell gets, which are part of the name of its files."""
+    if is_cluster(executor):
+        return spec.resources.cpus
+    workers = check_executor(executor)
+    return threads_each(workers) if workers else torch.get_num_threads()
 
 
 def threads_each(workers: int) -> int:
@@ -177,9 +199,6 @@ def _forwarded(events: Any, report: Report) -> Iterator[None]:
         thread.join()
 
 
-_datasets: dict[tuple, Dataset] = {}  # one load a worker process
-
-
 def _start_worker(threads: int) -> None:
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends us
@@ -187,15 +206,10 @@ def _start_worker(threads: int) -> None:
 
 
 def _work(job: CellJob, events: Any) -> Failure | None:
-    data = job.spec.data
-    key = (data, job.spec.folder, job.data_root)
-    if key not in _datasets:
-        _datasets[key] = load_for_spec(
-            data, near=job.spec.folder, root=job.data_root, download=False, quiet=True
-        )
+    dataset = dataset_of(job)
 
     def report(event: Event) -> None:
         with suppress(EOFError, OSError):  # the parent is gone: nobody to tell
             events.put(event)
 
-    return run_cell(job, _datasets[key], report)
+    return run_cell(job, dataset, report)

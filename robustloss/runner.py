@@ -24,7 +24,7 @@ from robustloss.adversarial import needs_logits
 from robustloss.cells import CellJob, Failure
 from robustloss.comparisons import comparison_rows
 from robustloss.data import Dataset, load_for_spec
-from robustloss.executors import check_executor, run_jobs, threads_each
+from robustloss.executors import cell_threads, check_executor, run_jobs
 from robustloss.keys import attack_params
 from robustloss.locking import FolderBusyError, held
 from robustloss.losses.feasibility import LossWarning, collected
@@ -83,7 +83,7 @@ def run(
         device: "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "mps".
         data: Folder with the data sets; see load_dataset.
         seeds: Training seeds instead of the spec's; seeds that the folder already has are kept.
-        executor: "serial" or "processes:N".
+        executor: "serial", "processes:N", "ray" or "ray:ADDRESS".
         reuse: Another run folder; where it has the very weights that a cell would be trained to
             (the same data, network, loss, training and seed), they are copied from there.
         plugins: False refuses a spec that names code of its own, before any of it is loaded.
@@ -96,7 +96,7 @@ def run(
         SpecError: The spec, or a name in it, is wrong; nothing was computed.
         DataError: The data are absent or damaged.
         RunFolderError: The folder belongs to something else, or another run is writing to it.
-        ValueError: No such device or executor.
+        ValueError: No such device or executor, or the cluster cannot be used.
     """
     started = time.time()
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
@@ -106,7 +106,7 @@ def run(
             f"the spec names code of its own: {listed(named)}. Read it, then run it without "
             "--no-plugins."
         )
-    workers = check_executor(executor)
+    check_executor(executor)
     chosen = choose_device(device)
     wanted = _seeds(spec, folder, seeds)
     _check_folder(folder, spec)
@@ -132,7 +132,7 @@ def run(
             progress.stop()
         failed = [asdict(failure) for failure in (*failures, *lost)]
         provenance = _provenance(spec, dataset, chosen, wanted, started)
-        provenance["threads"] = threads_each(workers) if workers else torch.get_num_threads()
+        provenance["threads"] = cell_threads(executor, spec)
         provenance["attack_cost"] = _attack_cost(folder, spec, cells)
         _write_results(folder, spec, cells, failures, transfers, lost, provenance)
         from reports import build_report

@@ -24,6 +24,7 @@ from pydantic import (
 from robustloss.spec_adversarial import AdversarialSpec
 from robustloss.spec_data import DataSpec
 from robustloss.spec_errors import Problems, SpecError, did_you_mean, explain, rule_error
+from robustloss.spec_resources import ResourcesSpec
 from robustloss.spec_tables import (
     AttackSpec,
     ChecksSpec,
@@ -105,6 +106,7 @@ class Spec(Table):
     train: TrainSpec = TrainSpec()
     detection: DetectionSpec = DetectionSpec()
     checks: ChecksSpec = ChecksSpec()
+    resources: ResourcesSpec = ResourcesSpec()
     losses: Annotated[tuple[LossSpec, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     attacks: Annotated[tuple[AttackSpec, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     outside: Annotated[tuple[OutsideSpec, ...], BeforeValidator(as_tuple)] = ()
@@ -186,6 +188,7 @@ _TABLES: dict[str, type[Table]] = {
     "train": TrainSpec,
     "detection": DetectionSpec,
     "checks": ChecksSpec,
+    "resources": ResourcesSpec,
     "losses": LossSpec,
     "attacks": AttackSpec,
     "outside": OutsideSpec,

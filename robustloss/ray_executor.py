@@ -1,0 +1,251 @@
+"""Cells as tasks of a Ray cluster: placed by what they ask for, begun again when a node dies.
+
+A worker that sees the run folder works in it, so a cell that is begun again goes on from its
+checkpoint. One that does not gets what the folder has of the cell, and sends back what is new.
+"""
+
+import importlib.util
+import re
+import secrets
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustloss.cells import CellJob, Failure, run_cell
+from robustloss.data import DataError
+from robustloss.progress import ENDS, Event
+from robustloss.storage import write_bytes, write_text
+from robustloss.worker_data import dataset_of
+
+Report = Callable[[Event], None]
+Files = dict[str, bytes]  # path within the cell's folder -> content
+
+_MARK = ".ray-run"  # in the run folder: who reads the right text there shares the file system
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_TICK = 0.5  # seconds between two looks, so that Ctrl-C is heard and the display moves
+_PATIENCE = 3.0  # seconds for an address to answer
+
+
+class ClusterError(ValueError):
+    """The cluster cannot be used; the text is one line with the remedy."""
+
+
+def check_address(executor: str) -> str | None:
+    """Returns the address in "ray:ADDRESS", or None for "ray": a cluster for this run only.
+
+    Raises:
+        ValueError: Ray is not installed, or nothing answers at the address.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ClusterError(
+            f"executor (={executor!r}) needs Ray, which is not installed; "
+            "pip install 'robustloss[ray]', or use processes:N."
+        )
+    _, colon, address = executor.partition(":")
+    if not colon:
+        return None
+    if address == "auto":
+        return address
+    found = re.fullmatch(r"([^\s:/]+):([0-9]{1,5})", address)
+    if found is None or not 0 < int(found[2]) < 65536:
+        raise ClusterError(
+            f"executor (={executor!r}) must be ray, ray:auto or ray:HOST:PORT, "
+            "as ray:10.0.0.1:6379; 'ray start --head' prints HOST:PORT."
+        )
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=_PATIENCE).close()
+    except OSError as error:
+        raise ClusterError(
+            f"executor (={executor!r}): nothing answers at {address} "
+            f"({error.strerror or error}). Start the cluster there with 'ray start --head "
+            f"--port={found[2]}', or use ray for one of this machine alone."
+        ) from None
+    return address
+
+
+def run_on_ray(jobs: Sequence[CellJob], executor: str, report: Report) -> list[Failure | None]:
+    """Computes the jobs on the cluster; each is None or why it failed, in the order of the jobs.
+
+    Args:
+        jobs: What to compute; spec.resources says what each asks for.
+        executor: "ray" or "ray:ADDRESS".
+        report: Called with the events of all the jobs.
+
+    Raises:
+        ClusterError: The cluster cannot be used.
+    """
+    import ray
+
+    address = check_address(executor)
+    found: list[Failure | None] = [None] * len(jobs)
+    with _connected(address, executor), _marked(jobs[0].folder if jobs else None) as mark:
+        events = _mailbox(ray)
+        pending = {_submit(ray, job, mark, events): number for number, job in enumerate(jobs)}
+        try:
+            while pending:
+                done, _ = ray.wait(list(pending), timeout=_TICK)
+                _deliver(ray, events, report)
+                for task in done:
+                    number = pending.pop(task)
+                    found[number] = _result(ray, task, jobs[number], report)
+        except BaseException:
+            for task in pending:
+                with suppress(Exception):
+                    ray.cancel(task, force=True)
+            raise
+        finally:
+            with suppress(Exception):
+                ray.kill(events)
+    return found
+
+
+@contextmanager
+def _connected(address: str | None, executor: str) -> Iterator[None]:
+    """Joins the cluster while the block runs, unless the caller has joined one already."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None
+                 else None, logging_level="ERROR")  # fmt: skip
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ClusterError(
+            f"executor (={executor!r}) cannot join the cluster: {reason}. Look with 'ray status' "
+            "whether it runs with the same versions of Ray and Python."
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _marked(folder: Path | None) -> Iterator[str]:
+    """Puts a text into the run folder by which a worker knows that it sees the same folder."""
+    mark = secrets.token_hex(16)
+    if folder is None:
+        yield mark
+        return
+    write_text(folder / _MARK, mark)
+    try:
+        yield mark
+    finally:
+        (folder / _MARK).unlink(missing_ok=True)
+
+
+def _mailbox(ray: Any) -> Any:
+    """Returns the actor that holds the events, on this node, which lives as long as the run."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
+class _Mailbox:
+    """Keeps events until they are fetched."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def put(self, event: Event) -> None:
+        self.events.append(event)
+
+    def take(self) -> list[Event]:
+        taken, self.events = self.events, []
+        return taken
+
+
+def _deliver(ray: Any, events: Any, report: Report) -> None:
+    for event in ray.get(events.take.remote()):
+        report(event)
+
+
+def _submit(ray: Any, job: CellJob, mark: str, events: Any) -> Any:
+    asked = job.spec.resources
+    threads = {name: str(asked.cpus) for name in _THREADS}
+    task = ray.remote(_work).options(
+        num_cpus=asked.cpus,
+        num_gpus=asked.gpus if job.device == "cuda" else 0,
+        max_retries=asked.retries,  # a dead node or process; what the cell throws is a result
+        retry_exceptions=False,
+        runtime_env={"env_vars": threads},
+        name=f"{job.cell.label} seed {job.cell.seed}",
+    )
+    job = replace(job, folder=job.folder.resolve())
+    return task.remote(job, _files(job.folder / job.cell.folder), mark, events)
+
+
+def _result(ray: Any, task: Any, job: CellJob, report: Report) -> Failure | None:
+    """Returns how the cell ended, after writing what came back of it."""
+    try:
+        failure, files = ray.get(task)
+    except ray.exceptions.RayError as error:
+        cell = job.cell
+        reason = (
+            f"its worker was lost {job.spec.resources.retries + 1} times "
+            f"({type(error).__name__}); run the command again to go on."
+        )
+        report(Event(f"{cell.label} seed {cell.seed}", "failed", 0, 1, reason))
+        return Failure(cell.loss.name, cell.label, cell.seed, "worker", reason)
+    folder = job.folder / job.cell.folder
+    if failure is not None:
+        (folder / "cell.json").unlink(missing_ok=True)
+    for name in sorted(files, key=lambda name: (name == "cell.json", name)):  # done mark last
+        write_bytes(folder / name, files[name])
+    return failure
+
+
+def _files(folder: Path) -> Files:
+    """Returns the files of a cell by their path in its folder; none where there is no folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".tmp-" not in path.name
+    }
+
+
+def _work(
+    job: CellJob, files: Files, mark: str, events: Any
+) -> tuple[Failure | None, Files]:  # pragma: no cover - runs in a worker
+    """Computes one cell on a node; returns its failure, and the new files where not shared."""
+    import ray
+
+    def report(event: Event) -> None:
+        with suppress(Exception):  # the coordinator is gone: nobody to tell
+            sent = events.put.remote(event)
+            if event.stage in ENDS:
+                ray.get(sent)
+
+    torch.set_num_threads(job.spec.resources.cpus)
+    try:
+        dataset = dataset_of(job)
+    except DataError as error:
+        cell = job.cell
+        reason = f"node {socket.gethostname()}: {' '.join(str(error).split())}"
+        report(Event(f"{cell.label} seed {cell.seed}", "failed", 0, 1, reason))
+        return Failure(cell.loss.name, cell.label, cell.seed, "data", reason), {}
+    if _shared(job.folder, mark):
+        return run_cell(job, dataset, report), {}
+    with tempfile.TemporaryDirectory(prefix="robustloss-") as name:
+        folder = Path(name)
+        for path, content in files.items():
+            write_bytes(folder / job.cell.folder / path, content)
+        failure = run_cell(replace(job, folder=folder), dataset, report)
+        made = _files(folder / job.cell.folder)
+    return failure, {name: data for name, data in made.items() if files.get(name) != data}
+
+
+def _shared(folder: Path, mark: str) -> bool:
+    try:
+        return (folder / _MARK).read_text() == mark
+    except OSError:
+        return False

@@ -1,0 +1,19 @@
+"""Table [resources] of a spec: what one cell asks of a cluster. It names no file."""
+
+from pydantic import Field
+
+from robustloss.spec_tables import Table
+
+
+class ResourcesSpec(Table):
+    """Table [resources]: what one cell asks of a Ray cluster."""
+
+    cpus: int = Field(
+        default=1, ge=1, le=1024, description="executor ray: CPU cores, so torch threads, a cell"
+    )
+    gpus: float = Field(
+        default=1.0, gt=0, le=1, description="executor ray on CUDA: share of a GPU a cell takes"
+    )
+    retries: int = Field(
+        default=3, ge=0, le=100, description="executor ray: new starts of a cell whose node died"
+    )
