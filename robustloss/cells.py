@@ -16,7 +16,7 @@ import attacks
 import robustloss.losses as losses
 from robustloss import (
     controls,
-    evaluate,
+    evaluation,
     landscape,
     models,
     outside,
@@ -123,7 +123,7 @@ class CellRun:
         self.stage = "score"
         # The key too: what changes the outputs of a loss need not change its weights, as its
         # class_log_likelihood.
-        images = [self.dataset.checksum, key, meta["tensors"], evaluate.VERSION, models.VERSION]
+        images = [self.dataset.checksum, key, meta["tensors"], evaluation.VERSION, models.VERSION]
         images += [losses.VERSION, *numerics(self.device)]
         reference, reference_file = self._reference(model_file, images)
         self.stage = "attack"
@@ -245,11 +245,11 @@ class CellRun:
             self._model = model.eval()
         return self._model
 
-    def _reference(self, model_file: Path, images: list) -> tuple[evaluate.Arrays, str]:
+    def _reference(self, model_file: Path, images: list) -> tuple[evaluation.Arrays, str]:
         fit_size = self.spec.detection.fit_size
 
-        def compute() -> evaluate.Arrays:
-            return evaluate.reference_arrays(
+        def compute() -> evaluation.Arrays:
+            return evaluation.reference_arrays(
                 self._loaded(model_file),
                 self.dataset,
                 self.device,
@@ -264,7 +264,7 @@ class CellRun:
 
     def _scores(
         self,
-        reference: evaluate.Arrays,
+        reference: evaluation.Arrays,
         reference_file: str,
         records: Mapping[tuple[str, float], Record],
         noise: Mapping[tuple[str, float], Record],
@@ -304,9 +304,9 @@ class CellRun:
         self,
         model_file: Path,
         images: list,
-        reference: evaluate.Arrays,
+        reference: evaluation.Arrays,
         built: Sequence[attacks.Attack],
-    ) -> tuple[evaluate.Arrays | None, str]:
+    ) -> tuple[evaluation.Arrays | None, str]:
         """Returns the trial attacks' arrays and their file; None where the spec leaves them out."""
         size = self.spec.checks.images
         if size == 0:
@@ -320,10 +320,10 @@ class CellRun:
         what = [[a.slug, a.name, self._attack_plugin(a), dict(a.params), e] for a, _, e in traced]
         key = digest("probe", probes.VERSION, attacks.VERSION, images, size, eps, what)
 
-        def compute() -> evaluate.Arrays:
+        def compute() -> evaluation.Arrays:
             return probes.probe_arrays(
-                evaluate.detector_view(self._loaded(model_file), reference),
-                evaluate.fit_subset(self.dataset.test, size).to(self.device),
+                evaluation.detector_view(self._loaded(model_file), reference),
+                evaluation.fit_subset(self.dataset.test, size).to(self.device),
                 eps=eps,
                 traced=tuple(probes.Traced(trace_name(a.label), call, e) for a, call, e in traced),
                 seed=self.cell.seed,
@@ -331,12 +331,12 @@ class CellRun:
 
         return self._kept(f"probe-{key}.npz", compute)
 
-    def _crops(self, model_file: Path, images: list) -> tuple[evaluate.Arrays | None, str]:
+    def _crops(self, model_file: Path, images: list) -> tuple[evaluation.Arrays | None, str]:
         """Returns the ranks in the mean of ten crops, and their file; None where none are asked."""
         if not self.dataset.ten_crop:
             return None, ""
 
-        def compute() -> evaluate.Arrays:
+        def compute() -> evaluation.Arrays:
             self.report(Event(self.name, "score", 0, 1, "ten crops"))
             test = self.dataset.test.to(self.device)
             return {"rank_10": ten_crop.ten_crop_ranks(self._loaded(model_file), test)}
@@ -344,8 +344,8 @@ class CellRun:
         return self._kept(f"crops-{digest('crops', ten_crop.VERSION, images)}.npz", compute)
 
     def _kept(
-        self, name: str, compute: Callable[[], evaluate.Arrays]
-    ) -> tuple[evaluate.Arrays, str]:
+        self, name: str, compute: Callable[[], evaluation.Arrays]
+    ) -> tuple[evaluation.Arrays, str]:
         """Returns the arrays of a file and its name, computed if it is missing or damaged."""
         path = self.folder / name
         if path.exists():
@@ -361,7 +361,7 @@ class CellRun:
         self,
         model_file: Path,
         images: list,
-        reference: evaluate.Arrays,
+        reference: evaluation.Arrays,
         built: Sequence[attacks.Attack],
     ) -> tuple[dict[tuple[str, float], Record], list[dict]]:
         path = self.folder / f"none-0-{digest('clean', images)}.npz"
@@ -369,7 +369,7 @@ class CellRun:
         if clean is None:
             self.report(Event(self.name, "score", 0, 1, "clean images"))
             model = self._loaded(model_file)
-            clean = evaluate.clean_record(model, self.dataset.test.to(self.device))
+            clean = evaluation.clean_record(model, self.dataset.test.to(self.device))
             save_record(path, clean, {"attack": "none", "eps": 0.0})
         records = {("none", 0.0): clean}
         listing = [_entry("none", "none", None, 0.0, path.name)]
@@ -381,7 +381,7 @@ class CellRun:
             missing = [eps for eps in attack.eps if found[eps] is None]
             if missing:
                 cost = _Cost(attack.label, self.dataset.test.n, len(missing))
-                made = evaluate.attacked_records(
+                made = evaluation.attacked_records(
                     self._loaded(model_file),
                     self.dataset.test.to(self.device),
                     call,
@@ -389,8 +389,8 @@ class CellRun:
                     seed=self.cell.seed,
                     batch_size=attack.batch_size,
                     clean=clean,
-                    threshold=evaluate.detector_threshold(reference),
-                    class_means=evaluate.class_means(reference),
+                    threshold=evaluation.detector_threshold(reference),
+                    class_means=evaluation.class_means(reference),
                     eight_bit=attack.eight_bit,
                     spend=cost.add,
                     report=self._reporter("attack", attack.label),
@@ -448,7 +448,7 @@ class CellRun:
             record = self._read(path)
             if record is None:
                 self.report(Event(self.name, "score", 0, 1, each.label))
-                record = evaluate.clean_record(
+                record = evaluation.clean_record(
                     self._loaded(model_file), each.images.to(self.device)
                 )
                 save_record(path, record, {"outside": each.name})
@@ -485,7 +485,7 @@ class CellRun:
         except CorruptFile:
             return None
 
-    def _reporter(self, stage: Stage, prefix: str = "") -> evaluate.Report:
+    def _reporter(self, stage: Stage, prefix: str = "") -> evaluation.Report:
         def report(done: float, total: float, text: str) -> None:
             self.report(Event(self.name, stage, done, total, f"{prefix} {text}".strip()))
 

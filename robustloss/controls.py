@@ -12,7 +12,7 @@ from torch import Tensor
 from attacks.base import Norm
 from attacks.noise import ImageNoise
 from robustloss.data import ImageSet
-from robustloss.evaluate import passed_record
+from robustloss.evaluation import passed_record
 from robustloss.models import Classifier
 from robustloss.records import Record
 

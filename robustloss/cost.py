@@ -155,7 +155,7 @@ def _step_seconds(
     budget: float,
 ) -> float:
     """Seconds of one training step: what more steps take longer than one."""
-    from robustloss.evaluate import fit_subset
+    from robustloss.evaluation import fit_subset
     from robustloss.schedules import steps_per_epoch
     from robustloss.train import train
 
@@ -190,7 +190,7 @@ def _evaluation_seconds(
     device: str,
 ) -> float:
     """Seconds of a cell's passes without a gradient and its attacks, from passes counted."""
-    from robustloss.evaluate import clean_record
+    from robustloss.evaluation import clean_record
 
     images = dataset.test.take(slice(0, _ATTACKED)).to(device)
     clean_record(model, images)  # the first pass of all also chooses kernels
@@ -237,7 +237,7 @@ def attack_passes(
     An attack with `passes` says it; another is tried on four images.
     """
     from attacks import Queries, build_attack, perturb
-    from robustloss.evaluate import LikelihoodView
+    from robustloss.evaluation import LikelihoodView
     from robustloss.keys import attack_params
 
     built: Any = build_attack(attack.name, **attack_params(attack, spec.folder))

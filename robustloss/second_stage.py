@@ -13,7 +13,7 @@ import torch
 
 import attacks
 import robustloss.losses as losses
-from robustloss import evaluate, models
+from robustloss import evaluation, models
 from robustloss.cells import CellJob, Failure, reason_of
 from robustloss.data import Dataset
 from robustloss.keys import attack_params, numerics, plugin_digest
@@ -146,8 +146,8 @@ class _Stage:
         images = self.dataset.test.to(device)
         reference, _ = read_arrays(source.folder / source.content["files"]["reference"])
         built = attacks.build_attack(attack.name, **attack_params(attack, self.spec.folder))
-        predictions = evaluate.transferred_predictions(
-            evaluate.detector_view(self._model(source), reference),
+        predictions = evaluation.transferred_predictions(
+            evaluation.detector_view(self._model(source), reference),
             [self._model(target) for target in self.trained],
             images,
             built,
@@ -186,7 +186,7 @@ class _Stage:
         code = plugin_digest(attack.name, self.spec.folder)
         key = digest(
             "transfer",
-            [VERSION, attacks.VERSION, evaluate.VERSION, models.VERSION, losses.VERSION],
+            [VERSION, attacks.VERSION, evaluation.VERSION, models.VERSION, losses.VERSION],
             self.dataset.checksum,
             source.content["weights"],
             source.content["files"]["reference"],  # thresholds and means that the attack may see

@@ -41,7 +41,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import attacks
-from robustloss import evaluate
+from robustloss import evaluation
 from robustloss.bootstrap import bootstrap_auroc, draw_resamples
 from robustloss.data import load_dataset
 from robustloss.idx import data_root
@@ -76,7 +76,7 @@ def new_model(dataset, loss="lgm"):
 
 def trained_model(dataset, device):
     """A network that classifies, so that attacks have something to do."""
-    some = evaluate.fit_subset(dataset.train, 6000)
+    some = evaluation.fit_subset(dataset.train, 6000)
     short = TrainSpec(epochs=2, batch_size=64, lr=0.02)
     model = new_model(dataset)
     few = type(dataset)(**{**vars(dataset), "train": some})
@@ -203,10 +203,10 @@ def part_train(dataset, model, device, args):
 def ours(model, images, attack, eps):
     from robustloss.scores import class_log_likelihood
 
-    clean = evaluate.clean_record(model, images)
+    clean = evaluation.clean_record(model, images)
 
     def sweep():
-        made = evaluate.attacked_records(
+        made = evaluation.attacked_records(
             model, images, attack, eps=eps, seed=0, batch_size=BATCH, clean=clean
         )
         return {e: (r.predictions, class_log_likelihood(r)) for e, r in made.items()}

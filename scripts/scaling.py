@@ -32,7 +32,7 @@ def sweep(images: int, count: int, device: str, data: str | None, repeats: int) 
     import torch
 
     import attacks
-    from robustloss import evaluate
+    from robustloss import evaluation
     from robustloss.data import load_dataset
     from robustloss.models import build_classifier
     from robustloss.seeding import seeded
@@ -49,7 +49,7 @@ def sweep(images: int, count: int, device: str, data: str | None, repeats: int) 
     test = dataset.test.to(where)
     call = attacks.build_attack("fgsm")
     eps = [0.3 * (i + 1) / count for i in range(count)]
-    clean = evaluate.clean_record(model, test)
+    clean = evaluation.clean_record(model, test)
 
     def timed(work) -> float:
         times = []
@@ -61,9 +61,9 @@ def sweep(images: int, count: int, device: str, data: str | None, repeats: int) 
             times.append(time.perf_counter() - began)
         return statistics.median(times[1:])
 
-    forward = timed(lambda: evaluate.clean_record(model, test))
+    forward = timed(lambda: evaluation.clean_record(model, test))
     seconds = timed(
-        lambda: evaluate.attacked_records(
+        lambda: evaluation.attacked_records(
             model, test, call, eps=eps, seed=0, batch_size=500, clean=clean
         )
     )

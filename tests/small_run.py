@@ -43,7 +43,7 @@ class Counted:
         from robustloss import cells
 
         self.trained, self.attacked = 0, []
-        train, attack = cells.train.train, cells.evaluate.attacked_records
+        train, attack = cells.train.train, cells.evaluation.attacked_records
 
         def counted_train(*args, **kwargs):
             self.trained += 1
@@ -54,4 +54,4 @@ class Counted:
             return attack(*args, eps=eps, **kwargs)
 
         monkeypatch.setattr(cells.train, "train", counted_train)
-        monkeypatch.setattr(cells.evaluate, "attacked_records", counted_attack)
+        monkeypatch.setattr(cells.evaluation, "attacked_records", counted_attack)

@@ -53,7 +53,7 @@ WITH_TORCH = {
     f"robustloss.{name}"
     for name in (
         *("losses", "losses.base", "models", "data", "seeding"),
-        *("train", "evaluate", "runner", "executors"),
+        *("train", "evaluation", "runner", "executors"),
     )
 }
 
@@ -177,7 +177,7 @@ def test_only_the_run_and_the_command_line_know_the_report():
 def test_the_science_does_not_know_the_run():
     above = {f"robustloss.{name}" for name in ("cli", "runner", "executors", "cells")}
     below = SCIENCE_WITHOUT_TORCH | {f"robustloss.{name}" for name in ("data", "models", "seeding")}
-    below |= {"robustloss.train", "robustloss.evaluate"}
+    below |= {"robustloss.train", "robustloss.evaluation"}
     below |= {module for module in modules() if module.startswith("robustloss.losses")}
     for module in below:
         assert not ours(module, late=True) & above, module

@@ -10,7 +10,7 @@ from attacks.noise import ImageNoise
 from robustloss import controls, tables
 from robustloss.controls import add_noise
 from robustloss.data import load_dataset
-from robustloss.evaluate import clean_record
+from robustloss.evaluation import clean_record
 from tests.test_tables import CELL, CLEAN, RECORDS, REFERENCE, make
 
 

@@ -80,9 +80,9 @@ def test_diagonal_is_the_attack_on_the_model_itself(done):
 def test_second_run_computes_nothing_and_a_damaged_file_is_made_anew(done, tmp_path, monkeypatch):
     folder = Path(shutil.copytree(done, tmp_path / "copy"))
     calls = []
-    real = second_stage.evaluate.transferred_predictions
+    real = second_stage.evaluation.transferred_predictions
     monkeypatch.setattr(
-        second_stage.evaluate,
+        second_stage.evaluation,
         "transferred_predictions",
         lambda *args, **kwargs: calls.append(kwargs["eps"]) or real(*args, **kwargs),
     )
@@ -133,7 +133,7 @@ def test_failed_cell_is_left_out_of_the_matrix(tmp_path):
 
 
 def test_transfer_that_fails_is_told_and_costs_no_other_number(done, tmp_path, monkeypatch):
-    real = second_stage.evaluate.transferred_predictions
+    real = second_stage.evaluation.transferred_predictions
     calls = []
 
     def second_fails(*args, **kwargs):
@@ -142,7 +142,7 @@ def test_transfer_that_fails_is_told_and_costs_no_other_number(done, tmp_path, m
             raise ValueError("no more")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(second_stage.evaluate, "transferred_predictions", second_fails)
+    monkeypatch.setattr(second_stage.evaluation, "transferred_predictions", second_fails)
     outcome = runner.run(TRANSFER, out=tmp_path / "run", reuse=done)
     assert outcome.exit_code == 1
     (failure,) = outcome.failures

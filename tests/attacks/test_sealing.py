@@ -131,7 +131,7 @@ def test_runs_in_float32_inside_autocast() -> None:
 
 
 class Likelihood(nn.Module):
-    """What evaluate hands to an attack on the detector."""
+    """What evaluation hands to an attack on the detector."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from torch import nn
 
 from attacks import build_attack, perturb
 from attacks.base import AttackOutput
-from robustloss import evaluate
+from robustloss import evaluation
 from robustloss.data import load_dataset
 from robustloss.losses import build_loss
 from robustloss.models import Classifier, build_classifier
@@ -37,7 +37,7 @@ def build(digits, loss="lgm", feature_dim=6):
 
 def test_the_clean_record_is_the_models_word(digits):
     model = build(digits)
-    record = evaluate.clean_record(model, digits.test)
+    record = evaluation.clean_record(model, digits.test)
     with torch.no_grad():
         features, logits, likelihood = model.outputs(digits.test.batch(slice(None)))
     np.testing.assert_allclose(record.features, features.numpy(), rtol=1e-5, atol=1e-5)
@@ -56,14 +56,14 @@ def test_attacked_records_are_what_perturb_makes(digits):
     model = build(digits)
     attack = build_attack("fgsm")
     eps = (0.0, 0.1, 0.3)
-    records = evaluate.attacked_records(
+    records = evaluation.attacked_records(
         model,
         digits.test,
         attack,
         eps=eps,
         seed=0,
         batch_size=40,
-        clean=evaluate.clean_record(model, digits.test),
+        clean=evaluation.clean_record(model, digits.test),
     )
     images = digits.test.batch(slice(None))
     made = perturb(attack, model, images, digits.test.labels, eps=eps)
@@ -83,23 +83,23 @@ def test_one_budget_alone_gives_the_same_record(digits):
     """A new eps recomputes nothing else, so it must not matter which are computed together."""
     model = build(digits)
     attack = build_attack("fgsm")
-    together = evaluate.attacked_records(
+    together = evaluation.attacked_records(
         model,
         digits.test,
         attack,
         eps=(0.1, 0.3),
         seed=0,
         batch_size=40,
-        clean=evaluate.clean_record(model, digits.test),
+        clean=evaluation.clean_record(model, digits.test),
     )
-    alone = evaluate.attacked_records(
+    alone = evaluation.attacked_records(
         model,
         digits.test,
         attack,
         eps=(0.3,),
         seed=0,
         batch_size=40,
-        clean=evaluate.clean_record(model, digits.test),
+        clean=evaluation.clean_record(model, digits.test),
     )
     for field in ("logits", "features", "class_log_likelihood", "linf", "images"):
         np.testing.assert_array_equal(
@@ -126,10 +126,10 @@ def test_an_attack_on_the_detector_sees_likelihood_and_threshold(digits):
     attack = Peek()
     model = build(digits)
     given = {"eps": (0.1,), "seed": 0, "batch_size": 90}
-    given["clean"] = evaluate.clean_record(model, digits.test)
+    given["clean"] = evaluation.clean_record(model, digits.test)
     with pytest.raises(ValueError, match="peek needs a detector threshold"):
-        evaluate.attacked_records(model, digits.test, attack, **given)
-    evaluate.attacked_records(model, digits.test, attack, **given, threshold=-3.25)
+        evaluation.attacked_records(model, digits.test, attack, **given)
+    evaluation.attacked_records(model, digits.test, attack, **given, threshold=-3.25)
     assert attack.thresholds == [-3.25]
 
 
@@ -140,7 +140,7 @@ def test_class_means_are_those_of_the_training_features():
         "validation_logits": np.zeros((7, 3)),
     }
     expected = [[9, 9], [np.nan, np.nan], [2, 2]]
-    np.testing.assert_array_equal(evaluate.class_means(reference), np.float32(expected))
+    np.testing.assert_array_equal(evaluation.class_means(reference), np.float32(expected))
 
 
 def test_an_attack_may_aim_at_the_class_means(digits):
@@ -157,25 +157,25 @@ def test_an_attack_may_aim_at_the_class_means(digits):
     attack = Check()
     attack.model = model
     given = {"eps": (0.3,), "seed": 0, "batch_size": 90, "threshold": 0.0}
-    given["clean"] = evaluate.clean_record(model, digits.test)
-    evaluate.attacked_records(model, digits.test, attack, **given, class_means=means)
+    given["clean"] = evaluation.clean_record(model, digits.test)
+    evaluation.attacked_records(model, digits.test, attack, **given, class_means=means)
     assert attack.thresholds == [0.0]
     matching = build_attack("adaptive_matching", steps=1)
     with pytest.raises(ValueError, match="adaptive_matching' aims at the mean features"):
-        evaluate.attacked_records(model, digits.test, matching, **given)
+        evaluation.attacked_records(model, digits.test, matching, **given)
 
 
 @pytest.mark.parametrize(("shape", "known"), [((10, 6), True), ((10, 3, 6), False), ((), False)])
 def test_only_one_point_per_class_is_taken_for_centers(digits, shape, known):
     model = build(digits, "softmax")
     model.head.register_buffer("centers", torch.ones(shape))
-    arrays = evaluate.reference_arrays(model, digits, torch.device("cpu"), fit_size=60)
+    arrays = evaluation.reference_arrays(model, digits, torch.device("cpu"), fit_size=60)
     assert ("centers" in arrays) == known
 
 
 def test_the_reference_holds_what_scores_and_pictures_need(digits):
     model = build(digits, feature_dim=2)
-    arrays = evaluate.reference_arrays(model, digits, torch.device("cpu"), fit_size=60)
+    arrays = evaluation.reference_arrays(model, digits, torch.device("cpu"), fit_size=60)
     assert arrays["validation_logits"].shape == (50, 10)
     assert arrays["train_features"].shape == (60, 2)
     assert np.bincount(arrays["train_labels"], minlength=10).min() >= 5  # stratified
@@ -188,14 +188,14 @@ def test_the_reference_holds_what_scores_and_pictures_need(digits):
     )
     assert arrays["grid_x"][0] < arrays["train_features"][:, 0].min()
     assert arrays["grid_y"][-1] > arrays["train_features"][:, 1].max()
-    assert "grid_x" not in evaluate.reference_arrays(
+    assert "grid_x" not in evaluation.reference_arrays(
         build(digits), digits, torch.device("cpu"), fit_size=60
     )
 
 
 def test_the_threshold_rejects_at_most_5_percent_of_validation(digits):
-    arrays = evaluate.reference_arrays(build(digits), digits, torch.device("cpu"), fit_size=60)
-    threshold = evaluate.detector_threshold(arrays)
+    arrays = evaluation.reference_arrays(build(digits), digits, torch.device("cpu"), fit_size=60)
+    threshold = evaluation.detector_threshold(arrays)
     predicted = arrays["validation_logits"].argmax(1)
     scores = arrays["validation_class_log_likelihood"][np.arange(50), predicted]
     assert (scores < threshold).mean() <= 0.05
@@ -231,4 +231,4 @@ class Broken(nn.Module):
 def test_a_head_that_breaks_its_word_is_refused(digits, value, message):
     model = Classifier(nn.Flatten(), Broken(value), digits.mean, digits.std)
     with pytest.raises(ValueError, match=message):
-        evaluate.clean_record(model, digits.test)
+        evaluation.clean_record(model, digits.test)
