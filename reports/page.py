@@ -282,8 +282,13 @@ def _norm(numbers: Numbers, label: str) -> str:
 def _described(table: Mapping[str, Any]) -> str:
     label, name = table.get("label", "?"), table.get("name", "?")
     parts = [f"{label} ({name})" if label != name else str(label)]
+    if isinstance(table.get("model"), str):
+        parts.append(f"model {table['model']}")
+    if table.get("weights"):
+        parts.append(f"weights {table['weights']}")
     for key in ("params", "train", "model"):
-        parts += [f"{k} {_value(v)}" for k, v in (table.get(key) or {}).items()]
+        own = table.get(key) or {}
+        parts += [f"{k} {_value(v)}" for k, v in own.items()] if isinstance(own, dict) else []
     return ", ".join(parts)
 
 

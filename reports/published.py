@@ -120,6 +120,8 @@ def _rows(table: Mapping, numbers: Numbers) -> list[tuple[str, Mapping]]:
 
 def _fits(wanted: Mapping, spec: Mapping, loss: Mapping) -> bool:
     """Whether images, network and training of a loss are those that the table is about."""
+    if loss.get("weights") or isinstance(loss.get("model"), str):
+        return False  # trained elsewhere, nobody knows how
     for part, keys in wanted.items():
         own = {**(spec.get(part) or {}), **(loss.get(part) or {})}  # a loss may override keys
         if any(own.get(key) != value for key, value in keys.items()):

@@ -4,6 +4,7 @@ Every file carries in its name a hash of exactly what decides its content, and i
 of that content. What is there and whole is used; what is missing, stale or damaged is computed.
 """
 
+import copy
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ import robustloss.losses as losses
 from robustloss import (
     controls,
     evaluation,
+    given,
     landscape,
     models,
     outside,
@@ -61,6 +63,7 @@ class CellJob:
     device: str
     data_root: Path | None
     reuse: Path | None = None  # another run folder, whose weights serve where they are the same
+    module: torch.nn.Module | None = None  # of a model in memory, as `robustloss.evaluate` has it
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,26 @@ class Failure:
     seed: int
     stage: str
     reason: str
+
+
+def build_of(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
+    """Returns the plain values that describe a cell's network, as build_classifier takes them."""
+    common = {
+        "loss": cell.loss.name,
+        "loss_params": dict(cell.loss.params),
+        "num_classes": dataset.num_classes,
+        "image_shape": list(dataset.image_shape),
+    }
+    if cell.loss.factory:
+        return {**common, "factory": cell.loss.factory}
+    return {
+        **common,
+        "backbone": cell.model.backbone,
+        "backbone_params": dict(cell.model.params),
+        "feature_dim": cell.model.feature_dim,
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+    }
 
 
 class CellRun:
@@ -90,18 +113,8 @@ class CellRun:
         self.folder = job.folder / job.cell.folder
         self.name = f"{job.cell.label} seed {job.cell.seed}"
         self.stage = "build"
-        self.build: dict[str, Any] = {
-            "loss": self.cell.loss.name,
-            "loss_params": dict(self.cell.loss.params),
-            "backbone": self.cell.model.backbone,
-            "backbone_params": dict(self.cell.model.params),
-            "feature_dim": self.cell.model.feature_dim,
-            "num_classes": dataset.num_classes,
-            "image_shape": list(dataset.image_shape),
-            "mean": list(dataset.mean),
-            "std": list(dataset.std),
-        }
-        self._model: models.Classifier | None = None
+        self.build = build_of(self.cell, dataset)
+        self._model: models.AnyClassifier | None = None
         self.fresh = False  # whether anything had to be computed
 
     def run(self) -> dict:
@@ -147,8 +160,8 @@ class CellRun:
             "seed": self.cell.seed,
             "key": key,
             "num_classes": self.dataset.num_classes,
-            "feature_dim": self.cell.model.feature_dim,
-            "batch_size": self.cell.train.batch_size,
+            "feature_dim": meta.get("feature_dim", self.cell.model.feature_dim),
+            **self._training_facts(),
             "density": density,
             "weights": meta["tensors"],
             "build": self.build,
@@ -175,8 +188,15 @@ class CellRun:
         (self.folder / f"checkpoint-{key}.safetensors").unlink(missing_ok=True)
         return content
 
+    def _training_facts(self) -> dict[str, Any]:
+        if self.cell.loss.given:
+            return {"given": True}
+        return {"batch_size": self.cell.train.batch_size}
+
     def model_key(self) -> str:
         """Returns the hash of what decides the weights."""
+        if self.cell.loss.given:
+            return self._given_key()
         training = self.cell.train.model_dump(mode="json")
         training["precision"] = choose_precision(training["precision"], self.device)
         folder = self.spec.folder
@@ -191,10 +211,28 @@ class CellRun:
             numerics(self.device),
         )
 
-    def _new_model(self) -> models.Classifier:
+    def _given_key(self) -> str:
+        """Returns the same of a model from elsewhere: its bytes decide, and its code."""
+        loss, folder = self.cell.loss, self.spec.folder
+        names = (loss.factory,) if loss.factory else (loss.name, self.cell.model.backbone)
+        return digest(
+            "given",
+            [given.VERSION, models.VERSION, losses.VERSION],
+            {**self.build, "factory": loss.factory},
+            [plugin_digest(name, folder) if self.job.module is None else "" for name in names],
+            # Built anew each time: a factory may read a file that has changed since.
+            models.tensor_digest(models.plain_state(self._new_model())),
+            numerics(self.device),
+        )
+
+    def _new_model(self) -> models.AnyClassifier:
+        if self.job.module is not None:
+            module = copy.deepcopy(self.job.module)
+            if isinstance(module, models.Classifier):
+                return module.eval()
+            return given.look_over(module, self.dataset.image_shape, self.dataset.num_classes)
         with seeded("weights", self.cell.seed):
-            model = models.build_classifier(self.build, (self.spec.folder,))
-        return model
+            return models.build_for(self.cell.loss.weights, self.build, (self.spec.folder,))
 
     def _trained(self, path: Path, key: str) -> dict:
         """Returns the metadata of the trained weights, training them if they are not there."""
@@ -207,6 +245,9 @@ class CellRun:
         if (taken := self._taken_over(path)) is not None:
             return taken
         model = self._new_model()
+        if self.cell.loss.given:
+            return self._as_given(path, model)
+        assert isinstance(model, models.Classifier)
         log = train.train(
             model,
             self.dataset,
@@ -219,6 +260,15 @@ class CellRun:
         )
         self._model = model
         meta: dict[str, Any] = {"log": asdict(log), "density": model.head.density}
+        meta["tensors"] = models.save_tensors(path, model.state_dict(), meta)
+        return meta
+
+    def _as_given(self, path: Path, model: models.AnyClassifier) -> dict:
+        """Writes a model from elsewhere where a trained one would lie; returns its metadata."""
+        parameters = sum(p.numel() for p in model.parameters())
+        log = train.TrainingLog(parameters=parameters, note=given.NOTE)
+        head = model.head
+        meta = {"log": asdict(log), "density": head.density, "feature_dim": head.feature_dim}
         meta["tensors"] = models.save_tensors(path, model.state_dict(), meta)
         return meta
 
@@ -235,7 +285,7 @@ class CellRun:
             return meta
         return None
 
-    def _loaded(self, path: Path) -> models.Classifier:
+    def _loaded(self, path: Path) -> models.AnyClassifier:
         """Returns the trained model on the device; loaded only when something must be computed."""
         self.fresh = True
         if self._model is None:
@@ -256,11 +306,16 @@ class CellRun:
                 fit_size,
                 loss=self.cell.loss.name,
                 params=self.cell.loss.params,
-                untrained=self._new_model(),
+                untrained=None if self.cell.loss.given else self._untrained(),
             )
 
         key = digest("reference", landscape.VERSION, images, fit_size)
         return self._kept(f"reference-{key}.npz", compute)
+
+    def _untrained(self) -> models.Classifier:
+        model = self._new_model()
+        assert isinstance(model, models.Classifier)
+        return model
 
     def _scores(
         self,

@@ -13,7 +13,7 @@ from attacks.base import Norm
 from attacks.noise import ImageNoise
 from robustloss.data import ImageSet
 from robustloss.evaluation import passed_record
-from robustloss.models import Classifier
+from robustloss.models import AnyClassifier
 from robustloss.records import Record
 
 VERSION = 1  # raise when the same weights and attack would give other noise
@@ -21,7 +21,7 @@ _STEPS = 40  # of a bisection: float32 has no more to find
 
 
 def noise_record(
-    model: Classifier, images: ImageSet, attacked: Record, norm: Norm, seed: int
+    model: AnyClassifier, images: ImageSet, attacked: Record, norm: Norm, seed: int
 ) -> Record:
     """Passes clean images with noise through the model, each as large as the attack was on it.
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from attacks import Queries
     from robustloss.data import Dataset
     from robustloss.images import ImageSet
-    from robustloss.models import Classifier
+    from robustloss.models import AnyClassifier, Classifier
 
 BUDGET = 8.0  # seconds that the timing may take over all losses
 _STEPS = 20  # training steps that are enough for a rough time
@@ -84,7 +84,7 @@ def count(
             disk += 240 * 240 * (4 * num_classes + 8 + 6 * 4)  # likelihood map, boundaries
     return Cost(
         cells=len(cells),
-        training_images=sum(cell.train.epochs for cell in cells) * train,
+        training_images=sum(cell.train.epochs for cell in cells if not cell.loss.given) * train,
         attacked_images=len(cells) * budgets * test,
         disk=disk,
     )
@@ -125,23 +125,14 @@ def _seconds_of(
     import torch
 
     from robustloss import models, schedules
+    from robustloss.cells import build_of
     from robustloss.seeding import seeded
 
     with seeded("weights", cell.seed):
-        model = models.build_classifier(
-            {
-                "loss": cell.loss.name,
-                "loss_params": cell.loss.params,
-                "backbone": cell.model.backbone,
-                "backbone_params": cell.model.params,
-                "feature_dim": cell.model.feature_dim,
-                "num_classes": dataset.num_classes,
-                "image_shape": dataset.image_shape,
-                "mean": dataset.mean,
-                "std": dataset.std,
-            },
-            (spec.folder,),
-        )
+        model = models.build_for(cell.loss.weights, build_of(cell, dataset), (spec.folder,))
+    if cell.loss.given:
+        return _evaluation_seconds(model.to(device).eval(), spec, cell, dataset, device)
+    assert isinstance(model, models.Classifier)
     step = _step_seconds(model, cell, dataset, torch.device(device), budget / 2)
     steps = cell.train.epochs * schedules.steps_per_epoch(dataset.train.n, cell.train.batch_size)
     return steps * step + _evaluation_seconds(model, spec, cell, dataset, device)
@@ -183,7 +174,7 @@ def _step_seconds(
 
 
 def _evaluation_seconds(
-    model: "Classifier",
+    model: "AnyClassifier",
     spec: Spec,
     cell: CellSpec,
     dataset: "Dataset",
@@ -217,7 +208,7 @@ def _evaluation_seconds(
     return total
 
 
-def _gradient_seconds(model: "Classifier", images: "ImageSet") -> float:
+def _gradient_seconds(model: "AnyClassifier", images: "ImageSet") -> float:
     """Seconds of one image's input gradient, its forward pass included."""
     from attacks import build_attack, perturb
 
@@ -230,7 +221,7 @@ def _gradient_seconds(model: "Classifier", images: "ImageSet") -> float:
 
 
 def attack_passes(
-    spec: Spec, attack: AttackSpec, model: "Classifier", images: "ImageSet"
+    spec: Spec, attack: AttackSpec, model: "AnyClassifier", images: "ImageSet"
 ) -> "Queries":
     """Passes forward and back that an attack takes per image: at most, or as tried on a few.
 

@@ -18,9 +18,9 @@ from attacks.geometry import to_8bit
 from robustloss import geometry
 from robustloss.data import Dataset, ImageSet
 from robustloss.landscape import UNTRAINED, landscape_arrays
-from robustloss.losses.base import check_logits
+from robustloss.losses.base import LossHead, check_logits
 from robustloss.metrics import threshold_at_fpr
-from robustloss.models import Classifier, all_features
+from robustloss.models import AnyClassifier, Classifier, all_features
 from robustloss.results import Record
 
 VERSION = 1  # raise when the same weights and attack would give another record
@@ -62,7 +62,7 @@ class _Columns:
             labels=images.labels.cpu().numpy(),
             logits=joined["logits"],
             class_log_likelihood=joined["class_log_likelihood"],
-            features=joined["features"],
+            features=joined.get("features"),
             linf=joined["linf"],
             l2=joined["l2"],
             zero_gradient=joined.get("zero_gradient"),
@@ -75,11 +75,11 @@ class _Columns:
 
 @torch.no_grad()
 def _add_outputs(
-    columns: _Columns, model: Classifier, images: Tensor, clean: Tensor, *, pictures: bool = True
+    columns: _Columns, model: AnyClassifier, images: Tensor, clean: Tensor, *, pictures: bool = True
 ) -> None:
     features, logits, likelihood = model.outputs(images.contiguous(memory_format=_LAYOUT))
     for name, value in (("logits", logits), ("class_log_likelihood", likelihood)):
-        check_logits(value, features, model.head.num_classes, name)
+        check_logits(value, images, model.head.num_classes, name)
         if not bool(torch.isfinite(value).all()):
             raise ValueError(
                 f"{name}() returned NaN or infinite values. Lower train.lr, or mend the loss."
@@ -102,7 +102,7 @@ def _no_pictures(images: ImageSet) -> NDArray:
 
 
 def passed_record(
-    model: Classifier,
+    model: AnyClassifier,
     images: ImageSet,
     passes: Iterable[tuple[Tensor, Tensor]],
     *,
@@ -122,7 +122,7 @@ def passed_record(
     return columns.record(images)
 
 
-def clean_record(model: Classifier, images: ImageSet) -> Record:
+def clean_record(model: AnyClassifier, images: ImageSet) -> Record:
     """Returns the Record of unattacked images; the model is in eval mode on their device."""
     starts = range(0, images.n, images.pass_size)
     batches = (images.batch(slice(start, start + images.pass_size)) for start in starts)
@@ -130,7 +130,7 @@ def clean_record(model: Classifier, images: ImageSet) -> Record:
 
 
 def _rounded_predictions(
-    model: Classifier, images: Tensor, clean: Tensor, eps: float, norm: Norm
+    model: AnyClassifier, images: Tensor, clean: Tensor, eps: float, norm: Norm
 ) -> Tensor:
     """Returns (B,) the classes of attacked images as a file of 8 bits would hold them."""
     return _classes(model, to_8bit(images, clean, eps, norm))
@@ -146,7 +146,7 @@ class LikelihoodView(nn.Module):
     """
 
     def __init__(
-        self, model: Classifier, threshold: float, class_means: NDArray | None = None
+        self, model: AnyClassifier, threshold: float, class_means: NDArray | None = None
     ) -> None:
         super().__init__()
         self.model = model
@@ -168,13 +168,13 @@ class LikelihoodView(nn.Module):
         return self.model.features(images)
 
 
-def detector_view(model: Classifier, reference: Arrays) -> LikelihoodView:
+def detector_view(model: AnyClassifier, reference: Arrays) -> LikelihoodView:
     """Returns a model with its detector, for attacks on both."""
     return LikelihoodView(model, detector_threshold(reference), class_means(reference))
 
 
 def attacked_records(
-    model: Classifier,
+    model: AnyClassifier,
     images: ImageSet,
     attack: Attack,
     *,
@@ -236,13 +236,13 @@ def attacked_records(
 
 
 @torch.no_grad()
-def _classes(model: Classifier, images: Tensor) -> Tensor:
+def _classes(model: AnyClassifier, images: Tensor) -> Tensor:
     return model(images.contiguous(memory_format=_LAYOUT)).argmax(1)
 
 
 def transferred_predictions(
     source: nn.Module,
-    targets: Sequence[Classifier],
+    targets: Sequence[AnyClassifier],
     images: ImageSet,
     attack: Attack,
     *,
@@ -317,7 +317,7 @@ def fit_subset(images: ImageSet, size: int) -> ImageSet:
 
 @torch.no_grad()
 def reference_arrays(
-    model: Classifier,
+    model: AnyClassifier,
     dataset: Dataset,
     device: torch.device,
     fit_size: int,
@@ -328,9 +328,10 @@ def reference_arrays(
 ) -> Arrays:
     """Returns what scores, thresholds and pictures need beside the records.
 
-    The clean validation pass (``validation_*``), features of a training subset (``train_*``), the
-    centers (K,D) of a head that has some, for 2-D features the class log-likelihoods on a grid that
-    spans the training features with a margin, and what `landscape_arrays` finds.
+    The clean validation pass (``validation_*``), features of a training subset (``train_*``), if
+    the model has any, the centers (K,D) of a head that has some, for 2-D features the class
+    log-likelihoods on a grid that spans the training features with a margin, and what
+    `landscape_arrays` finds.
 
     Args:
         model: Trained, in eval mode, on the device.
@@ -343,23 +344,28 @@ def reference_arrays(
             every class are ``untrained_features``. Batch normalisation has its first statistics.
     """
     validation = clean_record(model, dataset.validation.to(device))
-    fit = clean_record(model, fit_subset(dataset.train, fit_size).to(device))
-    assert validation.features is not None
-    assert fit.features is not None
     arrays: Arrays = {
         "validation_index": validation.index,
         "validation_labels": validation.labels,
         "validation_logits": validation.logits,
         "validation_class_log_likelihood": validation.class_log_likelihood,
+    }
+    if validation.features is None:  # a given model: nothing to fit scores on
+        return arrays
+    fit = clean_record(model, fit_subset(dataset.train, fit_size).to(device))
+    assert fit.features is not None
+    arrays |= {
         "validation_features": validation.features,
         "train_features": fit.features,
         "train_labels": fit.labels,
     }
+    if not isinstance(model.head, LossHead):
+        return arrays
     centers = getattr(model.head, "centers", None)
     shape = (model.head.num_classes, model.head.feature_dim)
     if isinstance(centers, Tensor) and tuple(centers.shape) == shape:
         arrays["centers"] = centers.detach().float().cpu().numpy()
-    grid = _grid(model, fit.features, device) if model.head.feature_dim == 2 else {}
+    grid = _grid(model.head, fit.features, device) if model.head.feature_dim == 2 else {}
     arrays |= grid
     arrays |= landscape_arrays(model.head, loss, params or {}, fit.features, fit.labels, grid)
     if untrained is not None:
@@ -369,14 +375,14 @@ def reference_arrays(
     return arrays
 
 
-def _grid(model: Classifier, features: NDArray, device: torch.device) -> Arrays:
+def _grid(head: LossHead, features: NDArray, device: torch.device) -> Arrays:
     low, high = features.min(0), features.max(0)
     margin = 0.35 * (high - low)
     xs, ys = (np.linspace(low[i] - margin[i], high[i] + margin[i], GRID) for i in (0, 1))
     points = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
     batches = torch.from_numpy(points).float().to(device).split(4096)
-    likelihood = torch.cat([model.head.class_log_likelihood(batch) for batch in batches])
-    predictions = torch.cat([model.head.logits(batch).argmax(1) for batch in batches])
+    likelihood = torch.cat([head.class_log_likelihood(batch) for batch in batches])
+    predictions = torch.cat([head.logits(batch).argmax(1) for batch in batches])
     return {
         "grid_x": xs.astype(np.float32),
         "grid_y": ys.astype(np.float32),
@@ -392,8 +398,13 @@ def detector_threshold(reference: Arrays) -> float:
     return threshold_at_fpr(likelihood[np.arange(len(predicted)), predicted], FALSE_ALARMS)
 
 
-def class_means(reference: Arrays) -> NDArray:
-    """Returns the mean clean training features (K,D) of every class; NaN for one without any."""
+def class_means(reference: Arrays) -> NDArray | None:
+    """Returns the mean clean training features (K,D) of every class; NaN for one without any.
+
+    None where the model offers no features.
+    """
+    if "train_features" not in reference:
+        return None
     classes = reference["validation_logits"].shape[1]
     features, labels = reference["train_features"], reference["train_labels"]
     return geometry.class_means(features, labels, classes).astype(np.float32)

@@ -261,14 +261,17 @@ def _attack_list(run: Run) -> str:
 def _settings(run: Run, loss: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a loss's training beside seed and data."""
     spec = _spec(run)
+    own = {"name": loss["name"], "params": loss.get("params") or {}}
+    if isinstance(loss.get("model"), str):  # a whole model from elsewhere
+        return {**own, "model": loss["model"], "weights": loss.get("weights"), "train": {}}
     train = (spec.get("train") or {}) | (loss.get("train") or {})
     if not train.get("adversarial"):  # said, or left out: clean training either way
         train.pop("adversarial", None)
     return {
-        "name": loss["name"],
-        "params": loss.get("params") or {},
+        **own,
         "train": train,
         "model": (spec.get("model") or {}) | (loss.get("model") or {}),
+        "weights": loss.get("weights"),
     }
 
 
@@ -303,13 +306,13 @@ def _labelled(runs: Sequence[Run]) -> tuple[list[_Cell], list[dict[str, Any]], l
             changed = {
                 key: {k: v for k, v in settings[key].items() if base[key].get(k) != v}
                 for key in ("train", "model")
+                if isinstance(settings[key], dict)
             }
-            if base["train"].get("adversarial") and "adversarial" not in settings["train"]:
+            inherits = settings["train"] and "adversarial" not in settings["train"]
+            if base["train"].get("adversarial") and inherits:
                 changed["train"]["adversarial"] = False
-            losses.setdefault(
-                label,
-                {"name": settings["name"], "label": label, "params": settings["params"], **changed},
-            )
+            kept = {key: value for key, value in settings.items() if value is not None}
+            losses.setdefault(label, {**kept, "label": label, **changed})
     slugs: dict[str, str] = {}
     for label in losses:
         if (twin_label := slugs.setdefault(slug(label), label)) != label:

@@ -12,6 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.backbones import build_backbone
+from robustloss.given import (
+    GivenModel,
+    build_given,
+    find_weights,
+    fit_weights,
+    look_over,
+    read_weights,
+)
 from robustloss.images import ImageSet
 from robustloss.losses import build_loss
 from robustloss.losses.base import LossHead
@@ -77,14 +85,24 @@ class Classifier(nn.Module):
         return features, self.head.logits(features), self.head.class_log_likelihood(features)
 
 
-def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> Classifier:
-    """Builds an untrained classifier from the plain values that describe it.
+AnyClassifier = Classifier | GivenModel
+
+
+def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> AnyClassifier:
+    """Builds an untrained classifier, or a given model, from the plain values that describe it.
 
     Args:
         build: ``loss``, ``loss_params``, ``backbone``, ``backbone_params``, ``feature_dim``,
-            ``num_classes``, ``image_shape``, ``mean``, ``std``.
+            ``num_classes``, ``image_shape``, ``mean``, ``std``; of a given model ``factory``,
+            ``loss_params``, ``num_classes``, ``image_shape``.
         folders: Where a plug-in file is looked for, before the working directory.
+
+    Raises:
+        ValueError: What is named cannot be built, or a given model returns no logits.
     """
+    if "factory" in build:
+        module = build_given(build["factory"], build["loss_params"], folders)
+        return look_over(module, build["image_shape"], build["num_classes"])
     feature_dim = build["feature_dim"]
     backbone = build_backbone(
         build["backbone"],
@@ -104,6 +122,30 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
     return Classifier(backbone, head, build["mean"], build["std"])
 
 
+def build_for(
+    weights: str | None, build: Mapping[str, Any], folders: Sequence[Path] = ()
+) -> AnyClassifier:
+    """Builds a classifier, with the weights of a file where one is named; in eval mode then.
+
+    Raises:
+        ValueError: As build_classifier; no such file, or weights that do not fit.
+    """
+    model = build_classifier(build, folders)
+    if weights is None:
+        return model
+    path = find_weights(weights, folders)
+    # A whole model's own names, not those of what it is wrapped in.
+    inner = model.model if isinstance(model, GivenModel) else model
+    fit_weights(inner, read_weights(path), path.name)
+    return model.eval()
+
+
+def plain_state(model: nn.Module) -> dict[str, Tensor]:
+    """Returns a model's tensors on the CPU, as they are stored."""
+    state = model.state_dict()
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+
+
 @torch.no_grad()
 def all_features(model: Classifier, images: ImageSet) -> Tensor:
     """Returns the float32 features (N,D) of a set on the model's device, in eval mode."""
@@ -114,8 +156,8 @@ def all_features(model: Classifier, images: ImageSet) -> Tensor:
 
 def load_classifier(
     run_dir: str | Path, *, loss: str, seed: int, allow_plugins: bool = False
-) -> Classifier:
-    """Gives back a trained classifier of a run, in eval mode, on the CPU.
+) -> AnyClassifier:
+    """Gives back a classifier of a run, in eval mode, on the CPU.
 
     Args:
         run_dir: The run folder.
@@ -135,7 +177,9 @@ def load_classifier(
         have = ", ".join(f"{cell.label!r} seed {cell.seed}" for cell in run.cells)
         raise ValueError(f"loss (={loss!r}) with seed (={seed}) is not in this run; it has {have}.")
     build = json.loads((cells[0].folder / "cell.json").read_text())["build"]
-    for name in (build["loss"], build["backbone"]):
+    if build.get("factory") == "":
+        raise ValueError(f"{loss} was evaluated from memory; its network is not in the run.")
+    for name in (build["loss"], build.get("backbone", ""), build.get("factory", "")):
         if is_plugin(name) and not allow_plugins:
             raise ValueError(
                 f"{name} is a plug-in: loading it executes its code. Pass allow_plugins=True if "
@@ -154,7 +198,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, o
         The digest of the tensors, which names these weights.
     """
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    sha256 = _tensor_digest(plain)
+    sha256 = tensor_digest(plain)
     text = json.dumps({**meta, "tensors": sha256}, sort_keys=True)
     # One entry: safetensors writes several in an order that changes from call to call.
     header = {"robustloss": f"{hashlib.sha256(text.encode()).hexdigest()} {text}"}
@@ -179,7 +223,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
         if hashlib.sha256(text.encode()).hexdigest() != digest:
             raise ValueError("its metadata were altered")
         meta = json.loads(text)
-        if _tensor_digest(tensors) != meta["tensors"]:
+        if tensor_digest(tensors) != meta["tensors"]:
             raise ValueError("its tensors were altered")
     except FileNotFoundError:
         raise
@@ -188,7 +232,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     return tensors, meta
 
 
-def _tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Returns what names these tensors: a hash of names, types, shapes and bytes."""
     sha256 = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name]

@@ -18,8 +18,10 @@ def plugins_of(spec: "Spec") -> dict[str, str]:
     named = {"model.backbone": spec.model.backbone}
     for number, loss in enumerate(spec.losses):
         named[f"losses[{number}].name"] = loss.name
-        if "backbone" in loss.model:
-            named[f"losses[{number}].model.backbone"] = str(loss.model["backbone"])
+        if "backbone" in loss.model_keys:
+            named[f"losses[{number}].model.backbone"] = str(loss.model_keys["backbone"])
+        if loss.factory:
+            named[f"losses[{number}].model"] = loss.factory
     named |= {f"attacks[{i}].name": attack.name for i, attack in enumerate(spec.attacks)}
     named |= {f"detection.scores[{i}]": name for i, name in enumerate(spec.detection.scores)}
     return {key: name for key, name in named.items() if is_plugin(name)}

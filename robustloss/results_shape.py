@@ -230,11 +230,12 @@ def _are_counts(value: object) -> bool:
 def _are_named(value: object) -> bool:
     if not isinstance(value, list) or not _are_tables(value):
         return False
-    parts = ("params", "train", "model")
+    parts = ("params", "train", "search")
     return all(
         _is_text(each.get("label"))
         and _is_text(each.get("name", ""))
         and all(_is_table(each.get(part) or {}) for part in parts)
+        and isinstance(each.get("model") or {}, dict | str)
         for each in value
     )
 

@@ -21,7 +21,7 @@ import robustloss
 from attacks.plugins import PluginError
 from robustloss import locking, models, results, score_plugins
 from robustloss.adversarial import needs_logits
-from robustloss.cells import CellJob, Failure
+from robustloss.cells import CellJob, Failure, build_of
 from robustloss.comparisons import comparison_rows
 from robustloss.data import Dataset, load_for_spec
 from robustloss.executors import cell_threads, check_executor, run_jobs
@@ -235,6 +235,9 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
     positions = {loss.label: number for number, loss in enumerate(spec.losses)}
     for cell in {cell.label: cell for cell in cells}.values():
         where = f"losses[{positions[cell.label]}]"
+        if cell.loss.given:
+            lines += _given_mistakes(cell, spec, dataset, where)
+            continue
         try:
             backbone = models.build_backbone(
                 cell.model.backbone,
@@ -286,6 +289,17 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
         raise SpecError("\n".join(dict.fromkeys(lines)))
     for text in warned:
         warnings.warn(text, LossWarning, stacklevel=3)
+
+
+def _given_mistakes(cell: CellSpec, spec: Spec, dataset: Dataset, where: str) -> list[str]:
+    """Returns why a model from elsewhere cannot be used: it is loaded and looked over."""
+    key = f"model (={cell.loss.factory})" if cell.loss.factory else "weights"
+    try:
+        models.build_for(cell.loss.weights, build_of(cell, dataset), (spec.folder,))
+    except ValueError as error:
+        text = str(error)
+        return [f"{where}.{text}" if text.startswith("weights (=") else f"{where}.{key}: {text}"]
+    return []
 
 
 def _provenance(

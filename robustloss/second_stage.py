@@ -17,7 +17,7 @@ from robustloss import evaluation, models
 from robustloss.cells import CellJob, Failure, reason_of
 from robustloss.data import Dataset
 from robustloss.keys import attack_params, numerics, plugin_digest
-from robustloss.models import Classifier
+from robustloss.models import AnyClassifier
 from robustloss.progress import Event, Stage
 from robustloss.seeding import repeatable
 from robustloss.spec import AttackSpec, Spec
@@ -108,7 +108,7 @@ class _Stage:
         self.name = f"transfer seed {seed}"
         self.fresh = False
         self.failures: list[Failure] = []
-        self._models: dict[str, Classifier] = {}
+        self._models: dict[str, AnyClassifier] = {}
 
     def run(self) -> list[Transfer]:
         """Computes what is missing."""
@@ -172,7 +172,7 @@ class _Stage:
             save_transfer(path, made[eps])
         return made
 
-    def _model(self, trained: _Trained) -> Classifier:
+    def _model(self, trained: _Trained) -> AnyClassifier:
         label = trained.job.cell.label
         if label not in self._models:
             model = models.build_classifier(trained.content["build"], (self.spec.folder,))

@@ -19,17 +19,19 @@ from pydantic import (
     PrivateAttr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
+from robustloss.search import trial_values
 from robustloss.spec_adversarial import AdversarialSpec
 from robustloss.spec_data import DataSpec
 from robustloss.spec_errors import Problems, SpecError, did_you_mean, explain, rule_error
+from robustloss.spec_losses import LossSpec, TuningSpec
 from robustloss.spec_resources import ResourcesSpec
 from robustloss.spec_tables import (
     AttackSpec,
     ChecksSpec,
     DetectionSpec,
-    LossSpec,
     ModelSpec,
     OutsideSpec,
     Seed,
@@ -52,6 +54,8 @@ __all__ = [
     "Spec",
     "SpecError",
     "TrainSpec",
+    "TrialSpec",
+    "TuningSpec",
     "key_table",
     "load_spec",
     "shipped_specs",
@@ -81,6 +85,19 @@ class CellSpec:
         return f"cells/{self.loss.slug}/seed-{self.seed}"
 
 
+@dataclass(frozen=True)
+class TrialSpec(CellSpec):
+    """One training that only serves to choose the values of a loss's search."""
+
+    number: int
+    values: Mapping[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """Where the trial lives, relative to the run folder."""
+        return f"trials/{self.loss.slug}/trial-{self.number}"
+
+
 def _check_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
         raise rule_error(
@@ -107,6 +124,7 @@ class Spec(Table):
     detection: DetectionSpec = DetectionSpec()
     checks: ChecksSpec = ChecksSpec()
     resources: ResourcesSpec = ResourcesSpec()
+    tuning: TuningSpec = TuningSpec()
     losses: Annotated[tuple[LossSpec, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     attacks: Annotated[tuple[AttackSpec, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     outside: Annotated[tuple[OutsideSpec, ...], BeforeValidator(as_tuple)] = ()
@@ -155,6 +173,37 @@ class Spec(Table):
         problems.raise_if_any()
         return tables
 
+    @model_validator(mode="after")
+    def _trials_are_equal(self) -> "Spec":
+        problems = Problems()
+        trained = [(i, loss) for i, loss in enumerate(self.losses) if not loss.given]
+        asked = self.tuning.trials
+        tuned = [(i, loss) for i, loss in trained if loss.search]
+        if not tuned and asked is not None:
+            rule = "needs losses with search = { key = [values] }: there is nothing to try."
+            problems.add(("tuning", "trials"), asked, rule)
+        first: tuple[int, int] | None = None
+        for i, loss in trained if tuned else ():
+            place, count = ("losses", i, "search"), loss.combinations()
+            if not loss.search:
+                rule = "must be given: every loss gets the same number of trials. Write for "
+                problems.add(place, {}, f"{rule}example search = {{ lr = [0.01, 0.03, 0.1] }}.")
+            elif count is None and asked is None:
+                rule = "has a range, which has any number of values. Write [tuning] trials = 10."
+                problems.add(place, loss.search, rule)
+            elif count is not None and asked is not None and count < asked:
+                rule = f"has {count} combinations, fewer than tuning.trials (={asked}). List more "
+                problems.add(place, loss.search, f"{rule}values, or lower it.")
+            elif asked is None and count is not None:
+                first = first or (i, count)
+                if count != first[1]:
+                    less = min(count, first[1])
+                    rule = f"has {count} combinations, losses[{first[0]}].search has {first[1]}: "
+                    rule += "every loss gets the same number of trials. List as many, or write "
+                    problems.add(place, loss.search, f"{rule}[tuning] trials = {less}.")
+        problems.raise_if_any()
+        return self
+
     @property
     def text(self) -> str:
         """The source, verbatim; of a spec given as a dict, its TOML."""
@@ -172,14 +221,43 @@ class Spec(Table):
     def cells(self, seeds: Sequence[int] | None = None) -> tuple[CellSpec, ...]:
         """What a run computes: losses in the order of the file, then seeds.
 
+        A model that was trained elsewhere has no seed: it is one cell, under the first of them.
+
         Args:
             seeds: instead of the spec's own.
         """
+        wanted = tuple(self.seeds if seeds is None else seeds)
         return tuple(
-            CellSpec(loss, self.model.overridden(loss.model), self.train.overridden(loss.train), s)
+            CellSpec(loss, self._model(loss), self.train.overridden(loss.train), seed)
             for loss in self.losses
-            for s in (self.seeds if seeds is None else seeds)
+            for seed in (wanted[:1] if loss.given else wanted)
         )
+
+    def trials(self) -> tuple[TrialSpec, ...]:
+        """The trainings that choose the values of every search; all with the first seed."""
+        found = []
+        for loss in self.losses:
+            values = trial_values(loss.search, self.tuning.trials) if loss.search else []
+            for number, each in enumerate(values, 1):
+                tried = loss.with_values(each)
+                train = self.train.overridden(tried.train)
+                found.append(
+                    TrialSpec(tried, self._model(tried), train, self.seeds[0], number, each)
+                )
+        return tuple(found)
+
+    def tuned(self, chosen: Mapping[str, Mapping[str, Any]]) -> "Spec":
+        """This spec with chosen values, by label, in place of the searches."""
+        losses = [
+            loss.with_values(chosen[loss.label]) if loss.label in chosen else loss
+            for loss in self.losses
+        ]
+        found = self.model_copy(update={"losses": tuple(losses), "tuning": TuningSpec()})
+        found._text, found._folder = self._text, self._folder
+        return found
+
+    def _model(self, loss: LossSpec) -> ModelSpec:
+        return self.model.overridden(loss.model_keys)
 
 
 _TABLES: dict[str, type[Table]] = {
@@ -189,6 +267,7 @@ _TABLES: dict[str, type[Table]] = {
     "detection": DetectionSpec,
     "checks": ChecksSpec,
     "resources": ResourcesSpec,
+    "tuning": TuningSpec,
     "losses": LossSpec,
     "attacks": AttackSpec,
     "outside": OutsideSpec,

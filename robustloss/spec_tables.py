@@ -44,7 +44,7 @@ def _norm(name: str, params: Mapping[str, Any]) -> str | None:
     return default and params.get("norm", default)
 
 
-def _plain_table(value: object) -> object:
+def plain_table(value: object) -> object:
     """A deep copy holding only what TOML and JSON both hold, so that it can be hashed and sent."""
     problems = Problems()
     copy = _plain(value, (), problems) if isinstance(value, Mapping) else value
@@ -79,7 +79,7 @@ def _without(**given: str) -> AfterValidator:
 
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-PlainTable = Annotated[dict[str, Any], BeforeValidator(_plain_table)]
+PlainTable = Annotated[dict[str, Any], BeforeValidator(plain_table)]
 _OURS = "robustloss uses this name itself"
 _DIM = "model.feature_dim decides it"
 _CLASSES = "the data set decides it"
@@ -249,7 +249,9 @@ class ChecksSpec(Table):
         return eps
 
 
-class _Labelled(Table):
+class Labelled(Table):
+    """A table of an array: what is named, and how tables and figures call it."""
+
     name: Name
     label: str = Field(
         default="",
@@ -260,34 +262,19 @@ class _Labelled(Table):
     @model_validator(mode="after")
     def _default_label(self) -> Self:
         if "label" not in self.model_fields_set:
-            object.__setattr__(self, "label", self.name)
+            object.__setattr__(self, "label", self._plain_label())
         if not (self.label.isprintable() and 0 < len(self.slug) <= MAX_LABEL):
             rule = f"must be one line of 1 to {MAX_LABEL} characters, with a letter a-z or a digit."
             raise_at("label", self.label, rule)
         return self
 
+    def _plain_label(self) -> str:
+        return self.name
+
     @property
     def slug(self) -> str:
         """The label as a file name."""
         return slug(self.label)
-
-
-class LossSpec(_Labelled):
-    """One table [[losses]]: a loss, its parameters, and what it changes in [train] and [model]."""
-
-    name: Name = Field(
-        description="loss: robustloss list losses, module:Class, file.py:Class", examples=["lgm"]
-    )
-    params: LossParams = Field(default={}, description="its own parameters")
-    train: PlainTable = Field(default={}, description="keys of [train] that this loss overrides")
-    model: PlainTable = Field(default={}, description="keys of [model] that this loss overrides")
-
-    @field_validator("train", "model")
-    @classmethod
-    def _valid_keys(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        table: type[Table] = TrainSpec if info.field_name == "train" else ModelSpec
-        table.model_validate(value)
-        return value
 
 
 OUTSIDE_SETS = (
@@ -296,7 +283,7 @@ OUTSIDE_SETS = (
 )
 
 
-class OutsideSpec(_Labelled):
+class OutsideSpec(Labelled):
     """One table [[outside]]: images that are not of the data, shown to every network."""
 
     name: Name = Field(
@@ -328,7 +315,7 @@ class OutsideSpec(_Labelled):
         return self
 
 
-class AttackSpec(_Labelled):
+class AttackSpec(Labelled):
     """One table [[attacks]]: an attack, its parameters and its budgets."""
 
     name: Name = Field(

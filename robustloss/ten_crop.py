@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robustloss.crops import ranks
 from robustloss.images import ImageSet, center
-from robustloss.models import Classifier
+from robustloss.models import AnyClassifier
 
 VERSION = 1  # raise when the same weights and images would give other ranks
 
@@ -36,7 +36,7 @@ def ten_crops(images: Tensor, size: tuple[int, int]) -> list[Tensor]:
 
 
 @torch.no_grad()
-def ten_crop_ranks(model: Classifier, images: ImageSet) -> NDArray[np.int32]:
+def ten_crop_ranks(model: AnyClassifier, images: ImageSet) -> NDArray[np.int32]:
     """Ranks of the true classes (N,) in the mean of the ten crops' softmax outputs.
 
     Args:
