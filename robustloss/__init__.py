@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOME = {
     "load_spec": "robustloss.spec",
     "run": "robustloss.runner",
+    "evaluate": "robustloss.direct",
     "build_report": "reports",
     "load_run": "robustloss.results",
     "load_classifier": "robustloss.models",

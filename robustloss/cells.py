@@ -228,9 +228,11 @@ class CellRun:
     def _new_model(self) -> models.AnyClassifier:
         if self.job.module is not None:
             module = copy.deepcopy(self.job.module)
-            if isinstance(module, models.Classifier):
+            features = self.dataset.train.n > 0  # else there is nothing to fit scores on
+            if isinstance(module, models.Classifier) and features:
                 return module.eval()
-            return given.look_over(module, self.dataset.image_shape, self.dataset.num_classes)
+            shape, classes = self.dataset.image_shape, self.dataset.num_classes
+            return given.look_over(module, shape, classes, features=features)
         with seeded("weights", self.cell.seed):
             return models.build_for(self.cell.loss.weights, self.build, (self.spec.folder,))
 

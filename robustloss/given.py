@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from attacks.plugins import check_parameters, load_object
 
 VERSION = 1  # raise when the same module would give other outputs
+IN_MEMORY = "memory:model"  # stands for the factory of a model that no file holds
 NOTE = "given, not trained here"
 _TRIED = 4  # images that a model is looked over with
 _TORCH_FILES = (".pt", ".pth")
@@ -88,7 +89,11 @@ class GivenModel(nn.Module):
 
 
 def look_over(
-    module: nn.Module, image_shape: Sequence[int], num_classes: int | None = None
+    module: nn.Module,
+    image_shape: Sequence[int],
+    num_classes: int | None = None,
+    *,
+    features: bool = True,
 ) -> GivenModel:
     """Passes some random images through a module and says what it offers.
 
@@ -96,6 +101,7 @@ def look_over(
         module: Set to eval mode.
         image_shape: (C, H, W).
         num_classes: K that it must return; None for whatever it returns.
+        features: Use its features, if it offers some.
 
     Raises:
         ValueError: It fails on such images, or returns no finite logits (B,K), or probabilities.
@@ -107,7 +113,7 @@ def look_over(
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         logits = _called(module, some)
         _check_logits(logits, num_classes)
-        dim = _feature_dim(module, some)
+        dim = _feature_dim(module, some) if features else 0
         k = logits.shape[1]
         found = GivenModel(module, GivenHead(k, dim, _density(module))).eval()
         likelihood = found.joint(some)[1]

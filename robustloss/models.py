@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustloss.backbones import build_backbone
 from robustloss.given import (
+    IN_MEMORY,
     GivenModel,
     build_given,
     find_weights,
@@ -177,7 +178,7 @@ def load_classifier(
         have = ", ".join(f"{cell.label!r} seed {cell.seed}" for cell in run.cells)
         raise ValueError(f"loss (={loss!r}) with seed (={seed}) is not in this run; it has {have}.")
     build = json.loads((cells[0].folder / "cell.json").read_text())["build"]
-    if build.get("factory") == "":
+    if build.get("factory") == IN_MEMORY:
         raise ValueError(f"{loss} was evaluated from memory; its network is not in the run.")
     for name in (build["loss"], build.get("backbone", ""), build.get("factory", "")):
         if is_plugin(name) and not allow_plugins:

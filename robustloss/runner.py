@@ -109,7 +109,7 @@ def run(
     check_executor(executor)
     chosen = choose_device(device)
     wanted = _seeds(spec, folder, seeds)
-    _check_folder(folder, spec)
+    check_folder(folder, spec)
     if reuse is not None and not (Path(reuse) / "spec.toml").is_file():
         raise RunFolderError(f"reuse (={reuse}) is no run folder: it holds no spec.toml.")
     root = Path(data) if data is not None else None
@@ -120,7 +120,7 @@ def run(
     with seeded("names"):  # the networks that it builds must not move the caller's random state
         check_names(spec, cells, dataset)
     load_outside(spec, dataset, root)  # whatever is wrong with them is told before any training
-    with _claimed(folder, spec):
+    with claimed(folder, spec):
         other = None if reuse is None else Path(reuse)
         jobs = [CellJob(spec, cell, folder, chosen, root, other) for cell in cells]
         progress = progress or Silent()
@@ -131,10 +131,10 @@ def run(
         finally:
             progress.stop()
         failed = [asdict(failure) for failure in (*failures, *lost)]
-        provenance = _provenance(spec, dataset, chosen, wanted, started)
+        provenance = provenance_of(spec, dataset, chosen, wanted, started)
         provenance["threads"] = cell_threads(executor, spec)
-        provenance["attack_cost"] = _attack_cost(folder, spec, cells)
-        _write_results(folder, spec, cells, failures, transfers, lost, provenance)
+        provenance["attack_cost"] = attack_cost(folder, spec, cells)
+        write_run(folder, spec, cells, failures, provenance, transfers, lost)
         from reports import build_report
 
         return RunOutcome(folder, build_report(folder), failed, 1 if failed else 0)
@@ -170,7 +170,7 @@ def _seeds(spec: Spec, folder: Path, seeds: Sequence[int] | None) -> tuple[int, 
     return tuple(sorted({*seeds, *had}))
 
 
-def _check_folder(folder: Path, spec: Spec) -> None:
+def check_folder(folder: Path, spec: Spec) -> None:
     """Refuses a folder that holds anything but an earlier state of this run."""
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder} is a file; name another folder with --out.")
@@ -201,7 +201,7 @@ def _check_folder(folder: Path, spec: Spec) -> None:
 
 
 @contextmanager
-def _claimed(folder: Path, spec: Spec) -> Iterator[None]:
+def claimed(folder: Path, spec: Spec) -> Iterator[None]:
     """Makes the folder this run's while the block runs."""
     with ExitStack() as stack:
         try:
@@ -264,6 +264,25 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
         except (PluginError, ValueError) as error:
             lines.append(f"{where}: {error}")
         warned += [f"{where}: {remark}" for remark in remarks]
+    lines += _attack_mistakes(spec, dataset)
+    if lines:
+        raise SpecError("\n".join(dict.fromkeys(lines)))
+    for text in warned:
+        warnings.warn(text, LossWarning, stacklevel=3)
+
+
+def check_attacks(spec: Spec, dataset: Dataset) -> None:
+    """Builds every attack and score once.
+
+    Raises:
+        SpecError: A name or a parameter that its builder refuses.
+    """
+    if lines := _attack_mistakes(spec, dataset):
+        raise SpecError("\n".join(dict.fromkeys(lines)))
+
+
+def _attack_mistakes(spec: Spec, dataset: Dataset) -> list[str]:
+    lines: list[str] = []
     for number, attack in enumerate(spec.attacks):
         where = f"attacks[{number}]"
         try:
@@ -285,10 +304,7 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
             score_plugins.check([score], (spec.folder,))
         except PluginError as error:
             lines.append(f"detection.scores[{number}]: {error}")
-    if lines:
-        raise SpecError("\n".join(dict.fromkeys(lines)))
-    for text in warned:
-        warnings.warn(text, LossWarning, stacklevel=3)
+    return lines
 
 
 def _given_mistakes(cell: CellSpec, spec: Spec, dataset: Dataset, where: str) -> list[str]:
@@ -302,9 +318,10 @@ def _given_mistakes(cell: CellSpec, spec: Spec, dataset: Dataset, where: str) ->
     return []
 
 
-def _provenance(
+def provenance_of(
     spec: Spec, dataset: Dataset, device: str, seeds: Sequence[int], started: float
 ) -> dict:
+    """Returns where the numbers come from: versions, machine, data, spec and times."""
     finished = time.time()
     precision = choose_precision(spec.train.precision, torch.device(device))
     return {
@@ -349,7 +366,7 @@ def _command() -> list[str]:
     return [program.name, *sys.argv[1:]]
 
 
-def _attack_cost(folder: Path, spec: Spec, cells: Sequence[CellSpec]) -> list[dict]:
+def attack_cost(folder: Path, spec: Spec, cells: Sequence[CellSpec]) -> list[dict]:
     """Returns what each attack spent on each cell when it was last computed there."""
     found = []
     for cell in cells:
@@ -363,15 +380,26 @@ def _attack_cost(folder: Path, spec: Spec, cells: Sequence[CellSpec]) -> list[di
     return found
 
 
-def _write_results(
+def write_run(
     folder: Path,
     spec: Spec,
     cells: Sequence[CellSpec],
     failures: Sequence[Failure],
-    transfers: Sequence[Transfer],
-    lost: Sequence[Failure],
     provenance: dict,
+    transfers: Sequence[Transfer] = (),
+    lost: Sequence[Failure] = (),
 ) -> None:
+    """Assembles results.json from the finished cells.
+
+    Args:
+        folder: Of the run.
+        spec: Of the run.
+        cells: All of them, finished or failed.
+        failures: The cells that failed.
+        provenance: See provenance_of.
+        transfers: What the second stage found.
+        lost: Sources without transfers.
+    """
     failed = {(failure.label, failure.seed) for failure in failures}
     done, trainings = [], []
     for cell in cells:

@@ -225,7 +225,7 @@ for name in {names!r}:
 
 
 @pytest.mark.parametrize(
-    "name", ["load_spec", "run", "build_report", "load_run", "load_classifier"]
+    "name", ["load_spec", "run", "evaluate", "build_report", "load_run", "load_classifier"]
 )
 def test_each_public_name_is_a_function_that_no_module_hides(name):
     assert callable(getattr(robustloss, name))
