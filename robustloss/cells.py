@@ -40,7 +40,7 @@ from robustloss.progress import Event, Stage
 from robustloss.results import Record, load_record, save_record
 from robustloss.scored import StoredScores
 from robustloss.seeding import repeatable, seeded
-from robustloss.spec import AttackSpec, CellSpec, Spec
+from robustloss.spec import AttackSpec, CellSpec, Spec, TrialSpec
 from robustloss.storage import (
     CorruptFile,
     digest,
@@ -49,6 +49,7 @@ from robustloss.storage import (
     write_bytes,
     write_json,
 )
+from robustloss.trials import run_trial
 
 Report = Callable[[Event], None]
 
@@ -75,6 +76,10 @@ class Failure:
     seed: int
     stage: str
     reason: str
+
+
+def _which(cell: CellSpec) -> str:
+    return f"trial {cell.number}" if isinstance(cell, TrialSpec) else f"seed {cell.seed}"
 
 
 def build_of(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
@@ -111,7 +116,7 @@ class CellRun:
         self.spec, self.cell = job.spec, job.cell
         self.device = torch.device(job.device)
         self.folder = job.folder / job.cell.folder
-        self.name = f"{job.cell.label} seed {job.cell.seed}"
+        self.name = f"{job.cell.label} {_which(job.cell)}"
         self.stage = "build"
         self.build = build_of(self.cell, dataset)
         self._model: models.AnyClassifier | None = None
@@ -131,7 +136,7 @@ class CellRun:
         key = self.model_key()
         self.stage = "train"
         model_file = self.folder / f"model-{key}.safetensors"
-        meta = self._trained(model_file, key)
+        meta = self.trained(model_file, key)
         write_json(self.folder / "train.json", {"key": key, **meta["log"]}, checked=True)
         self.stage = "score"
         # The key too: what changes the outputs of a loss need not change its weights, as its
@@ -236,7 +241,7 @@ class CellRun:
         with seeded("weights", self.cell.seed):
             return models.build_for(self.cell.loss.weights, self.build, (self.spec.folder,))
 
-    def _trained(self, path: Path, key: str) -> dict:
+    def trained(self, path: Path, key: str) -> dict:
         """Returns the metadata of the trained weights, training them if they are not there."""
         if path.exists():
             try:
@@ -258,7 +263,7 @@ class CellRun:
             device=self.device,
             checkpoint=self.folder / f"checkpoint-{key}.safetensors",
             key=key,
-            report=self._reporter("train"),
+            report=self.reporter("train"),
         )
         self._model = model
         meta: dict[str, Any] = {"log": asdict(log), "density": model.head.density}
@@ -275,10 +280,13 @@ class CellRun:
         return meta
 
     def _taken_over(self, path: Path) -> dict | None:
-        """Returns the metadata of equal weights in the run that is reused, copied to the path."""
-        if self.job.reuse is None:
-            return None
-        for other in sorted(self.job.reuse.glob(f"cells/*/seed-{self.cell.seed}/{path.name}")):
+        """Returns the metadata of equal weights, copied to the path: of a trial, or another run."""
+        places = list(self.job.folder.glob(f"trials/*/*/{path.name}"))
+        if self.job.reuse is not None:
+            cells = f"cells/*/seed-{self.cell.seed}/{path.name}"
+            places += sorted(self.job.reuse.glob(cells))
+            places += sorted(self.job.reuse.glob(f"trials/*/*/{path.name}"))
+        for other in places:
             try:
                 meta = models.load_tensors(other)[1]
             except CorruptFile:
@@ -287,7 +295,7 @@ class CellRun:
             return meta
         return None
 
-    def _loaded(self, path: Path) -> models.AnyClassifier:
+    def loaded(self, path: Path) -> models.AnyClassifier:
         """Returns the trained model on the device; loaded only when something must be computed."""
         self.fresh = True
         if self._model is None:
@@ -302,7 +310,7 @@ class CellRun:
 
         def compute() -> evaluation.Arrays:
             return evaluation.reference_arrays(
-                self._loaded(model_file),
+                self.loaded(model_file),
                 self.dataset,
                 self.device,
                 fit_size,
@@ -379,7 +387,7 @@ class CellRun:
 
         def compute() -> evaluation.Arrays:
             return probes.probe_arrays(
-                evaluation.detector_view(self._loaded(model_file), reference),
+                evaluation.detector_view(self.loaded(model_file), reference),
                 evaluation.fit_subset(self.dataset.test, size).to(self.device),
                 eps=eps,
                 traced=tuple(probes.Traced(trace_name(a.label), call, e) for a, call, e in traced),
@@ -396,7 +404,7 @@ class CellRun:
         def compute() -> evaluation.Arrays:
             self.report(Event(self.name, "score", 0, 1, "ten crops"))
             test = self.dataset.test.to(self.device)
-            return {"rank_10": ten_crop.ten_crop_ranks(self._loaded(model_file), test)}
+            return {"rank_10": ten_crop.ten_crop_ranks(self.loaded(model_file), test)}
 
         return self._kept(f"crops-{digest('crops', ten_crop.VERSION, images)}.npz", compute)
 
@@ -425,7 +433,7 @@ class CellRun:
         clean = self._read(path)
         if clean is None:
             self.report(Event(self.name, "score", 0, 1, "clean images"))
-            model = self._loaded(model_file)
+            model = self.loaded(model_file)
             clean = evaluation.clean_record(model, self.dataset.test.to(self.device))
             save_record(path, clean, {"attack": "none", "eps": 0.0})
         records = {("none", 0.0): clean}
@@ -439,7 +447,7 @@ class CellRun:
             if missing:
                 cost = _Cost(attack.label, self.dataset.test.n, len(missing))
                 made = evaluation.attacked_records(
-                    self._loaded(model_file),
+                    self.loaded(model_file),
                     self.dataset.test.to(self.device),
                     call,
                     eps=missing,
@@ -450,7 +458,7 @@ class CellRun:
                     class_means=evaluation.class_means(reference),
                     eight_bit=attack.eight_bit,
                     spend=cost.add,
-                    report=self._reporter("attack", attack.label),
+                    report=self.reporter("attack", attack.label),
                 )
                 write_json(self.folder / f"{attack.slug}-cost.json", asdict(cost), checked=True)
                 for eps, record in made.items():
@@ -483,7 +491,7 @@ class CellRun:
             if control is None:
                 self.report(Event(self.name, "score", 0, 1, f"noise like {place[0]}"))
                 control = controls.noise_record(
-                    self._loaded(model_file),
+                    self.loaded(model_file),
                     self.dataset.test.to(self.device),
                     records[place],
                     entry["norm"],
@@ -506,7 +514,7 @@ class CellRun:
             if record is None:
                 self.report(Event(self.name, "score", 0, 1, each.label))
                 record = evaluation.clean_record(
-                    self._loaded(model_file), each.images.to(self.device)
+                    self.loaded(model_file), each.images.to(self.device)
                 )
                 save_record(path, record, {"outside": each.name})
             found[each.label] = record
@@ -542,7 +550,9 @@ class CellRun:
         except CorruptFile:
             return None
 
-    def _reporter(self, stage: Stage, prefix: str = "") -> evaluation.Report:
+    def reporter(self, stage: Stage, prefix: str = "") -> evaluation.Report:
+        """Returns what tells the run of the progress of a stage."""
+
         def report(done: float, total: float, text: str) -> None:
             self.report(Event(self.name, stage, done, total, f"{prefix} {text}".strip()))
 
@@ -579,7 +589,11 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
     """
     run = CellRun(job, dataset, report)
     try:
-        run.run()
+        if isinstance(job.cell, TrialSpec):
+            with repeatable():
+                run_trial(run)
+        else:
+            run.run()
     except (Exception, SystemExit) as error:  # a plug-in may call exit()
         reason = reason_of(error)
         # A done mark of an earlier state must not stand for a cell that now fails.

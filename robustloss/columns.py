@@ -96,6 +96,10 @@ RANK_COLUMNS = (
     *("unit", "seed", "attack", "attack_label", "norm", "eps", "metric", "label", "value"),
     *("rank", "rank_low", "rank_high", "n_losses"),
 )
+TRIAL_COLUMNS = (
+    *(*PLACE, "trial", "settings", "chosen", "validation_error", "validation_loss", "n"),
+    *("eps", "fgsm_error", "reason"),
+)
 FLAG_COLUMNS = ("check", *PLACE, "attack_label", "eps", "value", "threshold", "message")
 SUMMARY_COLUMNS = (
     *("loss", "label", "attack", "attack_label", "norm", "eps", "metric", "n_seeds", "seeds"),

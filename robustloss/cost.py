@@ -82,9 +82,11 @@ def count(
         disk += min(UNTRAINED, test) * (4 * cell.model.feature_dim + 8) + 4 * fitted
         if cell.model.feature_dim == 2:
             disk += 240 * 240 * (4 * num_classes + 8 + 6 * 4)  # likelihood map, boundaries
+    trained = [cell for cell in (*cells, *spec.trials()) if not cell.loss.given]
+    epochs = sum(cell.train.epochs for cell in trained)
     return Cost(
         cells=len(cells),
-        training_images=sum(cell.train.epochs for cell in cells if not cell.loss.given) * train,
+        training_images=epochs * train,
         attacked_images=len(cells) * budgets * test,
         disk=disk,
     )
@@ -110,18 +112,20 @@ def measure(
     seconds = 0.0
     for label, cell in first.items():
         try:
-            each = _seconds_of(spec, cell, dataset, device, budget / len(first))
+            training, rest = _seconds_of(spec, cell, dataset, device, budget / len(first))
         except Exception as error:  # a plug-in may do anything; a run will tell it in full
             return Timing(None, f"{label} fails when it is tried: {error}")
-        seconds += each * sum(other.label == label for other in cells)
+        count = sum(other.label == label for other in cells)
+        trials = sum(trial.label == label for trial in spec.trials())
+        seconds += training * (count + trials) + rest * count
     threads = f", threads: {torch.get_num_threads()}" if device == "cpu" else ""
     return Timing(seconds, f"rough, without the report, from a few steps here ({device}{threads})")
 
 
 def _seconds_of(
     spec: Spec, cell: CellSpec, dataset: "Dataset", device: str, budget: float
-) -> float:
-    """Estimated seconds of one cell."""
+) -> tuple[float, float]:
+    """Estimated seconds of training one cell, and of the rest of it."""
     import torch
 
     from robustloss import models, schedules
@@ -131,11 +135,11 @@ def _seconds_of(
     with seeded("weights", cell.seed):
         model = models.build_for(cell.loss.weights, build_of(cell, dataset), (spec.folder,))
     if cell.loss.given:
-        return _evaluation_seconds(model.to(device).eval(), spec, cell, dataset, device)
+        return 0.0, _evaluation_seconds(model.to(device).eval(), spec, cell, dataset, device)
     assert isinstance(model, models.Classifier)
     step = _step_seconds(model, cell, dataset, torch.device(device), budget / 2)
     steps = cell.train.epochs * schedules.steps_per_epoch(dataset.train.n, cell.train.batch_size)
-    return steps * step + _evaluation_seconds(model, spec, cell, dataset, device)
+    return steps * step, _evaluation_seconds(model, spec, cell, dataset, device)
 
 
 def _step_seconds(

@@ -84,11 +84,19 @@ def spec_lines(spec: Spec, *, plugins: bool = False) -> Iterator[str]:
 def _cell_lines(spec: Spec) -> Iterator[str]:
     cells = spec.cells()
     yield f"# {len(cells)} cells (losses x seeds)"
+    if trials := spec.trials():
+        each = max(trial.number for trial in trials)
+        yield f"# {len(trials)} trials, {each} a loss, with seed {spec.seeds[0]}, come first"
     width = max(len(loss.label) for loss in spec.losses)
     for cell in (cell for cell in cells if cell.seed == spec.seeds[0]):
         seeds = ", ".join(map(str, spec.seeds))
         what = f"{cell.model.backbone}, {cell.model.feature_dim}-D features"
-        yield f"#   {cell.label:{width}}  seeds {seeds}; {what}; {_training(cell)}"
+        if cell.loss.factory:
+            yield f"#   {cell.label:{width}}  given: {cell.loss.factory}"
+        elif cell.loss.weights:
+            yield f"#   {cell.label:{width}}  given: {cell.loss.weights}; {what}"
+        else:
+            yield f"#   {cell.label:{width}}  seeds {seeds}; {what}; {_training(cell)}"
 
 
 def _training(cell: CellSpec) -> str:
@@ -105,7 +113,7 @@ def _cost_lines(spec: Spec) -> Iterator[str]:
     from robustloss.runner import check_names
     from robustloss.terminal import bytes_text
 
-    data, cells = spec.data, spec.cells()
+    data, cells = spec.data, spec.tried.cells()
     try:
         dataset = load_for_spec(data, near=spec.folder, download=False, quiet=True)
     except DataError as error:

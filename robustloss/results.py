@@ -232,6 +232,11 @@ class Run:
         return self.results.get("comparisons", [])
 
     @property
+    def trials(self) -> list[Row]:
+        """The search for each loss's values; columns: `columns.TRIAL_COLUMNS`."""
+        return self.results.get("trials", [])
+
+    @property
     def ranks(self) -> list[Row]:
         """Ranks of the losses with what is known of them; columns: `columns.RANK_COLUMNS`."""
         return self.results.get("ranks", [])
@@ -322,6 +327,7 @@ _LATER_KEYS = {
     "center_estimates": list,
     "comparisons": list,
     "ranks": list,
+    "trials": list,
     "out_of_distribution": list,
     "calibration": list,
     "reliability": list,
@@ -397,6 +403,7 @@ def write_results(
     flags: Iterable[Mapping[str, Any]] = (),
     comparisons: Iterable[Mapping[str, Any]] = (),
     ranks: Iterable[Mapping[str, Any]] = (),
+    trials: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Assemble results.json in a run folder: sorted, so that equal runs give equal bytes.
 
@@ -415,6 +422,7 @@ def write_results(
         flags: see worst_case; those of the transfer matrix.
         comparisons: loss against loss, in their own order.
         ranks: of the losses, in their own order.
+        trials: of the search for their values, likewise; a run without a search has no such table.
 
     Returns:
         What was written.
@@ -453,6 +461,8 @@ def write_results(
         "flags": table("flags", FLAG_COLUMNS, flags),
         "failures": sort(failures, (*PLACE, "stage", "reason")),
     }
+    if tried := [dict(row) for row in trials]:
+        results["trials"] = tried
     write_json(Path(run_dir) / "results.json", results, sort_keys=False)
     return results
 

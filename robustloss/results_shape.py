@@ -26,6 +26,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "reliability": columns.RELIABILITY_COLUMNS,
     "comparisons": columns.COMPARISON_COLUMNS,
     "ranks": columns.RANK_COLUMNS,
+    "trials": columns.TRIAL_COLUMNS,
     "flags": columns.FLAG_COLUMNS,
     "failures": (*columns.PLACE, "stage", "reason"),
     "training": (*columns.PLACE, "curve", "epochs", "seconds"),
@@ -51,10 +52,10 @@ _COUNTS = frozenset(
         *("seed", "n", "n_seeds", "n_clean", "n_attacked", "n_outside", "n_found", "n_losses"),
         *("n_successful", "bin", "count", "class_index", "class_a", "class_b", "crops", "rank"),
         *("rank_low", "rank_high", "predicted", "false_positives", "false_negatives", "epochs"),
-        *("steps", "parameters", "chosen_epoch"),
+        *("steps", "parameters", "chosen_epoch", "trial"),
     )
 )
-_FLAGS = frozenset(("shown", "adapted"))
+_FLAGS = frozenset(("shown", "adapted", "chosen"))
 _LISTS = frozenset(("seeds", "values", "attacks", "curve"))
 # Whatever else stands in a table is a number; of these none may be null.
 _NEVER_NULL = frozenset(
@@ -85,6 +86,7 @@ _ALWAYS = {
     "per_class": ("seed", "n", "eps", "attack_label"),
     "geometry": ("seed",),
     "training": ("seed",),
+    "trials": ("seed", "trial", "settings", "chosen"),
 }
 
 
@@ -181,6 +183,8 @@ def _fits(table: str, name: str, value: object) -> bool:
         return _is_count(value)
     if name in _FLAGS:
         return isinstance(value, bool)
+    if name == "settings":
+        return _is_table(value)
     if name == "curve":
         return _are_tables(value)
     if name == "values":

@@ -6,11 +6,12 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,9 +36,11 @@ from robustloss.progress import Progress, Silent
 from robustloss.ranks import rank_rows
 from robustloss.second_stage import run_transfers, transfer_seeds
 from robustloss.seeding import seeded
-from robustloss.spec import CellSpec, Spec, SpecError, load_spec
-from robustloss.storage import CorruptFile, read_json, remove_leftovers, write_text
+from robustloss.spec import CellSpec, Spec, SpecError, TrialSpec, load_spec
+from robustloss.storage import CorruptFile, digest, read_json, remove_leftovers, write_text
 from robustloss.transfer import Transfer, transfer_beats_white_box, transfer_rows
+from robustloss.trials import read_trial
+from robustloss.tuning import trial_rows
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -117,27 +120,71 @@ def run(
         spec.data, near=spec.folder, root=root, quiet=isinstance(progress, Silent | None)
     )
     cells = spec.cells(wanted)
+    trials = spec.trials()
     with seeded("names"):  # the networks that it builds must not move the caller's random state
-        check_names(spec, cells, dataset)
+        check_names(spec, [*trials, *spec.tried.cells(wanted)], dataset)
     load_outside(spec, dataset, root)  # whatever is wrong with them is told before any training
     with claimed(folder, spec):
         other = None if reuse is None else Path(reuse)
+        tries = [CellJob(spec, trial, folder, chosen, root, other) for trial in trials]
         jobs = [CellJob(spec, cell, folder, chosen, root, other) for cell in cells]
         progress = progress or Silent()
-        progress.start(len(jobs) + len(transfer_seeds(spec, jobs)))
+        progress.start(len(tries) + len(jobs) + len(transfer_seeds(spec, jobs)))
         try:
-            failures = run_jobs(jobs, dataset, executor, progress)
+            untried = run_jobs(tries, dataset, executor, progress)
+            spec, rows = _tuned(spec, folder, trials, untried)
+            cells = spec.cells(wanted)
+            untuned = _untuned(rows, cells)
+            without = {failure.label for failure in untuned}
+            jobs = [
+                CellJob(spec, cell, folder, chosen, root, other)
+                for cell in cells
+                if cell.label not in without
+            ]
+            failures = [*untuned, *run_jobs(jobs, dataset, executor, progress)]
             transfers, lost = run_transfers(spec, jobs, failures, dataset, progress)
         finally:
             progress.stop()
+        lost = [*lost, *untried]
         failed = [asdict(failure) for failure in (*failures, *lost)]
         provenance = provenance_of(spec, dataset, chosen, wanted, started)
         provenance["threads"] = cell_threads(executor, spec)
         provenance["attack_cost"] = attack_cost(folder, spec, cells)
-        write_run(folder, spec, cells, failures, provenance, transfers, lost)
+        write_run(folder, spec, cells, failures, provenance, transfers, lost, rows)
         from reports import build_report
 
         return RunOutcome(folder, build_report(folder), failed, 1 if failed else 0)
+
+
+def _tuned(
+    spec: Spec, folder: Path, trials: Sequence[TrialSpec], failures: Sequence[Failure]
+) -> tuple[Spec, list[dict]]:
+    """Returns the spec with the values that the trials chose, and the rows of the trials."""
+    reasons = {(failure.label, failure.stage): failure.reason for failure in failures}
+    contents = []
+    for trial in trials:
+        reason = reasons.get((trial.label, f"trial {trial.number}"))
+        found = {"reason": reason} if reason else read_trial(folder / trial.folder)
+        contents.append(found or {"reason": "it left no result."})
+    rows, chosen = trial_rows(trials, contents)
+    return spec.tuned(chosen), rows
+
+
+def _untuned(rows: Sequence[Mapping[str, Any]], cells: Sequence[CellSpec]) -> list[Failure]:
+    """Returns a failure for each cell of a loss of which no trial finished."""
+    chosen = {row["label"] for row in rows if row["chosen"]}
+    reasons = {row["label"]: row["reason"] for row in rows if row["label"] not in chosen}
+    return [
+        Failure(
+            cell.loss.name,
+            cell.label,
+            cell.seed,
+            "tuning",
+            f"no trial finished, the last because: {reasons[cell.label]}",
+        )
+        for cell in cells
+        if cell.label in reasons
+    ]
 
 
 def choose_device(name: str) -> str:
@@ -233,7 +280,8 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
     lines: list[str] = []
     warned: list[str] = []
     positions = {loss.label: number for number, loss in enumerate(spec.losses)}
-    for cell in {cell.label: cell for cell in cells}.values():
+    different = {(cell.label, digest(dict(cell.loss.params))): cell for cell in cells}
+    for cell in different.values():
         where = f"losses[{positions[cell.label]}]"
         if cell.loss.given:
             lines += _given_mistakes(cell, spec, dataset, where)
@@ -388,6 +436,7 @@ def write_run(
     provenance: dict,
     transfers: Sequence[Transfer] = (),
     lost: Sequence[Failure] = (),
+    trials: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Assembles results.json from the finished cells.
 
@@ -398,7 +447,8 @@ def write_run(
         failures: The cells that failed.
         provenance: See provenance_of.
         transfers: What the second stage found.
-        lost: Sources without transfers.
+        lost: Sources without transfers, trials without numbers.
+        trials: Rows of the search for the losses' values.
     """
     failed = {(failure.label, failure.seed) for failure in failures}
     done, trainings = [], []
@@ -425,5 +475,6 @@ def write_run(
         transfer=transfer_rows(transfers, clean),
         comparisons=compared,
         ranks=rank_rows(compared),
+        trials=trials,
         flags=transfer_beats_white_box(transfers, {loss.label: loss.name for loss in spec.losses}),
     )

@@ -40,6 +40,7 @@ from robustloss.spec_tables import (
     as_tuple,
 )
 from robustloss.spec_text import Key, literal, rows_of, slug, to_toml
+from robustloss.storage import digest
 
 __all__ = [
     "AdversarialSpec",
@@ -94,8 +95,8 @@ class TrialSpec(CellSpec):
 
     @property
     def folder(self) -> str:
-        """Where the trial lives, relative to the run folder."""
-        return f"trials/{self.loss.slug}/trial-{self.number}"
+        """Where the trial lives, relative to the run folder: a longer search finds it again."""
+        return f"trials/{self.loss.slug}/{digest(dict(self.values))}"
 
 
 def _check_name(name: str) -> str:
@@ -245,6 +246,12 @@ class Spec(Table):
                     TrialSpec(tried, self._model(tried), train, self.seeds[0], number, each)
                 )
         return tuple(found)
+
+    @property
+    def tried(self) -> "Spec":
+        """This spec with the first values of every search: what it costs, and what it builds."""
+        trials = self.trials()
+        return self.tuned({trial.label: trial.values for trial in reversed(trials)})
 
     def tuned(self, chosen: Mapping[str, Mapping[str, Any]]) -> "Spec":
         """This spec with chosen values, by label, in place of the searches."""

@@ -1,0 +1,116 @@
+"""One trial of a search: a training, its clean validation error, and FGSM to look at.
+
+The test images are never touched, and FGSM is made of validation images: it shows how sensitive a
+loss is to its values, and chooses nothing.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import attacks
+from robustloss import evaluation, metrics
+from robustloss.probes import DEFAULT_EPS
+from robustloss.results import Record
+from robustloss.spec import Spec, TrialSpec
+from robustloss.storage import CorruptFile, digest, read_json, write_json
+from robustloss.train import TrainingDiverged
+
+if TYPE_CHECKING:
+    from robustloss.cells import CellRun
+
+VERSION = 1  # raise when the same training would give another trial.json
+
+
+def run_trial(run: "CellRun") -> dict[str, Any]:
+    """Computes what is missing of a trial, and writes trial.json.
+
+    Args:
+        run: Of the trial's cell.
+
+    Returns:
+        The content of trial.json: validation_error, a fraction; validation_loss, the mean
+        cross-entropy of the logits in nats; n validation images; fgsm, a list of eps and
+        fgsm_error on them. Of a training that diverged the reason alone.
+    """
+    cell = run.cell
+    assert isinstance(cell, TrialSpec)
+    run.stage = f"trial {cell.number}"
+    key = run.model_key()
+    params, eps = fgsm_of(run.spec)
+    own = digest("trial", [VERSION, evaluation.VERSION, attacks.VERSION], key, params, list(eps))
+    path = run.folder / "trial.json"
+    if (known := _read(path, own)) is not None:
+        return known
+    run.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        content = _measured(run, key, params, eps)
+    except TrainingDiverged as error:  # a result of these values, no fault of the run
+        content = {"reason": str(error)}
+    write_json(path, {"key": own, "trial": cell.number, **content}, checked=True)
+    return content
+
+
+def read_trial(folder: Path) -> dict[str, Any] | None:
+    """Returns what a finished trial left, None where there is nothing."""
+    try:
+        return read_json(folder / "trial.json", checked=True)
+    except CorruptFile:
+        return None
+
+
+def fgsm_of(spec: Spec) -> tuple[dict[str, Any], tuple[float, ...]]:
+    """Returns parameters and positive eps of the FGSM of trials: the spec's first, or a plain one.
+
+    Where the spec attacks with no FGSM it is at checks.eps, or 0.1.
+    """
+    for attack in spec.attacks:
+        positive = tuple(eps for eps in attack.eps if eps > 0)
+        if attack.name == "fgsm" and positive:
+            return dict(attack.params), positive
+    return {}, (spec.checks.eps or DEFAULT_EPS,)
+
+
+def _measured(
+    run: "CellRun", key: str, params: dict[str, Any], eps: Sequence[float]
+) -> dict[str, Any]:
+    model_file = run.folder / f"model-{key}.safetensors"
+    meta = run.trained(model_file, key)
+    write_json(run.folder / "train.json", {"key": key, **meta["log"]}, checked=True)
+    (run.folder / f"checkpoint-{key}.safetensors").unlink(missing_ok=True)
+    model = run.loaded(model_file)
+    images = run.dataset.validation.to(run.device)
+    clean = evaluation.clean_record(model, images)
+    attacked = evaluation.attacked_records(
+        model,
+        images,
+        attacks.build_attack("fgsm", **params),
+        eps=eps,
+        seed=run.cell.seed,
+        batch_size=500,
+        clean=clean,
+        report=run.reporter("attack", "FGSM on validation images,"),
+    )
+    return {
+        "validation_error": _error(clean),
+        "validation_loss": _cross_entropy(clean),
+        "n": clean.n,
+        "fgsm": [{"eps": e, "fgsm_error": _error(record)} for e, record in attacked.items()],
+        "settings": dict(run.cell.values) if isinstance(run.cell, TrialSpec) else {},
+    }
+
+
+def _error(record: Record) -> float:
+    return float((~record.correct).mean())
+
+
+def _cross_entropy(record: Record) -> float:
+    log_p = metrics.log_posterior(record.logits)
+    return float(-np.take_along_axis(log_p, record.labels[:, None], axis=1).mean())
+
+
+def _read(path: Path, key: str) -> dict[str, Any] | None:
+    found = read_trial(path.parent)
+    return found if found is not None and found.get("key") == key else None
