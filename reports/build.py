@@ -30,6 +30,7 @@ from reports.gallery_reliability import add_calibration_curves, add_reliability
 from reports.gallery_scores import add_score_curves, add_score_heat
 from reports.gallery_space import add_likelihood_map
 from reports.gallery_transfer import add_transfers
+from reports.gallery_tuning import add_tuning
 from reports.guarded import guarded
 from reports.loss_notes import annotated
 from reports.matrix import matrices
@@ -58,6 +59,7 @@ from reports.tables_radius import radius_table
 from reports.tables_rank import rank_tables
 from reports.tables_run import seed_table, training_table
 from reports.tables_transfer import transfer_table
+from reports.tables_tuning import tuning_tables
 from reports.tables_worst import overview_table, worst_table
 from reports.views import Shown
 from robustloss.results import load_run
@@ -138,6 +140,7 @@ def make_tables(numbers: Numbers) -> list[Table]:
     tables += [
         crops_table(numbers),
         cost_table(numbers),
+        *tuning_tables(numbers),
         training_table(numbers),
         seed_table(numbers),
     ]
@@ -180,6 +183,7 @@ def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
     add_confusions(album, numbers, shown)
     add_norms(album, numbers, shown)
     add_center_estimates(album, numbers)
+    add_tuning(album, numbers)
     add_learning_curves(album, numbers, look)
 
 

@@ -24,6 +24,7 @@ from reports.words import duration, listed
 KINDS = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"),
          "tex": ("LaTeX", "application/x-tex")}  # fmt: skip
 LONG_TABLES = (
+    "tuning-trials",
     "seeds",
     "scores",
     "populations-",

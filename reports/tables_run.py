@@ -34,6 +34,10 @@ def training_table(numbers: Numbers) -> Table:
 
 
 def _training_row(label: str, logs: Sequence[Mapping], attacked: bool) -> list[Entry]:
+    if logs and not any(map(_epochs, logs)):  # given, not trained here
+        parameters = span([float(log["parameters"]) for log in logs if log.get("parameters")])
+        texts = [str(len(logs)), "none", parameters, *[NOTHING] * (7 if attacked else 5)]
+        return [Entry(label), *(Entry(text, kind="gap") for text in texts)]
     ends = [_end(log) for log in logs]
     seconds = [float(log["seconds"]) for log in logs if log.get("seconds") is not None]
     peaks = [int(log["peak_bytes"]) for log in logs if log.get("peak_bytes") is not None]
