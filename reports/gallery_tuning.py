@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from reports.album import Album
 from reports.legends import LINE, legend_below, legend_shape
@@ -88,6 +88,7 @@ def _draw(ax: Axes, rows: Sequence[Row], key: str, limits: tuple[float, float]) 
                 ax.plot(left, height, marker="o", mfc="none", mec=INK, ms=9, ls="")
     ax.set_yscale("log")
     ax.set_ylim(*limits)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=9))
     ax.yaxis.set_major_formatter(lambda v, _: f"{v:g} %")
     ax.yaxis.set_minor_formatter(lambda *_: "")
     ax.grid(True, axis="y")

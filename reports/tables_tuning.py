@@ -71,8 +71,8 @@ def _kept(labels: Sequence[str], rows: Sequence[Row], eps: Sequence[float]) -> T
         "validation error (ties: the smaller cross-entropy on validation images, then the first). "
         "Attacked images and test images chose nothing: errors here, in percent, are of "
         f"{n:,} validation images, also under FGSM. “Tried”: lowest to highest trial. All trials "
-        f"have seed {rows[0]['seed']}, so initial weights and order of the images are the same; "
-        "what is left of chance is in the seeds of the other tables.",
+        f"have seed {rows[0]['seed']}: the network's initial weights are the same, and so is the "
+        "order of the images, but for losses of pairs, which fill their batches class by class.",
         ["loss", "trials", "diverged", "kept", "validation error, kept", "tried", *heads],
         body,
         [_flat(row) for row in data],

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -67,6 +68,12 @@ def trial_values(search: Mapping[str, Any], trials: int | None) -> list[dict[str
         return grid
     chosen = sorted(range(len(grid)), key=lambda number: _share("grid", repr(grid[number])))
     return [grid[number] for number in sorted(chosen[:trials])]
+
+
+def name_of(values: Mapping[str, Any]) -> str:
+    """A folder name of searched values, the same in a longer search."""
+    text = json.dumps(dict(values), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _draw(key: str, values: Any, number: int) -> Any:

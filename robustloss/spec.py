@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from robustloss.search import trial_values
+from robustloss.search import name_of, trial_values
 from robustloss.spec_adversarial import AdversarialSpec
 from robustloss.spec_data import DataSpec
 from robustloss.spec_errors import Problems, SpecError, did_you_mean, explain, rule_error
@@ -40,7 +40,6 @@ from robustloss.spec_tables import (
     as_tuple,
 )
 from robustloss.spec_text import Key, literal, rows_of, slug, to_toml
-from robustloss.storage import digest
 
 __all__ = [
     "AdversarialSpec",
@@ -96,7 +95,7 @@ class TrialSpec(CellSpec):
     @property
     def folder(self) -> str:
         """Where the trial lives, relative to the run folder: a longer search finds it again."""
-        return f"trials/{self.loss.slug}/{digest(dict(self.values))}"
+        return f"trials/{self.loss.slug}/{name_of(self.values)}"
 
 
 def _check_name(name: str) -> str:

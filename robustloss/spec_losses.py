@@ -9,9 +9,9 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from robustloss.search import WHOLE, check_search, combinations
 from robustloss.spec_errors import rule_error
 from robustloss.spec_tables import (
+    LOSS_PARAMS,
     Count,
     Labelled,
-    LossParams,
     ModelSpec,
     Name,
     PlainTable,
@@ -19,6 +19,7 @@ from robustloss.spec_tables import (
     TrainSpec,
     plain_table,
     raise_at,
+    refuse_keys,
 )
 
 GIVEN = "given"  # the name of a whole model that was trained elsewhere
@@ -51,7 +52,7 @@ class LossSpec(Labelled):
         "whole model",
         examples=["lgm"],
     )
-    params: LossParams = Field(default={}, description="its own parameters, or the factory's")
+    params: PlainTable = Field(default={}, description="its own parameters, or the factory's")
     train: PlainTable = Field(default={}, description="keys of [train] that this loss overrides")
     model: Annotated[Any, BeforeValidator(_table_or_factory)] = Field(
         default={},
@@ -76,6 +77,12 @@ class LossSpec(Labelled):
         if isinstance(tables, Mapping) and isinstance(tables.get("model"), str):
             return {"name": GIVEN, **tables}
         return tables
+
+    @field_validator("params")
+    @classmethod
+    def _own_parameters(cls, params: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        # a factory decides its own; those of a loss that robustloss passes itself are refused
+        return params if info.data.get("name") == GIVEN else refuse_keys(params, LOSS_PARAMS)
 
     @field_validator("train", "model")
     @classmethod

@@ -67,15 +67,17 @@ def _plain(value: object, loc: tuple[int | str, ...], problems: Problems) -> obj
 def _without(**given: str) -> AfterValidator:
     """Refuses parameters that robustloss passes itself: name -> where they are decided."""
 
-    def check(params: dict[str, Any]) -> dict[str, Any]:
-        problems = Problems()
-        for key, reason in given.items():
-            if key in params:
-                problems.add((key,), params[key], f"cannot stand in params: {reason}. Remove it.")
-        problems.raise_if_any()
-        return params
+    return AfterValidator(lambda params: refuse_keys(params, given))
 
-    return AfterValidator(check)
+
+def refuse_keys(params: dict[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the parameters if none of those is among them that are decided elsewhere."""
+    problems = Problems()
+    for key, reason in given.items():
+        if key in params:
+            problems.add((key,), params[key], f"cannot stand in params: {reason}. Remove it.")
+    problems.raise_if_any()
+    return params
 
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -83,9 +85,7 @@ PlainTable = Annotated[dict[str, Any], BeforeValidator(plain_table)]
 _OURS = "robustloss uses this name itself"
 _DIM = "model.feature_dim decides it"
 _CLASSES = "the data set decides it"
-LossParams = Annotated[
-    PlainTable, _without(feature_dim=_DIM, num_classes=_CLASSES, name=_OURS, folders=_OURS)
-]
+LOSS_PARAMS = {"feature_dim": _DIM, "num_classes": _CLASSES, "name": _OURS, "folders": _OURS}
 BackboneParams = Annotated[
     PlainTable, _without(feature_dim=_DIM, image_shape=_CLASSES, name=_OURS, folders=_OURS)
 ]

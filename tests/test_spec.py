@@ -184,6 +184,7 @@ SHIPPED = {
     "mnist-paper": PAPER,
     "mnist-strong": PAPER,
     "mnist-strong-full": PAPER,
+    "mnist-tuned": PAPER,
     "quickstart": PAPER,
 }
 IMAGES = {"digits": (1, 8, 8), "cifar100": (3, 32, 32), "image_folder": (3, 32, 32)}

@@ -1,0 +1,169 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import robustloss
+from robustloss import cells, models, runner, train
+from robustloss.data import load_dataset, load_for_spec
+from robustloss.losses import LOSSES
+from robustloss.spec import load_spec
+from robustloss.storage import write_json
+from robustloss.tuning import trial_rows
+from tests.small_run import Counted, changed
+
+LOSS_A = {"name": "softmax", "search": {"lr": [0.02, 900.0]}}
+LOSS_B = {"name": "lgm", "label": "L-GM", "search": {"alpha": [0.1, 1.0]}}
+SMALL = {"checks": {"images": 0}, "detection": {"fit_size": 50, "noise": False}}
+SMALL |= {"train": {"epochs": 1, "batch_size": 40, "precision": "float32", "lr": 0.02}}
+
+
+def tuning(**keys):
+    return load_spec(changed(**{"losses": [LOSS_A, LOSS_B], "seeds": [0, 1], **SMALL, **keys}))
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    import reports
+
+    monkeypatch.setattr(reports, "build_report", lambda folder: folder / "report/index.html")
+
+
+def content(error, loss=1.0):
+    fgsm = [{"eps": 0.1, "fgsm_error": 0.5}]
+    return {"validation_error": error, "validation_loss": loss, "n": 60, "fgsm": fgsm}
+
+
+def test_the_least_clean_validation_error_is_chosen_then_its_loss_then_the_first():
+    trials = load_spec(
+        changed(losses=[{"name": "softmax", "search": {"lr": [0.1, 0.2, 0.3, 0.4]}}])
+    ).trials()
+    reason = {"reason": "diverged"}
+
+    def chosen(*contents):
+        return trial_rows(trials, contents)[1]
+
+    assert chosen(content(0.3), content(0.1), content(0.2), reason) == {"softmax": {"lr": 0.2}}
+    assert chosen(content(0.1, 2.0), content(0.1, 1.0), reason, reason) == {"softmax": {"lr": 0.2}}
+    assert chosen(reason, content(0.1), content(0.1), content(0.1)) == {"softmax": {"lr": 0.2}}
+    assert chosen(reason, reason, reason, reason) == {}
+
+
+def test_fgsm_chooses_nothing():
+    trials = load_spec(changed(losses=[{"name": "softmax", "search": {"lr": [0.1, 0.2]}}])).trials()
+    robust = {**content(0.2), "fgsm": [{"eps": 0.1, "fgsm_error": 0.0}]}
+    rows, chosen = trial_rows(trials, [content(0.1), robust])
+    assert chosen == {"softmax": {"lr": 0.1}}
+    assert [row["chosen"] for row in rows] == [True, False]
+
+
+def test_a_tuned_run_keeps_the_best_trial_and_does_not_train_it_again(
+    tmp_path, monkeypatch, no_report
+):
+    counted = Counted(monkeypatch)
+    spec = tuning()
+    outcome = runner.run(spec, out=tmp_path / "run")
+    assert outcome.exit_code == 0
+    # 4 trials; of 4 cells those with seed 0 are trials already
+    assert counted.trained == 6
+    run = robustloss.load_run(outcome.path)
+    diverged = [row for row in run.trials if row["reason"]]
+    assert [row["settings"] for row in diverged] == [{"lr": 900.0}]
+    assert "NaN or infinite" in diverged[0]["reason"]
+    kept = {row["label"]: row for row in run.trials if row["chosen"]}
+    tried = [row for row in run.trials if row["label"] == "L-GM"]
+    assert kept["L-GM"]["validation_error"] == min(row["validation_error"] for row in tried)
+    losses = {loss["label"]: loss for loss in run.provenance["spec"]["losses"]}
+    assert losses["softmax"]["train"] == {"lr": 0.02}
+    assert losses["L-GM"]["params"] == kept["L-GM"]["settings"]
+    assert (outcome.path / "spec.toml").read_text() == spec.text
+    model = robustloss.load_classifier(outcome.path, loss="L-GM", seed=0)
+    dataset = load_for_spec(spec.data, near=spec.folder, quiet=True)
+    with torch.no_grad():
+        guess = model(dataset.validation.batch(slice(None))).argmax(1)
+    wrong = (guess != dataset.validation.labels).double().mean().item()
+    assert wrong == pytest.approx(kept["L-GM"]["validation_error"], abs=1e-9)
+    before = run.trials
+    runner.run(spec, out=tmp_path / "run")  # everything is there
+    assert counted.trained == 6
+    more = tuning(losses=[{**LOSS_A, "search": {"lr": [0.02, 900.0, 0.03]}},
+                          {**LOSS_B, "search": {"alpha": [0.1, 0.5, 1.0]}}])  # fmt: skip
+    runner.run(more, out=tmp_path / "run")
+    assert counted.trained <= 6 + 2 + 4  # the trials that were there are not made again
+    again = robustloss.load_run(outcome.path).trials
+    old = [{k: v for k, v in row.items() if k not in ("chosen", "trial")} for row in again]
+    for row in before:
+        assert {k: v for k, v in row.items() if k not in ("chosen", "trial")} in old
+
+
+def test_a_loss_of_which_every_trial_diverges_is_a_gap_and_the_others_go_on(tmp_path, no_report):
+    spec = tuning(losses=[{**LOSS_A, "search": {"lr": [900.0, 950.0]}}, LOSS_B], seeds=[0])
+    outcome = runner.run(spec, out=tmp_path / "run")
+    assert outcome.exit_code == 1
+    (failure,) = outcome.failures
+    assert (failure["label"], failure["stage"]) == ("softmax", "tuning")
+    assert "no trial finished" in failure["reason"]
+    assert {row["label"] for row in robustloss.load_run(outcome.path).rows} == {"L-GM"}
+
+
+def test_a_changed_trial_file_is_made_again(tmp_path, no_report, monkeypatch):
+    counted = Counted(monkeypatch)
+    spec = tuning(losses=[LOSS_B], seeds=[0])
+    outcome = runner.run(spec, out=tmp_path / "run")
+    first = robustloss.load_run(outcome.path).trials
+    path = next((tmp_path / "run/trials/l-gm").glob("*/trial.json"))
+    other = {**json.loads(path.read_text()), "key": "0" * 16, "validation_error": 0.0}
+    write_json(path, {k: v for k, v in other.items() if k != "sha256"}, checked=True)
+    runner.run(spec, out=tmp_path / "run")
+    assert robustloss.load_run(outcome.path).trials == first
+    assert counted.trained == 2  # the weights were there
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset("digits", train_size=100, validation_size=40, test_size=40, quiet=True)
+
+
+def test_every_loss_starts_from_the_same_network_with_the_same_seed(digits, tmp_path):
+    def backbone(name, seed):
+        spec = load_spec(changed(losses=[{"name": name}], seeds=[seed]))
+        job = cells.CellJob(spec, spec.cells()[0], tmp_path, "cpu", None)
+        model = cells.CellRun(job, digits, lambda event: None)._new_model()
+        return models.plain_state(model.backbone)
+
+    first, other = backbone("softmax", 0), backbone("softmax", 1)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+    for name in LOSSES:
+        found = backbone(name, 0)
+        assert all(torch.equal(found[key], first[key]) for key in first), name
+
+
+def test_every_loss_sees_the_same_batches_with_the_same_seed(digits, monkeypatch):
+    seen = []
+
+    class EnoughError(Exception):
+        pass
+
+    def noted(loop, positions, total):
+        seen.append(positions.cpu().numpy())
+        loop.log.steps += 1
+        loop.sums[3:] += 1
+        if len(seen) == 5:
+            raise EnoughError
+
+    monkeypatch.setattr(train._Loop, "step", noted)
+
+    def batches(name):
+        seen.clear()
+        spec = load_spec(changed(losses=[{"name": name}]))
+        model = models.build_classifier(cells.build_of(spec.cells()[0], digits))
+        with pytest.raises(EnoughError):
+            train.train(model, digits, spec.train, seed=0, device=torch.device("cpu"))
+        return model.head.batching, np.concatenate(seen)
+
+    known = {"shuffled": batches("softmax")[1], "balanced": batches("triplet")[1]}
+    for name in LOSSES:
+        kind, found = batches(name)
+        np.testing.assert_array_equal(found, known[kind], err_msg=name)
+    assert not np.array_equal(known["shuffled"], known["balanced"])
