@@ -1,7 +1,8 @@
 """Look-up of what explains the feature space: tables of results.json that older runs lack."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from reports.legends import FEW
 from reports.numbers import Estimate, Numbers, over_seeds
@@ -64,6 +65,11 @@ def class_counts(numbers: Numbers) -> list[int]:
 def loss_spec(numbers: Numbers, label: str) -> dict:
     """The spec's table of a loss: name, params."""
     return next((x for x in numbers.spec.get("losses", []) if x.get("label") == label), {})
+
+
+def is_given(loss: Mapping[str, Any]) -> bool:
+    """Whether the spec's table of a loss names a model from elsewhere."""
+    return bool(loss.get("weights")) or isinstance(loss.get("model"), str)
 
 
 def significant(value: Estimate | None, digits: int = 3) -> str:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from reports.album import Picture
 from reports.caution import warning
 from reports.checks import checks_summary, verdicts
+from reports.explained import is_given, loss_spec
 from reports.featured import FEW
 from reports.gallery_curves import OTHERS
 from reports.gallery_embedding import SPACE
@@ -198,10 +199,18 @@ def _lead(numbers: Numbers) -> str:
         return "A run without results."
     attacks = [a["label"] for a in numbers.spec.get("attacks", [])] or ["no attack"]
     count, seeds = len(numbers.labels), len(numbers.seeds)
-    losses = listed(numbers.labels) if count <= 5 else f"{count} losses"
+    given = [label for label in numbers.labels if is_given(loss_spec(numbers, label))]
+    trained = [label for label in numbers.labels if label not in given]
+    losses = listed(trained) if count <= 5 else f"{len(trained)} losses"
+    models = listed(given) if count <= 5 else f"{len(given)} models"
+    what = (
+        f"The same network trained with {losses} ({seeds} seed{'s' if seeds != 1 else ''})"
+        f"{f', beside {models}, trained elsewhere' if given else ''}"
+        if trained
+        else f"{models}, given and not trained here"
+    )
     return (
-        f"The same network trained with {losses} "
-        f"({seeds} seed{'s' if seeds != 1 else ''}), on {numbers.data_label or 'unnamed data'}, "
+        f"{what}, on {numbers.data_label or 'unnamed data'}, "
         f"against {listed(attacks) if len(attacks) <= 5 else f'{len(attacks)} attacks'}: how often "
         "is each fooled, how sure is it then, and does the likelihood of its features give the "
         "attack away?"
@@ -233,6 +242,11 @@ def _facts(numbers: Numbers) -> list[tuple[str, str]]:
     spec, data = numbers.spec, numbers.run.provenance.get("data") or {}
     sizes = [f"{data[k]:,} {k}" for k in ("train", "validation", "test") if data.get(k)]
     model, train = spec.get("model") or {}, spec.get("train") or {}
+    losses = spec.get("losses", [])
+    if losses and all(isinstance(loss.get("model"), str) for loss in losses):
+        model = {}  # each brings its own
+    if losses and all(map(is_given, losses)):
+        train = {}
     attacked = train.get("adversarial") or {}
     facts = [
         ("Data", numbers.data_label + (f": {', '.join(sizes)} images" if sizes else "")),
@@ -242,7 +256,7 @@ def _facts(numbers: Numbers) -> list[tuple[str, str]]:
          if model.get("backbone") else ""),
         ("Training", ", ".join(f"{k} {train[k]}" for k in _TRAIN_KEYS if train.get(k) is not None)),
         ("Attacked in training", ", ".join(f"{k} {_value(v)}" for k, v in attacked.items())),
-        *(("Loss", _described(loss)) for loss in spec.get("losses", [])),
+        *(("Loss", _described(loss)) for loss in losses),
         *(
             ("Attack", f"{_described(a)}; eps {', '.join(f'{e:.4g}' for e in a.get('eps', []))}"
              + _norm(numbers, a["label"]))

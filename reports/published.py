@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from reports.explained import is_given
 from reports.numbers import AttackInfo, Estimate, Numbers
 from reports.words import listed
 
@@ -120,7 +121,7 @@ def _rows(table: Mapping, numbers: Numbers) -> list[tuple[str, Mapping]]:
 
 def _fits(wanted: Mapping, spec: Mapping, loss: Mapping) -> bool:
     """Whether images, network and training of a loss are those that the table is about."""
-    if loss.get("weights") or isinstance(loss.get("model"), str):
+    if is_given(loss):
         return False  # trained elsewhere, nobody knows how
     for part, keys in wanted.items():
         own = {**(spec.get(part) or {}), **(loss.get(part) or {})}  # a loss may override keys

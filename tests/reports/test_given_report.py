@@ -1,0 +1,51 @@
+"""What the page says of models that were trained elsewhere."""
+
+import json
+
+import pytest
+
+from reports.numbers import Numbers
+from reports.page import _facts, _lead
+from reports.published import _fits
+from robustloss.results import load_run
+from tests.reports.synthetic import write_run
+
+
+@pytest.fixture
+def given(tmp_path):
+    folder = write_run(tmp_path / "run")
+    results = json.loads((folder / "results.json").read_text())
+    losses = results["provenance"]["spec"]["losses"]
+
+    def changed(*places):
+        for i in places:
+            losses[i] |= {"name": "given", "model": "mine.py:make", "train": {}}
+        (folder / "results.json").write_text(json.dumps(results))
+        return Numbers(load_run(folder)), [loss["label"] for loss in losses]
+
+    return changed
+
+
+def test_given_models_stand_beside_the_trained_ones(given):
+    numbers, labels = given(1)
+    lead = _lead(numbers)
+    assert f", beside {labels[1]}, trained elsewhere, on " in lead
+    assert lead.startswith(f"The same network trained with {labels[0]}")
+    assert labels[1] not in lead.split("beside")[0]
+    assert {"Network", "Training"} <= dict(_facts(numbers)).keys()
+
+
+def test_where_nothing_was_trained_no_training_and_no_network_are_told(given):
+    numbers, labels = given(*range(len(given()[1])))
+    assert _lead(numbers).split(", given and not trained here, on ")[0].startswith(labels[0])
+    facts = _facts(numbers)
+    assert not {"Network", "Training"} & dict(facts).keys()
+    told = [text for name, text in facts if name == "Loss"]
+    assert all("(given), model mine.py:make" in text for text in told)
+
+
+def test_published_numbers_stand_beside_no_given_model():
+    wanted, spec = {"model": {"backbone": "lenet_plus"}}, {"model": {"backbone": "lenet_plus"}}
+    assert _fits(wanted, spec, {"name": "lgm"})
+    assert not _fits(wanted, spec, {"name": "lgm", "weights": "w.safetensors"})
+    assert not _fits(wanted, spec, {"name": "given", "model": "mine.py:make"})
