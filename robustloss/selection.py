@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks import Attack, build_attack, iter_perturb
-from robustloss.evaluate import fit_subset
+from robustloss.evaluation import fit_subset
 from robustloss.images import ImageSet
 from robustloss.models import Classifier
 from robustloss.spec import AdversarialSpec

@@ -7,18 +7,16 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from robustloss.search import WHOLE, check_search, combinations
+from robustloss.spec_base import Count, Table, raise_at
 from robustloss.spec_errors import rule_error
 from robustloss.spec_tables import (
     LOSS_PARAMS,
-    Count,
     Labelled,
     ModelSpec,
     Name,
     PlainTable,
-    Table,
     TrainSpec,
     plain_table,
-    raise_at,
     refuse_keys,
 )
 

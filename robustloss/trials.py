@@ -98,7 +98,6 @@ def _measured(
         "validation_loss": _cross_entropy(clean),
         "n": clean.n,
         "fgsm": [{"eps": e, "fgsm_error": _error(record)} for e, record in attacked.items()],
-        "settings": dict(run.cell.values) if isinstance(run.cell, TrialSpec) else {},
     }
 
 

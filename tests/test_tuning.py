@@ -1,4 +1,5 @@
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -167,3 +168,11 @@ def test_every_loss_sees_the_same_batches_with_the_same_seed(digits, monkeypatch
         kind, found = batches(name)
         np.testing.assert_array_equal(found, known[kind], err_msg=name)
     assert not np.array_equal(known["shuffled"], known["balanced"])
+
+
+def test_a_trial_travels_to_another_process(tmp_path):
+    spec = tuning()
+    job = cells.CellJob(spec, spec.trials()[-1], tmp_path, "cpu", None)
+    back = pickle.loads(pickle.dumps(job))
+    assert back.cell == job.cell
+    assert back.cell.folder == job.cell.folder
