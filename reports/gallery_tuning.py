@@ -15,7 +15,7 @@ from reports.style import BLUE, INK, VERMILLION, blank, panel_width, panels, pla
 from reports.tables_tuning import fgsm_eps, short, trials_of
 
 Row = Mapping[str, Any]
-CLEAN, ATTACKED = BLUE, VERMILLION
+CLEAN, ATTACKED, SOFT = BLUE, VERMILLION, "#5B6470"
 
 
 def add_tuning(album: Album, numbers: Numbers) -> None:
@@ -35,6 +35,7 @@ def add_tuning(album: Album, numbers: Numbers) -> None:
         Line2D([], [], color=ATTACKED, marker="^", ls="-",
                label=f"FGSM at eps {shown:.4g}, validation images"),
         Line2D([], [], color=INK, marker="o", mfc="none", ms=9, ls="", label="kept"),
+        Line2D([], [], color=SOFT, marker="x", ms=6, ls="", label="some trial diverged"),
     ]  # fmt: skip
     inches = 0.2 + columns * (width + margins["wgap"])
     texts = [str(handle.get_label()) for handle in handles]
@@ -45,13 +46,14 @@ def add_tuning(album: Album, numbers: Numbers) -> None:
     limits = _limits([row for row in rows if row["eps"] in (None, shown)])
     for line, label in zip(axes, labels, strict=True):
         own = [r for r in rows if r["label"] == label and r["eps"] == shown]
+        lost = [r["settings"] for r in rows if r["label"] == label and r["eps"] is None]
         for number, ax in enumerate(line):
             if number >= len(keys[label]):
                 ax.set_axis_off()
             elif not own:
                 blank(ax, "every trial diverged")
             else:
-                _draw(ax, own, keys[label][number], limits)
+                _draw(ax, own, lost, keys[label][number], limits)
                 ax.set_title(plain(label))
     legend_below(figure, handles, left=0.7)
     album.add(
@@ -64,15 +66,23 @@ def add_tuning(album: Album, numbers: Numbers) -> None:
         "clean validation error alone. Errors are of validation images on one logarithmic axis; a "
         "flat line means that the value does not matter, a gap between the two lines' slopes that "
         "tuning for clean error does not tune for attacks. An error of exactly 0 is drawn at the "
-        "lower edge; trials that diverged are left out.",
+        "lower edge; a cross at the upper edge says that a trial with this value diverged.",
         alt="Points and lines of error against each searched value: " + _words(rows, labels, shown),
     )
 
 
-def _draw(ax: Axes, rows: Sequence[Row], key: str, limits: tuple[float, float]) -> None:
+def _draw(
+    ax: Axes,
+    rows: Sequence[Row],
+    lost: Sequence[Mapping[str, Any]],
+    key: str,
+    limits: tuple[float, float],
+) -> None:
+    """One frame; lost are the values of the trials without numbers."""
     values = [row["settings"][key] for row in rows]
-    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    order = sorted(set(values)) if numeric else list(dict.fromkeys(values))
+    every = [*values, *(each[key] for each in lost)]
+    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in every)
+    order = sorted(set(every)) if numeric else list(dict.fromkeys(every))
     place = {value: float(value) if numeric else float(i) for i, value in enumerate(order)}
     x = np.array([place[value] for value in values])
     for name, colour, marker in (
@@ -81,11 +91,13 @@ def _draw(ax: Axes, rows: Sequence[Row], key: str, limits: tuple[float, float]) 
     ):
         y = np.maximum([100 * row[name] for row in rows], limits[0])
         ax.plot(x, y, ls="", marker=marker, color=colour, ms=4, alpha=0.55, mec="none")
-        ends = [place[value] for value in order]
+        ends = sorted(set(x.tolist()))
         ax.plot(ends, [y[x == end].mean() for end in ends], color=colour, lw=1.5)
         for row, left, height in zip(rows, x, y, strict=True):
             if row["chosen"]:
                 ax.plot(left, height, marker="o", mfc="none", mec=INK, ms=9, ls="")
+    for left in {place[each[key]] for each in lost}:
+        ax.plot(left, 0.97, marker="x", color=SOFT, ms=6, ls="", transform=ax.get_xaxis_transform())
     ax.set_yscale("log")
     ax.set_ylim(*limits)
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=9))
