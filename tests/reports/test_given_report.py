@@ -9,11 +9,12 @@ from reports.page import _facts, _lead
 from reports.published import _fits
 from robustloss.results import load_run
 from tests.reports.synthetic import write_run
+from tests.reports.test_build import SMALL
 
 
 @pytest.fixture
 def given(tmp_path):
-    folder = write_run(tmp_path / "run")
+    folder = write_run(tmp_path / "run", SMALL)
     results = json.loads((folder / "results.json").read_text())
     losses = results["provenance"]["spec"]["losses"]
 

@@ -11,8 +11,9 @@ from reports.numbers import Numbers
 from reports.style import report_style
 from reports.tables_run import training_table
 from reports.tables_tuning import tuning_tables
-from robustloss.results import load_run
+from robustloss.results import Run, load_run
 from tests.reports.synthetic import write_run
+from tests.reports.test_build import SMALL
 
 
 def trial(label, number, settings, error, fgsm, *, chosen=False, reason=None):
@@ -26,7 +27,7 @@ def trial(label, number, settings, error, fgsm, *, chosen=False, reason=None):
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
-    folder = write_run(tmp_path_factory.mktemp("tuned") / "run")
+    folder = write_run(tmp_path_factory.mktemp("tuned") / "run", SMALL)
     results = json.loads((folder / "results.json").read_text())
     first, second = list(dict.fromkeys(row["label"] for row in results["rows"]))[:2]
     rows = trial(first, 1, {"lr": 0.01}, 0.02, {0.1: 0.4, 0.2: 0.9})
@@ -67,20 +68,19 @@ def test_the_figure_has_a_frame_for_each_searched_value_and_keeps_its_numbers(tu
     (picture,) = album.pictures
     assert f"{first} 1.00 to 2.00 % clean, 40.0 to 60.0 % under FGSM at 0.1" in picture.alt
     lines = picture.numbers.read_text().splitlines()
-    assert len(lines) == 1 + 7
+    assert len(lines) == 1 + 7  # every trial, the diverged one too
     assert lines[0].startswith("label,trial,chosen")
     text = (tmp_path / "tuning.svg").read_text()
-    for words in ("lr", "alpha", "covariance", "kept"):
+    for words in ("lr", "alpha", "covariance", "kept", "some trial diverged", "diagonal"):
         assert f"<!-- {words} -->" in text
 
 
-def test_the_page_shows_the_search_and_a_run_without_one_does_not(tuned, tmp_path):
+def test_the_page_shows_the_search_and_a_run_without_one_does_not(tuned):
     folder, _, _ = tuned
-    page = build_report(folder).read_text()
-    assert 'id="tuning"' in page
-    assert "How sensitive each loss is to its values" in page
-    plain = Numbers(load_run(write_run(tmp_path / "plain")))
-    assert tuning_tables(plain) == []
+    assert 'id="tuning"' in build_report(folder).read_text()
+    run = load_run(folder)
+    before = {key: value for key, value in run.results.items() if key != "trials"}
+    assert tuning_tables(Numbers(Run(run.path, before))) == []
 
 
 def test_a_given_model_has_no_training_in_the_table(tuned):
