@@ -256,6 +256,7 @@ def _facts(numbers: Numbers) -> list[tuple[str, str]]:
          if model.get("backbone") else ""),
         ("Training", ", ".join(f"{k} {train[k]}" for k in _TRAIN_KEYS if train.get(k) is not None)),
         ("Attacked in training", ", ".join(f"{k} {_value(v)}" for k, v in attacked.items())),
+        ("Tuning", _tuning(numbers)),
         *(("Loss", _described(loss)) for loss in losses),
         *(
             ("Attack", f"{_described(a)}; eps {', '.join(f'{e:.4g}' for e in a.get('eps', []))}"
@@ -268,6 +269,12 @@ def _facts(numbers: Numbers) -> list[tuple[str, str]]:
         *(("Note", str(note)) for note in numbers.run.provenance.get("notes") or []),
     ]  # fmt: skip
     return [(name, text) for name, text in facts if text]
+
+
+def _tuning(numbers: Numbers) -> str:
+    most = max((row["trial"] for row in numbers.run.trials), default=0)
+    kept = "the values below are those of the smallest clean validation error"
+    return f"{most} trials of each loss; {kept}" if most else ""
 
 
 def remark(data: Mapping[str, Any]) -> str:

@@ -115,3 +115,13 @@ def test_what_cannot_be_evaluated_is_told(change, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         evaluate(model, images, labels, change.get("spec", FGSM), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_classifier_without_training_images_keeps_its_own_likelihood():
+    images, labels = rand(12)
+    run = evaluate(classifier(), images, labels)
+    scores = {row["score"] for row in run.detection}
+    assert "marginal_log_likelihood" in scores  # of a density, which a Gaussian mixture has
+    assert "mahalanobis" not in scores
+    plain = evaluate(given_models.plain(), images, labels)
+    assert "marginal_log_likelihood" not in {row["score"] for row in plain.detection}

@@ -77,7 +77,9 @@ def test_the_figure_has_a_frame_for_each_searched_value_and_keeps_its_numbers(tu
 
 def test_the_page_shows_the_search_and_a_run_without_one_does_not(tuned):
     folder, _, _ = tuned
-    assert 'id="tuning"' in build_report(folder).read_text()
+    page = build_report(folder).read_text()
+    assert 'id="tuning"' in page
+    assert "2 trials of each loss; the values below" in page
     run = load_run(folder)
     before = {key: value for key, value in run.results.items() if key != "trials"}
     assert tuning_tables(Numbers(Run(run.path, before))) == []
