@@ -35,8 +35,10 @@ def add_tuning(album: Album, numbers: Numbers) -> None:
         Line2D([], [], color=ATTACKED, marker="^", ls="-",
                label=f"FGSM at eps {shown:.4g}, validation images"),
         Line2D([], [], color=INK, marker="o", mfc="none", ms=9, ls="", label="kept"),
-        Line2D([], [], color=SOFT, marker="x", ms=6, ls="", label="some trial diverged"),
     ]  # fmt: skip
+    if any(row["eps"] is None for row in rows):
+        cross = Line2D([], [], color=SOFT, marker="x", ms=6, ls="", label="some trial diverged")
+        handles.append(cross)
     inches = 0.2 + columns * (width + margins["wgap"])
     texts = [str(handle.get_label()) for handle in handles]
     figure, axes = panels(
