@@ -49,6 +49,7 @@ from robustloss.storage import (
     write_bytes,
     write_json,
 )
+from robustloss.time_limit import time_limit
 from robustloss.trials import run_trial
 
 Report = Callable[[Event], None]
@@ -589,11 +590,12 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
     """
     run = CellRun(job, dataset, report)
     try:
-        if isinstance(job.cell, TrialSpec):
-            with repeatable():
-                run_trial(run)
-        else:
-            run.run()
+        with time_limit(job.spec.resources.minutes):
+            if isinstance(job.cell, TrialSpec):
+                with repeatable():
+                    run_trial(run)
+            else:
+                run.run()
     except (Exception, SystemExit) as error:  # a plug-in may call exit()
         reason = reason_of(error)
         # A done mark of an earlier state must not stand for a cell that now fails.

@@ -1,4 +1,4 @@
-"""Table [resources] of a spec: what one cell asks of a cluster. It names no file."""
+"""Table [resources] of a spec: what one cell may take. It names no file."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from robustloss.spec_tables import Table
 
 
 class ResourcesSpec(Table):
-    """Table [resources]: what one cell asks of a Ray cluster."""
+    """Table [resources]: what one cell asks of a Ray cluster, and how long it may take anywhere."""
 
     cpus: int = Field(
         default=1, ge=1, le=1024, description="executor ray: CPU cores, so torch threads, a cell"
@@ -16,4 +16,10 @@ class ResourcesSpec(Table):
     )
     retries: int = Field(
         default=3, ge=0, le=100, description="executor ray: new starts of a cell whose node died"
+    )
+    minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="a cell that takes longer has failed, and the others go on; none: no limit",
     )
