@@ -24,6 +24,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -33,7 +34,7 @@ import torch
 from safetensors.torch import load_file
 
 from reports import build
-from robustloss import cli
+from robustloss import cli, runner  # noqa: F401  (loaded here, each fork has it already)
 
 SPEC = """\
 name = "torture"
@@ -107,6 +108,10 @@ def start(spec: Path, folder: Path, executor: str, log: Path, pictures: bool) ->
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:  # before the command line listens: Python's own end is the same
+        status = 130
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(status)
 
