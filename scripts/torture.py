@@ -97,6 +97,8 @@ def start(spec: Path, folder: Path, executor: str, log: Path, pictures: bool) ->
     status = 70
     try:
         os.setsid()
+        # A job in the background inherits SIGINT as ignored, and no kill by it would be one.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(target, 1)
         os.dup2(target, 2)
@@ -210,7 +212,7 @@ class Torture:
                 self.resumed[last] += 1
             enough = sum(self.kills.values()) >= kills
             moment = PATIENCE if enough else self.random.uniform(0, 1.1) * self.seconds
-            status = ended(child, moment)
+            status, killed = ended(child, moment), False
             if status is None and enough:
                 os.killpg(child, signal.SIGKILL)
                 ended(child, PATIENCE)
@@ -223,12 +225,13 @@ class Torture:
                 (os.killpg if scope == "group" else os.kill)(child, way)
                 orphans |= (way, scope) == (signal.SIGKILL, "parent")
                 status = self._after(child, way, folder)
-                if status != 0:
-                    now = made(folder) if folder.is_dir() else {}
-                    again = [p for p in before if not orphans and now.get(p) != before[p]]
-                    self.problems += [f"{path}: computed again" for path in again]
-                    before = now
-                    continue
+                killed = status != 0
+            now = made(folder) if folder.is_dir() else {}
+            again = [p for p in before if not orphans and now.get(p) != before[p]]
+            self.problems += [f"{path}: computed again" for path in again]
+            before = now
+            if killed:
+                continue
             if status != 0:
                 self.problems.append(f"{folder}: ended with {status}: {log.read_text()[-500:]}")
                 return
@@ -277,6 +280,11 @@ def main() -> None:
         share = args.kills // len(executors) + (number < args.kills % len(executors))
         torture = Torture(root, whole, executor, seconds, args)
         torture.run(share)
+        torture.problems += [
+            f"{way}: {count} kills and none stopped a run"
+            for way, count in torture.kills.items()
+            if count >= 5 and not torture.resumed[way]
+        ]
         failed |= bool(torture.problems)
         print(f"{executor}: undisturbed {seconds:.1f} s, {sum(torture.kills.values())} kills, "
               f"{torture.ends} runs ended, {len(torture.problems)} problems")  # fmt: skip
