@@ -11,7 +11,6 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from multiprocessing import connection
 from multiprocessing.managers import SyncManager
 from typing import Any
 
@@ -19,13 +18,13 @@ import torch
 
 from robustloss.cells import CellJob, Failure, run_cell
 from robustloss.data import Dataset
+from robustloss.orphans import end_with_parent
 from robustloss.progress import Event
 from robustloss.ray_executor import check_address, run_on_ray
 from robustloss.spec import Spec
-from robustloss.worker_data import dataset_of
+from robustloss.worker_data import THREAD_LIMITS, dataset_of
 
 Report = Callable[[Event], None]
-THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def check_executor(name: str) -> int:
@@ -54,13 +53,14 @@ def run_jobs(
     jobs: Sequence[CellJob], dataset: Dataset, executor: str, report: Report
 ) -> list[Failure]:
     """Computes the jobs and returns the failures, in the order of the jobs."""
-    workers = check_executor(executor)
+    if not jobs:
+        return []  # no pool and no cluster is started for nothing
     if is_cluster(executor):
         found = run_on_ray(jobs, executor, report)
-    elif workers == 0:
-        found = [run_cell(job, dataset, report) for job in jobs]
-    else:
+    elif workers := check_executor(executor):
         found = _in_processes(jobs, workers, report)
+    else:
+        found = [run_cell(job, dataset, report) for job in jobs]
     return [failure for failure in found if failure is not None]
 
 
@@ -120,25 +120,9 @@ def _in_processes(jobs: Sequence[CellJob], workers: int, report: Report) -> list
 def _manager(context: Any) -> Iterator[SyncManager]:
     """Keeps the queue of events while the block runs."""
     manager = SyncManager(ctx=context)
-    manager.start(_end_with_parent)
+    manager.start(end_with_parent)
     with manager:
         yield manager
-
-
-def _end_with_parent() -> None:
-    """Ends this process once its parent is gone: one that was killed tells its children nothing.
-
-    Else they would wait for work for ever, and meanwhile compute beside the run that goes on.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
@@ -200,7 +184,7 @@ def _forwarded(events: Any, report: Report) -> Iterator[None]:
 
 
 def _start_worker(threads: int) -> None:
-    _end_with_parent()
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends us
     torch.set_num_threads(threads)
 

@@ -1,7 +1,10 @@
-"""The data set of a worker process: loaded once, used by every cell that the process computes."""
+"""What a worker process needs, whoever started it: the data set, loaded once, and its threads."""
 
 from robustloss.cells import CellJob
 from robustloss.data import Dataset, load_for_spec
+
+THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables by which libraries are told their threads when they are loaded."""
 
 _datasets: dict[tuple, Dataset] = {}
 

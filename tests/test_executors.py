@@ -2,7 +2,8 @@
 
 import os
 
-from robustloss.executors import THREAD_LIMITS, _thread_limit
+from robustloss.executors import _thread_limit
+from robustloss.worker_data import THREAD_LIMITS
 
 
 def test_workers_are_told_their_threads_and_the_environment_is_put_back(monkeypatch):

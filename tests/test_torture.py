@@ -17,10 +17,10 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "torture.py"
 
 PARENT = """
 import multiprocessing, time
-from robustloss.executors import _end_with_parent
+from robustloss.orphans import end_with_parent
 
 def child(told):
-    _end_with_parent()
+    end_with_parent()
     told.set()
     time.sleep(60)
 
