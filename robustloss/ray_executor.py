@@ -21,13 +21,12 @@ from robustloss.cells import CellJob, Failure, run_cell
 from robustloss.data import DataError
 from robustloss.progress import ENDS, Event
 from robustloss.storage import write_bytes, write_text
-from robustloss.worker_data import dataset_of
+from robustloss.worker_data import THREAD_LIMITS, dataset_of
 
 Report = Callable[[Event], None]
 Files = dict[str, bytes]  # path within the cell's folder -> content
 
 _MARK = ".ray-run"  # in the run folder: who reads the right text there shares the file system
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _TICK = 0.5  # seconds between two looks, so that Ctrl-C is heard and the display moves
 _PATIENCE = 3.0  # seconds for an address to answer
 
@@ -73,7 +72,7 @@ def run_on_ray(jobs: Sequence[CellJob], executor: str, report: Report) -> list[F
     """Computes the jobs on the cluster; each is None or why it failed, in the order of the jobs.
 
     Args:
-        jobs: What to compute; spec.resources says what each asks for.
+        jobs: What to compute, one at least; spec.resources says what each asks for.
         executor: "ray" or "ray:ADDRESS".
         report: Called with the events of all the jobs.
 
@@ -84,16 +83,25 @@ def run_on_ray(jobs: Sequence[CellJob], executor: str, report: Report) -> list[F
 
     address = check_address(executor)
     found: list[Failure | None] = [None] * len(jobs)
-    with _connected(address, executor), _marked(jobs[0].folder if jobs else None) as mark:
+    with _connected(address, executor), _marked(jobs[0].folder) as mark:
         events = _mailbox(ray)
-        pending = {_submit(ray, job, mark, events): number for number, job in enumerate(jobs)}
+        pending = {
+            _submit(ray, job, _nothing_yet(job), mark, events): number
+            for number, job in enumerate(jobs)
+        }
         try:
             while pending:
                 done, _ = ray.wait(list(pending), timeout=_TICK)
                 _deliver(ray, events, report)
                 for task in done:
                     number = pending.pop(task)
-                    found[number] = _result(ray, task, jobs[number], report)
+                    job = jobs[number]
+                    ended = _result(ray, task, job, report)
+                    if isinstance(ended, _FilesWanted):
+                        files = _files(job.folder / job.cell.folder)
+                        pending[_submit(ray, job, files, mark, events)] = number
+                    else:
+                        found[number] = ended
         except BaseException:
             for task in pending:
                 with suppress(Exception):
@@ -129,12 +137,9 @@ def _connected(address: str | None, executor: str) -> Iterator[None]:
 
 
 @contextmanager
-def _marked(folder: Path | None) -> Iterator[str]:
+def _marked(folder: Path) -> Iterator[str]:
     """Puts a text into the run folder by which a worker knows that it sees the same folder."""
     mark = secrets.token_hex(16)
-    if folder is None:
-        yield mark
-        return
     write_text(folder / _MARK, mark)
     try:
         yield mark
@@ -169,9 +174,14 @@ def _deliver(ray: Any, events: Any, report: Report) -> None:
         report(event)
 
 
-def _submit(ray: Any, job: CellJob, mark: str, events: Any) -> Any:
+def _nothing_yet(job: CellJob) -> Files | None:
+    """Returns no files for a cell that has none; None for one whose files a worker may ask for."""
+    return {} if next((job.folder / job.cell.folder).rglob("*"), None) is None else None
+
+
+def _submit(ray: Any, job: CellJob, files: Files | None, mark: str, events: Any) -> Any:
     asked = job.spec.resources
-    threads = {name: str(asked.cpus) for name in _THREADS}
+    threads = {name: str(asked.cpus) for name in THREAD_LIMITS}
     task = ray.remote(_work).options(
         num_cpus=asked.cpus,
         num_gpus=asked.gpus if job.device == "cuda" else 0,
@@ -181,10 +191,14 @@ def _submit(ray: Any, job: CellJob, mark: str, events: Any) -> Any:
         name=f"{job.cell.label} seed {job.cell.seed}",
     )
     job = replace(job, folder=job.folder.resolve())
-    return task.remote(job, _files(job.folder / job.cell.folder), mark, events)
+    return task.remote(job, files, mark, events)
 
 
-def _result(ray: Any, task: Any, job: CellJob, report: Report) -> Failure | None:
+class _FilesWanted:
+    """A cell that its worker did not begin: it does not see the run folder and wants its files."""
+
+
+def _result(ray: Any, task: Any, job: CellJob, report: Report) -> Failure | _FilesWanted | None:
     """Returns how the cell ended, after writing what came back of it."""
     try:
         failure, files = ray.get(task)
@@ -196,6 +210,8 @@ def _result(ray: Any, task: Any, job: CellJob, report: Report) -> Failure | None
         )
         report(Event(f"{cell.label} seed {cell.seed}", "failed", 0, 1, reason))
         return Failure(cell.loss.name, cell.label, cell.seed, "worker", reason)
+    if files is None:
+        return _FilesWanted()
     folder = job.folder / job.cell.folder
     if failure is not None:
         (folder / "cell.json").unlink(missing_ok=True)
@@ -214,9 +230,20 @@ def _files(folder: Path) -> Files:
 
 
 def _work(
-    job: CellJob, files: Files, mark: str, events: Any
-) -> tuple[Failure | None, Files]:  # pragma: no cover - runs in a worker
-    """Computes one cell on a node; returns its failure, and the new files where not shared."""
+    job: CellJob, files: Files | None, mark: str, events: Any
+) -> tuple[Failure | None, Files | None]:  # pragma: no cover - runs in a worker
+    """Computes one cell on a node.
+
+    Args:
+        job: The cell.
+        files: What the run folder has of it, None where they were not sent: a folder that is seen
+            from here needs none sent, and with many finished cells they are many bytes.
+        mark: Of the run folder.
+        events: Where events go.
+
+    Returns:
+        Its failure, and the new files where the folder is not shared; None where they must be sent.
+    """
     import ray
 
     def report(event: Event) -> None:
@@ -225,6 +252,9 @@ def _work(
             if event.stage in ENDS:
                 ray.get(sent)
 
+    shared = _shared(job.folder, mark)
+    if files is None and not shared:
+        return None, None
     torch.set_num_threads(job.spec.resources.cpus)
     try:
         dataset = dataset_of(job)
@@ -233,8 +263,9 @@ def _work(
         reason = f"node {socket.gethostname()}: {' '.join(str(error).split())}"
         report(Event(f"{cell.label} seed {cell.seed}", "failed", 0, 1, reason))
         return Failure(cell.loss.name, cell.label, cell.seed, "data", reason), {}
-    if _shared(job.folder, mark):
+    if shared:
         return run_cell(job, dataset, report), {}
+    assert files is not None
     with tempfile.TemporaryDirectory(prefix="robustloss-") as name:
         folder = Path(name)
         for path, content in files.items():
