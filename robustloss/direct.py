@@ -201,7 +201,8 @@ def _dataset(parts: Mapping[str, ImageSet], classes: int) -> Dataset:
 def _checksum(part: ImageSet) -> str:
     assert isinstance(part.images, Tensor)
     found = hashlib.sha256(f"{part.images.dtype} {tuple(part.images.shape)}".encode())
-    found.update(part.images.contiguous().numpy().tobytes() + part.labels.numpy().tobytes())
+    for tensor in (part.images, part.labels):
+        found.update(tensor.contiguous().numpy().tobytes())
     return found.hexdigest()
 
 
