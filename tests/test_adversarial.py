@@ -11,9 +11,10 @@ from robustloss import train as training
 from robustloss.adversarial import Adversary, climb, kl_divergence, needs_logits
 from robustloss.data import load_dataset
 from robustloss.losses.softmax import SoftmaxHead
-from robustloss.models import Classifier, build_classifier
-from robustloss.seeding import repeatable, seeded
+from robustloss.models import Classifier
+from robustloss.seeding import repeatable
 from robustloss.spec import AdversarialSpec, TrainSpec
+from tests.small_model import new_model
 
 CPU = torch.device("cpu")
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
@@ -22,22 +23,6 @@ on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.fixture(scope="module")
 def digits():
     return load_dataset("digits", train_size=300, quiet=True)
-
-
-def new_model(digits, loss="lgm", **params):
-    build = {
-        "loss": loss,
-        "loss_params": params,
-        "backbone": "digits_cnn",
-        "backbone_params": {},
-        "feature_dim": 8,
-        "num_classes": 10,
-        "image_shape": digits.image_shape,
-        "mean": digits.mean,
-        "std": digits.std,
-    }
-    with seeded("weights", 0):
-        return build_classifier(build)
 
 
 def adversarial(**keys):
@@ -288,7 +273,7 @@ def test_before_the_start_training_is_the_clean_one(digits):
     class StopError(Exception):
         pass
 
-    original = training._Loop.step
+    original = training.Loop.step
 
     def stops(self, positions, total):
         if self.log.steps == 9:
@@ -298,7 +283,7 @@ def test_before_the_start_training_is_the_clean_one(digits):
 
     for table in (False, {"eps": 0.2, "start": 0.5}, {"eps": 0.2, "start": 0.4}):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training._Loop, "step", stops)
+            patch.setattr(training.Loop, "step", stops)
             with pytest.raises(StopError):
                 training.train(
                     new_model(digits), digits, spec(adversarial=table), seed=0, device=CPU
@@ -371,7 +356,7 @@ def test_a_killed_training_ends_with_the_same_bytes(digits, tmp_path, attack, st
     settings = spec(adversarial=table)
     whole = new_model(digits)
     log = training.train(whole, digits, settings, seed=0, device=CPU)
-    original = training._Loop.step
+    original = training.Loop.step
 
     def step(self, *args, **kwargs):
         if self.log.steps == stop_at:
@@ -382,7 +367,7 @@ def test_a_killed_training_ends_with_the_same_bytes(digits, tmp_path, attack, st
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "CHECK_EVERY", 1)
         patch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-        patch.setattr(training._Loop, "step", step)
+        patch.setattr(training.Loop, "step", step)
         with pytest.raises(KilledError):
             training.train(new_model(digits), digits, settings, seed=0, device=CPU, checkpoint=path)
     resumed = new_model(digits)

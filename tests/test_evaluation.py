@@ -10,8 +10,8 @@ from attacks.base import AttackOutput
 from robustloss import evaluation
 from robustloss.data import load_dataset
 from robustloss.losses import build_loss
-from robustloss.models import Classifier, build_classifier
-from robustloss.seeding import seeded
+from robustloss.models import Classifier
+from tests.small_model import new_model
 
 
 @pytest.fixture(scope="module")
@@ -20,19 +20,7 @@ def digits():
 
 
 def build(digits, loss="lgm", feature_dim=6):
-    described = {
-        "loss": loss,
-        "loss_params": {},
-        "backbone": "digits_cnn",
-        "backbone_params": {},
-        "feature_dim": feature_dim,
-        "num_classes": 10,
-        "image_shape": digits.image_shape,
-        "mean": digits.mean,
-        "std": digits.std,
-    }
-    with seeded("weights", 3):
-        return build_classifier(described).eval()
+    return new_model(digits, loss, feature_dim=feature_dim, seed=3).eval()
 
 
 def test_the_clean_record_is_the_models_word(digits):

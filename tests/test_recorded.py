@@ -8,10 +8,11 @@ from robustloss import recorded
 from robustloss import train as training
 from robustloss.data import load_dataset
 from robustloss.losses.softmax import SoftmaxHead
-from robustloss.models import Classifier, build_classifier
+from robustloss.models import Classifier
 from robustloss.recorded import RecordedStep
-from robustloss.seeding import repeatable, seeded
+from robustloss.seeding import repeatable
 from robustloss.spec import TrainSpec
+from tests.small_model import new_model
 
 CPU = torch.device("cpu")
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
@@ -21,22 +22,6 @@ SPEC = {"epochs": 4, "batch_size": 50, "precision": "float32", "lr": 0.02, "max_
 @pytest.fixture(scope="module")
 def digits():
     return load_dataset("digits", train_size=300, quiet=True)
-
-
-def new_model(digits, loss="softmax", **params):
-    build = {
-        "loss": loss,
-        "loss_params": params,
-        "backbone": "digits_cnn",
-        "backbone_params": {},
-        "feature_dim": 8,
-        "num_classes": 10,
-        "image_shape": digits.image_shape,
-        "mean": digits.mean,
-        "std": digits.std,
-    }
-    with seeded("weights", 0):
-        return build_classifier(build)
 
 
 class Silent(SoftmaxHead):
@@ -64,7 +49,7 @@ class Own(nn.Sequential):
 
 def test_on_a_cpu_every_step_is_plain(digits):
     seen = []
-    step = RecordedStep(lambda *given: seen.append(given), new_model(digits), CPU)
+    step = RecordedStep(lambda *given: seen.append(given), new_model(digits, "softmax"), CPU)
     for _ in range(10):
         step(torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.int64), 0.5)
     assert len(seen) == 10
@@ -78,7 +63,7 @@ def test_only_a_class_that_tells_its_phase_itself_is_trusted():
 
 
 def test_modules_of_the_user_are_not_recorded(digits):
-    model = new_model(digits)
+    model = new_model(digits, "softmax")
     assert recorded._is_known(model)
     model.backbone = Own(model.backbone)
     assert not recorded._is_known(model)
@@ -138,7 +123,7 @@ def test_recorded_steps_give_the_weights_of_plain_ones(
 
 @on_gpu
 def test_random_numbers_keep_a_step_plain(digits, monkeypatch):
-    model = new_model(digits)
+    model = new_model(digits, "softmax")
     model.backbone = nn.Sequential(model.backbone, nn.Dropout(0.5))
     _, _, step = train(model, digits, monkeypatch)
     assert "random" in step.reason
@@ -146,7 +131,7 @@ def test_random_numbers_keep_a_step_plain(digits, monkeypatch):
 
 @on_gpu
 def test_a_step_that_waits_for_the_device_stays_plain(digits, monkeypatch):
-    model = new_model(digits)
+    model = new_model(digits, "softmax")
     waiting = Classifier(model.backbone, Waiting(8, 10), digits.mean, digits.std)
     log, _, step = train(waiting, digits, monkeypatch)
     assert "waits" in step.reason
@@ -159,7 +144,7 @@ def test_a_step_that_waits_for_the_device_stays_plain(digits, monkeypatch):
 @on_gpu
 def test_augmented_and_resumed_training(digits, monkeypatch, tmp_path):
     """A training that is stopped and goes on has the weights of one that was not."""
-    model, other = new_model(digits), new_model(digits)
+    model, other = new_model(digits, "softmax"), new_model(digits, "softmax")
     _, whole, _ = train(model, digits, monkeypatch, augment="shift")
 
     class StopError(Exception):
@@ -177,7 +162,7 @@ def test_augmented_and_resumed_training(digits, monkeypatch, tmp_path):
             training.train(
                 other, digits, spec, seed=0, device=device, checkpoint=file, key="k", report=stop
             )
-        fresh = new_model(digits)
+        fresh = new_model(digits, "softmax")
         training.train(fresh, digits, spec, seed=0, device=device, checkpoint=file, key="k")
     for name, value in fresh.state_dict().items():
         torch.testing.assert_close(value.cpu(), whole[name], rtol=1e-5, atol=1e-6)
