@@ -60,6 +60,7 @@ class Adversary:
         self.random = torch.Generator(device)  # the device's own: a copied draw makes a GPU wait
         self.eps = torch.zeros((), device=device)
         self.offset = torch.empty(0, device=device)  # (B,C,H,W), the start in units of its reach
+        self.own = slice(None)  # of the batch, the images attacked here
         self.still = torch.zeros((), device=device)  # images without a first direction, last step
 
     @property
@@ -81,10 +82,20 @@ class Adversary:
             return self.spec.eps
         return self.spec.eps * min(1.0, max(0.0, progress - self.spec.start) / self.spec.ramp)
 
-    def prepare(self, shape: tuple[int, ...], step: int, progress: float) -> None:
-        """Draws where the attack on images of a shape (B,C,H,W) starts, and sets its budget."""
+    def prepare(
+        self, shape: tuple[int, ...], step: int, progress: float, own: slice = slice(None)
+    ) -> None:
+        """Draws where the attack on images of a shape (B,C,H,W) starts, and sets its budget.
+
+        Args:
+            shape: Of the whole batch.
+            step: Number of the step; with the cell's seed it decides the draw.
+            progress: In [0,1).
+            own: Which of the batch's images will be attacked here.
+        """
         if not self.active(progress):
             return
+        self.own = own
         self.random.manual_seed(derive_seed("adversarial", self.seed, step))
         if tuple(self.offset.shape) != tuple(shape):
             self.offset = torch.empty(shape, device=self.offset.device)
@@ -113,7 +124,7 @@ class Adversary:
         attacked, first = climb(
             self._objective(images, labels, progress),
             images,
-            (images + reach * self.offset).contiguous(memory_format=torch.channels_last),
+            (images + reach * self.offset[self.own]).contiguous(memory_format=torch.channels_last),
             eps=self.eps,
             steps=self.spec.steps or 1,
             step_size=self.spec.step_size or 1.0,

@@ -7,6 +7,7 @@ of that content. What is there and whole is used; what is missing, stale or dama
 import copy
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import attacks
 import robustloss.losses as losses
 from robustloss import (
     controls,
+    data_parallel,
     evaluation,
     given,
     landscape,
@@ -50,6 +52,7 @@ from robustloss.storage import (
     write_json,
 )
 from robustloss.time_limit import time_limit
+from robustloss.train import TrainingLog
 from robustloss.trials import run_trial
 
 Report = Callable[[Event], None]
@@ -255,26 +258,36 @@ class CellRun:
         model = self._new_model()
         if self.cell.loss.given:
             return self._as_given(path, model)
-        assert isinstance(model, models.Classifier)
-        log = train.train(
-            model,
-            self.dataset,
-            self.cell.train,
-            seed=self.cell.seed,
-            device=self.device,
-            checkpoint=self.folder / f"checkpoint-{key}.safetensors",
-            key=key,
-            report=self.reporter("train"),
-        )
+        data_parallel.current().announce(self.job)
+        log = self._fit(model, self.folder / f"checkpoint-{key}.safetensors", key)
         self._model = model
         meta: dict[str, Any] = {"log": asdict(log), "density": model.head.density}
         meta["tensors"] = models.save_tensors(path, model.state_dict(), meta)
         return meta
 
+    def _fit(self, model: models.AnyClassifier, checkpoint: Path | None, key: str) -> TrainingLog:
+        assert isinstance(model, models.Classifier)
+        return train.train(
+            model,
+            self.dataset,
+            self.cell.train,
+            seed=self.cell.seed,
+            device=self.device,
+            checkpoint=checkpoint,
+            key=key,
+            report=self.reporter("train"),
+        )
+
+    def train_along(self) -> None:
+        """Takes this process's part in a training that the leader of several began."""
+        model, key = self._new_model(), self.model_key()
+        with repeatable(), suppress(Exception):  # what all were told, the leader tells
+            self._fit(model, None, key)
+
     def _as_given(self, path: Path, model: models.AnyClassifier) -> dict:
         """Writes a model from elsewhere where a trained one would lie; returns its metadata."""
         parameters = sum(p.numel() for p in model.parameters())
-        log = train.TrainingLog(parameters=parameters, note=given.NOTE)
+        log = TrainingLog(parameters=parameters, note=given.NOTE)
         head = model.head
         meta = {"log": asdict(log), "density": head.density, "feature_dim": head.feature_dim}
         meta["tensors"] = models.save_tensors(path, model.state_dict(), meta)

@@ -115,28 +115,35 @@ def run(
     with told(SpecError):
         loaded = load_spec(spec)
     from attacks.plugins import PluginError
-    from robustloss import runner
+    from robustloss import data_parallel, runner
     from robustloss.data import DataError
-    from robustloss.executors import check_executor
+    from robustloss.executors import check_executor, check_shared
     from robustloss.ray_executor import ClusterError
 
     with told(ValueError):
-        runner.choose_device(device)
+        chosen = runner.choose_device(device)
         check_executor(executor)
+        if data_parallel.launched():
+            check_shared(loaded, executor, chosen)
     mistakes = SpecError, DataError, PluginError, ClusterError, runner.RunFolderError
-    with told(*mistakes), loss_warnings_as_lines():
-        outcome = runner.run(
-            loaded,
-            out=out,
-            device=device,
-            data=data,
-            seeds=wanted,
-            executor=executor,
-            reuse=reuse,
-            plugins=not no_plugins,
-            progress=choose_progress(quiet),
-        )
-    _show_outcome(outcome, quiet)
+    try:
+        with told(*mistakes), loss_warnings_as_lines():
+            outcome = runner.run(
+                loaded,
+                out=out,
+                device=device,
+                data=data,
+                seeds=wanted,
+                executor=executor,
+                reuse=reuse,
+                plugins=not no_plugins,
+                progress=choose_progress(quiet),
+            )
+    except data_parallel.BrokenGroupError as error:
+        _complain(f"{error} Finished work is kept; run the command again to go on.")
+        return FAILED
+    if data_parallel.leads():
+        _show_outcome(outcome, quiet)
     return FAILED if outcome.failures else DONE
 
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
-from robustloss.cells import CellJob, Failure, run_cell
+from robustloss.cells import CellJob, CellRun, Failure, run_cell
 from robustloss.data import Dataset
+from robustloss.data_parallel import Distributed
 from robustloss.orphans import end_with_parent
 from robustloss.progress import Event
 from robustloss.ray_executor import check_address, run_on_ray
@@ -62,6 +63,37 @@ def run_jobs(
     else:
         found = [run_cell(job, dataset, report) for job in jobs]
     return [failure for failure in found if failure is not None]
+
+
+def check_shared(spec: Spec, executor: str, device: str) -> None:
+    """Checks that a run whose processes torchrun started can be done so.
+
+    Raises:
+        ValueError: Another executor than serial, a time limit, or no such device for it.
+    """
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device (={device!r}) cannot be shared by torchrun; use cpu or cuda.")
+    if executor != "serial":
+        raise ValueError(
+            f"executor (={executor!r}) starts processes of its own, and torchrun has started "
+            "these; leave --executor out, or torchrun."
+        )
+    if spec.resources.minutes is not None:
+        raise ValueError(
+            "resources.minutes cannot be kept where torchrun started the processes: one that "
+            "stopped alone would leave the others waiting. Take it out of the spec."
+        )
+
+
+def follow(group: Distributed) -> Any:
+    """Trains along whatever the leader of the processes trains.
+
+    Returns:
+        What the leader's run ended with.
+    """
+    while isinstance(order := group.order(), CellJob):
+        CellRun(order, dataset_of(order), lambda event: None).train_along()
+    return order
 
 
 def is_cluster(executor: str) -> bool:

@@ -92,10 +92,10 @@ class RecordedStep:
         torch.cuda.current_stream(self.device).wait_stream(stream)
         # The first may allocate and check, and so wait; the later ones must not.
         if self._tried > 1 and any("synchronizing" in str(each.message) for each in heard):
-            self._stay_plain("the step waits for the device")
+            self.stay_plain("the step waits for the device")
         after = _random_states(self.device)
         if any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)):
-            self._stay_plain("the step draws random numbers")
+            self.stay_plain("the step draws random numbers")
 
     def _record(self, images: Tensor, labels: Tensor, progress: float) -> None:
         self._images, self._labels = images.clone(), labels.clone()
@@ -105,13 +105,14 @@ class RecordedStep:
                 self.step(self._images, self._labels, progress)
         except RuntimeError as error:
             torch.cuda.synchronize(self.device)
-            self._stay_plain(f"it could not be recorded ({error})")
+            self.stay_plain(f"it could not be recorded ({error})")
             self.step(images, labels, progress)
             return
         self._graph = graph
         graph.replay()
 
-    def _stay_plain(self, reason: str) -> None:
+    def stay_plain(self, reason: str) -> None:
+        """Takes plain steps from now on."""
         self.usable, self.reason, self._graph = False, reason, None
 
 

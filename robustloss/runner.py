@@ -20,12 +20,19 @@ import torchvision
 import attacks
 import robustloss
 from attacks.plugins import PluginError
-from robustloss import locking, models, results, score_plugins
+from robustloss import data_parallel, locking, models, results, score_plugins
 from robustloss.adversarial import needs_logits
 from robustloss.cells import CellJob, Failure, build_of
 from robustloss.comparisons import comparison_rows
 from robustloss.data import Dataset, load_for_spec
-from robustloss.executors import cell_threads, check_executor, run_jobs
+from robustloss.data_parallel import BrokenGroupError
+from robustloss.executors import (
+    cell_threads,
+    check_executor,
+    check_shared,
+    follow,
+    run_jobs,
+)
 from robustloss.keys import attack_params
 from robustloss.locking import FolderBusyError, held
 from robustloss.losses.feasibility import LossWarning, collected
@@ -80,6 +87,8 @@ def run(
 ) -> RunOutcome:
     """Trains, attacks and reports everything that a spec asks for and that is not there yet.
 
+    Under torchrun each process calls this; they share each training, and the first does the rest.
+
     Args:
         spec: A Spec, or what load_spec takes.
         out: Run folder; runs/NAME by default. A run that was stopped goes on from its files.
@@ -100,7 +109,43 @@ def run(
         DataError: The data are absent or damaged.
         RunFolderError: The folder belongs to something else, or another run is writing to it.
         ValueError: No such device or executor, or the cluster cannot be used.
+        BrokenGroupError: Under torchrun, a process failed alone or the first one stopped; a
+            BaseException, because the others must stop too.
     """
+    if not data_parallel.launched():
+        return _run(spec, out, device, data, seeds, executor, reuse, plugins, progress)
+    spec = spec if isinstance(spec, Spec) else load_spec(spec)
+    chosen = choose_device(device)
+    check_shared(spec, executor, chosen)
+    with data_parallel.joined(chosen) as group:
+        if not group.leads:
+            return _told(follow(group))
+        try:
+            outcome = _run(spec, out, device, data, seeds, executor, reuse, plugins, progress)
+        except Exception:  # after anything else, such as Ctrl-C, the others may hear no order
+            group.dismiss(None)
+            raise
+        group.dismiss(outcome)
+        return outcome
+
+
+def _told(outcome: RunOutcome | None) -> RunOutcome:
+    if outcome is None:
+        raise BrokenGroupError("the run stopped in the first process, which says why.")
+    return outcome
+
+
+def _run(
+    spec: Spec | str | Path | dict,
+    out: str | Path | None,
+    device: str,
+    data: str | Path | None,
+    seeds: Sequence[int] | None,
+    executor: str,
+    reuse: str | Path | None,
+    plugins: bool,
+    progress: Progress | None,
+) -> RunOutcome:
     started = time.time()
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
     folder = Path(out) if out is not None else Path("runs") / spec.name

@@ -99,7 +99,11 @@ def _classes_in_turn(
 
 
 def augment(
-    images: Tensor, kind: str, *names: str | int, size: tuple[int, int] | None = None
+    images: Tensor,
+    kind: str,
+    *names: str | int,
+    size: tuple[int, int] | None = None,
+    of: tuple[int, int] | None = None,
 ) -> Tensor:
     """Returns randomly moved copies of images (B,C,H,W), padded with zeros.
 
@@ -109,6 +113,8 @@ def augment(
             larger than the size, crops are cut at a random place without a border.
         names: Name of the random stream; it alone decides the moves.
         size: (H,W) to cut out; the center where the kind is no crop. None: that of the images.
+        of: Position of the first of these images in a batch, and the images in that batch, which
+            are moved as they would be with the whole of it. None: these are all.
     """
     larger = size is not None and size != tuple(images.shape[2:])
     if larger and kind in ("none", "shift"):
@@ -118,19 +124,21 @@ def augment(
     rng = generator("augment", *names)
     reach = 0 if larger else SHIFT if kind == "shift" else PAD
     count, _, height, width = images.shape
+    first, total = of or (0, count)
+    own = slice(first, first + count)
     padded = torch.nn.functional.pad(images, (reach,) * 4)
     if larger:
         assert size is not None
         free = torch.tensor([height - size[0] + 1, width - size[1] + 1])
-        moves = (torch.rand(count, 2, generator=rng, dtype=torch.float64) * free).long()
-        moves = moves.to(images.device)
+        moves = (torch.rand(total, 2, generator=rng, dtype=torch.float64) * free).long()
+        moves = moves[own].to(images.device)
         height, width = size
     else:
-        moves = torch.randint(0, 2 * reach + 1, (count, 2), generator=rng).to(images.device)
+        moves = torch.randint(0, 2 * reach + 1, (total, 2), generator=rng)[own].to(images.device)
     rows = moves[:, :1] + torch.arange(height, device=images.device)
     columns = moves[:, 1:] + torch.arange(width, device=images.device)
     if kind == "crop_flip":
-        flips = torch.rand(count, generator=rng).to(images.device) < 0.5
+        flips = torch.rand(total, generator=rng)[own].to(images.device) < 0.5
         columns = torch.where(flips[:, None], columns.flip(1), columns)
     each = torch.arange(count, device=images.device)[:, None, None]
     moved = padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]]

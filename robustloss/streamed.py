@@ -7,7 +7,7 @@ a tensor, decoded by threads, on the device that `to` named.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -113,12 +113,17 @@ class StreamedImages:
         return images, futures
 
 
-def in_order(batches: Iterable[Tensor], images: Tensor | StreamedImages) -> Iterator[Tensor]:
+def in_order(
+    batches: Iterable[Tensor],
+    images: Tensor | StreamedImages,
+    own: Callable[[Tensor], Tensor] = lambda positions: positions,
+) -> Iterator[Tensor]:
     """Yields positions (B,), moved to where the images are; of streamed ones the next come ahead.
 
     Args:
         batches: positions on the CPU.
         images: what they will index.
+        own: those of a batch whose images are asked for here.
     """
     if isinstance(images, Tensor) and images.device.type == "cuda":
         # All at once: each small copy from the host would make the host wait.
@@ -131,7 +136,7 @@ def in_order(batches: Iterable[Tensor], images: Tensor | StreamedImages) -> Iter
         return
     waiting: list[Tensor] = []
     for positions in batches:
-        images.prefetch(positions)
+        images.prefetch(own(positions))
         waiting.append(positions)
         if len(waiting) == AHEAD:
             yield waiting.pop(0)

@@ -9,10 +9,11 @@ from torch import nn
 from robustloss import train as training
 from robustloss.data import load_dataset
 from robustloss.losses.base import LossHead, LossTerms
-from robustloss.models import Classifier, build_classifier
+from robustloss.models import Classifier, load_tensors
 from robustloss.precision import choose_precision
 from robustloss.seeding import seeded
 from robustloss.spec import TrainSpec
+from tests.small_model import new_model
 
 CPU = torch.device("cpu")
 
@@ -20,22 +21,6 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def digits():
     return load_dataset("digits", train_size=300, quiet=True)
-
-
-def new_model(digits, loss="lgm", feature_dim=8):
-    build = {
-        "loss": loss,
-        "loss_params": {},
-        "backbone": "digits_cnn",
-        "backbone_params": {},
-        "feature_dim": feature_dim,
-        "num_classes": 10,
-        "image_shape": digits.image_shape,
-        "mean": digits.mean,
-        "std": digits.std,
-    }
-    with seeded("weights", 0):
-        return build_classifier(build)
 
 
 def spec(**keys):
@@ -98,7 +83,7 @@ def test_killed_training_ends_with_the_same_weights(
     path = tmp_path / "checkpoint.safetensors"
 
     steps = 0
-    original = training._Loop.step
+    original = training.Loop.step
 
     def step(self, *args, **kwargs):
         nonlocal steps
@@ -107,16 +92,16 @@ def test_killed_training_ends_with_the_same_weights(
         steps += 1
         original(self, *args, **kwargs)
 
-    monkeypatch.setattr(training._Loop, "step", step)
+    monkeypatch.setattr(training.Loop, "step", step)
     with pytest.raises(Killed):
         training.train(
             new_model(digits, loss), digits, settings, seed=0, device=CPU, checkpoint=path, key="k"
         )
-    monkeypatch.setattr(training._Loop, "step", original)
+    monkeypatch.setattr(training.Loop, "step", original)
     resumed = new_model(digits, loss)
     counted = []
     monkeypatch.setattr(
-        training._Loop, "step", lambda self, *a, **k: (counted.append(1), original(self, *a, **k))
+        training.Loop, "step", lambda self, *a, **k: (counted.append(1), original(self, *a, **k))
     )
     again = training.train(resumed, digits, settings, seed=0, device=CPU, checkpoint=path, key="k")
     assert len(counted) == log.steps - stop_at  # it went on, it did not begin anew
@@ -205,7 +190,7 @@ def test_a_killed_training_with_dropout_ends_with_the_same_weights(
     training.train(undisturbed, digits, spec(), seed=0, device=CPU)
     monkeypatch.setattr(training, "CHECK_EVERY", 1)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-    original = training._Loop.step
+    original = training.Loop.step
 
     def step(self, *args, **kwargs):
         if self.log.steps == stop_at:
@@ -213,10 +198,10 @@ def test_a_killed_training_with_dropout_ends_with_the_same_weights(
         original(self, *args, **kwargs)
 
     path = tmp_path / "checkpoint.safetensors"
-    monkeypatch.setattr(training._Loop, "step", step)
+    monkeypatch.setattr(training.Loop, "step", step)
     with pytest.raises(Killed):
         training.train(drawing(digits), digits, spec(), seed=0, device=CPU, checkpoint=path)
-    monkeypatch.setattr(training._Loop, "step", original)
+    monkeypatch.setattr(training.Loop, "step", original)
     resumed = drawing(digits)
     training.train(resumed, digits, spec(), seed=0, device=CPU, checkpoint=path)
     assert same(weights(undisturbed), weights(resumed))
@@ -232,7 +217,7 @@ def test_killed_between_the_last_step_and_the_end_of_an_epoch(digits, tmp_path, 
         patch.setattr(training, "error_rate", killed)
         with pytest.raises(Killed):
             training.train(new_model(digits), digits, spec(), seed=0, device=CPU, checkpoint=path)
-    assert training.load_tensors(path)[1]["log"]["steps"] == 6
+    assert load_tensors(path)[1]["log"]["steps"] == 6
     again = training.train(new_model(digits), digits, spec(), seed=0, device=CPU, checkpoint=path)
     assert [line["lr"] for line in again.curve] == [line["lr"] for line in undisturbed.curve]
 
@@ -391,18 +376,18 @@ def test_base_rates_of_groups_keep_their_ratio(digits):
         {"params": list(model.head.parameters()), "lr": 0.1 * lr}
     ]
     seen = []
-    original = training._Loop.step
+    original = training.Loop.step
 
     def step(self, positions, total):
         original(self, positions, total)
         seen.append([group["lr"] for group in self.optimizer.param_groups])
 
-    loop = copy.copy(training._Loop)
+    loop = copy.copy(training.Loop)
     try:
-        training._Loop.step = step
+        training.Loop.step = step
         training.train(model, digits, spec(), seed=0, device=CPU)
     finally:
-        training._Loop.step = original
-    assert loop is training._Loop
+        training.Loop.step = original
+    assert loop is training.Loop
     assert len({round(a, 9) for a, _ in seen}) > 5
     assert all(b == pytest.approx(0.1 * a) for a, b in seen)

@@ -153,7 +153,7 @@ def test_every_loss_sees_the_same_batches_with_the_same_seed(digits, monkeypatch
         if len(seen) == 5:
             raise EnoughError
 
-    monkeypatch.setattr(train._Loop, "step", noted)
+    monkeypatch.setattr(train.Loop, "step", noted)
 
     def batches(name):
         seen.clear()

@@ -1,0 +1,32 @@
+"""What a training leaves beside the weights, and how one fails."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class TrainingDiverged(RuntimeError):  # noqa: N818  (names the event, as torch does)
+    """The loss or a weight became NaN or infinite."""
+
+
+@dataclass
+class TrainingLog:
+    """What a training leaves beside the weights; plain values."""
+
+    curve: list[dict] = field(default_factory=list)
+    epochs: int = 0
+    seconds: float = 0.0
+    steps: int = 0
+    precision: str = "float32"
+    parameters: int = 0
+    peak_bytes: int | None = None  # most GPU memory in tensors, the data set's too; None on a CPU
+    note: str = ""  # what tables must say of the loss
+    adversarial: str | None = None  # how, in words; None: clean training
+    chosen_epoch: int | None = None  # whose weights are kept; None: the last epoch's
+    processes: int = 1  # that shared each batch
+
+
+def kept_line(log: Mapping[str, Any]) -> dict:
+    """Returns the line of a log's learning curve at which the weights stood that were kept."""
+    chosen = [line for line in log["curve"] if line["epoch"] == log.get("chosen_epoch")]
+    return (chosen or log["curve"] or [{}])[-1]
