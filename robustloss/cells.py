@@ -4,7 +4,6 @@ Every file carries in its name a hash of exactly what decides its content, and i
 of that content. What is there and whole is used; what is missing, stale or damaged is computed.
 """
 
-import copy
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,6 @@ import robustloss.losses as losses
 from robustloss import (
     controls,
     evaluation,
-    given,
     landscape,
     models,
     outside,
@@ -31,22 +29,22 @@ from robustloss import (
     ten_crop,
     train,
 )
+from robustloss.cell_weights import CellWeights
 from robustloss.checks_probe import trace_name
 from robustloss.crops import crop_rows
 from robustloss.data import Dataset
+from robustloss.jobs import CellJob, Failure
 from robustloss.keys import attack_params, numerics, plugin_digest, probe_eps
-from robustloss.precision import choose_precision
 from robustloss.progress import Event, Stage
 from robustloss.results import Record, load_record, save_record
 from robustloss.scored import StoredScores
-from robustloss.seeding import repeatable, seeded
-from robustloss.spec import AttackSpec, CellSpec, Spec, TrialSpec
+from robustloss.seeding import repeatable
+from robustloss.spec import AttackSpec, CellSpec, TrialSpec
 from robustloss.storage import (
     CorruptFile,
     digest,
     read_arrays,
     write_arrays,
-    write_bytes,
     write_json,
 )
 from robustloss.time_limit import time_limit
@@ -55,52 +53,8 @@ from robustloss.trials import run_trial
 Report = Callable[[Event], None]
 
 
-@dataclass(frozen=True)
-class CellJob:
-    """Everything that computes one cell; plain values, so that any process can."""
-
-    spec: Spec
-    cell: CellSpec
-    folder: Path  # the run folder
-    device: str
-    data_root: Path | None
-    reuse: Path | None = None  # another run folder, whose weights serve where they are the same
-    module: torch.nn.Module | None = None  # of a model in memory, as `robustloss.evaluate` has it
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a cell has no numbers."""
-
-    loss: str
-    label: str
-    seed: int
-    stage: str
-    reason: str
-
-
 def _which(cell: CellSpec) -> str:
     return f"trial {cell.number}" if isinstance(cell, TrialSpec) else f"seed {cell.seed}"
-
-
-def build_of(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
-    """Returns the plain values that describe a cell's network, as build_classifier takes them."""
-    common = {
-        "loss": cell.loss.name,
-        "loss_params": dict(cell.loss.params),
-        "num_classes": dataset.num_classes,
-        "image_shape": list(dataset.image_shape),
-    }
-    if cell.loss.factory:
-        return {**common, "factory": cell.loss.factory}
-    return {
-        **common,
-        "backbone": cell.model.backbone,
-        "backbone_params": dict(cell.model.params),
-        "feature_dim": cell.model.feature_dim,
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
-    }
 
 
 class CellRun:
@@ -119,9 +73,12 @@ class CellRun:
         self.folder = job.folder / job.cell.folder
         self.name = f"{job.cell.label} {_which(job.cell)}"
         self.stage = "build"
-        self.build = build_of(self.cell, dataset)
-        self._model: models.AnyClassifier | None = None
-        self.fresh = False  # whether anything had to be computed
+        self.weights = CellWeights(job, dataset, self.reporter("train"))
+
+    @property
+    def fresh(self) -> bool:
+        """Whether anything had to be computed."""
+        return self.weights.fresh
 
     def run(self) -> dict:
         """Computes what is missing and writes cell.json.
@@ -134,25 +91,24 @@ class CellRun:
 
     def _run(self) -> dict:
         self.folder.mkdir(parents=True, exist_ok=True)
-        key = self.model_key()
+        key = self.weights.key
         self.stage = "train"
-        model_file = self.folder / f"model-{key}.safetensors"
-        meta = self.trained(model_file, key)
+        meta = self.weights.trained()
         write_json(self.folder / "train.json", {"key": key, **meta["log"]}, checked=True)
         self.stage = "score"
         # The key too: what changes the outputs of a loss need not change its weights, as its
         # class_log_likelihood.
         images = [self.dataset.checksum, key, meta["tensors"], evaluation.VERSION, models.VERSION]
         images += [losses.VERSION, *numerics(self.device)]
-        reference, reference_file = self._reference(model_file, images)
+        reference, reference_file = self._reference(images)
         self.stage = "attack"
         built = [attacks.build_attack(a.name, **attack_params(a, self.spec.folder))
                  for a in self.spec.attacks]  # fmt: skip
-        probe, probe_file = self._probe(model_file, images, reference, built)
-        crops, crops_file = self._crops(model_file, images)
-        records, listing = self._records(model_file, images, reference, built)
-        noise = self._noise(model_file, records, listing)
-        others, others_listing = self._outside(model_file, images)
+        probe, probe_file = self._probe(images, reference, built)
+        crops, crops_file = self._crops(images)
+        records, listing = self._records(images, reference, built)
+        noise = self._noise(records, listing)
+        others, others_listing = self._outside(images)
         self.stage = "score"
         density = bool(meta["density"])
         stored, scores_file = self._scores(
@@ -170,9 +126,9 @@ class CellRun:
             **self._training_facts(),
             "density": density,
             "weights": meta["tensors"],
-            "build": self.build,
+            "build": self.weights.build,
             "files": {
-                "model": model_file.name,
+                "model": self.weights.path.name,
                 "training": "train.json",
                 "reference": reference_file,
                 "scores": scores_file,
@@ -191,7 +147,7 @@ class CellRun:
         if crops is not None:
             content["crops"] = crop_rows(content, records["none", 0.0], crops["rank_10"])
         write_json(self.folder / "cell.json", content, checked=True)
-        (self.folder / f"checkpoint-{key}.safetensors").unlink(missing_ok=True)
+        self.weights.checkpoint.unlink(missing_ok=True)
         return content
 
     def _training_facts(self) -> dict[str, Any]:
@@ -199,119 +155,12 @@ class CellRun:
             return {"given": True}
         return {"batch_size": self.cell.train.batch_size}
 
-    def model_key(self) -> str:
-        """Returns the hash of what decides the weights."""
-        if self.cell.loss.given:
-            return self._given_key()
-        training = self.cell.train.model_dump(mode="json")
-        training["precision"] = choose_precision(training["precision"], self.device)
-        folder = self.spec.folder
-        return digest(
-            [train.VERSION, models.VERSION, losses.VERSION],
-            self.dataset.training_checksum,
-            {**self.build, "mean": list(self.dataset.mean)},
-            plugin_digest(self.cell.loss.name, folder),
-            plugin_digest(self.cell.model.backbone, folder),
-            training,
-            self.cell.seed,
-            numerics(self.device),
-        )
-
-    def _given_key(self) -> str:
-        """Returns the same of a model from elsewhere: its bytes decide, and its code."""
-        loss, folder = self.cell.loss, self.spec.folder
-        names = (loss.factory,) if loss.factory else (loss.name, self.cell.model.backbone)
-        return digest(
-            "given",
-            [given.VERSION, models.VERSION, losses.VERSION],
-            {**self.build, "factory": loss.factory},
-            [plugin_digest(name, folder) if self.job.module is None else "" for name in names],
-            # Built anew each time: a factory may read a file that has changed since.
-            models.tensor_digest(models.plain_state(self._new_model())),
-            numerics(self.device),
-        )
-
-    def _new_model(self) -> models.AnyClassifier:
-        if self.job.module is not None:
-            module = copy.deepcopy(self.job.module)
-            features = self.dataset.train.n > 0  # else there is nothing to fit scores on
-            if isinstance(module, models.Classifier) and features:
-                return module.eval()
-            shape, classes = self.dataset.image_shape, self.dataset.num_classes
-            return given.look_over(module, shape, classes, features=features)
-        with seeded("weights", self.cell.seed):
-            return models.build_for(self.cell.loss.weights, self.build, (self.spec.folder,))
-
-    def trained(self, path: Path, key: str) -> dict:
-        """Returns the metadata of the trained weights, training them if they are not there."""
-        if path.exists():
-            try:
-                return models.load_tensors(path)[1]
-            except CorruptFile:
-                pass  # trained anew: the same weights, because the key decides them
-        self.fresh = True
-        if (taken := self._taken_over(path)) is not None:
-            return taken
-        model = self._new_model()
-        if self.cell.loss.given:
-            return self._as_given(path, model)
-        assert isinstance(model, models.Classifier)
-        log = train.train(
-            model,
-            self.dataset,
-            self.cell.train,
-            seed=self.cell.seed,
-            device=self.device,
-            checkpoint=self.folder / f"checkpoint-{key}.safetensors",
-            key=key,
-            report=self.reporter("train"),
-        )
-        self._model = model
-        meta: dict[str, Any] = {"log": asdict(log), "density": model.head.density}
-        meta["tensors"] = models.save_tensors(path, model.state_dict(), meta)
-        return meta
-
-    def _as_given(self, path: Path, model: models.AnyClassifier) -> dict:
-        """Writes a model from elsewhere where a trained one would lie; returns its metadata."""
-        parameters = sum(p.numel() for p in model.parameters())
-        log = train.TrainingLog(parameters=parameters, note=given.NOTE)
-        head = model.head
-        meta = {"log": asdict(log), "density": head.density, "feature_dim": head.feature_dim}
-        meta["tensors"] = models.save_tensors(path, model.state_dict(), meta)
-        return meta
-
-    def _taken_over(self, path: Path) -> dict | None:
-        """Returns the metadata of equal weights, copied to the path: of a trial, or another run."""
-        places = list(self.job.folder.glob(f"trials/*/*/{path.name}"))
-        if self.job.reuse is not None:
-            cells = f"cells/*/seed-{self.cell.seed}/{path.name}"
-            places += sorted(self.job.reuse.glob(cells))
-            places += sorted(self.job.reuse.glob(f"trials/*/*/{path.name}"))
-        for other in places:
-            try:
-                meta = models.load_tensors(other)[1]
-            except CorruptFile:
-                continue
-            write_bytes(path, other.read_bytes())
-            return meta
-        return None
-
-    def loaded(self, path: Path) -> models.AnyClassifier:
-        """Returns the trained model on the device; loaded only when something must be computed."""
-        self.fresh = True
-        if self._model is None:
-            model = self._new_model()
-            model.load_state_dict(models.load_tensors(path)[0])
-            model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self._model = model.eval()
-        return self._model
-
-    def _reference(self, model_file: Path, images: list) -> tuple[evaluation.Arrays, str]:
+    def _reference(self, images: list) -> tuple[evaluation.Arrays, str]:
         fit_size = self.spec.detection.fit_size
 
         def compute() -> evaluation.Arrays:
             return evaluation.reference_arrays(
-                self.loaded(model_file),
+                self.weights.loaded(),
                 self.dataset,
                 self.device,
                 fit_size,
@@ -324,7 +173,7 @@ class CellRun:
         return self._kept(f"reference-{key}.npz", compute)
 
     def _untrained(self) -> models.Classifier:
-        model = self._new_model()
+        model = self.weights.new_model()
         assert isinstance(model, models.Classifier)
         return model
 
@@ -368,7 +217,6 @@ class CellRun:
 
     def _probe(
         self,
-        model_file: Path,
         images: list,
         reference: evaluation.Arrays,
         built: Sequence[attacks.Attack],
@@ -388,7 +236,7 @@ class CellRun:
 
         def compute() -> evaluation.Arrays:
             return probes.probe_arrays(
-                evaluation.detector_view(self.loaded(model_file), reference),
+                evaluation.detector_view(self.weights.loaded(), reference),
                 evaluation.fit_subset(self.dataset.test, size).to(self.device),
                 eps=eps,
                 traced=tuple(probes.Traced(trace_name(a.label), call, e) for a, call, e in traced),
@@ -397,7 +245,7 @@ class CellRun:
 
         return self._kept(f"probe-{key}.npz", compute)
 
-    def _crops(self, model_file: Path, images: list) -> tuple[evaluation.Arrays | None, str]:
+    def _crops(self, images: list) -> tuple[evaluation.Arrays | None, str]:
         """Returns the ranks in the mean of ten crops, and their file; None where none are asked."""
         if not self.dataset.ten_crop:
             return None, ""
@@ -405,7 +253,7 @@ class CellRun:
         def compute() -> evaluation.Arrays:
             self.report(Event(self.name, "score", 0, 1, "ten crops"))
             test = self.dataset.test.to(self.device)
-            return {"rank_10": ten_crop.ten_crop_ranks(self.loaded(model_file), test)}
+            return {"rank_10": ten_crop.ten_crop_ranks(self.weights.loaded(), test)}
 
         return self._kept(f"crops-{digest('crops', ten_crop.VERSION, images)}.npz", compute)
 
@@ -425,7 +273,6 @@ class CellRun:
 
     def _records(
         self,
-        model_file: Path,
         images: list,
         reference: evaluation.Arrays,
         built: Sequence[attacks.Attack],
@@ -434,7 +281,7 @@ class CellRun:
         clean = self._read(path)
         if clean is None:
             self.report(Event(self.name, "score", 0, 1, "clean images"))
-            model = self.loaded(model_file)
+            model = self.weights.loaded()
             clean = evaluation.clean_record(model, self.dataset.test.to(self.device))
             save_record(path, clean, {"attack": "none", "eps": 0.0})
         records = {("none", 0.0): clean}
@@ -448,7 +295,7 @@ class CellRun:
             if missing:
                 cost = _Cost(attack.label, self.dataset.test.n, len(missing))
                 made = evaluation.attacked_records(
-                    self.loaded(model_file),
+                    self.weights.loaded(),
                     self.dataset.test.to(self.device),
                     call,
                     eps=missing,
@@ -474,7 +321,6 @@ class CellRun:
 
     def _noise(
         self,
-        model_file: Path,
         records: Mapping[tuple[str, float], Record],
         listing: Sequence[dict],
     ) -> dict[tuple[str, float], Record]:
@@ -492,7 +338,7 @@ class CellRun:
             if control is None:
                 self.report(Event(self.name, "score", 0, 1, f"noise like {place[0]}"))
                 control = controls.noise_record(
-                    self.loaded(model_file),
+                    self.weights.loaded(),
                     self.dataset.test.to(self.device),
                     records[place],
                     entry["norm"],
@@ -503,9 +349,7 @@ class CellRun:
             found[place] = control
         return found
 
-    def _outside(
-        self, model_file: Path, images: list
-    ) -> tuple[dict[str, Record], list[dict[str, Any]]]:
+    def _outside(self, images: list) -> tuple[dict[str, Record], list[dict[str, Any]]]:
         """Returns the records of images that are not of the data, and their listing."""
         found, listing = {}, []
         for each in outside.load_outside(self.spec, self.dataset, self.job.data_root):
@@ -514,9 +358,7 @@ class CellRun:
             record = self._read(path)
             if record is None:
                 self.report(Event(self.name, "score", 0, 1, each.label))
-                record = evaluation.clean_record(
-                    self.loaded(model_file), each.images.to(self.device)
-                )
+                record = evaluation.clean_record(self.weights.loaded(), each.images.to(self.device))
                 save_record(path, record, {"outside": each.name})
             found[each.label] = record
             listing.append(

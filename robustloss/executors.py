@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
-from robustloss.cells import CellJob, Failure, run_cell
+from robustloss.cells import run_cell
 from robustloss.data import Dataset
+from robustloss.jobs import CellJob, Failure
 from robustloss.orphans import end_with_parent
 from robustloss.progress import Event
 from robustloss.ray_executor import check_address, run_on_ray

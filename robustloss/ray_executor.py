@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
-from robustloss.cells import CellJob, Failure, run_cell
+from robustloss.cells import run_cell
 from robustloss.data import DataError
+from robustloss.jobs import CellJob, Failure
 from robustloss.progress import ENDS, Event
 from robustloss.storage import write_bytes, write_text
 from robustloss.worker_data import THREAD_LIMITS, dataset_of

@@ -22,10 +22,11 @@ import robustloss
 from attacks.plugins import PluginError
 from robustloss import locking, models, results, score_plugins
 from robustloss.adversarial import needs_logits
-from robustloss.cells import CellJob, Failure, build_of
+from robustloss.cell_weights import build_of
 from robustloss.comparisons import comparison_rows
 from robustloss.data import Dataset, load_for_spec
 from robustloss.executors import cell_threads, check_executor, run_jobs
+from robustloss.jobs import CellJob, Failure
 from robustloss.keys import attack_params
 from robustloss.locking import FolderBusyError, held
 from robustloss.losses.feasibility import LossWarning, collected

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from robustloss import keys
-from robustloss.cells import CellJob, CellRun
+from robustloss.cells import CellRun
 from robustloss.data import load_dataset
+from robustloss.jobs import CellJob
 from robustloss.keys import plugin_digest
 from robustloss.spec import load_spec
 from tests.small_run import SPEC
