@@ -6,7 +6,6 @@ of that content. What is there and whole is used; what is missing, stale or dama
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +28,19 @@ from robustloss import (
     ten_crop,
     train,
 )
+from robustloss.cell_attacks import CellAttacks, read_record
 from robustloss.cell_weights import CellWeights
 from robustloss.checks_probe import trace_name
 from robustloss.crops import crop_rows
 from robustloss.data import Dataset
-from robustloss.jobs import CellJob, Failure
-from robustloss.keys import attack_params, numerics, plugin_digest, probe_eps
+from robustloss.jobs import CellJob, Failure, Part, cell_name
+from robustloss.keys import numerics, plugin_digest, probe_eps
+from robustloss.part_files import remove_parts, write_plan
 from robustloss.progress import Event, Stage
-from robustloss.results import Record, load_record, save_record
+from robustloss.results import Record, save_record
 from robustloss.scored import StoredScores
 from robustloss.seeding import repeatable
-from robustloss.spec import AttackSpec, CellSpec, TrialSpec
+from robustloss.spec import AttackSpec, TrialSpec
 from robustloss.storage import (
     CorruptFile,
     digest,
@@ -53,12 +54,8 @@ from robustloss.trials import run_trial
 Report = Callable[[Event], None]
 
 
-def _which(cell: CellSpec) -> str:
-    return f"trial {cell.number}" if isinstance(cell, TrialSpec) else f"seed {cell.seed}"
-
-
 class CellRun:
-    """The computation of one cell, stage by stage.
+    """The computation of one cell, or of some of it, stage by stage.
 
     Args:
         job: What to compute.
@@ -71,7 +68,7 @@ class CellRun:
         self.spec, self.cell = job.spec, job.cell
         self.device = torch.device(job.device)
         self.folder = job.folder / job.cell.folder
-        self.name = f"{job.cell.label} {_which(job.cell)}"
+        self.name = cell_name(job.cell)
         self.stage = "build"
         self.weights = CellWeights(job, dataset, self.reporter("train"))
 
@@ -80,33 +77,65 @@ class CellRun:
         """Whether anything had to be computed."""
         return self.weights.fresh
 
-    def run(self) -> dict:
-        """Computes what is missing and writes cell.json.
-
-        Returns:
-            The content of cell.json.
-        """
+    def run(self) -> None:
+        """Does what the job asks for, and writes it into the cell's folder."""
         with repeatable():
-            return self._run()
+            if isinstance(self.job.task, Part):
+                self._part(self.job.task)
+            elif self.job.task == "preparation":
+                self._prepare()
+            elif isinstance(self.cell, TrialSpec):
+                run_trial(self)
+            else:
+                self._run()
 
-    def _run(self) -> dict:
+    def _prepare(self) -> None:
+        """Computes what parts need, and says which records they will be parts of."""
+        _, meta = self._trained()
+        self.weights.checkpoint.unlink(missing_ok=True)
+        self.stage = "score"
+        images = self._images(meta)
+        reference, _ = self._reference(images)
+        self._clean(images)
+        self.stage = "attack"
+        write_plan(self.folder, CellAttacks(self, images, reference).plan())
+
+    def _part(self, part: Part) -> None:
+        """Computes a part, unless what it needs is not there: then the cell will compute it."""
+        self.stage = "attack"
+        if (meta := self.weights.known()) is None:
+            return
+        images = self._images(meta)
+        reference, _ = self._reference(images)
+        clean = self._clean(images)[0] if 0 in part.eps else None
+        CellAttacks(self, images, reference).part(part, clean)
+
+    def _trained(self) -> tuple[str, dict[str, Any]]:
+        """Returns the key of the weights and their metadata."""
         self.folder.mkdir(parents=True, exist_ok=True)
         key = self.weights.key
         self.stage = "train"
-        meta = self.weights.trained()
-        write_json(self.folder / "train.json", {"key": key, **meta["log"]}, checked=True)
-        self.stage = "score"
+        return key, self.weights.trained()
+
+    def _images(self, meta: Mapping[str, Any]) -> list:
+        """Returns what decides what the model says of the images of the data."""
         # The key too: what changes the outputs of a loss need not change its weights, as its
         # class_log_likelihood.
-        images = [self.dataset.checksum, key, meta["tensors"], evaluation.VERSION, models.VERSION]
-        images += [losses.VERSION, *numerics(self.device)]
+        known = [self.dataset.checksum, self.weights.key, meta["tensors"]]
+        return [*known, evaluation.VERSION, models.VERSION, losses.VERSION, *numerics(self.device)]
+
+    def _run(self) -> None:
+        """Computes what is missing and writes cell.json."""
+        key, meta = self._trained()
+        write_json(self.folder / "train.json", {"key": key, **meta["log"]}, checked=True)
+        self.stage = "score"
+        images = self._images(meta)
         reference, reference_file = self._reference(images)
         self.stage = "attack"
-        built = [attacks.build_attack(a.name, **attack_params(a, self.spec.folder))
-                 for a in self.spec.attacks]  # fmt: skip
-        probe, probe_file = self._probe(images, reference, built)
+        calls = CellAttacks(self, images, reference)
+        probe, probe_file = self._probe(images, reference, calls.built)
         crops, crops_file = self._crops(images)
-        records, listing = self._records(images, reference, built)
+        records, listing = self._records(images, calls)
         noise = self._noise(records, listing)
         others, others_listing = self._outside(images)
         self.stage = "score"
@@ -148,7 +177,6 @@ class CellRun:
             content["crops"] = crop_rows(content, records["none", 0.0], crops["rank_10"])
         write_json(self.folder / "cell.json", content, checked=True)
         self.weights.checkpoint.unlink(missing_ok=True)
-        return content
 
     def _training_facts(self) -> dict[str, Any]:
         if self.cell.loss.given:
@@ -271,52 +299,29 @@ class CellRun:
         write_arrays(path, arrays)
         return arrays, name
 
-    def _records(
-        self,
-        images: list,
-        reference: evaluation.Arrays,
-        built: Sequence[attacks.Attack],
-    ) -> tuple[dict[tuple[str, float], Record], list[dict]]:
+    def _clean(self, images: list) -> tuple[Record, str]:
+        """Returns the record of the unattacked test images, and its file."""
         path = self.folder / f"none-0-{digest('clean', images)}.npz"
-        clean = self._read(path)
+        clean = read_record(path)
         if clean is None:
             self.report(Event(self.name, "score", 0, 1, "clean images"))
             model = self.weights.loaded()
             clean = evaluation.clean_record(model, self.dataset.test.to(self.device))
             save_record(path, clean, {"attack": "none", "eps": 0.0})
+        return clean, path.name
+
+    def _records(
+        self, images: list, calls: CellAttacks
+    ) -> tuple[dict[tuple[str, float], Record], list[dict]]:
+        """Returns the records of all passes over the test images, and their listing."""
+        clean, file = self._clean(images)
         records = {("none", 0.0): clean}
-        listing = [_entry("none", "none", None, 0.0, path.name)]
-        for attack, call in zip(self.spec.attacks, built, strict=True):
-            # The means at which an attack on the detector may aim are those of the fitted subset.
-            fitted = [self.spec.detection.fit_size] if call.needs == "likelihood" else []
-            paths = {eps: self._record_path(attack, eps, images + fitted) for eps in attack.eps}
-            found = {eps: self._read(path) for eps, path in paths.items()}
-            missing = [eps for eps in attack.eps if found[eps] is None]
-            if missing:
-                cost = _Cost(attack.label, self.dataset.test.n, len(missing))
-                made = evaluation.attacked_records(
-                    self.weights.loaded(),
-                    self.dataset.test.to(self.device),
-                    call,
-                    eps=missing,
-                    seed=self.cell.seed,
-                    batch_size=attack.batch_size,
-                    clean=clean,
-                    threshold=evaluation.detector_threshold(reference),
-                    class_means=evaluation.class_means(reference),
-                    eight_bit=attack.eight_bit,
-                    spend=cost.add,
-                    report=self.reporter("attack", attack.label),
-                )
-                write_json(self.folder / f"{attack.slug}-cost.json", asdict(cost), checked=True)
-                for eps, record in made.items():
-                    save_record(paths[eps], record, {"attack": attack.name, "eps": eps})
-                    found[eps] = record
-            for eps in attack.eps:
-                attacked = found[eps]
-                assert attacked is not None
-                records[attack.label, eps] = attacked
-                listing.append(_entry(attack.name, attack.label, call.norm, eps, paths[eps].name))
+        listing = [_entry("none", "none", None, 0.0, file)]
+        for number, (attack, call) in enumerate(zip(self.spec.attacks, calls.built, strict=True)):
+            for eps, found in calls.records(number, clean).items():
+                records[attack.label, eps] = found.record
+                listing.append(_entry(attack.name, attack.label, call.norm, eps, found.path.name))
+        remove_parts(self.folder)
         return records, listing
 
     def _noise(
@@ -334,7 +339,7 @@ class CellRun:
                 continue
             key = digest("noise", controls.VERSION, entry["file"], self.cell.seed)
             path = self.folder / f"noise-{Path(entry['file']).stem.rpartition('-')[0]}-{key}.npz"
-            control = self._read(path)
+            control = read_record(path)
             if control is None:
                 self.report(Event(self.name, "score", 0, 1, f"noise like {place[0]}"))
                 control = controls.noise_record(
@@ -355,7 +360,7 @@ class CellRun:
         for each in outside.load_outside(self.spec, self.dataset, self.job.data_root):
             key = digest("outside", outside.VERSION, images, each.checksum)
             path = self.folder / f"outside-{each.slug}-{key}.npz"
-            record = self._read(path)
+            record = read_record(path)
             if record is None:
                 self.report(Event(self.name, "score", 0, 1, each.label))
                 record = evaluation.clean_record(self.weights.loaded(), each.images.to(self.device))
@@ -366,32 +371,8 @@ class CellRun:
             )
         return found, listing
 
-    def _record_path(self, attack: AttackSpec, eps: float, images: list) -> Path:
-        code = plugin_digest(attack.name, self.spec.folder)
-        key = digest(
-            attacks.VERSION,
-            images,
-            attack.name,
-            code,
-            dict(attack.params),
-            eps,
-            attack.eight_bit,
-            self.cell.seed,
-            # Our own attacks give the same result at any batch size, adapted ones need not.
-            attack.batch_size if code else 0,
-        )
-        return self.folder / f"{attack.slug}-{eps:.6g}-{key}.npz"
-
     def _attack_plugin(self, attack: AttackSpec) -> str:
         return plugin_digest(attack.name, self.spec.folder)
-
-    def _read(self, path: Path) -> Record | None:
-        if not path.exists():
-            return None
-        try:
-            return load_record(path)
-        except CorruptFile:
-            return None
 
     def reporter(self, stage: Stage, prefix: str = "") -> evaluation.Report:
         """Returns what tells the run of the progress of a stage."""
@@ -402,30 +383,12 @@ class CellRun:
         return report
 
 
-@dataclass
-class _Cost:
-    """What an attack spent on a cell: images through the model and back, seconds."""
-
-    attack_label: str
-    images: int
-    budgets: int
-    forward: int = 0
-    backward: int = 0
-    seconds: float = 0.0
-
-    def add(self, queries: attacks.Queries, seconds: float) -> None:
-        """Count a batch."""
-        self.forward += queries.forward
-        self.backward += queries.backward
-        self.seconds += seconds
-
-
 def _entry(attack: str, label: str, norm: str | None, eps: float, file: str) -> dict:
     return {"attack": attack, "attack_label": label, "norm": norm, "eps": eps, "file": file}
 
 
 def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
-    """Computes one cell; whatever goes wrong in it is told, not thrown.
+    """Computes a cell, or what the job asks of it; whatever goes wrong is told, not thrown.
 
     Returns:
         None, or why the cell failed.
@@ -433,11 +396,7 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
     run = CellRun(job, dataset, report)
     try:
         with time_limit(job.spec.resources.minutes):
-            if isinstance(job.cell, TrialSpec):
-                with repeatable():
-                    run_trial(run)
-            else:
-                run.run()
+            run.run()
     except (Exception, SystemExit) as error:  # a plug-in may call exit()
         reason = reason_of(error)
         # A done mark of an earlier state must not stand for a cell that now fails.

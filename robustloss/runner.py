@@ -31,6 +31,7 @@ from robustloss.keys import attack_params
 from robustloss.locking import FolderBusyError, held
 from robustloss.losses.feasibility import LossWarning, collected
 from robustloss.outside import load_outside
+from robustloss.parts import run_cells
 from robustloss.plugin_names import listed, plugins_of
 from robustloss.precision import choose_precision
 from robustloss.progress import Progress, Silent
@@ -142,7 +143,7 @@ def run(
                 for cell in cells
                 if cell.label not in without
             ]
-            failures = [*untuned, *run_jobs(jobs, dataset, executor, progress)]
+            failures = [*untuned, *run_cells(jobs, dataset, executor, progress)]
             transfers, lost = run_transfers(spec, jobs, failures, dataset, progress)
         finally:
             progress.stop()
