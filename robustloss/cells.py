@@ -4,11 +4,8 @@ Every file carries in its name a hash of exactly what decides its content, and i
 of that content. What is there and whole is used; what is missing, stale or damaged is computed.
 """
 
-import copy
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +15,7 @@ import attacks
 import robustloss.losses as losses
 from robustloss import (
     controls,
-    data_parallel,
     evaluation,
-    given,
     landscape,
     models,
     outside,
@@ -33,81 +28,34 @@ from robustloss import (
     ten_crop,
     train,
 )
+from robustloss.cell_attacks import CellAttacks, read_record
+from robustloss.cell_weights import CellWeights
 from robustloss.checks_probe import trace_name
 from robustloss.crops import crop_rows
 from robustloss.data import Dataset
-from robustloss.keys import attack_params, numerics, plugin_digest, probe_eps
-from robustloss.precision import choose_precision
+from robustloss.jobs import CellJob, Failure, Part, cell_name
+from robustloss.keys import numerics, plugin_digest, probe_eps
+from robustloss.part_files import remove_parts, write_plan
 from robustloss.progress import Event, Stage
-from robustloss.results import Record, load_record, save_record
+from robustloss.results import Record, save_record
 from robustloss.scored import StoredScores
-from robustloss.seeding import repeatable, seeded
-from robustloss.spec import AttackSpec, CellSpec, Spec, TrialSpec
+from robustloss.seeding import repeatable
+from robustloss.spec import AttackSpec, TrialSpec
 from robustloss.storage import (
     CorruptFile,
     digest,
     read_arrays,
     write_arrays,
-    write_bytes,
     write_json,
 )
 from robustloss.time_limit import time_limit
-from robustloss.train import TrainingLog
 from robustloss.trials import run_trial
 
 Report = Callable[[Event], None]
 
 
-@dataclass(frozen=True)
-class CellJob:
-    """Everything that computes one cell; plain values, so that any process can."""
-
-    spec: Spec
-    cell: CellSpec
-    folder: Path  # the run folder
-    device: str
-    data_root: Path | None
-    reuse: Path | None = None  # another run folder, whose weights serve where they are the same
-    module: torch.nn.Module | None = None  # of a model in memory, as `robustloss.evaluate` has it
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a cell has no numbers."""
-
-    loss: str
-    label: str
-    seed: int
-    stage: str
-    reason: str
-
-
-def _which(cell: CellSpec) -> str:
-    return f"trial {cell.number}" if isinstance(cell, TrialSpec) else f"seed {cell.seed}"
-
-
-def build_of(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
-    """Returns the plain values that describe a cell's network, as build_classifier takes them."""
-    common = {
-        "loss": cell.loss.name,
-        "loss_params": dict(cell.loss.params),
-        "num_classes": dataset.num_classes,
-        "image_shape": list(dataset.image_shape),
-    }
-    if cell.loss.factory:
-        return {**common, "factory": cell.loss.factory}
-    return {
-        **common,
-        "backbone": cell.model.backbone,
-        "backbone_params": dict(cell.model.params),
-        "feature_dim": cell.model.feature_dim,
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
-    }
-
-
 class CellRun:
-    """The computation of one cell, stage by stage.
+    """The computation of one cell, or of some of it, stage by stage.
 
     Args:
         job: What to compute.
@@ -120,42 +68,76 @@ class CellRun:
         self.spec, self.cell = job.spec, job.cell
         self.device = torch.device(job.device)
         self.folder = job.folder / job.cell.folder
-        self.name = f"{job.cell.label} {_which(job.cell)}"
+        self.name = cell_name(job.cell)
         self.stage = "build"
-        self.build = build_of(self.cell, dataset)
-        self._model: models.AnyClassifier | None = None
-        self.fresh = False  # whether anything had to be computed
+        self.weights = CellWeights(job, dataset, self.reporter("train"))
 
-    def run(self) -> dict:
-        """Computes what is missing and writes cell.json.
+    @property
+    def fresh(self) -> bool:
+        """Whether anything had to be computed."""
+        return self.weights.fresh
 
-        Returns:
-            The content of cell.json.
-        """
+    def run(self) -> None:
+        """Does what the job asks for, and writes it into the cell's folder."""
         with repeatable():
-            return self._run()
+            if isinstance(self.job.task, Part):
+                self._part(self.job.task)
+            elif self.job.task == "preparation":
+                self._prepare()
+            elif isinstance(self.cell, TrialSpec):
+                run_trial(self)
+            else:
+                self._run()
 
-    def _run(self) -> dict:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        key = self.model_key()
-        self.stage = "train"
-        model_file = self.folder / f"model-{key}.safetensors"
-        meta = self.trained(model_file, key)
-        write_json(self.folder / "train.json", {"key": key, **meta["log"]}, checked=True)
+    def _prepare(self) -> None:
+        """Computes what parts need, and says which records they will be parts of."""
+        _, meta = self._trained()
+        self.weights.checkpoint.unlink(missing_ok=True)
         self.stage = "score"
+        images = self._images(meta)
+        reference, _ = self._reference(images)
+        self._clean(images)
+        self.stage = "attack"
+        write_plan(self.folder, CellAttacks(self, images, reference).plan())
+
+    def _part(self, part: Part) -> None:
+        """Computes a part, unless what it needs is not there: then the cell will compute it."""
+        self.stage = "attack"
+        if (meta := self.weights.known()) is None:
+            return
+        images = self._images(meta)
+        reference, _ = self._reference(images)
+        clean = self._clean(images)[0] if 0 in part.eps else None
+        CellAttacks(self, images, reference).part(part, clean)
+
+    def _trained(self) -> tuple[str, dict[str, Any]]:
+        """Returns the key of the weights and their metadata."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        key = self.weights.key
+        self.stage = "train"
+        return key, self.weights.trained()
+
+    def _images(self, meta: Mapping[str, Any]) -> list:
+        """Returns what decides what the model says of the images of the data."""
         # The key too: what changes the outputs of a loss need not change its weights, as its
         # class_log_likelihood.
-        images = [self.dataset.checksum, key, meta["tensors"], evaluation.VERSION, models.VERSION]
-        images += [losses.VERSION, *numerics(self.device)]
-        reference, reference_file = self._reference(model_file, images)
+        known = [self.dataset.checksum, self.weights.key, meta["tensors"]]
+        return [*known, evaluation.VERSION, models.VERSION, losses.VERSION, *numerics(self.device)]
+
+    def _run(self) -> None:
+        """Computes what is missing and writes cell.json."""
+        key, meta = self._trained()
+        write_json(self.folder / "train.json", {"key": key, **meta["log"]}, checked=True)
+        self.stage = "score"
+        images = self._images(meta)
+        reference, reference_file = self._reference(images)
         self.stage = "attack"
-        built = [attacks.build_attack(a.name, **attack_params(a, self.spec.folder))
-                 for a in self.spec.attacks]  # fmt: skip
-        probe, probe_file = self._probe(model_file, images, reference, built)
-        crops, crops_file = self._crops(model_file, images)
-        records, listing = self._records(model_file, images, reference, built)
-        noise = self._noise(model_file, records, listing)
-        others, others_listing = self._outside(model_file, images)
+        calls = CellAttacks(self, images, reference)
+        probe, probe_file = self._probe(images, reference, calls.built)
+        crops, crops_file = self._crops(images)
+        records, listing = self._records(images, calls)
+        noise = self._noise(records, listing)
+        others, others_listing = self._outside(images)
         self.stage = "score"
         density = bool(meta["density"])
         stored, scores_file = self._scores(
@@ -173,9 +155,9 @@ class CellRun:
             **self._training_facts(),
             "density": density,
             "weights": meta["tensors"],
-            "build": self.build,
+            "build": self.weights.build,
             "files": {
-                "model": model_file.name,
+                "model": self.weights.path.name,
                 "training": "train.json",
                 "reference": reference_file,
                 "scores": scores_file,
@@ -194,137 +176,19 @@ class CellRun:
         if crops is not None:
             content["crops"] = crop_rows(content, records["none", 0.0], crops["rank_10"])
         write_json(self.folder / "cell.json", content, checked=True)
-        (self.folder / f"checkpoint-{key}.safetensors").unlink(missing_ok=True)
-        return content
+        self.weights.checkpoint.unlink(missing_ok=True)
 
     def _training_facts(self) -> dict[str, Any]:
         if self.cell.loss.given:
             return {"given": True}
         return {"batch_size": self.cell.train.batch_size}
 
-    def model_key(self) -> str:
-        """Returns the hash of what decides the weights."""
-        if self.cell.loss.given:
-            return self._given_key()
-        training = self.cell.train.model_dump(mode="json")
-        training["precision"] = choose_precision(training["precision"], self.device)
-        folder = self.spec.folder
-        return digest(
-            [train.VERSION, models.VERSION, losses.VERSION],
-            self.dataset.training_checksum,
-            {**self.build, "mean": list(self.dataset.mean)},
-            plugin_digest(self.cell.loss.name, folder),
-            plugin_digest(self.cell.model.backbone, folder),
-            training,
-            self.cell.seed,
-            numerics(self.device),
-        )
-
-    def _given_key(self) -> str:
-        """Returns the same of a model from elsewhere: its bytes decide, and its code."""
-        loss, folder = self.cell.loss, self.spec.folder
-        names = (loss.factory,) if loss.factory else (loss.name, self.cell.model.backbone)
-        return digest(
-            "given",
-            [given.VERSION, models.VERSION, losses.VERSION],
-            {**self.build, "factory": loss.factory},
-            [plugin_digest(name, folder) if self.job.module is None else "" for name in names],
-            # Built anew each time: a factory may read a file that has changed since.
-            models.tensor_digest(models.plain_state(self._new_model())),
-            numerics(self.device),
-        )
-
-    def _new_model(self) -> models.AnyClassifier:
-        if self.job.module is not None:
-            module = copy.deepcopy(self.job.module)
-            features = self.dataset.train.n > 0  # else there is nothing to fit scores on
-            if isinstance(module, models.Classifier) and features:
-                return module.eval()
-            shape, classes = self.dataset.image_shape, self.dataset.num_classes
-            return given.look_over(module, shape, classes, features=features)
-        with seeded("weights", self.cell.seed):
-            return models.build_for(self.cell.loss.weights, self.build, (self.spec.folder,))
-
-    def trained(self, path: Path, key: str) -> dict:
-        """Returns the metadata of the trained weights, training them if they are not there."""
-        if path.exists():
-            try:
-                return models.load_tensors(path)[1]
-            except CorruptFile:
-                pass  # trained anew: the same weights, because the key decides them
-        self.fresh = True
-        if (taken := self._taken_over(path)) is not None:
-            return taken
-        model = self._new_model()
-        if self.cell.loss.given:
-            return self._as_given(path, model)
-        data_parallel.current().announce(self.job)
-        log = self._fit(model, self.folder / f"checkpoint-{key}.safetensors", key)
-        self._model = model
-        meta: dict[str, Any] = {"log": asdict(log), "density": model.head.density}
-        meta["tensors"] = models.save_tensors(path, model.state_dict(), meta)
-        return meta
-
-    def _fit(self, model: models.AnyClassifier, checkpoint: Path | None, key: str) -> TrainingLog:
-        assert isinstance(model, models.Classifier)
-        return train.train(
-            model,
-            self.dataset,
-            self.cell.train,
-            seed=self.cell.seed,
-            device=self.device,
-            checkpoint=checkpoint,
-            key=key,
-            report=self.reporter("train"),
-        )
-
-    def train_along(self) -> None:
-        """Takes this process's part in a training that the leader of several began."""
-        model, key = self._new_model(), self.model_key()
-        with repeatable(), suppress(Exception):  # what all were told, the leader tells
-            self._fit(model, None, key)
-
-    def _as_given(self, path: Path, model: models.AnyClassifier) -> dict:
-        """Writes a model from elsewhere where a trained one would lie; returns its metadata."""
-        parameters = sum(p.numel() for p in model.parameters())
-        log = TrainingLog(parameters=parameters, note=given.NOTE)
-        head = model.head
-        meta = {"log": asdict(log), "density": head.density, "feature_dim": head.feature_dim}
-        meta["tensors"] = models.save_tensors(path, model.state_dict(), meta)
-        return meta
-
-    def _taken_over(self, path: Path) -> dict | None:
-        """Returns the metadata of equal weights, copied to the path: of a trial, or another run."""
-        places = list(self.job.folder.glob(f"trials/*/*/{path.name}"))
-        if self.job.reuse is not None:
-            cells = f"cells/*/seed-{self.cell.seed}/{path.name}"
-            places += sorted(self.job.reuse.glob(cells))
-            places += sorted(self.job.reuse.glob(f"trials/*/*/{path.name}"))
-        for other in places:
-            try:
-                meta = models.load_tensors(other)[1]
-            except CorruptFile:
-                continue
-            write_bytes(path, other.read_bytes())
-            return meta
-        return None
-
-    def loaded(self, path: Path) -> models.AnyClassifier:
-        """Returns the trained model on the device; loaded only when something must be computed."""
-        self.fresh = True
-        if self._model is None:
-            model = self._new_model()
-            model.load_state_dict(models.load_tensors(path)[0])
-            model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self._model = model.eval()
-        return self._model
-
-    def _reference(self, model_file: Path, images: list) -> tuple[evaluation.Arrays, str]:
+    def _reference(self, images: list) -> tuple[evaluation.Arrays, str]:
         fit_size = self.spec.detection.fit_size
 
         def compute() -> evaluation.Arrays:
             return evaluation.reference_arrays(
-                self.loaded(model_file),
+                self.weights.loaded(),
                 self.dataset,
                 self.device,
                 fit_size,
@@ -337,7 +201,7 @@ class CellRun:
         return self._kept(f"reference-{key}.npz", compute)
 
     def _untrained(self) -> models.Classifier:
-        model = self._new_model()
+        model = self.weights.new_model()
         assert isinstance(model, models.Classifier)
         return model
 
@@ -381,7 +245,6 @@ class CellRun:
 
     def _probe(
         self,
-        model_file: Path,
         images: list,
         reference: evaluation.Arrays,
         built: Sequence[attacks.Attack],
@@ -401,7 +264,7 @@ class CellRun:
 
         def compute() -> evaluation.Arrays:
             return probes.probe_arrays(
-                evaluation.detector_view(self.loaded(model_file), reference),
+                evaluation.detector_view(self.weights.loaded(), reference),
                 evaluation.fit_subset(self.dataset.test, size).to(self.device),
                 eps=eps,
                 traced=tuple(probes.Traced(trace_name(a.label), call, e) for a, call, e in traced),
@@ -410,7 +273,7 @@ class CellRun:
 
         return self._kept(f"probe-{key}.npz", compute)
 
-    def _crops(self, model_file: Path, images: list) -> tuple[evaluation.Arrays | None, str]:
+    def _crops(self, images: list) -> tuple[evaluation.Arrays | None, str]:
         """Returns the ranks in the mean of ten crops, and their file; None where none are asked."""
         if not self.dataset.ten_crop:
             return None, ""
@@ -418,7 +281,7 @@ class CellRun:
         def compute() -> evaluation.Arrays:
             self.report(Event(self.name, "score", 0, 1, "ten crops"))
             test = self.dataset.test.to(self.device)
-            return {"rank_10": ten_crop.ten_crop_ranks(self.loaded(model_file), test)}
+            return {"rank_10": ten_crop.ten_crop_ranks(self.weights.loaded(), test)}
 
         return self._kept(f"crops-{digest('crops', ten_crop.VERSION, images)}.npz", compute)
 
@@ -436,58 +299,33 @@ class CellRun:
         write_arrays(path, arrays)
         return arrays, name
 
-    def _records(
-        self,
-        model_file: Path,
-        images: list,
-        reference: evaluation.Arrays,
-        built: Sequence[attacks.Attack],
-    ) -> tuple[dict[tuple[str, float], Record], list[dict]]:
+    def _clean(self, images: list) -> tuple[Record, str]:
+        """Returns the record of the unattacked test images, and its file."""
         path = self.folder / f"none-0-{digest('clean', images)}.npz"
-        clean = self._read(path)
+        clean = read_record(path)
         if clean is None:
             self.report(Event(self.name, "score", 0, 1, "clean images"))
-            model = self.loaded(model_file)
+            model = self.weights.loaded()
             clean = evaluation.clean_record(model, self.dataset.test.to(self.device))
             save_record(path, clean, {"attack": "none", "eps": 0.0})
+        return clean, path.name
+
+    def _records(
+        self, images: list, calls: CellAttacks
+    ) -> tuple[dict[tuple[str, float], Record], list[dict]]:
+        """Returns the records of all passes over the test images, and their listing."""
+        clean, file = self._clean(images)
         records = {("none", 0.0): clean}
-        listing = [_entry("none", "none", None, 0.0, path.name)]
-        for attack, call in zip(self.spec.attacks, built, strict=True):
-            # The means at which an attack on the detector may aim are those of the fitted subset.
-            fitted = [self.spec.detection.fit_size] if call.needs == "likelihood" else []
-            paths = {eps: self._record_path(attack, eps, images + fitted) for eps in attack.eps}
-            found = {eps: self._read(path) for eps, path in paths.items()}
-            missing = [eps for eps in attack.eps if found[eps] is None]
-            if missing:
-                cost = _Cost(attack.label, self.dataset.test.n, len(missing))
-                made = evaluation.attacked_records(
-                    self.loaded(model_file),
-                    self.dataset.test.to(self.device),
-                    call,
-                    eps=missing,
-                    seed=self.cell.seed,
-                    batch_size=attack.batch_size,
-                    clean=clean,
-                    threshold=evaluation.detector_threshold(reference),
-                    class_means=evaluation.class_means(reference),
-                    eight_bit=attack.eight_bit,
-                    spend=cost.add,
-                    report=self.reporter("attack", attack.label),
-                )
-                write_json(self.folder / f"{attack.slug}-cost.json", asdict(cost), checked=True)
-                for eps, record in made.items():
-                    save_record(paths[eps], record, {"attack": attack.name, "eps": eps})
-                    found[eps] = record
-            for eps in attack.eps:
-                attacked = found[eps]
-                assert attacked is not None
-                records[attack.label, eps] = attacked
-                listing.append(_entry(attack.name, attack.label, call.norm, eps, paths[eps].name))
+        listing = [_entry("none", "none", None, 0.0, file)]
+        for number, (attack, call) in enumerate(zip(self.spec.attacks, calls.built, strict=True)):
+            for eps, found in calls.records(number, clean).items():
+                records[attack.label, eps] = found.record
+                listing.append(_entry(attack.name, attack.label, call.norm, eps, found.path.name))
+        remove_parts(self.folder)
         return records, listing
 
     def _noise(
         self,
-        model_file: Path,
         records: Mapping[tuple[str, float], Record],
         listing: Sequence[dict],
     ) -> dict[tuple[str, float], Record]:
@@ -501,11 +339,11 @@ class CellRun:
                 continue
             key = digest("noise", controls.VERSION, entry["file"], self.cell.seed)
             path = self.folder / f"noise-{Path(entry['file']).stem.rpartition('-')[0]}-{key}.npz"
-            control = self._read(path)
+            control = read_record(path)
             if control is None:
                 self.report(Event(self.name, "score", 0, 1, f"noise like {place[0]}"))
                 control = controls.noise_record(
-                    self.loaded(model_file),
+                    self.weights.loaded(),
                     self.dataset.test.to(self.device),
                     records[place],
                     entry["norm"],
@@ -516,20 +354,16 @@ class CellRun:
             found[place] = control
         return found
 
-    def _outside(
-        self, model_file: Path, images: list
-    ) -> tuple[dict[str, Record], list[dict[str, Any]]]:
+    def _outside(self, images: list) -> tuple[dict[str, Record], list[dict[str, Any]]]:
         """Returns the records of images that are not of the data, and their listing."""
         found, listing = {}, []
         for each in outside.load_outside(self.spec, self.dataset, self.job.data_root):
             key = digest("outside", outside.VERSION, images, each.checksum)
             path = self.folder / f"outside-{each.slug}-{key}.npz"
-            record = self._read(path)
+            record = read_record(path)
             if record is None:
                 self.report(Event(self.name, "score", 0, 1, each.label))
-                record = evaluation.clean_record(
-                    self.loaded(model_file), each.images.to(self.device)
-                )
+                record = evaluation.clean_record(self.weights.loaded(), each.images.to(self.device))
                 save_record(path, record, {"outside": each.name})
             found[each.label] = record
             listing.append(
@@ -537,32 +371,8 @@ class CellRun:
             )
         return found, listing
 
-    def _record_path(self, attack: AttackSpec, eps: float, images: list) -> Path:
-        code = plugin_digest(attack.name, self.spec.folder)
-        key = digest(
-            attacks.VERSION,
-            images,
-            attack.name,
-            code,
-            dict(attack.params),
-            eps,
-            attack.eight_bit,
-            self.cell.seed,
-            # Our own attacks give the same result at any batch size, adapted ones need not.
-            attack.batch_size if code else 0,
-        )
-        return self.folder / f"{attack.slug}-{eps:.6g}-{key}.npz"
-
     def _attack_plugin(self, attack: AttackSpec) -> str:
         return plugin_digest(attack.name, self.spec.folder)
-
-    def _read(self, path: Path) -> Record | None:
-        if not path.exists():
-            return None
-        try:
-            return load_record(path)
-        except CorruptFile:
-            return None
 
     def reporter(self, stage: Stage, prefix: str = "") -> evaluation.Report:
         """Returns what tells the run of the progress of a stage."""
@@ -573,30 +383,12 @@ class CellRun:
         return report
 
 
-@dataclass
-class _Cost:
-    """What an attack spent on a cell: images through the model and back, seconds."""
-
-    attack_label: str
-    images: int
-    budgets: int
-    forward: int = 0
-    backward: int = 0
-    seconds: float = 0.0
-
-    def add(self, queries: attacks.Queries, seconds: float) -> None:
-        """Count a batch."""
-        self.forward += queries.forward
-        self.backward += queries.backward
-        self.seconds += seconds
-
-
 def _entry(attack: str, label: str, norm: str | None, eps: float, file: str) -> dict:
     return {"attack": attack, "attack_label": label, "norm": norm, "eps": eps, "file": file}
 
 
 def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
-    """Computes one cell; whatever goes wrong in it is told, not thrown.
+    """Computes a cell, or what the job asks of it; whatever goes wrong is told, not thrown.
 
     Returns:
         None, or why the cell failed.
@@ -604,11 +396,7 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
     run = CellRun(job, dataset, report)
     try:
         with time_limit(job.spec.resources.minutes):
-            if isinstance(job.cell, TrialSpec):
-                with repeatable():
-                    run_trial(run)
-            else:
-                run.run()
+            run.run()
     except (Exception, SystemExit) as error:  # a plug-in may call exit()
         reason = reason_of(error)
         # A done mark of an earlier state must not stand for a cell that now fails.

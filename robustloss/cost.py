@@ -129,7 +129,7 @@ def _seconds_of(
     import torch
 
     from robustloss import models, schedules
-    from robustloss.cells import build_of
+    from robustloss.cell_weights import build_of
     from robustloss.seeding import seeded
 
     with seeded("weights", cell.seed):

@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 if TYPE_CHECKING:
-    from robustloss.cells import CellJob
+    from robustloss.jobs import CellJob
 
 _FOR_EVER = timedelta(days=30)  # attacks may take that long while the others wait
 _AGREEMENT = timedelta(minutes=2)  # until a process that stopped alone stops the others

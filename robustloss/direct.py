@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from robustloss import runner
-from robustloss.cells import CellJob, run_cell
+from robustloss.cells import run_cell
 from robustloss.given import IN_MEMORY, look_over
 from robustloss.images import Dataset, ImageSet
+from robustloss.jobs import CellJob
 from robustloss.progress import Progress, choose_progress
 from robustloss.results import Run, load_run
 from robustloss.spec import Spec, load_spec

@@ -181,7 +181,7 @@ def attacked_records(
     eps: Sequence[float],
     seed: int,
     batch_size: int,
-    clean: Record,
+    clean: Record | None = None,
     threshold: float | None = None,
     class_means: NDArray | None = None,
     eight_bit: bool = False,
@@ -197,7 +197,7 @@ def attacked_records(
         eps: E budgets, in pixel units (linf) or Euclidean length (l2).
         seed: Decides the attack's randomness, together with each image's index.
         batch_size: Images a batch.
-        clean: The Record of the unattacked images; at budget 0 they are not passed once more.
+        clean: The Record of the unattacked images, for budget 0: they are not passed once more.
         threshold: The detector's threshold, for attacks that need the likelihood.
         class_means: See `class_means`, for such attacks too.
         eight_bit: Also classify the attacked images rounded to multiples of 1/255.
@@ -212,6 +212,8 @@ def attacked_records(
         if threshold is None:
             raise ValueError(f"{attack.name} needs a detector threshold.")
         target = LikelihoodView(model, threshold, class_means)
+    if clean is None and 0 in eps:
+        raise ValueError("eps 0 needs the clean record.")
     columns = {budget: _Columns() for budget in eps}
     for start, inputs, perturbed in _batches(target, images, attack, eps, seed, batch_size):
         for number, budget in enumerate(eps):
@@ -230,7 +232,7 @@ def attacked_records(
         done = start + len(inputs)
         report(done, images.n, _progress(columns, images, done))
     return {
-        budget: part.record(images) if budget > 0 else replace(clean, **part.joined())
+        budget: replace(clean, **part.joined()) if clean and budget == 0 else part.record(images)
         for budget, part in columns.items()
     }
 

@@ -16,9 +16,11 @@ from typing import Any
 
 import torch
 
-from robustloss.cells import CellJob, CellRun, Failure, run_cell
+from robustloss.cell_weights import CellWeights
+from robustloss.cells import run_cell
 from robustloss.data import Dataset
 from robustloss.data_parallel import Distributed
+from robustloss.jobs import CellJob, Failure
 from robustloss.orphans import end_with_parent
 from robustloss.progress import Event
 from robustloss.ray_executor import check_address, run_on_ray
@@ -85,6 +87,10 @@ def check_shared(spec: Spec, executor: str, device: str) -> None:
         )
 
 
+def _silent(done: float, total: float, text: str) -> None:
+    """Tells nothing: the leader does."""
+
+
 def follow(group: Distributed) -> Any:
     """Trains along whatever the leader of the processes trains.
 
@@ -92,7 +98,7 @@ def follow(group: Distributed) -> Any:
         What the leader's run ended with.
     """
     while isinstance(order := group.order(), CellJob):
-        CellRun(order, dataset_of(order), lambda event: None).train_along()
+        CellWeights(order, dataset_of(order), _silent).train_along()
     return order
 
 

@@ -17,14 +17,16 @@ from typing import Any
 
 import torch
 
-from robustloss.cells import CellJob, Failure, run_cell
+from robustloss.cells import run_cell
 from robustloss.data import DataError
+from robustloss.jobs import CellJob, Failure, Part
 from robustloss.progress import ENDS, Event
 from robustloss.storage import write_bytes, write_text
 from robustloss.worker_data import THREAD_LIMITS, dataset_of
 
 Report = Callable[[Event], None]
 Files = dict[str, bytes]  # path within the cell's folder -> content
+Changes = dict[str, bytes | None]  # likewise; None: the file is gone
 
 _MARK = ".ray-run"  # in the run folder: who reads the right text there shares the file system
 _TICK = 0.5  # seconds between two looks, so that Ctrl-C is heard and the display moves
@@ -98,7 +100,7 @@ def run_on_ray(jobs: Sequence[CellJob], executor: str, report: Report) -> list[F
                     job = jobs[number]
                     ended = _result(ray, task, job, report)
                     if isinstance(ended, _FilesWanted):
-                        files = _files(job.folder / job.cell.folder)
+                        files = _files(job.folder / job.cell.folder, _needed(job))
                         pending[_submit(ray, job, files, mark, events)] = number
                     else:
                         found[number] = ended
@@ -216,23 +218,46 @@ def _result(ray: Any, task: Any, job: CellJob, report: Report) -> Failure | _Fil
     if failure is not None:
         (folder / "cell.json").unlink(missing_ok=True)
     for name in sorted(files, key=lambda name: (name == "cell.json", name)):  # done mark last
-        write_bytes(folder / name, files[name])
+        if (content := files[name]) is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            write_bytes(folder / name, content)
     return failure
 
 
-def _files(folder: Path) -> Files:
-    """Returns the files of a cell by their path in its folder; none where there is no folder."""
+def _needed(job: CellJob) -> tuple[str, ...]:
+    """Returns how the names of the files begin that a job may read."""
+    if job.task == "cell":
+        return ("",)
+    without_clean = isinstance(job.task, Part) and 0 not in job.task.eps
+    clean = () if without_clean else ("none-0-",)
+    return ("checkpoint-", "model-", "reference-", *clean)
+
+
+def _files(folder: Path, begins: tuple[str, ...] = ("",)) -> Files:
+    """Returns files of a cell by their path in its folder; none where there is no folder.
+
+    Args:
+        folder: The cell's.
+        begins: How their names may begin.
+    """
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".tmp-" not in path.name
+        if path.is_file() and ".tmp-" not in path.name and path.name.startswith(begins)
     }
+
+
+def _changes(before: Files, after: Files) -> Changes:
+    """Returns what a job made, changed and took away."""
+    gone: Changes = dict.fromkeys(before.keys() - after.keys())
+    return gone | {name: data for name, data in after.items() if before.get(name) != data}
 
 
 def _work(
     job: CellJob, files: Files | None, mark: str, events: Any
-) -> tuple[Failure | None, Files | None]:  # pragma: no cover - runs in a worker
-    """Computes one cell on a node.
+) -> tuple[Failure | None, Changes | None]:  # pragma: no cover - runs in a worker
+    """Computes one cell, or what the job asks of it, on a node.
 
     Args:
         job: The cell.
@@ -242,7 +267,7 @@ def _work(
         events: Where events go.
 
     Returns:
-        Its failure, and the new files where the folder is not shared; None where they must be sent.
+        Its failure, and what changed where the folder is not shared; None if files must be sent.
     """
     import ray
 
@@ -272,7 +297,7 @@ def _work(
             write_bytes(folder / job.cell.folder / path, content)
         failure = run_cell(replace(job, folder=folder), dataset, report)
         made = _files(folder / job.cell.folder)
-    return failure, {name: data for name, data in made.items() if files.get(name) != data}
+    return failure, _changes(files, made)
 
 
 def _shared(folder: Path, mark: str) -> bool:

@@ -1,7 +1,7 @@
 """A Record: one pass of one image set through one model, as arrays on disk."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -142,12 +142,40 @@ def load_record(path: str | Path) -> Record:
     Raises:
         CorruptFile: missing, altered, or holding something else.
     """
-    arrays, _ = read_arrays(path)
+    return load_record_and_meta(path)[0]
+
+
+def load_record_and_meta(path: str | Path) -> tuple[Record, dict[str, Any]]:
+    """Read a record and the plain values that were saved with it; errors as `load_record`."""
+    arrays, meta = read_arrays(path)
     optional = dict.fromkeys(("features", "zero_gradient", "radius"))
     try:
-        return Record(**{**optional, **arrays})  # type: ignore[arg-type]
+        return Record(**{**optional, **arrays}), meta  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise CorruptFile(f"{path} holds no record: {error}") from error
+
+
+def piece_of(record: Record, start: int, stop: int) -> Record:
+    """The record of the images at positions start to stop; pictures as far as they were kept."""
+    cut = {name: array[start:stop] for name, array in record._arrays().items()}
+    return replace(record, **cut)
+
+
+def joined(pieces: Sequence[Record]) -> Record:
+    """The record of the images of all pieces, one after the other.
+
+    Args:
+        pieces: each with its first pictures, those of the first images of all among them.
+
+    Raises:
+        ValueError: an array that some pieces have and others have not.
+    """
+    arrays: dict[str, list[np.ndarray]] = {}
+    for piece in pieces:
+        for name, array in piece._arrays().items():
+            arrays.setdefault(name, []).append(array)
+    whole = {name: np.concatenate(parts) for name, parts in arrays.items()}
+    return replace(pieces[0], **{**whole, "images": whole["images"][:MAX_IMAGES]})
 
 
 def clean_pass(arrays: Mapping[str, np.ndarray], prefix: str = "validation_") -> Record:

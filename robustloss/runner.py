@@ -22,7 +22,7 @@ import robustloss
 from attacks.plugins import PluginError
 from robustloss import data_parallel, locking, models, results, score_plugins
 from robustloss.adversarial import needs_logits
-from robustloss.cells import CellJob, Failure, build_of
+from robustloss.cell_weights import build_of
 from robustloss.comparisons import comparison_rows
 from robustloss.data import Dataset, load_for_spec
 from robustloss.data_parallel import BrokenGroupError
@@ -33,10 +33,12 @@ from robustloss.executors import (
     follow,
     run_jobs,
 )
+from robustloss.jobs import CellJob, Failure
 from robustloss.keys import attack_params
 from robustloss.locking import FolderBusyError, held
 from robustloss.losses.feasibility import LossWarning, collected
 from robustloss.outside import load_outside
+from robustloss.parts import run_cells
 from robustloss.plugin_names import listed, plugins_of
 from robustloss.precision import choose_precision
 from robustloss.progress import Progress, Silent
@@ -186,7 +188,7 @@ def _run(
                 for cell in cells
                 if cell.label not in without
             ]
-            failures = [*untuned, *run_jobs(jobs, dataset, executor, progress)]
+            failures = [*untuned, *run_cells(jobs, dataset, executor, progress)]
             transfers, lost = run_transfers(spec, jobs, failures, dataset, progress)
         finally:
             progress.stop()

@@ -14,8 +14,9 @@ import torch
 import attacks
 import robustloss.losses as losses
 from robustloss import evaluation, models
-from robustloss.cells import CellJob, Failure, reason_of
+from robustloss.cells import reason_of
 from robustloss.data import Dataset
+from robustloss.jobs import CellJob, Failure
 from robustloss.keys import attack_params, numerics, plugin_digest
 from robustloss.models import AnyClassifier
 from robustloss.progress import Event, Stage

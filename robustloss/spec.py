@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import lcm
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -201,6 +202,21 @@ class Spec(Table):
                     rule = f"has {count} combinations, losses[{first[0]}].search has {first[1]}: "
                     rule += "every loss gets the same number of trials. List as many, or write "
                     problems.add(place, loss.search, f"{rule}[tuning] trials = {less}.")
+        problems.raise_if_any()
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_whole_batches(self) -> "Spec":
+        split = self.resources.split
+        problems = Problems()
+        if split is not None:
+            common = lcm(*(attack.batch_size for attack in self.attacks))
+            for i, attack in enumerate(self.attacks):
+                if split % attack.batch_size:
+                    rule = f"must be a multiple of attacks[{i}].batch_size (={attack.batch_size}): "
+                    rule += "a part begins where a batch does. Write for example split = "
+                    rule += f"{-(-split // common) * common}, or change batch_size."
+                    problems.add(("resources", "split"), split, rule)
         problems.raise_if_any()
         return self
 

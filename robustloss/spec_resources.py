@@ -17,9 +17,16 @@ class ResourcesSpec(Table):
     retries: int = Field(
         default=3, ge=0, le=100, description="executor ray: new starts of a cell whose node died"
     )
+    split: int | None = Field(
+        default=None,
+        ge=1,
+        description="test images of a part, so that several workers attack one cell; a multiple of "
+        "attacks[].batch_size; none: a cell is one piece of work",
+    )
     minutes: float | None = Field(
         default=None,
         gt=0,
         le=1e6,
-        description="a cell that takes longer has failed, and the others go on; none: no limit",
+        description="a cell, or a part of one, that takes longer has failed, and the others go on; "
+        "none: no limit",
     )

@@ -38,7 +38,7 @@ def run_trial(run: "CellRun") -> dict[str, Any]:
     cell = run.cell
     assert isinstance(cell, TrialSpec)
     run.stage = f"trial {cell.number}"
-    key = run.model_key()
+    key = run.weights.key
     params, eps = fgsm_of(run.spec)
     own = digest("trial", [VERSION, evaluation.VERSION, attacks.VERSION], key, params, list(eps))
     path = run.folder / "trial.json"
@@ -46,7 +46,7 @@ def run_trial(run: "CellRun") -> dict[str, Any]:
         return known
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
-        content = _measured(run, key, params, eps)
+        content = _measured(run, params, eps)
     except TrainingDiverged as error:  # a result of these values, no fault of the run
         content = {"reason": str(error)}
     write_json(path, {"key": own, "trial": cell.number, **content}, checked=True)
@@ -73,14 +73,11 @@ def fgsm_of(spec: Spec) -> tuple[dict[str, Any], tuple[float, ...]]:
     return {}, (spec.checks.eps or DEFAULT_EPS,)
 
 
-def _measured(
-    run: "CellRun", key: str, params: dict[str, Any], eps: Sequence[float]
-) -> dict[str, Any]:
-    model_file = run.folder / f"model-{key}.safetensors"
-    meta = run.trained(model_file, key)
-    write_json(run.folder / "train.json", {"key": key, **meta["log"]}, checked=True)
-    (run.folder / f"checkpoint-{key}.safetensors").unlink(missing_ok=True)
-    model = run.loaded(model_file)
+def _measured(run: "CellRun", params: dict[str, Any], eps: Sequence[float]) -> dict[str, Any]:
+    meta = run.weights.trained()
+    write_json(run.folder / "train.json", {"key": run.weights.key, **meta["log"]}, checked=True)
+    run.weights.checkpoint.unlink(missing_ok=True)
+    model = run.weights.loaded()
     images = run.dataset.validation.to(run.device)
     clean = evaluation.clean_record(model, images)
     attacked = evaluation.attacked_records(

@@ -1,7 +1,7 @@
 """What a worker process needs, whoever started it: the data set, loaded once, and its threads."""
 
-from robustloss.cells import CellJob
 from robustloss.data import Dataset, load_for_spec
+from robustloss.jobs import CellJob
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which libraries are told their threads when they are loaded."""

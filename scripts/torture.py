@@ -1,14 +1,15 @@
 """Kills a run at random moments and lets it go on: nothing may be lost, nothing different.
 
     python scripts/torture.py [--kills 300] [--seed 0] [--executors serial,processes:2]
-                              [--pictures] [--out FOLDER]
+                              [--split 20] [--pictures] [--out FOLDER]
 
 A small real run (digits, two losses, two seeds, FGSM, PGD, transfer) goes through the command line
 until a random moment, gets SIGKILL, SIGTERM or SIGINT, and is started again in the same folder,
 until it ends by itself. Then every number of results.json but times and every stored array and
 weight must be those of a run that nobody disturbed, no temporary file may be left, and no finished
-file may have been computed twice. SIGKILL hits the whole process group, or only the parent: its
-workers then live on for a while beside the run that goes on. Exit status 1 if anything differs.
+file may have been computed twice; with --split no finished part either. SIGKILL hits the whole
+process group, or only the parent: its workers then live on for a while beside the run that goes on.
+Exit status 1 if anything differs.
 
 Each run is a fork of a process that has imported torch already, so that the moments of a kill lie
 in the run and not in imports. Pictures of the report are left out unless they are asked for.
@@ -72,12 +73,14 @@ label = "L-GM"
 [[attacks]]
 name = "fgsm"
 eps = [0, 0.1, 0.2]
+batch_size = 20
 transfer = true
 
 [[attacks]]
 name = "pgd"
 params = { steps = 5 }
 eps = [0.1]
+batch_size = 20
 """
 TIMES = ("started", "finished", "seconds", "command", "attack_cost")
 PATIENCE = 120.0  # seconds after which a run that was told to stop counts as hanging
@@ -161,7 +164,8 @@ def stored(folder: Path) -> dict[str, str]:
 
 def made(folder: Path) -> dict[str, int]:
     """Finished files and which file of the disk each is: one written again is another."""
-    paths = [*folder.rglob("cells/**/*.npz"), *folder.rglob("cells/**/model-*.safetensors")]
+    names = ("*.npz", "*.part", "model-*.safetensors")
+    paths = [path for name in names for path in folder.rglob(f"cells/**/{name}")]
     found = {}
     for path in paths:
         try:
@@ -182,7 +186,8 @@ def differences(folder: Path, whole: Path) -> list[str]:
     ]
     found += [f"{name}: missing" for name in there if name not in here]
     found += [f"{name}: not in the undisturbed run" for name in here if name not in there]
-    names = (path.relative_to(folder) for path in folder.rglob(".*"))
+    paths = [*folder.rglob(".*"), *folder.rglob("*.part"), *folder.rglob("parts.json")]
+    names = (path.relative_to(folder) for path in paths)
     found += [f"{name}: left over" for name in names if str(name) != ".lock"]
     return found
 
@@ -227,7 +232,8 @@ class Torture:
                 status = self._after(child, way, folder)
                 killed = status != 0
             now = made(folder) if folder.is_dir() else {}
-            again = [p for p in before if not orphans and now.get(p) != before[p]]
+            gone = {path for path in before if path.endswith(".part") and path not in now}
+            again = [p for p in before if not orphans and p not in gone and now.get(p) != before[p]]
             self.problems += [f"{path}: computed again" for path in again]
             before = now
             if killed:
@@ -261,13 +267,15 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--executors", default="serial,processes:2")
+    parser.add_argument("--split", type=int, help="compute the attacks in parts of so many images")
     parser.add_argument("--pictures", action="store_true", help="draw the figures too")
     parser.add_argument("--out", type=Path, help="keep the folders here")
     args = parser.parse_args()
     torch.set_num_threads(1)  # a fork of a process with running threads would wait for ever
     root = args.out or Path(tempfile.mkdtemp(prefix="torture-"))
     root.mkdir(parents=True, exist_ok=True)
-    (root / "spec.toml").write_text(SPEC)
+    resources = f"\n[resources]\nsplit = {args.split}\n" if args.split else ""
+    (root / "spec.toml").write_text(SPEC + resources)
     executors = args.executors.split(",")
     failed = False
     for number, executor in enumerate(executors):

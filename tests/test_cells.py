@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from robustloss import keys
-from robustloss.cells import CellJob, CellRun
+from robustloss.cell_attacks import record_path
+from robustloss.cells import CellRun
 from robustloss.data import load_dataset
+from robustloss.jobs import CellJob
 from robustloss.keys import plugin_digest
 from robustloss.spec import load_spec
 from tests.small_run import SPEC
@@ -16,7 +18,8 @@ def record_name(tmp_path: Path, **attack) -> str:
     spec = load_spec({**SPEC, "attacks": [{"eps": [0.1], "label": "attack", **attack}]})
     dataset = load_dataset("digits", train_size=200, validation_size=60, test_size=80, quiet=True)
     job = CellJob(spec, spec.cells()[0], tmp_path, "cpu", None)
-    return CellRun(job, dataset, lambda event: None)._record_path(spec.attacks[0], 0.1, []).name
+    run = CellRun(job, dataset, lambda event: None)
+    return record_path(run, spec.attacks[0], 0.1, []).name
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from robustloss.cells import CellJob, CellRun, run_cell
+from robustloss.cells import CellRun, run_cell
 from robustloss.data import load_dataset
 from robustloss.given import fit_weights, look_over, read_weights
+from robustloss.jobs import CellJob
 from robustloss.models import build_classifier, load_classifier
 from robustloss.runner import check_names
 from robustloss.spec import SpecError, load_spec
@@ -49,7 +50,7 @@ def computed(spec, dataset, folder):
 def key_of(spec, dataset, folder):
     return CellRun(
         CellJob(spec, spec.cells()[0], folder, "cpu", None), dataset, lambda event: None
-    ).model_key()
+    ).weights.key
 
 
 def classifier(seed=0, dim=4):

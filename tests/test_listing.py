@@ -7,8 +7,9 @@ import tomllib
 import pytest
 
 from robustloss import cost
-from robustloss.cells import CellJob, run_cell
+from robustloss.cells import run_cell
 from robustloss.data import DataError, load_dataset, load_for_spec
+from robustloss.jobs import CellJob
 from robustloss.listing import KINDS, entries, spec_lines
 from robustloss.spec import SpecError, load_spec
 from robustloss.terminal import bytes_text

@@ -2,12 +2,14 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from robustloss import ray_executor, runner
 from robustloss.executors import cell_threads, check_executor
+from robustloss.jobs import CellJob, Part
 from robustloss.results import load_run
 from robustloss.spec import load_spec
 from tests.small_run import SPEC, changed, files, numbers
@@ -89,6 +91,46 @@ def test_two_nodes_give_the_numbers_of_one_process(
     assert numbers(tmp_path / "ray") == numbers(tmp_path / "serial")
     assert files(tmp_path / "ray") == files(tmp_path / "serial")
     assert not list((tmp_path / "ray").glob(".ray-run"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("shared", [True, False])
+def test_two_nodes_share_the_images_of_one_cell(cluster, one_thread, tmp_path, monkeypatch, shared):
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    attacks = [
+        {"name": "fgsm", "eps": [0, 0.1], "batch_size": 16},
+        {"name": "adaptive_joint", "params": {"steps": 2}, "eps": [0.3], "batch_size": 32},
+    ]
+    spec = changed(seeds=[0], losses=[{"name": "lgm"}], attacks=attacks)
+    runner.run(spec, out=tmp_path / "serial")
+    if not shared:
+        monkeypatch.setattr(ray_executor, "_MARK", ".elsewhere")
+    split = spec | {"resources": {"split": 32}}
+    assert runner.run(split, out=tmp_path / "ray", executor="ray").exit_code == 0
+    assert files(tmp_path / "ray") == files(tmp_path / "serial")
+    assert not list((tmp_path / "ray").glob("cells/**/*.part"))
+    assert not list((tmp_path / "ray").glob("cells/**/parts.json"))
+
+
+def test_a_part_takes_along_what_it_reads_and_brings_what_it_made(tmp_path):
+    spec = load_spec(SPEC)
+    job = CellJob(spec, spec.cells()[0], tmp_path, "cpu", None)
+    names = ["model-1.safetensors", "reference-1.npz", "none-0-1.npz", "fgsm-0.1-1.npz"]
+    names += ["fgsm-0.1-1.0-40.part", "scores-1.npz", "cell.json"]
+    for name in names:
+        (tmp_path / name).write_text(name)
+
+    def sent(task):
+        return set(ray_executor._files(tmp_path, ray_executor._needed(replace(job, task=task))))
+
+    assert sent("cell") == set(names)
+    assert sent("preparation") == sent(Part(0, (0.0, 0.1), 40, 80)) == set(names[:3])
+    assert sent(Part(0, (0.1,), 40, 80)) == set(names[:2])
+    before = {"kept": b"1", "changed": b"1", "gone": b"1"}
+    after = {"kept": b"1", "changed": b"2", "new": b"3"}
+    assert ray_executor._changes(before, after) == {"changed": b"2", "gone": None, "new": b"3"}
 
 
 LOGGED = """

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from robustloss import storage
-from robustloss.records import Record, clean_pass, load_record, save_record
+from robustloss.records import (
+    MAX_IMAGES,
+    Record,
+    clean_pass,
+    joined,
+    load_record,
+    piece_of,
+    save_record,
+)
 from robustloss.storage import CorruptFile
 
 
@@ -139,3 +147,22 @@ def test_the_validation_pass_is_a_record():
     del arrays["validation_logits"]
     with pytest.raises(ValueError, match="reference has no 'validation_logits'"):
         clean_pass(arrays)
+
+
+def test_pieces_joined_are_the_whole_record():
+    record = make(outside=np.arange(5) > 3, predictions_8bit=np.arange(5) % 3)
+    pieces = [piece_of(record, *cut) for cut in ((0, 1), (1, 4), (4, 5))]
+    assert [len(piece.images) for piece in pieces] == [1, 1, 0]
+    assert_same(joined(pieces), record)
+
+
+def test_joined_records_keep_the_first_pictures_only():
+    pictures = np.arange(70.0).reshape(70, 1, 1, 1)
+    pieces = [make(35, images=pictures[:35]), make(35, images=pictures[35:])]
+    np.testing.assert_array_equal(joined(pieces).images, pictures[:MAX_IMAGES])
+
+
+def test_pieces_that_hold_different_arrays_are_refused():
+    first, second = make(zero_gradient=np.zeros(5, bool)), make(zero_gradient=None)
+    with pytest.raises(ValueError, match=r"zero_gradient \(shape \(5,\)\) must be \(10\)"):
+        joined([first, second])

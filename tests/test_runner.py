@@ -212,15 +212,15 @@ def test_the_classifier_comes_back(done):
 
 def test_the_key_names_everything_that_decides_the_weights(done, tmp_path):
     """Two jobs that differ in one deciding value never share a file name."""
-    from robustloss.cells import CellJob
     from robustloss.data import load_dataset
+    from robustloss.jobs import CellJob
     from robustloss.spec import load_spec
 
     def key(spec, cell=0, train_size=200):
         loaded = load_spec(spec)
         data = load_dataset("digits", train_size=train_size, quiet=True)
         job = CellJob(loaded, loaded.cells()[cell], tmp_path, "cpu", None)
-        return CellRun(job, data, lambda event: None).model_key()
+        return CellRun(job, data, lambda event: None).weights.key
 
     variants = [changed(train={**SPEC["train"], k: v}) for k, v in [
         ("lr", 0.5), ("epochs", 9), ("batch_size", 41), ("optimizer", "adam"), ("momentum", 0.1),

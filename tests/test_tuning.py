@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import robustloss
-from robustloss import cells, models, runner, train
+from robustloss import cell_weights, cells, jobs, models, runner, train
 from robustloss.data import load_dataset, load_for_spec
 from robustloss.losses import LOSSES
 from robustloss.spec import load_spec
@@ -129,8 +129,8 @@ def digits():
 def test_every_loss_starts_from_the_same_network_with_the_same_seed(digits, tmp_path):
     def backbone(name, seed):
         spec = load_spec(changed(losses=[{"name": name}], seeds=[seed]))
-        job = cells.CellJob(spec, spec.cells()[0], tmp_path, "cpu", None)
-        model = cells.CellRun(job, digits, lambda event: None)._new_model()
+        job = jobs.CellJob(spec, spec.cells()[0], tmp_path, "cpu", None)
+        model = cells.CellRun(job, digits, lambda event: None).weights.new_model()
         return models.plain_state(model.backbone)
 
     first, other = backbone("softmax", 0), backbone("softmax", 1)
@@ -158,7 +158,7 @@ def test_every_loss_sees_the_same_batches_with_the_same_seed(digits, monkeypatch
     def batches(name):
         seen.clear()
         spec = load_spec(changed(losses=[{"name": name}]))
-        model = models.build_classifier(cells.build_of(spec.cells()[0], digits))
+        model = models.build_classifier(cell_weights.build_of(spec.cells()[0], digits))
         with pytest.raises(EnoughError):
             train.train(model, digits, spec.train, seed=0, device=torch.device("cpu"))
         return model.head.batching, np.concatenate(seen)
@@ -172,7 +172,7 @@ def test_every_loss_sees_the_same_batches_with_the_same_seed(digits, monkeypatch
 
 def test_a_trial_travels_to_another_process(tmp_path):
     spec = tuning()
-    job = cells.CellJob(spec, spec.trials()[-1], tmp_path, "cpu", None)
+    job = jobs.CellJob(spec, spec.trials()[-1], tmp_path, "cpu", None)
     back = pickle.loads(pickle.dumps(job))
     assert back.cell == job.cell
     assert back.cell.folder == job.cell.folder

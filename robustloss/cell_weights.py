@@ -1,0 +1,200 @@
+"""The weights of one cell: what decides them, where they lie, how they come there."""
+
+import copy
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import robustloss.losses as losses
+from robustloss import data_parallel, given, models, train
+from robustloss.data import Dataset
+from robustloss.jobs import CellJob
+from robustloss.keys import numerics, plugin_digest
+from robustloss.precision import choose_precision
+from robustloss.seeding import repeatable, seeded
+from robustloss.spec import CellSpec
+from robustloss.storage import CorruptFile, digest, write_bytes
+
+Report = Callable[[float, float, str], None]  # done, total, text
+
+
+def build_of(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
+    """Returns the plain values that describe a cell's network, as build_classifier takes them."""
+    common = {
+        "loss": cell.loss.name,
+        "loss_params": dict(cell.loss.params),
+        "num_classes": dataset.num_classes,
+        "image_shape": list(dataset.image_shape),
+    }
+    if cell.loss.factory:
+        return {**common, "factory": cell.loss.factory}
+    return {
+        **common,
+        "backbone": cell.model.backbone,
+        "backbone_params": dict(cell.model.params),
+        "feature_dim": cell.model.feature_dim,
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+    }
+
+
+class CellWeights:
+    """The weights of one cell, trained once and loaded where something is computed with them.
+
+    Args:
+        job: Whose.
+        dataset: The job's data.
+        report: Called with (done, total, text) as the training goes on.
+
+    Attributes:
+        build: See `build_of`.
+        fresh: Whether they were trained, or loaded to compute something.
+    """
+
+    def __init__(self, job: CellJob, dataset: Dataset, report: Report) -> None:
+        self.job, self.dataset, self.report = job, dataset, report
+        self.spec, self.cell = job.spec, job.cell
+        self.device = torch.device(job.device)
+        self.folder = job.folder / job.cell.folder
+        self.build = build_of(self.cell, dataset)
+        self.fresh = False
+        self._model: models.AnyClassifier | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """The hash of what decides the weights."""
+        if self.cell.loss.given:
+            return self._given_key()
+        training = self.cell.train.model_dump(mode="json")
+        training["precision"] = choose_precision(training["precision"], self.device)
+        folder = self.spec.folder
+        return digest(
+            [train.VERSION, models.VERSION, losses.VERSION],
+            self.dataset.training_checksum,
+            {**self.build, "mean": list(self.dataset.mean)},
+            plugin_digest(self.cell.loss.name, folder),
+            plugin_digest(self.cell.model.backbone, folder),
+            training,
+            self.cell.seed,
+            numerics(self.device),
+        )
+
+    @property
+    def path(self) -> Path:
+        """Where the weights lie."""
+        return self.folder / f"model-{self.key}.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where an unfinished training lies; whoever needs it no more takes it away."""
+        return self.folder / f"checkpoint-{self.key}.safetensors"
+
+    def trained(self) -> dict[str, Any]:
+        """Returns the metadata of the trained weights, training them if they are not there."""
+        if (known := self.known()) is not None:
+            return known  # if damaged trained anew: the same weights, because the key decides them
+        self.fresh = True
+        if (taken := self._taken_over()) is not None:
+            return taken
+        model = self.new_model()
+        if self.cell.loss.given:
+            return self._as_given(model)
+        data_parallel.current().announce(self.job)
+        log = self._fit(model, self.checkpoint)
+        self._model = model
+        meta: dict[str, Any] = {"log": asdict(log), "density": model.head.density}
+        meta["tensors"] = models.save_tensors(self.path, model.state_dict(), meta)
+        return meta
+
+    def train_along(self) -> None:
+        """Takes this process's part in a training that the leader of several began."""
+        model = self.new_model()
+        with repeatable(), suppress(Exception):  # what all were told, the leader tells
+            self._fit(model, None)
+
+    def _fit(self, model: models.AnyClassifier, checkpoint: Path | None) -> train.TrainingLog:
+        assert isinstance(model, models.Classifier)
+        return train.train(
+            model,
+            self.dataset,
+            self.cell.train,
+            seed=self.cell.seed,
+            device=self.device,
+            checkpoint=checkpoint,
+            key=self.key,
+            report=self.report,
+        )
+
+    def known(self) -> dict[str, Any] | None:
+        """Returns the metadata of the weights if they are there and whole."""
+        return _metadata(self.path) if self.path.exists() else None
+
+    def loaded(self) -> models.AnyClassifier:
+        """Returns the trained model on the device; loaded only when something must be computed."""
+        self.fresh = True
+        if self._model is None:
+            model = self.new_model()
+            model.load_state_dict(models.load_tensors(self.path)[0])
+            model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._model = model.eval()
+        return self._model
+
+    def new_model(self) -> models.AnyClassifier:
+        """Returns the network as it is before training; of a model from elsewhere, that model."""
+        if self.job.module is not None:
+            module = copy.deepcopy(self.job.module)
+            features = self.dataset.train.n > 0  # else there is nothing to fit scores on
+            if isinstance(module, models.Classifier) and features:
+                return module.eval()
+            shape, classes = self.dataset.image_shape, self.dataset.num_classes
+            return given.look_over(module, shape, classes, features=features)
+        with seeded("weights", self.cell.seed):
+            return models.build_for(self.cell.loss.weights, self.build, (self.spec.folder,))
+
+    def _given_key(self) -> str:
+        """Returns the key of a model from elsewhere: its bytes decide, and its code."""
+        loss, folder = self.cell.loss, self.spec.folder
+        names = (loss.factory,) if loss.factory else (loss.name, self.cell.model.backbone)
+        return digest(
+            "given",
+            [given.VERSION, models.VERSION, losses.VERSION],
+            {**self.build, "factory": loss.factory},
+            [plugin_digest(name, folder) if self.job.module is None else "" for name in names],
+            # Built anew for each job: a factory may read a file that has changed since.
+            models.tensor_digest(models.plain_state(self.new_model())),
+            numerics(self.device),
+        )
+
+    def _as_given(self, model: models.AnyClassifier) -> dict[str, Any]:
+        """Writes a model from elsewhere where a trained one would lie; returns its metadata."""
+        parameters = sum(p.numel() for p in model.parameters())
+        log = train.TrainingLog(parameters=parameters, note=given.NOTE)
+        head = model.head
+        meta = {"log": asdict(log), "density": head.density, "feature_dim": head.feature_dim}
+        meta["tensors"] = models.save_tensors(self.path, model.state_dict(), meta)
+        return meta
+
+    def _taken_over(self) -> dict[str, Any] | None:
+        """Returns the metadata of equal weights, copied here: of a trial, or of another run."""
+        name = self.path.name
+        places = list(self.job.folder.glob(f"trials/*/*/{name}"))
+        if self.job.reuse is not None:
+            places += sorted(self.job.reuse.glob(f"cells/*/seed-{self.cell.seed}/{name}"))
+            places += sorted(self.job.reuse.glob(f"trials/*/*/{name}"))
+        for other in places:
+            if (meta := _metadata(other)) is not None:
+                write_bytes(self.path, other.read_bytes())
+                return meta
+        return None
+
+
+def _metadata(path: Path) -> dict[str, Any] | None:
+    try:
+        return models.load_tensors(path)[1]
+    except CorruptFile:
+        return None
