@@ -79,8 +79,10 @@ class Failure:
     reason: str
 
 
-def _which(cell: CellSpec) -> str:
-    return f"trial {cell.number}" if isinstance(cell, TrialSpec) else f"seed {cell.seed}"
+def cell_name(cell: CellSpec) -> str:
+    """Returns what the events of a cell call it, such as "L-GM seed 0" or "L-GM trial 3"."""
+    which = f"trial {cell.number}" if isinstance(cell, TrialSpec) else f"seed {cell.seed}"
+    return f"{cell.label} {which}"
 
 
 def build_of(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
@@ -117,7 +119,7 @@ class CellRun:
         self.spec, self.cell = job.spec, job.cell
         self.device = torch.device(job.device)
         self.folder = job.folder / job.cell.folder
-        self.name = f"{job.cell.label} {_which(job.cell)}"
+        self.name = cell_name(job.cell)
         self.stage = "build"
         self.build = build_of(self.cell, dataset)
         self._model: models.AnyClassifier | None = None
