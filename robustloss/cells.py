@@ -46,6 +46,8 @@ from robustloss.storage import (
     digest,
     read_arrays,
     write_arrays,
+    full_text,
+    is_full,
     write_bytes,
     write_json,
 )
@@ -617,3 +619,5 @@ def reason_of(error: BaseException) -> str:
         return text
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})"
+    if is_full(error):
+        return full_text(error)
