@@ -44,6 +44,8 @@ from robustloss.spec import AttackSpec, TrialSpec
 from robustloss.storage import (
     CorruptFile,
     digest,
+    full_text,
+    is_full,
     read_arrays,
     write_arrays,
     write_json,
@@ -416,3 +418,5 @@ def reason_of(error: BaseException) -> str:
         return text
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})"
+    if is_full(error):
+        return full_text(error)

@@ -1,13 +1,16 @@
 """Where cells are computed: in this process, or in several. The science does not know."""
 
+import math
 import multiprocessing
 import os
 import queue
 import re
 import signal
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -18,16 +21,27 @@ import torch
 
 from robustloss.cell_weights import CellWeights
 from robustloss.cells import run_cell
-from robustloss.data import Dataset
+from robustloss.data import DataError, Dataset
 from robustloss.data_parallel import Distributed
 from robustloss.jobs import CellJob, Failure
 from robustloss.orphans import end_with_parent
 from robustloss.progress import Event
 from robustloss.ray_executor import check_address, run_on_ray
 from robustloss.spec import Spec
-from robustloss.worker_data import THREAD_LIMITS, dataset_of
+from robustloss.worker_data import THREAD_LIMITS, dataset_of, lost
 
 Report = Callable[[Event], None]
+
+GRACE = 60.0  # seconds until a worker must have heard that the time of its cell is over
+
+_KILLED = (
+    "its worker process ended without a word{}, most likely killed for want of memory; use fewer "
+    "workers or smaller batches. Run the command again to go on."
+)
+_DEAF = (
+    "took longer than resources.minutes (={:g}) inside a library that did not return, so its "
+    "worker process was ended. Raise it, or look for what hangs."
+)
 
 
 def check_executor(name: str) -> int:
@@ -123,35 +137,128 @@ def threads_each(workers: int) -> int:
 def _in_processes(jobs: Sequence[CellJob], workers: int, report: Report) -> list[Failure | None]:
     """Runs the jobs in spawned processes, one device each, round robin over the GPUs."""
     context = multiprocessing.get_context("spawn")
-    found: list[Failure | None] = [None] * len(jobs)
     with _thread_limit(threads_each(workers)), _manager(context) as manager:
         events = manager.Queue()
-        pool = ProcessPoolExecutor(
-            workers, context, initializer=_start_worker, initargs=(threads_each(workers),)
-        )
-        try:
-            with _forwarded(events, report):
-                futures = {
-                    pool.submit(_work, _placed(job, number), events): number
-                    for number, job in enumerate(jobs)
-                }
-                pending = set(futures)
-                while pending:
-                    # A short wait, so that Ctrl-C is heard between two cells.
-                    done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        number = futures[future]
-                        try:
-                            found[number] = future.result()
-                        except BrokenProcessPool:
-                            found[number] = _lost(jobs[number])
-        except BaseException:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            raise
-        finally:
+        with _forwarded(events, report):
+            crew = _Crew(jobs, workers, context, events)
+            try:
+                return crew.run()
+            except BaseException:
+                crew.stop()
+                raise
+            finally:
+                crew.close()
+
+
+class _Crew:
+    """Worker processes and the jobs that they have begun.
+
+    Every process is a pool of its own, so that of a process that is killed the cell is known. That
+    cell is begun again, up to spec.resources.retries times, after all others and with none beside
+    it: what killed it may have been the memory that they took together.
+    """
+
+    def __init__(self, jobs: Sequence[CellJob], workers: int, context: Any, events: Any) -> None:
+        self.jobs, self.context, self.events = jobs, context, events
+        self.threads = threads_each(workers)
+        self.found: list[Failure | None] = [None] * len(jobs)
+        self.deaths = [0] * len(jobs)
+        self.deaf: set[int] = set()
+        self.running: dict[Future[Failure | None], tuple[int, int]] = {}  # -> job, pool
+        # when a worker began each, by time.monotonic(); 0: it has not
+        self.begun = context.RawArray("d", len(jobs))
+        self.pools = [self._pool() for _ in range(min(workers, len(jobs)))]
+
+    def run(self) -> list[Failure | None]:
+        """Returns how each job ended, when all have."""
+        waiting, again = deque(range(len(self.jobs))), deque[int]()
+        while waiting or again or self.running:
+            free = set(range(len(self.pools))) - {place for _, place in self.running.values()}
+            while waiting and free:
+                self._begin(waiting.popleft(), free.pop())
+            if again and not self.running:
+                for place in range(len(self.pools)):  # the idle ones keep memory too
+                    self._renew(place)
+                self._begin(again.popleft(), 0)
+            # A short wait, so that Ctrl-C is heard between two cells.
+            for future in wait(self.running, timeout=0.5, return_when=FIRST_COMPLETED).done:
+                number, place = self.running.pop(future)
+                try:
+                    self.found[number] = future.result()
+                except BrokenProcessPool:
+                    self._renew(place)
+                    again += self._died(number)
+            self._end_the_deaf()
+        return self.found
+
+    def stop(self) -> None:
+        """Ends the processes, whatever they do."""
+        for process in (each for pool in self.pools for each in _processes(pool)):
+            process.terminate()
+
+    def close(self) -> None:
+        """Waits for the processes to end."""
+        for pool in self.pools:
             pool.shutdown(wait=True, cancel_futures=True)
-    return found
+
+    def _pool(self) -> ProcessPoolExecutor:
+        """Returns a pool of one process, which starts with its first job."""
+        known = self.threads, self.begun
+        return ProcessPoolExecutor(1, self.context, initializer=_start_worker, initargs=known)
+
+    def _renew(self, place: int) -> None:
+        self.pools[place].shutdown()
+        self.pools[place] = self._pool()
+
+    def _begin(self, number: int, place: int) -> None:
+        self.begun[number] = 0.0
+        try:
+            future = self._submit(number, place)
+        except BrokenProcessPool:  # killed while it had nothing to do
+            self._renew(place)
+            future = self._submit(number, place)
+        self.running[future] = number, place
+
+    def _submit(self, number: int, place: int) -> Future[Failure | None]:
+        job = _placed(self.jobs[number], number)
+        return self.pools[place].submit(_work, job, number, self.events)
+
+    def _died(self, number: int) -> list[int]:
+        """Returns the job if it is to be begun again; else it has failed."""
+        job, report = self.jobs[number], _teller(self.events)
+        self.deaths[number] += 1
+        if number in self.deaf:
+            self.found[number] = lost(
+                job, "worker", _DEAF.format(job.spec.resources.minutes), report
+            )
+        elif self.deaths[number] <= job.spec.resources.retries:
+            return [number]
+        else:
+            deaths = self.deaths[number]
+            times = "" if deaths == 1 else f" {deaths} times, at last with no other cell beside it"
+            self.found[number] = lost(job, "worker", _KILLED.format(times), report)
+        return []
+
+    def _end_the_deaf(self) -> None:
+        """Ends the processes that did not hear that the time of their cell is over."""
+        for number, place in self.running.values():
+            minutes = self.jobs[number].spec.resources.minutes or math.inf
+            if 0 < self.begun[number] < time.monotonic() - 60 * minutes - GRACE:
+                self.deaf.add(number)
+                for process in _processes(self.pools[place]):
+                    process.kill()
+
+
+def _processes(pool: ProcessPoolExecutor) -> list[Any]:
+    return list((pool._processes or {}).values())
+
+
+def _teller(events: Any) -> Report:
+    def report(event: Event) -> None:
+        with suppress(EOFError, OSError):  # the other side is gone: nobody to tell
+            events.put(event)
+
+    return report
 
 
 @contextmanager
@@ -188,15 +295,6 @@ def _placed(job: CellJob, number: int) -> CellJob:
     return replace(job, device=f"cuda:{number % torch.cuda.device_count()}")
 
 
-def _lost(job: CellJob) -> Failure:
-    cell = job.cell
-    reason = (
-        "its worker process ended without a word, most likely killed for want of memory; "
-        "use fewer workers. Run the command again to go on."
-    )
-    return Failure(cell.loss.name, cell.label, cell.seed, "worker", reason)
-
-
 @contextmanager
 def _forwarded(events: Any, report: Report) -> Iterator[None]:
     """Passes the workers' events on to the report while the block runs."""
@@ -221,17 +319,22 @@ def _forwarded(events: Any, report: Report) -> Iterator[None]:
         thread.join()
 
 
-def _start_worker(threads: int) -> None:
+_begun: Any = None  # in a worker: what `_in_processes` looks at
+
+
+def _start_worker(threads: int, begun: Any) -> None:
+    global _begun
+    _begun = begun
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends us
     torch.set_num_threads(threads)
 
 
-def _work(job: CellJob, events: Any) -> Failure | None:
-    dataset = dataset_of(job)
-
-    def report(event: Event) -> None:
-        with suppress(EOFError, OSError):  # the parent is gone: nobody to tell
-            events.put(event)
-
+def _work(job: CellJob, number: int, events: Any) -> Failure | None:
+    report = _teller(events)
+    try:
+        dataset = dataset_of(job)
+    except DataError as error:  # it was there when the run began
+        return lost(job, "data", " ".join(str(error).split()), report)
+    _begun[number] = time.monotonic()
     return run_cell(job, dataset, report)

@@ -19,16 +19,16 @@ import torch
 
 from robustloss.cells import run_cell
 from robustloss.data import DataError
-from robustloss.jobs import CellJob, Failure, Part
+from robustloss.jobs import CellJob, Failure, Part, cell_name
 from robustloss.progress import ENDS, Event
 from robustloss.storage import write_bytes, write_text
-from robustloss.worker_data import THREAD_LIMITS, dataset_of
+from robustloss.worker_data import THREAD_LIMITS, dataset_of, lost
 
 Report = Callable[[Event], None]
 Files = dict[str, bytes]  # path within the cell's folder -> content
 Changes = dict[str, bytes | None]  # likewise; None: the file is gone
 
-_MARK = ".ray-run"  # in the run folder: who reads the right text there shares the file system
+MARK = ".ray-run"  # in the run folder: who reads the right text there shares the file system
 _TICK = 0.5  # seconds between two looks, so that Ctrl-C is heard and the display moves
 _PATIENCE = 3.0  # seconds for an address to answer
 
@@ -142,11 +142,11 @@ def _connected(address: str | None, executor: str) -> Iterator[None]:
 def _marked(folder: Path) -> Iterator[str]:
     """Puts a text into the run folder by which a worker knows that it sees the same folder."""
     mark = secrets.token_hex(16)
-    write_text(folder / _MARK, mark)
+    write_text(folder / MARK, mark)
     try:
         yield mark
     finally:
-        (folder / _MARK).unlink(missing_ok=True)
+        (folder / MARK).unlink(missing_ok=True)
 
 
 def _mailbox(ray: Any) -> Any:
@@ -190,7 +190,7 @@ def _submit(ray: Any, job: CellJob, files: Files | None, mark: str, events: Any)
         max_retries=asked.retries,  # a dead node or process; what the cell throws is a result
         retry_exceptions=False,
         runtime_env={"env_vars": threads},
-        name=f"{job.cell.label} seed {job.cell.seed}",
+        name=cell_name(job.cell),
     )
     job = replace(job, folder=job.folder.resolve())
     return task.remote(job, files, mark, events)
@@ -205,13 +205,11 @@ def _result(ray: Any, task: Any, job: CellJob, report: Report) -> Failure | _Fil
     try:
         failure, files = ray.get(task)
     except ray.exceptions.RayError as error:
-        cell = job.cell
         reason = (
             f"its worker was lost {job.spec.resources.retries + 1} times "
             f"({type(error).__name__}); run the command again to go on."
         )
-        report(Event(f"{cell.label} seed {cell.seed}", "failed", 0, 1, reason))
-        return Failure(cell.loss.name, cell.label, cell.seed, "worker", reason)
+        return lost(job, "worker", reason, report)
     if files is None:
         return _FilesWanted()
     folder = job.folder / job.cell.folder
@@ -284,10 +282,8 @@ def _work(
     try:
         dataset = dataset_of(job)
     except DataError as error:
-        cell = job.cell
         reason = f"node {socket.gethostname()}: {' '.join(str(error).split())}"
-        report(Event(f"{cell.label} seed {cell.seed}", "failed", 0, 1, reason))
-        return Failure(cell.loss.name, cell.label, cell.seed, "data", reason), {}
+        return lost(job, "data", reason, report), {}
     if shared:
         return run_cell(job, dataset, report), {}
     assert files is not None
@@ -302,6 +298,6 @@ def _work(
 
 def _shared(folder: Path, mark: str) -> bool:
     try:
-        return (folder / _MARK).read_text() == mark
+        return (folder / MARK).read_text() == mark
     except OSError:
         return False

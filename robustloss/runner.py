@@ -43,6 +43,7 @@ from robustloss.plugin_names import listed, plugins_of
 from robustloss.precision import choose_precision
 from robustloss.progress import Progress, Silent
 from robustloss.ranks import rank_rows
+from robustloss.ray_executor import MARK
 from robustloss.second_stage import run_transfers, transfer_seeds
 from robustloss.seeding import seeded
 from robustloss.spec import CellSpec, Spec, SpecError, TrialSpec, load_spec
@@ -148,7 +149,7 @@ def _run(
     plugins: bool,
     progress: Progress | None,
 ) -> RunOutcome:
-    started = time.time()
+    started, clock = datetime.now(UTC), time.monotonic()
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
     folder = Path(out) if out is not None else Path("runs") / spec.name
     if not plugins and (named := plugins_of(spec)):
@@ -194,7 +195,7 @@ def _run(
             progress.stop()
         lost = [*lost, *untried]
         failed = [asdict(failure) for failure in (*failures, *lost)]
-        provenance = provenance_of(spec, dataset, chosen, wanted, started)
+        provenance = provenance_of(spec, dataset, chosen, wanted, started, clock)
         provenance["threads"] = cell_threads(executor, spec)
         provenance["attack_cost"] = attack_cost(folder, spec, cells)
         write_run(folder, spec, cells, failures, provenance, transfers, lost, rows)
@@ -308,6 +309,7 @@ def claimed(folder: Path, spec: Spec) -> Iterator[None]:
         except FolderBusyError as error:
             raise RunFolderError(str(error)) from None
         except OSError as error:
+            (folder / MARK).unlink(missing_ok=True)
             raise RunFolderError(
                 f"{folder} cannot be written: {error.strerror}; name another folder with --out."
             ) from error
@@ -414,10 +416,23 @@ def _given_mistakes(cell: CellSpec, spec: Spec, dataset: Dataset, where: str) ->
 
 
 def provenance_of(
-    spec: Spec, dataset: Dataset, device: str, seeds: Sequence[int], started: float
+    spec: Spec,
+    dataset: Dataset,
+    device: str,
+    seeds: Sequence[int],
+    started: datetime,
+    clock: float,
 ) -> dict:
-    """Returns where the numbers come from: versions, machine, data, spec and times."""
-    finished = time.time()
+    """Returns where the numbers come from: versions, machine, data, spec and times.
+
+    Args:
+        spec: Of the run.
+        dataset: Its data.
+        device: "cpu", "cuda" or "mps".
+        seeds: Training seeds.
+        started: When it began.
+        clock: time.monotonic() of then: a date may be set back while it runs.
+    """
     precision = choose_precision(spec.train.precision, torch.device(device))
     return {
         "robustloss": robustloss.__version__,
@@ -444,9 +459,9 @@ def provenance_of(
         "seeds": list(seeds),
         "command": _command(),
         "spec": spec.plain(),
-        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
-        "finished": datetime.fromtimestamp(finished, UTC).isoformat(timespec="seconds"),
-        "seconds": round(finished - started, 1),
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - clock, 1),
     }
 
 

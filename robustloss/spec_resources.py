@@ -15,7 +15,10 @@ class ResourcesSpec(Table):
         default=1.0, gt=0, le=1, description="executor ray on CUDA: share of a GPU a cell takes"
     )
     retries: int = Field(
-        default=3, ge=0, le=100, description="executor ray: new starts of a cell whose node died"
+        default=3,
+        ge=0,
+        le=100,
+        description="executors processes and ray: new starts of a cell whose process or node died",
     )
     split: int | None = Field(
         default=None,

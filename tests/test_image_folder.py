@@ -1,7 +1,9 @@
 """Image folders: content against torchvision, streamed against memory, and what is refused."""
 
+import os
 import shutil
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from PIL import Image
 from torchvision import datasets, transforms
 
-from robustloss import image_folder
+from robustloss import archive, image_folder
 from robustloss.data import DataError, FolderOptions, load_dataset
 from robustloss.images import center
 from robustloss.streamed import StreamedImages, in_order
@@ -381,9 +383,9 @@ def test_names_not_the_order_on_disk_decide_the_order(tmp_path):
 @pytest.mark.parametrize("top", ["", "pictures/"])
 def test_an_archive_is_unpacked_once_and_read_like_its_folder(uniform, tmp_path, monkeypatch, top):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with tarfile.open(tmp_path / "pictures.tar.xz", "w:xz") as archive:
+    with tarfile.open(tmp_path / "pictures.tar.xz", "w:xz") as made:
         for part in ("train", "test"):
-            archive.add(uniform / part, f"{top}{part}")
+            made.add(uniform / part, f"{top}{part}")
     first = load("pictures.tar.xz", near=tmp_path)
     assert first.checksum == load(uniform).checksum
     unpacked = list((tmp_path / "cache/robustloss/unpacked").iterdir())
@@ -393,11 +395,45 @@ def test_an_archive_is_unpacked_once_and_read_like_its_folder(uniform, tmp_path,
     assert [p.stat().st_mtime_ns for p in unpacked] == [before]
 
 
+def test_another_archive_of_the_same_size_and_time_is_not_taken_for_the_first(
+    uniform, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    sums = []
+    for order in (("00", "01"), ("01", "00")):  # two images of one class change places
+        root = Path(shutil.copytree(uniform, tmp_path / f"order-{order[0]}"))
+        for old, new in zip(("00", "01"), order, strict=True):
+            shutil.copy(uniform / f"train/ant/{old}.jpg", root / f"train/ant/{new}.jpg")
+        with tarfile.open(tmp_path / "pictures.tar", "w") as made:
+            for part in ("train", "test"):
+                made.add(root / part, part)
+        os.utime(tmp_path / "pictures.tar", (1e9, 1e9))
+        sums.append((load(tmp_path / "pictures.tar").checksum, load(root).checksum))
+    assert sums[0][0] == sums[0][1]
+    assert sums[1][0] == sums[1][1]
+    assert sums[0] != sums[1]
+
+
+def test_of_a_large_archive_blocks_are_read_from_end_to_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "READ_WHOLE", 100)
+    monkeypatch.setattr(archive, "BLOCKS", 4)
+    monkeypatch.setattr(archive, "BLOCK", 10)
+    path, content = tmp_path / "large.tar", bytes(range(256)) * 4
+    found = set()
+    for place in (None, 0, 9, 338, 1014, 1023):
+        changed = bytearray(content)
+        if place is not None:
+            changed[place] ^= 1
+        path.write_bytes(changed)
+        found.add(archive._content(path, len(changed)))
+    assert len(found) == 6
+
+
 def test_an_archive_cannot_write_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "file").write_text("x")
-    with tarfile.open(tmp_path / "evil.tar", "w") as archive:
-        archive.add(tmp_path / "file", "../../evil")
+    with tarfile.open(tmp_path / "evil.tar", "w") as made:
+        made.add(tmp_path / "file", "../../evil")
     with pytest.raises(DataError, match=r"evil.tar: cannot be unpacked \(.*outside"):
         load(tmp_path / "evil.tar")
     assert not list((tmp_path / "cache").rglob("evil"))
@@ -414,8 +450,8 @@ def test_a_damaged_archive_is_refused(tmp_path, monkeypatch, name):
 
 def test_a_truncated_archive_is_refused_and_leaves_nothing(uniform, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with tarfile.open(tmp_path / "cut.tar.gz", "w:gz") as archive:
-        archive.add(uniform / "train", "train")
+    with tarfile.open(tmp_path / "cut.tar.gz", "w:gz") as made:
+        made.add(uniform / "train", "train")
     content = (tmp_path / "cut.tar.gz").read_bytes()
     (tmp_path / "cut.tar.gz").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"cut.tar.gz: cannot be unpacked"):

@@ -86,7 +86,7 @@ def test_two_nodes_give_the_numbers_of_one_process(
     spec = changed(seeds=[0])
     runner.run(spec, out=tmp_path / "serial")
     if not shared:  # a mark that no worker finds: each works in a folder of its own
-        monkeypatch.setattr(ray_executor, "_MARK", ".elsewhere")
+        monkeypatch.setattr(ray_executor, "MARK", ".elsewhere")
     assert runner.run(spec, out=tmp_path / "ray", executor="ray").exit_code == 0
     assert numbers(tmp_path / "ray") == numbers(tmp_path / "serial")
     assert files(tmp_path / "ray") == files(tmp_path / "serial")

@@ -23,27 +23,60 @@ class Own(SoftmaxHead):
         return super().loss(features, labels, progress=progress)
 """
 
+DEAF = """
+import signal
+import time
+from robustloss.losses.softmax import SoftmaxHead
 
-def test_a_hang_ends_with_its_reason_and_the_others_go_on(tmp_path):
+class Own(SoftmaxHead):
+    def loss(self, features, labels, *, progress):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+        time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("executor", "minutes"),
+    # the first cell of a worker loads much before its first step
+    [("serial", 0.1), pytest.param("processes:2", 0.5, marks=pytest.mark.slow)],
+)
+def test_a_hang_ends_with_its_reason_and_the_others_go_on(tmp_path, executor, minutes):
     own, folder = tmp_path / "own.py", tmp_path / "run"
     spec = changed(
         seeds=[0],
         losses=[{"name": "own.py:Own", "label": "own"}, {"name": "softmax"}],
-        resources={"minutes": 0.1},
+        resources={"minutes": minutes},
     )
     for seconds, failed in ((600, True), (0, False)):
         own.write_text(HANGS.format(seconds=seconds))
         (tmp_path / "spec.toml").write_text(load_spec(spec).text)
-        outcome = runner.run(tmp_path / "spec.toml", out=folder)
+        outcome = runner.run(tmp_path / "spec.toml", out=folder, executor=executor)
         labels = [cell.label for cell in load_run(folder).cells]
         if failed:
             (failure,) = outcome.failures
             assert (failure["label"], failure["stage"]) == ("own", "train")
-            assert "resources.minutes (=0.1)" in failure["reason"]
+            assert f"resources.minutes (={minutes})" in failure["reason"]
             assert labels == ["softmax"]
         else:
             assert outcome.failures == []
             assert labels == ["own", "softmax"]
+
+
+@pytest.mark.slow
+def test_a_worker_that_hears_no_alarm_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("robustloss.executors.GRACE", 1.0)
+    (tmp_path / "own.py").write_text(DEAF)
+    spec = changed(
+        seeds=[0],
+        losses=[{"name": "own.py:Own", "label": "own"}, {"name": "softmax"}],
+        resources={"minutes": 0.5},
+    )
+    (tmp_path / "spec.toml").write_text(load_spec(spec).text)
+    outcome = runner.run(tmp_path / "spec.toml", out=tmp_path / "run", executor="processes:2")
+    (failure,) = outcome.failures
+    assert (failure["label"], failure["stage"]) == ("own", "worker")
+    assert "resources.minutes (=0.5) inside a library that did not return" in failure["reason"]
+    assert [cell.label for cell in load_run(tmp_path / "run").cells] == ["softmax"]
 
 
 def test_it_rings_again_where_the_first_error_was_swallowed(monkeypatch):
