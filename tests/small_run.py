@@ -55,3 +55,28 @@ class Counted:
 
         monkeypatch.setattr(cells.train, "train", counted_train)
         monkeypatch.setattr(cells.evaluation, "attacked_records", counted_attack)
+
+
+class Told:
+    """Keeps the events of a run."""
+
+    def __init__(self):
+        self.events = []
+
+    def start(self, cells):
+        self.cells = cells
+
+    def __call__(self, event):
+        self.events.append(event)
+
+    def stop(self):
+        pass
+
+    @property
+    def ends(self):
+        return [(e.cell, e.stage) for e in self.events if e.stage in ("done", "cached", "failed")]
+
+    def in_parts(self):
+        """Whether parts were attacked, and no cell attacked anything by itself."""
+        texts = [event.text for event in self.events if event.stage == "attack"]
+        return bool(texts) and all(" parts" in text for text in texts)

@@ -12,7 +12,7 @@ from robustloss import parts, runner
 from robustloss.part_files import ranges
 from robustloss.spec import SpecError, load_spec
 from robustloss.storage import read_json
-from tests.small_run import Counted, changed, numbers
+from tests.small_run import Counted, Told, changed, numbers
 
 ATTACKS = [
     {"name": "fgsm", "eps": [0, 0.1, 0.2], "batch_size": 32},
@@ -96,7 +96,9 @@ def whole(tmp_path_factory):
 
 
 def same_as_whole(folder, whole, executor):
-    assert runner.run(WHOLE | SPLIT, out=folder, executor=executor).exit_code == 0
+    told = Told()
+    assert runner.run(WHOLE | SPLIT, out=folder, executor=executor, progress=told).exit_code == 0
+    assert executor == "serial" or told.in_parts()
     assert content(folder) == content(whole)
     assert said(folder) == said(whole)
     assert passes(folder) == passes(whole)
@@ -237,26 +239,6 @@ def test_a_cell_that_cannot_be_trained_has_no_parts(tmp_path, staged):
     outcome = runner.run(spec, out=tmp_path, executor="processes:2")
     assert [(f["label"], f["stage"]) for f in outcome.failures] == [("bad", "train")]
     assert [len(jobs) for jobs in staged[-3:]] == [2, 3, 1]
-
-
-class Told:
-    """Keeps the events of a run."""
-
-    def __init__(self):
-        self.events = []
-
-    def start(self, cells):
-        self.cells = cells
-
-    def __call__(self, event):
-        self.events.append(event)
-
-    def stop(self):
-        pass
-
-    @property
-    def ends(self):
-        return [(e.cell, e.stage) for e in self.events if e.stage in ("done", "cached", "failed")]
 
 
 def test_the_display_counts_a_cell_once_and_its_parts_one_by_one(tmp_path, staged):

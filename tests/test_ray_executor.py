@@ -12,7 +12,7 @@ from robustloss.executors import cell_threads, check_executor
 from robustloss.jobs import CellJob, Part
 from robustloss.results import load_run
 from robustloss.spec import load_spec
-from tests.small_run import SPEC, changed, files, numbers
+from tests.small_run import SPEC, Told, changed, files, numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 
@@ -108,7 +108,9 @@ def test_two_nodes_share_the_images_of_one_cell(cluster, one_thread, tmp_path, m
     if not shared:
         monkeypatch.setattr(ray_executor, "_MARK", ".elsewhere")
     split = spec | {"resources": {"split": 32}}
-    assert runner.run(split, out=tmp_path / "ray", executor="ray").exit_code == 0
+    told = Told()
+    assert runner.run(split, out=tmp_path / "ray", executor="ray", progress=told).exit_code == 0
+    assert told.in_parts()
     assert files(tmp_path / "ray") == files(tmp_path / "serial")
     assert not list((tmp_path / "ray").glob("cells/**/*.part"))
     assert not list((tmp_path / "ray").glob("cells/**/parts.json"))
