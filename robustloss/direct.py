@@ -5,6 +5,7 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def _computed(
     device: str,
     progress: Progress | None,
 ) -> Run:
-    started = time.time()
+    started, clock = datetime.now(UTC), time.monotonic()
     cells = settings.cells()
     jobs = [
         CellJob(settings, cell, folder, device, None, module=named[cell.label]) for cell in cells
@@ -104,7 +105,8 @@ def _computed(
         progress.stop()
     if len(failures) == len(cells):
         raise RuntimeError("; ".join(f"{f.label} ({f.stage}): {f.reason}" for f in failures))
-    provenance = runner.provenance_of(settings, dataset, device, settings.seeds, started)
+    seeds = settings.seeds
+    provenance = runner.provenance_of(settings, dataset, device, seeds, started, clock)
     provenance["threads"] = torch.get_num_threads()
     provenance["attack_cost"] = runner.attack_cost(folder, settings, cells)
     runner.write_run(folder, settings, cells, failures, provenance)

@@ -34,6 +34,7 @@ from robustloss.plugin_names import listed, plugins_of
 from robustloss.precision import choose_precision
 from robustloss.progress import Progress, Silent
 from robustloss.ranks import rank_rows
+from robustloss.ray_executor import MARK
 from robustloss.second_stage import run_transfers, transfer_seeds
 from robustloss.seeding import seeded
 from robustloss.spec import CellSpec, Spec, SpecError, TrialSpec, load_spec
@@ -101,7 +102,7 @@ def run(
         RunFolderError: The folder belongs to something else, or another run is writing to it.
         ValueError: No such device or executor, or the cluster cannot be used.
     """
-    started = time.time()
+    started, clock = datetime.now(UTC), time.monotonic()
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
     folder = Path(out) if out is not None else Path("runs") / spec.name
     if not plugins and (named := plugins_of(spec)):
@@ -147,7 +148,7 @@ def run(
             progress.stop()
         lost = [*lost, *untried]
         failed = [asdict(failure) for failure in (*failures, *lost)]
-        provenance = provenance_of(spec, dataset, chosen, wanted, started)
+        provenance = provenance_of(spec, dataset, chosen, wanted, started, clock)
         provenance["threads"] = cell_threads(executor, spec)
         provenance["attack_cost"] = attack_cost(folder, spec, cells)
         write_run(folder, spec, cells, failures, provenance, transfers, lost, rows)
@@ -255,6 +256,7 @@ def claimed(folder: Path, spec: Spec) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(held(folder))
             remove_leftovers(folder)
+            (folder / MARK).unlink(missing_ok=True)
             for unfinished in folder.glob(".report-*"):
                 shutil.rmtree(unfinished, ignore_errors=True)
             write_text(folder / "spec.toml", spec.text)
@@ -367,10 +369,23 @@ def _given_mistakes(cell: CellSpec, spec: Spec, dataset: Dataset, where: str) ->
 
 
 def provenance_of(
-    spec: Spec, dataset: Dataset, device: str, seeds: Sequence[int], started: float
+    spec: Spec,
+    dataset: Dataset,
+    device: str,
+    seeds: Sequence[int],
+    started: datetime,
+    clock: float,
 ) -> dict:
-    """Returns where the numbers come from: versions, machine, data, spec and times."""
-    finished = time.time()
+    """Returns where the numbers come from: versions, machine, data, spec and times.
+
+    Args:
+        spec: Of the run.
+        dataset: Its data.
+        device: "cpu", "cuda" or "mps".
+        seeds: Training seeds.
+        started: When it began.
+        clock: time.monotonic() of then: a date may be set back while it runs.
+    """
     precision = choose_precision(spec.train.precision, torch.device(device))
     return {
         "robustloss": robustloss.__version__,
@@ -397,9 +412,9 @@ def provenance_of(
         "seeds": list(seeds),
         "command": _command(),
         "spec": spec.plain(),
-        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
-        "finished": datetime.fromtimestamp(finished, UTC).isoformat(timespec="seconds"),
-        "seconds": round(finished - started, 1),
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - clock, 1),
     }
 
 

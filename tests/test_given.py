@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +161,8 @@ def test_load_classifier_gives_a_given_model_back_only_if_its_code_is_allowed(di
     assert run_cell(CellJob(spec, cells[0], tmp_path, "cpu", None), digits, lambda event: None) is (
         None
     )
-    runner.write_run(tmp_path, spec, cells, [], runner.provenance_of(spec, digits, "cpu", [3], 0.0))
+    provenance = runner.provenance_of(spec, digits, "cpu", [3], datetime.now(UTC), 0.0)
+    runner.write_run(tmp_path, spec, cells, [], provenance)
     with pytest.raises(ValueError, match="is a plug-in"):
         load_classifier(tmp_path, loss="plain", seed=3)
     model = load_classifier(tmp_path, loss="plain", seed=3, allow_plugins=True)
