@@ -5,7 +5,6 @@ lines on stderr; 130 interrupted. What is heavy is imported inside the commands,
 mistakes come at once.
 """
 
-import errno
 import shlex
 import signal
 import sys
@@ -313,10 +312,13 @@ def _status(words: list[str]) -> int:
     except _UsageError as error:
         return _complain(_usage(error))
     except OSError as error:
-        if error.filename is None and error.errno != errno.ENOSPC:
+        from robustloss.storage import full_text, is_full
+
+        if is_full(error):
+            return _complain(full_text(error))
+        if error.filename is None:
             raise
-        place = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{place}{error.strerror}.")
+        return _complain(f"{error.filename}: {error.strerror}.")
     except KeyboardInterrupt:
         status = INTERRUPTED
     if status == INTERRUPTED:

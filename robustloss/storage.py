@@ -1,5 +1,6 @@
 """Files that are whole or absent: atomic writes, canonical digests, checked JSON and arrays."""
 
+import errno
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ import numpy as np
 _DIGEST_LENGTH = 64  # hexadecimal digits of sha256
 _ARRAY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _META_MEMBER = "meta.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEMPORARY = re.compile(r"\..+\.tmp-\d+")
 
 
@@ -53,9 +55,27 @@ def write_bytes(path: str | Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)  # os.replace: atomic within one folder
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)  # of a full disk the error alone names no file
+        raise
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether it says that there is no room for a file: a full disk, a quota, a limit on files."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def full_text(error: BaseException) -> str:
+    """What to tell of an error that `is_full`, in one line."""
+    assert isinstance(error, OSError)
+    place = f"{error.filename}: " if error.filename else ""
+    return (
+        f"{place}{error.strerror}. Make room, then run the command again: what is finished is kept."
+    )
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -125,11 +125,14 @@ def test_a_bug_is_not_hidden(monkeypatch):
         cli.main(["run", "quickstart"])
 
 
+FULL = "No space left on device. Make room, then run the command again: what is finished is kept.\n"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((28, "No space left on device"), "No space left on device.\n"),
-        ((28, "No space left on device", "a.npz"), "a.npz: No space left on device.\n"),
+        ((28, "No space left on device"), FULL),
+        ((28, "No space left on device", "a.npz"), f"a.npz: {FULL}"),
         ((13, "Permission denied", "a.npz"), "a.npz: Permission denied.\n"),
     ],
 )
