@@ -416,6 +416,8 @@ def reason_of(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, train.TrainingDiverged | ValueError):
         return text
+    if is_full(error):
+        return full_text(error)
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})"
     if is_full(error):

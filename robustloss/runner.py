@@ -303,6 +303,7 @@ def claimed(folder: Path, spec: Spec) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(held(folder))
             remove_leftovers(folder)
+            (folder / MARK).unlink(missing_ok=True)
             for unfinished in folder.glob(".report-*"):
                 shutil.rmtree(unfinished, ignore_errors=True)
             write_text(folder / "spec.toml", spec.text)
