@@ -420,5 +420,3 @@ def reason_of(error: BaseException) -> str:
         return full_text(error)
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})"
-    if is_full(error):
-        return full_text(error)

@@ -310,7 +310,6 @@ def claimed(folder: Path, spec: Spec) -> Iterator[None]:
         except FolderBusyError as error:
             raise RunFolderError(str(error)) from None
         except OSError as error:
-            (folder / MARK).unlink(missing_ok=True)
             raise RunFolderError(
                 f"{folder} cannot be written: {error.strerror}; name another folder with --out."
             ) from error
