@@ -106,7 +106,7 @@ def test_two_nodes_share_the_images_of_one_cell(cluster, one_thread, tmp_path, m
     spec = changed(seeds=[0], losses=[{"name": "lgm"}], attacks=attacks)
     runner.run(spec, out=tmp_path / "serial")
     if not shared:
-        monkeypatch.setattr(ray_executor, "_MARK", ".elsewhere")
+        monkeypatch.setattr(ray_executor, "MARK", ".elsewhere")
     split = spec | {"resources": {"split": 32}}
     told = Told()
     assert runner.run(split, out=tmp_path / "ray", executor="ray", progress=told).exit_code == 0
