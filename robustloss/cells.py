@@ -31,13 +31,15 @@ from robustloss import (
     ten_crop,
     train,
 )
-from robustloss.checks_probe import trace_name
+from robustloss.checks_probe import check_probe, trace_name
 from robustloss.crops import crop_rows
 from robustloss.data import Dataset
 from robustloss.keys import attack_params, numerics, plugin_digest, probe_eps
+from robustloss.layout import check_reference
 from robustloss.precision import choose_precision
 from robustloss.progress import Event, Stage
 from robustloss.results import Record, load_record, save_record
+from robustloss.results_shape import check_tables
 from robustloss.scored import StoredScores
 from robustloss.seeding import repeatable, seeded
 from robustloss.spec import AttackSpec, CellSpec, Spec, TrialSpec
@@ -250,7 +252,7 @@ class CellRun:
         """Returns the metadata of the trained weights, training them if they are not there."""
         if path.exists():
             try:
-                return models.load_tensors(path)[1]
+                return _stored_meta(path)
             except CorruptFile:
                 pass  # trained anew: the same weights, because the key decides them
         self.fresh = True
@@ -293,7 +295,7 @@ class CellRun:
             places += sorted(self.job.reuse.glob(f"trials/*/*/{path.name}"))
         for other in places:
             try:
-                meta = models.load_tensors(other)[1]
+                meta = _stored_meta(other)
             except CorruptFile:
                 continue
             write_bytes(path, other.read_bytes())
@@ -325,7 +327,7 @@ class CellRun:
             )
 
         key = digest("reference", landscape.VERSION, images, fit_size)
-        return self._kept(f"reference-{key}.npz", compute)
+        return self._kept(f"reference-{key}.npz", compute, check_reference)
 
     def _untrained(self) -> models.Classifier:
         model = self._new_model()
@@ -399,7 +401,7 @@ class CellRun:
                 seed=self.cell.seed,
             )
 
-        return self._kept(f"probe-{key}.npz", compute)
+        return self._kept(f"probe-{key}.npz", compute, check_probe)
 
     def _crops(self, model_file: Path, images: list) -> tuple[evaluation.Arrays | None, str]:
         """Returns the ranks in the mean of ten crops, and their file; None where none are asked."""
@@ -414,14 +416,19 @@ class CellRun:
         return self._kept(f"crops-{digest('crops', ten_crop.VERSION, images)}.npz", compute)
 
     def _kept(
-        self, name: str, compute: Callable[[], evaluation.Arrays]
+        self,
+        name: str,
+        compute: Callable[[], evaluation.Arrays],
+        check: Callable[[evaluation.Arrays], None] = lambda arrays: None,
     ) -> tuple[evaluation.Arrays, str]:
         """Returns the arrays of a file and its name, computed if it is missing or damaged."""
         path = self.folder / name
         if path.exists():
             try:
-                return read_arrays(path)[0], name
-            except CorruptFile:
+                arrays = read_arrays(path)[0]
+                check(arrays)
+                return arrays, name
+            except ValueError:  # CorruptFile too
                 pass
         arrays = compute()
         write_arrays(path, arrays)
@@ -584,6 +591,22 @@ class _Cost:
 
 def _entry(attack: str, label: str, norm: str | None, eps: float, file: str) -> dict:
     return {"attack": attack, "attack_label": label, "norm": norm, "eps": eps, "file": file}
+
+
+def _stored_meta(path: Path) -> dict:
+    """Returns the metadata of stored weights.
+
+    Raises:
+        CorruptFile: Damaged, or not of a training.
+    """
+    meta = models.load_tensors(path)[1]
+    log = meta.get("log")
+    if not isinstance(log, dict) or type(meta.get("density")) is not bool:
+        raise CorruptFile(f"{path} does not tell of its training.")
+    check_tables(path, {"training": [log]})
+    if not isinstance(log.get("curve"), list) or not all("epoch" in e for e in log["curve"]):
+        raise CorruptFile(f"{path} has a learning curve without epochs.")
+    return meta
 
 
 def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
