@@ -16,6 +16,7 @@ from robustloss.data import Dataset
 from robustloss.jobs import CellJob
 from robustloss.keys import numerics, plugin_digest
 from robustloss.precision import choose_precision
+from robustloss.results_shape import check_tables
 from robustloss.seeding import repeatable, seeded
 from robustloss.spec import CellSpec
 from robustloss.storage import CorruptFile, digest, write_bytes
@@ -195,6 +196,22 @@ class CellWeights:
 
 def _metadata(path: Path) -> dict[str, Any] | None:
     try:
-        return models.load_tensors(path)[1]
+        return _stored_meta(path)
     except CorruptFile:
         return None
+
+
+def _stored_meta(path: Path) -> dict:
+    """Returns the metadata of stored weights.
+
+    Raises:
+        CorruptFile: Damaged, or not of a training.
+    """
+    meta = models.load_tensors(path)[1]
+    log = meta.get("log")
+    if not isinstance(log, dict) or type(meta.get("density")) is not bool:
+        raise CorruptFile(f"{path} does not tell of its training.")
+    check_tables(path, {"training": [log]})
+    if not isinstance(log.get("curve"), list) or not all("epoch" in e for e in log["curve"]):
+        raise CorruptFile(f"{path} has a learning curve without epochs.")
+    return meta

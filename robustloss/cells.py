@@ -30,11 +30,12 @@ from robustloss import (
 )
 from robustloss.cell_attacks import CellAttacks, read_record
 from robustloss.cell_weights import CellWeights
-from robustloss.checks_probe import trace_name
+from robustloss.checks_probe import check_probe, trace_name
 from robustloss.crops import crop_rows
 from robustloss.data import Dataset
 from robustloss.jobs import CellJob, Failure, Part, cell_name
 from robustloss.keys import numerics, plugin_digest, probe_eps
+from robustloss.layout import check_reference
 from robustloss.part_files import remove_parts, write_plan
 from robustloss.progress import Event, Stage
 from robustloss.results import Record, save_record
@@ -200,7 +201,7 @@ class CellRun:
             )
 
         key = digest("reference", landscape.VERSION, images, fit_size)
-        return self._kept(f"reference-{key}.npz", compute)
+        return self._kept(f"reference-{key}.npz", compute, check_reference)
 
     def _untrained(self) -> models.Classifier:
         model = self.weights.new_model()
@@ -273,7 +274,7 @@ class CellRun:
                 seed=self.cell.seed,
             )
 
-        return self._kept(f"probe-{key}.npz", compute)
+        return self._kept(f"probe-{key}.npz", compute, check_probe)
 
     def _crops(self, images: list) -> tuple[evaluation.Arrays | None, str]:
         """Returns the ranks in the mean of ten crops, and their file; None where none are asked."""
@@ -288,14 +289,19 @@ class CellRun:
         return self._kept(f"crops-{digest('crops', ten_crop.VERSION, images)}.npz", compute)
 
     def _kept(
-        self, name: str, compute: Callable[[], evaluation.Arrays]
+        self,
+        name: str,
+        compute: Callable[[], evaluation.Arrays],
+        check: Callable[[evaluation.Arrays], None] = lambda arrays: None,
     ) -> tuple[evaluation.Arrays, str]:
         """Returns the arrays of a file and its name, computed if it is missing or damaged."""
         path = self.folder / name
         if path.exists():
             try:
-                return read_arrays(path)[0], name
-            except CorruptFile:
+                arrays = read_arrays(path)[0]
+                check(arrays)
+                return arrays, name
+            except ValueError:  # CorruptFile too
                 pass
         arrays = compute()
         write_arrays(path, arrays)

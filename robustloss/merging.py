@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from robustloss.columns import Row
 from robustloss.comparisons import comparison_rows
 from robustloss.ranks import rank_rows
 from robustloss.results import Cell, Run, cell_numbers, load_cell, load_run, write_results
+from robustloss.results_shape import check_tables, missing_told
 from robustloss.scores import SCORE_NAMES
 from robustloss.spec_text import slug
 from robustloss.storage import CorruptFile, read_arrays, read_json, write_json
@@ -87,7 +89,10 @@ def merge_runs(
     beside = out.resolve().parent  # of what a link leads to: files are moved, not copied
     beside.mkdir(parents=True, exist_ok=True)
     # Not in `out` itself: a file that turns out to be damaged must not cost an earlier merge.
-    with tempfile.TemporaryDirectory(prefix=".compare-", dir=beside) as work:
+    with ExitStack() as stack:
+        work = stack.enter_context(tempfile.TemporaryDirectory(prefix=".compare-", dir=beside))
+        for cell in cells:
+            stack.enter_context(missing_told(cell.folder / "cell.json", cell.content))
         fresh = Path(work) / "run"
         fresh.mkdir()
         write_json(fresh / MARK, {"runs": [str(run.path) for run in runs]})
@@ -294,6 +299,7 @@ def _labelled(runs: Sequence[Run]) -> tuple[list[_Cell], list[dict[str, Any]], l
             settings = _settings(run, own.get(cell.label, {"name": cell.loss}))
             label = f"{cell.label} ({name})" if cell.label in several else cell.label
             content = read_json(cell.folder / "cell.json", checked=True)
+            check_tables(cell.folder / "cell.json", content)
             made = _Cell(run, cell.folder, content, label)
             twin = cells.get((label, cell.seed))
             if twin and twin.content.get("weights") != content.get("weights"):

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import safetensors
 import safetensors.torch
@@ -26,7 +26,7 @@ from robustloss.losses import build_loss
 from robustloss.losses.base import LossHead
 from robustloss.losses.feasibility import collected
 from robustloss.plugin_names import is_plugin
-from robustloss.storage import CorruptFile, write_bytes
+from robustloss.storage import CorruptFile, read_json, write_bytes
 
 VERSION = 1  # raise when the same weights would give other outputs
 
@@ -177,7 +177,10 @@ def load_classifier(
     if not cells:
         have = ", ".join(f"{cell.label!r} seed {cell.seed}" for cell in run.cells)
         raise ValueError(f"loss (={loss!r}) with seed (={seed}) is not in this run; it has {have}.")
-    build = json.loads((cells[0].folder / "cell.json").read_text())["build"]
+    path = cells[0].folder / "cell.json"
+    build = read_json(path, checked=True).get("build")
+    if not _is_build(build):
+        raise CorruptFile(f"{path} does not say how its network is built.")
     if build.get("factory") == IN_MEMORY:
         raise ValueError(f"{loss} was evaluated from memory; its network is not in the run.")
     for name in (build["loss"], build.get("backbone", ""), build.get("factory", "")):
@@ -187,9 +190,32 @@ def load_classifier(
                 "you trust it."
             )
     model = build_classifier(build, folders=(Path(run_dir),))
-    tensors, _ = load_tensors(cells[0].folder / cells[0].files["model"])
-    model.load_state_dict(tensors)
+    tensors, _ = load_tensors(cells[0].model_file)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CorruptFile(
+            f"{cells[0].model_file} holds no weights of this network: {error}"
+        ) from error
     return model.eval()
+
+
+def _is_build(build: object) -> TypeGuard[dict[str, Any]]:
+    """Whether it is what build_classifier takes: a run folder may come from somebody else."""
+    if not isinstance(build, dict):
+        return False
+    kinds = {"loss": str, "loss_params": dict, "num_classes": int, "image_shape": list}
+    if "factory" in build:
+        kinds |= {"factory": str}
+    else:
+        kinds |= {"backbone": str, "backbone_params": dict, "feature_dim": int,
+                  "mean": list, "std": list}  # fmt: skip
+    shape: Any = build.get("image_shape")
+    return (
+        all(type(build.get(name)) is kind for name, kind in kinds.items())
+        and [type(size) for size in shape] == [int, int, int]
+        and all(type(each) is float for name in ("mean", "std") for each in build.get(name, ()))
+    )
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, object]) -> str:

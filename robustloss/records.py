@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from robustloss.layout import Layout, check_layout
 from robustloss.storage import CorruptFile, read_arrays, write_arrays
 
 MAX_IMAGES = 64  # kept for pictures; everything else is computed from the other arrays
 
-# name: (dtype kind, shape); letters stand for sizes that must agree
-_LAYOUT = {
+# letters stand for sizes that must agree
+_LAYOUT: Layout = {
     "index": ("i", "N"),
     "labels": ("i", "N"),
     "logits": ("f", "NK"),
@@ -27,7 +28,6 @@ _LAYOUT = {
     "outside": ("b", "N"),
     "predictions_8bit": ("i", "N"),
 }
-_KINDS = {"i": "integer", "f": "float", "b": "bool"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,17 +67,7 @@ class Record:
     predictions_8bit: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        sizes = {"N": len(self.labels)}
-        for name, array in self._arrays().items():
-            kind, axes = _LAYOUT[name]
-            if array.dtype.kind != kind:
-                raise ValueError(f"{name} (dtype {array.dtype}) must be {_KINDS[kind]}.")
-            fits = array.ndim == len(axes) and all(
-                sizes.setdefault(axis, size) == size
-                for axis, size in zip(axes, array.shape, strict=True)
-            )
-            if not fits:
-                raise ValueError(f"{name} (shape {array.shape}) must be {_shape(axes, sizes)}.")
+        sizes = check_layout(self._arrays(), _LAYOUT, {"N": len(self.labels)})
         if self.n == 0:
             raise ValueError("labels (length 0) must hold at least one image.")
         if self.labels.min() < 0 or self.labels.max() >= sizes["K"]:
@@ -205,7 +195,3 @@ def clean_pass(arrays: Mapping[str, np.ndarray], prefix: str = "validation_") ->
         radius=None,
         images=np.zeros((0, 1, 1, 1), np.float32),
     )
-
-
-def _shape(axes: str, sizes: Mapping[str, int]) -> str:
-    return "(" + ", ".join(str(sizes.get(axis, axis)) for axis in axes) + ")"

@@ -1,6 +1,7 @@
 """The run directory as the report reads it: cells, their records, and results.json."""
 
 import importlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,8 +30,9 @@ from robustloss.columns import (
     Row,
     sort,
 )
+from robustloss.layout import check_reference
 from robustloss.records import Record, load_record, save_record
-from robustloss.results_shape import check_provenance, check_tables
+from robustloss.results_shape import check_files, check_provenance, check_tables
 from robustloss.scored import StoredScores, load_scores
 from robustloss.storage import CorruptFile, read_arrays, read_json, write_json
 from robustloss.summary import summarise
@@ -88,7 +90,7 @@ class Cell:
         entries = self.files["records"]
         for entry in entries:
             if entry["attack_label"] == attack_label and entry["eps"] == eps:
-                return load_record(self._file(entry["file"]))
+                return self._record(entry["file"])
         known = ", ".join(f"{entry['attack_label']} at {entry['eps']:g}" for entry in entries)
         raise ValueError(f"no record of {attack_label} at eps {eps:g}; there are: {known}.")
 
@@ -101,14 +103,24 @@ class Cell:
         entries = self.files.get("outside", ())
         for entry in entries:
             if entry["label"] == label:
-                return load_record(self._file(entry["file"]))
+                return self._record(entry["file"])
         known = ", ".join(entry["label"] for entry in entries) or "none"
         raise ValueError(f"no outside set {label!r}; there are: {known}.")
 
     def reference(self) -> dict[str, np.ndarray]:
-        """Load the arrays that scores and pictures need beside the records (reference-KEY.npz)."""
+        """Load the arrays that scores and pictures need beside the records (reference-KEY.npz).
+
+        Raises:
+            CorruptFile: missing, altered, or holding something else.
+        """
         # older cells kept them under the other name
-        return read_arrays(self._file(self.files.get("reference", self.files["scores"])))[0]
+        path = self._file(self.files.get("reference", self.files["scores"]))
+        arrays = read_arrays(path)[0]
+        try:
+            check_reference(arrays, self.num_classes, self.feature_dim)
+        except ValueError as error:
+            raise CorruptFile(f"{path} holds no reference: {error}") from error
+        return arrays
 
     def scores(self) -> StoredScores:
         """Load every score of every pass (scores-KEY.npz).
@@ -127,9 +139,31 @@ class Cell:
         """Load the learning curve and its times (train.json)."""
         return read_json(self._file(self.files["training"]), checked=True)
 
+    @property
+    def model_file(self) -> Path:
+        """Where the weights lie.
+
+        Raises:
+            CorruptFile: cell.json names none.
+        """
+        return self._file(self.files.get("model", ""))
+
+    def _record(self, name: str) -> Record:
+        path = self._file(name)
+        record = load_record(path)
+        features = record.features
+        if record.logits.shape[1] != self.num_classes or (
+            features is not None and features.shape[1] != self.feature_dim
+        ):
+            raise CorruptFile(
+                f"{path} is no record of this cell, which has {self.num_classes} classes and "
+                f"{self.feature_dim} features."
+            )
+        return record
+
     def _file(self, name: str) -> Path:
         # a run folder may come from somebody else: it must not point outside itself
-        if not name or Path(name).name != name or "\\" in name:
+        if not isinstance(name, str) or name in ("", ".", "..") or re.search(r"[/\\\0]", name):
             raise CorruptFile(f"{self.folder / 'cell.json'} names a file outside it ({name!r}).")
         return self.folder / name
 
@@ -381,10 +415,12 @@ def load_cell(path: str | Path) -> Cell:
     if missing := [name for name in names if name not in data]:
         raise CorruptFile(f"{path} has no {missing[0]!r}.")
     # Text and number may come from somebody else, and become parts of paths.
-    kinds = {"loss": str, "label": str, "slug": str, "seed": int, "files": dict}
+    kinds = {"loss": str, "label": str, "slug": str, "seed": int, "files": dict,
+             "num_classes": int, "feature_dim": int, "density": bool}  # fmt: skip
     for name, kind in kinds.items():
         if type(data[name]) is not kind:
             raise CorruptFile(f"{path}: {name} (={data[name]!r}) is no {kind.__name__}.")
+    check_files(path, data["files"])
     return Cell(folder=path.parent, **{name: data[name] for name in names})
 
 

@@ -95,13 +95,16 @@ def check_tables(file: Path, results: Mapping[str, Any]) -> None:
 
     Args:
         file: for the message.
-        results: the content of results.json, its tables lists.
+        results: the content of results.json, or of a cell.json.
 
     Raises:
         CorruptFile: the text names table, row and column.
     """
     for table in _TABLES:
-        for number, row in enumerate(results.get(table, ())):
+        rows = results.get(table, [])
+        if not isinstance(rows, list):
+            _refuse(file, f"{table} is {_brief(rows)}")
+        for number, row in enumerate(rows):
             if not isinstance(row, dict):
                 _refuse(file, f"{table}[{number}] is no table row")
             for name, value in row.items():
@@ -137,6 +140,32 @@ def _needed(table: str, name: str) -> bool:
     return name in _NEVER_NULL or name in _ALWAYS.get(table, ())
 
 
+def check_files(file: Path, files: Mapping[str, Any]) -> None:
+    """Refuse the list of files of a cell.json that is not of the kinds that are read.
+
+    Raises:
+        CorruptFile: the text names the entry.
+    """
+    for kind, value in files.items():
+        if kind in ("records", "outside"):
+            fits = _are_tables(value) and all(_is_entry(kind, each) for each in value)
+        else:
+            fits = _is_text(value)
+        if not fits:
+            _refuse(file, f"files.{kind} is {_brief(value)}")
+    for kind in ("training", "scores", "records"):
+        if kind not in files:
+            _refuse(file, f"files has no {kind!r}")
+
+
+def _is_entry(kind: str, entry: Mapping[str, Any]) -> bool:
+    texts = [entry.get("file"), entry.get("noise", "")]
+    texts += [entry.get("label")] if kind == "outside" else [entry.get("attack_label")]
+    eps = entry.get("eps", 0.0) if kind == "outside" else entry.get("eps")
+    norm = entry.get("norm")
+    return all(map(_is_text, texts)) and _is_number(eps) and (norm is None or _is_text(norm))
+
+
 def check_provenance(file: Path, results: Mapping[str, Any]) -> None:
     """Refuse a provenance whose parts are not of the kind that a report reads.
 
@@ -146,7 +175,7 @@ def check_provenance(file: Path, results: Mapping[str, Any]) -> None:
     provenance = results["provenance"]
     wanted: dict[str, Callable[[Any], bool]] = {
         "data": _is_table, "spec": _is_table, "seeds": _is_list, "command": _is_command,
-        "attack_cost": _are_tables, "merged": _are_tables, "notes": _are_texts,
+        "attack_cost": _are_costs, "merged": _are_tables, "notes": _are_texts,
         "seconds": _is_number,
     }  # fmt: skip
     _check_parts(file, "provenance", provenance, wanted)
@@ -221,6 +250,23 @@ def _is_command(value: object) -> bool:
 
 def _are_tables(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_table, value))
+
+
+def is_cost(value: Mapping[str, Any]) -> bool:
+    """Whether it is what a cell notes of an attack's cost: whose, how many images, how long."""
+    counts = ("images", "budgets", "forward", "backward")
+    return (
+        _is_text(value.get("attack_label"))
+        and all(map(_is_count, (value.get(name) for name in counts)))
+        and _is_number(value.get("seconds"))
+    )
+
+
+def _are_costs(value: object) -> bool:
+    return _are_tables(value) and all(
+        is_cost(each) and _is_text(each.get("label")) and _is_count(each.get("seed"))
+        for each in value  # type: ignore[attr-defined]
+    )
 
 
 def _are_texts(value: object) -> bool:

@@ -44,6 +44,7 @@ from robustloss.precision import choose_precision
 from robustloss.progress import Progress, Silent
 from robustloss.ranks import rank_rows
 from robustloss.ray_executor import MARK
+from robustloss.results_shape import is_cost
 from robustloss.second_stage import run_transfers, transfer_seeds
 from robustloss.seeding import seeded
 from robustloss.spec import CellSpec, Spec, SpecError, TrialSpec, load_spec
@@ -256,13 +257,19 @@ def _seeds(spec: Spec, folder: Path, seeds: Sequence[int] | None) -> tuple[int, 
     """Returns the seeds to compute: those asked for, and with them what the folder has."""
     if seeds is None:
         return spec.seeds
-    if not seeds or any(type(seed) is not int or not 0 <= seed < 2**32 for seed in seeds):
+    if not seeds or not all(map(_is_seed, seeds)):
         raise ValueError(f"seeds (={seeds!r}) must be whole numbers from 0 to {2**32 - 1}.")
     try:
         had = read_json(folder / "results.json")["provenance"]["seeds"]
     except (CorruptFile, KeyError, TypeError):
+        had = None
+    if not isinstance(had, list) or not all(map(_is_seed, had)):  # damaged: the cells stay anyway
         had = []
     return tuple(sorted({*seeds, *had}))
+
+
+def _is_seed(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**32
 
 
 def check_folder(folder: Path, spec: Spec) -> None:
@@ -482,11 +489,11 @@ def attack_cost(folder: Path, spec: Spec, cells: Sequence[CellSpec]) -> list[dic
     for cell in cells:
         for attack in spec.attacks:
             try:
-                path = folder / cell.folder / f"{attack.slug}-cost.json"
-                found.append({"label": cell.label, "seed": cell.seed,
-                              **read_json(path, checked=True)})  # fmt: skip
+                cost = read_json(folder / cell.folder / f"{attack.slug}-cost.json", checked=True)
             except CorruptFile:
                 continue
+            if is_cost(cost):
+                found.append({**cost, "label": cell.label, "seed": cell.seed})
     return found
 
 

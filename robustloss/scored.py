@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from robustloss.layout import Layout, check_layout
 from robustloss.records import Record
 from robustloss.scores import Score, build_scores
 from robustloss.storage import CorruptFile, read_arrays, write_arrays
 
 Array = NDArray[Any]
 VERSION = 1  # raise when the same records would give other scores
+_LAYOUT: Layout = {"scores": ("f", "SN"), "wrong": ("b", "N")}
 KINDS = ("validation", "clean", "attacked", "noise", "outside")
 
 
@@ -175,11 +177,15 @@ def load_scores(path: str | Path) -> StoredScores:
             which = Pass(str(kind), str(label), float(eps))
             if which.kind not in KINDS:
                 raise ValueError(f"a pass of kind {kind!r}")
-            rows = arrays[f"scores_{number}"]
-            for name, row in zip(names, rows, strict=True):
-                values[name, which] = row
+            own = {"scores": arrays[f"scores_{number}"]}
             if f"wrong_{number}" in arrays:
-                wrong[which] = arrays[f"wrong_{number}"]
+                own["wrong"] = wrong[which] = arrays[f"wrong_{number}"]
+            known = {} if kind in ("validation", "outside") else {"N": len(arrays["index"])}
+            check_layout(own, _LAYOUT, known)
+            if np.isnan(own["scores"]).any():
+                raise ValueError(f"a score of {words(which)} that is NaN")
+            for name, row in zip(names, own["scores"], strict=True):
+                values[name, which] = row
         return StoredScores(names, values, wrong, arrays["index"])
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptFile(f"{path} holds no scores: {error}") from error

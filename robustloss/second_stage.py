@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import attacks
@@ -131,7 +132,7 @@ class _Stage:
     def _of(self, source: _Trained, attack: AttackSpec) -> list[Transfer]:
         """What one attack made on one source, read or computed."""
         paths = {eps: self._path(source, attack, eps) for eps in _budgets(attack)}
-        have = {eps: _read(path) for eps, path in paths.items()}
+        have = {eps: self._read(path, source, attack, eps) for eps, path in paths.items()}
         missing = [eps for eps, each in have.items() if each is None]
         if missing:
             have |= self._made(source, attack, {eps: paths[eps] for eps in missing})
@@ -173,6 +174,23 @@ class _Stage:
             save_transfer(path, made[eps])
         return made
 
+    def _read(
+        self, path: Path, source: _Trained, attack: AttackSpec, eps: float
+    ) -> Transfer | None:
+        """What the file holds; None where there is none, or it is not what its name says."""
+        if not path.exists():
+            return None
+        try:
+            found = load_transfer(path)
+        except CorruptFile:
+            return None
+        targets = tuple(target.job.cell.label for target in self.trained)
+        wanted = source.job.cell.label, targets, attack.name, attack.label, eps, self.seed
+        told = (found.source, found.targets, found.attack, found.attack_label, found.eps,
+                found.seed)  # fmt: skip
+        labels = self.dataset.test.labels.numpy()
+        return found if told == wanted and np.array_equal(found.labels, labels) else None
+
     def _model(self, trained: _Trained) -> AnyClassifier:
         label = trained.job.cell.label
         if label not in self._models:
@@ -202,12 +220,3 @@ class _Stage:
         )
         folder = source.job.folder / "transfer" / f"seed-{self.seed}"
         return folder / f"{source.job.cell.loss.slug}-{attack.slug}-{eps:.6g}-{key}.npz"
-
-
-def _read(path: Path) -> Transfer | None:
-    if not path.exists():
-        return None
-    try:
-        return load_transfer(path)
-    except CorruptFile:
-        return None

@@ -10,7 +10,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -121,7 +121,10 @@ def read_json(path: str | Path, checked: bool = False) -> dict[str, Any]:
         CorruptFile: the file is missing, no JSON object, or its digest does not fit.
     """
     try:
-        data = json.loads(_read(path).decode("utf-8"), parse_constant=_refuse_constant)
+        text = _read(path).decode("utf-8")
+        data = json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole
+        )
     except (ValueError, RecursionError) as error:
         if isinstance(error, CorruptFile):
             raise
@@ -172,17 +175,35 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     if hashlib.sha256(body).hexdigest().encode() != stated:
         raise CorruptFile(f"{path} is truncated or altered: its sha256 does not fit.")
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            meta = json.loads(archive[_META_MEMBER])
-            arrays = {name: archive[name] for name in archive.files if name != _META_MEMBER}
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise CorruptFile(f"{path} is no array file of robustloss ({error}).") from error
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):
-            raise CorruptFile(f"{path} is no array file of robustloss ({name!r} is no array).")
-        if not _ARRAY_NAME.fullmatch(name):
-            raise CorruptFile(f"{path} holds an array named {name!r}, which is no identifier.")
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = {each.filename.removesuffix(".npy"): _content(archive, each)
+                       for each in archive.infolist()}  # fmt: skip
+        meta = json.loads(members.pop(_META_MEMBER))
+        arrays = {name: _decode(name, content) for name, content in members.items()}
+        if not isinstance(meta, dict):
+            raise ValueError("its meta values are no JSON object")
+    except Exception as error:  # whatever a file that is made to do harm makes the readers do
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise CorruptFile(f"{path} is no array file of robustloss ({text}).") from error
     return arrays, meta
+
+
+def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    # write_arrays packs nothing, so what is unpacked here can be no larger than the file
+    if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+        raise ValueError(f"{member.filename!r} is packed")
+    return archive.read(member)
+
+
+def _decode(name: str, content: bytes) -> np.ndarray:
+    if not _ARRAY_NAME.fullmatch(name):
+        raise ValueError(f"the array name {name!r} is no identifier")
+    array = np.load(io.BytesIO(content), allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{name!r} is no array")
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise ValueError(f"{name!r} is of dtype {array.dtype}")
+    return array
 
 
 def _encode(name: str, array: np.ndarray) -> bytes:
@@ -251,5 +272,15 @@ def _text_key(key: object) -> str:
     return key
 
 
-def _refuse_constant(text: str) -> None:
+def _whole(text: str) -> int:
+    number = int(text)
+    return number if len(text) < 300 else _refuse_constant(f"{text[:9]}...")  # beyond every float
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_constant(text)
+
+
+def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON number")

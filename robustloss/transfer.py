@@ -8,6 +8,7 @@ import numpy as np
 
 from robustloss.checks import CHECKS, better_rival, flag
 from robustloss.columns import FLAG_COLUMNS, TRANSFER_COLUMNS, Row, sort
+from robustloss.layout import Layout, check_layout
 from robustloss.statistics import wilson
 from robustloss.storage import CorruptFile, read_arrays, write_arrays
 
@@ -61,6 +62,7 @@ class Transfer:
         return dict(zip(self.targets, found, strict=True))
 
 
+_LAYOUT: Layout = {"labels": ("i", "N"), "predictions": ("i", "TN")}
 _META = ("source", "targets", "attack", "attack_label", "norm", "eps", "seed")
 
 
@@ -79,7 +81,13 @@ def load_transfer(path: str | Path) -> Transfer:
     arrays, meta = read_arrays(path)
     try:
         chosen = {name: meta[name] for name in _META}
-        chosen |= {"targets": tuple(meta["targets"]), "eps": float(meta["eps"])}
+        texts = [chosen[name] for name in ("source", "attack", "attack_label", "norm")]
+        if not all(isinstance(text, str) for text in [*texts, *chosen["targets"]]):
+            raise ValueError("a name that is no text")
+        if type(chosen["seed"]) is not int:
+            raise ValueError(f"seed (={chosen['seed']!r}) is no whole number")
+        check_layout(arrays, _LAYOUT)
+        chosen |= {"targets": tuple(chosen["targets"]), "eps": float(chosen["eps"])}
         return Transfer(**chosen, labels=arrays["labels"], predictions=arrays["predictions"])
     except KeyError as error:
         raise CorruptFile(f"{path} holds no transfer: {error} is missing.") from error

@@ -4,7 +4,7 @@ The test images are never touched, and FGSM is made of validation images: it sho
 loss is to its values, and chooses nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +56,24 @@ def run_trial(run: "CellRun") -> dict[str, Any]:
 def read_trial(folder: Path) -> dict[str, Any] | None:
     """Returns what a finished trial left, None where there is nothing."""
     try:
-        return read_json(folder / "trial.json", checked=True)
+        found = read_json(folder / "trial.json", checked=True)
     except CorruptFile:
         return None
+    return found if _is_result(found) else None
+
+
+def _is_result(found: Mapping[str, Any]) -> bool:
+    """Whether it is what `run_trial` writes: a run folder may come from somebody else."""
+    if "validation_error" not in found:
+        return isinstance(found.get("reason"), str)
+    fgsm = found.get("fgsm")
+    numbers = [found["validation_error"], found.get("n")]
+    if found.get("validation_loss") is not None:  # null where it is infinite
+        numbers.append(found["validation_loss"])
+    if not isinstance(fgsm, list) or not all(isinstance(each, dict) for each in fgsm):
+        return False
+    numbers += [each.get(name) for each in fgsm for name in ("eps", "fgsm_error")]
+    return all(type(number) in (int, float) for number in numbers)
 
 
 def fgsm_of(spec: Spec) -> tuple[dict[str, Any], tuple[float, ...]]:

@@ -1,5 +1,6 @@
 """From trials to the values that each loss keeps: by the clean validation error alone."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,7 @@ def _best(
 
     def rank(number: int) -> tuple[float, float, int]:
         content = contents[number]
-        return content["validation_error"], content["validation_loss"], number
+        loss = content["validation_loss"]
+        return content["validation_error"], math.inf if loss is None else loss, number
 
     return min(known, key=rank, default=None)

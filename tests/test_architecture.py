@@ -45,6 +45,7 @@ SUPPORT_WITHOUT_TORCH = {
             "calibration",
             "ranks",
             "results_shape",
+            "layout",
             "merging",
         ),
     )

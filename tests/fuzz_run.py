@@ -1,0 +1,275 @@
+"""Damaged and forged files in a run folder: every reader works or says what is wrong.
+
+    python -m tests.fuzz_run COUNT [--seed 0] [--only KIND]
+
+Works in the working folder, under the guard, and prints JSON: what happened, and what must not.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from reports import album, build
+from robustloss import cli, cost, runner
+from robustloss.models import load_classifier
+from robustloss.results import load_run
+from robustloss.spec import load_spec
+from tests.guard import BrokenOut, Guard
+from tests.small_run import changed, files, numbers
+from tests.spoiled import HTML, JUNK, spoiled
+
+SPEC = changed(
+    seeds=[0],
+    data={"name": "digits", "train_size": 60, "validation_size": 30, "test_size": 30},
+    model={"backbone": "digits_cnn", "feature_dim": 2},
+    train={"epochs": 1, "batch_size": 30, "precision": "float32", "lr": 0.02},
+    detection={"fit_size": 40},
+    checks={"images": 10},
+    losses=[
+        {"name": name, "label": label, "search": {"lr": [0.02, 0.05]}}
+        for name, label in (("softmax", "softmax"), ("lgm", "L-GM"))
+    ],
+    attacks=[{"name": "fgsm", "eps": [0.1], "transfer": True}],
+    outside=[{"name": "uniform_noise", "label": "noise", "images": 20}],
+)
+KINDS = {  # of files, by pattern: how often, and what is done with the folder afterwards
+    "results.json": (6, ("load", "report", "compare", "run")),
+    "cells/*/*/cell.json": (5, ("load", "report", "compare", "run")),
+    "cells/*/*/train.json": (1, ("load", "compare", "run")),
+    "cells/*/*/none-0-*.npz": (2, ("load", "draw", "compare", "run")),
+    "cells/*/*/fgsm-*.npz": (2, ("load", "draw", "compare", "run")),
+    "cells/*/*/reference-*.npz": (3, ("load", "draw", "compare", "run")),
+    "cells/*/*/scores-*.npz": (2, ("load", "draw", "compare", "run")),
+    "cells/*/*/probe-*.npz": (1, ("run",)),
+    "cells/*/*/noise-*.npz": (1, ("run",)),
+    "cells/*/*/outside-*.npz": (1, ("load", "draw", "run")),
+    "cells/*/*/*-cost.json": (1, ("run", "report")),
+    "cells/*/*/model-*.safetensors": (2, ("load", "run")),
+    "transfer/*/*.npz": (1, ("run",)),
+    "trials/*/*/trial.json": (2, ("run",)),
+    "trials/*/*/model-*.safetensors": (1, ("run",)),
+    "spec.toml": (2, ("show", "report", "run")),
+}
+LIMIT = 60  # seconds for one deed
+BUGS = ("KeyError", "TypeError", "AttributeError", "IndexError", "AssertionError")
+
+
+class Hangs(BaseException):
+    """A deed took too long."""
+
+
+def spoil_text(path, rng):
+    """A spec with another value somewhere, as text."""
+    lines = path.read_text().splitlines()
+    settings = [i for i, line in enumerate(lines) if " = " in line]
+    at = rng.choice(settings)
+    value = rng.choice([each for each in JUNK if each is not None and each != "\ud800"])
+    lines[at] = f"{lines[at].partition(' = ')[0]} = {json.dumps(value)}"
+    path.write_text("\n".join(lines))
+
+
+class Fuzz:
+    """The folders, the guard, and what was found."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.here = seed, Path.cwd()
+        self.run, self.merged = self.here / "case/run", self.here / "case/merged"
+        self.whole, self.other = self.here / "whole", self.here / "other"
+        self.spec = self.here / "spec.toml"
+        self.told: Counter[str] = Counter()
+        self.faults: list[str] = []
+
+    def prepare(self) -> None:
+        """Two whole runs; every deed once, so that everything is imported that ever is."""
+        torch.set_num_threads(1)
+        warnings.simplefilter("ignore")
+        cost.measure.__defaults__ = (0.01,)
+        album.save = self._not_rendered
+        self.draw, build._draw = build._draw, lambda *words: None
+        self.spec.write_text(load_spec(SPEC).text)
+        (self.here / "evil.py").write_text("open('ran', 'x')\nclass Loss: pass\n")
+        runner.run(self.spec, out=self.whole)
+        mmc = load_spec(changed(**{**SPEC, "name": "other", "losses": [{"name": "center"}]}))
+        runner.run(mmc, out=self.other)
+        self.numbers, self.files = numbers(self.whole), files(self.whole)
+        self.renew()
+        for deed in ("load", "report", "draw", "show", "compare", "run"):
+            if problem := self.done(deed):
+                raise SystemExit(f"{deed} fails with a whole folder: {problem}")
+        (self.here / "tmp").mkdir()
+        tempfile.tempdir = str(self.here / "tmp")
+        self.guard = Guard([self.run, self.merged, self.here / "tmp"])
+        self.kept = self.outside()
+        resource.setrlimit(resource.RLIMIT_DATA, (8 * 2**30, 8 * 2**30))
+
+    @staticmethod
+    def _not_rendered(figure, folder, name, *, dpi=100):
+        for suffix in ("png", "svg"):
+            (folder / f"{name}.{suffix}").write_bytes(b"")
+
+    def renew(self) -> None:
+        """A whole folder to spoil."""
+        shutil.rmtree(self.here / "case", ignore_errors=True)
+        shutil.copytree(self.whole, self.run)
+        self.merged.mkdir()
+
+    def outside(self) -> dict[str, int]:
+        """What lies beside the folders that may change, and its sizes."""
+        found = [p for p in self.here.rglob("*") if p.is_file()]
+        inside = (self.run, self.merged, self.here / "tmp")
+        return {
+            str(path): path.stat().st_size
+            for path in found
+            if not any(path.is_relative_to(each) for each in inside)
+        }
+
+    def case(self, number: int, only: str | None) -> None:
+        """Spoils one file and reads the folder in every way that concerns it."""
+        rng = random.Random(f"{self.seed} {number}")
+        self.renew()
+        chosen = {k: v for k, v in KINDS.items() if only is None or only in k}
+        pattern = rng.choices(list(chosen), [often for often, _ in chosen.values()])[0]
+        paths = sorted(self.run.glob(pattern))
+        path = rng.choice(paths)
+        sealed = False
+        if pattern == "spec.toml" and rng.random() < 0.6:
+            spoil_text(path, rng)
+        else:
+            sealed = spoiled(path, rng)
+        for deed in chosen[pattern][1]:
+            if deed == "draw" and rng.random() < 0.7:
+                continue  # it takes most of the time
+            began = time.monotonic()
+            problem = self.watched(deed)
+            self.told[f"seconds of {deed}"] += time.monotonic() - began
+            if not problem and deed == "run":
+                problem = self.wrong(sealed or pattern == "results.json")
+            if problem:
+                kind = "forged" if sealed else "damaged"
+                place = path.relative_to(self.run)
+                self.faults.append(f"{number} {kind} {place}, {deed}: {problem}"[-1500:])
+        if self.outside() != self.kept:
+            self.faults.append(f"{number} {pattern}: other files changed: {self.outside()}"[:500])
+
+    def watched(self, deed: str) -> str:
+        """Does it under guard and limit; what went wrong."""
+        before = len(self.guard.found)
+        signal.signal(signal.SIGALRM, self._ring)
+        signal.alarm(LIMIT)
+        self.guard.armed = True
+        try:
+            problem = self.done(deed)
+        except Hangs:
+            problem = "hangs"
+        except BrokenOut:
+            problem = ""
+        finally:
+            self.guard.armed = False
+            signal.alarm(0)
+        return "; ".join(filter(None, (*self.guard.found[before:], problem)))
+
+    @staticmethod
+    def _ring(number, frame):
+        raise Hangs
+
+    def done(self, deed: str) -> str:
+        """Does it; what went wrong, in words."""
+        try:
+            if deed == "load":
+                self.load()
+                return ""
+            return self.command(deed)
+        except Exception:
+            return traceback.format_exc()[-1200:]
+
+    def load(self) -> None:
+        """Everything that a run offers to Python; whatever is wrong is a ValueError."""
+        with contextlib.suppress(ValueError):
+            run = load_run(self.run)
+            for cell in run.cells:
+                ways = [cell.record, cell.reference, cell.scores, cell.training]
+                ways += [lambda cell=cell: cell.record("fgsm", 0.1)]
+                ways += [lambda cell=cell: cell.outside("noise")]
+                ways += [lambda cell=cell: load_classifier(self.run, loss=cell.label,
+                                                           seed=cell.seed)]  # fmt: skip
+                for way in ways:
+                    try:
+                        way()
+                        self.told["loaded"] += 1
+                    except ValueError:
+                        self.told["refused"] += 1
+
+    def command(self, deed: str) -> str:
+        """A command of the command line; what is wrong with its end."""
+        words = {
+            "report": ["report", self.run],
+            "draw": ["report", self.run],
+            "show": ["show", self.run / "spec.toml"],
+            "compare": ["compare", self.run, self.other, "--out", self.merged / "out"],
+            "run": ["run", self.spec, "--out", self.run, "--seeds", "0", "--quiet"],
+        }[deed]
+        out, err = io.StringIO(), io.StringIO()
+        build._draw = self.draw if deed == "draw" else lambda *words: None
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                cli.main([str(word) for word in words])
+            except SystemExit as end:
+                status = end.code
+        told = err.getvalue()
+        self.told[f"{deed} {status}"] += 1
+        if "Traceback" in told or status not in ((0, 2) if deed != "run" else (0, 1, 2)):
+            return f"status {status}: {told[-1000:]}"
+        if status and not told.strip():
+            return f"status {status} without a word"
+        if status == 1 and any(bug in told for bug in BUGS):
+            return f"a failure that tells nothing: {told[-500:]}"
+        if status == 0 and deed in ("report", "draw"):
+            page = (self.run / "report/index.html").read_text(encoding="utf-8")
+            return "HTML of a label stands in the page" if HTML in page else ""
+        return ""
+
+    def wrong(self, forged: bool) -> str:
+        """Whether a run that went on over damage has other numbers than a whole one."""
+        if forged:
+            return ""
+        try:
+            same = numbers(self.run) == self.numbers
+        except (ValueError, KeyError):
+            return ""
+        mine = files(self.run)
+        same &= all(mine.get(name) == content for name, content in self.files.items())
+        return "" if same else "other numbers than the whole run"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("count", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="files of which the pattern has this in it")
+    parser.add_argument("--case", type=int, help="this case alone")
+    args = parser.parse_args()
+    fuzz = Fuzz(args.seed)
+    fuzz.prepare()
+    for number in range(args.count) if args.case is None else [args.case]:
+        fuzz.case(number, args.only)
+    for fault in fuzz.faults:
+        print(fault, file=sys.stderr)
+    print(json.dumps({"faults": fuzz.faults, **fuzz.told}))
+
+
+if __name__ == "__main__":
+    main()
