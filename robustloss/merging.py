@@ -449,7 +449,9 @@ def _linked(source: Path, target: Path) -> None:
 def _training(cells: Sequence[_Cell]) -> list[dict[str, Any]]:
     found = []
     for cell in cells:
-        log = read_json(cell.folder / cell.content["files"]["training"], checked=True)
+        path = cell.folder / cell.content["files"]["training"]
+        log = read_json(path, checked=True)
+        check_tables(path, {"training": [log]})
         identity = {"loss": cell.content["loss"], "label": cell.label, "seed": cell.content["seed"]}
         found.append({**identity, **{k: v for k, v in log.items() if k != "key"}})
     return found

@@ -136,8 +136,15 @@ class Cell:
         return load_scores(self._file(self.files["scores"]))
 
     def training(self) -> dict[str, Any]:
-        """Load the learning curve and its times (train.json)."""
-        return read_json(self._file(self.files["training"]), checked=True)
+        """Load the learning curve and its times (train.json).
+
+        Raises:
+            CorruptFile: missing, altered, or with a value of another kind than is read.
+        """
+        path = self._file(self.files["training"])
+        log = read_json(path, checked=True)
+        check_tables(path, {"training": [log]})
+        return log
 
     @property
     def model_file(self) -> Path:
