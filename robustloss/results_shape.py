@@ -52,7 +52,7 @@ _COUNTS = frozenset(
         *("seed", "n", "n_seeds", "n_clean", "n_attacked", "n_outside", "n_found", "n_losses"),
         *("n_successful", "bin", "count", "class_index", "class_a", "class_b", "crops", "rank"),
         *("rank_low", "rank_high", "predicted", "false_positives", "false_negatives", "epochs"),
-        *("steps", "parameters", "chosen_epoch", "trial"),
+        *("steps", "parameters", "chosen_epoch", "trial", "peak_bytes", "processes"),
     )
 )
 _FLAGS = frozenset(("shown", "adapted", "chosen"))
