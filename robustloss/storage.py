@@ -8,7 +8,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,18 +40,22 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(_canonical(list(parts))).hexdigest()[:16]
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
+def write_bytes(path: str | Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part.
 
     Parent folders are made. A killed writer leaves at most a file named ``.NAME.tmp-PID``
     beside the target (see `remove_leftovers`).
+
+    Args:
+        path: the file.
+        data: its content, or the pieces of it in order.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)  # os.replace: atomic within one folder
@@ -104,14 +108,25 @@ def write_json(
         checked: add "sha256", the digest of everything else, for `read_json(checked=True)`.
         sort_keys: False keeps the order of the keys, for files that a person reads.
     """
-    plain = _plain(data)
     if checked:
-        if "sha256" in plain:
+        if "sha256" in data:
             raise ValueError("data must not hold the key 'sha256': a checked file adds it.")
-        plain["sha256"] = hashlib.sha256(_canonical(plain)).hexdigest()
-    # ASCII: a label or a path of any characters, lone surrogates too, comes back as it was
-    text = json.dumps(plain, indent=1, sort_keys=sort_keys, allow_nan=False)
-    write_text(path, text + "\n")
+        data = _plain(data)
+        data = {**data, "sha256": hashlib.sha256(_canonical(data)).hexdigest()}
+    write_bytes(path, _json_pieces(data, sort_keys))
+
+
+def _json_pieces(data: Mapping[str, Any], sort_keys: bool) -> Iterator[bytes]:
+    """The text of `json.dumps` with an indent of 1, entry by entry: a copy of all may be large."""
+    keys = [_text_key(key) for key in data]
+    before = b"{"
+    for key in sorted(keys) if sort_keys else keys:
+        # ASCII: a label or a path of any characters, lone surrogates too, comes back as it was
+        text = json.dumps(_plain(data[key]), indent=1, sort_keys=sort_keys, allow_nan=False)
+        inner = text.replace("\n", "\n ")  # a line end within a value is written as \\n
+        yield before + f"\n {json.dumps(key)}: {inner}".encode()
+        before = b","
+    yield b"\n}\n" if keys else b"{}\n"
 
 
 def read_json(path: str | Path, checked: bool = False) -> dict[str, Any]:

@@ -67,10 +67,12 @@ def _is_result(found: Mapping[str, Any]) -> bool:
     if "validation_error" not in found:
         return isinstance(found.get("reason"), str)
     fgsm = found.get("fgsm")
-    numbers = [found["validation_error"], found.get("n")]
+    numbers = [found["validation_error"]]
     if found.get("validation_loss") is not None:  # null where it is infinite
         numbers.append(found["validation_loss"])
     if not isinstance(fgsm, list) or not all(isinstance(each, dict) for each in fgsm):
+        return False
+    if type(found.get("n")) is not int:
         return False
     numbers += [each.get(name) for each in fgsm for name in ("eps", "fgsm_error")]
     return all(type(number) in (int, float) for number in numbers)

@@ -265,9 +265,10 @@ def main() -> None:
     fuzz = Fuzz(args.seed)
     fuzz.prepare()
     for number in range(args.count) if args.case is None else [args.case]:
+        told = len(fuzz.faults)
         fuzz.case(number, args.only)
-    for fault in fuzz.faults:
-        print(fault, file=sys.stderr)
+        for fault in fuzz.faults[told:]:
+            print(fault, file=sys.stderr, flush=True)
     print(json.dumps({"faults": fuzz.faults, **fuzz.told}))
 
 

@@ -3,6 +3,7 @@
 The second kind is sealed: its digests fit, so that the content itself must be refused.
 """
 
+import copy
 import hashlib
 import io
 import json
@@ -66,12 +67,8 @@ def _damaged(data: bytes, rng: random.Random) -> bytes:
     }[kind]
 
 
-def places(value, path=()):
-    """Every place in a JSON value."""
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-        yield (*path, key)
-        if isinstance(inner, dict | list):
-            yield from places(inner, (*path, key))
+def _junk(rng: random.Random):
+    return copy.deepcopy(rng.choice(JUNK))  # what is put into a tree may be changed there
 
 
 def _change(tree, rng: random.Random) -> None:
@@ -92,11 +89,11 @@ def _change(tree, rng: random.Random) -> None:
         if deed < 0.2:
             del parent[way[-1]]
         elif deed < 0.25 and isinstance(parent, dict):
-            parent[rng.choice([HTML, "", "../../x", "label", "file"])] = rng.choice(JUNK)
+            parent[rng.choice([HTML, "", "../../x", "label", "file"])] = _junk(rng)
         elif deed < 0.3 and isinstance(parent, list):
             parent += parent * rng.choice((1, 50))
         else:
-            parent[way[-1]] = rng.choice(JUNK)
+            parent[way[-1]] = _junk(rng)
 
 
 def _sealed_json(data: dict, *, checked: bool) -> bytes:
@@ -177,7 +174,7 @@ def _npz(path: Path, rng: random.Random) -> None:
     elif deed == "meta":
         if meta:
             _change(meta, rng)
-        text = json.dumps(meta or rng.choice(JUNK)).encode()
+        text = json.dumps(meta or _junk(rng)).encode()
     elif deed == "deep":
         text = b"[" * 200_000
     elif deed == "bomb":
