@@ -215,13 +215,18 @@ def _fits(table: str, name: str, value: object) -> bool:
     if name == "settings":
         return _is_table(value)
     if name == "curve":
-        return _are_tables(value)
+        return _are_tables(value) and all(map(_is_line, value))  # type: ignore[call-overload]
     if name == "values":
         return _is_list(value) and all(map(_is_number, value))  # type: ignore[call-overload]
     if name in _LISTS:
         return _are_texts(value) if name == "attacks" else _are_counts(value)
     known = _TABLES[table]
     return _is_number(value) if name in known else isinstance(value, str | int | float | bool)
+
+
+def _is_line(line: Mapping[str, Any]) -> bool:
+    """Whether it is one epoch of a learning curve: numbers, or none where there is none."""
+    return all(value is None or _is_number(value) for value in line.values())
 
 
 def _is_text(value: object) -> bool:
