@@ -453,7 +453,7 @@ def _training(cells: Sequence[_Cell]) -> list[dict[str, Any]]:
         log = read_json(path, checked=True)
         check_tables(path, {"training": [log]})
         identity = {"loss": cell.content["loss"], "label": cell.label, "seed": cell.content["seed"]}
-        found.append({**identity, **{k: v for k, v in log.items() if k != "key"}})
+        found.append({**{k: v for k, v in log.items() if k != "key"}, **identity})
     return found
 
 

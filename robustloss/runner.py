@@ -528,7 +528,7 @@ def write_run(
         log = read_json(folder / cell.folder / "train.json", checked=True)
         identity = {"loss": cell.loss.name, "label": cell.label, "seed": cell.seed}
         done.append(content)
-        trainings.append({**identity, **{k: v for k, v in log.items() if k != "key"}})
+        trainings.append({**{k: v for k, v in log.items() if k != "key"}, **identity})
     found = [results.load_cell(folder / cell.folder / "cell.json") for cell in cells
              if (cell.label, cell.seed) not in failed]  # fmt: skip
     rows = (row for content in done for row in content["rows"] if row["attack"] == "none")

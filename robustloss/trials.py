@@ -72,7 +72,7 @@ def _is_result(found: Mapping[str, Any]) -> bool:
         numbers.append(found["validation_loss"])
     if not isinstance(fgsm, list) or not all(isinstance(each, dict) for each in fgsm):
         return False
-    if type(found.get("n")) is not int:
+    if type(found.get("n")) is not int or "validation_loss" not in found:
         return False
     numbers += [each.get(name) for each in fgsm for name in ("eps", "fgsm_error")]
     return all(type(number) in (int, float) for number in numbers)

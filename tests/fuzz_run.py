@@ -1,6 +1,6 @@
 """Damaged and forged files in a run folder: every reader works or says what is wrong.
 
-    python -m tests.fuzz_run COUNT [--seed 0] [--only KIND]
+    python -m tests.fuzz_run COUNT [--seed 0] [--first 0] [--only KIND]
 
 Works in the working folder, under the guard, and prints JSON: what happened, and what must not.
 """
@@ -260,11 +260,11 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="files of which the pattern has this in it")
-    parser.add_argument("--case", type=int, help="this case alone")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
     args = parser.parse_args()
     fuzz = Fuzz(args.seed)
     fuzz.prepare()
-    for number in range(args.count) if args.case is None else [args.case]:
+    for number in range(args.first, args.first + args.count):
         told = len(fuzz.faults)
         fuzz.case(number, args.only)
         for fault in fuzz.faults[told:]:
