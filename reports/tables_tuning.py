@@ -86,9 +86,10 @@ def _every(labels: Sequence[str], rows: Sequence[Row], eps: Sequence[float]) -> 
             first = trial[0]
             attacked = {float(r["eps"]): r["fgsm_error"] for r in trial if r["eps"] is not None}
             failed = first["validation_error"] is None
+            loss = first["validation_loss"]  # null where it is infinite too
             texts = [
                 NOTHING if failed else _percent(first["validation_error"]),
-                NOTHING if failed else f"{first['validation_loss']:.4f}",
+                NOTHING if loss is None else f"{loss:.4f}",
                 *(_percent(attacked.get(each)) for each in eps),
                 "kept" if first["chosen"] else str(first["reason"] or ""),
             ]

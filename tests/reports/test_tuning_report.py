@@ -44,6 +44,15 @@ def tuned(tmp_path_factory):
     return folder, first, second
 
 
+def test_a_trial_of_infinite_cross_entropy_has_a_gap(tuned):
+    folder, first, _ = tuned
+    run = load_run(folder)
+    changed = [row | ({"validation_loss": None} if row["label"] == first else {})
+               for row in run.trials]  # fmt: skip
+    _, every = tuning_tables(Numbers(Run(run.path, run.results | {"trials": changed})))
+    assert [row[3].text for row in every.rows] == ["n/a", "n/a", "0.1000", "n/a"]
+
+
 def test_what_was_kept_stands_beside_the_spread_over_the_trials(tuned):
     folder, first, second = tuned
     kept, every = tuning_tables(Numbers(load_run(folder)))
