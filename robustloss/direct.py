@@ -18,8 +18,11 @@ from robustloss.given import IN_MEMORY, look_over
 from robustloss.images import Dataset, ImageSet
 from robustloss.jobs import CellJob
 from robustloss.progress import Progress, choose_progress
+from robustloss.provenance import attack_cost, provenance_of
 from robustloss.results import Run, load_run
+from robustloss.run_folder import check_folder, claimed
 from robustloss.spec import Spec, load_spec
+from robustloss.spec_names import check_attacks
 from robustloss.storage import digest
 
 Images = tuple[Tensor, Tensor]  # images (N,C,H,W) in [0,1], labels (N,)
@@ -77,11 +80,11 @@ def evaluate(
     chosen = runner.choose_device(device)
     dataset = _dataset(parts, _classes(named, parts["images"].shape, train is not None))
     settings = _settings(spec, list(named), dataset.image_shape[0])
-    runner.check_attacks(settings, dataset)
+    check_attacks(settings, dataset)
     with tempfile.TemporaryDirectory(prefix="robustloss-") as work:
         folder = Path(out) if out is not None else Path(work)
-        runner.check_folder(folder, settings)
-        with runner.claimed(folder, settings):
+        check_folder(folder, settings)
+        with claimed(folder, settings):
             return _computed(settings, named, dataset, folder, chosen, progress)
 
 
@@ -107,9 +110,9 @@ def _computed(
     if len(failures) == len(cells):
         raise RuntimeError("; ".join(f"{f.label} ({f.stage}): {f.reason}" for f in failures))
     seeds = settings.seeds
-    provenance = runner.provenance_of(settings, dataset, device, seeds, started, clock)
+    provenance = provenance_of(settings, dataset, device, seeds, started, clock)
     provenance["threads"] = torch.get_num_threads()
-    provenance["attack_cost"] = runner.attack_cost(folder, settings, cells)
+    provenance["attack_cost"] = attack_cost(folder, settings, cells)
     runner.write_run(folder, settings, cells, failures, provenance)
     return load_run(folder)
 

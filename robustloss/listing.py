@@ -110,7 +110,7 @@ def _cost_lines(spec: Spec) -> Iterator[str]:
     from robustloss.data import DATASETS, DataError, load_for_spec
     from robustloss.idx import AbsentError
     from robustloss.progress import duration
-    from robustloss.runner import check_names
+    from robustloss.spec_names import check_names
     from robustloss.terminal import bytes_text
 
     data, cells = spec.data, spec.tried.cells()

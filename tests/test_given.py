@@ -12,8 +12,9 @@ from robustloss.data import load_dataset
 from robustloss.given import fit_weights, look_over, read_weights
 from robustloss.jobs import CellJob
 from robustloss.models import build_classifier, load_classifier
-from robustloss.runner import check_names
+from robustloss.provenance import provenance_of
 from robustloss.spec import SpecError, load_spec
+from robustloss.spec_names import check_names
 from tests import given_models
 
 HERE = str(Path(given_models.__file__).resolve())
@@ -162,7 +163,7 @@ def test_load_classifier_gives_a_given_model_back_only_if_its_code_is_allowed(di
     assert run_cell(CellJob(spec, cells[0], tmp_path, "cpu", None), digits, lambda event: None) is (
         None
     )
-    provenance = runner.provenance_of(spec, digits, "cpu", [3], datetime.now(UTC), 0.0)
+    provenance = provenance_of(spec, digits, "cpu", [3], datetime.now(UTC), 0.0)
     runner.write_run(tmp_path, spec, cells, [], provenance)
     with pytest.raises(ValueError, match="is a plug-in"):
         load_classifier(tmp_path, loss="plain", seed=3)

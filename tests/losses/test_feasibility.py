@@ -8,7 +8,7 @@ import warnings
 import pytest
 import torch
 
-from robustloss import cli, runner
+from robustloss import cli
 from robustloss.data import load_dataset
 from robustloss.losses import build_loss
 from robustloss.losses.check import check_loss
@@ -21,6 +21,7 @@ from robustloss.losses.feasibility import (
 )
 from robustloss.models import build_classifier
 from robustloss.spec import load_spec
+from robustloss.spec_names import check_names
 from tests.small_run import changed
 
 
@@ -201,7 +202,7 @@ TOLD = [
 def test_check_names_tells_each_once():
     spec = load_spec(SPEC)
     with pytest.warns(LossWarning) as caught:
-        runner.check_names(spec, spec.cells(), load_dataset("digits"))
+        check_names(spec, spec.cells(), load_dataset("digits"))
     assert len(caught) == len(TOLD)
     for warning, pattern in zip(caught, TOLD, strict=True):
         assert re.match(pattern, str(warning.message))
