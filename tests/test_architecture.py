@@ -47,6 +47,8 @@ SUPPORT_WITHOUT_TORCH = {
             "results_shape",
             "layout",
             "merging",
+            "comparable",
+            "finished_cell",
         ),
     )
 }

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from robustloss import runner
-from robustloss.merging import NotComparableError, merge_runs
+from robustloss.comparable import NotComparableError
+from robustloss.merging import merge_runs
 from robustloss.results import load_run
 from robustloss.storage import read_json, write_json
 from tests.drawing import build_report
