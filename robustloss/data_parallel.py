@@ -10,6 +10,7 @@ Source: Li et al., "PyTorch Distributed: Experiences on accelerating data parall
 2020).
 """
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -170,6 +171,16 @@ class Distributed(Group):
         """Returns once all processes are here."""
         self.any(False)
 
+    def close(self) -> None:
+        """Ends what the processes have in common, when all are done with it.
+
+        The threads of a group end when nothing refers to it any more. Those that still run when
+        Python ends abort the process.
+        """
+        dist.destroy_process_group()
+        del self._orders, self._agreement
+        gc.collect()  # networks in DistributedDataParallel refer to themselves
+
     @contextmanager
     def agreed(self) -> Iterator[None]:
         """Lets an error inside the block pass in all processes, or else stops them all."""
@@ -238,7 +249,7 @@ def joined(device: str) -> Iterator[Distributed]:
     _current = group
     try:
         yield group
-        dist.destroy_process_group()  # after an error it would wait for the others
+        group.close()  # after an error it would wait for the others
     finally:
         _current = _alone
 
