@@ -3,7 +3,6 @@
 import math
 import multiprocessing
 import os
-import queue
 import re
 import signal
 import threading
@@ -14,8 +13,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from multiprocessing.managers import SyncManager
-from typing import Any
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for
+from typing import Any, cast
 
 import torch
 
@@ -136,18 +136,12 @@ def threads_each(workers: int) -> int:
 
 def _in_processes(jobs: Sequence[CellJob], workers: int, report: Report) -> list[Failure | None]:
     """Runs the jobs in spawned processes, one device each, round robin over the GPUs."""
-    context = multiprocessing.get_context("spawn")
-    with _thread_limit(threads_each(workers)), _manager(context) as manager:
-        events = manager.Queue()
-        with _forwarded(events, report):
-            crew = _Crew(jobs, workers, context, events)
-            try:
-                return crew.run()
-            except BaseException:
-                crew.stop()
-                raise
-            finally:
-                crew.close()
+    with _thread_limit(threads_each(workers)), _forwarded(report) as lines:
+        crew = _Crew(jobs, workers, lines)
+        try:
+            return crew.run()
+        finally:
+            crew.stop()
 
 
 class _Crew:
@@ -158,16 +152,18 @@ class _Crew:
     it: what killed it may have been the memory that they took together.
     """
 
-    def __init__(self, jobs: Sequence[CellJob], workers: int, context: Any, events: Any) -> None:
-        self.jobs, self.context, self.events = jobs, context, events
+    def __init__(self, jobs: Sequence[CellJob], workers: int, lines: "_Lines") -> None:
+        self.jobs, self.lines = jobs, lines
+        self.context = multiprocessing.get_context("spawn")
         self.threads = threads_each(workers)
         self.found: list[Failure | None] = [None] * len(jobs)
         self.deaths = [0] * len(jobs)
         self.deaf: set[int] = set()
         self.running: dict[Future[Failure | None], tuple[int, int]] = {}  # -> job, pool
         # when a worker began each, by time.monotonic(); 0: it has not
-        self.begun = context.RawArray("d", len(jobs))
-        self.pools = [self._pool() for _ in range(min(workers, len(jobs)))]
+        self.begun = self.context.RawArray("d", len(jobs))
+        self.ends: dict[int, Connection] = {}  # of the lines of workers not started yet, by pool
+        self.pools = [self._pool(place) for place in range(min(workers, len(jobs)))]
 
     def run(self) -> list[Failure | None]:
         """Returns how each job ended, when all have."""
@@ -192,23 +188,28 @@ class _Crew:
         return self.found
 
     def stop(self) -> None:
-        """Ends the processes, whatever they do."""
+        """Ends the processes, whatever they do, and waits for that.
+
+        Also when all is done: they would take two seconds to leave by themselves.
+        """
         for process in (each for pool in self.pools for each in _processes(pool)):
             process.terminate()
-
-    def close(self) -> None:
-        """Waits for the processes to end."""
         for pool in self.pools:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _pool(self) -> ProcessPoolExecutor:
+    def _pool(self, place: int) -> ProcessPoolExecutor:
         """Returns a pool of one process, which starts with its first job."""
-        known = self.threads, self.begun
+        if place in self.ends:
+            self.ends.pop(place).close()
+        ours, theirs = self.context.Pipe(duplex=False)
+        self.lines.add(ours)
+        self.ends[place] = theirs
+        known = self.threads, self.begun, theirs
         return ProcessPoolExecutor(1, self.context, initializer=_start_worker, initargs=known)
 
     def _renew(self, place: int) -> None:
         self.pools[place].shutdown()
-        self.pools[place] = self._pool()
+        self.pools[place] = self._pool(place)
 
     def _begin(self, number: int, place: int) -> None:
         self.begun[number] = 0.0
@@ -221,11 +222,14 @@ class _Crew:
 
     def _submit(self, number: int, place: int) -> Future[Failure | None]:
         job = _placed(self.jobs[number], number)
-        return self.pools[place].submit(_work, job, number, self.events)
+        future = self.pools[place].submit(_work, job, number)
+        if place in self.ends:  # the process has its own now; with it alone the line must end
+            self.ends.pop(place).close()
+        return future
 
     def _died(self, number: int) -> list[int]:
         """Returns the job if it is to be begun again; else it has failed."""
-        job, report = self.jobs[number], _teller(self.events)
+        job, report = self.jobs[number], self.lines.report
         self.deaths[number] += 1
         if number in self.deaf:
             self.found[number] = lost(
@@ -253,21 +257,43 @@ def _processes(pool: ProcessPoolExecutor) -> list[Any]:
     return list((pool._processes or {}).values())
 
 
-def _teller(events: Any) -> Report:
-    def report(event: Event) -> None:
-        with suppress(EOFError, OSError):  # the other side is gone: nobody to tell
-            events.put(event)
+class _Lines:
+    """The pipes by which workers tell their events, one each: a killed one breaks no other's."""
 
-    return report
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._lock = threading.Lock()
+        self._open: list[Connection] = []
 
+    def add(self, line: Connection) -> None:
+        """Takes the end of a pipe that a worker will write to."""
+        with self._lock:
+            self._open.append(line)
 
-@contextmanager
-def _manager(context: Any) -> Iterator[SyncManager]:
-    """Keeps the queue of events while the block runs."""
-    manager = SyncManager(ctx=context)
-    manager.start(end_with_parent)
-    with manager:
-        yield manager
+    def report(self, event: Event) -> None:
+        """Tells an event, whichever thread has it."""
+        with self._lock:
+            self._report(event)
+
+    def pass_on(self, timeout: float) -> bool:
+        """Passes on what has come, and returns whether anything has.
+
+        Args:
+            timeout: Seconds to wait for it.
+        """
+        with self._lock:
+            lines = list(self._open)
+        ready = cast("list[Connection]", wait_for(lines, timeout))
+        for line in ready:
+            try:
+                event = line.recv()
+            except (EOFError, OSError):  # its worker has ended
+                with self._lock:
+                    self._open.remove(line)
+                line.close()
+            else:
+                self.report(event)
+        return bool(ready)
 
 
 @contextmanager
@@ -296,45 +322,45 @@ def _placed(job: CellJob, number: int) -> CellJob:
 
 
 @contextmanager
-def _forwarded(events: Any, report: Report) -> Iterator[None]:
+def _forwarded(report: Report) -> Iterator[_Lines]:
     """Passes the workers' events on to the report while the block runs."""
-    stop = threading.Event()
+    stop, lines = threading.Event(), _Lines(report)
 
     def forward() -> None:
-        while True:
-            try:
-                report(events.get(timeout=0.2))
-            except queue.Empty:
-                if stop.is_set():
-                    return
-            except (EOFError, OSError):
-                return
+        while lines.pass_on(0.2) or not stop.is_set():
+            pass
 
     thread = threading.Thread(target=forward, daemon=True)
     thread.start()
     try:
-        yield
+        yield lines
     finally:
         stop.set()
         thread.join()
 
 
-_begun: Any = None  # in a worker: what `_in_processes` looks at
+# In a worker: when it began each job, which `_Crew` looks at, and where it tells its events.
+_begun: Any = None
+_line: Connection
 
 
-def _start_worker(threads: int, begun: Any) -> None:
-    global _begun
-    _begun = begun
+def _start_worker(threads: int, begun: Any, line: Connection) -> None:
+    global _begun, _line
+    _begun, _line = begun, line
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends us
     torch.set_num_threads(threads)
 
 
-def _work(job: CellJob, number: int, events: Any) -> Failure | None:
-    report = _teller(events)
+def _tell(event: Event) -> None:
+    with suppress(OSError):  # the other side is gone: nobody to tell
+        _line.send(event)
+
+
+def _work(job: CellJob, number: int) -> Failure | None:
     try:
         dataset = dataset_of(job)
     except DataError as error:  # it was there when the run began
-        return lost(job, "data", " ".join(str(error).split()), report)
+        return lost(job, "data", " ".join(str(error).split()), _tell)
     _begun[number] = time.monotonic()
-    return run_cell(job, dataset, report)
+    return run_cell(job, dataset, _tell)

@@ -10,7 +10,6 @@ def end_with_parent() -> None:
     """Ends this process as soon as the one that started it is gone; returns at once.
 
     Else workers would wait for work for ever, and until then compute beside the run that goes on.
-    This module loads nothing heavy: a helper process may need no more than this.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
