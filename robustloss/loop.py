@@ -24,7 +24,7 @@ from robustloss.schedules import (
     shuffled_batches,
     steps_per_epoch,
 )
-from robustloss.seeding import derive_seed
+from robustloss.seeding import derive_seed, seed_global
 from robustloss.selection import Selection
 from robustloss.spec import TrainSpec
 from robustloss.storage import CorruptFile
@@ -135,11 +135,12 @@ class Loop:
         return positions[self.group.share(len(positions))]
 
     def _seed_step(self) -> None:
-        step = (self.seed, self.log.steps)
+        step, device = (self.seed, self.log.steps), self.sums.device
         if self.group.size == 1:
-            torch.manual_seed(derive_seed("step", *step))
+            seed_global(device, derive_seed("step", *step))
             return
-        torch.manual_seed(derive_seed("step", *step, self.group.rank))  # other dropout masks each
+        # other dropout masks each
+        seed_global(device, derive_seed("step", *step, self.group.rank))
         self.objective.head_seed = derive_seed("head", *step)
 
     def _has_unused(self) -> bool:

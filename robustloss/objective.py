@@ -15,6 +15,7 @@ from robustloss.data_parallel import Group
 from robustloss.losses.base import LossHead, LossTerms, check_logits, check_terms
 from robustloss.models import Classifier
 from robustloss.precision import autocast
+from robustloss.seeding import seed_global
 
 
 class StepOutput(NamedTuple):
@@ -62,7 +63,7 @@ class Objective(nn.Module):
         head = self.model.head
         features = self.group.gather(self._features(images), len(labels))
         if self.head_seed is not None:
-            torch.manual_seed(self.head_seed)
+            seed_global(features.device, self.head_seed)
         if not self.checked:
             _check_logits(head, features.detach())
         began = time.perf_counter()

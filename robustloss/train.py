@@ -15,7 +15,7 @@ from robustloss.losses.base import LossHead
 from robustloss.models import Classifier, all_features
 from robustloss.precision import autocast, choose_precision
 from robustloss.schedules import steps_per_epoch
-from robustloss.seeding import derive_seed, global_state_kept
+from robustloss.seeding import derive_seed, global_state_kept, seed_global
 from robustloss.selection import Selection
 from robustloss.spec import TrainSpec
 from robustloss.training_log import TrainingDiverged, TrainingLog, kept_line
@@ -89,7 +89,7 @@ def _fitted(
             f"train.batch_size (={spec.batch_size}) has less than an image for each of "
             f"{group.size} processes; start fewer."
         )
-    torch.manual_seed(derive_seed("start", seed))
+    seed_global(device, derive_seed("start", seed))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     group.synchronise_statistics(model)
@@ -145,7 +145,7 @@ def _finish(model: Classifier, loop: Loop, seed: int) -> None:
         loop.selection.restore(model)
     model.eval()
     if type(model.head).fit is not LossHead.fit:
-        torch.manual_seed(derive_seed("fit", seed))
+        seed_global(device, derive_seed("fit", seed))
         model.head.fit(all_features(model, loop.data), loop.data.labels)
     log.note = "; ".join(filter(None, (model.head.note(), log.adversarial)))
     if device.type == "cuda":
