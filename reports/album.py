@@ -26,7 +26,7 @@ class Picture:
         title: What it shows, for the heading.
         caption: How to read it.
         alt: What a reader who cannot see it needs to know.
-        source: The file embedded in the page.
+        folder: Where its files lie: NAME.png and NAME.svg.
         numbers: The file with the numbers behind it.
         inches: Width at which it was drawn.
         section: Heading under which it stands: "" for the run, else an attack's label.
@@ -36,10 +36,18 @@ class Picture:
     title: str
     caption: str
     alt: str
-    source: Path
+    folder: Path
     numbers: Path
     inches: float
     section: str
+
+    @property
+    def source(self) -> Path:
+        """The file embedded in the page; both must have been written."""
+        lines, pixels = self.folder / f"{self.name}.svg", self.folder / f"{self.name}.png"
+        size, limit = lines.stat().st_size, pixels.stat().st_size
+        # lines stay sharp at any size, but not at any price
+        return pixels if size > (2 * limit if size < LARGE else limit) else lines
 
 
 @dataclass
@@ -78,13 +86,8 @@ class Album:
         else:
             data = self.folder / f"{name}.csv"
             data.write_text(csv_text(numbers), encoding="utf-8", newline="")
-        source, pixels = self.folder / f"{name}.svg", self.folder / f"{name}.png"
-        size, limit = source.stat().st_size, pixels.stat().st_size
-        # lines stay sharp at any size, but not at any price
-        if size > (2 * limit if size < LARGE else limit):
-            source = pixels
         inches = float(figure.get_figwidth())
-        self.pictures.append(Picture(name, title, caption, alt, source, data, inches, section))
+        self.pictures.append(Picture(name, title, caption, alt, self.folder, data, inches, section))
 
 
 def csv_text(rows: Rows, columns: Sequence[str] | None = None) -> str:

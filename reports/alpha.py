@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports.style import BLUE, INK, ORANGE, panels, plain
+from reports.ticks import percent
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _share(ax: Axes, alphas: Sequence[float], measured: Sequence[Measured]) -> N
     ax.set_ylim(min(-1.5, *(100 * m.low - 2 for m in measured)) if measured else -1.5, None)
     ax.set_xlabel("alpha")
     ax.set_ylabel("margin, share of the distance")
-    ax.yaxis.set_major_formatter(lambda v, _: f"{v:g} %")
+    ax.yaxis.set_major_formatter(percent)
     ax.grid(True)
     if measured:
         ax.plot([], [], ls="none", marker="D", ms=6, mfc="white", mec="#D55E00", mew=1.5,

@@ -8,36 +8,14 @@ from pathlib import Path
 from reports.album import Album, csv_text
 from reports.checks import flags_table
 from reports.detected import Detected
-from reports.featured import featured
-from reports.gallery_adaptive import add_falls
-from reports.gallery_alpha import add_alpha
-from reports.gallery_boundary import add_boundaries
-from reports.gallery_centers import add_center_estimates
-from reports.gallery_confusion import add_confusions, confusion_tables
-from reports.gallery_control import add_control
-from reports.gallery_coverage import add_coverage
-from reports.gallery_curves import add_detection_curves, add_error_curves
-from reports.gallery_detection import add_likelihoods, add_rocs
-from reports.gallery_embedding import add_embedding, add_untrained
-from reports.gallery_forest import add_forest
-from reports.gallery_images import add_images
-from reports.gallery_learning import add_learning_curves
-from reports.gallery_norms import add_norms
-from reports.gallery_outside import add_outside
-from reports.gallery_posterior import add_log_odds, add_posteriors
-from reports.gallery_radius import add_radius_curves
-from reports.gallery_reliability import add_calibration_curves, add_reliability
-from reports.gallery_scores import add_score_curves, add_score_heat
-from reports.gallery_space import add_likelihood_map
-from reports.gallery_transfer import add_transfers
-from reports.gallery_tuning import add_tuning
+from reports.gallery_confusion import confusion_tables
 from reports.guarded import guarded
 from reports.loss_notes import annotated
 from reports.matrix import matrices
 from reports.numbers import AttackInfo, Numbers
 from reports.page import render_page
-from reports.scene import load_scene
-from reports.style import DPI, looks, report_style
+from reports.press import draw_all
+from reports.style import DPI
 from reports.table import Table, write_table
 from reports.tables_adaptive import auroc_table, every_adaptive_table, rejection_table
 from reports.tables_attack import attack_table, detection_table, scores_table
@@ -97,9 +75,10 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
         every = fresh / "tables" / "rows.csv"  # for a spreadsheet: results.json as it is
         every.write_text(csv_text(run.rows), encoding="utf-8", newline="")
         album = Album(fresh / "figures", dpi)
-        with report_style():
-            _draw(album, numbers, shown)
-        page = render_page(numbers, tables, album.pictures, shown.gaps, _spec_text(run.path))
+        draw_all(album, numbers, shown)
+        page = render_page(
+            numbers, tables, album.pictures, sorted(set(shown.gaps)), _spec_text(run.path)
+        )
         (fresh / "index.html").write_text(page, encoding="utf-8", newline="")
         _replace(target, fresh)
     return target / "index.html"
@@ -151,40 +130,6 @@ def make_tables(numbers: Numbers) -> list[Table]:
 
 def _noted(numbers: Numbers, tables: list[Table]) -> list[Table]:
     return [annotated(numbers, table) for table in tables]
-
-
-def _draw(album: Album, numbers: Numbers, shown: Shown) -> None:
-    look, detected = looks(numbers.labels), Detected(numbers)
-    add_error_curves(album, numbers, look)
-    add_radius_curves(album, numbers, shown, look)
-    add_falls(album, numbers)
-    add_transfers(album, numbers)
-    for attack in featured(numbers):
-        add_detection_curves(album, numbers, attack, look)
-        scene = load_scene(numbers, shown, attack)
-        add_posteriors(album, scene)
-        add_log_odds(album, scene)
-        add_likelihoods(album, scene)
-        add_rocs(album, scene, look)
-        add_coverage(album, scene, look)
-        add_reliability(album, numbers, attack)
-        add_calibration_curves(album, numbers, attack, look)
-        add_forest(album, numbers, attack)
-        add_control(album, numbers, detected, attack)
-        add_score_curves(album, numbers, detected, attack, look)
-        add_score_heat(album, numbers, detected, attack)
-        add_likelihood_map(album, scene)
-        add_images(album, scene)
-    add_outside(album, numbers, shown)
-    add_embedding(album, numbers, shown)
-    add_untrained(album, numbers, shown)
-    add_boundaries(album, numbers, shown)
-    add_alpha(album, numbers, shown)
-    add_confusions(album, numbers, shown)
-    add_norms(album, numbers, shown)
-    add_center_estimates(album, numbers)
-    add_tuning(album, numbers)
-    add_learning_curves(album, numbers, look)
 
 
 def _spec_text(run_dir: Path) -> str:

@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from reports.legends import LINE, legend_below, legend_shape
 from reports.style import CROWD, INK, Look, blank, panel_width, panels, plain
+from reports.ticks import number, percent, unlabelled
 
 
 @dataclass(frozen=True)
@@ -214,10 +215,10 @@ def _ranges(ax: Axes, panel: Panel) -> None:
     if panel.log:
         low, high = ax.get_ylim()
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
-        ax.yaxis.set_minor_formatter(lambda *_: "")
-        ax.yaxis.set_major_formatter(lambda v, _: f"{v:g}" + (" %" if panel.percent else ""))
+        ax.yaxis.set_minor_formatter(unlabelled)
+        ax.yaxis.set_major_formatter(percent if panel.percent else number)
     elif panel.percent:
-        ax.yaxis.set_major_formatter(lambda v, _: f"{v:g} %")
+        ax.yaxis.set_major_formatter(percent)
 
 
 def curve_numbers(grid: Sequence[Panel]) -> list[dict[str, object]]:

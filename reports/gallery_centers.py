@@ -10,6 +10,7 @@ from reports.gallery_embedding import SPACE
 from reports.legends import LINE, legend_below, legend_shape
 from reports.numbers import Numbers
 from reports.style import BLUE, GREEN, INK, panels, plain
+from reports.ticks import number, unlabelled
 
 _DOTS = (
     ("batch_mean_error", "mean of a mini-batch", "o", BLUE),
@@ -75,8 +76,8 @@ def _draw(labels: list[str], found: list[dict[str, float | None]]) -> Figure:
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.set_xlabel("distance to the true class mean ÷ within-class distance")
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
-    ax.xaxis.set_minor_formatter(lambda *_: "")
+    ax.xaxis.set_major_formatter(number)
+    ax.xaxis.set_minor_formatter(unlabelled)
     ax.grid(True)
     ax.tick_params(axis="y", length=0)
     legend_below(figure, handles, left=0.3)

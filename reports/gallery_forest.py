@@ -11,6 +11,7 @@ from reports.album import Album
 from reports.numbers import AttackInfo, Numbers
 from reports.scene import chosen_eps, eps_name
 from reports.style import BLUE, GREY, blank, panels, plain
+from reports.ticks import signed
 
 Row = Mapping[str, Any]
 # metric, title, factor, which side is better for the loss
@@ -167,7 +168,7 @@ def _panel(ax: Axes, own: Sequence[tuple[str, Row]], others: Sequence[str], fact
         if row[k] is not None
     )
     ax.set_xlim(-1.08 * reach or -1.0, 1.08 * reach or 1.0)
-    ax.xaxis.set_major_formatter(lambda v, _: f"{v:+g}".replace("-", "−") if v else "0")
+    ax.xaxis.set_major_formatter(signed)
     ax.locator_params(axis="x", nbins=5)
     ax.grid(axis="x", color="#E4E1DB", lw=0.7)
     ax.set_axisbelow(True)

@@ -12,6 +12,7 @@ from reports.album import Album
 from reports.histograms import Bins, bin_ticks, pooled_bins
 from reports.numbers import Numbers
 from reports.style import ADVERSARIAL, CROWD, NORMAL, blank, panel_width, panels, plain
+from reports.ticks import percent_of_all
 from reports.views import Reference, Shown
 from robustloss.metrics import auroc, rejected_fraction
 from robustloss.scored import CLEAN, Pass, StoredScores
@@ -119,7 +120,7 @@ def _draw(labels: Sequence[str], sets: Sequence[str], rows: Sequence[Sequence[_P
             ax.set_xlim(edges[0], edges[-1])
             ax.set_ylim(0, top or 1.0)
             ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
-            ax.yaxis.set_major_formatter(lambda v, _: f"{v:g} %" if v <= 100 else "")
+            ax.yaxis.set_major_formatter(percent_of_all)
             bin_ticks(ax, pair.bins, "number", width)
             if c and not row[0].gap:
                 ax.tick_params(labelleft=False)

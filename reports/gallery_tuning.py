@@ -13,6 +13,7 @@ from reports.legends import LINE, legend_below, legend_shape
 from reports.numbers import Numbers
 from reports.style import BLUE, INK, VERMILLION, blank, panel_width, panels, plain
 from reports.tables_tuning import fgsm_eps, short, trials_of
+from reports.ticks import percent, unlabelled
 
 Row = Mapping[str, Any]
 CLEAN, ATTACKED, SOFT = BLUE, VERMILLION, "#5B6470"
@@ -103,13 +104,13 @@ def _draw(
     ax.set_yscale("log")
     ax.set_ylim(*limits)
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=9))
-    ax.yaxis.set_major_formatter(lambda v, _: f"{v:g} %")
-    ax.yaxis.set_minor_formatter(lambda *_: "")
+    ax.yaxis.set_major_formatter(percent)
+    ax.yaxis.set_minor_formatter(unlabelled)
     ax.grid(True, axis="y")
     ax.set_xlabel(plain(key), labelpad=2)
     if numeric and len(order) > 1 and order[0] > 0 and order[-1] / order[0] >= 4:
         ax.set_xscale("log")
-        ax.xaxis.set_minor_formatter(lambda *_: "")
+        ax.xaxis.set_minor_formatter(unlabelled)
         ax.xaxis.set_minor_locator(NullLocator())
     if len(order) <= 8:
         ax.set_xticks([place[value] for value in order], [plain(short(v), 12) for v in order])

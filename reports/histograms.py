@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from reports.style import ADVERSARIAL, CROWD, NORMAL, blank, panel_width, panels, plain
+from reports.ticks import percent_of_all
 
 FLOAT32_LIMIT = 16.6  # nats: above this log-odds a float32 posterior reads exactly 1.0
 
@@ -158,7 +159,7 @@ def _draw_cell(ax: Axes, cell: Histogram, grid: HistogramGrid, ticks: str, inche
     ax.set_xlim(edges[0], edges[-1])
     ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
     # Above 100 % there is room for the notes only.
-    ax.yaxis.set_major_formatter(lambda v, _: f"{v:g} %" if v <= 100 else "")
+    ax.yaxis.set_major_formatter(percent_of_all)
     bin_ticks(ax, cell.bins, ticks, inches)
     x, align = (0.03, "left") if grid.note_at == "left" else (0.97, "right")
     ax.text(

@@ -13,6 +13,7 @@ from reports.curves import Line
 from reports.embedding import columns_of
 from reports.legends import LINE, legend_below, legend_shape
 from reports.style import BLUE, ORANGE, VERMILLION, blank, panel_width, plain
+from reports.ticks import percent, rounded, unlabelled
 
 SOFT = "#5B6470"
 TRAINING, VALIDATION, OBJECTIVE, ATTACKED = "#8A97A6", BLUE, ORANGE, VERMILLION
@@ -100,8 +101,8 @@ def _errors(ax: Axes, cell: Lesson, limits: tuple[float, float]) -> None:
     ax.text(0.97, 0.95, cell.note, transform=ax.transAxes, ha="right", va="top", fontsize=7.5,
             color=SOFT, linespacing=1.25)  # fmt: skip
     ax.yaxis.set_major_locator(LogLocator(numticks=6))
-    ax.yaxis.set_major_formatter(lambda v, _: f"{v:g} %")
-    ax.yaxis.set_minor_formatter(lambda *_: "")
+    ax.yaxis.set_major_formatter(percent)
+    ax.yaxis.set_minor_formatter(unlabelled)
     ax.tick_params(labelbottom=False, labelsize=7, length=2)
     ax.grid(True, which="major")
     if cell.objective:
@@ -123,5 +124,5 @@ def _objective(ax: Axes, cell: Lesson) -> None:
     ax.set_xlim(*_epochs(line))
     ax.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     ax.yaxis.set_major_locator(MaxNLocator(nbins=2))
-    ax.yaxis.set_major_formatter(lambda v, _: f"{v:.3g}".replace("-", "−"))
+    ax.yaxis.set_major_formatter(rounded)
     ax.tick_params(labelsize=7, length=2, pad=1.5)

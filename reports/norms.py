@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from reports.embedding import columns_of
 from reports.legends import LINE, legend_below, legend_shape
 from reports.style import BLUE, NORMAL, blank, panel_width, panels, plain
+from reports.ticks import power, unlabelled
 
 GROUPS = 15
 
@@ -110,11 +111,9 @@ def _draw(ax: Axes, cell: Norms) -> None:
         ax.set_ylim(10 ** (np.log10(floor) - 0.45 * span), top * 10 ** (0.06 * span))
         decades = max(1, int(np.ceil(1.5 * span / 5)))
         ax.yaxis.set_major_locator(LogLocator(base=10.0**decades, numticks=7))
-        ax.yaxis.set_minor_formatter(lambda *_: "")
+        ax.yaxis.set_minor_formatter(unlabelled)
         ax.yaxis.set_minor_locator(LogLocator(base=10.0, subs=(), numticks=2))
-        ax.yaxis.set_major_formatter(lambda v, _: f"{v:.0e}".replace("e-0", "e−")
-                                     .replace("e+0", "e").replace("e-", "e−")
-                                     if not 0.01 <= v < 1000 else f"{v:g}")  # fmt: skip
+        ax.yaxis.set_major_formatter(power)
     ax.set_xlim(low, high)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
     ax.tick_params(labelsize=7, length=2, pad=1.5)

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reports.histograms import Bins, bin_ticks
 from reports.style import ADVERSARIAL, BLUE, CROWD, INK, NORMAL, blank, panel_width, panels, plain
+from reports.ticks import percent_of_all
 
 FEW = 30  # images below which a histogram is noise: each is drawn as a stroke instead
 CLEAN, FAILED, SUCCESSFUL = "clean", "attack failed", "attack successful"
@@ -113,7 +114,7 @@ def _draw(ax: Axes, cell: Populations, inches: float) -> None:
         ax.axvline(cell.line, color=INK, lw=1.1, ls=(0, (4, 2)))
     ax.set_xlim(edges[0], edges[-1])
     ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    ax.yaxis.set_major_formatter(lambda v, _: f"{v:g} %" if v <= 100 else "")
+    ax.yaxis.set_major_formatter(percent_of_all)
     bin_ticks(ax, cell.bins, "number", inches)
     for place, (words, colour) in enumerate(zip(words_of(cell), (BLUE, ADVERSARIAL), strict=True)):
         ax.annotate(words, (0, 1), (1, 15 - 11 * place), xycoords="axes fraction", color=colour,

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from reports.legends import LINE, legend_below, legend_shape
 from reports.style import CROWD, INK, Look, blank, panel_width, panels, plain
+from reports.ticks import percent
 
 SOFT = "#5B6470"
 POINTS = 400
@@ -146,7 +147,7 @@ def _draw(ax: Axes, panel: RadiusPanel, looks: Mapping[str, Look]) -> None:
     _medians(ax, panel.curves)
     ax.set_xlim(0, panel.end)
     ax.set_ylim(0, 102)
-    ax.yaxis.set_major_formatter(lambda v, _: f"{v:g} %")
+    ax.yaxis.set_major_formatter(percent)
     ax.set_xlabel(panel.x_label)
     ax.set_ylabel("error")
     ax.grid(True)

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from reports.legends import LINE, legend_below, legend_shape
 from reports.style import CROWD, INK, Look, blank, panel_width, panels, plain
+from reports.ticks import hundredths, unlabelled
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,8 @@ def _frame(ax: Axes, areas: Sequence[tuple[object, str]], lowest: float) -> None
     ax.set_xscale("log")
     ax.set_xlim(lowest, 1)
     ax.set_ylim(0, 1.02)
-    ax.xaxis.set_major_formatter(lambda v, _: f"{100 * v:g}")
-    ax.xaxis.set_minor_formatter(lambda *_: "")
+    ax.xaxis.set_major_formatter(hundredths)
+    ax.xaxis.set_minor_formatter(unlabelled)
     ax.set_yticks([0, 0.5, 1], ["0", "50", "100"])
     ax.tick_params(labelsize=7, length=2)
     ax.grid(True, axis="y")
@@ -164,8 +165,8 @@ def _draw(
     if log:
         ax.set_xscale("log")
         ax.set_xlim(lowest, 1)
-        ax.xaxis.set_major_formatter(lambda v, _: f"{100 * v:g}")
-        ax.xaxis.set_minor_formatter(lambda *_: "")
+        ax.xaxis.set_major_formatter(hundredths)
+        ax.xaxis.set_minor_formatter(unlabelled)
     else:
         ax.set_xlim(-0.01, 1)
         ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])

@@ -43,11 +43,21 @@ class Scene:
         return self.shown.words(self.labels)
 
 
-def load_scene(numbers: Numbers, shown: Shown, attack: AttackInfo) -> Scene:
-    """Read the records of one attack, each once, and reduce them to what is drawn."""
-    eps = chosen_eps(attack)
-    views = {(k, e): shown.attacked(k, attack, e) for k in numbers.labels for e in eps}
-    return Scene(numbers, shown, attack, eps, views)
+class Scenes:
+    """The attacks as scenes; the last one that was asked for is kept in memory, no other."""
+
+    def __init__(self, numbers: Numbers, shown: Shown) -> None:
+        self._numbers, self._shown = numbers, shown
+        self._last: Scene | None = None
+
+    def of(self, attack: AttackInfo) -> Scene:
+        """Read the records of one attack, each once, and reduce them to what is drawn."""
+        if self._last is None or self._last.attack != attack:
+            self._last = None
+            labels, eps = self._numbers.labels, chosen_eps(attack)
+            views = {(k, e): self._shown.attacked(k, attack, e) for k in labels for e in eps}
+            self._last = Scene(self._numbers, self._shown, attack, eps, views)
+        return self._last
 
 
 def chosen_eps(attack: AttackInfo) -> tuple[float, ...]:

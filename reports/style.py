@@ -21,6 +21,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from reports.ticks import number
+
 PAGE_WIDTH = 10.4  # inches; the page shows a figure at 96 CSS pixels per inch
 DPI = 150
 
@@ -180,7 +182,7 @@ def frame_plane(axes: Axes) -> None:
     axes.tick_params(labelsize=7, length=2, pad=1.5)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
-        axis.set_major_formatter(lambda v, _: f"{v:g}".replace("-", "−"))
+        axis.set_major_formatter(number)
     for spine in axes.spines.values():
         spine.set_visible(True)
         spine.set_color(FAINT)

@@ -106,7 +106,7 @@ def start(spec: Path, folder: Path, executor: str, log: Path, pictures: bool) ->
         os.dup2(target, 1)
         os.dup2(target, 2)
         if not pictures:
-            build._draw = lambda album, numbers, shown: None
+            build.draw_all = lambda album, numbers, shown: None
         words = ["run", str(spec), "--out", str(folder), "--executor", executor, "--quiet"]
         try:
             cli.main([*words, "--device", "cpu"])

@@ -49,8 +49,30 @@ def _undrawn() -> Iterator[None]:
     from reports import build
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "_draw", lambda album, numbers, shown: None)
+        patch.setattr(build, "draw_all", lambda album, numbers, shown: None)
         yield
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs end without a report."""
+    import reports
+
+    def build_report(run_dir: str | Path) -> Path:
+        return Path(run_dir) / "report/index.html"
+
+    monkeypatch.setattr(reports, "build_report", build_report, raising=False)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch computes with one thread, as in a worker: then numbers are the same to the last bit."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import pytest
 import reports
 from reports import build
 
-_DRAW = build._draw
+_DRAW = build.draw_all
 
 
 def build_report(run_dir: str | Path, **keys: int) -> Path:
     """reports.build_report as users have it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "_draw", _DRAW)
+        patch.setattr(build, "draw_all", _DRAW)
         return reports.build_report(run_dir, **keys)

@@ -2,9 +2,6 @@
 
 import os
 
-import pytest
-import torch
-
 from robustloss import runner
 from robustloss.executors import _thread_limit
 from robustloss.results import load_run
@@ -18,6 +15,9 @@ import signal
 from pathlib import Path
 
 from robustloss.losses.softmax import SoftmaxHead
+
+pytestmark = pytest.mark.usefixtures("no_report")
+
 
 
 class Deadly(SoftmaxHead):
@@ -35,21 +35,6 @@ class Once(SoftmaxHead):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().loss(features, labels, progress=progress)
 """
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    import reports
-
-    monkeypatch.setattr(reports, "build_report", lambda path: path / "report/index.html")
-
-
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_workers_are_told_their_threads_and_the_environment_is_put_back(monkeypatch):

@@ -9,21 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from robustloss import runner, storage, train
+from robustloss import provenance, runner, storage, train
 from robustloss.results import load_run
 from robustloss.spec import load_spec
 from robustloss.storage import read_arrays
 from tests.folders import write_folder
 from tests.small_run import SPEC, changed, files, numbers
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
+
 SMALL = changed(seeds=[0], data={**SPEC["data"], "train_size": 100, "test_size": 40})
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    import reports
-
-    monkeypatch.setattr(reports, "build_report", lambda path: Path(path) / "report/index.html")
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +231,8 @@ def test_a_clock_that_goes_back_makes_no_negative_time(tmp_path, monkeypatch):
             return datetime(2026, 1, 1, tzinfo=UTC) - timedelta(hours=cls.hours)
 
     monkeypatch.setattr(runner, "datetime", Back)
+    monkeypatch.setattr(provenance, "datetime", Back)
     runner.run(SMALL, out=tmp_path / "run")
-    provenance = load_run(tmp_path / "run").provenance
-    assert provenance["finished"] < provenance["started"]
-    assert 0 < provenance["seconds"] < 600
+    found = load_run(tmp_path / "run").provenance
+    assert found["finished"] < found["started"]
+    assert 0 < found["seconds"] < 600

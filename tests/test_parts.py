@@ -14,6 +14,9 @@ from robustloss.spec import SpecError, load_spec
 from robustloss.storage import read_json
 from tests.small_run import Counted, Told, changed, numbers
 
+pytestmark = pytest.mark.usefixtures("no_report", "one_thread")
+
+
 ATTACKS = [
     {"name": "fgsm", "eps": [0, 0.1, 0.2], "batch_size": 32},
     {"name": "pgd", "params": {"steps": 2}, "eps": [0.1], "batch_size": 8},
@@ -25,23 +28,6 @@ ATTACKS = [
 SPLIT = {"resources": {"split": 32}}  # of 80 images: 32, 32, 16
 WHOLE = changed(seeds=[0], losses=[{"name": "lgm"}], attacks=ATTACKS)
 FGSM = changed(seeds=[0], attacks=[{"name": "fgsm", "eps": [0, 0.1, 0.2], "batch_size": 16}])
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    import reports
-
-    monkeypatch.setattr(reports, "build_report", lambda path: Path(path))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

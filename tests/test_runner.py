@@ -16,14 +16,7 @@ from robustloss.results import load_run
 from robustloss.spec import SpecError
 from tests.small_run import SPEC, Counted, changed, files, numbers
 
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    import reports
-
-    monkeypatch.setattr(
-        reports, "build_report", lambda path: Path(path) / "report/index.html", raising=False
-    )
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """A run that cannot be, or whose plug-in fails: told, and nothing lost."""
 
-from pathlib import Path
-
 import pytest
 
 from robustloss import runner
@@ -11,20 +9,13 @@ from robustloss.results import load_run
 from robustloss.spec import SpecError
 from tests.small_run import SPEC, Counted, changed
 
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    import reports
-
-    monkeypatch.setattr(
-        reports, "build_report", lambda path: Path(path) / "report/index.html", raising=False
-    )
-
-
 PLUGIN = """
 import torch
 from robustloss.losses.base import LossHead, LossTerms
 import torch.nn.functional as F
+
+pytestmark = pytest.mark.usefixtures("no_report")
+
 
 class Own(LossHead):
     def __init__(self, feature_dim, num_classes):

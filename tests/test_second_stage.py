@@ -15,6 +15,9 @@ from robustloss.results import load_run
 from robustloss.storage import read_arrays
 from tests.small_run import SPEC, changed, numbers
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
+
 TRANSFER = changed(
     seeds=[0],
     attacks=[
@@ -22,13 +25,6 @@ TRANSFER = changed(
         {"name": "pgd", "eps": [0.1], "params": {"steps": 3}},
     ],
 )
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    import reports
-
-    monkeypatch.setattr(reports, "build_report", lambda path: Path(path), raising=False)
 
 
 @pytest.fixture(scope="module")

@@ -24,13 +24,6 @@ def tuning(**keys):
     return load_spec(changed(**{"losses": [LOSS_A, LOSS_B], "seeds": [0, 1], **SMALL, **keys}))
 
 
-@pytest.fixture
-def no_report(monkeypatch):
-    import reports
-
-    monkeypatch.setattr(reports, "build_report", lambda folder: folder / "report/index.html")
-
-
 def content(error, loss=1.0):
     fgsm = [{"eps": 0.1, "fgsm_error": 0.5}]
     return {"validation_error": error, "validation_loss": loss, "n": 60, "fgsm": fgsm}
