@@ -81,16 +81,19 @@ class Shares:
             return longest.pop() if longest else None
 
 
+def cores() -> int:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @contextmanager
 def _workers(
     run_dir: Path, album: Album, count: int
 ) -> Iterator[tuple[Shares, Sequence["_Worker"]]]:
     """Keeps the other processes while the block runs; none where this one has one core."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    hands = min(MOST, cores, count) if sys.executable and count else 1
+    hands = min(MOST, cores(), count) if sys.executable and count else 1
     shares = Shares(count, hands)
     workers: list[_Worker] = []
     try:
