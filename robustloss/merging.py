@@ -173,11 +173,12 @@ def _written(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]]) 
     content = dict(cell.content)
     content |= {"label": cell.label, "slug": slug(cell.label)}
     for table, rows in cell.content.items():
-        if isinstance(rows, list) and table not in ("weights",):
+        # a list of anything else is no table, and none of what a cell has
+        if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
             content[table] = [
                 {**row, "label": cell.label} if "label" in row else row
                 for row in rows
-                if not isinstance(row, dict) or _kept(row, shared)
+                if _kept(row, shared)
             ]
     files = dict(content["files"])
     files["records"] = [entry for entry in files["records"] if _kept(entry, shared)]
