@@ -9,15 +9,14 @@ from robustloss.spec import load_spec
 from robustloss.worker_data import THREAD_LIMITS
 from tests.small_run import changed, files, numbers
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 DEADLY = """
 import os
 import signal
 from pathlib import Path
 
 from robustloss.losses.softmax import SoftmaxHead
-
-pytestmark = pytest.mark.usefixtures("no_report")
-
 
 
 class Deadly(SoftmaxHead):

@@ -9,12 +9,12 @@ from robustloss.results import load_run
 from robustloss.spec import SpecError
 from tests.small_run import SPEC, Counted, changed
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 PLUGIN = """
 import torch
 from robustloss.losses.base import LossHead, LossTerms
 import torch.nn.functional as F
-
-pytestmark = pytest.mark.usefixtures("no_report")
 
 
 class Own(LossHead):
