@@ -33,7 +33,7 @@ from robustloss.cell_weights import CellWeights
 from robustloss.checks_probe import check_probe, trace_name
 from robustloss.crops import crop_rows
 from robustloss.data import Dataset
-from robustloss.jobs import CellJob, Failure, Part, cell_name
+from robustloss.jobs import CellJob, Failure, Part, cell_name, remove_marks
 from robustloss.keys import numerics, plugin_digest, probe_eps
 from robustloss.layout import check_reference
 from robustloss.part_files import remove_parts, write_plan
@@ -407,8 +407,7 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
             run.run()
     except (Exception, SystemExit) as error:  # a plug-in may call exit()
         reason = reason_of(error)
-        # A done mark of an earlier state must not stand for a cell that now fails.
-        (run.folder / "cell.json").unlink(missing_ok=True)
+        remove_marks(run.folder)
         report(Event(run.name, "failed", 0, 1, reason))
         return Failure(job.cell.loss.name, job.cell.label, job.cell.seed, run.stage, reason)
     report(Event(run.name, "done" if run.fresh else "cached", 1, 1, ""))

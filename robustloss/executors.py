@@ -221,7 +221,7 @@ class _Crew:
         self.running[future] = number, place
 
     def _submit(self, number: int, place: int) -> Future[Failure | None]:
-        job = _placed(self.jobs[number], number)
+        job = _placed(self.jobs[number], place)
         future = self.pools[place].submit(_work, job, number)
         if place in self.ends:  # the process has its own now; with it alone the line must end
             self.ends.pop(place).close()
@@ -315,10 +315,11 @@ def _thread_limit(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _placed(job: CellJob, number: int) -> CellJob:
+def _placed(job: CellJob, place: int) -> CellJob:
+    """Returns the job for the GPU of its worker, which keeps to one: each costs it memory."""
     if job.device != "cuda":
         return job
-    return replace(job, device=f"cuda:{number % torch.cuda.device_count()}")
+    return replace(job, device=f"cuda:{place % torch.cuda.device_count()}")
 
 
 @contextmanager

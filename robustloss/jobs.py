@@ -46,6 +46,17 @@ def cell_name(cell: CellSpec) -> str:
     return f"{cell.label} {which}"
 
 
+def trial_stage(trial: TrialSpec) -> str:
+    """Returns the stage of a trial's failure, by which its row is found."""
+    return f"trial {trial.number}"
+
+
+def remove_marks(folder: Path) -> None:
+    """Takes away what says that a cell or a trial is done: an earlier state, if it now fails."""
+    for name in ("cell.json", "trial.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a cell has no numbers."""

@@ -105,7 +105,19 @@ def read_plan(folder: Path) -> dict[str, dict[float, str]]:
         plain: dict[str, Any] = read_json(folder / PLAN, checked=True)
     except CorruptFile:
         return {}
-    return {slug: dict(files) for slug, files in plain.items()}
+    return {slug: dict(files) for slug, files in plain.items() if _is_files(files)}
+
+
+def _is_files(value: object) -> bool:
+    """Whether it is what write_plan writes of an attack: a run folder may be somebody else's."""
+    return isinstance(value, list) and all(
+        isinstance(pair, list)
+        and len(pair) == 2
+        and isinstance(pair[0], int | float)
+        and isinstance(pair[1], str)
+        and Path(pair[1]).name == pair[1]
+        for pair in value
+    )
 
 
 def remove_parts(folder: Path) -> None:

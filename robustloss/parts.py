@@ -1,7 +1,7 @@
 """Cells of which several workers attack some images each: prepared, computed in parts, joined."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from robustloss.data import Dataset
@@ -39,10 +39,12 @@ def run_cells(
     def left() -> list[CellJob]:
         return [job for job in jobs if (job.cell.label, job.cell.seed) not in failed]
 
-    run([replace(job, task="preparation") for job in jobs], _unended(report))
+    fresh: set[str] = set()
+    run([replace(job, task="preparation") for job in jobs], _unended(report, fresh))
     parts = [part for job in left() for part in missing_parts(job, dataset.test.n)]
+    fresh |= {cell_name(part.cell) for part in parts}
     run(parts, _counted(report, Counter(cell_name(part.cell) for part in parts)))
-    run(left(), report)
+    run(left(), _ended(report, fresh))
     places = [(job.cell.label, job.cell.seed) for job in jobs]
     return [failed[place] for place in places if place in failed]
 
@@ -69,12 +71,30 @@ def missing_parts(job: CellJob, images: int) -> list[CellJob]:
     return found
 
 
-def _unended(report: Report) -> Report:
-    """Returns what passes events on, but for the good end of jobs after which others come."""
+def _unended(report: Report, fresh: set[str]) -> Report:
+    """Returns what passes events on, but for the good end of jobs after which others come.
+
+    Args:
+        report: Is told.
+        fresh: Takes the names of the cells for which something was computed.
+    """
 
     def told(event: Event) -> None:
         if event.stage not in ("done", "cached"):
             report(event)
+        elif event.stage == "done":
+            fresh.add(event.cell)
+
+    return told
+
+
+def _ended(report: Report, fresh: Collection[str]) -> Report:
+    """Returns what passes events on; a cell for which something was computed before is done."""
+
+    def told(event: Event) -> None:
+        if event.stage == "cached" and event.cell in fresh:
+            event = replace(event, stage="done")
+        report(event)
 
     return told
 

@@ -9,6 +9,7 @@ import re
 import secrets
 import socket
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ import torch
 
 from robustloss.cells import run_cell
 from robustloss.data import DataError
-from robustloss.jobs import CellJob, Failure, Part, cell_name
+from robustloss.jobs import CellJob, Failure, Part, cell_name, remove_marks
 from robustloss.progress import ENDS, Event
 from robustloss.storage import write_bytes, write_text
 from robustloss.worker_data import THREAD_LIMITS, dataset_of, lost
@@ -86,7 +87,7 @@ def run_on_ray(jobs: Sequence[CellJob], executor: str, report: Report) -> list[F
     address = check_address(executor)
     found: list[Failure | None] = [None] * len(jobs)
     with _connected(address, executor), _marked(jobs[0].folder) as mark:
-        events = _mailbox(ray)
+        events, parcels = _mailbox(ray), _Parcels(ray, jobs)
         pending = {
             _submit(ray, job, _nothing_yet(job), mark, events): number
             for number, job in enumerate(jobs)
@@ -100,10 +101,11 @@ def run_on_ray(jobs: Sequence[CellJob], executor: str, report: Report) -> list[F
                     job = jobs[number]
                     ended = _result(ray, task, job, report)
                     if isinstance(ended, _FilesWanted):
-                        files = _files(job.folder / job.cell.folder, _needed(job))
+                        files = parcels.of(job)
                         pending[_submit(ray, job, files, mark, events)] = number
                     else:
                         found[number] = ended
+                        parcels.done(job)
         except BaseException:
             for task in pending:
                 with suppress(Exception):
@@ -176,6 +178,32 @@ def _deliver(ray: Any, events: Any, report: Report) -> None:
         report(event)
 
 
+class _Parcels:
+    """Files of cells as Ray objects: one for all jobs that read the same, as parts of a cell."""
+
+    def __init__(self, ray: Any, jobs: Sequence[CellJob]) -> None:
+        self._ray = ray
+        self._left = Counter(map(self._contents, jobs))
+        self._sent: dict[tuple[Path, tuple[str, ...]], Any] = {}
+
+    def of(self, job: CellJob) -> Any:
+        """Returns the object with the files that the job may read."""
+        contents = self._contents(job)
+        if contents not in self._sent:
+            self._sent[contents] = self._ray.put(_files(*contents))
+        return self._sent[contents]
+
+    def done(self, job: CellJob) -> None:
+        """Lets Ray forget the object after the last job that reads it."""
+        contents = self._contents(job)
+        self._left[contents] -= 1
+        if not self._left[contents]:
+            self._sent.pop(contents, None)
+
+    def _contents(self, job: CellJob) -> tuple[Path, tuple[str, ...]]:
+        return job.folder / job.cell.folder, _needed(job)
+
+
 def _nothing_yet(job: CellJob) -> Files | None:
     """Returns no files for a cell that has none; None for one whose files a worker may ask for."""
     return {} if next((job.folder / job.cell.folder).rglob("*"), None) is None else None
@@ -214,7 +242,7 @@ def _result(ray: Any, task: Any, job: CellJob, report: Report) -> Failure | _Fil
         return _FilesWanted()
     folder = job.folder / job.cell.folder
     if failure is not None:
-        (folder / "cell.json").unlink(missing_ok=True)
+        remove_marks(folder)
     for name in sorted(files, key=lambda name: (name == "cell.json", name)):  # done mark last
         if (content := files[name]) is None:
             (folder / name).unlink(missing_ok=True)

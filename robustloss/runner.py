@@ -20,7 +20,7 @@ from robustloss.executors import (
     follow,
     run_jobs,
 )
-from robustloss.jobs import CellJob, Failure
+from robustloss.jobs import CellJob, Failure, trial_stage
 from robustloss.outside import load_outside
 from robustloss.parts import run_cells
 from robustloss.plugin_names import listed, plugins_of
@@ -192,7 +192,7 @@ def _tuned(
     reasons = {(failure.label, failure.stage): failure.reason for failure in failures}
     contents = []
     for trial in trials:
-        reason = reasons.get((trial.label, f"trial {trial.number}"))
+        reason = reasons.get((trial.label, trial_stage(trial)))
         found = {"reason": reason} if reason else read_trial(folder / trial.folder)
         contents.append(found or {"reason": "it left no result."})
     rows, chosen = trial_rows(trials, contents)

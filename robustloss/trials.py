@@ -12,6 +12,7 @@ import numpy as np
 
 import attacks
 from robustloss import evaluation, metrics
+from robustloss.jobs import trial_stage
 from robustloss.probes import DEFAULT_EPS
 from robustloss.results import Record
 from robustloss.spec import Spec, TrialSpec
@@ -37,7 +38,7 @@ def run_trial(run: "CellRun") -> dict[str, Any]:
     """
     cell = run.cell
     assert isinstance(cell, TrialSpec)
-    run.stage = f"trial {cell.number}"
+    run.stage = trial_stage(cell)
     key = run.weights.key
     params, eps = fgsm_of(run.spec)
     own = digest("trial", [VERSION, evaluation.VERSION, attacks.VERSION], key, params, list(eps))

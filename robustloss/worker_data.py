@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from robustloss.data import Dataset, load_for_spec
-from robustloss.jobs import CellJob, Failure, cell_name
+from robustloss.jobs import CellJob, Failure, cell_name, remove_marks, trial_stage
 from robustloss.progress import Event
+from robustloss.spec import TrialSpec
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which libraries are told their threads when they are loaded."""
@@ -32,12 +33,13 @@ def lost(job: CellJob, stage: str, reason: str, report: Callable[[Event], None])
 
     Args:
         job: The cell.
-        stage: "worker" or "data".
+        stage: "worker" or "data"; the failure of a trial names that instead, by which it is known.
         reason: One line.
         report: Called with the event of the failure.
     """
     cell = job.cell
-    # A done mark of an earlier state must not stand for a cell that now fails.
-    (job.folder / cell.folder / "cell.json").unlink(missing_ok=True)
+    if isinstance(cell, TrialSpec):
+        stage = trial_stage(cell)
+    remove_marks(job.folder / cell.folder)
     report(Event(cell_name(cell), "failed", 0, 1, reason))
     return Failure(cell.loss.name, cell.label, cell.seed, stage, reason)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from robustloss import parts, runner
-from robustloss.part_files import ranges
+from robustloss.part_files import PLAN, ranges, read_plan
 from robustloss.spec import SpecError, load_spec
-from robustloss.storage import read_json
+from robustloss.storage import read_json, write_json
 from tests.small_run import Counted, Told, changed, numbers
 
 pytestmark = pytest.mark.usefixtures("no_report", "one_thread")
@@ -236,6 +236,30 @@ def test_the_display_counts_a_cell_once_and_its_parts_one_by_one(tmp_path, stage
     counts = [(e.done, e.total) for e in told.events if e.stage == "attack"]
     assert counts == sorted(counts)
     assert (counts[0], counts[-1]) == ((0, 3), (3, 3))
+
+
+def test_a_cell_of_which_only_parts_were_computed_is_done_and_then_cached(tmp_path, staged):
+    bare = FGSM | SPLIT | {"checks": {"images": 0}, "detection": {"fit_size": 100, "noise": False}}
+    for end in ("done", "cached"):
+        told = Told()
+        runner.run(bare, out=tmp_path, executor="processes:2", progress=told)
+        assert {stage for _, stage in told.ends} == {end}
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"fgsm": 3},
+        {"fgsm": [3]},
+        {"fgsm": [[0.1]]},
+        {"fgsm": [["0.1", "a.npz"]]},
+        {"fgsm": [[0.1, "../a.npz"]]},
+    ],
+    ids=str,
+)
+def test_a_forged_plan_is_none(tmp_path, plan):
+    write_json(tmp_path / PLAN, plan, checked=True)
+    assert read_plan(tmp_path) == {}
 
 
 def test_ranges_cover_every_image_once():

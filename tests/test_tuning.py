@@ -12,6 +12,7 @@ from robustloss.losses import LOSSES
 from robustloss.spec import load_spec
 from robustloss.storage import write_json
 from robustloss.tuning import trial_rows
+from robustloss.worker_data import lost
 from tests.small_run import Counted, changed
 
 LOSS_A = {"name": "softmax", "search": {"lr": [0.02, 900.0]}}
@@ -112,6 +113,42 @@ def test_a_changed_trial_file_is_made_again(tmp_path, no_report, monkeypatch):
     runner.run(spec, out=tmp_path / "run")
     assert robustloss.load_run(outcome.path).trials == first
     assert counted.trained == 2  # the weights were there
+
+
+def test_a_trial_that_its_worker_could_not_end_has_a_reason_and_no_old_numbers(
+    tmp_path, no_report, monkeypatch
+):
+    monkeypatch.setattr(runner, "run_jobs", lambda jobs, *words: killed(jobs))
+
+    def killed(tries):
+        return [lost(job, "worker", "killed", lambda event: None) for job in tries]
+
+    spec = tuning(losses=[LOSS_B], seeds=[0])
+    old = tmp_path / "run" / spec.trials()[0].folder / "trial.json"
+    old.parent.mkdir(parents=True)
+    (tmp_path / "run" / "spec.toml").write_text(spec.text)
+    write_json(old, {"key": "of another training", **content(0.01)}, checked=True)
+    outcome = runner.run(spec, out=tmp_path / "run")
+    trials = robustloss.load_run(outcome.path).trials
+    assert [(row["reason"], row["chosen"]) for row in trials] == [("killed", False)] * 2
+    assert {failure["stage"] for failure in outcome.failures} == {"tuning", "trial 1", "trial 2"}
+    assert not old.exists()
+
+
+def test_a_trial_that_fails_leaves_no_old_numbers(tmp_path, digits, monkeypatch):
+    spec = tuning(losses=[LOSS_B], seeds=[0])
+    job = jobs.CellJob(spec, spec.trials()[0], tmp_path, "cpu", None)
+    path = tmp_path / job.cell.folder / "trial.json"
+    path.parent.mkdir(parents=True)
+    write_json(path, {"key": "of another training", **content(0.01)}, checked=True)
+
+    def fail(*words, **keys):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(train, "train", fail)
+    failure = cells.run_cell(job, digits, lambda event: None)
+    assert failure.stage == jobs.trial_stage(job.cell)
+    assert not path.exists()
 
 
 @pytest.fixture(scope="module")
