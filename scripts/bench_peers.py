@@ -12,14 +12,33 @@ PGD_EPS, PGD_STEPS = 0.1, 40
 Contender = Callable[[], object]
 
 
+class Plain(nn.Module):
+    """The model as anybody would write it: what comes in goes through the network in one piece."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.backbone, self.head = model.backbone, model.head
+        self.register_buffer("mean", model.mean)
+        self.register_buffer("std", model.std)
+
+    def forward(self, images):
+        return self.head.logits(self.backbone((images - self.mean) / self.std))
+
+    def joint(self, images):
+        features = self.backbone((images - self.mean) / self.std)
+        return self.head.logits(features), self.head.class_log_likelihood(features)
+
+
 class Peers:
     """FGSM and PGD as the documentation of each package shows them, with errors and scores.
 
-    They get the same weights in torch's own memory format: ours is part of what is compared.
+    They get the same weights in a plain module and torch's own memory format: how ours goes through
+    the network is part of what is compared.
     """
 
     def __init__(self, model, images, device):
-        self.model = copy.deepcopy(model).to(memory_format=torch.contiguous_format).eval()
+        plain = Plain(copy.deepcopy(model))
+        self.model = plain.to(memory_format=torch.contiguous_format).eval()
         self.images, self.device = images, device
         self.batches = [
             (images.batch(slice(i, i + BATCH)), images.labels[i : i + BATCH])

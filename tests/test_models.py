@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from robustloss import models
 from robustloss.backbones import BACKBONES, build_backbone
 from robustloss.losses import build_loss
 from robustloss.models import Classifier, build_classifier, load_tensors, save_tensors
@@ -39,6 +40,27 @@ def test_forward_joint_and_outputs_agree():
     assert torch.equal(model.features(images), features)
     for ours, theirs in zip(model.joint(images), (logits, likelihood), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_many_images_go_through_the_network_in_pieces_and_come_out_the_same(monkeypatch):
+    model = build_classifier(BUILD).eval()
+    images = torch.rand(301, 1, 8, 8, requires_grad=True)
+    seen = []
+    model.backbone.register_forward_pre_hook(lambda module, words: seen.append(len(words[0])))
+
+    def passed():
+        logits = model(images)
+        return logits.detach(), *torch.autograd.grad(logits.logsumexp(1).sum(), images)
+
+    pieces = passed()
+    assert seen == [151, 150]
+    monkeypatch.setattr(models, "_PIECE", 1000)
+    for one, other in zip(passed(), pieces, strict=True):
+        torch.testing.assert_close(other, one)
+    seen.clear()
+    monkeypatch.undo()
+    model.train()(images[:250])  # batch normalisation takes the statistics of the whole batch
+    assert seen == [250]
 
 
 @pytest.mark.parametrize("name", [*BACKBONES, "torchvision:resnet18"])
