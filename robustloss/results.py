@@ -322,10 +322,11 @@ def write_results(
     Returns:
         What was written.
     """
-    cells = list(cells)
+    tables = [dict(cell) for cell in cells]
 
     def table(key: str, columns: Sequence[str], more: Iterable[Mapping[str, Any]] = ()) -> list:
-        own = (row for cell in cells for row in cell.get(key, ()))
+        # taken out: of many cells the rows of the one order and of the other need not be held both
+        own = (row for cell in tables for row in cell.pop(key, ()))
         return sort([*own, *more], columns)
 
     rows = table("rows", ROW_COLUMNS)

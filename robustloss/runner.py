@@ -1,6 +1,7 @@
 """A run: a spec becomes cells, the cells become files, the files become results and a report."""
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -256,25 +257,21 @@ def write_run(
         trials: Rows of the search for the losses' values.
     """
     failed = {(failure.label, failure.seed) for failure in failures}
-    done, trainings = [], []
-    for cell in cells:
-        if (cell.label, cell.seed) in failed:
-            continue
-        content = read_json(folder / cell.folder / "cell.json", checked=True)
+    done = [cell for cell in cells if (cell.label, cell.seed) not in failed]
+    compared = comparison_rows([results.load_cell(folder / c.folder / "cell.json") for c in done])
+    contents, trainings = deque[dict[str, Any]](), []
+    for cell in done:
+        contents.append(read_json(folder / cell.folder / "cell.json", checked=True))
         log = read_json(folder / cell.folder / "train.json", checked=True)
         identity = {"loss": cell.loss.name, "label": cell.label, "seed": cell.seed}
-        done.append(content)
         trainings.append({**{k: v for k, v in log.items() if k != "key"}, **identity})
-    found = [results.load_cell(folder / cell.folder / "cell.json") for cell in cells
-             if (cell.label, cell.seed) not in failed]  # fmt: skip
-    rows = (row for content in done for row in content["rows"] if row["attack"] == "none")
+    rows = (row for content in contents for row in content["rows"] if row["attack"] == "none")
     clean = {(row["label"], row["seed"]): row["error"] for row in rows}
-    compared = comparison_rows(found)
     results.write_results(
         folder,
         name=spec.name,
         provenance=provenance,
-        cells=done,
+        cells=(contents.popleft() for _ in done),  # handed over: of many cells they are much
         training=trainings,
         failures=[asdict(failure) for failure in (*failures, *lost)],
         transfer=transfer_rows(transfers, clean),

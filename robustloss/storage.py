@@ -117,15 +117,24 @@ def write_json(
 
 
 def _json_pieces(data: Mapping[str, Any], sort_keys: bool) -> Iterator[bytes]:
-    """The text of `json.dumps` with an indent of 1, entry by entry: a copy of all may be large."""
-    keys = [_text_key(key) for key in data]
-    before = b"{"
-    for key in sorted(keys) if sort_keys else keys:
+    """The text of `json.dumps` with an indent of 1, row by row: a copy of a table may be large."""
+
+    def inner(value: object, indent: str) -> str:
         # ASCII: a label or a path of any characters, lone surrogates too, comes back as it was
-        text = json.dumps(_plain(data[key]), indent=1, sort_keys=sort_keys, allow_nan=False)
-        inner = text.replace("\n", "\n ")  # a line end within a value is written as \\n
-        yield before + f"\n {json.dumps(key)}: {inner}".encode()
-        before = b","
+        text = json.dumps(_plain(value), indent=1, sort_keys=sort_keys, allow_nan=False)
+        return text.replace("\n", f"\n{indent}")  # a line end within a value is written as \\n
+
+    keys = [_text_key(key) for key in data]
+    before = "{"
+    for key in sorted(keys) if sort_keys else keys:
+        yield f"{before}\n {json.dumps(key)}: ".encode()
+        before, value = ",", data[key]
+        if isinstance(value, list | tuple) and value:
+            for number, item in enumerate(value):
+                yield f"{',' if number else '['}\n  {inner(item, '  ')}".encode()
+            yield b"\n ]"
+        else:
+            yield inner(value, " ").encode()
     yield b"\n}\n" if keys else b"{}\n"
 
 
