@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from robustloss import runner
 from robustloss.executors import _thread_limit
 from robustloss.results import load_run
