@@ -305,7 +305,7 @@ class _SyncedBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        values = input.float()
+        values = input.to(torch.promote_types(input.dtype, torch.float32))
         others = [dim for dim in range(values.dim()) if dim != 1]
         shape = [1, -1, *[1] * (values.dim() - 2)]
         count = values.new_tensor([values.numel() / values.shape[1]])
