@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from robustloss import data_parallel
+from robustloss import train as training
 from robustloss.data import load_dataset
 from robustloss.executors import check_shared
-from robustloss.schedules import augment
-from robustloss.spec import load_spec
+from robustloss.schedules import augment, balanced_batches, batch_length, shuffled_batches
+from robustloss.spec import TrainSpec, load_spec
+from tests.small_model import new_model
 from tests.small_run import changed
 
 CPU = torch.device("cpu")
@@ -55,3 +57,29 @@ def test_what_torchrun_cannot_share_is_told():
         check_shared(spec, "serial", "mps")
     with pytest.raises(ValueError, match="minutes cannot be kept"):
         check_shared(load_spec(changed(resources={"minutes": 5})), "serial", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("loss", "batch_size", "size", "message"),
+    [
+        ("softmax", 2, 3, r"train.batch_size \(=2\) makes batches of 2, .* 3 processes; start at "),
+        ("softmax", 50, 21, "a training set of 20 images makes batches of 20, .* at most 20"),
+        ("triplet", 19, 17, r"train.batch_size \(=19\) for 10 classes .* of 16, .* at most 16"),
+    ],
+)
+def test_more_processes_than_images_of_a_batch_are_refused(
+    digits, monkeypatch, loss, batch_size, size, message
+):
+    monkeypatch.setattr(data_parallel, "_current", group_of(size))
+    settings = TrainSpec.model_validate({"epochs": 1, "batch_size": batch_size})
+    with pytest.raises(ValueError, match=message):
+        training.train(new_model(digits, loss), digits, settings, seed=0, device=CPU)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 19, 20, 41, 500])
+def test_the_length_of_a_batch_is_known_before(batch_size):
+    labels = torch.arange(10).repeat(12)
+    shuffled = next(shuffled_batches(120, batch_size, 0, 0))
+    assert batch_length(120, 10, batch_size, "shuffled") == len(shuffled)
+    balanced = next(balanced_batches(labels, 10, batch_size, 0, 0))
+    assert batch_length(120, 10, batch_size, "balanced") == len(balanced)
