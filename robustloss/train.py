@@ -188,11 +188,15 @@ def error_rate(
         return None
     group = group or Group()
     model.eval()
+    n, size = images.n, images.pass_size
     wrong = torch.zeros((), dtype=torch.int64, device=images.images.device)
-    for start in range(0, images.n, images.pass_size)[group.rank :: group.size]:
-        piece = slice(start, start + images.pass_size)
+    if group.size > 1:  # a run of passes each: streamed images decode the next one ahead
+        passes = group.share(-(-n // size))
+        images = images.take(slice(passes.start * size, passes.stop * size))
+    for start in range(0, images.n, size):
+        piece = slice(start, start + size)
         batch = images.batch(piece)
         with autocast(batch.device, precision):
             features = model.features(batch.contiguous(memory_format=torch.channels_last))
         wrong += (model.head.logits(features).argmax(1) != images.labels[piece]).sum()
-    return float(group.total(wrong)) / images.n
+    return float(group.total(wrong)) / n

@@ -1,14 +1,23 @@
 """The parts of a training on several processes that one process can check."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from robustloss import data_parallel
 from robustloss import train as training
 from robustloss.data import load_dataset
+from robustloss.decode import Recipe
 from robustloss.executors import check_shared
+from robustloss.images import ImageSet
+from robustloss.losses.softmax import SoftmaxHead
+from robustloss.models import Classifier
 from robustloss.schedules import augment, balanced_batches, batch_length, shuffled_batches
 from robustloss.spec import TrainSpec, load_spec
+from robustloss.streamed import StreamedImages
 from tests.small_model import new_model
 from tests.small_run import changed
 
@@ -83,3 +92,31 @@ def test_the_length_of_a_batch_is_known_before(batch_size):
     assert batch_length(120, 10, batch_size, "shuffled") == len(shuffled)
     balanced = next(balanced_batches(labels, 10, batch_size, 0, 0))
     assert batch_length(120, 10, batch_size, "balanced") == len(balanced)
+
+
+# --- what each process computes ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_the_passes_of_a_validation_decode_each_image_once(monkeypatch, size):
+    """None is decoded ahead that another process reads."""
+    decoded = []
+
+    def start(self, positions):
+        decoded.extend(self.paths[positions].tolist())
+        return torch.zeros(len(positions), *self.recipe.shape, dtype=torch.uint8), []
+
+    monkeypatch.setattr(StreamedImages, "_start", start)
+    monkeypatch.setattr(ImageSet, "pass_size", 4)
+    n, names = 30, np.array([f"{i}.png" for i in range(30)], dtype=object)
+    labels = torch.arange(n) % 10
+    model = Classifier(nn.Flatten(), SoftmaxHead(64, 10), [0.0], [1.0])
+    total = 0
+    for rank in range(size):
+        images = StreamedImages(Path(), names, Recipe(1, (8, 8), None))
+        images = ImageSet(images, labels, torch.arange(n), 255.0)
+        total += n * training.error_rate(model, images, "float32", group_of(size, rank))
+    assert sorted(decoded) == sorted(names.tolist())
+    with torch.no_grad():
+        predicted = int(model(torch.zeros(1, 1, 8, 8)).argmax())
+    assert total == pytest.approx(int((labels != predicted).sum()))
