@@ -15,7 +15,9 @@ from robustloss.executors import check_shared
 from robustloss.images import ImageSet
 from robustloss.losses.softmax import SoftmaxHead
 from robustloss.models import Classifier
+from robustloss.objective import Objective
 from robustloss.schedules import augment, balanced_batches, batch_length, shuffled_batches
+from robustloss.seeding import derive_seed, seed_global
 from robustloss.spec import TrainSpec, load_spec
 from robustloss.streamed import StreamedImages
 from tests.small_model import new_model
@@ -95,6 +97,39 @@ def test_the_length_of_a_batch_is_known_before(batch_size):
 
 
 # --- what each process computes ------------------------------------------------------------------
+
+
+class Drawing(SoftmaxHead):
+    """Draws in its loss."""
+
+    def loss(self, features, labels, *, progress):
+        terms = super().loss(features, labels, progress=progress)
+        return terms._replace(regulariser=torch.rand(len(labels)))
+
+
+class Still:
+    """Stands for the adversary of TRADES."""
+
+    def divergence(self, clean, attacked):
+        return torch.zeros(len(clean))
+
+
+def test_each_process_drops_other_units_and_the_heads_draw_the_same():
+    images, labels = torch.rand(6, 1, 4, 4), torch.arange(6) % 3
+    outputs, draws = [], []
+    for rank in range(2):
+        backbone = nn.Sequential(nn.Flatten(), nn.Dropout(0.5))
+        backbone.register_forward_hook(lambda *call: outputs.append(call[2] == 0))
+        head = Drawing(16, 3)
+        model = Classifier(backbone, head, [0.0], [1.0])
+        objective = Objective(model, "float32", Still(), data_parallel.Group())
+        objective.head_seed = 7
+        seed_global(CPU, derive_seed("step", rank))
+        draws.append(objective(images, images.clone(), labels, 0.0).regulariser)
+    clean, attacked, other_clean, other_attacked = outputs
+    assert not torch.equal(clean, other_clean)
+    assert not torch.equal(attacked, other_attacked)
+    assert torch.equal(*draws)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
