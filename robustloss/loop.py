@@ -15,7 +15,7 @@ from robustloss.data import ImageSet
 from robustloss.data_parallel import Group
 from robustloss.losses.base import LossHead, tuples_of
 from robustloss.models import Classifier, load_tensors, save_tensors
-from robustloss.objective import Objective, StepOutput, has_unused
+from robustloss.objective import Objective, StepOutput, has_unused, is_known
 from robustloss.recorded import RecordedStep
 from robustloss.schedules import (
     augment,
@@ -144,6 +144,8 @@ class Loop:
         self.objective.head_seed = derive_seed("head", *step)
 
     def _has_unused(self) -> bool:
+        if not is_known(self.model):
+            return True  # one step tells nothing of the others
         some = slice(0, 2)
         images, labels = self.data.batch(some), self.data.labels[some]
         return has_unused(self.model, images, labels, self.log.precision)

@@ -86,6 +86,15 @@ class Objective(nn.Module):
             return self.model.features(images)
 
 
+def is_known(model: Classifier) -> bool:
+    """Whether each of its modules is ours or torch's: these use the same parameters in every step.
+
+    Other code may decide anew by the progress, by chance or by the mode.
+    """
+    packages = {type(module).__module__.partition(".")[0] for module in model.modules()}
+    return packages <= {"robustloss", "torch", "torchvision"}
+
+
 def has_unused(model: Classifier, images: Tensor, labels: Tensor, precision: str) -> bool:
     """Returns whether a step leaves some parameters without a gradient; found on a copy.
 

@@ -17,6 +17,7 @@ from robustloss import data_parallel
 from robustloss import train as training
 from robustloss.data import load_dataset
 from robustloss.losses import build_loss
+from robustloss.losses.softmax import SoftmaxHead
 from robustloss.models import Classifier
 from robustloss.seeding import seeded
 from robustloss.spec import TrainSpec
@@ -34,7 +35,22 @@ CASES = {
     "pgd": {"loss": "softmax", "adversarial": PGD},
     "trades": {"loss": "lgm", "adversarial": {**PGD, "attack": "trades", "beta": 2.0}},
     "unused": {"loss": "softmax", "spare": True},
+    "early": {"loss": "tests.data_parallel_worker:Early"},
 }
+
+
+class Early(SoftmaxHead):
+    """Has a weight that no step of the second half uses."""
+
+    def __init__(self, feature_dim, num_classes):
+        super().__init__(feature_dim, num_classes)
+        self.early = nn.Parameter(torch.ones(feature_dim))
+
+    def loss(self, features, labels, *, progress):
+        terms = super().loss(features, labels, progress=progress)
+        if progress >= 0.5:
+            return terms
+        return terms._replace(regulariser=0.01 * (features * self.early).square().sum(1))
 
 
 class Exact(Classifier):

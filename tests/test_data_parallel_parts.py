@@ -15,11 +15,12 @@ from robustloss.executors import check_shared
 from robustloss.images import ImageSet
 from robustloss.losses.softmax import SoftmaxHead
 from robustloss.models import Classifier
-from robustloss.objective import Objective
+from robustloss.objective import Objective, is_known
 from robustloss.schedules import augment, balanced_batches, batch_length, shuffled_batches
 from robustloss.seeding import derive_seed, seed_global
 from robustloss.spec import TrainSpec, load_spec
 from robustloss.streamed import StreamedImages
+from tests.data_parallel_worker import Network
 from tests.small_model import new_model
 from tests.small_run import changed
 
@@ -130,6 +131,12 @@ def test_each_process_drops_other_units_and_the_heads_draw_the_same():
     assert not torch.equal(clean, other_clean)
     assert not torch.equal(attacked, other_attacked)
     assert torch.equal(*draws)
+
+
+def test_code_of_others_may_use_other_parameters_in_every_step(digits):
+    assert is_known(new_model(digits))
+    assert not is_known(Classifier(Network(False), SoftmaxHead(8, 10), digits.mean, digits.std))
+    assert not is_known(Classifier(nn.Flatten(), Drawing(64, 10), digits.mean, digits.std))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
