@@ -79,8 +79,9 @@ class Loop:
         self.selection: Selection | None = None
         if spec.adversarial:
             self.adversary = Adversary(
-                spec.adversarial, model, seed=seed, device=device, precision=log.precision
-            )
+                spec.adversarial, model, seed=seed, device=device, precision=log.precision,
+                group=group,
+            )  # fmt: skip
         # over the epoch, on the device: classification, regulariser, errors, images, tuples, steps;
         # in adversarial training also attacked images, and those without a first direction
         size = 6 if self.adversary is None else 8
@@ -168,7 +169,7 @@ class Loop:
             adversary = None
         attacked = None
         if adversary is not None:
-            attacked = adversary(images, self._own(labels), progress)
+            attacked = adversary(images, labels, progress)
             if not adversary.learns_both:
                 images, attacked = attacked, None
         terms: StepOutput = self.terms_of(images, attacked, labels, progress)

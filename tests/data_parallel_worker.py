@@ -34,6 +34,7 @@ CASES = {
     "contrastive": {"loss": "contrastive"},
     "pgd": {"loss": "softmax", "adversarial": PGD},
     "trades": {"loss": "lgm", "adversarial": {**PGD, "attack": "trades", "beta": 2.0}},
+    "pairs": {"loss": "triplet", "adversarial": {**PGD, "objective": "loss"}},
     "unused": {"loss": "softmax", "spare": True},
     "early": {"loss": "tests.data_parallel_worker:Early"},
 }
