@@ -85,10 +85,18 @@ def check_shared(spec: Spec, executor: str, device: str) -> None:
     """Checks that a run whose processes torchrun started can be done so.
 
     Raises:
-        ValueError: Another executor than serial, a time limit, or no such device for it.
+        ValueError: Another executor than serial, a time limit, no such device for it, or fewer
+            GPUs on this machine than processes.
     """
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device (={device!r}) cannot be shared by torchrun; use cpu or cuda.")
+    count = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device == "cuda" and count > (gpus := torch.cuda.device_count()):
+        raise ValueError(
+            f"--nproc-per-node (={count}) must be at most the GPUs that torch sees on this machine "
+            f"(={gpus}): each process takes one of its own. Start torchrun with --nproc-per-node "
+            f"{gpus}, or add --device cpu to the run."
+        )
     if executor != "serial":
         raise ValueError(
             f"executor (={executor!r}) starts processes of its own, and torchrun has started "

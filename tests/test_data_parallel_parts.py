@@ -71,6 +71,20 @@ def test_what_torchrun_cannot_share_is_told():
         check_shared(load_spec(changed(resources={"minutes": 5})), "serial", "cpu")
 
 
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", 2), ("cuda", 4), ("cpu", 0)])
+def test_as_many_processes_as_gpus_are_taken(monkeypatch, device, gpus):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    check_shared(load_spec(changed()), "serial", device)
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    with pytest.raises(ValueError, match=r"--nproc-per-node \(=3\) must .* \(=2\).*-node 2, or"):
+        check_shared(load_spec(changed()), "serial", "cuda")
+
+
 @pytest.mark.parametrize(
     ("loss", "batch_size", "size", "message"),
     [
