@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,40 @@ def test_a_run_by_two_processes_is_that_of_one(tmp_path):
         tmp_path / "run" / "cells" / cell["slug"] / "seed-0" / "train.json", checked=True
     )
     assert training["processes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (
+            (
+                "from robustloss import executors",
+                "from robustloss.data import load_dataset",
+                "sizes = dict(train_size=200, validation_size=61, test_size=80, quiet=True)",
+                "other = lambda job: load_dataset('digits', **sizes)",
+                "if os.environ['RANK'] == '1': executors.dataset_of = other",
+            ),
+            r"rank 1: on \S+ the checksum of the training data \(='\w+'\) is '\w+' in rank 0.* "
+            "give every machine the same data",
+        ),
+        (
+            (
+                "from robustloss import executors",
+                "from robustloss.data import DataError",
+                "def absent(job): raise DataError('no such file here')",
+                "if os.environ['RANK'] == '1': executors.dataset_of = absent",
+            ),
+            "rank 1: no such file here",
+        ),
+    ],
+)
+def test_a_process_that_holds_other_data_is_refused(tmp_path, lines, reason):
+    ended = run_spec(tmp_path, changed(seeds=[0], losses=[{"name": "softmax"}]), first=lines)
+    assert ended.returncode == 1
+    assert re.search(reason, ended.stderr), ended.stderr
+    (failure,) = read_json(tmp_path / "run" / "results.json")["failures"]
+    assert re.search(reason, failure["reason"])
+    assert not list((tmp_path / "run").rglob("model-*"))
 
 
 def test_a_process_that_fails_alone_stops_all(tmp_path):

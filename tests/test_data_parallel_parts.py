@@ -9,10 +9,12 @@ from torch import nn
 
 from robustloss import data_parallel
 from robustloss import train as training
+from robustloss.cell_weights import CellWeights
 from robustloss.data import load_dataset
 from robustloss.decode import Recipe
 from robustloss.executors import check_shared
 from robustloss.images import ImageSet
+from robustloss.jobs import CellJob
 from robustloss.losses.softmax import SoftmaxHead
 from robustloss.models import Classifier
 from robustloss.objective import Objective, is_known
@@ -109,6 +111,29 @@ def test_the_length_of_a_batch_is_known_before(batch_size):
     assert batch_length(120, 10, batch_size, "shuffled") == len(shuffled)
     balanced = next(balanced_batches(labels, 10, batch_size, 0, 0))
     assert batch_length(120, 10, batch_size, "balanced") == len(balanced)
+
+
+# --- what the files are called -------------------------------------------------------------------
+
+
+def weights_of(folder, train_size=200):
+    spec = load_spec(changed(seeds=[0]))
+    data = load_dataset("digits", train_size=train_size, quiet=True)
+    return CellWeights(CellJob(spec, spec.cells()[0], folder, "cpu", None), data, lambda *_: None)
+
+
+def test_other_data_or_code_are_told_with_both_values(tmp_path):
+    weights, other = weights_of(tmp_path), weights_of(tmp_path, train_size=100)
+    weights.check_parts(weights_of(tmp_path / "elsewhere").parts)
+    there, here = (each.dataset.training_checksum for each in (weights, other))
+    with pytest.raises(
+        ValueError, match=rf"training data \(='{here}'\) is '{there}' in rank 0.* give every"
+    ):
+        other.check_parts(weights.parts)
+    train = {**weights.parts["train"], "precision": "bfloat16"}
+    found = {**weights.parts, "the source of the loss": "1f", "train": train}
+    with pytest.raises(ValueError, match=r"loss .* '1f' .*; train: precision .* 'bfloat16'"):
+        weights.check_parts(found)
 
 
 # --- what each process computes ------------------------------------------------------------------
