@@ -83,11 +83,30 @@ class CellWeights:
         }
 
     @cached_property
-    def key(self) -> str:
-        """The hash of what decides the weights."""
+    def training_key(self) -> str:
+        """The hash of what decides a training, on however many processes."""
         if self.cell.loss.given:
             return self._given_key()
         return digest(*self.parts.values(), numerics(self.device))
+
+    @cached_property
+    def key(self) -> str:
+        """What names the weights: the training's key, and its processes if they are several.
+
+        These change rounding and dropout masks. Weights by another number serve too where there
+        are some, under their own name: a model need not be attacked by as many as trained it.
+        """
+        count = data_parallel.current().size
+        if count == 1 or self.cell.loss.given:
+            own = self.training_key
+        else:
+            own = f"{self.training_key}-x{count}"
+        pattern = f"model-{self.training_key}*.safetensors"
+        found = [*sorted(self.folder.glob(pattern)), *self._elsewhere(pattern)]
+        if any(path.name == f"model-{own}.safetensors" for path in found):
+            return own
+        whole = (path for path in found if _metadata(path) is not None)
+        return next((path.stem.removeprefix("model-") for path in whole), own)
 
     @property
     def path(self) -> Path:
@@ -97,7 +116,7 @@ class CellWeights:
     @property
     def checkpoint(self) -> Path:
         """Where an unfinished training lies; whoever needs it no more takes it away."""
-        return self.folder / f"checkpoint-{self.key}.safetensors"
+        return self.folder / f"checkpoint-{self.training_key}.safetensors"
 
     def trained(self) -> dict[str, Any]:
         """Returns the metadata of the trained weights, training them if they are not there."""
@@ -143,7 +162,7 @@ class CellWeights:
             seed=self.cell.seed,
             device=self.device,
             checkpoint=checkpoint,
-            key=self.key,
+            key=self.training_key,
             report=self.report,
         )
 
@@ -198,16 +217,19 @@ class CellWeights:
 
     def _taken_over(self) -> dict[str, Any] | None:
         """Returns the metadata of equal weights, copied here: of a trial, or of another run."""
-        name = self.path.name
-        places = list(self.job.folder.glob(f"trials/*/*/{name}"))
-        if self.job.reuse is not None:
-            places += sorted(self.job.reuse.glob(f"cells/*/seed-{self.cell.seed}/{name}"))
-            places += sorted(self.job.reuse.glob(f"trials/*/*/{name}"))
-        for other in places:
+        for other in self._elsewhere(self.path.name):
             if (meta := _metadata(other)) is not None:
                 write_bytes(self.path, other.read_bytes())
                 return meta
         return None
+
+    def _elsewhere(self, pattern: str) -> list[Path]:
+        """Returns the files of such a name in trials, and in the run whose weights are reused."""
+        places = list(self.job.folder.glob(f"trials/*/*/{pattern}"))
+        if self.job.reuse is not None:
+            places += sorted(self.job.reuse.glob(f"cells/*/seed-{self.cell.seed}/{pattern}"))
+            places += sorted(self.job.reuse.glob(f"trials/*/*/{pattern}"))
+        return places
 
 
 def _differences(here: Mapping[str, Any], leading: Mapping[str, Any]) -> Iterator[str]:

@@ -249,6 +249,7 @@ class Loop:
                 "tuple_seconds": round(self.objective.head_seconds, 3) if timed else None,
                 "seconds": round(seconds, 3),
                 **({"zero_gradient_fraction": _share(*attacked)} if attacked else {}),
+                **({"processes": self.group.size} if self.group.size > 1 else {}),
                 **extra,
             }
         )
@@ -284,7 +285,7 @@ class Loop:
             }
         for name, value in log.items():
             setattr(self.log, name, value)
-        self.log.processes = self.group.size
+        self.log.processes = max(self.log.processes, self.group.size)
         parameters = self._parameters()
         for name, value in tensors.items():
             if name.startswith("optimizer."):

@@ -115,6 +115,12 @@ def test_a_run_by_two_processes_is_that_of_one(tmp_path):
         tmp_path / "run" / "cells" / cell["slug"] / "seed-0" / "train.json", checked=True
     )
     assert training["processes"] == 2
+    assert [line["processes"] for line in training["curve"]] == [2] * len(training["curve"])
+    assert (
+        (tmp_path / "run")
+        .joinpath("cells", cell["slug"], "seed-0", cell["files"]["model"])
+        .name.endswith("-x2.safetensors")
+    )
 
 
 @pytest.mark.parametrize(

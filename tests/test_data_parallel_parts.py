@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustloss import data_parallel
+from robustloss import data_parallel, runner
 from robustloss import train as training
 from robustloss.cell_weights import CellWeights
 from robustloss.data import load_dataset
@@ -15,16 +15,18 @@ from robustloss.decode import Recipe
 from robustloss.executors import check_shared
 from robustloss.images import ImageSet
 from robustloss.jobs import CellJob
+from robustloss.keys import numerics
 from robustloss.losses.softmax import SoftmaxHead
-from robustloss.models import Classifier
+from robustloss.models import Classifier, load_tensors, save_tensors
 from robustloss.objective import Objective, is_known
 from robustloss.schedules import augment, balanced_batches, batch_length, shuffled_batches
 from robustloss.seeding import derive_seed, seed_global
 from robustloss.spec import TrainSpec, load_spec
+from robustloss.storage import digest, read_json
 from robustloss.streamed import StreamedImages
 from tests.data_parallel_worker import Network
 from tests.small_model import new_model
-from tests.small_run import changed
+from tests.small_run import Counted, changed
 
 CPU = torch.device("cpu")
 
@@ -122,6 +124,17 @@ def weights_of(folder, train_size=200):
     return CellWeights(CellJob(spec, spec.cells()[0], folder, "cpu", None), data, lambda *_: None)
 
 
+def test_the_number_of_processes_names_the_weights_and_not_the_checkpoint(tmp_path, monkeypatch):
+    alone = weights_of(tmp_path)
+    literal = digest(*alone.parts.values(), numerics(CPU))
+    assert alone.key == literal  # as before there were several
+    for size in (2, 3):
+        monkeypatch.setattr(data_parallel, "_current", group_of(size))
+        weights = weights_of(tmp_path)
+        assert weights.key == f"{literal}-x{size}"
+        assert weights.checkpoint == alone.checkpoint
+
+
 def test_other_data_or_code_are_told_with_both_values(tmp_path):
     weights, other = weights_of(tmp_path), weights_of(tmp_path, train_size=100)
     weights.check_parts(weights_of(tmp_path / "elsewhere").parts)
@@ -134,6 +147,45 @@ def test_other_data_or_code_are_told_with_both_values(tmp_path):
     found = {**weights.parts, "the source of the loss": "1f", "train": train}
     with pytest.raises(ValueError, match=r"loss .* '1f' .*; train: precision .* 'bfloat16'"):
         weights.check_parts(found)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_weights_that_several_trained_serve_one(tmp_path, monkeypatch):
+    spec = changed(seeds=[0], losses=[{"name": "softmax"}])
+    runner.run(spec, out=tmp_path / "run", device="cpu")
+    (path,) = (tmp_path / "run").rglob("model-*")
+    shared = path.rename(path.with_name(f"{path.stem}-x4.safetensors"))
+    (mark,) = (tmp_path / "run").rglob("cell.json")
+    mark.unlink()
+    counted = Counted(monkeypatch)
+    runner.run(spec, out=tmp_path / "run", device="cpu")
+    assert counted.trained == 0
+    assert read_json(mark, checked=True)["files"]["model"] == shared.name
+    runner.run(spec, out=tmp_path / "other", device="cpu", reuse=tmp_path / "run")
+    assert counted.trained == 0
+    assert [each.name for each in (tmp_path / "other").rglob("model-*")] == [shared.name]
+    shared.write_bytes(b"damaged")
+    runner.run(spec, out=tmp_path / "run", device="cpu")
+    assert counted.trained == 1
+    assert path.exists()
+
+
+def test_a_training_that_goes_on_with_fewer_keeps_the_number_that_it_had(
+    digits, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    settings = TrainSpec.model_validate({"epochs": 3, "batch_size": 10, "precision": "float32"})
+    path = tmp_path / "checkpoint.safetensors"
+    training.train(new_model(digits), digits, settings, seed=0, device=CPU, checkpoint=path)
+    tensors, meta = load_tensors(path)  # after two of three epochs
+    for line in meta["log"]["curve"]:
+        line["processes"] = 4
+    meta["log"]["processes"] = 4
+    del meta["tensors"]
+    save_tensors(path, tensors, meta)
+    log = training.train(new_model(digits), digits, settings, seed=0, device=CPU, checkpoint=path)
+    assert log.processes == 4
+    assert [line.get("processes") for line in log.curve] == [4, 4, None]
 
 
 # --- what each process computes ------------------------------------------------------------------
