@@ -37,6 +37,10 @@ class BrokenGroupError(BaseException):
     """A process failed alone, so the others wait for what will never come: all must stop."""
 
 
+class LeaderStoppedError(BrokenGroupError):
+    """The first process has told that the run is over without an outcome; it says why itself."""
+
+
 class Group:
     """The processes that train together; a single one by default, and then nothing is sent.
 

@@ -99,8 +99,11 @@ def test_a_run_by_two_processes_is_that_of_one(tmp_path):
     )
     losses = [{"name": f"{tmp_path}/bad.py:Bad", "label": "Bad"}, {"name": "softmax"}]
     spec = changed(seeds=[0], losses=losses)
-    ended = run_spec(tmp_path, spec)
+    # torchrun ends all processes when one fails: none may before the first has told everything
+    slow = "show = cli._show_outcome; cli._show_outcome = lambda *a: (time.sleep(1.5), show(*a))"
+    ended = run_spec(tmp_path, spec, first=[slow])
     assert ended.returncode == 1, ended.stderr
+    assert "Interrupted" not in ended.stderr
     assert ended.stdout.count("index.html") == 1  # one process tells
     assert ended.stderr.count("failed: Bad seed 0 (train): the loss became NaN") == 1
     together = numbers(tmp_path / "run")
@@ -121,6 +124,18 @@ def test_a_run_by_two_processes_is_that_of_one(tmp_path):
         .joinpath("cells", cell["slug"], "seed-0", cell["files"]["model"])
         .name.endswith("-x2.safetensors")
     )
+
+
+def test_a_mistake_is_told_by_the_first_process_alone(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("of somebody else")
+    slow = "tell = cli._complain; cli._complain = lambda text: (time.sleep(1.5), tell(text))[1]"
+    ended = run_spec(tmp_path, changed(seeds=[0]), first=[slow])
+    assert ended.returncode != 0
+    assert ended.stderr.count(f"{tmp_path / 'run'}") >= 1
+    assert "exitcode  : 2" in ended.stderr.replace("exitcode : ", "exitcode  : ")
+    assert "Interrupted" not in ended.stderr
+    assert "first process" not in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustloss import data_parallel, runner
+from robustloss import cli, data_parallel, runner
 from robustloss import train as training
 from robustloss.cell_weights import CellWeights
 from robustloss.data import load_dataset
@@ -253,3 +253,17 @@ def test_the_passes_of_a_validation_decode_each_image_once(monkeypatch, size):
     with torch.no_grad():
         predicted = int(model(torch.zeros(1, 1, 8, 8)).argmax())
     assert total == pytest.approx(int((labels != predicted).sum()))
+
+
+def test_a_command_that_torchrun_started_goes_on_by_torchrun(monkeypatch):
+    assert cli._program() == "robustloss"
+    for name, value in (
+        ("TORCHELASTIC_RUN_ID", "1"),
+        ("WORLD_SIZE", "2"),
+        ("LOCAL_WORLD_SIZE", "2"),
+    ):
+        monkeypatch.setenv(name, value)
+    assert cli._program() == "torchrun --nproc-per-node 2 -m robustloss"
+    monkeypatch.setenv("WORLD_SIZE", "6")
+    several = "torchrun --nnodes ... --rdzv-endpoint ... --nproc-per-node 2 -m robustloss"
+    assert cli._program() == several
