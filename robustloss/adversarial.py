@@ -18,6 +18,7 @@ from torch import Tensor
 from attacks.base import Norm
 from attacks.geometry import ascent_direction, distance, project
 from attacks.objectives import OBJECTIVES
+from robustloss.data_parallel import Group
 from robustloss.losses.base import check_logits, check_terms
 from robustloss.models import Classifier
 from robustloss.precision import autocast
@@ -39,6 +40,7 @@ class Adversary:
         seed: Of the cell; with the number of the step it decides the random start.
         device: Where.
         precision: Arithmetic of the backbone, as in the training.
+        group: The processes that share a batch; none by default.
 
     Raises:
         ValueError: A pair loss, which has no logits while it trains, under an objective or a
@@ -53,10 +55,12 @@ class Adversary:
         seed: int,
         device: torch.device,
         precision: str,
+        group: Group | None = None,
     ) -> None:
         if problem := needs_logits(spec, model.head.batching):
             raise ValueError(problem)
         self.spec, self.model, self.seed, self.precision = spec, model, seed, precision
+        self.group = group or Group()
         self.random = torch.Generator(device)  # the device's own: a copied draw makes a GPU wait
         self.eps = torch.zeros((), device=device)
         self.offset = torch.empty(0, device=device)  # (B,C,H,W), the start in units of its reach
@@ -114,10 +118,15 @@ class Adversary:
         self.offset.mul_(radius / distance(self.offset, "l2").view(-1, 1, 1, 1))
 
     def __call__(self, images: Tensor, labels: Tensor, progress: float) -> Tensor:
-        """Attacks images (B,C,H,W) in [0,1] with labels (B,); `prepare` came before.
+        """Attacks images (b,C,H,W) in [0,1], this process's; `prepare` came before.
+
+        Args:
+            images: Those of the batch that `prepare` was told are attacked here.
+            labels: (B,) of the whole batch.
+            progress: In [0,1).
 
         Returns:
-            (B,C,H,W), inside box and ball, detached; the model is in train mode.
+            (b,C,H,W), inside box and ball, detached; the model is in train mode.
         """
         self.model.eval()
         reach = TRADES_START if self.spec.attack == "trades" else self.eps
@@ -152,7 +161,11 @@ class Adversary:
     def _objective(
         self, images: Tensor, labels: Tensor, progress: float
     ) -> Callable[[Tensor], Tensor]:
-        """Returns what is climbed: a function of points (B,C,H,W) with values (B,)."""
+        """Returns what is climbed: a function of points (b,C,H,W) with values (b,).
+
+        A loss may compare the images of a batch: it has those of the other processes too, and a
+        value for each, of which the gradient at the points here is the same as in one process.
+        """
         if self.spec.attack == "trades":
             with torch.no_grad():
                 log_clean = F.log_softmax(self._logits(self._features(images)), 1)
@@ -165,13 +178,14 @@ class Adversary:
         if self.spec.objective == "loss":
 
             def loss(points: Tensor) -> Tensor:
-                features = self._features(points)
+                features = self.group.gather(self._features(points), len(labels))
                 terms = self.model.head.loss(features, labels, progress=progress)
                 return sum(check_terms(terms, features))  # type: ignore[return-value]
 
             return loss
         values = OBJECTIVES[self.spec.objective or "ce"]
-        return lambda points: values(self._logits(self._features(points)), labels)
+        own = labels[self.own]
+        return lambda points: values(self._logits(self._features(points)), own)
 
 
 def climb(

@@ -1,8 +1,8 @@
 """The weights of one cell: what decides them, where they lie, how they come there."""
 
 import copy
-from collections.abc import Callable
-from contextlib import suppress
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 import robustloss.losses as losses
 from robustloss import data_parallel, given, models, train
 from robustloss.data import Dataset
-from robustloss.jobs import CellJob
+from robustloss.jobs import CellJob, SharedTraining
 from robustloss.keys import numerics, plugin_digest
 from robustloss.precision import choose_precision
 from robustloss.results_shape import check_tables
@@ -67,23 +67,46 @@ class CellWeights:
         self._model: models.AnyClassifier | None = None
 
     @cached_property
-    def key(self) -> str:
-        """The hash of what decides the weights."""
-        if self.cell.loss.given:
-            return self._given_key()
+    def parts(self) -> dict[str, Any]:
+        """What decides a training but for the numerics, by name: equal wherever it is shared."""
         training = self.cell.train.model_dump(mode="json")
         training["precision"] = choose_precision(training["precision"], self.device)
         folder = self.spec.folder
-        return digest(
-            [train.VERSION, models.VERSION, losses.VERSION],
-            self.dataset.training_checksum,
-            {**self.build, "mean": list(self.dataset.mean)},
-            plugin_digest(self.cell.loss.name, folder),
-            plugin_digest(self.cell.model.backbone, folder),
-            training,
-            self.cell.seed,
-            numerics(self.device),
-        )
+        return {
+            "the versions of robustloss": [train.VERSION, models.VERSION, losses.VERSION],
+            "the checksum of the training data": self.dataset.training_checksum,
+            "the network": {**self.build, "mean": list(self.dataset.mean)},
+            "the source of the loss": plugin_digest(self.cell.loss.name, folder),
+            "the source of the backbone": plugin_digest(self.cell.model.backbone, folder),
+            "train": training,
+            "the seed": self.cell.seed,
+        }
+
+    @cached_property
+    def training_key(self) -> str:
+        """The hash of what decides a training, on however many processes."""
+        if self.cell.loss.given:
+            return self._given_key()
+        return digest(*self.parts.values(), numerics(self.device))
+
+    @cached_property
+    def key(self) -> str:
+        """What names the weights: the training's key, and its processes if they are several.
+
+        These change rounding and dropout masks. Weights by another number serve too where there
+        are some, under their own name: a model need not be attacked by as many as trained it.
+        """
+        count = data_parallel.current().size
+        if count == 1 or self.cell.loss.given:
+            own = self.training_key
+        else:
+            own = f"{self.training_key}-x{count}"
+        pattern = f"model-{self.training_key}*.safetensors"
+        found = [*sorted(self.folder.glob(pattern)), *self._elsewhere(pattern)]
+        if any(path.name == f"model-{own}.safetensors" for path in found):
+            return own
+        whole = (path for path in found if _metadata(path) is not None)
+        return next((path.stem.removeprefix("model-") for path in whole), own)
 
     @property
     def path(self) -> Path:
@@ -93,7 +116,7 @@ class CellWeights:
     @property
     def checkpoint(self) -> Path:
         """Where an unfinished training lies; whoever needs it no more takes it away."""
-        return self.folder / f"checkpoint-{self.key}.safetensors"
+        return self.folder / f"checkpoint-{self.training_key}.safetensors"
 
     def trained(self) -> dict[str, Any]:
         """Returns the metadata of the trained weights, training them if they are not there."""
@@ -105,17 +128,29 @@ class CellWeights:
         model = self.new_model()
         if self.cell.loss.given:
             return self._as_given(model)
-        data_parallel.current().announce(self.job)
+        data_parallel.current().announce(SharedTraining(self.job, self.parts))
         log = self._fit(model, self.checkpoint)
         self._model = model
         meta: dict[str, Any] = {"log": asdict(log), "density": model.head.density}
         meta["tensors"] = models.save_tensors(self.path, model.state_dict(), meta)
         return meta
 
-    def train_along(self) -> None:
-        """Takes this process's part in a training that the leader of several began."""
-        model = self.new_model()
-        with repeatable(), suppress(Exception):  # what all were told, the leader tells
+    def check_parts(self, parts: Mapping[str, Any]) -> None:
+        """Compares what decides the training here with the same of the process that leads.
+
+        Raises:
+            ValueError: They differ: the weights would be of neither.
+        """
+        if found := "; ".join(_differences(self.parts, parts)):
+            raise ValueError(
+                f"on {socket.gethostname()} {found}. Processes that train together must hold the "
+                "same: give every machine the same data, spec folder and version of robustloss, "
+                "and a train.precision that each of them has."
+            )
+
+    def train_along(self, model: models.AnyClassifier) -> None:
+        """Takes this process's part in a training of a new model that the leader began."""
+        with repeatable():
             self._fit(model, None)
 
     def _fit(self, model: models.AnyClassifier, checkpoint: Path | None) -> train.TrainingLog:
@@ -127,7 +162,7 @@ class CellWeights:
             seed=self.cell.seed,
             device=self.device,
             checkpoint=checkpoint,
-            key=self.key,
+            key=self.training_key,
             report=self.report,
         )
 
@@ -182,16 +217,29 @@ class CellWeights:
 
     def _taken_over(self) -> dict[str, Any] | None:
         """Returns the metadata of equal weights, copied here: of a trial, or of another run."""
-        name = self.path.name
-        places = list(self.job.folder.glob(f"trials/*/*/{name}"))
-        if self.job.reuse is not None:
-            places += sorted(self.job.reuse.glob(f"cells/*/seed-{self.cell.seed}/{name}"))
-            places += sorted(self.job.reuse.glob(f"trials/*/*/{name}"))
-        for other in places:
+        for other in self._elsewhere(self.path.name):
             if (meta := _metadata(other)) is not None:
                 write_bytes(self.path, other.read_bytes())
                 return meta
         return None
+
+    def _elsewhere(self, pattern: str) -> list[Path]:
+        """Returns the files of such a name in trials, and in the run whose weights are reused."""
+        places = list(self.job.folder.glob(f"trials/*/*/{pattern}"))
+        if self.job.reuse is not None:
+            places += sorted(self.job.reuse.glob(f"cells/*/seed-{self.cell.seed}/{pattern}"))
+            places += sorted(self.job.reuse.glob(f"trials/*/*/{pattern}"))
+        return places
+
+
+def _differences(here: Mapping[str, Any], leading: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what differs between this process and the leading one, with both values."""
+    for name, value in here.items():
+        other = leading.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            yield from (f"{name}: {each}" for each in _differences(value, other))
+        elif value != other:
+            yield f"{name} (={value!r}) is {other!r} in rank 0"
 
 
 def _metadata(path: Path) -> dict[str, Any] | None:

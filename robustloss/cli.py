@@ -5,6 +5,7 @@ lines on stderr; 130 interrupted. What is heavy is imported inside the commands,
 mistakes come at once.
 """
 
+import os
 import shlex
 import signal
 import sys
@@ -138,11 +139,14 @@ def run(
                 plugins=not no_plugins,
                 progress=choose_progress(quiet),
             )
+    except data_parallel.LeaderStoppedError:
+        return DONE  # a process that fails makes torchrun end the first, which is still telling why
     except data_parallel.BrokenGroupError as error:
         _complain(f"{error} Finished work is kept; run the command again to go on.")
         return FAILED
-    if data_parallel.leads():
-        _show_outcome(outcome, quiet)
+    if not data_parallel.leads():
+        return DONE  # as above: the first process alone tells, and decides the status
+    _show_outcome(outcome, quiet)
     return FAILED if outcome.failures else DONE
 
 
@@ -330,9 +334,18 @@ def _status(words: list[str]) -> int:
         status = INTERRUPTED
     if status == INTERRUPTED:
         goes_on = words[:1] == ["run"]
-        hint = f" Finished work is kept; go on with: robustloss {shlex.join(words)}"
+        hint = f" Finished work is kept; go on with: {_program()} {shlex.join(words)}"
         _complain(f"Interrupted.{hint if goes_on else ''}")
     return status if isinstance(status, int) else DONE
+
+
+def _program() -> str:
+    """Returns what starts the command: by torchrun it has one thread a process, so other keys."""
+    here, everywhere = (os.environ.get(f"{each}WORLD_SIZE", "1") for each in ("LOCAL_", ""))
+    if "TORCHELASTIC_RUN_ID" not in os.environ or everywhere == "1":
+        return "robustloss"
+    several = "" if here == everywhere else "--nnodes ... --rdzv-endpoint ... "
+    return f"torchrun {several}--nproc-per-node {here} -m robustloss"
 
 
 def _complain(text: str) -> int:

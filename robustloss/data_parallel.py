@@ -25,7 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 if TYPE_CHECKING:
-    from robustloss.jobs import CellJob
+    from robustloss.jobs import SharedTraining
 
 _FOR_EVER = timedelta(days=30)  # attacks may take that long while the others wait
 _AGREEMENT = timedelta(minutes=2)  # until a process that stopped alone stops the others
@@ -35,6 +35,10 @@ Made = TypeVar("Made")
 
 class BrokenGroupError(BaseException):
     """A process failed alone, so the others wait for what will never come: all must stop."""
+
+
+class LeaderStoppedError(BrokenGroupError):
+    """The first process has told that the run is over without an outcome; it says why itself."""
 
 
 class Group:
@@ -86,17 +90,26 @@ class Group:
     def synchronise_statistics(self, model: nn.Module) -> None:
         """Lets batch normalisation use the statistics of the whole batch, in place."""
 
-    def announce(self, job: "CellJob") -> None:
-        """Tells the others to train a cell along."""
+    def announce(self, training: "SharedTraining") -> None:
+        """Tells the others to train a cell along.
+
+        Raises:
+            ValueError: One of them cannot, or has other data or code; the text names its rank.
+        """
 
     def wait(self) -> None:
         """Returns once all processes are here."""
 
     @contextmanager
-    def agreed(self) -> Iterator[None]:
+    def agreed(self, *, patient: bool = False) -> Iterator[None]:
         """Lets an error inside the block pass in all processes, or else stops them all.
 
+        Args:
+            patient: Whether one process may come to the block's end long after another, as where
+                only it has to load the data.
+
         Raises:
+            ValueError: The block failed in another process; the text names its rank.
             BrokenGroupError: This process failed while another one went on, or the reverse.
         """
         yield
@@ -155,12 +168,14 @@ class Distributed(Group):
                     )
                     setattr(parent, name, synced)
 
-    def announce(self, job: "CellJob") -> None:
+    def announce(self, training: "SharedTraining") -> None:
         """Tells the others to train a cell along."""
-        self._told(job)
+        self._told(training)
+        with self.agreed(patient=True):
+            pass  # the others look whether they hold what this one does
 
     def order(self) -> Any:
-        """Waits for the leader: a CellJob to train along, or what the run ended with."""
+        """Waits for the leader: a SharedTraining to join in, or what the run ended with."""
         return self._told(None)
 
     def dismiss(self, outcome: Any) -> None:
@@ -182,8 +197,9 @@ class Distributed(Group):
         gc.collect()  # networks in DistributedDataParallel refer to themselves
 
     @contextmanager
-    def agreed(self) -> Iterator[None]:
+    def agreed(self, *, patient: bool = False) -> Iterator[None]:
         """Lets an error inside the block pass in all processes, or else stops them all."""
+        group = self._orders if patient else self._agreement
         error: Exception | None = None
         try:
             yield
@@ -191,14 +207,14 @@ class Distributed(Group):
             error = raised
         failed: list[Any] = [None] * self.size
         try:
-            dist.all_gather_object(failed, str(error) if error else None, group=self._agreement)
+            dist.all_gather_object(failed, str(error) if error else None, group=group)
         except RuntimeError:
             reason = error or "another process stopped, or waits for this one"
             raise BrokenGroupError(f"rank {self.rank}: {reason}") from error
         if error is not None:
             raise error
         if told := [f"rank {rank}: {text}" for rank, text in enumerate(failed) if text is not None]:
-            raise RuntimeError(f"the training failed in another process. {told[0]}")
+            raise ValueError(f"the training failed in another process. {told[0]}")
 
     def _told(self, value: Any) -> Any:
         """Returns the leader's value."""
@@ -305,7 +321,7 @@ class _SyncedBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        values = input.float()
+        values = input.to(torch.promote_types(input.dtype, torch.float32))
         others = [dim for dim in range(values.dim()) if dim != 1]
         shape = [1, -1, *[1] * (values.dim() - 2)]
         count = values.new_tensor([values.numel() / values.shape[1]])

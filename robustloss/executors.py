@@ -23,7 +23,7 @@ from robustloss.cell_weights import CellWeights
 from robustloss.cells import run_cell
 from robustloss.data import DataError, Dataset
 from robustloss.data_parallel import Distributed
-from robustloss.jobs import CellJob, Failure
+from robustloss.jobs import CellJob, Failure, SharedTraining
 from robustloss.orphans import end_with_parent
 from robustloss.progress import Event
 from robustloss.ray_executor import check_address, run_on_ray
@@ -85,10 +85,18 @@ def check_shared(spec: Spec, executor: str, device: str) -> None:
     """Checks that a run whose processes torchrun started can be done so.
 
     Raises:
-        ValueError: Another executor than serial, a time limit, or no such device for it.
+        ValueError: Another executor than serial, a time limit, no such device for it, or fewer
+            GPUs on this machine than processes.
     """
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device (={device!r}) cannot be shared by torchrun; use cpu or cuda.")
+    count = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device == "cuda" and count > (gpus := torch.cuda.device_count()):
+        raise ValueError(
+            f"--nproc-per-node (={count}) must be at most the GPUs that torch sees on this machine "
+            f"(={gpus}): each process takes one of its own. Start torchrun with --nproc-per-node "
+            f"{gpus}, or add --device cpu to the run."
+        )
     if executor != "serial":
         raise ValueError(
             f"executor (={executor!r}) starts processes of its own, and torchrun has started "
@@ -111,9 +119,23 @@ def follow(group: Distributed) -> Any:
     Returns:
         What the leader's run ended with.
     """
-    while isinstance(order := group.order(), CellJob):
-        CellWeights(order, dataset_of(order), _silent).train_along()
+    while isinstance(order := group.order(), SharedTraining):
+        with suppress(Exception):  # what all were told, the leader tells
+            _train_along(order, group)
     return order
+
+
+def _train_along(order: SharedTraining, group: Distributed) -> None:
+    """Takes this process's part in a training, if it holds the data and the code of the leader's.
+
+    Raises:
+        Exception: Whatever failed, here or in another process.
+    """
+    with group.agreed(patient=True):  # the leader's data are loaded, this one's may not be
+        weights = CellWeights(order.job, dataset_of(order.job), _silent)
+        weights.check_parts(order.parts)
+        model = weights.new_model()
+    weights.train_along(model)
 
 
 def is_cluster(executor: str) -> bool:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -38,6 +38,14 @@ class CellJob:
     reuse: Path | None = None  # another run folder, whose weights serve where they are the same
     module: torch.nn.Module | None = None  # of a model in memory, as `robustloss.evaluate` has it
     task: Literal["cell", "preparation"] | Part = "cell"  # preparation: whatever parts need
+
+
+@dataclass(frozen=True)
+class SharedTraining:
+    """A cell that several processes train together, and what decides its weights in all of them."""
+
+    job: CellJob
+    parts: dict[str, Any]  # see CellWeights.parts
 
 
 def cell_name(cell: CellSpec) -> str:

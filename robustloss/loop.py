@@ -15,7 +15,7 @@ from robustloss.data import ImageSet
 from robustloss.data_parallel import Group
 from robustloss.losses.base import LossHead, tuples_of
 from robustloss.models import Classifier, load_tensors, save_tensors
-from robustloss.objective import Objective, StepOutput, has_unused
+from robustloss.objective import Objective, StepOutput, has_unused, is_known
 from robustloss.recorded import RecordedStep
 from robustloss.schedules import (
     augment,
@@ -79,8 +79,9 @@ class Loop:
         self.selection: Selection | None = None
         if spec.adversarial:
             self.adversary = Adversary(
-                spec.adversarial, model, seed=seed, device=device, precision=log.precision
-            )
+                spec.adversarial, model, seed=seed, device=device, precision=log.precision,
+                group=group,
+            )  # fmt: skip
         # over the epoch, on the device: classification, regulariser, errors, images, tuples, steps;
         # in adversarial training also attacked images, and those without a first direction
         size = 6 if self.adversary is None else 8
@@ -144,6 +145,8 @@ class Loop:
         self.objective.head_seed = derive_seed("head", *step)
 
     def _has_unused(self) -> bool:
+        if not is_known(self.model):
+            return True  # one step tells nothing of the others
         some = slice(0, 2)
         images, labels = self.data.batch(some), self.data.labels[some]
         return has_unused(self.model, images, labels, self.log.precision)
@@ -166,7 +169,7 @@ class Loop:
             adversary = None
         attacked = None
         if adversary is not None:
-            attacked = adversary(images, self._own(labels), progress)
+            attacked = adversary(images, labels, progress)
             if not adversary.learns_both:
                 images, attacked = attacked, None
         terms: StepOutput = self.terms_of(images, attacked, labels, progress)
@@ -246,6 +249,7 @@ class Loop:
                 "tuple_seconds": round(self.objective.head_seconds, 3) if timed else None,
                 "seconds": round(seconds, 3),
                 **({"zero_gradient_fraction": _share(*attacked)} if attacked else {}),
+                **({"processes": self.group.size} if self.group.size > 1 else {}),
                 **extra,
             }
         )
@@ -281,7 +285,7 @@ class Loop:
             }
         for name, value in log.items():
             setattr(self.log, name, value)
-        self.log.processes = self.group.size
+        self.log.processes = max(self.log.processes, self.group.size)
         parameters = self._parameters()
         for name, value in tensors.items():
             if name.startswith("optimizer."):

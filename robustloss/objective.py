@@ -62,6 +62,9 @@ class Objective(nn.Module):
         """
         head = self.model.head
         features = self.group.gather(self._features(images), len(labels))
+        others = None  # before the seed that all share: each has dropout masks of its own
+        if attacked is not None:
+            others = self.group.gather(self._features(attacked), len(labels))
         if self.head_seed is not None:
             seed_global(features.device, self.head_seed)
         if not self.checked:
@@ -72,9 +75,8 @@ class Objective(nn.Module):
         if not self.checked:
             _check_connected(check_terms(terms, features))
             self.checked = True
-        if attacked is not None:
+        if others is not None:
             assert self.adversary is not None
-            others = self.group.gather(self._features(attacked), len(labels))
             term = self.adversary.divergence(features, others)
             terms = LossTerms(terms.classification, terms.regulariser + term)
         return StepOutput(*terms, features.detach())
@@ -82,6 +84,15 @@ class Objective(nn.Module):
     def _features(self, images: Tensor) -> Tensor:
         with autocast(images.device, self.precision):
             return self.model.features(images)
+
+
+def is_known(model: Classifier) -> bool:
+    """Whether each of its modules is ours or torch's: these use the same parameters in every step.
+
+    Other code may decide anew by the progress, by chance or by the mode.
+    """
+    packages = {type(module).__module__.partition(".")[0] for module in model.modules()}
+    return packages <= {"robustloss", "torch", "torchvision"}
 
 
 def has_unused(model: Classifier, images: Tensor, labels: Tensor, precision: str) -> bool:

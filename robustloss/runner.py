@@ -13,7 +13,7 @@ import torch
 from robustloss import data_parallel, results
 from robustloss.comparisons import comparison_rows
 from robustloss.data import load_for_spec
-from robustloss.data_parallel import BrokenGroupError
+from robustloss.data_parallel import LeaderStoppedError
 from robustloss.executors import (
     cell_threads,
     check_executor,
@@ -94,8 +94,8 @@ def run(
         DataError: The data are absent or damaged.
         RunFolderError: The folder belongs to something else, or another run is writing to it.
         ValueError: No such device or executor, or the cluster cannot be used.
-        BrokenGroupError: Under torchrun, a process failed alone or the first one stopped; a
-            BaseException, because the others must stop too.
+        BrokenGroupError: Under torchrun, a process failed alone (LeaderStoppedError: the first one
+            stopped, and raises why); a BaseException, because the others must stop too.
     """
     if not data_parallel.launched():
         return _run(spec, out, device, data, seeds, executor, reuse, plugins, progress)
@@ -103,20 +103,18 @@ def run(
     chosen = choose_device(device)
     check_shared(spec, executor, chosen)
     with data_parallel.joined(chosen) as group:
-        if not group.leads:
-            return _told(follow(group))
-        try:
-            outcome = _run(spec, out, device, data, seeds, executor, reuse, plugins, progress)
-        except Exception:  # after anything else, such as Ctrl-C, the others may hear no order
-            group.dismiss(None)
-            raise
-        group.dismiss(outcome)
-        return outcome
-
-
-def _told(outcome: RunOutcome | None) -> RunOutcome:
+        if group.leads:
+            try:
+                outcome = _run(spec, out, device, data, seeds, executor, reuse, plugins, progress)
+            except Exception:  # after anything else, such as Ctrl-C, the others may hear no order
+                group.dismiss(None)
+                group.close()
+                raise
+            group.dismiss(outcome)
+        else:
+            outcome = follow(group)
     if outcome is None:
-        raise BrokenGroupError("the run stopped in the first process, which says why.")
+        raise LeaderStoppedError("the run stopped in the first process, which says why.")
     return outcome
 
 

@@ -38,6 +38,19 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
     return max(1, n // batch_size)
 
 
+def batch_length(n: int, num_classes: int, batch_size: int, batching: str) -> int:
+    """Returns the images in each batch of n images, as `LossHead.batching` has them drawn."""
+    if batching != "balanced":
+        return min(n, batch_size)
+    if batch_size < 2 * num_classes:
+        return SOME * _classes_together(num_classes, batch_size)
+    return batch_size // num_classes * num_classes
+
+
+def _classes_together(num_classes: int, batch_size: int) -> int:
+    return min(num_classes, max(2, batch_size // SOME))
+
+
 def shuffled_batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
     """Yields positions (B,) of one epoch, every image at most once, in an order named by seed."""
     order = torch.randperm(n, generator=generator("order", seed, epoch))
@@ -79,7 +92,7 @@ def _classes_in_turn(
     members = [torch.nonzero(labels == label).flatten() for label in range(num_classes)]
     if empty := [label for label, found in enumerate(members) if not len(found)]:
         raise ValueError(f"class {empty[0]} has no training images: balanced batches need some.")
-    together = min(num_classes, max(2, batch_size // SOME))
+    together = _classes_together(num_classes, batch_size)
     steps = steps_per_epoch(len(labels), batch_size)
     waiting: list[int] = []
     left: dict[int, list[int]] = {label: [] for label in range(num_classes)}

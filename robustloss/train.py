@@ -14,7 +14,7 @@ from robustloss.loop import Loop, build_optimizer
 from robustloss.losses.base import LossHead
 from robustloss.models import Classifier, all_features
 from robustloss.precision import autocast, choose_precision
-from robustloss.schedules import steps_per_epoch
+from robustloss.schedules import batch_length, steps_per_epoch
 from robustloss.seeding import derive_seed, global_state_kept, seed_global
 from robustloss.selection import Selection
 from robustloss.spec import TrainSpec
@@ -84,11 +84,7 @@ def _fitted(
     report: Report,
 ) -> Loop:
     """Takes the steps of a training."""
-    if min(spec.batch_size, dataset.train.n) < group.size:
-        raise ValueError(
-            f"train.batch_size (={spec.batch_size}) has less than an image for each of "
-            f"{group.size} processes; start fewer."
-        )
+    _check_batches(model.head, dataset.train.n, spec.batch_size, group.size)
     seed_global(device, derive_seed("start", seed))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -138,6 +134,23 @@ def _fitted(
     return loop
 
 
+def _check_batches(head: LossHead, n: int, batch_size: int, processes: int) -> None:
+    """Raises ValueError where a batch has no image for one of the processes."""
+    length = batch_length(n, head.num_classes, batch_size, head.batching)
+    if length >= processes:
+        return
+    if head.batching == "balanced":
+        cause = f"train.batch_size (={batch_size}) for {head.num_classes} classes in equal parts"
+    elif n < batch_size:
+        cause = f"a training set of {n} images"
+    else:
+        cause = f"train.batch_size (={batch_size})"
+    raise ValueError(
+        f"{cause} makes batches of {length}, less than an image for each of {processes} processes; "
+        f"start at most {length}."
+    )
+
+
 def _finish(model: Classifier, loop: Loop, seed: int) -> None:
     """Leaves the weights that are kept, the head fitted, in eval mode."""
     log, device = loop.log, loop.sums.device
@@ -175,11 +188,15 @@ def error_rate(
         return None
     group = group or Group()
     model.eval()
+    n, size = images.n, images.pass_size
     wrong = torch.zeros((), dtype=torch.int64, device=images.images.device)
-    for start in range(0, images.n, images.pass_size)[group.rank :: group.size]:
-        piece = slice(start, start + images.pass_size)
+    if group.size > 1:  # a run of passes each: streamed images decode the next one ahead
+        passes = group.share(-(-n // size))
+        images = images.take(slice(passes.start * size, passes.stop * size))
+    for start in range(0, images.n, size):
+        piece = slice(start, start + size)
         batch = images.batch(piece)
         with autocast(batch.device, precision):
             features = model.features(batch.contiguous(memory_format=torch.channels_last))
         wrong += (model.head.logits(features).argmax(1) != images.labels[piece]).sum()
-    return float(group.total(wrong)) / images.n
+    return float(group.total(wrong)) / n

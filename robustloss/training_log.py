@@ -23,7 +23,7 @@ class TrainingLog:
     note: str = ""  # what tables must say of the loss
     adversarial: str | None = None  # how, in words; None: clean training
     chosen_epoch: int | None = None  # whose weights are kept; None: the last epoch's
-    processes: int = 1  # that shared each batch
+    processes: int = 1  # most that shared a batch; the curve has several by epoch
 
 
 def kept_line(log: Mapping[str, Any]) -> dict:

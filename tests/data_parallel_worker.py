@@ -17,6 +17,7 @@ from robustloss import data_parallel
 from robustloss import train as training
 from robustloss.data import load_dataset
 from robustloss.losses import build_loss
+from robustloss.losses.softmax import SoftmaxHead
 from robustloss.models import Classifier
 from robustloss.seeding import seeded
 from robustloss.spec import TrainSpec
@@ -33,8 +34,31 @@ CASES = {
     "contrastive": {"loss": "contrastive"},
     "pgd": {"loss": "softmax", "adversarial": PGD},
     "trades": {"loss": "lgm", "adversarial": {**PGD, "attack": "trades", "beta": 2.0}},
+    "pairs": {"loss": "triplet", "adversarial": {**PGD, "objective": "loss"}},
     "unused": {"loss": "softmax", "spare": True},
+    "early": {"loss": "tests.data_parallel_worker:Early"},
 }
+
+
+class Early(SoftmaxHead):
+    """Has a weight that no step of the second half uses."""
+
+    def __init__(self, feature_dim, num_classes):
+        super().__init__(feature_dim, num_classes)
+        self.early = nn.Parameter(torch.ones(feature_dim))
+
+    def loss(self, features, labels, *, progress):
+        terms = super().loss(features, labels, progress=progress)
+        if progress >= 0.5:
+            return terms
+        return terms._replace(regulariser=0.01 * (features * self.early).square().sum(1))
+
+
+class Exact(Classifier):
+    """Computes in float64: there rounding turns no sign of the gradients that an attack follows."""
+
+    def features(self, images):
+        return self.backbone((images - self.mean) / self.std)
 
 
 class Network(nn.Module):
@@ -62,7 +86,7 @@ class Network(nn.Module):
 def new_model(data, loss, spare=False):
     with seeded("weights", 0):
         head = build_loss(loss, feature_dim=8, num_classes=10)
-        return Classifier(Network(spare), head, data.mean, data.std)
+        return Exact(Network(spare), head, data.mean, data.std).double()
 
 
 def trained(data, loss, spare=False, **keys):
@@ -102,7 +126,7 @@ def main(folder):
                 torch.save(gradients, folder / f"{name}-gradients.pt")
                 torch.save(model.state_dict(), folder / f"{name}-weights.pt")
                 curve = [
-                    {name: value for name, value in line.items() if "seconds" not in name}
+                    {k: v for k, v in line.items() if "seconds" not in k and k != "processes"}
                     for line in log.curve
                 ]
                 (folder / f"{name}.json").write_text(json.dumps([log.processes, curve]))
