@@ -44,6 +44,7 @@ def test_forward_joint_and_outputs_agree():
 
 def test_many_images_go_through_the_network_in_pieces_and_come_out_the_same(monkeypatch):
     model = build_classifier(BUILD).eval()
+    monkeypatch.setattr(models, "_PIECE", 100 * 64)
     images = torch.rand(301, 1, 8, 8, requires_grad=True)
     seen = []
     model.backbone.register_forward_pre_hook(lambda module, words: seen.append(len(words[0])))
@@ -53,12 +54,15 @@ def test_many_images_go_through_the_network_in_pieces_and_come_out_the_same(monk
         return logits.detach(), *torch.autograd.grad(logits.logsumexp(1).sum(), images)
 
     pieces = passed()
-    assert seen == [151, 150]
-    monkeypatch.setattr(models, "_PIECE", 1000)
+    assert seen == [101, 100, 100]
+    monkeypatch.setattr(models, "_PIECE", 1000 * 64)
     for one, other in zip(passed(), pieces, strict=True):
         torch.testing.assert_close(other, one)
     seen.clear()
-    monkeypatch.undo()
+    monkeypatch.setattr(models, "_PIECE", 64)  # however large they are, some go together
+    model(images[:20])
+    assert seen == [20]
+    seen.clear()
     model.train()(images[:250])  # batch normalisation takes the statistics of the whole batch
     assert seen == [250]
 
