@@ -150,7 +150,7 @@ def draw(found: dict, path: Path) -> None:
             ax.plot(x, [factor * p[key] for _, p in points], "o-", color="#0072B2")
             ax.set_xlabel(label)
             ax.set_ylabel(unit if column == 0 else "")
-            ax.set_ylim(bottom=0)
+            ax.set_ylim(0, 1.08 * max(factor * p[key] for _, p in points))
             ax.set_xlim(left=0)
             ax.spines[["top", "right"]].set_visible(False)
         axes[0, column].set_title(found["fits"][name]["words"], fontsize=9)
