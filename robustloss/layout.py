@@ -114,5 +114,8 @@ def check_reference(
             and not (0 <= labels.min() <= labels.max() < sizes["K"])
         ):
             raise ValueError(f"{name} must lie in [0, {sizes['K']}).")
+    for name in ("grid_x", "grid_y"):  # a figure's axes
+        if name in arrays and not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{name} must be finite.")
     if 0 in (sizes["V"], sizes.get("M"), sizes.get("X"), sizes.get("Y")):
         raise ValueError("reference must hold images; it has an empty array.")

@@ -9,6 +9,7 @@ from attacks import build_attack, perturb
 from attacks.base import AttackOutput
 from robustloss import evaluation
 from robustloss.data import load_dataset
+from robustloss.layout import check_reference
 from robustloss.losses import build_loss
 from robustloss.models import Classifier
 from tests.small_model import new_model
@@ -179,6 +180,10 @@ def test_the_reference_holds_what_scores_and_pictures_need(digits):
     assert "grid_x" not in evaluation.reference_arrays(
         build(digits), digits, torch.device("cpu"), fit_size=60
     )
+    check_reference(arrays, 10, 2)
+    arrays["grid_y"] = np.where(np.arange(len(arrays["grid_y"])) == 3, np.nan, arrays["grid_y"])
+    with pytest.raises(ValueError, match=r"grid_y must be finite"):
+        check_reference(arrays, 10, 2)
 
 
 def test_the_threshold_rejects_at_most_5_percent_of_validation(digits):
