@@ -126,6 +126,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep the runs here")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if 4 * args.seeds < FIRST:
+        parser.error(f"--seeds (={args.seeds}) must be at least {FIRST // 4}: memory after {FIRST} "
+                     "cells is what later memory is compared with")  # fmt: skip
     if args.measure:
         print(json.dumps(measure(*args.measure)))
         return
