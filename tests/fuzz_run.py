@@ -22,6 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+import torchvision  # noqa: F401  (it loads libraries, when a spec names one of its networks)
 
 from reports import album, build, press
 from robustloss import cli, cost, runner
