@@ -85,9 +85,19 @@ class Album:
             np.savez_compressed(data, **dict(numbers))  # type: ignore[arg-type]
         else:
             data = self.folder / f"{name}.csv"
-            data.write_text(csv_text(numbers), encoding="utf-8", newline="")
+            write_text(data, csv_text(numbers))
         inches = float(figure.get_figwidth())
         self.pictures.append(Picture(name, title, caption, alt, self.folder, data, inches, section))
+
+
+def whole(text: str) -> str:
+    """The text with ? for each half of a character: JSON can name one, no file can hold it."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the `whole` text as UTF-8, with the line ends as they are."""
+    path.write_text(whole(text), encoding="utf-8", newline="")
 
 
 def csv_text(rows: Rows, columns: Sequence[str] | None = None) -> str:

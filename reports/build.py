@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from reports.album import Album, csv_text
+from reports.album import Album, csv_text, write_text
 from reports.checks import flags_table
 from reports.detected import Detected
 from reports.gallery_confusion import confusion_tables
@@ -73,13 +73,13 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
         tables = [(table, write_table(fresh / "tables", table)) for table in made]
         (fresh / "tables").mkdir(exist_ok=True)
         every = fresh / "tables" / "rows.csv"  # for a spreadsheet: results.json as it is
-        every.write_text(csv_text(run.rows), encoding="utf-8", newline="")
+        write_text(every, csv_text(run.rows))
         album = Album(fresh / "figures", dpi)
         draw_all(album, numbers, shown)
         page = render_page(
             numbers, tables, album.pictures, sorted(set(shown.gaps)), _spec_text(run.path)
         )
-        (fresh / "index.html").write_text(page, encoding="utf-8", newline="")
+        write_text(fresh / "index.html", page)
         _replace(target, fresh)
     return target / "index.html"
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reports.album import csv_text
+from reports.album import csv_text, whole, write_text
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,10 @@ class Table:
 def write_table(folder: Path, table: Table) -> dict[str, str]:
     """Write NAME.csv, NAME.md and NAME.tex; returns their texts by ending."""
     texts = {"csv": csv_text(table.data), "md": markdown(table), "tex": latex(table)}
+    texts = {ending: whole(text) for ending, text in texts.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for ending, text in texts.items():
-        (folder / f"{table.name}.{ending}").write_text(text, encoding="utf-8", newline="")
+        write_text(folder / f"{table.name}.{ending}", text)
     return texts
 
 

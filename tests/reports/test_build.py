@@ -1,5 +1,6 @@
 """The whole report: what it needs, what it writes, what it leaves alone."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
+import reports
 from robustloss.results import Run
 from tests.drawing import build_report
 from tests.reports.conftest import DPI
@@ -60,6 +62,17 @@ def test_old_report_goes_and_other_files_stay(here: dict[str, bytes], small: Pat
     assert "tables/error-old.csv" not in here
     assert "figures/old.png" not in here
     assert [p.name for p in small.iterdir() if p.name.startswith(".report-")] == []
+
+
+def test_half_a_character_in_the_results_costs_no_report(small: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "small"
+    shutil.copytree(small, copy)
+    results = json.loads((copy / "results.json").read_text())
+    lost = {"loss": "gm", "label": "GM", "seed": 7, "stage": "train", "reason": "half \ud800 one"}
+    results["failures"].append(lost)
+    results["flags"].append({"kind": "half \ud800 one"})
+    (copy / "results.json").write_text(json.dumps(results))
+    assert "half ? one" in reports.build_report(copy, dpi=DPI).read_text(encoding="utf-8")
 
 
 def test_another_process_without_torch_gives_the_same_bytes(
