@@ -99,11 +99,13 @@ def _workers(
     try:
         for hand in range(1, hands):
             task = run_dir, album.folder, album.dpi
-            workers.append(_Worker(task, partial(shares.take, hand)))
+            with suppress(OSError):  # no room for another process: its share is drawn here
+                workers.append(_Worker(task, partial(shares.take, hand)))
         yield shares, workers
     finally:
-        for worker in workers:
+        for worker in workers:  # all of it: what one still writes lies in a folder that goes
             worker.process.kill()
+            worker.join()
 
 
 class _Worker:
@@ -128,6 +130,10 @@ class _Worker:
         """Waits for the figure that the process draws, if it has begun any."""
         if not self._ready.is_set():
             self.process.kill()
+        self.join()
+
+    def join(self) -> None:
+        """Waits for the thread, which waits for the process."""
         self._thread.join()
 
     def _talk(self, task: tuple[Path, Path, int]) -> None:

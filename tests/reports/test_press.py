@@ -114,6 +114,16 @@ def test_what_cannot_be_drawn_is_told_as_by_one_process(
         drawn(damaged, 2, monkeypatch)
 
 
+def test_where_no_process_can_be_started_this_one_draws_all(
+    damaged: Path, one: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*words: object, **keys: object) -> None:
+        raise BlockingIOError("too many processes")
+
+    monkeypatch.setattr(press.subprocess, "Popen", refuse)
+    assert drawn(damaged, 2, monkeypatch) == one
+
+
 def test_each_figure_is_drawn_once_and_neighbours_by_one() -> None:
     shares = Shares(7, 2)
     assert [shares.take(0) for _ in range(3)] == [0, 1, 2]
