@@ -127,11 +127,19 @@ def missing_told(file: Path, results: Mapping[str, Any]) -> Iterator[None]:
         for table, names in _TABLES.items():
             for number, row in enumerate(results.get(table, ())):
                 for name in names:
-                    if name not in row and name not in _LATER:
+                    half = row.get(_other_end(name)) is not None
+                    if name not in row and (name not in _LATER or half):
                         _refuse(file, f"{table}[{number}] has no {name!r}")
-                    if row.get(name) is None and _needed(table, name):
+                    if row.get(name) is None and (_needed(table, name) or half):
                         _refuse(file, f"{table}[{number}].{name} is null")
         raise
+
+
+def _other_end(name: str) -> str:
+    """Returns the column of an interval's other end; the name of any other column."""
+    ends = {"low": "high", "high": "low"}
+    start, _, end = name.rpartition("_")
+    return f"{start}_{ends[end]}".lstrip("_") if end in ends else name
 
 
 def _needed(table: str, name: str) -> bool:

@@ -85,6 +85,24 @@ def test_a_missing_column_is_named_when_a_report_needs_it(whole, tmp_path, chang
     assert not [path for path in folder.iterdir() if path.name.startswith(".report")]
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda row: row.pop("auroc_high"), "has no 'auroc_high'"),
+        (lambda row: row.update(auroc_low=None), "auroc_low is null"),
+    ],
+)
+def test_an_interval_of_one_end_is_named(changed, change, message):
+    def damaged(results):
+        results["detection"][2].update(auroc_low=0.8, auroc_high=0.9)
+        change(results["detection"][2])
+
+    run = changed(damaged)
+    told = rf"detection\[2\].{message}"
+    with pytest.raises(CorruptFile, match=told), missing_told(run.path, run.results):
+        raise KeyError("auroc_high")
+
+
 def places(value, path=()):
     """Every place of a JSON value; of long lists the first three."""
     items = value.items() if isinstance(value, dict) else enumerate(value[:3])
