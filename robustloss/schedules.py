@@ -122,12 +122,18 @@ def augment(
 
     Args:
         images: (B,C,H,W), any dtype, on any device.
-        kind: "none", "shift" (up to 2 pixels), "crop" (pad 4, crop) or "crop_flip". From images
-            larger than the size, crops are cut at a random place without a border.
+        kind: "none", "shift" (up to 2 pixels), "crop" (pad 4, crop), "crop_flip" or
+            "crop_flip_cutout" (then a square of half the image's side, its center anywhere in the
+            image, is set to zero). From images larger than the size, crops are cut at a random
+            place without a border.
         names: Name of the random stream; it alone decides the moves.
         size: (H,W) to cut out; the center where the kind is no crop. None: that of the images.
         of: Position of the first of these images in a batch, and the images in that batch, which
             are moved as they would be with the whole of it. None: these are all.
+
+    Source: of the square, DeVries and Taylor, "Improved regularization of convolutional neural
+        networks with cutout" (arXiv 1708.04552, 2017), with their size for CIFAR-10; they fill it
+        after the colours were centred.
     """
     larger = size is not None and size != tuple(images.shape[2:])
     if larger and kind in ("none", "shift"):
@@ -150,9 +156,23 @@ def augment(
         moves = torch.randint(0, 2 * reach + 1, (total, 2), generator=rng)[own].to(images.device)
     rows = moves[:, :1] + torch.arange(height, device=images.device)
     columns = moves[:, 1:] + torch.arange(width, device=images.device)
-    if kind == "crop_flip":
+    if kind in ("crop_flip", "crop_flip_cutout"):
         flips = torch.rand(total, generator=rng)[own].to(images.device) < 0.5
         columns = torch.where(flips[:, None], columns.flip(1), columns)
     each = torch.arange(count, device=images.device)[:, None, None]
     moved = padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]]
+    if kind == "crop_flip_cutout":
+        places = torch.rand(total, 2, generator=rng)[own].to(images.device)
+        moved = moved * ~_squares(places, height, width)[..., None]
     return moved.permute(0, 3, 1, 2)
+
+
+def _squares(places: Tensor, height: int, width: int) -> Tensor:
+    """Returns (B,H,W) bool, squares around places (B,2) in [0,1), cut off at the border."""
+    side = min(height, width) // 2
+    starts = (places * torch.tensor([height, width], device=places.device)).long() - side // 2
+    inside = []
+    for start, length in zip(starts.unbind(1), (height, width), strict=True):
+        at = torch.arange(length, device=places.device) - start[:, None]
+        inside.append((at >= 0) & (at < side))
+    return inside[0][:, :, None] & inside[1][:, None, :]

@@ -163,7 +163,7 @@ class TrainSpec(Table):
         default="auto",
         description="arithmetic of training; auto: bfloat16 where the hardware has it",
     )
-    augment: Literal["none", "shift", "crop", "crop_flip"] = Field(
+    augment: Literal["none", "shift", "crop", "crop_flip", "crop_flip_cutout"] = Field(
         default="none", description="augmentation of training images"
     )
     adversarial: Annotated[AdversarialSpec | None, BeforeValidator(_false_is_none)] = Field(

@@ -55,7 +55,7 @@ def test_shares_cut_a_batch_without_a_gap():
             assert max(lengths) - min(lengths) <= 1
 
 
-@pytest.mark.parametrize("kind", ["none", "shift", "crop", "crop_flip"])
+@pytest.mark.parametrize("kind", ["none", "shift", "crop", "crop_flip", "crop_flip_cutout"])
 @pytest.mark.parametrize("size", [None, (6, 5)])
 def test_a_share_is_moved_as_the_whole_batch_is(kind, size):
     images = torch.randint(0, 255, (9, 1, 8, 8), dtype=torch.uint8)

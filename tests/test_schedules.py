@@ -144,7 +144,8 @@ def moved_one_by_one(image, kind, names, number, count, size):
     else:
         drawn = torch.randint(0, 2 * reach + 1, (count, 2), generator=rng)[number].tolist()
         top, left = drawn[0] - reach, drawn[1] - reach
-    mirrored = kind == "crop_flip" and bool(torch.rand(count, generator=rng)[number] < 0.5)
+    flips = kind in ("crop_flip", "crop_flip_cutout")
+    mirrored = flips and bool(torch.rand(count, generator=rng)[number] < 0.5)
     result = torch.zeros(channels, *size, dtype=image.dtype)
     for row in range(size[0]):
         for column in range(size[1]):
@@ -152,10 +153,20 @@ def moved_one_by_one(image, kind, names, number, count, size):
             x = left + (size[1] - 1 - column if mirrored else column)
             if 0 <= y < height and 0 <= x < width:
                 result[:, row, column] = image[:, y, x]
+    if kind == "crop_flip_cutout":
+        side = min(size) // 2
+        shares = torch.rand(count, 2, generator=rng)[number]
+        top, left = (
+            int(share * length) - side // 2 for share, length in zip(shares, size, strict=True)
+        )
+        for row in range(top, top + side):
+            for column in range(left, left + side):
+                if 0 <= row < size[0] and 0 <= column < size[1]:
+                    result[:, row, column] = 0
     return result
 
 
-@pytest.mark.parametrize("kind", ["shift", "crop", "crop_flip"])
+@pytest.mark.parametrize("kind", ["shift", "crop", "crop_flip", "crop_flip_cutout"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("shape", "size"), [((9, 7), (9, 7)), ((9, 12), (6, 7)), ((8, 8), (8, 5))])
 def test_augmentation_is_that_of_one_image_at_a_time(kind, channels, shape, size):
@@ -172,6 +183,19 @@ def test_augmentation_is_that_of_one_image_at_a_time(kind, channels, shape, size
 def test_naming_the_size_that_images_have_changes_nothing(kind):
     images = torch.randint(0, 256, (20, 3, 9, 7), dtype=torch.uint8)
     assert torch.equal(augment(images, kind, 1, size=(9, 7)), augment(images, kind, 1))
+
+
+def test_the_square_lies_anywhere_and_covers_up_to_a_quarter():
+    white = torch.full((4000, 1, 40, 40), 255, dtype=torch.uint8)  # inside its border of 4 pixels
+    black = (augment(white, "crop_flip_cutout", 0) == 0)[:, 0, 4:-4, 4:-4]
+    crop = (augment(white, "crop_flip", 0) == 0)[:, 0, 4:-4, 4:-4]
+    assert not crop.any()
+    assert int(black.sum((1, 2)).max()) == 400
+    # a square of 20 covers the pixel in the middle if its center is one of 400 of 1,600
+    assert abs(float(black[:, 16, 16].double().mean()) - 0.25) < 5 * (0.25 * 0.75 / 4000) ** 0.5
+    covered = black.double().mean(0)
+    assert torch.allclose(covered, covered.T, atol=0.05)
+    assert covered[0, 0] < covered[16, 16]
 
 
 def test_random_crops_reach_every_place_equally_often():
