@@ -10,13 +10,17 @@ from torch import Tensor, nn
 from attacks.base import AttackOutput, ImageNoise, Needs, Norm, Queries
 from attacks.geometry import ascent_direction, distance, project
 from attacks.objectives import (
+    NaNWatch,
     checked_margin,
     cross_entropy,
     image_gradients,
     logit_ratio,
+    refuse_nan,
     targeted_logit_ratio,
+    unchecked_gradients,
     wrong_classes,
 )
+from attacks.sealing import asked
 from attacks.validation import check_integer, check_norm
 
 _WEIGHT = 0.75  # of the new step against the last one; alpha in the publication
@@ -173,7 +177,8 @@ class APGDCE:
     ) -> _Found:
         """One random start and its steps."""
         before = point = _start(inputs, eps, self.norm, noise)
-        best, gradient = self._look(model, point, labels, aim, differentiate=True)
+        watch = NaNWatch()
+        best, gradient = self._look(model, point, labels, aim, watch, differentiate=True)
         summit = _Summit(point, best.values, gradient)
         length = StepLength(eps, self.steps, self.rho, best.values)
         for step in range(1, self.steps + 1):
@@ -184,12 +189,14 @@ class APGDCE:
                 ahead = project(ahead, inputs, eps, self.norm)
             before, point = point, ahead
             # Nothing follows the last point: its gradient is not asked for.
-            here, gradient = self._look(model, point, labels, aim, differentiate=step < self.steps)
+            more = step < self.steps
+            here, gradient = self._look(model, point, labels, aim, watch, differentiate=more)
             best = best.better(here)
             summit = summit.higher(_Summit(point, here.values, gradient))
             back = length.observe(here.values)
             point = _chosen(back, summit.images, point)
             gradient = _chosen(back, summit.gradient, gradient)
+        watch.check()
         return best
 
     def _look(
@@ -198,15 +205,25 @@ class APGDCE:
         point: Tensor,
         labels: Tensor,
         aim: Tensor | None,
+        watch: NaNWatch,
         *,
         differentiate: bool,
     ) -> tuple[_Found, Tensor]:
         """What the model makes of the images, and the objective's gradient, or 0 if not asked."""
-        point = point.detach().requires_grad_(differentiate)
-        logits = model(point)
-        values = self._objective(logits, labels, aim)
-        gradient = image_gradients(values, point) if differentiate else torch.zeros_like(point)
-        return _found(point, values, logits, labels), gradient
+
+        def measure(point: Tensor, labels: Tensor, *aims: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            point = point.detach().requires_grad_(differentiate)
+            logits = model(point)
+            values = self._objective(logits, labels, aims[0] if aims else None)
+            flat = torch.zeros_like(point)
+            gradient = unchecked_gradients(values, point) if differentiate else flat
+            return values.detach(), gradient, logits.detach()
+
+        given = (labels,) if aim is None else (labels, aim)
+        kind = (self.name, differentiate)
+        values, gradient, logits = asked(model, kind, measure, point.detach(), *given)
+        refuse_nan("gradient", gradient, watch)
+        return _found(point, values, logits, labels, watch), gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,10 +320,12 @@ def _start(inputs: Tensor, eps: float, norm: Norm, noise: ImageNoise) -> Tensor:
     return project(inputs + eps * delta / _column(length), inputs, eps, norm)
 
 
-def _found(images: Tensor, values: Tensor, logits: Tensor, labels: Tensor) -> _Found:
+def _found(
+    images: Tensor, values: Tensor, logits: Tensor, labels: Tensor, watch: NaNWatch | None = None
+) -> _Found:
     logits = logits.detach()
     fooled = logits.argmax(dim=1) != labels  # not by the margin: a tie goes to the first class
-    return _Found(images.detach(), values.detach(), checked_margin(logits, labels), fooled)
+    return _Found(images.detach(), values.detach(), checked_margin(logits, labels, watch), fooled)
 
 
 def _chosen(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Norm, Queries
 from attacks.functions import as_attack
 from attacks.geometry import TOLERANCE, distance, leaves, project
+from attacks.recorded import Recorder
 from attacks.sealing import CountedModel, model_device, sealed
 from attacks.validation import (
     check_inputs,
@@ -128,7 +129,8 @@ def iter_perturb(
     highest_label = check_labels(labels, len(inputs))
     check_integer("seed", seed)
     check_integer("batch_size", batch_size, least=1)
-    job = _Job(attack, model, budgets, seed, highest_label, model_device(model, inputs.device))
+    device = model_device(model, inputs.device)
+    job = _Job(attack, model, budgets, seed, highest_label, device, Recorder(model, device))
     rows = checked_index(index, len(inputs))
     return (
         job.run(*(each[start : start + batch_size] for each in (inputs, labels, rows)))
@@ -146,6 +148,7 @@ class _Job:
     seed: int
     highest_label: int
     device: torch.device
+    recorder: Recorder
 
     def run(self, inputs: Tensor, labels: Tensor, index: Tensor) -> Perturbed:
         """Attack one batch."""
@@ -154,7 +157,8 @@ class _Job:
         # eps 0 is answered here; 0 alone still asks for the zero-gradient flag or the radius.
         asked = tuple(dict.fromkeys(e for e in self.eps if e > 0)) or (0.0,)
         with sealed(self.model, self.device, noise.batch_seed()):
-            counted = CountedModel(self.model, self.highest_label).eval()
+            self.recorder.renew()
+            counted = CountedModel(self.model, self.highest_label, self.recorder).eval()
             started = time.perf_counter()
             returned = self.attack(counted, inputs.clone(), labels.clone(), eps=asked, noise=noise)
             if self.device.type == "cuda":

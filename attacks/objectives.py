@@ -1,6 +1,7 @@
 """What a gradient attack climbs: one value per image, higher is worse for the classifier."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attacks.base import AttackError, Needs
+from attacks.sealing import asked
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 
@@ -134,11 +136,20 @@ def checked_margin(logits: Tensor, labels: Tensor, watch: NaNWatch | None = None
         AttackError: a margin is NaN, which would compare as "not fooled".
     """
     margins = margin(logits, labels)
-    _refuse_nan("margin", margins, watch)
+    refuse_nan("margin", margins, watch)
     return margins
 
 
-def _refuse_nan(what: str, values: Tensor, watch: NaNWatch | None) -> None:
+def refuse_nan(what: str, values: Tensor, watch: NaNWatch | None) -> None:
+    """Tell the watch of NaN in values (B,...), or refuse it at once.
+
+    Args:
+        what: "gradient" or "margin".
+        watch: raises later, when it is asked.
+
+    Raises:
+        AttackError: there is NaN, and no watch.
+    """
     now = watch or NaNWatch()
     now.see(what, values)
     if watch is None:
@@ -199,6 +210,13 @@ def slope(
     Raises:
         AttackError: as `image_gradients`.
     """
+    measure = partial(_measure, model, objective)
+    found = Slope(*asked(model, ("slope", objective), measure, inputs.detach(), labels))
+    refuse_nan("gradient", found.gradient, watch)
+    return found
+
+
+def _measure(model: nn.Module, objective: str, inputs: Tensor, labels: Tensor) -> Slope:
     point = inputs.detach().requires_grad_()
     if objective in LIKELIHOOD_OBJECTIVES:
         joint: Callable[[Tensor], tuple[Tensor, Tensor]] = model.joint  # type: ignore[assignment]
@@ -207,8 +225,7 @@ def slope(
     else:
         logits = model(point)
         values = OBJECTIVES[objective](logits, labels)
-    gradient = image_gradients(values, point, watch=watch)
-    return Slope(gradient, values.detach(), logits.detach())
+    return Slope(unchecked_gradients(values, point), values.detach(), logits.detach())
 
 
 def image_gradients(
@@ -223,10 +240,20 @@ def image_gradients(
     Raises:
         AttackError: as `check_connected` and `check_gradient`.
     """
+    gradient = unchecked_gradients(values, point, keep_graph=keep_graph)
+    refuse_nan("gradient", gradient, watch)
+    return gradient
+
+
+def unchecked_gradients(values: Tensor, point: Tensor, *, keep_graph: bool = False) -> Tensor:
+    """As `image_gradients`, but a NaN is let through, so that nothing waits for the device.
+
+    Raises:
+        AttackError: as `check_connected`.
+    """
     total = values.sum()
     check_connected(total)
     (gradient,) = torch.autograd.grad(total, point, retain_graph=keep_graph, materialize_grads=True)
-    _refuse_nan("gradient", gradient, watch)
     return gradient
 
 
@@ -249,4 +276,4 @@ def check_gradient(gradient: Tensor) -> None:
     Raises:
         AttackError: a gradient is NaN.
     """
-    _refuse_nan("gradient", gradient, None)
+    refuse_nan("gradient", gradient, None)

@@ -1,7 +1,7 @@
 """The room in which an attack runs: whatever it does to model and global state ends at the door."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks.base import AttackError
+from attacks.recorded import Measure, Recorder
 
 
 class CountedModel(nn.Module):
@@ -18,15 +19,19 @@ class CountedModel(nn.Module):
     Args:
         model: what is attacked; it is not changed.
         highest_label: the model must return more logits than this.
+        recorder: replays what is asked again and again; None: every pass is plain.
 
     Attributes:
         forward_images: images sent through `model(...)`, `model.joint(...)`, `model.features(...)`.
         backward_images: images for which a gradient came back.
     """
 
-    def __init__(self, model: nn.Module, highest_label: int) -> None:
+    def __init__(
+        self, model: nn.Module, highest_label: int, recorder: Recorder | None = None
+    ) -> None:
         super().__init__()
         self.attacked_model = model
+        self.recorder = recorder
         self.highest_label = highest_label
         self.forward_images = 0
         self.backward_images = 0
@@ -90,6 +95,13 @@ class CountedModel(nn.Module):
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.backward_images += len(gradient)
+
+
+def asked(model: nn.Module, kind: Hashable, measure: Measure, *given: Tensor) -> tuple[Tensor, ...]:
+    """Return measure(*given), as `Recorder.call` where the model has a recorder."""
+    if isinstance(model, CountedModel) and model.recorder is not None:
+        return model.recorder.call(kind, measure, model, *given)
+    return measure(*given)
 
 
 def model_device(model: nn.Module, fallback: torch.device) -> torch.device:

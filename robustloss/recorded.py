@@ -5,12 +5,12 @@ from Python takes several times as long as computing them. Source: PyTorch's not
 """
 
 import sys
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from attacks.recorded import watched
 from robustloss.losses.base import LossHead
 
 TRIALS = 5  # plain steps before one is recorded: what is allocated at first use is there by then
@@ -77,25 +77,11 @@ class RecordedStep:
 
     def _try(self, images: Tensor, labels: Tensor, progress: float) -> None:
         """Takes a plain step and looks whether a recorded one would be the same."""
-        before = _random_states(self.device)
-        mode = torch.cuda.get_sync_debug_mode()
-        stream = torch.cuda.Stream(self.device)
-        stream.wait_stream(torch.cuda.current_stream(self.device))
-        with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter("always")
-            torch.cuda.set_sync_debug_mode("warn")
-            try:
-                with torch.cuda.stream(stream):
-                    self.step(images, labels, progress)
-            finally:
-                torch.cuda.set_sync_debug_mode(mode)
-        torch.cuda.current_stream(self.device).wait_stream(stream)
         # The first may allocate and check, and so wait; the later ones must not.
-        if self._tried > 1 and any("synchronizing" in str(each.message) for each in heard):
-            self.stay_plain("the step waits for the device")
-        after = _random_states(self.device)
-        if any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)):
-            self.stay_plain("the step draws random numbers")
+        first = self._tried == 1
+        _, fault = watched(self.step, images, labels, progress, device=self.device, waits=first)
+        if fault:
+            self.stay_plain(f"the step {fault}")
 
     def _record(self, images: Tensor, labels: Tensor, progress: float) -> None:
         self._images, self._labels = images.clone(), labels.clone()
@@ -130,7 +116,3 @@ def _tells_phase(head: LossHead) -> bool:
     kind = type(head)
     ours = kind.__module__.startswith("robustloss.losses.") and kind.__module__ in sys.modules
     return ours or "phase" in vars(kind)
-
-
-def _random_states(device: torch.device) -> tuple[Tensor, Tensor]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device)

@@ -1,0 +1,207 @@
+"""Gradients recorded once as a CUDA graph and replayed: the same work, one launch.
+
+Forward and back through a small network is a hundred kernels of a few microseconds each; starting
+them one by one from Python takes several times as long as computing them. Source: PyTorch's notes
+on CUDA graphs.
+"""
+
+import warnings
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+TRIALS = 6  # plain calls before one is recorded: fewer of a kind would not pay for the recording
+LARGEST = 2**22  # values in a batch of images: larger ones keep a GPU busy by themselves
+KEPT = 4  # recordings at a time, each with its own memory
+_OWN = {"torch", "torchvision", "robustloss", "attacks"}
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+T = TypeVar("T")
+Measure = Callable[..., tuple[Tensor, ...]]  # of tensors; changes nothing
+
+
+class Counts(Protocol):
+    """Images sent forward and backward."""
+
+    forward_images: int
+    backward_images: int
+
+
+class NotRecordableError(RuntimeError):
+    """A function of tensors does something that a recording of its kernels would leave out."""
+
+
+def watched(
+    function: Callable[..., T], *given: object, device: torch.device, waits: bool = False
+) -> tuple[T, str]:
+    """Call a function of tensors as for a recording, on a stream of its own.
+
+    Args:
+        waits: it may wait for the device, as a first call may that allocates.
+
+    Returns:
+        What it returns, and why it cannot be recorded, "" if it can.
+    """
+    before = torch.get_rng_state(), torch.cuda.get_rng_state(device)
+    mode = torch.cuda.get_sync_debug_mode()
+    current = torch.cuda.current_stream(device)
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(current)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with torch.cuda.stream(stream):
+                value = function(*given)
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+    current.wait_stream(stream)
+    after = torch.get_rng_state(), torch.cuda.get_rng_state(device)
+    if any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)):
+        return value, "draws random numbers"
+    if not waits and any("synchronizing" in str(each.message) for each in heard):
+        return value, "waits for the device"
+    return value, ""
+
+
+@dataclass
+class _Recording:
+    """What is known of one kind of call: so many plain ones, or a graph with its tensors."""
+
+    tried: int = 0
+    graph: torch.cuda.CUDAGraph | None = None
+    given: tuple[Tensor, ...] = ()
+    found: tuple[Tensor, ...] = ()
+    forward_images: int = 0
+    backward_images: int = 0
+
+    def replay(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """What the recorded call makes of other tensors of the same shapes."""
+        assert self.graph is not None
+        for mine, other in zip(self.given, given, strict=True):
+            mine.copy_(other)
+        self.graph.replay()
+        return tuple(each.clone() for each in self.found)  # the next replay overwrites them
+
+
+class Recorder:
+    """Replays gradients of one model where that is sure to be the same, on a GPU.
+
+    Calls stay plain where the model runs modules that are not torch's or ours, or hooks (which may
+    count or decide in Python), draws random numbers, waits for the device, or where a replay does
+    not give what the plain call gave.
+
+    Args:
+        model: what is attacked, in eval mode whenever it is asked.
+        device: where it lives.
+
+    Attributes:
+        reason: why calls are plain; "" while they may be recorded.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.model, self.device = model, device
+        self.reason = "" if device.type == "cuda" and is_transparent(model) else "not offered"
+        self._recordings: dict[Hashable, _Recording] = {}
+        self._places = _places(model)
+
+    @property
+    def replays(self) -> bool:
+        """Whether something is recorded."""
+        return any(each.graph is not None for each in self._recordings.values())
+
+    def renew(self) -> None:
+        """Forget what was recorded if the model's tensors have moved since."""
+        if self.reason:
+            return
+        if (places := _places(self.model)) != self._places:
+            self._recordings, self._places = {}, places
+
+    def call(
+        self, kind: Hashable, measure: Measure, counted: Counts, *given: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Return measure(*given), replayed where it can be.
+
+        Args:
+            kind: what measure does, beside its tensors: equal kinds do the same.
+            measure: asks the model something of given[0], images (B,C,H,W).
+            counted: learns of the passes that are replayed; a plain call counts its own.
+        """
+        if self.reason or given[0].numel() > LARGEST:
+            return measure(*given)
+        key = (kind, *((each.shape, each.stride(), each.dtype) for each in given))
+        known = self._recordings.pop(key, None) or _Recording()
+        self._recordings[key] = known  # the last used comes last
+        if known.graph is not None:
+            counted.forward_images += known.forward_images
+            counted.backward_images += known.backward_images
+            return known.replay(*given)
+        known.tried += 1
+        forward, backward = counted.forward_images, counted.backward_images
+        found, fault = watched(measure, *given, device=self.device, waits=known.tried == 1)
+        if fault:
+            self._stay_plain(fault)
+        elif known.tried >= TRIALS:
+            self._make_room()
+            known.forward_images = counted.forward_images - forward
+            known.backward_images = counted.backward_images - backward
+            try:
+                self._record(known, measure, given, found)
+            except RuntimeError as error:  # of CUDA, of memory, or ours
+                torch.cuda.synchronize(self.device)
+                self._stay_plain(str(error))
+            finally:
+                counted.forward_images = forward + known.forward_images
+                counted.backward_images = backward + known.backward_images
+        return found
+
+    def _record(
+        self,
+        known: _Recording,
+        measure: Measure,
+        given: tuple[Tensor, ...],
+        found: tuple[Tensor, ...],
+    ) -> None:
+        known.given = tuple(each.detach().clone() for each in given)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            known.found = measure(*known.given)
+        known.graph = graph
+        for replayed, plain in zip(known.replay(*given), found, strict=True):
+            if not _agree(replayed, plain):
+                raise NotRecordableError("a replay differs from the plain call")
+
+    def _make_room(self) -> None:
+        kept = [key for key, each in self._recordings.items() if each.graph is not None]
+        for key in kept[: len(kept) - KEPT + 1]:
+            del self._recordings[key]
+
+    def _stay_plain(self, reason: str) -> None:
+        self.reason, self._recordings = reason, {}
+
+
+def is_transparent(model: nn.Module) -> bool:
+    """Whether all it does in Python is to start the same kernels each time, as far as is known.
+
+    True of modules of torch, torchvision and this project without hooks.
+    """
+    return all(
+        type(part).__module__.partition(".")[0] in _OWN
+        and not any(getattr(part, hooks, None) for hooks in _HOOKS)
+        for part in model.modules()
+    )
+
+
+def _agree(replayed: Tensor, plain: Tensor) -> bool:
+    """Equal but for the order of sums, which a GPU does not keep everywhere."""
+    if not plain.is_floating_point():
+        return torch.equal(replayed, plain)
+    largest = float(plain.abs().nan_to_num(posinf=0.0).amax()) if plain.numel() else 0.0
+    return torch.allclose(replayed, plain, rtol=1e-4, atol=1e-5 * largest, equal_nan=True)
+
+
+def _places(model: nn.Module) -> tuple[int, ...]:
+    return tuple(each.data_ptr() for each in (*model.parameters(), *model.buffers()))

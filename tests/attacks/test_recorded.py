@@ -1,0 +1,196 @@
+"""A replayed gradient is the gradient: the same attacked images, or it is not recorded."""
+
+import pytest
+import torch
+from torch import nn
+
+from attacks import AttackError, build_attack, harness, perturb, recorded
+from attacks.recorded import KEPT, TRIALS, Recorder, _Recording, is_transparent
+from attacks.sealing import CountedModel
+from tests.attacks.models import BinaryLinear
+
+CPU = torch.device("cpu")
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+ATTACKS = {
+    "fgsm": {},
+    "pgd": {"steps": 12, "restarts": 2},
+    "mifgsm": {"steps": 12},
+    "apgd_ce": {"steps": 20},
+    "apgd_dlr": {"steps": 20, "targets": 2},
+}
+
+
+def network(*more):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.5), *more,
+        nn.Flatten(), nn.Linear(6 * 64, 5),
+    ).eval()  # fmt: skip
+
+
+def images(count=40):
+    torch.manual_seed(1)
+    return torch.rand(count, 1, 8, 8), torch.randint(0, 5, (count,))
+
+
+class FakeGraph:
+    """What a graph does to Python: nothing."""
+
+    def replay(self):
+        pass
+
+
+def test_on_a_cpu_every_call_is_plain():
+    recorder = Recorder(network(), CPU)
+    counted = CountedModel(network(), 4, recorder)
+    asked = []
+    for _ in range(3 * TRIALS):
+        recorder.call("kind", lambda x: (asked.append(len(x)), (x,))[1], counted, images()[0])
+    assert asked == [40] * 3 * TRIALS
+    assert recorder.reason == "not offered"
+    assert not recorder.replays
+
+
+def test_only_modules_without_python_of_their_own_are_recorded():
+    assert is_transparent(network())
+    assert not is_transparent(BinaryLinear())
+    assert not is_transparent(nn.Sequential(network(), BinaryLinear()))
+    hooked = network()
+    handle = hooked[0].register_forward_hook(lambda *given: None)
+    assert not is_transparent(hooked)
+    handle.remove()
+    assert is_transparent(hooked)
+
+
+def test_a_replay_counts_its_passes_and_hands_out_copies():
+    recorder = Recorder(network(), CPU)
+    recorder.reason = ""  # as on a GPU
+    counted = CountedModel(network(), 4, recorder)
+    x = images()[0]
+    held = torch.arange(3.0)
+    key = ("kind", (x.shape, x.stride(), x.dtype))
+    known = _Recording(TRIALS, FakeGraph(), (torch.zeros_like(x),), (held,), 40, 39)
+    recorder._recordings[key] = known
+    (found,) = recorder.call("kind", lambda x: 1 / 0, counted, x)
+    assert torch.equal(known.given[0], x)
+    assert (counted.forward_images, counted.backward_images) == (40, 39)
+    held.zero_()
+    assert found.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_the_recording_used_longest_ago_makes_room():
+    recorder = Recorder(network(), CPU)
+    recorder.reason = ""
+    counted = CountedModel(network(), 4, recorder)
+    given = [torch.zeros(n, 1) for n in range(1, KEPT + 1)]
+    for x in given:
+        key = ("kind", (x.shape, x.stride(), x.dtype))
+        recorder._recordings[key] = _Recording(TRIALS, FakeGraph(), (x.clone(),), (x,), 0, 0)
+    recorder.call("kind", lambda x: 1 / 0, counted, given[0])
+    recorder._make_room()
+    left = [key[1][0][0] for key in recorder._recordings]
+    assert left == [*range(3, KEPT + 1), 1]
+
+
+def test_weights_that_moved_are_noticed():
+    model = network()
+    recorder = Recorder(model, CPU)
+    recorder.reason = ""
+    recorder._recordings["kind"] = _Recording(graph=FakeGraph())
+    recorder.renew()
+    assert recorder.replays
+    model[0].weight.data.add_(1.0)  # in place: a graph reads the new values
+    recorder.renew()
+    assert recorder.replays
+    model[0].weight.data = model[0].weight.data.clone()
+    recorder.renew()
+    assert not recorder.replays
+
+
+@pytest.fixture
+def recorders(monkeypatch):
+    """The recorders that the harness makes from here on."""
+    made = []
+
+    class Kept(Recorder):
+        def __init__(self, *given):
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(harness, "Recorder", Kept)
+    return made
+
+
+@on_gpu
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_replayed_attacks_give_the_images_of_plain_ones(name, norm, recorders, monkeypatch):
+    attack = build_attack(name, norm=norm, **ATTACKS[name])
+    model = network().cuda()
+    eps = [0.05, 0.1] if norm == "linf" else [0.3, 0.6]
+    # eight batches, so that one gradient a batch is replayed too
+    made = perturb(attack, model, *images(160), eps=eps, batch_size=20)
+    monkeypatch.setattr(recorded, "LARGEST", 0)
+    plain = perturb(attack, model, *images(160), eps=eps, batch_size=20)
+    assert recorders[0].replays, recorders[0].reason
+    assert not recorders[1].replays
+    torch.testing.assert_close(made.adv_inputs, plain.adv_inputs, rtol=0, atol=1e-5)
+    assert made.queries == plain.queries
+    assert torch.equal(made.zero_gradient, plain.zero_gradient)
+
+
+@on_gpu
+def test_weights_changed_between_batches_are_seen(recorders, monkeypatch):
+    def attacked():
+        model = network().cuda()
+        found = []
+        attack = build_attack("pgd", steps=20)
+        for part in harness.iter_perturb(attack, model, *images(60), eps=[0.1], batch_size=20):
+            found.append(part.adv_inputs)
+            with torch.no_grad():
+                model[-1].weight.neg_()
+        return torch.cat(found, dim=1)
+
+    made = attacked()
+    monkeypatch.setattr(recorded, "LARGEST", 0)
+    torch.testing.assert_close(made, attacked(), rtol=0, atol=1e-5)
+    assert recorders[0].replays
+
+
+class Waiting(nn.ReLU):
+    """Torch's as far as its module says; it waits for the device."""
+
+    def forward(self, x):
+        assert float(x.sum()) < 1e9
+        return super().forward(x)
+
+
+class Drawing(nn.ReLU):
+    def forward(self, x):
+        return super().forward(x) + 1e-6 * torch.rand_like(x)
+
+
+@on_gpu
+@pytest.mark.parametrize(("module", "reason"), [(Waiting, "waits"), (Drawing, "random")])
+def test_what_a_recording_would_leave_out_keeps_calls_plain(module, reason, recorders, monkeypatch):
+    monkeypatch.setattr(module, "__module__", "torch.nn")
+    attack = build_attack("pgd", steps=20)
+    perturb(attack, network(module()).cuda(), *images(), eps=[0.1])
+    assert reason in recorders[0].reason
+
+
+@on_gpu
+@pytest.mark.parametrize("name", ["pgd", "apgd_ce"])
+def test_nan_is_still_told(name):
+    model = network().cuda()
+    with torch.no_grad():
+        model[-1].bias[0] = float("nan")
+    with pytest.raises(AttackError, match="NaN"):
+        perturb(build_attack(name, steps=20), model, *images(), eps=[0.1])
+
+
+@on_gpu
+def test_large_batches_stay_plain(recorders, monkeypatch):
+    monkeypatch.setattr(recorded, "LARGEST", 40 * 64 - 1)
+    perturb(build_attack("pgd", steps=20), network().cuda(), *images(), eps=[0.1])
+    assert not recorders[0].replays
