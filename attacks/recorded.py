@@ -8,6 +8,7 @@ on CUDA graphs.
 import warnings
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol, TypeVar
 
 import torch
@@ -48,7 +49,7 @@ def watched(
     before = torch.get_rng_state(), torch.cuda.get_rng_state(device)
     mode = torch.cuda.get_sync_debug_mode()
     current = torch.cuda.current_stream(device)
-    stream = torch.cuda.Stream(device)
+    stream = _side_stream(device)
     stream.wait_stream(current)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
@@ -65,6 +66,12 @@ def watched(
     if not waits and any("synchronizing" in str(each.message) for each in heard):
         return value, "waits for the device"
     return value, ""
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all calls: the memory that a stream has freed is kept for that stream."""
+    return torch.cuda.Stream(device)
 
 
 @dataclass
