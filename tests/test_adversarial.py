@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from robustloss import loop
 from robustloss import train as training
 from robustloss.adversarial import Adversary, climb, kl_divergence, needs_logits
 from robustloss.data import load_dataset
@@ -409,13 +410,13 @@ def test_recorded_adversarial_steps_give_the_weights_of_plain_ones(
     made = []
 
     def trained(plain):
-        class Watched(training.RecordedStep):
+        class Watched(loop.RecordedStep):
             def __init__(self, *given):
                 super().__init__(*given)
                 made.append(self)
                 self.usable = self.usable and not plain
 
-        monkeypatch.setattr(training, "RecordedStep", Watched)
+        monkeypatch.setattr(loop, "RecordedStep", Watched)
         model = new_model(digits, loss)
         with repeatable():
             log = training.train(model, digits, settings, seed=0, device=torch.device("cuda"))

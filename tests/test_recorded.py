@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustloss import recorded
+from robustloss import loop, recorded
 from robustloss import train as training
 from robustloss.data import load_dataset
 from robustloss.losses.softmax import SoftmaxHead
@@ -69,7 +69,7 @@ def test_modules_of_the_user_are_not_recorded(digits):
     assert not recorded._is_known(model)
 
 
-def train(model, digits, monkeypatch, plain=False, **keys):
+def train(model, digits, monkeypatch, plain=False, place="cuda", **keys):
     """Trains and returns the log, the weights and the RecordedStep."""
     made = []
 
@@ -79,12 +79,18 @@ def train(model, digits, monkeypatch, plain=False, **keys):
             made.append(self)
             self.usable = self.usable and not plain
 
-    monkeypatch.setattr(training, "RecordedStep", Watched)
+    monkeypatch.setattr(loop, "RecordedStep", Watched)
     spec = TrainSpec.model_validate({**SPEC, **keys})
-    device = torch.device("cuda")
     with repeatable():
-        log = training.train(model, digits, spec, seed=0, device=device)
+        log = training.train(model, digits, spec, seed=0, device=torch.device(place))
     return log, {name: value.cpu() for name, value in model.state_dict().items()}, made[0]
+
+
+def test_a_training_on_a_cpu_takes_plain_steps(digits, monkeypatch):
+    log, _, step = train(new_model(digits, "softmax"), digits, monkeypatch, place="cpu")
+    assert log.steps == 24
+    assert not step.replays
+    assert step.reason == "not offered"
 
 
 @on_gpu

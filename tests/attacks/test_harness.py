@@ -195,7 +195,7 @@ def test_iter_perturb_refuses_before_the_first_batch() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_batches_move_to_the_model_and_results_come_back() -> None:
-    args = (images(), classes())
+    args = (images(), classes(k=2))
     on_cpu = perturb(Made(noisy), BinaryLinear(), *args, eps=[0.1])
     on_cuda = perturb(Made(noisy), BinaryLinear().cuda(), *args, eps=[0.1], batch_size=10)
     assert on_cuda.adv_inputs.device.type == on_cuda.outside.device.type == "cpu"
