@@ -9,8 +9,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm, rankdata
-from scipy.stats import t as student
 
 from robustloss.bootstrap import degrees_of_freedom, student_quantile
 from robustloss.metrics import checked_scores
@@ -56,12 +54,20 @@ def placements(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> Placeme
     attacked = checked_scores(attacked_scores, "attacked")
     if not (clean.size and attacked.size):
         raise ValueError("clean and attacked scores must hold at least one score each.")
-    ranks = rankdata(np.concatenate([clean, attacked]))
-    below = (ranks[: clean.size] - rankdata(clean)) / attacked.size
-    above = 1 - (ranks[clean.size :] - rankdata(attacked)) / clean.size
     n, m = clean.size, attacked.size
-    area = (ranks[:n].sum() - n * (n + 1) / 2) / (n * m)  # sums of halves: exact in float64
+    clean_order, attacked_order = np.argsort(clean), np.argsort(attacked)
+    clean, attacked = clean[clean_order], attacked[attacked_order]
+    attacked_below, clean_below = _below(attacked, clean), _below(clean, attacked)
+    below, above = np.empty(n), np.empty(m)
+    below[clean_order] = attacked_below / m
+    above[attacked_order] = 1 - clean_below / n
+    area = attacked_below.sum() / (n * m)  # a sum of halves: exact in float64
     return Placements(float(area), below, above)
+
+
+def _below(scores: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(P,) how many of the scores lie below each point, ties half; both sorted, which is fast."""
+    return (scores.searchsorted(points, "left") + scores.searchsorted(points, "right")) / 2
 
 
 def auroc_interval(
@@ -188,6 +194,7 @@ def _pairs(
         return none, none
     if clean_index is None or attacked_index is None:
         raise ValueError("clean_index and attacked_index must be given both, or neither.")
+    clean_index, attacked_index = np.asarray(clean_index), np.asarray(attacked_index)
     for name, index, scores in (
         ("clean", clean_index, clean),
         ("attacked", attacked_index, attacked),
@@ -196,12 +203,21 @@ def _pairs(
             raise ValueError(
                 f"{name}_index (shape {np.shape(index)}) must be {scores.shape}, one a score."
             )
-        if len(np.unique(index)) < len(index):
+        if not _rises(index) and len(np.unique(index)) < len(index):
             raise ValueError(f"{name}_index holds an image twice: one score an image and side.")
+    if _rises(clean_index) and _rises(attacked_index):
+        places = np.searchsorted(attacked_index, clean_index)
+        first = np.flatnonzero(places < len(attacked_index))
+        first = first[attacked_index[places[first]] == clean_index[first]]
+        return first, places[first]
     _, first, second = np.intersect1d(
         clean_index, attacked_index, assume_unique=True, return_indices=True
     )
     return first, second
+
+
+def _rises(index: np.ndarray) -> bool:
+    return bool((np.diff(index) > 0).all())
 
 
 def _covariance(a: Placements, b: Placements, pairs: Pairs) -> float:
@@ -241,7 +257,7 @@ def _score_interval(found: Placements, variance: float, confidence: float) -> tu
     known = model > 0 and variance > 0
     scale = variance / model if known else 1.0
     tail = (1 - confidence) / 2
-    quantile = student.isf(tail, _carriers(found) + 3) if known else norm.isf(tail)
+    quantile = student_quantile(tail, _carriers(found) + 3 if known else math.inf)
 
     def end(bound: float) -> float:
         """The θ towards a bound at which |AUROC − θ| = q·√V(θ), by bisection."""

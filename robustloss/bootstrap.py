@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri, stdtrit
 from scipy.stats import norm
 from scipy.stats import t as student
 
@@ -211,7 +212,8 @@ def degrees_of_freedom(influence: np.ndarray) -> float:
 
 def student_quantile(tail: float, freedom: float) -> float:
     """Quantile of Student's law with upper tail `tail`; the normal one at infinite freedom."""
-    return float(norm.isf(tail) if math.isinf(freedom) else student.isf(tail, freedom))
+    # what scipy.stats does, without its checks of arrays, which take ten times as long
+    return float(-ndtri(tail) if math.isinf(freedom) else -stdtrit(freedom, tail))
 
 
 def _tail(quantile: float, freedom: float) -> float:

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from robustloss.auroc_interval import auroc_difference, auroc_interval, influence, placements
+from robustloss.auroc_interval import (
+    _pairs,
+    auroc_difference,
+    auroc_interval,
+    influence,
+    placements,
+)
 from robustloss.bootstrap import bootstrap_auroc, draw_resamples
 from robustloss.metrics import auroc
 from tests.simulations import simulated_intervals
@@ -42,6 +48,31 @@ def test_the_variance_is_the_literal_clustered_one(kept):
     assert found.auroc == pytest.approx(area, abs=1e-12)
     assert found.auroc == pytest.approx(auroc(clean, attacked), abs=1e-12)
     assert found.variance == pytest.approx(variance, rel=1e-10)
+
+
+@pytest.mark.parametrize("order", ["rising", "shuffled"])
+def test_images_on_both_sides_are_found_whatever_their_order(order):
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        sides = [rng.choice(60, int(rng.integers(1, 40)), replace=False) for _ in range(2)]
+        if order == "rising":
+            sides = [np.sort(side) for side in sides]
+        first, second = _pairs(*(side.astype(float) for side in sides), *sides)
+        assert np.array_equal(sides[0][first], sides[1][second])
+        assert set(sides[0][first]) == set(sides[0]) & set(sides[1])
+    with pytest.raises(ValueError, match="twice"):
+        _pairs(np.zeros(3), np.zeros(2), np.array([1, 2, 2]), np.array([1, 2]))
+
+
+def test_placements_with_ties_and_infinities_are_the_counts():
+    rng = np.random.default_rng(5)
+    clean, attacked = rng.integers(0, 9, 40).astype(float), rng.integers(-3, 7, 25).astype(float)
+    clean[:3], attacked[:2], attacked[2] = np.inf, np.inf, -np.inf
+    found = placements(clean, attacked)
+    wins = (clean[:, None] > attacked) + (clean[:, None] == attacked) / 2
+    assert np.array_equal(found.clean, wins.sum(1) / 25)
+    np.testing.assert_allclose(found.attacked, wins.sum(0) / 40, rtol=0, atol=1e-15)
+    assert found.auroc == wins.sum() / 1000
 
 
 def test_without_index_the_variance_is_delongs():
