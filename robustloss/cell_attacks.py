@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import attacks
 from robustloss import evaluation
@@ -16,13 +16,6 @@ from robustloss.storage import CorruptFile, digest, write_json
 
 if TYPE_CHECKING:
     from robustloss.cells import CellRun
-
-
-class Attacked(NamedTuple):
-    """One attack at one budget: the record and its file."""
-
-    record: Record
-    path: Path
 
 
 class CellAttacks:
@@ -60,25 +53,22 @@ class CellAttacks:
             for number, attack in enumerate(self.run.spec.attacks)
         }
 
-    def records(self, number: int, clean: Record) -> dict[float, Attacked]:
-        """Returns the records of an attack, by budget; computes and writes those that are missing.
+    def records(self, number: int, clean: Record) -> dict[float, Path]:
+        """Returns the files of an attack's records by budget; computes those that are missing.
 
         Args:
             number: Position in the attacks of the spec.
             clean: The record of the unattacked images.
         """
         attack, paths = self.run.spec.attacks[number], self.paths(number)
-        known = {eps: read_record(path) for eps, path in paths.items()}
-        found = {eps: record for eps, record in known.items() if record is not None}
-        if missing := tuple(eps for eps in attack.eps if eps not in found):
+        if missing := tuple(eps for eps in attack.eps if read_record(paths[eps]) is None):
             made, spent = self._whole(number, missing, clean)
             cost = {"attack_label": attack.label, "images": clean.n, "budgets": len(missing)}
             path = self.run.folder / f"{attack.slug}-cost.json"
             write_json(path, cost | asdict(spent), checked=True)
             for eps, record in made.items():
                 save_record(paths[eps], record, {"attack": attack.name, "eps": eps})
-            found |= made
-        return {eps: Attacked(found[eps], path) for eps, path in paths.items()}
+        return paths
 
     def part(self, part: Part, clean: Record | None) -> dict[float, StoredPart]:
         """Returns the records of some images, by budget; computes and writes those not there.

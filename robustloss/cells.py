@@ -6,6 +6,7 @@ of that content. What is there and whole is used; what is missing, stale or dama
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from robustloss.keys import numerics, plugin_digest, probe_eps
 from robustloss.layout import check_reference
 from robustloss.part_files import remove_parts, write_plan
 from robustloss.progress import Event, Stage
+from robustloss.records import Key, LazyRecords, load_record
 from robustloss.results import Record, save_record
 from robustloss.scored import StoredScores
 from robustloss.seeding import repeatable
@@ -55,6 +57,7 @@ from robustloss.time_limit import time_limit
 from robustloss.trials import run_trial
 
 Report = Callable[[Event], None]
+Records = Mapping[tuple[str, float], Record]  # by label of the attack and budget
 
 
 class CellRun:
@@ -212,8 +215,8 @@ class CellRun:
         self,
         reference: evaluation.Arrays,
         reference_file: str,
-        records: Mapping[tuple[str, float], Record],
-        noise: Mapping[tuple[str, float], Record],
+        records: Records,
+        noise: Records,
         others: Mapping[str, Record],
         listing: Sequence[dict],
         others_listing: Sequence[dict],
@@ -318,37 +321,34 @@ class CellRun:
             save_record(path, clean, {"attack": "none", "eps": 0.0})
         return clean, path.name
 
-    def _records(
-        self, images: list, calls: CellAttacks
-    ) -> tuple[dict[tuple[str, float], Record], list[dict]]:
+    def _records(self, images: list, calls: CellAttacks) -> tuple[Records, list[dict]]:
         """Returns the records of all passes over the test images, and their listing."""
         clean, file = self._clean(images)
-        records = {("none", 0.0): clean}
+        paths = {("none", 0.0): self.folder / file}
         listing = [_entry("none", "none", None, 0.0, file)]
         for number, (attack, call) in enumerate(zip(self.spec.attacks, calls.built, strict=True)):
-            for eps, found in calls.records(number, clean).items():
-                records[attack.label, eps] = found.record
-                listing.append(_entry(attack.name, attack.label, call.norm, eps, found.path.name))
+            for eps, path in calls.records(number, clean).items():
+                paths[attack.label, eps] = path
+                listing.append(_entry(attack.name, attack.label, call.norm, eps, path.name))
         remove_parts(self.folder)
-        return records, listing
+        return _stored(paths), listing
 
     def _noise(
         self,
-        records: Mapping[tuple[str, float], Record],
+        records: Records,
         listing: Sequence[dict],
-    ) -> dict[tuple[str, float], Record]:
+    ) -> Records:
         """Returns a control for every attacked record, and names its file in the listing."""
-        found: dict[tuple[str, float], Record] = {}
+        paths: dict[tuple[str, float], Path] = {}
         if not self.spec.detection.noise:
-            return found
+            return _stored(paths)
         for entry in listing:
             place = entry["attack_label"], entry["eps"]
             if entry["eps"] == 0:
                 continue
             key = digest("noise", controls.VERSION, entry["file"], self.cell.seed)
             path = self.folder / f"noise-{Path(entry['file']).stem.rpartition('-')[0]}-{key}.npz"
-            control = read_record(path)
-            if control is None:
+            if read_record(path) is None:
                 self.report(Event(self.name, "score", 0, 1, f"noise like {place[0]}"))
                 control = controls.noise_record(
                     self.weights.loaded(),
@@ -359,12 +359,12 @@ class CellRun:
                 )
                 save_record(path, control, {"attack": "noise", "eps": entry["eps"]})
             entry["noise"] = path.name
-            found[place] = control
-        return found
+            paths[place] = path
+        return _stored(paths)
 
-    def _outside(self, images: list) -> tuple[dict[str, Record], list[dict[str, Any]]]:
+    def _outside(self, images: list) -> tuple[Mapping[str, Record], list[dict[str, Any]]]:
         """Returns the records of images that are not of the data, and their listing."""
-        found, listing = {}, []
+        paths, listing = {}, []
         for each in outside.load_outside(self.spec, self.dataset, self.job.data_root):
             key = digest("outside", outside.VERSION, images, each.checksum)
             path = self.folder / f"outside-{each.slug}-{key}.npz"
@@ -373,11 +373,11 @@ class CellRun:
                 self.report(Event(self.name, "score", 0, 1, each.label))
                 record = evaluation.clean_record(self.weights.loaded(), each.images.to(self.device))
                 save_record(path, record, {"outside": each.name})
-            found[each.label] = record
+            paths[each.label] = path
             listing.append(
                 {"label": each.label, "name": each.name, "n": record.n, "file": path.name}
             )
-        return found, listing
+        return _stored(paths), listing
 
     def _attack_plugin(self, attack: AttackSpec) -> str:
         return plugin_digest(attack.name, self.spec.folder)
@@ -389,6 +389,11 @@ class CellRun:
             self.report(Event(self.name, stage, done, total, f"{prefix} {text}".strip()))
 
         return report
+
+
+def _stored(paths: Mapping[Key, Path]) -> Mapping[Key, Record]:
+    """Returns records that are read when they are looked up: all of a cell may not fit."""
+    return LazyRecords({key: partial(load_record, path) for key, path in paths.items()})
 
 
 def _entry(attack: str, label: str, norm: str | None, eps: float, file: str) -> dict:

@@ -231,10 +231,12 @@ def attacked_records(
         spend(perturbed.queries, perturbed.seconds)
         done = start + len(inputs)
         report(done, images.n, _progress(columns, images, done))
-    return {
-        budget: replace(clean, **part.joined()) if clean and budget == 0 else part.record(images)
-        for budget, part in columns.items()
-    }
+    records = {}
+    for budget in list(columns):
+        part = columns.pop(budget)  # and its batches: only one budget is held twice
+        unchanged = clean if budget == 0 else None
+        records[budget] = replace(unchanged, **part.joined()) if unchanged else part.record(images)
+    return records
 
 
 @torch.no_grad()

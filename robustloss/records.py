@@ -1,15 +1,17 @@
 """A Record: one pass of one image set through one model, as arrays on disk."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from robustloss.layout import Layout, check_layout
 from robustloss.storage import CorruptFile, read_arrays, write_arrays
+
+Key = TypeVar("Key", bound=Hashable)
 
 MAX_IMAGES = 64  # kept for pictures; everything else is computed from the other arrays
 
@@ -195,3 +197,23 @@ def clean_pass(arrays: Mapping[str, np.ndarray], prefix: str = "validation_") ->
         radius=None,
         images=np.zeros((0, 1, 1, 1), np.float32),
     )
+
+
+class LazyRecords(Mapping[Key, Record], Generic[Key]):
+    """Records by key, each made when it is asked for and not kept: one is in memory at a time.
+
+    Args:
+        makers: what gives each record, as `load_record` of its file.
+    """
+
+    def __init__(self, makers: Mapping[Key, Callable[[], Record]]) -> None:
+        self._makers = dict(makers)
+
+    def __getitem__(self, key: Key) -> Record:
+        return self._makers[key]()
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)

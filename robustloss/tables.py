@@ -1,6 +1,7 @@
 """The numbers of one cell, from its records: the tables that cell.json carries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ from robustloss.detection import (
 from robustloss.geometry import center_rows, geometry_rows, margin_rows
 from robustloss.metrics import threshold_at_fpr
 from robustloss.outcomes import outcome
-from robustloss.records import Record, clean_pass
+from robustloss.records import LazyRecords, Record, clean_pass
 from robustloss.scored import CLEAN, VALIDATION, Pass, StoredScores, compute_scores
 from robustloss.statistics import wilson
 from robustloss.worst_case import radii_rows, worst_case_rows
@@ -254,19 +255,29 @@ def passes_of(
     reference: Mapping[str, np.ndarray],
     noise: Mapping[tuple[str, float], Record],
     outside: Mapping[str, Record],
-) -> dict[Pass, Record]:
+) -> Mapping[Pass, Record]:
     """The records of a cell by what they are passes of, its validation images first.
 
-    Raises:
-        ValueError: a control is not of the test images.
+    Each is looked up when it is asked for; a control that is not of the test images is refused
+    then, with a ValueError.
     """
     clean = records[_CLEAN]
-    for control in noise.values():
-        check_same_images(clean, control)
-    attacked = {Pass("attacked", *key): each for key, each in records.items() if key != _CLEAN}
-    controls = {Pass("noise", *key): each for key, each in noise.items()}
-    others = {Pass("outside", label): each for label, each in outside.items()}
-    return {VALIDATION: clean_pass(reference), CLEAN: clean} | attacked | controls | others
+
+    def control(key: tuple[str, float]) -> Record:
+        found = noise[key]
+        check_same_images(clean, found)
+        return found
+
+    makers: dict[Pass, Callable[[], Record]] = {
+        VALIDATION: partial(clean_pass, reference),
+        CLEAN: lambda: clean,
+    }
+    makers |= {
+        Pass("attacked", *k): partial(records.__getitem__, k) for k in records if k != _CLEAN
+    }
+    makers |= {Pass("noise", *key): partial(control, key) for key in noise}
+    makers |= {Pass("outside", label): partial(outside.__getitem__, label) for label in outside}
+    return LazyRecords(makers)
 
 
 def _scored(
