@@ -1,15 +1,18 @@
-"""What names a record on disk: the code behind an attack, and the batch where it decides."""
+"""What names a record on disk, and how many of them a cell holds at once."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
 
-from robustloss import keys
+from robustloss import cells, keys
 from robustloss.cell_attacks import record_path
-from robustloss.cells import CellRun
+from robustloss.cells import CellRun, run_cell
 from robustloss.data import load_dataset
 from robustloss.jobs import CellJob
 from robustloss.keys import plugin_digest
+from robustloss.records import LazyRecords, load_record
 from robustloss.spec import load_spec
 from tests.small_run import SPEC
 
@@ -56,3 +59,44 @@ def test_batch_size_decides_for_other_peoples_attacks_only(tmp_path):
     ):
         names = {record_name(tmp_path, name=name, batch_size=size) for size in (10, 20)}
         assert len(names) == 1 + decides, name
+
+
+def test_a_cell_holds_few_of_its_records_at_once(monkeypatch, tmp_path):
+    alive: list[weakref.ref] = []
+    most = 0
+
+    def counted(path):
+        nonlocal most
+        record = load_record(path)
+        alive.append(weakref.ref(record))
+        gc.collect()
+        most = max(most, sum(each() is not None for each in alive))
+        return record
+
+    attacks = [
+        {"name": name, "label": name, "eps": [0.05, 0.1, 0.15, 0.2, 0.25]}
+        for name in ("fgsm", "mifgsm")
+    ]
+    spec = load_spec({**SPEC, "attacks": attacks})
+    dataset = load_dataset("digits", train_size=200, validation_size=60, test_size=80, quiet=True)
+    job = CellJob(spec, spec.cells()[0], tmp_path, "cpu", None)
+    assert run_cell(job, dataset, lambda event: None) is None
+    (tmp_path / spec.cells()[0].folder / "cell.json").unlink()
+    for path in tmp_path.rglob("scores-*.npz"):
+        path.unlink()
+    monkeypatch.setattr(cells, "load_record", counted)
+    assert run_cell(job, dataset, lambda event: None) is None
+    assert len(alive) > 2 * 10  # attacked images and their controls
+    assert most <= 3, "the clean record, and one to look at; the last one until it is replaced"
+
+
+def test_lazy_records_are_made_when_asked_for(tmp_path):
+    made = []
+    lazy = LazyRecords({key: lambda key=key: made.append(key) or key for key in "abc"})
+    assert list(lazy) == ["a", "b", "c"]
+    assert len(lazy) == 3
+    assert made == []
+    assert (lazy["b"], lazy["b"]) == ("b", "b")
+    assert made == ["b", "b"]
+    with pytest.raises(KeyError):
+        lazy["d"]
