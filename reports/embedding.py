@@ -12,6 +12,7 @@ from reports.legends import class_legend, class_legend_height
 from reports.style import INK, blank, class_colours, frame_plane, panel_width, plain
 
 SOFT = "#5B6470"
+FULL_RINGS = 200  # mistakes in a panel; the rings of more are smaller and fainter
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,10 @@ def _draw(ax: Axes, cell: Embedding, cloud: Cloud, colours: np.ndarray, *, last:
                rasterized=True)  # fmt: skip
     if cloud.wrong is not None:
         x, y = cloud.points[cloud.wrong].T
-        ax.scatter(x, y, s=18, facecolors="none", edgecolors=INK, linewidths=0.6,
+        # many full rings would be one black spot that hides the classes
+        share = min(1.0, FULL_RINGS / max(1, len(x)))
+        ax.scatter(x, y, s=18 * max(0.4, share), facecolors="none", edgecolors=INK,
+                   linewidths=0.6 * max(0.6, share), alpha=max(0.35, share),
                    rasterized=True)  # fmt: skip
     few = max((len(v) for v in (cell.centers, cell.rays) if v is not None), default=0) <= 20
     if cell.rays is not None:

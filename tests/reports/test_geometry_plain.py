@@ -11,7 +11,7 @@ from reports.alpha import apollonius, margin_share, own_boundary
 from reports.boundary import margin_region
 from reports.confusion import confusion, off_diagonal, row_percent, short
 from reports.curves import spread
-from reports.embedding import Cloud, Embedding
+from reports.embedding import FULL_RINGS, Cloud, Embedding, draw_embeddings
 from reports.explained import significant
 from reports.gallery_images import _pick
 from reports.norms import norm_groups
@@ -94,6 +94,17 @@ def test_limits_hold_points_and_centers_in_a_square() -> None:
     assert right - left == pytest.approx(high - low)
     assert low < -0.9
     assert high > 300
+
+
+@pytest.mark.parametrize(("mistakes", "faint"), [(FULL_RINGS, False), (5 * FULL_RINGS, True)])
+def test_many_mistakes_hide_no_class(mistakes: int, faint: bool) -> None:
+    points = np.random.default_rng(0).normal(size=(2000, 2))
+    cloud = Cloud(points, np.arange(2000) % 10, np.arange(2000) < mistakes)
+    figure = draw_embeddings([Embedding("Softmax", [cloud])], 10, ["test images"])
+    _, rings = figure.axes[0].collections
+    assert len(rings.get_offsets()) == mistakes
+    assert rings.get_alpha() == (0.35 if faint else 1.0)
+    assert (rings.get_sizes()[0] < 18) == faint
 
 
 def test_norm_groups_are_equal_in_size_and_ordered() -> None:
