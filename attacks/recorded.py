@@ -18,6 +18,8 @@ TRIALS = 6  # plain calls before one is recorded: fewer of a kind would not pay 
 LARGEST = 2**22  # values in a batch of images: larger ones keep a GPU busy by themselves
 KEPT = 4  # recordings at a time, each with its own memory
 _OWN = {"torch", "torchvision", "robustloss", "attacks"}
+# these run other modules, or kernels of their own making
+_OTHERS = ("torch._dynamo", "torch.fx", "torch.jit", "torch.nn.parallel", "torch.distributed")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 T = TypeVar("T")
@@ -66,6 +68,32 @@ def watched(
     if not waits and any("synchronizing" in str(each.message) for each in heard):
         return value, "waits for the device"
     return value, ""
+
+
+def captured(
+    function: Callable[..., T], *given: object, device: torch.device
+) -> tuple[T, torch.cuda.CUDAGraph]:
+    """Record the kernels that a function starts on a device; nothing is computed.
+
+    Returns:
+        What it returns, tensors that each replay fills, and the graph.
+
+    Raises:
+        NotRecordableError: it started none there.
+        RuntimeError: it does what cannot be recorded.
+    """
+    graph = torch.cuda.CUDAGraph()
+    # By default torch records what happens on the current GPU, which need not be this one.
+    with (
+        warnings.catch_warnings(record=True) as heard,
+        torch.cuda.device(device),
+        torch.cuda.graph(graph, stream=_side_stream(device)),
+    ):
+        warnings.simplefilter("always")
+        value = function(*given)
+    if any("empty" in str(each.message) for each in heard):
+        raise NotRecordableError(f"no kernel was started on {device}")
+    return value, graph
 
 
 @cache
@@ -173,12 +201,11 @@ class Recorder:
         found: tuple[Tensor, ...],
     ) -> None:
         known.given = tuple(each.detach().clone() for each in given)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            known.found = measure(*known.given)
-        known.graph = graph
-        for replayed, plain in zip(known.replay(*given), found, strict=True):
-            if not _agree(replayed, plain):
+        known.found, known.graph = captured(measure, *known.given, device=self.device)
+        # In another order, so that what was not recorded and stands still is seen.
+        moved = known.replay(*(each.roll(1, 0) for each in given))
+        for replayed, plain in zip(moved, found, strict=True):
+            if not _agree(replayed, plain.roll(1, 0)):
                 raise NotRecordableError("a replay differs from the plain call")
 
     def _make_room(self) -> None:
@@ -197,6 +224,8 @@ def is_transparent(model: nn.Module) -> bool:
     """
     return all(
         type(part).__module__.partition(".")[0] in _OWN
+        and not type(part).__module__.startswith(_OTHERS)
+        and "forward" not in vars(part)  # one put in place of the class's
         and not any(getattr(part, hooks, None) for hooks in _HOOKS)
         for part in model.modules()
     )

@@ -6,6 +6,7 @@ of that content. What is there and whole is used; what is missing, stale or dama
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -408,7 +409,7 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
     """
     run = CellRun(job, dataset, report)
     try:
-        with time_limit(job.spec.resources.minutes):
+        with time_limit(job.spec.resources.minutes), _current(run.device):
             run.run()
     except (Exception, SystemExit) as error:  # a plug-in may call exit()
         reason = reason_of(error)
@@ -417,6 +418,11 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
         return Failure(job.cell.loss.name, job.cell.label, job.cell.seed, run.stage, reason)
     report(Event(run.name, "done" if run.fresh else "cached", 1, 1, ""))
     return None
+
+
+def _current(device: torch.device) -> AbstractContextManager:
+    """Makes a GPU the current one: what does not name a GPU means it."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def reason_of(error: BaseException) -> str:

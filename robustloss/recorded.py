@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from attacks.recorded import watched
+from attacks.recorded import captured, watched
 from robustloss.losses.base import LossHead
 
 TRIALS = 5  # plain steps before one is recorded: what is allocated at first use is there by then
@@ -85,10 +85,9 @@ class RecordedStep:
 
     def _record(self, images: Tensor, labels: Tensor, progress: float) -> None:
         self._images, self._labels = images.clone(), labels.clone()
-        graph = torch.cuda.CUDAGraph()
+        given = self._images, self._labels, progress
         try:
-            with torch.cuda.graph(graph):
-                self.step(self._images, self._labels, progress)
+            _, graph = captured(self.step, *given, device=self.device)
         except RuntimeError as error:
             torch.cuda.synchronize(self.device)
             self.stay_plain(f"it could not be recorded ({error})")

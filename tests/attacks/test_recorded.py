@@ -60,6 +60,54 @@ def test_only_modules_without_python_of_their_own_are_recorded():
     assert not is_transparent(hooked)
     handle.remove()
     assert is_transparent(hooked)
+    hooked[2].forward = lambda images: images
+    assert not is_transparent(hooked)
+    assert not is_transparent(torch.fx.symbolic_trace(network()))
+    assert not is_transparent(nn.DataParallel(network()))
+
+
+class Redone:
+    """A graph that computes its function again, as a GPU does."""
+
+    def __init__(self, function, given, found):
+        self.function, self.given, self.found = function, given, found
+
+    def replay(self):
+        for old, new in zip(self.found, self.function(*self.given), strict=True):
+            old.copy_(new)
+
+
+def pure(x):
+    return 2 * x, (x > 0.5).flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("graph", [Redone, lambda *given: FakeGraph()], ids=["sound", "empty"])
+def test_calls_give_the_same_whether_replayed_or_not(graph, monkeypatch):
+    recorder = Recorder(network(), CPU)
+    recorder.reason = ""  # as on a GPU
+    counted = CountedModel(network(), 4, recorder)
+
+    def measure(x):
+        counted.forward_images += len(x)
+        counted.backward_images += len(x)
+        return pure(x)
+
+    def record(function, *given, device):
+        found = function(*given)
+        return found, graph(pure, given, found)
+
+    monkeypatch.setattr(recorded, "captured", record)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(recorded, "watched", lambda f, *given, **keys: (f(*given), ""))
+    for number in range(1, 4 * TRIALS):
+        x = torch.rand(5, 1, 8, 8)
+        for found, expected in zip(
+            recorder.call("kind", measure, counted, x), pure(x), strict=True
+        ):
+            assert torch.equal(found, expected)
+        assert counted.forward_images == counted.backward_images == 5 * number
+    assert recorder.replays == (graph is Redone)
+    assert ("differs" in recorder.reason) == (graph is not Redone)
 
 
 def test_a_replay_counts_its_passes_and_hands_out_copies():
