@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from attacks.base import AttackOutput, ImageNoise, Needs, Norm, Queries
@@ -57,8 +56,10 @@ class FGSM:
         """Step once along the gradient; see Attack."""
         gradient = slope(model, inputs, labels, self.objective).gradient
         direction = ascent_direction(gradient, self.norm)
-        steps = [(inputs + budget * direction).clamp(0.0, 1.0) for budget in eps]
+        adv_inputs = inputs.new_empty((len(eps), *inputs.shape))
+        for row, budget in zip(adv_inputs, eps, strict=True):  # no second copy of all of them
+            row.copy_((inputs + budget * direction).clamp_(0.0, 1.0))
         return AttackOutput(
-            adv_inputs=torch.stack(steps),
+            adv_inputs=adv_inputs,
             zero_gradient=(gradient == 0).flatten(1).all(dim=1),
         )
