@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Norm, Queries
 from attacks.functions import as_attack
 from attacks.geometry import TOLERANCE, distance, leaves, project
-from attacks.recorded import Recorder
+from attacks.recorded import Recorder, recorder_of
 from attacks.sealing import CountedModel, model_device, sealed
 from attacks.validation import (
     check_inputs,
@@ -130,7 +130,7 @@ def iter_perturb(
     check_integer("seed", seed)
     check_integer("batch_size", batch_size, least=1)
     device = model_device(model, inputs.device)
-    job = _Job(attack, model, budgets, seed, highest_label, device, Recorder(model, device))
+    job = _Job(attack, model, budgets, seed, highest_label, device, recorder_of(model, device))
     rows = checked_index(index, len(inputs))
     return (
         job.run(*(each[start : start + batch_size] for each in (inputs, labels, rows)))

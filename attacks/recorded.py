@@ -6,7 +6,9 @@ on CUDA graphs.
 """
 
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol, TypeVar
@@ -149,9 +151,11 @@ class Recorder:
         return any(each.graph is not None for each in self._recordings.values())
 
     def renew(self) -> None:
-        """Forget what was recorded if the model's tensors have moved since."""
+        """Forget what was recorded if the model's tensors have moved, or it was hooked, since."""
         if self.reason:
             return
+        if not is_transparent(self.model):
+            self._stay_plain("not offered")
         if (places := _places(self.model)) != self._places:
             self._recordings, self._places = {}, places
 
@@ -215,6 +219,31 @@ class Recorder:
 
     def _stay_plain(self, reason: str) -> None:
         self.reason, self._recordings = reason, {}
+
+
+_Kept = dict[tuple[int, torch.device], Recorder]
+_kept: ContextVar[_Kept | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def kept_recordings() -> Iterator[None]:
+    """Inside, what one call of the harness recorded of a model serves the next ones too."""
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def recorder_of(model: nn.Module, device: torch.device) -> Recorder:
+    """Return a new recorder, or inside `kept_recordings` the one that the model has."""
+    known = _kept.get()
+    if known is None:
+        return Recorder(model, device)
+    key = id(model), device  # its recorder holds it, so no other takes its place
+    if key not in known:
+        known[key] = Recorder(model, device)
+    return known[key]
 
 
 def is_transparent(model: nn.Module) -> bool:

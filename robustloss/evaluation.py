@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from attacks import Perturbed, Queries, iter_perturb
 from attacks.base import Attack, Norm
 from attacks.geometry import to_8bit
+from attacks.recorded import kept_recordings
 from robustloss import geometry
 from robustloss.data import Dataset, ImageSet
 from robustloss.landscape import UNTRAINED, landscape_arrays
@@ -173,6 +174,7 @@ def detector_view(model: AnyClassifier, reference: Arrays) -> LikelihoodView:
     return LikelihoodView(model, detector_threshold(reference), class_means(reference))
 
 
+@kept_recordings()
 def attacked_records(
     model: AnyClassifier,
     images: ImageSet,
@@ -244,6 +246,7 @@ def _classes(model: AnyClassifier, images: Tensor) -> Tensor:
     return model(images.contiguous(memory_format=_LAYOUT)).argmax(1)
 
 
+@kept_recordings()
 def transferred_predictions(
     source: nn.Module,
     targets: Sequence[AnyClassifier],

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from attacks import build_attack, perturb
+from attacks import build_attack, perturb, recorded
 from attacks.base import AttackOutput
+from attacks.recorded import Recorder
 from robustloss import evaluation
 from robustloss.data import load_dataset
 from robustloss.layout import check_reference
@@ -39,6 +40,22 @@ def test_the_clean_record_is_the_models_word(digits):
     assert not record.linf.any()
     assert record.zero_gradient is None
     np.testing.assert_array_equal(record.images, digits.test.batch(slice(0, 64)).numpy())
+
+
+def test_what_is_recorded_of_a_model_serves_every_batch(digits, monkeypatch):
+    made = []
+
+    class Counted(Recorder):
+        def __init__(self, *given):
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(recorded, "Recorder", Counted)
+    for number in (1, 2):
+        evaluation.attacked_records(
+            build(digits), digits.test, build_attack("fgsm"), eps=(0.1,), seed=0, batch_size=20
+        )
+        assert len(made) == number
 
 
 def test_attacked_records_are_what_perturb_makes(digits):

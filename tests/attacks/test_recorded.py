@@ -5,7 +5,15 @@ import torch
 from torch import nn
 
 from attacks import AttackError, build_attack, harness, perturb, recorded
-from attacks.recorded import KEPT, TRIALS, Recorder, _Recording, is_transparent
+from attacks.recorded import (
+    KEPT,
+    TRIALS,
+    Recorder,
+    _Recording,
+    is_transparent,
+    kept_recordings,
+    recorder_of,
+)
 from attacks.sealing import CountedModel
 from tests.attacks.models import BinaryLinear
 
@@ -155,9 +163,33 @@ def test_weights_that_moved_are_noticed():
     assert not recorder.replays
 
 
+def test_recordings_are_kept_for_the_next_call_where_that_is_asked():
+    model, other = network(), network()
+    assert recorder_of(model, CPU) is not recorder_of(model, CPU)
+    with kept_recordings():
+        first = recorder_of(model, CPU)
+        assert recorder_of(model, CPU) is first
+        assert recorder_of(other, CPU) is not first
+        with kept_recordings():
+            assert recorder_of(model, CPU) is not first
+        assert recorder_of(model, CPU) is first
+    assert recorder_of(model, CPU) is not first
+
+
+def test_a_hook_that_comes_later_ends_the_recordings():
+    model = network()
+    recorder = Recorder(model, CPU)
+    recorder.reason = ""
+    recorder._recordings["kind"] = _Recording(graph=FakeGraph())
+    model[0].register_forward_hook(lambda *given: None)
+    recorder.renew()
+    assert not recorder.replays
+    assert recorder.reason
+
+
 @pytest.fixture
 def recorders(monkeypatch):
-    """The recorders that the harness makes from here on."""
+    """The recorders that are made from here on."""
     made = []
 
     class Kept(Recorder):
@@ -165,7 +197,7 @@ def recorders(monkeypatch):
             super().__init__(*given)
             made.append(self)
 
-    monkeypatch.setattr(harness, "Recorder", Kept)
+    monkeypatch.setattr(recorded, "Recorder", Kept)
     return made
 
 
