@@ -26,7 +26,8 @@ def worst_answer(numbers: Numbers, case: AttackInfo) -> Finding | None:
     count = len({n for k in order.labels for r in numbers.rows(k, case.label, first)
                  for n in r["attacks"]})  # fmt: skip
     norm = NORM_NAMES.get(case.norm or "", case.norm)
-    return Finding(f"Worst of {count} attacks, {norm} eps {first:.4g}", text, order.verdict())
+    attacks = "1 attack" if count == 1 else f"{count} attacks"
+    return Finding(f"Worst of {attacks}, {norm} eps {first:.4g}", text, order.verdict())
 
 
 def radius_answer(numbers: Numbers, case: AttackInfo) -> Finding | None:

@@ -308,8 +308,10 @@ def _described(table: Mapping[str, Any]) -> str:
         parts.append(f"model {table['model']}")
     if table.get("weights"):
         parts.append(f"weights {table['weights']}")
-    for key in ("params", "train", "model"):
-        own = table.get(key) or {}
+    network = table.get("model")
+    if isinstance(network, dict) and isinstance(network.get("params"), dict):
+        network = {k: v for k, v in network.items() if k != "params"} | network["params"]
+    for own in (table.get("params"), table.get("train"), network):
         parts += [f"{k} {_value(v)}" for k, v in own.items()] if isinstance(own, dict) else []
     return ", ".join(parts)
 

@@ -1,7 +1,8 @@
-"""How numbers are written."""
+"""How numbers and settings are written."""
 
 import pytest
 
+from reports.page import _described
 from reports.words import short
 
 
@@ -11,3 +12,17 @@ from reports.words import short
 )
 def test_lengths_have_no_exponents(value: float, text: str) -> None:
     assert short(value) == text
+
+
+def test_a_loss_is_described_by_what_its_table_sets() -> None:
+    table = {
+        "name": "gm", "label": "GM", "params": {"covariance": "identity"}, "train": {"lr": 0.03},
+        "model": {"feature_dim": 64, "params": {"feature_scale": 0.1}},
+    }  # fmt: skip
+    assert _described(table) == (
+        "GM (gm), covariance identity, lr 0.03, feature_dim 64, feature_scale 0.1"
+    )
+    assert (
+        _described({"name": "mine", "label": "mine", "model": "net.py:build"})
+        == "mine, model net.py:build"
+    )
