@@ -18,6 +18,7 @@ from robustloss.spec import AdversarialSpec, TrainSpec
 from tests.small_model import new_model
 
 CPU = torch.device("cpu")
+RecordedStep = loop.RecordedStep  # looked up here: what patches it runs on a GPU only
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
 
@@ -410,7 +411,7 @@ def test_recorded_adversarial_steps_give_the_weights_of_plain_ones(
     made = []
 
     def trained(plain):
-        class Watched(loop.RecordedStep):
+        class Watched(RecordedStep):
             def __init__(self, *given):
                 super().__init__(*given)
                 made.append(self)
