@@ -220,7 +220,7 @@ class APGDCE:
             return values.detach(), gradient, logits.detach()
 
         given = (labels,) if aim is None else (labels, aim)
-        kind = (self.name, differentiate)
+        kind = (self, differentiate)
         values, gradient, logits = asked(model, kind, measure, point.detach(), *given)
         refuse_nan("gradient", gradient, watch)
         return _found(point, values, logits, labels, watch), gradient

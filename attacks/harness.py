@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Norm, Queries
 from attacks.functions import as_attack
 from attacks.geometry import TOLERANCE, distance, leaves, project
-from attacks.recorded import Recorder, recorder_of
+from attacks.recorded import TRIALS, Recorder, recorder_of
 from attacks.sealing import CountedModel, model_device, sealed
 from attacks.validation import (
     check_inputs,
@@ -130,12 +130,24 @@ def iter_perturb(
     check_integer("seed", seed)
     check_integer("batch_size", batch_size, least=1)
     device = model_device(model, inputs.device)
-    job = _Job(attack, model, budgets, seed, highest_label, device, recorder_of(model, device))
+    recorder = recorder_of(model, device) if _repeats(attack, len(budgets)) else None
+    job = _Job(attack, model, budgets, seed, highest_label, device, recorder)
     rows = checked_index(index, len(inputs))
     return (
         job.run(*(each[start : start + batch_size] for each in (inputs, labels, rows)))
         for start in range(0, len(inputs), batch_size)
     )
+
+
+def _repeats(attack: Attack, budgets: int) -> bool:
+    """Whether an attack asks for so many gradients of an unchanged model that recording pays.
+
+    Of our own only: another's may change the model, or what it asks, from call to call.
+    """
+    if type(attack).__module__.partition(".")[0] != __package__:
+        return False
+    passes = getattr(attack, "passes", None)
+    return passes is not None and passes(budgets).backward >= 2 * TRIALS
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +160,7 @@ class _Job:
     seed: int
     highest_label: int
     device: torch.device
-    recorder: Recorder
+    recorder: Recorder | None
 
     def run(self, inputs: Tensor, labels: Tensor, index: Tensor) -> Perturbed:
         """Attack one batch."""
@@ -157,7 +169,8 @@ class _Job:
         # eps 0 is answered here; 0 alone still asks for the zero-gradient flag or the radius.
         asked = tuple(dict.fromkeys(e for e in self.eps if e > 0)) or (0.0,)
         with sealed(self.model, self.device, noise.batch_seed()):
-            self.recorder.renew()
+            if self.recorder is not None:
+                self.recorder.renew()
             counted = CountedModel(self.model, self.highest_label, self.recorder).eval()
             started = time.perf_counter()
             returned = self.attack(counted, inputs.clone(), labels.clone(), eps=asked, noise=noise)

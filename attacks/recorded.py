@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Protocol, TypeVar
 
 import torch
@@ -18,11 +18,16 @@ from torch import Tensor, nn
 
 TRIALS = 6  # plain calls before one is recorded: fewer of a kind would not pay for the recording
 LARGEST = 2**22  # values in a batch of images: larger ones keep a GPU busy by themselves
-KEPT = 4  # recordings at a time, each with its own memory
+KEPT = 2  # recordings at a time, each with the memory of its passes
 _OWN = {"torch", "torchvision", "robustloss", "attacks"}
 # these run other modules, or kernels of their own making
-_OTHERS = ("torch._dynamo", "torch.fx", "torch.jit", "torch.nn.parallel", "torch.distributed")
+_OTHERS = (
+    "torch._dynamo", "torch.fx", "torch.jit", "torch.nn.parallel", "torch.distributed",
+    "torch.export", "torch.ao", "torchvision.transforms",
+)  # fmt: skip
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_PLAIN = (bool, int, float, str, tuple, type(None))
+_failed: list[str] = []  # recordings of this process that broke: after one torch may be confused
 
 T = TypeVar("T")
 Measure = Callable[..., tuple[Tensor, ...]]  # of tensors; changes nothing
@@ -50,6 +55,7 @@ def watched(
     Returns:
         What it returns, and why it cannot be recorded, "" if it can.
     """
+    device = _indexed(device)
     before = torch.get_rng_state(), torch.cuda.get_rng_state(device)
     mode = torch.cuda.get_sync_debug_mode()
     current = torch.cuda.current_stream(device)
@@ -64,10 +70,11 @@ def watched(
         finally:
             torch.cuda.set_sync_debug_mode(mode)
     current.wait_stream(stream)
+    waited = _reissue(heard, but="synchronizing")
     after = torch.get_rng_state(), torch.cuda.get_rng_state(device)
     if any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)):
         return value, "draws random numbers"
-    if not waits and any("synchronizing" in str(each.message) for each in heard):
+    if waited and not waits:
         return value, "waits for the device"
     return value, ""
 
@@ -84,18 +91,36 @@ def captured(
         NotRecordableError: it started none there.
         RuntimeError: it does what cannot be recorded.
     """
-    graph = torch.cuda.CUDAGraph()
-    # By default torch records what happens on the current GPU, which need not be this one.
+    device = _indexed(device)
+    graph, stream = torch.cuda.CUDAGraph(), _side_stream(device)
+    # By default torch records what happens on the current GPU, which need not be this one. The
+    # stream is entered twice, because a recording that breaks does not leave its own.
     with (
         warnings.catch_warnings(record=True) as heard,
         torch.cuda.device(device),
-        torch.cuda.graph(graph, stream=_side_stream(device)),
+        torch.cuda.stream(stream),
+        torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
     ):
         warnings.simplefilter("always")
         value = function(*given)
-    if any("empty" in str(each.message) for each in heard):
+    if _reissue(heard, but="CUDA Graph is empty"):
         raise NotRecordableError(f"no kernel was started on {device}")
     return value, graph
+
+
+def _reissue(heard: list[warnings.WarningMessage], but: str) -> bool:
+    """Warn again of what was heard, except of one thing; whether that was heard."""
+    for each in heard:
+        if but not in str(each.message):
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    return any(but in str(each.message) for each in heard)
+
+
+def _indexed(device: torch.device) -> torch.device:
+    """The GPU by its number: without one it is whichever is current."""
+    if device.index is not None:
+        return device
+    return torch.device(device.type, torch.cuda.current_device())
 
 
 @cache
@@ -141,9 +166,11 @@ class Recorder:
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self.model, self.device = model, device
-        self.reason = "" if device.type == "cuda" and is_transparent(model) else "not offered"
+        self.reason = _failed[0] if _failed else "not offered"
+        if device.type == "cuda" and not _failed and is_transparent(model):
+            self.reason = ""
         self._recordings: dict[Hashable, _Recording] = {}
-        self._places = _places(model)
+        self._state: tuple = () if self.reason else _state(model)
 
     @property
     def replays(self) -> bool:
@@ -151,13 +178,13 @@ class Recorder:
         return any(each.graph is not None for each in self._recordings.values())
 
     def renew(self) -> None:
-        """Forget what was recorded if the model's tensors have moved, or it was hooked, since."""
+        """Forget what was recorded if the model is another by now, but for values in place."""
         if self.reason:
             return
         if not is_transparent(self.model):
             self._stay_plain("not offered")
-        if (places := _places(self.model)) != self._places:
-            self._recordings, self._places = {}, places
+        elif (state := _state(self.model)) != self._state:
+            self._recordings, self._state = {}, state
 
     def call(
         self, kind: Hashable, measure: Measure, counted: Counts, *given: Tensor
@@ -189,9 +216,12 @@ class Recorder:
             known.backward_images = counted.backward_images - backward
             try:
                 self._record(known, measure, given, found)
-            except RuntimeError as error:  # of CUDA, of memory, or ours
+            except NotRecordableError as error:
+                self._stay_plain(str(error))
+            except RuntimeError as error:  # of CUDA or of memory
                 torch.cuda.synchronize(self.device)
                 self._stay_plain(str(error))
+                _failed.append(str(error))
             finally:
                 counted.forward_images = forward + known.forward_images
                 counted.backward_images = backward + known.backward_images
@@ -214,7 +244,7 @@ class Recorder:
 
     def _make_room(self) -> None:
         kept = [key for key, each in self._recordings.items() if each.graph is not None]
-        for key in kept[: len(kept) - KEPT + 1]:
+        for key in kept[: max(0, len(kept) - KEPT + 1)]:
             del self._recordings[key]
 
     def _stay_plain(self, reason: str) -> None:
@@ -249,15 +279,37 @@ def recorder_of(model: nn.Module, device: torch.device) -> Recorder:
 def is_transparent(model: nn.Module) -> bool:
     """Whether all it does in Python is to start the same kernels each time, as far as is known.
 
-    True of modules of torch, torchvision and this project without hooks.
+    True of modules of torch, torchvision and this project without hooks or functions of others,
+    with ordinary tensors.
     """
-    return all(
-        type(part).__module__.partition(".")[0] in _OWN
-        and not type(part).__module__.startswith(_OTHERS)
-        and "forward" not in vars(part)  # one put in place of the class's
-        and not any(getattr(part, hooks, None) for hooks in _HOOKS)
-        for part in model.modules()
+    hooked = any(getattr(torch.nn.modules.module, f"_global{hooks}", None) for hooks in _HOOKS)
+    tensors = (*model.parameters(), *model.buffers())
+    return (
+        not hooked
+        and all(type(t) in (Tensor, nn.Parameter) and t.layout == torch.strided for t in tensors)
+        and all(_is_known(part) for part in model.modules())
     )
+
+
+def _is_known(part: nn.Module) -> bool:
+    kinds = type(part).__mro__  # what is parametrised has a class of torch's before its own
+    if not all(_is_own(kind) for kind in kinds[: kinds.index(nn.Module)]):
+        return False
+    if getattr(part, "_compiled_call_impl", None) is not None:
+        return False
+    if any(getattr(part, hooks, None) for hooks in _HOOKS):
+        return False
+    functions = [each for each in vars(part).values() if callable(each)]
+    return "forward" not in vars(part) and all(
+        _is_own(each.func if isinstance(each, partial) else each)
+        for each in functions
+        if not isinstance(each, nn.Module)
+    )
+
+
+def _is_own(code: object) -> bool:
+    module = getattr(code, "__module__", None) or ""
+    return module.partition(".")[0] in _OWN and not module.startswith(_OTHERS)
 
 
 def _agree(replayed: Tensor, plain: Tensor) -> bool:
@@ -268,5 +320,10 @@ def _agree(replayed: Tensor, plain: Tensor) -> bool:
     return torch.allclose(replayed, plain, rtol=1e-4, atol=1e-5 * largest, equal_nan=True)
 
 
-def _places(model: nn.Module) -> tuple[int, ...]:
-    return tuple(each.data_ptr() for each in (*model.parameters(), *model.buffers()))
+def _state(model: nn.Module) -> tuple:
+    """What a recording rests on: the modules, their settings and where their tensors lie."""
+    parts = [
+        (part, *(item for item in vars(part).items() if isinstance(item[1], _PLAIN)))
+        for part in model.modules()
+    ]
+    return *parts, *(each.data_ptr() for each in (*model.parameters(), *model.buffers()))

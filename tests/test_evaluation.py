@@ -53,7 +53,12 @@ def test_what_is_recorded_of_a_model_serves_every_batch(digits, monkeypatch):
     monkeypatch.setattr(recorded, "Recorder", Counted)
     for number in (1, 2):
         evaluation.attacked_records(
-            build(digits), digits.test, build_attack("fgsm"), eps=(0.1,), seed=0, batch_size=20
+            build(digits),
+            digits.test.take(slice(0, 9)),
+            build_attack("pgd", steps=12),
+            eps=(0.1,),
+            seed=0,
+            batch_size=3,
         )
         assert len(made) == number
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from attacks import AttackError, build_attack, harness, perturb, recorded
+from attacks.pgd import PGD
 from attacks.recorded import (
     KEPT,
     TRIALS,
@@ -20,7 +21,6 @@ from tests.attacks.models import BinaryLinear
 CPU = torch.device("cpu")
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 ATTACKS = {
-    "fgsm": {},
     "pgd": {"steps": 12, "restarts": 2},
     "mifgsm": {"steps": 12},
     "apgd_ce": {"steps": 20},
@@ -39,6 +39,13 @@ def network(*more):
 def images(count=40):
     torch.manual_seed(1)
     return torch.rand(count, 1, 8, 8), torch.randint(0, 5, (count,))
+
+
+def offered(model):
+    """A recorder as it is on a GPU."""
+    recorder = Recorder(model, CPU)
+    recorder.reason, recorder._state = "", recorded._state(model)
+    return recorder
 
 
 class FakeGraph:
@@ -91,8 +98,7 @@ def pure(x):
 
 @pytest.mark.parametrize("graph", [Redone, lambda *given: FakeGraph()], ids=["sound", "empty"])
 def test_calls_give_the_same_whether_replayed_or_not(graph, monkeypatch):
-    recorder = Recorder(network(), CPU)
-    recorder.reason = ""  # as on a GPU
+    recorder = offered(network())
     counted = CountedModel(network(), 4, recorder)
 
     def measure(x):
@@ -119,8 +125,7 @@ def test_calls_give_the_same_whether_replayed_or_not(graph, monkeypatch):
 
 
 def test_a_replay_counts_its_passes_and_hands_out_copies():
-    recorder = Recorder(network(), CPU)
-    recorder.reason = ""  # as on a GPU
+    recorder = offered(network())
     counted = CountedModel(network(), 4, recorder)
     x = images()[0]
     held = torch.arange(3.0)
@@ -135,8 +140,7 @@ def test_a_replay_counts_its_passes_and_hands_out_copies():
 
 
 def test_the_recording_used_longest_ago_makes_room():
-    recorder = Recorder(network(), CPU)
-    recorder.reason = ""
+    recorder = offered(network())
     counted = CountedModel(network(), 4, recorder)
     given = [torch.zeros(n, 1) for n in range(1, KEPT + 1)]
     for x in given:
@@ -148,10 +152,110 @@ def test_the_recording_used_longest_ago_makes_room():
     assert left == [*range(3, KEPT + 1), 1]
 
 
+def test_so_many_recordings_are_kept():
+    recorder = offered(network())
+    for number in range(3 * KEPT):
+        recorder._make_room()
+        recorder._recordings[number] = _Recording(graph=FakeGraph())
+        assert len(recorder._recordings) == min(number + 1, KEPT)
+
+
+@pytest.mark.parametrize("change", ["replace", "train", "setting", "hook"])
+def test_a_model_that_is_another_by_now_is_noticed(change):
+    model = nn.Sequential(network(), nn.LeakyReLU(0.1)).eval()
+    recorder = offered(model)
+    recorder._recordings["kind"] = _Recording(graph=FakeGraph())
+    recorder.renew()
+    assert recorder.replays
+    if change == "replace":
+        model[1] = nn.LeakyReLU(0.1)
+    elif change == "train":
+        model[0][1].train()
+    elif change == "setting":
+        model[1].negative_slope = 0.2
+    else:
+        model[1].register_forward_hook(lambda *given: None)
+    recorder.renew()
+    assert not recorder.replays
+
+
+class Counting(nn.Linear):
+    """Torch's with Python of the user's."""
+
+
+def test_what_hides_python_of_others_is_found():
+    assert is_transparent(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
+    assert not is_transparent(nn.utils.parametrizations.weight_norm(Counting(3, 3)))
+    assert is_transparent(nn.TransformerEncoderLayer(4, 1))
+    assert not is_transparent(nn.TransformerEncoderLayer(4, 1, activation=lambda x: x))
+    sparse = nn.Linear(3, 3)
+    sparse.weight = nn.Parameter(sparse.weight.detach().to_sparse())
+    assert not is_transparent(sparse)
+    patched = network()
+    patched.joint = lambda images: images
+    assert not is_transparent(patched)
+    handle = nn.modules.module.register_module_forward_hook(lambda *given: None)
+    try:
+        assert not is_transparent(network())
+    finally:
+        handle.remove()
+    assert is_transparent(network())
+
+
+class Sparse(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 64).to_sparse())
+
+    def forward(self, x):
+        return torch.sparse.mm(self.weight, x.flatten(1).T).T
+
+
+def test_a_model_with_sparse_weights_is_attacked_plainly():
+    made = perturb(build_attack("pgd", steps=20), Sparse(), *images(), eps=[0.1])
+    assert not made.outside.any()
+
+
+class Twice(PGD):
+    """An attack of the user's."""
+
+
+def test_only_long_attacks_of_our_own_are_recorded(monkeypatch):
+    asked = []
+    monkeypatch.setattr(harness, "recorder_of", lambda *given: asked.append(given))
+    attacks = (build_attack("fgsm"), build_attack("pgd", steps=3), Twice(steps=40))
+    for attack in (*attacks, lambda model, x, y, eps: x):
+        perturb(attack, network(), *images(), eps=[0.1])
+    assert asked == []
+    perturb(build_attack("pgd", steps=20), network(), *images(), eps=[0.1])
+    assert len(asked) == 1
+
+
+class TurnsNaN(nn.Module):
+    """Finite logits, and gradients that are NaN from some pass on."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.inner, self.left = network(), last
+
+    def forward(self, x):
+        if x.requires_grad:
+            self.left -= 1
+            x = x.view_as(x)
+            if self.left < 0:
+                x.register_hook(lambda gradient: gradient * float("nan"))
+        return self.inner(x)
+
+
+@pytest.mark.parametrize("name", ["pgd", "mifgsm", "apgd_ce", "apgd_dlr"])
+def test_a_gradient_that_turns_nan_on_the_way_is_told(name):
+    with pytest.raises(AttackError, match="gradient is NaN"):
+        perturb(build_attack(name, steps=20), TurnsNaN(6), *images(), eps=[0.1])
+
+
 def test_weights_that_moved_are_noticed():
     model = network()
-    recorder = Recorder(model, CPU)
-    recorder.reason = ""
+    recorder = offered(model)
     recorder._recordings["kind"] = _Recording(graph=FakeGraph())
     recorder.renew()
     assert recorder.replays
@@ -178,8 +282,7 @@ def test_recordings_are_kept_for_the_next_call_where_that_is_asked():
 
 def test_a_hook_that_comes_later_ends_the_recordings():
     model = network()
-    recorder = Recorder(model, CPU)
-    recorder.reason = ""
+    recorder = offered(model)
     recorder._recordings["kind"] = _Recording(graph=FakeGraph())
     model[0].register_forward_hook(lambda *given: None)
     recorder.renew()
@@ -228,7 +331,7 @@ def test_weights_changed_between_batches_are_seen(recorders, monkeypatch):
         for part in harness.iter_perturb(attack, model, *images(60), eps=[0.1], batch_size=20):
             found.append(part.adv_inputs)
             with torch.no_grad():
-                model[-1].weight.neg_()
+                model[-1].weight.data = -model[-1].weight.data
         return torch.cat(found, dim=1)
 
     made = attacked()
