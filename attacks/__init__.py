@@ -8,21 +8,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from attacks.adaptive_gradients import AdaptiveJoint, AdaptiveOrthogonal, AdaptiveSelective
-from attacks.adaptive_matching import AdaptiveMatching
-from attacks.apgd import APGDCE, APGDDLR
-from attacks.autoattack import AutoAttack
-from attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Queries
-from attacks.carlini_wagner import CarliniWagner
-from attacks.deepfool import DeepFool
-from attacks.fab import FAB
-from attacks.fgsm import FGSM
-from attacks.functions import as_attack, attack_from_function
-from attacks.harness import Perturbed, iter_perturb, perturb
-from attacks.pgd import MIFGSM, PGD
-from attacks.plugins import PluginError, check_parameters, did_you_mean, load_object
-from attacks.square import Square
-from attacks.torchattacks_adapter import PREFIX, adapt
+from robustloss.attacks.adaptive_gradients import (
+    AdaptiveJoint,
+    AdaptiveOrthogonal,
+    AdaptiveSelective,
+)
+from robustloss.attacks.adaptive_matching import AdaptiveMatching
+from robustloss.attacks.apgd import APGDCE, APGDDLR
+from robustloss.attacks.autoattack import AutoAttack
+from robustloss.attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Queries
+from robustloss.attacks.carlini_wagner import CarliniWagner
+from robustloss.attacks.deepfool import DeepFool
+from robustloss.attacks.fab import FAB
+from robustloss.attacks.fgsm import FGSM
+from robustloss.attacks.functions import as_attack, attack_from_function
+from robustloss.attacks.harness import Perturbed, iter_perturb, perturb
+from robustloss.attacks.pgd import MIFGSM, PGD
+from robustloss.attacks.plugins import PluginError, check_parameters, did_you_mean, load_object
+from robustloss.attacks.square import Square
+from robustloss.attacks.torchattacks_adapter import PREFIX, adapt
 
 __all__ = [
     "ATTACKS",

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackError
-from attacks.objectives import check_connected, check_gradient
+from robustloss.attacks.base import AttackError
+from robustloss.attacks.objectives import check_connected, check_gradient
 
 
 class AdaptedModel(nn.Module):

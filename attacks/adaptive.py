@@ -9,11 +9,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
-from attacks.geometry import ascent_direction, project, uniform_start
-from attacks.objectives import image_gradients, margin, wrong_classes
-from attacks.pgd import STEP_SCHEDULES
-from attacks.validation import check_integer, check_norm
+from robustloss.attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
+from robustloss.attacks.geometry import ascent_direction, project, uniform_start
+from robustloss.attacks.objectives import image_gradients, margin, wrong_classes
+from robustloss.attacks.pgd import STEP_SCHEDULES
+from robustloss.attacks.validation import check_integer, check_norm
 
 
 @dataclass(frozen=True, eq=False)

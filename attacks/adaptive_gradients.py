@@ -9,9 +9,9 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from attacks.adaptive import Adaptive, Rule, View
-from attacks.base import Queries
-from attacks.geometry import ascent_direction, distance
+from robustloss.attacks.adaptive import Adaptive, Rule, View
+from robustloss.attacks.base import Queries
+from robustloss.attacks.geometry import ascent_direction, distance
 
 Project = Literal["classifier", "detector", "both"]
 

@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from attacks.adaptive import Adaptive, Rule, View
-from attacks.base import AttackError, Queries
-from attacks.objectives import wrong_classes
-from attacks.validation import check_integer
+from robustloss.attacks.adaptive import Adaptive, Rule, View
+from robustloss.attacks.base import AttackError, Queries
+from robustloss.attacks.objectives import wrong_classes
+from robustloss.attacks.validation import check_integer
 
 
 @dataclass(frozen=True, kw_only=True)

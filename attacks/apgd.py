@@ -7,9 +7,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackOutput, ImageNoise, Needs, Norm, Queries
-from attacks.geometry import ascent_direction, distance, project
-from attacks.objectives import (
+from robustloss.attacks.base import AttackOutput, ImageNoise, Needs, Norm, Queries
+from robustloss.attacks.geometry import ascent_direction, distance, project
+from robustloss.attacks.objectives import (
     NaNWatch,
     checked_margin,
     cross_entropy,
@@ -20,8 +20,8 @@ from attacks.objectives import (
     unchecked_gradients,
     wrong_classes,
 )
-from attacks.sealing import asked
-from attacks.validation import check_integer, check_norm
+from robustloss.attacks.sealing import asked
+from robustloss.attacks.validation import check_integer, check_norm
 
 _WEIGHT = 0.75  # of the new step against the last one; alpha in the publication
 _CHECKPOINTS = (0.22, 0.06, 0.03)  # shares of the steps: first gap, least gap, by how much it falls

@@ -10,9 +10,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attacks.adapted_model import AdaptedModel
-from attacks.base import AttackOutput, ImageNoise, Needs, Norm, Queries
-from attacks.validation import check_norm
+from robustloss.attacks.adapted_model import AdaptedModel
+from robustloss.attacks.base import AttackOutput, ImageNoise, Needs, Norm, Queries
+from robustloss.attacks.validation import check_norm
 
 
 class Version(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, Protocol, get_args
 
 from torch import Tensor, nn
 
-from attacks.noise import ImageNoise
+from robustloss.attacks.noise import ImageNoise
 
 __all__ = [
     "NEEDS",

@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
-from attacks.geometry import distance
-from attacks.minimum_norm import Nearest
-from attacks.objectives import margin, slope
-from attacks.validation import check_integer
+from robustloss.attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
+from robustloss.attacks.geometry import distance
+from robustloss.attacks.minimum_norm import Nearest
+from robustloss.attacks.objectives import margin, slope
+from robustloss.attacks.validation import check_integer
 
 _FACTOR = 10.0  # by which c moves while success, or failure, is all that was seen
 

@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
-from attacks.geometry import ascent_direction, distance
-from attacks.minimum_norm import likeliest_wrong, nearest_boundary
-from attacks.validation import check_integer, check_norm
+from robustloss.attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
+from robustloss.attacks.geometry import ascent_direction, distance
+from robustloss.attacks.minimum_norm import likeliest_wrong, nearest_boundary
+from robustloss.attacks.validation import check_integer, check_norm
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
-from attacks.geometry import distance
-from attacks.minimum_norm import (
+from robustloss.attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
+from robustloss.attacks.geometry import distance
+from robustloss.attacks.minimum_norm import (
     Boundary,
     Nearest,
     dual_norm,
@@ -18,8 +18,8 @@ from attacks.minimum_norm import (
     nearest_boundary,
     step_to_plane,
 )
-from attacks.objectives import margin
-from attacks.validation import check_integer, check_norm
+from robustloss.attacks.objectives import margin
+from robustloss.attacks.validation import check_integer, check_norm
 
 _FAR: dict[Norm, float] = {"linf": 0.3, "l2": 1.0}  # stands in for a radius not found yet
 _FINAL_STEPS = 3

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from attacks.base import AttackOutput, ImageNoise, Needs, Norm, Queries
-from attacks.geometry import ascent_direction
-from attacks.objectives import OBJECTIVES, check_objective, slope
-from attacks.validation import check_norm
+from robustloss.attacks.base import AttackOutput, ImageNoise, Needs, Norm, Queries
+from robustloss.attacks.geometry import ascent_direction
+from robustloss.attacks.objectives import OBJECTIVES, check_objective, slope
+from robustloss.attacks.validation import check_norm
 
 
 @dataclass(frozen=True, kw_only=True)

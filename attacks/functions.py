@@ -8,9 +8,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from attacks.base import NEEDS, NORMS, Attack, AttackError, AttackOutput, ImageNoise, Needs, Norm
-from attacks.plugins import PluginError, check_parameters
-from attacks.sealing import seed_global_random
+from robustloss.attacks.base import (
+    NEEDS,
+    NORMS,
+    Attack,
+    AttackError,
+    AttackOutput,
+    ImageNoise,
+    Needs,
+    Norm,
+)
+from robustloss.attacks.plugins import PluginError, check_parameters
+from robustloss.attacks.sealing import seed_global_random
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

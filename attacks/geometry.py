@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from attacks.base import ImageNoise, Norm
+from robustloss.attacks.base import ImageNoise, Norm
 
 TOLERANCE = 1e-6
 """Pixel units, relative above 1: float32 rounding stays below it, a real step does not."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Norm, Queries
-from attacks.functions import as_attack
-from attacks.geometry import TOLERANCE, distance, leaves, project
-from attacks.recorded import TRIALS, Recorder, recorder_of
-from attacks.sealing import CountedModel, model_device, sealed
-from attacks.validation import (
+from robustloss.attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Norm, Queries
+from robustloss.attacks.functions import as_attack
+from robustloss.attacks.geometry import TOLERANCE, distance, leaves, project
+from robustloss.attacks.recorded import TRIALS, Recorder, recorder_of
+from robustloss.attacks.sealing import CountedModel, model_device, sealed
+from robustloss.attacks.validation import (
     check_inputs,
     check_integer,
     check_labels,

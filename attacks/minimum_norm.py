@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attacks.base import Norm
-from attacks.geometry import distance
-from attacks.objectives import image_gradients, wrong_classes
+from robustloss.attacks.base import Norm
+from robustloss.attacks.geometry import distance
+from robustloss.attacks.objectives import image_gradients, wrong_classes
 
 
 class Boundary(NamedTuple):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.base import AttackError, Needs
-from attacks.sealing import asked
+from robustloss.attacks.base import AttackError, Needs
+from robustloss.attacks.sealing import asked
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 

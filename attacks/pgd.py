@@ -8,9 +8,9 @@ from typing import ClassVar, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackOutput, ImageNoise, Needs, Norm, Queries
-from attacks.geometry import ascent_direction, distance, project, uniform_start
-from attacks.objectives import (
+from robustloss.attacks.base import AttackOutput, ImageNoise, Needs, Norm, Queries
+from robustloss.attacks.geometry import ascent_direction, distance, project, uniform_start
+from robustloss.attacks.objectives import (
     LIKELIHOOD_OBJECTIVES,
     OBJECTIVES,
     NaNWatch,
@@ -19,7 +19,7 @@ from attacks.objectives import (
     objective_needs,
     slope,
 )
-from attacks.validation import check_integer, check_norm
+from robustloss.attacks.validation import check_integer, check_norm
 
 Keep = Literal["best", "first", "last"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from attacks.sources import imported_sources, module_root
+from robustloss.attacks.sources import imported_sources, module_root
 
 Folders = Sequence[str | Path]
 
@@ -202,7 +202,15 @@ def _import_failure(name: str, error: BaseException) -> PluginError:
     if own:
         where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})"
     reason = f"{type(error).__name__}: {error}"
-    return PluginError(f"plug-in '{name}': importing it failed: {reason}{where}.")
+    return PluginError(f"plug-in '{name}': importing it failed: {reason}{where}.{_moved(error)}")
+
+
+def _moved(error: BaseException) -> str:
+    """Return the new import of a package of ours that was installed under a name of its own."""
+    old = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    if old not in ("attacks", "reports"):
+        return ""
+    return f" If it means robustloss: 'from {old} import' is now 'from robustloss.{old} import'."
 
 
 def _defined_in(module: ModuleType) -> list[str]:

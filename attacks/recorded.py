@@ -19,7 +19,7 @@ from torch import Tensor, nn
 TRIALS = 6  # plain calls before one is recorded: fewer of a kind would not pay for the recording
 LARGEST = 2**22  # values in a batch of images: larger ones keep a GPU busy by themselves
 KEPT = 2  # recordings at a time, each with the memory of its passes
-_OWN = {"torch", "torchvision", "robustloss", "attacks"}
+_OWN = {"torch", "torchvision", "robustloss"}
 # these run other modules, or kernels of their own making
 _OTHERS = (
     "torch._dynamo", "torch.fx", "torch.jit", "torch.nn.parallel", "torch.distributed",

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attacks.base import AttackError
-from attacks.recorded import Measure, Recorder
+from robustloss.attacks.base import AttackError
+from robustloss.attacks.recorded import Measure, Recorder
 
 
 class CountedModel(nn.Module):

@@ -5,7 +5,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-_OURS = {"attacks", "robustloss", "reports"}  # their versions are kept by hand, not by source
+_OURS = {"robustloss"}  # its versions are kept by hand, not by source
 
 
 def imported_sources(path: Path, dotted: str, root: Path) -> dict[str, Path]:

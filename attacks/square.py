@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
-from attacks.geometry import distance, project
-from attacks.objectives import margin
-from attacks.validation import check_integer, check_norm
+from robustloss.attacks.base import AttackError, AttackOutput, ImageNoise, Needs, Norm, Queries
+from robustloss.attacks.geometry import distance, project
+from robustloss.attacks.objectives import margin
+from robustloss.attacks.validation import check_integer, check_norm
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
 _AHEAD = 64  # queries whose random numbers are drawn at once: one draw costs nearly as much

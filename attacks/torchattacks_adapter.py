@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from attacks.adapted_model import AdaptedModel
-from attacks.base import AttackOutput, ImageNoise, Needs, Norm
-from attacks.geometry import distance
-from attacks.plugins import PluginError, check_parameters
-from attacks.sealing import seed_global_random
-from attacks.torchattacks_table import ADAPTED, REFUSED, Entry
-from attacks.validation import check_integer, check_norm
+from robustloss.attacks.adapted_model import AdaptedModel
+from robustloss.attacks.base import AttackOutput, ImageNoise, Needs, Norm
+from robustloss.attacks.geometry import distance
+from robustloss.attacks.plugins import PluginError, check_parameters
+from robustloss.attacks.sealing import seed_global_random
+from robustloss.attacks.torchattacks_table import ADAPTED, REFUSED, Entry
+from robustloss.attacks.validation import check_integer, check_norm
 
 PREFIX = "torchattacks:"
 _THEIR_NORM = {"linf": "Linf", "l2": "L2"}

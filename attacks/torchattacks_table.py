@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from attacks.base import Norm
+from robustloss.attacks.base import Norm
 
 
 @dataclass(frozen=True)

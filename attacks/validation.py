@@ -7,7 +7,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from attacks.base import NORMS, Norm
+from robustloss.attacks.base import NORMS, Norm
 
 
 def checked_eps(eps: Sequence[float], norm: Norm) -> tuple[float, ...]:

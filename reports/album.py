@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from reports.style import DPI, save
+from robustloss.reports.style import DPI, save
 
 Rows = Sequence[Mapping[str, object]]
 LARGE = 400_000  # bytes from which on the smaller file is embedded

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reports.style import BLUE, INK, ORANGE, panels, plain
-from reports.ticks import percent
+from robustloss.reports.style import BLUE, INK, ORANGE, panels, plain
+from robustloss.reports.ticks import percent
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from reports.embedding import columns_of
-from reports.legends import LINE, legend_below, legend_shape
-from reports.stored_space import Boundary
-from reports.style import INK, blank, class_colours, frame_plane, panel_width, panels, plain
+from robustloss.reports.embedding import columns_of
+from robustloss.reports.legends import LINE, legend_below, legend_shape
+from robustloss.reports.stored_space import Boundary
+from robustloss.reports.style import (
+    INK,
+    blank,
+    class_colours,
+    frame_plane,
+    panel_width,
+    panels,
+    plain,
+)
 
 CLOSED = "#FF2BD6"  # far from every class colour and from the ink under it
 MARGIN = "#FFE9A8"

@@ -5,41 +5,41 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from reports.album import Album, csv_text, write_text
-from reports.checks import flags_table
-from reports.detected import Detected
-from reports.gallery_confusion import confusion_tables
-from reports.guarded import guarded
-from reports.loss_notes import annotated
-from reports.matrix import matrices
-from reports.numbers import AttackInfo, Numbers
-from reports.page import render_page
-from reports.press import draw_all
-from reports.style import DPI
-from reports.table import Table, write_table
-from reports.tables_adaptive import auroc_table, every_adaptive_table, rejection_table
-from reports.tables_attack import attack_table, detection_table, scores_table
-from reports.tables_calibration import calibration_table
-from reports.tables_classes import balance_table, class_table, top5_table
-from reports.tables_comparison import comparison_tables
-from reports.tables_cost import cost_table
-from reports.tables_crops import crops_table
-from reports.tables_detection import outside_tables, populations_table
-from reports.tables_error import error_table
-from reports.tables_geometry import (
+from robustloss.reports.album import Album, csv_text, write_text
+from robustloss.reports.checks import flags_table
+from robustloss.reports.detected import Detected
+from robustloss.reports.gallery_confusion import confusion_tables
+from robustloss.reports.guarded import guarded
+from robustloss.reports.loss_notes import annotated
+from robustloss.reports.matrix import matrices
+from robustloss.reports.numbers import AttackInfo, Numbers
+from robustloss.reports.page import render_page
+from robustloss.reports.press import draw_all
+from robustloss.reports.style import DPI
+from robustloss.reports.table import Table, write_table
+from robustloss.reports.tables_adaptive import auroc_table, every_adaptive_table, rejection_table
+from robustloss.reports.tables_attack import attack_table, detection_table, scores_table
+from robustloss.reports.tables_calibration import calibration_table
+from robustloss.reports.tables_classes import balance_table, class_table, top5_table
+from robustloss.reports.tables_comparison import comparison_tables
+from robustloss.reports.tables_cost import cost_table
+from robustloss.reports.tables_crops import crops_table
+from robustloss.reports.tables_detection import outside_tables, populations_table
+from robustloss.reports.tables_error import error_table
+from robustloss.reports.tables_geometry import (
     center_table,
     geometry_tables,
     margin_table,
     tuple_table,
 )
-from reports.tables_glance import glance_table
-from reports.tables_radius import radius_table
-from reports.tables_rank import rank_tables
-from reports.tables_run import seed_table, training_table
-from reports.tables_transfer import transfer_table
-from reports.tables_tuning import tuning_tables
-from reports.tables_worst import overview_table, worst_table
-from reports.views import Shown
+from robustloss.reports.tables_glance import glance_table
+from robustloss.reports.tables_radius import radius_table
+from robustloss.reports.tables_rank import rank_tables
+from robustloss.reports.tables_run import seed_table, training_table
+from robustloss.reports.tables_transfer import transfer_table
+from robustloss.reports.tables_tuning import tuning_tables
+from robustloss.reports.tables_worst import overview_table, worst_table
+from robustloss.reports.views import Shown
 from robustloss.results import load_run
 from robustloss.results_shape import missing_told
 

@@ -1,8 +1,8 @@
 """What the numbers of a run cannot show, whatever they are."""
 
-from reports.numbers import Numbers
-from reports.words import listed
 from robustloss.attack_kinds import attack_kind
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.words import listed
 
 _MISSING = {
     "black_box": "an attack without gradients, which finds errors that a hidden gradient hides",

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.marks import Flag, check_name, measured
-from reports.numbers import Numbers
-from reports.table import Entry, Table
-from reports.words import NOTHING, listed
 from robustloss.attack_kinds import attack_kind
 from robustloss.checks import CHECKS, explained
+from robustloss.reports.marks import Flag, check_name, measured
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.words import NOTHING, listed
 
 MOST_PLACES = 12
 FLAG_KEYS = (

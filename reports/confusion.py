@@ -11,7 +11,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from reports.style import INK, blank, panel_width, panels, plain
+from robustloss.reports.style import INK, blank, panel_width, panels, plain
 
 MOST_CLASSES = 20  # more do not fit as numbers in a matrix
 COLOURS = "YlOrRd"

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from reports.legends import LINE, legend_below, legend_shape
-from reports.style import CROWD, INK, Look, blank, panel_width, panels, plain
-from reports.ticks import number, percent, unlabelled
+from robustloss.reports.legends import LINE, legend_below, legend_shape
+from robustloss.reports.style import CROWD, INK, Look, blank, panel_width, panels, plain
+from robustloss.reports.ticks import number, percent, unlabelled
 
 
 @dataclass(frozen=True)

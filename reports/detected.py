@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reports.numbers import Estimate, Numbers, over_seeds
+from robustloss.reports.numbers import Estimate, Numbers, over_seeds
 
 # in the order of tables and figures; a plug-in comes after them under its own name
 SCORE_WORDS = {

@@ -2,35 +2,35 @@
 
 from collections.abc import Callable
 
-from reports.album import Album
-from reports.detected import Detected
-from reports.featured import featured
-from reports.gallery_adaptive import add_falls
-from reports.gallery_alpha import add_alpha
-from reports.gallery_boundary import add_boundaries
-from reports.gallery_centers import add_center_estimates
-from reports.gallery_confusion import add_confusions
-from reports.gallery_control import add_control
-from reports.gallery_coverage import add_coverage
-from reports.gallery_curves import add_detection_curves, add_error_curves
-from reports.gallery_detection import add_likelihoods, add_rocs
-from reports.gallery_embedding import add_embedding, add_untrained
-from reports.gallery_forest import add_forest
-from reports.gallery_images import add_images
-from reports.gallery_learning import add_learning_curves
-from reports.gallery_norms import add_norms
-from reports.gallery_outside import add_outside
-from reports.gallery_posterior import add_log_odds, add_posteriors
-from reports.gallery_radius import add_radius_curves
-from reports.gallery_reliability import add_calibration_curves, add_reliability
-from reports.gallery_scores import add_score_curves, add_score_heat
-from reports.gallery_space import add_likelihood_map
-from reports.gallery_transfer import add_transfers
-from reports.gallery_tuning import add_tuning
-from reports.numbers import AttackInfo, Numbers
-from reports.scene import Scenes
-from reports.style import looks
-from reports.views import Shown
+from robustloss.reports.album import Album
+from robustloss.reports.detected import Detected
+from robustloss.reports.featured import featured
+from robustloss.reports.gallery_adaptive import add_falls
+from robustloss.reports.gallery_alpha import add_alpha
+from robustloss.reports.gallery_boundary import add_boundaries
+from robustloss.reports.gallery_centers import add_center_estimates
+from robustloss.reports.gallery_confusion import add_confusions
+from robustloss.reports.gallery_control import add_control
+from robustloss.reports.gallery_coverage import add_coverage
+from robustloss.reports.gallery_curves import add_detection_curves, add_error_curves
+from robustloss.reports.gallery_detection import add_likelihoods, add_rocs
+from robustloss.reports.gallery_embedding import add_embedding, add_untrained
+from robustloss.reports.gallery_forest import add_forest
+from robustloss.reports.gallery_images import add_images
+from robustloss.reports.gallery_learning import add_learning_curves
+from robustloss.reports.gallery_norms import add_norms
+from robustloss.reports.gallery_outside import add_outside
+from robustloss.reports.gallery_posterior import add_log_odds, add_posteriors
+from robustloss.reports.gallery_radius import add_radius_curves
+from robustloss.reports.gallery_reliability import add_calibration_curves, add_reliability
+from robustloss.reports.gallery_scores import add_score_curves, add_score_heat
+from robustloss.reports.gallery_space import add_likelihood_map
+from robustloss.reports.gallery_transfer import add_transfers
+from robustloss.reports.gallery_tuning import add_tuning
+from robustloss.reports.numbers import AttackInfo, Numbers
+from robustloss.reports.scene import Scenes
+from robustloss.reports.style import looks
+from robustloss.reports.views import Shown
 
 Drawing = Callable[[Album], object]  # adds one figure or a few, or none where there is nothing
 

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reports.legends import class_legend, class_legend_height
-from reports.style import INK, blank, class_colours, frame_plane, panel_width, plain
+from robustloss.reports.legends import class_legend, class_legend_height
+from robustloss.reports.style import INK, blank, class_colours, frame_plane, panel_width, plain
 
 SOFT = "#5B6470"
 FULL_RINGS = 200  # mistakes in a panel; the rings of more are smaller and fainter

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.legends import FEW
-from reports.numbers import Estimate, Numbers, over_seeds
+from robustloss.reports.legends import FEW
+from robustloss.reports.numbers import Estimate, Numbers, over_seeds
 
 
 def rows(numbers: Numbers, table: str, label: str, **where: object) -> list[dict]:

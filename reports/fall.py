@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reports.legends import LINE, legend_below, legend_shape
-from reports.style import ADVERSARIAL, INK, NORMAL, blank, panel_width, panels, plain
+from robustloss.reports.legends import LINE, legend_below, legend_shape
+from robustloss.reports.style import ADVERSARIAL, INK, NORMAL, blank, panel_width, panels, plain
 
 SOFT = "#5B6470"
 

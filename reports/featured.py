@@ -1,7 +1,7 @@
 """Which attacks are shown in full when there are many, and how strong they are."""
 
-from reports.numbers import AttackInfo, Numbers
 from robustloss.attack_kinds import attack_kind
+from robustloss.reports.numbers import AttackInfo, Numbers
 
 FEW = 3
 

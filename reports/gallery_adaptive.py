@@ -1,10 +1,10 @@
 """The fall of the detector when the attack knows it, as a figure."""
 
-from reports.album import Album
-from reports.fall import Fall, draw_falls
-from reports.guarded import BEST, Guarded, Rival, guarded
-from reports.numbers import Numbers
-from reports.scene import eps_name
+from robustloss.reports.album import Album
+from robustloss.reports.fall import Fall, draw_falls
+from robustloss.reports.guarded import BEST, Guarded, Rival, guarded
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.scene import eps_name
 
 
 def add_falls(album: Album, numbers: Numbers) -> None:

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from reports.album import Album
-from reports.alpha import Measured, draw_alpha, margin_share, own_boundary
-from reports.explained import loss_spec, rows
-from reports.gallery_boundary import nearest_centers
-from reports.gallery_embedding import SPACE
-from reports.numbers import Numbers
-from reports.stored_space import Space
-from reports.views import Shown
+from robustloss.reports.album import Album
+from robustloss.reports.alpha import Measured, draw_alpha, margin_share, own_boundary
+from robustloss.reports.explained import loss_spec, rows
+from robustloss.reports.gallery_boundary import nearest_centers
+from robustloss.reports.gallery_embedding import SPACE
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.stored_space import Space
+from robustloss.reports.views import Shown
 
 ALPHAS = (0.0, 0.1, 0.3, 1.0)
 

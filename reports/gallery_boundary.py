@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from reports.album import Album
-from reports.boundary import Frontier, draw_frontiers
-from reports.explained import rows
-from reports.gallery_embedding import SPACE
-from reports.numbers import Numbers
-from reports.stored_space import Boundary, Space
-from reports.views import Shown
-from reports.words import short
+from robustloss.reports.album import Album
+from robustloss.reports.boundary import Frontier, draw_frontiers
+from robustloss.reports.explained import rows
+from robustloss.reports.gallery_embedding import SPACE
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.stored_space import Boundary, Space
+from robustloss.reports.views import Shown
+from robustloss.reports.words import short
 
 
 def add_boundaries(album: Album, numbers: Numbers, shown: Shown) -> None:

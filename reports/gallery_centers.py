@@ -4,13 +4,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from reports.album import Album
-from reports.explained import in_widths, losses_with, rows
-from reports.gallery_embedding import SPACE
-from reports.legends import LINE, legend_below, legend_shape
-from reports.numbers import Numbers
-from reports.style import BLUE, GREEN, INK, panels, plain
-from reports.ticks import number, unlabelled
+from robustloss.reports.album import Album
+from robustloss.reports.explained import in_widths, losses_with, rows
+from robustloss.reports.gallery_embedding import SPACE
+from robustloss.reports.legends import LINE, legend_below, legend_shape
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.style import BLUE, GREEN, INK, panels, plain
+from robustloss.reports.ticks import number, unlabelled
 
 _DOTS = (
     ("batch_mean_error", "mean of a mini-batch", "o", BLUE),

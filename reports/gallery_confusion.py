@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from reports.album import Album
-from reports.confusion import (
+from robustloss.reports.album import Album
+from robustloss.reports.confusion import (
     MOST_CLASSES,
     Confusion,
     confusion,
@@ -11,12 +11,12 @@ from reports.confusion import (
     off_diagonal,
     row_percent,
 )
-from reports.explained import class_names
-from reports.featured import featured
-from reports.gallery_embedding import SPACE
-from reports.numbers import AttackInfo, Numbers
-from reports.table import Entry, Table
-from reports.views import Shown, View
+from robustloss.reports.explained import class_names
+from robustloss.reports.featured import featured
+from robustloss.reports.gallery_embedding import SPACE
+from robustloss.reports.numbers import AttackInfo, Numbers
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.views import Shown, View
 
 MOST_PAIRS = 20
 

@@ -2,11 +2,11 @@
 
 import math
 
-from reports.album import Album
-from reports.curves import Line, Panel, curve_numbers, draw_curves
-from reports.detected import LIKELIHOOD, Detected, interval_words
-from reports.numbers import AttackInfo, Numbers
-from reports.style import ADVERSARIAL, GREY, Look
+from robustloss.reports.album import Album
+from robustloss.reports.curves import Line, Panel, curve_numbers, draw_curves
+from robustloss.reports.detected import LIKELIHOOD, Detected, interval_words
+from robustloss.reports.numbers import AttackInfo, Numbers
+from robustloss.reports.style import ADVERSARIAL, GREY, Look
 
 ATTACK, NOISE = "attack", "noise of the same size"
 LOOKS = {ATTACK: Look(ADVERSARIAL, "o", "-"), NOISE: Look(GREY, "s", (0, (5, 1.5)))}

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from reports.album import Album
-from reports.curves import Line, Panel, curve_numbers, draw_curves
-from reports.scene import Scene, eps_name
-from reports.style import CROWD, Look
-from reports.views import View
+from robustloss.reports.album import Album
+from robustloss.reports.curves import Line, Panel, curve_numbers, draw_curves
+from robustloss.reports.scene import Scene, eps_name
+from robustloss.reports.style import CROWD, Look
+from robustloss.reports.views import View
 from robustloss.statistics import wilson
 
 LEAST = 0.02  # of so few images the error says nothing

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from reports.album import Album
-from reports.curves import Line, Panel, curve_numbers, draw_curves
-from reports.featured import featured
-from reports.numbers import AttackInfo, Estimate, Numbers
-from reports.style import CROWD, Look
+from robustloss.reports.album import Album
+from robustloss.reports.curves import Line, Panel, curve_numbers, draw_curves
+from robustloss.reports.featured import featured
+from robustloss.reports.numbers import AttackInfo, Estimate, Numbers
+from robustloss.reports.style import CROWD, Look
 
 NAN = math.nan
 Get = Callable[[str, float], Estimate | None]

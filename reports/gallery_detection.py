@@ -5,21 +5,21 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from reports.album import Album
-from reports.histograms import Bins, pooled_bins
-from reports.populations import (
+from robustloss.metrics import auroc, rejected_fraction, roc_curve
+from robustloss.reports.album import Album
+from robustloss.reports.histograms import Bins, pooled_bins
+from robustloss.reports.populations import (
     FEW,
     Populations,
     draw_populations,
     population_numbers,
     words_of,
 )
-from reports.roc import Roc, at_grid, draw_rocs, fpr_grid, roc_numbers
-from reports.roc_band import RESAMPLES, image_resamples, roc_band
-from reports.scene import Scene, eps_name
-from reports.style import CROWD, Look
-from reports.views import Reference, View
-from robustloss.metrics import auroc, rejected_fraction, roc_curve
+from robustloss.reports.roc import Roc, at_grid, draw_rocs, fpr_grid, roc_numbers
+from robustloss.reports.roc_band import RESAMPLES, image_resamples, roc_band
+from robustloss.reports.scene import Scene, eps_name
+from robustloss.reports.style import CROWD, Look
+from robustloss.reports.views import Reference, View
 
 BANDS = 5  # losses up to which ROC curves in one frame carry bands
 _EMPTY = Bins(np.array([0.0, 1.0]), below=False, above=False)

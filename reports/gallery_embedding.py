@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reports.album import Album
-from reports.embedding import Cloud, Embedding, columns_of, draw_embeddings
-from reports.explained import class_key
-from reports.numbers import Numbers
-from reports.space import Plane, plane
-from reports.stored_space import MOST_POINTS, Space, evenly
-from reports.views import Shown, View
-from reports.words import listed, short
+from robustloss.reports.album import Album
+from robustloss.reports.embedding import Cloud, Embedding, columns_of, draw_embeddings
+from robustloss.reports.explained import class_key
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.space import Plane, plane
+from robustloss.reports.stored_space import MOST_POINTS, Space, evenly
+from robustloss.reports.views import Shown, View
+from robustloss.reports.words import listed, short
 
 SPACE = "Feature space: why they differ"  # heading of the section
 BANDS = ("training images", "test images")

@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reports.album import Album
-from reports.numbers import AttackInfo, Numbers
-from reports.scene import chosen_eps, eps_name
-from reports.style import BLUE, GREY, blank, panels, plain
-from reports.ticks import signed
+from robustloss.reports.album import Album
+from robustloss.reports.numbers import AttackInfo, Numbers
+from robustloss.reports.scene import chosen_eps, eps_name
+from robustloss.reports.style import BLUE, GREY, blank, panels, plain
+from robustloss.reports.ticks import signed
 
 Row = Mapping[str, Any]
 # metric, title, factor, which side is better for the loss

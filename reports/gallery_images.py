@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reports.album import Album
-from reports.explained import class_names
-from reports.images import Attacked, ImageGrid, draw_images
-from reports.scene import Scene, eps_name
-from reports.style import CROWD
-from reports.views import View
+from robustloss.reports.album import Album
+from robustloss.reports.explained import class_names
+from robustloss.reports.images import Attacked, ImageGrid, draw_images
+from robustloss.reports.scene import Scene, eps_name
+from robustloss.reports.style import CROWD
+from robustloss.reports.views import View
 
 
 def add_images(album: Album, scene: Scene) -> None:

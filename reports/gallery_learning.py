@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from reports.album import Album
-from reports.curves import Line, Panel, curve_numbers, draw_curves
-from reports.learning import Lesson, draw_lessons
-from reports.numbers import Numbers
-from reports.style import CROWD, Look
-from reports.words import listed
+from robustloss.reports.album import Album
+from robustloss.reports.curves import Line, Panel, curve_numbers, draw_curves
+from robustloss.reports.learning import Lesson, draw_lessons
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.style import CROWD, Look
+from robustloss.reports.words import listed
 
 
 def add_learning_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) -> None:

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from reports.album import Album
-from reports.explained import mean, rows
-from reports.gallery_embedding import SPACE
-from reports.norms import Norms, draw_norms
-from reports.numbers import Numbers
-from reports.views import Shown
+from robustloss.reports.album import Album
+from robustloss.reports.explained import mean, rows
+from robustloss.reports.gallery_embedding import SPACE
+from robustloss.reports.norms import Norms, draw_norms
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.views import Shown
 
 
 def add_norms(album: Album, numbers: Numbers, shown: Shown) -> None:

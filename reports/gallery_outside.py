@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from reports.album import Album
-from reports.histograms import Bins, bin_ticks, pooled_bins
-from reports.numbers import Numbers
-from reports.style import ADVERSARIAL, CROWD, NORMAL, blank, panel_width, panels, plain
-from reports.ticks import percent_of_all
-from reports.views import Reference, Shown
 from robustloss.metrics import auroc, rejected_fraction
+from robustloss.reports.album import Album
+from robustloss.reports.histograms import Bins, bin_ticks, pooled_bins
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.style import ADVERSARIAL, CROWD, NORMAL, blank, panel_width, panels, plain
+from robustloss.reports.ticks import percent_of_all
+from robustloss.reports.views import Reference, Shown
 from robustloss.scored import CLEAN, Pass, StoredScores
 
 SCORE = "class_log_likelihood"

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reports.album import Album
-from reports.histograms import (
+from robustloss.reports.album import Album
+from robustloss.reports.histograms import (
     Bins,
     Histogram,
     HistogramGrid,
@@ -13,8 +13,8 @@ from reports.histograms import (
     histogram_numbers,
     pooled_bins,
 )
-from reports.scene import Scene, eps_name
-from reports.views import View
+from robustloss.reports.scene import Scene, eps_name
+from robustloss.reports.views import View
 
 FIXED = Bins(np.linspace(0, 1, 21), below=False, above=False)
 GROUPS = ("still classified correctly", "classified wrongly")

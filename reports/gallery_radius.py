@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from reports.album import Album
-from reports.numbers import AttackInfo, Numbers
-from reports.radius_curves import (
+from robustloss.reports.album import Album
+from robustloss.reports.numbers import AttackInfo, Numbers
+from robustloss.reports.radius_curves import (
     POINTS,
     RadiusCurve,
     RadiusPanel,
@@ -14,9 +14,9 @@ from reports.radius_curves import (
     draw_radius_curves,
     error_curve,
 )
-from reports.style import CROWD, Look
-from reports.tables_radius import minimum_norm
-from reports.views import Shown
+from robustloss.reports.style import CROWD, Look
+from robustloss.reports.tables_radius import minimum_norm
+from robustloss.reports.views import Shown
 
 
 def add_radius_curves(

@@ -10,14 +10,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from reports.album import Album
-from reports.curves import Line, Panel, curve_numbers, draw_curves
-from reports.numbers import AttackInfo, Numbers
-from reports.scene import chosen_eps, eps_name
-from reports.style import ADVERSARIAL, CROWD, NORMAL, Look, blank, panel_width, panels, plain
-from reports.tables_calibration import calibration_of
 from robustloss.calibration import pooled
 from robustloss.columns import Row
+from robustloss.reports.album import Album
+from robustloss.reports.curves import Line, Panel, curve_numbers, draw_curves
+from robustloss.reports.numbers import AttackInfo, Numbers
+from robustloss.reports.scene import chosen_eps, eps_name
+from robustloss.reports.style import (
+    ADVERSARIAL,
+    CROWD,
+    NORMAL,
+    Look,
+    blank,
+    panel_width,
+    panels,
+    plain,
+)
+from robustloss.reports.tables_calibration import calibration_of
 
 _STRIP = 0.24  # of a panel's height, for the counts
 _FEW = 10  # images below which a bin's accuracy is a matter of chance

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from reports.album import Album
-from reports.curves import Line, Panel, curve_numbers, draw_curves
-from reports.detected import POPULATION_WORDS, Detected, interval_words, score_words
-from reports.numbers import AttackInfo, Numbers
-from reports.scene import chosen_eps, eps_name
-from reports.score_heat import ScoreHeat, draw_score_heat
-from reports.style import CROWD, Look
+from robustloss.reports.album import Album
+from robustloss.reports.curves import Line, Panel, curve_numbers, draw_curves
+from robustloss.reports.detected import POPULATION_WORDS, Detected, interval_words, score_words
+from robustloss.reports.numbers import AttackInfo, Numbers
+from robustloss.reports.scene import chosen_eps, eps_name
+from robustloss.reports.score_heat import ScoreHeat, draw_score_heat
+from robustloss.reports.style import CROWD, Look
 
 NAN = math.nan
 ACROSS = 2  # panels in a row: ten scores need half a page

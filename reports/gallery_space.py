@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reports.album import Album
-from reports.explained import class_key
-from reports.likelihood_map import LikelihoodMap, draw_likelihood_maps
-from reports.scene import Scene
-from reports.views import Reference, Shown, View
+from robustloss.reports.album import Album
+from robustloss.reports.explained import class_key
+from robustloss.reports.likelihood_map import LikelihoodMap, draw_likelihood_maps
+from robustloss.reports.scene import Scene
+from robustloss.reports.views import Reference, Shown, View
 
 ARROWS = 16
 

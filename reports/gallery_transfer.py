@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 
-from reports.album import Album
-from reports.heatmap import Heat, draw_heatmaps
-from reports.marks import TRANSFER
-from reports.matrix import Matrix, matrices
-from reports.numbers import Numbers
-from reports.scene import eps_name
-from reports.words import NOTHING
+from robustloss.reports.album import Album
+from robustloss.reports.heatmap import Heat, draw_heatmaps
+from robustloss.reports.marks import TRANSFER
+from robustloss.reports.matrix import Matrix, matrices
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.scene import eps_name
+from robustloss.reports.words import NOTHING
 
 
 def add_transfers(album: Album, numbers: Numbers) -> None:

@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from reports.album import Album
-from reports.legends import LINE, legend_below, legend_shape
-from reports.numbers import Numbers
-from reports.style import BLUE, INK, VERMILLION, blank, panel_width, panels, plain
-from reports.tables_tuning import fgsm_eps, short, trials_of
-from reports.ticks import percent, unlabelled
+from robustloss.reports.album import Album
+from robustloss.reports.legends import LINE, legend_below, legend_shape
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.style import BLUE, INK, VERMILLION, blank, panel_width, panels, plain
+from robustloss.reports.tables_tuning import fgsm_eps, short, trials_of
+from robustloss.reports.ticks import percent, unlabelled
 
 Row = Mapping[str, Any]
 CLEAN, ATTACKED, SOFT = BLUE, VERMILLION, "#5B6470"

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.marks import Flag, flags_of
-from reports.numbers import NORM_NAMES, Estimate, Numbers, over_seeds
+from robustloss.reports.marks import Flag, flags_of
+from robustloss.reports.numbers import NORM_NAMES, Estimate, Numbers, over_seeds
 
 BEST = "best_of_adaptive"
 SCORE = "class_log_likelihood"  # what the adaptive attacks aim at

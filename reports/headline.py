@@ -1,9 +1,9 @@
 """The answer in plain words, computed from the numbers, claiming no more than the intervals do."""
 
-from reports.headline_one import answers_of_one, clean_answer, fooled
-from reports.headline_strong import adaptive_answers, radius_answer, worst_answer
-from reports.numbers import Numbers
-from reports.ranking import Finding
+from robustloss.reports.headline_one import answers_of_one, clean_answer, fooled
+from robustloss.reports.headline_strong import adaptive_answers, radius_answer, worst_answer
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.ranking import Finding
 
 
 def headline(numbers: Numbers) -> list[Finding]:

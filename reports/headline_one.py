@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from reports.marks import flags_of
-from reports.numbers import AttackInfo, Estimate, Numbers
-from reports.ranking import Finding, Ranking, ranking
-from reports.words import estimate, listed, percent
+from robustloss.reports.marks import flags_of
+from robustloss.reports.numbers import AttackInfo, Estimate, Numbers
+from robustloss.reports.ranking import Finding, Ranking, ranking
+from robustloss.reports.words import estimate, listed, percent
 
 
 def answers_of_one(

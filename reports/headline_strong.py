@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from reports.guarded import BEST, Guarded, guarded
-from reports.headline_one import error_of, errors_in_words
-from reports.numbers import NORM_NAMES, AttackInfo, Estimate, Numbers
-from reports.ranking import Finding, ranking
-from reports.words import estimate, few, listed, percent
+from robustloss.reports.guarded import BEST, Guarded, guarded
+from robustloss.reports.headline_one import error_of, errors_in_words
+from robustloss.reports.numbers import NORM_NAMES, AttackInfo, Estimate, Numbers
+from robustloss.reports.ranking import Finding, ranking
+from robustloss.reports.words import estimate, few, listed, percent
 
 MOST_NAMED = 5
 

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from reports.style import CROWD, FAINT, INK, PAGE_WIDTH, panels, plain
+from robustloss.reports.style import CROWD, FAINT, INK, PAGE_WIDTH, panels, plain
 
 COLOURS = "Blues"  # grows darker steadily, so it survives a grey print
 DARK = 58.0  # percent from which on black letters are lost

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from reports.style import ADVERSARIAL, CROWD, NORMAL, blank, panel_width, panels, plain
-from reports.ticks import percent_of_all
+from robustloss.reports.style import ADVERSARIAL, CROWD, NORMAL, blank, panel_width, panels, plain
+from robustloss.reports.ticks import percent_of_all
 
 FLOAT32_LIMIT = 16.6  # nats: above this log-odds a float32 posterior reads exactly 1.0
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.style import ADVERSARIAL, CROWD, PAGE_WIDTH, plain
+from robustloss.reports.style import ADVERSARIAL, CROWD, PAGE_WIDTH, plain
 
 RIGHT_INK = "#00694D"
 LETTER = 0.088  # width of a letter of a title, in inches, rather too much

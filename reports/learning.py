@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from reports.curves import Line
-from reports.embedding import columns_of
-from reports.legends import LINE, legend_below, legend_shape
-from reports.style import BLUE, ORANGE, VERMILLION, blank, panel_width, plain
-from reports.ticks import percent, rounded, unlabelled
+from robustloss.reports.curves import Line
+from robustloss.reports.embedding import columns_of
+from robustloss.reports.legends import LINE, legend_below, legend_shape
+from robustloss.reports.style import BLUE, ORANGE, VERMILLION, blank, panel_width, plain
+from robustloss.reports.ticks import percent, rounded, unlabelled
 
 SOFT = "#5B6470"
 TRAINING, VALIDATION, OBJECTIVE, ATTACKED = "#8A97A6", BLUE, ORANGE, VERMILLION

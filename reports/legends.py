@@ -8,7 +8,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reports.style import class_colours, plain
+from robustloss.reports.style import class_colours, plain
 
 LINE = 0.22  # inches a legend row takes
 FEW = 12  # classes that fit into a strip of dots

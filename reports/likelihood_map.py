@@ -11,8 +11,8 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from reports.legends import class_legend, class_legend_height
-from reports.style import INK, blank, class_colours, panel_width, panels, plain
+from robustloss.reports.legends import class_legend, class_legend_height
+from robustloss.reports.style import INK, blank, class_colours, panel_width, panels, plain
 
 DEPTH = 25.0  # most nats shown below the highest likelihood
 CONTOURS = ((0.01, (0, (1, 1.2))), (0.05, (0, (4, 1.5))), (0.5, "-"))  # share of clean, dash

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reports.numbers import Numbers
-from reports.table import Table
-from reports.words import listed
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.table import Table
+from robustloss.reports.words import listed
 
 _ERRORS = ("losses", "error-", "worst-case", "overview", "per-class", "balanced", "top5", "seeds")
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reports.numbers import WORST, AttackInfo, Numbers
+from robustloss.reports.numbers import WORST, AttackInfo, Numbers
 
 Flag = Mapping[str, Any]
 TRANSFER = "transfer_beats_white_box"

@@ -1,7 +1,7 @@
 """The transfer matrix over seeds: images made on one loss, shown to another."""
 
-from reports.marks import Flag
-from reports.numbers import AttackInfo, Estimate, Numbers, over_seeds
+from robustloss.reports.marks import Flag
+from robustloss.reports.numbers import AttackInfo, Estimate, Numbers, over_seeds
 
 
 class Matrix:

@@ -10,10 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from reports.embedding import columns_of
-from reports.legends import LINE, legend_below, legend_shape
-from reports.style import BLUE, NORMAL, blank, panel_width, panels, plain
-from reports.ticks import power, unlabelled
+from robustloss.reports.embedding import columns_of
+from robustloss.reports.legends import LINE, legend_below, legend_shape
+from robustloss.reports.style import BLUE, NORMAL, blank, panel_width, panels, plain
+from robustloss.reports.ticks import power, unlabelled
 
 GROUPS = 15
 

@@ -9,18 +9,18 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from reports.album import Picture
-from reports.caution import warning
-from reports.checks import checks_summary, verdicts
-from reports.explained import is_given, loss_spec
-from reports.featured import FEW
-from reports.gallery_curves import OTHERS
-from reports.gallery_embedding import SPACE
-from reports.headline import headline
-from reports.numbers import NORM_WORDS, Numbers
-from reports.style import CROWD
-from reports.table import Table
-from reports.words import duration, listed
+from robustloss.reports.album import Picture
+from robustloss.reports.caution import warning
+from robustloss.reports.checks import checks_summary, verdicts
+from robustloss.reports.explained import is_given, loss_spec
+from robustloss.reports.featured import FEW
+from robustloss.reports.gallery_curves import OTHERS
+from robustloss.reports.gallery_embedding import SPACE
+from robustloss.reports.headline import headline
+from robustloss.reports.numbers import NORM_WORDS, Numbers
+from robustloss.reports.style import CROWD
+from robustloss.reports.table import Table
+from robustloss.reports.words import duration, listed
 
 KINDS = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"),
          "tex": ("LaTeX", "application/x-tex")}  # fmt: skip
@@ -63,7 +63,7 @@ def render_page(
         gaps: Files that could not be read, and why.
         spec_text: The spec as it was written.
     """
-    folder = files("reports") / "templates"
+    folder = files("robustloss.reports") / "templates"
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
     apart = [entry for entry in tables if entry[0].section == SPACE]

@@ -11,9 +11,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from reports.histograms import Bins, bin_ticks
-from reports.style import ADVERSARIAL, BLUE, CROWD, INK, NORMAL, blank, panel_width, panels, plain
-from reports.ticks import percent_of_all
+from robustloss.reports.histograms import Bins, bin_ticks
+from robustloss.reports.style import (
+    ADVERSARIAL,
+    BLUE,
+    CROWD,
+    INK,
+    NORMAL,
+    blank,
+    panel_width,
+    panels,
+    plain,
+)
+from robustloss.reports.ticks import percent_of_all
 
 FEW = 30  # images below which a histogram is noise: each is drawn as a stroke instead
 CLEAN, FAILED, SUCCESSFUL = "clean", "attack failed", "attack successful"

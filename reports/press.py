@@ -21,15 +21,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from reports.album import Album, Picture
-from reports.drawings import Drawing, drawings
-from reports.numbers import Numbers
-from reports.style import report_style
-from reports.views import Shown
+from robustloss.reports.album import Album, Picture
+from robustloss.reports.drawings import Drawing, drawings
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.style import report_style
+from robustloss.reports.views import Shown
 from robustloss.results import load_run
 
 MOST = 4  # processes: each reads the run again, which more would not pay for
-_START = "import sys; sys.path[:] = {path!r}; from reports.press import serve; serve()"
+_START = "import sys; sys.path[:] = {path!r}; from robustloss.reports.press import serve; serve()"
 _READY = b"ready"
 
 

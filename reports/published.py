@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from reports.explained import is_given
-from reports.numbers import AttackInfo, Estimate, Numbers
-from reports.words import listed
+from robustloss.reports.explained import is_given
+from robustloss.reports.numbers import AttackInfo, Estimate, Numbers
+from robustloss.reports.words import listed
 
 FOLDER = Path(__file__).parent / "published"
 

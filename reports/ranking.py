@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.numbers import Estimate
-from reports.words import few
+from robustloss.reports.numbers import Estimate
+from robustloss.reports.words import few
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reports.legends import LINE, legend_below, legend_shape
-from reports.style import CROWD, INK, Look, blank, panel_width, panels, plain
-from reports.ticks import hundredths, unlabelled
+from robustloss.reports.legends import LINE, legend_below, legend_shape
+from robustloss.reports.style import CROWD, INK, Look, blank, panel_width, panels, plain
+from robustloss.reports.ticks import hundredths, unlabelled
 
 
 @dataclass(frozen=True)

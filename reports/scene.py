@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.numbers import AttackInfo, Numbers
-from reports.views import Shown, View
+from robustloss.reports.numbers import AttackInfo, Numbers
+from robustloss.reports.views import Shown, View
 
 MOST_EPS = 4
 

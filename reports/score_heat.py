@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from reports.style import ADVERSARIAL, BLUE, FAINT, INK, PAGE_WIDTH, panels, plain
+from robustloss.reports.style import ADVERSARIAL, BLUE, FAINT, INK, PAGE_WIDTH, panels, plain
 
 # white is guessing; blue, attacked images look odd; orange, they look more typical than clean ones
 COLOURS = LinearSegmentedColormap.from_list("auroc", [ADVERSARIAL, "#FFFFFF", BLUE])

@@ -21,7 +21,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.ticks import number
+from robustloss.reports.ticks import number
 
 PAGE_WIDTH = 10.4  # inches; the page shows a figure at 96 CSS pixels per inch
 DPI = 150

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reports.album import csv_text, whole, write_text
+from robustloss.reports.album import csv_text, whole, write_text
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from reports.guarded import BEST, SCORE, Guarded, Rival
-from reports.marks import Marks, names
-from reports.numbers import Estimate
-from reports.table import Entry, Table
-from reports.tables_attack import interval_words_detection, score_name
-from reports.words import NOTHING, estimate
+from robustloss.reports.guarded import BEST, SCORE, Guarded, Rival
+from robustloss.reports.marks import Marks, names
+from robustloss.reports.numbers import Estimate
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.tables_attack import interval_words_detection, score_name
+from robustloss.reports.words import NOTHING, estimate
 
 MOST_NAIVE = 3
 _REJECTING = (

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from reports.detected import LIKELIHOOD, Detected, interval_words, score_words
-from reports.marks import Flag, Marks, names
-from reports.numbers import AttackInfo, Numbers
-from reports.table import Entry, Table
-from reports.words import NOTHING, estimate, span
+from robustloss.reports.detected import LIKELIHOOD, Detected, interval_words, score_words
+from robustloss.reports.marks import Flag, Marks, names
+from robustloss.reports.numbers import AttackInfo, Numbers
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.words import NOTHING, estimate, span
 
 _DETECTION = (
     ("AUROC, all", "auroc_all", 1.0, 3),

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.marks import Marks, names
-from reports.numbers import AttackInfo, Estimate, Numbers, over_seeds
-from reports.table import Entry, Table
-from reports.words import estimate
+from robustloss.reports.marks import Marks, names
+from robustloss.reports.numbers import AttackInfo, Estimate, Numbers, over_seeds
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.words import estimate
 
 Row = Mapping[str, Any]
 _INFINITE = ("nll", "nll_after", "temperature")

@@ -1,9 +1,9 @@
 """Errors class by class, and the errors that do not count every image alike."""
 
-from reports.explained import class_counts, class_names, losses_with, mean, rows
-from reports.numbers import Estimate, Numbers, over_seeds
-from reports.table import Entry, Table
-from reports.words import NOTHING, estimate
+from robustloss.reports.explained import class_counts, class_names, losses_with, mean, rows
+from robustloss.reports.numbers import Estimate, Numbers, over_seeds
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.words import NOTHING, estimate
 
 MOST_CLASSES = 20
 UNEQUAL = 1.5  # largest over smallest class; MNIST's digits have 1.25

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.marks import Marks
-from reports.numbers import AttackInfo, Numbers
-from reports.table import Entry, Table
-from reports.words import NOTHING
+from robustloss.reports.marks import Marks
+from robustloss.reports.numbers import AttackInfo, Numbers
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.words import NOTHING
 
 FEW = 6  # losses up to which every pair has a row
 _METRICS = {

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from reports.numbers import Numbers
-from reports.table import Entry, Table
-from reports.words import NOTHING, duration, span
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.words import NOTHING, duration, span
 
 KEYS = ("label", "seed", "attack_label", "images", "budgets", "forward", "backward", "seconds")
 

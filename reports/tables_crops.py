@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from reports.numbers import Estimate, Numbers, over_seeds
-from reports.published import PublishedCrops, compared, published_crops
-from reports.table import Entry, Table
-from reports.words import NOTHING
+from robustloss.reports.numbers import Estimate, Numbers, over_seeds
+from robustloss.reports.published import PublishedCrops, compared, published_crops
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.words import NOTHING
 
 KINDS = tuple((crops, top) for crops in (1, 10) for top in ("top1", "top5"))
 _NAMES = {"top1": "top-1", "top5": "top-5"}

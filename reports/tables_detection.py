@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from reports.detected import (
+from robustloss.reports.detected import (
     LIKELIHOOD,
     POPULATION_WORDS,
     Detected,
@@ -11,10 +11,10 @@ from reports.detected import (
     over_rows,
     score_words,
 )
-from reports.marks import Marks, names
-from reports.numbers import AttackInfo, Estimate, Numbers
-from reports.table import Entry, Table
-from reports.words import NOTHING, estimate
+from robustloss.reports.marks import Marks, names
+from robustloss.reports.numbers import AttackInfo, Estimate, Numbers
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.words import NOTHING, estimate
 
 # heading, column of results.json, unit, decimals
 _POINTS = (

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from reports.marks import Marks, names
-from reports.numbers import AttackInfo, Numbers
-from reports.published import Published, agreement, published_errors
-from reports.table import Entry, Table
-from reports.words import estimate, span
+from robustloss.reports.marks import Marks, names
+from robustloss.reports.numbers import AttackInfo, Numbers
+from robustloss.reports.published import Published, agreement, published_errors
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.words import estimate, span
 
 
 def error_table(numbers: Numbers, attack: AttackInfo) -> Table:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.explained import (
+from robustloss.reports.explained import (
     class_names,
     in_widths,
     losses_with,
@@ -11,10 +11,10 @@ from reports.explained import (
     rows,
     significant,
 )
-from reports.gallery_embedding import SPACE
-from reports.numbers import Estimate, Numbers
-from reports.table import Entry, Table
-from reports.words import NOTHING, short
+from robustloss.reports.gallery_embedding import SPACE
+from robustloss.reports.numbers import Estimate, Numbers
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.words import NOTHING, short
 
 _SPLITS = {
     "test": ("clean test images", ""),

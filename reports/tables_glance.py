@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from reports.marks import Marks, flags_of, names
-from reports.numbers import AttackInfo, Estimate, Numbers
-from reports.table import Entry, Table
-from reports.tables_error import eps_words, images, interval_words
-from reports.words import estimate
+from robustloss.reports.marks import Marks, flags_of, names
+from robustloss.reports.numbers import AttackInfo, Estimate, Numbers
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.tables_error import eps_words, images, interval_words
+from robustloss.reports.words import estimate
 
 FEW = 5  # losses up to which the tables of the attacks are short enough
 CLEAN = AttackInfo("none", "none", None, (0.0,), "none")

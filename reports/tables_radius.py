@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from reports.featured import featured
-from reports.marks import Marks, flags_of, names
-from reports.numbers import NORM_NAMES, WORST, AttackInfo, Estimate, Numbers
-from reports.table import Entry, Table
-from reports.tables_error import eps_words
-from reports.words import NOTHING, estimate
 from robustloss.attack_kinds import attack_kind
+from robustloss.reports.featured import featured
+from robustloss.reports.marks import Marks, flags_of, names
+from robustloss.reports.numbers import NORM_NAMES, WORST, AttackInfo, Estimate, Numbers
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.tables_error import eps_words
+from robustloss.reports.words import NOTHING, estimate
 
 METRICS = ("median_radius", "eps_at_50_error", "area_under_error_curve")
 UNKNOWN = "–"

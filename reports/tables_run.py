@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from reports.marks import Marks
-from reports.numbers import Numbers
-from reports.table import Entry, Table
-from reports.words import NOTHING, duration, number, span
+from robustloss.reports.marks import Marks
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.words import NOTHING, duration, number, span
 
 
 def training_table(numbers: Numbers) -> Table:

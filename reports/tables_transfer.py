@@ -1,10 +1,10 @@
 """The transfer matrix as a table: source by target, one block for each eps."""
 
-from reports.marks import Marks, names
-from reports.matrix import Matrix
-from reports.table import Entry, Table
-from reports.tables_error import interval_words
-from reports.words import estimate
+from robustloss.reports.marks import Marks, names
+from robustloss.reports.matrix import Matrix
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.tables_error import interval_words
+from robustloss.reports.words import estimate
 
 
 def transfer_table(matrix: Matrix) -> Table:

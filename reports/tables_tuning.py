@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.numbers import Numbers
-from reports.table import Entry, Table
-from reports.words import NOTHING, span
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.words import NOTHING, span
 
 Row = Mapping[str, Any]
 

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from reports.marks import Marks, flags_of, names
-from reports.numbers import NORM_NAMES, AttackInfo, Numbers
-from reports.style import CROWD
-from reports.table import Entry, Table
-from reports.tables_error import eps_words, images, interval_words
-from reports.words import estimate, listed, span
+from robustloss.reports.marks import Marks, flags_of, names
+from robustloss.reports.numbers import NORM_NAMES, AttackInfo, Numbers
+from robustloss.reports.style import CROWD
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.tables_error import eps_words, images, interval_words
+from robustloss.reports.words import estimate, listed, span
 
 
 def worst_table(numbers: Numbers, case: AttackInfo) -> Table:

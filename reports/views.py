@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.numbers import AttackInfo
-from reports.stored_space import Space, space
 from robustloss.detection import SCORES
 from robustloss.metrics import max_log_posterior, threshold_at_fpr
+from robustloss.reports.numbers import AttackInfo
+from robustloss.reports.stored_space import Space, space
 from robustloss.results import Cell, Record, Run, load_cell
 from robustloss.scored import StoredScores
 

@@ -1,6 +1,6 @@
 """How numbers are written: percent in tables, an interval beside every mean, "n/a" for nothing."""
 
-from reports.numbers import Estimate
+from robustloss.reports.numbers import Estimate
 
 NOTHING = "n/a"
 

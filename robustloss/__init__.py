@@ -11,7 +11,7 @@ _HOME = {
     "load_spec": "robustloss.spec",
     "run": "robustloss.runner",
     "evaluate": "robustloss.direct",
-    "build_report": "reports",
+    "build_report": "robustloss.reports",
     "load_run": "robustloss.results",
     "load_classifier": "robustloss.models",
 }

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attacks.base import Norm
-from attacks.geometry import ascent_direction, distance, project
-from attacks.objectives import OBJECTIVES
+from robustloss.attacks.base import Norm
+from robustloss.attacks.geometry import ascent_direction, distance, project
+from robustloss.attacks.objectives import OBJECTIVES
 from robustloss.data_parallel import Group
 from robustloss.losses.base import check_logits, check_terms
 from robustloss.models import Classifier

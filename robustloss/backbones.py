@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attacks.plugins import check_parameters, load_object
+from robustloss.attacks.plugins import check_parameters, load_object
 from robustloss.backbones_colour import cifar_cnn, resnet18_cifar, vgg13_cifar
 
 ImageShape = tuple[int, int, int]

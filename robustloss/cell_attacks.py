@@ -5,8 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attacks
-from robustloss import evaluation
+from robustloss import attacks, evaluation
 from robustloss.jobs import Part
 from robustloss.keys import attack_params, plugin_digest
 from robustloss.part_files import Spent, StoredPart, load_part, part_path, ranges, save_part

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-import attacks
 import robustloss.losses as losses
 from robustloss import (
+    attacks,
     controls,
     evaluation,
     landscape,

@@ -114,8 +114,8 @@ def run(
     wanted = _seeds(seeds)
     with told(SpecError):
         loaded = load_spec(spec)
-    from attacks.plugins import PluginError
     from robustloss import data_parallel, runner
+    from robustloss.attacks.plugins import PluginError
     from robustloss.data import DataError
     from robustloss.executors import check_executor, check_shared
     from robustloss.ray_executor import ClusterError
@@ -192,7 +192,7 @@ def report(
 
     with told(ValueError):
         load_run(run)
-    from reports import build_report
+    from robustloss.reports import build_report
 
     with told(CorruptFile):
         print(f"Report: {build_report(run)}")
@@ -293,7 +293,7 @@ def compare(
     folder = out or str(Path(runs[0]).parent / "-and-".join(Path(run).name for run in runs))
     with told(ValueError):
         merged = merge_runs(runs, folder, other_networks=other_networks)
-    from reports import build_report
+    from robustloss.reports import build_report
     from robustloss.storage import CorruptFile
 
     for note in merged.notes:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from attacks.base import Norm
-from attacks.noise import ImageNoise
+from robustloss.attacks.base import Norm
+from robustloss.attacks.noise import ImageNoise
 from robustloss.data import ImageSet
 from robustloss.evaluation import passed_record
 from robustloss.models import AnyClassifier

@@ -10,7 +10,7 @@ from robustloss.spec import AttackSpec, CellSpec, Spec
 if TYPE_CHECKING:
     import torch
 
-    from attacks import Queries
+    from robustloss.attacks import Queries
     from robustloss.data import Dataset
     from robustloss.images import ImageSet
     from robustloss.models import AnyClassifier, Classifier
@@ -214,7 +214,7 @@ def _evaluation_seconds(
 
 def _gradient_seconds(model: "AnyClassifier", images: "ImageSet") -> float:
     """Seconds of one image's input gradient, its forward pass included."""
-    from attacks import build_attack, perturb
+    from robustloss.attacks import build_attack, perturb
 
     inputs = images.batch(slice(None))
     fgsm = build_attack("fgsm")
@@ -231,7 +231,7 @@ def attack_passes(
 
     An attack with `passes` says it; another is tried on four images.
     """
-    from attacks import Queries, build_attack, perturb
+    from robustloss.attacks import Queries, build_attack, perturb
     from robustloss.evaluation import LikelihoodView
     from robustloss.keys import attack_params
 

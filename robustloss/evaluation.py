@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attacks import Perturbed, Queries, iter_perturb
-from attacks.base import Attack, Norm
-from attacks.geometry import to_8bit
-from attacks.recorded import kept_recordings
 from robustloss import geometry
+from robustloss.attacks import Perturbed, Queries, iter_perturb
+from robustloss.attacks.base import Attack, Norm
+from robustloss.attacks.geometry import to_8bit
+from robustloss.attacks.recorded import kept_recordings
 from robustloss.data import Dataset, ImageSet
 from robustloss.landscape import UNTRAINED, landscape_arrays
 from robustloss.losses.base import LossHead, check_logits

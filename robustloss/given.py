@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from attacks.plugins import check_parameters, load_object
+from robustloss.attacks.plugins import check_parameters, load_object
 
 VERSION = 1  # raise when the same module would give other outputs
 IN_MEMORY = "memory:model"  # stands for the factory of a model that no file holds

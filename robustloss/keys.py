@@ -6,9 +6,8 @@ from pathlib import Path
 
 import torch
 
-import attacks
-from attacks.plugins import source_digest
-from robustloss import probes
+from robustloss import attacks, probes
+from robustloss.attacks.plugins import source_digest
 from robustloss.plugin_names import is_plugin
 from robustloss.spec import AttackSpec, Spec
 

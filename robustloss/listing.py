@@ -26,7 +26,7 @@ def entries(kind: str) -> dict[str, str]:
         }
         return _documented(LOSSES) | metric_learning
     if kind == "attacks":
-        from attacks import ATTACKS
+        from robustloss.attacks import ATTACKS
 
         torchattacks = {
             "torchattacks:NAME": "an attack of torchattacks with an L-inf or L2 budget, or of "
@@ -137,7 +137,7 @@ def _cost_lines(spec: Spec) -> Iterator[str]:
 
 
 def _attack_lines(spec: Spec) -> Iterator[str]:
-    from attacks import build_attack
+    from robustloss.attacks import build_attack
     from robustloss.keys import attack_params
 
     width = max(len(attack.label) for attack in spec.attacks)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks import AttackError, build_attack, perturb
-from attacks.base import Attack
-from attacks.objectives import margin
-from attacks.sealing import sealed
+from robustloss.attacks import AttackError, build_attack, perturb
+from robustloss.attacks.base import Attack
+from robustloss.attacks.objectives import margin
+from robustloss.attacks.sealing import sealed
 from robustloss.images import ImageSet
 
 VERSION = 1  # raise when the same weights would give other arrays

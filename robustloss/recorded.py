@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from attacks.recorded import captured, watched
+from robustloss.attacks.recorded import captured, watched
 from robustloss.losses.base import LossHead
 
 TRIALS = 5  # plain steps before one is recorded: what is allocated at first use is there by then

@@ -179,7 +179,7 @@ def _run(
         provenance["threads"] = cell_threads(executor, spec)
         provenance["attack_cost"] = attack_cost(folder, spec, cells)
         write_run(folder, spec, cells, failures, provenance, transfers, lost, rows)
-        from reports import build_report
+        from robustloss.reports import build_report
 
         return RunOutcome(folder, build_report(folder), failed, 1 if failed else 0)
 

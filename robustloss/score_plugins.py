@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from attacks.plugins import PluginError, load_object
+from robustloss.attacks.plugins import PluginError, load_object
 from robustloss.records import Record
 from robustloss.scores import Score
 

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-import attacks
 import robustloss.losses as losses
-from robustloss import evaluation, models
+from robustloss import attacks, evaluation, models
 from robustloss.cells import reason_of
 from robustloss.data import Dataset
 from robustloss.jobs import CellJob, Failure

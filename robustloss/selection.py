@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from attacks import Attack, build_attack, iter_perturb
+from robustloss.attacks import Attack, build_attack, iter_perturb
 from robustloss.evaluation import fit_subset
 from robustloss.images import ImageSet
 from robustloss.models import Classifier

@@ -3,10 +3,9 @@
 import warnings
 from collections.abc import Sequence
 
-import attacks
-from attacks.plugins import PluginError
-from robustloss import models, score_plugins
+from robustloss import attacks, models, score_plugins
 from robustloss.adversarial import needs_logits
+from robustloss.attacks.plugins import PluginError
 from robustloss.cell_weights import build_of
 from robustloss.data import Dataset
 from robustloss.keys import attack_params

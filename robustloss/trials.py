@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import attacks
-from robustloss import evaluation, metrics
+from robustloss import attacks, evaluation, metrics
 from robustloss.jobs import trial_stage
 from robustloss.probes import DEFAULT_EPS
 from robustloss.results import Record

@@ -40,8 +40,7 @@ from bench_peers import (
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-import attacks
-from robustloss import evaluation
+from robustloss import attacks, evaluation
 from robustloss.bootstrap import bootstrap_auroc, draw_resamples
 from robustloss.data import load_dataset
 from robustloss.idx import data_root
@@ -313,7 +312,7 @@ def part_report(dataset, model, device, args):
     if args.run is None:
         print("report: left out, because it needs --run RUN", flush=True)
         return []
-    from reports import build_report
+    from robustloss.reports import build_report
 
     contenders = {"robustloss": lambda: build_report(args.run)}
     return [result("report", contenders, args, torch.device("cpu"), f"of {Path(args.run).name}")]

@@ -90,8 +90,7 @@ class Measured:
 
 def measure(spec: str, folder: str, executor: str) -> dict:
     """One run and its report, in this process."""
-    import reports
-    from robustloss import runner
+    from robustloss import reports, runner
 
     render, seconds = reports.build_report, []
 

@@ -31,8 +31,7 @@ def sweep(images: int, count: int, device: str, data: str | None, repeats: int) 
     """One point of the sweep, in this process: seconds, seconds of a forward pass, peak bytes."""
     import torch
 
-    import attacks
-    from robustloss import evaluation
+    from robustloss import attacks, evaluation
     from robustloss.data import load_dataset
     from robustloss.models import build_classifier
     from robustloss.seeding import seeded

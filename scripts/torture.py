@@ -34,8 +34,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from safetensors.torch import load_file
 
-from reports import build
 from robustloss import cli, runner  # noqa: F401  (loaded here, each fork has it already)
+from robustloss.reports import build
 
 SPEC = """\
 name = "torture"

@@ -46,7 +46,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _undrawn() -> Iterator[None]:
     """Reports without pictures; tests.drawing makes them with theirs."""
-    from reports import build
+    from robustloss.reports import build
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "draw_all", lambda album, numbers, shown: None)
@@ -56,7 +56,7 @@ def _undrawn() -> Iterator[None]:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs end without a report."""
-    import reports
+    from robustloss import reports
 
     def build_report(run_dir: str | Path) -> Path:
         return Path(run_dir) / "report/index.html"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import reports
-from reports import build
+from robustloss import reports
+from robustloss.reports import build
 
 _DRAW = build.draw_all
 

@@ -24,9 +24,9 @@ from pathlib import Path
 import torch
 import torchvision  # noqa: F401  (it loads libraries, when a spec names one of its networks)
 
-from reports import album, build, press
 from robustloss import cli, cost, runner
 from robustloss.models import load_classifier
+from robustloss.reports import album, build, press
 from robustloss.results import load_run
 from robustloss.spec import load_spec
 from tests.guard import BrokenOut, Guard

@@ -2,8 +2,8 @@
 
 import pytest
 
-from attacks import ATTACKS
 from robustloss.attack_kinds import attack_kind
+from robustloss.attacks import ATTACKS
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.noise import ImageNoise
 from robustloss import controls, tables
+from robustloss.attacks.noise import ImageNoise
 from robustloss.controls import add_noise
 from robustloss.data import load_dataset
 from robustloss.evaluation import clean_record

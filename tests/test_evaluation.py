@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from attacks import build_attack, perturb, recorded
-from attacks.base import AttackOutput
-from attacks.recorded import Recorder
 from robustloss import evaluation
+from robustloss.attacks import build_attack, perturb, recorded
+from robustloss.attacks.base import AttackOutput
+from robustloss.attacks.recorded import Recorder
 from robustloss.data import load_dataset
 from robustloss.layout import check_reference
 from robustloss.losses import build_loss

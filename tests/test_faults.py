@@ -25,7 +25,7 @@ SMALL = changed(seeds=[0], data={**SPEC["data"], "train_size": 100, "test_size":
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """An undisturbed run."""
-    import reports
+    from robustloss import reports
 
     folder = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
@@ -123,8 +123,8 @@ def test_a_read_only_folder_is_told_and_can_be_read(whole, disk, command, tmp_pa
 
 
 def test_a_read_only_folder_has_no_new_report(whole, disk, command, monkeypatch):
-    import reports
-    from reports.build import build_report
+    from robustloss import reports
+    from robustloss.reports.build import build_report
 
     monkeypatch.setattr(reports, "build_report", build_report)
     place = disk("size=16m")

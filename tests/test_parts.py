@@ -71,7 +71,7 @@ def parts_of(folder):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    import reports
+    from robustloss import reports
 
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:

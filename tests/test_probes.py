@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from attacks import AttackError, build_attack
+from robustloss.attacks import AttackError, build_attack
 from robustloss.images import ImageSet
 from robustloss.probes import TEMPERATURES, Traced, probe_arrays, traceable
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reports.build import build_report, make_tables
-from reports.numbers import Numbers
+from robustloss.reports.build import build_report, make_tables
+from robustloss.reports.numbers import Numbers
 from robustloss.results import load_run
 from robustloss.results_shape import missing_told
 from robustloss.storage import CorruptFile

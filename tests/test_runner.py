@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("no_report")
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """An undisturbed run."""
-    import reports
+    from robustloss import reports
 
     folder = tmp_path_factory.mktemp("done") / "run"
     with pytest.MonkeyPatch.context() as patch:
@@ -256,7 +256,7 @@ def test_processes_give_the_numbers_of_one_process(tmp_path):
 
 KILLED = """
 import sys
-import reports
+from robustloss import reports
 from pathlib import Path
 from robustloss import runner, train
 train.CHECKPOINT_SECONDS = -1.0

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from attacks.plugins import PluginError
 from robustloss import runner, score_plugins
+from robustloss.attacks.plugins import PluginError
 from robustloss.records import Record
 from robustloss.results import load_run
 from robustloss.scored import CLEAN, VALIDATION, Pass, compute_scores, load_scores, save_scores

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attacks import build_attack, perturb
 from robustloss import runner, second_stage
+from robustloss.attacks import build_attack, perturb
 from robustloss.data import load_dataset
 from robustloss.models import load_classifier
 from robustloss.results import load_run
@@ -29,7 +29,7 @@ TRANSFER = changed(
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    import reports
+    from robustloss import reports
 
     folder = tmp_path_factory.mktemp("transfer") / "run"
     with pytest.MonkeyPatch.context() as patch:

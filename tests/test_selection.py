@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from attacks import build_attack, perturb
 from robustloss import selection as selecting
 from robustloss import train as training
+from robustloss.attacks import build_attack, perturb
 from robustloss.data import load_dataset
 from robustloss.selection import Selection
 from tests.test_adversarial import CPU, adversarial, new_model, spec

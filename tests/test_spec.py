@@ -205,7 +205,7 @@ def test_all_losses_stand_in_the_comparison_of_all():
 def test_a_shipped_spec_says_what_it_is_and_builds(name):
     import torch
 
-    from attacks import build_attack
+    from robustloss.attacks import build_attack
     from robustloss.backbones import build_backbone
     from robustloss.losses import build_loss
 
@@ -231,7 +231,7 @@ def test_a_shipped_spec_says_what_it_is_and_builds(name):
 
 @pytest.mark.parametrize("norm", ["linf", "l2", None])
 def test_the_spec_knows_in_what_the_eps_of_every_attack_are(norm):
-    from attacks import ATTACKS, build_attack
+    from robustloss.attacks import ATTACKS, build_attack
     from robustloss.spec_tables import _norm
 
     for name, factory in ATTACKS.items():

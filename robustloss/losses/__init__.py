@@ -7,7 +7,7 @@ The built-in losses stand in LOSSES; a loss of your own is named "package.module
 from collections.abc import Sequence
 from pathlib import Path
 
-from attacks.plugins import check_parameters, did_you_mean, load_object
+from robustloss.attacks.plugins import check_parameters, did_you_mean, load_object
 from robustloss.losses.base import LossHead
 from robustloss.losses.center import CenterHead
 from robustloss.losses.cosine import ArcFaceHead, CosFaceHead, ModifiedSoftmaxHead, NormFaceHead

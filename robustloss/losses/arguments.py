@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from attacks.plugins import did_you_mean
+from robustloss.attacks.plugins import did_you_mean
 
 
 def number(name: str, value: object, *, at_least: float = 0.0, at_most: float = math.inf) -> float:

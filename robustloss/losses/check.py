@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from attacks.plugins import check_parameters
+from robustloss.attacks.plugins import check_parameters
 from robustloss.losses import contract_state as state
 from robustloss.losses import contract_values as values
 from robustloss.losses import head_class, loss_class

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from attacks.plugins import did_you_mean
+from robustloss.attacks.plugins import did_you_mean
 from robustloss.losses.base import LossHead, LossTerms, check_inputs
 
 PREFIX = "pml:"

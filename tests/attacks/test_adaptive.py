@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import ATTACKS, AttackError, build_attack, perturb
-from attacks.adaptive import Found, View, look
-from attacks.adaptive_gradients import (
+from robustloss.attacks import ATTACKS, AttackError, build_attack, perturb
+from robustloss.attacks.adaptive import Found, View, look
+from robustloss.attacks.adaptive_gradients import (
     joint_direction,
     orthogonal_direction,
     selective_direction,

@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import attacks.apgd
-from attacks import AttackError, ImageNoise, build_attack, perturb
-from attacks.geometry import distance
-from attacks.objectives import cross_entropy, logit_ratio, margin, targeted_logit_ratio
+from robustloss.attacks import AttackError, ImageNoise, apgd, build_attack, perturb
+from robustloss.attacks.geometry import distance
+from robustloss.attacks.objectives import cross_entropy, logit_ratio, margin, targeted_logit_ratio
 from tests.attacks.apgd_cases import (
     BUDGET,
     FORMS,
@@ -70,7 +69,7 @@ def test_targeted_form_finds_the_nearest_of_several_planes(norm: str) -> None:
 def test_every_start_lies_on_the_surface_of_the_ball(norm: str) -> None:
     inputs = images(50, low=0.4, high=0.6)
     noise = ImageNoise(0, torch.arange(50))
-    first, second = (attacks.apgd._start(inputs, 0.3, norm, noise) for _ in range(2))  # type: ignore[arg-type]
+    first, second = (apgd._start(inputs, 0.3, norm, noise) for _ in range(2))  # type: ignore[arg-type]
     torch.testing.assert_close(distance(first - inputs, norm), torch.full((50,), 0.3))  # type: ignore[arg-type]
     assert (first != second).flatten(1).any(dim=1).all()
 
@@ -92,7 +91,7 @@ def test_zig_zag_over_a_peak_ends_because_the_step_is_halved(monkeypatch) -> Non
         adv_inputs = perturb(attack, model, inputs, labels, eps=[0.1]).adv_inputs
         assert fooled(model, adv_inputs, labels).all()
         with monkeypatch.context() as patch:
-            patch.setattr(attacks.apgd, "_CHECKPOINTS", (2.0, 1.0, 1.0))  # never reached
+            patch.setattr(apgd, "_CHECKPOINTS", (2.0, 1.0, 1.0))  # never reached
             adv_inputs = perturb(attack, model, inputs, labels, eps=[0.1]).adv_inputs
             assert fooled(model, adv_inputs, labels).double().mean() < 0.5
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import PluginError, build_attack, perturb
-from attacks.autoattack import VERSIONS
+from robustloss.attacks import PluginError, build_attack, perturb
+from robustloss.attacks.autoattack import VERSIONS
 from tests.attacks.models import BinaryLinear, classes, convolutional, images
 
 pytest.importorskip("pyautoattack")

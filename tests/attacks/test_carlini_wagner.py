@@ -5,8 +5,8 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
-from attacks import build_attack, perturb
-from attacks.geometry import distance
+from robustloss.attacks import build_attack, perturb
+from robustloss.attacks.geometry import distance
 from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
 
 CPU = {"steps": 200, "search_steps": 5}

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import build_attack, perturb
-from attacks.geometry import distance
+from robustloss.attacks import build_attack, perturb
+from robustloss.attacks.geometry import distance
 from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
 
 

@@ -7,9 +7,9 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
-from attacks import AttackError, build_attack, perturb
-from attacks.geometry import distance
-from attacks.minimum_norm import step_to_plane
+from robustloss.attacks import AttackError, build_attack, perturb
+from robustloss.attacks.geometry import distance
+from robustloss.attacks.minimum_norm import step_to_plane
 from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
 
 NORMS = pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -168,7 +168,7 @@ def test_nearest_of_several_planes_is_taken(norm: str) -> None:
 @NORMS
 def test_equals_torchattacks_before_the_final_search(norm: str, monkeypatch) -> None:
     """The loop alone, without what the publication adds at the end."""
-    monkeypatch.setattr("attacks.fab._FINAL_STEPS", 0)
+    monkeypatch.setattr("robustloss.attacks.fab._FINAL_STEPS", 0)
     model = convolutional().eval()
     inputs = images(60)
     labels = model(inputs).argmax(dim=1)
@@ -198,7 +198,7 @@ def test_final_search_shortens_and_more_restarts_never_lengthen(norm: str, monke
     model = convolutional().eval()
     labels = model(images()).argmax(dim=1)
     with monkeypatch.context() as patch:
-        patch.setattr("attacks.fab._FINAL_STEPS", 0)
+        patch.setattr("robustloss.attacks.fab._FINAL_STEPS", 0)
         rough = radii(model, images(), labels, norm=norm, steps=3)
     once = radii(model, images(), labels, norm=norm, steps=3)
     again = radii(model, images(), labels, norm=norm, steps=3, restarts=4)

@@ -6,9 +6,9 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
-from attacks import AttackError, build_attack, perturb
-from attacks.geometry import ascent_direction
-from attacks.objectives import OBJECTIVES, cross_entropy, logit_ratio, margin, slope
+from robustloss.attacks import AttackError, build_attack, perturb
+from robustloss.attacks.geometry import ascent_direction
+from robustloss.attacks.objectives import OBJECTIVES, cross_entropy, logit_ratio, margin, slope
 from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
 
 EPS = [0.0, 8 / 255, 0.1, 0.3]

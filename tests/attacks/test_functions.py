@@ -10,14 +10,14 @@ import torch.nn.functional as F
 import torchattacks
 from torch import Tensor
 
-from attacks import AttackError, AttackOutput, PluginError, build_attack, perturb
-from attacks.functions import as_attack
+from robustloss.attacks import AttackError, AttackOutput, PluginError, build_attack, perturb
+from robustloss.attacks.functions import as_attack
 from tests.attacks.models import BinaryLinear, classes, convolutional, images
 
 FILE = '''
 import torch
 import torch.nn.functional as F
-from attacks import AttackOutput
+from robustloss.attacks import AttackOutput
 
 def sign_step(model, inputs, labels, eps):
     """FGSM as a user would write it."""

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import ATTACKS, Attack, build_attack, iter_perturb, perturb
-from attacks.geometry import distance, project
+from robustloss.attacks import ATTACKS, Attack, build_attack, iter_perturb, perturb
+from robustloss.attacks.geometry import distance, project
 from tests.attacks.models import (
     BinaryLinear,
     Made,

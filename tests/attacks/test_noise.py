@@ -3,8 +3,8 @@ import pytest
 import torch
 from scipy import stats
 
-from attacks import ImageNoise
-from attacks.noise import philox
+from robustloss.attacks import ImageNoise
+from robustloss.attacks.noise import philox
 
 INDEX = torch.tensor([3, 17, 2**40, 0, 9, 100])
 SHAPE = (1, 7, 5)
@@ -106,7 +106,7 @@ def test_normal_is_standard_normal() -> None:
 
 def test_large_images_do_not_depend_on_how_the_work_is_cut(monkeypatch) -> None:
     whole = ImageNoise(0, INDEX).normal((64,))
-    monkeypatch.setattr("attacks.noise._WORDS_AT_ONCE", 100)
+    monkeypatch.setattr("robustloss.attacks.noise._WORDS_AT_ONCE", 100)
     assert torch.equal(ImageNoise(0, INDEX).normal((64,)), whole)
 
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks import AttackError, AttackOutput, build_attack, perturb
-from attacks.geometry import distance
+from robustloss.attacks import AttackError, AttackOutput, build_attack, perturb
+from robustloss.attacks.geometry import distance
 from tests.attacks.models import BinaryLinear, Made, classes, images
 
 # --- minimum-norm attacks -------------------------------------------------------------------

@@ -12,8 +12,8 @@ import torchattacks
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from attacks import build_attack, perturb
-from attacks.geometry import distance
+from robustloss.attacks import build_attack, perturb
+from robustloss.attacks.geometry import distance
 
 ROOT = Path(__file__).parents[2]
 STEPS, SHARE = 20, 0.1  # of PGD: gradients, and step size over eps

@@ -8,9 +8,9 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
-from attacks import ATTACKS, AttackError, ImageNoise, build_attack, perturb
-from attacks.geometry import distance, uniform_start
-from attacks.pgd import STEP_SCHEDULES
+from robustloss.attacks import ATTACKS, AttackError, ImageNoise, build_attack, perturb
+from robustloss.attacks.geometry import distance, uniform_start
+from robustloss.attacks.pgd import STEP_SCHEDULES
 from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
 
 EPS = [0.02, 0.05, 0.1]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from attacks import AttackError, build_attack, harness, perturb, recorded
-from attacks.pgd import PGD
-from attacks.recorded import (
+from robustloss.attacks import AttackError, build_attack, harness, perturb, recorded
+from robustloss.attacks.pgd import PGD
+from robustloss.attacks.recorded import (
     KEPT,
     TRIALS,
     Recorder,
@@ -15,7 +15,7 @@ from attacks.recorded import (
     kept_recordings,
     recorder_of,
 )
-from attacks.sealing import CountedModel
+from robustloss.attacks.sealing import CountedModel
 from tests.attacks.models import BinaryLinear
 
 CPU = torch.device("cpu")

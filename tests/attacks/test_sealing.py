@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import AttackError, build_attack, iter_perturb, perturb
+from robustloss.attacks import AttackError, build_attack, iter_perturb, perturb
 from tests.attacks.models import BinaryLinear, Made, classes, convolutional, images, noisy
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

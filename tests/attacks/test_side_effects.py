@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from attacks import build_attack, perturb
+from robustloss.attacks import build_attack, perturb
 from tests.attacks.models import classes, images
 from tests.attacks.test_harness import SHORT_ATTACKS, subject
 from tests.attacks.test_sealing import same, state

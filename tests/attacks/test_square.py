@@ -7,9 +7,18 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
-from attacks import AttackError, ImageNoise, build_attack, perturb
-from attacks.geometry import distance
-from attacks.square import _bump, _corner, _Draw, _draws, _grid, _recoloured, _regrouped, _stripes
+from robustloss.attacks import AttackError, ImageNoise, build_attack, perturb
+from robustloss.attacks.geometry import distance
+from robustloss.attacks.square import (
+    _bump,
+    _corner,
+    _Draw,
+    _draws,
+    _grid,
+    _recoloured,
+    _regrouped,
+    _stripes,
+)
 from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
 
 NORMS = pytest.mark.parametrize("norm", ["linf", "l2"])

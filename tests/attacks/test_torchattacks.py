@@ -10,10 +10,10 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
-from attacks import AttackError, PluginError, build_attack, perturb
-from attacks.geometry import distance
-from attacks.torchattacks_table import ADAPTED, REFUSED
 from robustloss.attack_kinds import attack_kind
+from robustloss.attacks import AttackError, PluginError, build_attack, perturb
+from robustloss.attacks.geometry import distance
+from robustloss.attacks.torchattacks_table import ADAPTED, REFUSED
 from robustloss.spec_tables import _norm
 from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
 
@@ -348,7 +348,7 @@ def test_settings_are_shown_and_travel() -> None:
 def test_torchattacks_is_loaded_only_with_one_of_its_attacks() -> None:
     code = """
 import sys
-from attacks import ATTACKS, PluginError, build_attack
+from robustloss.attacks import ATTACKS, PluginError, build_attack
 for name in (*ATTACKS, "torchattacks:OnePixel", "torchattacks:PDG"):
     try:
         build_attack(name)

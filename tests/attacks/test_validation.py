@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import build_attack, perturb
-from attacks.validation import checked_eps
+from robustloss.attacks import build_attack, perturb
+from robustloss.attacks.validation import checked_eps
 from tests.attacks.models import BinaryLinear, classes, images
 
 GOOD: dict[str, Any] = {

@@ -5,7 +5,7 @@ import textwrap
 import pytest
 import torch
 
-from attacks.plugins import PluginError
+from robustloss.attacks.plugins import PluginError
 from robustloss.losses import LOSSES, build_loss, loss_class
 from robustloss.losses.base import LossHead, LossTerms, check_logits, check_terms
 

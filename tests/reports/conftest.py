@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reports.numbers import Numbers
+from robustloss.reports.numbers import Numbers
 from robustloss.results import Run, load_run
 from tests.drawing import build_report
 from tests.reports.synthetic import ALL_KINDS, MOCKS, Layout, MockAttack, write_run

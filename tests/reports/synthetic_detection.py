@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reports.numbers import Numbers
+from robustloss.reports.numbers import Numbers
 from robustloss.results import Run
 from tests.reports.synthetic_geometry_tables import Row, place, row, run
 

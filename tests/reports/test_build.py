@@ -14,7 +14,7 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-import reports
+from robustloss import reports
 from robustloss.results import Run
 from tests.drawing import build_report
 from tests.reports.conftest import DPI
@@ -91,7 +91,7 @@ def test_another_process_without_torch_gives_the_same_bytes(
     sys.meta_path.insert(0, Refuse())
     import matplotlib
     matplotlib.rcParams.update({{"font.size": 30, "svg.hashsalt": "other", "savefig.dpi": 300}})
-    from reports import build_report
+    from robustloss.reports import build_report
     build_report({str(copy)!r}, dpi={DPI})
     """
     done = subprocess.run(

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from reports.album import Album
-from reports.gallery_reliability import add_calibration_curves, add_reliability
-from reports.numbers import Numbers
-from reports.style import looks, report_style
-from reports.tables_calibration import calibration_of, calibration_table
+from robustloss.reports.album import Album
+from robustloss.reports.gallery_reliability import add_calibration_curves, add_reliability
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.style import looks, report_style
+from robustloss.reports.tables_calibration import calibration_of, calibration_table
 from robustloss.results import Run
 from tests.reports.synthetic_detection import EPS, detected_run
 from tests.reports.synthetic_geometry_tables import place

@@ -4,9 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from reports.checks import MOST_PLACES, checks_summary, flags_table, verdicts, why_not_made
-from reports.numbers import Numbers
 from robustloss.checks import CHECKS
+from robustloss.reports.checks import (
+    MOST_PLACES,
+    checks_summary,
+    flags_table,
+    verdicts,
+    why_not_made,
+)
+from robustloss.reports.numbers import Numbers
 from robustloss.results import Run
 from tests.reports.test_marks import flag, numbers
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from reports.numbers import Numbers
-from reports.table import latex, markdown
-from reports.tables_comparison import comparison_tables
 from robustloss.columns import COMPARISON_COLUMNS
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.table import latex, markdown
+from robustloss.reports.tables_comparison import comparison_tables
 from robustloss.results import Run
 
 

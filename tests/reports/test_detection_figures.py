@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.gallery_coverage import risk
-from reports.histograms import pooled_bins
-from reports.populations import (
+from robustloss.bootstrap import draw_resamples
+from robustloss.metrics import auroc, tpr_at_fpr
+from robustloss.reports.gallery_coverage import risk
+from robustloss.reports.histograms import pooled_bins
+from robustloss.reports.populations import (
     FAILED,
     FEW,
     SUCCESSFUL,
@@ -17,10 +19,8 @@ from reports.populations import (
     population_numbers,
     words_of,
 )
-from reports.roc_band import roc_band
-from reports.style import report_style
-from robustloss.bootstrap import draw_resamples
-from robustloss.metrics import auroc, tpr_at_fpr
+from robustloss.reports.roc_band import roc_band
+from robustloss.reports.style import report_style
 from robustloss.results import Run
 
 

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from reports.album import Album
-from reports.detected import Detected, in_order
-from reports.gallery_control import add_control
-from reports.gallery_scores import add_score_curves, add_score_heat
-from reports.numbers import Numbers
-from reports.score_heat import short_area
-from reports.style import looks, report_style
-from reports.table import Table
-from reports.tables_attack import detection_table, scores_table
-from reports.tables_detection import outside_tables, populations_table
+from robustloss.reports.album import Album
+from robustloss.reports.detected import Detected, in_order
+from robustloss.reports.gallery_control import add_control
+from robustloss.reports.gallery_scores import add_score_curves, add_score_heat
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.score_heat import short_area
+from robustloss.reports.style import looks, report_style
+from robustloss.reports.table import Table
+from robustloss.reports.tables_attack import detection_table, scores_table
+from robustloss.reports.tables_detection import outside_tables, populations_table
 from robustloss.results import Run
 from tests.reports.synthetic_detection import POPULATIONS, SCORES, detected_numbers, detected_run
 

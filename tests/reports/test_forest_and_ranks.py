@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from reports.album import Album
-from reports.gallery_forest import add_forest
-from reports.numbers import Numbers
-from reports.style import report_style
-from reports.tables_rank import rank_tables
 from robustloss.ranks import rank_rows
+from robustloss.reports.album import Album
+from robustloss.reports.gallery_forest import add_forest
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.style import report_style
+from robustloss.reports.tables_rank import rank_tables
 from robustloss.results import Run
 from tests.reports.test_comparison_tables import comparison, numbers
 

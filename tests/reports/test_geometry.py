@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.build import make_tables
-from reports.gallery_embedding import SPACE, same_start
-from reports.gallery_learning import _late
-from reports.loss_notes import annotated, shows
-from reports.numbers import Numbers
-from reports.table import Entry, Table
-from reports.views import Shown
+from robustloss.reports.build import make_tables
+from robustloss.reports.gallery_embedding import SPACE, same_start
+from robustloss.reports.gallery_learning import _late
+from robustloss.reports.loss_notes import annotated, shows
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.table import Entry, Table
+from robustloss.reports.views import Shown
 from robustloss.results import Run, load_run
 from tests.drawing import build_report
 from tests.reports.markup import Page

@@ -6,14 +6,14 @@ from typing import cast
 
 import pytest
 
-from reports.build import make_tables
-from reports.explained import class_key
-from reports.numbers import Estimate, Numbers
-from reports.page import _facts, _lead, _provenance
-from reports.published import published_errors
-from reports.ranking import Ranking
-from reports.table import Table, latex, markdown
-from reports.words import estimate, few
+from robustloss.reports.build import make_tables
+from robustloss.reports.explained import class_key
+from robustloss.reports.numbers import Estimate, Numbers
+from robustloss.reports.page import _facts, _lead, _provenance
+from robustloss.reports.published import published_errors
+from robustloss.reports.ranking import Ranking
+from robustloss.reports.table import Table, latex, markdown
+from robustloss.reports.words import estimate, few
 from robustloss.results import Run, load_run
 from tests.reports import synthetic_geometry_tables as hand
 from tests.reports.markup import Page

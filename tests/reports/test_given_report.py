@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from reports.numbers import Numbers
-from reports.page import _facts, _lead
-from reports.published import _fits
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.page import _facts, _lead
+from robustloss.reports.published import _fits
 from robustloss.results import load_run
 from tests.reports.synthetic import write_run
 from tests.reports.test_build import SMALL

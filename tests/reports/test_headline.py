@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from reports.caution import warning
-from reports.headline import headline
-from reports.numbers import Estimate, Numbers
-from reports.published import agreement, published_errors
-from reports.ranking import ranking
+from robustloss.reports.caution import warning
+from robustloss.reports.headline import headline
+from robustloss.reports.numbers import Estimate, Numbers
+from robustloss.reports.published import agreement, published_errors
+from robustloss.reports.ranking import ranking
 from robustloss.results import Run
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from reports.caution import warning
-from reports.featured import featured
-from reports.headline import headline
-from reports.numbers import Numbers
-from reports.ranking import Finding
 from robustloss.columns import ROW_COLUMNS
+from robustloss.reports.caution import warning
+from robustloss.reports.featured import featured
+from robustloss.reports.headline import headline
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.ranking import Finding
 from robustloss.results import Run
 
 

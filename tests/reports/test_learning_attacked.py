@@ -2,12 +2,12 @@
 
 import pytest
 
-from reports.gallery_learning import _attacked, add_learning_curves
-from reports.learning import draw_lessons
-from reports.numbers import Numbers
-from reports.page import _facts
-from reports.style import looks
-from reports.tables_run import training_table
+from robustloss.reports.gallery_learning import _attacked, add_learning_curves
+from robustloss.reports.learning import draw_lessons
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.page import _facts
+from robustloss.reports.style import looks
+from robustloss.reports.tables_run import training_table
 from robustloss.results import Run
 from tests.reports import synthetic_geometry_tables as hand
 
@@ -99,7 +99,7 @@ def test_what_was_run_says_which_images_were_learnt(run: Run) -> None:
 
 
 def test_many_losses_have_a_line_of_it_in_their_frames() -> None:
-    from reports.gallery_learning import _lesson
+    from robustloss.reports.gallery_learning import _lesson
 
     run = hand.run(("softmax", "gm"), training=[hand.log("softmax"), defended()])
     lessons = [_lesson(numbers(run), label) for label in ("Softmax", "GM")]

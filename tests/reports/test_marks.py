@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from reports.build import make_tables
-from reports.marks import Marks, flags_of
-from reports.numbers import Numbers
-from reports.table import Table
 from robustloss.columns import ROW_COLUMNS
+from robustloss.reports.build import make_tables
+from robustloss.reports.marks import Marks, flags_of
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.table import Table
 from robustloss.results import Run
 
 EPS = (0.1, 0.2)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from reports import press
-from reports.press import Shares
+from robustloss.reports import press
+from robustloss.reports.press import Shares
 from tests.drawing import build_report
 from tests.reports.synthetic import MOCKS, Layout, MockAttack, write_run
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_drawn_is_told_as_by_one_process(
         raise OSError("no space left")
 
     monkeypatch.setattr(press, "_START", "raise OSError")
-    monkeypatch.setattr("reports.album.save", fail)
+    monkeypatch.setattr("robustloss.reports.album.save", fail)
     with pytest.raises(OSError, match="no space left"):
         drawn(damaged, 2, monkeypatch)
 

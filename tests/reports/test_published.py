@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from reports.numbers import Estimate
-from reports.published import _tables, agreement, published_crops, published_errors
-from reports.tables_crops import crops_table
-from reports.tables_error import _error_data
 from robustloss.losses import LOSSES
+from robustloss.reports.numbers import Estimate
+from robustloss.reports.published import _tables, agreement, published_crops, published_errors
+from robustloss.reports.tables_crops import crops_table
+from robustloss.reports.tables_error import _error_data
 
 FGSM = SimpleNamespace(name="fgsm", label="FGSM", norm="linf")
 PGD = SimpleNamespace(name="pgd", label="PGD", norm="linf")

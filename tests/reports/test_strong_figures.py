@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.fall import Fall, draw_falls
-from reports.heatmap import Heat, draw_heatmaps
-from reports.radius_curves import RadiusPanel, curve_end, draw_radius_curves, error_curve
-from reports.style import report_style
+from robustloss.reports.fall import Fall, draw_falls
+from robustloss.reports.heatmap import Heat, draw_heatmaps
+from robustloss.reports.radius_curves import RadiusPanel, curve_end, draw_radius_curves, error_curve
+from robustloss.reports.style import report_style
 from robustloss.results import Run
 
 

@@ -5,10 +5,10 @@ from statistics import fmean
 
 import pytest
 
-from reports.build import make_tables
-from reports.numbers import AttackInfo, Estimate, Numbers, over_seeds
-from reports.table import Table
-from reports.tables_radius import ranked
+from robustloss.reports.build import make_tables
+from robustloss.reports.numbers import AttackInfo, Estimate, Numbers, over_seeds
+from robustloss.reports.table import Table
+from robustloss.reports.tables_radius import ranked
 from robustloss.results import Run
 
 WORST = "worst case, L∞"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from reports.numbers import Estimate
-from reports.table import Entry, Table, latex, latex_text, markdown, markdown_text
-from reports.words import duration, estimate, listed, percent, span
+from robustloss.reports.numbers import Estimate
+from robustloss.reports.table import Entry, Table, latex, latex_text, markdown, markdown_text
+from robustloss.reports.words import duration, estimate, listed, percent, span
 from robustloss.results import Run
 
 EVIL = "<b>|a_b|</b> $x$ \\input{y} & 50 % #1 ~^ [l](u) `c` *d* !e"
@@ -160,7 +160,7 @@ def test_latex_table_is_balanced() -> None:
 
 
 def test_csv_is_no_formula() -> None:
-    from reports.album import csv_text
+    from robustloss.reports.album import csv_text
 
     text = csv_text([{"label": "=1+2", "value": -0.1, "gap": float("nan"), "none": None}])
     assert text == "label,value,gap,none\n'=1+2,-0.1,,\n"
@@ -184,7 +184,7 @@ def test_words() -> None:
 
 
 def test_published_file_is_table_6() -> None:
-    from reports.published import FOLDER
+    from robustloss.reports.published import FOLDER
 
     table = json.loads((FOLDER / "wan2018-table6.json").read_text(encoding="utf-8"))
     percents = [[round(100 * v, 2) for v in row["error"].values()] for row in table["rows"]]

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from reports.album import Album
-from reports.build import build_report
-from reports.gallery_tuning import add_tuning
-from reports.numbers import Numbers
-from reports.style import report_style
-from reports.tables_run import training_table
-from reports.tables_tuning import tuning_tables
+from robustloss.reports.album import Album
+from robustloss.reports.build import build_report
+from robustloss.reports.gallery_tuning import add_tuning
+from robustloss.reports.numbers import Numbers
+from robustloss.reports.style import report_style
+from robustloss.reports.tables_run import training_table
+from robustloss.reports.tables_tuning import tuning_tables
 from robustloss.results import Run, load_run
 from tests.reports.synthetic import write_run
 from tests.reports.test_build import SMALL

@@ -2,8 +2,8 @@
 
 import pytest
 
-from reports.page import _described
-from reports.words import short
+from robustloss.reports.page import _described
+from robustloss.reports.words import short
 
 
 @pytest.mark.parametrize(
