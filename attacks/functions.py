@@ -8,16 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from robustloss.attacks.base import (
-    NEEDS,
-    NORMS,
-    Attack,
-    AttackError,
-    AttackOutput,
-    ImageNoise,
-    Needs,
-    Norm,
-)
+from robustloss.attacks.base import NEEDS, NORMS, Attack, AttackError, AttackOutput, Needs, Norm
+from robustloss.attacks.noise import ImageNoise
 from robustloss.attacks.plugins import PluginError, check_parameters
 from robustloss.attacks.sealing import seed_global_random
 

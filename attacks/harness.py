@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustloss.attacks.base import Attack, AttackError, AttackOutput, ImageNoise, Norm, Queries
-from robustloss.attacks.functions import as_attack
-from robustloss.attacks.geometry import TOLERANCE, distance, leaves, project
-from robustloss.attacks.recorded import TRIALS, Recorder, recorder_of
-from robustloss.attacks.sealing import CountedModel, model_device, sealed
-from robustloss.attacks.validation import (
+from robustloss.attacks.arguments import (
     check_inputs,
     check_integer,
     check_labels,
     checked_eps,
     checked_index,
 )
+from robustloss.attacks.ball import TOLERANCE, distance, leaves, project
+from robustloss.attacks.base import Attack, AttackError, AttackOutput, Norm, Queries
+from robustloss.attacks.cuda_graphs import TRIALS, Recorder, recorder_of
+from robustloss.attacks.functions import as_attack
+from robustloss.attacks.noise import ImageNoise
+from robustloss.attacks.sealing import CountedModel, model_device, sealed
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.attacks.base import AttackError
-from robustloss.attacks.recorded import Measure, Recorder
+from robustloss.attacks.cuda_graphs import Measure, Recorder
 
 
 class CountedModel(nn.Module):

@@ -1,8 +1,33 @@
 """How numbers are written: percent in tables, an interval beside every mean, "n/a" for nothing."""
 
-from robustloss.reports.numbers import Estimate
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from robustloss.metrics.intervals import t_interval
 
 NOTHING = "n/a"
+
+NORM_WORDS = {"linf": "L∞, pixel units", "l2": "L2, pixel units"}
+NORM_NAMES = {"linf": "L∞", "l2": "L2"}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number over seeds, as ``summary`` of results.json has it; low and high may be missing."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n_seeds: int
+    values: tuple[float, ...]
+    interval: str | None
+
+    def overlaps(self, other: "Estimate") -> bool | None:
+        """Whether the intervals share a point; None where one of them is missing."""
+        if None in (self.low, self.high, other.low, other.high):
+            return None
+        return bool(self.low <= other.high and other.low <= self.high)  # type: ignore[operator]
 
 
 def estimate(value: Estimate | None, *, unit: float = 1.0, digits: int = 3) -> str:
@@ -72,3 +97,35 @@ def duration(seconds: float | None) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def significant(value: Estimate | None, digits: int = 3) -> str:
+    """A mean with three digits that count, and its half interval to the same place."""
+    if value is None:
+        return "n/a"
+    size = abs(value.mean)
+    places = max(0, digits - 1 - math.floor(math.log10(size))) if size > 0 else digits - 1
+    if places > 6 or size >= 1e6:
+        return f"{value.mean:.{digits}g}".replace("-", "−")
+    text = f"{value.mean:,.{places}f}".replace("-", "−")
+    if value.low is None or value.high is None or value.low == value.high:
+        return text  # seeds that agree exactly would claim a certainty that they do not have
+    return f"{text} ± {(value.high - value.low) / 2:,.{places}f}"
+
+
+def over_seeds(
+    values: Sequence[float], *, least: float = 0.0, most: float = 1.0
+) -> Estimate | None:
+    """A mean over seeds with a t-interval cut to what the number can be; None of nothing."""
+    if not values:
+        return None
+    mean, _, low, high = t_interval(values)
+    if len(values) == 1:
+        return Estimate(mean, None, None, 1, tuple(values), None)
+    low, high = max(least, low), min(most, high)
+    return Estimate(mean, low, high, len(values), tuple(values), "t over seeds")
+
+
+def eps_name(eps: float) -> str:
+    """The heading of a column."""
+    return f"eps {eps:.4g}"

@@ -8,12 +8,12 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
-    "load_spec": "robustloss.spec",
-    "run": "robustloss.runner",
-    "evaluate": "robustloss.direct",
+    "load_spec": "robustloss.spec.load",
+    "run": "robustloss.runs.runner",
+    "evaluate": "robustloss.runs.in_memory",
     "build_report": "robustloss.reports",
-    "load_run": "robustloss.results",
-    "load_classifier": "robustloss.models",
+    "load_run": "robustloss.results.run",
+    "load_classifier": "robustloss.runs.classifier",
 }
 
 __all__ = [*_HOME]

@@ -40,14 +40,17 @@ from bench_peers import (
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from robustloss import attacks, evaluation
-from robustloss.bootstrap import bootstrap_auroc, draw_resamples
-from robustloss.data import load_dataset
-from robustloss.idx import data_root
-from robustloss.models import build_classifier
+from robustloss import attacks
+from robustloss.data.files import data_root
+from robustloss.data.images import fit_subset
+from robustloss.data.load import load_dataset
+from robustloss.evaluation import passes
+from robustloss.evaluation.attacked import attacked_records
+from robustloss.metrics.bootstrap import bootstrap_auroc, draw_resamples
+from robustloss.models.build import build_classifier
 from robustloss.seeding import seeded
-from robustloss.spec import TrainSpec
-from robustloss.train import train
+from robustloss.spec.training import TrainSpec
+from robustloss.training.train import train
 
 PARTS = ("train", "fgsm", "pgd", "metrics", "report", "start")
 SWEEPS = {4: [0.05, 0.1, 0.2, 0.3], 10: [round(0.03 * i, 2) for i in range(1, 11)]}
@@ -75,7 +78,7 @@ def new_model(dataset, loss="lgm"):
 
 def trained_model(dataset, device):
     """A network that classifies, so that attacks have something to do."""
-    some = evaluation.fit_subset(dataset.train, 6000)
+    some = fit_subset(dataset.train, 6000)
     short = TrainSpec(epochs=2, batch_size=64, lr=0.02)
     model = new_model(dataset)
     few = type(dataset)(**{**vars(dataset), "train": some})
@@ -200,12 +203,12 @@ def part_train(dataset, model, device, args):
 
 
 def ours(model, images, attack, eps):
-    from robustloss.scores import class_log_likelihood
+    from robustloss.analysis.detection.scores import class_log_likelihood
 
-    clean = evaluation.clean_record(model, images)
+    clean = passes.clean_record(model, images)
 
     def sweep():
-        made = evaluation.attacked_records(
+        made = attacked_records(
             model, images, attack, eps=eps, seed=0, batch_size=BATCH, clean=clean
         )
         return {e: (r.predictions, class_log_likelihood(r)) for e, r in made.items()}

@@ -90,7 +90,8 @@ class Measured:
 
 def measure(spec: str, folder: str, executor: str) -> dict:
     """One run and its report, in this process."""
-    from robustloss import reports, runner
+    from robustloss import reports
+    from robustloss.runs import runner
 
     render, seconds = reports.build_report, []
 

@@ -31,9 +31,11 @@ def sweep(images: int, count: int, device: str, data: str | None, repeats: int) 
     """One point of the sweep, in this process: seconds, seconds of a forward pass, peak bytes."""
     import torch
 
-    from robustloss import attacks, evaluation
-    from robustloss.data import load_dataset
-    from robustloss.models import build_classifier
+    from robustloss import attacks
+    from robustloss.data.load import load_dataset
+    from robustloss.evaluation import attacked
+    from robustloss.evaluation import passes as evaluation
+    from robustloss.models.build import build_classifier
     from robustloss.seeding import seeded
 
     where = torch.device(device)
@@ -62,7 +64,7 @@ def sweep(images: int, count: int, device: str, data: str | None, repeats: int) 
 
     forward = timed(lambda: evaluation.clean_record(model, test))
     seconds = timed(
-        lambda: evaluation.attacked_records(
+        lambda: attacked.attacked_records(
             model, test, call, eps=eps, seed=0, batch_size=500, clean=clean
         )
     )

@@ -29,13 +29,13 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import torch
 from safetensors.torch import load_file
 
-from robustloss import cli, runner  # noqa: F401  (loaded here, each fork has it already)
-from robustloss.reports import build
+from robustloss.cli import commands
+from robustloss.reports.page import press
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SPEC = """\
 name = "torture"
@@ -106,10 +106,10 @@ def start(spec: Path, folder: Path, executor: str, log: Path, pictures: bool) ->
         os.dup2(target, 1)
         os.dup2(target, 2)
         if not pictures:
-            build.draw_all = lambda album, numbers, shown: None
+            press.draw_all = lambda album, numbers, shown: None
         words = ["run", str(spec), "--out", str(folder), "--executor", executor, "--quiet"]
         try:
-            cli.main([*words, "--device", "cpu"])
+            commands.main([*words, "--device", "cpu"])
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)

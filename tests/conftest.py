@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from robustloss.data.files import data_root
+
 # Before torch is imported, and for subprocesses too: the tensors of a test are too small to share.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-from robustloss.idx import data_root
 
 _FILE = "train-images-idx3-ubyte"
 
@@ -46,7 +46,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _undrawn() -> Iterator[None]:
     """Reports without pictures; tests.drawing makes them with theirs."""
-    from robustloss.reports import build
+    from robustloss.reports.page import build
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "draw_all", lambda album, numbers, shown: None)
@@ -80,11 +80,11 @@ def command(
     capsys: pytest.CaptureFixture[str],
 ) -> Callable[..., tuple[int | str | None, str, str]]:
     """Runs the command line; gives (exit status, stdout, stderr)."""
-    from robustloss import cli
+    from robustloss.cli import commands
 
     def run(*words: object) -> tuple[int | str | None, str, str]:
         with pytest.raises(SystemExit) as end:
-            cli.main([str(word) for word in words])
+            commands.main([str(word) for word in words])
         out, err = capsys.readouterr()
         return end.value.code, out, err
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from robustloss import data_parallel
-from robustloss import train as training
-from robustloss.data import load_dataset
+from robustloss.data.load import load_dataset
 from robustloss.losses import build_loss
 from robustloss.losses.softmax import SoftmaxHead
-from robustloss.models import Classifier
+from robustloss.models.classifier import Classifier
 from robustloss.seeding import seeded
-from robustloss.spec import TrainSpec
+from robustloss.spec.training import TrainSpec
+from robustloss.training import processes
+from robustloss.training import train as training
 
 CPU = torch.device("cpu")
 PGD = {"attack": "pgd", "eps": 0.1, "steps": 2, "select": "last", "select_images": 20}
@@ -117,12 +117,12 @@ def first_gradients(data, loss, spare=False, **keys):
 
 def main(folder):
     data = load_dataset("digits", train_size=170, quiet=True)
-    group = data_parallel.joined("cpu") if data_parallel.launched() else nullcontext()
+    group = processes.joined("cpu") if processes.launched() else nullcontext()
     with group:
         for name, case in CASES.items():
             gradients = first_gradients(data, **case)
             model, log = trained(data, **case)
-            if data_parallel.leads():
+            if processes.leads():
                 torch.save(gradients, folder / f"{name}-gradients.pt")
                 torch.save(model.state_dict(), folder / f"{name}-weights.pt")
                 curve = [

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from robustloss import reports
-from robustloss.reports import build
+from robustloss.reports.page import build, press
 
-_DRAW = build.draw_all
+_DRAW = press.draw_all
 
 
 def build_report(run_dir: str | Path, **keys: int) -> Path:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from robustloss.checks import Evidence
-from robustloss.checks_probe import PROBE_CHECKS
-from robustloss.checks_records import RECORD_CHECKS
+from robustloss.analysis.checks.catalogue import Evidence
+from robustloss.analysis.checks.from_probe import PROBE_CHECKS
+from robustloss.analysis.checks.from_records import RECORD_CHECKS
 from tests.outcomes import CELL, first, made
 
 N, M = 200, 100

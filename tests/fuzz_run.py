@@ -22,13 +22,14 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-import torchvision  # noqa: F401  (it loads libraries, when a spec names one of its networks)
 
-from robustloss import cli, cost, runner
-from robustloss.models import load_classifier
-from robustloss.reports import album, build, press
-from robustloss.results import load_run
-from robustloss.spec import load_spec
+from robustloss.cli import commands, cost
+from robustloss.reports.drawing import style
+from robustloss.reports.page import press
+from robustloss.results.run import load_run
+from robustloss.runs import runner
+from robustloss.runs.classifier import load_classifier
+from robustloss.spec.load import load_spec
 from tests.guard import BrokenOut, Guard
 from tests.small_run import changed, files, numbers
 from tests.spoiled import HTML, JUNK, spoiled
@@ -99,8 +100,8 @@ class Fuzz:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
         cost.measure.__defaults__ = (0.01,)
-        album.save = self._not_rendered
-        self.draw, build.draw_all = build.draw_all, lambda *words: None
+        style.save = self._not_rendered
+        self.draw, press.draw_all = press.draw_all, lambda *words: None
         self.spec.write_text(load_spec(SPEC).text)
         (self.here / "evil.py").write_text("open('ran', 'x')\nclass Loss: pass\n")
         runner.run(self.spec, out=self.whole)
@@ -224,11 +225,11 @@ class Fuzz:
             "run": ["run", self.spec, "--out", self.run, "--seeds", "0", "--quiet"],
         }[deed]
         out, err = io.StringIO(), io.StringIO()
-        build.draw_all = self.draw if deed == "draw" else lambda *words: None
+        press.draw_all = self.draw if deed == "draw" else lambda *words: None
         press.cores = lambda: 1  # the guard sees this process only
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                cli.main([str(word) for word in words])
+                commands.main([str(word) for word in words])
             except SystemExit as end:
                 status = end.code
         told = err.getvalue()

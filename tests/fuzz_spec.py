@@ -12,9 +12,10 @@ from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
-from robustloss.spec import Spec, load_spec, shipped_specs
-from robustloss.spec_errors import SpecError
-from robustloss.spec_text import to_toml
+from robustloss.spec.errors import SpecError
+from robustloss.spec.load import load_spec, shipped_specs
+from robustloss.spec.spec import Spec
+from robustloss.spec.text import to_toml
 from tests.guard import Guard, watched
 
 JUNK = [

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from robustloss.outcomes import Outcome
+from robustloss.analysis.outcomes import Outcome
 
 CELL = {"loss": "lgm", "label": "L-GM", "seed": 3}
 

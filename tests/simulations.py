@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from robustloss.auroc_interval import auroc_interval
+from robustloss.metrics.auroc_interval import auroc_interval
 
 
 class Intervals(NamedTuple):

@@ -1,6 +1,6 @@
 """An untrained classifier of digits, small enough for any test."""
 
-from robustloss.models import build_classifier
+from robustloss.models.build import build_classifier
 from robustloss.seeding import seeded
 
 

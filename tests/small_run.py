@@ -40,10 +40,12 @@ class Counted:
     """Counts trainings and attacks while a test runs."""
 
     def __init__(self, monkeypatch):
-        from robustloss import cells
+        from robustloss.cells import trial
+        from robustloss.evaluation import attacked
+        from robustloss.training import train as training
 
         self.trained, self.attacked = 0, []
-        train, attack = cells.train.train, cells.evaluation.attacked_records
+        train, attack = training.train, attacked.attacked_records
 
         def counted_train(*args, **kwargs):
             self.trained += 1
@@ -53,8 +55,9 @@ class Counted:
             self.attacked.append(tuple(eps))
             return attack(*args, eps=eps, **kwargs)
 
-        monkeypatch.setattr(cells.train, "train", counted_train)
-        monkeypatch.setattr(cells.evaluation, "attacked_records", counted_attack)
+        monkeypatch.setattr(training, "train", counted_train)
+        monkeypatch.setattr(attacked, "attacked_records", counted_attack)
+        monkeypatch.setattr(trial, "attacked_records", counted_attack)
 
 
 class Told:

@@ -223,6 +223,6 @@ def _weights(path: Path, rng: random.Random) -> None:
 def _digest(tensors: dict[str, np.ndarray]) -> str:
     import torch
 
-    from robustloss.models import tensor_digest
+    from robustloss.models.weight_files import tensor_digest
 
     return tensor_digest({name: torch.from_numpy(value) for name, value in tensors.items()})

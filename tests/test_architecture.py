@@ -1,4 +1,4 @@
-"""The arrows of the house: who may import whom, and what stays free of torch."""
+"""The arrows of the house: who may import whom, what stays free of torch, how large a room gets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,49 +16,61 @@ import pytest
 import robustloss
 
 ROOT = Path(robustloss.__file__).parent.parent
-PACKAGES = ("attacks", "robustloss", "reports")
+SOURCES = ("attacks", "robustloss", "reports")
 TORCH = {"torch", "torchvision", "torchattacks"}
+MOST_MODULES = 16  # in a folder: more than that has no order that a reader could keep in mind
 
-SCIENCE_WITHOUT_TORCH = {
-    f"robustloss.{name}" for name in ("spec", "results", "metrics", "statistics", "detection")
+# Which room of robustloss may import which others. The package's own root is free to all, and
+# cli may import everything.
+MAY_IMPORT = {
+    "storage": "",
+    "seeding": "",
+    "progress": "",
+    "build_backend": "",
+    "attacks": "",
+    "metrics": "",
+    "spec": "",
+    "results": "storage",
+    "analysis": "metrics spec results",
+    "reports": "metrics spec results analysis",
+    # above: free of torch but for attacks; below: with torch
+    "losses": "attacks",
+    "data": "storage seeding spec",
+    "models": "storage spec attacks data losses",
+    "training": "storage seeding spec attacks data losses models",
+    "evaluation": "seeding metrics results attacks data losses models",
+    "cells": "storage seeding progress metrics spec results analysis attacks data losses models "
+    "training evaluation",
+    "runs": "storage seeding progress spec results analysis attacks data losses models training "
+    "cells reports",
 }
-SUPPORT_WITHOUT_TORCH = {
-    f"robustloss.{name}"
-    for name in (
-        *("storage", "progress", "attack_kinds", "checks", "checks_records", "checks_probe"),
-        *("bootstrap", "auroc_interval"),
-        *(
-            "worst_case",
-            "adaptive",
-            "transfer",
-            "summary",
-            "tables",
-            "columns",
-            "outcomes",
-            "crops",
-            "auroc_interval",
-            "bootstrap",
-            "paired_tests",
-            "comparisons",
-            "scores",
-            "scores_fitted",
-            "scored",
-            "calibration",
-            "ranks",
-            "results_shape",
-            "layout",
-            "merging",
-            "comparable",
-            "finished_cell",
-        ),
-    )
-}
-WITH_TORCH = {
-    f"robustloss.{name}"
-    for name in (
-        *("losses", "losses.base", "models", "data", "seeding"),
-        *("train", "evaluation", "runner", "executors"),
-    )
+FREE_OF_TORCH = ("storage", "progress", "metrics", "spec", "results", "analysis", "reports")
+
+# Inside a room, from low to high: a module imports its own floor's part or what lies below.
+FLOORS: dict[str, list[set[str]]] = {
+    "analysis": [{"outcomes"}, {"detection", "checks"}, {"tables"}, {""}],
+    "reports": [
+        {"words"},
+        {"reading"},
+        {"drawing"},
+        {
+            f"chapters.{name}"
+            for name in ("overview", "errors", "predictions", "detection", "space", "training")
+        }
+        | {"chapters"},
+        {"page"},
+        {""},
+    ],
+    "attacks": [
+        {"noise", "plugins", "cuda_graphs"},
+        {"base"},
+        {"ball", "arguments", "sealing"},
+        {"objectives", "functions"},
+        {"harness", "bounded", "nearest", "adapted"},
+        {"adaptive"},
+        {"build"},
+        {""},
+    ],
 }
 
 
@@ -71,16 +84,21 @@ class Import:
 
 @cache
 def modules() -> dict[str, Path]:
+    """Returns the file of every module of ours by the name that it is imported by."""
     found = {}
-    for package in PACKAGES:
-        for path in (ROOT / package).rglob("*.py"):
+    for source in SOURCES:
+        for path in (ROOT / source).rglob("*.py"):
+            if any(above.is_symlink() for above in path.parents):
+                continue  # robustloss/attacks, which is attacks
             parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+            parts = parts[:-1] if parts[-1] == "__init__" else parts
+            found[".".join(parts if source == "robustloss" else ("robustloss", *parts))] = path
     return found
 
 
 @cache
 def imports(module: str) -> frozenset[Import]:
+    """Returns what a module imports, wherever in it the statement stands."""
     return frozenset(_walk(ast.parse(modules()[module].read_text()), late=False))
 
 
@@ -104,14 +122,20 @@ def _walk(node: ast.AST, *, late: bool) -> list[Import]:
     return found
 
 
-def ours(module: str, *, late: bool) -> set[str]:
-    """Our modules that `module` imports; with late=False only those loaded together with it."""
+def ours(module: str, *, late: bool = True) -> set[str]:
+    """Returns our modules that a module imports; late=False: those loaded together with it."""
     names = {found.name for found in imports(module) if late or not found.late}
-    return {name for name in names if name.split(".")[0] in PACKAGES}
+    return {name for name in names if name.split(".")[0] == "robustloss"} - {module}
 
 
-def loaded_with(module: str) -> set[str]:
-    """Every module of ours that loading `module` loads, packages above each included."""
+def theirs(module: str, *, late: bool) -> set[str]:
+    """Returns the top-level names of other people's packages that a module imports."""
+    names = {found.name.split(".")[0] for found in imports(module) if late or not found.late}
+    return names - {"robustloss"}
+
+
+def loaded_with(module: str, *, late: bool = False) -> set[str]:
+    """Returns every module of ours that loading one loads, packages above each included."""
     seen: set[str] = set()
     waiting = [module]
     while waiting:
@@ -120,75 +144,89 @@ def loaded_with(module: str) -> set[str]:
             continue
         seen.add(name)
         parent = name.rpartition(".")[0]
-        waiting += [*ours(name, late=False), *([parent] if parent else [])]
+        waiting += [*ours(name, late=late), *([parent] if parent else [])]
     return seen
 
 
-def outside(module: str, *, late: bool) -> set[str]:
-    """Top-level names of other people's packages that `module` imports."""
-    return {f.name.split(".")[0] for f in imports(module) if late or not f.late} - set(PACKAGES)
+def room(module: str) -> str:
+    """Returns the name below robustloss, such as "cells"; "" for the package itself."""
+    return module.split(".")[1] if "." in module else ""
 
 
-def test_the_modules_of_the_design_exist():
-    required = SCIENCE_WITHOUT_TORCH | SUPPORT_WITHOUT_TORCH | WITH_TORCH
-    assert required | {"robustloss.cli", *PACKAGES} <= set(modules())
+def floor(module: str) -> tuple[int, str]:
+    """Returns on which floor of its room a module stands, and in which part of that floor."""
+    inner = module.split(".", 2)[2] if module.count(".") > 1 else ""
+    for number, parts in enumerate(FLOORS[room(module)]):
+        for part in parts:
+            if inner == part or (part and inner.startswith(f"{part}.")):
+                return number, part
+    raise AssertionError(f"{module} stands on no floor of its room")
+
+
+def in_rooms(*names: str) -> list[str]:
+    return sorted(module for module in modules() if room(module) in names)
 
 
 def test_every_imported_module_of_ours_exists():
     for module in modules():
-        assert ours(module, late=True) <= set(modules()), module
+        assert ours(module) <= set(modules()), module
 
 
-def test_attacks_import_nothing_of_ours():
-    for module in modules():
-        if module.split(".")[0] == "attacks":
-            strangers = {n for n in ours(module, late=True) if n.split(".")[0] != "attacks"}
-            assert not strangers, f"{module} imports {strangers}"
+def test_a_room_imports_only_what_it_may():
+    owed = {"robustloss.results.write imports robustloss.analysis.tables.summary"}
+    broken = {
+        f"{module} imports {name}"
+        for module in modules()
+        if room(module) not in ("", "cli", "__main__")
+        for name in ours(module)
+        if room(name) not in ("", room(module), *MAY_IMPORT[room(module)].split())
+    }
+    assert broken == owed
 
 
-def test_reports_import_only_what_is_free_of_torch():
-    allowed = SCIENCE_WITHOUT_TORCH | SUPPORT_WITHOUT_TORCH | {"robustloss"}
-    for module in modules():
-        if module.split(".")[0] == "reports":
-            used = {n for n in ours(module, late=True) if n.split(".")[0] != "reports"}
-            assert used <= allowed, f"{module} imports {used - allowed}"
-            assert not outside(module, late=True) & TORCH, module
+def test_every_permission_is_used():
+    used = {(room(module), room(name)) for module in modules() for name in ours(module)}
+    permitted = {(who, whom) for who, all_ in MAY_IMPORT.items() for whom in all_.split()}
+    assert permitted <= used, permitted - used
+    assert set(MAY_IMPORT) | {"", "cli", "__main__"} == {room(module) for module in modules()}
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_inside_a_room_imports_lead_down(name):
+    broken = set()
+    for module in in_rooms(name):
+        number, part = floor(module)
+        for target in ours(module):
+            own = room(target) == name and floor(target) != (number, part)
+            if own and floor(target)[0] >= number:
+                broken.add(f"{module} imports {target}")
+    assert not broken
+
+
+def test_imports_run_in_no_circle_not_even_late_or_for_types():
+    owed = {(f"robustloss.cells.{name}", "robustloss.cells.cell") for name in ("records", "trial")}
+    graph = {
+        module: {n for n in ours(module) if n != "robustloss" and (module, n) not in owed}
+        for module in modules()
+        if module != "robustloss"  # which imports its public names when they are asked for
+    }
+    list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_no_folder_holds_more_modules_than_one_can_keep_in_mind():
+    counts = Counter(path.parent for path in modules().values() if path.name != "__init__.py")
+    assert not {folder: n for folder, n in counts.items() if n > MOST_MODULES}
 
 
 def test_science_without_torch_reaches_no_torch_even_later():
-    for start in sorted(SCIENCE_WITHOUT_TORCH | SUPPORT_WITHOUT_TORCH):
-        for module in loaded_with(start) - {"robustloss"}:
-            assert not outside(module, late=True) & TORCH, f"{start} -> {module}"
-            assert not ours(module, late=True) & WITH_TORCH, f"{start} -> {module}"
+    for start in in_rooms(*FREE_OF_TORCH):
+        for module in loaded_with(start, late=True) - {"robustloss"}:
+            assert not theirs(module, late=True) & TORCH, f"{start} -> {module}"
 
 
 def test_command_line_loads_torch_only_inside_commands():
-    for module in loaded_with("robustloss.cli"):
-        assert not outside(module, late=False) & TORCH, module
-
-
-def test_only_the_run_and_the_command_line_know_the_report():
-    knowing = {
-        module
-        for module in modules()
-        if module.split(".")[0] == "robustloss"
-        and any(name.split(".")[0] == "reports" for name in ours(module, late=True))
-    }
-    assert knowing <= {"robustloss.runner", "robustloss.cli"}
-
-
-def test_the_science_does_not_know_the_run():
-    above = {f"robustloss.{name}" for name in ("cli", "runner", "executors", "cells")}
-    below = SCIENCE_WITHOUT_TORCH | {f"robustloss.{name}" for name in ("data", "models", "seeding")}
-    below |= {"robustloss.train", "robustloss.evaluation"}
-    below |= {module for module in modules() if module.startswith("robustloss.losses")}
-    for module in below:
-        assert not ours(module, late=True) & above, module
-
-
-def test_imports_run_in_no_circle():
-    graph = {module: ours(module, late=False) - {module} for module in modules()}
-    list(graphlib.TopologicalSorter(graph).static_order())
+    for module in loaded_with("robustloss.cli.commands"):
+        assert not theirs(module, late=False) & TORCH, module
 
 
 def run_python(code: str) -> str:
@@ -207,8 +245,7 @@ def test_importing_robustloss_imports_nothing_heavy():
 
 
 def test_torch_free_modules_and_the_report_load_where_there_is_no_torch():
-    names = sorted(SCIENCE_WITHOUT_TORCH | SUPPORT_WITHOUT_TORCH | {"robustloss.cli"})
-    names += sorted(module for module in modules() if module.split(".")[0] == "reports")
+    names = [*in_rooms(*FREE_OF_TORCH), "robustloss.cli.commands"]
     code = f"""
 import importlib, importlib.abc, sys
 class NoTorch(importlib.abc.MetaPathFinder):
@@ -227,13 +264,15 @@ for name in {names!r}:
     assert run_python(code).split() == ["blocked", *names]
 
 
-@pytest.mark.parametrize(
-    "name", ["load_spec", "run", "evaluate", "build_report", "load_run", "load_classifier"]
-)
+@pytest.mark.parametrize("name", robustloss.__all__)
 def test_each_public_name_is_a_function_that_no_module_hides(name):
     assert callable(getattr(robustloss, name))
-    assert name in robustloss.__all__
     assert f"robustloss.{name}" not in modules()
+
+
+def test_the_public_names_of_the_design_are_there():
+    asked = {"load_spec", "run", "evaluate", "build_report", "load_run", "load_classifier"}
+    assert asked <= set(robustloss.__all__)
 
 
 def test_unknown_public_name_is_refused():

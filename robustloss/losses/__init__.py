@@ -16,8 +16,7 @@ from robustloss.losses.max_mahalanobis import MaxMahalanobisHead
 from robustloss.losses.multiple_angle import ASoftmaxHead, FNormSphereFaceHead, LSoftmaxHead
 from robustloss.losses.pairs import ContrastiveHead, TripletHead
 from robustloss.losses.pml import PREFIX, metric_learning_class
-from robustloss.losses.softmax import SoftmaxHead
-from robustloss.losses.softmax_variants import L2SoftmaxHead, WeightedSoftmaxHead
+from robustloss.losses.softmax import L2SoftmaxHead, SoftmaxHead, WeightedSoftmaxHead
 
 __all__ = ["LOSSES", "VERSION", "build_loss", "head_class", "loss_class"]
 

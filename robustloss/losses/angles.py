@@ -1,12 +1,9 @@
 """Angles between features and class weights: directions, cos(m theta), and how a margin grows."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from robustloss.losses.arguments import number
 
 SMALLEST_SQUARE = 1e-12
 """Added under the root of a norm (NormFace's epsilon): zero rows have norm 1e-6 and direction 0."""
@@ -54,42 +51,3 @@ def psi(cosine: Tensor, factor: int) -> Tensor:
             k += (cosine < math.cos(border * math.pi / factor)).to(cosine.dtype)
         sign = 1.0 - 2.0 * (k % 2)
     return sign * cos_of_multiple(cosine, factor) - 2.0 * k
-
-
-@dataclass(frozen=True)
-class Annealing:
-    """lambda = max(minimum, base · (1 + gamma · it)^−power), it = progress · steps.
-
-    Training blends cos(theta) and psi(theta) as (lambda cos + psi) / (1 + lambda), so that the
-    margin grows from almost none. `steps` is how many iterations the published run had; a run of
-    any other length goes through the same lambdas.
-    """
-
-    base: float
-    gamma: float
-    power: float
-    minimum: float
-    steps: float
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            number("anneal_min" if name == "minimum" else f"anneal_{name}", value)
-
-    def at(self, progress: float) -> float:
-        """lambda at a progress in [0,1].
-
-        Raises:
-            ValueError: if progress is not in [0,1].
-        """
-        if not 0.0 <= progress <= 1.0:
-            raise ValueError(f"progress (={progress}) must lie in [0, 1]: steps done / in all.")
-        decay = (1.0 + self.gamma * progress * self.steps) ** -self.power
-        return max(self.minimum, self.base * decay)
-
-    def note(self, loss: str, factor: int) -> str:
-        """Start and end of lambda in one sentence, as every table must say; "" without margin."""
-        if factor == 1:
-            return ""
-        first, last = (f"{float(f'{self.at(at):.3g}'):g}" for at in (0.0, 1.0))
-        values = f"lambda {last} throughout" if first == last else f"lambda from {first} to {last}"
-        return f"{loss} m {factor}: {values}"

@@ -114,7 +114,7 @@ class LossHead(nn.Module, ABC):
         """What a closed form of the training boundary needs beside `class_vectors`; default: {}.
 
         Returns:
-            Keyword arguments of `robustloss.boundaries.closed_gaps`, those that the loss has:
+            Keyword arguments of `losses.boundaries.closed_gaps`, those that the loss has:
             "bias" (K,), "scale" (), "log_var" (K,1) or (K,D), "log_prior" (K,), and "weight" (K,D)
             where the boundary is that of a linear layer and not of the class vectors.
         """

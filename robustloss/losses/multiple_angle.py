@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from robustloss.losses.angles import Annealing, norms, psi
+from robustloss.losses.angles import norms, psi
 from robustloss.losses.arguments import number, whole_number
 from robustloss.losses.base import LossHead
 from robustloss.losses.cosine import SMALLEST_SCALE, CosineHead
 from robustloss.losses.feasibility import smallest_scale, warn_of_scale
+from robustloss.losses.schedules import Annealing
 
 
 class MultipleAngleHead(CosineHead):

@@ -2,6 +2,9 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+
+from robustloss.losses.arguments import number
 
 
 def _constant(done: float) -> float:
@@ -47,3 +50,42 @@ def schedule_factor(schedule: str, progress: float, until: float) -> float:
     if not 0.0 <= progress <= 1.0:
         raise ValueError(f"progress (={progress}) must lie in [0, 1]: steps done / steps in all.")
     return SCHEDULES[schedule](progress / until if progress < until else 1.0)
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """lambda = max(minimum, base · (1 + gamma · it)^−power), it = progress · steps.
+
+    Training blends cos(theta) and psi(theta) as (lambda cos + psi) / (1 + lambda), so that the
+    margin grows from almost none. `steps` is how many iterations the published run had; a run of
+    any other length goes through the same lambdas.
+    """
+
+    base: float
+    gamma: float
+    power: float
+    minimum: float
+    steps: float
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            number("anneal_min" if name == "minimum" else f"anneal_{name}", value)
+
+    def at(self, progress: float) -> float:
+        """lambda at a progress in [0,1].
+
+        Raises:
+            ValueError: if progress is not in [0,1].
+        """
+        if not 0.0 <= progress <= 1.0:
+            raise ValueError(f"progress (={progress}) must lie in [0, 1]: steps done / in all.")
+        decay = (1.0 + self.gamma * progress * self.steps) ** -self.power
+        return max(self.minimum, self.base * decay)
+
+    def note(self, loss: str, factor: int) -> str:
+        """Start and end of lambda in one sentence, as every table must say; "" without margin."""
+        if factor == 1:
+            return ""
+        first, last = (f"{float(f'{self.at(at):.3g}'):g}" for at in (0.0, 1.0))
+        values = f"lambda {last} throughout" if first == last else f"lambda from {first} to {last}"
+        return f"{loss} m {factor}: {values}"

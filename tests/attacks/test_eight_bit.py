@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robustloss.attacks.geometry import distance, to_8bit
+from robustloss.attacks.ball import distance, to_8bit
 
 LEVELS = torch.arange(256)
 

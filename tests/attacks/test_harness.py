@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.attacks import ATTACKS, Attack, build_attack, iter_perturb, perturb
-from robustloss.attacks.geometry import distance, project
+from robustloss.attacks.ball import distance, project
 from tests.attacks.models import (
     BinaryLinear,
     Made,

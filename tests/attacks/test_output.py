@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from robustloss.attacks import AttackError, AttackOutput, build_attack, perturb
-from robustloss.attacks.geometry import distance
+from robustloss.attacks.ball import distance
 from tests.attacks.models import BinaryLinear, Made, classes, images
 
 # --- minimum-norm attacks -------------------------------------------------------------------

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from robustloss.attacks import build_attack, perturb
-from robustloss.attacks.geometry import distance
+from robustloss.attacks.ball import distance
 
 ROOT = Path(__file__).parents[2]
 STEPS, SHARE = 20, 0.1  # of PGD: gradients, and step size over eps
@@ -151,11 +151,11 @@ def test_l2_pgd_of_the_adapter_is_as_strong_as_ours(digits) -> None:
 @pytest.fixture(scope="module")
 def mnist(real_data) -> Trained:
     """The backbone small_cnn after one epoch, and 200 test images."""
-    from robustloss import train as training
-    from robustloss.data import load_dataset
-    from robustloss.models import build_classifier
+    from robustloss.data.load import load_dataset
+    from robustloss.models.build import build_classifier
     from robustloss.seeding import seeded
-    from robustloss.spec import TrainSpec
+    from robustloss.spec.training import TrainSpec
+    from robustloss.training import train as training
 
     data = load_dataset("mnist", root=real_data, test_size=200, download=False, quiet=True)
     build = {

@@ -190,7 +190,7 @@ def test_digest_of_a_module_follows_its_package(tmp_path: Path) -> None:
 
 def test_digest_of_an_installed_module_stays_within_its_package() -> None:
     """Otherwise every key would hang on the whole of site-packages."""
-    from robustloss.attacks.sources import imported_sources, module_root
+    from robustloss.attacks.plugins import imported_sources, module_root
 
     path = Path(pytest.__file__)
     files = imported_sources(path, "pytest", module_root(path, "pytest"))

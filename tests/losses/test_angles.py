@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from robustloss.losses.angles import Annealing, cos_of_multiple, psi
+from robustloss.losses.angles import cos_of_multiple, psi
+from robustloss.losses.schedules import Annealing
 from tests.losses.toy_inputs import NO_LAMBDA, head
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustloss.losses import LOSSES
-from robustloss.losses.check import CHECKS, check_loss
+from robustloss.losses.contract.check import CHECKS, check_loss
 from tests.losses.broken_losses import BROKEN, NearestMean, Sound
 
 EXAMPLE = "tests/losses/example_loss.py:CosineSoftmax"

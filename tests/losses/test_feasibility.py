@@ -8,10 +8,10 @@ import warnings
 import pytest
 import torch
 
-from robustloss import cli
-from robustloss.data import load_dataset
+from robustloss.cli import commands
+from robustloss.data.load import load_dataset
 from robustloss.losses import build_loss
-from robustloss.losses.check import check_loss
+from robustloss.losses.contract.check import check_loss
 from robustloss.losses.feasibility import (
     LossWarning,
     collected,
@@ -19,9 +19,9 @@ from robustloss.losses.feasibility import (
     smallest_radius,
     smallest_scale,
 )
-from robustloss.models import build_classifier
-from robustloss.spec import load_spec
-from robustloss.spec_names import check_names
+from robustloss.models.build import build_classifier
+from robustloss.runs.preflight import check_names
+from robustloss.spec.load import load_spec
 from tests.small_run import changed
 
 
@@ -248,7 +248,7 @@ def test_command_line_tells_each_in_one_line(command, tmp_path, capsys):
     if command == "run":
         words += ["--out", str(tmp_path / "out"), "--quiet"]
     with pytest.raises(SystemExit) as end:
-        cli.main(words)
+        commands.main(words)
     assert end.value.code == 0
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(TOLD)

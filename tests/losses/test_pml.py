@@ -6,9 +6,9 @@ import sys
 import pytest
 import torch
 
-from robustloss import keys
+from robustloss.cells import keys
 from robustloss.losses import build_loss
-from robustloss.losses.check import check_loss
+from robustloss.losses.contract.check import check_loss
 
 D, K, N = 5, 4, 12
 NAMES = (

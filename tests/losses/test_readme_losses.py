@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.losses.check import check_loss
+from robustloss.losses.contract.check import check_loss
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCKS = {

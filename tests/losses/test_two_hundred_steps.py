@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from robustloss.data import DataError, load_dataset
+from robustloss.data.files import DataError
+from robustloss.data.load import load_dataset
 from robustloss.losses import LOSSES, build_loss
 from robustloss.losses.base import LossHead
-from robustloss.schedules import balanced_batches, shuffled_batches
+from robustloss.training.batches import balanced_batches, shuffled_batches
 
 STEPS, BATCH, LR = 200, 64, 0.02
 # Margins that ten classes can meet in the plane, at scales that ten classes need.

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.reports.numbers import Numbers
-from robustloss.results import Run, load_run
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.results.run import Run, load_run
 from tests.drawing import build_report
-from tests.reports.synthetic import ALL_KINDS, MOCKS, Layout, MockAttack, write_run
+from tests.reports.synthetic import write_run
+from tests.reports.world import ALL_KINDS, MOCKS, Layout, MockAttack
 
 DPI = 40  # the tests read numbers and structure; a person judges figures at full size
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from robustloss.results import Record, cell_numbers, save_record, write_results
-from robustloss.spec import load_spec, slug
+from robustloss.analysis.tables.of_cell import cell_numbers
+from robustloss.results.records import Record, save_record
+from robustloss.results.write import write_results
+from robustloss.spec.load import load_spec
+from robustloss.spec.text import slug
 from robustloss.storage import digest, read_json, write_arrays, write_json, write_text
 from tests.reports import synthetic_geometry
 from tests.reports.synthetic_extras import attack_cost, probe, transfers
-from tests.reports.world import ALL_KINDS, MANY, MOCKS, Layout, Mock, MockAttack, World
-
-__all__ = ["ALL_KINDS", "MANY", "MOCKS", "Layout", "Mock", "MockAttack", "World", "write_run"]
+from tests.reports.world import Layout, Mock, MockAttack, World
 
 PLAIN = Layout()
 CLEAN = MockAttack("none", "none", "", (0.0,))

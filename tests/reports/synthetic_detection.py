@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from robustloss.reports.numbers import Numbers
-from robustloss.results import Run
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.results.run import Run
 from tests.reports.synthetic_geometry_tables import Row, place, row, run
 
 EPS = (0.1, 0.3)

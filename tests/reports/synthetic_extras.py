@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from robustloss.checks_probe import trace_name
-from robustloss.results import Record
-from robustloss.transfer import Transfer, transfer_beats_white_box, transfer_rows
+from robustloss.analysis.checks.from_probe import trace_name
+from robustloss.analysis.checks.from_transfer import transfer_beats_white_box
+from robustloss.analysis.tables.transfers import transfer_rows
+from robustloss.results.records import Record
+from robustloss.results.transfers import Transfer
 from tests.reports.world import Layout
 
 PASSES = {"one_step": (1, 1), "iterative": (41, 40), "black_box": (1000, 0),

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from robustloss.results import Record
-from robustloss.statistics import wilson
+from robustloss.metrics.intervals import wilson
+from robustloss.results.records import Record
 from tests.reports.world import SCALE, Layout, Mock, World, cosine
 
 Logits = np.ndarray

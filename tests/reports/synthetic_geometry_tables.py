@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from robustloss.results import Run
+from robustloss.results.run import Run
 
 Row = dict[str, object]
 LABELS = {"softmax": "softmax", "center": "Center", "gm": "GM", "triplet": "Triplet"}

@@ -15,11 +15,12 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from robustloss import reports
-from robustloss.results import Run
+from robustloss.results.run import Run
 from tests.drawing import build_report
 from tests.reports.conftest import DPI
 from tests.reports.markup import Page
-from tests.reports.synthetic import MOCKS, Layout, Mock, MockAttack, write_run
+from tests.reports.synthetic import write_run
+from tests.reports.world import MOCKS, Layout, Mock, MockAttack
 
 SMALL = Layout(mocks=MOCKS[2:], seeds=(0,), attacks=(MockAttack(eps=(0.1,)),), n=60, grid=12)
 

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.reports.album import Album
-from robustloss.reports.gallery_reliability import add_calibration_curves, add_reliability
-from robustloss.reports.numbers import Numbers
-from robustloss.reports.style import looks, report_style
-from robustloss.reports.tables_calibration import calibration_of, calibration_table
-from robustloss.results import Run
+from robustloss.reports.chapters.predictions.calibration import calibration_of, calibration_table
+from robustloss.reports.chapters.predictions.reliability import (
+    add_calibration_curves,
+    add_reliability,
+)
+from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.style import looks, report_style
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.results.run import Run
 from tests.reports.synthetic_detection import EPS, detected_run
 from tests.reports.synthetic_geometry_tables import place
 

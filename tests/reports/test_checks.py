@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.checks import CHECKS
-from robustloss.reports.checks import (
+from robustloss.analysis.checks.catalogue import CHECKS
+from robustloss.reports.page.checks import (
     MOST_PLACES,
     checks_summary,
     flags_table,
     verdicts,
     why_not_made,
 )
-from robustloss.reports.numbers import Numbers
-from robustloss.results import Run
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.results.run import Run
 from tests.reports.test_marks import flag, numbers
 
 NAMES = {

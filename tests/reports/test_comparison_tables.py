@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.columns import COMPARISON_COLUMNS
-from robustloss.reports.numbers import Numbers
-from robustloss.reports.table import latex, markdown
-from robustloss.reports.tables_comparison import comparison_tables
-from robustloss.results import Run
+from robustloss.reports.chapters.overview.comparison import comparison_tables
+from robustloss.reports.drawing.table import latex, markdown
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.results.run import Run
+from robustloss.results.schema import COMPARISON_COLUMNS
 
 
 def comparison(a, b, eps, metric="error", *, shown=False, difference=-0.05, **place):

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustloss.bootstrap import draw_resamples
-from robustloss.metrics import auroc, tpr_at_fpr
-from robustloss.reports.gallery_coverage import risk
-from robustloss.reports.histograms import pooled_bins
-from robustloss.reports.populations import (
+from robustloss.metrics.bootstrap import draw_resamples
+from robustloss.metrics.rates import auroc, tpr_at_fpr
+from robustloss.reports.chapters.detection.coverage import risk
+from robustloss.reports.chapters.detection.likelihoods import (
     FAILED,
     FEW,
     SUCCESSFUL,
@@ -19,9 +18,10 @@ from robustloss.reports.populations import (
     population_numbers,
     words_of,
 )
-from robustloss.reports.roc_band import roc_band
-from robustloss.reports.style import report_style
-from robustloss.results import Run
+from robustloss.reports.chapters.detection.roc import roc_band
+from robustloss.reports.drawing.histograms import pooled_bins
+from robustloss.reports.drawing.style import report_style
+from robustloss.results.run import Run
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -4,17 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.reports.album import Album
-from robustloss.reports.detected import Detected, in_order
-from robustloss.reports.gallery_control import add_control
-from robustloss.reports.gallery_scores import add_score_curves, add_score_heat
-from robustloss.reports.numbers import Numbers
-from robustloss.reports.score_heat import short_area
-from robustloss.reports.style import looks, report_style
-from robustloss.reports.table import Table
-from robustloss.reports.tables_attack import detection_table, scores_table
-from robustloss.reports.tables_detection import outside_tables, populations_table
-from robustloss.results import Run
+from robustloss.reports.chapters.detection.control import add_control
+from robustloss.reports.chapters.detection.detected import Detected, in_order
+from robustloss.reports.chapters.detection.outside import outside_tables
+from robustloss.reports.chapters.detection.populations import populations_table
+from robustloss.reports.chapters.detection.scores import (
+    add_score_curves,
+    add_score_heat,
+    short_area,
+)
+from robustloss.reports.chapters.detection.table import detection_table, scores_table
+from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.style import looks, report_style
+from robustloss.reports.drawing.table import Table
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.results.run import Run
 from tests.reports.synthetic_detection import POPULATIONS, SCORES, detected_numbers, detected_run
 
 LIKELIHOOD = "class_log_likelihood"

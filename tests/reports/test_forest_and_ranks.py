@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.ranks import rank_rows
-from robustloss.reports.album import Album
-from robustloss.reports.gallery_forest import add_forest
-from robustloss.reports.numbers import Numbers
-from robustloss.reports.style import report_style
-from robustloss.reports.tables_rank import rank_tables
-from robustloss.results import Run
+from robustloss.analysis.tables.ranks import rank_rows
+from robustloss.reports.chapters.overview.comparison import rank_tables
+from robustloss.reports.chapters.overview.forest import add_forest
+from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.style import report_style
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.results.run import Run
 from tests.reports.test_comparison_tables import comparison, numbers
 
 ERRORS = {"A": 0.10, "B": 0.15, "C": 0.12}

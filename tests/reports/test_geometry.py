@@ -10,17 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustloss.reports.build import make_tables
-from robustloss.reports.gallery_embedding import SPACE, same_start
-from robustloss.reports.gallery_learning import _late
-from robustloss.reports.loss_notes import annotated, shows
-from robustloss.reports.numbers import Numbers
-from robustloss.reports.table import Entry, Table
-from robustloss.reports.views import Shown
-from robustloss.results import Run, load_run
+from robustloss.reports.chapters.space.embedding import same_start
+from robustloss.reports.chapters.training.learning import _late
+from robustloss.reports.drawing.album import SPACE
+from robustloss.reports.drawing.table import Entry, Table
+from robustloss.reports.page.contents import make_tables
+from robustloss.reports.page.notes import annotated, shows
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.reading.views import Shown
+from robustloss.results.run import Run, load_run
 from tests.drawing import build_report
 from tests.reports.markup import Page
-from tests.reports.synthetic import MANY, Layout, Mock, MockAttack, write_run
+from tests.reports.synthetic import write_run
+from tests.reports.world import MANY, Layout, Mock, MockAttack
 
 CHOSEN = ("softmax", "center", "L-GM (alpha 1)", "Weighted softmax", "L-Softmax (m 2)",
           "L-Softmax (m 4)", "CosFace (s 30, m 0.15)", "Triplet (semi-hard)")  # fmt: skip

@@ -7,17 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustloss.reports.alpha import apollonius, margin_share, own_boundary
-from robustloss.reports.boundary import margin_region
-from robustloss.reports.confusion import confusion, off_diagonal, row_percent, short
-from robustloss.reports.curves import spread
-from robustloss.reports.embedding import FULL_RINGS, Cloud, Embedding, draw_embeddings
-from robustloss.reports.explained import significant
-from robustloss.reports.gallery_images import _pick
-from robustloss.reports.norms import norm_groups
-from robustloss.reports.numbers import Estimate
-from robustloss.reports.stored_space import Boundary, evenly, space
-from robustloss.reports.style import looks
+from robustloss.reports.chapters.errors.images import _pick
+from robustloss.reports.chapters.predictions.confusion import (
+    confusion,
+    off_diagonal,
+    row_percent,
+    short,
+)
+from robustloss.reports.chapters.space.alpha import apollonius, margin_share, own_boundary
+from robustloss.reports.chapters.space.boundary import margin_region
+from robustloss.reports.chapters.space.embedding_drawing import (
+    FULL_RINGS,
+    Cloud,
+    Embedding,
+    draw_embeddings,
+)
+from robustloss.reports.chapters.space.norms import norm_groups
+from robustloss.reports.drawing.curves import spread
+from robustloss.reports.drawing.style import looks
+from robustloss.reports.reading.feature_space import Boundary, evenly, space
+from robustloss.reports.words import Estimate, significant
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.1, 0.3, 1.0, 5.0])

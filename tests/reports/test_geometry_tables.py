@@ -6,19 +6,20 @@ from typing import cast
 
 import pytest
 
-from robustloss.reports.build import make_tables
-from robustloss.reports.explained import class_key
-from robustloss.reports.numbers import Estimate, Numbers
-from robustloss.reports.page import _facts, _lead, _provenance
-from robustloss.reports.published import published_errors
-from robustloss.reports.ranking import Ranking
-from robustloss.reports.table import Table, latex, markdown
-from robustloss.reports.words import estimate, few
-from robustloss.results import Run, load_run
+from robustloss.reports.drawing.table import Table, latex, markdown
+from robustloss.reports.page.contents import make_tables
+from robustloss.reports.page.page import _facts, _lead, _provenance
+from robustloss.reports.page.ranking import Ranking
+from robustloss.reports.reading.facts import class_key
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.reading.published import published_errors
+from robustloss.reports.words import Estimate, estimate, few
+from robustloss.results.run import Run, load_run
 from tests.reports import synthetic_geometry_tables as hand
 from tests.reports.markup import Page
-from tests.reports.synthetic import Layout, Mock, MockAttack, write_run
+from tests.reports.synthetic import write_run
 from tests.reports.test_tables import EVIL
+from tests.reports.world import Layout, Mock, MockAttack
 
 
 def tables(run: Run, classes: int = 3) -> dict[str, Table]:

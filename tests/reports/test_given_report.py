@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from robustloss.reports.numbers import Numbers
-from robustloss.reports.page import _facts, _lead
-from robustloss.reports.published import _fits
-from robustloss.results import load_run
+from robustloss.reports.page.page import _facts, _lead
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.reading.published import _fits
+from robustloss.results.run import load_run
 from tests.reports.synthetic import write_run
 from tests.reports.test_build import SMALL
 

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from robustloss.reports.caution import warning
-from robustloss.reports.headline import headline
-from robustloss.reports.numbers import Estimate, Numbers
-from robustloss.reports.published import agreement, published_errors
-from robustloss.reports.ranking import ranking
-from robustloss.results import Run
+from robustloss.reports.page.headline import headline
+from robustloss.reports.page.notes import warning
+from robustloss.reports.page.ranking import ranking
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.reading.published import agreement, published_errors
+from robustloss.reports.words import Estimate
+from robustloss.results.run import Run
 
 
 def estimate(mean: float, half: float | None) -> Estimate:
@@ -65,9 +66,9 @@ def test_ranking_direction_and_gaps() -> None:
 
 def fake(errors: dict[str, list[float]], n: int = 500) -> Numbers:
     """Numbers of a run whose losses have these clean errors, one per seed."""
-    from robustloss.columns import ROW_COLUMNS
-    from robustloss.results import summarise
-    from robustloss.statistics import wilson
+    from robustloss.analysis.tables.summary import summarise
+    from robustloss.metrics.intervals import wilson
+    from robustloss.results.schema import ROW_COLUMNS
 
     rows = []
     for label, values in errors.items():

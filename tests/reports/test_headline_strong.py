@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.columns import ROW_COLUMNS
-from robustloss.reports.caution import warning
-from robustloss.reports.featured import featured
-from robustloss.reports.headline import headline
-from robustloss.reports.numbers import Numbers
-from robustloss.reports.ranking import Finding
-from robustloss.results import Run
+from robustloss.reports.page.headline import headline
+from robustloss.reports.page.notes import warning
+from robustloss.reports.page.ranking import Finding
+from robustloss.reports.reading.featured import featured
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.results.run import Run
+from robustloss.results.schema import ROW_COLUMNS
 
 
 def run_with(*attacks: str, test: int | None = None, **tables: list) -> Numbers:

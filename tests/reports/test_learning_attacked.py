@@ -2,13 +2,16 @@
 
 import pytest
 
-from robustloss.reports.gallery_learning import _attacked, add_learning_curves
-from robustloss.reports.learning import draw_lessons
-from robustloss.reports.numbers import Numbers
-from robustloss.reports.page import _facts
-from robustloss.reports.style import looks
-from robustloss.reports.tables_run import training_table
-from robustloss.results import Run
+from robustloss.reports.chapters.training.learning import (
+    _attacked,
+    add_learning_curves,
+    draw_lessons,
+)
+from robustloss.reports.chapters.training.table import training_table
+from robustloss.reports.drawing.style import looks
+from robustloss.reports.page.page import _facts
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.results.run import Run
 from tests.reports import synthetic_geometry_tables as hand
 
 WORDS = "trained with PGD images (L-inf eps 0.3, 7 steps of 0.107 on cross-entropy)"
@@ -99,7 +102,7 @@ def test_what_was_run_says_which_images_were_learnt(run: Run) -> None:
 
 
 def test_many_losses_have_a_line_of_it_in_their_frames() -> None:
-    from robustloss.reports.gallery_learning import _lesson
+    from robustloss.reports.chapters.training.learning import _lesson
 
     run = hand.run(("softmax", "gm"), training=[hand.log("softmax"), defended()])
     lessons = [_lesson(numbers(run), label) for label in ("Softmax", "GM")]

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.columns import ROW_COLUMNS
-from robustloss.reports.build import make_tables
-from robustloss.reports.marks import Marks, flags_of
-from robustloss.reports.numbers import Numbers
-from robustloss.reports.table import Table
-from robustloss.results import Run
+from robustloss.reports.drawing.table import Table
+from robustloss.reports.page.contents import make_tables
+from robustloss.reports.reading.marks import Marks, flags_of
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.results.run import Run
+from robustloss.results.schema import ROW_COLUMNS
 
 EPS = (0.1, 0.2)
 

@@ -7,7 +7,8 @@ import pytest
 
 from tests.drawing import build_report
 from tests.reports.markup import Page
-from tests.reports.synthetic import Layout, Mock, MockAttack, write_run
+from tests.reports.synthetic import write_run
+from tests.reports.world import Layout, Mock, MockAttack
 
 EVIL = '</td><script>alert(1)</script><img src=x onerror="alert(1)">&amp; {{ 7 * 7 }}'
 EVIL_ATTACK = '"><svg onload=alert(2)> https://example.org/a.png'

@@ -8,18 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from robustloss.metrics import roc_curve, tpr_at_fpr
-from robustloss.reports.histograms import Bins, odds_ticks, pooled_bins
-from robustloss.reports.images import Attacked, ImageGrid, chance, draw_images
-from robustloss.reports.legends import legend_shape
-from robustloss.reports.likelihood_map import map_range
-from robustloss.reports.numbers import AttackInfo
-from robustloss.reports.roc import at_grid, fpr_grid
-from robustloss.reports.scene import chosen_eps
-from robustloss.reports.space import plane
-from robustloss.reports.style import class_colours, looks, plain, report_style
-from robustloss.reports.views import reference, view
-from robustloss.results import Record
+from robustloss.metrics.rates import roc_curve, tpr_at_fpr
+from robustloss.reports.chapters.detection.roc import at_grid, fpr_grid
+from robustloss.reports.chapters.errors.images import Attacked, ImageGrid, chance, draw_images
+from robustloss.reports.chapters.space.embedding_drawing import plane
+from robustloss.reports.chapters.space.likelihood_map import map_range
+from robustloss.reports.drawing.histograms import Bins, odds_ticks, pooled_bins
+from robustloss.reports.drawing.legends import legend_shape
+from robustloss.reports.drawing.style import class_colours, looks, plain, report_style
+from robustloss.reports.reading.numbers import AttackInfo
+from robustloss.reports.reading.scene import chosen_eps
+from robustloss.reports.reading.views import reference, view
+from robustloss.results.records import Record
 
 scores = st.lists(st.integers(-8, 8).map(float), min_size=1, max_size=40)
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.reports import press
-from robustloss.reports.press import Shares
+from robustloss.reports.page import press
+from robustloss.reports.page.press import Shares
 from tests.drawing import build_report
-from tests.reports.synthetic import MOCKS, Layout, MockAttack, write_run
+from tests.reports.synthetic import write_run
+from tests.reports.world import MOCKS, Layout, MockAttack
 
 SMALL = Layout(mocks=MOCKS[2:], seeds=(0,), attacks=(MockAttack(eps=(0.1,)),), n=60, grid=12)
 DAMAGED = b"no record"
@@ -109,7 +110,7 @@ def test_what_cannot_be_drawn_is_told_as_by_one_process(
         raise OSError("no space left")
 
     monkeypatch.setattr(press, "_START", "raise OSError")
-    monkeypatch.setattr("robustloss.reports.album.save", fail)
+    monkeypatch.setattr("robustloss.reports.drawing.album.save", fail)
     with pytest.raises(OSError, match="no space left"):
         drawn(damaged, 2, monkeypatch)
 

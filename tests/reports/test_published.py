@@ -7,10 +7,15 @@ from typing import Any
 import pytest
 
 from robustloss.losses import LOSSES
-from robustloss.reports.numbers import Estimate
-from robustloss.reports.published import _tables, agreement, published_crops, published_errors
-from robustloss.reports.tables_crops import crops_table
-from robustloss.reports.tables_error import _error_data
+from robustloss.reports.chapters.errors.table import _error_data
+from robustloss.reports.chapters.predictions.top5 import crops_table
+from robustloss.reports.reading.published import (
+    _tables,
+    agreement,
+    published_crops,
+    published_errors,
+)
+from robustloss.reports.words import Estimate
 
 FGSM = SimpleNamespace(name="fgsm", label="FGSM", norm="linf")
 PGD = SimpleNamespace(name="pgd", label="PGD", norm="linf")

@@ -7,11 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustloss.reports.fall import Fall, draw_falls
-from robustloss.reports.heatmap import Heat, draw_heatmaps
-from robustloss.reports.radius_curves import RadiusPanel, curve_end, draw_radius_curves, error_curve
-from robustloss.reports.style import report_style
-from robustloss.results import Run
+from robustloss.reports.chapters.detection.fall import Fall, draw_falls
+from robustloss.reports.chapters.errors.heatmap import Heat, draw_heatmaps
+from robustloss.reports.chapters.errors.radius_curves import (
+    RadiusPanel,
+    curve_end,
+    draw_radius_curves,
+    error_curve,
+)
+from robustloss.reports.drawing.style import report_style
+from robustloss.results.run import Run
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -5,11 +5,12 @@ from statistics import fmean
 
 import pytest
 
-from robustloss.reports.build import make_tables
-from robustloss.reports.numbers import AttackInfo, Estimate, Numbers, over_seeds
-from robustloss.reports.table import Table
-from robustloss.reports.tables_radius import ranked
-from robustloss.results import Run
+from robustloss.reports.chapters.errors.radius import ranked
+from robustloss.reports.drawing.table import Table
+from robustloss.reports.page.contents import make_tables
+from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.words import Estimate, over_seeds
+from robustloss.results.run import Run
 
 WORST = "worst case, L∞"
 

@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.reports.numbers import Estimate
-from robustloss.reports.table import Entry, Table, latex, latex_text, markdown, markdown_text
-from robustloss.reports.words import duration, estimate, listed, percent, span
-from robustloss.results import Run
+from robustloss.reports.drawing.table import (
+    Entry,
+    Table,
+    latex,
+    latex_text,
+    markdown,
+    markdown_text,
+)
+from robustloss.reports.words import Estimate, duration, estimate, listed, percent, span
+from robustloss.results.run import Run
 
 EVIL = "<b>|a_b|</b> $x$ \\input{y} & 50 % #1 ~^ [l](u) `c` *d* !e"
 
@@ -160,7 +166,7 @@ def test_latex_table_is_balanced() -> None:
 
 
 def test_csv_is_no_formula() -> None:
-    from robustloss.reports.album import csv_text
+    from robustloss.reports.drawing.album import csv_text
 
     text = csv_text([{"label": "=1+2", "value": -0.1, "gap": float("nan"), "none": None}])
     assert text == "label,value,gap,none\n'=1+2,-0.1,,\n"
@@ -184,7 +190,7 @@ def test_words() -> None:
 
 
 def test_published_file_is_table_6() -> None:
-    from robustloss.reports.published import FOLDER
+    from robustloss.reports.reading.published import FOLDER
 
     table = json.loads((FOLDER / "wan2018-table6.json").read_text(encoding="utf-8"))
     percents = [[round(100 * v, 2) for v in row["error"].values()] for row in table["rows"]]

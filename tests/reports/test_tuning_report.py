@@ -4,14 +4,13 @@ import json
 
 import pytest
 
-from robustloss.reports.album import Album
-from robustloss.reports.build import build_report
-from robustloss.reports.gallery_tuning import add_tuning
-from robustloss.reports.numbers import Numbers
-from robustloss.reports.style import report_style
-from robustloss.reports.tables_run import training_table
-from robustloss.reports.tables_tuning import tuning_tables
-from robustloss.results import Run, load_run
+from robustloss.reports.chapters.training.table import training_table
+from robustloss.reports.chapters.training.tuning import add_tuning, tuning_tables
+from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.style import report_style
+from robustloss.reports.page.build import build_report
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.results.run import Run, load_run
 from tests.reports.synthetic import write_run
 from tests.reports.test_build import SMALL
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from robustloss.reports.page import _described
+from robustloss.reports.page.page import _described
 from robustloss.reports.words import short
 
 

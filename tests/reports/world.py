@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from robustloss.attack_kinds import attack_kind
-from robustloss.results import Record
+from robustloss.results.records import Record
+from robustloss.spec.attack_kinds import attack_kind
 
 EPS = (0.0, 0.1, 0.2, 0.3)
 

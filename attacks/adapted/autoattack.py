@@ -1,0 +1,152 @@
+"""The reference AutoAttack, by the package pyautoattack."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from robustloss.attacks.adapted.model import AdaptedModel
+from robustloss.attacks.arguments import check_norm
+from robustloss.attacks.base import AttackOutput, Needs, Norm, Queries
+from robustloss.attacks.noise import ImageNoise
+
+
+class Version(NamedTuple):
+    """What a version runs, as its authors fixed it, and its passes per image and eps.
+
+    The passes are those of an image that nothing fools, with ten classes.
+    """
+
+    settings: str
+    passes: Queries
+
+
+VERSIONS = {
+    "standard": Version(
+        "apgd-ce, apgd-t, fab-t: 100 steps, 9 targets; square: 5000 queries", Queries(7865, 1910)
+    ),
+    "plus": Version(
+        "apgd-ce, apgd-dlr, fab: 100 steps, 5 restarts; apgd-t, fab-t: 100 steps, 9 targets; "
+        "square: 5000 queries",
+        Queries(9788, 7819),
+    ),
+    "rand": Version("apgd-ce, apgd-dlr: 100 steps of 20 averaged gradients", Queries(4048, 4040)),
+}
+_TARGETS = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoAttack:
+    """AutoAttack as its authors released it, all of it; needs the extra "autoattack".
+
+    An image is given up by the first attack that fools it, so the images are not the worst that
+    each attack finds. With fewer than ten classes the targeted attacks try every other class.
+    Its own doubts (random outputs, zero gradients, ...) go to the logger "auto-attack". Batch size
+    decides the result.
+
+    Args:
+        norm: "linf" or "l2".
+        version: "standard"; "plus", longer; "rand", for random models.
+
+    Raises:
+        ValueError: an argument is refused, or pyautoattack is not installed.
+
+    Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of
+        diverse parameter-free attacks" (ICML 2020).
+    """
+
+    norm: Norm = "linf"
+    version: str = "standard"
+
+    needs: ClassVar[Needs] = "logits"
+
+    def __post_init__(self) -> None:
+        check_norm(self.norm)
+        if self.version not in VERSIONS:
+            known = ", ".join(map(repr, VERSIONS))
+            raise ValueError(f"version (={self.version!r}) must be one of {known}.")
+        if importlib.util.find_spec("pyautoattack") is None:
+            raise ValueError(
+                "it needs the package pyautoattack: pip install 'robustloss[autoattack]'."
+            )
+
+    @property
+    def name(self) -> str:
+        """With the settings: other ensembles go by the same name."""
+        return f"autoattack {self.version} ({VERSIONS[self.version].settings})"
+
+    def passes(self, budgets: int) -> Queries:
+        """As counted on a model that nothing fools."""
+        forward, backward = VERSIONS[self.version].passes
+        return Queries(forward * budgets, backward * budgets)
+
+    def __call__(
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        labels: Tensor,
+        *,
+        eps: Sequence[float],
+        noise: ImageNoise,
+    ) -> AttackOutput:
+        """Run the ensemble for every eps; see Attack.
+
+        Raises:
+            ValueError: fewer classes than the difference-of-logits ratio needs.
+        """
+        view = AdaptedModel(model, inputs.device)
+        images = inputs.contiguous()
+        with torch.no_grad():
+            classes = view(images[:1]).shape[1]
+        least = 3 if self.version == "rand" else 4
+        if classes < least:
+            raise ValueError(
+                f"autoattack {self.version} needs at least {least} classes, the model has "
+                f"{classes}; use 'pgd' with objective 'margin', 'fab' and 'square'."
+            )
+        seed = noise.batch_seed()
+        found = [
+            self._attacked(view, images, labels, budget, seed, classes) if budget > 0 else images
+            for budget in eps
+        ]
+        return AttackOutput(torch.stack(found))
+
+    def _attacked(
+        self,
+        view: AdaptedModel,
+        images: Tensor,
+        labels: Tensor,
+        eps: float,
+        seed: int,
+        classes: int,
+    ) -> Tensor:
+        from pyautoattack import AutoAttack as Reference
+
+        reference = Reference(
+            view,
+            norm="Linf" if self.norm == "linf" else "L2",
+            eps=eps,
+            version=self.version,
+            seed=seed,
+            device=images.device,
+        )
+        targets = min(_TARGETS, classes - 1)
+        reference.apgd_targeted.n_target_classes = reference.fab.n_target_classes = targets
+        with _tracing_kept():
+            found, _ = reference.run_standard_evaluation(images, labels, batch_size=len(images))
+        return found
+
+
+@contextmanager
+def _tracing_kept() -> Iterator[None]:
+    """Put the trace function back: the reference ends a debugger's or a coverage tool's."""
+    before = sys.gettrace()
+    try:
+        yield
+    finally:
+        sys.settrace(before)

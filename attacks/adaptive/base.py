@@ -1,0 +1,237 @@
+"""Attacks on classifier and likelihood detector together: what they see, climb and keep."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from robustloss.attacks.arguments import check_integer, check_norm
+from robustloss.attacks.ball import ascent_direction, project, uniform_start
+from robustloss.attacks.base import AttackError, AttackOutput, Needs, Norm, Queries
+from robustloss.attacks.bounded.pgd import STEP_SCHEDULES
+from robustloss.attacks.noise import ImageNoise
+from robustloss.attacks.objectives import image_gradients, margin, wrong_classes
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One pass of images through classifier and detector, in one graph.
+
+    Attributes:
+        model: has `joint`; feature matching asks it for more.
+        point: (B,C,H,W), where gradients are taken.
+        logits: (B,K).
+        log_likelihood: (B,K) of every class, nats.
+        labels: (B,) the true classes.
+        aim: (B,) the wrong class that each image is to be taken for.
+    """
+
+    model: nn.Module
+    point: Tensor
+    logits: Tensor
+    log_likelihood: Tensor
+    labels: Tensor
+    aim: Tensor
+
+    @property
+    def lead(self) -> Tensor:
+        """(B,) z_aim − max over j≠aim of z_j: the classifier's objective, which never saturates."""
+        return -margin(self.logits, self.aim)
+
+    @property
+    def aimed_log_likelihood(self) -> Tensor:
+        """(B,) log-likelihood of the class aimed at: the detector's objective, nats."""
+        return self.log_likelihood.gather(1, self.aim.unsqueeze(1)).squeeze(1)
+
+    @property
+    def reached(self) -> Tensor:
+        """(B,) bool: the class aimed at is predicted."""
+        return self.logits.argmax(dim=1) == self.aim
+
+    def gradient(self, values: Tensor) -> Tensor:
+        """(B,C,H,W), each image's gradient of its own value."""
+        return image_gradients(values, self.point, keep_graph=True)
+
+    def found(self) -> "Found":
+        """These images as candidates for the result."""
+        predicted = self.logits.argmax(dim=1)
+        score = self.log_likelihood.gather(1, predicted.unsqueeze(1)).squeeze(1)
+        broken = int((score.isnan() | self.lead.isnan()).sum())
+        if broken:
+            raise AttackError(
+                f"logits or log-likelihoods are NaN or infinite for {broken} of {len(score)} "
+                "attacked images; look for an overflow in the model."
+            )
+        return Found(self.point.detach(), predicted != self.labels, score.detach())
+
+
+class Found(NamedTuple):
+    """Images (B,C,H,W), whether each fools the classifier (B,), and its score (B,).
+
+    The score is what the detector ranks on: the log-likelihood of the predicted class, nats.
+    """
+
+    images: Tensor
+    wrong: Tensor
+    score: Tensor
+
+    def better(self, other: "Found") -> "Found":
+        """Image by image: what is wrong, then what has the higher score; this one when all ties.
+
+        A wrong image with the highest score passes every threshold that any wrong image passes:
+        undetected successes come first whatever the rate of false alarms.
+        """
+        takes = (other.score > self.score) & (other.wrong == self.wrong)
+        takes |= other.wrong & ~self.wrong
+        column = takes.view(-1, *[1] * (self.images.dim() - 1))
+        return Found(
+            torch.where(column, other.images, self.images),
+            torch.where(takes, other.wrong, self.wrong),
+            torch.where(takes, other.score, self.score),
+        )
+
+
+Rule = Callable[[View], Tensor]
+"""From what is seen at a point to the (B,C,H,W) direction in which to go on; any length."""
+
+
+def look(model: nn.Module, images: Tensor, labels: Tensor, aim: Tensor | None) -> View:
+    """Pass images (B,C,H,W) through the model.
+
+    Args:
+        aim: (B,) wrong classes; None aims at the one with the highest logit.
+    """
+    point = images.detach().requires_grad_()
+    joint: Callable[[Tensor], tuple[Tensor, Tensor]] = model.joint  # type: ignore[assignment]
+    logits, log_likelihood = joint(point)
+    if aim is None:
+        aim = wrong_classes(logits, labels, 1)[0]
+    return View(model, point, logits, log_likelihood, labels, aim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptive(ABC):
+    """x ← project(x + a · u), u the unit step along a member's rule; the best of all x is kept.
+
+    Best is, per image, over the whole of every path and the image itself: what is wrong with the
+    highest log-likelihood of the predicted class, else what has the highest; see Found. Every
+    gradient is brought to unit length before it meets another, and log-likelihoods are compared
+    with each other only: their scale and a constant in the logits change nothing.
+
+    Args:
+        norm: "linf" or "l2".
+        steps: gradients per path, at least 1.
+        step_size: first a over eps, positive; a falls to 0 along a cosine. None stands for
+            5 / steps in L-inf and 10 / steps in L2 (at most 1): enough to cross the ball and turn.
+        random_start: begin at a uniformly drawn point of the ball; otherwise at the image.
+        restarts: starts per image, at least 1; more than 1 needs the random start.
+        targets: wrong classes aimed at, each on paths of its own, those of the highest logits at
+            the image first; 0 aims at every step at the one that then has the highest logit.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    norm: Norm = "linf"
+    steps: int = 100
+    step_size: float | None = None
+    random_start: bool = True
+    restarts: int = 1
+    targets: int = 0
+
+    needs: ClassVar[Needs] = "likelihood"
+    passes_each: ClassVar[Queries] = Queries(1, 1)
+    """Of one step."""
+
+    def __post_init__(self) -> None:
+        check_norm(self.norm)
+        check_integer("steps", self.steps, least=1)
+        check_integer("restarts", self.restarts, least=1)
+        check_integer("targets", self.targets, least=0)
+        if self.step_size is not None and not 0 < self.step_size < math.inf:
+            raise ValueError(f"step_size (={self.step_size}) must be positive: a share of eps.")
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError(
+                f"restarts (={self.restarts}) would all be the same path: use random_start=True."
+            )
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What messages call it."""
+
+    @abstractmethod
+    def rules(self) -> Sequence[Rule]:
+        """The ways to go on, each tried on paths of its own."""
+
+    def passes(self, budgets: int) -> Queries:
+        """The image itself, and every path's steps and last point."""
+        paths = budgets * self.restarts * len(self.rules()) * max(1, self.targets)
+        forward, backward = self.passes_each
+        return Queries(2 + paths * (forward * self.steps + 1), 1 + paths * backward * self.steps)
+
+    def aims(self, clean: View) -> Sequence[Tensor | None]:
+        """The classes (B,) to aim at, each tried on paths of its own; see `look`."""
+        return wrong_classes(clean.logits, clean.labels, self.targets) if self.targets else [None]
+
+    def __call__(
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        labels: Tensor,
+        *,
+        eps: Sequence[float],
+        noise: ImageNoise,
+    ) -> AttackOutput:
+        """Climb inside the ball of every eps; see Attack.
+
+        `zero_gradient` speaks of the classifier's objective at the image itself, towards the wrong
+        class of the highest logit.
+        """
+        clean = look(model, inputs, labels, None)
+        zero_gradient = (clean.gradient(clean.lead) == 0).flatten(1).all(dim=1)
+        aims, itself = self.aims(clean), clean.found()
+        del clean  # and its graph
+        found = []
+        for budget in eps:
+            best, draws = itself, noise.restart()
+            for _ in range(self.restarts if budget > 0 else 0):
+                start = inputs
+                if self.random_start:
+                    start = uniform_start(inputs, budget, self.norm, draws)
+                for aim in aims:
+                    for rule in self.rules():
+                        path = self._path(model, inputs, labels, budget, start, aim, rule)
+                        best = best.better(path)
+            found.append(best.images)
+        return AttackOutput(torch.stack(found), zero_gradient)
+
+    def _path(
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        labels: Tensor,
+        eps: float,
+        start: Tensor,
+        aim: Tensor | None,
+        rule: Rule,
+    ) -> Found:
+        """The best of one start and its steps."""
+        size = self.step_size
+        if size is None:
+            size = min(1.0, (5.0 if self.norm == "linf" else 10.0) / self.steps)
+        point = start
+        best: Found | None = None
+        for step in range(self.steps):
+            view = look(model, point, labels, aim)
+            best = view.found() if best is None else best.better(view.found())
+            length = eps * size * STEP_SCHEDULES["cosine"](step / self.steps)
+            point = point + length * ascent_direction(rule(view), self.norm)
+            point = project(point, inputs, eps, self.norm)
+        with torch.no_grad():
+            last = look(model, point, labels, aim).found()
+        return last if best is None else best.better(last)

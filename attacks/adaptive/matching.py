@@ -1,0 +1,85 @@
+"""Feature matching: be what another class usually is, and fool classifier and detector at once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from robustloss.attacks.adaptive.base import Adaptive, Rule, View
+from robustloss.attacks.arguments import check_integer
+from robustloss.attacks.base import AttackError, Queries
+from robustloss.attacks.objectives import wrong_classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveMatching(Adaptive):
+    """Least ‖f(x) − mean_t‖² over the ball, for several wrong classes t; the best is kept.
+
+    f are the model's `features(images) -> (B,D)`, mean_t row t of its `class_means` (K,D). No logit
+    and no likelihood is differentiated: neither can mask the gradient.
+
+    Args:
+        targets: classes aimed at, each on paths of its own, those first whose mean is nearest to
+            the features of the image; at least 1. Others as for Adaptive.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: Sabour et al., "Adversarial manipulation of deep representations" (ICLR 2016), with a
+        class's mean for their guide image.
+    """
+
+    targets: int = 3
+
+    name: ClassVar[str] = "adaptive_matching"
+    passes_each: ClassVar[Queries] = Queries(2, 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("targets", self.targets, least=1)
+
+    def rules(self) -> Sequence[Rule]:
+        """The one."""
+        return [matching_direction]
+
+    def aims(self, clean: View) -> Sequence[Tensor | None]:
+        """The classes of the nearest means, first the nearest."""
+        if not callable(getattr(clean.model, "features", None)) or _means(clean.model) is None:
+            raise AttackError(
+                "the model must have features(images) and class_means (K,D): attack "
+                f"'{self.name}' aims at the mean features of a class."
+            )
+        with torch.no_grad():
+            features, means = _features_and_means(clean.model, clean.point)
+        expected = (clean.logits.shape[1], features.shape[1])
+        if means.shape != expected:
+            raise AttackError(
+                f"class_means (shape {tuple(means.shape)}) must have shape (K, D) = {expected}."
+            )
+        unknown = (~means.isfinite().all(dim=1)).nonzero().flatten().tolist()
+        if unknown:
+            raise AttackError(
+                f"class_means (classes {', '.join(map(str, unknown))}) must be finite: take them "
+                "over images of every class."
+            )
+        far = (features.unsqueeze(1) - means).square().sum(dim=2)
+        return wrong_classes(-far, clean.labels, self.targets)
+
+
+def matching_direction(view: View) -> Tensor:
+    """Down the gradient of ‖f(x) − mean_aim‖²."""
+    features, means = _features_and_means(view.model, view.point)
+    return view.gradient(-(features - means[view.aim]).square().sum(dim=1))
+
+
+def _means(model: nn.Module) -> Tensor | None:
+    means: Tensor | None = getattr(model, "class_means", None)
+    return means
+
+
+def _features_and_means(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    features: Callable[[Tensor], Tensor] = model.features  # type: ignore[assignment]
+    found = features(images)
+    return found, torch.as_tensor(_means(model)).to(found)

@@ -1,0 +1,66 @@
+"""Fast gradient sign method, and its L2 form."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from robustloss.attacks.arguments import check_norm
+from robustloss.attacks.ball import ascent_direction
+from robustloss.attacks.base import AttackOutput, Needs, Norm, Queries
+from robustloss.attacks.noise import ImageNoise
+from robustloss.attacks.objectives import OBJECTIVES, check_objective, slope
+
+
+@dataclass(frozen=True, kw_only=True)
+class FGSM:
+    """clip(x + eps · u) with u = sign ∇ₓ J, sign(0) = 0: one gradient serves every eps.
+
+    In L2, the fast gradient method: u = ∇ₓ J / ‖∇ₓ J‖₂.
+
+    Args:
+        objective: "ce", the cross-entropy of the logits, as published; "margin",
+            max over j≠y of z_j − z_y, which does not saturate; "dlr", that over the spread of
+            the three largest logits.
+        norm: "linf", as published, or "l2".
+
+    Raises:
+        ValueError: unknown objective or norm.
+
+    Source: Goodfellow et al., "Explaining and harnessing adversarial examples" (ICLR 2015).
+    """
+
+    objective: str = "ce"
+    norm: Norm = "linf"
+
+    name: ClassVar[str] = "fgsm"
+    needs: ClassVar[Needs] = "logits"
+
+    def __post_init__(self) -> None:
+        check_objective(self.objective, OBJECTIVES)
+        check_norm(self.norm)
+
+    def passes(self, budgets: int) -> Queries:
+        """One gradient, whatever the eps."""
+        return Queries(1, 1)
+
+    def __call__(
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        labels: Tensor,
+        *,
+        eps: Sequence[float],
+        noise: ImageNoise,
+    ) -> AttackOutput:
+        """Step once along the gradient; see Attack."""
+        gradient = slope(model, inputs, labels, self.objective).gradient
+        direction = ascent_direction(gradient, self.norm)
+        adv_inputs = inputs.new_empty((len(eps), *inputs.shape))
+        for row, budget in zip(adv_inputs, eps, strict=True):  # no second copy of all of them
+            row.copy_((inputs + budget * direction).clamp_(0.0, 1.0))
+        return AttackOutput(
+            adv_inputs=adv_inputs,
+            zero_gradient=(gradient == 0).flatten(1).all(dim=1),
+        )

@@ -1,0 +1,1 @@
+"""One package for each question of the report; no chapter imports another."""

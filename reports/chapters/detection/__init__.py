@@ -1,0 +1,1 @@
+"""Is the attack noticed? Scores, ROC curves, adaptive attacks, controls."""

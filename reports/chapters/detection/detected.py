@@ -1,0 +1,107 @@
+"""The table `detection` by loss, attack, eps, score and population, over seeds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.words import Estimate, over_seeds
+
+# in the order of tables and figures; a plug-in comes after them under its own name
+SCORE_WORDS = {
+    "class_log_likelihood": "log-likelihood",
+    "marginal_log_likelihood": "marginal likelihood",
+    "max_log_posterior": "largest posterior",
+    "max_logit": "largest logit",
+    "energy": "energy",
+    "mahalanobis": "Mahalanobis",
+    "relative_mahalanobis": "relative Mahalanobis",
+    "knn": "nearest neighbours",
+    "gaussian_mixture": "Gaussian mixture",
+    "feature_norm": "feature norm",
+}
+POPULATION_WORDS = {
+    "all": "all attacked images",
+    "successful": "attack successful",
+    "failed": "attack failed",
+    "noise": "noise of the same size",
+}
+IMAGES = "clustered DeLong over images"
+LIKELIHOOD = "class_log_likelihood"
+Row = Mapping[str, Any]
+
+
+def score_words(score: str) -> str:
+    """A score as a reader knows it."""
+    return SCORE_WORDS.get(score, score.replace("_", " "))
+
+
+def in_order(scores: Iterable[str]) -> list[str]:
+    """Built-in scores in their order, then plug-ins by name."""
+    found = set(scores)
+    return [k for k in SCORE_WORDS if k in found] + sorted(found - SCORE_WORDS.keys())
+
+
+class Detected:
+    """Look-up of `detection`.
+
+    Attributes:
+        scores: Every score with a row, in order.
+        populations: Every population with a row, in order.
+    """
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._rows: dict[tuple, list[Row]] = {}
+        for row in numbers.run.detection:
+            if row["eps"] > 0:
+                key = (row["label"], row["attack_label"], float(row["eps"]), row["score"],
+                       row["population"])  # fmt: skip
+                self._rows.setdefault(key, []).append(row)
+        self.scores = in_order(key[3] for key in self._rows)
+        self.populations = [k for k in POPULATION_WORDS if any(r[4] == k for r in self._rows)]
+
+    def rows(
+        self, label: str, attack: str, eps: float, score: str, population: str
+    ) -> Sequence[Row]:
+        """One row a seed."""
+        return self._rows.get((label, attack, float(eps), score, population), [])
+
+    def get(
+        self, label: str, attack: str, eps: float, score: str, population: str,
+        metric: str = "auroc",
+    ) -> Estimate | None:  # fmt: skip
+        """A number over seeds; None where it does not exist, as without a successful attack."""
+        return over_rows(self.rows(label, attack, eps, score, population), metric)
+
+    def count(self, label: str, attack: str, eps: float, score: str, population: str) -> int | None:
+        """Attacked images of a population, summed over seeds."""
+        found = self.rows(label, attack, eps, score, population)
+        return sum(int(row["n_attacked"]) for row in found) if found else None
+
+    def adapted(self, attack: str) -> dict[str, bool | None]:
+        """Whether an attack aimed at each score; None for one that aims at none."""
+        return {k[3]: found[0].get("adapted") for k, found in self._rows.items() if k[1] == attack}
+
+
+def over_rows(rows: Sequence[Row], metric: str) -> Estimate | None:
+    """One column over seeds; the AUROC of one seed keeps its interval over images."""
+    known = [row for row in rows if row.get(metric) is not None]
+    if len(known) == 1 and metric == "auroc" and known[0].get("auroc_low") is not None:
+        mean, low, high = (float(known[0][k]) for k in ("auroc", "auroc_low", "auroc_high"))
+        return Estimate(mean, low, high, 1, (mean,), IMAGES)
+    return over_seeds([float(row[metric]) for row in known])
+
+
+def interval_words(rows: Iterable[Row]) -> str:
+    """What stands behind an AUROC, by how many seeds there are and whether images were counted."""
+    seeds, images = set(), False
+    for row in rows:
+        seeds.add(row["seed"])
+        images |= row.get("auroc_low") is not None
+    if len(seeds) > 1:
+        return "Intervals are 95 % t-intervals over training seeds."
+    if images:
+        return (
+            "Intervals are 95 % over test images (clustered DeLong, which knows that the clean and "
+            "the attacked score come from the same image); there is one training seed only."
+        )
+    return "One training seed: no interval."

@@ -1,0 +1,240 @@
+"""Histograms of one score for clean, failed and successful images over shared bins."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from robustloss.metrics.rates import auroc, rejected_fraction
+from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.histograms import Bins, bin_ticks, pooled_bins
+from robustloss.reports.drawing.style import (
+    ADVERSARIAL,
+    BLUE,
+    CROWD,
+    INK,
+    NORMAL,
+    blank,
+    panel_width,
+    panels,
+    plain,
+)
+from robustloss.reports.drawing.ticks import percent_of_all
+from robustloss.reports.reading.scene import Scene
+from robustloss.reports.reading.views import Reference, View
+from robustloss.reports.words import eps_name
+
+FEW = 30  # images below which a histogram is noise: each is drawn as a stroke instead
+CLEAN, FAILED, SUCCESSFUL = "clean", "attack failed", "attack successful"
+_EMPTY = Bins(np.array([0.0, 1.0]), below=False, above=False)
+
+
+@dataclass(frozen=True)
+class Populations:
+    """The scores of one loss at one eps, by population.
+
+    Attributes:
+        bins: Shared by the populations and by the panels of a row.
+        clean, failed, successful: (N,), (F,), (S,) scores; any may be empty.
+        areas: AUROC of the failed and of the successful against the clean; NaN where there is none.
+        line: Threshold of the detector, or None.
+        caught: Fraction of the failed and of the successful below the threshold; NaN for none.
+        gap: Why there is nothing to draw; empty when there is.
+    """
+
+    bins: Bins
+    clean: np.ndarray
+    failed: np.ndarray
+    successful: np.ndarray
+    areas: tuple[float, float] = (float("nan"), float("nan"))
+    caught: tuple[float, float] = (float("nan"), float("nan"))
+    line: float | None = None
+    gap: str = ""
+
+    def shares(self) -> dict[str, np.ndarray]:
+        """Percent of each population in each bin; nothing for an empty one."""
+        groups = {CLEAN: self.clean, FAILED: self.failed, SUCCESSFUL: self.successful}
+        return {k: self.bins.shares(v, v.size) for k, v in groups.items() if v.size}
+
+
+def draw_populations(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Sequence[Sequence[Populations]],
+    *,
+    x_label: str,
+) -> Figure:
+    """Draw losses by eps; the panels of a row share both axes."""
+    margins = {"left": 0.85, "right": 0.15, "wgap": 0.22}
+    width = panel_width(len(columns), widest=4.2, **margins)
+    figure, axes = panels(
+        len(rows), len(columns), width=width, height=1.35 if len(rows) <= CROWD else 1.0,
+        top=1.22, bottom=0.6, hgap=0.9, **margins,
+    )  # fmt: skip
+    for r, row in enumerate(cells):
+        top = 1.08 * max((h.max() for c in row if not c.gap for h in _solid(c).values()), default=1)
+        for c, cell in enumerate(row):
+            ax = axes[r, c]
+            if cell.gap:
+                blank(ax, cell.gap)
+            else:
+                ax.set_ylim(0, top or 1.0)
+                _draw(ax, cell, width)
+            if r == 0:
+                ax.annotate(columns[c], (0.5, 1), (0, 48), xycoords="axes fraction",
+                            textcoords="offset points", ha="center", fontsize=10)  # fmt: skip
+            if c == 0:
+                ax.set_title(plain(rows[r], 40), pad=29)
+            elif not row[0].gap:
+                ax.tick_params(labelleft=False)
+            if r == len(rows) - 1 and not cell.gap:
+                ax.set_xlabel(x_label)
+    figure.supylabel("share of its population", x=0.12 / figure.get_figwidth(), fontsize=9.5)
+    figure.legend(handles=_handles(), loc="upper left", ncols=5, handlelength=2.2,
+                  bbox_to_anchor=(0.6 / figure.get_figwidth(), 1.0))  # fmt: skip
+    return figure
+
+
+def _solid(cell: Populations) -> dict[str, np.ndarray]:
+    sizes = {CLEAN: cell.clean.size, FAILED: cell.failed.size, SUCCESSFUL: cell.successful.size}
+    return {k: v for k, v in cell.shares().items() if sizes[k] >= FEW}
+
+
+def _draw(ax: Axes, cell: Populations, inches: float) -> None:
+    edges, solid = cell.bins.drawn(), _solid(cell)
+    if CLEAN in solid:
+        ax.stairs(solid[CLEAN], edges, fill=True, color=NORMAL, alpha=0.75)
+        ax.stairs(solid[CLEAN], edges, color="#4C5866", lw=1)
+    if FAILED in solid:
+        ax.stairs(solid[FAILED], edges, color=BLUE, lw=1.5, ls=(0, (3, 1.2)))
+    if SUCCESSFUL in solid:
+        ax.stairs(solid[SUCCESSFUL], edges, fill=True, color=ADVERSARIAL, alpha=0.16)
+        ax.stairs(solid[SUCCESSFUL], edges, color=ADVERSARIAL, lw=1.3, hatch="////", fill=False)
+    for name, values, colour in (
+        (CLEAN, cell.clean, "#4C5866"),
+        (FAILED, cell.failed, BLUE),
+        (SUCCESSFUL, cell.successful, ADVERSARIAL),
+    ):
+        if name not in solid and values.size:
+            # those beyond the inner bins stand in the middle of the open ones
+            half = (cell.bins.edges[1] - cell.bins.edges[0]) or 1.0
+            at = np.clip(values, cell.bins.edges[0] - half, cell.bins.edges[-1] + half)
+            ax.vlines(at, 0, 0.22 * ax.get_ylim()[1], color=colour, lw=1.4)
+    if cell.line is not None:
+        ax.axvline(cell.line, color=INK, lw=1.1, ls=(0, (4, 2)))
+    ax.set_xlim(edges[0], edges[-1])
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    ax.yaxis.set_major_formatter(percent_of_all)
+    bin_ticks(ax, cell.bins, "number", inches)
+    for place, (words, colour) in enumerate(zip(words_of(cell), (BLUE, ADVERSARIAL), strict=True)):
+        ax.annotate(words, (0, 1), (1, 15 - 11 * place), xycoords="axes fraction", color=colour,
+                    textcoords="offset points", fontsize=7.8)  # fmt: skip
+
+
+def words_of(cell: Populations) -> tuple[str, str]:
+    """What stands over a panel: size and AUROC of the failed and of the successful."""
+    out = []
+    for name, values, area, caught in zip(
+        ("failed", "successful"), (cell.failed, cell.successful), cell.areas, cell.caught,
+        strict=True,
+    ):  # fmt: skip
+        known = f"AUROC {area:.3f}, caught {100 * caught:.0f} %" if np.isfinite(area) else ""
+        out.append(f"{name} {values.size:,}: {known}" if known else f"no {name} attack")
+    return out[0], out[1]
+
+
+def _handles() -> list[Artist]:
+    return [
+        Patch(facecolor=NORMAL, edgecolor="#4C5866", label=CLEAN),
+        Line2D([], [], color=BLUE, lw=1.5, ls=(0, (3, 1.2)), label=FAILED),
+        Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=SUCCESSFUL),
+        Line2D([], [], color=INK, lw=1.1, ls=(0, (4, 2)), label="threshold"),
+    ]
+
+
+def population_numbers(
+    rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Populations]]
+) -> list[dict[str, object]]:
+    """The numbers behind the figure, one row per population and bin; open bins lack an end."""
+    out: list[dict[str, object]] = []
+    for label, row in zip(rows, cells, strict=True):
+        for column, cell in zip(columns, row, strict=True):
+            if cell.gap:
+                continue
+            edges: list[float | str] = [float(e) for e in cell.bins.edges]
+            ends = [*([""] if cell.bins.below else []), *edges, *([""] if cell.bins.above else [])]
+            for name, shares in cell.shares().items():
+                for low, high, share in zip(ends[:-1], ends[1:], shares, strict=True):
+                    out.append(
+                        {"loss": label, "panel": column, "population": name, "from": low,
+                         "to": high, "share of its population (%)": float(share)}
+                    )  # fmt: skip
+    return out
+
+
+def add_likelihoods(album: Album, scene: Scene) -> None:
+    """Likelihood of clean, failed and successful images over bins shared within a loss."""
+    cells = [[_populations(scene, k, e) for e in scene.eps] for k in scene.labels]
+    if all(cell.gap for row in cells for cell in row):
+        return
+    columns = [eps_name(e) for e in scene.eps]
+    areas = [
+        f"{label} at {column}: {'; '.join(words_of(cell))}"
+        for label, row in zip(scene.labels, cells, strict=True)
+        for column, cell in zip(columns, row, strict=True)
+        if not cell.gap
+    ]
+    album.add(
+        f"likelihood-{scene.attack.slug}",
+        draw_populations(scene.labels, columns, cells, x_label="log-likelihood (nats)"),
+        population_numbers(scene.labels, columns, cells),
+        title="Likelihood of clean, failed and successful images",
+        caption="Log-likelihood of the features at the predicted class (Figure 4 of Wan et al. "
+        "2018, which plots its exponential). Only images that are classified correctly before "
+        "the attack: as they were (clean), and after it, those that stayed correct (attack "
+        "failed) and those that became wrong (attack successful); their numbers stand over each "
+        "frame. Each histogram adds up to 100 % of its own population; of fewer than "
+        f"{FEW} images each is one stroke. The less the histogram of the successful overlaps "
+        "the clean one, the better the likelihood gives the attack away; if the failed ones move "
+        "as far, the likelihood sees the perturbation and not the mistake. The dashed line rejects "
+        "5 % of clean validation images: “caught” is the share left of it. AUROC is against the "
+        "clean images. Bins are shared within a row; the wide bins at the ends are open. For a "
+        f"loss without a density, such as softmax, the quantity is the logit. {scene.words()}",
+        alt="Grid of overlaid histograms, losses by eps, of the log-likelihood of clean images "
+        f"and of images on which the attack failed or succeeded. {'. '.join(areas)}.",
+        section=scene.attack.label,
+    )
+
+
+def _populations(scene: Scene, label: str, eps: float) -> Populations:
+    clean, known = scene.shown.clean(label), scene.shown.reference(label)
+    attacked = scene.views[(label, eps)]
+    for part in (clean, attacked, known):
+        if isinstance(part, str):
+            return Populations(_EMPTY, np.zeros(0), np.zeros(0), np.zeros(0), gap=part)
+    assert isinstance(clean, View)
+    assert isinstance(attacked, View)
+    assert isinstance(known, Reference)
+    if not np.array_equal(clean.index, attacked.index):
+        return Populations(
+            _EMPTY, np.zeros(0), np.zeros(0), np.zeros(0), gap="clean and attacked images differ"
+        )
+    row = [scene.views[(label, e)] for e in scene.eps]
+    pools = [clean.score, *(v.score for v in row if isinstance(v, View))]
+    right = ~clean.wrong
+    typical = clean.score[right]
+    failed, fooled = (attacked.score[right & hit] for hit in (~attacked.wrong, attacked.wrong))
+    areas = [auroc(typical, group) for group in (failed, fooled)]
+    caught = [rejected_fraction(group, known.threshold) for group in (failed, fooled)]
+    return Populations(
+        pooled_bins(pools, around=clean.score), typical, failed, fooled,
+        (areas[0], areas[1]), (caught[0], caught[1]),
+        known.threshold if math.isfinite(known.threshold) else None,
+    )  # fmt: skip

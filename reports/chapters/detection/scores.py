@@ -1,0 +1,274 @@
+"""Which score tells attacked from clean: AUROC against eps, and losses by scores."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from robustloss.reports.chapters.detection.detected import (
+    POPULATION_WORDS,
+    Detected,
+    interval_words,
+    score_words,
+)
+from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.curves import Line, Panel, curve_numbers, draw_curves
+from robustloss.reports.drawing.style import (
+    ADVERSARIAL,
+    BLUE,
+    CROWD,
+    FAINT,
+    INK,
+    PAGE_WIDTH,
+    Look,
+    panels,
+    plain,
+)
+from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.reading.scene import chosen_eps
+from robustloss.reports.words import eps_name
+
+NAN = math.nan
+ACROSS = 2  # panels in a row: ten scores need half a page
+LEGEND = (
+    " A † beside a loss: a check found signs that this attack, not the loss, made the number look "
+    "good."
+)
+
+# white is guessing; blue, attacked images look odd; orange, they look more typical than clean ones
+COLOURS = LinearSegmentedColormap.from_list("auroc", [ADVERSARIAL, "#FFFFFF", BLUE])
+LETTER = 0.07  # inches
+
+
+def add_score_curves(
+    album: Album, numbers: Numbers, found: Detected, attack: AttackInfo, looks: Mapping[str, Look]
+) -> None:
+    """AUROC against eps, one frame a score, one line a loss; nothing with a single score."""
+    grid = [
+        Panel(
+            score_words(score), attack.axis, "AUROC", lines, reference_label="guessing"
+        )
+        for score in found.scores
+        if (lines := _lines(numbers, found, attack, score))
+    ]  # fmt: skip
+    if len(grid) < 2:
+        return
+    crowd = len(numbers.labels) > CROWD
+    bottom = _bottom([y for p in grid for k in p.lines for y in (k.y if crowd else k.low)])
+    grid = [
+        replace(p, y_range=(bottom, 1.005), y_label="AUROC" if i % (2 if crowd else 3) == 0 else "",
+                reference=0.5 if bottom < 0.5 else None)
+        for i, p in enumerate(grid)
+    ]  # fmt: skip
+    rows = [r for r in numbers.run.detection if r["attack_label"] == attack.label and r["eps"] > 0]
+    album.add(
+        f"scores-vs-eps-{attack.slug}",
+        draw_curves(grid, looks),
+        curve_numbers(grid),
+        title="Which score gives the attack away?",
+        caption="AUROC of each detection score against eps: the images that were right and became "
+        "wrong, against all clean images that are right. 1 means that every one of them has a "
+        "lower score than every clean image, 0.5 is guessing, less means that they look more "
+        f"typical than clean ones. All frames have one vertical axis, from {bottom:g}. A score "
+        "that a loss does not have is left out, and so is an eps at which no attack succeeded. "
+        + ("Intervals are in the table of scores. " if crowd else
+           interval_words(rows).replace("Intervals", "Bands") + " ")
+        + _unadapted(found, attack),
+        alt="Line charts of AUROC against eps, one per score, one line per loss. At the largest "
+        f"eps, {'; '.join(_ends(panel) for panel in grid)}.",
+        section=attack.label,
+    )  # fmt: skip
+
+
+def _bottom(heights: Sequence[float]) -> float:
+    """The tenth below everything drawn."""
+    low = min(y for y in heights if not math.isnan(y))
+    return max(0.0, min(0.9, math.floor(10 * low) / 10))
+
+
+def _lines(numbers: Numbers, found: Detected, attack: AttackInfo, score: str) -> list[Line]:
+    lines = []
+    for label in numbers.labels:
+        some = [found.get(label, attack.label, e, score, "successful") for e in attack.strengths]
+        if any(some):
+            y = tuple(s.mean if s else NAN for s in some)
+            low = tuple(s.low if s and s.low is not None else v for s, v in zip(some, y))  # noqa: B905
+            high = tuple(s.high if s and s.high is not None else v for s, v in zip(some, y))  # noqa: B905
+            lines.append(Line(label, attack.strengths, y, low, high))
+    return lines
+
+
+def _ends(panel: Panel) -> str:
+    parts = []
+    for line in panel.lines:
+        known = [y for y in line.y if not math.isnan(y)]
+        parts += [f"{line.label} {known[-1]:.3f}"] if known else []
+    return f"{panel.title}: {', '.join(parts)}"
+
+
+def _unadapted(found: Detected, attack: AttackInfo) -> str:
+    aimed = found.adapted(attack.label)
+    blind = [score_words(k) for k in found.scores if aimed.get(k) is False]
+    if not blind:
+        return ""
+    return (
+        f"This attack did not try to deceive {', '.join(blind)}: high values prove nothing there."
+    )
+
+
+def add_score_heat(album: Album, numbers: Numbers, found: Detected, attack: AttackInfo) -> None:
+    """Losses by scores: AUROC of every population, at up to four eps; of a crowd at the largest."""
+    strengths = chosen_eps(attack)
+    if len(numbers.labels) > CROWD:
+        strengths = strengths[-1:]
+    own = [score for score in found.scores if any(
+        found.get(label, attack.label, eps, score, "all")
+        for label in numbers.labels for eps in strengths
+    )]  # fmt: skip
+    if len(own) < 2:
+        return
+    populations = found.populations
+    grid: list[ScoreHeat | None] = []
+    rows = []
+    for eps in strengths:
+        grid += [None] * (len(grid) % ACROSS)  # every eps begins a row
+        for population in populations:
+            some = [[found.get(k, attack.label, eps, score, population) for score in own]
+                    for k in numbers.labels]  # fmt: skip
+            values = np.array([[s.mean if s else NAN for s in row] for row in some])
+            names = [k + (" †" if numbers.flags(k, attack.label, eps) else "")
+                     for k in numbers.labels]  # fmt: skip
+            title = f"{eps_name(eps)}: {POPULATION_WORDS[population]}"
+            grid.append(ScoreHeat(title, values, names))
+            rows += [
+                {"eps": eps, "population": population, "label": k, "score": score,
+                 "auroc": s.mean if s else NAN, "low": s.low if s else None,
+                 "high": s.high if s else None, "n_seeds": s.n_seeds if s else 0}
+                for k, row in zip(numbers.labels, some, strict=True)
+                for score, s in zip(own, row, strict=True)
+            ]  # fmt: skip
+    album.add(
+        f"scores-heat-{attack.slug}",
+        draw_score_heat(grid, [score_words(k) for k in own], ACROSS),
+        rows,
+        title="Losses by scores",
+        caption="AUROC of each score for each loss, mean over seeds (intervals are in the table of "
+        "scores and in the file of numbers). “All” sets every attacked image against every clean "
+        "one; “successful” the images that were right and became wrong, and “failed” those that "
+        "stayed right, against all clean images that are right."
+        + _noise_words(populations)
+        + " Blue: attacked images look less typical than clean ones; white: guessing; orange: they "
+        "look more typical. Hatched: the loss has no such score, or no image is in the population."
+        + (LEGEND if any("†" in k for heat in grid if heat for k in heat.rows) else ""),
+        alt="Tables of AUROC as coloured squares, losses by scores. "
+        + "; ".join(_best(heat, own) for heat in grid[-len(populations) :] if heat)
+        + ".",
+        section=attack.label,
+    )
+
+
+def _noise_words(populations: list[str]) -> str:
+    if "noise" not in populations:
+        return ""
+    return (
+        " “Noise” sets clean images with random noise of the same size against clean ones: where "
+        "it is as blue as the attack, the score notices that pixels were changed, not that "
+        "somebody attacked."
+    )
+
+
+@dataclass(frozen=True)
+class ScoreHeat:
+    """One panel: losses by scores.
+
+    Attributes:
+        title: Above it.
+        values: (L, S) AUROC; NaN is a gap.
+        rows: Names of the losses, which may carry a mark.
+    """
+
+    title: str
+    values: np.ndarray
+    rows: Sequence[str]
+
+
+def _best(heat: ScoreHeat, scores: list[str]) -> str:
+    parts = []
+    for name, row in zip(heat.rows, heat.values, strict=True):
+        if not np.isnan(row).all():
+            at = int(np.nanargmax(row))
+            parts.append(f"{name} best with {score_words(scores[at])} {row[at]:.3f}")
+    return f"{heat.title}: {', '.join(parts) or 'no numbers'}"
+
+
+def draw_score_heat(grid: Sequence[ScoreHeat | None], scores: Sequence[str], across: int) -> Figure:
+    """Draw the panels in rows of ``across`` over one colour bar.
+
+    Args:
+        grid: Panels of one shape; None leaves its place empty.
+        scores: Names of the columns.
+        across: Panels in a row.
+    """
+    left = 0.3 + LETTER * max(len(plain(k, 26)) for heat in grid if heat for k in heat.rows)
+    gap, down = 0.25, -(-len(grid) // across)
+    most = max(len(heat.rows) for heat in grid if heat)
+    width = min(0.72 * len(scores), (PAGE_WIDTH - left - 0.15 - (across - 1) * gap) / across)
+    names = 0.2 + LETTER * max(len(plain(k, 26)) for k in scores)
+    figure, axes = panels(
+        down, across, width=width, height=0.25 * most, left=left, right=0.15,
+        top=0.4, bottom=names + 0.75, wgap=gap, hgap=0.42,
+    )  # fmt: skip
+    for place, ax in enumerate(axes.flat):
+        heat = grid[place] if place < len(grid) else None
+        if heat is None:
+            ax.set_axis_off()
+            continue
+        last = not any(grid[place + across :: across])
+        _draw(ax, heat, scores if last else [""] * len(scores), place % across == 0)
+    _bar(figure, left)
+    return figure
+
+
+def _draw(ax: Axes, heat: ScoreHeat, scores: Sequence[str], first: bool) -> None:
+    ax.set_title(heat.title, fontweight="normal", pad=4)
+    ax.imshow(heat.values, cmap=COLOURS, vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(heat.values):
+        if np.isnan(value):
+            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, hatch="////", fc="white",
+                                   ec=FAINT, lw=0))  # fmt: skip
+            continue
+        ax.text(column, row, short_area(value), ha="center", va="center", fontsize=8,
+                color="white" if value > 0.9 or value < 0.06 else INK)  # fmt: skip
+    ax.set_xticks(range(len(scores)), [plain(k, 26) for k in scores], rotation=90, va="top")
+    ax.set_yticks(range(len(heat.rows)), [plain(k, 26) for k in heat.rows])
+    ax.tick_params(labelleft=first, which="both", length=0)
+    ax.set_xticks(np.arange(len(scores) + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(len(heat.rows) + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", linewidth=1.5)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def short_area(value: float) -> str:
+    """Three digits without the leading 0; a value that is not 1 never reads as 1."""
+    if value == 1:
+        return "1"
+    return f"{min(max(value, 0.0), 0.9994):.3f}"[1:] if value < 0.9995 else ">.999"
+
+
+def _bar(figure: Figure, left: float) -> None:
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    inches = min(3.6, width - left - 0.35)
+    axes = figure.add_axes((left / width, 0.47 / height, inches / width, 0.12 / height))
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(0, 1), COLOURS), cax=axes, orientation="horizontal",
+        ticks=[0, 0.25, 0.5, 0.75, 1],
+    )  # fmt: skip
+    bar.set_label("AUROC against clean images")
+    bar.outline.set_visible(False)

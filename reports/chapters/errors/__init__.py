@@ -1,0 +1,1 @@
+"""How often is each loss fooled, by which attack, at which eps?"""

@@ -1,0 +1,1 @@
+"""Which loss is better? All losses at a glance, differences, ranks."""

@@ -1,0 +1,1 @@
+"""What does a fooled network say? Confidence, calibration, confusion."""

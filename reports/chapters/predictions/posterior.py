@@ -1,0 +1,244 @@
+"""Figure 3 of the paper: how sure the network is of its answer under attack."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.histograms import Bins, bin_ticks, pooled_bins
+from robustloss.reports.drawing.style import (
+    ADVERSARIAL,
+    CROWD,
+    NORMAL,
+    blank,
+    panel_width,
+    panels,
+    plain,
+)
+from robustloss.reports.drawing.ticks import percent_of_all
+from robustloss.reports.reading.scene import Scene
+from robustloss.reports.reading.views import View
+from robustloss.reports.words import eps_name
+
+FIXED = Bins(np.linspace(0, 1, 21), below=False, above=False)
+GROUPS = ("still classified correctly", "classified wrongly")
+
+
+def add_posteriors(album: Album, scene: Scene) -> None:
+    """The posterior of the predicted class over fixed bins, losses by eps."""
+    if not scene.drawn():
+        return
+    grid = _grid(scene, FIXED, "posterior", "posterior of the prediction", same_height=True)
+    album.add(
+        f"posterior-{scene.attack.slug}",
+        draw_histograms(grid, ticks="percent"),
+        histogram_numbers(grid),
+        title="How confident is it under attack?",
+        caption="Histogram of the posterior that the network gives to its own prediction on "
+        "attacked images (Figure 3 of Wan et al. 2018), 20 bins. Hatched bars are mistakes: "
+        "hatched mass at the right means wrong and sure of it, which no threshold on confidence "
+        f"can catch. {scene.words()}",
+        alt="Grid of histograms, losses by eps, of the posterior under attack. "
+        + _mean_posteriors(scene),
+        section=scene.attack.label,
+    )
+
+
+def add_log_odds(album: Album, scene: Scene) -> None:
+    """The same posteriors on a logit axis, where certainty does not saturate."""
+    drawn = scene.drawn()
+    if not drawn:
+        return
+    bins = pooled_bins([v.log_odds for v in drawn], count=30, quantiles=(0.2, 98.5))
+    grid = _grid(scene, bins, "log_odds", "posterior, logit axis", note_at="right")
+    album.add(
+        f"posterior-logit-{scene.attack.slug}",
+        draw_histograms(grid, ticks="odds"),
+        histogram_numbers(grid),
+        title="The same confidence, unfolded",
+        caption="The posterior on a logit axis, computed in the log domain: every step to the "
+        "right cuts the remaining doubt by the same factor. Above 1−10⁻⁷ a 32-bit float reads "
+        "exactly 1; here degrees of certainty stay apart. The wide bins at the ends are open and "
+        f"hold everything beyond. Heights differ from row to row. {scene.words()}",
+        alt="The histograms of the previous figure with the posterior on a logit axis.",
+        section=scene.attack.label,
+    )
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Two groups of images over the same bins.
+
+    Attributes:
+        first, second: Percent per bin, drawn one on the other.
+        notes: Short lines written into the panel.
+        gap: Why there is nothing to draw; empty when there is.
+    """
+
+    bins: Bins
+    first: np.ndarray
+    second: np.ndarray
+    notes: Sequence[str] = ()
+    gap: str = ""
+
+
+@dataclass(frozen=True)
+class HistogramGrid:
+    """Rows of losses, columns of eps, and the words around them."""
+
+    rows: Sequence[str]
+    columns: Sequence[str]
+    cells: Sequence[Sequence[Histogram]]
+    x_label: str
+    y_label: str
+    names: tuple[str, str]
+    same_height: bool = False
+    note_at: str = "left"
+
+
+def _grid(
+    scene: Scene,
+    bins: Bins,
+    key: str,
+    x_label: str,
+    *,
+    same_height: bool = False,
+    note_at: str = "left",
+) -> HistogramGrid:
+    return HistogramGrid(
+        rows=scene.labels,
+        columns=[eps_name(e) for e in scene.eps],
+        cells=[[_cell(scene.views[(k, e)], bins, key) for e in scene.eps] for k in scene.labels],
+        x_label=x_label,
+        y_label="share of images",
+        names=GROUPS,
+        same_height=same_height,
+        note_at=note_at,
+    )
+
+
+def _cell(view: View | str, bins: Bins, key: str) -> Histogram:
+    if isinstance(view, str):
+        return Histogram(bins, np.zeros(1), np.zeros(1), gap=view)
+    values, wrong = getattr(view, key), view.wrong
+    notes = [f"{100 * wrong.mean():.1f} % wrong"]
+    if wrong.any() and key == "posterior":
+        notes.append(f"mean posterior when wrong {view.posterior[wrong].mean():.2f}")
+    return Histogram(
+        bins, bins.shares(values[~wrong], view.n), bins.shares(values[wrong], view.n), notes
+    )
+
+
+def _mean_posteriors(scene: Scene) -> str:
+    last: Sequence[tuple[str, View | str]] = [
+        (k, scene.views[(k, scene.eps[-1])]) for k in scene.labels
+    ]
+    parts = [
+        f"{label} {view.posterior[view.wrong].mean():.2f}"
+        for label, view in last
+        if isinstance(view, View) and view.wrong.any()
+    ]
+    if not parts:
+        return "No prediction is wrong."
+    return f"Mean posterior of wrong predictions at {eps_name(scene.eps[-1])}: {', '.join(parts)}."
+
+
+def draw_histograms(grid: HistogramGrid, *, ticks: str = "number") -> Figure:
+    """Draw the grid; the panels of a row share the vertical axis, or all do (same_height).
+
+    Args:
+        grid: What to draw.
+        ticks: "number", "percent" (posterior in percent) or "odds" (posterior on a logit axis).
+    """
+    margins = {"left": 0.85, "right": 0.15, "wgap": 0.22}
+    width = panel_width(len(grid.columns), widest=4.2, **margins)
+    figure, axes = panels(
+        len(grid.rows), len(grid.columns), width=width,
+        height=1.45 if len(grid.rows) <= CROWD else 1.05, top=0.88, bottom=0.6,
+        hgap=0.55 if ticks == "number" else 0.42, **margins,
+    )  # fmt: skip
+    tops = [_top(grid, row) for row in grid.cells]
+    for r, row in enumerate(grid.cells):
+        for c, cell in enumerate(row):
+            ax = axes[r, c]
+            if cell.gap:
+                blank(ax, cell.gap)
+            else:
+                _draw_cell(ax, cell, grid, ticks, width)
+                ax.set_ylim(0, max(tops) if grid.same_height else tops[r])
+            if r == 0:
+                ax.annotate(grid.columns[c], (0.5, 1), (0, 22), xycoords="axes fraction",
+                            textcoords="offset points", ha="center", fontsize=10)  # fmt: skip
+            if c == 0:
+                ax.set_title(plain(grid.rows[r], 40), pad=4)
+            elif not row[0].gap:
+                ax.tick_params(labelleft=False)
+            if r == len(grid.rows) - 1 and not cell.gap:
+                ax.set_xlabel(grid.x_label)
+    figure.supylabel(grid.y_label, x=0.12 / figure.get_figwidth(), fontsize=9.5)
+    _legend(figure, grid)
+    return figure
+
+
+def _top(grid: HistogramGrid, row: Sequence[Histogram]) -> float:
+    heights = [(c.first + c.second).max() for c in row if not c.gap]
+    room = 1.12 if grid.same_height else 1.4  # above the bars, for the notes
+    return room * max(heights, default=1.0) or 1.0
+
+
+def _draw_cell(ax: Axes, cell: Histogram, grid: HistogramGrid, ticks: str, inches: float) -> None:
+    edges = cell.bins.drawn()
+    both = cell.first + cell.second
+    ax.stairs(cell.first, edges, fill=True, color=NORMAL)
+    ax.stairs(both, edges, baseline=cell.first, fill=True, color="#F0BF9C")
+    ax.stairs(both, edges, baseline=cell.first, color=ADVERSARIAL, lw=0.9, hatch="////", fill=False)
+    ax.set_xlim(edges[0], edges[-1])
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    # Above 100 % there is room for the notes only.
+    ax.yaxis.set_major_formatter(percent_of_all)
+    bin_ticks(ax, cell.bins, ticks, inches)
+    x, align = (0.03, "left") if grid.note_at == "left" else (0.97, "right")
+    ax.text(
+        x, 0.96, "\n".join(cell.notes), transform=ax.transAxes, ha=align, va="top", fontsize=8,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
+        linespacing=1.3,
+    )  # fmt: skip
+
+
+def _legend(figure: Figure, grid: HistogramGrid) -> None:
+    handles = [
+        Patch(facecolor=NORMAL, edgecolor="#4C5866", label=grid.names[0]),
+        Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=grid.names[1]),
+    ]
+    figure.legend(
+        handles=handles, loc="upper left", ncols=2,
+        bbox_to_anchor=(0.6 / figure.get_figwidth(), 1.0), handlelength=2.2,
+    )  # fmt: skip
+
+
+def histogram_numbers(grid: HistogramGrid) -> list[dict[str, object]]:
+    """The numbers behind :func:`draw_histograms`, one row per bin; open bins have an empty end."""
+    out: list[dict[str, object]] = []
+    for row, cells in zip(grid.rows, grid.cells, strict=True):
+        for column, cell in zip(grid.columns, cells, strict=True):
+            if cell.gap:
+                continue
+            edges = [float(e) for e in cell.bins.edges]
+            lows: list[float | str] = [*edges[:-1]]
+            highs: list[float | str] = [*edges[1:]]
+            if cell.bins.below:
+                lows, highs = ["", *lows], [edges[0], *highs]
+            if cell.bins.above:
+                lows, highs = [*lows, edges[-1]], [*highs, ""]
+            first, second = (f"{name} (% of images)" for name in grid.names)
+            for low, high, a, b in zip(lows, highs, cell.first, cell.second, strict=True):
+                out.append(
+                    {"loss": row, "panel": column, "from": low, "to": high,
+                     first: float(a), second: float(b)}
+                )  # fmt: skip
+    return out

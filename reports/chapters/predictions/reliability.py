@@ -1,0 +1,234 @@
+"""Reliability diagrams, and the calibration error against eps."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from robustloss.analysis.tables.calibration import pooled
+from robustloss.reports.chapters.predictions.calibration import calibration_of
+from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.curves import Line, Panel, curve_numbers, draw_curves
+from robustloss.reports.drawing.style import (
+    ADVERSARIAL,
+    CROWD,
+    NORMAL,
+    Look,
+    blank,
+    panel_width,
+    panels,
+    plain,
+)
+from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.reading.scene import chosen_eps
+from robustloss.reports.words import eps_name
+from robustloss.results.schema import Row
+
+_STRIP = 0.24  # of a panel's height, for the counts
+_FEW = 10  # images below which a bin's accuracy is a matter of chance
+
+
+@dataclass(frozen=True)
+class _Diagram:
+    bins: Sequence[Row]
+    error: float
+
+    @property
+    def images(self) -> int:
+        return sum(each["count"] for each in self.bins)
+
+
+def add_reliability(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
+    """Losses by eps; nothing for runs of before."""
+    strengths = (0.0, *chosen_eps(attack)[: 3 if len(numbers.labels) <= CROWD else 2])
+    grid = [[_diagram(numbers, k, attack, e) for e in strengths] for k in numbers.labels]
+    drawn = [
+        (label, eps, cell)
+        for label, row in zip(numbers.labels, grid, strict=True)
+        for eps, cell in zip(strengths, row, strict=True)
+        if cell is not None
+    ]
+    if not drawn:
+        return
+    seeds = len({row["seed"] for row in numbers.run.reliability})
+    album.add(
+        f"reliability-{attack.slug}",
+        _draw(numbers.labels, [_eps_words(e) for e in strengths], grid),
+        [
+            {"label": label, "eps": eps} | {k: b[k] for k in _KEPT}
+            for label, eps, cell in drawn
+            for b in cell.bins
+        ],
+        title="Reliability: is the network as often right as it says?",
+        caption="Images by their confidence (largest posterior) in 15 bins of equal width: the bar "
+        "is the share that is right, the dot the mean confidence. On the dotted diagonal the "
+        "network is as often right as it says; a bar below its dot means that it is too sure. Bars "
+        f"of fewer than {_FEW} images are pale: chance decides them. Below, on a logarithmic "
+        "axis, how many of all images each bin holds. All test images, the attacked ones with the "
+        "labels of the images before"
+        + (f"; {seeds} seeds together. " if seeds > 1 else "; one seed. ")
+        + "ECE: the gap averaged over the images, in percent of them"
+        + (", mean over seeds." if seeds > 1 else "."),
+        alt="Grid of reliability diagrams, losses by eps. ECE: "
+        + "; ".join(f"{k} {_eps_words(e)} {100 * c.error:.2g} %" for k, e, c in drawn)
+        + ".",
+        section=attack.label,
+    )
+
+
+def _eps_words(eps: float) -> str:
+    return eps_name(eps) if eps else "clean"
+
+
+_KEPT = ("bin", "low", "high", "count", "mean_confidence", "accuracy")
+
+
+def _diagram(numbers: Numbers, label: str, attack: AttackInfo, eps: float) -> _Diagram | None:
+    name = "none" if eps == 0 else attack.label
+    rows = [
+        row
+        for row in numbers.run.reliability
+        if row["binning"] == "equal_width"
+        and (row["label"], row["attack_label"], float(row["eps"])) == (label, name, float(eps))
+    ]
+    error = calibration_of(numbers, label, attack.label, eps, "ece_equal_width")
+    return _Diagram(pooled(rows), error.mean) if rows and error else None
+
+
+def _draw(
+    labels: Sequence[str], columns: Sequence[str], grid: Sequence[Sequence[_Diagram | None]]
+) -> Figure:
+    margins = {"left": 0.85, "right": 0.2, "wgap": 0.32}
+    width = panel_width(len(columns), widest=2.6, **margins)
+    figure, axes = panels(
+        len(labels), len(columns), width=width, height=min(2.1, 0.95 * width), top=0.95,
+        bottom=0.6, hgap=0.5, **margins,
+    )  # fmt: skip
+    for r, row in enumerate(grid):
+        for c, cell in enumerate(row):
+            ax = axes[r, c]
+            if r == 0:
+                ax.annotate(columns[c], (0.5, 1), (0, 22), xycoords="axes fraction",
+                            textcoords="offset points", ha="center", fontsize=10)  # fmt: skip
+            if c == 0:
+                ax.set_title(plain(labels[r], 40), pad=5)
+            if cell is None:
+                blank(ax, "no such record")
+                continue
+            _panel(ax, cell, first=c == 0, last=r == len(grid) - 1)
+    figure.supylabel("share right", x=0.12 / figure.get_figwidth(), fontsize=9.5)
+    figure.legend(
+        handles=[
+            Patch(facecolor=NORMAL, label="share right"),
+            Line2D([], [], marker="o", ls="", ms=4, color=ADVERSARIAL, label="mean confidence"),
+            Line2D([], [], ls=":", color="#444444", label="as often right as sure"),
+        ],
+        loc="upper left", bbox_to_anchor=(0.01, 1.0), ncols=3, frameon=False, fontsize=9,
+    )  # fmt: skip
+    return figure
+
+
+def _panel(ax: Axes, cell: _Diagram, *, first: bool, last: bool) -> None:
+    low, high, count, confidence, accuracy = (
+        np.array([each[k] for each in cell.bins], float)
+        for k in ("low", "high", "count", "mean_confidence", "accuracy")
+    )
+    total = cell.images
+    strip = ax.inset_axes((0, 0, 1, _STRIP))
+    ax.set_ylim(-_STRIP / (1 - _STRIP), 1.04)
+    ax.set_xlim(0, 1)
+    many = count >= _FEW
+    for chosen, alpha in ((many, 1.0), (~many, 0.35)):
+        if chosen.any():
+            ax.bar(low[chosen], accuracy[chosen], (high - low)[chosen], align="edge", color=NORMAL,
+                   alpha=alpha, edgecolor="white", lw=0.5)  # fmt: skip
+            ax.plot(confidence[chosen], confidence[chosen], "o", ms=3.6, color=ADVERSARIAL,
+                    alpha=max(alpha, 0.5), zorder=3, clip_on=False)  # fmt: skip
+            ax.vlines(confidence[chosen], accuracy[chosen], confidence[chosen], color=ADVERSARIAL,
+                      lw=1.0, alpha=max(alpha, 0.5))  # fmt: skip
+    ax.plot([0, 1], [0, 1], ":", color="#444444", lw=0.9)
+    ax.text(
+        0.04, 0.97, f"ECE {100 * cell.error:.2g} %", transform=ax.transAxes, va="top", fontsize=8,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
+    )  # fmt: skip
+    ax.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"] if first else ["", "", ""])
+    ax.set_xticks([])
+    ax.spines["bottom"].set_visible(False)
+    ax.axhline(0, color="#444444", lw=0.8)
+    strip.bar(low, 100 * count / total, high - low, align="edge", color="#B9B2A5",
+              edgecolor="white", lw=0.5)  # fmt: skip
+    least = min(0.1, 50 / total)
+    strip.set_yscale("log")
+    strip.set_ylim(least, 150)
+    strip.set_xlim(0, 1)
+    strip.set_yticks([1], ["1 %"] if first else [""])  # a label at 100 % would meet the axis above
+    strip.minorticks_off()
+    strip.tick_params(labelsize=7)
+    strip.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+    if last:
+        strip.set_xlabel("confidence")
+    for side in ("top", "right"):
+        strip.spines[side].set_visible(False)
+
+
+def add_calibration_curves(
+    album: Album, numbers: Numbers, attack: AttackInfo, looks: Mapping[str, Look]
+) -> None:
+    """ECE and mean confidence against eps, one line a loss; nothing for runs of before."""
+    eps = (0.0, *attack.strengths)
+    grid = [
+        Panel(title, attack.axis, y_label, lines, percent=True)
+        for metric, title, y_label in (
+            ("ece_equal_width", "calibration error", "ECE"),
+            ("mean_confidence", "mean confidence", "largest posterior"),
+        )
+        if (lines := [
+            line for label in numbers.labels
+            if (line := _line(numbers, label, attack, eps, metric)) is not None
+        ])
+    ]  # fmt: skip
+    if not grid:
+        return
+    ends = [f"{line.label} {line.y[-1]:.1f} %" for line in grid[0].lines]
+    several = len({row["seed"] for row in numbers.run.calibration}) > 1
+    album.add(
+        f"calibration-vs-eps-{attack.slug}",
+        draw_curves(grid, looks),
+        curve_numbers(grid),
+        title="How wrong is the stated confidence as the attack grows?",
+        caption="Left: expected calibration error (15 bins of equal width), the mean gap between "
+        "how sure the network is and how often it is right. Right: how sure it is on average. All "
+        "test images; attacked images keep the labels that they had before. A network that errs "
+        "but says that it is unsure keeps a small error on the left. "
+        + (
+            "Bands are 95 % t-intervals over training seeds."
+            if several
+            else "The band on the left is 95 % over resampled images of the one training seed; "
+            "near 0 it lies too high, because chance alone makes a gap."
+        ),
+        alt="Line charts of expected calibration error and mean confidence against eps, one line "
+        f"per loss. Calibration error at the largest eps: {', '.join(ends)}.",
+        section=attack.label,
+    )
+
+
+def _line(
+    numbers: Numbers, label: str, attack: AttackInfo, eps: Sequence[float], metric: str
+) -> Line | None:
+    some = [calibration_of(numbers, label, attack.label, e, metric) for e in eps]
+    if not any(some):
+        return None
+    y = tuple(100 * s.mean if s else math.nan for s in some)
+    low, high = (
+        tuple(
+            100 * bound if s and (bound := getattr(s, side)) is not None else v
+            for s, v in zip(some, y, strict=True)
+        )
+        for side in ("low", "high")
+    )
+    return Line(label, tuple(eps), y, low, high)

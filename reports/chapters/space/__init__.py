@@ -1,0 +1,1 @@
+"""What does the feature space look like? Embeddings, distances, boundaries, norms."""

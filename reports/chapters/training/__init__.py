@@ -1,0 +1,1 @@
+"""How did the training go? Learning curves, times, searches."""

@@ -1,0 +1,128 @@
+"""The figures of one report: saved with their numbers, kept with the words that explain them."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from robustloss.reports.drawing.style import DPI, save
+
+Rows = Sequence[Mapping[str, object]]
+LARGE = 400_000  # bytes from which on the smaller file is embedded
+Arrays = Mapping[str, np.ndarray]
+
+
+OTHERS = "the other attacks"  # heading of what is folded away
+
+SPACE = "Feature space: why they differ"  # heading of the section
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure on the page.
+
+    Attributes:
+        name: File name without its ending.
+        title: What it shows, for the heading.
+        caption: How to read it.
+        alt: What a reader who cannot see it needs to know.
+        folder: Where its files lie: NAME.png and NAME.svg.
+        numbers: The file with the numbers behind it.
+        inches: Width at which it was drawn.
+        section: Heading under which it stands: "" for the run, else an attack's label.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    folder: Path
+    numbers: Path
+    inches: float
+    section: str
+
+    @property
+    def source(self) -> Path:
+        """The file embedded in the page; both must have been written."""
+        lines, pixels = self.folder / f"{self.name}.svg", self.folder / f"{self.name}.png"
+        size, limit = lines.stat().st_size, pixels.stat().st_size
+        # lines stay sharp at any size, but not at any price
+        return pixels if size > (2 * limit if size < LARGE else limit) else lines
+
+
+@dataclass
+class Album:
+    """Saves figures into one folder and remembers them in order."""
+
+    folder: Path
+    dpi: int = DPI
+    pictures: list[Picture] = field(default_factory=list)
+
+    def add(
+        self,
+        name: str,
+        figure: Figure,
+        numbers: Rows | Arrays,
+        *,
+        title: str,
+        caption: str,
+        alt: str,
+        section: str = "",
+    ) -> None:
+        """Save NAME.png, NAME.svg and the numbers (CSV of rows, or .npz of arrays).
+
+        Args:
+            name: Made of slugs only.
+            figure: Drawn, not yet saved.
+            numbers: What the figure shows.
+            title, caption, alt: See :class:`Picture`.
+            section: Attack label, or "" for the whole run.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save(figure, self.folder, name, dpi=self.dpi)
+        if isinstance(numbers, Mapping):
+            data = self.folder / f"{name}.npz"
+            np.savez_compressed(data, **dict(numbers))  # type: ignore[arg-type]
+        else:
+            data = self.folder / f"{name}.csv"
+            write_text(data, csv_text(numbers))
+        inches = float(figure.get_figwidth())
+        self.pictures.append(Picture(name, title, caption, alt, self.folder, data, inches, section))
+
+
+def whole(text: str) -> str:
+    """The text with ? for each half of a character: JSON can name one, no file can hold it."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the `whole` text as UTF-8, with the line ends as they are."""
+    path.write_text(whole(text), encoding="utf-8", newline="")
+
+
+def csv_text(rows: Rows, columns: Sequence[str] | None = None) -> str:
+    """Rows as CSV with every digit; a missing number is an empty field."""
+    columns = list(columns or (rows[0] if rows else []))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_field(row.get(c)) for c in columns])
+    return out.getvalue()
+
+
+def _field(value: object) -> object:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, np.floating | np.integer):
+        value = value.item()
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
+        return "'" + value  # a spreadsheet would run it as a formula
+    return value

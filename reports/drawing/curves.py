@@ -1,0 +1,274 @@
+"""Curves with bands: error and detection against eps, and training against epochs."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from robustloss.reports.drawing.legends import LINE, legend_below, legend_shape
+from robustloss.reports.drawing.style import CROWD, INK, Look, blank, panel_width, panels, plain
+from robustloss.reports.drawing.ticks import number, percent, unlabelled
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.words import Estimate
+
+NAN = math.nan
+Get = Callable[[str, float], Estimate | None]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: x (P,), y (P,), and the band low, high (P,); NaN is a gap."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One frame of curves.
+
+    Attributes:
+        y_range: Lower and upper end of the axis; None lets the data decide (from 0).
+        reference: Height of a dotted line, such as the error of guessing.
+        log: The vertical axis is logarithmic; values must be positive.
+        percent, x_percent: Ticks of that axis carry a percent sign.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: Sequence[Line]
+    y_range: tuple[float, float] | None = None
+    reference: float | None = None
+    reference_label: str = ""
+    log: bool = False
+    percent: bool = False
+    whole_x: bool = False
+    x_percent: bool = False
+
+
+def draw_curves(grid: Sequence[Panel], looks: Mapping[str, Look], *, columns: int = 3) -> Figure:
+    """Draw the panels in rows of at most ``columns``, with one legend under them."""
+    labels = [k for k in looks if any(line.label == k for p in grid for line in p.lines)]
+    if len(labels) > CROWD:
+        return _draw_crowded(grid, looks)
+    columns = min(columns, len(grid))
+    rows = -(-len(grid) // columns)
+    margins = {"left": 0.75, "right": 0.2, "wgap": 0.75}
+    width = panel_width(columns, widest=6.2 if columns == 1 else 4.4, **margins)
+    inches = 0.2 + columns * (width + margins["wgap"])
+    figure, axes = panels(
+        rows,
+        columns,
+        width=width,
+        height=min(3.6, 0.75 * width),
+        top=0.4,
+        bottom=0.68 + LINE * legend_shape(labels, inches - 0.7)[1],
+        hgap=0.95,
+        **margins,
+    )
+    for ax, panel in zip(axes.flat, grid, strict=False):
+        _draw_panel(ax, panel, looks)
+    for ax in axes.flat[len(grid) :]:
+        ax.set_axis_off()
+    if labels:
+        handles = [Line2D([], [], label=plain(k), **_stroke(looks[k])) for k in labels]
+        legend_below(figure, handles, left=0.7)
+    return figure
+
+
+def _draw_crowded(grid: Sequence[Panel], looks: Mapping[str, Look]) -> Figure:
+    """Two panels in a row; the losses are named beside the ends of their lines, in that order."""
+    columns, names = min(2, len(grid)), 2.3
+    margins = {"left": 0.75, "right": names, "wgap": names + 0.7}
+    width = panel_width(columns, widest=4.6, **margins)
+    most = max(len(panel.lines) for panel in grid)
+    figure, axes = panels(
+        -(-len(grid) // columns), columns, width=width, height=max(3.2, 0.175 * most), top=0.4,
+        bottom=0.68, hgap=0.95, **margins,
+    )  # fmt: skip
+    for ax, panel in zip(axes.flat, grid, strict=False):
+        _draw_panel(ax, panel, looks, bands=False)
+        if ax.axison:
+            name_ends(ax, [(k.label, _end(k)) for k in panel.lines], looks)
+    for ax in axes.flat[len(grid) :]:
+        ax.set_axis_off()
+    return figure
+
+
+def _end(line: Line) -> tuple[float, float]:
+    known = [(x, y) for x, y in zip(line.x, line.y, strict=True) if np.isfinite(y)]
+    return known[-1] if known else (float("nan"), float("nan"))
+
+
+def name_ends(
+    ax: Axes, ends: Sequence[tuple[str, tuple[float, float]]], looks: Mapping[str, Look]
+) -> None:
+    """Name lines to the right of a panel, spread so that no name covers another.
+
+    Args:
+        ax: Its limits are final.
+        ends: Label and (x, y) of where each line ends.
+        looks: Look of every loss.
+    """
+    to_axes = ax.transData + ax.transAxes.inverted()
+    places = [(k, *to_axes.transform(at)) for k, at in ends if np.isfinite(at).all()]
+    places.sort(key=lambda place: place[2])
+    step = 0.165 / (ax.get_position().height * ax.get_figure().get_figheight())  # type: ignore[union-attr]
+    heights = spread([min(max(place[2], 0.0), 1.0) for place in places], step)
+    for (label, x, y), height in zip(places, heights, strict=True):
+        look = looks[label]
+        ax.plot([x, 1.015, 1.045], [min(max(y, 0), 1), height, height], transform=ax.transAxes,
+                color=look.colour, lw=0.7, clip_on=False, zorder=1)  # fmt: skip
+        ax.plot([1.045, 1.13], [height] * 2, transform=ax.transAxes, clip_on=False, lw=1.6,
+                color=look.colour, ls=look.dash)  # fmt: skip
+        ax.plot([1.0875], [height], transform=ax.transAxes, clip_on=False, marker=look.marker,
+                ms=4.5, color=look.colour, mec="white", mew=0.5)  # fmt: skip
+        ax.text(1.145, height, plain(label, 24), transform=ax.transAxes, fontsize=8, va="center")
+
+
+def spread(heights: Sequence[float], step: float) -> list[float]:
+    """Rising heights moved as little as keeps them ``step`` apart and, if it fits, in [0, 1].
+
+    Args:
+        heights: Rising, in [0, 1].
+        step: Least distance of two.
+    """
+    blocks: list[tuple[float, int]] = []  # where a run of touching names starts, and its length
+    for height in heights:
+        start, count = height, 1
+        while blocks and blocks[-1][0] + blocks[-1][1] * step > start:
+            first, before = blocks.pop()
+            start = (first * before + (start - before * step) * count) / (before + count)
+            count += before
+            start = max(0.0, min(start, 1 - (count - 1) * step))
+        blocks.append((min(start, 1 - (count - 1) * step), count))
+    return [start + i * step for start, count in blocks for i in range(count)]
+
+
+def _stroke(look: Look) -> dict:
+    return {
+        "color": look.colour,
+        "marker": look.marker,
+        "linestyle": look.dash,
+        "linewidth": 1.8,
+        "markersize": 5.5,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.6,
+    }
+
+
+def _draw_panel(ax: Axes, panel: Panel, looks: Mapping[str, Look], *, bands: bool = True) -> None:
+    ax.set_title(plain(panel.title, 60))
+    if not any(np.isfinite(line.y).any() for line in panel.lines):
+        blank(ax, "no numbers for this panel")
+        return
+    if panel.log:
+        ax.set_yscale("log")
+    for line in panel.lines:
+        look = looks[line.label]
+        y = np.asarray(line.y, float)
+        stroke = _stroke(look)
+        if y.size > 25:  # many epochs: markers would hide the line
+            stroke["markevery"] = max(1, y.size // 10)
+        ax.plot(line.x, y, zorder=3, **stroke)
+        if bands:  # of many losses they would cover the lines
+            ax.fill_between(line.x, line.low, line.high, color=look.colour, alpha=0.15, lw=0)
+    if panel.reference is not None:
+        _reference(ax, panel, panel.reference)
+    ax.set_xlabel(panel.x_label)
+    ax.set_ylabel(panel.y_label)
+    ax.grid(True)
+    _ranges(ax, panel)
+
+
+def _reference(ax: Axes, panel: Panel, height: float) -> None:
+    ax.axhline(height, color=INK, linewidth=1, linestyle=(0, (1, 2)), zorder=2)
+    low, high = panel.y_range or ax.get_ylim()
+    below = height < low + 0.3 * (high - low)  # words go where the curves do not
+    ax.annotate(
+        panel.reference_label,
+        (0, height),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, -3 if below else 3),
+        textcoords="offset points",
+        va="top" if below else "bottom",
+        fontsize=8,
+        color="#5B6470",
+    )
+
+
+def _ranges(ax: Axes, panel: Panel) -> None:
+    if panel.y_range is not None:
+        ax.set_ylim(*panel.y_range)
+    elif not panel.log:
+        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    ticks = sorted({float(x) for line in panel.lines for x in line.x})
+    if panel.whole_x:
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    elif panel.x_percent:
+        ax.set_xticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    elif len(ticks) <= 7:
+        ax.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
+    if panel.log:
+        low, high = ax.get_ylim()
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
+        ax.yaxis.set_minor_formatter(unlabelled)
+        ax.yaxis.set_major_formatter(percent if panel.percent else number)
+    elif panel.percent:
+        ax.yaxis.set_major_formatter(percent)
+
+
+def curve_numbers(grid: Sequence[Panel]) -> list[dict[str, object]]:
+    """The numbers behind :func:`draw_curves`, one row per point."""
+    return [
+        {"panel": panel.title, "label": line.label, "x": x, "y": y, "low": low, "high": high}
+        for panel in grid
+        for line in panel.lines
+        for x, y, low, high in zip(line.x, line.y, line.low, line.high, strict=True)
+    ]
+
+
+def band_words(numbers: Numbers) -> str:
+    """The sentence that says what the bands around the curves are."""
+    if len(numbers.labels) > CROWD:
+        return (
+            "Losses are named in the order in which their lines end; intervals are in the tables."
+        )
+    if len(numbers.seeds) > 1:
+        return f"The band is a 95 % t-interval over up to {len(numbers.seeds)} training seeds."
+    return "The band is a 95 % Wilson interval over test images; there is one training seed only."
+
+
+def lines_of(labels: Sequence[str], eps: Sequence[float], get: Get, unit: float) -> list[Line]:
+    """One line for each label: `unit` times the estimate at every eps, NaN where there is none."""
+    lines = []
+    for label in labels:
+        found = [get(label, e) for e in eps]
+        if any(found):
+            y = [unit * f.mean if f else NAN for f in found]
+            low = [unit * f.low if f and f.low is not None else v for f, v in zip(found, y)]  # noqa: B905
+            high = [unit * f.high if f and f.high is not None else v for f, v in zip(found, y)]  # noqa: B905
+            lines.append(Line(label, tuple(eps), tuple(y), tuple(low), tuple(high)))
+    return lines
+
+
+def in_words(panel: Panel, unit: str) -> str:
+    """Where each line of a panel begins and ends: the text for those who cannot see it."""
+    parts = []
+    for line in panel.lines:
+        known = [(x, y) for x, y in zip(line.x, line.y, strict=True) if not math.isnan(y)]
+        if known:
+            (x0, y0), (x1, y1) = known[0], known[-1]
+            parts.append(
+                f"{line.label} from {y0:.3g}{unit} at eps {x0:g} to {y1:.3g}{unit} at eps {x1:g}"
+            )
+    return "; ".join(parts) + "."

@@ -1,0 +1,108 @@
+"""Histograms of single images in two groups: confidence when right and wrong (Figure 3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+FLOAT32_LIMIT = 16.6  # nats: above this log-odds a float32 posterior reads exactly 1.0
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Equal inner bins with one open bin at either end when something falls outside.
+
+    Attributes:
+        edges: (J+1,) inner edges, rising.
+        below, above: Whether an open bin is drawn at that end.
+    """
+
+    edges: np.ndarray
+    below: bool
+    above: bool
+
+    def shares(self, values: np.ndarray, total: int) -> np.ndarray:
+        """Percent of ``total`` images in each bin, open bins included: (J + below + above,)."""
+        inner, _ = np.histogram(values, self.edges)
+        below = [np.count_nonzero(values < self.edges[0])] if self.below else []
+        above = [np.count_nonzero(values > self.edges[-1])] if self.above else []
+        return 100.0 * np.array([*below, *inner, *above], float) / max(total, 1)
+
+    def drawn(self) -> np.ndarray:
+        """Edges as drawn: an open bin is two inner bins wide, so that it is seen as special."""
+        step = self.edges[1] - self.edges[0]
+        below = [self.edges[0] - 2 * step] if self.below else []
+        above = [self.edges[-1] + 2 * step] if self.above else []
+        return np.array([*below, *self.edges, *above])
+
+
+def pooled_bins(
+    groups: Sequence[np.ndarray],
+    *,
+    count: int = 40,
+    quantiles: tuple[float, float] = (0.5, 99.5),
+    around: np.ndarray | None = None,
+) -> Bins:
+    """Bins shared by several groups, from quantiles of all groups with equal weight.
+
+    Args:
+        groups: Arrays of any length; infinite values only count for the open bins.
+        count: Inner bins.
+        quantiles: Percentiles that bound the inner bins.
+        around: A group that must stay legible: the inner bins then reach at most four times its
+            1 to 99 % range beyond it, and what lies farther falls into the open bins.
+    """
+    groups = [np.asarray(g, float) for g in groups if np.size(g)]
+    finite = [g[np.isfinite(g)] for g in groups]
+    finite = [g for g in finite if g.size] or [np.zeros(1)]
+    even = np.linspace(0, 100, 2001)
+    pooled = np.concatenate([np.percentile(g, even) for g in finite])
+    low, high = np.percentile(pooled, quantiles)
+    if around is not None and np.isfinite(around).any():
+        first, last = np.percentile(around[np.isfinite(around)], (1, 99))
+        low, high = max(low, 5 * first - 4 * last), min(high, 5 * last - 4 * first)
+    if high - low < 1e-9 * max(1.0, abs(high)):
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, count + 1)
+    below = any((g < edges[0]).any() for g in groups)
+    above = any((g > edges[-1]).any() for g in groups)
+    return Bins(edges, below, above)
+
+
+def bin_ticks(ax: Axes, bins: Bins, ticks: str, inches: float) -> None:
+    """Ticks of the score axis, and faint lines where open bins begin."""
+    low, high = bins.edges[0], bins.edges[-1]
+    if ticks == "percent":
+        ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    elif ticks == "odds":
+        places = odds_ticks(low, high, most=int(inches / 0.52))
+        ax.set_xticks([x for x, _ in places], [name for _, name in places])
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=5, min_n_ticks=2))
+        inside = [t for t in ax.get_xticks() if low <= t <= high]
+        ax.set_xticks(inside, [f"{t:,.6g}".replace("-", "−") for t in inside])
+    for drawn, edge in ((bins.below, low), (bins.above, high)):
+        if drawn:  # a line across the axis shows where the open bin starts
+            ax.axvline(edge, color="#5B6470", lw=0.6, ls=(0, (1, 1.5)), zorder=0)
+
+
+def odds_ticks(low: float, high: float, most: int) -> list[tuple[float, str]]:
+    """Positions and names of posteriors on a log-odds axis, at most ``most`` of them."""
+    decades = (high - max(low, 0.0)) / np.log(10)
+    steps = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000)
+    step = next((s for s in steps if 1 + decades / s <= most), 2000)
+    places = [(0.0, "½")] if low <= 0 < high else []
+    for n in range(step, int(high / np.log(10)) + 2, step):
+        # the log-odds of 1 - 10**-n
+        at = float(np.log1p(-(10.0**-n)) + n * np.log(10))
+        if low <= at <= high:
+            places.append((at, _certainty(n)))
+    return places
+
+
+def _certainty(n: int) -> str:
+    if n <= 3:
+        return ("90 %", "99 %", "99.9 %")[n - 1]
+    return "1−10⁻" + str(n).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -1,0 +1,223 @@
+"""How every figure looks: sizes, fonts, colours, and how it is written to disk.
+
+Figures are built from ``matplotlib.figure.Figure`` and never through pyplot, so the backend and the
+open figures of the calling program stay as they were. The bytes written depend on the numbers only:
+no dates, no version strings, a fixed salt for SVG identifiers.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from robustloss.reports.drawing.ticks import number
+
+PAGE_WIDTH = 10.4  # inches; the page shows a figure at 96 CSS pixels per inch
+DPI = 150
+
+# Okabe & Ito (2008), told apart with every common colour vision deficiency. Vermillion is last
+# among the losses because it marks "adversarial" and "wrong" everywhere else.
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+SKY, BLACK, GREY, VERMILLION = "#56B4E9", "#000000", "#7F7F7F", "#D55E00"
+NORMAL, ADVERSARIAL = "#8A97A6", VERMILLION
+INK, FAINT = "#22272E", "#C9CED6"
+
+BROWN, VIOLET = "#8C5A2B", "#5B3FA8"  # for runs of more than eight losses
+CROWD = 8  # losses from which on lines in one panel are no longer told apart
+
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, BLACK, GREY, BROWN, VIOLET, VERMILLION)
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_DASHES: tuple[object, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (6, 1.5, 1.5, 1.5)),
+    (0, (1.5, 1.2)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (8, 2)),
+    (0, (2, 2)),
+    (0, (7, 1.2, 1.2, 1.2, 1.2, 1.2)),
+)
+
+_RC: dict[str, object] = {
+    "font.family": ["DejaVu Sans"],  # ships with matplotlib, so every machine draws the same
+    "font.size": 9.5,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # a fixed place: finding a free one costs a sixth of the rendering
+    "axes.labelsize": 9.5,
+    "axes.edgecolor": "#5B6470",
+    "axes.linewidth": 0.8,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": "#E3E6EA",
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "text.parse_math": False,  # a label of the user's may hold a dollar sign
+    "xtick.color": "#5B6470",
+    "ytick.color": "#5B6470",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.6,
+    "image.interpolation": "nearest",
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "robustloss",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, marker and dash pattern of one loss: the same in every figure of a report."""
+
+    colour: str
+    marker: str
+    dash: object
+
+
+def looks(labels: Sequence[str]) -> dict[str, Look]:
+    """Give each label a look; past ten, colours repeat with another marker and dash."""
+    out = {}
+    for i, label in enumerate(labels):
+        shift = i + i // len(_COLOURS)
+        out[label] = Look(
+            _COLOURS[i % len(_COLOURS)],
+            _MARKERS[shift % len(_MARKERS)],
+            _DASHES[shift % len(_DASHES)],
+        )
+    return out
+
+
+def class_colours(num_classes: int) -> list[tuple[float, float, float]]:
+    """(K,) colours of the classes: Petroff's ten, or steps of a perceptual map for more."""
+    if num_classes <= 10:
+        return [to_rgb(c) for c in matplotlib.color_sequences["petroff10"][:num_classes]]
+    steps = np.linspace(0.02, 0.98, num_classes)
+    return [to_rgb(rgba) for rgba in matplotlib.colormaps["turbo"](steps)]
+
+
+@contextmanager
+def report_style() -> Iterator[None]:
+    """Use the report's settings inside a ``with`` block, whatever the caller's are."""
+    with matplotlib.style.context(["default", _RC]):
+        yield
+
+
+@cache
+def _drawable() -> frozenset[int]:
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    return frozenset(font.get_charmap())
+
+
+def plain(text: str, limit: int = 30) -> str:
+    """Make any text drawable: one line, known glyphs only, at most ``limit`` characters."""
+    known = _drawable()
+    text = re.sub(r"\s+", " ", text).strip()
+    text = "".join(c if ord(c) in known and c.isprintable() else "□" for c in text)
+    if len(text) > limit:
+        text = text[: limit - 1].rstrip() + "…"
+    # a legend drops entries that begin with an underscore
+    return "\u2009" + text if text.startswith("_") else text
+
+
+def panels(
+    rows: int,
+    columns: int,
+    *,
+    width: float,
+    height: float,
+    left: float = 0.7,
+    right: float = 0.15,
+    top: float = 0.4,
+    bottom: float = 0.6,
+    wgap: float = 0.3,
+    hgap: float = 0.5,
+) -> tuple[Figure, np.ndarray]:
+    """Lay out a grid of axes of a fixed size; every length in inches.
+
+    Returns:
+        The figure and its axes, (rows, columns).
+    """
+    total_w = left + columns * width + (columns - 1) * wgap + right
+    total_h = top + rows * height + (rows - 1) * hgap + bottom
+    figure = Figure(figsize=(total_w, total_h))
+    axes = np.empty((rows, columns), dtype=object)
+    for r in range(rows):
+        for c in range(columns):
+            x = left + c * (width + wgap)
+            y = total_h - top - height - r * (height + hgap)
+            axes[r, c] = figure.add_axes(
+                (x / total_w, y / total_h, width / total_w, height / total_h)
+            )
+    return figure, axes
+
+
+def panel_width(columns: int, *, left: float, right: float, wgap: float, widest: float) -> float:
+    """Inches for each of ``columns`` panels so that the figure fills the page, or ``widest``."""
+    free = PAGE_WIDTH - left - right - (columns - 1) * wgap
+    return min(widest, free / columns)
+
+
+def frame_plane(axes: Axes) -> None:
+    """A frame and few ticks for a panel of the feature space, whose units mean nothing."""
+    axes.tick_params(labelsize=7, length=2, pad=1.5)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(number)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+        spine.set_color(FAINT)
+
+
+def blank(axes: Axes, reason: str) -> None:
+    """Show a panel as a gap that says why it is empty."""
+    axes.set_axis_off()
+    axes.text(
+        0.5,
+        0.5,
+        _wrapped(reason),
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        fontsize=8.5,
+        color="#5B6470",
+        style="italic",
+    )
+
+
+def _wrapped(text: str, width: int = 24) -> str:
+    words, lines = plain(text, 90).split(" "), [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines)
+
+
+def save(figure: Figure, folder: Path, name: str, *, dpi: int = DPI) -> None:
+    """Write NAME.png and NAME.svg; the same figure always gives the same bytes."""
+    figure.savefig(folder / f"{name}.png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(folder / f"{name}.svg", dpi=dpi, metadata={"Date": None, "Creator": None})
+
+
+def columns_of(count: int) -> int:
+    """Losses side by side: two or three large ones, or five of many."""
+    return count if count <= 4 else 3 if count in (5, 6) else 4 if count <= 8 else 5

@@ -1,0 +1,1 @@
+"""From tables, figures and sentences to one HTML file."""

@@ -1,0 +1,169 @@
+"""Every figure of a report, in the order of the page."""
+
+from collections.abc import Callable
+
+from robustloss.reports.chapters.detection.adaptive import (
+    auroc_table,
+    every_adaptive_table,
+    guarded,
+    rejection_table,
+)
+from robustloss.reports.chapters.detection.control import add_control
+from robustloss.reports.chapters.detection.coverage import add_coverage
+from robustloss.reports.chapters.detection.curves import add_detection_curves
+from robustloss.reports.chapters.detection.detected import Detected
+from robustloss.reports.chapters.detection.fall import add_falls
+from robustloss.reports.chapters.detection.likelihoods import add_likelihoods
+from robustloss.reports.chapters.detection.outside import add_outside, outside_tables
+from robustloss.reports.chapters.detection.populations import populations_table
+from robustloss.reports.chapters.detection.roc import add_rocs
+from robustloss.reports.chapters.detection.scores import add_score_curves, add_score_heat
+from robustloss.reports.chapters.detection.table import detection_table, scores_table
+from robustloss.reports.chapters.errors.attack import attack_table, cost_table
+from robustloss.reports.chapters.errors.curves import add_error_curves
+from robustloss.reports.chapters.errors.images import add_images
+from robustloss.reports.chapters.errors.radius import radius_table
+from robustloss.reports.chapters.errors.radius_curves import add_radius_curves
+from robustloss.reports.chapters.errors.table import error_table
+from robustloss.reports.chapters.errors.transfer import add_transfers, matrices, transfer_table
+from robustloss.reports.chapters.errors.worst_case import overview_table, worst_table
+from robustloss.reports.chapters.overview.comparison import comparison_tables, rank_tables
+from robustloss.reports.chapters.overview.forest import add_forest
+from robustloss.reports.chapters.overview.losses import glance_table, seed_table
+from robustloss.reports.chapters.predictions.calibration import calibration_table
+from robustloss.reports.chapters.predictions.classes import balance_table, class_table
+from robustloss.reports.chapters.predictions.confusion import add_confusions
+from robustloss.reports.chapters.predictions.posterior import add_log_odds, add_posteriors
+from robustloss.reports.chapters.predictions.reliability import (
+    add_calibration_curves,
+    add_reliability,
+)
+from robustloss.reports.chapters.predictions.top5 import crops_table, top5_table
+from robustloss.reports.chapters.space.alpha import add_alpha
+from robustloss.reports.chapters.space.boundary import add_boundaries
+from robustloss.reports.chapters.space.centers import add_center_estimates
+from robustloss.reports.chapters.space.embedding import add_embedding, add_untrained
+from robustloss.reports.chapters.space.likelihood_map import add_likelihood_map
+from robustloss.reports.chapters.space.norms import add_norms
+from robustloss.reports.chapters.space.tables import (
+    center_table,
+    geometry_tables,
+    margin_table,
+    tuple_table,
+)
+from robustloss.reports.chapters.training.learning import add_learning_curves
+from robustloss.reports.chapters.training.table import training_table
+from robustloss.reports.chapters.training.tuning import add_tuning, tuning_tables
+from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.style import looks
+from robustloss.reports.drawing.table import Table
+from robustloss.reports.page.checks import flags_table
+from robustloss.reports.page.notes import annotated
+from robustloss.reports.reading.featured import featured
+from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.reading.scene import Scenes
+from robustloss.reports.reading.views import Shown
+
+Drawing = Callable[[Album], object]  # adds one figure or a few, or none where there is nothing
+
+
+def drawings(numbers: Numbers, shown: Shown) -> list[Drawing]:
+    """What draws the figures; each can be called by itself, neighbours read the same files.
+
+    Args:
+        numbers: Of the run.
+        shown: The models whose single images are shown.
+    """
+    look, detected, scenes = looks(numbers.labels), Detected(numbers), Scenes(numbers, shown)
+    return [
+        lambda album: add_error_curves(album, numbers, look),
+        lambda album: add_radius_curves(album, numbers, shown, look),
+        lambda album: add_falls(album, numbers),
+        lambda album: add_transfers(album, numbers),
+        *(
+            drawing
+            for attack in featured(numbers)
+            for drawing in _of_attack(numbers, scenes, detected, attack)
+        ),
+        lambda album: add_outside(album, numbers, shown),
+        lambda album: add_embedding(album, numbers, shown),
+        lambda album: add_untrained(album, numbers, shown),
+        lambda album: add_boundaries(album, numbers, shown),
+        lambda album: add_alpha(album, numbers, shown),
+        lambda album: add_confusions(album, numbers, shown),
+        lambda album: add_norms(album, numbers, shown),
+        lambda album: add_center_estimates(album, numbers),
+        lambda album: add_tuning(album, numbers),
+        lambda album: add_learning_curves(album, numbers, look),
+    ]
+
+
+def _of_attack(
+    numbers: Numbers, scenes: Scenes, detected: Detected, attack: AttackInfo
+) -> list[Drawing]:
+    look = looks(numbers.labels)
+    return [
+        lambda album: add_detection_curves(album, numbers, attack, look),
+        lambda album: add_posteriors(album, scenes.of(attack)),
+        lambda album: add_log_odds(album, scenes.of(attack)),
+        lambda album: add_likelihoods(album, scenes.of(attack)),
+        lambda album: add_rocs(album, scenes.of(attack), look),
+        lambda album: add_coverage(album, scenes.of(attack), look),
+        lambda album: add_reliability(album, numbers, attack),
+        lambda album: add_calibration_curves(album, numbers, attack, look),
+        lambda album: add_forest(album, numbers, attack),
+        lambda album: add_control(album, numbers, detected, attack),
+        lambda album: add_score_curves(album, numbers, detected, attack, look),
+        lambda album: add_score_heat(album, numbers, detected, attack),
+        lambda album: add_likelihood_map(album, scenes.of(attack)),
+        lambda album: add_images(album, scenes.of(attack)),
+    ]
+
+
+def make_tables(numbers: Numbers) -> list[Table]:
+    """Every table of the report, in the order of the page: what sums up comes first."""
+    tables: list[Table | None] = [glance_table(numbers)]
+    detected = Detected(numbers)
+    for norm in numbers.norms:
+        for case in (case for case in numbers.worst_cases if case.norm == norm):
+            tables += [worst_table(numbers, case), overview_table(numbers, case)]
+        tables.append(radius_table(numbers, norm))
+    for found in guarded(numbers):
+        tables += [auroc_table(found), rejection_table(found), every_adaptive_table(found)]
+    tables += [transfer_table(matrix) for matrix in matrices(numbers)]
+    kinds: list[Callable[[Numbers, AttackInfo], Table | None]] = [
+        error_table,
+        detection_table,
+        lambda numbers, attack: populations_table(numbers, detected, attack),
+        attack_table,
+        calibration_table,
+        scores_table,
+    ]
+    tables += [
+        kind(numbers, attack)
+        for attack in numbers.attacks
+        for kind in kinds
+        if attack.strengths or kind is error_table
+    ]
+    tables += [*comparison_tables(numbers), *rank_tables(numbers)]
+    tables += [
+        *outside_tables(numbers),
+        top5_table(numbers),
+        balance_table(numbers),
+        class_table(numbers),
+    ]
+    tables += [
+        crops_table(numbers),
+        cost_table(numbers),
+        *tuning_tables(numbers),
+        training_table(numbers),
+        seed_table(numbers),
+    ]
+    tables += [*geometry_tables(numbers), margin_table(numbers), center_table(numbers)]
+    tables += [tuple_table(numbers), flags_table(numbers)]
+    return noted(numbers, [table for table in tables if table is not None and table.rows])
+
+
+def noted(numbers: Numbers, tables: list[Table]) -> list[Table]:
+    """The tables with the notes on single losses that concern them."""
+    return [annotated(numbers, table) for table in tables]

@@ -1,0 +1,1 @@
+"""What the report knows of a run: numbers, marks, stored arrays, published values."""

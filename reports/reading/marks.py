@@ -1,0 +1,100 @@
+"""Marks † on numbers that a check doubts, with footnotes: value, threshold, remedy."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from robustloss.reports.reading.numbers import WORST, AttackInfo, Numbers
+
+Flag = Mapping[str, Any]
+TRANSFER = "transfer_beats_white_box"
+
+
+class Marks:
+    """Numbers the checks that fired on a table, and writes their footnotes."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self.numbers = numbers
+        self._notes: dict[str, dict[str, Flag]] = {}
+
+    def on(self, label: str, attack: AttackInfo, eps: float | None) -> str:
+        """The marks of one number: "†1", or nothing; eps None is the whole error curve."""
+        return self.of(flags_of(self.numbers, label, attack, eps))
+
+    def of(self, flags: Iterable[Flag]) -> str:
+        """The marks of a number that these flags concern."""
+        found = set()
+        for flag in flags:
+            check = str(flag.get("check"))
+            self._notes.setdefault(check, {})[place(flag)] = flag
+            found.add([*self._notes].index(check) + 1)
+        return " ".join(f"†{number}" for number in sorted(found))
+
+    def notes(self) -> list[str]:
+        """One footnote a check: its first place in full, how many more there are."""
+        out = []
+        for i, (check, flags) in enumerate(self._notes.items()):
+            where, first = next(iter(flags.items()))
+            more = len(flags) - 1
+            rest = f" And {more} more of this kind, listed under “Checks”." if more else ""
+            out.append(
+                f"†{i + 1} {check_name(check)}: {where} ({measured([first])}). "
+                f"{first.get('message')}{rest}"
+            )
+        return out
+
+
+def flags_of(numbers: Numbers, label: str, attack: AttackInfo, eps: float | None) -> list[Flag]:
+    """Flags that concern one number of an attack, or of a worst case.
+
+    A weak attack's flaw does not reach the worst case when another attack is stronger: it carries
+    the flags of the loss, those of the attack that is strongest alone at this eps, and every sign
+    that an attack from outside (a transfer) does better than what it holds.
+    """
+    if attack.name != WORST:
+        return list(numbers.flags(label, attack.label, eps))
+    at = attack.strengths if eps is None else (eps,)
+    strongest = {row["strongest"] for e in at for row in numbers.rows(label, attack.label, e)}
+    found: list[Flag] = []
+    for other in numbers.of_norm(attack.norm):
+        for flag in numbers.flags(label, other.label, eps):
+            own = flag.get("attack_label") is None or other.label in strongest
+            if (own or flag.get("check") == TRANSFER) and flag not in found:
+                found.append(flag)
+    return found
+
+
+def names(flags: Iterable[Flag]) -> str:
+    """The checks behind some flags, for a CSV field."""
+    return " ".join(sorted({str(flag.get("check")) for flag in flags}))
+
+
+def check_name(check: str) -> str:
+    """A check's key in words."""
+    return check.replace("_", " ")
+
+
+def place(flag: Flag) -> str:
+    """Which number a flag doubts."""
+    parts = [str(flag.get("label"))]
+    if flag.get("attack_label"):
+        parts.append(str(flag["attack_label"]))
+    if flag.get("eps") is not None:
+        parts.append(f"eps {flag['eps']:.4g}")
+    if flag.get("seed") is not None:
+        parts.append(f"seed {flag['seed']}")
+    return ", ".join(parts)
+
+
+def measured(flags: Iterable[Flag]) -> str:
+    """What a check measured, and from where on it fires."""
+    flags = list(flags)
+    values, limits = (_range([f.get(k) for f in flags]) for k in ("value", "threshold"))
+    return f"value {values}, threshold {limits}"
+
+
+def _range(values: list) -> str:
+    known = [float(v) for v in values if v is not None]
+    if not known:
+        return "n/a"
+    low, high = (f"{v:.3g}" for v in (min(known), max(known)))
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,189 @@
+"""Numbers that others published, matched to the losses of a run and never mixed with ours."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from robustloss.reports.reading.facts import is_given
+from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.words import Estimate, listed
+
+FOLDER = Path(__file__).parent.parent / "published"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published table as far as it concerns this run.
+
+    Attributes:
+        short: How tables call it.
+        source: The full reference.
+        caveat: What the source leaves open.
+        error: Fractions, by label and eps.
+        spread: What the source prints after ±, as fractions, likewise; empty where it prints none.
+    """
+
+    short: str
+    source: str
+    caveat: str
+    error: Mapping[str, Mapping[float, float]]
+    spread: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PublishedCrops:
+    """One published table of clean errors from one crop and from ten.
+
+    Attributes:
+        short: How tables call it.
+        source: The full reference.
+        caveat: What the source leaves open.
+        error: (top-1, top-5) as fractions, by label and number of crops.
+        spread: What the source prints after ±, as fractions, likewise.
+    """
+
+    short: str
+    source: str
+    caveat: str
+    error: Mapping[str, Mapping[int, tuple[float, float]]]
+    spread: Mapping[str, Mapping[int, tuple[float, float]]]
+
+
+@cache
+def _tables() -> tuple[dict, ...]:
+    return tuple(
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))
+    )
+
+
+def published_errors(numbers: Numbers, attack: AttackInfo) -> list[Published]:
+    """Published errors for the same data set, attack and losses; empty when nothing matches.
+
+    Tables of clean errors alone stand with the first attack, whose error table has a clean column,
+    and come last.
+    """
+    found: list[Published] = []
+    first = numbers.attacks and attack.label == numbers.attacks[0].label
+    for table in sorted(_tables(), key=lambda table: table["attack"] == "none"):
+        kind = (table["attack"], table["norm"])
+        clean = table["attack"] == "none" and first
+        if not (clean or kind == (attack.name, attack.norm)):
+            continue
+        error, spread = (
+            {
+                label: {float(e): v for e, v in row.get(what, {}).items()}
+                for label, row in _rows(table, numbers)
+            }
+            for what in ("error", "spread")
+        )
+        if error:
+            found.append(Published(table["short"], table["source"], table["caveat"], error, spread))
+    return found
+
+
+def published_crops(numbers: Numbers) -> PublishedCrops | None:
+    """Published errors from one crop and ten, for the same data; None when nothing matches."""
+    for table in _tables():
+        if table["attack"] == "crops":
+            error, spread = (
+                {
+                    label: {int(n): (pair[0], pair[1]) for n, pair in row[what].items()}
+                    for label, row in _rows(table, numbers)
+                }
+                for what in ("crops", "spread")
+            )
+            if error:
+                return PublishedCrops(
+                    table["short"], table["source"], table["caveat"], error, spread
+                )
+    return None
+
+
+def _rows(table: Mapping, numbers: Numbers) -> list[tuple[str, Mapping]]:
+    """The table's rows that are about a loss of the run, by the loss's label."""
+    data = numbers.run.provenance.get("data") or {}
+    # An image folder has no other name than the one that its user gave it.
+    called = data.get("label") if data.get("name") == "image_folder" else data.get("name")
+    classes = len(data.get("class_names") or [])
+    if table["data"] != called or table.get("classes", classes) != classes:
+        return []
+    return [
+        (loss["label"], row)
+        for loss in numbers.spec.get("losses", [])
+        if loss["label"] in numbers.labels
+        if _fits(table.get("spec", {}), numbers.spec, loss)
+        for row in table["rows"]
+        if _same(row, loss)
+    ]
+
+
+def _fits(wanted: Mapping, spec: Mapping, loss: Mapping) -> bool:
+    """Whether images, network and training of a loss are those that the table is about."""
+    if is_given(loss):
+        return False  # trained elsewhere, nobody knows how
+    for part, keys in wanted.items():
+        own = {**(spec.get(part) or {}), **(loss.get(part) or {})}  # a loss may override keys
+        if any(own.get(key) != value for key, value in keys.items()):
+            return False
+    return True
+
+
+def _same(row: Mapping, loss: Mapping) -> bool:
+    """Whether name and parameters are the row's; one left out counts where our default is its."""
+    given, usual = loss.get("params") or {}, row.get("defaults", ())
+    return row["loss"] == loss["name"] and all(
+        given[key] == value if key in given else key in usual
+        for key, value in row["params"].items()
+    )
+
+
+def agreement(numbers: Numbers, attack: AttackInfo, table: Published) -> str:
+    """A plain sentence: which published values lie outside our intervals, and what that means."""
+    pairs = [
+        (label, f"{eps:g}", numbers.error(label, attack, eps), value)
+        for label, by_eps in table.error.items()
+        for eps, value in by_eps.items()
+    ]
+    return compared(table, "eps", pairs)
+
+
+def compared(
+    table: Published | PublishedCrops,
+    place: str,
+    pairs: Iterable[tuple[str, str, Estimate | None, float]],
+) -> str:
+    """The sentence of agreement.
+
+    Args:
+        table: Whose numbers.
+        place: What a place is.
+        pairs: Loss, place, our number and the published one, as fractions.
+    """
+    apart: dict[str, list[str]] = {}
+    count = 0
+    for label, where, ours, value in pairs:
+        if ours is None or ours.low is None or ours.high is None:
+            continue
+        count += 1
+        if not ours.low <= value <= ours.high:
+            text = f"{100 * ours.mean:.2f} here and {100 * value:.2f} there at {where}"
+            apart.setdefault(label, []).append(text)
+    begin = f"Published numbers: {table.source}."
+    if not count:
+        return f"{begin} Nothing of it can be compared."
+    if not apart:
+        inside = (
+            f"All {count} published values lie within our 95 % intervals."
+            if count > 1
+            else "The one published value lies within our 95 % interval."
+        )
+        return f"{begin} {inside} {table.caveat}"
+    outside = sum(map(len, apart.values()))
+    listing = listed([f"{label} ({', '.join(texts)})" for label, texts in apart.items()])
+    return (
+        f"{begin} {outside} of {count} published values lie outside our 95 % intervals; error in "
+        f"percent at {place}: {listing}. {table.caveat} Network, training and attack details can "
+        "move these numbers by many points, so neither row corrects the other."
+    )

@@ -1,0 +1,224 @@
+"""What figures need of the stored records: read once, reduced at once, gaps kept as reasons."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from robustloss.analysis.detection.separation import SCORES
+from robustloss.metrics.rates import max_log_posterior, threshold_at_fpr
+from robustloss.reports.reading.feature_space import Space, space
+from robustloss.reports.reading.numbers import AttackInfo
+from robustloss.results.finished_cell import Cell, load_cell
+from robustloss.results.records import Record
+from robustloss.results.run import Run
+from robustloss.results.scores import StoredScores
+
+FALSE_ALARMS = 0.05
+
+
+@dataclass(frozen=True)
+class View:
+    """One pass over the test images, as the figures want it.
+
+    Attributes:
+        labels, predictions: (N,) class indices.
+        score: (N,) log-likelihood at the predicted class, nats.
+        posterior: (N,) of the predicted class.
+        log_odds: (N,) its logit, from the log domain: finite where float32 reads 1.
+        features: (N, D), or None where none were stored.
+        images: (M, C, H, W) the first images.
+        index: (N,) position of each image in its file.
+    """
+
+    labels: np.ndarray
+    predictions: np.ndarray
+    score: np.ndarray
+    posterior: np.ndarray
+    log_odds: np.ndarray
+    features: np.ndarray | None
+    images: np.ndarray
+    index: np.ndarray
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """(N,) bool."""
+        return self.predictions != self.labels
+
+    @property
+    def n(self) -> int:
+        """Images."""
+        return len(self.labels)
+
+
+def view(record: Record, *, keep_features: bool) -> View:
+    """Reduce a record to what is drawn."""
+    log_p = max_log_posterior(record.logits)
+    with np.errstate(divide="ignore"):  # beyond a logit gap of 745 the odds are infinite
+        log_odds = log_p - np.log(-np.expm1(log_p))
+    return View(
+        labels=record.labels,
+        predictions=record.predictions,
+        score=SCORES["class_log_likelihood"](record),
+        posterior=np.exp(log_p),
+        log_odds=log_odds,
+        features=record.features if keep_features else None,
+        images=record.images,
+        index=record.index,
+    )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What one model says about clean validation data, and where its centers lie.
+
+    Attributes:
+        threshold: Score below which 5 % of the clean validation images are rejected.
+        levels: Scores below which 1, 5 and 50 % of them lie.
+        centers: (K, D) or None.
+        grid: x (G,), y (G,) and the log-likelihood at the predicted class (G, G), or None.
+    """
+
+    threshold: float
+    levels: tuple[float, float, float]
+    centers: np.ndarray | None
+    grid: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+
+
+def reference(arrays: Mapping[str, np.ndarray]) -> Reference:
+    """Reduce the stored reference arrays of a cell."""
+    likelihood = np.asarray(arrays["validation_class_log_likelihood"], float)
+    score = _at(likelihood, arrays["validation_logits"].argmax(1))
+    low, mid, half = (float(q) for q in np.quantile(score, (0.01, 0.05, 0.5)))
+    grid = None
+    if "grid_x" in arrays:
+        values = np.asarray(arrays["grid_class_log_likelihood"], float)
+        at_predicted = _at(values, arrays["grid_prediction"])
+        grid = (np.asarray(arrays["grid_x"]), np.asarray(arrays["grid_y"]), at_predicted)
+    return Reference(
+        threshold_at_fpr(score, FALSE_ALARMS), (low, mid, half), arrays.get("centers"), grid
+    )
+
+
+def _at(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(values, np.asarray(chosen)[..., None], axis=-1)[..., 0]
+
+
+class Shown:
+    """The models whose single images are shown: of each loss the first finished seed.
+
+    Attributes:
+        cells: By label; a loss without a finished cell is missing.
+        gaps: Every file that could not be read, and why.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.cells: dict[str, Cell] = {}
+        self.gaps: list[str] = []
+        self._failed = {f.get("label"): f.get("stage") for f in run.failures}
+        self._every = sorted(self._readable(run), key=lambda c: c.seed)
+        for cell in self._every:
+            self.cells.setdefault(cell.label, cell)
+        self._clean: dict[str, View | str] = {}
+        self._reference: dict[str, Reference | str] = {}
+        self._space: dict[str, Space | str] = {}
+        self._scores: dict[str, StoredScores | str] = {}
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes, None without a readable cell."""
+        return next((cell.num_classes for cell in self.cells.values()), None)
+
+    def words(self, labels: list[str]) -> str:
+        """Which models the pictures of single images show."""
+        found = {k: self.cells[k].seed for k in labels if k in self.cells}
+        if len(set(found.values())) == 1:
+            return f"Shown: seed {next(iter(found.values()))} of each loss."
+        each = ", ".join(f"{k} seed {seed}" for k, seed in found.items())
+        return f"Shown: the first finished seed of each loss ({each})."
+
+    def clean(self, label: str) -> View | str:
+        """The clean pass, or why there is none."""
+        if label not in self._clean:
+            self._clean[label] = self._read(label, "none", 0.0, keep_features=True)
+        return self._clean[label]
+
+    def attacked(self, label: str, attack: AttackInfo, eps: float) -> View | str:
+        """One attacked pass, or why there is none; not kept in memory by this object."""
+        dim = self.cells[label].feature_dim if label in self.cells else 0
+        return self._read(label, attack.label, eps, keep_features=dim == 2)
+
+    def radii(self, label: str, attack: AttackInfo) -> list[np.ndarray]:
+        """(N,) radii of a minimum-norm attack for every readable seed; clean mistakes have 0."""
+        out = []
+        for cell in self._every:
+            if cell.label == label:
+                try:
+                    clean = cell.record()
+                    radius = cell.record(attack.label, attack.strengths[0]).radius
+                except (OSError, ValueError, KeyError) as error:
+                    self.gaps.append(f"{label}, seed {cell.seed}: radii of {attack.label}: {error}")
+                    continue
+                if radius is not None:
+                    out.append(np.where(clean.correct, radius, 0.0))
+        return out
+
+    def reference(self, label: str) -> Reference | str:
+        """Thresholds, centers and grid, or why there are none."""
+        if label not in self._reference:
+            self._reference[label] = self._load(
+                label, "clean validation scores", lambda cell: reference(cell.reference())
+            )
+        return self._reference[label]
+
+    def scores(self, label: str) -> StoredScores | str:
+        """The stored scores of every pass, or why there are none."""
+        if label not in self._scores:
+            self._scores[label] = self._load(label, "stored scores", lambda cell: cell.scores())
+        return self._scores[label]
+
+    def space(self, label: str) -> Space | str:
+        """Training and untrained features, class vectors and boundaries, or why there are none."""
+        if label not in self._space:
+            if isinstance(known := self.reference(label), str):
+                self._space[label] = known  # the same file: one gap is enough
+            else:
+                self._space[label] = self._load(
+                    label, "feature space", lambda cell: space(cell.reference(), cell.loss)
+                )
+        return self._space[label]
+
+    def _readable(self, run: Run) -> list[Cell]:
+        """The finished cells; one damaged cell.json must not hide the others."""
+        try:
+            return list(run.cells)
+        except ValueError:
+            pass
+        mentioned = {(row["label"], row["seed"]) for row in run.rows}
+        cells = []
+        for path in sorted(run.path.glob("cells/*/seed-*/cell.json")):
+            try:
+                cell = load_cell(path)
+            except ValueError as error:
+                self.gaps.append(f"{path.parent.relative_to(run.path)}: {error}")
+            else:
+                cells += [cell] if (cell.label, cell.seed) in mentioned else []
+        return cells
+
+    def _read(self, label: str, attack: str, eps: float, *, keep_features: bool) -> View | str:
+        what = "clean record" if attack == "none" else f"record of {attack} at eps {eps:.4g}"
+        return self._load(
+            label, what, lambda cell: view(cell.record(attack, eps), keep_features=keep_features)
+        )
+
+    def _load(self, label, what, load):  # type: ignore[no-untyped-def]
+        if label not in self.cells:
+            stage = self._failed.get(label)
+            return f"no finished seed: {stage} failed" if stage else "no finished seed"
+        cell = self.cells[label]
+        try:
+            return load(cell)
+        except (OSError, ValueError, KeyError) as error:
+            gap = f"{label}, seed {cell.seed}: {what} cannot be read: {error}"
+            self.gaps += [gap] if gap not in self.gaps else []  # two figures may ask for one file
+            return f"{what} cannot be read"

@@ -1,0 +1,1 @@
+"""From stored files to the rows of results.json."""

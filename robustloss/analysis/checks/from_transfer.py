@@ -1,0 +1,57 @@
+"""Checks of the transfer matrix: does a transferred image beat the white box?."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from robustloss.analysis.checks.catalogue import CHECKS, better_rival, flag
+from robustloss.results.schema import FLAG_COLUMNS, Row, sort
+from robustloss.results.transfers import Transfer
+
+
+def transfer_beats_white_box(transfers: Sequence[Transfer], losses: Mapping[str, str]) -> list[Row]:
+    """Images made on another loss make more wrong than those made on the target itself.
+
+    Compared for the same attack, eps, seed and images; a target without its own white-box file
+    is left out.
+
+    Args:
+        transfers: the content of the run's transfer files, in any order.
+        losses: name of each loss by label.
+
+    Returns:
+        Flags, sorted, at (target, attack, eps); columns: `columns.FLAG_COLUMNS`.
+
+    Raises:
+        ValueError: files to be compared are not of the same images.
+
+    Source: Carlini et al. 2019, "On evaluating adversarial robustness", section 5 (transfer).
+    """
+    check = "transfer_beats_white_box"
+    groups: dict[tuple[int, str, float], dict[str, Transfer]] = {}
+    for one in sorted(transfers, key=lambda one: one.source):
+        groups.setdefault((one.seed, one.attack_label, one.eps), {})[one.source] = one
+    flags = []
+    for (seed, attack_label, eps), group in groups.items():
+        _refuse_other_images(group)
+        for target, own in group.items():
+            rivals = {
+                source: one.wrong[target]
+                for source, one in group.items()
+                if source != target and target in one.targets
+            }
+            gain = better_rival(own.wrong[target], rivals, CHECKS[check].threshold)
+            if gain:
+                cell = {"loss": losses[target], "label": target, "seed": seed}
+                flags.append(flag(check, cell, gain.value, attack_label, eps, rival=gain.rival))
+    return sort(flags, FLAG_COLUMNS)
+
+
+def _refuse_other_images(group: Mapping[str, Transfer]) -> None:
+    first, *others = group.values()
+    for other in others:
+        if not np.array_equal(first.labels, other.labels):
+            raise ValueError(
+                f"labels of the images made on {first.source!r} and on {other.source!r} differ: "
+                "both must hold the same images in the same order."
+            )

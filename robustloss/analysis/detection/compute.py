@@ -1,0 +1,134 @@
+"""The scores of one cell, computed once and kept: scores-KEY.npz.
+
+Every detection number, table and figure that needs a score reads it here, so that fitting and
+nearest neighbours cost a run once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from robustloss.analysis.detection.scores import Score, build_scores
+from robustloss.analysis.detection.separation import check_same_images
+from robustloss.results.records import LazyRecords, Record, clean_pass
+from robustloss.results.scores import CLEAN, VALIDATION, Array, Pass, StoredScores, words
+
+VERSION = 1  # raise when the same records would give other scores
+
+ROW_SCORE = "class_log_likelihood"  # the score of the detection columns of `rows`: the paper's
+
+
+def compute_scores(
+    names: Sequence[str],
+    reference: Mapping[str, Array],
+    passes: Mapping[Pass, Record],
+    *,
+    density: bool,
+    plugins: Mapping[str, Score] | None = None,
+    name: str = "cell",
+) -> StoredScores:
+    """Every score of every pass.
+
+    Args:
+        names: of `scores.SCORE_NAMES`, or keys of `plugins`.
+        reference: arrays that scores are fitted on, see `scores.build_scores`.
+        passes: their records, the clean pass among them; each is looked up once, so the mapping
+            may load them lazily.
+        density: whether the loss's class_log_likelihood is a normalised log-density.
+        plugins: the user's own scores by name.
+        name: of the cell, for messages.
+
+    Raises:
+        ValueError: an unknown score, a record whose numbers have no rank, or a score that is not
+            one number an image.
+    """
+    fitted = build_scores(names, reference, density=density, plugins=plugins)
+    values: dict[tuple[str, Pass], Array] = {}
+    wrong: dict[Pass, Array] = {}
+    index = np.zeros(0, np.int64)
+    for which in passes:
+        record = passes[which]
+        record.check_numbers(f"{name}, {words(which)}")
+        for key, score in fitted.items():
+            values[key, which] = checked(key, score(record), record.n)
+        if which.kind != "outside":
+            wrong[which] = ~record.correct
+        if which == CLEAN:
+            index = record.index
+    return StoredScores(tuple(fitted), values, wrong, index)
+
+
+def checked(name: str, found: object, n: int) -> Array:
+    """A score as (N,) float64.
+
+    Raises:
+        ValueError: it is something else, or NaN.
+    """
+    array = np.asarray(found)
+    if array.shape != (n,) or array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"score {name} returned {array.dtype} of shape {array.shape}. Return one real number "
+            f"an image, shape ({n},); higher is more typical of clean images."
+        )
+    array = array.astype(np.float64)
+    if bad := int(np.isnan(array).sum()):
+        raise ValueError(f"score {name} is NaN for {bad} of {n} images: it has no rank.")
+    return array
+
+
+CLEAN_KEY = ("none", 0.0)  # attack_label and eps of the clean pass
+
+
+def score_names(scores: Sequence[str]) -> tuple[str, ...]:
+    """The scores that a cell needs for a spec's: the row score comes first."""
+    return (ROW_SCORE, *(score for score in scores if score != ROW_SCORE))
+
+
+def passes_of(
+    records: Mapping[tuple[str, float], Record],
+    reference: Mapping[str, np.ndarray],
+    noise: Mapping[tuple[str, float], Record],
+    outside: Mapping[str, Record],
+) -> Mapping[Pass, Record]:
+    """The records of a cell by what they are passes of, its validation images first.
+
+    Each is looked up when it is asked for; a control that is not of the test images is refused
+    then, with a ValueError.
+    """
+    clean = records[CLEAN_KEY]
+
+    def control(key: tuple[str, float]) -> Record:
+        found = noise[key]
+        check_same_images(clean, found)
+        return found
+
+    makers: dict[Pass, Callable[[], Record]] = {
+        VALIDATION: partial(clean_pass, reference),
+        CLEAN: lambda: clean,
+    }
+    makers |= {
+        Pass("attacked", *k): partial(records.__getitem__, k) for k in records if k != CLEAN_KEY
+    }
+    makers |= {Pass("noise", *key): partial(control, key) for key in noise}
+    makers |= {Pass("outside", label): partial(outside.__getitem__, label) for label in outside}
+    return LazyRecords(makers)
+
+
+def scored(
+    records: Mapping[tuple[str, float], Record],
+    reference: Mapping[str, np.ndarray],
+    cell: Mapping[str, Any],
+    scores: Sequence[str],
+    noise: Mapping[tuple[str, float], Record],
+    outside: Mapping[str, Record],
+) -> StoredScores:
+    """Scores of every pass of a cell, computed from its records."""
+    return compute_scores(
+        score_names(scores),
+        reference,
+        passes_of(records, reference, noise, outside),
+        density=bool(cell.get("density")),
+        name=f"{cell['label']} seed {cell['seed']}",
+    )

@@ -1,0 +1,109 @@
+"""What several attacks on the same images did, side by side: right or wrong, radius, scores."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robustloss.results.records import Record
+from robustloss.spec.attack_kinds import Kind, attack_kind
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What is kept of one record, so that all attacks of a cell fit in memory at once.
+
+    Attributes:
+        attack: name of the attack; "none" for the clean pass.
+        attack_label: its name in tables.
+        norm: of eps and radius; None for the clean pass.
+        eps: budget.
+        wrong: (N,) bool, the attacked image is classified wrongly.
+        radius: (N,) smallest perturbation found, of minimum-norm attacks; inf where none.
+        scores: (N,) float64 each, by name of the score.
+    """
+
+    attack: str
+    attack_label: str
+    norm: str | None
+    eps: float
+    wrong: np.ndarray
+    radius: np.ndarray | None
+    scores: Mapping[str, np.ndarray]
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of attack it is, by its name."""
+        return attack_kind(self.attack)
+
+
+def outcome(
+    entry: Mapping[str, Any], record: Record, scores: Mapping[str, np.ndarray] | None = None
+) -> Outcome:
+    """Take from a record what is kept of it.
+
+    Args:
+        entry: "attack", "attack_label", "norm" and "eps", as in the list of cell.json.
+        record: with finite numbers.
+        scores: (N,) of the record, by name, to keep.
+    """
+    return Outcome(
+        attack=entry["attack"],
+        attack_label=entry["attack_label"],
+        norm=entry["norm"],
+        eps=float(entry["eps"]),
+        wrong=~record.correct,
+        radius=record.radius,
+        scores=dict(scores or {}),
+    )
+
+
+def by_attack(outcomes: Sequence[Outcome], norm: str | None) -> dict[str, list[Outcome]]:
+    """The outcomes of a norm by attack label, in the order given, each sorted by eps."""
+    found: dict[str, list[Outcome]] = {}
+    for one in outcomes:
+        if one.norm == norm:
+            found.setdefault(one.attack_label, []).append(one)
+    return {label: sorted(own, key=lambda one: one.eps) for label, own in found.items()}
+
+
+def radius_of(outcomes: Sequence[Outcome]) -> np.ndarray | None:
+    """The radii (N,) of one attack, the same in all its records; None if it is no minimum-norm."""
+    return next((one.radius for one in outcomes if one.radius is not None), None)
+
+
+def budgets(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
+    """The eps > 0 of every norm that has an attack, sorted; a norm may have none."""
+    norms = sorted({one.norm for one in outcomes if one.norm is not None})
+    return {
+        norm: sorted({one.eps for one in outcomes if one.norm == norm and one.eps > 0})
+        for norm in norms
+    }
+
+
+def wrong_within(
+    clean: Outcome, outcomes: Sequence[Outcome], norm: str | None, eps: float
+) -> dict[str, np.ndarray]:
+    """Which images each attack of a norm makes wrong within a budget.
+
+    Args:
+        clean: the clean pass; its mistakes are within every budget of a minimum-norm attack.
+        outcomes: every attack at every eps.
+        norm: of the budget.
+        eps: the budget, > 0.
+
+    Returns:
+        (N,) bool by attack label: its record at this eps, or else radius <= eps. An attack with
+        neither is left out.
+    """
+    found = {}
+    for label, own in by_attack(outcomes, norm).items():
+        recorded = [one.wrong for one in own if one.eps == eps]
+        radius = radius_of(own)
+        if recorded:
+            found[label] = recorded[0]
+        elif radius is not None:
+            # a radius is a float32, and so is the eps that the attack's images are held to
+            found[label] = clean.wrong | (radius <= radius.dtype.type(eps))
+    return found

@@ -1,0 +1,183 @@
+"""The per-image worst case over attacks, and the error curve of each attack in three numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from robustloss.analysis.detection.separation import number
+from robustloss.analysis.outcomes import Outcome, budgets, by_attack, radius_of, wrong_within
+from robustloss.metrics.intervals import wilson
+from robustloss.results.schema import PLACE, RADII_COLUMNS, WORST_CASE, Row
+
+
+def worst_case_rows(
+    cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outcome]
+) -> list[Row]:
+    """Error when each image meets the attack that suits it best.
+
+    An image counts if it is wrong under any attack of the norm that has a record at this eps or
+    a radius within it, or without an attack. Never the minimum over mean errors: another image
+    may fall to another attack.
+
+    Args:
+        cell: "loss", "label" and "seed".
+        clean: the clean pass.
+        outcomes: every attack at every eps, of the same images in the same order.
+
+    Returns:
+        One row per norm and eps > 0; columns: `columns.WORST_CASE_COLUMNS`.
+
+    Source: mean over x of max over attacks (Carlini et al. 2019, "On evaluating adversarial
+        robustness", section 4).
+    """
+    rows = []
+    for norm, eps in (
+        (norm, eps) for norm, all_eps in budgets(outcomes).items() for eps in all_eps
+    ):
+        found = wrong_within(clean, outcomes, norm, eps)
+        wrong = np.any([clean.wrong, *found.values()], axis=0)
+        count = int(wrong.sum())
+        low, high = wilson(count, wrong.size)
+        strongest = max(found, key=lambda label: found[label].sum())  # the first of equals
+        row = {
+            "norm": norm,
+            "eps": eps,
+            "n": wrong.size,
+            "attacks": list(found),
+            "error": count / wrong.size,
+            "error_low": low,
+            "error_high": high,
+            "strongest": strongest,
+            "strongest_error": float(found[strongest].mean()),
+        }
+        rows.append({name: cell[name] for name in PLACE} | row)
+    return rows
+
+
+def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outcome]) -> list[Row]:
+    """Each attack's error curve in numbers: radius and eps where half the images fall, and area.
+
+    A minimum-norm attack gives every image its radius, so its curve is exact at every eps. The
+    curve of an attack with fixed eps is known at those eps only and straight between them. The
+    worst case of a norm with a minimum-norm attack is exact too: each image has the smallest
+    perturbation that any attack found for it, a radius or the eps of a record. It uses no
+    straight lines, so an attack with few and large eps may seem to do better than it. Images that
+    are wrong without an attack have radius 0.
+
+    Args:
+        cell: "loss", "label" and "seed".
+        clean: the clean pass.
+        outcomes: every attack at every eps, of the same images in the same order.
+
+    Returns:
+        One row per attack and one for the worst case of each norm; columns:
+        `columns.RADII_COLUMNS`. `eps_max`, where the area ends, is the norm's largest eps.
+    """
+    rows = []
+    for norm, all_eps in budgets(outcomes).items():
+        eps_max = max(all_eps, default=0.0)
+        attacks = by_attack(outcomes, norm)
+        for label, own in attacks.items():
+            radius = radius_of(own)
+            name = {"attack": own[0].attack, "attack_label": label}
+            if radius is not None:
+                numbers = radius_numbers(np.where(clean.wrong, 0.0, radius), eps_max)
+            else:
+                numbers = _fixed_eps_numbers(clean, own, eps_max)
+            rows.append(name | numbers | {"norm": norm, "eps_max": eps_max})
+        if any(radius_of(own) is not None for own in attacks.values()):
+            numbers = radius_numbers(_smallest_found(clean, attacks), eps_max)
+        else:
+            numbers = _fixed_eps_numbers(clean, _worst(clean, outcomes, norm, all_eps), eps_max)
+        rows.append(WORST_CASE | numbers | {"norm": norm, "eps_max": eps_max})
+    place = {"n": clean.wrong.size} | {name: cell[name] for name in PLACE}
+    return [{name: (place | row)[name] for name in RADII_COLUMNS} for row in rows]
+
+
+def radius_numbers(radius: np.ndarray, eps_max: float) -> Row:
+    """The exact error curve of known radii: error(eps) is the share of radii <= eps.
+
+    Args:
+        radius: (N,) each image's smallest known perturbation, inf where there is none.
+        eps_max: where the area ends, >= 0.
+
+    Returns:
+        `n_found`; `median_radius`, null when half the radii are inf; `eps_at_50_error`, the
+        smallest eps with an error of 1/2 or more, null when there is none; and
+        `area_under_error_curve`, the mean error over [0, eps_max] in [0, 1], null at eps_max 0.
+    """
+    radius = np.sort(radius.astype(np.float64))
+    caught = np.maximum(eps_max - radius, 0.0)  # length of [0, eps_max] on which an image is wrong
+    return {
+        "n_found": int(np.isfinite(radius).sum()),
+        "median_radius": number(float(np.median(radius))),
+        "eps_at_50_error": number(float(radius[(radius.size - 1) // 2])),
+        "area_under_error_curve": float(caught.mean() / eps_max) if eps_max > 0 else None,
+    }
+
+
+def curve_numbers(eps: Sequence[float], errors: Sequence[float], eps_max: float) -> Row:
+    """An error curve known at some eps only, straight between them and level after the last.
+
+    Args:
+        eps: increasing, from 0.
+        errors: as fractions, the first without an attack.
+        eps_max: where the area ends, >= the last eps.
+
+    Returns:
+        As `radius_numbers`, but for `n_found`; `median_radius` is null: no image has a radius.
+    """
+    area = None
+    if eps_max > 0:
+        widths = np.diff([*eps, eps_max])
+        heights = np.array([*errors, errors[-1]])
+        area = float(np.sum(widths * (heights[:-1] + heights[1:]) / 2) / eps_max)
+    return {
+        "median_radius": None,
+        "eps_at_50_error": _first_half(eps, errors),
+        "area_under_error_curve": area,
+    }
+
+
+def _first_half(eps: Sequence[float], errors: Sequence[float]) -> float | None:
+    """Where the curve first reaches 1/2."""
+    if errors[0] >= 0.5:
+        return float(eps[0])
+    for i in range(1, len(eps)):
+        if errors[i] >= 0.5:
+            share = (0.5 - errors[i - 1]) / (errors[i] - errors[i - 1])
+            return float(eps[i - 1] + share * (eps[i] - eps[i - 1]))
+    return None
+
+
+def _fixed_eps_numbers(clean: Outcome, own: Sequence[Outcome], eps_max: float) -> Row:
+    curve = [clean, *(one for one in own if one.eps > 0)]
+    found = np.any([one.wrong for one in curve], axis=0)
+    numbers = curve_numbers(
+        [one.eps for one in curve], [float(one.wrong.mean()) for one in curve], eps_max
+    )
+    return numbers | {"n_found": int(found.sum())}
+
+
+def _worst(
+    clean: Outcome, outcomes: Sequence[Outcome], norm: str, all_eps: Sequence[float]
+) -> list[Outcome]:
+    """The worst case as if it were one attack with a record at every eps."""
+    found = []
+    for eps in all_eps:
+        wrongs = wrong_within(clean, outcomes, norm, eps).values()
+        wrong = np.any([clean.wrong, *wrongs], axis=0)
+        found.append(Outcome(**WORST_CASE, norm=norm, eps=eps, wrong=wrong, radius=None, scores={}))
+    return found
+
+
+def _smallest_found(clean: Outcome, attacks: Mapping[str, Sequence[Outcome]]) -> np.ndarray:
+    """(N,) the smallest perturbation of any attack: a radius, or the eps of a record."""
+    smallest = np.where(clean.wrong, 0.0, np.inf)
+    for own in attacks.values():
+        if (radius := radius_of(own)) is not None:
+            smallest = np.minimum(smallest, radius)
+        for one in own:
+            smallest = np.minimum(smallest, np.where(one.wrong, one.eps, np.inf))
+    return smallest

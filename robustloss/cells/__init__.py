@@ -1,0 +1,1 @@
+"""One (loss, seed), computed into its folder."""

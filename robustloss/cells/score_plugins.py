@@ -1,0 +1,73 @@
+"""The user's own detection scores: a function of a Record, by name."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from robustloss.analysis.detection.scores import Score
+from robustloss.attacks.plugins import PluginError, load_object
+from robustloss.results.records import Record
+
+Array = NDArray[Any]
+
+
+def load(
+    names: Sequence[str], reference: Mapping[str, Array], folders: Sequence[Path]
+) -> dict[str, Score]:
+    """The user's scores among the names, fitted.
+
+    Args:
+        names: of scores; those with a colon are loaded, "module:function" or "file.py:function".
+        reference: what a function with a second argument is given: arrays of clean images alone,
+            "train_features" (M,D) and "train_labels" (M,), "validation_logits" (V,K), and so on.
+        folders: where a relative path is looked for first.
+
+    Returns:
+        By name, functions of a Record that give (N,); higher is more typical of clean images.
+
+    Raises:
+        PluginError: no such function, or one that takes other arguments.
+    """
+    return {name: _bound(name, reference, folders) for name in names if ":" in name}
+
+
+def check(names: Sequence[str], folders: Sequence[Path]) -> None:
+    """Refuse scores that cannot be loaded, before anything is trained.
+
+    Raises:
+        PluginError: as `load`.
+    """
+    load(names, {}, folders)
+
+
+def _bound(name: str, reference: Mapping[str, Array], folders: Sequence[Path]) -> Score:
+    function = load_object(name, folders)
+    if not callable(function) or inspect.isclass(function):
+        raise PluginError(
+            f"score '{name}' is no function. Name one that takes a Record and gives (N,) numbers."
+        )
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # some compiled functions tell nothing
+        return function
+    needed = [p for p in parameters if p.default is p.empty and p.kind in _BY_PLACE]
+    takes_all = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    only_named = [p.name for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
+    if (len(needed) not in (1, 2) and not takes_all) or only_named:
+        raise PluginError(
+            f"score '{name}' must take a Record, or a Record and the reference arrays, by place; "
+            f"it needs ({', '.join(p.name for p in parameters)})."
+        )
+    if len(needed) < 2:
+        return function
+
+    def score(record: Record) -> Array:
+        return function(record, reference)
+
+    return score
+
+
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

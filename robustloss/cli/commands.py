@@ -1,0 +1,383 @@
+"""The command line. Parses, calls the same functions that Python does, and words what they say.
+
+Exit status: 0 done; 1 finished with failed cells or checks; 2 the user's mistake, told in a few
+lines on stderr; 130 interrupted. What is heavy is imported inside the commands, so that help and
+mistakes come at once.
+"""
+
+import os
+import shlex
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+import typer
+
+from robustloss import __version__
+
+DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+# typer brings its own copy of click or uses the installed one, depending on its version.
+_UsageError: Any = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    name="robustloss",
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: four times faster, and no colour codes in a pipe
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+class MistakeError(Exception):
+    """What the user did wrong, in the words to show."""
+
+
+@contextmanager
+def told(*kinds: type[Exception]) -> Iterator[None]:
+    """Turns the errors of these kinds into their text: they are the user's mistakes."""
+    try:
+        yield
+    except kinds as error:
+        raise MistakeError(str(error)) from error
+
+
+@contextmanager
+def loss_warnings_as_lines() -> Iterator[None]:
+    """Shows what a loss warns of as one line on stderr, without the place in the source."""
+    from robustloss.losses.feasibility import LossWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LossWarning)
+        plain = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, LossWarning):
+                _complain(f"warning: {message}")
+            else:
+                plain(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
+
+
+SpecName = Annotated[
+    str, typer.Argument(metavar="SPEC", help="a TOML file or a shipped spec's name")
+]
+Data = Annotated[str | None, typer.Option(metavar="DIR", help="where the data sets lie")]
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> int:
+    """Train one network with different losses, attack each, and report what happens.
+
+    First steps: `robustloss run quickstart`, then open the report that it names.
+    """
+    if version:
+        print(f"robustloss {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+    return DONE
+
+
+@app.command()
+def run(
+    spec: SpecName,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="run folder  [default: runs/NAME]")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps")] = "auto",
+    data: Data = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="0,1,2", help="instead of the spec's; may extend a run")
+    ] = None,
+    executor: Annotated[str, typer.Option(metavar="serial|processes:N|ray[:ADDRESS]")] = "serial",
+    reuse: Annotated[
+        str | None, typer.Option(metavar="RUN", help="take equal trained weights from this run")
+    ] = None,
+    no_plugins: Annotated[
+        bool, typer.Option("--no-plugins", help="Refuse a spec that names code of its own.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the report's path only.")] = False,
+) -> int:
+    """Train, attack and report what a spec asks for. Goes on where an earlier run stopped."""
+    from robustloss.progress import choose_progress
+    from robustloss.spec.errors import SpecError
+    from robustloss.spec.load import load_spec
+
+    wanted = _seeds(seeds)
+    with told(SpecError):
+        loaded = load_spec(spec)
+    from robustloss.attacks.plugins import PluginError
+    from robustloss.data.files import DataError
+    from robustloss.runs import runner
+    from robustloss.runs.executors.choose import check_executor
+    from robustloss.runs.executors.cluster import ClusterError
+    from robustloss.runs.executors.torchrun import check_shared
+    from robustloss.runs.folder import RunFolderError
+    from robustloss.training import processes
+
+    with told(ValueError):
+        chosen = runner.choose_device(device)
+        check_executor(executor)
+        if processes.launched():
+            check_shared(loaded, executor, chosen)
+    mistakes = SpecError, DataError, PluginError, ClusterError, RunFolderError
+    try:
+        with told(*mistakes), loss_warnings_as_lines():
+            outcome = runner.run(
+                loaded,
+                out=out,
+                device=device,
+                data=data,
+                seeds=wanted,
+                executor=executor,
+                reuse=reuse,
+                plugins=not no_plugins,
+                progress=choose_progress(quiet),
+            )
+    except processes.LeaderStoppedError:
+        return DONE  # a process that fails makes torchrun end the first, which is still telling why
+    except processes.BrokenGroupError as error:
+        _complain(f"{error} Finished work is kept; run the command again to go on.")
+        return FAILED
+    if not processes.leads():
+        return DONE  # as above: the first process alone tells, and decides the status
+    _show_outcome(outcome, quiet)
+    return FAILED if outcome.failures else DONE
+
+
+def _seeds(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and part.isascii() and int(part) < 2**32 for part in parts):
+        raise MistakeError(
+            f"--seeds (={text}) must be whole numbers from 0 to {2**32 - 1}, separated by commas. "
+            "Write --seeds 0,1,2."
+        )
+    seeds = tuple(int(part) for part in parts)
+    if len(set(seeds)) < len(seeds):
+        raise MistakeError(f"--seeds (={text}) names a seed twice. Remove one.")
+    return seeds
+
+
+def _show_outcome(outcome: Any, quiet: bool) -> None:
+    from robustloss.cli.terminal import console, error_tables
+    from robustloss.results.run import load_run
+
+    if quiet:
+        print(outcome.report)
+    else:
+        screen = console()
+        for table in error_tables(load_run(outcome.path)):
+            screen.print(table)
+            screen.print()
+        screen.print(f"Report: {outcome.report}", markup=False, soft_wrap=True)
+    for failure in outcome.failures:
+        cell = f"{failure['label']} seed {failure['seed']}"
+        _complain(f"failed: {cell} ({failure['stage']}): {failure['reason']}")
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="a run folder, such as runs/mnist")],
+) -> int:
+    """Render the report of a run again; needs no torch."""
+    from robustloss.results.run import load_run
+    from robustloss.storage import CorruptFile
+
+    with told(ValueError):
+        load_run(run)
+    from robustloss.reports import build_report
+
+    with told(CorruptFile):
+        print(f"Report: {build_report(run)}")
+    return DONE
+
+
+@app.command()
+def show(
+    spec: Annotated[
+        str | None, typer.Argument(metavar="SPEC", help="a TOML file or a shipped spec's name")
+    ] = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Every key of a spec: type, default, meaning.")
+    ] = False,
+    plugins: Annotated[
+        bool, typer.Option("--plugins", help="Load the spec's own code to time it.")
+    ] = False,
+) -> int:
+    """Show a spec in full, its cells, and the cost to expect."""
+    from robustloss.spec.errors import SpecError
+    from robustloss.spec.load import key_table, load_spec
+
+    if keys:
+        from robustloss.cli.terminal import console, keys_table
+
+        console().print(keys_table(key_table()))
+        return DONE
+    if spec is None:
+        raise MistakeError("show: name a SPEC, or use --keys for every key of a spec.")
+    with told(SpecError):
+        loaded = load_spec(spec)
+    from robustloss.cli.listing import spec_lines
+    from robustloss.data.files import DataError
+
+    with told(SpecError, DataError), loss_warnings_as_lines():
+        for line in spec_lines(loaded, plugins=plugins):
+            print(line, flush=True)
+    return DONE
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="losses|attacks|scores|datasets|backbones|specs")],
+) -> int:
+    """List what can be named in a spec, one line each."""
+    from robustloss.cli.listing import KINDS, entries
+
+    if what not in KINDS:
+        near = get_close_matches(what, KINDS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else "."
+        raise MistakeError(f"list (={what}) must be one of {', '.join(KINDS)}{hint}")
+    found = entries(what)
+    width = max(len(name) for name in found)
+    for name, meaning in found.items():
+        print(f"{name:{width}}  {meaning}")
+    return DONE
+
+
+@app.command("check-loss")
+def check_loss(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="a loss: softmax, module:Class or file.py:Class")
+    ],
+) -> int:
+    """Check that a loss keeps the contract of a loss head."""
+    from robustloss.losses.contract.check import check_loss as checks_of
+
+    with told(ValueError):
+        checks = checks_of(name)
+    told_by: dict[str, str] = {}
+    for check in checks:
+        first = check.name if check.passed else told_by.setdefault(check.detail, check.name)
+        detail = f": {check.detail}" if check.detail else ""
+        if first != check.name:
+            detail = f": as '{first}'"
+        print(f"{'pass' if check.passed else 'FAIL'}  {check.name}{detail}")
+    failed = sum(not check.passed for check in checks)
+    print(f"{name}: {len(checks) - failed} of {len(checks)} checks passed")
+    if failed > 1:
+        print("Mend the first FAIL first: the others may follow from it.")
+    return FAILED if failed else DONE
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="finished run folders")],
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder of the merged run.")
+    ] = None,
+    other_networks: Annotated[
+        bool, typer.Option("--other-networks", help="Merge runs of different networks too.")
+    ] = False,
+) -> int:
+    """Merge losses and seeds of several runs into one report."""
+    from pathlib import Path
+
+    from robustloss.runs.merge import merge_runs
+
+    folder = out or str(Path(runs[0]).parent / "-and-".join(Path(run).name for run in runs))
+    with told(ValueError):
+        merged = merge_runs(runs, folder, other_networks=other_networks)
+    from robustloss.reports import build_report
+    from robustloss.storage import CorruptFile
+
+    for note in merged.notes:
+        print(f"Note: {note}")
+    with told(CorruptFile):
+        print(f"Report: {build_report(merged.path)}")
+    return DONE
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and ends the process with its exit status.
+
+    Args:
+        arguments: the words after the program's name; those of the process by default.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    with _terminated_as_interrupted():
+        status = _status(words)
+    sys.exit(status)
+
+
+def _status(words: list[str]) -> int:
+    try:
+        status = app(args=words, prog_name="robustloss", standalone_mode=False)
+    except MistakeError as mistake:
+        return _complain(str(mistake))
+    except _UsageError as error:
+        return _complain(_usage(error))
+    except OSError as error:
+        from robustloss.storage import full_text, is_full
+
+        if is_full(error):
+            return _complain(full_text(error))
+        if error.filename is None:
+            raise
+        return _complain(f"{error.filename}: {error.strerror}.")
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    if status == INTERRUPTED:
+        goes_on = words[:1] == ["run"]
+        hint = f" Finished work is kept; go on with: {_program()} {shlex.join(words)}"
+        _complain(f"Interrupted.{hint if goes_on else ''}")
+    return status if isinstance(status, int) else DONE
+
+
+def _program() -> str:
+    """Returns what starts the command: by torchrun it has one thread a process, so other keys."""
+    here, everywhere = (os.environ.get(f"{each}WORLD_SIZE", "1") for each in ("LOCAL_", ""))
+    if "TORCHELASTIC_RUN_ID" not in os.environ or everywhere == "1":
+        return "robustloss"
+    several = "" if here == everywhere else "--nnodes ... --rdzv-endpoint ... "
+    return f"torchrun {several}--nproc-per-node {here} -m robustloss"
+
+
+def _complain(text: str) -> int:
+    print(text, file=sys.stderr, flush=True)
+    return MISTAKE
+
+
+def _usage(error: Any) -> str:
+    """A wrong command or option in two lines."""
+    command = error.ctx.command_path if error.ctx else "robustloss"
+    message = getattr(error, "message", "") or error.format_message()
+    if near := getattr(error, "possibilities", None):
+        message = f"{message.rstrip('.')}; did you mean '{near[0]}'?"
+    elif not isinstance(error, typer.BadParameter):
+        message = error.format_message()
+    return f"{command}: {message}\nTry '{command} --help'."
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: between two steps, with a word how to go on."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

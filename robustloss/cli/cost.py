@@ -1,0 +1,249 @@
+"""What a run will cost: counted from the spec, timed by a few real steps on this machine."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from robustloss.spec.attacks import AttackSpec
+from robustloss.spec.spec import CellSpec, Spec
+
+if TYPE_CHECKING:
+    import torch
+
+    from robustloss.attacks.base import Queries
+    from robustloss.data.images import Dataset, ImageSet
+    from robustloss.models.classifier import AnyClassifier, Classifier
+
+
+BUDGET = 8.0  # seconds that the timing may take over all losses
+_STEPS = 20  # training steps that are enough for a rough time
+_ATTACKED = 200  # images that are enough for a rough time of an attack
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The work of one run.
+
+    Attributes:
+        cells: trainings.
+        training_images: images through forward, backward and update, over all cells.
+        attacked_images: adversarial images to make and classify, over cells, attacks and eps.
+        disk: bytes of weights and records.
+    """
+
+    cells: int
+    training_images: int
+    attacked_images: int
+    disk: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Estimated seconds of a run, or why there is no estimate.
+
+    Attributes:
+        seconds: training and attacks of all cells, one after the other; None without an estimate.
+        note: how it was measured, or why not.
+    """
+
+    seconds: float | None
+    note: str
+
+
+def count(
+    spec: Spec,
+    cells: Sequence[CellSpec],
+    sizes: tuple[int, int, int],
+    image_values: int,
+    num_classes: int,
+) -> Cost:
+    """Counts the work of a run.
+
+    Args:
+        spec: what is asked for.
+        cells: its cells.
+        sizes: images in the training, validation and test set.
+        image_values: values of one image, C·H·W.
+        num_classes: K.
+    """
+    from robustloss.evaluation.landscape import UNTRAINED
+
+    train, validation, test = sizes
+    budgets = sum(len(attack.eps) for attack in spec.attacks)
+    controls = sum(eps > 0 for attack in spec.attacks for eps in attack.eps)
+    controls *= spec.detection.noise
+    disk = 0
+    for cell in cells:
+        row = 4 * (cell.model.feature_dim + 2 * num_classes) + 24  # float32 outputs, index, label
+        fitted = min(spec.detection.fit_size, train)
+        disk += (1 + budgets) * (test * row + 64 * 4 * image_values) + (validation + fitted) * row
+        disk += controls * test * row
+        disk += sum(table.images * row + 64 * 4 * image_values for table in spec.outside)
+        disk += min(UNTRAINED, test) * (4 * cell.model.feature_dim + 8) + 4 * fitted
+        if cell.model.feature_dim == 2:
+            disk += 240 * 240 * (4 * num_classes + 8 + 6 * 4)  # likelihood map, boundaries
+    trained = [cell for cell in (*cells, *spec.trials()) if not cell.loss.given]
+    epochs = sum(cell.train.epochs for cell in trained)
+    return Cost(
+        cells=len(cells),
+        training_images=epochs * train,
+        attacked_images=len(cells) * budgets * test,
+        disk=disk,
+    )
+
+
+def measure(
+    spec: Spec, cells: Sequence[CellSpec], dataset: "Dataset", budget: float = BUDGET
+) -> Timing:
+    """Times some training steps and one attacked batch of every loss, on random weights.
+
+    Args:
+        spec: what is asked for.
+        cells: its cells.
+        dataset: its data.
+        budget: seconds to spend; one step of each loss is always taken.
+    """
+    import torch
+
+    from robustloss.runs.runner import choose_device
+
+    device = choose_device("auto")
+    first = {cell.label: cell for cell in cells}
+    seconds = 0.0
+    for label, cell in first.items():
+        try:
+            training, rest = _seconds_of(spec, cell, dataset, device, budget / len(first))
+        except Exception as error:  # a plug-in may do anything; a run will tell it in full
+            return Timing(None, f"{label} fails when it is tried: {error}")
+        count = sum(other.label == label for other in cells)
+        trials = sum(trial.label == label for trial in spec.trials())
+        seconds += training * (count + trials) + rest * count
+    threads = f", threads: {torch.get_num_threads()}" if device == "cpu" else ""
+    return Timing(seconds, f"rough, without the report, from a few steps here ({device}{threads})")
+
+
+def _seconds_of(
+    spec: Spec, cell: CellSpec, dataset: "Dataset", device: str, budget: float
+) -> tuple[float, float]:
+    """Estimated seconds of training one cell, and of the rest of it."""
+    import torch
+
+    from robustloss.models import build, classifier
+    from robustloss.models.build import build_of
+    from robustloss.seeding import seeded
+    from robustloss.training import batches
+
+    with seeded("weights", cell.seed):
+        model = build.build_for(cell.loss.weights, build_of(cell, dataset), (spec.folder,))
+    if cell.loss.given:
+        return 0.0, _evaluation_seconds(model.to(device).eval(), spec, cell, dataset, device)
+    assert isinstance(model, classifier.Classifier)
+    step = _step_seconds(model, cell, dataset, torch.device(device), budget / 2)
+    steps = cell.train.epochs * batches.steps_per_epoch(dataset.train.n, cell.train.batch_size)
+    return steps * step, _evaluation_seconds(model, spec, cell, dataset, device)
+
+
+def _step_seconds(
+    model: "Classifier",
+    cell: CellSpec,
+    dataset: "Dataset",
+    device: "torch.device",
+    budget: float,
+) -> float:
+    """Seconds of one training step: what more steps take longer than one."""
+    from robustloss.data.images import fit_subset
+    from robustloss.training.batches import steps_per_epoch
+    from robustloss.training.train import train
+
+    # At random weights a high rate may diverge within a few steps; its value costs no time.
+    short = cell.train.overridden({"epochs": 1, "lr": 1e-6})
+
+    def seconds(steps: int) -> float:
+        few = fit_subset(dataset.train, taken(steps))
+        some = replace(dataset, train=few, validation=dataset.validation.take(slice(0, 10)))
+        started = time.perf_counter()
+        train(model, some, short, seed=cell.seed, device=device)
+        return time.perf_counter() - started
+
+    def taken(
+        steps: int,
+    ) -> int:  # with some of every class: a loss may weigh classes or mine pairs
+        return min(dataset.train.n, max(steps * batch, 2 * dataset.num_classes))
+
+    batch = cell.train.batch_size
+    seconds(1)  # the first step of all also loads and chooses kernels
+    one, least = seconds(1), steps_per_epoch(taken(1), batch)
+    steps = int(min(_STEPS, dataset.train.n // batch, budget / one * least))
+    more = steps_per_epoch(taken(steps), batch) - least if steps > least else 0
+    return max(seconds(steps) - one, 0.0) / more if more else one / least
+
+
+def _evaluation_seconds(
+    model: "AnyClassifier",
+    spec: Spec,
+    cell: CellSpec,
+    dataset: "Dataset",
+    device: str,
+) -> float:
+    """Seconds of a cell's passes without a gradient and its attacks, from passes counted."""
+    from robustloss.evaluation.passes import clean_record
+
+    images = dataset.test.take(slice(0, _ATTACKED)).to(device)
+    clean_record(model, images)  # the first pass of all also chooses kernels
+    started = time.perf_counter()
+    clean_record(model, images)
+    forward = (time.perf_counter() - started) / images.n
+    gradient = _gradient_seconds(model, images)
+    count = dataset.test.n + (1 + cell.train.epochs) * dataset.validation.n
+    count += min(spec.detection.fit_size, dataset.train.n)
+    count += sum(table.images for table in spec.outside)
+    if dataset.ten_crop:
+        count += 10 * dataset.test.n
+    total = forward * count
+    if table := cell.train.adversarial:  # its PGD on validation images, epoch by epoch
+        measured = -(-cell.train.epochs // table.select_every)
+        shown = min(table.select_images, dataset.validation.n)
+        total += gradient * measured * shown * (1 + table.select_steps)
+    for attack in spec.attacks:
+        spent = attack_passes(spec, attack, model, images)
+        shown = sum(e > 0 for e in attack.eps) * (1 + spec.detection.noise)  # with its controls
+        total += dataset.test.n * forward * shown
+        total += dataset.test.n * (gradient * spent.backward)
+        total += dataset.test.n * forward * max(0, spent.forward - spent.backward)
+    return total
+
+
+def _gradient_seconds(model: "AnyClassifier", images: "ImageSet") -> float:
+    """Seconds of one image's input gradient, its forward pass included."""
+    from robustloss.attacks import build_attack, perturb
+
+    inputs = images.batch(slice(None))
+    fgsm = build_attack("fgsm")
+    seconds = [
+        perturb(fgsm, model, inputs, images.labels, eps=[0.1]).seconds / images.n for _ in range(2)
+    ]
+    return seconds[-1]
+
+
+def attack_passes(
+    spec: Spec, attack: AttackSpec, model: "AnyClassifier", images: "ImageSet"
+) -> "Queries":
+    """Passes forward and back that an attack takes per image: at most, or as tried on a few.
+
+    An attack with `passes` says it; another is tried on four images.
+    """
+    from robustloss.attacks import Queries, build_attack, perturb
+    from robustloss.cells.keys import attack_params
+    from robustloss.evaluation.detector import LikelihoodView
+
+    built: Any = build_attack(attack.name, **attack_params(attack, spec.folder))
+    positive = [eps for eps in attack.eps if eps > 0]
+    if hasattr(built, "passes"):
+        return built.passes(len(positive))
+    if not positive:
+        return Queries(0, 0)
+    few = images.take(slice(0, 4))
+    view = LikelihoodView(model, 0.0)
+    found = perturb(built, view, few.batch(slice(None)), few.labels, eps=positive).queries
+    return Queries(-(-found.forward // few.n), -(-found.backward // few.n))

@@ -1,0 +1,85 @@
+"""Tables for the terminal: the error rates of a run, the keys of a spec."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from robustloss.spec.text import Key
+
+if TYPE_CHECKING:
+    from robustloss.results.run import Run
+
+
+_NO_TERMINAL_WIDTH = 200  # columns: a log or a pipe has no edge to wrap at
+
+
+def console() -> Console:
+    """Where results are printed; without colour codes and folding when it is no terminal."""
+    found = Console(highlight=False, emoji=False)
+    if found.is_terminal:
+        return found
+    return Console(highlight=False, emoji=False, width=_NO_TERMINAL_WIDTH)
+
+
+def error_tables(run: "Run") -> list[Group]:
+    """One table per attack: error in percent, losses × eps, with 95 % intervals."""
+    rows = [row for row in run.summary if row["metric"] == "error"]
+    labels = [loss["label"] for loss in run.provenance["spec"]["losses"]]
+    names = [attack["label"] for attack in run.provenance["spec"]["attacks"]]
+    return [_error_table(name, labels, rows) for name in names] if rows else []
+
+
+def _error_table(attack: str, labels: list[str], rows: list[dict]) -> Group:
+    # At eps 0 an attack returns the clean images: the column "clean" says it already.
+    found = {
+        (row["label"], row["eps"]): row
+        for row in rows
+        if row["attack_label"] == "none" or (row["attack_label"] == attack and row["eps"] > 0)
+    }
+    seeds = max((row["n_seeds"] for row in found.values()), default=0)
+    over = f"mean over {seeds} seeds" if seeds > 1 else "one seed"
+    title = Text(f"Error in %, {attack}, {over} (95 % interval)", style="bold")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("loss")
+    budgets = sorted({eps for _, eps in found})
+    for eps in budgets:
+        table.add_column(f"eps {eps:.3g}" if eps else "clean", justify="right", no_wrap=True)
+    for label in labels:
+        cells = [found.get((label, eps)) for eps in budgets]
+        if any(cells):
+            fewer = min(row["n_seeds"] for row in cells if row)
+            note = f" ({fewer} of {seeds} seeds)" if fewer < seeds else ""
+            table.add_row(escape(label + note), *(_percent(row) for row in cells))
+    return Group(title, table)
+
+
+def _percent(row: dict | None) -> str:
+    if row is None or row["mean"] is None:
+        return "n/a"
+    digits = 2 if row["mean"] < 0.1 else 1
+    text = f"{100 * row['mean']:.{digits}f}"
+    if row["low"] is None:
+        return text
+    return f"{text} ({100 * row['low']:.{digits}f}–{100 * row['high']:.{digits}f})"
+
+
+def keys_table(rows: Iterable[Key]) -> Table:
+    """Every key of a spec with its type, default and meaning."""
+    table = Table(box=None, pad_edge=False)
+    for name in Key._fields:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def bytes_text(count: int) -> str:
+    """A file size as a person says it: "96 MB"."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,1 @@
+"""Data sets that are folders or archives of image files."""

@@ -1,0 +1,1 @@
+"""A model over images: what it says of clean, attacked and changed images, as Records."""

@@ -1,0 +1,93 @@
+"""Clean arrays that scores are fitted on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustloss.data.images import Dataset, fit_subset
+from robustloss.evaluation.landscape import UNTRAINED, landscape_arrays
+from robustloss.evaluation.passes import Arrays, clean_record
+from robustloss.losses.base import LossHead
+from robustloss.models.classifier import AnyClassifier, Classifier, all_features
+
+GRID = 240  # points a side of the likelihood map
+
+
+@torch.no_grad()
+def reference_arrays(
+    model: AnyClassifier,
+    dataset: Dataset,
+    device: torch.device,
+    fit_size: int,
+    *,
+    loss: str = "",
+    params: Mapping[str, Any] | None = None,
+    untrained: Classifier | None = None,
+) -> Arrays:
+    """Returns what scores, thresholds and pictures need beside the records.
+
+    The clean validation pass (``validation_*``), features of a training subset (``train_*``), if
+    the model has any, the centers (K,D) of a head that has some, for 2-D features the class
+    log-likelihoods on a grid that spans the training features with a margin, and what
+    `landscape_arrays` finds.
+
+    Args:
+        model: Trained, in eval mode, on the device.
+        dataset: Its data.
+        device: Where to compute.
+        fit_size: Training images to fit scores on.
+        loss: Its name in the spec; decides the closed form of its boundaries.
+        params: The loss's parameters in the spec.
+        untrained: The network as it was before training; its features of some test images of
+            every class are ``untrained_features``. Batch normalisation has its first statistics.
+    """
+    validation = clean_record(model, dataset.validation.to(device))
+    arrays: Arrays = {
+        "validation_index": validation.index,
+        "validation_labels": validation.labels,
+        "validation_logits": validation.logits,
+        "validation_class_log_likelihood": validation.class_log_likelihood,
+    }
+    if validation.features is None:  # a given model: nothing to fit scores on
+        return arrays
+    fit = clean_record(model, fit_subset(dataset.train, fit_size).to(device))
+    assert fit.features is not None
+    arrays |= {
+        "validation_features": validation.features,
+        "train_features": fit.features,
+        "train_labels": fit.labels,
+    }
+    if not isinstance(model.head, LossHead):
+        return arrays
+    centers = getattr(model.head, "centers", None)
+    shape = (model.head.num_classes, model.head.feature_dim)
+    if isinstance(centers, Tensor) and tuple(centers.shape) == shape:
+        arrays["centers"] = centers.detach().float().cpu().numpy()
+    grid = _grid(model.head, fit.features, device) if model.head.feature_dim == 2 else {}
+    arrays |= grid
+    arrays |= landscape_arrays(model.head, loss, params or {}, fit.features, fit.labels, grid)
+    if untrained is not None:
+        some = fit_subset(dataset.test, UNTRAINED).to(device)  # a folder may be sorted by class
+        arrays["untrained_features"] = all_features(untrained.to(device), some).cpu().numpy()
+        arrays["untrained_labels"] = some.labels.cpu().numpy()
+    return arrays
+
+
+def _grid(head: LossHead, features: NDArray, device: torch.device) -> Arrays:
+    low, high = features.min(0), features.max(0)
+    margin = 0.35 * (high - low)
+    xs, ys = (np.linspace(low[i] - margin[i], high[i] + margin[i], GRID) for i in (0, 1))
+    points = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
+    batches = torch.from_numpy(points).float().to(device).split(4096)
+    likelihood = torch.cat([head.class_log_likelihood(batch) for batch in batches])
+    predictions = torch.cat([head.logits(batch).argmax(1) for batch in batches])
+    return {
+        "grid_x": xs.astype(np.float32),
+        "grid_y": ys.astype(np.float32),
+        "grid_class_log_likelihood": likelihood.cpu().numpy().reshape(GRID, GRID, -1),
+        "grid_prediction": predictions.cpu().numpy().reshape(GRID, GRID),
+    }

@@ -1,0 +1,138 @@
+"""The shape of the feature space in numbers: distances, angles, margins, class means.
+
+All in float64 and by explicit difference, a class at a time, so that a thousand classes fit.
+A class without images in a set has no mean there and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+BLOCK = 2048  # images at once in float64: 50,000 of 2,048 features would take gigabytes
+
+
+def class_means(features: Array, labels: Array, num_classes: int) -> NDArray[np.float64]:
+    """Mean features (K,D) of every class; NaN for one without images.
+
+    Args:
+        features: (N,D).
+        labels: (N,).
+        num_classes: K.
+
+    Raises:
+        ValueError: a feature is NaN or infinite.
+    """
+    if not np.isfinite(features).all():
+        raise ValueError(
+            "features hold NaN or infinite values, so they have no geometry. The loss or the "
+            "backbone is not finite there: lower the learning rate, or mend the plug-in."
+        )
+    means = np.full((num_classes, features.shape[1]), np.nan)
+    for label in np.unique(labels):
+        means[label] = features[labels == label].mean(0, dtype=np.float64)
+    return means
+
+
+def nearest_pair(means: NDArray[np.float64]) -> tuple[int, int]:
+    """The two classes (a, b), a < b, whose means are nearest; at least two must have one."""
+    found = min(_pair_distances(means), key=lambda pair: pair[2])
+    return found[0], found[1]
+
+
+def _pair_distances(means: NDArray[np.float64]) -> Iterator[tuple[int, int, float]]:
+    known = np.flatnonzero(np.isfinite(means).all(1))
+    for i, a in enumerate(known):
+        others = known[i + 1 :]
+        for b, length in zip(others, np.linalg.norm(means[others] - means[a], axis=1), strict=True):
+            yield int(a), int(b), float(length)
+
+
+def _angles_deg(first: Array, second: Array) -> Array:
+    """Angles in degrees between rows (N,D) and rows (N,D) or (D,), seen from the origin.
+
+    NaN for a zero row. By the half-angle form, exact at 0 and 180 where arccos is not.
+    """
+    lengths = np.linalg.norm(first, axis=-1), np.linalg.norm(second, axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        u, v = first / lengths[0][..., None], second / lengths[1][..., None]
+    gap, total = np.linalg.norm(u - v, axis=-1), np.linalg.norm(u + v, axis=-1)
+    return np.degrees(2.0 * np.arctan2(gap, total))
+
+
+def shape_of(features: Array, labels: Array, num_classes: int) -> dict[str, Any]:
+    """Distances, angles and norms of features.
+
+    Args:
+        features: (N,D).
+        labels: (N,).
+        num_classes: K.
+
+    Returns:
+        The columns from n to between_angle_min_deg; null where fewer than two classes have images,
+        or a vector has no direction.
+
+    Source: Fisher, The Use of Multiple Measurements in Taxonomic Problems, 1936, as the ratio of
+        the traces of between-class and within-class scatter.
+    """
+    means = class_means(features, labels, num_classes)
+    overall = features.mean(0, dtype=np.float64)
+    within, norms, angles = (np.empty(len(features)) for _ in range(3))
+    squares = between = 0.0
+    for start in range(0, len(features), BLOCK):
+        part = slice(start, start + BLOCK)
+        values, own = features[part].astype(np.float64), means[labels[part]]
+        within[part] = np.linalg.norm(values - own, axis=1)
+        norms[part] = np.linalg.norm(values, axis=1)
+        angles[part] = _angles_deg(values, own)
+        squares += float(((values - own) ** 2).sum())
+        between += float(((own - overall) ** 2).sum())
+    low, high = np.percentile(norms, (5, 95))
+    row: dict[str, Any] = {
+        "n": len(features),
+        "feature_dim": features.shape[1],
+        "norm_mean": float(norms.mean()),
+        "norm_p5": float(low),
+        "norm_p95": float(high),
+        "within_distance": float(within.mean()),
+        "fisher_ratio": between / squares if squares > 0 else None,
+        "within_angle_deg": _mean(angles),
+    }
+    return row | _between_columns(means)
+
+
+def _between_columns(means: NDArray[np.float64]) -> dict[str, Any]:
+    names = ("between_distance", "between_distance_min", "nearest_a", "nearest_b")
+    pairs = list(_pair_distances(means))
+    if not pairs:
+        return dict.fromkeys((*names, "between_angle_deg", "between_angle_min_deg"))
+    a, b, least = min(pairs, key=lambda pair: pair[2])
+    first, second = (np.array([pair[i] for pair in pairs]) for i in (0, 1))
+    angles = np.concatenate(  # in pieces: a thousand classes have half a million pairs
+        [
+            _angles_deg(means[i], means[j])
+            for i, j in zip(
+                np.array_split(first, 1 + len(first) // 10_000),
+                np.array_split(second, 1 + len(first) // 10_000),
+                strict=True,
+            )
+        ]
+    )
+    angles = angles[np.isfinite(angles)]
+    return {
+        "between_distance": float(np.mean([pair[2] for pair in pairs])),
+        "between_distance_min": least,
+        "nearest_a": a,
+        "nearest_b": b,
+        "between_angle_deg": _mean(angles),
+        "between_angle_min_deg": float(angles.min()) if len(angles) else None,
+    }
+
+
+def _mean(values: Array) -> float | None:
+    kept = values[np.isfinite(values)]
+    return float(kept.mean()) if len(kept) else None

@@ -1,0 +1,1 @@
+"""Networks: backbones, the Classifier around them, models from elsewhere, weight files."""

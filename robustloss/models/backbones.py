@@ -1,0 +1,244 @@
+"""Networks that map normalised images (B,C,H,W) to features (B,D)."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustloss.attacks.plugins import check_parameters, load_object
+from robustloss.models.backbones_colour import cifar_cnn, resnet18_cifar, vgg13_cifar
+
+ImageShape = tuple[int, int, int]
+
+
+def lenet_plus(image_shape: ImageShape, feature_dim: int) -> nn.Module:
+    """The 6-layer network of the GM-loss paper's released MNIST configuration (1,152 flat units).
+
+    Convolutions 5x5x32 (no padding), 3x3x32, two 3x3x64 and one 3x3x128, each group max-pooled
+    and then passed through a PReLU with a slope per channel; a fully connected layer without an
+    activation gives the feature. No non-linearity stands between paired convolutions.
+
+    Source: Wan et al. 2018, examples/mnist/train_test.prototxt of the released code. We depart in
+    the input scale (images in [0,1], standardised, instead of 1/256) and draw Xavier's uniform
+    distribution from torch instead of Caffe.
+    """
+    channels = image_shape[0]
+    layers = [
+        nn.Conv2d(channels, 32, 5),
+        nn.Conv2d(32, 32, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.PReLU(32),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.Conv2d(64, 64, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.PReLU(64),
+        nn.Conv2d(64, 128, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.PReLU(128),
+        nn.Flatten(),
+    ]
+    return _with_feature_layer(layers, image_shape, feature_dim)
+
+
+def small_cnn(image_shape: ImageShape, feature_dim: int) -> nn.Module:
+    """Three 3x3 convolutions (32, 32, 64 channels) with PReLU and pooling: trains fast on a CPU."""
+    layers = [
+        nn.Conv2d(image_shape[0], 32, 3, stride=2, padding=1),
+        nn.PReLU(32),
+        nn.Conv2d(32, 32, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.PReLU(32),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.PReLU(64),
+        nn.Flatten(),
+    ]
+    return _with_feature_layer(layers, image_shape, feature_dim)
+
+
+def digits_cnn(image_shape: ImageShape, feature_dim: int) -> nn.Module:
+    """Two 3x3 convolutions (32, 64 channels) with PReLU and pooling, for 8x8 images."""
+    layers = [
+        nn.Conv2d(image_shape[0], 32, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.PReLU(32),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.PReLU(64),
+        nn.Flatten(),
+    ]
+    return _with_feature_layer(layers, image_shape, feature_dim)
+
+
+def _with_feature_layer(
+    layers: list[nn.Module], image_shape: ImageShape, feature_dim: int
+) -> nn.Sequential:
+    """Closes a stack with the linear feature layer and starts every weight by Xavier's rule."""
+    stem = nn.Sequential(*layers)
+    try:
+        with torch.no_grad():
+            width = stem(torch.zeros(1, *image_shape)).shape[1]
+    except RuntimeError as error:
+        raise ValueError(
+            f"images of {image_shape[1]}x{image_shape[2]} pixels are too small for this backbone; "
+            "choose a backbone for small images, as digits_cnn."
+        ) from error
+    network = nn.Sequential(*layers, nn.Linear(width, feature_dim))
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return network
+
+
+class _Torchvision(nn.Module):
+    """A torchvision classification model whose last linear layer gives the feature."""
+
+    def __init__(self, network: nn.Module, repeats: int) -> None:
+        super().__init__()
+        self.network = network
+        self.repeats = repeats
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps images (B,C,H,W) to features (B,D); one channel is shown three times."""
+        return self.network(images.repeat(1, self.repeats, 1, 1) if self.repeats > 1 else images)
+
+
+def _torchvision(name: str, image_shape: ImageShape, feature_dim: int) -> nn.Module:
+    """Builds ``torchvision:NAME`` with random weights and feature_dim outputs."""
+    import torchvision
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise ValueError(f"torchvision has no classification model {name!r}.{_near(name, known)}")
+    if image_shape[0] not in (1, 3):
+        raise ValueError(
+            f"torchvision models take 1 or 3 channels, the images have {image_shape[0]}."
+        )
+    # GoogLeNet and Inception return auxiliary outputs in training mode, which no loss here reads.
+    extra = (
+        {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    )
+    network = torchvision.models.get_model(name, weights=None, num_classes=feature_dim, **extra)
+    _check_size(name, network, image_shape)
+    _start_last_layer(network)
+    return _Torchvision(network, repeats=3 // image_shape[0])
+
+
+def _start_last_layer(network: nn.Module) -> None:
+    """Starts by Xavier's rule a last layer that torchvision starts at 0, as that of its ViTs.
+
+    Logits may start at 0; features may not: no pair of equal ones has a gradient, and the
+    gradient of a normalised one has no bound.
+    """
+    last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1:]
+    for layer in last:
+        if not layer.weight.is_meta and not bool(layer.weight.any()):
+            nn.init.xavier_uniform_(layer.weight)
+
+
+def _check_size(name: str, network: nn.Module, image_shape: ImageShape) -> None:
+    """Shows the network one image without memory or arithmetic: some take large ones only."""
+    was_training = network.training
+    images = torch.empty(1, 3, *image_shape[1:], device="meta")
+    shapes = {
+        key: torch.empty_like(value, device="meta") for key, value in network.state_dict().items()
+    }
+    try:
+        with torch.no_grad():
+            torch.func.functional_call(network.eval(), shapes, (images,))
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".!")
+        raise ValueError(
+            f"torchvision:{name} cannot take images of {image_shape[1]}x{image_shape[2]} pixels: "
+            f"{reason}. Its usual size is 224x224 (inception_v3: 299x299); image_folder resizes to "
+            "image_size."
+        ) from error
+    finally:
+        network.train(was_training)
+
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "lenet_plus": lenet_plus,
+    "small_cnn": small_cnn,
+    "digits_cnn": digits_cnn,
+    "cifar_cnn": cifar_cnn,
+    "vgg13_cifar": vgg13_cifar,
+    "resnet18_cifar": resnet18_cifar,
+}
+
+
+def build_backbone(
+    name: str,
+    *,
+    image_shape: ImageShape,
+    feature_dim: int,
+    folders: Sequence[Path] = (),
+    **params: object,
+) -> nn.Module:
+    """Builds a backbone by name.
+
+    Args:
+        name: A key of BACKBONES, ``torchvision:NAME``, ``package.module:Class`` or
+            ``path/file.py:Class``. A class or function of the user's is called with
+            ``image_shape``, ``feature_dim`` and the parameters.
+        image_shape: (C, H, W).
+        feature_dim: Length D of the feature.
+        folders: Where a ``file.py`` is looked for, before the working directory.
+        params: Passed on to the backbone.
+
+    Raises:
+        ValueError: Unknown name or parameter, images that the network cannot take, or a network of
+            the user's that cannot be built (PluginError: that cannot be imported).
+    """
+    if name.startswith("torchvision:"):
+        if params:
+            raise ValueError(f"{name} takes no parameters, got {sorted(params)}.")
+        return _torchvision(name.removeprefix("torchvision:"), image_shape, feature_dim)
+    if ":" in name:
+        given = {"image_shape": image_shape, "feature_dim": feature_dim}
+        return _plugin(name, folders, given, params)
+    if name not in BACKBONES:
+        raise ValueError(
+            f"backbone (={name!r}) must be one of {', '.join(BACKBONES)}, torchvision:NAME "
+            f"or module:Class.{_near(name, list(BACKBONES))}"
+        )
+    accepted = set(inspect.signature(BACKBONES[name]).parameters) - {"image_shape", "feature_dim"}
+    for key in params:
+        if key not in accepted:
+            takes = f"it takes {', '.join(sorted(accepted))}" if accepted else "it takes none"
+            raise ValueError(f"{name} has no parameter {key!r}; {takes}.")
+    return BACKBONES[name](image_shape=image_shape, feature_dim=feature_dim, **params)
+
+
+def _plugin(
+    name: str, folders: Sequence[Path], given: Mapping[str, Any], params: Mapping[str, Any]
+) -> nn.Module:
+    """Builds a backbone of the user's; whatever its constructor raises is told with its name."""
+    found = load_object(name, folders)
+    if not callable(found):
+        raise ValueError(
+            f"{name} must be a torch.nn.Module class or a function that returns a module, got "
+            f"{type(found).__name__}."
+        )
+    check_parameters(found, params, name, given)
+    try:
+        network = found(**given, **params)
+    except (Exception, SystemExit) as error:
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{name} could not be built with image_shape, feature_dim and its params: {reason}"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{name} must be a torch.nn.Module, got {type(network).__name__}.")
+    return network
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

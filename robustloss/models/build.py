@@ -1,0 +1,88 @@
+"""The classifier that is trained, attacked and scored; its weights as safe files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from robustloss.data.images import Dataset
+from robustloss.losses import build_loss
+from robustloss.losses.feasibility import collected
+from robustloss.models.backbones import build_backbone
+from robustloss.models.classifier import AnyClassifier, Classifier
+from robustloss.models.given import GivenModel, build_given, look_over
+from robustloss.models.weight_files import find_weights, fit_weights, read_weights
+from robustloss.spec.spec import CellSpec
+
+VERSION = 1  # raise when the same weights would give other outputs
+
+
+def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> AnyClassifier:
+    """Builds an untrained classifier, or a given model, from the plain values that describe it.
+
+    Args:
+        build: ``loss``, ``loss_params``, ``backbone``, ``backbone_params``, ``feature_dim``,
+            ``num_classes``, ``image_shape``, ``mean``, ``std``; of a given model ``factory``,
+            ``loss_params``, ``num_classes``, ``image_shape``.
+        folders: Where a plug-in file is looked for, before the working directory.
+
+    Raises:
+        ValueError: What is named cannot be built, or a given model returns no logits.
+    """
+    if "factory" in build:
+        module = build_given(build["factory"], build["loss_params"], folders)
+        return look_over(module, build["image_shape"], build["num_classes"])
+    feature_dim = build["feature_dim"]
+    backbone = build_backbone(
+        build["backbone"],
+        image_shape=tuple(build["image_shape"]),
+        feature_dim=feature_dim,
+        folders=folders,
+        **build["backbone_params"],
+    )
+    with collected():  # the run's check of its names has told them
+        head = build_loss(
+            build["loss"],
+            feature_dim=feature_dim,
+            num_classes=build["num_classes"],
+            folders=folders,
+            **build["loss_params"],
+        )
+    return Classifier(backbone, head, build["mean"], build["std"])
+
+
+def build_for(
+    weights: str | None, build: Mapping[str, Any], folders: Sequence[Path] = ()
+) -> AnyClassifier:
+    """Builds a classifier, with the weights of a file where one is named; in eval mode then.
+
+    Raises:
+        ValueError: As build_classifier; no such file, or weights that do not fit.
+    """
+    model = build_classifier(build, folders)
+    if weights is None:
+        return model
+    path = find_weights(weights, folders)
+    # A whole model's own names, not those of what it is wrapped in.
+    inner = model.model if isinstance(model, GivenModel) else model
+    fit_weights(inner, read_weights(path), path.name)
+    return model.eval()
+
+
+def build_of(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
+    """Returns the plain values that describe a cell's network, as build_classifier takes them."""
+    common = {
+        "loss": cell.loss.name,
+        "loss_params": dict(cell.loss.params),
+        "num_classes": dataset.num_classes,
+        "image_shape": list(dataset.image_shape),
+    }
+    if cell.loss.factory:
+        return {**common, "factory": cell.loss.factory}
+    return {
+        **common,
+        "backbone": cell.model.backbone,
+        "backbone_params": dict(cell.model.params),
+        "feature_dim": cell.model.feature_dim,
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+    }

@@ -1,0 +1,85 @@
+"""Classifier: backbone, features, head, in pixel units."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from robustloss.data.images import ImageSet
+from robustloss.losses.base import LossHead
+from robustloss.models.given import GivenModel
+
+# Pixels at once through a network on the CPU, or up to twice as many: 125 images of MNIST, of which
+# 32 channels are 13 MB. Activations above 32 MB are memory that glibc asks the system for in every
+# layer, a quarter of LeNet++'s time; fewer than these leave the cores too little to share.
+_PIECE = 98_000
+_LEAST = 16  # images
+
+
+class Classifier(nn.Module):
+    """A backbone and a loss head behind one normalisation: an ordinary, attackable module.
+
+    Images come in [0,1], so that a budget eps is in pixel units.
+
+    Args:
+        backbone: Maps normalised images (B,C,H,W) to features (B,D).
+        head: Maps features to logits (B,K) and class log-likelihoods (B,K).
+        mean: (C,) pixel means in [0,1].
+        std: (C,) pixel standard deviations in [0,1].
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, backbone: nn.Module, head: LossHead, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Maps images (B,C,H,W) in [0,1] to float32 features (B,D).
+
+        Raises:
+            ValueError: The backbone does not return (B,D).
+        """
+        pieces = len(images) // max(_LEAST, _PIECE // max(1, images.shape[2:].numel()))
+        if pieces > 1 and images.device.type == "cpu" and not self.training:
+            return torch.cat([self.features(piece) for piece in images.tensor_split(pieces)])
+        features = self.backbone((images - self.mean) / self.std)
+        expected = (images.shape[0], self.head.feature_dim)
+        if not isinstance(features, Tensor) or features.shape != expected:
+            got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise ValueError(
+                f"{type(self.backbone).__name__} must return features of shape (B, feature_dim) = "
+                f"{expected}, got {got}."
+            )
+        return features.float()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps images (B,C,H,W) in [0,1] to margin-free logits (B,K)."""
+        return self.head.logits(self.features(images))
+
+    def joint(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns logits (B,K) and class log-likelihoods (B,K), in nats, in one graph."""
+        features = self.features(images)
+        return self.head.logits(features), self.head.class_log_likelihood(features)
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns features (B,D), logits (B,K) and class log-likelihoods (B,K)."""
+        features = self.features(images)
+        return features, self.head.logits(features), self.head.class_log_likelihood(features)
+
+
+AnyClassifier = Classifier | GivenModel
+
+
+@torch.no_grad()
+def all_features(model: Classifier, images: ImageSet) -> Tensor:
+    """Returns the float32 features (N,D) of a set on the model's device, in eval mode."""
+    model.eval()
+    starts = range(0, images.n, images.pass_size)
+    return torch.cat([model.features(images.batch(slice(i, i + images.pass_size))) for i in starts])

@@ -1,0 +1,210 @@
+"""Models from elsewhere: loaded, looked over once, and shown to the rest as a classifier is.
+
+Shape suffixes: B batch, K classes, D feature.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from robustloss.attacks.plugins import check_parameters, load_object
+
+VERSION = 1  # raise when the same module would give other outputs
+IN_MEMORY = "memory:model"  # stands for the factory of a model that no file holds
+NOTE = "given, not trained here"
+_TRIED = 4  # images that a model is looked over with
+
+
+@dataclass(frozen=True)
+class GivenHead:
+    """What is known of a given model's outputs; it has no layer of its own to ask.
+
+    Attributes:
+        num_classes: K.
+        feature_dim: D, 0 where the model offers no features.
+        density: its class_log_likelihood is a normalised log-density.
+    """
+
+    num_classes: int
+    feature_dim: int
+    density: bool
+
+
+class GivenModel(nn.Module):
+    """Any module that maps images in [0,1] to logits, behind the interface of a `Classifier`.
+
+    Of the module's own offers it uses ``features(images)`` (B,D), and ``joint(images)``, a pair of
+    logits and class log-likelihoods, or ``class_log_likelihood(images)``. Without, there are no
+    features, and the likelihoods are the logits, as for a plain softmax.
+
+    Args:
+        model: The module, in eval mode.
+        head: What it offers, as `look_over` found.
+    """
+
+    def __init__(self, model: nn.Module, head: GivenHead) -> None:
+        super().__init__()
+        self.model = model
+        self.head = head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps images (B,C,H,W) in [0,1] to logits (B,K)."""
+        return self.model(images).float()
+
+    def features(self, images: Tensor) -> Tensor:
+        """Maps images to features (B,D).
+
+        Raises:
+            ValueError: The model offers none.
+        """
+        if not self.head.feature_dim:
+            raise ValueError("the given model offers no features(images), which this needs.")
+        return cast(Any, self.model).features(images).float()
+
+    def joint(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns logits (B,K) and class log-likelihoods (B,K), in nats, in one graph."""
+        model = cast(Any, self.model)
+        if callable(getattr(model, "joint", None)):
+            logits, likelihood = model.joint(images)
+        elif callable(getattr(model, "class_log_likelihood", None)):
+            logits, likelihood = model(images), model.class_log_likelihood(images)
+        else:
+            logits = likelihood = model(images)
+        return logits.float(), likelihood.float()
+
+    def outputs(self, images: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Returns features (B,D) or None, logits (B,K) and class log-likelihoods (B,K)."""
+        features = self.features(images) if self.head.feature_dim else None
+        return features, *self.joint(images)
+
+
+def look_over(
+    module: nn.Module,
+    image_shape: Sequence[int],
+    num_classes: int | None = None,
+    *,
+    features: bool = True,
+) -> GivenModel:
+    """Passes some random images through a module and says what it offers.
+
+    Args:
+        module: Set to eval mode.
+        image_shape: (C, H, W).
+        num_classes: K that it must return; None for whatever it returns.
+        features: Use its features, if it offers some.
+
+    Raises:
+        ValueError: It fails on such images, or returns no finite logits (B,K), or probabilities.
+    """
+    module.eval()
+    some = torch.rand((_TRIED, *image_shape), generator=torch.Generator().manual_seed(0))
+    parameter = next(iter((*module.parameters(), *module.buffers())), some)
+    some = some.to(parameter.device)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        logits = _called(module, some)
+        _check_logits(logits, num_classes)
+        dim = _feature_dim(module, some) if features else 0
+        k = logits.shape[1]
+        found = GivenModel(module, GivenHead(k, dim, _density(module))).eval()
+        likelihood = found.joint(some)[1]
+        if likelihood.shape != logits.shape:
+            raise ValueError(
+                f"class log-likelihoods (shape {tuple(likelihood.shape)}) must have the shape of "
+                f"the logits, (B, K) = {tuple(logits.shape)}."
+            )
+    return found
+
+
+def build_given(name: str, params: Mapping[str, Any], folders: Sequence[Path] = ()) -> nn.Module:
+    """Makes the module that a spec's ``model = "package.module:factory"`` names.
+
+    Args:
+        name: A function or class that returns a module, or a module itself (which is copied).
+        params: The factory's parameters.
+        folders: Where a ``file.py`` is looked for, before the working directory.
+
+    Raises:
+        ValueError: It cannot be built or is no module (PluginError: cannot be imported).
+    """
+    found = load_object(name, folders)
+    if isinstance(found, nn.Module):
+        if params:
+            raise ValueError(f"{name} is a module already and takes no params.")
+        return copy.deepcopy(found)
+    if not callable(found):
+        raise ValueError(
+            f"{name} must be a function or class that returns a torch.nn.Module, got "
+            f"{type(found).__name__}."
+        )
+    check_parameters(found, params, name)
+    try:
+        module = found(**params)
+    except (Exception, SystemExit) as error:
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{name} could not be built with its params: {reason}") from error
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"{name} must return a torch.nn.Module, got {type(module).__name__}.")
+    return module
+
+
+def _called(module: nn.Module, images: Tensor) -> Any:
+    try:
+        return module(images)
+    except Exception as error:
+        first = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        channels = images.shape[1]
+        raise ValueError(
+            f"the model fails on images of shape {tuple(images.shape)} in [0, 1]: "
+            f"{type(error).__name__}: {first}. They have {channels} "
+            f"channel{'s' if channels > 1 else ''} and {images.shape[2]}x{images.shape[3]} pixels; "
+            "wrap the model so that it takes them."
+        ) from error
+
+
+def _check_logits(logits: object, num_classes: int | None) -> None:
+    wanted = f"(B, K) = ({_TRIED}, {num_classes if num_classes else 'classes'})"
+    if not isinstance(logits, Tensor):
+        raise ValueError(
+            f"the model must return one tensor of logits {wanted}, got {type(logits).__name__}. "
+            "Wrap it so that it returns the logits alone."
+        )
+    good = logits.ndim == 2 and logits.shape[0] == _TRIED and logits.shape[1] >= 2
+    if not good or num_classes not in (None, logits.shape[1]):
+        raise ValueError(
+            f"the model must return logits of shape {wanted}, got {tuple(logits.shape)}. Give it "
+            "one output for each class."
+        )
+    if not logits.is_floating_point() or not bool(torch.isfinite(logits).all()):
+        raise ValueError(
+            f"the model returned {logits.dtype} with NaN or infinite values, or no real numbers, "
+            "for images in [0, 1]; logits must be finite and floating."
+        )
+    total = logits.double().sum(1)
+    if bool(((logits >= 0) & (logits <= 1)).all()) and bool(((total - 1).abs() < 1e-3).all()):
+        raise ValueError(
+            "the model returns probabilities (in [0, 1], with sum 1), but must return logits: the "
+            "softmax of an attack would flatten their gradient. Leave out its last softmax, or "
+            "return the logarithm."
+        )
+
+
+def _feature_dim(module: nn.Module, images: Tensor) -> int:
+    """D of the features that a module offers; 0 for none, or maps (B,C,H,W), as in torchvision."""
+    if not callable(getattr(module, "features", None)):
+        return 0
+    try:
+        found = cast(Any, module).features(images)
+    except (RuntimeError, TypeError, ValueError):
+        return 0
+    fits = isinstance(found, Tensor) and found.ndim == 2 and len(found) == len(images)
+    return int(found.shape[1]) if fits else 0
+
+
+def _density(module: nn.Module) -> bool:
+    own = getattr(module, "density", getattr(getattr(module, "head", None), "density", False))
+    return own is True

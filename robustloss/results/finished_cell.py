@@ -1,0 +1,175 @@
+"""A finished cell as its files tell it: cell.json, and what that names."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustloss.results.checking import check_files, check_tables
+from robustloss.results.layout import check_reference
+from robustloss.results.records import Record, load_record
+from robustloss.results.scores import StoredScores, load_scores
+from robustloss.storage import CorruptFile, read_arrays, read_json
+
+SCHEMA_VERSION = 1  # of cell.json and results.json
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A finished cell: one loss, one seed, and the files it left.
+
+    Attributes:
+        loss: key or plug-in name.
+        label: the loss's name in tables.
+        slug: the label as a folder name.
+        seed: training seed.
+        folder: where the files lie.
+        num_classes: K.
+        feature_dim: D.
+        files: names by kind, as in cell.json.
+        density: class_log_likelihood is a normalised log-density.
+    """
+
+    loss: str
+    label: str
+    slug: str
+    seed: int
+    folder: Path
+    num_classes: int
+    feature_dim: int
+    files: dict[str, Any]
+    density: bool = False
+
+    def record(self, attack_label: str = "none", eps: float = 0.0) -> Record:
+        """Load one record; the clean pass by default.
+
+        Raises:
+            ValueError: no such record; CorruptFile: its file is missing or altered.
+        """
+        entries = self.files["records"]
+        for entry in entries:
+            if entry["attack_label"] == attack_label and entry["eps"] == eps:
+                return self._record(entry["file"])
+        known = ", ".join(f"{entry['attack_label']} at {entry['eps']:g}" for entry in entries)
+        raise ValueError(f"no record of {attack_label} at eps {eps:g}; there are: {known}.")
+
+    def outside(self, label: str) -> Record:
+        """Load the record of a set of images that are not of the data; its labels mean nothing.
+
+        Raises:
+            ValueError: no such set; CorruptFile: its file is missing or altered.
+        """
+        entries = self.files.get("outside", ())
+        for entry in entries:
+            if entry["label"] == label:
+                return self._record(entry["file"])
+        known = ", ".join(entry["label"] for entry in entries) or "none"
+        raise ValueError(f"no outside set {label!r}; there are: {known}.")
+
+    def reference(self) -> dict[str, np.ndarray]:
+        """Load the arrays that scores and pictures need beside the records (reference-KEY.npz).
+
+        Raises:
+            CorruptFile: missing, altered, or holding something else.
+        """
+        # older cells kept them under the other name
+        path = self._file(self.files.get("reference", self.files["scores"]))
+        arrays = read_arrays(path)[0]
+        try:
+            check_reference(arrays, self.num_classes, self.feature_dim)
+        except ValueError as error:
+            raise CorruptFile(f"{path} holds no reference: {error}") from error
+        return arrays
+
+    def scores(self) -> StoredScores:
+        """Load every score of every pass (scores-KEY.npz).
+
+        Raises:
+            ValueError: an older version wrote the cell; CorruptFile: missing or altered.
+        """
+        if "reference" not in self.files:
+            raise ValueError(
+                f"{self.label} seed {self.seed} holds no stored scores: an older version wrote it. "
+                "Run `robustloss run` again."
+            )
+        return load_scores(self._file(self.files["scores"]))
+
+    def training(self) -> dict[str, Any]:
+        """Load the learning curve and its times (train.json).
+
+        Raises:
+            CorruptFile: missing, altered, or with a value of another kind than is read.
+        """
+        path = self._file(self.files["training"])
+        log = read_json(path, checked=True)
+        check_tables(path, {"training": [log]})
+        return log
+
+    @property
+    def model_file(self) -> Path:
+        """Where the weights lie.
+
+        Raises:
+            CorruptFile: cell.json names none.
+        """
+        return self._file(self.files.get("model", ""))
+
+    def _record(self, name: str) -> Record:
+        path = self._file(name)
+        record = load_record(path)
+        features = record.features
+        if record.logits.shape[1] != self.num_classes or (
+            features is not None and features.shape[1] != self.feature_dim
+        ):
+            raise CorruptFile(
+                f"{path} is no record of this cell, which has {self.num_classes} classes and "
+                f"{self.feature_dim} features."
+            )
+        return record
+
+    def _file(self, name: str) -> Path:
+        # a run folder may come from somebody else: it must not point outside itself
+        if not isinstance(name, str) or name in ("", ".", "..") or re.search(r"[/\\\0]", name):
+            raise CorruptFile(f"{self.folder / 'cell.json'} names a file outside it ({name!r}).")
+        return self.folder / name
+
+
+def load_cell(path: str | Path) -> Cell:
+    """Read a cell.json.
+
+    Raises:
+        CorruptFile: missing, altered or incomplete; ValueError: a newer schema.
+    """
+    path = Path(path)
+    data = read_json(path, checked=True)
+    check_version(path, data)
+    names = ("loss", "label", "slug", "seed", "num_classes", "feature_dim", "files", "density")
+    if missing := [name for name in names if name not in data]:
+        raise CorruptFile(f"{path} has no {missing[0]!r}.")
+    # Text and number may come from somebody else, and become parts of paths.
+    kinds = {"loss": str, "label": str, "slug": str, "seed": int, "files": dict,
+             "num_classes": int, "feature_dim": int, "density": bool}  # fmt: skip
+    for name, kind in kinds.items():
+        if type(data[name]) is not kind:
+            raise CorruptFile(f"{path}: {name} (={data[name]!r}) is no {kind.__name__}.")
+    check_files(path, data["files"])
+    return Cell(folder=path.parent, **{name: data[name] for name in names})
+
+
+def check_version(path: Path, data: Mapping[str, Any]) -> None:
+    """Refuses a file that this version cannot read.
+
+    Raises:
+        CorruptFile: no version; ValueError: a newer one.
+    """
+    version = data.get("schema_version")
+    if type(version) is not int:  # True is an int too
+        raise CorruptFile(f"{path} has no whole number 'schema_version' (={version!r}).")
+    if version > SCHEMA_VERSION:
+        raise ValueError(
+            f"{path} has schema_version {version}, this robustloss reads up to {SCHEMA_VERSION}. "
+            "Update robustloss."
+        )

@@ -1,0 +1,219 @@
+"""A Record: one pass of one image set through one model, as arrays on disk."""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from robustloss.results.layout import Layout, check_layout
+from robustloss.storage import CorruptFile, read_arrays, write_arrays
+
+Key = TypeVar("Key", bound=Hashable)
+
+MAX_IMAGES = 64  # kept for pictures; everything else is computed from the other arrays
+
+# letters stand for sizes that must agree
+_LAYOUT: Layout = {
+    "index": ("i", "N"),
+    "labels": ("i", "N"),
+    "logits": ("f", "NK"),
+    "class_log_likelihood": ("f", "NK"),
+    "features": ("f", "ND"),
+    "linf": ("f", "N"),
+    "l2": ("f", "N"),
+    "zero_gradient": ("b", "N"),
+    "radius": ("f", "N"),
+    "images": ("f", "MCHW"),
+    "outside": ("b", "N"),
+    "predictions_8bit": ("i", "N"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What one model said about one set of images, clean or attacked.
+
+    Attributes:
+        index: (N,) position of each image in the original file.
+        labels: (N,) true class, 0 <= label < K.
+        logits: (N, K), margin-free.
+        class_log_likelihood: (N, K), nats.
+        features: (N, D), where a score needs them.
+        linf: (N,) size of the perturbation, in [0, 1] pixel units.
+        l2: (N,) likewise.
+        zero_gradient: (N,) the objective's first input gradient was exactly 0.
+        radius: (N,) smallest perturbation found, of minimum-norm attacks; inf where none.
+        images: (M, C, H, W) the first M <= 64 images, in [0, 1].
+        outside: (N,) what the attack returned left box or ball before it was brought back.
+        predictions_8bit: (N,) class predicted after every pixel is rounded to k/255, inside box
+            and ball.
+
+    Raises:
+        ValueError: an array whose dtype or shape does not fit, or a label outside [0, K).
+    """
+
+    index: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    class_log_likelihood: np.ndarray
+    features: np.ndarray | None
+    linf: np.ndarray
+    l2: np.ndarray
+    zero_gradient: np.ndarray | None
+    radius: np.ndarray | None
+    images: np.ndarray
+    outside: np.ndarray | None = None
+    predictions_8bit: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        sizes = check_layout(self._arrays(), _LAYOUT, {"N": len(self.labels)})
+        if self.n == 0:
+            raise ValueError("labels (length 0) must hold at least one image.")
+        if self.labels.min() < 0 or self.labels.max() >= sizes["K"]:
+            raise ValueError(
+                f"labels (from {self.labels.min()} to {self.labels.max()}) must lie in "
+                f"[0, {sizes['K']}), the classes of the logits."
+            )
+        if len(self.images) > min(self.n, MAX_IMAGES):
+            raise ValueError(
+                f"images ({len(self.images)} of {self.n}) must be the first {MAX_IMAGES} at most."
+            )
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    @cached_property
+    def predictions(self) -> np.ndarray:
+        """(N,) int64 class of the largest logit; the first of equals."""
+        return self.logits.argmax(axis=1)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """(N,) bool, prediction equals label."""
+        return self.predictions == self.labels
+
+    def check_numbers(self, name: str) -> None:
+        """Refuse a record whose numbers have no rank.
+
+        Args:
+            name: of the record, for the message.
+
+        Raises:
+            ValueError: NaN in logits or likelihoods, or an image without a finite logit.
+        """
+        for field in ("logits", "class_log_likelihood"):
+            if bad := int(np.isnan(getattr(self, field)).any(axis=1).sum()):
+                raise ValueError(
+                    f"record {name}: {field} is NaN for {bad} of {self.n} images. The loss or "
+                    "the model is not finite there: lower the learning rate, or mend the plug-in."
+                )
+        if bad := int((~np.isfinite(self.logits.max(axis=1))).sum()):
+            raise ValueError(
+                f"record {name}: the largest logit is infinite for {bad} of {self.n} images. "
+                "There is no posterior: lower the learning rate, or mend the plug-in."
+            )
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: array for name, array in values if array is not None}
+
+
+def save_record(path: str | Path, record: Record, meta: Mapping[str, Any] | None = None) -> None:
+    """Write a record; equal content gives equal bytes."""
+    write_arrays(path, record._arrays(), meta)
+
+
+def load_record(path: str | Path) -> Record:
+    """Read a record.
+
+    Raises:
+        CorruptFile: missing, altered, or holding something else.
+    """
+    return load_record_and_meta(path)[0]
+
+
+def load_record_and_meta(path: str | Path) -> tuple[Record, dict[str, Any]]:
+    """Read a record and the plain values that were saved with it; errors as `load_record`."""
+    arrays, meta = read_arrays(path)
+    optional = dict.fromkeys(("features", "zero_gradient", "radius"))
+    try:
+        return Record(**{**optional, **arrays}), meta  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise CorruptFile(f"{path} holds no record: {error}") from error
+
+
+def piece_of(record: Record, start: int, stop: int) -> Record:
+    """The record of the images at positions start to stop; pictures as far as they were kept."""
+    cut = {name: array[start:stop] for name, array in record._arrays().items()}
+    return replace(record, **cut)
+
+
+def joined(pieces: Sequence[Record]) -> Record:
+    """The record of the images of all pieces, one after the other.
+
+    Args:
+        pieces: each with its first pictures, those of the first images of all among them.
+
+    Raises:
+        ValueError: an array that some pieces have and others have not.
+    """
+    arrays: dict[str, list[np.ndarray]] = {}
+    for piece in pieces:
+        for name, array in piece._arrays().items():
+            arrays.setdefault(name, []).append(array)
+    whole = {name: np.concatenate(parts) for name, parts in arrays.items()}
+    return replace(pieces[0], **{**whole, "images": whole["images"][:MAX_IMAGES]})
+
+
+def clean_pass(arrays: Mapping[str, np.ndarray], prefix: str = "validation_") -> Record:
+    """The Record of a clean pass that is stored beside others in reference-KEY.npz.
+
+    Args:
+        arrays: with PREFIX + index, labels, logits, class_log_likelihood and perhaps features.
+        prefix: of the names.
+    """
+    missing = [
+        prefix + name
+        for name in ("index", "labels", "logits", "class_log_likelihood")
+        if prefix + name not in arrays
+    ]
+    if missing:
+        raise ValueError(f"reference has no {missing[0]!r}; it holds {sorted(arrays)}.")
+    labels = arrays[prefix + "labels"]
+    return Record(
+        index=arrays[prefix + "index"],
+        labels=labels,
+        logits=arrays[prefix + "logits"],
+        class_log_likelihood=arrays[prefix + "class_log_likelihood"],
+        features=arrays.get(prefix + "features"),
+        linf=np.zeros(len(labels), np.float32),
+        l2=np.zeros(len(labels), np.float32),
+        zero_gradient=None,
+        radius=None,
+        images=np.zeros((0, 1, 1, 1), np.float32),
+    )
+
+
+class LazyRecords(Mapping[Key, Record], Generic[Key]):
+    """Records by key, each made when it is asked for and not kept: one is in memory at a time.
+
+    Args:
+        makers: what gives each record, as `load_record` of its file.
+    """
+
+    def __init__(self, makers: Mapping[Key, Callable[[], Record]]) -> None:
+        self._makers = dict(makers)
+
+    def __getitem__(self, key: Key) -> Record:
+        return self._makers[key]()
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)

@@ -1,0 +1,126 @@
+"""Stored detection scores of a cell's passes."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustloss.results.layout import Layout, check_layout
+from robustloss.storage import CorruptFile, read_arrays, write_arrays
+
+Array = NDArray[Any]
+_LAYOUT: Layout = {"scores": ("f", "SN"), "wrong": ("b", "N")}
+KINDS = ("validation", "clean", "attacked", "noise", "outside")
+
+
+class Pass(NamedTuple):
+    """One set of images that a cell's model saw.
+
+    Attributes:
+        kind: "validation" or "clean"; "attacked", or the "noise" control of an attack; "outside",
+            images of another distribution.
+        label: of the attack, or of the outside set.
+        eps: of the attack.
+    """
+
+    kind: str
+    label: str = ""
+    eps: float = 0.0
+
+
+VALIDATION, CLEAN = Pass("validation"), Pass("clean")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredScores:
+    """Scores by name and pass; higher is more typical of clean data.
+
+    Attributes:
+        names: the scores that this loss has, in the order asked for.
+        values: (score, pass) -> (N,) float64.
+        wrong: pass -> (N,) bool, prediction differs from the label; not of outside sets.
+        index: (N,) positions of the test images in the original file.
+    """
+
+    names: tuple[str, ...]
+    values: Mapping[tuple[str, Pass], Array]
+    wrong: Mapping[Pass, Array]
+    index: Array
+
+    def get(self, score: str, which: Pass) -> Array:
+        """One score of one pass, (N,).
+
+        Raises:
+            ValueError: there is none; the text says what there is.
+        """
+        if (score, which) in self.values:
+            return self.values[score, which]
+        if score not in self.names:
+            raise ValueError(f"score (={score!r}) must be one of {', '.join(self.names)}.")
+        known = sorted({words(p) for _, p in self.values})
+        raise ValueError(f"no scores of {words(which)}; there are: {', '.join(known)}.")
+
+    def has(self, score: str, which: Pass) -> bool:
+        """Whether there is one."""
+        return (score, which) in self.values
+
+    def passes(self, kind: str) -> list[Pass]:
+        """The passes of a kind, in the order of the run."""
+        return list(dict.fromkeys(p for _, p in self.values if p.kind == kind))
+
+
+def words(which: Pass) -> str:
+    """A pass as messages name it."""
+    return {
+        "attacked": f"{which.label} at eps {which.eps:g}",
+        "noise": f"noise like {which.label} at eps {which.eps:g}",
+        "outside": f"outside set {which.label}",
+    }.get(which.kind, which.kind)
+
+
+def save_scores(path: str | Path, scores: StoredScores) -> None:
+    """Write the scores; equal content gives equal bytes."""
+    arrays: dict[str, Array] = {"index": scores.index}
+    listed = {which: number for number, which in enumerate(_all_passes(scores))}
+    for which, number in listed.items():
+        own = [name for name in scores.names if scores.has(name, which)]
+        arrays[f"scores_{number}"] = np.stack([scores.get(name, which) for name in own])
+        if which in scores.wrong:
+            arrays[f"wrong_{number}"] = scores.wrong[which]
+    write_arrays(path, arrays, {"names": list(scores.names), "passes": [list(p) for p in listed]})
+
+
+def _all_passes(scores: StoredScores) -> Iterator[Pass]:
+    yield from dict.fromkeys(which for _, which in scores.values)
+
+
+def load_scores(path: str | Path) -> StoredScores:
+    """Read what `save_scores` wrote.
+
+    Raises:
+        CorruptFile: missing, altered, or holding something else.
+    """
+    arrays, meta = read_arrays(path)
+    try:
+        names = tuple(str(name) for name in meta["names"])
+        values: dict[tuple[str, Pass], Array] = {}
+        wrong: dict[Pass, Array] = {}
+        for number, (kind, label, eps) in enumerate(meta["passes"]):
+            which = Pass(str(kind), str(label), float(eps))
+            if which.kind not in KINDS:
+                raise ValueError(f"a pass of kind {kind!r}")
+            own = {"scores": arrays[f"scores_{number}"]}
+            if f"wrong_{number}" in arrays:
+                own["wrong"] = wrong[which] = arrays[f"wrong_{number}"]
+            known = {} if kind in ("validation", "outside") else {"N": len(arrays["index"])}
+            check_layout(own, _LAYOUT, known)
+            if np.isnan(own["scores"]).any():
+                raise ValueError(f"a score of {words(which)} that is NaN")
+            for name, row in zip(names, own["scores"], strict=True):
+                values[name, which] = row
+        return StoredScores(names, values, wrong, arrays["index"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptFile(f"{path} holds no scores: {error}") from error

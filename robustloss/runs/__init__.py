@@ -1,0 +1,1 @@
+"""A spec becomes a run folder; several runs become one."""

@@ -1,0 +1,74 @@
+"""Load_classifier: a model back from a run folder."""
+
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from robustloss.models.build import build_classifier
+from robustloss.models.classifier import AnyClassifier
+from robustloss.models.given import IN_MEMORY
+from robustloss.models.weight_files import load_tensors
+from robustloss.spec.plugins import is_plugin
+from robustloss.storage import CorruptFile, read_json
+
+
+def load_classifier(
+    run_dir: str | Path, *, loss: str, seed: int, allow_plugins: bool = False
+) -> AnyClassifier:
+    """Gives back a classifier of a run, in eval mode, on the CPU.
+
+    Args:
+        run_dir: The run folder.
+        loss: Label of the loss in the run.
+        seed: Training seed.
+        allow_plugins: Import the user's own modules that the run names; this executes their code.
+
+    Raises:
+        ValueError: No such cell, or a plug-in without leave to import it.
+        CorruptFile: The weights are damaged.
+    """
+    from robustloss.results.run import load_run
+
+    run = load_run(run_dir)
+    cells = [cell for cell in run.cells if cell.label == loss and cell.seed == seed]
+    if not cells:
+        have = ", ".join(f"{cell.label!r} seed {cell.seed}" for cell in run.cells)
+        raise ValueError(f"loss (={loss!r}) with seed (={seed}) is not in this run; it has {have}.")
+    path = cells[0].folder / "cell.json"
+    build = read_json(path, checked=True).get("build")
+    if not _is_build(build):
+        raise CorruptFile(f"{path} does not say how its network is built.")
+    if build.get("factory") == IN_MEMORY:
+        raise ValueError(f"{loss} was evaluated from memory; its network is not in the run.")
+    for name in (build["loss"], build.get("backbone", ""), build.get("factory", "")):
+        if is_plugin(name) and not allow_plugins:
+            raise ValueError(
+                f"{name} is a plug-in: loading it executes its code. Pass allow_plugins=True if "
+                "you trust it."
+            )
+    model = build_classifier(build, folders=(Path(run_dir),))
+    tensors, _ = load_tensors(cells[0].model_file)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CorruptFile(
+            f"{cells[0].model_file} holds no weights of this network: {error}"
+        ) from error
+    return model.eval()
+
+
+def _is_build(build: object) -> TypeGuard[dict[str, Any]]:
+    """Whether it is what build_classifier takes: a run folder may come from somebody else."""
+    if not isinstance(build, dict):
+        return False
+    kinds = {"loss": str, "loss_params": dict, "num_classes": int, "image_shape": list}
+    if "factory" in build:
+        kinds |= {"factory": str}
+    else:
+        kinds |= {"backbone": str, "backbone_params": dict, "feature_dim": int,
+                  "mean": list, "std": list}  # fmt: skip
+    shape: Any = build.get("image_shape")
+    return (
+        all(type(build.get(name)) is kind for name, kind in kinds.items())
+        and [type(size) for size in shape] == [int, int, int]
+        and all(type(each) is float for name in ("mean", "std") for each in build.get(name, ()))
+    )

@@ -1,0 +1,245 @@
+"""A model in memory and some images: the numbers of a run in one call, without a spec or files."""
+
+import copy
+import hashlib
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustloss.cells.cell import run_cell
+from robustloss.cells.jobs import CellJob
+from robustloss.data.images import Dataset, ImageSet
+from robustloss.models.given import IN_MEMORY, look_over
+from robustloss.progress import Progress, choose_progress
+from robustloss.results.run import Run, load_run
+from robustloss.runs import runner, write
+from robustloss.runs.folder import check_folder, claimed
+from robustloss.runs.preflight import check_attacks
+from robustloss.runs.provenance import attack_cost, provenance_of
+from robustloss.spec.load import load_spec
+from robustloss.spec.spec import Spec
+from robustloss.storage import digest
+
+Images = tuple[Tensor, Tensor]  # images (N,C,H,W) in [0,1], labels (N,)
+Attacks = Sequence[str | Mapping[str, Any]]
+
+GREY = (0.1, 0.2, 0.3)  # L-inf budgets that the literature uses for MNIST
+COLOUR = ("2/255", "4/255", "8/255")  # and for colour images
+_ALONE = (
+    "thresholds and temperatures are those of the very images that are attacked, because no "
+    "validation images were given"
+)
+
+
+def evaluate(
+    model: nn.Module | Mapping[str, nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    spec: Spec | str | Path | Mapping[str, Any] | Attacks | None = None,
+    *,
+    validation: Images | None = None,
+    train: Images | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Run:
+    """Attacks a trained model and says how often it is fooled and whether that is noticed.
+
+    Args:
+        model: Maps images (B,C,H,W) in [0,1] to logits (B,K), or several such by label. It is
+            copied, not changed. If it offers ``features(images)`` or ``joint(images)`` they are
+            used, see `given.GivenModel`.
+        images: (N,C,H,W) floating, in [0,1].
+        labels: (N,) int64, in [0,K).
+        spec: Attacks by name, or as tables of a spec, ``{"name": "pgd", "eps": ["8/255"]}``; or a
+            spec, of which the attacks, [detection], [checks] and the first seed count. FGSM and
+            PGD by default, at eps 0.1, 0.2, 0.3 for one channel and 2, 4, 8 of 255 for more.
+        validation: Other clean images and labels, for thresholds. Without, the images themselves
+            serve, and every table says so.
+        train: Clean training images and labels, on which the scores of features are fitted; without
+            them features are not used.
+        out: Folder of a run for `build_report`; without it no file stays.
+        device: "auto", "cpu", "cuda" or "mps".
+        progress: Told of every step; a bar on a terminal by default.
+
+    Returns:
+        The run: its rows, detection, flags and other tables, as `load_run` gives them.
+
+    Raises:
+        ValueError: Images, labels, model or spec cannot be used; nothing was computed.
+        RuntimeError: The evaluation of a model failed.
+    """
+    named = dict(model) if isinstance(model, Mapping) else {type(model).__name__: model}
+    sets = {"images": (images, labels), "validation": validation, "train": train}
+    parts = {name: _image_set(name, part) for name, part in sets.items() if part is not None}
+    chosen = runner.choose_device(device)
+    dataset = _dataset(parts, _classes(named, parts["images"].shape, train is not None))
+    settings = _settings(spec, list(named), dataset.image_shape[0])
+    check_attacks(settings, dataset)
+    with tempfile.TemporaryDirectory(prefix="robustloss-") as work:
+        folder = Path(out) if out is not None else Path(work)
+        check_folder(folder, settings)
+        with claimed(folder, settings):
+            return _computed(settings, named, dataset, folder, chosen, progress)
+
+
+def _computed(
+    settings: Spec,
+    named: Mapping[str, nn.Module],
+    dataset: Dataset,
+    folder: Path,
+    device: str,
+    progress: Progress | None,
+) -> Run:
+    started, clock = datetime.now(UTC), time.monotonic()
+    cells = settings.cells()
+    jobs = [
+        CellJob(settings, cell, folder, device, None, module=named[cell.label]) for cell in cells
+    ]
+    progress = progress or choose_progress(quiet=False)
+    progress.start(len(jobs))
+    try:
+        failures = [failed for job in jobs if (failed := run_cell(job, dataset, progress))]
+    finally:
+        progress.stop()
+    if len(failures) == len(cells):
+        raise RuntimeError("; ".join(f"{f.label} ({f.stage}): {f.reason}" for f in failures))
+    seeds = settings.seeds
+    provenance = provenance_of(settings, dataset, device, seeds, started, clock)
+    provenance["threads"] = torch.get_num_threads()
+    provenance["attack_cost"] = attack_cost(folder, settings, cells)
+    write.write_run(folder, settings, cells, failures, provenance)
+    return load_run(folder)
+
+
+class _FloatImages(ImageSet):
+    """Images whose pixels are no whole grey levels; they are kept as they are."""
+
+    def __post_init__(self) -> None:
+        pass  # `_image_set` has checked more than a set of 8 bits asks for
+
+    def batch(self, selection: Tensor | slice) -> Tensor:
+        """Images at the given positions as float32 (B, C, H, W) in [0, 1]; a new tensor."""
+        assert isinstance(self.images, Tensor)
+        return self.images[selection].clone()
+
+
+def _image_set(name: str, part: Images) -> ImageSet:
+    """Returns checked images; of 8 bits where all of them are."""
+    images, labels = part
+    if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
+        kind = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"{name} (={kind}) must be a tensor of shape (N, C, H, W), N >= 1.")
+    if not images.is_floating_point():
+        raise ValueError(
+            f"{name} (={images.dtype}) must be floating, in [0, 1]. Write images.float() / 255."
+        )
+    images, labels = images.detach().cpu().float(), torch.as_tensor(labels).detach().cpu()
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"{name} (from {low:g} to {high:g}) must lie in [0, 1]: divide by 255, and put a "
+            "normalisation into the model."
+        )
+    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+        raise ValueError(
+            f"labels of {name} ({labels.dtype}, shape {tuple(labels.shape)}) must be int64 of "
+            f"shape ({len(images)},), one class index an image."
+        )
+    index, grey = torch.arange(len(images)), (images * 255).round()
+    if torch.equal(grey / 255, images):
+        return ImageSet(grey.to(torch.uint8), labels, index, 255.0)
+    return _FloatImages(images, labels, index, 1.0)
+
+
+def _classes(named: Mapping[str, nn.Module], shape: Sequence[int], features: bool) -> int:
+    """Returns K, the same of every model, each looked over once."""
+    if not named:
+        raise ValueError("model must be a torch.nn.Module, or several by label; got none.")
+    found: dict[str, int] = {}
+    for label, module in named.items():
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"model (={type(module).__name__}) must be a torch.nn.Module.")
+        try:
+            copied = copy.deepcopy(module)
+            found[label] = look_over(copied, shape, features=features).head.num_classes
+        except ValueError as error:
+            raise ValueError(f"{label}: {error}") from error
+    if len(set(found.values())) > 1:
+        each = ", ".join(f"{label} {k}" for label, k in found.items())
+        raise ValueError(f"the models must have equally many classes, got {each}.")
+    return next(iter(found.values()))
+
+
+def _dataset(parts: Mapping[str, ImageSet], classes: int) -> Dataset:
+    test = parts["images"]
+    for name, part in parts.items():
+        low, high = int(part.labels.min()), int(part.labels.max())
+        if low < 0 or high >= classes:
+            raise ValueError(
+                f"labels of {name} (from {low} to {high}) must lie in [0, {classes - 1}], the "
+                f"{classes} classes of the logits."
+            )
+        if part.shape != test.shape:
+            raise ValueError(f"{name} (={part.shape}) must have the shape of images, {test.shape}.")
+    checksums = [_checksum(part) for part in parts.values()]
+    return Dataset(
+        name="in_memory",
+        num_classes=classes,
+        class_names=tuple(map(str, range(classes))),
+        mean=(0.0,) * test.shape[0],
+        std=(1.0,) * test.shape[0],
+        train=parts.get("train", test.take(slice(0, 0))),
+        validation=parts.get("validation", test),
+        test=test,
+        checksum=digest(list(parts), checksums),
+        training_checksum="",
+        label="images in memory",
+        summary="" if "validation" in parts else _ALONE,
+    )
+
+
+def _checksum(part: ImageSet) -> str:
+    assert isinstance(part.images, Tensor)
+    found = hashlib.sha256(f"{part.images.dtype} {tuple(part.images.shape)}".encode())
+    for tensor in (part.images, part.labels):
+        found.update(tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _settings(spec: Any, labels: Sequence[str], channels: int) -> Spec:
+    """Returns the spec of the evaluation: the models as losses, and whatever attacks are asked."""
+    eps = list(GREY if channels == 1 else COLOUR)
+    asked: Mapping[str, Any]
+    folder = Path.cwd()
+    if spec is None:
+        asked = {"attacks": ["fgsm", {"name": "pgd", "params": {"objective": "margin"}}]}
+    elif isinstance(spec, Mapping):
+        asked = spec
+    elif isinstance(spec, Spec | str | Path):
+        loaded = spec if isinstance(spec, Spec) else load_spec(spec)
+        asked, folder = loaded.plain(), loaded.folder
+    else:
+        asked = {"attacks": list(spec)}
+    attacks = [
+        {"eps": eps, **({"name": each} if isinstance(each, str) else each)}
+        for each in asked.get("attacks", ())
+    ]
+    found = load_spec(
+        {
+            "name": "evaluation",
+            "seeds": list(asked.get("seeds", (0,)))[:1],
+            "data": {"name": "in_memory"},
+            "losses": [{"model": IN_MEMORY, "label": label} for label in labels],
+            "attacks": attacks,
+            **{key: asked[key] for key in ("detection", "checks") if key in asked},
+        }
+    )
+    found._folder = folder
+    return found

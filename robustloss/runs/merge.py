@@ -1,0 +1,287 @@
+"""Several runs as one: their losses and seeds side by side, or a clear word why that cannot be."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robustloss.analysis.tables.comparisons import comparison_rows
+from robustloss.analysis.tables.of_cell import cell_numbers
+from robustloss.analysis.tables.ranks import rank_rows
+from robustloss.results.checking import check_tables, missing_told
+from robustloss.results.finished_cell import Cell, load_cell
+from robustloss.results.run import Run, load_run
+from robustloss.results.schema import Row
+from robustloss.results.write import write_results
+from robustloss.runs.comparable import (
+    RunCell,
+    check_data,
+    check_network,
+    labelled,
+    outside_sets,
+    shared_attacks,
+    spec_of,
+    training_notes,
+    version_notes,
+)
+from robustloss.spec.detection import SCORE_NAMES
+from robustloss.spec.text import slug
+from robustloss.storage import CorruptFile, read_arrays, read_json, write_json
+
+MARK = "merged.json"  # names a folder that may be written anew
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What came of it.
+
+    Attributes:
+        path: the folder of the merged run.
+        notes: what a reader must know: left out, renamed, trained otherwise.
+    """
+
+    path: Path
+    notes: tuple[str, ...]
+
+
+def merge_runs(
+    paths: Sequence[str | Path], out: str | Path, *, other_networks: bool = False
+) -> Merged:
+    """Puts finished runs into one folder that `robustloss report` reads like any run.
+
+    The files of the cells are hard links where the file system has them, else copies: the folder
+    stays whole when the runs are moved or deleted. Numbers are not computed anew, but for the
+    comparisons of loss with loss. Attacks and budgets that not every run has are left out. A loss
+    that two runs have under one label with other settings gets the run's name in its label. The
+    same cell in two runs counts once.
+
+    Args:
+        paths: two run folders or more.
+        out: where to; a folder that does not exist, is empty, or holds an earlier merged run.
+        other_networks: also merge runs of different networks.
+
+    Raises:
+        NotComparableError: other data, other test images, another network, an attack or outside
+            set that means something else, no attack in common, or other weights under one label
+            and seed.
+        ValueError: fewer than two runs, a folder that is no finished run, or an `out` that
+            belongs to something else or to one of the runs; CorruptFile: a damaged file. An
+            earlier merged run in `out` is then as it was.
+    """
+    out = Path(out)
+    _check_out(out)
+    runs = _opened(paths)
+    _check_apart(out, runs)
+    for other in runs[1:]:
+        check_data(runs[0], other)
+        if not other_networks:
+            check_network(runs[0], other)
+    outside = outside_sets(runs)
+    shared, notes = shared_attacks(runs)
+    cells, losses, renamed = labelled(runs)
+    notes += renamed + training_notes(runs) + version_notes(runs)
+    beside = out.resolve().parent  # of what a link leads to: files are moved, not copied
+    beside.mkdir(parents=True, exist_ok=True)
+    # Not in `out` itself: a file that turns out to be damaged must not cost an earlier merge.
+    with ExitStack() as stack:
+        work = stack.enter_context(tempfile.TemporaryDirectory(prefix=".compare-", dir=beside))
+        for cell in cells:
+            stack.enter_context(missing_told(cell.folder / "cell.json", cell.content))
+        fresh = Path(work) / "run"
+        fresh.mkdir()
+        write_json(fresh / MARK, {"runs": [str(run.path) for run in runs]})
+        contents = [_written(cell, fresh, shared) for cell in cells]
+        found = [load_cell(fresh / _place(cell) / "cell.json") for cell in cells]
+        compared = comparison_rows(found)
+        write_results(
+            fresh,
+            name=" + ".join(dict.fromkeys(run.name for run in runs)),
+            provenance=_provenance(runs, losses, shared, outside, notes),
+            cells=contents,
+            training=_training(cells),
+            failures=_failures(runs, cells),
+            comparisons=compared,
+            ranks=rank_rows(compared),
+        )
+        _put(fresh, out)
+    return Merged(out, tuple(notes))
+
+
+def _check_out(out: Path) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / MARK).is_file():
+        raise ValueError(
+            f"out (={out}) is not empty and holds no merged run. Name another folder with --out."
+        )
+
+
+def _check_apart(out: Path, runs: Sequence[Run]) -> None:
+    """Writing into a run that is merged, or around it, would delete what is to be read."""
+    place = out.resolve()
+    for run in runs:
+        own = run.path.resolve()
+        if place.is_relative_to(own) or own.is_relative_to(place):
+            raise ValueError(
+                f"out (={out}) is the run {run.path}, or one lies in the other. Name another "
+                "folder with --out."
+            )
+
+
+def _put(fresh: Path, out: Path) -> None:
+    """Makes the finished folder `out`; of an earlier merge it replaces what a merge writes."""
+    if not out.exists():
+        fresh.rename(out)
+        return
+    (fresh / MARK).replace(out / MARK)
+    if (out / "cells").exists():
+        (out / "cells").rename(fresh / "earlier")  # goes with the temporary folder
+    (fresh / "cells").rename(out / "cells")
+    (fresh / "results.json").replace(out / "results.json")
+
+
+def _opened(paths: Sequence[str | Path]) -> list[Run]:
+    if len(paths) < 2:
+        raise ValueError("compare needs two run folders or more.")
+    places = [Path(path).resolve() for path in paths]
+    for i, place in enumerate(places):
+        if place in places[:i]:
+            raise ValueError(f"run (={paths[i]}) is named twice.")
+    runs = [load_run(path) for path in paths]
+    for run in runs:
+        if not run.rows:
+            raise ValueError(f"run (={run.path}) has no finished cell: there is nothing to merge.")
+    return runs
+
+
+def _place(cell: RunCell) -> Path:
+    return Path("cells") / slug(cell.label) / f"seed-{cell.content['seed']}"
+
+
+def _kept(entry: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a row or a record belongs to the clean pass or to an attack that all runs have."""
+    label = entry.get("attack_label")
+    if label in (None, "", "none") or entry.get("attack") == "none":
+        return True
+    eps = entry.get("eps")
+    return label in shared and (eps is None or eps in shared[label]["eps"])
+
+
+def _written(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Puts one cell into the merged folder and returns its content as it stands there."""
+    content = dict(cell.content)
+    content |= {"label": cell.label, "slug": slug(cell.label)}
+    for table, rows in cell.content.items():
+        # a list of anything else is no table, and none of what a cell has
+        if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+            content[table] = [
+                {**row, "label": cell.label} if "label" in row else row
+                for row in rows
+                if _kept(row, shared)
+            ]
+    files = dict(content["files"])
+    files["records"] = [entry for entry in files["records"] if _kept(entry, shared)]
+    content["files"] = files
+    target = out / _place(cell)
+    target.mkdir(parents=True)
+    for name in sorted(_names(files)):
+        source = cell.folder / name
+        if Path(name).name != name or not source.is_file():
+            raise CorruptFile(
+                f"{source} is missing. Run `robustloss run` again for {cell.run.path}."
+            )
+        _linked(source, target / name)
+    write_json(target / "cell.json", content, checked=True)
+    if len(files["records"]) < len(cell.content["files"]["records"]):
+        # What is over all attacks, as the worst case, must be over those that are left.
+        content |= _numbers(load_cell(target / "cell.json"), content, cell.run)
+        write_json(target / "cell.json", content, checked=True)
+    return content
+
+
+def _numbers(cell: Cell, content: Mapping[str, Any], run: Run) -> dict[str, list[Row]]:
+    records = {
+        (entry["attack_label"], float(entry["eps"])): cell.record(
+            entry["attack_label"], entry["eps"]
+        )
+        for entry in cell.files["records"]
+    }
+    detection = spec_of(run).get("detection") or {}
+    return cell_numbers(
+        records,
+        cell.reference(),
+        content,
+        tuple(detection.get("scores") or SCORE_NAMES),
+        read_arrays(cell.folder / cell.files["probe"])[0] if "probe" in cell.files else None,
+        stored=cell.scores() if "reference" in cell.files else None,
+        temperature=bool(detection.get("temperature")),
+    )
+
+
+def _names(value: object) -> set[str]:
+    """The file names that the entry "files" of a cell.json holds."""
+    if isinstance(value, str):
+        return {value}
+    if isinstance(value, list):
+        keys = ("file", "noise")
+        return {entry[key] for entry in value for key in keys if entry.get(key)}
+    assert isinstance(value, dict)
+    return set().union(*(_names(each) for each in value.values()))
+
+
+def _linked(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
+def _training(cells: Sequence[RunCell]) -> list[dict[str, Any]]:
+    found = []
+    for cell in cells:
+        path = cell.folder / cell.content["files"]["training"]
+        log = read_json(path, checked=True)
+        check_tables(path, {"training": [log]})
+        identity = {"loss": cell.content["loss"], "label": cell.label, "seed": cell.content["seed"]}
+        found.append({**{k: v for k, v in log.items() if k != "key"}, **identity})
+    return found
+
+
+def _failures(runs: Sequence[Run], cells: Sequence[RunCell]) -> list[dict[str, Any]]:
+    """Cells that no run finished."""
+    done = {(cell.content["label"], cell.content["seed"]) for cell in cells}
+    lost = {(f["label"], f["seed"]): f for run in runs for f in run.failures}
+    return [dict(failure) for place, failure in lost.items() if place not in done]
+
+
+def _provenance(
+    runs: Sequence[Run],
+    losses: Sequence[Mapping[str, Any]],
+    shared: Mapping[str, Mapping[str, Any]],
+    outside: Sequence[Mapping[str, Any]],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    first = runs[0].provenance
+    seeds = sorted({seed for run in runs for seed in run.provenance.get("seeds") or []})
+    spec = dict(spec_of(runs[0])) | {
+        "losses": list(losses), "attacks": list(shared.values()), "seeds": seeds,
+        "outside": list(outside),
+    }  # fmt: skip
+    keys = ("robustloss", "torch", "torchvision", "numpy", "python", "platform", "cores", "device",
+            "precision", "data", "threads")  # fmt: skip
+    merged = [
+        {"name": run.name, "folder": run.path.resolve().name,
+         "finished": run.provenance.get("finished"), "command": run.provenance.get("command")}
+        for run in runs
+    ]  # fmt: skip
+    return {
+        **{key: first[key] for key in keys if key in first},
+        "seeds": seeds,
+        "spec": spec,
+        "merged": merged,
+        "notes": list(notes),
+    }

@@ -1,0 +1,1 @@
+"""Every choice that decides a run: one file for each table of the TOML file."""

@@ -1,0 +1,88 @@
+"""Table [[attacks]]: names, norms, eps."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from robustloss.spec.base import (
+    BUILT_IN,
+    Count,
+    Eps,
+    Labelled,
+    Name,
+    PlainTable,
+    as_tuple,
+    raise_at,
+    without,
+)
+from robustloss.spec.errors import Problems
+
+# In what the eps of our own attacks are, unless their parameter norm says otherwise.
+_NORMS = {
+    **dict.fromkeys(
+        ("fgsm", "pgd", "mifgsm", "apgd_ce", "apgd_dlr", "square", "autoattack"), "linf"
+    ),
+    **dict.fromkeys(("adaptive_joint", "adaptive_selective", "adaptive_orthogonal"), "linf"),
+    **{"adaptive_matching": "linf", "fab": "linf", "deepfool": "l2", "cw": "l2"},
+}
+_RESERVED = {
+    "none": "the clean pass's own",
+    "worst-case": "that of the worst over all attacks",
+    "best-of-adaptive": "that of the best over the adaptive attacks",
+}
+_TORCHATTACKS_L2 = ("CW", "DeepFool", "PGDL2", "PGDRSL2")
+
+
+def _norm(name: str, params: Mapping[str, Any]) -> str | None:
+    """In what an attack's eps are, without loading it; None for the user's own."""
+    default = _NORMS.get(name)
+    if name.startswith("torchattacks:"):
+        default = "l2" if name.partition(":")[2] in _TORCHATTACKS_L2 else "linf"
+    return default and params.get("norm", default)
+
+
+AttackParams = Annotated[PlainTable, without(folders=BUILT_IN)]
+
+
+class AttackSpec(Labelled):
+    """One table [[attacks]]: an attack, its parameters and its budgets."""
+
+    name: Name = Field(
+        description="attack: robustloss list attacks, module:name, file.py:name", examples=["fgsm"]
+    )
+    params: AttackParams = Field(default={}, description="its own parameters")
+    eps: Annotated[tuple[Eps, ...], BeforeValidator(as_tuple), Field(min_length=1)] = Field(
+        description="budgets in pixel units: L-inf in [0, 1], L2 >= 0",
+        examples=[(0.1, "8/255")],
+        json_schema_extra={"shown_type": 'list of numbers or fractions as text ("8/255")'},
+    )
+    batch_size: Count = Field(default=500, description="images attacked at once")
+    eight_bit: bool = Field(
+        default=False,
+        description="also count errors on the images rounded to 8 bits, inside the ball",
+    )
+    transfer: bool = Field(
+        default=False, description="also show its images to the models of the other losses"
+    )
+
+    @model_validator(mode="after")
+    def _label_is_free(self) -> Self:
+        if self.slug in _RESERVED:
+            raise_at("label", self.label, f"is {_RESERVED[self.slug]}. Give it another label.")
+        return self
+
+    @field_validator("eps")
+    @classmethod
+    def _budgets(cls, eps: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        problems = Problems()
+        pixels = _norm(info.data.get("name", ""), info.data.get("params") or {}) == "linf"
+        for i, value in enumerate(eps):
+            if value > 1 and pixels:
+                remedy = f'; write "{value:g}/255".' if value <= 255 else "."
+                rule = f"must lie in [0, 1]: pixel units, not 0–255{remedy}"
+                problems.add((i,), int(value) if value.is_integer() else value, rule)
+            if value in eps[:i]:
+                problems.add((i,), value, "is listed twice. Remove one.")
+        problems.raise_if_any()
+        return tuple(sorted(value + 0.0 for value in eps))  # + 0.0: no negative zero

@@ -1,0 +1,196 @@
+"""From a failed validation to lines a person can act on: key, value, rule, remedy."""
+
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from robustloss.spec.text import literal
+
+Loc = tuple[int | str, ...]
+
+_MAX_LINES = 12  # more lines than this hide the first ones on a small terminal
+_MAX_VALUE = 60  # characters of a value shown in a message
+
+_BOUNDS = {
+    "greater_than": ("gt", ">"),
+    "greater_than_equal": ("ge", ">="),
+    "less_than": ("lt", "<"),
+    "less_than_equal": ("le", "<="),
+}
+_KINDS = {
+    "int_type": "must be an integer",
+    "int_from_float": "must be an integer",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "finite_number": "must be a finite number",
+    "string_too_short": "must not be empty",
+}
+
+
+class SpecError(ValueError):
+    """A spec that cannot be used. The text is written for the user: one line per problem."""
+
+
+def rule_error(rule: str) -> PydanticCustomError:
+    """An error to raise in a validator.
+
+    Args:
+        rule: the rest of the line after "key (=value)": rule and remedy.
+    """
+    return PydanticCustomError("rule", "{rule}", {"rule": rule})
+
+
+class Problems:
+    """Collects rule violations and raises them together, each at its own key."""
+
+    def __init__(self) -> None:
+        self._details: list[InitErrorDetails] = []
+
+    def add(self, loc: Loc, value: object, rule: str) -> None:
+        """Note one violation.
+
+        Args:
+            loc: path of the key, relative to the value under validation.
+            value: what the user wrote.
+            rule: the rest of the line after "key (=value)": rule and remedy.
+        """
+        self._details.append(InitErrorDetails(type=rule_error(rule), loc=loc, input=value))
+
+    def raise_if_any(self) -> None:
+        """Raise what was noted.
+
+        Raises:
+            ValidationError: pydantic merges it into the error of the enclosing table.
+        """
+        if self._details:
+            raise ValidationError.from_exception_data("spec", self._details)
+
+
+def did_you_mean(word: str, known: Sequence[str], quote: str = "'") -> str:
+    """``"; did you mean 'x'?"`` for the closest known word, else nothing."""
+    by_folded = {name.casefold(): name for name in known}
+    close = get_close_matches(word.casefold(), list(by_folded), n=1, cutoff=0.6)
+    return f"; did you mean {quote}{by_folded[close[0]]}{quote}?" if close else ""
+
+
+def explain(error: ValidationError, root: type[BaseModel], tables: Mapping[str, Any]) -> SpecError:
+    """The failed validation in the user's words.
+
+    Args:
+        error: what pydantic found.
+        root: the model of the whole spec.
+        tables: table name -> its model.
+    """
+    writer = _Writer(root, tables)
+    lines = list(dict.fromkeys(writer.line(detail) for detail in error.errors(include_url=False)))
+    if len(lines) > _MAX_LINES:
+        lines = [*lines[:_MAX_LINES], f"... and {len(lines) - _MAX_LINES} more problems."]
+    return SpecError("\n".join(lines))
+
+
+def dotted(loc: Loc) -> str:
+    """``("losses", 0, "train", "lr")`` -> ``losses[0].train.lr``."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return text.removeprefix(".")
+
+
+class _Writer:
+    """Writes one line per problem; knows which keys each table has."""
+
+    def __init__(self, root: type[BaseModel], tables: Mapping[str, Any]) -> None:
+        self.root = root
+        self.tables = tables
+
+    def line(self, detail: ErrorDetails) -> str:
+        loc, kind, value = detail["loc"], detail["type"], detail["input"]
+        if kind == "extra_forbidden":
+            return f"{dotted(loc)}: unknown key{self._unknown(loc)}"
+        if kind == "missing":
+            return f"{dotted(loc)}: missing. {self._example(loc)}"
+        if kind == "too_short":
+            return f"{dotted(loc)}: empty. {self._example(loc)}"
+        shown = literal(value)
+        if len(shown) > _MAX_VALUE:
+            shown = shown[: _MAX_VALUE - 3] + "..."
+        return f"{dotted(loc)} (={shown}) {self._rule(detail)}"
+
+    def _rule(self, detail: ErrorDetails) -> str:
+        loc, kind, value = detail["loc"], detail["type"], detail["input"]
+        context: dict[str, Any] = detail.get("ctx") or {}
+        if kind == "rule":
+            return str(context["rule"])
+        if kind in _BOUNDS:
+            name, sign = _BOUNDS[kind]
+            bound = context[name]
+            shown = f"{bound:g}" if isinstance(bound, float) else str(bound)
+            return f"must be {sign} {shown}. {self._default(loc)}".rstrip()
+        if kind == "literal_error":
+            choices = re.findall(r"'([^']*)'", context["expected"])
+            hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+            return f"must be one of {', '.join(map(literal, choices))}{hint or '.'}"
+        if kind in _KINDS:
+            return f"{_KINDS[kind]}. {self._remedy(kind, value) or self._default(loc)}".rstrip()
+        if kind in ("model_type", "dict_type"):
+            return self._table_rule(loc, value)
+        if kind == "tuple_type":
+            return self._list_rule(loc, value)
+        return f"is not valid: {detail['msg']}."
+
+    def _remedy(self, kind: str, value: object) -> str:
+        if kind == "string_type" and value is not None:
+            return f'Write "{literal(value)}", in quotes.'
+        if isinstance(value, str) and re.fullmatch(r"\s*([-+.0-9eE]+|true|false)\s*", value):
+            return f"Write {value.strip()}, without quotes."
+        if isinstance(value, float) and value.is_integer():
+            return f"Write {value:.0f}."
+        return ""
+
+    def _table_rule(self, loc: Loc, value: object) -> str:
+        if isinstance(loc[-1], int):
+            name = loc[-2]
+            return f'must be a table. Write [[{name}]] and, below it, name = "...".'
+        if isinstance(value, list) and len(loc) == 1:
+            return f"must be one table. Write [{loc[-1]}], with single brackets."
+        if len(loc) == 1:
+            return f"must be a table. Write [{loc[-1]}] and its keys below it."
+        return f"must be a table. Write {loc[-1]} = {{ key = value }}."
+
+    def _list_rule(self, loc: Loc, value: object) -> str:
+        if loc[-1] in ("losses", "attacks", "outside"):
+            return f"must be an array of tables. Write [[{loc[-1]}]], with double brackets."
+        inner = '"..."' if value is None or isinstance(value, Mapping) else literal(value)
+        return f"must be a list. Write {loc[-1]} = [{inner}]."
+
+    def _model(self, loc: Loc) -> type[BaseModel]:
+        names = [part for part in loc if isinstance(part, str) and part in self.tables]
+        return self.tables[names[-1]] if names else self.root
+
+    def _default(self, loc: Loc) -> str:
+        field = self._model(loc[:-1]).model_fields.get(str(loc[-1]))
+        if field is None or field.is_required() or field.default is None:
+            return ""
+        return f"The default is {literal(field.default)}."
+
+    def _example(self, loc: Loc) -> str:
+        if loc[-1] in ("losses", "attacks", "outside"):
+            return f"Add at least one [[{loc[-1]}]] table."
+        field = self._model(loc[:-1]).model_fields[str(loc[-1])]
+        example = (field.examples or [field.default])[0]
+        return f"Write for example {loc[-1]} = {literal(example)}."
+
+    def _unknown(self, loc: Loc) -> str:
+        key, model = str(loc[-1]), self._model(loc[:-1])
+        if hint := did_you_mean(key, list(model.model_fields)):
+            return hint
+        places = {getattr(m, "place", t): m for t, m in self.tables.items()}
+        if homes := [f"{place}.{key}" for place, m in places.items() if key in m.model_fields]:
+            return f"; did you mean {' or '.join(repr(home) for home in homes)}?"
+        end = ""
+        if {"params", "label"} <= set(model.model_fields):
+            end = f" Its own parameters go into params = {{ {key} = ... }}."
+        return f"; the keys here are {', '.join(model.model_fields)}.{end}"

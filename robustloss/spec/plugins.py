@@ -1,0 +1,33 @@
+"""Which names of a spec point at somebody's own code, which runs when the spec is run."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from robustloss.spec.spec import Spec
+
+
+_PACKAGED = ("torchvision:", "torchattacks:", "pml:")
+
+
+def is_plugin(name: str) -> bool:
+    """Tells whether a loss, backbone, attack or score name points at the user's own code."""
+    return ":" in name and not name.startswith(_PACKAGED)
+
+
+def plugins_of(spec: "Spec") -> dict[str, str]:
+    """The spec's own code by the key that names it, as ``{"losses[0].name": "mine.py:Mine"}``."""
+    named = {"model.backbone": spec.model.backbone}
+    for number, loss in enumerate(spec.losses):
+        named[f"losses[{number}].name"] = loss.name
+        if "backbone" in loss.model_keys:
+            named[f"losses[{number}].model.backbone"] = str(loss.model_keys["backbone"])
+        if loss.factory:
+            named[f"losses[{number}].model"] = loss.factory
+    named |= {f"attacks[{i}].name": attack.name for i, attack in enumerate(spec.attacks)}
+    named |= {f"detection.scores[{i}]": name for i, name in enumerate(spec.detection.scores)}
+    return {key: name for key, name in named.items() if is_plugin(name)}
+
+
+def listed(plugins: dict[str, str]) -> str:
+    """They in one line: ``losses[0].name = "mine.py:Mine", ...``."""
+    return ", ".join(f'{key} = "{name}"' for key, name in plugins.items())

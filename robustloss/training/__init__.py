@@ -1,0 +1,1 @@
+"""From a model with random weights to a trained one."""

@@ -1,0 +1,94 @@
+"""Which epoch's weights are kept: errors on attacked validation images, epoch by epoch.
+
+Robust errors may rise again while a training goes on, long before clean ones do (Rice et al.,
+"Overfitting in adversarially robust deep learning", ICML 2020), and under training by one step
+they may jump to 100 % within an epoch while that step itself sees none of it (Wong et al., "Fast
+is better than free", ICLR 2020). Neither shows in the clean error.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from robustloss.attacks import Attack, build_attack, iter_perturb
+from robustloss.data.images import ImageSet, fit_subset
+from robustloss.models.classifier import Classifier
+from robustloss.spec.training import AdversarialSpec
+
+BATCH = 500  # images attacked at once; decides no result
+
+
+class Log(Protocol):
+    """What of a training's log is read and written here."""
+
+    curve: list[dict]
+    chosen_epoch: int | None
+
+
+class Selection:
+    """Measures the attacked validation error and holds the weights that had the lowest.
+
+    Args:
+        spec: Table train.adversarial.
+        validation: On the device; a fixed part of it with equal class shares is attacked.
+        seed: Of the cell; decides the attack's random starts, the same in every epoch.
+    """
+
+    def __init__(self, spec: AdversarialSpec, validation: ImageSet, seed: int) -> None:
+        self.spec, self.seed = spec, seed
+        self.images = fit_subset(validation, spec.select_images)
+        self.best: dict[str, Tensor] = {}  # the state of the model with the fewest errors so far
+        # The margin, because cross-entropy of large logits has no gradient left to follow.
+        self._strong = build_attack(
+            "pgd", objective="margin", norm=spec.norm, steps=spec.select_steps
+        )
+        objective = "margin" if spec.objective == "margin" else "ce"
+        self._one_step = build_attack(
+            "pgd", objective=objective, norm=spec.norm, steps=1, step_size=spec.step_size,
+            keep="last",
+        )  # fmt: skip
+
+    def measure(self, model: Classifier, epoch: int, epochs: int, log: Log) -> dict:
+        """Attacks the images after an epoch, 1 to epochs, and keeps the weights if they are best.
+
+        Returns:
+            For the learning curve: "validation_robust_error", None in an epoch that is left out
+            and for a pair loss; under fgsm "validation_one_step_error" too, fractions.
+        """
+        found: dict[str, float | None] = {"validation_robust_error": None}
+        if self.spec.attack == "fgsm":
+            found["validation_one_step_error"] = None
+        left_out = epoch % self.spec.select_every and epoch < epochs
+        if left_out or model.head.batching == "balanced":
+            return found
+        error = self._error(model, self._strong)
+        found["validation_robust_error"] = error
+        if self.spec.attack == "fgsm":
+            found["validation_one_step_error"] = self._error(model, self._one_step)
+        before = [line.get("validation_robust_error") for line in log.curve]
+        lowest = min((e for e in before if e is not None), default=float("inf"))
+        if self.spec.select == "robust" and error < lowest:
+            log.chosen_epoch = epoch
+            self.best = {name: value.clone() for name, value in model.state_dict().items()}
+        return found
+
+    def restore(self, model: nn.Module) -> None:
+        """Gives the model the weights of the chosen epoch, if one was to be chosen."""
+        if self.best:
+            model.load_state_dict(self.best)
+
+    def _error(self, model: Classifier, attack: Attack) -> float:
+        """The error fraction under an attack at the full eps."""
+        model.eval()
+        inputs = self.images.batch(slice(None)).contiguous(memory_format=torch.channels_last)
+        wrong, start = 0, 0
+        for part in iter_perturb(
+            attack, model, inputs, self.images.labels, eps=[self.spec.eps], seed=self.seed,
+            batch_size=BATCH, index=self.images.index,
+        ):  # fmt: skip
+            labels = self.images.labels[start : start + BATCH]
+            with torch.no_grad():
+                wrong += int((model(part.adv_inputs[0]).argmax(1) != labels).sum())
+            start += BATCH
+        return wrong / self.images.n

@@ -1,0 +1,182 @@
+"""Adaptive beside naive attacks: best per image by a slow loop, rejection by hand, nulls."""
+
+import numpy as np
+import pytest
+
+from robustloss.analysis.detection.adaptive import adaptive_rows, best_of, error_with_rejection
+from robustloss.metrics import rates
+from tests.outcomes import CELL, made
+
+SCORE = "class_log_likelihood"
+
+
+def slow_best(outcomes, score):
+    """Image by image: among the wrong the highest score, and without any among all."""
+    wrong, scores = [], []
+    for i in range(len(outcomes[0].wrong)):
+        choice = None
+        for one in outcomes:
+            here = bool(one.wrong[i]), float(one.scores[score][i])
+            if choice is None or here > choice:
+                choice = here
+        wrong.append(choice[0])
+        scores.append(choice[1])
+    return wrong, scores
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_best_of_adaptive_is_that_of_a_slow_loop(count):
+    rng = np.random.default_rng(count)
+    outcomes = [
+        made(f"adaptive_{k}", 0.1, rng.random(60) < 0.5, scores={SCORE: rng.integers(-4, 4, 60)})
+        for k in range(count)
+    ]
+    outcomes[0].scores[SCORE][:5] = -np.inf  # a likelihood may be
+    best = best_of(outcomes, SCORE)
+    wrong, scores = slow_best(outcomes, SCORE)
+    np.testing.assert_array_equal(best.wrong, wrong)
+    np.testing.assert_array_equal(best.scores[SCORE], scores)
+    assert (best.attack, best.attack_label) == ("best_of_adaptive", "best of adaptive")
+
+
+def test_best_of_adaptive_is_at_least_each_at_every_threshold():
+    rng = np.random.default_rng(0)
+    outcomes = [
+        made(f"adaptive_{k}", 0.1, rng.random(80) < 0.4, scores={SCORE: rng.normal(size=80)})
+        for k in range(3)
+    ]
+    best = best_of(outcomes, SCORE)
+    for threshold in np.linspace(-3, 3, 25):
+        passed = error_with_rejection(best.wrong, best.scores[SCORE], threshold)
+        assert passed >= max(
+            error_with_rejection(one.wrong, one.scores[SCORE], threshold) for one in outcomes
+        )
+
+
+def test_error_with_rejection_by_hand():
+    wrong = np.array([True, True, True, False])
+    scores = np.array([3.0, 2.0, 1.0, 9.0])
+    assert error_with_rejection(wrong, scores, 2.0) == 0.5  # a score at the threshold is accepted
+    assert error_with_rejection(wrong, scores, -np.inf) == wrong.mean()  # rejecting nothing
+    assert error_with_rejection(wrong, scores, np.inf) == 0
+
+
+# three images correct, the last wrong from the start
+CLEAN = made(wrong=[False, False, False, True], scores={SCORE: [4, 3, 2, 1], "other": [4, 3, 2, 1]})
+NAIVE = made(
+    "fgsm", 0.1, [True, True, False, True], label="FGSM",
+    scores={SCORE: [-9, -9, 2, 1], "other": [5, 5, 5, 5]},
+)  # fmt: skip
+JOINT = made(
+    "adaptive_joint", 0.1, [True, False, False, True], label="joint",
+    scores={SCORE: [3.5, 3, 2, 1], "other": [0, 0, 0, 0]},
+)  # fmt: skip
+MATCHING = made(
+    "adaptive_matching", 0.1, [True, True, False, True], label="matching",
+    scores={SCORE: [3, 2.5, 2, -9], "other": [1, 1, 1, 1]},
+)  # fmt: skip
+VALIDATION = {SCORE: np.arange(200.0) / 100, "other": np.arange(200.0)}
+
+
+def found(outcomes, validation=VALIDATION):
+    rows = adaptive_rows(CELL, CLEAN, outcomes, validation)
+    return {(row["norm"], row["eps"], row["score"], row["attack_label"]): row for row in rows}
+
+
+def test_rows_by_hand():
+    row = found([NAIVE, JOINT, MATCHING])["linf", 0.1, SCORE, "best of adaptive"]
+    # image 0 from joint (3.5), image 1 from matching (2.5), image 3 from joint (1)
+    assert row == {
+        **CELL,
+        "norm": "linf",
+        "eps": 0.1,
+        "attack": "best_of_adaptive",
+        "attack_label": "best of adaptive",
+        "kind": "best_of_adaptive",
+        "score": SCORE,
+        "adapted": True,
+        "n": 4,
+        # clean {4 3 2 1} against {3.5 2.5 2 1}: 4 + 3 + 1.5 + .5 of 16
+        "auroc_all": pytest.approx(9 / 16),
+        # clean and correct {4 3 2} against {3.5 2.5}: 2 + 1 + 0 of 6
+        "auroc_successful": pytest.approx(3 / 6),
+        "n_successful": 2,
+        # the thresholds are 0.02 and 0.1: everything passes
+        "undetected_success_at_1fpr": pytest.approx(2 / 3),
+        "undetected_success_at_5fpr": pytest.approx(2 / 3),
+        "error": 0.75,
+        "error_with_rejection_at_1fpr": 0.75,
+        "error_with_rejection_at_5fpr": 0.75,
+    }
+    assert ", ".join(row) == (
+        "loss, label, seed, norm, eps, attack, attack_label, kind, score, adapted, n, auroc_all, "
+        "auroc_successful, n_successful, undetected_success_at_1fpr, undetected_success_at_5fpr, "
+        "error, error_with_rejection_at_1fpr, error_with_rejection_at_5fpr"
+    )
+    naive = found([NAIVE, JOINT, MATCHING])["linf", 0.1, SCORE, "FGSM"]
+    assert (naive["kind"], naive["adapted"]) == ("naive", False)
+    # its two successes are rejected, the clean mistake passes
+    assert (naive["error"], naive["error_with_rejection_at_5fpr"]) == (0.75, 0.25)
+    assert naive["undetected_success_at_5fpr"] == 0
+
+
+def test_the_two_thresholds_are_those_of_the_validation_scores():
+    validation = {SCORE: np.arange(100) / 10}
+    scores = [0.05, 0.1, 0.4, 0.5]  # 1 % rejects below 0.1, 5 % below 0.5
+    one = made("adaptive_joint", 0.1, [True] * 4, scores={SCORE: scores})
+    row = found([one], validation)["linf", 0.1, SCORE, "adaptive_joint"]
+    assert row["error_with_rejection_at_1fpr"] == 0.75
+    assert row["error_with_rejection_at_5fpr"] == 0.25
+    # over the three initially correct images
+    assert row["undetected_success_at_1fpr"] == pytest.approx(2 / 3)
+    assert row["undetected_success_at_5fpr"] == 0
+    for percent in (1, 5):
+        threshold = rates.threshold_at_fpr(validation[SCORE], percent / 100)
+        assert row[f"undetected_success_at_{percent}fpr"] == rates.undetected_success(
+            ~CLEAN.wrong, one.wrong, np.array(scores), threshold
+        )
+
+
+def test_only_the_likelihood_is_what_the_attacks_adapted_to():
+    rows = found([NAIVE, JOINT, MATCHING]).values()
+    adapted = {(row["kind"], row["score"]): row["adapted"] for row in rows}
+    assert adapted == {
+        ("naive", SCORE): False, ("adaptive", SCORE): True, ("best_of_adaptive", SCORE): True,
+        ("naive", "other"): False, ("adaptive", "other"): False,
+        ("best_of_adaptive", "other"): False,
+    }  # fmt: skip
+    assert len(rows) == 2 * 4
+    # the best by another score is chosen by that score
+    best = found([JOINT, MATCHING])["linf", 0.1, "other", "best of adaptive"]
+    assert best["auroc_all"] == rates.auroc([4, 3, 2, 1], [1, 1, 1, 1])
+
+
+def test_each_budget_of_an_adaptive_attack_is_told_with_the_naive_ones_beside_it():
+    scores = {SCORE: [1, 1, 1, 1], "other": [1, 1, 1, 1]}
+    wrong = [True, False, False, True]
+    outcomes = [
+        NAIVE,
+        JOINT,
+        made("fgsm", 0.2, wrong, label="FGSM", scores=scores),  # no adaptive attack there
+        made("adaptive_joint", 1.0, wrong, label="joint L2", norm="l2", scores=scores),
+        made("pgd", 1.0, wrong, label="PGD L2", norm="l2", scores=scores),
+        made("cw", 0.1, wrong, label="CW", norm="l2", scores=scores),  # same eps, other norm
+        made("adaptive_joint", 0.0, CLEAN.wrong, label="joint", scores=scores),
+    ]
+    places = {(norm, eps, label) for norm, eps, _, label in found(outcomes)}
+    assert places == {
+        *(("linf", 0.1, label) for label in ("FGSM", "joint", "best of adaptive")),
+        *(("l2", 1.0, label) for label in ("joint L2", "PGD L2", "best of adaptive")),
+    }
+
+
+def test_no_adaptive_attack_no_rows():
+    assert found([NAIVE, made("pgd", 0.2, [True] * 4, scores=NAIVE.scores)]) == {}
+
+
+def test_no_success_is_null_and_not_zero():
+    one = made("adaptive_joint", 0.1, CLEAN.wrong, scores=CLEAN.scores)
+    row = found([one])["linf", 0.1, SCORE, "best of adaptive"]
+    assert (row["n_successful"], row["auroc_successful"]) == (0, None)
+    assert (row["auroc_all"], row["undetected_success_at_5fpr"]) == (0.5, 0)
+    assert row["error_with_rejection_at_5fpr"] == 0.25  # the clean mistake

@@ -1,0 +1,137 @@
+"""DeepFool: closed form, other libraries, and what it promises."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robustloss.attacks import build_attack, perturb
+from robustloss.attacks.ball import distance
+from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_radius_on_a_linear_classifier_is_the_distance_to_the_plane(norm: str) -> None:
+    model = BinaryLinear()
+    inputs = images(200, low=0.4, high=0.6)
+    logits = model(inputs).detach()
+    labels = logits.argmax(dim=1)
+    dual = model.weight.detach().norm(p=1 if norm == "linf" else 2)
+    exact = logits[:, 1].abs() / dual
+    found = perturb(build_attack("deepfool", norm=norm), model, inputs, labels, eps=[0.01, 0.2])
+    assert found.radius is not None
+    ratio = found.radius / exact
+    far = exact > 1e-4  # nearer ones are decided by rounding
+    assert far.sum() > 150
+    assert (ratio[far] >= 0.9999).all()
+    assert (ratio[far] <= 1.03).all()
+    for budget, adv_inputs in zip([0.01, 0.2], found.adv_inputs, strict=True):
+        fooled = model(adv_inputs).argmax(dim=1) != labels
+        assert torch.equal(fooled, found.radius <= budget)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_nearest_of_several_planes_is_taken(norm: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 5))
+    inputs = images(100, low=0.45, high=0.55)
+    logits = model(inputs).detach().double()
+    labels = logits.argmax(dim=1)
+    weight = model[1].weight.detach().double()
+    difference = weight[labels].unsqueeze(1) - weight
+    size = difference.norm(p=1 if norm == "linf" else 2, dim=2)
+    lead = logits.gather(1, labels[:, None]) - logits
+    exact = (lead / size).scatter(1, labels[:, None], torch.inf).amin(dim=1)
+    inside = exact < (0.3 if norm == "linf" else 1.0)  # the box does not bind
+    radius = perturb(build_attack("deepfool", norm=norm), model, inputs, labels, eps=[0.1]).radius
+    assert inside.sum() > 30
+    assert ((radius / exact)[inside] <= 1.03).all()
+    assert ((radius / exact)[inside] >= 0.9999).all()
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_as_near_as_foolbox(norm: str) -> None:
+    foolbox = pytest.importorskip("foolbox")
+    model = convolutional().eval()
+    labels = model(images(200)).argmax(dim=1)
+    kind = {"l2": foolbox.attacks.L2DeepFoolAttack, "linf": foolbox.attacks.LinfDeepFoolAttack}
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    _, theirs, fooled = kind[norm]()(wrapped, images(200), labels, epsilons=None)
+    radius = perturb(
+        build_attack("deepfool", norm=norm), model, images(200), labels, eps=[1]
+    ).radius
+    assert fooled.all()
+    assert radius.isfinite().all()
+    assert radius.median() <= 1.05 * distance(theirs - images(200), norm).median()
+
+
+@pytest.mark.parametrize("change", [lambda z: z - 1024.0, lambda z: z * 1024.0])
+def test_shift_and_scale_of_the_logits_do_not_matter(change) -> None:
+    class Changed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = convolutional().eval().double()
+
+        def forward(self, images: Tensor) -> Tensor:
+            return change(self.model(images.double()))
+
+    model = Changed()
+    labels = model(images()).argmax(dim=1)
+    theirs = perturb(build_attack("deepfool"), model, images(), labels, eps=[1]).radius
+    own = perturb(build_attack("deepfool"), model.model.float(), images(), labels, eps=[1]).radius
+    torch.testing.assert_close(own, theirs, rtol=1e-3, atol=1e-6)
+
+
+def test_binary_images_and_negative_logits_are_no_shelter() -> None:
+    """Where cross-entropy is saturated and every pixel is 0 or 1 (DESIGN section 6)."""
+    model = Distances(scale=6.0)
+    labels = classes(40, k=4)
+    inputs = model.get_buffer("centers")[labels].reshape(40, 1, 6, 6)
+    assert (model(inputs) <= 0).all()
+    radius = perturb(build_attack("deepfool"), model, inputs, labels, eps=[1]).radius
+    half_way = 0.5 * 18**0.5  # centers differ in 18 pixels; the boundary is in the middle
+    torch.testing.assert_close(radius, torch.full((40,), half_way), rtol=0.03, atol=0)
+
+
+def test_wrong_from_the_start_has_radius_zero_and_flat_has_none() -> None:
+    class Gated(BinaryLinear):
+        def forward(self, images: Tensor) -> Tensor:
+            moving = super().forward(images)
+            flat = torch.tensor([1.0, 0.0]).expand_as(moving)
+            return torch.where((images[:, 0, 0, 0] > 0.5).unsqueeze(1), moving, flat)
+
+    model, inputs = Gated(), images(60)
+    with torch.no_grad():
+        model.weight[0] = 0  # no step goes through the gate
+    labels = model(inputs).argmax(dim=1)
+    labels[:10] = 1 - labels[:10]
+    found = perturb(build_attack("deepfool"), model, inputs, labels, eps=[0.5])
+    flat = (inputs[:, 0, 0, 0] <= 0.5) & (torch.arange(60) >= 10)
+    assert (found.radius[:10] == 0).all()
+    assert torch.equal(found.radius.isinf(), flat)
+    assert torch.equal(found.zero_gradient, flat)
+    assert torch.equal(found.adv_inputs[0][flat], inputs[flat])
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_batch_size_does_not_matter(size: int) -> None:
+    model = convolutional().eval()
+    labels = model(images()).argmax(dim=1)
+    attack = build_attack("deepfool")
+    whole = perturb(attack, model, images(), labels, eps=[0.3])
+    parts = perturb(attack, model, images(), labels, eps=[0.3], batch_size=size)
+    torch.testing.assert_close(whole.radius, parts.radius, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(whole.adv_inputs, parts.adv_inputs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"norm": "l1"}, r"norm \(='l1'\) must be one of"),
+        ({"steps": 0}, r"steps \(=0\) must be at least 1"),
+        ({"candidates": 0}, r"candidates \(=0\) must be at least 1"),
+        ({"overshoot": -0.1}, r"overshoot \(=-0.1\) must be at least 0"),
+    ],
+)
+def test_bad_parameters_are_refused(keys: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_attack("deepfool", **keys)

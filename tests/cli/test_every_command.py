@@ -1,0 +1,119 @@
+"""The commands list, show, check-loss and report, and one whole run, for real."""
+
+import re
+import subprocess
+import sys
+
+from robustloss.results import run
+
+
+def test_list(command):
+    status, out, _ = command("list", "scores")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == [
+        *("class_log_likelihood", "marginal_log_likelihood", "max_log_posterior", "max_logit"),
+        *("energy", "mahalanobis", "relative_mahalanobis", "knn", "gaussian_mixture"),
+        "feature_norm",
+    ]
+
+
+def test_show_keys(command):
+    status, out, _ = command("show", "--keys")
+    assert status == 0
+    (line,) = [line for line in out.splitlines() if line.startswith("train.batch_size ")]
+    assert re.split(r"  +", line.strip()) == [
+        "train.batch_size",
+        "integer >= 1, <= 1000000",
+        "128",
+        "images per optimizer step",
+    ]
+    assert "losses[].label" in out
+
+
+def test_check_loss_of_a_good_and_a_bad_loss(command, tmp_path):
+    status, out, _ = command("check-loss", "softmax")
+    assert status == 0
+    assert "FAIL" not in out
+    (tmp_path / "mine.py").write_text(
+        "from robustloss.losses.base import LossTerms\n"
+        "from robustloss.losses.softmax import SoftmaxHead\n"
+        "class Averaged(SoftmaxHead):\n"
+        "    def loss(self, features, labels, *, progress):\n"
+        "        terms = super().loss(features, labels, progress=progress)\n"
+        "        return LossTerms(*(term.mean() for term in terms))\n"
+    )
+    status, out, err = command("check-loss", tmp_path / "mine.py:Averaged")
+    assert status == 1
+    assert err == ""
+    assert re.search(r"^FAIL  shapes: ", out, re.MULTILINE)
+    assert re.search(r"mine.py:Averaged: \d+ of \d+ checks passed", out)
+
+
+def test_check_loss_tells_one_reason_once(command, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from robustloss.losses.softmax import SoftmaxHead\n"
+        "class NoProgress(SoftmaxHead):\n"
+        "    def loss(self, features, labels):\n"
+        "        raise AssertionError\n"
+    )
+    status, out, _ = command("check-loss", tmp_path / "mine.py:NoProgress")
+    assert status == 1
+    assert out.count("unexpected keyword argument 'progress'") == 1
+    assert re.search(r"^FAIL  shapes: TypeError: ", out, re.MULTILINE)
+    assert re.search(r"^FAIL  learns a toy problem: as 'shapes'$", out, re.MULTILINE)
+    assert out.endswith("Mend the first FAIL first: the others may follow from it.\n")
+
+
+WHOLE = """
+name = "whole"
+[data]
+train_size = 40
+validation_size = 20
+test_size = 20
+[model]
+backbone = "digits_cnn"
+feature_dim = 4
+[train]
+epochs = 1
+batch_size = 10
+precision = "float32"
+[[losses]]
+name = "softmax"
+[[losses]]
+name = "mine.py:Wrong"
+label = "Wrong shape"
+[[attacks]]
+name = "fgsm"
+eps = [0.1]
+"""
+
+
+def test_a_run_with_a_broken_plug_in_and_its_report_again_without_torch(command, tmp_path):
+    (tmp_path / "whole.toml").write_text(WHOLE)
+    (tmp_path / "mine.py").write_text(
+        "from robustloss.losses.softmax import SoftmaxHead\n"
+        "class Wrong(SoftmaxHead):\n"
+        "    def class_log_likelihood(self, features):\n"
+        "        return self.logits(features)[:, :3]\n"
+    )
+    out = tmp_path / "out"
+    status, said, err = command("run", tmp_path / "whole.toml", "--out", out)
+    assert status == 1
+    assert re.search(r"^softmax  \d", said, re.MULTILINE)
+    assert f"Report: {out}/report/index.html" in said
+    assert re.search(r"^failed: Wrong shape seed 0 .*\(20, 3\).*\(20, 10\)", err, re.MULTILINE)
+    assert "Traceback" not in err
+    assert [cell.label for cell in run.load_run(out).cells] == ["softmax"]
+
+    (out / "report" / "index.html").unlink()
+    code = (
+        "import sys\n"
+        "from robustloss.cli.commands import main\n"
+        "try:\n"
+        f"    main(['report', {str(out)!r}])\n"
+        "except SystemExit as end:\n"
+        "    print(end.code, 'torch' in sys.modules)"
+    )
+    again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert again.stdout.splitlines()[-1] == "0 False"
+    assert "Wrong shape" in (out / "report" / "index.html").read_text()

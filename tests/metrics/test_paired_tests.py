@@ -1,0 +1,130 @@
+"""Tests of loss against loss: closed values, type-I error, power at the detectable difference."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from robustloss.metrics.paired_tests import (
+    benjamini_hochberg,
+    detectable_by_images,
+    detectable_by_seeds,
+    mcnemar,
+    mcnemar_test,
+    paired_difference,
+    paired_t,
+    wilcoxon,
+)
+
+SAMPLES = 4000
+TOLERANCE = 3 * math.sqrt(0.05 * 0.95 / SAMPLES)  # Monte-Carlo error of a rate of 5 %
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 1), (3, 9), (10, 10), (0, 40), (511, 490)])
+def test_mcnemar_is_the_binomial_test(a, b):
+    known = stats.binomtest(min(a, b), a + b, 0.5).pvalue
+    assert mcnemar(a, b) == pytest.approx(known, rel=1e-12)
+    assert mcnemar(a, b) == mcnemar(b, a)
+    assert mcnemar(a, b, mid_p=True) <= mcnemar(a, b)
+
+
+def test_mid_p_counts_the_observed_table_half():
+    # Fagerland et al. 2013, table 1: 1 and 7 discordant pairs
+    assert mcnemar(1, 7) == pytest.approx(0.0703, abs=5e-5)
+    assert mcnemar(1, 7, mid_p=True) == pytest.approx(0.0391, abs=5e-5)
+
+
+def test_no_discordant_image_is_no_evidence():
+    assert mcnemar(0, 0) == 1
+    assert mcnemar(0, 0, mid_p=True) == 1
+    with pytest.raises(ValueError, match="counts"):
+        mcnemar(-1, 2)
+
+
+@pytest.mark.parametrize("expected", [4, 8, 14, 20, 30, 60])
+def test_mcnemar_finds_a_difference_in_at_most_five_percent_of_equal_losses(expected):
+    """Exact, without sampling: over the number of discordant images, and over who is wrong."""
+    images = 10_000
+    rate = 0.0
+    for discordant in range(2 * expected + 100):
+        k = np.arange(discordant + 1)
+        p = np.array([mcnemar_test(int(i), discordant - int(i))[1] for i in k])
+        shown = stats.binom.pmf(k, discordant, 0.5)[p <= 0.05].sum()
+        rate += shown * stats.binom.pmf(discordant, images, expected / images)
+    assert rate <= 0.05
+    assert rate > 0.01
+
+
+@pytest.mark.parametrize("test", [paired_t, wilcoxon])
+def test_seeds_without_a_difference_show_one_in_at_most_five_percent(test):
+    rng = np.random.default_rng(0)
+    p = np.array([test(row) for row in rng.normal(0, 0.3, (SAMPLES, 8))])
+    assert np.mean(p <= 0.05) <= 0.05 + TOLERANCE
+    assert np.mean(p <= 0.05) > 0.02
+
+
+def test_five_seeds_cannot_reach_five_percent_by_ranks():
+    assert wilcoxon([0.1, 0.2, 0.3, 0.4, 0.5]) == pytest.approx(2 / 32)
+    assert paired_t([0.1, 0.2, 0.3, 0.4, 0.5]) < 0.05
+
+
+def test_too_few_seeds_give_no_test():
+    assert math.isnan(paired_t([0.1]))
+    assert math.isnan(wilcoxon([0.1]))
+    assert math.isnan(detectable_by_seeds(0.1, 1))
+
+
+def test_seeds_that_agree_exactly():
+    assert paired_t([0.0, 0.0]) == 1
+    assert paired_t([0.1, 0.1]) == 0
+    assert wilcoxon([0.0, 0.0, 0.0]) == 1
+
+
+@pytest.mark.parametrize(("only_a", "only_b", "n"), [(0.004, 0.004, 2000), (0.1, 0.05, 200)])
+def test_the_interval_of_a_difference_covers(only_a, only_b, n):
+    rng = np.random.default_rng(1)
+    counts = rng.multinomial(n, [only_a, only_b, 1 - only_a - only_b], SAMPLES)
+    found = [paired_difference(int(a), int(b), n) for a, b, _ in counts]
+    covered = np.mean([low <= only_a - only_b <= high for _, low, high in found])
+    assert 0.93 <= covered <= 0.97
+
+
+def test_the_interval_of_no_difference_has_a_width():
+    difference, low, high = paired_difference(0, 0, 100)
+    assert difference == 0
+    assert low < 0 < high
+    with pytest.raises(ValueError, match="counts"):
+        paired_difference(60, 60, 100)
+
+
+def test_benjamini_hochberg_by_hand():
+    found = benjamini_hochberg([0.01, 0.04, math.nan, 0.03, 0.005])
+    assert found == pytest.approx([0.02, 0.04, math.nan, 0.04, 0.02], nan_ok=True)
+    assert benjamini_hochberg([]).size == 0
+    assert np.isnan(benjamini_hochberg([math.nan])).all()
+
+
+def test_benjamini_hochberg_keeps_the_rate_where_nothing_differs():
+    rng = np.random.default_rng(2)
+    shown = [(benjamini_hochberg(rng.random(20)) <= 0.05).any() for _ in range(SAMPLES)]
+    assert np.mean(shown) <= 0.05 + TOLERANCE
+
+
+def test_the_detectable_difference_of_errors_is_found_with_its_power():
+    n, discordant = 2000, 0.05
+    gap = detectable_by_images(n, discordant)
+    a, b = (discordant + gap) / 2, (discordant - gap) / 2
+    counts = np.random.default_rng(3).multinomial(n, [a, b, 1 - a - b], SAMPLES)
+    power = np.mean([mcnemar(int(x), int(y)) <= 0.05 for x, y, _ in counts])
+    assert power == pytest.approx(0.8, abs=0.03)
+    assert math.isnan(detectable_by_images(n, 0.0))
+    assert math.isnan(detectable_by_images(3, 0.1))
+
+
+def test_the_detectable_difference_of_seeds_is_found_with_its_power():
+    gap = detectable_by_seeds(0.02, 5)
+    drawn = np.random.default_rng(4).normal(gap, 0.02, (SAMPLES, 5))
+    assert np.mean([paired_t(row) <= 0.05 for row in drawn]) == pytest.approx(0.8, abs=0.03)
+    assert detectable_by_seeds(0.0, 5) == 0
+    assert detectable_by_seeds(1.0, 2) > detectable_by_seeds(1.0, 3) > detectable_by_seeds(1.0, 20)

@@ -1,0 +1,263 @@
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from robustloss.cells.cell import CellRun, run_cell
+from robustloss.cells.jobs import CellJob
+from robustloss.data.load import load_dataset
+from robustloss.models.build import build_classifier
+from robustloss.models.given import look_over
+from robustloss.models.weight_files import fit_weights, read_weights
+from robustloss.runs.classifier import load_classifier
+from robustloss.runs.preflight import check_names
+from robustloss.runs.provenance import provenance_of
+from robustloss.spec.errors import SpecError
+from robustloss.spec.load import load_spec
+from tests import given_models
+
+HERE = str(Path(given_models.__file__).resolve())
+SPEC = {
+    "name": "given",
+    "seeds": [3, 4],
+    "data": {"name": "digits", "train_size": 60, "validation_size": 40, "test_size": 40},
+    "model": {"backbone": "digits_cnn", "feature_dim": 4},
+    "train": {"epochs": 1, "batch_size": 40, "precision": "float32"},
+    "detection": {"fit_size": 50, "noise": False},
+    "checks": {"images": 0},
+    "attacks": [{"name": "fgsm", "eps": [0.1, 0.2]}],
+}
+
+
+def spec_of(*losses, **keys):
+    return load_spec({**SPEC, "losses": list(losses), **keys})
+
+
+@pytest.fixture(scope="module")
+def digits():
+    sizes = {key: SPEC["data"][key] for key in ("train_size", "validation_size", "test_size")}
+    return load_dataset("digits", **sizes, quiet=True)
+
+
+def computed(spec, dataset, folder):
+    found = {}
+    for cell in spec.cells():
+        job = CellJob(spec, cell, folder, "cpu", None)
+        assert run_cell(job, dataset, lambda event: None) is None
+        found[cell.label] = json.loads((folder / cell.folder / "cell.json").read_text())
+    return found
+
+
+def key_of(spec, dataset, folder):
+    return CellRun(
+        CellJob(spec, spec.cells()[0], folder, "cpu", None), dataset, lambda event: None
+    ).weights.key
+
+
+def classifier(seed=0, dim=4):
+    torch.manual_seed(seed)
+    return build_classifier(
+        {
+            "loss": "lgm",
+            "loss_params": {},
+            "backbone": "digits_cnn",
+            "backbone_params": {},
+            "feature_dim": dim,
+            "num_classes": 10,
+            "image_shape": [1, 8, 8],
+            "mean": [0.3],
+            "std": [0.4],
+        }
+    )
+
+
+def test_a_given_model_is_one_cell_and_a_trained_loss_one_a_seed():
+    spec = spec_of({"name": "softmax"}, {"model": f"{HERE}:resnet"})
+    assert [(c.label, c.seed) for c in spec.cells()] == [
+        *(("softmax", 3), ("softmax", 4)),
+        ("resnet", 3),
+    ]
+    assert [(c.label, c.seed) for c in spec.cells([9, 3])][-1] == ("resnet", 9)
+
+
+def test_a_torchvision_model_a_plain_one_and_one_with_features_are_attacked_and_scored(
+    digits, tmp_path
+):
+    spec = spec_of(
+        {"model": f"{HERE}:resnet"}, {"model": f"{HERE}:plain"}, {"model": f"{HERE}:WithFeatures"}
+    )
+    check_names(spec, spec.cells(), digits)
+    found = computed(spec, digits, tmp_path)
+    scores = {k: {r["score"] for r in v["detection"]} for k, v in found.items()}
+    of_logits = {"class_log_likelihood", "max_log_posterior", "max_logit", "energy"}
+    assert scores["resnet"] == scores["plain"] == of_logits
+    features = {"mahalanobis", "relative_mahalanobis", "knn", "gaussian_mixture", "feature_norm"}
+    assert scores["WithFeatures"] == of_logits | features
+    assert [found[k]["feature_dim"] for k in ("resnet", "WithFeatures")] == [0, 5]
+    for content in found.values():
+        assert len(content["rows"]) == 3
+        assert all(0 <= row["error"] <= 1 for row in content["rows"])
+    log = json.loads((tmp_path / "cells/plain/seed-3/train.json").read_text())
+    assert (log["note"], log["curve"], log["steps"]) == ("given, not trained here", [], 0)
+
+
+def test_weights_from_a_safetensors_file_give_the_very_model(digits, tmp_path):
+    model = classifier(seed=1)
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "lgm.safetensors")
+    spec = spec_of({"name": "lgm", "weights": str(tmp_path / "lgm.safetensors")})
+    content = computed(spec, digits, tmp_path / "run")["lgm"]
+    assert content["density"]
+    assert content["given"]
+    assert content["feature_dim"] == 4
+    images = digits.test.batch(slice(None))
+    with torch.no_grad():
+        wrong = (model.eval()(images).argmax(1) != digits.test.labels).float().mean().item()
+    clean = next(row for row in content["rows"] if row["attack"] == "none")
+    assert clean["error"] == pytest.approx(wrong, abs=1e-9)
+    assert clean["seed"] == 3
+
+
+def test_mean_and_std_come_from_the_data_where_the_file_has_none(tmp_path):
+    model = classifier(seed=1)
+    kept = {k: v for k, v in model.state_dict().items() if k not in ("mean", "std")}
+    fresh = classifier(seed=2)
+    fit_weights(fresh, kept, "w")
+    assert torch.equal(fresh.head.centers, model.head.centers)
+    assert fresh.mean.item() == pytest.approx(0.3)
+
+
+def test_a_changed_file_is_never_read_stale(digits, tmp_path):
+    path = tmp_path / "w.safetensors"
+    spec = spec_of({"name": "lgm", "weights": str(path)})
+    keys = []
+    for seed in (1, 2, 1):
+        safetensors.torch.save_file(classifier(seed).state_dict(), path)
+        keys.append(key_of(spec, digits, tmp_path))
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_the_source_of_a_factory_and_what_it_reads_decide_the_key(digits, tmp_path):
+    source, bias = tmp_path / "mine.py", tmp_path / "bias.txt"
+    text = (
+        "import torch\nfrom torch import nn\nfrom pathlib import Path\n"
+        "def make():\n    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+        f"    torch.nn.init.constant_(model[1].bias, float(Path({str(bias)!r}).read_text()))\n"
+        "    return model\n"
+    )
+    spec = spec_of({"model": f"{source}:make"})
+    keys = []
+    for value, comment in (("1", ""), ("2", ""), ("1", "# changed\n"), ("1", "")):
+        bias.write_text(value)
+        source.write_text(comment + text)
+        keys.append(key_of(spec, digits, tmp_path))
+    assert keys[0] == keys[3]
+    assert len(set(keys)) == 3
+
+
+def test_load_classifier_gives_a_given_model_back_only_if_its_code_is_allowed(digits, tmp_path):
+    from robustloss.runs import write
+
+    spec = spec_of({"model": f"{HERE}:plain"})
+    cells = spec.cells()
+    assert run_cell(CellJob(spec, cells[0], tmp_path, "cpu", None), digits, lambda event: None) is (
+        None
+    )
+    provenance = provenance_of(spec, digits, "cpu", [3], datetime.now(UTC), 0.0)
+    write.write_run(tmp_path, spec, cells, [], provenance)
+    with pytest.raises(ValueError, match="is a plug-in"):
+        load_classifier(tmp_path, loss="plain", seed=3)
+    model = load_classifier(tmp_path, loss="plain", seed=3, allow_plugins=True)
+    stored = np.load(next(tmp_path.glob("cells/plain/seed-3/none-0-*.npz")))["logits"]
+    with torch.no_grad():
+        np.testing.assert_allclose(model(digits.test.batch(slice(None))), stored, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ({"params": {"outputs": 7}}, r"losses\[0\].model .*plain\): the model must return logits "
+         r"of shape \(B, K\) = \(4, 10\), got \(4, 7\)"),
+        ({"params": {"probabilities": True}}, "returns probabilities"),
+        ({"params": {"width": 3}}, "unknown parameter"),
+        ({"model": "torchvision.models:resnet18", "params": {"num_classes": 10}},
+         r"fails on images of shape \(4, 1, 8, 8\).*They have 1 channel and 8x8 pixels"),
+        ({"model": f"{HERE}:torch"}, "must be a function or class that returns a torch.nn.Module"),
+        ({"model": f"{HERE}:nothing"}, "has no 'nothing'"),
+        ({"weights": "absent.safetensors"}, r"losses\[0\].weights \(=absent.safetensors\): there"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_refused_before_anything_is_computed(digits, loss, message):
+    spec = spec_of({"model": f"{HERE}:plain", **loss})
+    with pytest.raises(SpecError, match=message):
+        check_names(spec, spec.cells(), digits)
+
+
+def test_weights_that_do_not_fit_are_told_by_name_and_shape(digits, tmp_path):
+    path = tmp_path / "w.safetensors"
+    safetensors.torch.save_file(classifier(dim=6).state_dict(), path)
+    spec = spec_of({"name": "lgm", "weights": str(path)})
+    with pytest.raises(SpecError, match=r"is \(6, 256\) in the file and \(4, 256\) here"):
+        check_names(spec, spec.cells(), digits)
+    spec = spec_of({"name": "softmax", "weights": str(path)}, model={"backbone": "digits_cnn",
+                                                                    "feature_dim": 6})  # fmt: skip
+    with pytest.raises(SpecError, match=r"it lacks head\.linear.*nothing here is called head"):
+        check_names(spec, spec.cells(), digits)
+
+
+class _Runs:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_torch_files_are_read_without_running_what_is_in_them(tmp_path, capsys):
+    good, bad, other = (tmp_path / name for name in ("good.pt", "bad.pth", "model.bin"))
+    state = classifier().state_dict()
+    torch.save({"state_dict": state}, good)
+    assert read_weights(good).keys() == state.keys()
+    torch.save({"a": _Runs()}, bad)
+    with pytest.raises(ValueError, match="holds more than tensors"):
+        read_weights(bad)
+    assert "executed" not in capsys.readouterr().out
+    other.write_bytes(b"")
+    with pytest.raises(ValueError, match="must end in"):
+        read_weights(other)
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"abc")
+    with pytest.raises(ValueError, match="is no safetensors file"):
+        read_weights(damaged)
+
+
+def test_maps_called_features_as_in_torchvision_are_no_features():
+    import torchvision
+
+    model = torchvision.models.squeezenet1_1(num_classes=10)
+    assert look_over(model, (3, 32, 32)).head.feature_dim == 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ({"name": "lgm", "model": "a.py:b"}, r"losses\[0\].name \(=\"lgm\"\) must be left out"),
+        ({"name": "given"}, 'needs model = "package.module:factory"'),
+        ({"model": "nonsense"}, r"losses\[0\].model \(=\"nonsense\"\) must be a table of keys"),
+        ({"model": 3}, "must be a table"),
+        ({"model": "a.py:b", "train": {"lr": 0.1}}, "is not for a model that is not trained here"),
+        ({"name": "lgm", "weights": "w.pt", "search": {"lr": [0.1]}}, "is not for a model that is"),
+    ],
+)
+def test_a_spec_says_what_a_given_model_cannot_have(loss, message):
+    with pytest.raises(SpecError, match=message):
+        spec_of(loss)
+
+
+def test_no_plugins_refuses_a_whole_model(tmp_path):
+    from robustloss.runs import runner
+
+    spec = spec_of({"model": f"{HERE}:plain"})
+    with pytest.raises(SpecError, match=r"losses\[0\].model = .*given_models.py:plain"):
+        runner.run(spec, out=tmp_path / "run", plugins=False)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,330 @@
+"""A run: folders, keys, resumption and refusals. Small digits, no report."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robustloss.cells.cell import CellRun
+from robustloss.results.run import load_run
+from robustloss.runs import runner
+from robustloss.runs.classifier import load_classifier
+from robustloss.runs.folder import RunFolderError
+from robustloss.spec.errors import SpecError
+from tests.small_run import SPEC, Counted, changed, files, numbers
+
+pytestmark = pytest.mark.usefixtures("no_report")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """An undisturbed run."""
+    from robustloss import reports
+
+    folder = tmp_path_factory.mktemp("done") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reports, "build_report", lambda path: Path(path), raising=False)
+        assert runner.run(SPEC, out=folder).exit_code == 0
+    return folder
+
+
+def copy_of(folder, tmp_path):
+    import shutil
+
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def test_a_run_leaves_what_the_design_names(done):
+    run = load_run(done)
+    assert [(cell.label, cell.seed) for cell in run.cells] == [
+        ("softmax", 0),
+        ("softmax", 1),
+        ("L-GM", 0),
+        ("L-GM", 1),
+    ]
+    assert len(run.rows) == 4 * 4  # the clean pass and three budgets a cell
+    for row in run.rows:
+        assert row["n"] == 80
+        assert row["error_low"] <= row["error"] <= row["error_high"]
+    cell = done / "cells" / "l-gm" / "seed-1"
+    names = sorted(p.name.rsplit("-", 1)[0] for p in cell.iterdir())
+    assert names == [
+        "cell.json", "fgsm", "fgsm-0", "fgsm-0.1", "fgsm-0.2", "model", "noise-fgsm-0.1",
+        "noise-fgsm-0.2", "none-0", "probe", "reference", "scores",
+        "train.json",
+    ]  # fmt: skip
+    assert run.results["failures"] == []
+    assert run.provenance["data"]["test"] == 80
+    assert (done / "spec.toml").exists()
+
+
+def test_rows_follow_from_the_records(done):
+    """The numbers of the report are those of the arrays on disk, computed here by hand."""
+    run = load_run(done)
+    cell = run.cells[3]
+    clean, attacked = cell.record(), cell.record("fgsm", 0.2)
+    row = next(r for r in run.rows if r["label"] == "L-GM" and r["seed"] == 1 and r["eps"] == 0.2)
+    wrong = attacked.logits.argmax(1) != attacked.labels
+    right_before = clean.logits.argmax(1) == clean.labels
+    assert row["error"] == pytest.approx(wrong.mean())
+    assert row["attack_success_rate"] == pytest.approx(wrong[right_before].mean())
+    pick = np.arange(80)
+    scores = [
+        r.class_log_likelihood[pick, r.logits.argmax(1)].astype(float) for r in (clean, attacked)
+    ]
+    wins = np.sign(scores[0][:, None] - scores[1][None, :])
+    assert row["auroc_all"] == pytest.approx((wins.mean() + 1) / 2)
+    assert row["n_successful"] == (wrong & right_before).sum()
+
+
+def test_eps_zero_changes_nothing(done):
+    for row in load_run(done).rows:
+        if row["attack"] == "fgsm" and row["eps"] == 0:
+            assert row["attack_success_rate"] == 0
+            assert row["auroc_all"] == 0.5
+            assert row["auroc_successful"] is None
+
+
+def test_running_again_computes_nothing_and_says_the_same(done, tmp_path, monkeypatch):
+    folder = copy_of(done, tmp_path)
+    counted = Counted(monkeypatch)
+    runner.run(SPEC, out=folder)
+    assert (counted.trained, counted.attacked) == (0, [])
+    assert numbers(folder) == numbers(done)
+
+
+def test_a_new_eps_recomputes_nothing_else(done, tmp_path, monkeypatch):
+    folder = copy_of(done, tmp_path)
+    counted = Counted(monkeypatch)
+    runner.run(changed(attacks=[{"name": "fgsm", "eps": [0, 0.1, 0.2, 0.05]}]), out=folder)
+    assert counted.trained == 0
+    assert counted.attacked == [(0.05,)] * 4
+    assert all(data == files(folder)[name] for name, data in files(done).items())
+
+
+def test_a_new_attack_trains_nothing(done, tmp_path, monkeypatch):
+    folder = copy_of(done, tmp_path)
+    counted = Counted(monkeypatch)
+    margin = {"name": "fgsm", "label": "margin", "params": {"objective": "margin"}, "eps": [0.1]}
+    runner.run(changed(attacks=[*SPEC["attacks"], margin]), out=folder)
+    assert counted.trained == 0
+    assert counted.attacked == [(0.1,)] * 4
+
+
+def test_other_class_means_are_aimed_at_anew(done, tmp_path, monkeypatch):
+    """They come from the fitted subset, which only an attack on the detector sees."""
+    folder = copy_of(done, tmp_path)
+    matching = {"name": "adaptive_matching", "params": {"steps": 1}, "eps": [0.3]}
+    keys = {"attacks": [*SPEC["attacks"], matching]}
+    runner.run(changed(**keys), out=folder)
+    counted = Counted(monkeypatch)
+    runner.run(changed(**keys, detection={"fit_size": 90}), out=folder)
+    assert (counted.trained, counted.attacked) == (0, [(0.3,)] * 4)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"train": {**SPEC["train"], "lr": 0.03}},
+        {"train": {**SPEC["train"], "epochs": 4}},
+        {"model": {**SPEC["model"], "feature_dim": 5}},
+        {"data": {**SPEC["data"], "train_size": 190}},
+    ],
+)
+def test_another_training_reads_no_stale_file(done, tmp_path, monkeypatch, keys):
+    folder = copy_of(done, tmp_path)
+    counted = Counted(monkeypatch)
+    runner.run(changed(**keys), out=folder)
+    assert counted.trained == 4
+    fresh = tmp_path / "fresh"
+    runner.run(changed(**keys), out=fresh)
+    assert numbers(folder) == numbers(fresh)
+
+
+def test_a_loss_that_overrides_training_is_trained_so(done, tmp_path):
+    folder = tmp_path / "run"
+    losses = [{"name": "softmax"}, {"name": "lgm", "label": "L-GM", "train": {"epochs": 1}}]
+    runner.run(changed(losses=losses, seeds=[0]), out=folder)
+    run = load_run(folder)
+    assert [len(t["curve"]) for t in run.training] == [1, 3]
+    assert run.training[0]["label"] == "L-GM"
+    untouched = [r for r in load_run(done).rows if r["label"] == "softmax" and r["seed"] == 0]
+    assert [r for r in run.rows if r["label"] == "softmax"] == untouched
+
+
+def test_seeds_extend_a_run(done, tmp_path, monkeypatch):
+    folder = copy_of(done, tmp_path)
+    counted = Counted(monkeypatch)
+    runner.run(SPEC, out=folder, seeds=[5])
+    assert counted.trained == 2
+    run = load_run(folder)
+    assert run.provenance["seeds"] == [0, 1, 5]
+    assert {row["seed"] for row in run.rows} == {0, 1, 5}
+    kept = [row for row in run.rows if row["seed"] != 5]
+    assert kept == load_run(done).rows
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "delete"])
+@pytest.mark.parametrize(
+    "what", ["model", "reference", "scores", "fgsm-0.1", "none", "cell.json", "train.json"]
+)
+def test_a_damaged_file_is_made_anew(done, tmp_path, what, damage):
+    folder = copy_of(done, tmp_path)
+    path = next((folder / "cells/l-gm/seed-0").glob(f"{what}*"))
+    whole = path.read_bytes()
+    if damage == "delete":
+        path.unlink()
+    elif damage == "flip":
+        middle = len(whole) // 2
+        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 64]) + whole[middle + 1 :])
+    else:
+        path.write_bytes(whole[: len(whole) // 3] if damage == "truncate" else b"")
+    runner.run(SPEC, out=folder)
+    assert numbers(folder) == numbers(done)
+    if what != "train.json" or damage != "delete":
+        assert len(path.read_bytes()) > 0
+    assert files(folder) == files(done)
+
+
+def test_the_classifier_comes_back(done):
+    model = load_classifier(done, loss="L-GM", seed=1)
+    cell = load_run(done).cells[3]
+    import torch
+
+    clean = cell.record()
+    with torch.no_grad():
+        logits = model(torch.from_numpy(clean.images))
+    np.testing.assert_allclose(logits.numpy(), clean.logits[:64], rtol=1e-4, atol=1e-4)
+    assert not model.training
+    with pytest.raises(ValueError, match=r"loss \(='L-GM'\) with seed \(=9\) is not in this run"):
+        load_classifier(done, loss="L-GM", seed=9)
+
+
+def test_the_key_names_everything_that_decides_the_weights(done, tmp_path):
+    """Two jobs that differ in one deciding value never share a file name."""
+    from robustloss.cells.jobs import CellJob
+    from robustloss.data.load import load_dataset
+    from robustloss.spec.load import load_spec
+
+    def key(spec, cell=0, train_size=200):
+        loaded = load_spec(spec)
+        data = load_dataset("digits", train_size=train_size, quiet=True)
+        job = CellJob(loaded, loaded.cells()[cell], tmp_path, "cpu", None)
+        return CellRun(job, data, lambda event: None).weights.key
+
+    variants = [changed(train={**SPEC["train"], k: v}) for k, v in [
+        ("lr", 0.5), ("epochs", 9), ("batch_size", 41), ("optimizer", "adam"), ("momentum", 0.1),
+        ("nesterov", False), ("weight_decay", 0.1), ("schedule", "cosine"), ("warmup", 0.5),
+        ("precision", "bfloat16"), ("augment", "shift"), ("adversarial", {"eps": 0.1}),
+        ("adversarial", {"eps": 0.1, "steps": 3}), ("adversarial", {"eps": 0.1, "attack": "fgsm"}),
+    ]]  # fmt: skip
+    variants.append(changed(losses=[{"name": "softmax", "params": {"bias": False}}]))
+    variants.append(changed(model={**SPEC["model"], "feature_dim": 3}))
+    keys = [key(SPEC), key(SPEC, 1), key(SPEC, 2), key(SPEC, train_size=201), *map(key, variants)]
+    assert len(set(keys)) == len(keys)
+    assert key(changed(attacks=[{"name": "fgsm", "eps": [0.3]}], name="other")) == keys[0]
+    assert key(changed(train={**SPEC["train"], "adversarial": False})) == keys[0]
+
+
+def test_a_pair_loss_that_cannot_train_so_is_told_before_anything_is_computed(tmp_path):
+    train = {"adversarial": {"eps": 0.1}}
+    spec = changed(losses=[{"name": "softmax"}, {"name": "triplet", "train": train}])
+    with pytest.raises(
+        SpecError, match=r'losses\[1\]: train.adversarial.objective \(="ce"\) climbs'
+    ):
+        runner.run(spec, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_give_the_numbers_of_one_process(tmp_path):
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads are part of the key: give both runs one each
+    try:
+        spec = changed(seeds=[0])
+        runner.run(spec, out=tmp_path / "serial")
+        runner.run(spec, out=tmp_path / "processes", executor="processes:2")
+    finally:
+        torch.set_num_threads(before)
+    assert numbers(tmp_path / "serial") == numbers(tmp_path / "processes")
+    assert files(tmp_path / "serial") == files(tmp_path / "processes")
+
+
+KILLED = """
+import sys
+from robustloss import reports
+from pathlib import Path
+from robustloss import runner, train
+train.CHECKPOINT_SECONDS = -1.0
+train.CHECK_EVERY = 1
+reports.build_report = lambda path: Path(path)
+runner.run(sys.argv[1], out=sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_twenty_kills_change_nothing(tmp_path):
+    """kill -9 at random moments, then to the end: the same results as undisturbed."""
+    import random
+    import time
+
+    from robustloss.spec.load import load_spec
+
+    spec = changed(train={**SPEC["train"], "epochs": 40})
+    path = tmp_path / "spec.toml"
+    path.write_text(load_spec(spec).text)
+    command = [sys.executable, "-c", KILLED, str(path)]
+    began = time.monotonic()
+    subprocess.run([*command, str(tmp_path / "whole")], check=True)
+    whole = time.monotonic() - began
+    random.seed(0)
+    kills = 0
+    while kills < 20:
+        process = subprocess.Popen([*command, str(tmp_path / "killed")])
+        try:
+            process.wait(timeout=random.uniform(0.3, 0.8) * whole)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+        else:
+            assert process.returncode == 0
+            for extra in list((tmp_path / "killed").rglob("model-*"))[:2]:
+                extra.unlink()  # finished: take something away and go on killing
+    subprocess.run([*command, str(tmp_path / "killed")], check=True)
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+
+
+def test_equal_weights_are_taken_from_another_run(done, tmp_path, monkeypatch):
+    counted = Counted(monkeypatch)
+    other = changed(name="other", data={**SPEC["data"], "test_size": 70})
+    runner.run(other, out=tmp_path / "run", reuse=done)
+    assert counted.trained == 0
+    for path in done.glob("cells/*/*/model-*"):
+        assert (tmp_path / "run" / path.relative_to(done)).read_bytes() == path.read_bytes()
+    training, before = load_run(tmp_path / "run").training, load_run(done).training
+    assert [row["curve"] for row in training] == [row["curve"] for row in before]
+
+
+def test_other_training_or_damaged_weights_are_not_taken(done, tmp_path, monkeypatch):
+    folder = copy_of(done, tmp_path)
+    damaged = next(folder.glob("cells/softmax/seed-0/model-*"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    counted = Counted(monkeypatch)
+    runner.run(SPEC, out=tmp_path / "run", reuse=folder)
+    assert counted.trained == 1
+    longer = changed(name="longer", train={**SPEC["train"], "epochs": 4})
+    runner.run(longer, out=tmp_path / "longer", reuse=folder)
+    assert counted.trained == 1 + 4
+
+
+def test_only_a_run_folder_can_be_reused(tmp_path):
+    with pytest.raises(RunFolderError, match=r"reuse .* is no run folder"):
+        runner.run(SPEC, out=tmp_path / "run", reuse=tmp_path)
