@@ -1,6 +1,11 @@
-"""What kind of attack a name stands for, without building it: tables and checks need no torch."""
+"""The plain facts of every attack by its name: kind and norm, known without torch.
 
-from typing import Literal
+Specs, tables and reports read them here. The attacks are the other side of the same facts, and
+tests/spec/test_attack_kinds.py holds the two together.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal[
     "none",
@@ -13,45 +18,84 @@ Kind = Literal[
     "other",
 ]
 
-_ADAPTED = "torchattacks:"
-_KINDS: dict[Kind, frozenset[str]] = {
-    "none": frozenset({"none"}),
-    "one_step": frozenset({"fgsm"}),
-    "iterative": frozenset({"pgd", "mifgsm", "apgd_ce", "apgd_dlr"}),
-    "black_box": frozenset({"square"}),
-    "minimum_norm": frozenset({"deepfool", "cw", "fab"}),
-    "ensemble": frozenset({"autoattack"}),
+
+class AttackFacts(NamedTuple):
+    """What is known of an attack without building it.
+
+    Attributes:
+        kind: how it works.
+        norm: of its eps, "linf" or "l2", unless its parameter `norm` says otherwise; None where
+            only the attack itself knows.
+    """
+
+    kind: Kind
+    norm: str | None
+
+
+ATTACK_FACTS: dict[str, AttackFacts] = {
+    "none": AttackFacts("none", None),  # the clean pass
+    "fgsm": AttackFacts("one_step", "linf"),
+    "pgd": AttackFacts("iterative", "linf"),
+    "mifgsm": AttackFacts("iterative", "linf"),
+    "apgd_ce": AttackFacts("iterative", "linf"),
+    "apgd_dlr": AttackFacts("iterative", "linf"),
+    "deepfool": AttackFacts("minimum_norm", "l2"),
+    "cw": AttackFacts("minimum_norm", "l2"),
+    "fab": AttackFacts("minimum_norm", "linf"),
+    "square": AttackFacts("black_box", "linf"),
+    "autoattack": AttackFacts("ensemble", "linf"),
+    "adaptive_joint": AttackFacts("adaptive", "linf"),
+    "adaptive_selective": AttackFacts("adaptive", "linf"),
+    "adaptive_orthogonal": AttackFacts("adaptive", "linf"),
+    "adaptive_matching": AttackFacts("adaptive", "linf"),
 }
-# The classes of torchattacks 3.5; those without an L-inf or L2 budget are refused elsewhere.
-_ADAPTED_KINDS: dict[Kind, frozenset[str]] = {
-    "one_step": frozenset({"FGSM", "FFGSM"}),
-    "iterative": frozenset(
-        {
-            *("PGD", "PGDL2", "PGDRS", "PGDRSL2", "EOTPGD", "TPGD", "UPGD", "APGD", "APGDT"),
-            *("BIM", "RFGSM", "MIFGSM", "NIFGSM", "SINIFGSM", "VMIFGSM", "VNIFGSM", "DIFGSM"),
-            *("TIFGSM", "PIFGSM", "PIFGSMPP", "Jitter"),
-        }
-    ),
-    "black_box": frozenset({"Square", "SPSA"}),
-    "minimum_norm": frozenset({"CW", "DeepFool", "FAB"}),
-    "ensemble": frozenset({"AutoAttack", "MultiAttack"}),
+"""The attacks of `robustloss.attacks.ATTACKS`, in its order, after the clean pass."""
+
+_TORCHATTACKS = "torchattacks:"
+# The classes of torchattacks 3.5 with an L-inf or L2 budget; the others are refused elsewhere, and
+# so are the two ensembles, which run shorter than published or are listed one by one.
+_TORCHATTACKS_FACTS: dict[AttackFacts, str] = {
+    AttackFacts("one_step", "linf"): "FGSM FFGSM",
+    AttackFacts("iterative", "linf"): "PGD PGDRS EOTPGD TPGD UPGD APGD APGDT BIM RFGSM MIFGSM "
+    "NIFGSM SINIFGSM VMIFGSM VNIFGSM DIFGSM TIFGSM PIFGSM PIFGSMPP Jitter",
+    AttackFacts("iterative", "l2"): "PGDL2 PGDRSL2",
+    AttackFacts("black_box", "linf"): "Square SPSA",
+    AttackFacts("minimum_norm", "linf"): "FAB",
+    AttackFacts("minimum_norm", "l2"): "CW DeepFool",
+    AttackFacts("ensemble", "linf"): "AutoAttack MultiAttack",
+}
+ATTACK_FACTS |= {
+    _TORCHATTACKS + name: facts
+    for facts, names in _TORCHATTACKS_FACTS.items()
+    for name in names.split()
 }
 
 
 def attack_kind(name: str) -> Kind:
-    """The kind of an attack, by the name that a spec gives it.
+    """Return the kind of an attack by the name that a spec gives it.
 
     Args:
         name: a key of ATTACKS, "torchattacks:NAME", a plug-in, or "none" for the clean pass.
 
     Returns:
-        "other" for what is not known: a user's own attack.
+        For a user's own attack "adaptive" where its name begins with "adaptive_", else "other".
     """
-    if name.startswith("adaptive_"):
-        return "adaptive"
-    adapted = name.startswith(_ADAPTED)
-    key = name.removeprefix(_ADAPTED)
-    for kind, names in (_ADAPTED_KINDS if adapted else _KINDS).items():
-        if key in names:
-            return kind
-    return "other"
+    if name in ATTACK_FACTS:
+        return ATTACK_FACTS[name].kind
+    return "adaptive" if name.startswith("adaptive_") else "other"
+
+
+def attack_norm(name: str, params: Mapping[str, Any]) -> str | None:
+    """Return the norm of an attack's eps, as a spec names it with its parameters.
+
+    Args:
+        name: as for `attack_kind`.
+        params: the attack's parameters; `norm` decides where it is given.
+
+    Returns:
+        "linf" or "l2"; None for a user's own attack, which says so only once it is loaded.
+    """
+    # An unknown name of torchattacks is refused later; until then its eps are read as L-inf ones.
+    fallback = "linf" if name.startswith(_TORCHATTACKS) else None
+    default = ATTACK_FACTS[name].norm if name in ATTACK_FACTS else fallback
+    return params.get("norm", default) if default else None

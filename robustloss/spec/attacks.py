@@ -1,10 +1,10 @@
 """Table [[attacks]]: names, norms, eps."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from robustloss.spec.attack_kinds import attack_norm
 from robustloss.spec.base import (
     BUILT_IN,
     Count,
@@ -18,29 +18,11 @@ from robustloss.spec.base import (
 )
 from robustloss.spec.errors import Problems
 
-# In what the eps of our own attacks are, unless their parameter norm says otherwise.
-_NORMS = {
-    **dict.fromkeys(
-        ("fgsm", "pgd", "mifgsm", "apgd_ce", "apgd_dlr", "square", "autoattack"), "linf"
-    ),
-    **dict.fromkeys(("adaptive_joint", "adaptive_selective", "adaptive_orthogonal"), "linf"),
-    **{"adaptive_matching": "linf", "fab": "linf", "deepfool": "l2", "cw": "l2"},
-}
 _RESERVED = {
     "none": "the clean pass's own",
     "worst-case": "that of the worst over all attacks",
     "best-of-adaptive": "that of the best over the adaptive attacks",
 }
-_TORCHATTACKS_L2 = ("CW", "DeepFool", "PGDL2", "PGDRSL2")
-
-
-def _norm(name: str, params: Mapping[str, Any]) -> str | None:
-    """In what an attack's eps are, without loading it; None for the user's own."""
-    default = _NORMS.get(name)
-    if name.startswith("torchattacks:"):
-        default = "l2" if name.partition(":")[2] in _TORCHATTACKS_L2 else "linf"
-    return default and params.get("norm", default)
-
 
 AttackParams = Annotated[PlainTable, without(folders=BUILT_IN)]
 
@@ -76,9 +58,9 @@ class AttackSpec(Labelled):
     @classmethod
     def _budgets(cls, eps: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
         problems = Problems()
-        pixels = _norm(info.data.get("name", ""), info.data.get("params") or {}) == "linf"
+        norm = attack_norm(info.data.get("name", ""), info.data.get("params") or {})
         for i, value in enumerate(eps):
-            if value > 1 and pixels:
+            if value > 1 and norm == "linf":
                 remedy = f'; write "{value:g}/255".' if value <= 255 else "."
                 rule = f"must lie in [0, 1]: pixel units, not 0–255{remedy}"
                 problems.add((i,), int(value) if value.is_integer() else value, rule)

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from robustloss.attacks import AttackError, PluginError, build_attack, perturb
 from robustloss.attacks.adapted.torchattacks_table import ADAPTED, REFUSED
 from robustloss.attacks.ball import distance
-from robustloss.spec.attack_kinds import attack_kind
-from robustloss.spec.attacks import _norm
+from robustloss.spec.attack_kinds import attack_kind, attack_norm
 from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
 
 QUICK = {"steps": 2, "num_iter_set": 2, "nb_iter": 2, "nb_sample": 8, "n_queries": 20}
@@ -125,7 +124,7 @@ def test_radius_on_a_linear_classifier(name: str) -> None:
 def test_specs_and_tables_know_norm_and_kind_without_torch() -> None:
     for name, params in CASES:
         attack = build_attack(f"torchattacks:{name}", **params)
-        assert attack.norm == _norm(attack.name, params)
+        assert attack.norm == attack_norm(attack.name, params)
         kind = attack_kind(attack.name)
         assert kind != "other"
         assert (kind == "minimum_norm") == ADAPTED[name].minimum
