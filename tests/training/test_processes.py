@@ -13,16 +13,16 @@ import torch
 from robustloss import run
 from robustloss.spec.load import load_spec
 from robustloss.storage import read_json
-from tests import data_parallel_worker as worker
 from tests.small_run import changed, numbers
+from tests.training import processes_worker as worker
 
-TESTS = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 
 
 def torchrun(*words, cwd):
     """Starts processes as torchrun does; returns what is left of it when it ended."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    environment = {**os.environ, "PYTHONPATH": f"{TESTS.parent}", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [*command, "--nproc-per-node", "2", *map(str, words)],
         cwd=cwd, env=environment, capture_output=True, text=True, timeout=120,
@@ -37,8 +37,9 @@ def run_spec(folder, spec, *, first=()):
     lines = [
         "import os, sys, time",
         "from datetime import timedelta",
-        "from robustloss import cli, data_parallel",
-        "data_parallel._AGREEMENT = timedelta(seconds=3)",
+        "from robustloss.cli import commands as cli",
+        "from robustloss.training import processes",
+        "processes._AGREEMENT = timedelta(seconds=3)",
         *first,
         "cli.main(sys.argv[1:])",
     ]
@@ -53,7 +54,7 @@ def run_spec(folder, spec, *, first=()):
 def pair(tmp_path_factory):
     """The folders of one process and of two."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    ended = torchrun("-m", "tests.data_parallel_worker", two, cwd=two)
+    ended = torchrun("-m", "tests.training.processes_worker", two, cwd=two)
     assert ended.returncode == 0, ended.stderr
     worker.main(one)
     return one, two
@@ -143,21 +144,21 @@ def test_a_mistake_is_told_by_the_first_process_alone(tmp_path):
     [
         (
             (
-                "from robustloss import executors",
+                "from robustloss.runs.executors import torchrun",
                 "from robustloss.data.load import load_dataset",
                 "sizes = dict(train_size=200, validation_size=61, test_size=80, quiet=True)",
                 "other = lambda job: load_dataset('digits', **sizes)",
-                "if os.environ['RANK'] == '1': executors.dataset_of = other",
+                "if os.environ['RANK'] == '1': torchrun.dataset_of = other",
             ),
             r"rank 1: on \S+ the checksum of the training data \(='\w+'\) is '\w+' in rank 0.* "
             "give every machine the same data",
         ),
         (
             (
-                "from robustloss import executors",
+                "from robustloss.runs.executors import torchrun",
                 "from robustloss.data.files import DataError",
                 "def absent(job): raise DataError('no such file here')",
-                "if os.environ['RANK'] == '1': executors.dataset_of = absent",
+                "if os.environ['RANK'] == '1': torchrun.dataset_of = absent",
             ),
             "rank 1: no such file here",
         ),

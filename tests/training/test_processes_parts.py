@@ -29,9 +29,9 @@ from robustloss.training import train as training
 from robustloss.training.augment import augment
 from robustloss.training.batches import balanced_batches, batch_length, shuffled_batches
 from robustloss.training.objective import Objective, is_known
-from tests.data_parallel_worker import Network
 from tests.small_model import new_model
 from tests.small_run import Counted, changed
+from tests.training.processes_worker import Network
 
 CPU = torch.device("cpu")
 

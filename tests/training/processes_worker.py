@@ -1,6 +1,6 @@
-"""What tests/test_data_parallel.py lets torchrun start: trains, and writes what came out.
+"""What test_processes.py lets torchrun start: trains, and writes what came out.
 
-    torchrun --nproc-per-node 2 -m tests.data_parallel_worker FOLDER
+    torchrun --nproc-per-node 2 -m tests.training.processes_worker FOLDER
 
 One process does the same without torchrun; the test compares the files.
 """
@@ -36,7 +36,7 @@ CASES = {
     "trades": {"loss": "lgm", "adversarial": {**PGD, "attack": "trades", "beta": 2.0}},
     "pairs": {"loss": "triplet", "adversarial": {**PGD, "objective": "loss"}},
     "unused": {"loss": "softmax", "spare": True},
-    "early": {"loss": "tests.data_parallel_worker:Early"},
+    "early": {"loss": "tests.training.processes_worker:Early"},
 }
 
 
