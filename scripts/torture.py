@@ -29,13 +29,14 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch reads it
+
 import torch
 from safetensors.torch import load_file
 
 from robustloss.cli import commands
-from robustloss.reports.page import press
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from robustloss.reports.page import build
+from robustloss.runs import runner  # noqa: F401  (loaded here, each fork has it already)
 
 SPEC = """\
 name = "torture"
@@ -106,7 +107,7 @@ def start(spec: Path, folder: Path, executor: str, log: Path, pictures: bool) ->
         os.dup2(target, 1)
         os.dup2(target, 2)
         if not pictures:
-            press.draw_all = lambda album, numbers, shown: None
+            build.draw_all = lambda album, numbers, shown: None
         words = ["run", str(spec), "--out", str(folder), "--executor", executor, "--quiet"]
         try:
             commands.main([*words, "--device", "cpu"])

@@ -22,10 +22,11 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+import torchvision  # noqa: F401  (it loads libraries, when a spec names one of its networks)
 
 from robustloss.cli import commands, cost
 from robustloss.reports.drawing import style
-from robustloss.reports.page import press
+from robustloss.reports.page import build, press
 from robustloss.results.run import load_run
 from robustloss.runs import runner
 from robustloss.runs.classifier import load_classifier
@@ -101,7 +102,7 @@ class Fuzz:
         warnings.simplefilter("ignore")
         cost.measure.__defaults__ = (0.01,)
         style.save = self._not_rendered
-        self.draw, press.draw_all = press.draw_all, lambda *words: None
+        self.draw, build.draw_all = build.draw_all, lambda *words: None
         self.spec.write_text(load_spec(SPEC).text)
         (self.here / "evil.py").write_text("open('ran', 'x')\nclass Loss: pass\n")
         runner.run(self.spec, out=self.whole)
@@ -225,7 +226,7 @@ class Fuzz:
             "run": ["run", self.spec, "--out", self.run, "--seeds", "0", "--quiet"],
         }[deed]
         out, err = io.StringIO(), io.StringIO()
-        press.draw_all = self.draw if deed == "draw" else lambda *words: None
+        build.draw_all = self.draw if deed == "draw" else lambda *words: None
         press.cores = lambda: 1  # the guard sees this process only
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:

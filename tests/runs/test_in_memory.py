@@ -6,7 +6,7 @@ import robustloss
 from robustloss import progress
 from robustloss.spec.load import load_spec
 from tests import given_models
-from tests.models.test_given import HERE, classifier, computed, spec_of
+from tests.models.test_given import HERE, classifier, computed, digits, spec_of  # noqa: F401
 
 QUICK = {"checks": {"images": 0}, "detection": {"noise": False}}
 FGSM = {**QUICK, "attacks": [{"name": "fgsm", "eps": [0.1, 0.2]}]}
@@ -21,7 +21,7 @@ def evaluate(model, images, labels, spec=FGSM, **keys):
     return robustloss.evaluate(model, images, labels, spec, progress=progress.Silent(), **keys)
 
 
-def test_the_rows_are_those_of_a_run_with_the_same_model(digits, tmp_path):
+def test_the_rows_are_those_of_a_run_with_the_same_model(digits, tmp_path):  # noqa: F811
     spec = spec_of({"model": f"{HERE}:plain"})
     ran = computed(spec, digits, tmp_path)["plain"]
     with robustloss.seeding.seeded("weights", 3):

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(folder.fcntl is None, reason="no such locks on t
 HOLDER = """
 import sys
 from pathlib import Path
-from robustloss.locking import held
+from robustloss.runs.folder import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

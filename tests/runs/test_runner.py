@@ -259,7 +259,8 @@ KILLED = """
 import sys
 from robustloss import reports
 from pathlib import Path
-from robustloss import runner, train
+from robustloss.runs import runner
+from robustloss.training import train
 train.CHECKPOINT_SECONDS = -1.0
 train.CHECK_EVERY = 1
 reports.build_report = lambda path: Path(path)

@@ -135,8 +135,9 @@ def test_a_new_eps_has_parts_of_its_own(tmp_path, staged):
 
 KILLED = """
 import os, signal, sys
-from robustloss import evaluation, runner
-made, real = [], evaluation.attacked_records
+from robustloss.evaluation import attacked
+from robustloss.runs import runner
+made, real = [], attacked.attacked_records
 
 def attacked_records(*args, **kwargs):
     made.append(None)
@@ -144,7 +145,7 @@ def attacked_records(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*args, **kwargs)
 
-evaluation.attacked_records = attacked_records
+attacked.attacked_records = attacked_records
 runner.run(sys.argv[1], out=sys.argv[2])
 """
 
@@ -192,7 +193,7 @@ def test_parts_of_another_split_are_not_mixed_in(whole, killed, resources):
 
 FAILS = """
 from pathlib import Path
-from robustloss.time_limit import TimeLimitError
+from robustloss.cells.time_limit import TimeLimitError
 
 def attack(model, inputs, labels, eps):
     if Path(__file__).with_name("late").exists() and len(inputs) == 16:

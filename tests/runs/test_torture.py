@@ -13,11 +13,11 @@ from robustloss.runs import runner
 from robustloss.spec.load import load_spec
 from tests.small_run import changed
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "torture.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "torture.py"
 
 PARENT = """
 import multiprocessing, time
-from robustloss.orphans import end_with_parent
+from robustloss.runs.executors.workers import end_with_parent
 
 def child(told):
     end_with_parent()
