@@ -48,6 +48,17 @@ def estimate(value: Estimate | None, *, unit: float = 1.0, digits: int = 3) -> s
     return f"{mean} [{unit * value.low:.{digits}f}, {unit * value.high:.{digits}f}]"
 
 
+def estimate_fields(value: Estimate | None, key: str) -> dict[str, object]:
+    """Return an estimate as fields of a CSV row: n_seeds, KEY (the mean), low, high, interval."""
+    return {
+        "n_seeds": value.n_seeds if value else 0,
+        key: value.mean if value else None,
+        "low": value.low if value else None,
+        "high": value.high if value else None,
+        "interval": value.interval if value else None,
+    }
+
+
 def short(value: float, digits: int = 3) -> str:
     """A length to so many significant digits: "0.0123", "12.3", and "3,820", not "3.82e+03"."""
     if abs(value) >= 10**digits:
@@ -127,5 +138,5 @@ def over_seeds(
 
 
 def eps_name(eps: float) -> str:
-    """The heading of a column."""
-    return f"eps {eps:.4g}"
+    """Return the heading of a column or a panel: "eps 0.1", or "clean" at eps 0."""
+    return f"eps {eps:.4g}" if eps else "clean"

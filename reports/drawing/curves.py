@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,13 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from robustloss.reports.drawing.legends import LINE, legend_below, legend_shape
-from robustloss.reports.drawing.style import CROWD, INK, Look, blank, panel_width, panels, plain
+from robustloss.reports.drawing.frames import Spot, draw_panels
+from robustloss.reports.drawing.legends import Names
+from robustloss.reports.drawing.style import CROWD, INK, SOFT, Look, plain
 from robustloss.reports.drawing.ticks import number, percent, unlabelled
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import Estimate
 
 NAN = math.nan
+NO_NUMBERS = "no numbers for this panel"
 Get = Callable[[str, float], Estimate | None]
 
 
@@ -56,52 +59,51 @@ class Panel:
 
 
 def draw_curves(grid: Sequence[Panel], looks: Mapping[str, Look], *, columns: int = 3) -> Figure:
-    """Draw the panels in rows of at most ``columns``, with one legend under them."""
+    """Draw the panels in rows, with one legend under them.
+
+    Losses that are too many to be told apart are named beside the ends of their lines instead, in
+    the order of the ends.
+
+    Args:
+        grid: The panels.
+        looks: Look of every line, by its label.
+        columns: Most panels in a row.
+    """
     labels = [k for k in looks if any(line.label == k for p in grid for line in p.lines)]
-    if len(labels) > CROWD:
-        return _draw_crowded(grid, looks)
-    columns = min(columns, len(grid))
-    rows = -(-len(grid) // columns)
-    margins = {"left": 0.75, "right": 0.2, "wgap": 0.75}
-    width = panel_width(columns, widest=6.2 if columns == 1 else 4.4, **margins)
-    inches = 0.2 + columns * (width + margins["wgap"])
-    figure, axes = panels(
-        rows,
-        columns,
-        width=width,
-        height=min(3.6, 0.75 * width),
-        top=0.4,
-        bottom=0.68 + LINE * legend_shape(labels, inches - 0.7)[1],
-        hgap=0.95,
-        **margins,
+    crowded = len(labels) > CROWD
+    titles = [panel.title for panel in grid]
+    cells = [
+        panel if any(np.isfinite(line.y).any() for line in panel.lines) else NO_NUMBERS
+        for panel in grid
+    ]
+
+    def draw(ax: Axes, panel: Panel, spot: Spot) -> None:
+        _draw_panel(ax, panel, looks, bands=not crowded)  # of many losses they hide the lines
+        if crowded:
+            name_ends(ax, [(line.label, _end(line)) for line in panel.lines], looks)
+
+    if crowded:
+        tall = max(3.2, 0.175 * max(len(panel.lines) for panel in grid))
+        return draw_panels(
+            cells,
+            draw,
+            columns=2,
+            widest=4.6,
+            height=tall,
+            titles=titles,
+            right=2.3,  # for the names
+            wgap=3.0,
+        )
+    handles = [Line2D([], [], label=plain(k), **stroke(looks[k])) for k in labels]
+    return draw_panels(
+        cells,
+        draw,
+        columns=columns,
+        widest=6.2 if min(columns, len(grid)) == 1 else 4.4,
+        height=lambda width: min(3.6, 0.75 * width),
+        titles=titles,
+        legend=Names(handles) if labels else None,
     )
-    for ax, panel in zip(axes.flat, grid, strict=False):
-        _draw_panel(ax, panel, looks)
-    for ax in axes.flat[len(grid) :]:
-        ax.set_axis_off()
-    if labels:
-        handles = [Line2D([], [], label=plain(k), **_stroke(looks[k])) for k in labels]
-        legend_below(figure, handles, left=0.7)
-    return figure
-
-
-def _draw_crowded(grid: Sequence[Panel], looks: Mapping[str, Look]) -> Figure:
-    """Two panels in a row; the losses are named beside the ends of their lines, in that order."""
-    columns, names = min(2, len(grid)), 2.3
-    margins = {"left": 0.75, "right": names, "wgap": names + 0.7}
-    width = panel_width(columns, widest=4.6, **margins)
-    most = max(len(panel.lines) for panel in grid)
-    figure, axes = panels(
-        -(-len(grid) // columns), columns, width=width, height=max(3.2, 0.175 * most), top=0.4,
-        bottom=0.68, hgap=0.95, **margins,
-    )  # fmt: skip
-    for ax, panel in zip(axes.flat, grid, strict=False):
-        _draw_panel(ax, panel, looks, bands=False)
-        if ax.axison:
-            name_ends(ax, [(k.label, _end(k)) for k in panel.lines], looks)
-    for ax in axes.flat[len(grid) :]:
-        ax.set_axis_off()
-    return figure
 
 
 def _end(line: Line) -> tuple[float, float]:
@@ -154,7 +156,8 @@ def spread(heights: Sequence[float], step: float) -> list[float]:
     return [start + i * step for start, count in blocks for i in range(count)]
 
 
-def _stroke(look: Look) -> dict:
+def stroke(look: Look) -> dict[str, Any]:
+    """Return how a line of this look is drawn, for ``plot`` and for the handles of a legend."""
     return {
         "color": look.colour,
         "marker": look.marker,
@@ -166,21 +169,17 @@ def _stroke(look: Look) -> dict:
     }
 
 
-def _draw_panel(ax: Axes, panel: Panel, looks: Mapping[str, Look], *, bands: bool = True) -> None:
-    ax.set_title(plain(panel.title, 60))
-    if not any(np.isfinite(line.y).any() for line in panel.lines):
-        blank(ax, "no numbers for this panel")
-        return
+def _draw_panel(ax: Axes, panel: Panel, looks: Mapping[str, Look], *, bands: bool) -> None:
     if panel.log:
         ax.set_yscale("log")
     for line in panel.lines:
         look = looks[line.label]
         y = np.asarray(line.y, float)
-        stroke = _stroke(look)
+        style = stroke(look)
         if y.size > 25:  # many epochs: markers would hide the line
-            stroke["markevery"] = max(1, y.size // 10)
-        ax.plot(line.x, y, zorder=3, **stroke)
-        if bands:  # of many losses they would cover the lines
+            style["markevery"] = max(1, y.size // 10)
+        ax.plot(line.x, y, zorder=3, **style)
+        if bands:
             ax.fill_between(line.x, line.low, line.high, color=look.colour, alpha=0.15, lw=0)
     if panel.reference is not None:
         _reference(ax, panel, panel.reference)
@@ -202,7 +201,7 @@ def _reference(ax: Axes, panel: Panel, height: float) -> None:
         textcoords="offset points",
         va="top" if below else "bottom",
         fontsize=8,
-        color="#5B6470",
+        color=SOFT,
     )
 
 

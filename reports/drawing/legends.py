@@ -1,6 +1,8 @@
 """Legends under a figure, laid out so that nothing is cut off however long the names are."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from matplotlib.artist import Artist
 from matplotlib.cm import ScalarMappable
@@ -12,6 +14,55 @@ from robustloss.reports.drawing.style import class_colours, plain
 from robustloss.reports.reading.featured import FEW_CLASSES
 
 LINE = 0.22  # inches a legend row takes
+
+
+class Legend(Protocol):
+    """What stands at the bottom of a figure, under its panels."""
+
+    def room(self, inches: float, left: float) -> float:
+        """Return the height in inches that it takes in a figure of this width."""
+
+    def draw(self, figure: Figure, left: float) -> None:
+        """Draw it, ``left`` inches from the left edge."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """A legend of lines, marks and patches; their labels are what is read."""
+
+    handles: Sequence[Artist]
+
+    def room(self, inches: float, left: float) -> float:
+        """Return a height in inches: one row or more."""
+        labels = [str(handle.get_label()) for handle in self.handles]
+        return LINE * legend_shape(labels, inches - left)[1]
+
+    def draw(self, figure: Figure, left: float) -> None:
+        """Draw as many columns as fit."""
+        legend_below(figure, self.handles, left)
+
+
+@dataclass(frozen=True)
+class ClassColours:
+    """A legend of the colours of the classes, with other marks beside or above them.
+
+    Attributes:
+        num_classes: K.
+        marks: Handles of everything else that needs a name.
+        title: Of the marks.
+    """
+
+    num_classes: int
+    marks: Sequence[Line2D] = ()
+    title: str = ""
+
+    def room(self, inches: float, left: float) -> float:
+        """Return a height in inches, wherever the legend begins."""
+        return class_legend_height(self.num_classes, inches)
+
+    def draw(self, figure: Figure, left: float) -> None:
+        """Draw at its own place near the left edge."""
+        class_legend(figure, self.num_classes, self.marks, self.title)
 
 
 def legend_shape(labels: Sequence[str], inches: float) -> tuple[int, int]:

@@ -30,7 +30,7 @@ DPI = 150
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 SKY, BLACK, GREY, VERMILLION = "#56B4E9", "#000000", "#7F7F7F", "#D55E00"
 NORMAL, ADVERSARIAL = "#8A97A6", VERMILLION
-INK, FAINT = "#22272E", "#C9CED6"
+INK, SOFT, FAINT = "#22272E", "#5B6470", "#C9CED6"
 
 BROWN, VIOLET = "#8C5A2B", "#5B3FA8"  # for runs of more than eight losses
 CROWD = 8  # losses from which on lines in one panel are no longer told apart
@@ -200,6 +200,41 @@ def blank(axes: Axes, reason: str) -> None:
         fontsize=8.5,
         color="#5B6470",
         style="italic",
+    )
+
+
+def write_note(ax: Axes, text: str, *, right: bool = False) -> None:
+    """Write a few words into the upper left (or right) corner of a panel, legible on what is drawn.
+
+    Args:
+        ax: The panel.
+        text: One line or several.
+        right: In the upper right corner.
+    """
+    ax.text(
+        0.97 if right else 0.03,
+        0.96,
+        text,
+        transform=ax.transAxes,
+        ha="right" if right else "left",
+        va="top",
+        fontsize=8,
+        linespacing=1.3,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
+    )
+
+
+def write_above(ax: Axes, text: str, *, size: float = 7.5) -> None:
+    """Write one line or two between a panel and its title, which needs a pad for them."""
+    ax.text(
+        0,
+        1.015,
+        text,
+        transform=ax.transAxes,
+        va="bottom",
+        fontsize=size,
+        color=SOFT,
+        linespacing=1.25,
     )
 
 

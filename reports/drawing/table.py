@@ -1,11 +1,16 @@
 """A table with four faces: CSV of exact numbers, Markdown, LaTeX, and HTML (by the template)."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 from robustloss.reports.drawing.album import csv_text, whole, write_text
+from robustloss.reports.reading.marks import Marks, names
+from robustloss.reports.words import NOTHING, Estimate, estimate
+
+Fold = Literal["never", "of many losses", "always"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,9 @@ class Table:
         notes: Footnotes.
         left: Leading columns that hold text.
         section: Attack label, or "" for the whole run.
+        fold: When the page shows only its title until a reader opens it: "always" for a table to
+            look things up in, "of many losses" for one that has a row for each loss and eps.
+        of_errors: It holds errors of test images, so a remark on the data stands under it.
     """
 
     name: str
@@ -48,6 +56,114 @@ class Table:
     notes: Sequence[str] = field(default_factory=tuple)
     left: int = 1
     section: str = ""
+    fold: Fold = "never"
+    of_errors: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table, for the page and for the CSV file at once.
+
+    It serves the tables in which a row of the page is a row of the CSV file. The rows are
+    mappings from keys to values; :func:`lay_out` turns columns and rows into what a Table takes::
+
+        columns = [
+            Column("loss", "label"),
+            Column("", "attack_label"),  # no heading: in the CSV file only
+            Column("eps", "eps", words="{:.4g}".format),
+            Column("AUROC, all", "auroc_all", 1.0, 3),  # "0.957 ± 0.004"; CSV: the three numbers
+            Column("fooled", "error", 100.0, 2, parts=("mean",)),  # in percent; CSV: a fraction
+        ]
+        rows = [
+            {"label": label, "attack_label": attack.label, "eps": eps,
+             "auroc_all": numbers.get(label, attack.label, eps, "auroc_all"),
+             "error": numbers.get(label, attack.label, eps, "error"),
+             "flags": numbers.flags(label, attack.label, eps)}
+            for label in numbers.labels for eps in attack.strengths
+        ]
+        marks = Marks(numbers)
+        Table(name, title, caption, *lay_out(columns, rows, marks), marks.notes(), left=2)
+
+    Attributes:
+        head: Heading on the page; "" keeps the column off it.
+        key: Where a row holds the value, and the name of the field in the CSV file.
+        unit: Of a column of estimates: 1, or 100 to show fractions in percent. None: plain values.
+        digits: Decimals of an estimate on the page.
+        parts: Attributes of an estimate that the CSV file has: KEY for the mean, KEY_PART for
+            each other.
+        words: From the value to the text on the page, where it is not the usual one.
+        checks: The checks that can put a mark on an estimate here; None for all of them.
+        in_csv: False keeps the column out of the CSV file.
+    """
+
+    head: str
+    key: str
+    unit: float | None = None
+    digits: int = 3
+    parts: Sequence[str] = ("mean", "low", "high")
+    words: Callable[[Any], str] | None = None
+    checks: Collection[str] | None = None
+    in_csv: bool = True
+
+    def text(self, value: Any) -> str:
+        """Return a value as the page shows it; "n/a" for None."""
+        if self.words is not None:
+            return self.words(value)
+        if value is None:
+            return NOTHING
+        if isinstance(value, Estimate):
+            return estimate(value, unit=self.unit or 1.0, digits=self.digits)
+        return f"{value:,}" if isinstance(value, int) else str(value)
+
+    def entry(self, value: Any, mark: str = "", kind: str = "") -> Entry:
+        """Return the cell of the page; where there is no value, nothing is marked."""
+        return Entry(self.text(value), "" if value is None else mark, kind)
+
+    def fields(self, value: Any) -> dict[str, object]:
+        """Return the fields of the CSV row: the value, or the parts of an estimate."""
+        if self.unit is None:
+            return {self.key: value}
+        return {
+            self.key if part == "mean" else f"{self.key}_{part}": getattr(value, part, None)
+            for part in self.parts
+        }
+
+
+def lay_out(
+    columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], marks: Marks | None = None
+) -> tuple[list[str], list[list[Entry]], list[dict[str, object]]]:
+    """Return header, rows and data of a Table, in the order in which it takes them.
+
+    Args:
+        columns: Of the page and of the CSV file, in order.
+        rows: A value for the key of every column. "flags" may hold the flags that concern the
+            estimates of the row: marks on the page, and a last field "marks" in the CSV file.
+        marks: Numbers the flags, and writes the footnotes afterwards.
+    """
+    shown = [column for column in columns if column.head]
+    entries = [
+        [column.entry(row[column.key], _mark_of(column, row, marks)) for column in shown]
+        for row in rows
+    ]
+    return [column.head for column in shown], entries, [fields_of(columns, row) for row in rows]
+
+
+def _mark_of(column: Column, row: Mapping[str, Any], marks: Marks | None) -> str:
+    if marks is None or not isinstance(row[column.key], Estimate):
+        return ""
+    flags = row.get("flags", ())
+    if column.checks is not None:
+        flags = [flag for flag in flags if flag.get("check") in column.checks]
+    return marks.of(flags)
+
+
+def fields_of(columns: Iterable[Column], row: Mapping[str, Any]) -> dict[str, object]:
+    """Return the CSV row of one row, as :func:`lay_out` does."""
+    fields: dict[str, object] = {}
+    for column in columns:
+        if column.in_csv:
+            fields |= column.fields(row[column.key])
+    return fields | ({"marks": names(row["flags"])} if "flags" in row else {})
 
 
 def write_table(folder: Path, table: Table) -> dict[str, str]:

@@ -15,8 +15,6 @@ _MISSING = {
     "attacks that ignore it",
 }
 
-_ERRORS = ("losses", "error-", "worst-case", "overview", "per-class", "balanced", "top5", "seeds")
-
 
 def warning(numbers: Numbers) -> str:
     """What to keep in mind, depending on what was run."""
@@ -106,4 +104,4 @@ def _names(labels: Sequence[str]) -> str:
 def _data_notes(numbers: Numbers, table: Table) -> list[str]:
     data = numbers.run.provenance.get("data") or {}
     remark = str(data.get("summary") or "").strip().rstrip(".")
-    return [f"Data: {remark}."] if remark and table.name.startswith(_ERRORS) else []
+    return [f"Data: {remark}."] if remark and table.of_errors else []

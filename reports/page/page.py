@@ -22,25 +22,6 @@ from robustloss.reports.words import NORM_WORDS, duration, listed
 
 KINDS = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"),
          "tex": ("LaTeX", "application/x-tex")}  # fmt: skip
-LONG_TABLES = (
-    "tuning-trials",
-    "seeds",
-    "scores",
-    "populations-",
-    "calibration-",
-    "adaptive-every",
-    "geometry-train",
-    "geometry-untrained",
-    "per-class",
-)  # folded: for looking up, not for reading
-LONG_FOR_MANY = (
-    "overview-",
-    "transfer-",
-    "attack-",
-    "detection-",
-    "balanced",
-)  # a row for each loss and eps
-COST = "attack-cost"  # a row for each attack, not for each loss
 BELOW = ("published", "detail")  # rows that belong to the one above them
 MOST_LINES = 60
 
@@ -103,6 +84,7 @@ def _arranged(
     """
     attacks = [attack.label for attack in numbers.attacks if attack.strengths]
     aside = attacks[1:] if len(attacks) > FEW else []
+    fold = ("always", "of many losses") if len(numbers.labels) > CROWD else ("always",)
     shown, folded, flags = [], [], None
     groups: dict[str, list[dict[str, Any]]] = {}
     for table, texts in tables:
@@ -111,11 +93,7 @@ def _arranged(
             flags = drawn
         elif table.section in aside:
             groups.setdefault(table.section, []).append(drawn)
-        elif table.name.startswith(LONG_TABLES) or (
-            len(numbers.labels) > CROWD
-            and table.name.startswith(LONG_FOR_MANY)
-            and table.name != COST
-        ):
+        elif table.fold in fold:
             folded.append({"title": table.title, "tables": [drawn]})
         else:
             shown.append(drawn)

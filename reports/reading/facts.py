@@ -83,6 +83,13 @@ def eps_words(norm: str | None) -> str:
     return "pixel units" if norm == "linf" else "Euclidean length"
 
 
+def seed_words(numbers: Numbers) -> str:
+    """Return the sentence that says what stands behind ± in a table of means over seeds."""
+    if len(numbers.seeds) > 1:
+        return "± is half a 95 % t-interval over training seeds."
+    return "One training seed: no interval."
+
+
 def interval_words(numbers: Numbers) -> str:
     """What stands behind the error in a table of errors."""
     if len(numbers.seeds) > 1:

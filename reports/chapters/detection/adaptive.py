@@ -216,6 +216,7 @@ def every_adaptive_table(found: Guarded) -> Table:
         data,
         marks.notes(),
         left=3,
+        fold="always",
     )
 
 

@@ -78,6 +78,7 @@ def populations_table(numbers: Numbers, found: Detected, attack: AttackInfo) -> 
         marks.notes(),
         left=3,
         section=attack.label,
+        fold="always",
     )
 
 

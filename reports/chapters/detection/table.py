@@ -88,6 +88,7 @@ def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
         data,
         [*marks.notes(), *_stopped_notes(numbers, attack), *_rejected_notes(numbers)],
         section=attack.label,
+        fold="of many losses",
     )
 
 
@@ -186,6 +187,7 @@ def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
         marks.notes(),
         left=2,
         section=attack.label,
+        fold="always",
     )
 
 

@@ -109,6 +109,7 @@ def attack_table(numbers: Numbers, attack: AttackInfo) -> Table:
         data,
         marks.notes(),
         section=attack.label,
+        fold="of many losses",
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from robustloss.reports.drawing.table import Entry, Table
-from robustloss.reports.reading.facts import eps_words
+from robustloss.reports.reading.facts import eps_words, seed_words
 from robustloss.reports.reading.featured import featured
 from robustloss.reports.reading.marks import Marks, flags_of, names
 from robustloss.reports.reading.numbers import WORST, AttackInfo, Numbers
@@ -40,7 +40,7 @@ def radius_table(numbers: Numbers, norm: str) -> Table | None:
         "mean error in percent over eps from 0 to the largest of the run; lower is better. The "
         "worst case knows an attack with fixed eps at these eps only, so such an attack, read "
         f"between them, may seem to do better than it. Radius and eps in {eps_words(norm)}."
-        f"{set_aside} {_interval_words(numbers)}",
+        f"{set_aside} {seed_words(numbers)}",
         ["attack", "loss", "median radius", "eps at 50 % error", "area under the error curve",
          "n found"],
         rows,
@@ -130,9 +130,3 @@ def _data(numbers: Numbers, label: str, attack: AttackInfo) -> dict[str, object]
         "eps_max": max(row["eps_max"] for row in rows),
         "marks": names(flags_of(numbers, label, attack, None)),
     }
-
-
-def _interval_words(numbers: Numbers) -> str:
-    if len(numbers.seeds) > 1:
-        return "± is half a 95 % t-interval over training seeds."
-    return "One training seed: no interval."

@@ -39,6 +39,7 @@ def error_table(numbers: Numbers, attack: AttackInfo) -> Table:
         data,
         [*notes, *(agreement(numbers, attack, p) for p in published)],
         section=attack.label,
+        of_errors=True,
     )
 
 

@@ -165,6 +165,7 @@ def transfer_table(matrix: Matrix) -> Table:
         data,
         marks.notes(),
         left=2,
+        fold="of many losses",
     )
 
 

@@ -30,6 +30,7 @@ def worst_table(numbers: Numbers, case: AttackInfo) -> Table:
         rows,
         data,
         [*marks.notes(), *_reach_notes(marks), *_attack_notes(numbers, case)],
+        of_errors=True,
     )
 
 
@@ -140,6 +141,8 @@ def overview_table(numbers: Numbers, case: AttackInfo) -> Table:
         cells.data,
         cells.marks.notes(),
         left=2,
+        fold="of many losses",
+        of_errors=True,
     )
 
 

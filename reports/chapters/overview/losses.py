@@ -53,6 +53,7 @@ def glance_table(numbers: Numbers) -> Table | None:
         rows,
         [_data(numbers, label, column) for label in numbers.labels for column in columns],
         marks.notes(),
+        of_errors=True,
     )
 
 
@@ -144,6 +145,8 @@ def seed_table(numbers: Numbers) -> Table:
         found,
         marks.notes(),
         left=2,
+        fold="always",
+        of_errors=True,
     )  # fmt: skip
 
 

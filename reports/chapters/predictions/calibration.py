@@ -96,6 +96,7 @@ def calibration_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
         marks.notes(),
         left=2,
         section=attack.label,
+        fold="always",
     )
 
 

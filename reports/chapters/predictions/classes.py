@@ -43,6 +43,8 @@ def class_table(numbers: Numbers) -> Table | None:
         rows_,
         data,
         left=2,
+        fold="always",
+        of_errors=True,
     )  # fmt: skip
 
 
@@ -112,6 +114,8 @@ def balance_table(numbers: Numbers) -> Table | None:
         rows_,
         data,
         left=2,
+        fold="of many losses",
+        of_errors=True,
     )
 
 

@@ -107,4 +107,5 @@ def top5_table(numbers: Numbers) -> Table | None:
         ["loss", "top-1 error", "top-5 error"],
         rows_,
         data,
+        of_errors=True,
     )

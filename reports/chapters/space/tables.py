@@ -56,6 +56,7 @@ def _geometry(numbers: Numbers, split: str) -> Table:
         [row for k in labels for row in found[k]],
         lemma_notes(numbers) if split == "test" else [],
         section=SPACE,
+        fold="never" if split == "test" else "always",
     )  # fmt: skip
 
 

@@ -125,6 +125,7 @@ def _every(labels: Sequence[str], rows: Sequence[Row], eps: Sequence[float]) -> 
         body,
         [_flat(row) for label in labels for row in rows if row["label"] == label],
         left=2,
+        fold="always",
     )  # fmt: skip
 
 

@@ -1,0 +1,216 @@
+"""The frame around the panels of a figure: where they stand, their titles and their legend.
+
+A chapter says what one panel shows; what stands here is the same for all of them. A panel without
+anything to draw is given as a text, the reason, which then stands in its place.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from robustloss.reports.drawing.legends import Legend
+from robustloss.reports.drawing.style import blank, panel_width, panels, plain
+
+Cell = TypeVar("Cell")
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a panel stands.
+
+    Attributes:
+        row, column: From 0, above and left.
+        lowest: No panel stands below it: it carries the label of the horizontal axis.
+        width: Inches.
+    """
+
+    row: int
+    column: int
+    lowest: bool
+    width: float
+
+    @property
+    def leftmost(self) -> bool:
+        """Whether it carries the label of the vertical axis."""
+        return self.column == 0
+
+
+def draw_panels(
+    cells: Sequence[Cell | str | None],
+    draw: Callable[[Axes, Cell, Spot], None],
+    *,
+    columns: int,
+    widest: float,
+    height: float | Callable[[float], float],
+    titles: Sequence[str] = (),
+    title_pad: float = 6.0,
+    legend: Legend | None = None,
+    left: float = 0.75,
+    right: float = 0.2,
+    top: float = 0.4,
+    bottom: float = 0.68,
+    wgap: float = 0.75,
+    hgap: float = 0.95,
+) -> Figure:
+    """Draw panels of one size in rows, over one legend; every length in inches.
+
+    Example::
+
+        def draw(ax: Axes, curve: Curve, spot: Spot) -> None:
+            ax.plot(curve.x, curve.y)
+            if spot.lowest:
+                ax.set_xlabel("epoch")
+
+        curves = [curve_of(label) or "not recorded" for label in labels]
+        figure = draw_panels(
+            curves, draw, columns=3, widest=4.4, height=lambda width: 0.75 * width,
+            titles=labels, legend=Names(handles),
+        )
+
+    Args:
+        cells: What each panel shows, row by row; a text is why there is nothing to draw, None
+            leaves the place empty.
+        draw: Draws one panel into its axes.
+        columns: Panels in a full row; of fewer cells, as many as there are.
+        widest: Width of a panel where the page has room for more.
+        height: Of a panel, or a function of its width.
+        titles: One above each panel, cut to what fits; none at all, or as many as cells.
+        title_pad: Points between a panel and its title, where words stand between the two.
+        legend: At the bottom.
+        left, right, top: Around the panels.
+        bottom: Below the panels, the legend not counted.
+        wgap, hgap: Between two columns, and between two rows.
+    """
+    columns = max(1, min(columns, len(cells)))
+    width = panel_width(columns, left=left, right=right, wgap=wgap, widest=widest)
+    total = left + columns * width + (columns - 1) * wgap + right
+    legend_left = left - 0.1
+    if legend is not None:
+        bottom += legend.room(total, legend_left)
+    figure, axes = panels(
+        -(-len(cells) // columns),
+        columns,
+        width=width,
+        height=height(width) if callable(height) else height,
+        left=left,
+        right=right,
+        top=top,
+        bottom=bottom,
+        wgap=wgap,
+        hgap=hgap,
+    )
+    size = 10.0 if columns < 5 else 8.5
+    for place, ax in enumerate(axes.flat):
+        cell = cells[place] if place < len(cells) else None
+        if cell is None:
+            ax.set_axis_off()
+            continue
+        if titles:
+            title = plain(titles[place], int(130 / size * width))
+            ax.set_title(title, fontsize=size, pad=title_pad)
+        if isinstance(cell, str):
+            blank(ax, cell)
+        else:
+            row, column = divmod(place, columns)
+            lowest = not any(below is not None for below in cells[place + columns :: columns])
+            draw(ax, cell, Spot(row, column, lowest, width))
+    if legend is not None:
+        legend.draw(figure, legend_left)
+    return figure
+
+
+def draw_grid(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Sequence[Sequence[Cell | str]],
+    draw: Callable[[Axes, Cell, Spot], None],
+    *,
+    widest: float,
+    height: float | Callable[[float], float],
+    x_label: str = "",
+    y_label: str = "",
+    handles: Sequence[Artist] = (),
+    head: float = 22.0,
+    title_pad: float = 4.0,
+    left: float = 0.85,
+    right: float = 0.15,
+    top: float = 0.88,
+    bottom: float = 0.6,
+    wgap: float = 0.22,
+    hgap: float = 0.55,
+) -> Figure:
+    """Draw losses by eps: a row of panels for each name in ``rows``, a legend above all of them.
+
+    Example::
+
+        draw_grid(
+            scene.labels, [eps_name(e) for e in scene.eps],
+            [[histogram(scene.views[k, e]) for e in scene.eps] for k in scene.labels],
+            draw_histogram, widest=4.2, height=1.45,
+            x_label="log-likelihood (nats)", y_label="share of images", handles=handles,
+        )
+
+    Args:
+        rows: A name above the first panel of each row.
+        columns: A name above each panel of the first row.
+        cells: By row and column; a text is why there is nothing to draw.
+        draw: Draws one panel into its axes. Panels of one row are read on the vertical axis of the
+            first of them: they need the same limits.
+        widest: Width of a panel where the page has room for more.
+        height: Of a panel, or a function of its width.
+        x_label: Under the last row.
+        y_label: Beside all rows.
+        handles: Of the legend; their labels are what is read.
+        head: Points between the first row and the names of the columns.
+        title_pad: Points between a row and its name.
+        left, right, top, bottom, wgap, hgap: Around and between the panels, in inches.
+    """
+
+    def draw_cell(ax: Axes, cell: Cell, spot: Spot) -> None:
+        draw(ax, cell, spot)
+        if not spot.leftmost and not isinstance(cells[spot.row][0], str):
+            ax.tick_params(labelleft=False)
+        if spot.lowest and x_label:
+            ax.set_xlabel(x_label)
+
+    figure = draw_panels(
+        [cell for row in cells for cell in row],
+        draw_cell,
+        columns=len(columns),
+        widest=widest,
+        height=height,
+        left=left,
+        right=right,
+        top=top,
+        bottom=bottom,
+        wgap=wgap,
+        hgap=hgap,
+    )
+    for place, ax in enumerate(figure.axes[: len(rows) * len(columns)]):
+        row, column = divmod(place, len(columns))
+        if row == 0:
+            ax.annotate(
+                plain(columns[column], 34),
+                (0.5, 1),
+                (0, head),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                ha="center",
+                fontsize=10,
+            )
+        if column == 0:
+            ax.set_title(plain(rows[row], 40), pad=title_pad)
+    width = figure.get_figwidth()
+    figure.supylabel(y_label, x=0.12 / width, fontsize=9.5)
+    figure.legend(
+        handles=list(handles),
+        loc="upper left",
+        ncols=5,
+        handlelength=2.2,
+        bbox_to_anchor=(0.6 / width, 1.0),
+    )
+    return figure

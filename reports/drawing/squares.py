@@ -1,0 +1,74 @@
+"""Numbers as coloured squares: what heat maps of any two axes share."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from robustloss.reports.drawing.style import FAINT
+
+
+def frame_squares(
+    ax: Axes, shape: tuple[int, ...], *, colour: str = "white", width: float = 1.5
+) -> None:
+    """Draw lines between the squares of an image, instead of a frame and ticks.
+
+    Args:
+        ax: Shows an image whose pixels are the squares.
+        shape: (rows, columns).
+        colour, width: Of the lines.
+    """
+    ax.set_xticks(np.arange(shape[1] + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(shape[0] + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color=colour, linewidth=width)
+    ax.tick_params(which="both", length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def hatch_square(ax: Axes, row: int, column: int) -> None:
+    """Hatch a square that has no number."""
+    ax.add_patch(
+        Rectangle(
+            (column - 0.5, row - 0.5),
+            1,
+            1,
+            hatch="////",
+            facecolor="white",
+            edgecolor=FAINT,
+            linewidth=0,
+        )
+    )
+
+
+def colour_bar(
+    figure: Figure,
+    scale: Normalize,
+    colours: str | Colormap,
+    label: str,
+    *,
+    left: float,
+    widest: float = 3.2,
+    ticks: list[float] | None = None,
+) -> None:
+    """Draw a horizontal colour bar at the bottom of a figure, which has 0.75 inches free there.
+
+    Args:
+        figure: With its panels.
+        scale: From numbers to [0, 1].
+        colours: From [0, 1] to colours.
+        label: What the colour means.
+        left: Inches from the left edge.
+        widest: Inches.
+        ticks: Numbers to write; None chooses some.
+    """
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    inches = min(widest, width - left - 0.35)
+    axes = figure.add_axes((left / width, 0.5 / height, inches / width, 0.12 / height))
+    bar = figure.colorbar(
+        ScalarMappable(scale, colours), cax=axes, orientation="horizontal", ticks=ticks
+    )
+    bar.set_label(label)
+    bar.outline.set_visible(False)
