@@ -17,13 +17,13 @@ def derive_seed(*parts: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def generator(*parts: str | int) -> torch.Generator:
+def new_generator(*parts: str | int) -> torch.Generator:
     """Returns a CPU generator for the named stream; CPU, so that every device sees one order."""
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 
 @contextmanager
-def seeded(*parts: str | int) -> Iterator[None]:
+def using_seed(*parts: str | int) -> Iterator[None]:
     """Runs a block under the named seed and puts torch's global random state back after it.
 
     For code that only knows the global generator, as the initialisers of torch.nn.
@@ -46,7 +46,7 @@ def seed_global(device: torch.device, seed: int) -> None:
 
 
 @contextmanager
-def global_state_kept(device: torch.device) -> Iterator[None]:
+def preserving_global_state(device: torch.device) -> Iterator[None]:
     """Puts torch's global random state, the CPU's and the device's, back after the block."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -54,7 +54,7 @@ def global_state_kept(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def repeatable() -> Iterator[None]:
+def using_repeatable_kernels() -> Iterator[None]:
     """Asks cuDNN for repeatable algorithms inside the block, so a GPU gives one result a seed."""
     before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False

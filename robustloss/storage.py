@@ -68,13 +68,13 @@ def write_bytes(path: str | Path, data: bytes | Iterable[bytes]) -> None:
         raise
 
 
-def is_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Whether it says that there is no room for a file: a full disk, a quota, a limit on files."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
-def full_text(error: BaseException) -> str:
-    """What to tell of an error that `is_full`, in one line."""
+def explain_disk_full(error: BaseException) -> str:
+    """What to tell of an error that `is_disk_full`, in one line."""
     assert isinstance(error, OSError)
     place = f"{error.filename}: " if error.filename else ""
     return (

@@ -48,7 +48,7 @@ from robustloss.evaluation import passes
 from robustloss.evaluation.attacked import attacked_records
 from robustloss.metrics.bootstrap import bootstrap_auroc, draw_resamples
 from robustloss.models.build import build_classifier
-from robustloss.seeding import seeded
+from robustloss.seeding import using_seed
 from robustloss.spec.training import TrainSpec
 from robustloss.training.train import train
 
@@ -72,7 +72,7 @@ def new_model(dataset, loss="lgm"):
         "mean": dataset.mean,
         "std": dataset.std,
     }
-    with seeded("weights", 0):
+    with using_seed("weights", 0):
         return build_classifier(build)
 
 

@@ -36,7 +36,7 @@ def sweep(images: int, count: int, device: str, data: str | None, repeats: int) 
     from robustloss.evaluation import attacked
     from robustloss.evaluation import passes as evaluation
     from robustloss.models.build import build_classifier
-    from robustloss.seeding import seeded
+    from robustloss.seeding import using_seed
 
     where = torch.device(device)
     dataset = load_dataset("mnist", root=Path(data) if data else None, test_size=images)
@@ -45,7 +45,7 @@ def sweep(images: int, count: int, device: str, data: str | None, repeats: int) 
         "feature_dim": 100, "num_classes": 10, "image_shape": dataset.image_shape,
         "mean": dataset.mean, "std": dataset.std,
     }  # fmt: skip
-    with seeded("weights", 0):
+    with using_seed("weights", 0):
         model = build_classifier(build).to(where, memory_format=torch.channels_last).eval()
     test = dataset.test.to(where)
     call = attacks.build_attack("fgsm")

@@ -1,7 +1,7 @@
 """An untrained classifier of digits, small enough for any test."""
 
 from robustloss.models.build import build_classifier
-from robustloss.seeding import seeded
+from robustloss.seeding import using_seed
 
 
 def new_model(digits, loss="lgm", *, feature_dim=8, seed=0, **params):
@@ -17,5 +17,5 @@ def new_model(digits, loss="lgm", *, feature_dim=8, seed=0, **params):
         "mean": digits.mean,
         "std": digits.std,
     }
-    with seeded("weights", seed):
+    with using_seed("weights", seed):
         return build_classifier(build)

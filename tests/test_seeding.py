@@ -2,7 +2,7 @@
 
 import torch
 
-from robustloss.seeding import derive_seed, generator, repeatable, seeded
+from robustloss.seeding import derive_seed, new_generator, using_repeatable_kernels, using_seed
 
 
 def test_a_seed_is_golden():
@@ -17,24 +17,24 @@ def test_parts_do_not_run_together():
 
 
 def test_generators_of_one_name_agree():
-    first, second = (torch.rand(5, generator=generator("x", 3)) for _ in range(2))
+    first, second = (torch.rand(5, generator=new_generator("x", 3)) for _ in range(2))
     assert torch.equal(first, second)
-    assert not torch.equal(first, torch.rand(5, generator=generator("x", 4)))
+    assert not torch.equal(first, torch.rand(5, generator=new_generator("x", 4)))
 
 
 def test_seeded_blocks_repeat_and_leave_the_global_state():
     before = torch.random.get_rng_state()
-    with seeded("weights", 0):
+    with using_seed("weights", 0):
         first = torch.rand(4)
     assert torch.equal(before, torch.random.get_rng_state())
     torch.rand(7)
-    with seeded("weights", 0):
+    with using_seed("weights", 0):
         assert torch.equal(first, torch.rand(4))
 
 
 def test_repeatable_restores_the_flags():
     before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    with repeatable():
+    with using_repeatable_kernels():
         assert torch.backends.cudnn.deterministic
         assert not torch.backends.cudnn.benchmark
     assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == before

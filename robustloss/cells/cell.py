@@ -37,14 +37,14 @@ from robustloss.results import finished_cell, scores
 from robustloss.results.layout import check_reference
 from robustloss.results.records import Record, save_record
 from robustloss.results.scores import StoredScores
-from robustloss.seeding import repeatable
+from robustloss.seeding import using_repeatable_kernels
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.spec import TrialSpec
 from robustloss.storage import (
     CorruptFile,
     digest,
-    full_text,
-    is_full,
+    explain_disk_full,
+    is_disk_full,
     read_arrays,
     write_arrays,
     write_json,
@@ -80,7 +80,7 @@ class CellRun:
 
     def run(self) -> None:
         """Does what the job asks for, and writes it into the cell's folder."""
-        with repeatable():
+        with using_repeatable_kernels():
             if isinstance(self.job.task, Part):
                 self._part(self.job.task)
             elif self.job.task == "preparation":
@@ -172,7 +172,7 @@ class CellRun:
         temperature = self.spec.detection.temperature
         content |= of_cell.cell_numbers(
             records, reference, content, asked, probe, stored=stored, temperature=temperature,
-            training=log.kept_line(meta["log"]),
+            training=log.find_chosen_line(meta["log"]),
         )  # fmt: skip
         if crops is not None:
             content["crops"] = crop_rows(content, records["none", 0.0], crops["rank_10"])
@@ -422,7 +422,7 @@ def reason_of(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, log.TrainingDiverged | ValueError):
         return text
-    if is_full(error):
-        return full_text(error)
+    if is_disk_full(error):
+        return explain_disk_full(error)
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})"

@@ -22,7 +22,7 @@ from robustloss.models import build, weight_files
 from robustloss.models.classifier import AnyClassifier
 from robustloss.progress import Event, Stage
 from robustloss.results.transfers import Transfer, load_transfer, save_transfer
-from robustloss.seeding import repeatable
+from robustloss.seeding import using_repeatable_kernels
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.spec import Spec
 from robustloss.storage import CorruptFile, digest, read_arrays, read_json
@@ -82,7 +82,7 @@ def run_transfers(
             if job.cell.seed == seed and (job.cell.label, seed) not in failed
         ]
         stage = _Stage(spec, seed, trained, dataset, report)
-        with repeatable():
+        with using_repeatable_kernels():
             found += stage.run()
         lost += stage.failures
         reasons = "; ".join(failure.reason for failure in stage.failures)

@@ -15,9 +15,9 @@ from robustloss.cells.jobs import CellJob, SharedTraining
 from robustloss.cells.keys import numerics, plugin_digest
 from robustloss.data.images import Dataset
 from robustloss.models import build, classifier, given, weight_files
-from robustloss.models.build import build_of
+from robustloss.models.build import describe_network
 from robustloss.results.checking import check_tables
-from robustloss.seeding import repeatable, seeded
+from robustloss.seeding import using_repeatable_kernels, using_seed
 from robustloss.storage import CorruptFile, digest, write_bytes
 from robustloss.training import log as training_log
 from robustloss.training import processes, train
@@ -35,7 +35,7 @@ class CellWeights:
         report: Called with (done, total, text) as the training goes on.
 
     Attributes:
-        build: See `build_of`.
+        build: See `describe_network`.
         fresh: Whether they were trained, or loaded to compute something.
     """
 
@@ -44,7 +44,7 @@ class CellWeights:
         self.spec, self.cell = job.spec, job.cell
         self.device = torch.device(job.device)
         self.folder = job.folder / job.cell.folder
-        self.build = build_of(self.cell, dataset)
+        self.build = describe_network(self.cell, dataset)
         self.fresh = False
         self._model: classifier.AnyClassifier | None = None
 
@@ -78,7 +78,7 @@ class CellWeights:
         These change rounding and dropout masks. Weights by another number serve too where there
         are some, under their own name: a model need not be attacked by as many as trained it.
         """
-        count = processes.current().size
+        count = processes.current_group().size
         if count == 1 or self.cell.loss.given:
             own = self.training_key
         else:
@@ -110,7 +110,7 @@ class CellWeights:
         model = self.new_model()
         if self.cell.loss.given:
             return self._as_given(model)
-        processes.current().announce(SharedTraining(self.job, self.parts))
+        processes.current_group().announce(SharedTraining(self.job, self.parts))
         log = self._fit(model, self.checkpoint)
         self._model = model
         meta: dict[str, Any] = {"log": asdict(log), "density": model.head.density}
@@ -132,7 +132,7 @@ class CellWeights:
 
     def train_along(self, model: classifier.AnyClassifier) -> None:
         """Takes this process's part in a training of a new model that the leader began."""
-        with repeatable():
+        with using_repeatable_kernels():
             self._fit(model, None)
 
     def _fit(
@@ -172,9 +172,9 @@ class CellWeights:
             if isinstance(module, classifier.Classifier) and features:
                 return module.eval()
             shape, classes = self.dataset.image_shape, self.dataset.num_classes
-            return given.look_over(module, shape, classes, features=features)
-        with seeded("weights", self.cell.seed):
-            return build.build_for(self.cell.loss.weights, self.build, (self.spec.folder,))
+            return given.wrap_given(module, shape, classes, features=features)
+        with using_seed("weights", self.cell.seed):
+            return build.build_with_weights(self.cell.loss.weights, self.build, (self.spec.folder,))
 
     def _given_key(self) -> str:
         """Returns the key of a model from elsewhere: its bytes decide, and its code."""
@@ -186,7 +186,7 @@ class CellWeights:
             {**self.build, "factory": loss.factory},
             [plugin_digest(name, folder) if self.job.module is None else "" for name in names],
             # Built anew for each job: a factory may read a file that has changed since.
-            weight_files.tensor_digest(weight_files.plain_state(self.new_model())),
+            weight_files.tensor_digest(weight_files.collect_state(self.new_model())),
             numerics(self.device),
         )
 

@@ -127,7 +127,7 @@ def run(
     with told(ValueError):
         chosen = runner.choose_device(device)
         check_executor(executor)
-        if processes.launched():
+        if processes.is_launched():
             check_shared(loaded, executor, chosen)
     mistakes = SpecError, DataError, PluginError, ClusterError, RunFolderError
     try:
@@ -148,7 +148,7 @@ def run(
     except processes.BrokenGroupError as error:
         _complain(f"{error} Finished work is kept; run the command again to go on.")
         return FAILED
-    if not processes.leads():
+    if not processes.is_leader():
         return DONE  # as above: the first process alone tells, and decides the status
     _show_outcome(outcome, quiet)
     return FAILED if outcome.failures else DONE
@@ -328,10 +328,10 @@ def _status(words: list[str]) -> int:
     except _UsageError as error:
         return _complain(_usage(error))
     except OSError as error:
-        from robustloss.storage import full_text, is_full
+        from robustloss.storage import explain_disk_full, is_disk_full
 
-        if is_full(error):
-            return _complain(full_text(error))
+        if is_disk_full(error):
+            return _complain(explain_disk_full(error))
         if error.filename is None:
             raise
         return _complain(f"{error.filename}: {error.strerror}.")

@@ -130,12 +130,14 @@ def _seconds_of(
     import torch
 
     from robustloss.models import build, classifier
-    from robustloss.models.build import build_of
-    from robustloss.seeding import seeded
+    from robustloss.models.build import describe_network
+    from robustloss.seeding import using_seed
     from robustloss.training import batches
 
-    with seeded("weights", cell.seed):
-        model = build.build_for(cell.loss.weights, build_of(cell, dataset), (spec.folder,))
+    with using_seed("weights", cell.seed):
+        model = build.build_with_weights(
+            cell.loss.weights, describe_network(cell, dataset), (spec.folder,)
+        )
     if cell.loss.given:
         return 0.0, _evaluation_seconds(model.to(device).eval(), spec, cell, dataset, device)
     assert isinstance(model, classifier.Classifier)

@@ -18,7 +18,7 @@ from robustloss.data.decode import Recipe, decode_files
 from robustloss.data.files import DataError
 from robustloss.data.folders.listing import find_folder, image_files, is_archive, unpacked
 from robustloss.data.images import Dataset, ImageSet
-from robustloss.seeding import generator
+from robustloss.seeding import new_generator
 from robustloss.spec.data import DataSpec
 from robustloss.spec.detection import OutsideSpec
 from robustloss.spec.spec import Spec
@@ -141,7 +141,7 @@ def _loaded(
 
 def _noise(wanted: int, shape: tuple[int, int, int], scale: float) -> ImageSet:
     levels = int(scale) + 1
-    drawn = torch.randint(levels, (wanted, *shape), generator=generator("outside", "uniform"))
+    drawn = torch.randint(levels, (wanted, *shape), generator=new_generator("outside", "uniform"))
     return ImageSet(drawn.to(torch.uint8), *_positions(wanted), scale)
 
 

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustloss.losses.base import LossHead, check_logits, class_vectors_of
+from robustloss.losses.base import LossHead, check_class_vectors, check_logits
 from robustloss.losses.boundaries import closed_gaps
 from robustloss.metrics.feature_space import class_means, nearest_pair
-from robustloss.seeding import seeded
+from robustloss.seeding import using_seed
 
 VERSION = 1  # raise when the same weights would give other arrays
 UNTRAINED = 2000  # test images that go through the untrained network
@@ -54,7 +54,7 @@ def landscape_arrays(
         NaN where they are nowhere. In 2-D also boundary_pair (2,) and the gaps z_a − z_b on the
         grid: boundary_free, boundary_a, boundary_b, closed_free, closed_a, closed_b.
     """
-    vectors = class_vectors_of(head)
+    vectors = check_class_vectors(head)
     arrays: Arrays = {} if vectors is None else {"class_vectors": _numpy(vectors)}
     arrays["train_gradient_norm"] = gradient_norms(head, features, labels)
     means = class_means(features, labels, head.num_classes)
@@ -102,7 +102,7 @@ def gradient_norms(
         size = max(BATCH, 4 * head.num_classes)
     found = np.zeros(len(labels), np.float32)
     device = _device(head)
-    with seeded("landscape"), torch.enable_grad():
+    with using_seed("landscape"), torch.enable_grad():
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
             inputs = torch.from_numpy(features[chosen]).float().to(device).requires_grad_()
@@ -127,7 +127,7 @@ class _Boundaries:
 
     def __init__(self, head: LossHead, loss: str, params: Mapping[str, Any]) -> None:
         self.head, self.loss, self.params = head, loss, params
-        vectors = class_vectors_of(head)
+        vectors = check_class_vectors(head)
         self.vectors = None if vectors is None else _numpy(vectors)
         self.terms = {name: _numpy(value) for name, value in head.boundary_terms().items()}
 

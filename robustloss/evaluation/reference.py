@@ -12,7 +12,7 @@ from robustloss.data.images import Dataset, fit_subset
 from robustloss.evaluation.landscape import UNTRAINED, landscape_arrays
 from robustloss.evaluation.passes import Arrays, clean_record
 from robustloss.losses.base import LossHead
-from robustloss.models.classifier import AnyClassifier, Classifier, all_features
+from robustloss.models.classifier import AnyClassifier, Classifier, compute_features
 
 GRID = 240  # points a side of the likelihood map
 
@@ -72,7 +72,7 @@ def reference_arrays(
     arrays |= landscape_arrays(model.head, loss, params or {}, fit.features, fit.labels, grid)
     if untrained is not None:
         some = fit_subset(dataset.test, UNTRAINED).to(device)  # a folder may be sorted by class
-        arrays["untrained_features"] = all_features(untrained.to(device), some).cpu().numpy()
+        arrays["untrained_features"] = compute_features(untrained.to(device), some).cpu().numpy()
         arrays["untrained_labels"] = some.labels.cpu().numpy()
     return arrays
 

@@ -218,7 +218,7 @@ def check_logits(
     return _check_result(f"{name}()", values, shape, "Return one row per image.")
 
 
-def class_vectors_of(head: LossHead) -> Tensor | None:
+def check_class_vectors(head: LossHead) -> Tensor | None:
     """The head's class vectors, (K,D) or None.
 
     Raises:
@@ -231,7 +231,7 @@ def class_vectors_of(head: LossHead) -> Tensor | None:
     return _check_result("class_vectors()", vectors, shape, "Return one row per class, or None.")
 
 
-def tuples_of(head: LossHead, features: Tensor, labels: Tensor) -> Tensor | None:
+def count_tuples(head: LossHead, features: Tensor, labels: Tensor) -> Tensor | None:
     """The head's number of pairs or triplets, a scalar or None.
 
     Raises:

@@ -14,7 +14,7 @@ class LossWarning(UserWarning):
 
 
 @contextmanager
-def collected() -> Iterator[list[str]]:
+def collecting_warnings() -> Iterator[list[str]]:
     """Hold back the LossWarnings of a block; their texts, each once, stand in the list after it."""
     texts: list[str] = []
     with warnings.catch_warnings(record=True) as caught:

@@ -6,11 +6,11 @@ from typing import Any
 
 from robustloss.data.images import Dataset
 from robustloss.losses import build_loss
-from robustloss.losses.feasibility import collected
+from robustloss.losses.feasibility import collecting_warnings
 from robustloss.models.backbones import build_backbone
 from robustloss.models.classifier import AnyClassifier, Classifier
-from robustloss.models.given import GivenModel, build_given, look_over
-from robustloss.models.weight_files import find_weights, fit_weights, read_weights
+from robustloss.models.given import GivenModel, build_given, wrap_given
+from robustloss.models.weight_files import find_weights, load_weights, read_weights
 from robustloss.spec.spec import CellSpec
 
 VERSION = 1  # raise when the same weights would give other outputs
@@ -30,7 +30,7 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
     """
     if "factory" in build:
         module = build_given(build["factory"], build["loss_params"], folders)
-        return look_over(module, build["image_shape"], build["num_classes"])
+        return wrap_given(module, build["image_shape"], build["num_classes"])
     feature_dim = build["feature_dim"]
     backbone = build_backbone(
         build["backbone"],
@@ -39,7 +39,7 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
         folders=folders,
         **build["backbone_params"],
     )
-    with collected():  # the run's check of its names has told them
+    with collecting_warnings():  # the run's check of its names has told them
         head = build_loss(
             build["loss"],
             feature_dim=feature_dim,
@@ -50,7 +50,7 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
     return Classifier(backbone, head, build["mean"], build["std"])
 
 
-def build_for(
+def build_with_weights(
     weights: str | None, build: Mapping[str, Any], folders: Sequence[Path] = ()
 ) -> AnyClassifier:
     """Builds a classifier, with the weights of a file where one is named; in eval mode then.
@@ -64,11 +64,11 @@ def build_for(
     path = find_weights(weights, folders)
     # A whole model's own names, not those of what it is wrapped in.
     inner = model.model if isinstance(model, GivenModel) else model
-    fit_weights(inner, read_weights(path), path.name)
+    load_weights(inner, read_weights(path), path.name)
     return model.eval()
 
 
-def build_of(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
+def describe_network(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
     """Returns the plain values that describe a cell's network, as build_classifier takes them."""
     common = {
         "loss": cell.loss.name,

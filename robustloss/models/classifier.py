@@ -78,7 +78,7 @@ AnyClassifier = Classifier | GivenModel
 
 
 @torch.no_grad()
-def all_features(model: Classifier, images: ImageSet) -> Tensor:
+def compute_features(model: Classifier, images: ImageSet) -> Tensor:
     """Returns the float32 features (N,D) of a set on the model's device, in eval mode."""
     model.eval()
     starts = range(0, images.n, images.pass_size)

@@ -44,7 +44,7 @@ class GivenModel(nn.Module):
 
     Args:
         model: The module, in eval mode.
-        head: What it offers, as `look_over` found.
+        head: What it offers, as `wrap_given` found.
     """
 
     def __init__(self, model: nn.Module, head: GivenHead) -> None:
@@ -83,7 +83,7 @@ class GivenModel(nn.Module):
         return features, *self.joint(images)
 
 
-def look_over(
+def wrap_given(
     module: nn.Module,
     image_shape: Sequence[int],
     num_classes: int | None = None,

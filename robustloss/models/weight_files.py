@@ -61,7 +61,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return dict(found)
 
 
-def fit_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
     """Loads weights into a module that they must fit.
 
     Args:
@@ -96,7 +96,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def plain_state(model: nn.Module) -> dict[str, Tensor]:
+def collect_state(model: nn.Module) -> dict[str, Tensor]:
     """Returns a model's tensors on the CPU, as they are stored."""
     state = model.state_dict()
     return {name: value.detach().cpu().contiguous() for name, value in state.items()}

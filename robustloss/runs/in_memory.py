@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from robustloss.cells.cell import run_cell
 from robustloss.cells.jobs import CellJob
 from robustloss.data.images import Dataset, ImageSet
-from robustloss.models.given import IN_MEMORY, look_over
+from robustloss.models.given import IN_MEMORY, wrap_given
 from robustloss.progress import Progress, choose_progress
 from robustloss.results.run import Run, load_run
 from robustloss.runs import runner, write
@@ -168,7 +168,7 @@ def _classes(named: Mapping[str, nn.Module], shape: Sequence[int], features: boo
             raise ValueError(f"model (={type(module).__name__}) must be a torch.nn.Module.")
         try:
             copied = copy.deepcopy(module)
-            found[label] = look_over(copied, shape, features=features).head.num_classes
+            found[label] = wrap_given(copied, shape, features=features).head.num_classes
         except ValueError as error:
             raise ValueError(f"{label}: {error}") from error
     if len(set(found.values())) > 1:

@@ -8,9 +8,9 @@ from robustloss.attacks.plugins import PluginError
 from robustloss.cells import score_plugins
 from robustloss.cells.keys import attack_params
 from robustloss.data.images import Dataset
-from robustloss.losses.feasibility import LossWarning, collected
+from robustloss.losses.feasibility import LossWarning, collecting_warnings
 from robustloss.models import backbones, build
-from robustloss.models.build import build_of
+from robustloss.models.build import describe_network
 from robustloss.spec.errors import SpecError
 from robustloss.spec.spec import CellSpec, Spec
 from robustloss.storage import digest
@@ -48,7 +48,7 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
         except (PluginError, ValueError) as error:
             lines.append(f"model.backbone (for {where}): {error}")
         try:
-            with collected() as remarks:
+            with collecting_warnings() as remarks:
                 head = losses.build_loss(
                     cell.loss.name,
                     feature_dim=cell.model.feature_dim,
@@ -109,7 +109,7 @@ def _given_mistakes(cell: CellSpec, spec: Spec, dataset: Dataset, where: str) ->
     """Returns why a model from elsewhere cannot be used: it is loaded and looked over."""
     key = f"model (={cell.loss.factory})" if cell.loss.factory else "weights"
     try:
-        build.build_for(cell.loss.weights, build_of(cell, dataset), (spec.folder,))
+        build.build_with_weights(cell.loss.weights, describe_network(cell, dataset), (spec.folder,))
     except ValueError as error:
         text = str(error)
         return [f"{where}.{text}" if text.startswith("weights (=") else f"{where}.{key}: {text}"]

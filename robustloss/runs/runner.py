@@ -23,7 +23,7 @@ from robustloss.runs.folder import RunFolderError, check_folder, claimed, wanted
 from robustloss.runs.preflight import check_names
 from robustloss.runs.provenance import attack_cost, provenance_of
 from robustloss.runs.write import write_run
-from robustloss.seeding import seeded
+from robustloss.seeding import using_seed
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
 from robustloss.spec.plugins import listed, plugins_of
@@ -90,12 +90,12 @@ def run(
         BrokenGroupError: Under torchrun, a process failed alone (LeaderStoppedError: the first one
             stopped, and raises why); a BaseException, because the others must stop too.
     """
-    if not processes.launched():
+    if not processes.is_launched():
         return _run(spec, out, device, data, seeds, executor, reuse, plugins, progress)
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
     chosen = choose_device(device)
     check_shared(spec, executor, chosen)
-    with processes.joined(chosen) as group:
+    with processes.joining(chosen) as group:
         if group.leads:
             try:
                 outcome = _run(spec, out, device, data, seeds, executor, reuse, plugins, progress)
@@ -142,7 +142,7 @@ def _run(
     )
     cells = spec.cells(wanted)
     trials = spec.trials()
-    with seeded("names"):  # the networks that it builds must not move the caller's random state
+    with using_seed("names"):  # the networks that it builds must not move the caller's random state
         check_names(spec, [*trials, *spec.tried.cells(wanted)], dataset)
     load_outside(spec, dataset, root)  # whatever is wrong with them is told before any training
     with claimed(folder, spec):

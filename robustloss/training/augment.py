@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from robustloss.data.images import center
-from robustloss.seeding import generator
+from robustloss.seeding import new_generator
 
 PAD = 4  # pixels, the usual border for random crops
 SHIFT = 2  # pixels
@@ -39,7 +39,7 @@ def augment(
         images, larger = center(images, size), False
     if kind == "none":
         return images
-    rng = generator("augment", *names)
+    rng = new_generator("augment", *names)
     reach = 0 if larger else SHIFT if kind == "shift" else PAD
     count, _, height, width = images.shape
     first, total = of or (0, count)

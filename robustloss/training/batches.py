@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from robustloss.seeding import generator
+from robustloss.seeding import new_generator
 
 SOME = 4  # images of a class in a batch that has no room for all classes: pairs, and to mine in
 
@@ -31,7 +31,7 @@ def _classes_together(num_classes: int, batch_size: int) -> int:
 
 def shuffled_batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
     """Yields positions (B,) of one epoch, every image at most once, in an order named by seed."""
-    order = torch.randperm(n, generator=generator("order", seed, epoch))
+    order = torch.randperm(n, generator=new_generator("order", seed, epoch))
     for step in range(steps_per_epoch(n, batch_size)):
         yield order[step * batch_size : (step + 1) * batch_size]
 
@@ -46,7 +46,7 @@ def balanced_batches(
     class, a batch has SOME images of as many classes as fit, at least two, and the classes take
     turns.
     """
-    rng = generator("order", seed, epoch)
+    rng = new_generator("order", seed, epoch)
     if batch_size < 2 * num_classes:
         yield from _classes_in_turn(labels, num_classes, batch_size, rng)
         return

@@ -26,7 +26,7 @@ class TrainingLog:
     processes: int = 1  # most that shared a batch; the curve has several by epoch
 
 
-def kept_line(log: Mapping[str, Any]) -> dict:
+def find_chosen_line(log: Mapping[str, Any]) -> dict:
     """Returns the line of a log's learning curve at which the weights stood that were kept."""
     chosen = [line for line in log["curve"] if line["epoch"] == log.get("chosen_epoch")]
     return (chosen or log["curve"] or [{}])[-1]

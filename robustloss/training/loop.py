@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robustloss.data.images import ImageSet
 from robustloss.data.streamed import in_order
-from robustloss.losses.base import LossHead, tuples_of
+from robustloss.losses.base import LossHead, count_tuples
 from robustloss.models.classifier import Classifier
 from robustloss.models.weight_files import load_tensors, save_tensors
 from robustloss.seeding import derive_seed, seed_global
@@ -60,7 +60,7 @@ class Loop:
         self.sums = torch.zeros(size, dtype=torch.float64, device=device)
         self.has_tuples = type(model.head).tuples is not LossHead.tuples
         self.objective = Objective(model, log.precision, self.adversary, group)
-        self.terms_of = group.wrapped(self.objective, unused=self._has_unused)
+        self.terms_of = group.wrap(self.objective, unused=self._has_unused)
         self.update = RecordedStep(
             self._update, model, device, self.adversary.phase if self.adversary else lambda _: ()
         )
@@ -155,7 +155,7 @@ class Loop:
             self._count(labels, terms)
             if adversary is not None:
                 count = torch.full_like(self.sums[0], len(labels))
-                still = self.group.total(adversary.still.double())
+                still = self.group.sum(adversary.still.double())
                 self.sums[6:].add_(torch.stack([count, still]))
 
     def _count(self, labels: Tensor, terms: StepOutput) -> None:
@@ -163,7 +163,7 @@ class Loop:
         wrong = torch.zeros((), device=labels.device)
         if self.model.head.batching != "balanced":  # a pair loss has no logits before fit
             wrong = (self.model.head.logits(features).argmax(1) != labels).sum()
-        tuples = tuples_of(self.model.head, features, labels) if self.has_tuples else None
+        tuples = count_tuples(self.model.head, features, labels) if self.has_tuples else None
         self.sums[:6].add_(
             torch.stack(
                 [
@@ -242,7 +242,7 @@ class Loop:
 
     def resume(self, path: Path | None, key: str) -> None:
         """Takes over the state in the file, if there is one, whole, and of this training."""
-        found = self.group.from_leader(lambda: self._read(path, key))
+        found = self.group.broadcast(lambda: self._read(path, key))
         if found is None:
             return
         tensors, log = found

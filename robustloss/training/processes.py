@@ -62,7 +62,7 @@ class Group:
         """Joins the processes' shares (b,D) of a batch to (B,D); gradients flow back to them."""
         return features
 
-    def total(self, value: Tensor) -> Tensor:
+    def sum(self, value: Tensor) -> Tensor:
         """Returns the sum over the processes, detached."""
         return value
 
@@ -70,11 +70,11 @@ class Group:
         """Returns whether the flag is set in one of the processes."""
         return flag
 
-    def from_leader(self, make: Callable[[], Made]) -> Made:
+    def broadcast(self, make: Callable[[], Made]) -> Made:
         """Returns what the leader makes; it alone calls the function."""
         return make()
 
-    def wrapped(self, module: nn.Module, *, unused: Callable[[], bool]) -> nn.Module:
+    def wrap(self, module: nn.Module, *, unused: Callable[[], bool]) -> nn.Module:
         """Returns the module with gradients averaged over the processes.
 
         Args:
@@ -98,7 +98,7 @@ class Group:
         """Returns once all processes are here."""
 
     @contextmanager
-    def agreed(self, *, patient: bool = False) -> Iterator[None]:
+    def agreeing(self, *, patient: bool = False) -> Iterator[None]:
         """Lets an error inside the block pass in all processes, or else stops them all.
 
         Args:
@@ -135,7 +135,7 @@ class Distributed(Group):
         """Joins the shares (b,D) of a batch to (B,D)."""
         return _Gathered.apply(features, count, self.rank, self.size)
 
-    def total(self, value: Tensor) -> Tensor:
+    def sum(self, value: Tensor) -> Tensor:
         """Returns the sum over the processes, detached."""
         value = value.detach().clone()
         dist.all_reduce(value)
@@ -144,13 +144,13 @@ class Distributed(Group):
     def any(self, flag: bool) -> bool:
         """Returns whether the flag is set in one of the processes."""
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        return bool(self.total(torch.tensor(float(flag), device=device)) > 0)
+        return bool(self.sum(torch.tensor(float(flag), device=device)) > 0)
 
-    def from_leader(self, make: Callable[[], Made]) -> Made:
+    def broadcast(self, make: Callable[[], Made]) -> Made:
         """Returns what the leader makes."""
         return self._told(make() if self.leads else None)
 
-    def wrapped(self, module: nn.Module, *, unused: Callable[[], bool]) -> nn.Module:
+    def wrap(self, module: nn.Module, *, unused: Callable[[], bool]) -> nn.Module:
         """Returns the module with gradients averaged over the processes."""
         return DistributedDataParallel(module, find_unused_parameters=unused())
 
@@ -168,7 +168,7 @@ class Distributed(Group):
     def announce(self, order: object) -> None:
         """Sends the others an order, and waits until they have looked at it."""
         self._told(order)
-        with self.agreed(patient=True):
+        with self.agreeing(patient=True):
             pass  # the others look whether they hold what this one does
 
     def order(self) -> Any:
@@ -194,7 +194,7 @@ class Distributed(Group):
         gc.collect()  # networks in DistributedDataParallel refer to themselves
 
     @contextmanager
-    def agreed(self, *, patient: bool = False) -> Iterator[None]:
+    def agreeing(self, *, patient: bool = False) -> Iterator[None]:
         """Lets an error inside the block pass in all processes, or else stops them all."""
         group = self._orders if patient else self._agreement
         error: Exception | None = None
@@ -231,24 +231,24 @@ _alone = Group()
 _current: Group = _alone
 
 
-def current() -> Group:
+def current_group() -> Group:
     """Returns the processes that this one trains with."""
     return _current
 
 
-def launched() -> bool:
+def is_launched() -> bool:
     """Whether torchrun started this process as one of several."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return several and dist.is_available() and dist.is_torchelastic_launched()
 
 
-def leads() -> bool:
+def is_leader() -> bool:
     """Whether this process is the one that writes and tells; so is any that works alone."""
-    return not launched() or os.environ.get("RANK") == "0"
+    return not is_launched() or os.environ.get("RANK") == "0"
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Distributed]:
+def joining(device: str) -> Iterator[Distributed]:
     """Makes this process one of those that torchrun started, while the block runs.
 
     Args:

@@ -9,15 +9,15 @@ from torch import nn
 
 from robustloss.data.images import Dataset, ImageSet
 from robustloss.losses.base import LossHead
-from robustloss.models.classifier import Classifier, all_features
-from robustloss.seeding import derive_seed, global_state_kept, seed_global
+from robustloss.models.classifier import Classifier, compute_features
+from robustloss.seeding import derive_seed, preserving_global_state, seed_global
 from robustloss.spec.training import TrainSpec
 from robustloss.training.batches import batch_length, steps_per_epoch
 from robustloss.training.log import TrainingDiverged, TrainingLog
 from robustloss.training.loop import Loop
 from robustloss.training.optimizer import build_optimizer
 from robustloss.training.precision import autocast, choose_precision
-from robustloss.training.processes import Group, current
+from robustloss.training.processes import Group, current_group
 from robustloss.training.selection import Selection
 
 VERSION = 1  # raise when the same spec would give other weights
@@ -60,9 +60,9 @@ def train(
         ValueError: The head or the backbone returns a wrong shape, or the processes are more than
             the images of a batch.
     """
-    group = current()
-    with global_state_kept(device):
-        with group.agreed():
+    group = current_group()
+    with preserving_global_state(device):
+        with group.agreeing():
             loop = _fitted(model, dataset, spec, seed, device, group, checkpoint, key, report)
             group.wait()
         if group.leads:
@@ -157,7 +157,7 @@ def _finish(model: Classifier, loop: Loop, seed: int) -> None:
     model.eval()
     if type(model.head).fit is not LossHead.fit:
         seed_global(device, derive_seed("fit", seed))
-        model.head.fit(all_features(model, loop.data), loop.data.labels)
+        model.head.fit(compute_features(model, loop.data), loop.data.labels)
     log.note = "; ".join(filter(None, (model.head.note(), log.adversarial)))
     if device.type == "cuda":
         log.peak_bytes = max(log.peak_bytes or 0, torch.cuda.max_memory_allocated(device))
@@ -197,4 +197,4 @@ def error_rate(
         with autocast(batch.device, precision):
             features = model.features(batch.contiguous(memory_format=torch.channels_last))
         wrong += (model.head.logits(features).argmax(1) != images.labels[piece]).sum()
-    return float(group.total(wrong)) / n
+    return float(group.sum(wrong)) / n

@@ -153,7 +153,7 @@ def mnist(real_data) -> Trained:
     """The backbone small_cnn after one epoch, and 200 test images."""
     from robustloss.data.load import load_dataset
     from robustloss.models.build import build_classifier
-    from robustloss.seeding import seeded
+    from robustloss.seeding import using_seed
     from robustloss.spec.training import TrainSpec
     from robustloss.training import train as training
 
@@ -169,7 +169,7 @@ def mnist(real_data) -> Trained:
         "mean": data.mean,
         "std": data.std,
     }
-    with seeded("weights", 0):
+    with using_seed("weights", 0):
         model = build_classifier(build)
     spec = TrainSpec(epochs=1, precision="float32")
     training.train(model, data, spec, seed=0, device=torch.device("cpu"))

@@ -167,7 +167,7 @@ def test_every_loss_starts_from_the_same_network_with_the_same_seed(digits, tmp_
         spec = load_spec(changed(losses=[{"name": name}], seeds=[seed]))
         job = jobs.CellJob(spec, spec.cells()[0], tmp_path, "cpu", None)
         model = cell.CellRun(job, digits, lambda event: None).weights.new_model()
-        return weight_files.plain_state(model.backbone)
+        return weight_files.collect_state(model.backbone)
 
     first, other = backbone("softmax", 0), backbone("softmax", 1)
     assert any(not torch.equal(first[name], other[name]) for name in first)
@@ -194,7 +194,7 @@ def test_every_loss_sees_the_same_batches_with_the_same_seed(digits, monkeypatch
     def batches(name):
         seen.clear()
         spec = load_spec(changed(losses=[{"name": name}]))
-        model = build.build_classifier(build.build_of(spec.cells()[0], digits))
+        model = build.build_classifier(build.describe_network(spec.cells()[0], digits))
         with pytest.raises(EnoughError):
             train.train(model, digits, spec.train, seed=0, device=torch.device("cpu"))
         return model.head.batching, np.concatenate(seen)

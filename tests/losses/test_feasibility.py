@@ -14,7 +14,7 @@ from robustloss.losses import build_loss
 from robustloss.losses.contract.check import check_loss
 from robustloss.losses.feasibility import (
     LossWarning,
-    collected,
+    collecting_warnings,
     largest_angle_rad,
     smallest_radius,
     smallest_scale,
@@ -82,7 +82,7 @@ def simplex(classes):
 def worst_gap(name, weight, **params):
     """Training margin left for features on their class weights, in the best arrangement."""
     classes, dim = weight.shape
-    with collected():
+    with collecting_warnings():
         head = build_loss(name, feature_dim=dim, num_classes=classes, **params).double()
     head.weight.data = weight
     labels = torch.arange(classes)
@@ -127,7 +127,7 @@ def test_messages_of_the_published_margins_in_the_plane():
 @pytest.mark.parametrize("classes", [2, 10, 100])
 def test_smallest_scale_gives_the_posterior_it_is_for(classes):
     for posterior in (0.9, 0.9999):
-        with collected():
+        with collecting_warnings():
             head = build_loss(
                 "normface",
                 feature_dim=classes,
@@ -170,7 +170,7 @@ def test_small_scales_are_told(name, params, message):
 
 def test_collected_gives_each_text_once_and_lets_others_through():
     def build() -> list[str]:
-        with collected() as texts:
+        with collecting_warnings() as texts:
             for _ in range(2):
                 build_loss("cosface", feature_dim=2, num_classes=10)
             warnings.warn("another", UserWarning, stacklevel=1)

@@ -11,8 +11,8 @@ from robustloss.cells.cell import CellRun, run_cell
 from robustloss.cells.jobs import CellJob
 from robustloss.data.load import load_dataset
 from robustloss.models.build import build_classifier
-from robustloss.models.given import look_over
-from robustloss.models.weight_files import fit_weights, read_weights
+from robustloss.models.given import wrap_given
+from robustloss.models.weight_files import load_weights, read_weights
 from robustloss.runs.classifier import load_classifier
 from robustloss.runs.preflight import check_names
 from robustloss.runs.provenance import provenance_of
@@ -125,7 +125,7 @@ def test_mean_and_std_come_from_the_data_where_the_file_has_none(tmp_path):
     model = classifier(seed=1)
     kept = {k: v for k, v in model.state_dict().items() if k not in ("mean", "std")}
     fresh = classifier(seed=2)
-    fit_weights(fresh, kept, "w")
+    load_weights(fresh, kept, "w")
     assert torch.equal(fresh.head.centers, model.head.centers)
     assert fresh.mean.item() == pytest.approx(0.3)
 
@@ -235,7 +235,7 @@ def test_maps_called_features_as_in_torchvision_are_no_features():
     import torchvision
 
     model = torchvision.models.squeezenet1_1(num_classes=10)
-    assert look_over(model, (3, 32, 32)).head.feature_dim == 0
+    assert wrap_given(model, (3, 32, 32)).head.feature_dim == 0
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def evaluate(model, images, labels, spec=FGSM, **keys):
 def test_the_rows_are_those_of_a_run_with_the_same_model(digits, tmp_path):  # noqa: F811
     spec = spec_of({"model": f"{HERE}:plain"})
     ran = computed(spec, digits, tmp_path)["plain"]
-    with robustloss.seeding.seeded("weights", 3):
+    with robustloss.seeding.using_seed("weights", 3):
         model = given_models.plain()
     every = slice(None)
     found = evaluate(

@@ -17,7 +17,7 @@ from robustloss.data.load import load_dataset
 from robustloss.losses import build_loss
 from robustloss.losses.softmax import SoftmaxHead
 from robustloss.models.classifier import Classifier
-from robustloss.seeding import seeded
+from robustloss.seeding import using_seed
 from robustloss.spec.training import TrainSpec
 from robustloss.training import processes
 from robustloss.training import train as training
@@ -84,7 +84,7 @@ class Network(nn.Module):
 
 
 def new_model(data, loss, spare=False):
-    with seeded("weights", 0):
+    with using_seed("weights", 0):
         head = build_loss(loss, feature_dim=8, num_classes=10)
         return Exact(Network(spare), head, data.mean, data.std).double()
 
@@ -117,12 +117,12 @@ def first_gradients(data, loss, spare=False, **keys):
 
 def main(folder):
     data = load_dataset("digits", train_size=170, quiet=True)
-    group = processes.joined("cpu") if processes.launched() else nullcontext()
+    group = processes.joining("cpu") if processes.is_launched() else nullcontext()
     with group:
         for name, case in CASES.items():
             gradients = first_gradients(data, **case)
             model, log = trained(data, **case)
-            if processes.leads():
+            if processes.is_leader():
                 torch.save(gradients, folder / f"{name}-gradients.pt")
                 torch.save(model.state_dict(), folder / f"{name}-weights.pt")
                 curve = [

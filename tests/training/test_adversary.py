@@ -10,7 +10,7 @@ from torch import nn
 from robustloss.data.load import load_dataset
 from robustloss.losses.softmax import SoftmaxHead
 from robustloss.models.classifier import Classifier
-from robustloss.seeding import repeatable
+from robustloss.seeding import using_repeatable_kernels
 from robustloss.spec.training import AdversarialSpec, TrainSpec
 from robustloss.training import loop, recorded_step
 from robustloss.training import train as training
@@ -419,7 +419,7 @@ def test_recorded_adversarial_steps_give_the_weights_of_plain_ones(
 
         monkeypatch.setattr(loop, "RecordedStep", Watched)
         model = new_model(digits, loss)
-        with repeatable():
+        with using_repeatable_kernels():
             log = training.train(model, digits, settings, seed=0, device=torch.device("cuda"))
         return log, {name: value.cpu() for name, value in model.state_dict().items()}
 

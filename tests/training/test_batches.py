@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robustloss.data.images import center
-from robustloss.seeding import generator
+from robustloss.seeding import new_generator
 from robustloss.spec.training import TrainSpec
 from robustloss.training.augment import augment
 from robustloss.training.batches import balanced_batches, shuffled_batches
@@ -135,7 +135,7 @@ def test_augmentation_is_named_by_its_stream():
 
 def moved_one_by_one(image, kind, names, number, count, size):
     """The slow way: one image, its own draws, loops over pixels."""
-    rng = generator("augment", *names)
+    rng = new_generator("augment", *names)
     channels, height, width = image.shape
     larger = size != (height, width)
     reach = 0 if larger else 2 if kind == "shift" else 4

@@ -7,7 +7,7 @@ from torch import nn
 from robustloss.data.load import load_dataset
 from robustloss.losses.softmax import SoftmaxHead
 from robustloss.models.classifier import Classifier
-from robustloss.seeding import repeatable
+from robustloss.seeding import using_repeatable_kernels
 from robustloss.spec.training import TrainSpec
 from robustloss.training import loop, recorded_step
 from robustloss.training import train as training
@@ -81,7 +81,7 @@ def train(model, digits, monkeypatch, plain=False, place="cuda", **keys):
 
     monkeypatch.setattr(loop, "RecordedStep", Watched)
     spec = TrainSpec.model_validate({**SPEC, **keys})
-    with repeatable():
+    with using_repeatable_kernels():
         log = training.train(model, digits, spec, seed=0, device=torch.device(place))
     return log, {name: value.cpu() for name, value in model.state_dict().items()}, made[0]
 
@@ -163,7 +163,7 @@ def test_augmented_and_resumed_training(digits, monkeypatch, tmp_path):
     spec = TrainSpec.model_validate({**SPEC, "augment": "shift"})
     device, file = torch.device("cuda"), tmp_path / "c"
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    with repeatable():
+    with using_repeatable_kernels():
         with pytest.raises(StopError):
             training.train(
                 other, digits, spec, seed=0, device=device, checkpoint=file, key="k", report=stop

@@ -9,7 +9,7 @@ from robustloss.attacks import build_attack, perturb
 from robustloss.data.load import load_dataset
 from robustloss.training import selection as selecting
 from robustloss.training import train as training
-from robustloss.training.log import kept_line
+from robustloss.training.log import find_chosen_line
 from robustloss.training.selection import Selection
 from tests.small_model import new_model
 from tests.training.test_adversary import CPU, adversarial, spec
@@ -100,6 +100,6 @@ def test_one_step_training_is_also_measured_under_its_step(digits):
 def test_the_kept_line_is_that_of_the_weights():
     curve = [{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 2.0}, {"epoch": 3, "loss": 1.0}]
     for chosen, loss in ((2, 2.0), (None, 1.0)):
-        assert kept_line({"curve": curve, "chosen_epoch": chosen})["loss"] == loss
-    assert kept_line({"curve": curve})["loss"] == 1.0  # a log of before
-    assert kept_line({"curve": []}) == {}
+        assert find_chosen_line({"curve": curve, "chosen_epoch": chosen})["loss"] == loss
+    assert find_chosen_line({"curve": curve})["loss"] == 1.0  # a log of before
+    assert find_chosen_line({"curve": []}) == {}

@@ -10,7 +10,7 @@ from robustloss.data.load import load_dataset
 from robustloss.losses.base import LossHead, LossTerms
 from robustloss.models.classifier import Classifier
 from robustloss.models.weight_files import load_tensors
-from robustloss.seeding import seeded
+from robustloss.seeding import using_seed
 from robustloss.spec.training import TrainSpec
 from robustloss.training import loop as training_loop
 from robustloss.training import precision as training_precision
@@ -169,7 +169,7 @@ class Drawing(LossHead):
 
 def drawing(digits):
     """A network with dropout behind a head that draws."""
-    with seeded("weights", 0):
+    with using_seed("weights", 0):
         network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 8))
         return Classifier(network, Drawing(8, 10), digits.mean, digits.std)
 

@@ -11,7 +11,7 @@ from robustloss.losses import head_class, loss_class
 from robustloss.losses.base import LossHead
 from robustloss.losses.contract import state, values
 from robustloss.losses.contract.subject import ContractBrokenError, Subject
-from robustloss.losses.feasibility import collected
+from robustloss.losses.feasibility import collecting_warnings
 
 Contract = Callable[[Subject], str | None]
 
@@ -77,7 +77,7 @@ def check_loss(
     first = _outcome("builds", state.builds, subject)
     if not first.passed:
         return [first]
-    with collected():  # of the toy dimensions; "builds" has told them
+    with collecting_warnings():  # of the toy dimensions; "builds" has told them
         return [first, *(_outcome(title, check, subject) for title, check in CHECKS.items())]
 
 

@@ -21,12 +21,12 @@ from robustloss.losses.contract.subject import (
     require,
 )
 from robustloss.losses.contract.toy import train_on_blobs
-from robustloss.losses.feasibility import collected
+from robustloss.losses.feasibility import collecting_warnings
 
 
 def builds(subject: Subject) -> str | None:
     """The constructor runs and passes the dimensions on to LossHead; what it warns of is told."""
-    with collected() as remarks:
+    with collecting_warnings() as remarks:
         head = subject.started()
     dims = (getattr(head, "feature_dim", None), getattr(head, "num_classes", None))
     require(

@@ -8,7 +8,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from robustloss.losses.base import LossHead, check_logits, check_terms, class_vectors_of, tuples_of
+from robustloss.losses.base import (
+    LossHead,
+    check_class_vectors,
+    check_logits,
+    check_terms,
+    count_tuples,
+)
 from robustloss.losses.contract.subject import (
     FEATURE_DIM,
     NUM_CLASSES,
@@ -40,8 +46,8 @@ def optional_methods(subject: Subject) -> None:
     """Class vectors, training logits, tuples and note are what the report can use."""
     features, labels = batch()
     for head in (subject.started(), subject.fitted()):
-        class_vectors_of(head)
-        tuples_of(head, features, labels)
+        check_class_vectors(head)
+        count_tuples(head, features, labels)
         note: object = head.note()
         kind = type(note).__name__
         require(isinstance(note, str), f"note() returned {kind}. Return a sentence, or ''.")

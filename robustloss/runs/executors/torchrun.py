@@ -63,7 +63,7 @@ def _train_along(order: SharedTraining, group: Distributed) -> None:
     Raises:
         Exception: Whatever failed, here or in another process.
     """
-    with group.agreed(patient=True):  # the leader's data are loaded, this one's may not be
+    with group.agreeing(patient=True):  # the leader's data are loaded, this one's may not be
         weights = CellWeights(order.job, dataset_of(order.job), _silent)
         weights.check_parts(order.parts)
         model = weights.new_model()
