@@ -1,17 +1,21 @@
-"""Refusing bad input before any work is done, with messages that name the remedy."""
+"""Refuse bad input before any work is done, with messages that name the remedy."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 
 import torch
 from torch import Tensor
 
-from robustloss.attacks.base import NORMS, Norm
+from robustloss.attacks.base import NORMS, Budgets, Norm
 
 
-def checked_eps(eps: Sequence[float], norm: Norm) -> tuple[float, ...]:
-    """Return the budgets as floats: L-inf ones lie in [0, 1], L2 ones are finite and at least 0.
+def checked_eps(eps: Budgets, norm: Norm) -> tuple[float, ...]:
+    """Return the budgets as floats.
+
+    Args:
+        eps: numbers in pixel units; L-inf ones in [0, 1], L2 ones finite and at least 0.
+        norm: "linf" or "l2".
 
     Raises:
         ValueError: no sequence, empty, not numbers, or out of range.
@@ -64,7 +68,11 @@ def check_inputs(inputs: Tensor) -> None:
 
 
 def check_labels(labels: Tensor, n: int) -> int:
-    """Refuse anything but labels (N,) int64, non-negative; return the highest one.
+    """Refuse anything but labels (N,) int64 of at least 0; return the highest one.
+
+    Args:
+        labels: the true classes.
+        n: number of images.
 
     Raises:
         ValueError: the message names what is wrong.
@@ -82,7 +90,11 @@ def check_labels(labels: Tensor, n: int) -> int:
 
 
 def checked_index(index: Tensor | Sequence[int] | None, n: int) -> Tensor:
-    """Return what identifies each image as (N,) int64: by default its position.
+    """Return what identifies each image as (N,) int64.
+
+    Args:
+        index: whole numbers of at least 0; None stands for the positions 0 to n - 1.
+        n: number of images.
 
     Raises:
         ValueError: not whole numbers, negative, or of another length.
@@ -104,6 +116,11 @@ def checked_index(index: Tensor | Sequence[int] | None, n: int) -> Tensor:
 def check_integer(name: str, value: int, least: int | None = None) -> None:
     """Refuse anything but an int, optionally of at least some value.
 
+    Args:
+        name: what messages call the argument.
+        value: what was given.
+        least: the lowest value allowed; None allows all.
+
     Raises:
         ValueError: the message names the argument.
     """
@@ -113,11 +130,48 @@ def check_integer(name: str, value: int, least: int | None = None) -> None:
         raise ValueError(f"{name} (={value}) must be at least {least}.")
 
 
+def check_choice(name: str, value: object, known: Iterable[str]) -> None:
+    """Refuse what is not one of the known names.
+
+    Args:
+        name: what messages call the argument.
+        value: what was given.
+        known: the names to choose from, in the order in which messages list them.
+
+    Raises:
+        ValueError: the message lists the known names.
+    """
+    names = list(known)
+    if value not in names:
+        raise ValueError(f"{name} (={value!r}) must be one of {', '.join(map(repr, names))}.")
+
+
 def check_norm(norm: str) -> None:
     """Refuse an unknown norm.
 
     Raises:
         ValueError: not one of NORMS.
     """
-    if norm not in NORMS:
-        raise ValueError(f"norm (={norm!r}) must be one of {', '.join(map(repr, NORMS))}.")
+    check_choice("norm", norm, NORMS)
+
+
+def check_paths(steps: int, step_size: float | None, restarts: int, *, random_start: bool) -> None:
+    """Refuse settings of an attack that steps along paths inside a ball.
+
+    Args:
+        steps: per path, at least 1.
+        step_size: a share of eps, positive; None stands for the attack's own.
+        restarts: paths per image, at least 1; more than 1 needs the random start.
+        random_start: whether paths begin at random.
+
+    Raises:
+        ValueError: the message names the argument.
+    """
+    check_integer("steps", steps, least=1)
+    check_integer("restarts", restarts, least=1)
+    if step_size is not None and not 0 < step_size < math.inf:
+        raise ValueError(f"step_size (={step_size}) must be positive: a share of eps.")
+    if restarts > 1 and not random_start:
+        raise ValueError(
+            f"restarts (={restarts}) would all be the same path: use random_start=True."
+        )

@@ -7,22 +7,13 @@ from torch import Tensor, nn
 
 from robustloss.attacks.noise import ImageNoise
 
-__all__ = [
-    "NEEDS",
-    "NORMS",
-    "Attack",
-    "AttackError",
-    "AttackOutput",
-    "ImageNoise",
-    "Needs",
-    "Norm",
-    "Queries",
-]
-
 Norm = Literal["linf", "l2"]
 Needs = Literal["logits", "likelihood"]
 NORMS: tuple[str, ...] = get_args(Norm)
 NEEDS: tuple[str, ...] = get_args(Needs)
+
+Budgets = Sequence[float]
+"""Values of eps, in pixel units of the attack's norm."""
 
 
 class AttackError(ValueError):
@@ -55,15 +46,17 @@ class Queries(NamedTuple):
 class Attack(Protocol):
     """A way to perturb images. Own state is fixed at construction; randomness comes in as `noise`.
 
-    An attack may assume that the model is in eval mode with frozen parameters and counts its
-    queries, that gradients are enabled, that `inputs` and `labels` are its own copies on the
-    model's device, and that every eps is positive (0 alone when nothing else was asked for). It
-    need not clip exactly: the harness enforces box and ball. Where `needs` is "likelihood" the
-    model also has `joint(images) -> (logits, class_log_likelihood)` and `threshold`, and may have
-    `features(images) -> (B,D)` and `class_means` (K,D), their means over training images.
+    The harness gives an attack a model in eval mode, with frozen parameters, that counts its
+    queries; its own copies of `inputs` and `labels` on the model's device; enabled gradients; and
+    eps that are all positive (0 alone when nothing else was asked for). The attack need not clip
+    exactly: the harness enforces box and ball.
 
-    An attack may also have `passes(budgets) -> Queries`, the passes per image that so many eps
-    above 0 take at most: what it costs is then known without running it.
+    Where `needs` is "likelihood" the model also has `joint(images) -> (logits,
+    class_log_likelihood)` and `threshold`, and may have `features(images) -> (B,D)` and
+    `class_means` (K,D), the means of the features over training images.
+
+    An attack may also have `passes(budgets) -> Queries`, the most passes per image that it takes
+    for so many eps above 0. Its cost is then known before it runs.
     """
 
     @property
@@ -72,19 +65,13 @@ class Attack(Protocol):
 
     @property
     def norm(self) -> Norm:
-        """In which eps and radius are measured."""
+        """The norm in which eps and radius are measured."""
 
     @property
     def needs(self) -> Needs:
         """What the attack asks of the model."""
 
     def __call__(
-        self,
-        model: nn.Module,
-        inputs: Tensor,
-        labels: Tensor,
-        *,
-        eps: Sequence[float],
-        noise: ImageNoise,
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise
     ) -> AttackOutput:
         """Perturb inputs (B,C,H,W) in [0,1] away from labels (B,) for every eps."""

@@ -1,4 +1,4 @@
-"""ATTACKS by name, and build_attack."""
+"""Build an attack by its name: one of ATTACKS, one of torchattacks, or the user's own."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -7,42 +7,33 @@ from typing import Any
 
 from robustloss.attacks.adapted.autoattack import AutoAttack
 from robustloss.attacks.adapted.torchattacks_adapter import PREFIX, adapt
-from robustloss.attacks.adaptive.gradients import (
-    AdaptiveJoint,
-    AdaptiveOrthogonal,
-    AdaptiveSelective,
-)
-from robustloss.attacks.adaptive.matching import AdaptiveMatching
+from robustloss.attacks.adaptive import gradients, matching
 from robustloss.attacks.base import Attack
-from robustloss.attacks.bounded.apgd import APGDCE, APGDDLR
-from robustloss.attacks.bounded.fgsm import FGSM
-from robustloss.attacks.bounded.pgd import MIFGSM, PGD
-from robustloss.attacks.bounded.square import Square
+from robustloss.attacks.bounded import apgd, fgsm, pgd, square
 from robustloss.attacks.functions import as_attack, attack_from_function
-from robustloss.attacks.nearest.carlini_wagner import CarliniWagner
-from robustloss.attacks.nearest.deepfool import DeepFool
-from robustloss.attacks.nearest.fab import FAB
+from robustloss.attacks.nearest import carlini_wagner, deepfool, fab
 from robustloss.attacks.plugins import PluginError, check_parameters, did_you_mean, load_object
 
 VERSION = 1
 """Raised by hand when a number that leaves this package changes; part of every record's key."""
 
 ATTACKS: dict[str, Callable[..., Attack]] = {
-    "fgsm": FGSM,
-    "pgd": PGD,
-    "mifgsm": MIFGSM,
-    "apgd_ce": APGDCE,
-    "apgd_dlr": APGDDLR,
-    "deepfool": DeepFool,
-    "cw": CarliniWagner,
-    "fab": FAB,
-    "square": Square,
+    "fgsm": fgsm.FGSM,
+    "pgd": pgd.PGD,
+    "mifgsm": pgd.MIFGSM,
+    "apgd_ce": apgd.APGDCE,
+    "apgd_dlr": apgd.APGDDLR,
+    "deepfool": deepfool.DeepFool,
+    "cw": carlini_wagner.CarliniWagner,
+    "fab": fab.FAB,
+    "square": square.Square,
     "autoattack": AutoAttack,
-    "adaptive_joint": AdaptiveJoint,
-    "adaptive_selective": AdaptiveSelective,
-    "adaptive_orthogonal": AdaptiveOrthogonal,
-    "adaptive_matching": AdaptiveMatching,
+    "adaptive_joint": gradients.AdaptiveJoint,
+    "adaptive_selective": gradients.AdaptiveSelective,
+    "adaptive_orthogonal": gradients.AdaptiveOrthogonal,
+    "adaptive_matching": matching.AdaptiveMatching,
 }
+"""Our own attacks by name. Their torch-free facts stand in `robustloss.spec.attack_kinds`."""
 
 
 def build_attack(name: str, /, *, folders: Sequence[str | Path] = (), **params: Any) -> Attack:
@@ -59,7 +50,7 @@ def build_attack(name: str, /, *, folders: Sequence[str | Path] = (), **params: 
         PluginError: unknown name or parameter, a plug-in that does not load, a refused value.
     """
     if name in ATTACKS:
-        return _constructed(ATTACKS[name], name, params)
+        return _construct(ATTACKS[name], name, params)
     if name.startswith(PREFIX):
         return adapt(name, params)
     if ":" not in name:
@@ -68,17 +59,17 @@ def build_attack(name: str, /, *, folders: Sequence[str | Path] = (), **params: 
             f"{', '.join(ATTACKS)}, {PREFIX}NAME; your own: 'package.module:name' or "
             "'path/to/file.py:name'."
         )
-    found = load_object(name, folders)
-    if inspect.isfunction(found):
-        return attack_from_function(found, name, params)
-    if isinstance(found, type):
-        return as_attack(_constructed(found, name, params), name)
+    plugin = load_object(name, folders)
+    if inspect.isfunction(plugin):
+        return attack_from_function(plugin, name, params)
+    if isinstance(plugin, type):
+        return as_attack(_construct(plugin, name, params), name)
     if params:
         raise PluginError(f"{name}.{next(iter(params))}: an object is built already; name a class.")
-    return as_attack(found, name)
+    return as_attack(plugin, name)
 
 
-def _constructed(factory: Callable[..., Any], name: str, params: dict[str, Any]) -> Any:
+def _construct(factory: Callable[..., Any], name: str, params: dict[str, Any]) -> Any:
     check_parameters(factory, params, name)
     try:
         return factory(**params)

@@ -1,17 +1,18 @@
 """A user's own attack: a plain function becomes an Attack."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from robustloss.attacks.base import NEEDS, NORMS, Attack, AttackError, AttackOutput, Needs, Norm
+from robustloss.attacks.arguments import check_choice, check_norm
+from robustloss.attacks.base import NEEDS, Attack, AttackError, AttackOutput, Budgets, Needs, Norm
 from robustloss.attacks.noise import ImageNoise
 from robustloss.attacks.plugins import PluginError, check_parameters
-from robustloss.attacks.sealing import seed_global_random
+from robustloss.attacks.sealing import seed_generators
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -40,43 +41,37 @@ class FunctionAttack:
     params: Mapping[str, object] = field(default_factory=dict)
 
     def __call__(
-        self,
-        model: nn.Module,
-        inputs: Tensor,
-        labels: Tensor,
-        *,
-        eps: Sequence[float],
-        noise: ImageNoise,
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise
     ) -> AttackOutput:
-        """Call the function; see Attack."""
+        """Call the function; see Attack.
+
+        Raises:
+            AttackError: a function of one eps returned anything but one image for each input.
+        """
         seed = noise.batch_seed()
         if "noise" in inspect.signature(self.function).parameters:
-            seed_global_random(seed)
-            found = self.function(model, inputs, labels, eps=eps, noise=noise, **self.params)
-            return AttackOutput(found) if isinstance(found, Tensor) else found
+            seed_generators(seed)
+            output = self.function(model, inputs, labels, eps=eps, noise=noise, **self.params)
+            return AttackOutput(output) if isinstance(output, Tensor) else output
         outputs: list[AttackOutput] = []
         for budget in eps:
-            seed_global_random(seed)
-            found = self.function(model, inputs.clone(), labels.clone(), eps=budget, **self.params)
-            outputs.append(self._single(found, inputs))
+            seed_generators(seed)
+            output = self.function(model, inputs.clone(), labels.clone(), eps=budget, **self.params)
+            if isinstance(output, Tensor) and output.shape == inputs.shape:
+                output = AttackOutput(output.unsqueeze(0))
+            images = output.adv_inputs if isinstance(output, AttackOutput) else output
+            if not isinstance(output, AttackOutput) or images.shape != (1, *inputs.shape):
+                tensor = isinstance(images, Tensor)
+                what = f"shape {tuple(images.shape)}" if tensor else type(output).__name__
+                raise AttackError(
+                    f"attack '{self.name}' returned {what}; a function that takes one eps must "
+                    f"return images of shape {tuple(inputs.shape)}, or an AttackOutput of (1, ...)."
+                )
+            outputs.append(output)
             if outputs[0].radius is not None:  # a minimum-norm attack does not depend on eps
                 return outputs[0]
-        adv_inputs = torch.cat([output.adv_inputs for output in outputs])
+        adv_inputs = torch.cat([each.adv_inputs for each in outputs])
         return AttackOutput(adv_inputs, outputs[0].zero_gradient)
-
-    def _single(self, found: object, inputs: Tensor) -> AttackOutput:
-        if isinstance(found, Tensor) and found.shape == inputs.shape:
-            return AttackOutput(found.unsqueeze(0))
-        if isinstance(found, AttackOutput) and found.adv_inputs.shape == (1, *inputs.shape):
-            return found
-        images = found.adv_inputs if isinstance(found, AttackOutput) else found
-        what = (
-            f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(found).__name__
-        )
-        raise AttackError(
-            f"attack '{self.name}' returned {what}; a function that takes one eps must return "
-            f"images of shape {tuple(inputs.shape)}, or an AttackOutput of (1, ...)."
-        )
 
 
 def attack_from_function(
@@ -86,6 +81,11 @@ def attack_from_function(
 
     `norm` and `needs` are read from the parameters, else from the function's attribute or default
     value of that name, else they are "linf" and "logits"; a function that names them gets them too.
+
+    Args:
+        function: takes (model, inputs, labels, eps), and further parameters as keywords.
+        name: what messages call the attack.
+        params: the further keyword arguments.
 
     Raises:
         PluginError: wrong signature, unknown or missing parameter, unknown norm or needs.
@@ -113,6 +113,10 @@ def attack_from_function(
 def as_attack(attack: object, name: str | None = None) -> Attack:
     """Return an Attack as it is, and a plain function as one.
 
+    Args:
+        attack: an Attack, or a function (model, inputs, labels, eps).
+        name: what messages call it; None stands for its own name.
+
     Raises:
         PluginError: neither an attack nor a function, or of an unknown norm or needs.
     """
@@ -131,9 +135,8 @@ def as_attack(attack: object, name: str | None = None) -> Attack:
 
 
 def _check_kind(attack: Attack, label: str) -> None:
-    if attack.norm not in NORMS:
-        raise PluginError(f"attack '{label}': norm (={attack.norm!r}) must be 'linf' or 'l2'.")
-    if attack.needs not in NEEDS:
-        raise PluginError(
-            f"attack '{label}': needs (={attack.needs!r}) must be 'logits' or 'likelihood'."
-        )
+    try:
+        check_norm(attack.norm)
+        check_choice("needs", attack.needs, NEEDS)
+    except ValueError as error:
+        raise PluginError(f"attack '{label}': {error}") from error

@@ -8,19 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustloss.attacks.arguments import (
-    check_inputs,
-    check_integer,
-    check_labels,
-    checked_eps,
-    checked_index,
-)
-from robustloss.attacks.ball import TOLERANCE, distance, leaves, project
-from robustloss.attacks.base import Attack, AttackError, AttackOutput, Norm, Queries
-from robustloss.attacks.cuda_graphs import TRIALS, Recorder, recorder_of
+from robustloss.attacks import arguments
+from robustloss.attacks.ball import TOLERANCE, choose, distance, leaves, project
+from robustloss.attacks.base import Attack, AttackError, AttackOutput, Budgets, Norm, Queries
+from robustloss.attacks.cuda_graphs import TRIALS, Replayer, find_replayer
 from robustloss.attacks.functions import as_attack
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.sealing import CountedModel, model_device, sealed
+from robustloss.attacks.sealing import CountedModel, model_device, sealing
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +45,7 @@ def perturb(
     inputs: Tensor,
     labels: Tensor,
     *,
-    eps: Sequence[float],
+    eps: Budgets,
     seed: int = 0,
     batch_size: int = 512,
     index: Tensor | Sequence[int] | None = None,
@@ -91,12 +85,21 @@ def perturb(
     zero_gradient, radius, outside, queries, seconds = zip(*parts, strict=True)
     return Perturbed(
         adv_inputs=adv_inputs,
-        zero_gradient=_joined("zero_gradient", zero_gradient, inputs.device),
-        radius=_joined("radius", radius, inputs.device),
+        zero_gradient=_join("zero_gradient", zero_gradient, inputs.device),
+        radius=_join("radius", radius, inputs.device),
         outside=torch.cat(outside).to(inputs.device),
         queries=Queries(sum(q.forward for q in queries), sum(q.backward for q in queries)),
         seconds=sum(seconds),
     )
+
+
+def _join(field: str, parts: tuple[Tensor | None, ...], device: torch.device) -> Tensor | None:
+    given = [part for part in parts if part is not None]
+    if not given:
+        return None
+    if len(given) < len(parts):
+        raise AttackError(f"the attack returned {field} for some batches only.")
+    return torch.cat(given).to(device)
 
 
 def iter_perturb(
@@ -105,7 +108,7 @@ def iter_perturb(
     inputs: Tensor,
     labels: Tensor,
     *,
-    eps: Sequence[float],
+    eps: Budgets,
     seed: int = 0,
     batch_size: int = 512,
     index: Tensor | Sequence[int] | None = None,
@@ -125,30 +128,29 @@ def iter_perturb(
             f"model (={type(model).__name__}) must have joint(images) and threshold: "
             f"attack '{attack.name}' needs the likelihood."
         )
-    budgets = checked_eps(eps, attack.norm)
-    check_inputs(inputs)
-    highest_label = check_labels(labels, len(inputs))
-    check_integer("seed", seed)
-    check_integer("batch_size", batch_size, least=1)
+    budgets = arguments.checked_eps(eps, attack.norm)
+    arguments.check_inputs(inputs)
+    highest_label = arguments.check_labels(labels, len(inputs))
+    arguments.check_integer("seed", seed)
+    arguments.check_integer("batch_size", batch_size, least=1)
+    rows = arguments.checked_index(index, len(inputs))
     device = model_device(model, inputs.device)
-    recorder = recorder_of(model, device) if _repeats(attack, len(budgets)) else None
-    job = _Job(attack, model, budgets, seed, highest_label, device, recorder)
-    rows = checked_index(index, len(inputs))
+    replayer = find_replayer(model, device) if _asks_often(attack, len(budgets)) else None
+    job = _Job(attack, model, budgets, seed, highest_label, device, replayer)
     return (
-        job.run(*(each[start : start + batch_size] for each in (inputs, labels, rows)))
+        job.perturb_batch(*(each[start : start + batch_size] for each in (inputs, labels, rows)))
         for start in range(0, len(inputs), batch_size)
     )
 
 
-def _repeats(attack: Attack, budgets: int) -> bool:
-    """Whether an attack asks for so many gradients of an unchanged model that recording pays.
+def _asks_often(attack: Attack, budgets: int) -> bool:
+    """Whether an attack asks for so many gradients of an unchanged model that replaying pays.
 
     Of our own only: another's may change the model, or what it asks, from call to call.
     """
-    if type(attack).__module__.partition(".")[0] != __package__:
-        return False
+    ours = type(attack).__module__.startswith("robustloss.attacks.")
     passes = getattr(attack, "passes", None)
-    return passes is not None and passes(budgets).backward >= 2 * TRIALS
+    return ours and passes is not None and passes(budgets).backward >= 2 * TRIALS
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,29 +163,29 @@ class _Job:
     seed: int
     highest_label: int
     device: torch.device
-    recorder: Recorder | None
+    replayer: Replayer | None
 
-    def run(self, inputs: Tensor, labels: Tensor, index: Tensor) -> Perturbed:
-        """Attack one batch."""
+    def perturb_batch(self, inputs: Tensor, labels: Tensor, index: Tensor) -> Perturbed:
+        """Attack one batch, then check, judge and bound what came back."""
         inputs, labels = inputs.detach().to(self.device), labels.to(self.device)
         noise = ImageNoise(self.seed, index.to(self.device))
         # eps 0 is answered here; 0 alone still asks for the zero-gradient flag or the radius.
         asked = tuple(dict.fromkeys(e for e in self.eps if e > 0)) or (0.0,)
-        with sealed(self.model, self.device, noise.batch_seed()):
-            if self.recorder is not None:
-                self.recorder.renew()
-            counted = CountedModel(self.model, self.highest_label, self.recorder).eval()
+        with sealing(self.model, self.device, noise.batch_seed()):
+            if self.replayer is not None:
+                self.replayer.renew()
+            counted = CountedModel(self.model, self.highest_label, self.replayer).eval()
             started = time.perf_counter()
             returned = self.attack(counted, inputs.clone(), labels.clone(), eps=asked, noise=noise)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             seconds = time.perf_counter() - started
             with torch.no_grad():
-                output = _checked(self.attack.name, returned, inputs, asked)
+                output = _check_output(self.attack.name, returned, inputs, asked)
                 outside = torch.zeros(len(inputs), dtype=torch.bool, device=self.device)
                 if output.radius is not None:
-                    output, outside = self._judged(output, inputs, labels)
-                adv_inputs, left = _bounded(output, inputs, self.eps, asked, self.attack.norm)
+                    output, outside = self._judge_nearest(output, inputs, labels)
+                adv_inputs, left = _bound(output, inputs, self.eps, asked, self.attack.norm)
         return Perturbed(
             adv_inputs=adv_inputs,
             zero_gradient=output.zero_gradient,
@@ -193,10 +195,15 @@ class _Job:
             seconds=seconds,
         )
 
-    def _judged(
+    def _judge_nearest(
         self, output: AttackOutput, inputs: Tensor, labels: Tensor
     ) -> tuple[AttackOutput, Tensor]:
-        """Measure a minimum-norm attack's radius on the image that it returned."""
+        """Measure a minimum-norm attack's radius on the image that it returned.
+
+        Returns:
+            The image once, (1,B,C,H,W), with its radius, inf where the model is not fooled; and
+            (B,) bool: the image left the box, or lies farther away than the attack said.
+        """
         assert output.radius is not None
         nearest = output.adv_inputs[-1]
         found = torch.isfinite(output.radius)
@@ -209,7 +216,9 @@ class _Job:
         return AttackOutput(nearest.unsqueeze(0), output.zero_gradient, radius), outside
 
 
-def _checked(name: str, returned: object, inputs: Tensor, asked: tuple[float, ...]) -> AttackOutput:
+def _check_output(
+    name: str, returned: object, inputs: Tensor, asked: tuple[float, ...]
+) -> AttackOutput:
     """Refuse what breaks the contract; detach the rest, on the device of the inputs."""
     output = AttackOutput(returned) if isinstance(returned, Tensor) else returned
     if not isinstance(output, AttackOutput):
@@ -258,12 +267,8 @@ def _check_tensor(
         )
 
 
-def _bounded(
-    output: AttackOutput,
-    inputs: Tensor,
-    eps: tuple[float, ...],
-    asked: tuple[float, ...],
-    norm: Norm,
+def _bound(
+    output: AttackOutput, inputs: Tensor, eps: Budgets, asked: Budgets, norm: Norm
 ) -> tuple[Tensor, Tensor]:
     """Return (E,B,C,H,W) inside box and ball, and (B,) bool: something had to be brought back."""
     adv_inputs = torch.empty((len(eps), *inputs.shape), dtype=torch.float32, device=inputs.device)
@@ -276,17 +281,7 @@ def _bounded(
             raw = output.adv_inputs[asked.index(budget)]
             outside |= leaves(raw, inputs, budget, norm)
         else:  # one image for all budgets: fooled where the budget reaches it, unchanged elsewhere
-            reached = (output.radius <= budget).view(-1, *[1] * (inputs.dim() - 1))
-            raw = torch.where(reached, output.adv_inputs[-1], inputs)
+            raw = choose(output.radius <= budget, output.adv_inputs[-1], inputs)
         row.copy_(project(raw, inputs, budget, norm))
         assert not leaves(row, inputs, budget, norm).any(), "projection failed"
     return adv_inputs, outside
-
-
-def _joined(field: str, parts: tuple[Tensor | None, ...], device: torch.device) -> Tensor | None:
-    given = [part for part in parts if part is not None]
-    if not given:
-        return None
-    if len(given) < len(parts):
-        raise AttackError(f"the attack returned {field} for some batches only.")
-    return torch.cat(given).to(device)

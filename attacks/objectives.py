@@ -1,15 +1,14 @@
 """What a gradient attack climbs: one value per image, higher is worse for the classifier."""
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustloss.attacks.base import AttackError, Needs
-from robustloss.attacks.sealing import asked
+from robustloss.attacks.base import AttackError
+from robustloss.attacks.sealing import call_or_replay
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 
@@ -86,39 +85,22 @@ LIKELIHOOD_OBJECTIVES: dict[str, Objective] = {"nll": negative_log_likelihood}
 """Functions of class log-likelihoods (B,K) and labels (B,): the model must have `joint`."""
 
 
-class NaNWatch:
-    """Counts on the device the images for which something was NaN; `check` asks for the counts.
+def wrong_classes(scores: Tensor, labels: Tensor, count: int | None) -> Tensor:
+    """Return (B,k) wrong classes per image, the highest score first.
 
-    Reading a number waits until a GPU has done all it was given: asked at every step, it runs dry.
+    Args:
+        scores: (B,K), such as logits.
+        labels: (B,) the true classes, which are left out.
+        count: k, at most; None stands for all K - 1 wrong classes.
     """
-
-    def __init__(self) -> None:
-        self._most: dict[str, tuple[Tensor, int]] = {}
-
-    def see(self, what: str, values: Tensor) -> None:
-        """Remember how many of the images of values (B,...) have a NaN, if none had more before.
-
-        Args:
-            what: "gradient" or "margin".
-        """
-        found = values.isnan()
-        count = (found.flatten(1).any(dim=1) if found.dim() > 1 else found).sum()
-        if what in self._most:
-            count = torch.maximum(count, self._most[what][0])
-        self._most[what] = (count, max(len(values), self._most.get(what, (count, 0))[1]))
-
-    def check(self) -> None:
-        """Refuse what was seen.
-
-        Raises:
-            AttackError: a gradient or a margin was NaN.
-        """
-        for what, (count, images) in self._most.items():
-            if broken := int(count):
-                raise AttackError(_NAN[what].format(broken=broken, images=images))
+    others = scores.detach().scatter(1, labels.unsqueeze(1), float("-inf"))
+    every = scores.shape[1] - 1
+    return others.topk(every if count is None else min(count, every), dim=1).indices
 
 
 _NAN = {
+    "logits": "the logits are NaN for {broken} of {images} attacked images; look for an overflow "
+    "in the model.",
     "margin": "the logits are NaN or infinite for {broken} of {images} attacked images; look for "
     "an overflow in the model.",
     "gradient": "the gradient is NaN for {broken} of {images} images; look for NaN in the model's "
@@ -126,56 +108,74 @@ _NAN = {
 }
 
 
-def checked_margin(logits: Tensor, labels: Tensor, watch: NaNWatch | None = None) -> Tensor:
-    """Return the margin (B,), known for every image.
+class NaNWatch:
+    """Counts on the device the images with NaN, so that the counts can be read later, at once.
 
-    Args:
-        watch: raises later, when it is asked.
-
-    Raises:
-        AttackError: a margin is NaN, which would compare as "not fooled".
+    Reading a number waits until a GPU has done all that it was given. An attack that read one at
+    every step would let the GPU run dry.
     """
-    margins = margin(logits, labels)
-    refuse_nan("margin", margins, watch)
-    return margins
+
+    def __init__(self) -> None:
+        self._most: dict[str, tuple[Tensor, int]] = {}
+
+    def see(self, what: str, values: Tensor) -> None:
+        """Note how many images have NaN in the values, if no earlier values had more.
+
+        Args:
+            what: a key of the messages: "logits", "margin" or "gradient".
+            values: (B,...).
+        """
+        broken = values.isnan()
+        count = (broken.flatten(1).any(dim=1) if broken.dim() > 1 else broken).sum()
+        most, images = self._most.get(what, (count, 0))
+        self._most[what] = torch.maximum(count, most), max(len(values), images)
+
+    def check(self) -> None:
+        """Refuse NaN in anything that was seen.
+
+        Raises:
+            AttackError: there was some; the message says in what, and for how many images.
+        """
+        for what, (count, images) in self._most.items():
+            if broken := int(count):
+                raise AttackError(_NAN[what].format(broken=broken, images=images))
 
 
-def refuse_nan(what: str, values: Tensor, watch: NaNWatch | None) -> None:
-    """Tell the watch of NaN in values (B,...), or refuse it at once.
+def refuse_nan(what: str, values: Tensor, watch: NaNWatch | None = None) -> None:
+    """Refuse NaN, at once or later.
+
+    sign(NaN) is 0 and NaN > 0 is false: an image with NaN would stand still and look robust.
 
     Args:
-        what: "gradient" or "margin".
-        watch: raises later, when it is asked.
+        what: "logits", "margin" or "gradient".
+        values: (B,...).
+        watch: notes the NaN, to be refused later; None refuses it at once.
 
     Raises:
         AttackError: there is NaN, and no watch.
     """
-    now = watch or NaNWatch()
+    if watch is not None:
+        watch.see(what, values)
+        return
+    now = NaNWatch()
     now.see(what, values)
-    if watch is None:
-        now.check()
+    now.check()
 
 
-def wrong_classes(scores: Tensor, labels: Tensor, count: int) -> list[Tensor]:
-    """Return up to `count` wrong classes (B,) per image, the highest of the scores (B,K) first."""
-    others = scores.detach().scatter(1, labels.unsqueeze(1), float("-inf"))
-    count = min(count, scores.shape[1] - 1)
-    return list(others.topk(count, dim=1).indices.unbind(dim=1))
+def checked_margin(logits: Tensor, labels: Tensor, watch: NaNWatch | None = None) -> Tensor:
+    """Return `margin` (B,), and refuse NaN as `refuse_nan` does.
 
-
-def check_objective(name: str, known: Iterable[str]) -> None:
-    """Refuse an unknown objective.
+    Args:
+        logits: (B,K).
+        labels: (B,) the true classes.
+        watch: notes the NaN, to be refused later; None refuses it at once.
 
     Raises:
-        ValueError: the name is not among the known.
+        AttackError: a margin is NaN, and there is no watch.
     """
-    if name not in known:
-        raise ValueError(f"objective (={name!r}) must be one of {', '.join(map(repr, known))}.")
-
-
-def objective_needs(name: str) -> Needs:
-    """What an objective asks of the model."""
-    return "likelihood" if name in LIKELIHOOD_OBJECTIVES else "logits"
+    margins = margin(logits, labels)
+    refuse_nan("margin", margins, watch)
+    return margins
 
 
 class Slope(NamedTuple):
@@ -192,64 +192,66 @@ class Slope(NamedTuple):
     logits: Tensor
 
 
-def slope(
+def differentiate(
     model: nn.Module,
     inputs: Tensor,
     labels: Tensor,
     objective: str,
     watch: NaNWatch | None = None,
 ) -> Slope:
-    """Differentiate an objective, given by name, at the inputs (B,C,H,W).
-
-    The objective is summed: a mean would divide by the batch size, and small gradients would
-    underflow in large batches.
+    """Differentiate an objective at the inputs, in one pass forward and back.
 
     Args:
-        watch: told of NaN, in place of an error at once.
+        model: maps images to logits; it must have `joint` for an objective of the likelihood.
+        inputs: (B,C,H,W), the point.
+        labels: (B,) the true classes.
+        objective: a key of OBJECTIVES or LIKELIHOOD_OBJECTIVES.
+        watch: notes a NaN gradient, to be refused later; None refuses it at once.
 
     Raises:
-        AttackError: as `image_gradients`.
+        AttackError: no gradient towards the inputs, or a NaN gradient and no watch.
     """
-    measure = partial(_measure, model, objective)
-    found = Slope(*asked(model, ("slope", objective), measure, inputs.detach(), labels))
-    refuse_nan("gradient", found.gradient, watch)
-    return found
+
+    def measure(inputs: Tensor, labels: Tensor) -> Slope:
+        point = inputs.detach().requires_grad_()
+        if objective in LIKELIHOOD_OBJECTIVES:
+            joint: Callable[[Tensor], tuple[Tensor, Tensor]] = model.joint  # type: ignore[assignment]
+            logits, log_likelihood = joint(point)
+            values = LIKELIHOOD_OBJECTIVES[objective](log_likelihood, labels)
+        else:
+            logits = model(point)
+            values = OBJECTIVES[objective](logits, labels)
+        return Slope(image_gradients(values, point), values.detach(), logits.detach())
+
+    slope = Slope(*call_or_replay(model, ("slope", objective), measure, inputs.detach(), labels))
+    refuse_nan("gradient", slope.gradient, watch)
+    return slope
 
 
-def _measure(model: nn.Module, objective: str, inputs: Tensor, labels: Tensor) -> Slope:
-    point = inputs.detach().requires_grad_()
-    if objective in LIKELIHOOD_OBJECTIVES:
-        joint: Callable[[Tensor], tuple[Tensor, Tensor]] = model.joint  # type: ignore[assignment]
-        logits, log_likelihood = joint(point)
-        values = LIKELIHOOD_OBJECTIVES[objective](log_likelihood, labels)
-    else:
-        logits = model(point)
-        values = OBJECTIVES[objective](logits, labels)
-    return Slope(unchecked_gradients(values, point), values.detach(), logits.detach())
-
-
-def image_gradients(
-    values: Tensor, point: Tensor, *, keep_graph: bool = False, watch: NaNWatch | None = None
-) -> Tensor:
-    """Differentiate each image's value (B,) at its own point (B,C,H,W).
-
-    Args:
-        keep_graph: another gradient will be asked of the same pass.
-        watch: told of NaN, in place of an error at once.
+def checked_gradients(values: Tensor, point: Tensor, *, keep_graph: bool = False) -> Tensor:
+    """Differentiate as `image_gradients` does, and refuse NaN.
 
     Raises:
-        AttackError: as `check_connected` and `check_gradient`.
+        AttackError: as for `check_connected`, or a gradient is NaN.
     """
-    gradient = unchecked_gradients(values, point, keep_graph=keep_graph)
-    refuse_nan("gradient", gradient, watch)
+    gradient = image_gradients(values, point, keep_graph=keep_graph)
+    refuse_nan("gradient", gradient)
     return gradient
 
 
-def unchecked_gradients(values: Tensor, point: Tensor, *, keep_graph: bool = False) -> Tensor:
-    """As `image_gradients`, but a NaN is let through, so that nothing waits for the device.
+def image_gradients(values: Tensor, point: Tensor, *, keep_graph: bool = False) -> Tensor:
+    """Return (B,C,H,W) each image's gradient of its own value; a NaN is let through.
+
+    The values are summed: a mean would divide by the batch size, and small gradients would
+    underflow in large batches.
+
+    Args:
+        values: (B,), one value per image.
+        point: (B,C,H,W), the images that the values were computed from.
+        keep_graph: another gradient will be asked of the same pass.
 
     Raises:
-        AttackError: as `check_connected`.
+        AttackError: as for `check_connected`.
     """
     total = values.sum()
     check_connected(total)
@@ -268,12 +270,3 @@ def check_connected(output: Tensor) -> None:
             "the model's output carries no gradient towards the images (a detach, no_grad or numpy "
             "inside the model?); use an attack that needs no gradient."
         )
-
-
-def check_gradient(gradient: Tensor) -> None:
-    """Refuse NaN in gradients (B,C,H,W): sign(NaN) is 0, the image would stand still.
-
-    Raises:
-        AttackError: a gradient is NaN.
-    """
-    refuse_nan("gradient", gradient, None)

@@ -1,8 +1,9 @@
-"""The room in which an attack runs: whatever it does to model and global state ends at the door."""
+"""A sealed room for an attack: what it does to model and global state is undone when it ends."""
 
 import random
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.attacks.base import AttackError
-from robustloss.attacks.cuda_graphs import Measure, Recorder
+from robustloss.attacks.cuda_graphs import Measure, Replayer
 
 
 class CountedModel(nn.Module):
@@ -19,7 +20,7 @@ class CountedModel(nn.Module):
     Args:
         model: what is attacked; it is not changed.
         highest_label: the model must return more logits than this.
-        recorder: replays what is asked again and again; None: every pass is plain.
+        replayer: replays gradients that are asked for again and again; None: every pass is plain.
 
     Attributes:
         forward_images: images sent through `model(...)`, `model.joint(...)`, `model.features(...)`.
@@ -27,11 +28,11 @@ class CountedModel(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, highest_label: int, recorder: Recorder | None = None
+        self, model: nn.Module, highest_label: int, replayer: Replayer | None = None
     ) -> None:
         super().__init__()
         self.attacked_model = model
-        self.recorder = recorder
+        self.replayer = replayer
         self.highest_label = highest_label
         self.forward_images = 0
         self.backward_images = 0
@@ -42,50 +43,22 @@ class CountedModel(nn.Module):
         Raises:
             ValueError: the model's output is no (B,K) tensor with room for every label.
         """
-        logits = self._counted(self.attacked_model, images)
-        self._check("model output", logits, images)
+        logits = self._count(self.attacked_model, images)
+        self._check_logits("model output", logits, images)
         return logits
 
     def __getattr__(self, name: str) -> Any:
         modules = self.__dict__.get("_modules", {})
         if name in modules or "attacked_model" not in modules:
             return super().__getattr__(name)
-        found = getattr(modules["attacked_model"], name)
-        if name == "joint" and callable(found):
-            return lambda images: self._joint(found, images)
-        if name == "features" and callable(found):
-            return lambda images: self._counted(found, images)
-        return found
+        attribute = getattr(modules["attacked_model"], name)
+        if name == "joint" and callable(attribute):
+            return partial(self._count_joint, attribute)
+        if name == "features" and callable(attribute):
+            return partial(self._count, attribute)
+        return attribute
 
-    def _joint(self, call: Callable[[Tensor], Any], images: Tensor) -> tuple[Tensor, Tensor]:
-        found = self._counted(call, images)
-        if not isinstance(found, tuple) or len(found) != 2:
-            raise ValueError(
-                f"model.joint output (={type(found).__name__}) must be a pair: logits and class "
-                "log-likelihoods."
-            )
-        logits, log_likelihood = found
-        self._check("model.joint logits", logits, images)
-        if log_likelihood.shape != logits.shape:
-            raise ValueError(
-                f"model.joint log-likelihoods (shape {tuple(log_likelihood.shape)}) must have the "
-                f"shape of the logits, {tuple(logits.shape)}."
-            )
-        return logits, log_likelihood
-
-    def _check(self, name: str, logits: Any, images: Tensor) -> None:
-        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
-            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(f"{name} (={found}) must be a tensor of logits ({len(images)}, K).")
-        if logits.shape[1] < 2:
-            raise ValueError(f"{name} must have at least 2 logits: one per class.")
-        if self.highest_label >= logits.shape[1]:
-            raise ValueError(
-                f"labels (highest {self.highest_label}) must lie in 0..{logits.shape[1] - 1}: "
-                f"the model returns {logits.shape[1]} logits."
-            )
-
-    def _counted(self, call: Callable[[Tensor], Any], images: Tensor) -> Any:
+    def _count(self, call: Callable[[Tensor], Any], images: Tensor) -> Any:
         self.forward_images += len(images)
         if images.requires_grad and torch.is_grad_enabled():
             # A view of its own for each pass: the hook then fires once per backward through it.
@@ -96,12 +69,45 @@ class CountedModel(nn.Module):
     def _count_backward(self, gradient: Tensor) -> None:
         self.backward_images += len(gradient)
 
+    def _count_joint(self, call: Callable[[Tensor], Any], images: Tensor) -> tuple[Tensor, Tensor]:
+        output = self._count(call, images)
+        if not isinstance(output, tuple) or len(output) != 2:
+            raise ValueError(
+                f"model.joint output (={type(output).__name__}) must be a pair: logits and class "
+                "log-likelihoods."
+            )
+        logits, log_likelihood = output
+        self._check_logits("model.joint logits", logits, images)
+        if log_likelihood.shape != logits.shape:
+            raise ValueError(
+                f"model.joint log-likelihoods (shape {tuple(log_likelihood.shape)}) must have the "
+                f"shape of the logits, {tuple(logits.shape)}."
+            )
+        return logits, log_likelihood
 
-def asked(model: nn.Module, kind: Hashable, measure: Measure, *given: Tensor) -> tuple[Tensor, ...]:
-    """Return measure(*given), as `Recorder.call` where the model has a recorder."""
-    if isinstance(model, CountedModel) and model.recorder is not None:
-        return model.recorder.call(kind, measure, model, *given)
-    return measure(*given)
+    def _check_logits(self, name: str, logits: Any, images: Tensor) -> None:
+        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
+            what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"{name} (={what}) must be a tensor of logits ({len(images)}, K).")
+        if logits.shape[1] < 2:
+            raise ValueError(f"{name} must have at least 2 logits: one per class.")
+        if self.highest_label >= logits.shape[1]:
+            raise ValueError(
+                f"labels (highest {self.highest_label}) must lie in 0..{logits.shape[1] - 1}: "
+                f"the model returns {logits.shape[1]} logits."
+            )
+
+
+def call_or_replay(
+    model: nn.Module, kind: Hashable, measure: Measure, *tensors: Tensor
+) -> tuple[Tensor, ...]:
+    """Return measure(*tensors), replayed from a CUDA graph where the model's replayer has one.
+
+    Args: as for `Replayer.call`.
+    """
+    if isinstance(model, CountedModel) and model.replayer is not None:
+        return model.replayer.call(kind, measure, model, *tensors)
+    return measure(*tensors)
 
 
 def model_device(model: nn.Module, fallback: torch.device) -> torch.device:
@@ -112,7 +118,29 @@ def model_device(model: nn.Module, fallback: torch.device) -> torch.device:
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
+def sealing(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
+    """Run the block with a frozen model, seeded generators, gradients on, and float32.
+
+    Args:
+        model: as for `freezing`.
+        device: where the model lives.
+        seed: as for `seeding_generators`.
+
+    Raises:
+        AttackError: as for `freezing`.
+    """
+    with (
+        freezing(model),
+        seeding_generators(device, seed),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device_type=device.type, enabled=False),
+    ):
+        yield
+
+
+@contextmanager
+def freezing(model: nn.Module) -> Iterator[None]:
     """Hold the model in eval mode with frozen parameters; restore every flag, gradient and buffer.
 
     Raises:
@@ -145,14 +173,19 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def own_random_state(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and torch's global generators inside, and put them back after."""
+def seeding_generators(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed Python's, NumPy's and torch's global generators; put their states back at the end.
+
+    Args:
+        device: the generator of an MPS device is among them; CUDA's are wherever CUDA has started.
+        seed: a non-negative integer below 2^63.
+    """
     python, cpu = random.getstate(), torch.get_rng_state()
     numpy = np.random.get_state()  # noqa: NPY002 - the global state is what others' code uses
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     mps = torch.mps.get_rng_state() if device.type == "mps" else None
     try:
-        seed_global_random(seed)
+        seed_generators(seed)
         yield
     finally:
         random.setstate(python)
@@ -164,7 +197,7 @@ def own_random_state(device: torch.device, seed: int) -> Iterator[None]:
             torch.mps.set_rng_state(mps)
 
 
-def seed_global_random(seed: int) -> None:
+def seed_generators(seed: int) -> None:
     """Seed every global generator that exists by now.
 
     Not torch.manual_seed: before CUDA is started it leaves a seed behind for later, which no
@@ -177,16 +210,3 @@ def seed_global_random(seed: int) -> None:
         torch.cuda.manual_seed_all(seed)
     if torch.backends.mps.is_available():
         torch.mps.manual_seed(seed)
-
-
-@contextmanager
-def sealed(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
-    """Hold model and random state as `frozen` and `own_random_state`; gradients on, float32."""
-    with (
-        frozen(model),
-        own_random_state(device, seed),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast(device_type=device.type, enabled=False),
-    ):
-        yield

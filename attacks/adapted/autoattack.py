@@ -2,8 +2,6 @@
 
 import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -11,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.attacks.adapted.model import AdaptedModel
-from robustloss.attacks.arguments import check_norm
-from robustloss.attacks.base import AttackOutput, Needs, Norm, Queries
+from robustloss.attacks.arguments import check_choice, check_norm
+from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.noise import ImageNoise
 
 
@@ -67,9 +65,7 @@ class AutoAttack:
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
-        if self.version not in VERSIONS:
-            known = ", ".join(map(repr, VERSIONS))
-            raise ValueError(f"version (={self.version!r}) must be one of {known}.")
+        check_choice("version", self.version, VERSIONS)
         if importlib.util.find_spec("pyautoattack") is None:
             raise ValueError(
                 "it needs the package pyautoattack: pip install 'robustloss[autoattack]'."
@@ -86,19 +82,15 @@ class AutoAttack:
         return Queries(forward * budgets, backward * budgets)
 
     def __call__(
-        self,
-        model: nn.Module,
-        inputs: Tensor,
-        labels: Tensor,
-        *,
-        eps: Sequence[float],
-        noise: ImageNoise,
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise
     ) -> AttackOutput:
         """Run the ensemble for every eps; see Attack.
 
         Raises:
             ValueError: fewer classes than the difference-of-logits ratio needs.
         """
+        from pyautoattack import AutoAttack as Reference
+
         view = AdaptedModel(model, inputs.device)
         images = inputs.contiguous()
         with torch.no_grad():
@@ -109,44 +101,25 @@ class AutoAttack:
                 f"autoattack {self.version} needs at least {least} classes, the model has "
                 f"{classes}; use 'pgd' with objective 'margin', 'fab' and 'square'."
             )
-        seed = noise.batch_seed()
-        found = [
-            self._attacked(view, images, labels, budget, seed, classes) if budget > 0 else images
-            for budget in eps
-        ]
-        return AttackOutput(torch.stack(found))
-
-    def _attacked(
-        self,
-        view: AdaptedModel,
-        images: Tensor,
-        labels: Tensor,
-        eps: float,
-        seed: int,
-        classes: int,
-    ) -> Tensor:
-        from pyautoattack import AutoAttack as Reference
-
-        reference = Reference(
-            view,
-            norm="Linf" if self.norm == "linf" else "L2",
-            eps=eps,
-            version=self.version,
-            seed=seed,
-            device=images.device,
-        )
-        targets = min(_TARGETS, classes - 1)
-        reference.apgd_targeted.n_target_classes = reference.fab.n_target_classes = targets
-        with _tracing_kept():
-            found, _ = reference.run_standard_evaluation(images, labels, batch_size=len(images))
-        return found
-
-
-@contextmanager
-def _tracing_kept() -> Iterator[None]:
-    """Put the trace function back: the reference ends a debugger's or a coverage tool's."""
-    before = sys.gettrace()
-    try:
-        yield
-    finally:
-        sys.settrace(before)
+        adv_inputs = []
+        for budget in eps:
+            if budget == 0:
+                adv_inputs.append(images)
+                continue
+            reference = Reference(
+                view,
+                norm="Linf" if self.norm == "linf" else "L2",
+                eps=budget,
+                version=self.version,
+                seed=noise.batch_seed(),
+                device=images.device,
+            )
+            targets = min(_TARGETS, classes - 1)
+            reference.apgd_targeted.n_target_classes = reference.fab.n_target_classes = targets
+            trace = sys.gettrace()
+            try:
+                found, _ = reference.run_standard_evaluation(images, labels, batch_size=len(images))
+            finally:
+                sys.settrace(trace)  # the reference ends a debugger's or a coverage tool's
+            adv_inputs.append(found)
+        return AttackOutput(torch.stack(adv_inputs))

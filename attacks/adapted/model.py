@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from robustloss.attacks.base import AttackError
-from robustloss.attacks.objectives import check_connected, check_gradient
+from robustloss.attacks.ball import vanishes
+from robustloss.attacks.objectives import check_connected, refuse_nan
 
 
 class AdaptedModel(nn.Module):
@@ -36,7 +36,7 @@ class AdaptedModel(nn.Module):
         grey: bool = False,
     ) -> None:
         super().__init__()
-        # Registered here, so that it is the first that parameters() yields.
+        # Registered first, so that it is the first that parameters() yields.
         self.place = nn.Parameter(torch.empty(0, device=device), requires_grad=False)
         self.model = model
         self.positive_logits = positive_logits
@@ -54,21 +54,22 @@ class AdaptedModel(nn.Module):
         """
         sound = bool(images.isfinite().all())
         sloped = images.requires_grad and torch.is_grad_enabled()
+
+        def watch(gradient: Tensor) -> Tensor:
+            if sound:
+                refuse_nan("gradient", gradient)
+            if self.zero_gradient is None:
+                self.zero_gradient = vanishes(gradient)
+            return gradient.contiguous()
+
         if sloped:
             images = images.view_as(images)
-            images.register_hook(lambda gradient: self._watched(gradient, sound))
+            images.register_hook(watch)
         logits = self.model(images[:, :1] if self.grey else images)
         if sloped:
             check_connected(logits)
-        if sound and logits.isnan().any():
-            raise AttackError("the logits are NaN; look for an overflow in the model.")
+        if sound:
+            refuse_nan("logits", logits)
         if self.positive_logits:
             return logits - logits.detach().amin(dim=1, keepdim=True) + 1.0
         return logits
-
-    def _watched(self, gradient: Tensor, sound: bool) -> Tensor:
-        if sound:
-            check_gradient(gradient)
-        if self.zero_gradient is None:
-            self.zero_gradient = (gradient == 0).flatten(1).all(dim=1)
-        return gradient.contiguous()

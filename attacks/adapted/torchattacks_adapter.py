@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,31 +12,31 @@ from torch import Tensor, nn
 
 from robustloss.attacks.adapted.model import AdaptedModel
 from robustloss.attacks.adapted.torchattacks_table import ADAPTED, REFUSED, Entry
-from robustloss.attacks.arguments import check_integer, check_norm
-from robustloss.attacks.ball import distance
-from robustloss.attacks.base import AttackOutput, Needs, Norm
+from robustloss.attacks.arguments import check_choice, check_integer, check_norm
+from robustloss.attacks.ball import choose, distance
+from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm
 from robustloss.attacks.noise import ImageNoise
 from robustloss.attacks.plugins import PluginError, check_parameters
-from robustloss.attacks.sealing import seed_global_random
+from robustloss.attacks.sealing import seed_generators
 
 PREFIX = "torchattacks:"
 _THEIR_NORM = {"linf": "Linf", "l2": "L2"}
 _SHRINK = 1e-6  # pixel units: how far from 0 and 1 the change of variables of CW can still move
 
+_BUDGETS_STAND_BESIDE = "the budgets stand beside the parameters: eps = [0.1], not in them."
 _FILLED = {
     "model": "it is the attacked model.",
-    **dict.fromkeys(
-        ("eps", "max_epsilon"), "the budgets stand beside the parameters: eps = [0.1], not in them."
-    ),
+    "eps": _BUDGETS_STAND_BESIDE,
+    "max_epsilon": _BUDGETS_STAND_BESIDE,
     "seed": "it comes from the run's seed and the images.",
     "verbose": "progress is shown by the run.",
     "n_classes": "it is the model's own number of classes, at most 10 as published.",
     "multi_targeted": "torchattacks' code stops at the first class that it reaches; use 'fab'.",
 }
-_COUNTS = {"steps", "num_iter_set", "nb_iter", "nb_sample", "n_queries", "n_restarts", "eot_iter"}
-
-
-_COUNTS |= {"m", "N", "len_kernel", "noise_batch_size", "batch_max", "max_batch_size"}
+_COUNTS = {
+    "steps", "num_iter_set", "nb_iter", "nb_sample", "n_queries", "n_restarts", "eot_iter",
+    "m", "N", "len_kernel", "noise_batch_size", "batch_max", "max_batch_size",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +66,7 @@ class TorchAttack:
         return ADAPTED[self.name.removeprefix(PREFIX)]
 
     def __call__(
-        self,
-        model: nn.Module,
-        inputs: Tensor,
-        labels: Tensor,
-        *,
-        eps: Sequence[float],
-        noise: ImageNoise,
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise
     ) -> AttackOutput:
         """Run torchattacks' code; see Attack.
 
@@ -80,27 +74,33 @@ class TorchAttack:
             ValueError: images or classes that its code cannot take.
             AttackError: NaN in the model's logits or gradient.
         """
-        grey = self._check_images(inputs)
+        entry = self.entry
+        _, channels, height, width = inputs.shape
+        if entry.square and height != width:
+            raise ValueError(f"{self.name} takes square images only, not {height}x{width}.")
+        if entry.three_channels and channels not in (1, 3):
+            raise ValueError(f"{self.name} takes images of 1 or 3 channels, not {channels}.")
+        grey = entry.three_channels and channels == 1
         images = inputs.expand(-1, 3 if grey else -1, -1, -1).contiguous()
-        view = AdaptedModel(
-            model, inputs.device, positive_logits=self.entry.positive_logits, grey=grey
-        )
+        view = AdaptedModel(model, inputs.device, positive_logits=entry.positive_logits, grey=grey)
         seed = noise.batch_seed()
-        if self.entry.minimum:
-            return self._nearest(view, images, labels, seed)
-        found = [
+        if entry.minimum:
+            return self._find_nearest(view, images, labels, seed)
+        adv_inputs = [
             # 0 stands alone, and torchattacks divides by it.
-            self._attacked(view, images, labels, budget, seed) if budget > 0 else images
+            self._perturb(view, images, labels, budget, seed) if budget > 0 else images
             for budget in eps
         ]
-        adv_inputs = torch.stack(found)[:, :, : inputs.shape[1]]
-        return AttackOutput(adv_inputs, view.zero_gradient if self.entry.whole_batch else None)
+        return AttackOutput(
+            torch.stack(adv_inputs)[:, :, :channels],
+            view.zero_gradient if entry.whole_batch else None,
+        )
 
-    def _attacked(
+    def _perturb(
         self, view: AdaptedModel, images: Tensor, labels: Tensor, eps: float, seed: int
     ) -> Tensor:
-        """(B,C,H,W), whatever torchattacks returns."""
-        factory = _factory(self.name)
+        """Return (B,C,H,W), whatever torchattacks returns at one eps."""
+        factory = _find_class(self.name)
         entry, keys = self.entry, dict(self.params)
         known = inspect.signature(factory).parameters
         if entry.budget in known:
@@ -113,14 +113,26 @@ class TorchAttack:
             keys.setdefault(entry.step_size, eps * share)
         filled: dict[str, object] = {"norm": _THEIR_NORM[self.norm], "seed": seed}
         keys |= {key: value for key, value in filled.items() if key in known}
-        keys |= self._targets(view, images)
-        seed_global_random(seed)  # for each eps anew: no result depends on the other eps asked for
+        # The difference-of-logits ratio divides by the third logit, or the third and fourth.
+        targeted = self.name == f"{PREFIX}APGDT"
+        if targeted or keys.get("loss") == "dlr":
+            with torch.no_grad():
+                classes = view(images[:1]).shape[1]
+            least = 4 if targeted else 3
+            if classes < least:
+                raise ValueError(
+                    f"{self.name} with the difference-of-logits ratio needs at least {least} "
+                    f"classes, the model has {classes}; use 'pgd' with objective 'margin'."
+                )
+            if targeted:
+                keys["n_classes"] = min(10, classes)
+        seed_generators(seed)  # for each eps anew: no result depends on the other eps asked for
         return factory(view, **keys)(images, labels).detach()
 
-    def _nearest(
+    def _find_nearest(
         self, view: AdaptedModel, images: Tensor, labels: Tensor, seed: int
     ) -> AttackOutput:
-        """The attack's one image and its distance, which the harness judges."""
+        """Return the attack's one image and its distance, which the harness judges."""
         diameter = 1.0 if self.norm == "linf" else math.sqrt(images[0].numel())
         start, wrong = images, torch.zeros_like(labels, dtype=torch.bool)
         if self.entry.shrunk:
@@ -129,37 +141,12 @@ class TorchAttack:
             start = 0.5 + (1.0 - 2.0 * _SHRINK) * (images - 0.5)
             with torch.no_grad():
                 wrong = view(images).argmax(dim=1) != labels
-        found = self._attacked(view, start, labels, diameter, seed)
+        nearest = self._perturb(view, start, labels, diameter, seed)
         # 0 / 0 where the logits have no slope: nothing was found there. NaN of the model's own
         # making was refused by the view.
-        lost = ~found.isfinite().flatten(1).all(dim=1)
-        found = torch.where((lost | wrong).view(-1, 1, 1, 1), images, found)
-        radius = distance(found - images, self.norm)
-        return AttackOutput(found.unsqueeze(0), radius=radius)
-
-    def _check_images(self, inputs: Tensor) -> bool:
-        """Whether they are grey and the code wants three channels; refuse what it cannot take."""
-        _, channels, height, width = inputs.shape
-        if self.entry.square and height != width:
-            raise ValueError(f"{self.name} takes square images only, not {height}x{width}.")
-        if self.entry.three_channels and channels not in (1, 3):
-            raise ValueError(f"{self.name} takes images of 1 or 3 channels, not {channels}.")
-        return self.entry.three_channels and channels == 1
-
-    def _targets(self, view: AdaptedModel, images: Tensor) -> dict[str, object]:
-        """The number of classes, for the attack that takes it; refuse too few for the loss."""
-        targeted = self.name == f"{PREFIX}APGDT"
-        least = 4 if targeted else 3 if self.params.get("loss") == "dlr" else 0
-        if not least:
-            return {}
-        with torch.no_grad():
-            count = view(images[:1]).shape[1]
-        if count < least:
-            raise ValueError(
-                f"{self.name} with the difference-of-logits ratio needs at least {least} classes, "
-                f"the model has {count}; use 'pgd' with objective 'margin'."
-            )
-        return {"n_classes": min(10, count)} if targeted else {}
+        lost = ~nearest.isfinite().flatten(1).all(dim=1)
+        nearest = choose(lost | wrong, images, nearest)
+        return AttackOutput(nearest.unsqueeze(0), radius=distance(nearest - images, self.norm))
 
 
 def adapt(name: str, params: Mapping[str, object]) -> TorchAttack:
@@ -180,30 +167,31 @@ def adapt(name: str, params: Mapping[str, object]) -> TorchAttack:
             "or L2 budget, or of minimum norm."
         )
     if peer not in ADAPTED:
-        raise PluginError(
-            f"attack '{name}': unknown name{_did_you_mean(peer)} Known: {', '.join(ADAPTED)}."
-        )
+        # Blind to upper and lower case, unlike plugins.did_you_mean: theirs follows no rule.
+        folded = {known.casefold(): known for known in (*ADAPTED, *REFUSED)}
+        close = difflib.get_close_matches(peer.casefold(), folded, n=1)
+        hint = f"; did you mean '{PREFIX}{folded[close[0]]}'?" if close else "."
+        raise PluginError(f"attack '{name}': unknown name{hint} Known: {', '.join(ADAPTED)}.")
     for key in params:
         if key in _FILLED:
             raise PluginError(f"{name}.{key}: not a parameter here; {_FILLED[key]}")
-    factory, entry = _factory(name), ADAPTED[peer]
+    factory, entry = _find_class(name), ADAPTED[peer]
     check_parameters(factory, params, name, given=_FILLED)
-    own = {
-        key: each.default
-        for key, each in inspect.signature(factory).parameters.items()
-        if key not in _FILLED and key != "norm" and not (entry.step and key == entry.step_size)
-    }
+    defaults = {key: each.default for key, each in inspect.signature(factory).parameters.items()}
     try:
         for key, value in params.items():
-            _check_value(key, value, inspect.signature(factory).parameters[key].default, entry)
+            _check_value(key, value, defaults[key], entry)
     except ValueError as error:
         raise PluginError(f"attack '{name}': {error}") from error
+    # The step size follows from eps at each call, unless the user gives one.
+    left_out = {*_FILLED, "norm"} | ({entry.step_size} if entry.step else set())
+    own = {key: default for key, default in defaults.items() if key not in left_out}
     keys = {**own, **entry.defaults, **params}
     norm: Any = keys.pop("norm", "linf") if entry.norm is None else entry.norm
     return TorchAttack(name=name, norm=norm, params=keys)
 
 
-def _factory(name: str) -> Any:
+def _find_class(name: str) -> Any:
     try:
         import torchattacks  # seconds, and only for those who use it
     except ImportError as error:
@@ -222,9 +210,7 @@ def _check_value(key: str, value: object, default: object, entry: Entry) -> None
     if key == "norm":
         check_norm(str(value))
     elif key in entry.choices:
-        if value not in entry.choices[key]:
-            known = ", ".join(map(repr, entry.choices[key]))
-            raise ValueError(f"{key} (={value!r}) must be one of {known}.")
+        check_choice(key, value, entry.choices[key])
     elif key in _COUNTS:
         check_integer(key, value, least=1)  # type: ignore[arg-type]
     elif isinstance(default, bool):
@@ -236,10 +222,3 @@ def _check_value(key: str, value: object, default: object, entry: Entry) -> None
         raise ValueError(f"{key} (={value}) must be positive: pixel units, the same for every eps.")
     elif key == "resize_rate" and not 0 < value < 1:
         raise ValueError(f"{key} (={value}) must lie between 0 and 1.")
-
-
-def _did_you_mean(name: str) -> str:
-    """As plugins.did_you_mean, but blind to upper and lower case: theirs follows no rule."""
-    lower = {known.casefold(): known for known in (*ADAPTED, *REFUSED)}
-    close = difflib.get_close_matches(name.casefold(), lower, n=1)
-    return f"; did you mean '{PREFIX}{lower[close[0]]}'?" if close else "."

@@ -1,20 +1,20 @@
 """Attacks on classifier and likelihood detector together: what they see, climb and keep."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from robustloss.attacks.arguments import check_integer, check_norm
-from robustloss.attacks.ball import ascent_direction, project, uniform_start
-from robustloss.attacks.base import AttackError, AttackOutput, Needs, Norm, Queries
+from robustloss.attacks.arguments import check_integer, check_norm, check_paths
+from robustloss.attacks.ball import ascent_direction, choose_all, project, uniform_start, vanishes
+from robustloss.attacks.base import AttackError, AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.bounded.pgd import STEP_SCHEDULES
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.objectives import image_gradients, margin, wrong_classes
+from robustloss.attacks.objectives import checked_gradients, margin, wrong_classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +53,15 @@ class View:
         return self.logits.argmax(dim=1) == self.aim
 
     def gradient(self, values: Tensor) -> Tensor:
-        """(B,C,H,W), each image's gradient of its own value."""
-        return image_gradients(values, self.point, keep_graph=True)
+        """Return (B,C,H,W), each image's gradient of its own value."""
+        return checked_gradients(values, self.point, keep_graph=True)
 
-    def found(self) -> "Found":
-        """These images as candidates for the result."""
+    def judge(self) -> "Candidate":
+        """Return these images as candidates for the result.
+
+        Raises:
+            AttackError: a logit or a log-likelihood is NaN.
+        """
         predicted = self.logits.argmax(dim=1)
         score = self.log_likelihood.gather(1, predicted.unsqueeze(1)).squeeze(1)
         broken = int((score.isnan() | self.lead.isnan()).sum())
@@ -66,50 +70,47 @@ class View:
                 f"logits or log-likelihoods are NaN or infinite for {broken} of {len(score)} "
                 "attacked images; look for an overflow in the model."
             )
-        return Found(self.point.detach(), predicted != self.labels, score.detach())
+        return Candidate(self.point.detach(), predicted != self.labels, score.detach())
 
 
-class Found(NamedTuple):
+class Candidate(NamedTuple):
     """Images (B,C,H,W), whether each fools the classifier (B,), and its score (B,).
 
     The score is what the detector ranks on: the log-likelihood of the predicted class, nats.
     """
 
     images: Tensor
-    wrong: Tensor
+    fooled: Tensor
     score: Tensor
 
-    def better(self, other: "Found") -> "Found":
-        """Image by image: what is wrong, then what has the higher score; this one when all ties.
+    def take(self, other: "Candidate") -> "Candidate":
+        """Return, image by image, what fools, then what has the higher score; this one in a tie.
 
-        A wrong image with the highest score passes every threshold that any wrong image passes:
-        undetected successes come first whatever the rate of false alarms.
+        A fooling image with the highest score passes every threshold that any fooling image
+        passes: undetected successes come first whatever the rate of false alarms.
         """
-        takes = (other.score > self.score) & (other.wrong == self.wrong)
-        takes |= other.wrong & ~self.wrong
-        column = takes.view(-1, *[1] * (self.images.dim() - 1))
-        return Found(
-            torch.where(column, other.images, self.images),
-            torch.where(takes, other.wrong, self.wrong),
-            torch.where(takes, other.score, self.score),
-        )
+        better = (other.score > self.score) & (other.fooled == self.fooled)
+        return choose_all(better | other.fooled & ~self.fooled, other, self)
 
 
 Rule = Callable[[View], Tensor]
-"""From what is seen at a point to the (B,C,H,W) direction in which to go on; any length."""
+"""Maps what is seen at a point to the (B,C,H,W) direction in which to go on; any length."""
 
 
 def look(model: nn.Module, images: Tensor, labels: Tensor, aim: Tensor | None) -> View:
     """Pass images (B,C,H,W) through the model.
 
     Args:
+        model: has `joint(images)`.
+        images: (B,C,H,W).
+        labels: (B,) the true classes.
         aim: (B,) wrong classes; None aims at the one with the highest logit.
     """
     point = images.detach().requires_grad_()
     joint: Callable[[Tensor], tuple[Tensor, Tensor]] = model.joint  # type: ignore[assignment]
     logits, log_likelihood = joint(point)
     if aim is None:
-        aim = wrong_classes(logits, labels, 1)[0]
+        aim = wrong_classes(logits, labels, 1)[:, 0]
     return View(model, point, logits, log_likelihood, labels, aim)
 
 
@@ -149,15 +150,8 @@ class Adaptive(ABC):
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
-        check_integer("steps", self.steps, least=1)
-        check_integer("restarts", self.restarts, least=1)
+        check_paths(self.steps, self.step_size, self.restarts, random_start=self.random_start)
         check_integer("targets", self.targets, least=0)
-        if self.step_size is not None and not 0 < self.step_size < math.inf:
-            raise ValueError(f"step_size (={self.step_size}) must be positive: a share of eps.")
-        if self.restarts > 1 and not self.random_start:
-            raise ValueError(
-                f"restarts (={self.restarts}) would all be the same path: use random_start=True."
-            )
 
     @property
     @abstractmethod
@@ -174,18 +168,14 @@ class Adaptive(ABC):
         forward, backward = self.passes_each
         return Queries(2 + paths * (forward * self.steps + 1), 1 + paths * backward * self.steps)
 
-    def aims(self, clean: View) -> Sequence[Tensor | None]:
-        """The classes (B,) to aim at, each tried on paths of its own; see `look`."""
-        return wrong_classes(clean.logits, clean.labels, self.targets) if self.targets else [None]
+    def aims(self, clean: View) -> Iterable[Tensor | None]:
+        """Return the classes (B,) to aim at, each tried on paths of its own; None as for `look`."""
+        if not self.targets:
+            return [None]
+        return wrong_classes(clean.logits, clean.labels, self.targets).unbind(dim=1)
 
     def __call__(
-        self,
-        model: nn.Module,
-        inputs: Tensor,
-        labels: Tensor,
-        *,
-        eps: Sequence[float],
-        noise: ImageNoise,
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise
     ) -> AttackOutput:
         """Climb inside the ball of every eps; see Attack.
 
@@ -193,45 +183,42 @@ class Adaptive(ABC):
         class of the highest logit.
         """
         clean = look(model, inputs, labels, None)
-        zero_gradient = (clean.gradient(clean.lead) == 0).flatten(1).all(dim=1)
-        aims, itself = self.aims(clean), clean.found()
+        zero_gradient = vanishes(clean.gradient(clean.lead))
+        goals, itself = [*product(self.aims(clean), self.rules())], clean.judge()
         del clean  # and its graph
-        found = []
+        adv_inputs = []
         for budget in eps:
             best, draws = itself, noise.restart()
             for _ in range(self.restarts if budget > 0 else 0):
                 start = inputs
                 if self.random_start:
                     start = uniform_start(inputs, budget, self.norm, draws)
-                for aim in aims:
-                    for rule in self.rules():
-                        path = self._path(model, inputs, labels, budget, start, aim, rule)
-                        best = best.better(path)
-            found.append(best.images)
-        return AttackOutput(torch.stack(found), zero_gradient)
+                for aim, rule in goals:
+                    best = self._climb(model, start, inputs, labels, budget, aim, rule, best)
+            adv_inputs.append(best.images)
+        return AttackOutput(torch.stack(adv_inputs), zero_gradient)
 
-    def _path(
+    def _climb(
         self,
         model: nn.Module,
+        start: Tensor,
         inputs: Tensor,
         labels: Tensor,
         eps: float,
-        start: Tensor,
         aim: Tensor | None,
         rule: Rule,
-    ) -> Found:
-        """The best of one start and its steps."""
+        best: Candidate,
+    ) -> Candidate:
+        """Return the best of what earlier paths found and of one more start and its steps."""
         size = self.step_size
         if size is None:
             size = min(1.0, (5.0 if self.norm == "linf" else 10.0) / self.steps)
         point = start
-        best: Found | None = None
         for step in range(self.steps):
             view = look(model, point, labels, aim)
-            best = view.found() if best is None else best.better(view.found())
+            best = best.take(view.judge())
             length = eps * size * STEP_SCHEDULES["cosine"](step / self.steps)
             point = point + length * ascent_direction(rule(view), self.norm)
             point = project(point, inputs, eps, self.norm)
-        with torch.no_grad():
-            last = look(model, point, labels, aim).found()
-        return last if best is None else best.better(last)
+        with torch.no_grad():  # nothing follows the last point: its gradient is not asked for
+            return best.take(look(model, point, labels, aim).judge())

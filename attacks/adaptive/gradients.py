@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from robustloss.attacks.adaptive.base import Adaptive, Rule, View
-from robustloss.attacks.ball import ascent_direction, distance
+from robustloss.attacks.arguments import check_choice
+from robustloss.attacks.ball import ascent_direction, choose, column, distance
 from robustloss.attacks.base import Queries
 
 Project = Literal["classifier", "detector", "both"]
@@ -54,7 +55,7 @@ class AdaptiveJoint(Adaptive):
                 raise ValueError(f"weights (={weight!r}) must be numbers of at least 0.")
 
     def rules(self) -> Sequence[Rule]:
-        """One per weight."""
+        """One for each weight."""
         return [partial(joint_direction, weight=weight) for weight in self.weights]
 
 
@@ -101,9 +102,7 @@ class AdaptiveOrthogonal(Adaptive):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.project not in get_args(Project):
-            known = ", ".join(map(repr, get_args(Project)))
-            raise ValueError(f"project (={self.project!r}) must be one of {known}.")
+        check_choice("project", self.project, get_args(Project))
 
     def rules(self) -> Sequence[Rule]:
         """The one."""
@@ -111,23 +110,32 @@ class AdaptiveOrthogonal(Adaptive):
 
 
 def joint_direction(view: View, weight: float) -> Tensor:
-    """∇lead / ‖∇lead‖₂ + weight · ∇ℓ / ‖∇ℓ‖₂; 0 where the two cancel."""
+    """Return ∇lead / ‖∇lead‖₂ + weight · ∇ℓ / ‖∇ℓ‖₂; 0 where the two cancel.
+
+    Args:
+        view: what is seen at the point.
+        weight: at least 0.
+    """
     classifier, detector = _unit_gradients(view)
     total = classifier + weight * detector
-    return torch.where(_column(distance(total, "l2") > _NOTHING_LEFT, total), total, 0.0)
+    return choose(distance(total, "l2") > _NOTHING_LEFT, total, torch.zeros_like(total))
 
 
 def selective_direction(view: View) -> Tensor:
-    """∇ℓ where the class aimed at is predicted, ∇lead elsewhere: one pass back."""
+    """Return ∇ℓ where the class aimed at is predicted, ∇lead elsewhere: one pass back."""
     return view.gradient(torch.where(view.reached, view.aimed_log_likelihood, view.lead))
 
 
 def orthogonal_direction(view: View, project: Project) -> Tensor:
-    """As selective_direction, without the component along the other gradient."""
+    """Return the selective direction without its component along the other gradient.
+
+    Args:
+        view: what is seen at the point.
+        project: which of the two directions loses the component; see AdaptiveOrthogonal.
+    """
     classifier, detector = _unit_gradients(view)
-    reached = _column(view.reached, classifier)
-    return torch.where(
-        reached,
+    return choose(
+        view.reached,
         detector if project == "classifier" else _across(detector, classifier),
         classifier if project == "detector" else _across(classifier, detector),
     )
@@ -136,8 +144,8 @@ def orthogonal_direction(view: View, project: Project) -> Tensor:
 def _across(followed: Tensor, other: Tensor) -> Tensor:
     """What a unit vector has across another one, or across 0; itself where that is nothing."""
     along = (followed * other).flatten(1).sum(dim=1)
-    rest = followed - _column(along, other) * other
-    return torch.where(_column(distance(rest, "l2") > _NOTHING_LEFT, rest), rest, followed)
+    rest = followed - column(along, other) * other
+    return choose(distance(rest, "l2") > _NOTHING_LEFT, rest, followed)
 
 
 def _unit_gradients(view: View) -> tuple[Tensor, Tensor]:
@@ -146,8 +154,3 @@ def _unit_gradients(view: View) -> tuple[Tensor, Tensor]:
         ascent_direction(view.gradient(view.lead), "l2"),
         ascent_direction(view.gradient(view.aimed_log_likelihood), "l2"),
     )
-
-
-def _column(values: Tensor, images: Tensor) -> Tensor:
-    """(B,) as (B,1,1,1)."""
-    return values.view(-1, *[1] * (images.dim() - 1))

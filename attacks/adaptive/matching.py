@@ -1,6 +1,6 @@
 """Feature matching: be what another class usually is, and fool classifier and detector at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -44,15 +44,22 @@ class AdaptiveMatching(Adaptive):
         """The one."""
         return [matching_direction]
 
-    def aims(self, clean: View) -> Sequence[Tensor | None]:
-        """The classes of the nearest means, first the nearest."""
-        if not callable(getattr(clean.model, "features", None)) or _means(clean.model) is None:
+    def aims(self, clean: View) -> Iterable[Tensor | None]:
+        """Return the classes of the nearest means, the nearest first.
+
+        Raises:
+            AttackError: the model has no features or class means, or means that are not (K,D) or
+                not finite.
+        """
+        model = clean.model
+        known = getattr(model, "class_means", None) is not None
+        if not known or not callable(getattr(model, "features", None)):
             raise AttackError(
                 "the model must have features(images) and class_means (K,D): attack "
                 f"'{self.name}' aims at the mean features of a class."
             )
         with torch.no_grad():
-            features, means = _features_and_means(clean.model, clean.point)
+            features, means = _features_and_means(model, clean.point)
         expected = (clean.logits.shape[1], features.shape[1])
         if means.shape != expected:
             raise AttackError(
@@ -65,21 +72,16 @@ class AdaptiveMatching(Adaptive):
                 "over images of every class."
             )
         far = (features.unsqueeze(1) - means).square().sum(dim=2)
-        return wrong_classes(-far, clean.labels, self.targets)
+        return wrong_classes(-far, clean.labels, self.targets).unbind(dim=1)
 
 
 def matching_direction(view: View) -> Tensor:
-    """Down the gradient of ‖f(x) − mean_aim‖²."""
+    """Return the direction down the gradient of ‖f(x) − mean_aim‖²."""
     features, means = _features_and_means(view.model, view.point)
     return view.gradient(-(features - means[view.aim]).square().sum(dim=1))
 
 
-def _means(model: nn.Module) -> Tensor | None:
-    means: Tensor | None = getattr(model, "class_means", None)
-    return means
-
-
 def _features_and_means(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    features: Callable[[Tensor], Tensor] = model.features  # type: ignore[assignment]
-    found = features(images)
-    return found, torch.as_tensor(_means(model)).to(found)
+    call: Callable[[Tensor], Tensor] = model.features  # type: ignore[assignment]
+    features = call(images)
+    return features, torch.as_tensor(model.class_means).to(features)

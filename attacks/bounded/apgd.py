@@ -1,6 +1,6 @@
 """Auto-PGD: gradient ascent with momentum that halves each image's step when it stops paying."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -8,27 +8,35 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.attacks.arguments import check_integer, check_norm
-from robustloss.attacks.ball import ascent_direction, distance, project
-from robustloss.attacks.base import AttackOutput, Needs, Norm, Queries
+from robustloss.attacks.ball import (
+    ascent_direction,
+    choose,
+    choose_all,
+    column,
+    project,
+    surface_start,
+    vanishes,
+)
+from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.noise import ImageNoise
 from robustloss.attacks.objectives import (
     NaNWatch,
+    checked_gradients,
     checked_margin,
     cross_entropy,
     image_gradients,
     logit_ratio,
     refuse_nan,
     targeted_logit_ratio,
-    unchecked_gradients,
     wrong_classes,
 )
-from robustloss.attacks.sealing import asked
+from robustloss.attacks.sealing import call_or_replay
 
 _WEIGHT = 0.75  # of the new step against the last one; alpha in the publication
 _CHECKPOINTS = (0.22, 0.06, 0.03)  # shares of the steps: first gap, least gap, by how much it falls
 
 
-class _Found(NamedTuple):
+class _Candidate(NamedTuple):
     """Images (B,C,H,W) with, each (B,): objective, max over j≠y of z_j − z_y, and fooled or not."""
 
     images: Tensor
@@ -36,14 +44,14 @@ class _Found(NamedTuple):
     margins: Tensor
     fooled: Tensor
 
-    def better(self, other: "_Found") -> "_Found":
-        """Image by image: what fools; of two that do, the more wrong; else the higher objective."""
+    def take(self, other: "_Candidate") -> "_Candidate":
+        """Return, image by image, what fools; of two, the more wrong; else the higher objective."""
         better = torch.where(
             self.fooled == other.fooled,
             torch.where(self.fooled, other.margins > self.margins, other.values > self.values),
             other.fooled,
         )
-        return _Found(*(_chosen(better, *pair) for pair in zip(other, self, strict=True)))
+        return choose_all(better, other, self)
 
 
 class _Summit(NamedTuple):
@@ -52,11 +60,6 @@ class _Summit(NamedTuple):
     images: Tensor
     values: Tensor
     gradient: Tensor
-
-    def higher(self, other: "_Summit") -> "_Summit":
-        """Image by image, the one of higher objective; this one when it is a tie."""
-        better = other.values > self.values
-        return _Summit(*(_chosen(better, *pair) for pair in zip(other, self, strict=True)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,14 +108,15 @@ class APGDCE:
         """Runs of one restart."""
         return 1
 
+    def _aims(self, logits: Tensor, labels: Tensor) -> Iterable[Tensor | None]:
+        """The class (B,) towards which each run goes; None: away from the label, wherever."""
+        return [None]
+
+    def _objective(self, logits: Tensor, labels: Tensor, aim: Tensor | None) -> Tensor:
+        return cross_entropy(logits, labels)
+
     def __call__(
-        self,
-        model: nn.Module,
-        inputs: Tensor,
-        labels: Tensor,
-        *,
-        eps: Sequence[float],
-        noise: ImageNoise,
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise
     ) -> AttackOutput:
         """Climb inside the ball of every eps; see Attack.
 
@@ -121,53 +125,28 @@ class APGDCE:
         """
         point = inputs.detach().requires_grad_()
         logits = model(point)
-        aims = self._aims(logits.detach(), labels)
+        aims = [aim for aim in self._aims(logits.detach(), labels) for _ in range(self.restarts)]
         values = self._objective(logits, labels, aims[0])
-        flat = (image_gradients(values, point) == 0).flatten(1).all(dim=1)
-        clean = _found(inputs, torch.full_like(values, -torch.inf), logits, labels)
-        runs = [aim for aim in aims for _ in range(self.restarts)]
-        adv_inputs = [
-            self._climb(model, clean, labels, runs, budget, noise.restart()) if budget else inputs
-            for budget in eps
-        ]
+        flat = vanishes(checked_gradients(values, point))
+        clean = _judge(inputs, torch.full_like(values, -torch.inf), logits.detach(), labels)
+        adv_inputs = []
+        for budget in eps:
+            best, draws = _Candidate(*(each.clone() for each in clean)), noise.restart()
+            for aim in aims if budget > 0 else ():
+                # An image that is fooled drops out of the runs to come.
+                going = ~best.fooled
+                if not going.any():
+                    break
+                towards = None if aim is None else aim[going]
+                part = inputs[going], labels[going], towards
+                found = self._climb(model, *part, budget, draws.select(going))
+                found = _Candidate(*(each[going] for each in best)).take(found)
+                for whole, improved in zip(best, found, strict=True):
+                    whole[going] = improved
+            adv_inputs.append(best.images)
         return AttackOutput(torch.stack(adv_inputs), zero_gradient=flat & ~clean.fooled)
 
-    def _aims(self, logits: Tensor, labels: Tensor) -> Sequence[Tensor | None]:
-        """The class (B,) towards which each run goes; None: away from the label, wherever."""
-        return [None]
-
-    def _objective(self, logits: Tensor, labels: Tensor, aim: Tensor | None) -> Tensor:
-        return cross_entropy(logits, labels)
-
     def _climb(
-        self,
-        model: nn.Module,
-        clean: _Found,
-        labels: Tensor,
-        runs: Sequence[Tensor | None],
-        eps: float,
-        noise: ImageNoise,
-    ) -> Tensor:
-        """Run after run for the images that are not fooled yet: (B,C,H,W)."""
-        best = _Found(*(each.clone() for each in clean))
-        for aim in runs:
-            going = ~best.fooled
-            if not going.any():
-                break
-            found = self._run(
-                model,
-                clean.images[going],
-                labels[going],
-                None if aim is None else aim[going],
-                eps,
-                noise.select(going),
-            )
-            found = _Found(*(each[going] for each in best)).better(found)
-            for whole, part in zip(best, found, strict=True):
-                whole[going] = part
-        return best.images
-
-    def _run(
         self,
         model: nn.Module,
         inputs: Tensor,
@@ -175,28 +154,30 @@ class APGDCE:
         aim: Tensor | None,
         eps: float,
         noise: ImageNoise,
-    ) -> _Found:
-        """One random start and its steps."""
-        before = point = _start(inputs, eps, self.norm, noise)
+    ) -> _Candidate:
+        """Return the best images of one run: a random start and its steps."""
         watch = NaNWatch()
+        before = point = surface_start(inputs, eps, self.norm, noise)
         best, gradient = self._look(model, point, labels, aim, watch, differentiate=True)
         summit = _Summit(point, best.values, gradient)
         length = StepLength(eps, self.steps, self.rho, best.values)
         for step in range(1, self.steps + 1):
-            ahead = point + _column(length.now) * ascent_direction(gradient, self.norm)
+            ahead = point + column(length.now, point) * ascent_direction(gradient, self.norm)
             ahead = project(ahead, inputs, eps, self.norm)
-            if step > 1:
+            if step > 1:  # x + α (z − x) + (1 − α)(x − x_before), line 7 of the algorithm
                 ahead = point + _WEIGHT * (ahead - point) + (1 - _WEIGHT) * (point - before)
                 ahead = project(ahead, inputs, eps, self.norm)
             before, point = point, ahead
             # Nothing follows the last point: its gradient is not asked for.
             more = step < self.steps
             here, gradient = self._look(model, point, labels, aim, watch, differentiate=more)
-            best = best.better(here)
-            summit = summit.higher(_Summit(point, here.values, gradient))
-            back = length.observe(here.values)
-            point = _chosen(back, summit.images, point)
-            gradient = _chosen(back, summit.gradient, gradient)
+            best = best.take(here)
+            higher = here.values > summit.values
+            summit = choose_all(higher, _Summit(point, here.values, gradient), summit)
+            halved = length.observe(here.values)
+            # A shorter step goes on from the highest point so far.
+            point = choose(halved, summit.images, point)
+            gradient = choose(halved, summit.gradient, gradient)
         watch.check()
         return best
 
@@ -209,22 +190,22 @@ class APGDCE:
         watch: NaNWatch,
         *,
         differentiate: bool,
-    ) -> tuple[_Found, Tensor]:
-        """What the model makes of the images, and the objective's gradient, or 0 if not asked."""
+    ) -> tuple[_Candidate, Tensor]:
+        """Return what the model makes of the images, and the objective's gradient, or 0."""
 
         def measure(point: Tensor, labels: Tensor, *aims: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             point = point.detach().requires_grad_(differentiate)
             logits = model(point)
             values = self._objective(logits, labels, aims[0] if aims else None)
             flat = torch.zeros_like(point)
-            gradient = unchecked_gradients(values, point) if differentiate else flat
+            gradient = image_gradients(values, point) if differentiate else flat
             return values.detach(), gradient, logits.detach()
 
         given = (labels,) if aim is None else (labels, aim)
         kind = (self, differentiate)
-        values, gradient, logits = asked(model, kind, measure, point.detach(), *given)
+        values, gradient, logits = call_or_replay(model, kind, measure, point.detach(), *given)
         refuse_nan("gradient", gradient, watch)
-        return _found(point, values, logits, labels, watch), gradient
+        return _judge(point, values, logits, labels, watch), gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,8 +237,10 @@ class APGDDLR(APGDCE):
     def _runs_each(self) -> int:
         return max(1, self.targets)
 
-    def _aims(self, logits: Tensor, labels: Tensor) -> Sequence[Tensor | None]:
-        return wrong_classes(logits, labels, self.targets) if self.targets else [None]
+    def _aims(self, logits: Tensor, labels: Tensor) -> Iterable[Tensor | None]:
+        if not self.targets:
+            return [None]
+        return wrong_classes(logits, labels, self.targets).unbind(dim=1)
 
     def _objective(self, logits: Tensor, labels: Tensor, aim: Tensor | None) -> Tensor:
         if aim is None:
@@ -313,27 +296,9 @@ class StepLength:
         return self._halved
 
 
-def _start(inputs: Tensor, eps: float, norm: Norm, noise: ImageNoise) -> Tensor:
-    """A random point of the ball's surface, as in the authors' code, brought into the box."""
-    shape = tuple(inputs.shape[1:])
-    delta = 2 * noise.uniform(shape) - 1 if norm == "linf" else noise.normal(shape)
-    length = distance(delta, norm).clamp(min=torch.finfo(delta.dtype).tiny)
-    return project(inputs + eps * delta / _column(length), inputs, eps, norm)
-
-
-def _found(
+def _judge(
     images: Tensor, values: Tensor, logits: Tensor, labels: Tensor, watch: NaNWatch | None = None
-) -> _Found:
-    logits = logits.detach()
+) -> _Candidate:
     fooled = logits.argmax(dim=1) != labels  # not by the margin: a tie goes to the first class
-    return _Found(images.detach(), values.detach(), checked_margin(logits, labels, watch), fooled)
-
-
-def _chosen(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """Image by image: (B,...)."""
-    return torch.where(mask.view(-1, *[1] * (yes.dim() - 1)), yes, no)
-
-
-def _column(each: Tensor) -> Tensor:
-    """(B,) as (B,1,1,1), to meet images."""
-    return each.view(-1, 1, 1, 1)
+    margins = checked_margin(logits, labels, watch)
+    return _Candidate(images.detach(), values.detach(), margins, fooled)

@@ -1,16 +1,15 @@
 """Fast gradient sign method, and its L2 form."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from robustloss.attacks.arguments import check_norm
-from robustloss.attacks.ball import ascent_direction
-from robustloss.attacks.base import AttackOutput, Needs, Norm, Queries
+from robustloss.attacks.arguments import check_choice, check_norm
+from robustloss.attacks.ball import ascent_direction, vanishes
+from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.objectives import OBJECTIVES, check_objective, slope
+from robustloss.attacks.objectives import OBJECTIVES, differentiate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +37,7 @@ class FGSM:
     needs: ClassVar[Needs] = "logits"
 
     def __post_init__(self) -> None:
-        check_objective(self.objective, OBJECTIVES)
+        check_choice("objective", self.objective, OBJECTIVES)
         check_norm(self.norm)
 
     def passes(self, budgets: int) -> Queries:
@@ -46,21 +45,12 @@ class FGSM:
         return Queries(1, 1)
 
     def __call__(
-        self,
-        model: nn.Module,
-        inputs: Tensor,
-        labels: Tensor,
-        *,
-        eps: Sequence[float],
-        noise: ImageNoise,
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise
     ) -> AttackOutput:
         """Step once along the gradient; see Attack."""
-        gradient = slope(model, inputs, labels, self.objective).gradient
+        gradient = differentiate(model, inputs, labels, self.objective).gradient
         direction = ascent_direction(gradient, self.norm)
         adv_inputs = inputs.new_empty((len(eps), *inputs.shape))
         for row, budget in zip(adv_inputs, eps, strict=True):  # no second copy of all of them
             row.copy_((inputs + budget * direction).clamp_(0.0, 1.0))
-        return AttackOutput(
-            adv_inputs=adv_inputs,
-            zero_gradient=(gradient == 0).flatten(1).all(dim=1),
-        )
+        return AttackOutput(adv_inputs, zero_gradient=vanishes(gradient))

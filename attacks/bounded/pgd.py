@@ -1,25 +1,23 @@
 """Projected gradient descent and its momentum form: many small steps inside the ball."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
-from robustloss.attacks.arguments import check_integer, check_norm
-from robustloss.attacks.ball import ascent_direction, distance, project, uniform_start
-from robustloss.attacks.base import AttackOutput, Needs, Norm, Queries
+from robustloss.attacks import ball
+from robustloss.attacks.arguments import check_choice, check_norm, check_paths
+from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.noise import ImageNoise
 from robustloss.attacks.objectives import (
     LIKELIHOOD_OBJECTIVES,
     OBJECTIVES,
     NaNWatch,
-    check_objective,
     checked_margin,
-    objective_needs,
-    slope,
+    differentiate,
 )
 
 Keep = Literal["best", "first", "last"]
@@ -32,46 +30,26 @@ STEP_SCHEDULES: dict[str, Callable[[float], float]] = {
 """Factor of the step size after the share `done` of the steps, in [0,1)."""
 
 
-class _Found(NamedTuple):
+class _Worst(NamedTuple):
     """Images (B,C,H,W) and how wrong the model is about each: (B,) max over j≠y of z_j − z_y."""
 
     images: Tensor
     margins: Tensor
 
-    def worse(self, rows: Tensor, other: "_Found") -> "_Found":
-        """Image by image, the one on which the model is more wrong; this one when it is a tie.
+    def take(self, rows: Tensor, tried: "_Worst") -> "_Worst":
+        """Return these with every tried image on which the model is more wrong; a tie changes none.
 
         Args:
-            rows: (b,) which of these images the others are of.
+            rows: (b,) the places of the tried images among these.
+            tried: (b,...) each.
         """
-        whole = len(rows) == len(self.margins)
-        mine = self if whole else _Found(self.images[rows], self.margins[rows])
-        better = other.margins > mine.margins
-        column = better.view(-1, *[1] * (mine.images.dim() - 1))
-        found = _Found(
-            torch.where(column, other.images, mine.images),
-            torch.where(better, other.margins, mine.margins),
+        if len(rows) == len(self.margins):  # all of them, in order: nothing need be copied
+            return ball.choose_all(tried.margins > self.margins, tried, self)
+        mine = _Worst(*(each[rows] for each in self))
+        images, margins = ball.choose_all(tried.margins > mine.margins, tried, mine)
+        return _Worst(
+            self.images.index_copy(0, rows, images), self.margins.index_copy(0, rows, margins)
         )
-        if whole:
-            return found
-        return _Found(
-            self.images.index_copy(0, rows, found.images),
-            self.margins.index_copy(0, rows, found.margins),
-        )
-
-
-class _Path(NamedTuple):
-    """The images that still climb: (b,C,H,W) each but labels and rows (b,), their place."""
-
-    point: Tensor
-    inputs: Tensor
-    labels: Tensor
-    velocity: Tensor
-    rows: Tensor
-
-    def of(self, which: Tensor | slice) -> "_Path":
-        """Those that a mask (b,) or a slice picks."""
-        return _Path(*(each[which] for each in self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,28 +94,18 @@ class PGD:
     name: ClassVar[str] = "pgd"
 
     def __post_init__(self) -> None:
-        check_objective(self.objective, (*OBJECTIVES, *LIKELIHOOD_OBJECTIVES))
+        check_choice("objective", self.objective, (*OBJECTIVES, *LIKELIHOOD_OBJECTIVES))
         check_norm(self.norm)
-        check_integer("steps", self.steps, least=1)
-        check_integer("restarts", self.restarts, least=1)
-        if self.step_size is not None and not 0 < self.step_size < math.inf:
-            raise ValueError(f"step_size (={self.step_size}) must be positive: a share of eps.")
+        check_paths(self.steps, self.step_size, self.restarts, random_start=self.random_start)
         if not 0 <= self.momentum < math.inf:
             raise ValueError(f"momentum (={self.momentum}) must be at least 0.")
-        if self.schedule not in STEP_SCHEDULES:
-            known = ", ".join(map(repr, STEP_SCHEDULES))
-            raise ValueError(f"schedule (={self.schedule!r}) must be one of {known}.")
-        if self.keep not in get_args(Keep):
-            raise ValueError(f"keep (={self.keep!r}) must be 'best', 'first' or 'last'.")
-        if self.restarts > 1 and not self.random_start:
-            raise ValueError(
-                f"restarts (={self.restarts}) would all be the same path: use random_start=True."
-            )
+        check_choice("schedule", self.schedule, STEP_SCHEDULES)
+        check_choice("keep", self.keep, get_args(Keep))
 
     @property
     def needs(self) -> Needs:
         """Logits, or the likelihood for objective "nll"."""
-        return objective_needs(self.objective)
+        return "likelihood" if self.objective in LIKELIHOOD_OBJECTIVES else "logits"
 
     def passes(self, budgets: int) -> Queries:
         """The gradient at the image, and every path's steps and last point, if none ends early."""
@@ -145,39 +113,25 @@ class PGD:
         return Queries(1 + paths * (self.steps + 1), 1 + paths * self.steps)
 
     def __call__(
-        self,
-        model: nn.Module,
-        inputs: Tensor,
-        labels: Tensor,
-        *,
-        eps: Sequence[float],
-        noise: ImageNoise,
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise
     ) -> AttackOutput:
         """Climb inside the ball of every eps; see Attack.
 
         `zero_gradient` speaks of the gradient at the image itself, whatever the start: it is then
         the same for every choice of eps.
         """
-        first = slope(model, inputs, labels, self.objective).gradient
-        found = []
+        first = differentiate(model, inputs, labels, self.objective).gradient
+        adv_inputs = []
         for budget in eps:
-            if budget == 0:
-                found.append(inputs)
-                continue
             draws = noise.restart()
-            best = _Found(inputs, torch.full((len(inputs),), -math.inf, device=inputs.device))
-            for _ in range(self.restarts):
-                start = (
-                    uniform_start(inputs, budget, self.norm, draws) if self.random_start else inputs
-                )
+            unknown = torch.full((len(inputs),), -math.inf, device=inputs.device)
+            worst = _Worst(inputs, unknown)
+            for _ in range(self.restarts if budget > 0 else 0):
                 watch = NaNWatch()
-                best = self._climb(model, inputs, labels, budget, start, first, best, watch)
+                worst = self._climb(model, inputs, labels, budget, draws, first, worst, watch)
                 watch.check()
-            found.append(best.images)
-        return AttackOutput(
-            adv_inputs=torch.stack(found),
-            zero_gradient=(first == 0).flatten(1).all(dim=1),
-        )
+            adv_inputs.append(worst.images)
+        return AttackOutput(torch.stack(adv_inputs), zero_gradient=ball.vanishes(first))
 
     def _climb(
         self,
@@ -185,56 +139,46 @@ class PGD:
         inputs: Tensor,
         labels: Tensor,
         eps: float,
-        start: Tensor,
+        noise: ImageNoise,
         first: Tensor,
-        best: _Found,
+        worst: _Worst,
         watch: NaNWatch,
-    ) -> _Found:
-        """The worse of best, which earlier starts found, and of what the path from start finds.
+    ) -> _Worst:
+        """Return, image by image, the worse of what earlier paths found and of one more path.
 
-        Args:
-            start: (B,C,H,W), inside the ball.
-            first: (B,C,H,W), the gradient at the inputs, so that a path from there need not ask.
+        Args: `first` is the gradient at the inputs, so that a path from there need not ask for it.
         """
         size = self.step_size
         if size is None:
             size = min(1.0, (2.5 if self.norm == "linf" else 5.0) / self.steps)
-        path = _Path(
-            start,
-            inputs,
-            labels,
-            torch.zeros_like(inputs),
-            torch.arange(len(inputs), device=inputs.device),
-        )
-        path = path.of(self._open(best.margins))
-        for step in range(self.steps):
-            if not len(path.rows):
-                return best
+        point = ball.uniform_start(inputs, eps, self.norm, noise) if self.random_start else inputs
+        velocity, margins = torch.zeros_like(inputs), worst.margins
+        rows = torch.arange(len(inputs), device=inputs.device)  # the images that still climb
+        for step in range(self.steps + 1):
+            if self.keep == "first" and bool((fooled := margins > 0).any()):
+                rows, point, inputs, labels, velocity, margins = (
+                    each[~fooled] for each in (rows, point, inputs, labels, velocity, margins)
+                )
+                if len(rows) == 0:
+                    return worst
+            if step == self.steps:
+                break
             if step == 0 and not self.random_start:
-                gradient = first[path.rows]
+                gradient = first[rows]
             else:
-                gradient, _, logits = slope(model, path.point, path.labels, self.objective, watch)
+                gradient, _, logits = differentiate(model, point, labels, self.objective, watch)
                 if self.keep != "last":
-                    margins = checked_margin(logits, path.labels, watch)
-                    best = best.worse(path.rows, _Found(path.point, margins))
-                    open_ = self._open(margins)
-                    path, gradient = path.of(open_), gradient[open_]
-            velocity = path.velocity
+                    margins = checked_margin(logits, labels, watch)
+                    worst = worst.take(rows, _Worst(point, margins))
             if self.momentum:
-                velocity = self.momentum * velocity + _by_mean_size(gradient)
+                velocity = self.momentum * velocity + _scale_to_mean(gradient)
                 gradient = velocity
             length = eps * size * STEP_SCHEDULES[self.schedule](step / self.steps)
-            point = path.point + length * ascent_direction(gradient, self.norm)
-            point = project(point, path.inputs, eps, self.norm)
-            path = path._replace(point=point, velocity=velocity)
-        with torch.no_grad():
-            last = _Found(path.point, checked_margin(model(path.point), path.labels, watch))
-        return best.worse(path.rows, last)
-
-    def _open(self, margins: Tensor) -> Tensor | slice:
-        """Which images go on; all of them as a slice, which copies nothing."""
-        done = margins > 0
-        return ~done if self.keep == "first" and bool(done.any()) else slice(None)
+            point = point + length * ball.ascent_direction(gradient, self.norm)
+            point = ball.project(point, inputs, eps, self.norm)
+        with torch.no_grad():  # nothing follows the last point: its gradient is not asked for
+            margins = checked_margin(model(point), labels, watch)
+        return worst.take(rows, _Worst(point, margins))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,13 +203,8 @@ class MIFGSM(PGD):
             object.__setattr__(self, "step_size", 1.0 / self.steps)
 
 
-def _by_mean_size(gradient: Tensor) -> Tensor:
-    """∇ / ‖∇‖₁ up to the number of pixels, which changes no direction; 0 where it is 0.
-
-    Divided by the largest entry first: the sum of a huge gradient overflows.
-    """
-    column = (-1, *[1] * (gradient.dim() - 1))
-    largest = distance(gradient, "linf").view(column)
-    scaled = torch.where(largest > 0, gradient / largest, torch.zeros_like(gradient))
-    mean = scaled.abs().flatten(1).mean(dim=1).view(column)
+def _scale_to_mean(gradient: Tensor) -> Tensor:
+    """∇ / ‖∇‖₁ up to the number of pixels, which changes no direction; 0 where it is 0."""
+    scaled = ball.scale_by_largest(gradient)
+    mean = ball.column(scaled.abs().flatten(1).mean(dim=1), scaled)
     return torch.where(mean > 0, scaled / mean, scaled)

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robustloss.attacks.ball import distance
+from robustloss.attacks.ball import choose, column, distance
 from robustloss.attacks.base import Norm
-from robustloss.attacks.objectives import image_gradients, wrong_classes
+from robustloss.attacks.objectives import checked_gradients
 
 
 class Boundary(NamedTuple):
@@ -26,12 +26,6 @@ class Boundary(NamedTuple):
     distance: Tensor
 
 
-def likeliest_wrong(logits: Tensor, labels: Tensor, count: int | None) -> Tensor:
-    """Return (B,k) wrong classes, the most likely first: `count` of them, or all for None."""
-    every = logits.shape[1] - 1
-    return torch.stack(wrong_classes(logits, labels, every if count is None else count), dim=1)
-
-
 def nearest_boundary(
     logits: Tensor, point: Tensor, labels: Tensor, classes: Tensor, norm: Norm
 ) -> Boundary:
@@ -47,27 +41,31 @@ def nearest_boundary(
     Raises:
         AttackError: no gradient towards the point, or a NaN gradient.
     """
-    column = (-1, *[1] * (point.dim() - 1))
     lead = logits.gather(1, labels.unsqueeze(1)) - logits.gather(1, classes)
     normal, gap = torch.zeros_like(point), torch.zeros(len(point), device=point.device)
     shortest = torch.full_like(gap, math.inf)
     for k in range(classes.shape[1]):
         last = k == classes.shape[1] - 1
-        slope = image_gradients(-lead[:, k], point, keep_graph=not last)
+        gradient = checked_gradients(-lead[:, k], point, keep_graph=not last)
         # Scaled by the largest entry, since the squares of a small gradient underflow.
-        largest = distance(slope, "linf")
-        scaled = slope / largest.clamp(min=torch.finfo(slope.dtype).tiny).view(column)
+        largest = distance(gradient, "linf")
+        scaled = gradient / column(largest.clamp(min=torch.finfo(gradient.dtype).tiny), gradient)
         height = (lead[:, k].detach() / largest).to(point.dtype)
         length = height.abs() / dual_norm(scaled, norm).clamp(min=1.0)
         nearer = (largest > 0) & (length < shortest)
         shortest = torch.where(nearer, length, shortest)
         gap = torch.where(nearer, height, gap)
-        normal = torch.where(nearer.view(column), scaled, normal)
+        normal = choose(nearer, scaled, normal)
     return Boundary(normal, gap, shortest)
 
 
 def dual_norm(normal: Tensor, norm: Norm) -> Tensor:
-    """Return (B,) L1 norms for "linf", L2 norms for "l2": n·δ over the norm of the best δ."""
+    """Return (B,) the dual norms of normals (B,C,H,W): n·δ over the norm of the best δ.
+
+    Args:
+        normal: (B,C,H,W).
+        norm: of δ; "linf" has the L1 norm as its dual, "l2" itself.
+    """
     if norm == "linf":
         return normal.abs().flatten(1).sum(dim=1)
     return distance(normal, "l2")
@@ -89,7 +87,7 @@ def step_to_plane(points: Tensor, normal: Tensor, gap: Tensor, norm: Norm) -> Te
 
     Source: Croce and Hein (ICML 2020), equations 3 and 4, solved as in their appendix.
     """
-    towards = (normal * gap.sign().view(-1, *[1] * (normal.dim() - 1))).flatten(1)
+    towards = (normal * column(gap.sign(), normal)).flatten(1)
     size = towards.abs()
     size = torch.where(size < 1e-8, 0.0, size)
     room = torch.where(towards > 0, 1 - points.flatten(1), points.flatten(1))
@@ -114,8 +112,14 @@ class Nearest:
         self.images = inputs.clone()
         self.radius = torch.full((len(inputs),), math.inf, device=inputs.device)
 
-    def update(self, images: Tensor, radius: Tensor, fooled: Tensor) -> None:
-        """Take over what is fooled and nearer."""
+    def take(self, images: Tensor, radius: Tensor, fooled: Tensor) -> None:
+        """Take over what is fooled and nearer.
+
+        Args:
+            images: (B,C,H,W), one candidate for each image.
+            radius: (B,), their distances to the images.
+            fooled: (B,) bool, whether the model is wrong about them.
+        """
         nearer = fooled & (radius < self.radius)
         self.images[nearer] = images[nearer]
         self.radius[nearer] = radius[nearer]

@@ -1,7 +1,6 @@
 """Carlini and Wagner's minimum-L2 attack."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.attacks.arguments import check_integer
-from robustloss.attacks.ball import distance
-from robustloss.attacks.base import AttackError, AttackOutput, Needs, Norm, Queries
+from robustloss.attacks.ball import column, distance, vanishes
+from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.nearest.boundaries import Nearest
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.objectives import margin, slope
+from robustloss.attacks.objectives import differentiate, margin, refuse_nan
 
 _FACTOR = 10.0  # by which c moves while success, or failure, is all that was seen
 
@@ -64,75 +63,53 @@ class CarliniWagner:
         return Queries(1 + steps + self.search_steps, 1 + steps)
 
     def __call__(
-        self,
-        model: nn.Module,
-        inputs: Tensor,
-        labels: Tensor,
-        *,
-        eps: Sequence[float],
-        noise: ImageNoise,
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise
     ) -> AttackOutput:
         """Look for each image's nearest adversarial image, whatever eps; see Attack."""
-        first = slope(model, inputs, labels, "margin")
-        zero_gradient = (first.gradient == 0).flatten(1).all(dim=1)
-        weight = _linear_weight(first.values.float(), first.gradient)
+        gradient, margins, _ = differentiate(model, inputs, labels, "margin")
+        weight = _linear_weight(margins.float(), gradient)
         low, high = torch.zeros_like(weight), torch.full_like(weight, math.inf)
         best = Nearest(inputs)
         for _ in range(self.search_steps):
-            found = self._descend(model, inputs, labels, weight, best)
-            high = torch.where(found, weight, high)
-            low = torch.where(found, low, weight)
-            weight = torch.where(
-                high.isinf(),
-                low * _FACTOR,
-                torch.where(low == 0, high / _FACTOR, (low * high).sqrt()),
-            )
-        return AttackOutput(best.images.unsqueeze(0), zero_gradient, best.radius)
-
-    def _descend(
-        self, model: nn.Module, inputs: Tensor, labels: Tensor, weight: Tensor, best: Nearest
-    ) -> Tensor:
-        """One value of c per image, from the image itself: (B,) bool, fooled at some step."""
-        point = inputs.clone().requires_grad_()
-        adam = torch.optim.Adam([point], lr=self.learning_rate)
-        found = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
-        for step in range(self.steps):
-            logits = model(point)
-            found |= self._judge(logits.detach(), point.detach(), inputs, labels, best)
-            size = (point - inputs).flatten(1).square().sum(dim=1)
-            lead = (self.confidence - margin(logits, labels)).clamp(min=0.0)
-            (point.grad,) = torch.autograd.grad((size + weight * lead).sum(), point)
-            adam.param_groups[0]["lr"] = (
-                self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
-            )
-            adam.step()
-            with torch.no_grad():
-                point.clamp_(0.0, 1.0)
-        with torch.no_grad():
-            found |= self._judge(model(point), point.detach(), inputs, labels, best)
-        return found
-
-    def _judge(
-        self, logits: Tensor, point: Tensor, inputs: Tensor, labels: Tensor, best: Nearest
-    ) -> Tensor:
-        if logits.isnan().any():
-            raise AttackError("the logits are NaN; look for an overflow in the model.")
-        # The prediction too: where two logits tie, the first one is predicted.
-        fooled = logits.argmax(dim=1) != labels
-        fooled &= margin(logits, labels) >= self.confidence
-        best.update(point, distance(point - inputs, "l2"), fooled)
-        return fooled
+            # One value of c per image, from the image itself.
+            point = inputs.clone().requires_grad_()
+            adam = torch.optim.Adam([point], lr=self.learning_rate)
+            found = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
+            for step in range(self.steps + 1):
+                # Nothing follows the last point: its gradient is not asked for.
+                with torch.set_grad_enabled(step < self.steps):
+                    logits = model(point)
+                refuse_nan("logits", logits)
+                lead = margin(logits, labels)
+                # The prediction too: where two logits tie, the first one is predicted.
+                fooled = (logits.argmax(dim=1) != labels) & (lead.detach() >= self.confidence)
+                best.take(point.detach(), distance((point - inputs).detach(), "l2"), fooled)
+                found |= fooled
+                if step == self.steps:
+                    break
+                size = (point - inputs).flatten(1).square().sum(dim=1)
+                penalty = (self.confidence - lead).clamp(min=0.0)
+                (point.grad,) = torch.autograd.grad((size + weight * penalty).sum(), point)
+                cosine = 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
+                adam.param_groups[0]["lr"] = self.learning_rate * cosine
+                adam.step()
+                with torch.no_grad():
+                    point.clamp_(0.0, 1.0)
+            # Binary search for c between the largest that failed and the smallest that fooled.
+            high, low = torch.where(found, weight, high), torch.where(found, low, weight)
+            down = torch.where(low == 0, high / _FACTOR, (low * high).sqrt())
+            weight = torch.where(high.isinf(), low * _FACTOR, down)
+        return AttackOutput(best.images.unsqueeze(0), vanishes(gradient), best.radius)
 
 
 def _linear_weight(margins: Tensor, gradient: Tensor) -> Tensor:
-    """(B,) c at which a linear model's minimum lies on its boundary; 1 where there is no slope.
+    """Return (B,) c at which a linear model's minimum lies on its boundary; 1 without any slope.
 
     There 2 ‖δ‖ = c ‖∇m‖ and ‖δ‖ = |m| / ‖∇m‖. Kept inside what float32 can search around.
     """
     largest = distance(gradient, "linf")
-    column = (-1, *[1] * (gradient.dim() - 1))
     tiny = torch.finfo(torch.float32).tiny
-    size = distance(gradient / largest.clamp(min=tiny).view(column), "l2").clamp(min=1.0)
+    size = distance(gradient / column(largest.clamp(min=tiny), gradient), "l2").clamp(min=1.0)
     weight = 2.0 * (margins.abs() / largest / size) / largest / size
     known = (largest > 0) & weight.isfinite() & (weight > 0)
     return torch.where(known, weight, torch.ones_like(weight)).clamp(1e-20, 1e20)

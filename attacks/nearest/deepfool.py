@@ -1,7 +1,6 @@
 """DeepFool: the nearest class boundary of the linearised model, step after step."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.attacks.arguments import check_integer, check_norm
-from robustloss.attacks.ball import ascent_direction, distance
-from robustloss.attacks.base import AttackError, AttackOutput, Needs, Norm, Queries
-from robustloss.attacks.nearest.boundaries import likeliest_wrong, nearest_boundary
+from robustloss.attacks.ball import ascent_direction, column, distance, vanishes
+from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
+from robustloss.attacks.nearest.boundaries import nearest_boundary
 from robustloss.attacks.noise import ImageNoise
+from robustloss.attacks.objectives import refuse_nan, wrong_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,7 @@ class DeepFool:
         return Queries(self.steps + 1, self.steps * (self.candidates or 10))
 
     def __call__(
-        self,
-        model: nn.Module,
-        inputs: Tensor,
-        labels: Tensor,
-        *,
-        eps: Sequence[float],
-        noise: ImageNoise,
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise
     ) -> AttackOutput:
         """Look for each image's nearest adversarial image, whatever eps; see Attack."""
         adv_inputs = inputs.clone()
@@ -74,17 +68,20 @@ class DeepFool:
             point = (inputs[rows] + (1 + self.overshoot) * total).clamp(0.0, 1.0)
             point.requires_grad_()
             logits = model(point)
-            if logits.isnan().any():
-                raise AttackError("the logits are NaN; look for an overflow in the model.")
+            refuse_nan("logits", logits)
             fooled = logits.argmax(dim=1) != labels[rows]
             adv_inputs[rows[fooled]] = point.detach()[fooled]
             found[rows[fooled]] = True
             if step == self.steps or fooled.all():
                 break
             if classes is None:
-                classes = likeliest_wrong(logits.detach(), labels, self.candidates)
-            move = self._to_nearest(logits, point, labels[rows], classes)
-            still = (move == 0).flatten(1).all(dim=1)
+                classes = wrong_classes(logits, labels, self.candidates)
+            # The shortest step to a boundary: |gap| / ‖n‖_dual along the normal n.
+            boundary = nearest_boundary(logits, point, labels[rows], classes, self.norm)
+            # A lead of 0 is a boundary: a hair's breadth across it, or nothing would move.
+            length = boundary.distance.clamp(min=1e-6).masked_fill(boundary.distance.isinf(), 0.0)
+            move = column(length, point) * ascent_direction(boundary.normal, self.norm)
+            still = vanishes(move)
             if step == 0:
                 zero_gradient = still & ~fooled
             going = ~fooled & ~still
@@ -93,11 +90,3 @@ class DeepFool:
             rows, classes, total = rows[going], classes[going], (total + move)[going]
         radius = distance(adv_inputs - inputs, self.norm).masked_fill(~found, math.inf)
         return AttackOutput(adv_inputs.unsqueeze(0), zero_gradient, radius)
-
-    def _to_nearest(self, logits: Tensor, point: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
-        """(B,C,H,W), the shortest step to a linearised boundary; 0 without any gradient."""
-        column = (-1, *[1] * (point.dim() - 1))
-        boundary = nearest_boundary(logits, point, labels, classes, self.norm)
-        # A lead of 0 is a boundary: a hair's breadth across it, or nothing would move.
-        length = boundary.distance.clamp(min=1e-6).masked_fill(boundary.distance.isinf(), 0.0)
-        return length.view(column) * ascent_direction(boundary.normal, self.norm)

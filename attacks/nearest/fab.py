@@ -1,7 +1,6 @@
 """FAB: fast adaptive boundary attack, along the boundary towards the image."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -9,18 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.attacks.arguments import check_integer, check_norm
-from robustloss.attacks.ball import distance
-from robustloss.attacks.base import AttackError, AttackOutput, Needs, Norm, Queries
+from robustloss.attacks.ball import choose, column, distance, draw_direction, vanishes
+from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.nearest.boundaries import (
-    Boundary,
     Nearest,
     dual_norm,
-    likeliest_wrong,
     nearest_boundary,
     step_to_plane,
 )
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.objectives import margin
+from robustloss.attacks.objectives import margin, refuse_nan, wrong_classes
 
 _FAR: dict[Norm, float] = {"linf": 0.3, "l2": 1.0}  # stands in for a radius not found yet
 _FINAL_STEPS = 3
@@ -87,41 +84,31 @@ class FAB:
         return Queries(2 + 2 * steps + _FINAL_STEPS, steps * (self.candidates or 10))
 
     def __call__(
-        self,
-        model: nn.Module,
-        inputs: Tensor,
-        labels: Tensor,
-        *,
-        eps: Sequence[float],
-        noise: ImageNoise,
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise
     ) -> AttackOutput:
         """Look for each image's nearest adversarial image, whatever eps; see Attack."""
         clean = _ask(model, inputs, labels)
         adv_inputs = inputs.clone()
         radius = torch.zeros(len(inputs), device=inputs.device)
         zero_gradient = torch.zeros_like(clean.fooled)
-        going = ~clean.fooled
+        going = ~clean.fooled  # the others are their own nearest adversarial image
         if going.any():
-            part = inputs[going], labels[going]
-            best, still = self._search(model, *part, clean.logits[going], noise.select(going))
+            inputs, labels, draws = inputs[going], labels[going], noise.select(going)
+            classes = wrong_classes(clean.logits[going], labels, self.candidates)
+            best = Nearest(inputs)
+            zero_gradient[going] = self._walk(model, inputs, inputs, labels, classes, best)
+            for _ in range(self.restarts - 1):
+                # From a random point, half as far away as the nearest adversarial image so far.
+                away = draw_direction(inputs, self.norm, draws)
+                half = 0.5 * torch.where(best.radius.isfinite(), best.radius, _FAR[self.norm])
+                size = distance(away, self.norm).clamp(min=torch.finfo(away.dtype).tiny)
+                start = (inputs + column(half / size, away) * away).clamp(0.0, 1.0)
+                self._walk(model, start, inputs, labels, classes, best)
+            self._shorten(model, inputs, labels, clean.margins[going], best)
             adv_inputs[going], radius[going] = best.images, best.radius
-            zero_gradient[going] = still
         return AttackOutput(adv_inputs.unsqueeze(0), zero_gradient, radius)
 
-    def _search(
-        self, model: nn.Module, inputs: Tensor, labels: Tensor, logits: Tensor, noise: ImageNoise
-    ) -> tuple[Nearest, Tensor]:
-        """All paths of correctly classified images; (B,) bool, without gradient at the image."""
-        classes = likeliest_wrong(logits, labels, self.candidates)
-        best = Nearest(inputs)
-        still = self._path(model, inputs, inputs, labels, classes, best)
-        for _ in range(self.restarts - 1):
-            start = self._start(inputs, best.radius, noise)
-            self._path(model, start, inputs, labels, classes, best)
-        self._shorten(model, inputs, labels, margin(logits, labels), best)
-        return best, still
-
-    def _path(
+    def _walk(
         self,
         model: nn.Module,
         start: Tensor,
@@ -130,55 +117,44 @@ class FAB:
         classes: Tensor,
         best: Nearest,
     ) -> Tensor:
-        """One start and its steps; (B,) bool, without gradient at the start."""
-        column = (-1, *[1] * (inputs.dim() - 1))
-        point, still = start, torch.zeros(0)
+        """Take the steps from one start; return (B,) bool, without gradient at the start."""
+        point, zero_gradient = start, torch.zeros(0)
         for step in range(self.steps):
             leaf = point.detach().requires_grad_()
-            boundary = nearest_boundary(_logits(model, leaf), leaf, labels, classes, self.norm)
+            logits = model(leaf)
+            refuse_nan("logits", logits)
+            normal, gap, _ = nearest_boundary(logits, leaf, labels, classes, self.norm)
             if step == 0:
-                still = (boundary.normal == 0).flatten(1).all(dim=1)
-            moved = self._step(boundary, point, inputs)
+                zero_gradient = vanishes(normal)
+            # On the boundary, a hair's breadth across it, or nothing would move.
+            hair = 1e-6 * dual_norm(normal, self.norm)
+            gap = torch.where(gap >= 0, gap.maximum(hair), gap)
+            # d(x) and d(x₀), both onto the boundary of the model linearised at x.
+            here = step_to_plane(point, normal, gap, self.norm)
+            behind = (normal * (inputs - point)).flatten(1).sum(dim=1)
+            there = step_to_plane(inputs, normal, gap - behind, self.norm)
+            near, far = (distance(each, self.norm).clamp(min=1e-8) for each in (here, there))
+            share = column((near / (near + far)).clamp(max=self.alpha_max), inputs)
+            moved = (1 - share) * (point + self.eta * here) + share * (inputs + self.eta * there)
+            moved = moved.clamp(0.0, 1.0)
             if torch.equal(moved, point):
                 break
             fooled = _ask(model, moved, labels).fooled
-            best.update(moved, distance(moved - inputs, self.norm), fooled)
-            back = inputs + self.beta * (moved - inputs)
-            point = torch.where(fooled.view(column), back, moved)
-        return still
-
-    def _step(self, boundary: Boundary, point: Tensor, inputs: Tensor) -> Tensor:
-        """Onto the boundary and a little beyond, drawn to the image; (B,C,H,W) in the box."""
-        column = (-1, *[1] * (inputs.dim() - 1))
-        # On the boundary, a hair's breadth across it, or nothing would move.
-        hair = 1e-6 * dual_norm(boundary.normal, self.norm)
-        gap = torch.where(boundary.gap >= 0, boundary.gap.maximum(hair), boundary.gap)
-        here = step_to_plane(point, boundary.normal, gap, self.norm)
-        behind = (boundary.normal * (inputs - point)).flatten(1).sum(dim=1)
-        there = step_to_plane(inputs, boundary.normal, gap - behind, self.norm)
-        near, far = (distance(each, self.norm).clamp(min=1e-8) for each in (here, there))
-        share = (near / (near + far)).clamp(max=self.alpha_max).view(column)
-        onward = (1 - share) * (point + self.eta * here) + share * (inputs + self.eta * there)
-        return onward.clamp(0.0, 1.0)
-
-    def _start(self, inputs: Tensor, radius: Tensor, noise: ImageNoise) -> Tensor:
-        """A random point on the sphere of half the radius found so far, brought into the box."""
-        column = (-1, *[1] * (inputs.dim() - 1))
-        shape = tuple(inputs.shape[1:])
-        away = 2 * noise.uniform(shape) - 1 if self.norm == "linf" else noise.normal(shape)
-        half = 0.5 * torch.where(radius.isfinite(), radius, _FAR[self.norm])
-        size = distance(away, self.norm).clamp(min=torch.finfo(away.dtype).tiny)
-        return (inputs + (half / size).view(column) * away).clamp(0.0, 1.0)
+            best.take(moved, distance(moved - inputs, self.norm), fooled)
+            # An adversarial point is drawn back to the image, to look for a nearer one.
+            point = choose(fooled, inputs + self.beta * (moved - inputs), moved)
+        return zero_gradient
 
     def _shorten(
         self, model: nn.Module, inputs: Tensor, labels: Tensor, below: Tensor, best: Nearest
     ) -> None:
         """Search the segment to each nearest adversarial image for where the margin is 0.
 
-        `below` (B,), the margins at the images, is negative. Equation 10 of the publication, with
-        the margin over all wrong classes where it has the adversarial one's.
+        Equation 10 of the publication, with the margin over all wrong classes where it has the
+        adversarial one's.
+
+        Args: `below` (B,) holds the margins at the images, which are negative.
         """
-        column = (-1, *[1] * (inputs.dim() - 1))
         whole = best.images - inputs
         above = _ask(model, best.images, labels).margins
         low, high = torch.zeros_like(below), torch.ones_like(below)
@@ -187,17 +163,11 @@ class FAB:
             share = low + (high - low) * (-below / rise).clamp(0.0, 1.0)
             # Beyond the zero itself, where rounding would decide who is fooled.
             share = torch.minimum(share * (1.0 + _BEYOND), high)
-            trial = (inputs + share.to(inputs.dtype).view(column) * whole).clamp(0.0, 1.0)
-            tried = _ask(model, trial, labels)
-            best.update(trial, distance(trial - inputs, self.norm), tried.fooled)
-            high, above = (
-                torch.where(tried.fooled, new, old)
-                for new, old in ((share, high), (tried.margins, above))
-            )
-            low, below = (
-                torch.where(tried.fooled, old, new)
-                for new, old in ((share, low), (tried.margins, below))
-            )
+            trial = (inputs + column(share.to(inputs.dtype), whole) * whole).clamp(0.0, 1.0)
+            _, margins, fooled = _ask(model, trial, labels)
+            best.take(trial, distance(trial - inputs, self.norm), fooled)
+            high, above = torch.where(fooled, share, high), torch.where(fooled, margins, above)
+            low, below = torch.where(fooled, low, share), torch.where(fooled, below, margins)
 
 
 class _Answer(NamedTuple):
@@ -208,15 +178,9 @@ class _Answer(NamedTuple):
     fooled: Tensor
 
 
+@torch.no_grad()
 def _ask(model: nn.Module, images: Tensor, labels: Tensor) -> _Answer:
-    with torch.no_grad():
-        logits = _logits(model, images)
-        # The prediction decides: where two logits tie, the first one is predicted.
-        return _Answer(logits, margin(logits, labels), logits.argmax(dim=1) != labels)
-
-
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
     logits = model(images)
-    if logits.isnan().any():
-        raise AttackError("the logits are NaN; look for an overflow in the model.")
-    return logits
+    refuse_nan("logits", logits)
+    # The prediction decides: where two logits tie, the first one is predicted.
+    return _Answer(logits, margin(logits, labels), logits.argmax(dim=1) != labels)

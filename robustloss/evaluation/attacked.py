@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robustloss.attacks import Perturbed, Queries, iter_perturb
 from robustloss.attacks.ball import to_8bit
 from robustloss.attacks.base import Attack, Norm
-from robustloss.attacks.cuda_graphs import kept_recordings
+from robustloss.attacks.cuda_graphs import keeping_graphs
 from robustloss.data.images import ImageSet
 from robustloss.evaluation.detector import LikelihoodView
 from robustloss.evaluation.passes import LAYOUT, Columns, Report, add_outputs
@@ -28,7 +28,7 @@ def _rounded_predictions(
     return _classes(model, to_8bit(images, clean, eps, norm))
 
 
-@kept_recordings()
+@keeping_graphs()
 def attacked_records(
     model: AnyClassifier,
     images: ImageSet,
@@ -100,7 +100,7 @@ def _classes(model: AnyClassifier, images: Tensor) -> Tensor:
     return model(images.contiguous(memory_format=LAYOUT)).argmax(1)
 
 
-@kept_recordings()
+@keeping_graphs()
 def transferred_predictions(
     source: nn.Module,
     targets: Sequence[AnyClassifier],

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from robustloss.attacks import AttackError, build_attack, perturb
 from robustloss.attacks.base import Attack
 from robustloss.attacks.objectives import margin
-from robustloss.attacks.sealing import sealed
+from robustloss.attacks.sealing import sealing
 from robustloss.data.images import ImageSet
 
 VERSION = 1  # raise when the same weights would give other arrays
@@ -68,7 +68,7 @@ def probe_arrays(
     """
     inputs, labels = images.batch(slice(None)), images.labels
     device = inputs.device
-    with sealed(model, device, seed):
+    with sealing(model, device, seed):
         with torch.no_grad():
             logits, again = model(inputs), model(inputs)
         zero, broken = _gradient_flags(model, inputs, labels)
@@ -133,7 +133,7 @@ class _Trials:
         attack = build_attack("pgd", objective=objective, steps=steps, random_start=False)
         target = self.model if temperature == 1.0 else _Rescaled(self.model, temperature)
         adv_inputs = self._run(attack, target, eps)
-        with sealed(self.model, self.inputs.device, self.seed), torch.no_grad():
+        with sealing(self.model, self.inputs.device, self.seed), torch.no_grad():
             return _array(self.model(adv_inputs).argmax(1) != self.images.labels)
 
     def trace(self, traced: Traced) -> NDArray | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from robustloss.attacks.cuda_graphs import captured, watched
+from robustloss.attacks.cuda_graphs import capture, rehearse
 from robustloss.losses.base import LossHead
 
 TRIALS = 5  # plain steps before one is recorded: what is allocated at first use is there by then
@@ -79,7 +79,7 @@ class RecordedStep:
         """Takes a plain step and looks whether a recorded one would be the same."""
         # The first may allocate and check, and so wait; the later ones must not.
         first = self._tried == 1
-        _, fault = watched(self.step, images, labels, progress, device=self.device, waits=first)
+        _, fault = rehearse(self.step, images, labels, progress, device=self.device, waits=first)
         if fault:
             self.stay_plain(f"the step {fault}")
 
@@ -87,7 +87,7 @@ class RecordedStep:
         self._images, self._labels = images.clone(), labels.clone()
         given = self._images, self._labels, progress
         try:
-            _, graph = captured(self.step, *given, device=self.device)
+            _, graph = capture(self.step, *given, device=self.device)
         except RuntimeError as error:
             torch.cuda.synchronize(self.device)
             self.stay_plain(f"it could not be recorded ({error})")

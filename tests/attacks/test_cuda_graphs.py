@@ -1,4 +1,4 @@
-"""A replayed gradient is the gradient: the same attacked images, or it is not recorded."""
+"""A replayed gradient is the gradient: the same attacked images, or it is not captured."""
 
 import pytest
 import torch
@@ -7,13 +7,13 @@ from torch import nn
 from robustloss.attacks import AttackError, build_attack, cuda_graphs, harness, perturb
 from robustloss.attacks.bounded.pgd import PGD
 from robustloss.attacks.cuda_graphs import (
-    KEPT,
+    MOST_GRAPHS,
     TRIALS,
-    Recorder,
-    _Recording,
+    Replayer,
+    _Call,
+    find_replayer,
     is_transparent,
-    kept_recordings,
-    recorder_of,
+    keeping_graphs,
 )
 from robustloss.attacks.sealing import CountedModel
 from tests.attacks.models import BinaryLinear
@@ -42,10 +42,10 @@ def images(count=40):
 
 
 def offered(model):
-    """A recorder as it is on a GPU."""
-    recorder = Recorder(model, CPU)
-    recorder.reason, recorder._state = "", cuda_graphs._state(model)
-    return recorder
+    """A replayer as it is on a GPU."""
+    replayer = Replayer(model, CPU)
+    replayer.reason, replayer._state = "", cuda_graphs._state(model)
+    return replayer
 
 
 class FakeGraph:
@@ -56,17 +56,17 @@ class FakeGraph:
 
 
 def test_on_a_cpu_every_call_is_plain():
-    recorder = Recorder(network(), CPU)
-    counted = CountedModel(network(), 4, recorder)
+    replayer = Replayer(network(), CPU)
+    counted = CountedModel(network(), 4, replayer)
     asked = []
     for _ in range(3 * TRIALS):
-        recorder.call("kind", lambda x: (asked.append(len(x)), (x,))[1], counted, images()[0])
+        replayer.call("kind", lambda x: (asked.append(len(x)), (x,))[1], counted, images()[0])
     assert asked == [40] * 3 * TRIALS
-    assert recorder.reason == "not offered"
-    assert not recorder.replays
+    assert replayer.reason == "not offered"
+    assert not replayer.replays
 
 
-def test_only_modules_without_python_of_their_own_are_recorded():
+def test_only_modules_without_python_of_their_own_are_captured():
     assert is_transparent(network())
     assert not is_transparent(BinaryLinear())
     assert not is_transparent(nn.Sequential(network(), BinaryLinear()))
@@ -98,75 +98,75 @@ def pure(x):
 
 @pytest.mark.parametrize("graph", [Redone, lambda *given: FakeGraph()], ids=["sound", "empty"])
 def test_calls_give_the_same_whether_replayed_or_not(graph, monkeypatch):
-    recorder = offered(network())
-    counted = CountedModel(network(), 4, recorder)
+    replayer = offered(network())
+    counted = CountedModel(network(), 4, replayer)
 
     def measure(x):
         counted.forward_images += len(x)
         counted.backward_images += len(x)
         return pure(x)
 
-    def record(function, *given, device):
+    def capture(function, *given, device):
         found = function(*given)
         return found, graph(pure, given, found)
 
-    monkeypatch.setattr(cuda_graphs, "captured", record)
+    monkeypatch.setattr(cuda_graphs, "capture", capture)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
-    monkeypatch.setattr(cuda_graphs, "watched", lambda f, *given, **keys: (f(*given), ""))
+    monkeypatch.setattr(cuda_graphs, "rehearse", lambda f, *given, **keys: (f(*given), ""))
     for number in range(1, 4 * TRIALS):
         x = torch.rand(5, 1, 8, 8)
         for found, expected in zip(
-            recorder.call("kind", measure, counted, x), pure(x), strict=True
+            replayer.call("kind", measure, counted, x), pure(x), strict=True
         ):
             assert torch.equal(found, expected)
         assert counted.forward_images == counted.backward_images == 5 * number
-    assert recorder.replays == (graph is Redone)
-    assert ("differs" in recorder.reason) == (graph is not Redone)
+    assert replayer.replays == (graph is Redone)
+    assert ("differs" in replayer.reason) == (graph is not Redone)
 
 
 def test_a_replay_counts_its_passes_and_hands_out_copies():
-    recorder = offered(network())
-    counted = CountedModel(network(), 4, recorder)
+    replayer = offered(network())
+    counted = CountedModel(network(), 4, replayer)
     x = images()[0]
     held = torch.arange(3.0)
     key = ("kind", (x.shape, x.stride(), x.dtype))
-    known = _Recording(TRIALS, FakeGraph(), (torch.zeros_like(x),), (held,), 40, 39)
-    recorder._recordings[key] = known
-    (found,) = recorder.call("kind", lambda x: 1 / 0, counted, x)
-    assert torch.equal(known.given[0], x)
+    known = _Call(TRIALS, FakeGraph(), (torch.zeros_like(x),), (held,), 40, 39)
+    replayer._calls[key] = known
+    (found,) = replayer.call("kind", lambda x: 1 / 0, counted, x)
+    assert torch.equal(known.inputs[0], x)
     assert (counted.forward_images, counted.backward_images) == (40, 39)
     held.zero_()
     assert found.tolist() == [0.0, 1.0, 2.0]
 
 
-def test_the_recording_used_longest_ago_makes_room():
-    recorder = offered(network())
-    counted = CountedModel(network(), 4, recorder)
-    given = [torch.zeros(n, 1) for n in range(1, KEPT + 1)]
+def test_the_graph_used_longest_ago_makes_room():
+    replayer = offered(network())
+    counted = CountedModel(network(), 4, replayer)
+    given = [torch.zeros(n, 1) for n in range(1, MOST_GRAPHS + 1)]
     for x in given:
         key = ("kind", (x.shape, x.stride(), x.dtype))
-        recorder._recordings[key] = _Recording(TRIALS, FakeGraph(), (x.clone(),), (x,), 0, 0)
-    recorder.call("kind", lambda x: 1 / 0, counted, given[0])
-    recorder._make_room()
-    left = [key[1][0][0] for key in recorder._recordings]
-    assert left == [*range(3, KEPT + 1), 1]
+        replayer._calls[key] = _Call(TRIALS, FakeGraph(), (x.clone(),), (x,), 0, 0)
+    replayer.call("kind", lambda x: 1 / 0, counted, given[0])
+    replayer._make_room()
+    left = [key[1][0][0] for key in replayer._calls]
+    assert left == [*range(3, MOST_GRAPHS + 1), 1]
 
 
-def test_so_many_recordings_are_kept():
-    recorder = offered(network())
-    for number in range(3 * KEPT):
-        recorder._make_room()
-        recorder._recordings[number] = _Recording(graph=FakeGraph())
-        assert len(recorder._recordings) == min(number + 1, KEPT)
+def test_so_many_graphs_are_kept():
+    replayer = offered(network())
+    for number in range(3 * MOST_GRAPHS):
+        replayer._make_room()
+        replayer._calls[number] = _Call(graph=FakeGraph())
+        assert len(replayer._calls) == min(number + 1, MOST_GRAPHS)
 
 
 @pytest.mark.parametrize("change", ["replace", "train", "setting", "hook"])
 def test_a_model_that_is_another_by_now_is_noticed(change):
     model = nn.Sequential(network(), nn.LeakyReLU(0.1)).eval()
-    recorder = offered(model)
-    recorder._recordings["kind"] = _Recording(graph=FakeGraph())
-    recorder.renew()
-    assert recorder.replays
+    replayer = offered(model)
+    replayer._calls["kind"] = _Call(graph=FakeGraph())
+    replayer.renew()
+    assert replayer.replays
     if change == "replace":
         model[1] = nn.LeakyReLU(0.1)
     elif change == "train":
@@ -175,8 +175,8 @@ def test_a_model_that_is_another_by_now_is_noticed(change):
         model[1].negative_slope = 0.2
     else:
         model[1].register_forward_hook(lambda *given: None)
-    recorder.renew()
-    assert not recorder.replays
+    replayer.renew()
+    assert not replayer.replays
 
 
 class Counting(nn.Linear):
@@ -220,9 +220,9 @@ class Twice(PGD):
     """An attack of the user's."""
 
 
-def test_only_long_attacks_of_our_own_are_recorded(monkeypatch):
+def test_only_long_attacks_of_our_own_are_captured(monkeypatch):
     asked = []
-    monkeypatch.setattr(harness, "recorder_of", lambda *given: asked.append(given))
+    monkeypatch.setattr(harness, "find_replayer", lambda *given: asked.append(given))
     attacks = (build_attack("fgsm"), build_attack("pgd", steps=3), Twice(steps=40))
     for attack in (*attacks, lambda model, x, y, eps: x):
         perturb(attack, network(), *images(), eps=[0.1])
@@ -255,59 +255,59 @@ def test_a_gradient_that_turns_nan_on_the_way_is_told(name):
 
 def test_weights_that_moved_are_noticed():
     model = network()
-    recorder = offered(model)
-    recorder._recordings["kind"] = _Recording(graph=FakeGraph())
-    recorder.renew()
-    assert recorder.replays
+    replayer = offered(model)
+    replayer._calls["kind"] = _Call(graph=FakeGraph())
+    replayer.renew()
+    assert replayer.replays
     model[0].weight.data.add_(1.0)  # in place: a graph reads the new values
-    recorder.renew()
-    assert recorder.replays
+    replayer.renew()
+    assert replayer.replays
     model[0].weight.data = model[0].weight.data.clone()
-    recorder.renew()
-    assert not recorder.replays
+    replayer.renew()
+    assert not replayer.replays
 
 
-def test_recordings_are_kept_for_the_next_call_where_that_is_asked():
+def test_graphs_are_kept_for_the_next_call_where_that_is_asked():
     model, other = network(), network()
-    assert recorder_of(model, CPU) is not recorder_of(model, CPU)
-    with kept_recordings():
-        first = recorder_of(model, CPU)
-        assert recorder_of(model, CPU) is first
-        assert recorder_of(other, CPU) is not first
-        with kept_recordings():
-            assert recorder_of(model, CPU) is not first
-        assert recorder_of(model, CPU) is first
-    assert recorder_of(model, CPU) is not first
+    assert find_replayer(model, CPU) is not find_replayer(model, CPU)
+    with keeping_graphs():
+        first = find_replayer(model, CPU)
+        assert find_replayer(model, CPU) is first
+        assert find_replayer(other, CPU) is not first
+        with keeping_graphs():
+            assert find_replayer(model, CPU) is not first
+        assert find_replayer(model, CPU) is first
+    assert find_replayer(model, CPU) is not first
 
 
-def test_a_hook_that_comes_later_ends_the_recordings():
+def test_a_hook_that_comes_later_ends_the_replays():
     model = network()
-    recorder = offered(model)
-    recorder._recordings["kind"] = _Recording(graph=FakeGraph())
+    replayer = offered(model)
+    replayer._calls["kind"] = _Call(graph=FakeGraph())
     model[0].register_forward_hook(lambda *given: None)
-    recorder.renew()
-    assert not recorder.replays
-    assert recorder.reason
+    replayer.renew()
+    assert not replayer.replays
+    assert replayer.reason
 
 
 @pytest.fixture
-def recorders(monkeypatch):
-    """The recorders that are made from here on."""
+def replayers(monkeypatch):
+    """The replayers that are made from here on."""
     made = []
 
-    class Kept(Recorder):
+    class Kept(Replayer):
         def __init__(self, *given):
             super().__init__(*given)
             made.append(self)
 
-    monkeypatch.setattr(cuda_graphs, "Recorder", Kept)
+    monkeypatch.setattr(cuda_graphs, "Replayer", Kept)
     return made
 
 
 @on_gpu
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("name", ATTACKS)
-def test_replayed_attacks_give_the_images_of_plain_ones(name, norm, recorders, monkeypatch):
+def test_replayed_attacks_give_the_images_of_plain_ones(name, norm, replayers, monkeypatch):
     attack = build_attack(name, norm=norm, **ATTACKS[name])
     model = network().cuda()
     eps = [0.05, 0.1] if norm == "linf" else [0.3, 0.6]
@@ -315,15 +315,15 @@ def test_replayed_attacks_give_the_images_of_plain_ones(name, norm, recorders, m
     made = perturb(attack, model, *images(160), eps=eps, batch_size=20)
     monkeypatch.setattr(cuda_graphs, "LARGEST", 0)
     plain = perturb(attack, model, *images(160), eps=eps, batch_size=20)
-    assert recorders[0].replays, recorders[0].reason
-    assert not recorders[1].replays
+    assert replayers[0].replays, replayers[0].reason
+    assert not replayers[1].replays
     torch.testing.assert_close(made.adv_inputs, plain.adv_inputs, rtol=0, atol=1e-5)
     assert made.queries == plain.queries
     assert torch.equal(made.zero_gradient, plain.zero_gradient)
 
 
 @on_gpu
-def test_weights_changed_between_batches_are_seen(recorders, monkeypatch):
+def test_weights_changed_between_batches_are_seen(replayers, monkeypatch):
     def attacked():
         model = network().cuda()
         found = []
@@ -337,7 +337,7 @@ def test_weights_changed_between_batches_are_seen(recorders, monkeypatch):
     made = attacked()
     monkeypatch.setattr(cuda_graphs, "LARGEST", 0)
     torch.testing.assert_close(made, attacked(), rtol=0, atol=1e-5)
-    assert recorders[0].replays
+    assert replayers[0].replays
 
 
 class Waiting(nn.ReLU):
@@ -355,11 +355,11 @@ class Drawing(nn.ReLU):
 
 @on_gpu
 @pytest.mark.parametrize(("module", "reason"), [(Waiting, "waits"), (Drawing, "random")])
-def test_what_a_recording_would_leave_out_keeps_calls_plain(module, reason, recorders, monkeypatch):
+def test_what_a_graph_would_leave_out_keeps_calls_plain(module, reason, replayers, monkeypatch):
     monkeypatch.setattr(module, "__module__", "torch.nn")
     attack = build_attack("pgd", steps=20)
     perturb(attack, network(module()).cuda(), *images(), eps=[0.1])
-    assert reason in recorders[0].reason
+    assert reason in replayers[0].reason
 
 
 @on_gpu
@@ -373,7 +373,7 @@ def test_nan_is_still_told(name):
 
 
 @on_gpu
-def test_large_batches_stay_plain(recorders, monkeypatch):
+def test_large_batches_stay_plain(replayers, monkeypatch):
     monkeypatch.setattr(cuda_graphs, "LARGEST", 40 * 64 - 1)
     perturb(build_attack("pgd", steps=20), network().cuda(), *images(), eps=[0.1])
-    assert not recorders[0].replays
+    assert not replayers[0].replays

@@ -7,7 +7,7 @@ from torch import nn
 
 from robustloss.attacks import build_attack, cuda_graphs, perturb
 from robustloss.attacks.base import AttackOutput
-from robustloss.attacks.cuda_graphs import Recorder
+from robustloss.attacks.cuda_graphs import Replayer
 from robustloss.data.load import load_dataset
 from robustloss.evaluation import attacked, detector, passes
 from robustloss.evaluation import reference as evaluation
@@ -47,12 +47,12 @@ def test_the_clean_record_is_the_models_word(digits):
 def test_what_is_recorded_of_a_model_serves_every_batch(digits, monkeypatch):
     made = []
 
-    class Counted(Recorder):
+    class Counted(Replayer):
         def __init__(self, *given):
             super().__init__(*given)
             made.append(self)
 
-    monkeypatch.setattr(cuda_graphs, "Recorder", Counted)
+    monkeypatch.setattr(cuda_graphs, "Replayer", Counted)
     for number in (1, 2):
         attacked.attacked_records(
             build(digits),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.attacks import ATTACKS, AttackError, build_attack, perturb
-from robustloss.attacks.adaptive.base import Found, View, look
+from robustloss.attacks.adaptive.base import Candidate, View, look
 from robustloss.attacks.adaptive.gradients import (
     joint_direction,
     orthogonal_direction,
@@ -239,15 +239,15 @@ def test_parallel_gradients_leave_no_rounding_noise() -> None:
 def test_wrong_comes_first_then_the_score() -> None:
     wrong = torch.tensor([False, True, False, True])
     score = torch.tensor([5.0, 1.0, 2.0, 1.0])
-    one = Found(torch.zeros(4, 1, 1, 1), wrong, score)
-    other = Found(
+    one = Candidate(torch.zeros(4, 1, 1, 1), wrong, score)
+    other = Candidate(
         torch.ones(4, 1, 1, 1),
         torch.tensor([True, False, False, True]),
         torch.tensor([-1e9, 9.0, 3.0, 1.0]),
     )
-    best = one.better(other)
+    best = one.take(other)
     assert best.images.flatten().tolist() == [1, 0, 1, 0]
-    assert best.wrong.tolist() == [True, True, False, True]
+    assert best.fooled.tolist() == [True, True, False, True]
     assert best.score.tolist() == [-1e9, 1, 3, 1]
 
 

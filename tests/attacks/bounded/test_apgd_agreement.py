@@ -72,7 +72,7 @@ def test_robust_error_equals_torchattacks(
         *(model, inputs, labels),
         eps=[BUDGET[norm]],
     ).adv_inputs[0]
-    monkeypatch.setattr(apgd, "_start", authors_start)
+    monkeypatch.setattr(apgd, "surface_start", authors_start)
     paired = perturb(
         build_attack(name, norm=norm, steps=steps, **(keys and {"targets": 1})),
         *(model, inputs, labels),
@@ -113,7 +113,7 @@ def test_goes_step_by_step_where_torchattacks_goes(name: str, norm: str, monkeyp
     is constant: where the true class is third.
     """
     plain, inputs, labels = ordinary()
-    monkeypatch.setattr(apgd, "_start", authors_start)
+    monkeypatch.setattr(apgd, "surface_start", authors_start)
     monkeypatch.setattr(torchattacks.APGD, "dlr_loss", ratio)
     eps, count = BUDGET[norm], len(inputs)
     before = torch.get_default_dtype()

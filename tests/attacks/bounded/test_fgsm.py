@@ -8,7 +8,13 @@ from torch import Tensor, nn
 
 from robustloss.attacks import AttackError, build_attack, perturb
 from robustloss.attacks.ball import ascent_direction
-from robustloss.attacks.objectives import OBJECTIVES, cross_entropy, logit_ratio, margin, slope
+from robustloss.attacks.objectives import (
+    OBJECTIVES,
+    cross_entropy,
+    differentiate,
+    logit_ratio,
+    margin,
+)
 from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
 
 EPS = [0.0, 8 / 255, 0.1, 0.3]
@@ -200,7 +206,7 @@ def test_gradient_equals_central_differences(name) -> None:
     objective = OBJECTIVES[name]
     model = convolutional().eval().double()
     inputs, labels = images(4).double(), classes(4)
-    gradient = slope(model, inputs, labels, name).gradient
+    gradient = differentiate(model, inputs, labels, name).gradient
     step = 1e-6
     for pixel in (0, 17, 35):
         moved = torch.zeros(36, dtype=torch.float64)

@@ -294,7 +294,7 @@ def test_steps_shrink_as_the_schedule_says(schedule: str) -> None:
         ({"step_size": 0.0}, r"step_size \(=0.0\) must be positive"),
         ({"momentum": -1.0}, r"momentum \(=-1.0\) must be at least 0"),
         ({"schedule": "step"}, r"schedule \(='step'\) must be one of 'constant'"),
-        ({"keep": "all"}, r"keep \(='all'\) must be 'best', 'first' or 'last'"),
+        ({"keep": "all"}, r"keep \(='all'\) must be one of 'best', 'first', 'last'"),
         ({"stpes": 3}, "did you mean 'steps'"),
     ],
 )

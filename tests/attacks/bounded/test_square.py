@@ -10,14 +10,12 @@ from torch import Tensor, nn
 from robustloss.attacks import AttackError, ImageNoise, build_attack, perturb
 from robustloss.attacks.ball import distance
 from robustloss.attacks.bounded.square import (
-    _bump,
-    _corner,
-    _Draw,
-    _draws,
-    _grid,
-    _recoloured,
-    _regrouped,
-    _stripes,
+    _window,
+    draw_bumps,
+    draw_stripes,
+    make_bump,
+    recolour,
+    regroup,
 )
 from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
 
@@ -81,7 +79,7 @@ def test_bump_is_equation_2(side: int) -> None:
 
     upper, lower = pyramid(side // 2, side), pyramid(side - side // 2, side)
     literal = torch.cat((upper, -lower))
-    torch.testing.assert_close(_bump(side, torch.device("cpu")), literal / literal.norm())
+    torch.testing.assert_close(make_bump(side, torch.device("cpu")), literal / literal.norm())
     if side > 1:
         theirs = torchattacks.Square(nn.Identity()).eta(side)
         own = literal / literal.norm()
@@ -98,22 +96,21 @@ def test_windows_shrink_as_the_authors_rescale_them(queries: int, p_init: float)
             side = max(round((theirs.p_selection(move) * 32 * 32) ** 0.5), least)
             if norm == "l2":
                 side += side % 2 == 0
-            assert own._side(move, 32, 32) == side
-        assert own._side(0, 32, 8) == 8  # a window fits into the image
+            assert own.window_side(move, 32, 32) == side
+        assert own.window_side(0, 32, 8) == 8  # a window fits into the image
 
 
-def draw(n: int, channels: int, queries: int = 1) -> list[_Draw]:
-    numbers = _draws(ImageNoise(0, torch.arange(n)), channels)
-    return [next(numbers) for _ in range(queries)]
+def draw(n: int, channels: int, queries: int = 1) -> tuple[Tensor, ...]:
+    return ImageNoise(0, torch.arange(n)).uniform((queries, 5 + channels)).unbind(dim=1)
 
 
 def test_each_move_recolours_one_window_of_each_image() -> None:
     inputs = torch.full((50, 3, 6, 9), 0.5)
-    start = _stripes(inputs, 0.1, ImageNoise(0, torch.arange(50)))
+    start = draw_stripes(inputs, 0.1, ImageNoise(0, torch.arange(50)))
     assert ((start - inputs).abs() - 0.1).abs().max() < 1e-6
     assert torch.equal(start, start[:, :, :1].expand_as(start))  # vertical stripes
     (numbers,) = draw(50, 3)
-    moved = _recoloured(torch.full_like(inputs, 0.55), inputs, 0.1, 3, numbers) - inputs
+    moved = recolour(torch.full_like(inputs, 0.55), inputs, 0.1, 3, numbers) - inputs
     changed = ((moved - 0.05).abs() > 1e-3).all(dim=1)
     assert (changed.flatten(1).sum(dim=1) == 9).all()
     assert ((moved.abs() - 0.1).abs()[changed.unsqueeze(1).expand_as(moved)] < 1e-6).all()
@@ -127,19 +124,20 @@ def test_each_move_recolours_one_window_of_each_image() -> None:
 
 def test_windows_reach_every_place_equally_often() -> None:
     inputs = torch.zeros(1000, 1, 5, 6)
-    places = [_corner(each.corner, inputs, 3) for each in draw(1000, 1, queries=70)]
-    for which, count in ((0, 3), (1, 4)):  # the last place is one that the released code leaves out
-        share = torch.cat([place[which] for place in places]).flatten().bincount() / 70_000
+    places = [_window(each[:, :2], inputs, 3) for each in draw(1000, 1, queries=70)]
+    for which, count in ((2, 3), (3, 4)):  # the last place is one that the released code leaves out
+        corners = torch.cat([place[which][:, 0, 0, 0] for place in places])
+        share = corners.bincount() / 70_000
         torch.testing.assert_close(share, torch.full((count,), 1 / count), rtol=0.05, atol=0)
 
 
 def test_l2_moves_keep_the_length_and_what_lies_outside_the_windows() -> None:
     inputs = torch.full((50, 3, 8, 11), 0.5)
-    start = _grid(inputs, 0.7, ImageNoise(0, torch.arange(50)))
+    start = draw_bumps(inputs, 0.7, ImageNoise(0, torch.arange(50)))
     torch.testing.assert_close(distance(start - inputs, "l2"), torch.full((50,), 0.7))
     assert ((start - inputs).abs() > 0).double().mean() > 0.9  # the grid covers the image
     (numbers,) = draw(50, 3)
-    moved = _regrouped(start, inputs, 0.7, 3, numbers)
+    moved = regroup(start, inputs, 0.7, 3, numbers)
     torch.testing.assert_close(distance(moved - inputs, "l2"), torch.full((50,), 0.7))
     changed = ((moved - start).abs() > 1e-6).any(dim=1)
     assert changed.flatten(1).sum(dim=1).max() <= 18  # two windows of nine pixels
@@ -152,10 +150,10 @@ def test_l2_moves_keep_the_length_and_what_lies_outside_the_windows() -> None:
 
 def test_l2_moves_spend_what_the_box_left_unused() -> None:
     inputs = images(50).round()
-    point = _grid(inputs, 1.0, ImageNoise(0, torch.arange(50)))
+    point = draw_bumps(inputs, 1.0, ImageNoise(0, torch.arange(50)))
     assert distance(point - inputs, "l2").mean() < 0.8  # about half of every bump is cut off
     for numbers in draw(50, 1, queries=30):
-        longer = _regrouped(point, inputs, 1.0, 3, numbers)
+        longer = regroup(point, inputs, 1.0, 3, numbers)
         gain = distance(longer - inputs, "l2") > distance(point - inputs, "l2")
         point = torch.where(gain.view(-1, 1, 1, 1), longer, point)
     assert distance(point - inputs, "l2").mean() > 0.9
@@ -305,7 +303,7 @@ def test_seed_decides() -> None:
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    assert "torch.rand" not in inspect.getsource(inspect.getmodule(_bump))  # type: ignore[arg-type]
+    assert "torch.rand" not in inspect.getsource(inspect.getmodule(make_bump))  # type: ignore[arg-type]
 
 
 @NORMS
