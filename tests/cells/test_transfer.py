@@ -10,7 +10,7 @@ import pytest
 from robustloss.attacks import build_attack, perturb
 from robustloss.cells import transfer
 from robustloss.data.load import load_dataset
-from robustloss.evaluation import passes
+from robustloss.evaluation import attacked
 from robustloss.results.run import load_run
 from robustloss.runs import runner
 from robustloss.runs.classifier import load_classifier
@@ -78,9 +78,9 @@ def test_diagonal_is_the_attack_on_the_model_itself(done):
 def test_second_run_computes_nothing_and_a_damaged_file_is_made_anew(done, tmp_path, monkeypatch):
     folder = Path(shutil.copytree(done, tmp_path / "copy"))
     calls = []
-    real = passes.transferred_predictions
+    real = attacked.transferred_predictions
     monkeypatch.setattr(
-        passes,
+        attacked,
         "transferred_predictions",
         lambda *args, **kwargs: calls.append(kwargs["eps"]) or real(*args, **kwargs),
     )
@@ -131,7 +131,7 @@ def test_failed_cell_is_left_out_of_the_matrix(tmp_path):
 
 
 def test_transfer_that_fails_is_told_and_costs_no_other_number(done, tmp_path, monkeypatch):
-    real = passes.transferred_predictions
+    real = attacked.transferred_predictions
     calls = []
 
     def second_fails(*args, **kwargs):
@@ -140,7 +140,7 @@ def test_transfer_that_fails_is_told_and_costs_no_other_number(done, tmp_path, m
             raise ValueError("no more")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(passes, "transferred_predictions", second_fails)
+    monkeypatch.setattr(attacked, "transferred_predictions", second_fails)
     outcome = runner.run(TRANSFER, out=tmp_path / "run", reuse=done)
     assert outcome.exit_code == 1
     (failure,) = outcome.failures
