@@ -6,12 +6,12 @@ loss is to its values, and chooses nothing.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from robustloss import attacks
-from robustloss.cells.jobs import trial_stage
+from robustloss.cells.workplace import Workplace
 from robustloss.evaluation import passes
 from robustloss.evaluation.attacked import attacked_records
 from robustloss.evaluation.probes import DEFAULT_EPS
@@ -21,36 +21,31 @@ from robustloss.spec.spec import Spec, TrialSpec
 from robustloss.storage import CorruptFile, digest, read_json, write_json
 from robustloss.training.log import TrainingDiverged
 
-if TYPE_CHECKING:
-    from robustloss.cells.cell import CellRun
-
-
 VERSION = 1  # raise when the same training would give another trial.json
 
 
-def run_trial(run: "CellRun") -> dict[str, Any]:
+def run_trial(place: Workplace) -> dict[str, Any]:
     """Computes what is missing of a trial, and writes trial.json.
 
     Args:
-        run: Of the trial's cell.
+        place: The trial's.
 
     Returns:
         The content of trial.json: validation_error, a fraction; validation_loss, the mean
         cross-entropy of the logits in nats; n validation images; fgsm, a list of eps and
         fgsm_error on them. Of a training that diverged the reason alone.
     """
-    cell = run.cell
+    cell = place.cell
     assert isinstance(cell, TrialSpec)
-    run.stage = trial_stage(cell)
-    key = run.weights.key
-    params, eps = fgsm_of(run.spec)
+    key = place.weights.key
+    params, eps = fgsm_of(place.spec)
     own = digest("trial", [VERSION, passes.VERSION, attacks.VERSION], key, params, list(eps))
-    path = run.folder / "trial.json"
+    path = place.folder / "trial.json"
     if (known := _read(path, own)) is not None:
         return known
-    run.folder.mkdir(parents=True, exist_ok=True)
+    place.folder.mkdir(parents=True, exist_ok=True)
     try:
-        content = _measured(run, params, eps)
+        content = _measured(place, params, eps)
     except TrainingDiverged as error:  # a result of these values, no fault of the run
         content = {"reason": str(error)}
     write_json(path, {"key": own, "trial": cell.number, **content}, checked=True)
@@ -94,22 +89,22 @@ def fgsm_of(spec: Spec) -> tuple[dict[str, Any], tuple[float, ...]]:
     return {}, (spec.checks.eps or DEFAULT_EPS,)
 
 
-def _measured(run: "CellRun", params: dict[str, Any], eps: Sequence[float]) -> dict[str, Any]:
-    meta = run.weights.trained()
-    write_json(run.folder / "train.json", {"key": run.weights.key, **meta["log"]}, checked=True)
-    run.weights.checkpoint.unlink(missing_ok=True)
-    model = run.weights.loaded()
-    images = run.dataset.validation.to(run.device)
+def _measured(place: Workplace, params: dict[str, Any], eps: Sequence[float]) -> dict[str, Any]:
+    meta = place.weights.trained(place.make_reporter("train"))
+    write_json(place.folder / "train.json", {"key": place.weights.key, **meta["log"]}, checked=True)
+    place.weights.checkpoint.unlink(missing_ok=True)
+    model = place.weights.loaded()
+    images = place.dataset.validation.to(place.device)
     clean = passes.clean_record(model, images)
     attacked = attacked_records(
         model,
         images,
         attacks.build_attack("fgsm", **params),
         eps=eps,
-        seed=run.cell.seed,
+        seed=place.cell.seed,
         batch_size=500,
         clean=clean,
-        report=run.reporter("attack", "FGSM on validation images,"),
+        report=place.make_reporter("attack", "FGSM on validation images,"),
     )
     return {
         "validation_error": _error(clean),

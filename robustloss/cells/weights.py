@@ -2,7 +2,7 @@
 
 import copy
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +23,6 @@ from robustloss.training import log as training_log
 from robustloss.training import processes, train
 from robustloss.training.precision import choose_precision
 
-Report = Callable[[float, float, str], None]  # done, total, text
-
 
 class CellWeights:
     """The weights of one cell, trained once and loaded where something is computed with them.
@@ -32,15 +30,14 @@ class CellWeights:
     Args:
         job: Whose.
         dataset: The job's data.
-        report: Called with (done, total, text) as the training goes on.
 
     Attributes:
         build: See `describe_network`.
         fresh: Whether they were trained, or loaded to compute something.
     """
 
-    def __init__(self, job: CellJob, dataset: Dataset, report: Report) -> None:
-        self.job, self.dataset, self.report = job, dataset, report
+    def __init__(self, job: CellJob, dataset: Dataset) -> None:
+        self.job, self.dataset = job, dataset
         self.spec, self.cell = job.spec, job.cell
         self.device = torch.device(job.device)
         self.folder = job.folder / job.cell.folder
@@ -100,8 +97,12 @@ class CellWeights:
         """Where an unfinished training lies; whoever needs it no more takes it away."""
         return self.folder / f"checkpoint-{self.training_key}.safetensors"
 
-    def trained(self) -> dict[str, Any]:
-        """Returns the metadata of the trained weights, training them if they are not there."""
+    def trained(self, report: train.Report) -> dict[str, Any]:
+        """Returns the metadata of the trained weights, training them if they are not there.
+
+        Args:
+            report: Called with (done, total, text) as the training goes on.
+        """
         if (known := self.known()) is not None:
             return known  # if damaged trained anew: the same weights, because the key decides them
         self.fresh = True
@@ -111,7 +112,7 @@ class CellWeights:
         if self.cell.loss.given:
             return self._as_given(model)
         processes.current_group().announce(SharedTraining(self.job, self.parts))
-        log = self._fit(model, self.checkpoint)
+        log = self._fit(model, self.checkpoint, report)
         self._model = model
         meta: dict[str, Any] = {"log": asdict(log), "density": model.head.density}
         meta["tensors"] = weight_files.save_tensors(self.path, model.state_dict(), meta)
@@ -133,10 +134,10 @@ class CellWeights:
     def train_along(self, model: classifier.AnyClassifier) -> None:
         """Takes this process's part in a training of a new model that the leader began."""
         with using_repeatable_kernels():
-            self._fit(model, None)
+            self._fit(model, None, lambda done, total, text: None)  # the leader reports
 
     def _fit(
-        self, model: classifier.AnyClassifier, checkpoint: Path | None
+        self, model: classifier.AnyClassifier, checkpoint: Path | None, report: train.Report
     ) -> training_log.TrainingLog:
         assert isinstance(model, classifier.Classifier)
         return train.train(
@@ -147,7 +148,7 @@ class CellWeights:
             device=self.device,
             checkpoint=checkpoint,
             key=self.training_key,
-            report=self.report,
+            report=report,
         )
 
     def known(self) -> dict[str, Any] | None:

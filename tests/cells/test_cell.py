@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from robustloss.cells import keys, records
-from robustloss.cells.cell import CellRun, run_cell
+from robustloss.cells.cell import run_cell
 from robustloss.cells.jobs import CellJob
 from robustloss.cells.keys import plugin_digest
 from robustloss.cells.records import record_path
+from robustloss.cells.workplace import open_workplace
 from robustloss.data.load import load_dataset
 from robustloss.results.records import LazyRecords, load_record
 from robustloss.spec.load import load_spec
@@ -21,8 +22,8 @@ def record_name(tmp_path: Path, **attack) -> str:
     spec = load_spec({**SPEC, "attacks": [{"eps": [0.1], "label": "attack", **attack}]})
     dataset = load_dataset("digits", train_size=200, validation_size=60, test_size=80, quiet=True)
     job = CellJob(spec, spec.cells()[0], tmp_path, "cpu", None)
-    run = CellRun(job, dataset, lambda event: None)
-    return record_path(run, spec.attacks[0], 0.1, []).name
+    place = open_workplace(job, dataset, lambda event: None)
+    return record_path(place, spec.attacks[0], 0.1, []).name
 
 
 @pytest.mark.parametrize(

@@ -314,11 +314,11 @@ def ingredients(runs):
     def weights(patch, device="cpu", count=1):
         """The keys of trained weights, and of the file that holds an unfinished training."""
         group = type("Group", (processes.Group,), {"size": count})()
-        patch.setattr(processes, "current", lambda: group)
+        patch.setattr(processes, "current_group", lambda: group)
         spec = runs.spec("losses")
         dataset = load_for_spec(spec.data, near=runs.folder, quiet=True)
         job = CellJob(spec, spec.cells()[0], runs.folder / "none", device, None)
-        found = CellWeights(job, dataset, lambda *told: None)
+        found = CellWeights(job, dataset)
         return [found.path.name, found.checkpoint.name]
 
     def sets(run):

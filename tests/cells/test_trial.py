@@ -8,6 +8,7 @@ import torch
 import robustloss
 from robustloss.analysis.tables.trials import trial_rows
 from robustloss.cells import cell, jobs
+from robustloss.cells.weights import CellWeights
 from robustloss.data.load import load_dataset, load_for_spec
 from robustloss.losses import LOSSES
 from robustloss.models import build, weight_files
@@ -166,7 +167,7 @@ def test_every_loss_starts_from_the_same_network_with_the_same_seed(digits, tmp_
     def backbone(name, seed):
         spec = load_spec(changed(losses=[{"name": name}], seeds=[seed]))
         job = jobs.CellJob(spec, spec.cells()[0], tmp_path, "cpu", None)
-        model = cell.CellRun(job, digits, lambda event: None).weights.new_model()
+        model = CellWeights(job, digits).new_model()
         return weight_files.collect_state(model.backbone)
 
     first, other = backbone("softmax", 0), backbone("softmax", 1)

@@ -7,8 +7,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from robustloss.cells.cell import CellRun, run_cell
+from robustloss.cells.cell import run_cell
 from robustloss.cells.jobs import CellJob
+from robustloss.cells.weights import CellWeights
 from robustloss.data.load import load_dataset
 from robustloss.models.build import build_classifier
 from robustloss.models.given import wrap_given
@@ -53,9 +54,7 @@ def computed(spec, dataset, folder):
 
 
 def key_of(spec, dataset, folder):
-    return CellRun(
-        CellJob(spec, spec.cells()[0], folder, "cpu", None), dataset, lambda event: None
-    ).weights.key
+    return CellWeights(CellJob(spec, spec.cells()[0], folder, "cpu", None), dataset).key
 
 
 def classifier(seed=0, dim=4):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustloss.cells.cell import CellRun
+from robustloss.cells.weights import CellWeights
 from robustloss.results.run import load_run
 from robustloss.runs import runner
 from robustloss.runs.classifier import load_classifier
@@ -214,7 +214,7 @@ def test_the_key_names_everything_that_decides_the_weights(done, tmp_path):
         loaded = load_spec(spec)
         data = load_dataset("digits", train_size=train_size, quiet=True)
         job = CellJob(loaded, loaded.cells()[cell], tmp_path, "cpu", None)
-        return CellRun(job, data, lambda event: None).weights.key
+        return CellWeights(job, data).key
 
     variants = [changed(train={**SPEC["train"], k: v}) for k, v in [
         ("lr", 0.5), ("epochs", 9), ("batch_size", 41), ("optimizer", "adam"), ("momentum", 0.1),

@@ -126,7 +126,7 @@ def test_the_length_of_a_batch_is_known_before(batch_size):
 def weights_of(folder, train_size=200):
     spec = load_spec(changed(seeds=[0]))
     data = load_dataset("digits", train_size=train_size, quiet=True)
-    return CellWeights(CellJob(spec, spec.cells()[0], folder, "cpu", None), data, lambda *_: None)
+    return CellWeights(CellJob(spec, spec.cells()[0], folder, "cpu", None), data)
 
 
 def test_the_number_of_processes_names_the_weights_and_not_the_checkpoint(tmp_path, monkeypatch):

@@ -41,10 +41,6 @@ def check_shared(spec: Spec, executor: str, device: str) -> None:
         )
 
 
-def _silent(done: float, total: float, text: str) -> None:
-    """Tells nothing: the leader does."""
-
-
 def follow(group: Distributed) -> Any:
     """Trains along whatever the leader of the processes trains.
 
@@ -64,7 +60,7 @@ def _train_along(order: SharedTraining, group: Distributed) -> None:
         Exception: Whatever failed, here or in another process.
     """
     with group.agreeing(patient=True):  # the leader's data are loaded, this one's may not be
-        weights = CellWeights(order.job, dataset_of(order.job), _silent)
+        weights = CellWeights(order.job, dataset_of(order.job))
         weights.check_parts(order.parts)
         model = weights.new_model()
     weights.train_along(model)
