@@ -140,7 +140,7 @@ class _Boundaries:
             return _numpy(logits[:, a] - logits[:, b]).astype(np.float64)
 
         free = gap(self.head.logits(inputs))
-        if self.head.batching == "balanced":
+        if not self.head.logits_while_training:
             return free, np.full_like(free, np.nan), np.full_like(free, np.nan)
 
         def under(label: int) -> NDArray[Any]:

@@ -2,6 +2,13 @@
 
 The built-in losses stand in LOSSES; a loss of your own is named "package.module:Class" or
 "path/to/file.py:Class" and needs no registration; "pml:NAME" is one of pytorch-metric-learning.
+
+Begin with `base` (what a loss is) and `softmax` (the simplest one), then read a family:
+`cosine` and `multiple_angle`, `gaussian_mixture`, `center`, `max_mahalanobis`, `pairs`, `pml`.
+`boundaries` has the closed forms that the heads are compared with, `contract` what
+`robustloss check-loss` checks.
+
+Imports `attacks.plugins` alone; `models` and all above it import this.
 """
 
 from collections.abc import Sequence
@@ -18,7 +25,7 @@ from robustloss.losses.pairs import ContrastiveHead, TripletHead
 from robustloss.losses.pml import PREFIX, metric_learning_class
 from robustloss.losses.softmax import L2SoftmaxHead, SoftmaxHead, WeightedSoftmaxHead
 
-__all__ = ["LOSSES", "VERSION", "build_loss", "head_class", "loss_class"]
+__all__ = ["LOSSES", "VERSION", "build_loss", "check_head_class", "find_loss"]
 
 VERSION = 1
 """Raised by hand when the numbers of a built-in loss change; part of the key of a trained cell."""
@@ -68,10 +75,10 @@ def build_loss(
             plug-in that does not load and a parameter that the loss does not take raise
             PluginError, which is a ValueError.
     """
-    found = loss_class(name, folders)
-    check_parameters(found, params, name, given=("feature_dim", "num_classes"))
+    kind = find_loss(name, folders)
+    check_parameters(kind, params, name, given=("feature_dim", "num_classes"))
     try:
-        return found(feature_dim, num_classes, **params)
+        return kind(feature_dim, num_classes, **params)
     except ValueError as error:
         raise ValueError(f"loss '{name}': {error}") from error
     except (Exception, SystemExit) as error:
@@ -81,8 +88,8 @@ def build_loss(
         ) from error
 
 
-def loss_class(name: str, folders: Sequence[Path] = ()) -> type[LossHead]:
-    """The class behind a loss name; arguments and errors as for `build_loss`."""
+def find_loss(name: str, folders: Sequence[Path] = ()) -> type[LossHead]:
+    """Return the class behind a loss name; arguments and errors as for `build_loss`."""
     if name in LOSSES:
         return LOSSES[name]
     if name.startswith(PREFIX):
@@ -92,14 +99,14 @@ def loss_class(name: str, folders: Sequence[Path] = ()) -> type[LossHead]:
             f"loss (='{name}') must be one of {', '.join(LOSSES)}, or a loss of your own as "
             f"'package.module:Class' or 'path/to/file.py:Class'{did_you_mean(name, LOSSES)}"
         )
-    return head_class(load_object(name, folders), name)
+    return check_head_class(load_object(name, folders), name)
 
 
-def head_class(found: object, name: str) -> type[LossHead]:
-    """Refuse what is no complete loss head.
+def check_head_class(found: object, name: str) -> type[LossHead]:
+    """Return what a plug-in's name points at, if it is a complete loss head.
 
     Args:
-        found: what a plug-in's name points at.
+        found: what the name points at.
         name: what messages call it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Angles between features and class weights: directions, cos(m theta), and how a margin grows."""
+"""Angles between features and class weights: directions, cos(m theta), and psi of the margins."""
 
 import math
 
@@ -10,17 +10,17 @@ SMALLEST_SQUARE = 1e-12
 
 
 def norms(rows: Tensor) -> Tensor:
-    """sqrt(‖row‖² + 1e-12), (N,D) -> (N,1): positive, with a finite gradient at zero."""
+    """Return sqrt(‖row‖² + 1e-12), (N,D) -> (N,1): positive, with a finite gradient at zero."""
     return (rows.square().sum(1, keepdim=True) + SMALLEST_SQUARE).sqrt()
 
 
 def directions(rows: Tensor) -> Tensor:
-    """row / ‖row‖, (N,D) -> (N,D); 0 for a zero row."""
+    """Return row / ‖row‖, (N,D) -> (N,D); 0 for a zero row."""
     return rows / norms(rows)
 
 
 def cos_of_multiple(cosine: Tensor, factor: int) -> Tensor:
-    """cos(m theta) from cos(theta) by Chebyshev's recursion T_n = 2 c T_{n−1} − T_{n−2}.
+    """Return cos(m theta) by Chebyshev's recursion T_n = 2 c T_{n−1} − T_{n−2}.
 
     A polynomial, so its gradient is finite at theta = 0 and pi, where that of acos is not.
 
@@ -35,9 +35,9 @@ def cos_of_multiple(cosine: Tensor, factor: int) -> Tensor:
 
 
 def psi(cosine: Tensor, factor: int) -> Tensor:
-    """psi(theta) = (−1)^k cos(m theta) − 2k for theta in [k pi/m, (k+1) pi/m], k = 0..m−1.
+    """Return psi(theta) = (−1)^k cos(m theta) − 2k for theta in [k pi/m, (k+1) pi/m], k = 0..m−1.
 
-    Falls from 1 at theta = 0 to 1 − 2m at pi, without a jump or a kink.
+    psi falls from 1 at theta = 0 to 1 − 2m at pi, without a jump or a kink.
 
     Args:
         cosine: cos(theta), any shape.

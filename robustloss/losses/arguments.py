@@ -6,17 +6,16 @@ from collections.abc import Iterable
 from robustloss.attacks.plugins import did_you_mean
 
 
-def number(name: str, value: object, *, at_least: float = 0.0, at_most: float = math.inf) -> float:
-    """Check that a value is a finite number in a closed interval.
+def check_number(
+    name: str, value: object, *, at_least: float = 0.0, at_most: float = math.inf
+) -> float:
+    """Return a value as a float, if it is a finite number in a closed interval.
 
     Args:
         name: the argument's name as the user wrote it.
         value: what the user gave.
         at_least: smallest value allowed.
         at_most: largest value allowed.
-
-    Returns:
-        The value as a float.
 
     Raises:
         ValueError: if it is not such a number.
@@ -29,22 +28,22 @@ def number(name: str, value: object, *, at_least: float = 0.0, at_most: float = 
     return float(value)
 
 
-def whole_number(name: str, value: object, *, at_least: int) -> int:
-    """Check that a value is an int of at least `at_least`; see `number`."""
+def check_whole_number(name: str, value: object, *, at_least: int) -> int:
+    """Return a value, if it is an int of at least `at_least`; arguments as for `check_number`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
         raise ValueError(f"{name} (={value!r}) must be a whole number of at least {at_least}.")
     return value
 
 
-def flag(name: str, value: object) -> bool:
-    """Check that a value is true or false; see `number`."""
+def check_flag(name: str, value: object) -> bool:
+    """Return a value, if it is true or false; arguments as for `check_number`."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} (={value!r}) must be true or false.")
     return value
 
 
-def choice(name: str, value: object, options: Iterable[str]) -> str:
-    """Check that a value is one of the options; see `number`."""
+def check_choice(name: str, value: object, options: Iterable[str]) -> str:
+    """Return a value, if it is one of the options; arguments as for `check_number`."""
     known = list(options)
     if not isinstance(value, str) or value not in known:
         near = did_you_mean(str(value), known)

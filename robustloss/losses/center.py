@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustloss.losses.arguments import choice, number
+from robustloss.losses.arguments import check_number
 from robustloss.losses.base import LossTerms, check_inputs
-from robustloss.losses.centers import CENTER_INITS, half_squared_distances, initial_centers
+from robustloss.losses.centers import draw_centers, half_squared_distances
 from robustloss.losses.softmax import SoftmaxHead
 
 
@@ -22,7 +22,7 @@ class CenterHead(SoftmaxHead):
         center_weight: the paper's lambda; 0.01 in the authors' MNIST example.
         center_rate: gamma, the share of the way to the batch mean that a center moves, in [0,1];
             the paper's alpha.
-        center_init: where the centers start, see `initial_centers`.
+        center_init: where the centers start, see `draw_centers`.
         bias: whether the linear layer has a bias.
 
     Raises:
@@ -45,35 +45,34 @@ class CenterHead(SoftmaxHead):
         bias: bool = True,
     ) -> None:
         super().__init__(feature_dim, num_classes, bias=bias)
-        self.center_weight = number("center_weight", center_weight)
-        self.center_rate = number("center_rate", center_rate, at_most=1.0)
-        init = choice("center_init", center_init, CENTER_INITS)
-        self.register_buffer("centers", initial_centers(init, num_classes, feature_dim))
+        self.center_weight = check_number("center_weight", center_weight)
+        self.center_rate = check_number("center_rate", center_rate, at_most=1.0)
+        self.register_buffer("centers", draw_centers(center_init, num_classes, feature_dim))
 
     def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
-        """Cross-entropy and (lambda/2)·‖f − c_y‖² per image."""
+        """Return the cross-entropy and (lambda/2)·‖f − c_y‖² per image."""
         classification, _ = super().loss(features, labels, progress=progress)
         squared_distance = (features - self.centers[labels]).square().sum(1)
         return LossTerms(classification, 0.5 * self.center_weight * squared_distance)
 
-    def class_log_likelihood(self, features: Tensor) -> Tensor:
-        """−½‖f − c_k‖², (B,D) -> (B,K): the log of Wan et al.'s likelihood of the center loss."""
-        check_inputs(self, features)
-        return -half_squared_distances(features, self.centers)
-
-    def class_vectors(self) -> Tensor:
-        """c_k, (K,D)."""
-        return self.centers
-
-    def boundary_terms(self) -> dict[str, Tensor]:
-        """The linear layer: the centers have no part in the logits."""
-        return {**super().boundary_terms(), "weight": self.linear.weight}
-
     @torch.no_grad()
     def after_step(self, features: Tensor, labels: Tensor) -> None:
-        """c_j ← c_j − gamma · Σ_{i: y_i=j} (c_j − f_i) / (1 + n_j), equation 4."""
+        """Move centers by c_j ← c_j − gamma · Σ_{i: y_i=j} (c_j − f_i) / (1 + n_j), equation 4."""
         # A product with the one-hot labels instead of index_add, whose order on a GPU varies.
         member = F.one_hot(labels, self.num_classes).to(features.dtype).T  # (K,B)
         pull = member @ (self.centers[labels] - features)
         count = member.sum(1, keepdim=True)
         self.centers -= self.center_rate * pull / (1.0 + count)
+
+    def class_log_likelihood(self, features: Tensor) -> Tensor:
+        """Return −½‖f − c_k‖², (B,D) -> (B,K): the log of the likelihood of Wan et al."""
+        check_inputs(self, features)
+        return -half_squared_distances(features, self.centers)
+
+    def class_vectors(self) -> Tensor:
+        """Return c_k, (K,D)."""
+        return self.centers
+
+    def boundary_terms(self) -> dict[str, Tensor]:
+        """Return the linear layer: the centers have no part in the logits."""
+        return {**super().boundary_terms(), "weight": self.linear.weight}

@@ -1,4 +1,18 @@
-"""Margin losses on the angle theta_k between a feature and the weight of class k."""
+"""Margin losses on the angle theta_k between a feature and the weight of class k.
+
+    logits_k = r_k cos(theta_k);  in training t(cos(theta_y)) stands for cos(theta_y)
+
+`CosineHead` is this skeleton. The losses differ in r, the radius, and in t, the target cosine:
+
+    modified softmax   r = ‖f‖          no margin
+    NormFace           r = s, learned   no margin
+    CosFace            r = s            t = cos(theta) − m
+    ArcFace            r = s            t = cos(theta + m)
+
+Losses that multiply the angle stand in `multiple_angle`.
+
+Shape suffixes: B batch, K classes.
+"""
 
 import math
 from abc import abstractmethod
@@ -8,16 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustloss.losses import feasibility
 from robustloss.losses.angles import directions, norms
-from robustloss.losses.arguments import number
+from robustloss.losses.arguments import check_number
 from robustloss.losses.base import LossHead, LossTerms, check_inputs
-from robustloss.losses.centers import initial_centers
-from robustloss.losses.feasibility import (
-    largest_angle_rad,
-    smallest_scale,
-    warn_of_margin,
-    warn_of_scale,
-)
+from robustloss.losses.centers import draw_centers
 
 SMALLEST_SCALE = 0.01
 
@@ -39,49 +48,54 @@ class CosineHead(LossHead):
 
     def __init__(self, feature_dim: int, num_classes: int) -> None:
         super().__init__(feature_dim, num_classes)
-        self.weight = nn.Parameter(initial_centers("xavier", num_classes, feature_dim))
+        self.weight = nn.Parameter(draw_centers("xavier", num_classes, feature_dim))
 
     @abstractmethod
     def radius(self, features: Tensor) -> Tensor | float:
-        """r, which broadcasts to (B,K)."""
+        """Return r, which broadcasts to (B,K)."""
 
     def target_cosine(self, cosine: Tensor, progress: float) -> Tensor:
-        """What stands for cos(theta_y) in training, elementwise; default: itself, no margin."""
+        """Return what stands for cos(theta_y) in training, elementwise; default: no margin.
+
+        Args:
+            cosine: cos(theta_y), any shape.
+            progress: as in `loss`.
+        """
         return cosine
 
-    def phase(self, progress: float) -> tuple[float, ...]:
-        """Nothing: the margin is constant unless a member anneals it."""
-        return ()
-
     def cosines(self, features: Tensor) -> Tensor:
-        """cos(theta_k), (B,D) -> (B,K); 0 for zero features."""
+        """Return cos(theta_k), (B,D) -> (B,K); 0 for zero features."""
         return F.linear(directions(features), directions(self.weight))
 
     def logits(self, features: Tensor) -> Tensor:
-        """r_k · cos(theta_k), (B,D) -> (B,K)."""
+        """Return r_k · cos(theta_k), (B,D) -> (B,K)."""
         check_inputs(self, features)
         return self.radius(features) * self.cosines(features)
 
     def training_logits(self, features: Tensor, labels: Tensor, *, progress: float) -> Tensor:
-        """The logits with `target_cosine` at the true class."""
+        """Return the logits with `target_cosine` at the true class."""
         check_inputs(self, features, labels)
         cosines_BK, true_class = self.cosines(features), labels.unsqueeze(1)
         target = self.target_cosine(cosines_BK.gather(1, true_class), progress)
         return self.radius(features) * cosines_BK.scatter(1, true_class, target)
 
     def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
-        """Cross-entropy of the training logits per image, no regulariser."""
+        """Return the cross-entropy of the training logits per image, no regulariser."""
         logits_BK = self.training_logits(features, labels, progress=progress)
         classification = F.cross_entropy(logits_BK, labels, reduction="none")
         return LossTerms(classification, torch.zeros_like(classification))
 
-    def class_vectors(self) -> Tensor:
-        """w_k, (K,D)."""
-        return self.weight
-
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """The weights, without weight decay."""
+        """Return the weights, without weight decay."""
         return [{"params": [self.weight], "lr": lr, "weight_decay": 0.0}]
+
+    def phase(self, progress: float) -> tuple[float, ...]:
+        """Return nothing: the margin is constant unless a member anneals it."""
+        return ()
+
+    def class_vectors(self) -> Tensor:
+        """Return w_k, (K,D)."""
+        return self.weight
 
 
 class ModifiedSoftmaxHead(CosineHead):
@@ -97,37 +111,35 @@ class ModifiedSoftmaxHead(CosineHead):
     """
 
     def radius(self, features: Tensor) -> Tensor:
-        """‖f‖, (B,1)."""
+        """Return ‖f‖, (B,1)."""
         return norms(features)
 
 
-class FixedScaleHead(CosineHead):
-    """Weights and features normalised: r is one scale s, a hyper-parameter.
+class ScaledHead(CosineHead):
+    """Weights and features normalised: r is one scale s for all images.
 
     Args:
         feature_dim: D.
         num_classes: K.
-        scale: s, positive.
+        scale: s, at least 0.01.
     """
+
+    scale: float | Tensor
 
     def __init__(self, feature_dim: int, num_classes: int, *, scale: float) -> None:
         super().__init__(feature_dim, num_classes)
-        self.scale = number("scale", scale, at_least=SMALLEST_SCALE)
+        self.scale = check_number("scale", scale, at_least=SMALLEST_SCALE)
 
-    def radius(self, features: Tensor) -> float:
-        """s."""
+    def radius(self, features: Tensor) -> Tensor | float:
+        """Return s."""
         return self.scale
 
     def boundary_terms(self) -> dict[str, Tensor]:
-        """The scale."""
-        return {"scale": torch.tensor(self.scale, dtype=torch.float64)}
-
-    def _warn(self, loss: str) -> None:
-        bound = smallest_scale(self.num_classes)
-        warn_of_scale(loss, "scale", self.scale, bound, self.num_classes)
+        """Return the scale as it stands."""
+        return {"scale": torch.as_tensor(self.scale, dtype=torch.float64)}
 
 
-class NormFaceHead(CosineHead):
+class NormFaceHead(ScaledHead):
     """NormFace: weights and features normalised, logits_k = s cos(theta_k), s learned.
 
     Args:
@@ -141,9 +153,14 @@ class NormFaceHead(CosineHead):
     Raises:
         ValueError: if an argument is out of range.
 
+    Warns:
+        LossWarning: if the scale is too small for K.
+
     Source: Wang et al., NormFace: L2 Hypersphere Embedding for Face Verification, ACM MM 2017;
         happynear/NormFace, scaled_cosine_softmax.prototxt, where s is kept at 0.01 or more.
     """
+
+    scale: nn.Parameter
 
     def __init__(
         self,
@@ -153,19 +170,17 @@ class NormFaceHead(CosineHead):
         scale: float = 10.0,
         weight_lr_ratio: float = 1.0,
     ) -> None:
-        super().__init__(feature_dim, num_classes)
-        start = number("scale", scale, at_least=SMALLEST_SCALE)
-        self.weight_lr_ratio = number("weight_lr_ratio", weight_lr_ratio)
-        self.scale = nn.Parameter(torch.tensor(start))
-        warn_of_scale("normface", "scale", start, smallest_scale(num_classes), num_classes)
+        super().__init__(feature_dim, num_classes, scale=scale)
+        self.weight_lr_ratio = check_number("weight_lr_ratio", weight_lr_ratio)
+        feasibility.warn_of_scale("normface", scale, num_classes)
+        self.scale = nn.Parameter(torch.tensor(float(scale)))
 
-    def radius(self, features: Tensor) -> Tensor:
-        """s."""
-        return self.scale
-
-    def boundary_terms(self) -> dict[str, Tensor]:
-        """The scale as it stands."""
-        return {"scale": self.scale}
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Return the weights with their own rate, and the scale; no weight decay on either."""
+        return [
+            {"params": [self.weight], "lr": lr * self.weight_lr_ratio, "weight_decay": 0.0},
+            {"params": [self.scale], "lr": lr, "weight_decay": 0.0},
+        ]
 
     @torch.no_grad()
     def after_step(self, features: Tensor, labels: Tensor) -> None:
@@ -173,15 +188,8 @@ class NormFaceHead(CosineHead):
         # Outside the graph: a clamp inside it would leave a scale at the floor without gradient.
         self.scale.clamp_(min=SMALLEST_SCALE)
 
-    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """The weights with their own rate, and the scale; no weight decay on either."""
-        return [
-            {"params": [self.weight], "lr": lr * self.weight_lr_ratio, "weight_decay": 0.0},
-            {"params": [self.scale], "lr": lr, "weight_decay": 0.0},
-        ]
 
-
-class CosFaceHead(FixedScaleHead):
+class CosFaceHead(ScaledHead):
     """CosFace, AM-Softmax: the true class counts as s (cos(theta_y) − m) in training.
 
     Args:
@@ -206,17 +214,17 @@ class CosFaceHead(FixedScaleHead):
         self, feature_dim: int, num_classes: int, *, scale: float = 30.0, margin: float = 0.35
     ) -> None:
         super().__init__(feature_dim, num_classes, scale=scale)
-        self.margin = number("margin", margin)
-        self._warn("cosface")
-        bound = 1.0 - math.cos(largest_angle_rad(feature_dim, num_classes))
-        warn_of_margin("cosface", "margin", self.margin, bound, feature_dim, num_classes)
+        self.margin = check_number("margin", margin)
+        feasibility.warn_of_scale("cosface", scale, num_classes)
+        bound = 1.0 - math.cos(feasibility.largest_angle_rad(feature_dim, num_classes))
+        feasibility.warn_of_margin("cosface", "margin", margin, bound, feature_dim, num_classes)
 
     def target_cosine(self, cosine: Tensor, progress: float) -> Tensor:
-        """cos(theta_y) − m."""
+        """Return cos(theta_y) − m."""
         return cosine - self.margin
 
 
-class ArcFaceHead(FixedScaleHead):
+class ArcFaceHead(ScaledHead):
     """ArcFace: the true class counts as s cos(theta_y + m) in training.
 
     Beyond theta = pi − m, where cos(theta + m) would rise again, it is cos(theta) − m sin m, as in
@@ -243,15 +251,15 @@ class ArcFaceHead(FixedScaleHead):
         self, feature_dim: int, num_classes: int, *, scale: float = 64.0, margin_rad: float = 0.5
     ) -> None:
         super().__init__(feature_dim, num_classes, scale=scale)
-        self.margin_rad = number("margin_rad", margin_rad, at_most=math.pi)
-        self._warn("arcface")
-        bound_rad = largest_angle_rad(feature_dim, num_classes)
-        warn_of_margin(
-            "arcface", "margin_rad", self.margin_rad, bound_rad, feature_dim, num_classes
+        self.margin_rad = check_number("margin_rad", margin_rad, at_most=math.pi)
+        feasibility.warn_of_scale("arcface", scale, num_classes)
+        bound = feasibility.largest_angle_rad(feature_dim, num_classes)
+        feasibility.warn_of_margin(
+            "arcface", "margin_rad", margin_rad, bound, feature_dim, num_classes
         )
 
     def target_cosine(self, cosine: Tensor, progress: float) -> Tensor:
-        """cos(theta_y + m) = cos(theta_y) cos m − sin(theta_y) sin m."""
+        """Return cos(theta_y + m) = cos(theta_y) cos m − sin(theta_y) sin m."""
         cos_m, sin_m = math.cos(self.margin_rad), math.sin(self.margin_rad)
         # acos would have an infinite gradient at ±1. Below 1e-12 the root is constant: where, not
         # clamp, whose gradient at its bound depends on the version of torch.

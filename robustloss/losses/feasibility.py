@@ -8,6 +8,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+REACHABLE = 0.9
+"""The posterior that a perfectly placed image must be able to reach, or a scale is too small."""
+
 
 class LossWarning(UserWarning):
     """A loss whose parameters are legal but cannot do what they are meant to."""
@@ -28,12 +31,8 @@ def collecting_warnings() -> Iterator[list[str]]:
             texts.append(text)
 
 
-ENOUGH = 0.9
-"""The posterior that a perfectly placed image must be able to reach, or a scale is too small."""
-
-
 def largest_angle_rad(feature_dim: int, num_classes: int) -> float:
-    """A bound on the smallest angle between K directions in D dimensions, in radians.
+    """Return a bound on the smallest angle between K directions in D dimensions, in radians.
 
     It is reached for D >= K − 1 (a simplex), in the plane (2 pi / K) and for K <= 2D (axes both
     ways); elsewhere the best arrangement is unknown, and K caps that do not overlap bound it.
@@ -55,11 +54,15 @@ def largest_angle_rad(feature_dim: int, num_classes: int) -> float:
     return min(math.pi / 2, 2.0 * math.asin(math.sqrt(sin_squared)))
 
 
-def smallest_scale(num_classes: int, posterior: float = ENOUGH) -> float:
-    """The scale from which a perfectly placed image can reach a posterior.
+def smallest_scale(num_classes: int, posterior: float = REACHABLE) -> float:
+    """Return the scale s from which a perfectly placed image can reach a posterior.
 
     With the K weights on a simplex the best logits are s and −s/(K−1), so the posterior is at
     most 1 / (1 + (K−1) e^{−sK/(K−1)}) and the loss never below minus its logarithm.
+
+    Args:
+        num_classes: K, at least 2.
+        posterior: in (0,1).
 
     Source: Wang et al., NormFace, 2017; Wang et al., CosFace, 2018.
     """
@@ -67,8 +70,12 @@ def smallest_scale(num_classes: int, posterior: float = ENOUGH) -> float:
     return others / num_classes * math.log(others * posterior / (1.0 - posterior))
 
 
-def smallest_radius(num_classes: int, posterior: float = ENOUGH) -> float:
-    """The feature norm from which L2-softmax can reach a posterior; −inf for two classes.
+def smallest_radius(num_classes: int, posterior: float = REACHABLE) -> float:
+    """Return the feature norm from which L2-softmax can reach a posterior; −inf for two classes.
+
+    Args:
+        num_classes: K, at least 2.
+        posterior: in (0,1).
 
     Source: Ranjan et al., L2-constrained Softmax Loss, 2017.
     """
@@ -80,25 +87,40 @@ def smallest_radius(num_classes: int, posterior: float = ENOUGH) -> float:
 def warn_of_margin(
     loss: str, name: str, value: float, bound: float, feature_dim: int, num_classes: int
 ) -> None:
-    """Warn if a margin is not below what the best arrangement of the classes allows."""
-    if value < bound:
-        return
-    warnings.warn(
-        f"{loss}: {name} (={value:g}) cannot be met by {num_classes} classes in "
-        f"{feature_dim}-D features: it must be below {bound:.3f}. "
-        f"Lower {name} or raise model.feature_dim.",
-        LossWarning,
-        stacklevel=3,
-    )
+    """Warn if a margin is not below what the best arrangement of the classes allows.
 
-
-def warn_of_scale(loss: str, name: str, value: float, bound: float, num_classes: int) -> None:
-    """Warn if a scale is too small for a posterior of ENOUGH."""
+    Args:
+        loss: its key in LOSSES.
+        name: the margin's parameter.
+        value: what the user gave.
+        bound: in the margin's own unit.
+        feature_dim: D.
+        num_classes: K.
+    """
     if value >= bound:
-        return
-    warnings.warn(
-        f"{loss}: {name} (={value:g}) is too small for {num_classes} classes: below {bound:.3f} "
-        f"even a perfect image has a posterior under {ENOUGH:g}. Raise {name}.",
-        LossWarning,
-        stacklevel=3,
-    )
+        warnings.warn(
+            f"{loss}: {name} (={value:g}) cannot be met by {num_classes} classes in "
+            f"{feature_dim}-D features: it must be below {bound:.3f}. "
+            f"Lower {name} or raise model.feature_dim.",
+            LossWarning,
+            stacklevel=3,
+        )
+
+
+def warn_of_scale(loss: str, value: float, num_classes: int, name: str = "scale") -> None:
+    """Warn if a scale, or L2-softmax's radius, is too small for the posterior REACHABLE.
+
+    Args:
+        loss: its key in LOSSES.
+        value: what the user gave.
+        num_classes: K.
+        name: the parameter, "scale" or "radius".
+    """
+    bound = (smallest_radius if name == "radius" else smallest_scale)(num_classes)
+    if value < bound:
+        warnings.warn(
+            f"{loss}: {name} (={value:g}) is too small for {num_classes} classes: below "
+            f"{bound:.3f} even a perfect image has a posterior under {REACHABLE:g}. Raise {name}.",
+            LossWarning,
+            stacklevel=3,
+        )

@@ -1,4 +1,7 @@
-"""Gaussian-mixture losses: GM and large-margin GM (L-GM)."""
+"""Gaussian-mixture losses: GM and large-margin GM (L-GM).
+
+Shape suffixes: B batch, K classes, D feature dimensions.
+"""
 
 import math
 from typing import Any
@@ -7,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustloss.losses.arguments import choice, number
-from robustloss.losses.base import LossHead, LossTerms, check_inputs
-from robustloss.losses.centers import CENTER_INITS, half_squared_distances, initial_centers
+from robustloss.losses.arguments import check_choice, check_number
+from robustloss.losses.base import LossHead, LossTerms, check_class_counts, check_inputs
+from robustloss.losses.centers import draw_centers, half_squared_distances
 from robustloss.losses.schedules import SCHEDULES, schedule_factor
 
 COVARIANCES = ("identity", "spherical", "diagonal")
@@ -38,7 +41,7 @@ class GaussianMixtureHead(LossHead):
         variance_floor: smallest learned variance, in (0,1]. The likelihood has no bound without
             it: features shrink onto the centers while the variances go to 0.
         priors: p(k): "uniform", or "counts" for the class shares of the training set.
-        center_init: where the centers start, see `initial_centers`.
+        center_init: where the centers start, see `draw_centers`.
         center_lr_ratio: learning rate of centers and log-variances over that of the network, at
             least 0; 0.3 in the released MNIST configuration. Near 1, L-GM diverges earlier.
         center_weight_decay: weight decay of the centers; the released code decays them like any
@@ -71,29 +74,44 @@ class GaussianMixtureHead(LossHead):
         center_weight_decay: float = 0.0,
     ) -> None:
         super().__init__(feature_dim, num_classes)
-        self.likelihood_weight = number("likelihood_weight", likelihood_weight)
-        self.likelihood_weight_schedule = choice(
+        self.likelihood_weight = check_number("likelihood_weight", likelihood_weight)
+        self.likelihood_weight_schedule = check_choice(
             "likelihood_weight_schedule", likelihood_weight_schedule, SCHEDULES
         )
-        self.schedule_until = number("schedule_until", schedule_until, at_most=1.0)
-        self.covariance = choice("covariance", covariance, COVARIANCES)
-        self.variance_floor = number("variance_floor", variance_floor, at_least=1e-12, at_most=1.0)
-        self.priors = choice("priors", priors, PRIORS)
-        self.center_lr_ratio = number("center_lr_ratio", center_lr_ratio)
-        self.center_weight_decay = number("center_weight_decay", center_weight_decay)
-        init = choice("center_init", center_init, CENTER_INITS)
-        self.centers = nn.Parameter(initial_centers(init, num_classes, feature_dim))
+        self.schedule_until = check_number("schedule_until", schedule_until, at_most=1.0)
+        self.covariance = check_choice("covariance", covariance, COVARIANCES)
+        self.variance_floor = check_number(
+            "variance_floor", variance_floor, at_least=1e-12, at_most=1.0
+        )
+        self.priors = check_choice("priors", priors, PRIORS)
+        self.center_lr_ratio = check_number("center_lr_ratio", center_lr_ratio)
+        self.center_weight_decay = check_number("center_weight_decay", center_weight_decay)
+        self.centers = nn.Parameter(draw_centers(center_init, num_classes, feature_dim))
         columns = {"identity": 0, "spherical": 1, "diagonal": feature_dim}[self.covariance]
         self.log_var = nn.Parameter(torch.zeros(num_classes, columns)) if columns else None
         self.register_buffer("log_prior", torch.full((num_classes,), -math.log(num_classes)))
 
+    def margin(self, true_distance: Tensor, progress: float) -> Tensor:
+        """Return what is taken off the true logit in training, (B,) -> (B,); GM: nothing.
+
+        Args:
+            true_distance: (B,) d_y.
+            progress: as in `loss`.
+        """
+        return torch.zeros_like(true_distance)
+
     def logits(self, features: Tensor) -> Tensor:
-        """log p(k) − ½ log|S_k| − d_k, (B,D) -> (B,K)."""
+        """Return log p(k) − ½ log|S_k| − d_k, (B,D) -> (B,K)."""
         check_inputs(self, features)
         return self.log_prior - self._half_log_det() - self._distances(features)
 
+    def training_logits(self, features: Tensor, labels: Tensor, *, progress: float) -> Tensor:
+        """Return the logits with margin(d_y) taken off the true one."""
+        check_inputs(self, features, labels)
+        return self._with_margin(self._distances(features), self._half_log_det(), labels, progress)
+
     def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
-        """Margin cross-entropy and weighted negative log-likelihood per image."""
+        """Return margin cross-entropy and weighted negative log-likelihood per image."""
         check_inputs(self, features, labels)
         distances_BK, half_log_det_K = self._distances(features), self._half_log_det()
         true_distance_B = distances_BK.gather(1, labels.unsqueeze(1)).squeeze(1)
@@ -104,44 +122,12 @@ class GaussianMixtureHead(LossHead):
         )
         return LossTerms(classification, weight * (true_distance_B + half_log_det_K[labels]))
 
-    def training_logits(self, features: Tensor, labels: Tensor, *, progress: float) -> Tensor:
-        """The logits with margin(d_y) taken off the true one."""
-        check_inputs(self, features, labels)
-        return self._with_margin(self._distances(features), self._half_log_det(), labels, progress)
-
-    def phase(self, progress: float) -> tuple[float, ...]:
-        """The share of the full likelihood weight."""
-        name, until = self.likelihood_weight_schedule, self.schedule_until
-        return (schedule_factor(name, progress, until),)
-
-    def class_vectors(self) -> Tensor:
-        """mu_k, (K,D)."""
-        return self.centers
-
-    def boundary_terms(self) -> dict[str, Tensor]:
-        """Log-priors, and log-variances if they are learned."""
-        terms = {"log_prior": self.log_prior}
-        return terms if self.log_var is None else {**terms, "log_var": self.log_var}
-
-    def margin(self, true_distance: Tensor, progress: float) -> Tensor:
-        """What is taken off the true logit in training, (B,) -> (B,): nothing."""
-        return torch.zeros_like(true_distance)
-
-    def class_log_likelihood(self, features: Tensor) -> Tensor:
-        """log N(f; mu_k, S_k) = −½ D log 2π − ½ log|S_k| − d_k, (B,D) -> (B,K)."""
-        check_inputs(self, features)
-        constant = 0.5 * self.feature_dim * math.log(2.0 * math.pi)
-        return -self._distances(features) - self._half_log_det() - constant
-
     def start(self, class_counts: Tensor) -> None:
         """Set log p(k) to the log class shares, if priors="counts"."""
         if self.priors != "counts":
             return
-        if tuple(class_counts.shape) != (self.num_classes,) or bool((class_counts <= 0).any()):
-            raise ValueError(
-                f"class_counts (={class_counts.tolist()}) must be {self.num_classes} positive "
-                "numbers for priors='counts'. Use priors='uniform' when a class has no images."
-            )
+        remedy = "Use priors='uniform' when a class has no images."
+        check_class_counts(self, class_counts, at_least=1, remedy=remedy)
         shares = class_counts.to(self.log_prior.device, torch.float64) / class_counts.sum()
         self.log_prior.copy_(shares.log())
 
@@ -153,7 +139,7 @@ class GaussianMixtureHead(LossHead):
             self.log_var.clamp_(min=math.log(self.variance_floor))
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Centers and log-variances with their own rate; no weight decay unless asked for."""
+        """Return centers and log-variances with their own rate; by default without weight decay."""
         center_lr = lr * self.center_lr_ratio
         groups = [
             {"params": [self.centers], "lr": center_lr, "weight_decay": self.center_weight_decay}
@@ -166,16 +152,28 @@ class GaussianMixtureHead(LossHead):
             groups.append({"params": [self.log_var], "lr": log_var_lr, "weight_decay": 0.0})
         return groups
 
-    def _with_margin(
-        self, distances_BK: Tensor, half_log_det_K: Tensor, labels: Tensor, progress: float
-    ) -> Tensor:
-        true_distance_B = distances_BK.gather(1, labels.unsqueeze(1)).squeeze(1)
-        margin_B = self.margin(true_distance_B, progress)
-        return (self.log_prior - half_log_det_K - distances_BK).scatter_add(
-            1, labels.unsqueeze(1), -margin_B.unsqueeze(1)
-        )
+    def phase(self, progress: float) -> tuple[float, ...]:
+        """Return the share of the full likelihood weight."""
+        name, until = self.likelihood_weight_schedule, self.schedule_until
+        return (schedule_factor(name, progress, until),)
+
+    def class_log_likelihood(self, features: Tensor) -> Tensor:
+        """Return log N(f; mu_k, S_k) = −½ D log 2π − ½ log|S_k| − d_k, (B,D) -> (B,K)."""
+        check_inputs(self, features)
+        constant = 0.5 * self.feature_dim * math.log(2.0 * math.pi)
+        return -self._distances(features) - self._half_log_det() - constant
+
+    def class_vectors(self) -> Tensor:
+        """Return mu_k, (K,D)."""
+        return self.centers
+
+    def boundary_terms(self) -> dict[str, Tensor]:
+        """Return log-priors, and log-variances if they are learned."""
+        terms = {"log_prior": self.log_prior}
+        return terms if self.log_var is None else {**terms, "log_var": self.log_var}
 
     def _distances(self, features: Tensor) -> Tensor:
+        """Return d_k = ½ (f − mu_k)ᵀ S_k⁻¹ (f − mu_k), (B,D) -> (B,K)."""
         if self.log_var is None:
             return half_squared_distances(features, self.centers)
         precision = torch.exp(-self.log_var)
@@ -184,10 +182,21 @@ class GaussianMixtureHead(LossHead):
         return half_squared_distances(features, self.centers, precision)
 
     def _half_log_det(self) -> Tensor:
+        """Return ½ log|S_k|, (K,)."""
         if self.log_var is None:
             return torch.zeros_like(self.log_prior)
         shared = self.feature_dim // self.log_var.shape[1]
         return 0.5 * shared * self.log_var.sum(1)
+
+    def _with_margin(
+        self, distances_BK: Tensor, half_log_det_K: Tensor, labels: Tensor, progress: float
+    ) -> Tensor:
+        """Return the logits with margin(d_y) taken off the true one, (B,K)."""
+        true_distance_B = distances_BK.gather(1, labels.unsqueeze(1)).squeeze(1)
+        margin_B = self.margin(true_distance_B, progress)
+        return (self.log_prior - half_log_det_K - distances_BK).scatter_add(
+            1, labels.unsqueeze(1), -margin_B.unsqueeze(1)
+        )
 
 
 class LargeMarginGaussianMixtureHead(GaussianMixtureHead):
@@ -244,15 +253,15 @@ class LargeMarginGaussianMixtureHead(GaussianMixtureHead):
             center_lr_ratio=center_lr_ratio,
             center_weight_decay=center_weight_decay,
         )
-        self.alpha = number("alpha", alpha)
-        self.alpha_schedule = choice("alpha_schedule", alpha_schedule, SCHEDULES)
-
-    def phase(self, progress: float) -> tuple[float, ...]:
-        """The shares of the full likelihood weight and of the full alpha."""
-        alpha_share = schedule_factor(self.alpha_schedule, progress, self.schedule_until)
-        return (*super().phase(progress), alpha_share)
+        self.alpha = check_number("alpha", alpha)
+        self.alpha_schedule = check_choice("alpha_schedule", alpha_schedule, SCHEDULES)
 
     def margin(self, true_distance: Tensor, progress: float) -> Tensor:
-        """m = alpha · d_y, (B,) -> (B,)."""
+        """Return m = alpha · d_y, (B,) -> (B,)."""
         factor = schedule_factor(self.alpha_schedule, progress, self.schedule_until)
         return self.alpha * factor * true_distance
+
+    def phase(self, progress: float) -> tuple[float, ...]:
+        """Return the shares of the full likelihood weight and of the full alpha."""
+        alpha_share = schedule_factor(self.alpha_schedule, progress, self.schedule_until)
+        return (*super().phase(progress), alpha_share)

@@ -8,9 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustloss.losses.arguments import number
+from robustloss.losses.arguments import check_number
 from robustloss.losses.base import LossHead, LossTerms, check_inputs
 from robustloss.losses.centers import half_squared_distances
+
+Array = NDArray[np.float64]
+
+# Of the soft maximum that stands for the largest dot product, in the order of the descent.
+_SHARPNESS = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
 
 class MaxMahalanobisHead(LossHead):
@@ -40,7 +45,7 @@ class MaxMahalanobisHead(LossHead):
 
     def __init__(self, feature_dim: int, num_classes: int, *, center_norm: float = 10.0) -> None:
         super().__init__(feature_dim, num_classes)
-        norm = number("center_norm", center_norm)
+        norm = check_number("center_norm", center_norm)
         if norm == 0.0:
             raise ValueError("center_norm (=0) must be positive: all classes would be one.")
         if feature_dim == 1 and num_classes > 2:
@@ -51,58 +56,57 @@ class MaxMahalanobisHead(LossHead):
         unit = optimal_directions(num_classes, feature_dim)
         self.register_buffer("centers", torch.from_numpy(norm * unit).float())
 
-    def phase(self, progress: float) -> tuple[float, ...]:
-        """Nothing: there is no schedule."""
-        return ()
+    def logits(self, features: Tensor) -> Tensor:
+        """Return −½‖f − mu_k‖², (B,D) -> (B,K)."""
+        check_inputs(self, features)
+        return -half_squared_distances(features, self.centers)
 
     def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
-        """½‖f − mu_y‖² per image, no regulariser."""
+        """Return ½‖f − mu_y‖² per image, no regulariser."""
         check_inputs(self, features, labels)
         classification = 0.5 * (features - self.centers[labels]).square().sum(1)
         return LossTerms(classification, torch.zeros_like(classification))
 
-    def logits(self, features: Tensor) -> Tensor:
-        """−½‖f − mu_k‖², (B,D) -> (B,K)."""
-        check_inputs(self, features)
-        return -half_squared_distances(features, self.centers)
+    def phase(self, progress: float) -> tuple[float, ...]:
+        """Return nothing: there is no schedule."""
+        return ()
 
     def class_log_likelihood(self, features: Tensor) -> Tensor:
-        """log N(f; mu_k, I), (B,D) -> (B,K)."""
+        """Return log N(f; mu_k, I), (B,D) -> (B,K)."""
         return self.logits(features) - 0.5 * self.feature_dim * math.log(2.0 * math.pi)
 
     def class_vectors(self) -> Tensor:
-        """mu_k, (K,D)."""
+        """Return mu_k, (K,D)."""
         return self.centers
 
 
 @lru_cache(maxsize=16)
-def _optimal_directions(num_classes: int, feature_dim: int) -> NDArray[np.float64]:
-    if feature_dim >= num_classes - 1:
-        return _simplex(num_classes, feature_dim)
-    if feature_dim == 2:
-        angles_rad = 2.0 * np.pi * np.arange(num_classes) / num_classes
-        return np.stack([np.cos(angles_rad), np.sin(angles_rad)], axis=1)
-    if num_classes <= 2 * feature_dim:
-        axes = np.eye(feature_dim)
-        return np.stack([axes, -axes], axis=1).reshape(-1, feature_dim)[:num_classes]
-    return _spread(num_classes, feature_dim)
-
-
-def optimal_directions(num_classes: int, feature_dim: int) -> NDArray[np.float64]:
-    """(K,D) unit vectors whose largest pairwise dot product is as small as can be.
+def optimal_directions(num_classes: int, feature_dim: int) -> Array:
+    """Return (K,D) unit vectors whose largest pairwise dot product is as small as can be.
 
     A simplex for D >= K − 1, a regular polygon in the plane, axes both ways for K <= 2D: these are
     optimal (Rankin, 1955). Elsewhere a numerical optimum, always the same one; the global random
-    state has no part in it.
+    state has no part in it. The array is read-only.
 
     Args:
         num_classes: K, at least 2.
         feature_dim: D, at least 2, or at least 1 for two classes.
     """
-    return _optimal_directions(num_classes, feature_dim).copy()
+    if feature_dim >= num_classes - 1:
+        unit = _simplex(num_classes, feature_dim)
+    elif feature_dim == 2:
+        angles_rad = 2.0 * np.pi * np.arange(num_classes) / num_classes
+        unit = np.stack([np.cos(angles_rad), np.sin(angles_rad)], axis=1)
+    elif num_classes <= 2 * feature_dim:
+        axes = np.eye(feature_dim)
+        unit = np.stack([axes, -axes], axis=1).reshape(-1, feature_dim)[:num_classes]
+    else:
+        unit = _spread(num_classes, feature_dim)
+    unit.setflags(write=False)  # all who ask share the one array
+    return unit
 
 
-def _simplex(num_classes: int, feature_dim: int) -> NDArray[np.float64]:
+def _simplex(num_classes: int, feature_dim: int) -> Array:
     """Algorithm 1: mu_i·mu_j = −1/(K−1), each vector uses one more coordinate than the last."""
     mu = np.zeros((num_classes, feature_dim))
     mu[0, 0] = 1.0
@@ -114,30 +118,19 @@ def _simplex(num_classes: int, feature_dim: int) -> NDArray[np.float64]:
     return mu
 
 
-_SHARPNESS = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
-
-
-def _spread(num_classes: int, feature_dim: int) -> NDArray[np.float64]:
+def _spread(num_classes: int, feature_dim: int) -> Array:
     """The best of a few descents from fixed starts, on a soft maximum that hardens."""
-    rng = np.random.Generator(np.random.PCG64(0))
-    starts = max(1, min(8, 400 // num_classes))
-    found = []
-    for _ in range(starts):
-        flat = rng.standard_normal(num_classes * feature_dim)
-        for sharpness in _SHARPNESS:
-            flat = _descend(flat, num_classes, sharpness)
-        unit = _unit(flat, num_classes)[0]
-        found.append((_largest_dot(unit), unit))
-    return min(found, key=lambda pair: pair[0])[1]
-
-
-def _descend(flat: NDArray[np.float64], num_classes: int, sharpness: float) -> NDArray[np.float64]:
     from scipy.optimize import minimize
 
     upper = np.triu_indices(num_classes, 1)
 
-    def soft_maximum(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        unit, norms = _unit(flat, num_classes)
+    def normalise(flat: Array) -> tuple[Array, Array]:
+        rows = flat.reshape(num_classes, -1)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows / norms, norms
+
+    def soft_maximum(flat: Array, sharpness: float) -> tuple[float, Array]:
+        unit, norms = normalise(flat)
         dots = (unit @ unit.T)[upper]
         weights = np.exp(sharpness * (dots - dots.max()))
         value = dots.max() + np.log(weights.sum()) / sharpness
@@ -147,16 +140,13 @@ def _descend(flat: NDArray[np.float64], num_classes: int, sharpness: float) -> N
         grad -= (grad * unit).sum(1, keepdims=True) * unit  # only along the sphere
         return float(value), (grad / norms).ravel()
 
-    return minimize(soft_maximum, flat, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
-
-
-def _unit(
-    flat: NDArray[np.float64], num_classes: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    rows = flat.reshape(num_classes, -1)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / norms, norms
-
-
-def _largest_dot(unit: NDArray[np.float64]) -> float:
-    return float((unit @ unit.T)[np.triu_indices(len(unit), 1)].max())
+    rng = np.random.Generator(np.random.PCG64(0))
+    settings = {"jac": True, "method": "L-BFGS-B", "options": {"maxiter": 300}}
+    found = []
+    for _ in range(max(1, min(8, 400 // num_classes))):
+        flat = rng.standard_normal(num_classes * feature_dim)
+        for sharpness in _SHARPNESS:
+            flat = minimize(soft_maximum, flat, args=(sharpness,), **settings).x
+        unit, _ = normalise(flat)
+        found.append((float((unit @ unit.T)[upper].max()), unit))
+    return min(found, key=lambda pair: pair[0])[1]

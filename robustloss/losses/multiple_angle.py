@@ -1,4 +1,14 @@
-"""Margin losses that multiply the angle: L-Softmax, A-Softmax (SphereFace), F-norm SphereFace."""
+"""Margin losses that multiply the angle: L-Softmax, A-Softmax (SphereFace), F-norm SphereFace.
+
+    logits_k = r_k cos(theta_k), as in `cosine`; in training
+    (lambda cos(theta_y) + psi(theta_y)) / (1 + lambda) stands for cos(theta_y)
+
+psi is cos(m theta), continued so that it falls on all of [0, pi]. The losses differ in r:
+
+    L-Softmax          r_k = ‖w_k‖ ‖f‖
+    A-Softmax          r = ‖f‖
+    F-norm SphereFace  r = s
+"""
 
 from typing import Any, ClassVar
 
@@ -6,18 +16,17 @@ import torch
 from torch import Tensor
 
 from robustloss.losses.angles import norms, psi
-from robustloss.losses.arguments import number, whole_number
+from robustloss.losses.arguments import check_number, check_whole_number
 from robustloss.losses.base import LossHead
 from robustloss.losses.cosine import SMALLEST_SCALE, CosineHead
-from robustloss.losses.feasibility import smallest_scale, warn_of_scale
+from robustloss.losses.feasibility import warn_of_scale
 from robustloss.losses.schedules import Annealing
 
 
 class MultipleAngleHead(CosineHead):
     """The true class counts as r_y (lambda cos(theta_y) + psi(theta_y)) / (1 + lambda) in training.
 
-    psi is cos(m theta), continued so that it falls on all of [0, pi]; lambda is annealed, because
-    the full margin does not train from the start.
+    lambda is annealed, because the full margin does not train from the start.
 
     Args:
         feature_dim: D.
@@ -27,26 +36,31 @@ class MultipleAngleHead(CosineHead):
     """
 
     title: ClassVar[str]
+    """What the loss is called in the notes of tables."""
 
     def __init__(
         self, feature_dim: int, num_classes: int, *, margin: int, annealing: Annealing
     ) -> None:
         super().__init__(feature_dim, num_classes)
-        self.margin = whole_number("margin", margin, at_least=1)
+        self.margin = check_whole_number("margin", margin, at_least=1)
         self.annealing = annealing
 
-    def phase(self, progress: float) -> tuple[float, ...]:
-        """lambda of the annealing."""
-        return (self.annealing.at(progress),)
-
     def target_cosine(self, cosine: Tensor, progress: float) -> Tensor:
-        """(lambda cos + psi) / (1 + lambda)."""
+        """Return (lambda cos(theta_y) + psi(theta_y)) / (1 + lambda)."""
         share = 1.0 / (1.0 + self.annealing.at(progress))
         return (1.0 - share) * cosine + share * psi(cosine, self.margin)
 
+    def phase(self, progress: float) -> tuple[float, ...]:
+        """Return lambda of the annealing."""
+        return (self.annealing.at(progress),)
+
     def note(self) -> str:
-        """Where lambda starts and ends; nothing without a margin."""
-        return self.annealing.note(self.title, self.margin)
+        """Return where lambda starts and ends in one sentence; "" without a margin."""
+        if self.margin == 1:
+            return ""
+        first, last = (f"{float(f'{self.annealing.at(at):.3g}'):g}" for at in (0.0, 1.0))
+        values = f"lambda {last} throughout" if first == last else f"lambda from {first} to {last}"
+        return f"{self.title} m {self.margin}: {values}"
 
 
 class LSoftmaxHead(MultipleAngleHead):
@@ -91,11 +105,11 @@ class LSoftmaxHead(MultipleAngleHead):
         super().__init__(feature_dim, num_classes, margin=margin, annealing=annealing)
 
     def radius(self, features: Tensor) -> Tensor:
-        """‖w_k‖ ‖f‖, (B,K)."""
+        """Return ‖w_k‖ ‖f‖, (B,K)."""
         return norms(features) * norms(self.weight).T
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """One group, with the training's weight decay."""
+        """Return one group, with the training's weight decay."""
         return LossHead.parameter_groups(self, lr)
 
 
@@ -141,7 +155,7 @@ class ASoftmaxHead(MultipleAngleHead):
         super().__init__(feature_dim, num_classes, margin=margin, annealing=annealing)
 
     def radius(self, features: Tensor) -> Tensor:
-        """‖f‖, (B,1)."""
+        """Return ‖f‖, (B,1)."""
         return norms(features)
 
 
@@ -186,14 +200,13 @@ class FNormSphereFaceHead(MultipleAngleHead):
     ) -> None:
         annealing = Annealing(anneal_base, anneal_gamma, anneal_power, anneal_min, anneal_steps)
         super().__init__(feature_dim, num_classes, margin=margin, annealing=annealing)
-        self.scale = number("scale", scale, at_least=SMALLEST_SCALE)
-        bound = smallest_scale(num_classes)
-        warn_of_scale("fnorm_sphereface", "scale", self.scale, bound, num_classes)
+        self.scale = check_number("scale", scale, at_least=SMALLEST_SCALE)
+        warn_of_scale("fnorm_sphereface", self.scale, num_classes)
 
     def radius(self, features: Tensor) -> float:
-        """s."""
+        """Return s."""
         return self.scale
 
     def boundary_terms(self) -> dict[str, Tensor]:
-        """The scale."""
+        """Return the scale."""
         return {"scale": torch.tensor(self.scale, dtype=torch.float64)}

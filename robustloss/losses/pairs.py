@@ -1,4 +1,8 @@
-"""Pair losses: contrastive and triplet, which compare images of a batch with each other."""
+"""Pair losses: contrastive and triplet, which compare images of a batch with each other.
+
+A tuple is what a loss compares: two images, or an anchor with a positive (an image of its class)
+and a negative (one of another class). d is the distance of two features.
+"""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -7,9 +11,11 @@ import torch
 from torch import Tensor
 
 from robustloss.losses.angles import directions
-from robustloss.losses.arguments import choice, flag, number
+from robustloss.losses.arguments import check_choice, check_flag, check_number
 from robustloss.losses.base import LossHead, LossTerms, check_inputs
 from robustloss.losses.centers import half_squared_distances
+
+MININGS = ("semi_hard", "batch_hard", "all")
 
 
 class PairHead(LossHead):
@@ -37,13 +43,13 @@ class PairHead(LossHead):
 
     def __init__(self, feature_dim: int, num_classes: int, *, normalise: bool) -> None:
         super().__init__(feature_dim, num_classes)
-        self.normalise = flag("normalise", normalise)
+        self.normalise = check_flag("normalise", normalise)
         self.register_buffer("means", torch.zeros(num_classes, feature_dim))
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
 
     @abstractmethod
     def costs(self, squares: Tensor, same: Tensor, progress: float) -> tuple[Tensor, ...]:
-        """What the tuples of a batch cost.
+        """Return what the tuples of a batch cost.
 
         Args:
             squares: (B,B) squared distances.
@@ -56,26 +62,26 @@ class PairHead(LossHead):
         """
 
     def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
-        """Each image's share of the mean over tuples, no regulariser."""
+        """Return each image's share of the mean over tuples, no regulariser."""
         check_inputs(self, features, labels)
         shares = torch.zeros_like(features[:, 0])
-        for cost in self._costs(features, labels, progress):
+        for cost in self._batch_costs(features, labels, progress):
             count = torch.count_nonzero(cost.detach()).clamp(min=1).to(shares.dtype)
             shares = shares + cost.flatten(1).sum(1) * (len(labels) / count)
         return LossTerms(shares, torch.zeros_like(shares))
 
     @torch.no_grad()
     def tuples(self, features: Tensor, labels: Tensor) -> Tensor:
-        """How many tuples have a non-zero term, as at the end of a schedule."""
-        counts = [torch.count_nonzero(cost) for cost in self._costs(features, labels, 1.0)]
+        """Count the tuples with a non-zero term, as at the end of a schedule."""
+        counts = [torch.count_nonzero(cost) for cost in self._batch_costs(features, labels, 1.0)]
         return torch.stack(counts).sum() // self.orders
 
     def phase(self, progress: float) -> tuple[float, ...]:
-        """Nothing, unless a member's mining has a schedule."""
+        """Return nothing, unless a member's mining has a schedule."""
         return ()
 
     def logits(self, features: Tensor) -> Tensor:
-        """−½‖e − mean_k‖², (B,D) -> (B,K).
+        """Return −½‖e − mean_k‖², (B,D) -> (B,K).
 
         Raises:
             RuntimeError: if `fit` has not run.
@@ -86,7 +92,7 @@ class PairHead(LossHead):
                 f"{type(self).__name__} has no logits before fit(): it classifies by the class "
                 "means of the training features. Train it, or call fit(features, labels)."
             )
-        return -half_squared_distances(self._compared(features), self.means)
+        return -half_squared_distances(self._embed(features), self.means)
 
     @torch.no_grad()
     def fit(self, features: Tensor, labels: Tensor) -> None:
@@ -96,24 +102,24 @@ class PairHead(LossHead):
             ValueError: if a class has no image.
         """
         check_inputs(self, features, labels)
-        compared = self._compared(features)
+        embedded = self._embed(features)
         for label in range(self.num_classes):
-            members = compared[labels == label]
+            members = embedded[labels == label]
             if not len(members):
                 raise ValueError(f"class {label} has no training images to take a mean of.")
             self.means[label] = members.mean(0, dtype=torch.float64)
         self.fitted.fill_(True)
 
     def class_vectors(self) -> Tensor | None:
-        """The class means, (K,D), from `fit` on."""
+        """Return the class means, (K,D), from `fit` on."""
         return self.means if self.fitted else None
 
-    def _compared(self, features: Tensor) -> Tensor:
+    def _embed(self, features: Tensor) -> Tensor:
         return directions(features) if self.normalise else features
 
-    def _costs(self, features: Tensor, labels: Tensor, progress: float) -> tuple[Tensor, ...]:
-        compared = self._compared(features)
-        squares = 2.0 * half_squared_distances(compared, compared)
+    def _batch_costs(self, features: Tensor, labels: Tensor, progress: float) -> tuple[Tensor, ...]:
+        embedded = self._embed(features)
+        squares = 2.0 * half_squared_distances(embedded, embedded)
         return self.costs(squares, labels.unsqueeze(1) == labels, progress)
 
 
@@ -144,15 +150,12 @@ class ContrastiveHead(PairHead):
         self, feature_dim: int, num_classes: int, *, margin: float = 1.0, normalise: bool = False
     ) -> None:
         super().__init__(feature_dim, num_classes, normalise=normalise)
-        self.margin = number("margin", margin)
+        self.margin = check_number("margin", margin)
 
     def costs(self, squares: Tensor, same: Tensor, progress: float) -> tuple[Tensor, ...]:
-        """½d² over pairs of one class, ½max(0, m − d)² over the others; an image is no pair."""
-        pull, push = 0.5 * squares, 0.5 * (self.margin - roots(squares)).relu().square()
+        """Return ½d² over pairs of one class and ½max(0, m − d)² over the others."""
+        pull, push = 0.5 * squares, 0.5 * (self.margin - safe_roots(squares)).relu().square()
         return pull.masked_fill(~_pairs(same), 0.0), push.masked_fill(same, 0.0)
-
-
-MININGS = ("semi_hard", "batch_hard", "all")
 
 
 class TripletHead(PairHead):
@@ -196,54 +199,46 @@ class TripletHead(PairHead):
         hard_from: float = 0.1,
     ) -> None:
         super().__init__(feature_dim, num_classes, normalise=normalise)
-        self.margin = number("margin", margin)
-        self.mining = choice("mining", mining, MININGS)
-        self.squared = flag("squared", squared)
-        self.hard_from = number("hard_from", hard_from, at_most=1.0)
+        self.margin = check_number("margin", margin)
+        self.mining = check_choice("mining", mining, MININGS)
+        self.squared = check_flag("squared", squared)
+        self.hard_from = check_number("hard_from", hard_from, at_most=1.0)
 
     def note(self) -> str:
-        """When hard mining begins."""
+        """Return when hard mining begins."""
         if self.mining != "batch_hard" or self.hard_from == 0.0:
             return ""
         return f"triplet batch_hard: semi-hard until {100 * self.hard_from:g} % of training"
 
     def phase(self, progress: float) -> tuple[float, ...]:
-        """Whether hard mining has begun."""
+        """Return whether hard mining has begun."""
         return (float(self.mining == "batch_hard" and progress >= self.hard_from),)
 
     def costs(self, squares: Tensor, same: Tensor, progress: float) -> tuple[Tensor, ...]:
-        """max(0, d_ap − d_an + m) over the mined triplets."""
-        distances = squares if self.squared else roots(squares)
-        if self.mining == "all":
-            return (self._over_all(distances, same),)
-        if self.mining == "batch_hard" and progress >= self.hard_from:
-            return (self._over_hardest(distances, same),)
-        return (self._over_semi_hard(distances, same),)
-
-    def _over_all(self, distances: Tensor, same: Tensor) -> Tensor:
-        cost = (distances.unsqueeze(2) - distances.unsqueeze(1) + self.margin).relu()
-        return cost.masked_fill(~(_pairs(same).unsqueeze(2) & ~same.unsqueeze(1)), 0.0)
-
-    def _over_hardest(self, distances: Tensor, same: Tensor) -> Tensor:
-        mined, pairs = distances.detach(), _pairs(same)
-        positive = mined.masked_fill(~pairs, -torch.inf).argmax(1, keepdim=True)
-        negative = mined.masked_fill(same, torch.inf).argmin(1, keepdim=True)
-        gap = distances.gather(1, positive) - distances.gather(1, negative)
-        whole = pairs.any(1, keepdim=True) & (~same).any(1, keepdim=True)
-        return (gap + self.margin).relu().masked_fill(~whole, 0.0)
-
-    def _over_semi_hard(self, distances: Tensor, same: Tensor) -> Tensor:
-        near_first, order = distances.detach().masked_fill(same, torch.inf).sort(1)
-        last = (~same).sum(1, keepdim=True) - 1
-        # The first negative beyond the positive; past the last one stands for none.
-        place = torch.searchsorted(near_first, distances.detach().contiguous(), right=True)
-        negative = order.gather(1, place.minimum(last).clamp(min=0))
-        cost = (distances - distances.gather(1, negative) + self.margin).relu()
-        return cost.masked_fill(~(_pairs(same) & (last >= 0)), 0.0)
+        """Return max(0, d_ap − d_an + m) over the mined triplets."""
+        distances = squares if self.squared else safe_roots(squares)
+        pairs, mined = _pairs(same), distances.detach()  # which triplets count has no gradient
+        if self.mining == "all":  # (B,B,B): anchor, positive, negative
+            gap = distances.unsqueeze(2) - distances.unsqueeze(1)
+            triplets = pairs.unsqueeze(2) & ~same.unsqueeze(1)
+        elif self.mining == "batch_hard" and progress >= self.hard_from:  # (B,1): anchor
+            positive = mined.masked_fill(~pairs, -torch.inf).argmax(1, keepdim=True)
+            negative = mined.masked_fill(same, torch.inf).argmin(1, keepdim=True)
+            gap = distances.gather(1, positive) - distances.gather(1, negative)
+            triplets = pairs.any(1, keepdim=True) & (~same).any(1, keepdim=True)
+        else:  # semi-hard, (B,B): anchor, positive
+            near_first, order = mined.masked_fill(same, torch.inf).sort(1)
+            last = (~same).sum(1, keepdim=True) - 1
+            # The first negative beyond the positive; past the last one stands for none.
+            place = torch.searchsorted(near_first, mined.contiguous(), right=True)
+            negative = order.gather(1, place.minimum(last).clamp(min=0))
+            gap = distances - distances.gather(1, negative)
+            triplets = pairs & (last >= 0)
+        return ((gap + self.margin).relu().masked_fill(~triplets, 0.0),)
 
 
-def roots(squares: Tensor) -> Tensor:
-    """Square roots with slope 0, not infinity, at 0: coinciding images pull in no direction."""
+def safe_roots(squares: Tensor) -> Tensor:
+    """Return square roots with slope 0, not infinity, at 0: equal images pull in no direction."""
     apart = squares > 0
     return torch.where(apart, squares, 1.0).sqrt() * apart
 

@@ -62,18 +62,18 @@ class MetricLearningHead(LossHead):
         self._terms(images, torch.arange(num_classes + 1) % num_classes)
 
     def logits(self, features: Tensor) -> Tensor:
-        """`get_logits` of the loss, higher for the likelier class, (B,D) -> (B,K)."""
+        """Return `get_logits` of the loss, higher for the likelier class, (B,D) -> (B,K)."""
         check_inputs(self, features)
         return self.sign * self.inner.get_logits(features)
 
     def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
-        """The loss per image before it is averaged, no regulariser."""
+        """Return the loss per image before it is averaged, no regulariser."""
         check_inputs(self, features, labels)
         classification = self._terms(features, labels)
         return LossTerms(classification, torch.zeros_like(classification))
 
     def class_vectors(self) -> Tensor | None:
-        """The weights or proxies, (K,D); None where a class has several."""
+        """Return the weights or proxies, (K,D); None where a class has several."""
         found = getattr(self.inner, "proxies", None)
         weight = getattr(self.inner, "W", None)
         found = weight.T if found is None and weight is not None else found
@@ -95,22 +95,11 @@ class MetricLearningHead(LossHead):
 
 
 def metric_learning_class(name: str) -> type[LossHead]:
-    """The head behind "pml:NAME".
+    """Return the head behind "pml:NAME".
 
     Raises:
         ValueError: if the package is absent, or has no such loss with `get_logits`.
     """
-    found = _with_logits(name)
-    wanted = name.removeprefix(PREFIX)
-    if wanted not in found:
-        raise ValueError(
-            f"loss (='{name}') must be one of {', '.join(PREFIX + key for key in sorted(found))}: "
-            f"pytorch-metric-learning's losses with get_logits{did_you_mean(wanted, found)}"
-        )
-    return _head_of(found[wanted])
-
-
-def _with_logits(name: str) -> dict[str, type]:
     try:
         from pytorch_metric_learning import losses
     except ImportError as error:
@@ -118,31 +107,38 @@ def _with_logits(name: str) -> dict[str, type]:
             f"loss (='{name}') needs the package pytorch-metric-learning ({error}). "
             "Install it: pip install 'robustloss[pml]'."
         ) from error
-    return {
+    known = {
         key: value
         for key, value in vars(losses).items()
         if isinstance(value, type) and hasattr(value, "get_logits")
     }
+    wanted = name.removeprefix(PREFIX)
+    if wanted not in known:
+        raise ValueError(
+            f"loss (='{name}') must be one of {', '.join(PREFIX + key for key in sorted(known))}: "
+            f"pytorch-metric-learning's losses with get_logits{did_you_mean(wanted, known)}"
+        )
+    return _make_head(known[wanted])
 
 
 @cache
-def _head_of(wrapped: type) -> type[LossHead]:
-    """A head whose constructor has the signature of the loss, so that parameters are checked."""
+def _make_head(wrapped: type) -> type[LossHead]:
+    """Make a head whose constructor has the signature of the loss: `build_loss` checks by it."""
 
     def __init__(self: MetricLearningHead, feature_dim: int, num_classes: int, **params: Any):  # type: ignore[no-untyped-def] # noqa: N807
         MetricLearningHead.__init__(self, feature_dim, num_classes, **params)
 
     kind = inspect.Parameter
     given = [kind(name, kind.POSITIONAL_OR_KEYWORD) for name in ("feature_dim", "num_classes")]
-    own = [kind(name, kind.KEYWORD_ONLY, default=value) for name, value in _plain(wrapped)]
+    own = [kind(name, kind.KEYWORD_ONLY, default=value) for name, value in _plain_defaults(wrapped)]
     first = kind("self", kind.POSITIONAL_OR_KEYWORD)
     __init__.__signature__ = inspect.Signature([first, *given, *own])  # type: ignore[attr-defined]
     own_names = {"__init__": __init__, "wrapped": wrapped, "__doc__": wrapped.__doc__}
     return type(wrapped.__name__, (MetricLearningHead,), own_names)
 
 
-def _plain(wrapped: type) -> Iterator[tuple[str, object]]:
-    """The loss's parameters that a spec can give: those whose default is a number or text."""
+def _plain_defaults(wrapped: type) -> Iterator[tuple[str, object]]:
+    """Yield the loss's parameters that a spec can give: those whose default is a number or text."""
     seen = set(_OURS)
     for base in wrapped.__mro__:
         if "__init__" not in vars(base) or not base.__module__.startswith("pytorch_metric"):

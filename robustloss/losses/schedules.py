@@ -1,34 +1,22 @@
-"""Schedules of margins and weights, driven by the training's progress."""
+"""Schedules: how a margin or a weight grows with the training's progress, in [0,1]."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from robustloss.losses.arguments import number
+from robustloss.losses.arguments import check_number
 
-
-def _constant(done: float) -> float:
-    return 1.0
-
-
-def _linear(done: float) -> float:
-    return done
-
-
-def _steps(done: float) -> float:
+SCHEDULES: Mapping[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: done,
     # 1e-9: a third of the way must count as reached although 0.075 / 0.225 < 1/3 in floats.
-    return 10.0 ** (math.floor(3.0 * done + 1e-9) - 3)
-
-
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": _constant,
-    "linear": _linear,
-    "steps": _steps,
+    "steps": lambda done: 10.0 ** (math.floor(3.0 * done + 1e-9) - 3),
 }
+"""From the share of the way that is done, in [0,1], to the share of the full value."""
 
 
 def schedule_factor(schedule: str, progress: float, until: float) -> float:
-    """What a scheduled value is multiplied by.
+    """Return what a scheduled value is multiplied by.
 
     "constant" is always 1. "linear" grows from 0. "steps" is the growth of Wan et al.'s released
     code: 1/1000 at first, times 10 at each third of the way; its MNIST run reaches the full
@@ -47,8 +35,7 @@ def schedule_factor(schedule: str, progress: float, until: float) -> float:
 
     Source: WeitaoVan/L-GM-loss, class_distance_layer.cu and examples/mnist (STEPUP).
     """
-    if not 0.0 <= progress <= 1.0:
-        raise ValueError(f"progress (={progress}) must lie in [0, 1]: steps done / steps in all.")
+    _check_progress(progress)
     return SCHEDULES[schedule](progress / until if progress < until else 1.0)
 
 
@@ -69,23 +56,19 @@ class Annealing:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            number("anneal_min" if name == "minimum" else f"anneal_{name}", value)
+            check_number("anneal_min" if name == "minimum" else f"anneal_{name}", value)
 
     def at(self, progress: float) -> float:
-        """lambda at a progress in [0,1].
+        """Return lambda at a progress in [0,1].
 
         Raises:
             ValueError: if progress is not in [0,1].
         """
-        if not 0.0 <= progress <= 1.0:
-            raise ValueError(f"progress (={progress}) must lie in [0, 1]: steps done / in all.")
+        _check_progress(progress)
         decay = (1.0 + self.gamma * progress * self.steps) ** -self.power
         return max(self.minimum, self.base * decay)
 
-    def note(self, loss: str, factor: int) -> str:
-        """Start and end of lambda in one sentence, as every table must say; "" without margin."""
-        if factor == 1:
-            return ""
-        first, last = (f"{float(f'{self.at(at):.3g}'):g}" for at in (0.0, 1.0))
-        values = f"lambda {last} throughout" if first == last else f"lambda from {first} to {last}"
-        return f"{loss} m {factor}: {values}"
+
+def _check_progress(progress: float) -> None:
+    if not 0.0 <= progress <= 1.0:
+        raise ValueError(f"progress (={progress}) must lie in [0, 1]: steps done / steps in all.")

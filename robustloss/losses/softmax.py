@@ -1,4 +1,4 @@
-"""Softmax cross-entropy on a linear layer: the loss that all others are compared with."""
+"""Softmax cross-entropy on a linear layer: plain, with class weights, with features on a sphere."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,15 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustloss.losses.angles import directions
-from robustloss.losses.arguments import flag, number
-from robustloss.losses.base import LossHead, LossTerms, check_inputs
-from robustloss.losses.feasibility import smallest_radius, warn_of_scale
+from robustloss.losses.arguments import check_flag, check_number
+from robustloss.losses.base import LossHead, LossTerms, check_class_counts, check_inputs
+from robustloss.losses.feasibility import warn_of_scale
 
 SMALLEST_RADIUS = 0.01
 
 
 class SoftmaxHead(LossHead):
     """Softmax cross-entropy: logits_k = w_k·f + b_k, loss −log posterior_y.
+
+    The loss that all others are compared with.
 
     Args:
         feature_dim: D.
@@ -29,30 +31,30 @@ class SoftmaxHead(LossHead):
 
     def __init__(self, feature_dim: int, num_classes: int, *, bias: bool = True) -> None:
         super().__init__(feature_dim, num_classes)
-        self.linear = nn.Linear(feature_dim, num_classes, bias=flag("bias", bias))
+        self.linear = nn.Linear(feature_dim, num_classes, bias=check_flag("bias", bias))
 
     def logits(self, features: Tensor) -> Tensor:
-        """w_k·f + b_k, (B,D) -> (B,K)."""
+        """Return w_k·f + b_k, (B,D) -> (B,K)."""
         check_inputs(self, features)
         return self.linear(features)
 
-    def class_vectors(self) -> Tensor:
-        """w_k, (K,D)."""
-        return self.linear.weight
-
-    def boundary_terms(self) -> dict[str, Tensor]:
-        """The bias, if the layer has one."""
-        return {} if self.linear.bias is None else {"bias": self.linear.bias}
-
-    def phase(self, progress: float) -> tuple[float, ...]:
-        """Nothing: there is no schedule."""
-        return ()
-
     def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
-        """Cross-entropy per image, no regulariser."""
+        """Return the cross-entropy per image, no regulariser."""
         check_inputs(self, features, labels)
         classification = F.cross_entropy(self.logits(features), labels, reduction="none")
         return LossTerms(classification, torch.zeros_like(classification))
+
+    def phase(self, progress: float) -> tuple[float, ...]:
+        """Return nothing: there is no schedule."""
+        return ()
+
+    def class_vectors(self) -> Tensor:
+        """Return w_k, (K,D)."""
+        return self.linear.weight
+
+    def boundary_terms(self) -> dict[str, Tensor]:
+        """Return the bias, if the layer has one."""
+        return {} if self.linear.bias is None else {"bias": self.linear.bias}
 
 
 class WeightedSoftmaxHead(SoftmaxHead):
@@ -88,12 +90,14 @@ class WeightedSoftmaxHead(SoftmaxHead):
     ) -> None:
         super().__init__(feature_dim, num_classes, bias=bias)
         self.balanced = isinstance(class_weights, str) and class_weights == "balanced"
-        relative = [1.0] * num_classes if self.balanced else _weights(class_weights, num_classes)
+        relative = [1.0] * num_classes
+        if not self.balanced:
+            relative = _check_class_weights(class_weights, num_classes)
         self.register_buffer("relative", torch.tensor(relative))
         self.register_buffer("class_weights", self.relative / self.relative.mean())
 
     def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
-        """v_y times the cross-entropy per image, no regulariser."""
+        """Return v_y times the cross-entropy per image, no regulariser."""
         classification, regulariser = super().loss(features, labels, progress=progress)
         return LossTerms(self.class_weights[labels] * classification, regulariser)
 
@@ -103,25 +107,25 @@ class WeightedSoftmaxHead(SoftmaxHead):
         Raises:
             ValueError: if class_counts are not K numbers, or a class is empty when balanced.
         """
+        check_class_counts(
+            self,
+            class_counts,
+            at_least=1 if self.balanced else 0,
+            remedy="Give class_weights as a list when a class has no images.",
+        )
         counts = class_counts.to(self.relative.device, torch.float64)
-        lowest = 1 if self.balanced else 0
-        shaped = tuple(counts.shape) == (self.num_classes,)
-        if not shaped or bool((counts < lowest).any()) or not bool(counts.sum() > 0):
-            raise ValueError(
-                f"class_counts (={class_counts.tolist()}) must be {self.num_classes} numbers of "
-                f"at least {lowest}. Give class_weights as a list when a class has no images."
-            )
         relative = 1.0 / counts if self.balanced else self.relative.double()
         self.class_weights.copy_(relative * counts.sum() / (relative * counts).sum())
 
 
-def _weights(given: object, num_classes: int) -> list[float]:
+def _check_class_weights(given: object, num_classes: int) -> list[float]:
+    """Return class weights as floats, if they are K positive numbers."""
     rule = f"must be {num_classes} positive numbers, one per class, or 'balanced'"
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise ValueError(f"class_weights (={given!r}) {rule}.")
     if len(given) != num_classes:
         raise ValueError(f"class_weights (={list(given)}) {rule}; these are {len(given)}.")
-    return [number(f"class_weights[{k}]", value, at_least=1e-9) for k, value in enumerate(given)]
+    return [check_number(f"class_weights[{k}]", v, at_least=1e-9) for k, v in enumerate(given)]
 
 
 class L2SoftmaxHead(SoftmaxHead):
@@ -158,23 +162,25 @@ class L2SoftmaxHead(SoftmaxHead):
         bias: bool = True,
     ) -> None:
         super().__init__(feature_dim, num_classes, bias=bias)
-        value = torch.tensor(number("radius", radius, at_least=SMALLEST_RADIUS))
-        self.learn_radius = flag("learn_radius", learn_radius)
+        value = torch.tensor(check_number("radius", radius, at_least=SMALLEST_RADIUS))
+        self.learn_radius = check_flag("learn_radius", learn_radius)
         if self.learn_radius:
             self.radius = nn.Parameter(value)
         else:
             self.register_buffer("radius", value)
-        bound = smallest_radius(num_classes)
-        warn_of_scale("l2_softmax", "radius", float(value), bound, num_classes)
+        warn_of_scale("l2_softmax", radius, num_classes, "radius")
 
     def logits(self, features: Tensor) -> Tensor:
-        """w_k·(alpha f/‖f‖) + b_k, (B,D) -> (B,K)."""
+        """Return w_k·(alpha f/‖f‖) + b_k, (B,D) -> (B,K)."""
         check_inputs(self, features)
         return self.linear(self.radius * directions(features))
 
-    def boundary_terms(self) -> dict[str, Tensor]:
-        """The bias, if there is one, and the radius as it stands."""
-        return {**super().boundary_terms(), "scale": self.radius}
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Return the linear layer, with the training's weight decay, and the radius, without."""
+        groups: list[dict[str, Any]] = [{"params": list(self.linear.parameters()), "lr": lr}]
+        if self.learn_radius:
+            groups.append({"params": [self.radius], "lr": lr, "weight_decay": 0.0})
+        return groups
 
     @torch.no_grad()
     def after_step(self, features: Tensor, labels: Tensor) -> None:
@@ -182,9 +188,6 @@ class L2SoftmaxHead(SoftmaxHead):
         if self.learn_radius:
             self.radius.clamp_(min=SMALLEST_RADIUS)
 
-    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """The linear layer with the training's weight decay, the radius without."""
-        groups: list[dict[str, Any]] = [{"params": list(self.linear.parameters()), "lr": lr}]
-        if self.learn_radius:
-            groups.append({"params": [self.radius], "lr": lr, "weight_decay": 0.0})
-        return groups
+    def boundary_terms(self) -> dict[str, Tensor]:
+        """Return the bias, if there is one, and the radius as it stands."""
+        return {**super().boundary_terms(), "scale": self.radius}

@@ -14,7 +14,7 @@ from robustloss.models.build import describe_network
 from robustloss.spec.errors import SpecError
 from robustloss.spec.spec import CellSpec, Spec
 from robustloss.storage import digest
-from robustloss.training.adversary import needs_logits
+from robustloss.training.adversary import check_logits_needed
 
 
 def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None:
@@ -56,9 +56,8 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
                     folders=(spec.folder,),
                     **cell.loss.params,
                 )
-            asked = cell.train.adversarial
-            if asked and (problem := needs_logits(asked, head.batching)):
-                lines.append(f"{where}: {problem}")
+            if cell.train.adversarial:
+                check_logits_needed(cell.train.adversarial, head)
         except (PluginError, ValueError) as error:
             lines.append(f"{where}: {error}")
         warned += [f"{where}: {remark}" for remark in remarks]

@@ -18,7 +18,7 @@ from torch import Tensor
 from robustloss.attacks.ball import ascent_direction, distance, project
 from robustloss.attacks.base import Norm
 from robustloss.attacks.objectives import OBJECTIVES
-from robustloss.losses.base import check_logits, check_terms
+from robustloss.losses.base import LossHead, check_logits, check_terms
 from robustloss.models.classifier import Classifier
 from robustloss.seeding import derive_seed
 from robustloss.spec.training import AdversarialSpec
@@ -57,8 +57,7 @@ class Adversary:
         precision: str,
         group: Group | None = None,
     ) -> None:
-        if problem := needs_logits(spec, model.head.batching):
-            raise ValueError(problem)
+        check_logits_needed(spec, model.head)
         self.spec, self.model, self.seed, self.precision = spec, model, seed, precision
         self.group = group or Group()
         self.random = torch.Generator(device)  # the device's own: a copied draw makes a GPU wait
@@ -236,23 +235,38 @@ def kl_divergence(log_clean: Tensor, log_attacked: Tensor) -> Tensor:
     return F.kl_div(log_attacked, log_clean, reduction="none", log_target=True).sum(1)
 
 
-def needs_logits(spec: AdversarialSpec, batching: str) -> str:
-    """Returns why a loss with this batching cannot train so, as a message; "" where it can."""
-    if batching != "balanced":
-        return ""
-    if spec.attack == "trades":
-        return (
-            'train.adversarial.attack (="trades") compares posteriors, which a pair loss does not '
-            'have before its training is over. Write attack = "pgd", objective = "loss".'
-        )
-    if spec.objective != "loss":
-        return (
-            f'train.adversarial.objective (="{spec.objective}") climbs logits, which a pair loss '
-            'does not have before its training is over. Write objective = "loss".'
-        )
-    if spec.select == "robust":
-        return (
-            'train.adversarial.select (="robust") counts errors while training, which a pair loss '
-            'does not make before its training is over. Write select = "last".'
-        )
-    return ""
+def check_logits_needed(spec: AdversarialSpec, head: LossHead) -> None:
+    """Refuse an adversarial training that needs logits of a loss that has none while it trains.
+
+    Args:
+        spec: Table train.adversarial.
+        head: The loss.
+
+    Raises:
+        ValueError: The message names the key that needs logits, and what to write instead.
+    """
+    if head.logits_while_training:
+        return
+    needs = {  # by key: whether it needs logits, what for, and what to write instead
+        "attack": (
+            spec.attack == "trades",
+            "compares posteriors, which a pair loss does not have",
+            'attack = "pgd", objective = "loss"',
+        ),
+        "objective": (
+            spec.objective != "loss",
+            "climbs logits, which a pair loss does not have",
+            'objective = "loss"',
+        ),
+        "select": (
+            spec.select == "robust",
+            "counts errors while training, which a pair loss does not make",
+            'select = "last"',
+        ),
+    }
+    for key, (needed, purpose, remedy) in needs.items():
+        if needed:
+            raise ValueError(
+                f'train.adversarial.{key} (="{getattr(spec, key)}") {purpose} before its training '
+                f"is over. Write {remedy}."
+            )

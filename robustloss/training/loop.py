@@ -161,7 +161,7 @@ class Loop:
     def _count(self, labels: Tensor, terms: StepOutput) -> None:
         features = terms.features
         wrong = torch.zeros((), device=labels.device)
-        if self.model.head.batching != "balanced":  # a pair loss has no logits before fit
+        if self.model.head.logits_while_training:
             wrong = (self.model.head.logits(features).argmax(1) != labels).sum()
         tuples = count_tuples(self.model.head, features, labels) if self.has_tuples else None
         self.sums[:6].add_(
@@ -207,14 +207,13 @@ class Loop:
         """Adds an epoch's line to the learning curve."""
         classification, regulariser, wrong, n, tuples, steps, *attacked = self.sums.tolist()
         timed = self.has_tuples and self.sums.device.type == "cpu"
-        pair = self.model.head.batching == "balanced"
         self.log.curve.append(
             {
                 "epoch": epoch,
                 "loss": (classification + regulariser) / n,
                 "classification": classification / n,
                 "regulariser": regulariser / n,
-                "train_error": None if pair else wrong / n,
+                "train_error": wrong / n if self.model.head.logits_while_training else None,
                 "validation_error": validation_error,
                 "lr": self.last_rate(),
                 "tuples": tuples / steps if self.has_tuples else None,

@@ -112,9 +112,8 @@ def has_unused(model: Classifier, images: Tensor, labels: Tensor, precision: str
 
 @torch.no_grad()
 def _check_logits(head: LossHead, features: Tensor) -> None:
-    if head.batching == "balanced":
-        return
-    check_logits(head.logits(features), features, head.num_classes)
+    if head.logits_while_training:
+        check_logits(head.logits(features), features, head.num_classes)
 
 
 def _check_connected(terms: LossTerms) -> None:

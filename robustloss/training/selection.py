@@ -60,7 +60,7 @@ class Selection:
         if self.spec.attack == "fgsm":
             found["validation_one_step_error"] = None
         left_out = epoch % self.spec.select_every and epoch < epochs
-        if left_out or model.head.batching == "balanced":
+        if left_out or not model.head.logits_while_training:
             return found
         error = self._error(model, self._strong)
         found["validation_robust_error"] = error

@@ -182,7 +182,7 @@ def error_rate(
         precision: Arithmetic of the backbone.
         group: The processes that share the passes.
     """
-    if model.head.batching == "balanced":
+    if not model.head.logits_while_training:
         return None
     group = group or Group()
     model.eval()

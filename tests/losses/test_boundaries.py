@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from robustloss.losses import LOSSES, build_loss
-from robustloss.losses.boundaries import DEFAULTS, closed_gaps
+from robustloss.losses.boundaries import closed_gaps
 
 D, K, N = 4, 5, 300
 CASES = [
@@ -82,10 +82,29 @@ def test_every_case_has_a_loss():
     assert set(LOSSES) - without <= covered
 
 
-@pytest.mark.parametrize("name", DEFAULTS)
-def test_defaults_are_those_of_the_heads(name):
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("l2_softmax", {"radius": 16.0}),
+        ("normface", {"scale": 10.0}),
+        ("cosface", {"scale": 30.0, "margin": 0.35}),
+        ("arcface", {"scale": 64.0, "margin_rad": 0.5}),
+        ("lgm", {"alpha": 1.0}),
+        ("l_softmax", {"margin": 4, "anneal_gamma": 2.5e-5, "anneal_steps": 20_000}),
+        ("a_softmax", {"margin": 4, "anneal_min": 5.0, "anneal_steps": 30_000}),
+        ("fnorm_sphereface", {"scale": 30.0, "margin": 4, "anneal_min": 5.0}),
+    ],
+)
+def test_parameters_left_out_are_the_defaults_of_the_head(name, given):
     taken = inspect.signature(LOSSES[name]).parameters
-    assert {key: taken[key].default for key in DEFAULTS[name]} == DEFAULTS[name]
+    assert {key: taken[key].default for key in given} == given
+    vectors, points = np.eye(3), np.random.default_rng(0).normal(size=(20, 3))
+    for gap, wanted in zip(
+        closed_gaps(name, {}, vectors, points, 0, 1),
+        closed_gaps(name, given, vectors, points, 0, 1),
+        strict=True,
+    ):
+        assert np.array_equal(gap, wanted)
 
 
 @pytest.mark.parametrize("name", ["contrastive", "triplet", "pml:ArcFaceLoss", "mine.py:Loss"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robustloss.attacks.plugins import PluginError
-from robustloss.losses import LOSSES, build_loss, loss_class
+from robustloss.losses import LOSSES, build_loss, find_loss
 from robustloss.losses.base import LossHead, LossTerms, check_logits, check_terms
 
 
@@ -83,7 +83,7 @@ def test_a_plugin_without_its_methods_is_refused(tmp_path):
         )
     )
     with pytest.raises(ValueError, match=r"loss \(='half.py:Half'\) must define loss\(\)\."):
-        loss_class("half.py:Half", [tmp_path])
+        find_loss("half.py:Half", [tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -125,3 +125,15 @@ def test_defaults_of_the_seam():
     (group,) = head.parameter_groups(0.3)
     assert group == {"params": list(head.parameters()), "lr": 0.3}
     assert (head.batching, head.density) == ("shuffled", False)
+
+
+def test_a_pair_loss_has_no_logits_while_training_unless_it_says_so():
+    class Own(LOSSES["triplet"]):
+        logits_while_training = True
+
+    heads = [
+        LOSSES["softmax"](2, 3),
+        LOSSES["triplet"](2, 3),
+        Own(2, 3),
+    ]
+    assert [head.logits_while_training for head in heads] == [True, False, True]

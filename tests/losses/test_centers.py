@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from robustloss.losses import centers as module
-from robustloss.losses.centers import half_squared_distances, initial_centers
+from robustloss.losses.centers import draw_centers, half_squared_distances
 from tests import oracles
 
 
@@ -82,14 +82,14 @@ def test_gradient_at_a_center_is_zero():
 @pytest.mark.parametrize("dim", [2, 100])
 def test_xavier_centers_have_norm_1_on_average(dim):
     torch.manual_seed(0)
-    drawn = initial_centers("xavier", 2000, dim)
+    drawn = draw_centers("xavier", 2000, dim)
     assert drawn.abs().max() <= math.sqrt(3 / dim)
     assert drawn.square().sum(1).mean().item() == pytest.approx(1.0, rel=0.05)
 
 
 def test_normal_and_zero_centers():
     torch.manual_seed(0)
-    drawn = initial_centers("normal", 500, 40)
+    drawn = draw_centers("normal", 500, 40)
     assert drawn.std().item() == pytest.approx(1.0, rel=0.05)
     assert drawn.mean().item() == pytest.approx(0.0, abs=0.05)
-    assert not initial_centers("zeros", 3, 2).any()
+    assert not draw_centers("zeros", 3, 2).any()

@@ -91,7 +91,7 @@ def test_equal_counts_are_uniform_priors():
 
 @pytest.mark.parametrize("counts", [[0, 3, 4], [3, 4]])
 def test_counts_that_give_no_prior_are_refused(counts):
-    with pytest.raises(ValueError, match=r"class_counts \(=\[.*\]\) must be 3 positive numbers"):
+    with pytest.raises(ValueError, match=r"class_counts \(=\[.*\]\) must be 3 numbers of at least"):
         head("gm", priors="counts").start(torch.tensor(counts))
 
 

@@ -42,7 +42,7 @@ def test_the_global_random_state_has_no_part():
     np.random.seed(0)  # noqa: NPY002
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     first = optimal_directions(9, 3)
-    optimal_directions.__globals__["_optimal_directions"].cache_clear()
+    optimal_directions.cache_clear()
     assert np.array_equal(first, optimal_directions(9, 3))
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002

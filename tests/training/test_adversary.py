@@ -14,7 +14,7 @@ from robustloss.seeding import using_repeatable_kernels
 from robustloss.spec.training import AdversarialSpec, TrainSpec
 from robustloss.training import loop, recorded_step
 from robustloss.training import train as training
-from robustloss.training.adversary import Adversary, climb, kl_divergence, needs_logits
+from robustloss.training.adversary import Adversary, check_logits_needed, climb, kl_divergence
 from tests.small_model import new_model
 
 CPU = torch.device("cpu")
@@ -338,7 +338,7 @@ def test_a_pair_loss_climbs_its_own_loss_or_is_refused(digits):
     ):
         with pytest.raises(ValueError, match=message):
             adversary(new_model(digits, "triplet"), **table)
-    assert needs_logits(adversarial(), "shuffled") == ""
+    check_logits_needed(adversarial(), new_model(digits).head)
     settings = spec(epochs=1, adversarial={"eps": 0.1, "objective": "loss"})
     model = new_model(digits, "triplet")
     log = training.train(model, digits, settings, seed=0, device=CPU)

@@ -1,4 +1,4 @@
-"""The shipped contract checks of a loss: what check_estimator is to scikit-learn."""
+"""Check that a loss keeps its contract: what check_estimator is to scikit-learn."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from robustloss.attacks.plugins import check_parameters
-from robustloss.losses import head_class, loss_class
+from robustloss.losses import check_head_class, find_loss
 from robustloss.losses.base import LossHead
 from robustloss.losses.contract import state, values
 from robustloss.losses.contract.subject import ContractBrokenError, Subject
@@ -69,19 +69,19 @@ def check_loss(
         ValueError: if the name or a parameter is unknown, or it is no complete loss head.
     """
     if isinstance(loss, str):
-        name, found = loss, loss_class(loss, folders)
+        name, kind = loss, find_loss(loss, folders)
     else:
-        name, found = loss.__name__, head_class(loss, loss.__name__)
-    check_parameters(found, params, name, given=("feature_dim", "num_classes"))
-    subject = Subject(found, params)
-    first = _outcome("builds", state.builds, subject)
+        name, kind = loss.__name__, check_head_class(loss, loss.__name__)
+    check_parameters(kind, params, name, given=("feature_dim", "num_classes"))
+    subject = Subject(kind, params)
+    first = _run("builds", state.builds, subject)
     if not first.passed:
         return [first]
-    with collecting_warnings():  # of the toy dimensions; "builds" has told them
-        return [first, *(_outcome(title, check, subject) for title, check in CHECKS.items())]
+    with collecting_warnings():  # of the toy dimensions; "builds" has reported them
+        return [first, *(_run(title, check, subject) for title, check in CHECKS.items())]
 
 
-def _outcome(name: str, check: Contract, subject: Subject) -> Check:
+def _run(name: str, check: Contract, subject: Subject) -> Check:
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         try:
             return Check(name, True, check(subject) or "")

@@ -10,6 +10,7 @@ from robustloss.losses.base import LossHead
 
 # Unequal and unusual, so that an axis of a tensor can be told by its length.
 FEATURE_DIM, NUM_CLASSES, PER_CLASS = 5, 7, 4
+OUTPUTS = ("logits", "class_log_likelihood")  # the methods that map (B,D) to (B,K)
 
 
 class ContractBrokenError(Exception):
@@ -23,40 +24,42 @@ class Subject:
     head_class: type[LossHead]
     params: Mapping[str, object]
 
-    def fresh(self, feature_dim: int = FEATURE_DIM, num_classes: int = NUM_CLASSES) -> LossHead:
-        """A head as built, with starting weights decided by the global random state."""
+    def build(self, feature_dim: int = FEATURE_DIM, num_classes: int = NUM_CLASSES) -> LossHead:
+        """Build a head, with starting weights decided by the global random state."""
         return self.head_class(feature_dim, num_classes, **self.params)
 
-    def started(self) -> LossHead:
-        """A head as it stands at the first training step, classes of unequal size."""
+    def build_started(self) -> LossHead:
+        """Build a head as it stands at the first training step, classes of unequal size."""
         torch.manual_seed(0)
-        head = self.fresh()
+        head = self.build()
         head.start(torch.arange(NUM_CLASSES) + 20)
         return head
 
-    def fitted(self) -> LossHead:
-        """A head as it is attacked: fitted and in eval mode."""
-        head = self.started()
+    def build_fitted(self) -> LossHead:
+        """Build a head as it is attacked: fitted and in eval mode.
+
+        Raises:
+            ContractBrokenError: a pair loss still has no logits.
+        """
+        head = self.build_started()
         with torch.no_grad():
             head.fit(*batch(seed=1))
             head.eval()
-            if head.batching == "balanced":
-                self._require_fitted(head)
+            if head.logits_while_training:
+                return head
+            try:
+                head.logits(batch()[0])
+            except RuntimeError as error:
+                remedy = "Define fit(features, labels), which makes what logits() needs"
+                if self.head_class.fit is not LossHead.fit:
+                    remedy = "Let fit() note in a buffer that it has run"
+                reason = f"logits() still raised {error!r} after fit(). {remedy}."
+                raise ContractBrokenError(reason) from error
         return head
-
-    def _require_fitted(self, head: LossHead) -> None:
-        try:
-            head.logits(batch()[0])
-        except RuntimeError as error:
-            remedy = "Define fit(features, labels), which makes what logits() needs"
-            if self.head_class.fit is not LossHead.fit:
-                remedy = "Let fit() note in a buffer that it has run"
-            reason = f"logits() still raised {error!r} after fit(). {remedy}."
-            raise ContractBrokenError(reason) from error
 
 
 def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Features (28,5) of size one and labels (28,), every class alike often."""
+    """Draw features (28,5) of size one and labels (28,), every class equally often."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(NUM_CLASSES).repeat(PER_CLASS)
     return torch.randn(len(labels), FEATURE_DIM, generator=generator), labels
@@ -68,6 +71,6 @@ def require(holds: bool, reason: str) -> None:
         raise ContractBrokenError(reason)
 
 
-def close(a: Tensor, b: Tensor) -> bool:
-    """Equal up to the rounding of float32; NaN, which is another check's affair, equals itself."""
+def are_close(a: Tensor, b: Tensor) -> bool:
+    """Return whether tensors are equal up to float32 rounding; NaN, another check's affair, is."""
     return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)

@@ -1,9 +1,8 @@
 """Contract checks of the numbers that a loss returns.
 
-A check takes a Subject, raises ContractBrokenError with the reason, or returns a remark or None.
+A check takes a Subject and returns a remark or None. It raises ContractBrokenError with the reason
+if the loss breaks this part of the contract. The first line of its docstring is what must hold.
 """
-
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -18,58 +17,59 @@ from robustloss.losses.base import (
 from robustloss.losses.contract.subject import (
     FEATURE_DIM,
     NUM_CLASSES,
+    OUTPUTS,
     Subject,
+    are_close,
     batch,
-    close,
     require,
 )
 from robustloss.losses.contract.toy import error_on_blobs, train_on_blobs
 
 TOY_STEPS, TOY_ERROR = 150, 0.10
+POINTS = 400  # on each axis of the plane over which a density is integrated
 
 
 def shapes(subject: Subject) -> None:
     """Two (B,) terms, (B,K) logits and likelihoods, also of a single image."""
-    head, (features, labels) = subject.fitted(), batch()
+    head, (features, labels) = subject.build_fitted(), batch()
     for rows in (features, features[:1]):
-        check_logits(head.logits(rows), rows, NUM_CLASSES)
-        name = "class_log_likelihood"
-        check_logits(head.class_log_likelihood(rows), rows, NUM_CLASSES, name)
-    head = subject.started()
+        for name in OUTPUTS:
+            check_logits(getattr(head, name)(rows), rows, NUM_CLASSES, name)
+    head = subject.build_started()
     for progress in (0.0, 0.5, 1.0):
         check_terms(head.loss(features, labels, progress=progress), features)
-    if not _is_pair_loss(head):
+    if head.logits_while_training:
         check_terms(head.loss(features[:1], labels[:1], progress=0.0), features[:1])
 
 
 def optional_methods(subject: Subject) -> None:
     """Class vectors, training logits, tuples and note are what the report can use."""
     features, labels = batch()
-    for head in (subject.started(), subject.fitted()):
+    for head in (subject.build_started(), subject.build_fitted()):
         check_class_vectors(head)
         count_tuples(head, features, labels)
         note: object = head.note()
         kind = type(note).__name__
         require(isinstance(note, str), f"note() returned {kind}. Return a sentence, or ''.")
-        for progress in (0.0, 0.5, 1.0) if not _is_pair_loss(head) else ():
+        for progress in (0.0, 0.5, 1.0) if head.logits_while_training else ():
             logits = head.training_logits(features, labels, progress=progress)
             check_logits(logits, features, NUM_CLASSES, "training_logits")
 
 
 def logits_before_fit(subject: Subject) -> None:
     """A pair loss refuses, any other loss has logits from the start."""
-    head, (features, _) = subject.started(), batch()
+    head, (features, _) = subject.build_started(), batch()
     try:
         head.logits(features)
     except RuntimeError as error:
         require(
-            _is_pair_loss(head),
+            not head.logits_while_training,
             f"logits() raised {error!r} before fit(), but training measures the error of a loss "
             "with batching = 'shuffled'. A pair loss has batching = 'balanced'.",
         )
         return
     require(
-        not _is_pair_loss(head),
+        head.logits_while_training,
         "batching = 'balanced' marks a pair loss, which has no logits before fit(): "
         "raise RuntimeError there instead of returning numbers that mean nothing.",
     )
@@ -77,40 +77,53 @@ def logits_before_fit(subject: Subject) -> None:
 
 def rows_stand_alone(subject: Subject) -> None:
     """An image's logits do not depend on the other images of the batch."""
-    head, (features, _) = subject.fitted(), batch()
-    for name in ("logits", "class_log_likelihood"):
+    head, (features, _) = subject.build_fitted(), batch()
+    for name in OUTPUTS:
         method = getattr(head, name)
         one_by_one = torch.cat([method(row) for row in features.split(1)])
         require(
-            close(method(features), one_by_one),
+            are_close(method(features), one_by_one),
             f"{name}() of a batch differs from that of its images one by one.",
         )
 
 
 def finite_at_hostile_features(subject: Subject) -> None:
     """Values and gradients are numbers at zero, far away, at a center, and in bfloat16 steps."""
-    started, fitted = subject.started(), subject.fitted()
-    for case, features, labels in _hostile_batches(started, fitted):
-        _require_finite(started, fitted, case, features, labels)
+    started, fitted = subject.build_started(), subject.build_fitted()
+    features, labels = batch()
+    far = 1e4 * nn.functional.normalize(features)
+    cases = {
+        "zero features": (torch.zeros_like(features), labels),
+        "features of norm 1e4": (far, labels),
+        "features of norm 1e4, all of one class": (far, torch.zeros_like(labels)),
+        "equal features": (features[:1].repeat(len(labels), 1), labels),
+        "features rounded to bfloat16": (features.bfloat16().float(), labels),
+    }
+    for head in (started, fitted):
+        for name, value in head.state_dict().items():
+            if _is_class_vectors(value):
+                cases[f"features equal to {name}[label]"] = (value[labels], labels)
+    for case, hostile in cases.items():
+        _require_finite(started, fitted, case, *hostile)
     # Exactly at distance 0 and at cosine 1 and -1, where roots and arc cosines have no slope.
     rows = torch.eye(NUM_CLASSES, FEATURE_DIM)
     rows[FEATURE_DIM:, 0] = -1.0
     for head in (started, fitted):
         state = head.state_dict()
         head.load_state_dict({n: rows if _is_class_vectors(v) else v for n, v in state.items()})
-    labels = batch()[1]
-    for case, sign in (("on", 1.0), ("opposite to", -1.0)):
-        case = f"features {case} unit class vectors"
+    for side, sign in (("on", 1.0), ("opposite to", -1.0)):
+        case = f"features {side} unit class vectors"
         _require_finite(started, fitted, case, sign * rows[labels], labels)
 
 
 def posterior(subject: Subject) -> None:
     """The softmax of the logits is a distribution, and the logits are not one already."""
-    head, (features, _) = subject.fitted(), batch()
+    head, (features, _) = subject.build_fitted(), batch()
     logits = head.logits(features)
     total = logits.softmax(1).sum(1)
-    require(close(total, torch.ones_like(total)), "softmax of logits() does not sum to 1.")
-    looks_normalised = bool((logits >= 0).all()) and close(logits.sum(1), torch.ones_like(total))
+    ones = torch.ones_like(total)
+    require(are_close(total, ones), "softmax of logits() does not sum to 1.")
+    looks_normalised = bool((logits >= 0).all()) and are_close(logits.sum(1), ones)
     require(not looks_normalised, "logits() are probabilities. Return them before the softmax.")
 
 
@@ -119,13 +132,17 @@ def normalised_density(subject: Subject) -> str | None:
     if not subject.head_class.density:
         return "not claimed: density is False"
     torch.manual_seed(0)
-    head = subject.fresh(feature_dim=2, num_classes=3)
+    head = subject.build(feature_dim=2, num_classes=3)
     head.start(torch.tensor([20, 30, 50]))
     head.eval()
     before = torch.zeros(3)
     for half_width in (4.0, 8.0, 16.0, 32.0, 64.0):
         # Steps grow with the width, so what two widths agree on is the whole mass, resolved.
-        total = _integral(head, half_width)
+        step = 2.0 * half_width / POINTS
+        axis = torch.arange(POINTS) * step - half_width + 0.5 * step
+        with torch.no_grad():
+            log_density = head.class_log_likelihood(torch.cartesian_prod(axis, axis))
+        total = log_density.double().exp().sum(0) * step**2
         settled = bool(((total - before).abs() < 0.01 * before).all())
         if settled:
             break
@@ -143,8 +160,8 @@ def gradient_reaches_features(subject: Subject) -> None:
     """Loss, logits and likelihood are connected to the features."""
     features, labels = batch()
     features.requires_grad_()
-    terms = subject.started().loss(features, labels, progress=0.5)
-    fitted = subject.fitted()
+    terms = subject.build_started().loss(features, labels, progress=0.5)
+    fitted = subject.build_fitted()
     for name, values in (
         ("loss()", terms.classification + terms.regulariser),
         ("logits()", fitted.logits(features)),
@@ -159,7 +176,7 @@ def gradient_reaches_features(subject: Subject) -> None:
 def learns(subject: Subject) -> str:
     """Three blobs in the plane are learned through a linear layer."""
     torch.manual_seed(0)
-    head = subject.fresh(feature_dim=2, num_classes=3)
+    head = subject.build(feature_dim=2, num_classes=3)
     layer, losses = train_on_blobs(head, TOY_STEPS)
     bad = torch.nonzero(~losses.isfinite())
     require(not len(bad), f"the loss is no number at step {bad[0].item() if len(bad) else ''}.")
@@ -172,26 +189,8 @@ def learns(subject: Subject) -> str:
     return f"error {100 * error:.0f} %"
 
 
-def _is_pair_loss(head: LossHead) -> bool:
-    return head.batching == "balanced"
-
-
 def _is_class_vectors(value: Tensor) -> bool:
     return tuple(value.shape) == (NUM_CLASSES, FEATURE_DIM) and value.is_floating_point()
-
-
-def _hostile_batches(started: LossHead, fitted: LossHead) -> Iterator[tuple[str, Tensor, Tensor]]:
-    features, labels = batch()
-    far = 1e4 * nn.functional.normalize(features)
-    yield "zero features", torch.zeros_like(features), labels
-    yield "features of norm 1e4", far, labels
-    yield "features of norm 1e4, all of one class", far, torch.zeros_like(labels)
-    yield "equal features", features[:1].repeat(len(labels), 1), labels
-    yield "features rounded to bfloat16", features.bfloat16().float(), labels
-    for head in (started, fitted):
-        for name, value in head.state_dict().items():
-            if _is_class_vectors(value):
-                yield f"features equal to {name}[label]", value[labels], labels
 
 
 def _require_finite(
@@ -202,7 +201,7 @@ def _require_finite(
         terms = started.loss(features, labels, progress=progress)
         total = terms.classification + terms.regulariser
         _require_finite_with_gradient(total, features, started, f"loss() at {case}")
-    for name in ("logits", "class_log_likelihood"):
+    for name in OUTPUTS:
         values = getattr(fitted, name)(features)
         _require_finite_with_gradient(values, features, fitted, f"{name}() at {case}")
 
@@ -219,11 +218,3 @@ def _require_finite_with_gradient(
     for name, grad in zip(sources, grads, strict=True):
         finite = grad is None or bool(grad.isfinite().all())
         require(finite, f"the gradient of {what} to {name} is not finite.")
-
-
-@torch.no_grad()
-def _integral(head: LossHead, half_width: float, points: int = 400) -> Tensor:
-    step = 2.0 * half_width / points
-    axis = torch.arange(points) * step - half_width + 0.5 * step
-    plane = torch.cartesian_prod(axis, axis)
-    return head.class_log_likelihood(plane).double().exp().sum(0) * step**2
