@@ -49,6 +49,7 @@ from robustloss.evaluation.attacked import attacked_records
 from robustloss.metrics.bootstrap import bootstrap_auroc, draw_resamples
 from robustloss.models.build import build_classifier
 from robustloss.seeding import using_seed
+from robustloss.spec.data import DataSpec
 from robustloss.spec.training import TrainSpec
 from robustloss.training.train import train
 
@@ -181,7 +182,11 @@ def check_training(dataset, device):
 def part_train(dataset, model, device, args):
     root = data_root(args.data)
     limit = args.images
-    whole = dataset if limit is None else load_dataset("mnist", root=args.data, train_size=limit)
+    whole = (
+        dataset
+        if limit is None
+        else load_dataset(DataSpec(name="mnist", train_size=limit), root=args.data)
+    )
     n = whole.train.n
     spec = TrainSpec(epochs=1, batch_size=128, lr=0.02)
     same = check_training(dataset, device)
@@ -403,7 +408,7 @@ def main() -> None:
     print(machine, flush=True)
     dataset = model = None
     if {"train", "fgsm", "pgd"} & set(parts):
-        dataset = load_dataset("mnist", root=args.data)
+        dataset = load_dataset(DataSpec(name="mnist"), root=args.data)
         model = trained_model(dataset, device)
     rows = []
     for part in parts:

@@ -37,9 +37,12 @@ def sweep(images: int, count: int, device: str, data: str | None, repeats: int) 
     from robustloss.evaluation import passes as evaluation
     from robustloss.models.build import build_classifier
     from robustloss.seeding import using_seed
+    from robustloss.spec.data import DataSpec
 
     where = torch.device(device)
-    dataset = load_dataset("mnist", root=Path(data) if data else None, test_size=images)
+    dataset = load_dataset(
+        DataSpec(name="mnist", test_size=images), root=Path(data) if data else None
+    )
     build = {
         "loss": "lgm", "loss_params": {}, "backbone": "lenet_plus", "backbone_params": {},
         "feature_dim": 100, "num_classes": 10, "image_shape": dataset.image_shape,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from robustloss.spec.data import DATASET_SUMMARIES
 from robustloss.spec.load import shipped_specs
 from robustloss.spec.plugins import listed, plugins_of
 from robustloss.spec.spec import CellSpec, Spec
@@ -44,9 +45,7 @@ def entries(kind: str) -> dict[str, str]:
         torchvision = {"torchvision:NAME": "any classification model of torchvision, untrained"}
         return _documented(BACKBONES) | torchvision
     if kind == "datasets":
-        from robustloss.data.catalogue import DATASETS
-
-        return {name: source.summary for name, source in DATASETS.items()}
+        return DATASET_SUMMARIES
     return {name: _first_comment(path.read_text("utf-8")) for name, path in shipped_specs().items()}
 
 
@@ -111,13 +110,13 @@ def _cost_lines(spec: Spec) -> Iterator[str]:
     from robustloss.cli.terminal import bytes_text
     from robustloss.data.catalogue import DATASETS
     from robustloss.data.files import AbsentError, DataError
-    from robustloss.data.load import load_for_spec
+    from robustloss.data.load import load_dataset
     from robustloss.progress import duration
     from robustloss.runs.preflight import check_names
 
     data, cells = spec.data, spec.tried.cells()
     try:
-        dataset = load_for_spec(data, near=spec.folder, download=False, quiet=True)
+        dataset = load_dataset(data, near=spec.folder, download=False, quiet=True)
     except DataError as error:
         folder_is_wrong = data.folder is not None and not isinstance(error, AbsentError)
         if folder_is_wrong or data.name not in DATASETS or any(_beyond(spec)):
@@ -157,7 +156,6 @@ def _beyond(spec: Spec) -> Iterator[bool]:
     """Whether a size in the spec is more than the data set has."""
     from robustloss.data.catalogue import DATASETS
 
-    asked = (spec.data.train_size, spec.data.validation_size, spec.data.test_size)
-    sizes = DATASETS[spec.data.name].sizes or asked
-    for size, whole in zip(asked, sizes, strict=True):
-        yield size is not None and whole is not None and size > whole
+    for name, whole in DATASETS[spec.data.name].sizes.items():
+        size = getattr(spec.data, f"{name}_size")
+        yield size is not None and size > whole

@@ -1,1 +1,12 @@
-"""Images as uint8 tensors, from where they lie to the sets that a run uses."""
+"""Images as uint8 tensors, from where they lie to the sets that a run uses.
+
+Begin at `load.load_dataset`: a reader reads the files (`reader`; `digits`, `mnist`, `cifar`,
+`folders/`), `splits.cut` chooses the images, and a `Dataset` of three `ImageSet`s comes out
+(`images`). `catalogue.DATASETS` names every data set and its reader. `outside` loads the images of
+the tables [[outside]].
+
+A new data set is a reader, its entry in the catalogue, its line in `spec.data` and in the README.
+
+Imports `spec`, `storage` and `seeding`. Imported by whatever sees images: `models`, `training`,
+`evaluation`, `cells`, `runs` and `cli`.
+"""

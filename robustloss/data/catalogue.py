@@ -1,11 +1,15 @@
-"""DATASETS: every data set by name, sizes, class names."""
+"""DATASETS: every data set by name, with its classes, its sizes and its reader."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from robustloss.data.cifar import CIFAR10, CIFAR100, Cifar
-from robustloss.data.mnist import FASHION_MNIST, KMNIST, MNIST, Family
+from robustloss.data.cifar import CIFAR10, CIFAR100
+from robustloss.data.digits import DigitsReader
+from robustloss.data.folders.load import FolderReader
+from robustloss.data.mnist import FASHION_MNIST, KMNIST, MNIST
+from robustloss.data.reader import Reader
 
 DIGITS = tuple("0123456789")
 FASHION = (
@@ -32,65 +36,29 @@ CIFAR100_CLASSES = tuple(_CIFAR100.split())
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set comes from and how it is cut.
+    """Where a data set comes from. Its name and its summary stand in `spec.data`.
 
     Attributes:
-        summary: one line for `robustloss list datasets`.
-        class_names: in the order of the labels; () where the folder says them.
-        sizes: images in the whole training, validation and test set; None where the folder says it.
-        scale: largest value that a pixel can have.
-        family: the files it is read from; None for the digits bundled with scikit-learn.
+        reader: what reads its files.
+        class_names: in the order of the labels; () where only the files say them.
+        sizes: images in the whole "train", "validation" and "test" set; empty where only the files
+            say them.
     """
 
-    summary: str
+    reader: Reader
     class_names: tuple[str, ...] = ()
-    sizes: tuple[int, int, int] | None = None
-    scale: float = 255.0
-    family: Family | Cifar | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
-_MNIST_SIZES = (55_000, 5_000, 10_000)
-_CIFAR_SIZES = (45_000, 5_000, 10_000)
+_MNIST_SIZES = {"train": 55_000, "validation": 5_000, "test": 10_000}
+_CIFAR_SIZES = {"train": 45_000, "validation": 5_000, "test": 10_000}
 
 DATASETS: dict[str, Source] = {
-    "digits": Source(
-        "1,797 handwritten digits of 8x8 pixels, bundled with scikit-learn (no download)",
-        DIGITS,
-        (997, 300, 500),
-        scale=16.0,
-    ),
-    "mnist": Source(
-        "MNIST: 70,000 handwritten digits of 28x28 pixels",
-        DIGITS,
-        _MNIST_SIZES,
-        family=MNIST,
-    ),
-    "fashion_mnist": Source(
-        "Fashion-MNIST: 70,000 articles of clothing, 28x28 pixels",
-        FASHION,
-        _MNIST_SIZES,
-        family=FASHION_MNIST,
-    ),
-    "kmnist": Source(
-        "Kuzushiji-MNIST: 70,000 cursive Japanese characters, 28x28 pixels",
-        HIRAGANA,
-        _MNIST_SIZES,
-        family=KMNIST,
-    ),
-    "cifar10": Source(
-        "CIFAR-10: 60,000 colour images of 32x32 pixels, 10 classes",
-        CIFAR10_CLASSES,
-        _CIFAR_SIZES,
-        family=CIFAR10,
-    ),
-    "cifar100": Source(
-        "CIFAR-100: 60,000 colour images of 32x32 pixels, 100 classes",
-        CIFAR100_CLASSES,
-        _CIFAR_SIZES,
-        family=CIFAR100,
-    ),
-    "image_folder": Source(
-        "your own images: data.folder names a folder, or a tar archive, with train/CLASS/IMAGE and "
-        "test/CLASS/IMAGE"
-    ),
+    "digits": Source(DigitsReader(), DIGITS, {"train": 997, "validation": 300, "test": 500}),
+    "mnist": Source(MNIST, DIGITS, _MNIST_SIZES),
+    "fashion_mnist": Source(FASHION_MNIST, FASHION, _MNIST_SIZES),
+    "kmnist": Source(KMNIST, HIRAGANA, _MNIST_SIZES),
+    "cifar10": Source(CIFAR10, CIFAR10_CLASSES, _CIFAR_SIZES),
+    "cifar100": Source(CIFAR100, CIFAR100_CLASSES, _CIFAR_SIZES),
+    "image_folder": Source(FolderReader()),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustloss.data.files import AbsentError, DataError, download_progress, fetch_first, md5_of
-from robustloss.storage import write_bytes
+from robustloss.data.files import AbsentError, DataError, check_md5, download
+from robustloss.data.reader import Content, Part, Place
+from robustloss.spec.data import DataSpec
 
 # What an array in a pickle is made of, by the names of numpy 1 and 2.
 _ALLOWED = {
@@ -30,138 +32,95 @@ _ALLOWED = {
 
 
 @dataclass(frozen=True)
-class Cifar:
-    """One of the two, in torchvision's layout.
+class CifarReader:
+    """Reads one of the two: its folder, else its archive, else a download of the archive.
 
     Attributes:
-        torchvision: name of torchvision's class, which holds the published checksums.
+        name: of torchvision's class, which holds the published checksums.
         labels: name of the labels in a file.
     """
 
-    torchvision: str
+    name: str
     labels: str
 
+    def read(self, data: DataSpec, place: Place) -> Content:
+        """Read and check the files; see `Reader.read`.
 
-CIFAR10 = Cifar("CIFAR10", "labels")
-CIFAR100 = Cifar("CIFAR100", "fine_labels")
+        The root holds cifar-10-batches-py (cifar-100-python), or cifar-10-python.tar.gz.
+        """
+        from torchvision import datasets  # late, because only these data sets need it
 
-Content = dict[str, Any]
+        source = getattr(datasets, self.name)
+        folder, archive = place.root / source.base_folder, place.root / source.filename
+        checksums = dict((*source.train_list, *source.test_list))
+        remedy = f"Delete it and put the original {source.filename} into {place.root}."
+        tried = ""
+        try:
+            absent = [name for name in checksums if not (folder / name).is_file()]
+            if absent and place.download and not archive.is_file():
+                wanted = {source.filename: ([source.url], source.tgz_md5)}
+                reason = download(place.root, wanted, title=self.name, quiet=place.quiet)
+                tried = f", and it could not be downloaded ({reason})"
+            if absent and not archive.is_file():
+                raise AbsentError(
+                    f"{folder} lacks {', '.join(absent)}, and {place.root} has no "
+                    f"{source.filename}{tried}. Put one of the two there, or name the folder that "
+                    "holds it with --data or ROBUSTLOSS_DATA."
+                )
+            if absent:
+                contents = _read_archive(archive, source.base_folder, checksums, remedy)
+            else:
+                contents = {name: (folder / name).read_bytes() for name in checksums}
+        except OSError as error:
+            path = error.filename or place.root
+            raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
+        at = archive if absent else folder
+        for name, expected in checksums.items():
+            check_md5(at / name, contents[name], expected, what=f"of {self.name}", remedy=remedy)
+        train, test = (
+            [self._parse(name, contents[name]) for name, _ in files]
+            for files in (source.train_list, source.test_list)
+        )
+        return Content(data.name, _join(train), _join(test))
 
-
-def read_cifar(
-    cifar: Cifar, root: Path, *, download: bool, quiet: bool
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
-    """Read and check the files: from their folder, else from the archive, else a download.
-
-    Args:
-        cifar: which of the two.
-        root: holds cifar-10-batches-py (cifar-100-python), or cifar-10-python.tar.gz.
-        download: whether an absent archive may be fetched, to root.
-        quiet: no progress bar.
-
-    Returns:
-        Training images (50000, 3, 32, 32) and labels, test images (10000, 3, 32, 32) and labels.
-
-    Raises:
-        DataError: a file is absent and cannot be fetched, or is not what it should be.
-    """
-    source = _source(cifar)
-    train = [name for name, _ in source.train_list]
-    test = [name for name, _ in source.test_list]
-    files = _files(cifar, root, download, quiet)
-    images, labels = zip(
-        *(_read(name, files[name], cifar) for name in (*train, *test)), strict=True
-    )
-    n = len(train)
-    return (
-        np.concatenate(images[:n]),
-        np.concatenate(labels[:n]),
-        np.concatenate(images[n:]),
-        np.concatenate(labels[n:]),
-    )
-
-
-def _source(cifar: Cifar) -> Any:
-    from torchvision import datasets  # late, because only these data sets need it
-
-    return getattr(datasets, cifar.torchvision)
-
-
-def _checksums(source: Any) -> dict[str, str]:
-    return dict((*source.train_list, *source.test_list))
-
-
-def _files(cifar: Cifar, root: Path, download: bool, quiet: bool) -> dict[str, bytes]:
-    """The checked content of every file by name."""
-    source = _source(cifar)
-    folder, archive = root / source.base_folder, root / source.filename
-    names = list(_checksums(source))
-    try:
-        absent = [name for name in names if not (folder / name).is_file()]
-        if absent and not archive.is_file():
-            reason = _download(source, archive, quiet) if download else ""
-            if reason is not None:
-                raise AbsentError(_absent(source, root, absent, reason))
-        if absent:
-            content = _members(archive, source, names)
-        else:
-            content = {name: (folder / name).read_bytes() for name in names}
-    except OSError as error:
-        raise DataError(f"{error.filename or root}: cannot be read ({error.strerror}).") from None
-    place = archive if absent else folder
-    for name, expected in _checksums(source).items():
-        found = md5_of(content[name])
-        if found != expected:
-            raise DataError(
-                f"{place / name}: MD5 is {found}, expected {expected}: the file is damaged or not "
-                f"of {cifar.torchvision}. {_remedy(source, root)}"
-            )
-    return content
+    def _parse(self, name: str, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return images (N, 3, 32, 32) and labels (N,) of one file."""
+        try:
+            batch = restricted_loads(content)
+            images = np.asarray(batch["data"])
+            labels = np.asarray(batch[self.labels], dtype=np.int64)
+            if images.dtype != np.uint8 or images.shape != (len(labels), 3 * 32 * 32):
+                raise ValueError(f"its images are {images.dtype} {images.shape}")
+        except (pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{name} is no file of {self.name}: {error}.") from None
+        return images.reshape(-1, 3, 32, 32), labels
 
 
-def _absent(source: Any, root: Path, absent: list[str], reason: str) -> str:
-    tried = f", and it could not be downloaded ({reason})" if reason else ""
-    return (
-        f"{root / source.base_folder} lacks {', '.join(absent)}, and {root} has no "
-        f"{source.filename}{tried}. Put one of the two there, or name the folder that holds it "
-        "with --data or ROBUSTLOSS_DATA."
-    )
+CIFAR10 = CifarReader("CIFAR10", "labels")
+CIFAR100 = CifarReader("CIFAR100", "fine_labels")
 
 
-def _remedy(source: Any, root: Path) -> str:
-    return f"Delete it and put the original {source.filename} into {root}."
+def _join(batches: list[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> Part:
+    images, labels = zip(*batches, strict=True)
+    return Part.whole(np.concatenate(images), np.concatenate(labels))
 
 
-def _members(archive: Path, source: Any, names: list[str]) -> dict[str, bytes]:
-    """The files in the archive; nothing is unpacked to disk."""
-    content = {}
+def _read_archive(
+    archive: Path, folder: str, names: Iterable[str], remedy: str
+) -> dict[str, bytes]:
+    """Read files of an archive; nothing is unpacked to disk."""
+    contents = {}
     try:
         with tarfile.open(archive) as opened:
             for name in names:
-                member = opened.extractfile(f"{source.base_folder}/{name}")
+                member = opened.extractfile(f"{folder}/{name}")
                 if member is None:
                     raise KeyError(name)
-                content[name] = member.read()
+                contents[name] = member.read()
     except (tarfile.TarError, EOFError, KeyError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(
-            f"{archive}: cannot be read ({reason}). {_remedy(source, archive.parent)}"
-        ) from None
-    return content
-
-
-def _download(source: Any, archive: Path, quiet: bool) -> str | None:
-    """Fetch the archive; None when it came, else the reason in a few words."""
-    with download_progress(quiet) as progress:
-        task = progress.add_task(source.filename, total=None)
-        content, reason = fetch_first([source.url], source.tgz_md5, progress, task)
-    if content is None:
-        return reason
-    try:
-        write_bytes(archive, content)
-    except OSError as error:
-        return f"{archive.parent} cannot be written: {error.strerror}"
-    return None
+        raise DataError(f"{archive}: cannot be read ({reason}). {remedy}") from None
+    return contents
 
 
 class _Unpickler(pickle.Unpickler):
@@ -183,16 +142,3 @@ def restricted_loads(content: bytes) -> Any:
         raise
     except Exception as error:  # whatever a damaged stream makes the machine do
         raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from error
-
-
-def _read(name: str, content: bytes, cifar: Cifar) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images (N, 3, 32, 32) and labels (N,) of one file."""
-    try:
-        batch = restricted_loads(content)
-        images = np.asarray(batch["data"])
-        labels = np.asarray(batch[cifar.labels], dtype=np.int64)
-        if images.dtype != np.uint8 or images.shape != (len(labels), 3 * 32 * 32):
-            raise ValueError(f"its images are {images.dtype} {images.shape}")
-    except (pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{name} is no file of {cifar.torchvision}: {error}.") from None
-    return images.reshape(-1, 3, 32, 32), labels

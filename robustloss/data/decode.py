@@ -1,4 +1,4 @@
-"""From an image file to pixels of one shape, many files at a time."""
+"""Image files become pixels of one shape, many files at a time."""
 
 from __future__ import annotations
 
@@ -52,17 +52,18 @@ class Recipe:
 
 @cache
 def pool() -> ThreadPoolExecutor:
-    """The threads that decode, one a core; shared, because they hold no state."""
-    return ThreadPoolExecutor(cores(), thread_name_prefix="decode")
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the threads that decode, one a core; shared, because they hold no state."""
+    # The cores that this process may use, which a container or taskset may have limited.
+    limited = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if limited else os.cpu_count() or 1
+    return ThreadPoolExecutor(cores, thread_name_prefix="decode")
 
 
 def header(content: bytes | Path) -> tuple[int, int, int]:
-    """Width, height and channels (1 or 3) as the file's head says.
+    """Return width, height and channels (1 or 3) as the file's head says.
+
+    Args:
+        content: the bytes of a file, or its path.
 
     Raises:
         UnreadableImage: no image, or one of more than 8 bits a channel.
@@ -82,6 +83,10 @@ def decode(content: bytes, recipe: Recipe) -> tuple[NDArray[np.uint8], int]:
     The shorter side is resized with Pillow's bilinear filter (which averages as it shrinks) and the
     center of the size asked for is cut out, as torchvision's Resize and CenterCrop do.
 
+    Args:
+        content: the bytes of a file.
+        recipe: what is done to the image.
+
     Returns:
         Pixels (C, H, W), and the channels that the file has, 1 or 3.
 
@@ -91,13 +96,13 @@ def decode(content: bytes, recipe: Recipe) -> tuple[NDArray[np.uint8], int]:
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            own = _channels(image)
-            pixels = _fitted(_converted(image, recipe.channels), recipe)
+            channels = _channels(image)
+            pixels = _resize_and_cut(_convert(image, recipe.channels), recipe)
     except (UnreadableImage, OtherSize):
         raise
     except Exception as error:
         raise UnreadableImage(_reason(error)) from None
-    return pixels.reshape(*recipe.size, recipe.channels).transpose(2, 0, 1), own
+    return pixels.reshape(*recipe.size, recipe.channels).transpose(2, 0, 1), channels
 
 
 def _reason(error: Exception) -> str:
@@ -111,7 +116,7 @@ def _channels(image: Image.Image) -> int:
     return 1 if image.mode in _GREY else 3
 
 
-def _converted(image: Image.Image, channels: int) -> Image.Image:
+def _convert(image: Image.Image, channels: int) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # what Pillow asks for; the transparency itself is dropped
     mode = "L" if channels == 1 else "RGB"
@@ -121,7 +126,7 @@ def _converted(image: Image.Image, channels: int) -> Image.Image:
     return image
 
 
-def _fitted(image: Image.Image, recipe: Recipe) -> NDArray[np.uint8]:
+def _resize_and_cut(image: Image.Image, recipe: Recipe) -> NDArray[np.uint8]:
     width, height = image.size
     if recipe.resize is None:
         if (height, width) != recipe.size:
@@ -137,7 +142,12 @@ def _fitted(image: Image.Image, recipe: Recipe) -> NDArray[np.uint8]:
 
 
 def decode_files(paths: Sequence[Path], recipe: Recipe, into: NDArray[np.uint8]) -> None:
-    """Decode files into an array (N, C, H, W), in this thread.
+    """Decode files in this thread.
+
+    Args:
+        paths: (N,).
+        recipe: what is done to each image.
+        into: (N, C, H, W), gets the pixels.
 
     Raises:
         ValueError: a file cannot be read or decoded; the text names it.

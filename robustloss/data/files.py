@@ -1,4 +1,4 @@
-"""Where data lie, downloads, DataError."""
+"""Where data files lie, how absent ones are downloaded, and what is said of wrong ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import hashlib
 import http.client
 import os
 import threading
+import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -22,8 +24,11 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from robustloss.storage import write_bytes
+
 # To a mirror's first answer, then from byte to byte: no network must not look like a hang.
 TIMEOUT_S = 5.0
+MOST_NAMES = 10  # that a message lists
 
 
 class DataError(ValueError):
@@ -35,7 +40,7 @@ class AbsentError(DataError):
 
 
 def data_root(root: Path | None) -> Path:
-    """The folder that data is looked for in: the argument, ROBUSTLOSS_DATA, a cache folder."""
+    """Return the data folder: the argument, else ROBUSTLOSS_DATA, else a cache folder."""
     if root is not None:
         return Path(root).expanduser()
     if named := os.environ.get("ROBUSTLOSS_DATA"):
@@ -44,19 +49,57 @@ def data_root(root: Path | None) -> Path:
 
 
 def cache_folder() -> Path:
-    """The folder for what can be fetched or made again."""
+    """Return the folder for what can be fetched or made again."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "robustloss"
 
 
+def join_names(names: Sequence[object]) -> str:
+    """Return up to ten of the names in one line, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(map(str, names[:MOST_NAMES])) + more
+
+
 def md5_of(content: bytes) -> str:
-    """MD5 as the publishers of data sets give it."""
+    """Return the MD5 as the publishers of data sets give it."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def download_progress(quiet: bool) -> Progress:
-    """A progress bar for downloads, on stderr."""
-    return Progress(
+def check_md5(path: Path, content: bytes, expected: str, *, what: str, remedy: str) -> None:
+    """Refuse a file that is not the published one.
+
+    Args:
+        path: of the file, for the message.
+        content: of the file.
+        expected: the published MD5.
+        what: the data set, for the message: "the file is damaged or not WHAT".
+        remedy: a sentence for the message.
+
+    Raises:
+        DataError: the MD5 is another one.
+    """
+    if (md5 := md5_of(content)) != expected:
+        raise DataError(
+            f"{path}: MD5 is {md5}, expected {expected}: the file is damaged or not {what}. "
+            f"{remedy}"
+        )
+
+
+def download(
+    folder: Path, files: Mapping[str, tuple[Sequence[str], str]], *, title: str, quiet: bool
+) -> str:
+    """Fetch files into a folder, each from the first mirror that delivers what was published.
+
+    Args:
+        folder: it is made where it is absent.
+        files: name -> addresses to try in order, and the published MD5.
+        title: what the progress bar calls them.
+        quiet: no progress bar.
+
+    Returns:
+        "" when all came, else the reason in a few words.
+    """
+    with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
@@ -65,29 +108,36 @@ def download_progress(quiet: bool) -> Progress:
         console=Console(stderr=True),
         transient=True,
         disable=quiet,
-    )
-
-
-def fetch_first(
-    urls: list[str], md5: str, progress: Progress, task: TaskID
-) -> tuple[bytes | None, str]:
-    """The content from the first mirror that delivers it, or None and what each one answered."""
-    reasons = []
-    for url in urls:
-        host, _, name = url.partition("//")[2].partition("/")
-        try:
-            content = _fetch(url, progress, task)
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            reasons.append(f"{host}: {getattr(reason, 'strerror', None) or reason}")
-            continue
-        if md5_of(content) == md5:
-            return content, ""
-        reasons.append(f"{host}: wrong MD5 of {name.rpartition('/')[2]}")
-    return None, "; ".join(reasons)
+    ) as progress:
+        for name, (urls, md5) in files.items():
+            task = progress.add_task(f"{title} {name}", total=None)
+            reasons = []
+            for url in urls:
+                host = url.partition("//")[2].partition("/")[0]
+                try:
+                    content = _fetch(url, progress, task)
+                except (OSError, http.client.HTTPException) as error:
+                    reason = getattr(error, "reason", error)
+                    reasons.append(f"{host}: {getattr(reason, 'strerror', None) or reason}")
+                    continue
+                if md5_of(content) == md5:
+                    break
+                reasons.append(f"{host}: wrong MD5 of {url.rpartition('/')[2]}")
+            else:
+                return "; ".join(reasons)
+            try:
+                write_bytes(folder / name, content)
+            except OSError as error:
+                return f"{folder} cannot be written: {error.strerror}"
+    return ""
 
 
 def _fetch(url: str, progress: Progress, task: TaskID) -> bytes:
+    """Return what stands at an address.
+
+    Raises:
+        OSError or HTTPException: no answer, or none that is whole.
+    """
     chunks = []
     with _open(url) as response:
         progress.update(task, total=response.length, completed=0)
@@ -98,9 +148,9 @@ def _fetch(url: str, progress: Progress, task: TaskID) -> bytes:
 
 
 def _open(url: str) -> http.client.HTTPResponse:
-    """Open within TIMEOUT_S in all.
+    """Open an address within TIMEOUT_S in all.
 
-    urlopen's own timeout leaves out the name server and begins anew for each address of a host.
+    urlopen's own timeout leaves out the name server, and begins anew for each address of a host.
     """
     request = urllib.request.Request(url, headers={"User-Agent": "robustloss"})
     answers: SimpleQueue[Any] = SimpleQueue()

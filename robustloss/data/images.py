@@ -1,6 +1,6 @@
-"""Images of one data set as uint8 tensors, with what is known about them.
+"""ImageSet and Dataset: images as uint8 tensors, and what the rest of a run knows about them.
 
-Where they do not fit in memory, a `StreamedImages` stands for the tensor.
+Where the images do not fit in memory, a `StreamedImages` takes the place of the tensor.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class ImageSet:
         return 1000 if self.shape[1] * self.shape[2] <= 64 * 64 else 100
 
     def to(self, device: torch.device | str) -> ImageSet:
-        """The same set on a device."""
+        """Return the same set on a device."""
         return replace(
             self,
             images=self.images.to(device),
@@ -80,11 +80,11 @@ class ImageSet:
         )
 
     def batch(self, selection: Tensor | slice) -> Tensor:
-        """Images at the given positions as float32 (B, C, H, W) in [0, 1]; a new tensor."""
+        """Return images at some positions as float32 (B, C, H, W) in [0, 1]; a new tensor."""
         return center(self.images[selection], self.size).to(torch.float32).div_(self.scale)
 
     def take(self, positions: Tensor | slice) -> ImageSet:
-        """The subset at the given positions of this set."""
+        """Return the subset at some positions of this set."""
         images = self.images
         return replace(
             self,
@@ -95,7 +95,12 @@ class ImageSet:
 
 
 def center(images: Tensor, size: tuple[int, int] | None) -> Tensor:
-    """The center (H, W) of images (..., H', W'), as torchvision's CenterCrop rounds it."""
+    """Cut out the center of images, as torchvision's CenterCrop rounds it.
+
+    Args:
+        images: (..., H', W').
+        size: (H, W); None for the whole image.
+    """
     if size is None or size == tuple(images.shape[-2:]):
         return images
     top, left = (
@@ -164,10 +169,10 @@ class Dataset:
 def mean_and_std(
     counts: Sequence[Sequence[int]], scale: float
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, in [0, 1].
+    """Compute mean and standard deviation per channel, in [0, 1].
 
     Args:
-        counts: of each channel, how often each value 0 to 255 occurs; Python's integers, because
+        counts: (C, 256), how often each value occurs in each channel; Python's integers, because
             the squared sum over a large data set does not fit in 64 bits.
         scale: the value that becomes 1.
     """
@@ -182,21 +187,22 @@ def mean_and_std(
 
 
 def value_counts(images: NDArray[np.uint8]) -> list[list[int]]:
-    """How often each value 0 to 255 occurs in each channel of images (N, C, H, W)."""
-    return [_counts(images[:, channel]) for channel in range(images.shape[1])]
-
-
-def _counts(pixels: NDArray[np.uint8]) -> list[int]:
+    """Count how often each value 0 to 255 occurs in each channel of images (N, C, H, W)."""
+    counts = np.zeros((images.shape[1], 256), np.int64)
     # In pieces, because bincount widens its input to eight bytes a pixel.
-    pieces = np.array_split(pixels, max(1, len(pixels) // 1000))
-    counts: NDArray[np.int64] = sum(
-        (np.bincount(piece.ravel(), minlength=256) for piece in pieces), np.zeros(256, np.int64)
-    )
+    for piece in np.array_split(images, max(1, len(images) // 1000)):
+        for channel in range(images.shape[1]):
+            counts[channel] += np.bincount(piece[:, channel].ravel(), minlength=256)
     return counts.tolist()
 
 
 def fit_subset(images: ImageSet, size: int) -> ImageSet:
-    """Returns a fixed, stratified subset of a set, as of the training images to fit scores on."""
+    """Return a fixed, stratified subset, such as the training images that scores are fitted on.
+
+    Args:
+        images: the whole set.
+        size: images in the subset; the whole set where it has no more.
+    """
     if size >= images.n:
         return images
     order = torch.argsort(images.labels, stable=True)

@@ -1,7 +1,7 @@
 """Images that stay in their files and are decoded when they are asked for.
 
-An object that stands where a uint8 tensor (N, C, H, W) stands in an ImageSet: indexing gives such
-a tensor, decoded by threads, on the device that `to` named.
+A `StreamedImages` takes the place of the uint8 tensor (N, C, H, W) in an `ImageSet`. Indexing it
+gives such a tensor, decoded by threads, on the device that `to` named.
 """
 
 from __future__ import annotations
@@ -56,18 +56,19 @@ class StreamedImages:
         return len(self.paths)
 
     def to(self, device: torch.device | str) -> StreamedImages:
-        """The same images, for another device."""
+        """Return the same images for another device."""
         return StreamedImages(self.folder, self.paths, self.recipe, device)
 
     def subset(self, selection: Selection) -> StreamedImages:
-        """Those at the positions, without decoding any."""
+        """Return the images at the positions, without decoding any."""
         paths = self.paths[self._positions(selection)]
         return StreamedImages(self.folder, paths, self.recipe, self.device)
 
     def __getitem__(self, selection: Selection) -> Tensor:
-        """Decodes the images at the positions.
+        """Decode the images at the positions.
 
-        After a slice the next one of the same length is decoded too, as the next batch.
+        After a slice, decoding of the next slice of the same length begins too: it is likely to be
+        the next batch.
 
         Raises:
             ValueError: a file cannot be decoded; the text names it.
@@ -84,7 +85,7 @@ class StreamedImages:
         return images.to(self.device, non_blocking=True)
 
     def prefetch(self, selection: Selection) -> None:
-        """Begins to decode a batch that will be asked for soon."""
+        """Begin to decode a batch that will be asked for soon."""
         positions = self._positions(selection)
         key = positions.tobytes()
         if not len(positions) or key in self._pending:
@@ -113,17 +114,19 @@ class StreamedImages:
         return images, futures
 
 
-def in_order(
+def iter_positions(
     batches: Iterable[Tensor],
     images: Tensor | StreamedImages,
     own: Callable[[Tensor], Tensor] = lambda positions: positions,
 ) -> Iterator[Tensor]:
-    """Yields positions (B,), moved to where the images are; of streamed ones the next come ahead.
+    """Yield the positions of each batch on the device of the images.
+
+    Of streamed images, the next batches are decoded ahead meanwhile.
 
     Args:
-        batches: positions on the CPU.
-        images: what they will index.
-        own: those of a batch whose images are asked for here.
+        batches: positions (B,) on the CPU.
+        images: what the positions will index.
+        own: returns those positions of a batch whose images are asked for in this process.
     """
     if isinstance(images, Tensor) and images.device.type == "cuda":
         # All at once: each small copy from the host would make the host wait.

@@ -13,7 +13,7 @@ from robustloss.analysis.tables.trials import trial_rows
 from robustloss.cells.jobs import CellJob, Failure, trial_stage
 from robustloss.cells.transfer import run_transfers, transfer_seeds
 from robustloss.cells.trial import read_trial
-from robustloss.data.load import load_for_spec
+from robustloss.data.load import load_dataset
 from robustloss.data.outside import load_outside
 from robustloss.progress import Progress, Silent
 from robustloss.runs.executors.choose import cell_threads, check_executor, run_jobs
@@ -137,7 +137,7 @@ def _run(
     if reuse is not None and not (Path(reuse) / "spec.toml").is_file():
         raise RunFolderError(f"reuse (={reuse}) is no run folder: it holds no spec.toml.")
     root = Path(data) if data is not None else None
-    dataset = load_for_spec(
+    dataset = load_dataset(
         spec.data, near=spec.folder, root=root, quiet=isinstance(progress, Silent | None)
     )
     cells = spec.cells(wanted)

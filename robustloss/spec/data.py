@@ -7,6 +7,18 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from robustloss.spec.base import MAX_LABEL, Count, Name, Table, as_tuple, raise_at
 from robustloss.spec.errors import rule_error
 
+DATASET_SUMMARIES = {
+    "digits": "1,797 handwritten digits of 8x8 pixels, bundled with scikit-learn (no download)",
+    "mnist": "MNIST: 70,000 handwritten digits of 28x28 pixels",
+    "fashion_mnist": "Fashion-MNIST: 70,000 articles of clothing, 28x28 pixels",
+    "kmnist": "Kuzushiji-MNIST: 70,000 cursive Japanese characters, 28x28 pixels",
+    "cifar10": "CIFAR-10: 60,000 colour images of 32x32 pixels, 10 classes",
+    "cifar100": "CIFAR-100: 60,000 colour images of 32x32 pixels, 100 classes",
+    "image_folder": "your own images: data.folder names a folder, or a tar archive, with "
+    "train/CLASS/IMAGE and test/CLASS/IMAGE",
+}
+"""Name -> one line of every data set. What reads them stands in `data.catalogue`."""
+
 Share = Annotated[float, Field(gt=0, le=1)]
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from robustloss.spec.base import Count, Eps, Labelled, Name, Table, as_tuple, raise_at
+from robustloss.spec.data import DATASET_SUMMARIES
 from robustloss.spec.errors import Problems, did_you_mean, rule_error
 
 SCORE_NAMES = (
@@ -69,10 +70,7 @@ class ChecksSpec(Table):
         return eps
 
 
-OUTSIDE_SETS = (
-    *("digits", "mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100"),
-    *("image_folder", "uniform_noise", "held_out_classes"),
-)
+OUTSIDE_SETS = (*DATASET_SUMMARIES, "uniform_noise", "held_out_classes")
 
 
 class OutsideSpec(Labelled):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.data.images import ImageSet
-from robustloss.data.streamed import in_order
+from robustloss.data.streamed import iter_positions
 from robustloss.losses.base import LossHead, count_tuples
 from robustloss.models.classifier import Classifier
 from robustloss.models.weight_files import load_tensors, save_tensors
@@ -79,7 +79,7 @@ class Loop:
             batches = balanced_batches(labels, num_classes, self.spec.batch_size, self.seed, epoch)
         else:
             batches = shuffled_batches(self.data.n, self.spec.batch_size, self.seed, epoch)
-        yield from in_order(islice(batches, skip, None), self.data.images, self._own)
+        yield from iter_positions(islice(batches, skip, None), self.data.images, self._own)
 
     def step(self, positions: Tensor, total: int) -> None:
         """Takes one optimiser step on the images at the positions (B,)."""

@@ -154,10 +154,13 @@ def mnist(real_data) -> Trained:
     from robustloss.data.load import load_dataset
     from robustloss.models.build import build_classifier
     from robustloss.seeding import using_seed
+    from robustloss.spec.data import DataSpec
     from robustloss.spec.training import TrainSpec
     from robustloss.training import train as training
 
-    data = load_dataset("mnist", root=real_data, test_size=200, download=False, quiet=True)
+    data = load_dataset(
+        DataSpec(name="mnist", test_size=200), root=real_data, download=False, quiet=True
+    )
     build = {
         "loss": "softmax",
         "loss_params": {},

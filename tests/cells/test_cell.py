@@ -14,13 +14,16 @@ from robustloss.cells.records import record_path
 from robustloss.cells.workplace import open_workplace
 from robustloss.data.load import load_dataset
 from robustloss.results.records import LazyRecords, load_record
+from robustloss.spec.data import DataSpec
 from robustloss.spec.load import load_spec
 from tests.small_run import SPEC
 
 
 def record_name(tmp_path: Path, **attack) -> str:
     spec = load_spec({**SPEC, "attacks": [{"eps": [0.1], "label": "attack", **attack}]})
-    dataset = load_dataset("digits", train_size=200, validation_size=60, test_size=80, quiet=True)
+    dataset = load_dataset(
+        DataSpec(name="digits", train_size=200, validation_size=60, test_size=80), quiet=True
+    )
     job = CellJob(spec, spec.cells()[0], tmp_path, "cpu", None)
     place = open_workplace(job, dataset, lambda event: None)
     return record_path(place, spec.attacks[0], 0.1, []).name
@@ -79,7 +82,9 @@ def test_a_cell_holds_few_of_its_records_at_once(monkeypatch, tmp_path):
         for name in ("fgsm", "mifgsm")
     ]
     spec = load_spec({**SPEC, "attacks": attacks})
-    dataset = load_dataset("digits", train_size=200, validation_size=60, test_size=80, quiet=True)
+    dataset = load_dataset(
+        DataSpec(name="digits", train_size=200, validation_size=60, test_size=80), quiet=True
+    )
     job = CellJob(spec, spec.cells()[0], tmp_path, "cpu", None)
     assert run_cell(job, dataset, lambda event: None) is None
     (tmp_path / spec.cells()[0].folder / "cell.json").unlink()

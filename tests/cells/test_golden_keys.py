@@ -29,7 +29,7 @@ from robustloss.cells import keys
 from robustloss.cells.jobs import CellJob
 from robustloss.cells.weights import CellWeights
 from robustloss.data import outside
-from robustloss.data.load import load_for_spec
+from robustloss.data.load import load_dataset
 from robustloss.losses import LOSSES, build_loss
 from robustloss.models.backbones import BACKBONES, build_backbone
 from robustloss.models.given import build_given
@@ -316,14 +316,14 @@ def ingredients(runs):
         group = type("Group", (processes.Group,), {"size": count})()
         patch.setattr(processes, "current_group", lambda: group)
         spec = runs.spec("losses")
-        dataset = load_for_spec(spec.data, near=runs.folder, quiet=True)
+        dataset = load_dataset(spec.data, near=runs.folder, quiet=True)
         job = CellJob(spec, spec.cells()[0], runs.folder / "none", device, None)
         found = CellWeights(job, dataset)
         return [found.path.name, found.checkpoint.name]
 
     def sets(run):
         spec = runs.spec(run)
-        dataset = load_for_spec(spec.data, near=runs.folder, quiet=True)
+        dataset = load_dataset(spec.data, near=runs.folder, quiet=True)
         others = outside.load_outside(spec, dataset, None)
         return [dataset.checksum, dataset.training_checksum, *(each.checksum for each in others)]
 

@@ -14,6 +14,7 @@ from robustloss.evaluation import attacked
 from robustloss.results.run import load_run
 from robustloss.runs import runner
 from robustloss.runs.classifier import load_classifier
+from robustloss.spec.data import DataSpec
 from robustloss.storage import read_arrays
 from tests.small_run import SPEC, changed, numbers
 
@@ -57,7 +58,9 @@ def test_each_source_budget_and_target_stands_there_once(done):
 
 
 def test_predictions_are_those_of_the_targets_on_the_sources_images(done):
-    test = load_dataset("digits", train_size=200, validation_size=60, test_size=80).test
+    test = load_dataset(
+        DataSpec(name="digits", train_size=200, validation_size=60, test_size=80)
+    ).test
     models = {k: load_classifier(done, loss=k, seed=0) for k in ("softmax", "L-GM")}
     inputs = test.batch(slice(None))
     for (source, _, eps), (_, arrays, _) in stored(done).items():

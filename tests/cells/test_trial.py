@@ -9,11 +9,12 @@ import robustloss
 from robustloss.analysis.tables.trials import trial_rows
 from robustloss.cells import cell, jobs
 from robustloss.cells.weights import CellWeights
-from robustloss.data.load import load_dataset, load_for_spec
+from robustloss.data.load import load_dataset
 from robustloss.losses import LOSSES
 from robustloss.models import build, weight_files
 from robustloss.runs import runner
 from robustloss.runs.executors.workers import lost
+from robustloss.spec.data import DataSpec
 from robustloss.spec.load import load_spec
 from robustloss.storage import write_json
 from robustloss.training import train
@@ -81,7 +82,7 @@ def test_a_tuned_run_keeps_the_best_trial_and_does_not_train_it_again(
     assert losses["L-GM"]["params"] == kept["L-GM"]["settings"]
     assert (outcome.path / "spec.toml").read_text() == spec.text
     model = robustloss.load_classifier(outcome.path, loss="L-GM", seed=0)
-    dataset = load_for_spec(spec.data, near=spec.folder, quiet=True)
+    dataset = load_dataset(spec.data, near=spec.folder, quiet=True)
     with torch.no_grad():
         guess = model(dataset.validation.batch(slice(None))).argmax(1)
     wrong = (guess != dataset.validation.labels).double().mean().item()
@@ -160,7 +161,9 @@ def test_a_trial_that_fails_leaves_no_old_numbers(tmp_path, digits, monkeypatch)
 
 @pytest.fixture(scope="module")
 def digits():
-    return load_dataset("digits", train_size=100, validation_size=40, test_size=40, quiet=True)
+    return load_dataset(
+        DataSpec(name="digits", train_size=100, validation_size=40, test_size=40), quiet=True
+    )
 
 
 def test_every_loss_starts_from_the_same_network_with_the_same_seed(digits, tmp_path):

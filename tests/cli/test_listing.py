@@ -12,7 +12,8 @@ from robustloss.cli import cost
 from robustloss.cli.listing import KINDS, entries, spec_lines
 from robustloss.cli.terminal import bytes_text
 from robustloss.data.files import DataError
-from robustloss.data.load import load_dataset, load_for_spec
+from robustloss.data.load import load_dataset
+from robustloss.spec.data import DataSpec
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
 from tests.folders import write_folder
@@ -122,7 +123,7 @@ def test_showing_tells_what_a_run_would_refuse(monkeypatch, tmp_path, change, ki
 @pytest.mark.parametrize("feature_dim", [2, 64])
 def test_the_disk_that_a_cell_takes(tmp_path, feature_dim):
     spec = small(model={"backbone": "digits_cnn", "feature_dim": feature_dim}, train={"epochs": 1})
-    dataset = load_dataset("digits")
+    dataset = load_dataset(DataSpec(name="digits"))
     (cell,) = spec.cells()
     failure = run_cell(CellJob(spec, cell, tmp_path, "cpu", None), dataset, lambda event: None)
     assert failure is None
@@ -136,7 +137,7 @@ def test_the_time_of_a_loss_that_sleeps(tmp_path):
     (tmp_path / "slow.py").write_text(SLOW_LOSS)
     spec = small(losses=[{"name": str(tmp_path / "slow.py:Slow")}], seeds=[0, 1])
     started = time.monotonic()
-    timing = cost.measure(spec, spec.cells(), load_dataset("digits"), budget=2.0)
+    timing = cost.measure(spec, spec.cells(), load_dataset(DataSpec(name="digits")), budget=2.0)
     assert timing.seconds is not None
     assert 11.0 < timing.seconds < 60.0
     assert time.monotonic() - started < timing.seconds
@@ -146,14 +147,14 @@ def test_the_time_of_a_loss_that_sleeps(tmp_path):
 @pytest.mark.parametrize("loss", ["weighted_softmax", "triplet"])
 def test_a_loss_that_needs_every_class_is_timed_on_every_class(loss):
     spec = small(losses=[{"name": loss}], train={"batch_size": 2})
-    timing = cost.measure(spec, spec.cells(), load_dataset("digits"), budget=0.1)
+    timing = cost.measure(spec, spec.cells(), load_dataset(DataSpec(name="digits")), budget=0.1)
     assert timing.seconds is not None, timing.note
 
 
 def test_a_loss_that_fails_has_no_time(tmp_path):
     (tmp_path / "slow.py").write_text(SLOW_LOSS)
     spec = small(losses=[{"name": str(tmp_path / "slow.py:Broken"), "label": "B"}])
-    timing = cost.measure(spec, spec.cells(), load_dataset("digits"))
+    timing = cost.measure(spec, spec.cells(), load_dataset(DataSpec(name="digits")))
     assert timing == cost.Timing(None, "B fails when it is tried: out of ideas")
 
 
@@ -191,5 +192,5 @@ def test_the_time_of_a_run_on_a_folder_with_ten_crops(tmp_path, in_memory):
     data = {"name": "image_folder", "folder": str(write_folder(tmp_path)), "image_size": 8}
     data |= {"resize": 10, "ten_crop": True, "in_memory": in_memory}
     spec = small(data=data, train={"epochs": 2, "batch_size": 9, "augment": "crop_flip"})
-    timing = cost.measure(spec, spec.cells(), load_for_spec(spec.data, near=tmp_path, quiet=True))
+    timing = cost.measure(spec, spec.cells(), load_dataset(spec.data, near=tmp_path, quiet=True))
     assert timing.seconds is not None, timing.note

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from robustloss.data.load import load_for_spec
+from robustloss.data.load import load_dataset
 from robustloss.data.mnist import FILES
 from robustloss.results.write import write_results
 from robustloss.runs import runner
@@ -169,9 +169,9 @@ class Attack:
 @pytest.mark.parametrize(("old", "new", "options", "message"), BAD_TINY)
 def test_bad_spec_leaves_nothing(command, tiny, tmp_path, monkeypatch, old, new, options, message):
     monkeypatch.chdir(tmp_path)
-    offline_load = offline(load_for_spec)
-    monkeypatch.setattr("robustloss.data.load.load_for_spec", offline_load)
-    monkeypatch.setattr(runner, "load_for_spec", offline_load)
+    offline_load = offline(load_dataset)
+    monkeypatch.setattr("robustloss.data.load.load_dataset", offline_load)
+    monkeypatch.setattr(runner, "load_dataset", offline_load)
     (tmp_path / "broken.py").write_text("import no_such_package\n")
     (tmp_path / "leaves.py").write_text(LEAVES)
     status, out, err = command("run", tiny(old, new), "--out", "out", "--quiet", *options)

@@ -17,6 +17,7 @@ from robustloss.data.catalogue import DATASETS
 from robustloss.data.cifar import restricted_loads
 from robustloss.data.files import DataError
 from robustloss.data.load import load_dataset
+from robustloss.spec.data import DataSpec
 
 
 class Python2Pickler(pickle._Pickler):
@@ -98,9 +99,9 @@ def write(root, source, files):
 def test_files_become_the_three_fixed_sets(tmp_path, published, name):
     source, files = published[name]
     write(tmp_path, source, files)
-    data = load_dataset(name, root=tmp_path, download=False)
+    data = load_dataset(DataSpec(name=name), root=tmp_path, download=False)
     sets = (data.train, data.validation, data.test)
-    assert tuple(part.n for part in sets) == DATASETS[name].sizes
+    assert tuple(part.n for part in sets) == tuple(DATASETS[name].sizes.values())
     assert data.image_shape == (3, 32, 32)
     classes = 10 if name == "cifar10" else 100
     assert len(data.class_names) == data.num_classes == classes
@@ -119,7 +120,7 @@ def test_images_are_those_that_torchvision_reads(tmp_path, published, monkeypatc
     monkeypatch.setattr(source, "_load_meta", lambda self: None)
     monkeypatch.setattr(source, "_check_integrity", lambda self: True)
     theirs = source(tmp_path, train=True)
-    data = load_dataset("cifar10", root=tmp_path, download=False)
+    data = load_dataset(DataSpec(name="cifar10"), root=tmp_path, download=False)
     for part in (data.train, data.validation):
         expected = torch.from_numpy(theirs.data[part.index.numpy()]).permute(0, 3, 1, 2)
         assert torch.equal(part.images, expected)
@@ -141,8 +142,8 @@ def test_the_archive_is_read_where_there_is_no_folder(tmp_path, published):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / source.filename).write_bytes(archive_of(source, files))
     write(tmp_path / "b", source, files)
-    found = load_dataset("cifar100", root=tmp_path / "a", download=False)
-    assert found.checksum == load_dataset("cifar100", root=tmp_path / "b").checksum
+    found = load_dataset(DataSpec(name="cifar100"), root=tmp_path / "a", download=False)
+    assert found.checksum == load_dataset(DataSpec(name="cifar100"), root=tmp_path / "b").checksum
     assert not (tmp_path / "a" / source.base_folder).exists()
 
 
@@ -154,13 +155,13 @@ def test_a_flipped_byte_is_refused_before_anything_is_unpickled(tmp_path, publis
     (folder / "data_batch_3").write_bytes(content)
     monkeypatch.setattr(cifar, "restricted_loads", lambda content: pytest.fail("was unpickled"))
     with pytest.raises(DataError, match=r"data_batch_3: MD5 is [0-9a-f]{32}, expected .* damaged"):
-        load_dataset("cifar10", root=tmp_path, download=False)
+        load_dataset(DataSpec(name="cifar10"), root=tmp_path, download=False)
 
 
 def test_a_damaged_archive_is_refused(tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"cifar-10-python.tar.gz: cannot be read .* Delete it and"):
-        load_dataset("cifar10", root=tmp_path, download=False)
+        load_dataset(DataSpec(name="cifar10"), root=tmp_path, download=False)
 
 
 def test_absent_files_are_named_with_the_remedy(tmp_path):
@@ -168,7 +169,7 @@ def test_absent_files_are_named_with_the_remedy(tmp_path):
         DataError,
         match=r"cifar-100-python lacks train, test, and .* has no cifar-100-python.tar.gz\. Put",
     ):
-        load_dataset("cifar100", root=tmp_path, download=False)
+        load_dataset(DataSpec(name="cifar100"), root=tmp_path, download=False)
 
 
 def test_the_archive_is_downloaded_checked_and_kept(tmp_path, published, monkeypatch):
@@ -177,17 +178,17 @@ def test_the_archive_is_downloaded_checked_and_kept(tmp_path, published, monkeyp
     monkeypatch.setattr(source, "tgz_md5", md5(content))
     asked = []
     monkeypatch.setattr(idx, "_fetch", lambda url, *rest: asked.append(url) or content)
-    data = load_dataset("cifar100", root=tmp_path / "root", quiet=True)
+    data = load_dataset(DataSpec(name="cifar100"), root=tmp_path / "root", quiet=True)
     assert asked == [source.url]
     assert (tmp_path / "root" / source.filename).read_bytes() == content
-    assert load_dataset("cifar100", root=tmp_path / "root").checksum == data.checksum
+    assert load_dataset(DataSpec(name="cifar100"), root=tmp_path / "root").checksum == data.checksum
     assert len(asked) == 1
 
 
 def test_a_wrong_download_is_refused_and_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(idx, "_fetch", lambda *words: b"something else")
     with pytest.raises(DataError, match=r"could not be downloaded \(www.cs.toronto.edu: wrong MD5"):
-        load_dataset("cifar10", root=tmp_path / "root", quiet=True)
+        load_dataset(DataSpec(name="cifar10"), root=tmp_path / "root", quiet=True)
     assert not (tmp_path / "root").exists()
 
 
@@ -239,4 +240,4 @@ def test_a_file_of_another_shape_is_refused(tmp_path, published, monkeypatch):
     with pytest.raises(
         DataError, match=r"test is no file of CIFAR100: its images are uint8 \(5, 3\)"
     ):
-        load_dataset("cifar100", root=tmp_path, download=False)
+        load_dataset(DataSpec(name="cifar100"), root=tmp_path, download=False)

@@ -14,21 +14,20 @@ from torchvision import datasets, transforms
 from robustloss.data.files import DataError
 from robustloss.data.folders import listing
 from robustloss.data.folders import load as image_folder
-from robustloss.data.folders.load import FolderOptions
 from robustloss.data.images import center
 from robustloss.data.load import load_dataset
-from robustloss.data.streamed import StreamedImages, in_order
+from robustloss.data.streamed import StreamedImages, iter_positions
+from robustloss.spec.data import DataSpec
+from robustloss.spec.errors import SpecError
+from robustloss.spec.load import load_spec
 from tests.folders import CLASSES, pixels, write_folder
+from tests.small_run import changed
 
 
-def load(folder, *, sizes=None, class_fractions=None, **options):
-    return load_dataset(
-        "image_folder",
-        folder=FolderOptions(folder, **options),
-        class_fractions=class_fractions,
-        quiet=True,
-        **(sizes or {}),
-    )
+def load(folder, *, sizes=None, class_fractions=None, near=None, **options):
+    keys = {"class_fractions": class_fractions, **(sizes or {}), **options}
+    data = DataSpec(name="image_folder", folder=str(folder), **keys)
+    return load_dataset(data, near=near, quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +130,7 @@ def test_batches_in_order_are_decoded_once_each_and_ahead(varied, monkeypatch):
 
     monkeypatch.setattr(StreamedImages, "_start", counted)
     batches = [torch.tensor([4, 1]), torch.tensor([0, 9]), torch.tensor([7, 7]), torch.tensor([3])]
-    for number, positions in enumerate(in_order(iter(batches), images)):
+    for number, positions in enumerate(iter_positions(iter(batches), images)):
         assert len(begun) == min(number + 2, 4)
         images[positions]
     assert begun == [batch.tolist() for batch in batches]
@@ -199,7 +198,7 @@ def test_checksum_is_decided_by_bytes_classes_and_what_is_done_to_them(varied, t
 
 
 def test_a_grey_file_among_colour_ones_is_converted_and_told(varied, capsys):
-    data = load_dataset("image_folder", folder=FolderOptions(varied, image_size=8))
+    data = load_dataset(DataSpec(name="image_folder", folder=str(varied), image_size=8))
     assert data.image_shape == (3, 8, 8)
     assert data.converted == ("train/bee/03.png", "test/ant/01.png")
     assert "2 images converted to 3 channels" in data.summary
@@ -336,15 +335,16 @@ def test_a_missing_folder_says_where_it_was_looked_for(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"resize": 9}, r"data.resize \(=9\) needs data.image_size"),
-        ({"resize": 7, "image_size": 8}, r"data.resize \(=7\) must be at least data.image_size"),
-        ({"image_size": 8, "ten_crop": True}, r"ten_crop \(=true\) needs data.resize \(=None\)"),
+        ({"resize": 9}, r"data.resize \(=9\) needs image_size"),
+        ({"resize": 7, "image_size": 8}, r"data.resize \(=7\) must be at least image_size \(=8\)"),
+        ({"image_size": 8, "ten_crop": True}, r"data.ten_crop \(=true\) needs resize larger than"),
         ({"channels": 2}, r"data.channels \(=2\) must be 1 or 3"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(varied, options, message):
-    with pytest.raises(DataError, match=message):
-        load(varied, **options)
+    data = {"name": "image_folder", "folder": str(varied), **options}
+    with pytest.raises(SpecError, match=message):
+        load_spec(changed(data=data))
 
 
 def test_test_images_take_turns_by_class(uniform):
@@ -377,10 +377,11 @@ def test_names_not_the_order_on_disk_decide_the_order(tmp_path):
     shutil.copytree(tmp_path / "train", tmp_path / "test")
     from robustloss.data.folders.listing import read_layout
 
-    layout = read_layout(tmp_path)
-    found = [path.removeprefix("train/") for path in layout.train.paths]
+    names, parts = read_layout(tmp_path)
+    assert names == ("a", "b")
+    found = [path.removeprefix("train/") for path in parts["train"].images]
     assert found == ["a/10.png", "a/2.png", "b/deep/y.png", "b/x.png", "b/z.png"]
-    assert layout.train.labels.tolist() == [0, 0, 1, 1, 1]
+    assert parts["train"].labels.tolist() == [0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("top", ["", "pictures/"])
@@ -428,7 +429,7 @@ def test_of_a_large_archive_blocks_are_read_from_end_to_end(tmp_path, monkeypatc
         if place is not None:
             changed[place] ^= 1
         path.write_bytes(changed)
-        found.add(listing._content(path, len(changed)))
+        found.add(listing._hash_content(path, len(changed)))
     assert len(found) == 6
 
 

@@ -12,15 +12,18 @@ from sklearn.datasets import load_digits
 
 from robustloss.data.catalogue import DATASETS
 from robustloss.data.files import DataError, data_root
-from robustloss.data.folders.load import FolderOptions
 from robustloss.data.images import Dataset, ImageSet
 from robustloss.data.load import load_dataset
 from robustloss.data.splits import stratified_split
+from robustloss.spec.data import DATASET_SUMMARIES, DataSpec
+from robustloss.spec.errors import SpecError
+from robustloss.spec.load import load_spec
+from tests.small_run import changed
 
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load_dataset("digits")
+    return load_dataset(DataSpec(name="digits"))
 
 
 def need_files_of(name: str) -> None:
@@ -44,8 +47,8 @@ def test_digits_are_those_of_scikit_learn(digits):
 
 @pytest.mark.parametrize("name", ["digits", pytest.param("mnist", marks=pytest.mark.mnist)])
 def test_sets_have_their_sizes_share_no_image_and_keep_the_order_of_the_file(name):
-    data = load_dataset(name)
-    assert tuple(len(part) for part in sets(data)) == DATASETS[name].sizes
+    data = load_dataset(DataSpec(name=name))
+    assert tuple(len(part) for part in sets(data)) == tuple(DATASETS[name].sizes.values())
     from_one_file = sets(data) if name == "digits" else sets(data)[:2]
     together = torch.cat([part.index for part in from_one_file])
     assert torch.equal(together.sort().values, torch.arange(len(together)))
@@ -65,7 +68,7 @@ def test_sets_have_their_sizes_share_no_image_and_keep_the_order_of_the_file(nam
 def test_splits_never_change(name, checksum, validation):
     need_files_of(name)
     # Every published number rests on these: a change here is a change of the data set.
-    data = load_dataset(name)
+    data = load_dataset(DataSpec(name=name))
     assert data.validation.index[:5].tolist() == validation
     assert data.checksum == checksum
 
@@ -101,8 +104,8 @@ def test_stratified_split_does_not_simply_take_the_first_of_each_class():
 
 
 def test_sizes_ask_for_nested_subsets_of_the_same_set(digits):
-    small = load_dataset("digits", train_size=100, validation_size=30, test_size=50)
-    large = load_dataset("digits", train_size=200, validation_size=60, test_size=51)
+    small = load_dataset(DataSpec(name="digits", train_size=100, validation_size=30, test_size=50))
+    large = load_dataset(DataSpec(name="digits", train_size=200, validation_size=60, test_size=51))
     for part, within, whole in zip(sets(small), sets(large), sets(digits), strict=True):
         assert set(part.index.tolist()) < set(within.index.tolist()) < set(whole.index.tolist())
         counts = torch.bincount(whole.labels) * len(part) / len(whole)
@@ -111,18 +114,18 @@ def test_sizes_ask_for_nested_subsets_of_the_same_set(digits):
 
 
 def test_asking_for_the_whole_set_is_asking_for_nothing(digits):
-    same = load_dataset("digits", train_size=997, validation_size=300, test_size=500)
+    same = load_dataset(DataSpec(name="digits", train_size=997, validation_size=300, test_size=500))
     assert same.checksum == digits.checksum
 
 
 def test_checksum_is_decided_by_each_of_the_three_sets(digits):
     subsets = [{}, {"train_size": 500}, {"validation_size": 100}, {"test_size": 100}]
-    assert len({load_dataset("digits", **sizes).checksum for sizes in subsets}) == 4
+    assert len({load_dataset(DataSpec(name="digits", **sizes)).checksum for sizes in subsets}) == 4
 
 
 @pytest.mark.parametrize("train_size", [None, 150])
 def test_mean_and_standard_deviation_are_those_of_the_training_pixels(train_size):
-    data = load_dataset("digits", train_size=train_size)
+    data = load_dataset(DataSpec(name="digits", train_size=train_size))
     pixels = data.train.images.numpy().astype(np.float64) / 16
     assert data.mean == pytest.approx((pixels.mean(),), rel=1e-12)
     assert data.std == pytest.approx((pixels.std(),), rel=1e-12)
@@ -136,7 +139,7 @@ def test_batch_gives_new_floats_and_leaves_the_stored_images_alone(digits):
     batch.zero_()
     digits.train.batch(slice(0, 4)).zero_()
     assert torch.equal(digits.train.images, before)
-    assert load_dataset("digits").checksum == digits.checksum
+    assert load_dataset(DataSpec(name="digits")).checksum == digits.checksum
 
 
 def test_batch_divides_by_the_scale_to_the_last_bit():
@@ -182,25 +185,32 @@ def test_unknown_name_is_refused_with_the_known_ones_and_a_guess():
         match=r"data.name \(='minst'\) must be one of digits, mnist, .*"
         r"Did you mean 'mnist'\?",
     ):
-        load_dataset("minst")
+        load_dataset(DataSpec(name="minst"))
     with pytest.raises(DataError) as refusal:
-        load_dataset("zzz")
+        load_dataset(DataSpec(name="zzz"))
     assert "Did you mean" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("size", [9, 0, -1, 998, 100.0, True, "100"])
+@pytest.mark.parametrize("size", [9, 998])
 def test_size_out_of_range_is_refused_with_the_rule(size):
     with pytest.raises(
         DataError,
         match=rf"data.train_size \(={size!r}\) must be a whole number in "
         r"\[10, 997\]: digits has 10 classes and 997 images",
     ):
-        load_dataset("digits", train_size=size)
+        load_dataset(DataSpec(name="digits", train_size=size))
+
+
+@pytest.mark.parametrize("size", [0, -1, 100.0, True, "100"])
+def test_a_size_that_is_no_count_is_refused_by_the_spec(size):
+    rule = r"data.train_size \(=.*\) must be (>= 1|an integer)"
+    with pytest.raises(SpecError, match=rule):
+        load_spec(changed(data={"name": "digits", "train_size": size}))
 
 
 def test_size_is_judged_before_any_file_is_looked_for(tmp_path: Path):
     with pytest.raises(DataError, match=r"data.test_size \(=10001\) .* \[10, 10000\]"):
-        load_dataset("mnist", root=tmp_path, test_size=10_001)
+        load_dataset(DataSpec(name="mnist", test_size=10_001), root=tmp_path)
 
 
 @pytest.mark.mnist
@@ -211,7 +221,7 @@ def test_real_data_is_what_torchvision_reads(real_data, name, reference):
     from torchvision import datasets
 
     need_files_of(name)
-    data = load_dataset(name)
+    data = load_dataset(DataSpec(name=name))
     training = getattr(datasets, reference)(real_data, train=True)
     test = getattr(datasets, reference)(real_data, train=False)
     for part, source in ((data.train, training), (data.validation, training), (data.test, test)):
@@ -236,8 +246,8 @@ def test_labels_out_of_range_are_refused(digits, wrong):
 
 def test_a_fraction_of_each_class_lies_in_a_larger_one_and_changes_training_only(digits):
     small, large = ([0.3] * 10, [0.6, *[1.0] * 9])
-    few = load_dataset("digits", class_fractions=small)
-    more = load_dataset("digits", class_fractions=large)
+    few = load_dataset(DataSpec(name="digits", class_fractions=small))
+    more = load_dataset(DataSpec(name="digits", class_fractions=large))
     assert set(few.train.index.tolist()) < set(more.train.index.tolist())
     assert set(more.train.index.tolist()) < set(digits.train.index.tolist())
     whole = digits.class_counts
@@ -253,12 +263,12 @@ def test_a_fraction_of_each_class_lies_in_a_larger_one_and_changes_training_only
 
 
 def test_at_least_one_image_of_each_class_is_kept(digits):
-    tiny = load_dataset("digits", train_size=20, class_fractions=[1e-6, *[1.0] * 9])
+    tiny = load_dataset(DataSpec(name="digits", train_size=20, class_fractions=[1e-6, *[1.0] * 9]))
     assert tiny.class_counts == [1, *[2] * 9]
 
 
 def test_all_fractions_one_is_the_whole_set(digits):
-    same = load_dataset("digits", class_fractions=[1.0] * 10)
+    same = load_dataset(DataSpec(name="digits", class_fractions=[1.0] * 10))
     assert same.checksum == digits.checksum
     assert same.training_checksum == digits.training_checksum
 
@@ -271,25 +281,46 @@ def test_all_fractions_one_is_the_whole_set(digits):
             r"class_fractions has 9 numbers, but must have 10, one for each class of digits",
         ),
         ([0.5] * 11, r"class_fractions has 11 numbers, but must have 10"),
-        ([*[1.0] * 9, 0.0], r"class_fractions\[9\] \(=0\) must lie in \(0, 1\]: the share"),
-        ([1.5, *[1.0] * 9], r"class_fractions\[0\] \(=1.5\) must lie in \(0, 1\]"),
-        ([float("nan"), *[1.0] * 9], r"class_fractions\[0\] \(=nan\) must lie in"),
     ],
 )
 def test_fractions_that_do_not_fit_are_refused(fractions, message):
     with pytest.raises(DataError, match=message):
-        load_dataset("digits", class_fractions=fractions)
+        load_dataset(DataSpec(name="digits", class_fractions=fractions))
+
+
+@pytest.mark.parametrize(
+    ("fractions", "message"),
+    [
+        ([*[1.0] * 9, 0.0], r"data.class_fractions\[9\] \(=0.0\) must be > 0"),
+        ([1.5, *[1.0] * 9], r"data.class_fractions\[0\] \(=1.5\) must be <= 1"),
+        ([float("nan"), *[1.0] * 9], r"data.class_fractions\[0\] \(=nan\) must be"),
+    ],
+)
+def test_fractions_that_are_no_shares_are_refused_by_the_spec(fractions, message):
+    with pytest.raises(SpecError, match=message):
+        load_spec(changed(data={"name": "digits", "class_fractions": fractions}))
 
 
 def test_a_folder_is_for_image_folder_only():
-    with pytest.raises(DataError, match=r"data.folder \(='x'\) is for image_folder, not digits"):
-        load_dataset("digits", folder=FolderOptions("x"))
-    with pytest.raises(DataError, match=r"data.name \(='image_folder'\) needs data.folder"):
-        load_dataset("image_folder")
+    with pytest.raises(
+        SpecError, match=r"data.folder \(=\"x\"\) is for name = \"image_folder\" only"
+    ):
+        load_spec(changed(data={"name": "digits", "folder": "x"}))
+    with pytest.raises(SpecError, match=r"data.folder \(=None\) must be given"):
+        load_spec(changed(data={"name": "image_folder"}))
+
+
+def test_every_name_of_the_spec_has_a_source_and_every_source_a_name():
+    assert list(DATASETS) == list(DATASET_SUMMARIES)
+    for source in DATASETS.values():
+        assert bool(source.class_names) == bool(source.sizes)
 
 
 def test_training_checksum_is_decided_by_what_a_training_sees(digits):
     subsets = [{}, {"train_size": 500}, {"validation_size": 100}]
-    found = [load_dataset("digits", **sizes).training_checksum for sizes in subsets]
+    found = [load_dataset(DataSpec(name="digits", **sizes)).training_checksum for sizes in subsets]
     assert len(set(found)) == 3
-    assert load_dataset("digits", test_size=100).training_checksum == digits.training_checksum
+    assert (
+        load_dataset(DataSpec(name="digits", test_size=100)).training_checksum
+        == digits.training_checksum
+    )

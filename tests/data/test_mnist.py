@@ -21,6 +21,7 @@ from robustloss.data import files as idx
 from robustloss.data import mnist
 from robustloss.data.files import DataError, data_root
 from robustloss.data.load import load_dataset
+from robustloss.spec.data import DataSpec
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = NAMES = list(mnist.FILES)
 
@@ -99,7 +100,7 @@ def only_this_machine(monkeypatch) -> None:
 @pytest.mark.parametrize("form", ["raw", "gz"])
 def test_files_are_read_raw_or_compressed(tmp_path, contents, compressed, known, form):
     place(tmp_path, contents if form == "raw" else compressed)
-    data = load_dataset("kmnist", root=tmp_path)
+    data = load_dataset(DataSpec(name="kmnist"), root=tmp_path)
     for part in (data.train, data.validation, data.test):
         assert torch.equal(part.labels, part.index % 10)
         assert torch.equal(
@@ -113,25 +114,25 @@ def test_raw_and_compressed_files_may_stand_together(tmp_path, contents, compres
     place(
         tmp_path, {f"{name}.gz": compressed[f"{name}.gz"] for name in (TRAIN_LABELS, TEST_IMAGES)}
     )
-    assert len(load_dataset("kmnist", root=tmp_path).test) == 10_000
+    assert len(load_dataset(DataSpec(name="kmnist"), root=tmp_path).test) == 10_000
 
 
 def test_of_two_forms_the_one_that_can_be_checked_is_read(tmp_path, contents, compressed, known):
     place(tmp_path, compressed)
     unnumbered = {TEST_IMAGES: idx_bytes(np.zeros((10_000, 28, 28), np.uint8))}
     place(tmp_path, unnumbered)
-    assert load_dataset("kmnist", root=tmp_path).test.images.any()
+    assert load_dataset(DataSpec(name="kmnist"), root=tmp_path).test.images.any()
 
 
 @pytest.mark.parametrize("name", [TEST_IMAGES, TEST_LABELS])
 def test_well_formed_changes_change_the_checksum_of_the_data(tmp_path, contents, name):
     # No checksum of the raw KMNIST files is published, so this is what keeps results apart.
     raw = place(tmp_path, contents)
-    before = load_dataset("kmnist", root=tmp_path).checksum
+    before = load_dataset(DataSpec(name="kmnist"), root=tmp_path).checksum
     changed = bytearray(contents[name])
     changed[-1], changed[-2] = changed[-2], changed[-1]
     replace(raw / name, bytes(changed))
-    assert load_dataset("kmnist", root=tmp_path).checksum != before
+    assert load_dataset(DataSpec(name="kmnist"), root=tmp_path).checksum != before
 
 
 # Refusing
@@ -176,7 +177,7 @@ def test_malformed_files_are_refused(tmp_path, contents, how, message):
     place(tmp_path, contents)
     place(tmp_path, damaged(contents, how))
     with pytest.raises(DataError, match=message):
-        load_dataset("kmnist", root=tmp_path)
+        load_dataset(DataSpec(name="kmnist"), root=tmp_path)
 
 
 def test_compressed_file_with_another_checksum_is_refused(tmp_path, contents, compressed, known):
@@ -186,7 +187,7 @@ def test_compressed_file_with_another_checksum_is_refused(tmp_path, contents, co
     place(tmp_path, {name: other})
     expected, found = (hashlib.md5(content).hexdigest() for content in (compressed[name], other))
     with pytest.raises(DataError, match=f"{name}: MD5 is {found}, expected {expected}: the file"):
-        load_dataset("kmnist", root=tmp_path)
+        load_dataset(DataSpec(name="kmnist"), root=tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"not gzip at all", b""])
@@ -194,14 +195,14 @@ def test_compressed_file_that_cannot_be_unpacked_is_refused(tmp_path, compressed
     place(tmp_path, compressed)
     place(tmp_path, {f"{TRAIN_IMAGES}.gz": content})
     with pytest.raises(DataError, match=rf"{TRAIN_IMAGES}\.gz: "):
-        load_dataset("kmnist", root=tmp_path)
+        load_dataset(DataSpec(name="kmnist"), root=tmp_path)
 
 
 def test_compressed_file_that_is_cut_is_refused(tmp_path, compressed):
     place(tmp_path, compressed)
     place(tmp_path, {f"{TRAIN_IMAGES}.gz": compressed[f"{TRAIN_IMAGES}.gz"][:-20]})
     with pytest.raises(DataError, match=rf"{TRAIN_IMAGES}\.gz: cannot be read \(.*\)\. Delete it"):
-        load_dataset("kmnist", root=tmp_path)
+        load_dataset(DataSpec(name="kmnist"), root=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
@@ -210,7 +211,7 @@ def test_well_formed_files_of_another_data_set_are_refused(tmp_path, contents, n
     raw = place(tmp_path, contents, folder)
     found = hashlib.md5(contents[TRAIN_IMAGES]).hexdigest()
     with pytest.raises(DataError) as refusal:
-        load_dataset(name, root=tmp_path)
+        load_dataset(DataSpec(name=name), root=tmp_path)
     message = str(refusal.value)
     assert message.startswith(f"{raw / TRAIN_IMAGES}: MD5 is {found}, expected ")
     assert message.endswith(f"or put the original {folder} file there.")
@@ -230,7 +231,7 @@ def test_one_flipped_bit_of_the_real_files_is_noticed_on_every_load(
     replace(raw / name, bytes(content))
     for _ in range(2):
         with pytest.raises(DataError, match=f"{name}: MD5 is [0-9a-f]{{32}}, expected"):
-            load_dataset("mnist", root=tmp_path)
+            load_dataset(DataSpec(name="mnist"), root=tmp_path)
 
 
 @pytest.mark.mnist
@@ -246,7 +247,7 @@ def test_real_files_cut_swapped_or_of_a_sibling_are_refused(tmp_path, real_data)
         for name in NAMES:
             replace(raw / name, wrong.get(name, good[name]))
         with pytest.raises(DataError, match=f"{TRAIN_LABELS}: MD5 is"):
-            load_dataset("mnist", root=tmp_path)
+            load_dataset(DataSpec(name="mnist"), root=tmp_path)
 
 
 @pytest.mark.mnist
@@ -256,7 +257,10 @@ def test_real_files_may_be_compressed_by_anyone(tmp_path, real_data):
         content = (raw / name).read_bytes()
         (raw / name).unlink()
         (raw / f"{name}.gz").write_bytes(gzip.compress(content, 1))
-    assert load_dataset("mnist", root=tmp_path).checksum == load_dataset("mnist").checksum
+    assert (
+        load_dataset(DataSpec(name="mnist"), root=tmp_path).checksum
+        == load_dataset(DataSpec(name="mnist")).checksum
+    )
 
 
 # Finding
@@ -277,13 +281,13 @@ def test_root_is_the_argument_then_the_environment_then_the_cache(tmp_path, monk
 def test_environment_variable_is_where_files_are_read(tmp_path, monkeypatch, contents):
     place(tmp_path, contents)
     monkeypatch.setenv("ROBUSTLOSS_DATA", str(tmp_path))
-    assert len(load_dataset("kmnist").test) == 10_000
+    assert len(load_dataset(DataSpec(name="kmnist")).test) == 10_000
 
 
 @pytest.mark.parametrize("download", [True, False])
 def test_absent_files_without_network_are_one_clear_line(tmp_path, download):
     with pytest.raises(DataError) as refusal:
-        load_dataset("mnist", root=tmp_path, download=download, quiet=True)
+        load_dataset(DataSpec(name="mnist"), root=tmp_path, download=download, quiet=True)
     message = str(refusal.value)
     assert message.startswith(f"{tmp_path / 'MNIST' / 'raw'} lacks 4 of the 4 files of MNIST")
     assert all(name in message for name in NAMES)
@@ -300,7 +304,7 @@ def test_mirror_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch):
     monkeypatch.setattr(urllib.request, "urlopen", lambda *a, **k: asked.wait(30))
     start = time.monotonic()
     with pytest.raises(DataError, match=r"no answer within 0.2 s"):
-        load_dataset("mnist", root=tmp_path, quiet=True)
+        load_dataset(DataSpec(name="mnist"), root=tmp_path, quiet=True)
     asked.set()
     assert time.monotonic() - start < 10
 
@@ -336,7 +340,7 @@ def test_absent_files_are_fetched_once_from_the_first_mirror_that_has_them(
 ):
     root = tmp_path / "root"
     raw = place(root, {TEST_LABELS: contents[TEST_LABELS]})
-    data = load_dataset("kmnist", root=root, quiet=True)
+    data = load_dataset(DataSpec(name="kmnist"), root=root, quiet=True)
     assert torch.equal(data.test.labels, data.test.index % 10)
     fetched = {f"{name}.gz": compressed[f"{name}.gz"] for name in NAMES if name != TEST_LABELS}
     stored = {path.name: path.read_bytes() for path in raw.iterdir() if path.name != TEST_LABELS}
@@ -344,7 +348,7 @@ def test_absent_files_are_fetched_once_from_the_first_mirror_that_has_them(
     for path in mirror.iterdir():
         if path.is_file():
             path.unlink()
-    assert load_dataset("kmnist", root=root).checksum == data.checksum
+    assert load_dataset(DataSpec(name="kmnist"), root=root).checksum == data.checksum
 
 
 def test_download_with_a_wrong_checksum_is_not_kept(tmp_path, mirror):
@@ -353,7 +357,7 @@ def test_download_with_a_wrong_checksum_is_not_kept(tmp_path, mirror):
     with pytest.raises(
         DataError, match=rf": File not found; .*: wrong MD5 of {TRAIN_IMAGES}\.gz\)"
     ):
-        load_dataset("kmnist", root=root, quiet=True)
+        load_dataset(DataSpec(name="kmnist"), root=root, quiet=True)
     assert not list(root.rglob("*.*"))
 
 
@@ -361,11 +365,11 @@ def test_folder_that_cannot_be_written_is_one_clear_line(tmp_path, mirror):
     root = tmp_path / "root"
     root.write_text("a file where a folder should be")
     with pytest.raises(DataError, match=r"lacks 4 of the 4 .*raw cannot be written: Not a dir"):
-        load_dataset("kmnist", root=root, quiet=True)
+        load_dataset(DataSpec(name="kmnist"), root=root, quiet=True)
 
 
 def test_progress_goes_to_standard_error_and_quiet_says_nothing(tmp_path, mirror, capsys):
-    load_dataset("kmnist", root=tmp_path / "root", quiet=True)
+    load_dataset(DataSpec(name="kmnist"), root=tmp_path / "root", quiet=True)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == ""

@@ -13,11 +13,12 @@ from robustloss.analysis.detection.separation import against
 from robustloss.data import outside
 from robustloss.data.files import DataError
 from robustloss.data.images import ImageSet
-from robustloss.data.load import load_dataset, load_for_spec
+from robustloss.data.load import load_dataset
 from robustloss.metrics.rates import auroc
 from robustloss.results.run import load_run
 from robustloss.results.scores import Pass
 from robustloss.runs import runner
+from robustloss.spec.data import DataSpec
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
 from robustloss.storage import read_json, write_json
@@ -27,7 +28,7 @@ from tests.small_run import SPEC, changed, files, numbers
 
 @pytest.fixture(scope="module")
 def digits():
-    return load_dataset("digits", quiet=True)
+    return load_dataset(DataSpec(name="digits"), quiet=True)
 
 
 def loaded(tables, dataset, **keys):
@@ -53,12 +54,12 @@ def test_colour_becomes_grey_and_another_size(digits):
     pixels[0, 0] = 255  # red
     pixels[1, :, :, 8:] = 255  # right half white
     images = ImageSet(pixels, torch.tensor([3, 4]), torch.arange(2), 255.0)
-    fitted = outside._fitted(images, (1, 8, 8))
+    fitted = outside._fit_shape(images, (1, 8, 8))
     assert tuple(fitted.images.shape) == (2, 1, 8, 8)
     assert fitted.images[0].unique().tolist() == [round(0.299 * 255)]
     np.testing.assert_array_equal(fitted.images[1, 0, 4, [0, 1, 6, 7]], [0, 0, 255, 255])
     assert fitted.labels.tolist() == [0, 0]
-    back = outside._fitted(fitted, (3, 8, 8))
+    back = outside._fit_shape(fitted, (3, 8, 8))
     assert torch.equal(back.images[:, 0], back.images[:, 2])
 
 
@@ -120,7 +121,7 @@ def test_a_folder_that_shares_images_with_the_data_is_refused(tmp_path, place, p
             pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / own / f"{i}.png")
     own = {"name": "image_folder", "folder": str(root)}
-    dataset = load_for_spec(load_spec(changed(data=own)).data, near=tmp_path, quiet=True)
+    dataset = load_dataset(load_spec(changed(data=own)).data, near=tmp_path, quiet=True)
     table = {"name": "image_folder", "folder": str(root / place)}
     with pytest.raises(DataError, match=rf"shares images with {part} of data.folder"):
         loaded([table], dataset, data=own)
@@ -132,7 +133,9 @@ def test_a_folder_that_shares_images_with_the_data_is_refused(tmp_path, place, p
 
 
 def test_a_copy_of_the_test_images_is_told_by_its_pixels(digits, monkeypatch):
-    monkeypatch.setattr(outside, "_loaded", lambda *_: (outside._unlabelled(digits.test), "copy"))
+    monkeypatch.setattr(
+        outside, "_load_table", lambda *_: (outside._drop_labels(digits.test), "copy")
+    )
     with pytest.raises(DataError, match="these are the test images themselves"):
         loaded([{"name": "mnist"}], digits)
 
@@ -172,11 +175,11 @@ def test_a_wrong_table_is_refused(tables, message):
 )
 def test_wrong_classes_are_refused(classes, message):
     with pytest.raises(DataError, match=message):
-        load_dataset("digits", classes=classes, quiet=True)
+        load_dataset(DataSpec(name="digits", classes=classes), quiet=True)
 
 
 def test_classes_are_numbered_anew_and_the_rest_is_held_out(digits):
-    found = load_dataset("digits", classes=[7, 2, 5], quiet=True)
+    found = load_dataset(DataSpec(name="digits", classes=[7, 2, 5]), quiet=True)
     assert found.num_classes == 3
     assert found.class_names == tuple(digits.class_names[i] for i in (7, 2, 5))
     for part in ("train", "validation", "test"):

@@ -12,6 +12,7 @@ from robustloss.data.load import load_dataset
 from robustloss.evaluation import noise_control
 from robustloss.evaluation.noise_control import add_noise
 from robustloss.evaluation.passes import clean_record
+from robustloss.spec.data import DataSpec
 from tests.analysis.test_tables import CELL, CLEAN, RECORDS, REFERENCE, make
 
 
@@ -77,7 +78,7 @@ class Flat(torch.nn.Module):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_the_record_is_of_the_same_images_with_the_attacks_sizes(norm):
-    test = load_dataset("digits", test_size=100).test
+    test = load_dataset(DataSpec(name="digits", test_size=100)).test
     clean = clean_record(Flat(), test)
     sizes = np.linspace(0.05, 0.3, 100, dtype=np.float32)
     attacked = replace(clean, linf=sizes, l2=4 * sizes)

@@ -15,12 +15,15 @@ from robustloss.evaluation.reference import reference_arrays
 from robustloss.losses import build_loss
 from robustloss.models.classifier import Classifier
 from robustloss.results.layout import check_reference
+from robustloss.spec.data import DataSpec
 from tests.small_model import new_model
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return load_dataset("digits", train_size=200, validation_size=50, test_size=90, quiet=True)
+    return load_dataset(
+        DataSpec(name="digits", train_size=200, validation_size=50, test_size=90), quiet=True
+    )
 
 
 def build(digits, loss="lgm", feature_dim=6):

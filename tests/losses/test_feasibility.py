@@ -21,6 +21,7 @@ from robustloss.losses.feasibility import (
 )
 from robustloss.models.build import build_classifier
 from robustloss.runs.preflight import check_names
+from robustloss.spec.data import DataSpec
 from robustloss.spec.load import load_spec
 from tests.small_run import changed
 
@@ -202,7 +203,7 @@ TOLD = [
 def test_check_names_tells_each_once():
     spec = load_spec(SPEC)
     with pytest.warns(LossWarning) as caught:
-        check_names(spec, spec.cells(), load_dataset("digits"))
+        check_names(spec, spec.cells(), load_dataset(DataSpec(name="digits")))
     assert len(caught) == len(TOLD)
     for warning, pattern in zip(caught, TOLD, strict=True):
         assert re.match(pattern, str(warning.message))

@@ -10,6 +10,7 @@ from robustloss.data.files import DataError
 from robustloss.data.load import load_dataset
 from robustloss.losses import LOSSES, build_loss
 from robustloss.losses.base import LossHead
+from robustloss.spec.data import DataSpec
 from robustloss.training.batches import balanced_batches, shuffled_batches
 
 STEPS, BATCH, LR = 200, 64, 0.02
@@ -25,7 +26,9 @@ PARAMS = {
 @pytest.fixture(scope="module")
 def mnist():
     try:
-        data = load_dataset("mnist", train_size=4000, test_size=10, download=False, quiet=True)
+        data = load_dataset(
+            DataSpec(name="mnist", train_size=4000, test_size=10), download=False, quiet=True
+        )
     except DataError as error:
         pytest.skip(f"no MNIST here: {error}")
     return data.train

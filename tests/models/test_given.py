@@ -17,6 +17,7 @@ from robustloss.models.weight_files import load_weights, read_weights
 from robustloss.runs.classifier import load_classifier
 from robustloss.runs.preflight import check_names
 from robustloss.runs.provenance import provenance_of
+from robustloss.spec.data import DataSpec
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
 from tests import given_models
@@ -41,7 +42,7 @@ def spec_of(*losses, **keys):
 @pytest.fixture(scope="module")
 def digits():
     sizes = {key: SPEC["data"][key] for key in ("train_size", "validation_size", "test_size")}
-    return load_dataset("digits", **sizes, quiet=True)
+    return load_dataset(DataSpec(name="digits", **sizes), quiet=True)
 
 
 def computed(spec, dataset, folder):

@@ -208,11 +208,12 @@ def test_the_key_names_everything_that_decides_the_weights(done, tmp_path):
     """Two jobs that differ in one deciding value never share a file name."""
     from robustloss.cells.jobs import CellJob
     from robustloss.data.load import load_dataset
+    from robustloss.spec.data import DataSpec
     from robustloss.spec.load import load_spec
 
     def key(spec, cell=0, train_size=200):
         loaded = load_spec(spec)
-        data = load_dataset("digits", train_size=train_size, quiet=True)
+        data = load_dataset(DataSpec(name="digits", train_size=train_size), quiet=True)
         job = CellJob(loaded, loaded.cells()[cell], tmp_path, "cpu", None)
         return CellWeights(job, data).key
 

@@ -18,6 +18,7 @@ from robustloss.losses import build_loss
 from robustloss.losses.softmax import SoftmaxHead
 from robustloss.models.classifier import Classifier
 from robustloss.seeding import using_seed
+from robustloss.spec.data import DataSpec
 from robustloss.spec.training import TrainSpec
 from robustloss.training import processes
 from robustloss.training import train as training
@@ -116,7 +117,7 @@ def first_gradients(data, loss, spare=False, **keys):
 
 
 def main(folder):
-    data = load_dataset("digits", train_size=170, quiet=True)
+    data = load_dataset(DataSpec(name="digits", train_size=170), quiet=True)
     group = processes.joining("cpu") if processes.is_launched() else nullcontext()
     with group:
         for name, case in CASES.items():

@@ -11,6 +11,7 @@ from robustloss.data.load import load_dataset
 from robustloss.losses.softmax import SoftmaxHead
 from robustloss.models.classifier import Classifier
 from robustloss.seeding import using_repeatable_kernels
+from robustloss.spec.data import DataSpec
 from robustloss.spec.training import AdversarialSpec, TrainSpec
 from robustloss.training import loop, recorded_step
 from robustloss.training import train as training
@@ -24,7 +25,7 @@ on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
 @pytest.fixture(scope="module")
 def digits():
-    return load_dataset("digits", train_size=300, quiet=True)
+    return load_dataset(DataSpec(name="digits", train_size=300), quiet=True)
 
 
 def adversarial(**keys):

@@ -146,8 +146,9 @@ def test_a_mistake_is_told_by_the_first_process_alone(tmp_path):
             (
                 "from robustloss.runs.executors import torchrun",
                 "from robustloss.data.load import load_dataset",
-                "sizes = dict(train_size=200, validation_size=61, test_size=80, quiet=True)",
-                "other = lambda job: load_dataset('digits', **sizes)",
+                "from robustloss.spec.data import DataSpec",
+                "data = DataSpec(train_size=200, validation_size=61, test_size=80)",
+                "other = lambda job: load_dataset(data, quiet=True)",
                 "if os.environ['RANK'] == '1': torchrun.dataset_of = other",
             ),
             r"rank 1: on \S+ the checksum of the training data \(='\w+'\) is '\w+' in rank 0.* "

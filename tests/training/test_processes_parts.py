@@ -21,6 +21,7 @@ from robustloss.models.weight_files import load_tensors, save_tensors
 from robustloss.runs import runner
 from robustloss.runs.executors.torchrun import check_shared
 from robustloss.seeding import derive_seed, seed_global
+from robustloss.spec.data import DataSpec
 from robustloss.spec.load import load_spec
 from robustloss.spec.training import TrainSpec
 from robustloss.storage import digest, read_json
@@ -46,7 +47,7 @@ def group_of(size, rank=0):
 
 @pytest.fixture
 def digits():
-    return load_dataset("digits", train_size=20, quiet=True)
+    return load_dataset(DataSpec(name="digits", train_size=20), quiet=True)
 
 
 def test_shares_cut_a_batch_without_a_gap():
@@ -125,7 +126,7 @@ def test_the_length_of_a_batch_is_known_before(batch_size):
 
 def weights_of(folder, train_size=200):
     spec = load_spec(changed(seeds=[0]))
-    data = load_dataset("digits", train_size=train_size, quiet=True)
+    data = load_dataset(DataSpec(name="digits", train_size=train_size), quiet=True)
     return CellWeights(CellJob(spec, spec.cells()[0], folder, "cpu", None), data)
 
 

@@ -8,6 +8,7 @@ from robustloss.data.load import load_dataset
 from robustloss.losses.softmax import SoftmaxHead
 from robustloss.models.classifier import Classifier
 from robustloss.seeding import using_repeatable_kernels
+from robustloss.spec.data import DataSpec
 from robustloss.spec.training import TrainSpec
 from robustloss.training import loop, recorded_step
 from robustloss.training import train as training
@@ -21,7 +22,7 @@ SPEC = {"epochs": 4, "batch_size": 50, "precision": "float32", "lr": 0.02, "max_
 
 @pytest.fixture(scope="module")
 def digits():
-    return load_dataset("digits", train_size=300, quiet=True)
+    return load_dataset(DataSpec(name="digits", train_size=300), quiet=True)
 
 
 class Silent(SoftmaxHead):

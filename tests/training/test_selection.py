@@ -7,6 +7,7 @@ import torch
 
 from robustloss.attacks import build_attack, perturb
 from robustloss.data.load import load_dataset
+from robustloss.spec.data import DataSpec
 from robustloss.training import selection as selecting
 from robustloss.training import train as training
 from robustloss.training.log import find_chosen_line
@@ -17,7 +18,7 @@ from tests.training.test_adversary import CPU, adversarial, spec
 
 @pytest.fixture(scope="module")
 def digits():
-    return load_dataset("digits", train_size=300, quiet=True)
+    return load_dataset(DataSpec(name="digits", train_size=300), quiet=True)
 
 
 def trained(digits, **keys):

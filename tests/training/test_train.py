@@ -11,6 +11,7 @@ from robustloss.losses.base import LossHead, LossTerms
 from robustloss.models.classifier import Classifier
 from robustloss.models.weight_files import load_tensors
 from robustloss.seeding import using_seed
+from robustloss.spec.data import DataSpec
 from robustloss.spec.training import TrainSpec
 from robustloss.training import loop as training_loop
 from robustloss.training import precision as training_precision
@@ -25,7 +26,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def digits():
-    return load_dataset("digits", train_size=300, quiet=True)
+    return load_dataset(DataSpec(name="digits", train_size=300), quiet=True)
 
 
 def spec(**keys):

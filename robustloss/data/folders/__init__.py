@@ -1,1 +1,5 @@
-"""Data sets that are folders or archives of image files."""
+"""Data sets that are folders, or tar archives, of image files.
+
+`listing` finds the files, `survey` looks at each of them once, and `load` is the reader that does
+both.
+"""

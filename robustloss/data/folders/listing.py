@@ -7,95 +7,70 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 
-from robustloss.data.files import AbsentError, DataError, cache_folder
+from robustloss.data.files import AbsentError, DataError, cache_folder, join_names
+from robustloss.data.reader import Part, Parts
 from robustloss.storage import digest
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"))
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 EXPECTED = "Expected train/CLASS/IMAGE and test/CLASS/IMAGE in it"
-NAMED = 10  # names that a message lists
 
 READ_WHOLE = 2 * 10**9  # bytes up to which an archive is read in full to know it again
 BLOCKS, BLOCK = 256, 2**20  # what is read of a larger one, from the first byte to the last
 
 
-@dataclass(frozen=True)
-class Part:
-    """The images of one of the folders train, validation and test.
-
-    Attributes:
-        paths: (N,) text, relative to the data folder, sorted by class and then by name.
-        labels: (N,) int64.
-    """
-
-    paths: NDArray[np.object_]
-    labels: NDArray[np.int64]
-
-    def pick(self, positions: NDArray[np.int64]) -> Part:
-        """The images at some positions."""
-        return Part(self.paths[positions], self.labels[positions])
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a data folder holds; a class's label is its place among the sorted names."""
-
-    folder: Path
-    class_names: tuple[str, ...]
-    train: Part
-    test: Part
-    validation: Part | None
-
-
-def listed(names: Sequence[object]) -> str:
-    """Up to ten of the names, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(map(str, names[:NAMED])) + more
-
-
 def find_folder(
-    folder: str | Path,
-    places: Iterable[Path],
+    folder: str,
+    places: Sequence[Path],
     *,
     key: str = "data.folder",
     what: str = "with train and test in it",
+    quiet: bool = False,
 ) -> Path:
-    """The folder or archive of that name in the first of the places that has it.
+    """Find a folder in the first of the places that has it; an archive is unpacked.
 
     Args:
-        folder: absolute, or relative to each place.
+        folder: folder or tar archive, absolute or relative to each place.
         places: tried in this order.
         key: of the spec, for the message.
-        what: a folder is wanted, for the message.
+        what: a folder is expected, for the message.
+        quiet: no remark on stderr when an archive is unpacked.
 
     Raises:
-        DataError: in none of them.
+        DataError: in none of them, or neither a folder nor an archive that can be unpacked.
     """
     named = Path(folder).expanduser()
     tried = [named] if named.is_absolute() else [place / named for place in places]
-    for path in tried:
-        if path.exists():
-            return path
-    raise AbsentError(
-        f"{key} (={str(folder)!r}) is not there; looked for {', '.join(map(str, tried))}. "
-        f"Name a folder {what}, or a tar archive of one; --data or "
-        "ROBUSTLOSS_DATA says where relative names begin."
-    )
+    path = next((path for path in tried if path.exists()), None)
+    if path is None:
+        raise AbsentError(
+            f"{key} (={folder!r}) is not there; looked for {', '.join(map(str, tried))}. "
+            f"Name a folder {what}, or a tar archive of one; --data or "
+            "ROBUSTLOSS_DATA says where relative names begin."
+        )
+    if path.is_file() and path.name.lower().endswith(ARCHIVES):
+        return _unpack(path, quiet=quiet)
+    if not path.is_dir():
+        raise DataError(f"{key} (={folder!r}) is neither a folder nor a tar archive.")
+    return path
 
 
-def read_layout(folder: Path) -> Layout:
+def read_layout(folder: Path) -> tuple[tuple[str, ...], Parts]:
     """List the images of a data folder.
 
     Args:
         folder: holds train/CLASS/IMAGE and test/CLASS/IMAGE, perhaps validation/CLASS/IMAGE. A
             folder val stands for the missing one of test and validation, test first.
+
+    Returns:
+        The class names, sorted, whose places are the labels. And the images of train, test and
+        perhaps validation: paths relative to the folder, sorted by class and then by name.
 
     Raises:
         DataError: a folder is missing or empty, or its classes are not those of train.
@@ -114,13 +89,10 @@ def read_layout(folder: Path) -> Layout:
     if len(names) < 2:
         found = f"only one class folder ({names[0]})" if names else "no class folders"
         raise DataError(f"{train} holds {found}: a classifier needs at least two. {EXPECTED}.")
-    return Layout(
-        folder,
-        tuple(names),
-        _read_part(train, names),
-        _read_part(test, names),
-        _read_part(validation, names) if validation.is_dir() else None,
-    )
+    parts = {"train": _read_part(train, names), "test": _read_part(test, names)}
+    if validation.is_dir():
+        parts["validation"] = _read_part(validation, names)
+    return tuple(names), parts
 
 
 def _class_folders(part: Path) -> list[str]:
@@ -138,21 +110,21 @@ def _read_part(part: Path, names: Sequence[str]) -> Part:
     if strangers := sorted(set(found) - set(names)):
         raise DataError(
             f"{part} has {len(strangers)} class folders that train does not have: "
-            f"{listed(strangers)}. Remove or rename them, or add training images."
+            f"{join_names(strangers)}. Remove or rename them, or add training images."
         )
     files = {name: image_files(part / name) for name in found}
     if empty := [name for name in found if not files[name]]:
         raise DataError(
-            f"{part} has {len(empty)} class folders without an image: {listed(empty)}. Put images "
-            f"there ({', '.join(sorted(SUFFIXES))}) or remove the folders."
+            f"{part} has {len(empty)} class folders without an image: {join_names(empty)}. Put "
+            f"images there ({', '.join(sorted(SUFFIXES))}) or remove the folders."
         )
     paths = [f"{part.name}/{name}/{file}" for name in found for file in files[name]]
     labels = [np.full(len(files[name]), names.index(name), np.int64) for name in found]
-    return Part(np.array(paths, dtype=object), np.concatenate(labels))
+    return Part.whole(np.array(paths, dtype=object), np.concatenate(labels))
 
 
 def image_files(folder: Path) -> list[str]:
-    """The image files at any depth below a class folder, relative to it, sorted."""
+    """List the image files at any depth below a folder, relative to it, sorted."""
     found = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -163,20 +135,12 @@ def image_files(folder: Path) -> list[str]:
     return sorted(found)
 
 
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
-
-
-def is_archive(path: Path) -> bool:
-    """Whether a path names a tar archive."""
-    return path.is_file() and path.name.lower().endswith(ARCHIVES)
-
-
-def unpacked(path: Path, *, quiet: bool) -> Path:
-    """The folder that holds an archive's content, which is unpacked there if it is not yet.
+def _unpack(path: Path, *, quiet: bool) -> Path:
+    """Return the folder that holds an archive's content; unpack it there if it is not yet.
 
     It lies in the cache folder under the archive's name and a hash of its path, size, time of
-    change and content, so that another archive is not taken for it: a size and a time can be
-    those of the one before, as from a tool that sets all times alike. Delete it to save the room.
+    change and content. Size and time alone do not do: some tools set all times alike, and another
+    archive of the same size would be taken for the first. Delete the folder to save the room.
 
     Raises:
         DataError: not a tar archive, damaged, with a member that would land outside the folder, or
@@ -184,7 +148,7 @@ def unpacked(path: Path, *, quiet: bool) -> Path:
     """
     state = path.stat()
     try:
-        content = _content(path, state.st_size)
+        content = _hash_content(path, state.st_size)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
     key = digest(str(path.resolve()), state.st_size, state.st_mtime_ns, content)
@@ -195,7 +159,7 @@ def unpacked(path: Path, *, quiet: bool) -> Path:
                 f"Unpacking {path} to {folder}", markup=False, soft_wrap=True
             )
         try:
-            _unpack(path, folder)
+            _extract(path, folder)
         except (tarfile.TarError, EOFError) as error:
             raise DataError(f"{path}: cannot be unpacked ({error}).") from None
         except OSError as error:
@@ -203,22 +167,27 @@ def unpacked(path: Path, *, quiet: bool) -> Path:
             raise DataError(f"{path}: cannot be unpacked to {folder} ({reason}).") from None
         except Exception as error:  # lzma.LZMAError, zlib.error: what the packers raise
             raise DataError(f"{path}: cannot be unpacked ({error}): is it damaged?") from None
-    return _single(folder)
+    # Archives often hold one top folder, with the data in it.
+    inner = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    if len(inner) == 1 and inner[0].is_dir() and inner[0].name != "train":
+        return inner[0]
+    return folder
 
 
-def _content(path: Path, size: int) -> str:
-    """A hash of the bytes: of all of them, or of blocks all over a file that is large."""
+def _hash_content(path: Path, size: int) -> str:
+    """Hash the bytes: all of them, or blocks all over a file that is large."""
     with path.open("rb") as file:
         if size <= READ_WHOLE:
             return hashlib.file_digest(file, "sha256").hexdigest()
-        found = hashlib.sha256()
+        sha256 = hashlib.sha256()
         for number in range(BLOCKS):
             file.seek((size - BLOCK) * number // (BLOCKS - 1))
-            found.update(file.read(BLOCK))
-        return found.hexdigest()
+            sha256.update(file.read(BLOCK))
+        return sha256.hexdigest()
 
 
-def _unpack(path: Path, folder: Path) -> None:
+def _extract(path: Path, folder: Path) -> None:
+    """Unpack to a folder that is there in full, or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -232,11 +201,3 @@ def _unpack(path: Path, folder: Path) -> None:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _single(folder: Path) -> Path:
-    """The folder, or the only one in it: archives often hold one top folder."""
-    inner = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    if len(inner) == 1 and inner[0].is_dir() and inner[0].name != "train":
-        return inner[0]
-    return folder

@@ -1,9 +1,9 @@
-"""One pass over image files: are they whole, what are they, what do they weigh, what is in them."""
+"""One pass over image files: are they whole, what size and channels, and what are their pixels?"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from robustloss.data.decode import CHUNK, OtherSize, Recipe, UnreadableImage, decode, header, pool
-from robustloss.data.files import DataError
-from robustloss.data.folders.listing import Part, listed
-
-Report = Callable[[int], None]  # files done since the last call
+from robustloss.data import decode
+from robustloss.data.decode import CHUNK, OtherSize, Recipe, UnreadableImage
+from robustloss.data.files import DataError, join_names
 
 
 @dataclass
@@ -24,9 +22,11 @@ class Survey:
 
     Attributes:
         digests: (N, 32) uint8, SHA-256 of each file: of its bytes, or of its name and size.
-        converted: paths of the files that have other channels than the recipe gives them.
-        counts: (C, 256) how often each pixel value stands in the files that were counted.
+        counts: (C, 256), how often each pixel value occurs in the files that were counted.
         pixels: (N, C, H, W) uint8; None where they were not asked for.
+        converted: paths of the files that have other channels than the recipe gives them.
+        damaged: paths of the files that cannot be decoded, each with the reason.
+        sizes: paths of the files of another size, each with the size, where nothing is resized.
     """
 
     digests: NDArray[np.uint8]
@@ -39,120 +39,114 @@ class Survey:
 
 def survey(
     folder: Path,
-    part: Part,
+    paths: NDArray[np.object_],
     recipe: Recipe,
     *,
     keep: bool,
     full: bool,
     counted: NDArray[np.bool_],
-    report: Report = lambda files: None,
+    advance: Callable[[int], None] = lambda files: None,
 ) -> Survey:
-    """Look at every file of a part, on all cores.
+    """Look at files, on all cores.
 
     Args:
         folder: what the paths are relative to.
-        part: the files.
-        recipe: what is done to each.
+        paths: (N,) text.
+        recipe: what is done to each image.
         keep: return the pixels.
         full: read and decode every file, so that every damaged one is found; else only the head of
             a file is looked at unless its pixels are kept or counted.
         counted: (N,) the files whose pixel values are counted.
-        report: called as files are done.
+        advance: called with the number of files that were done since the last call.
 
     Returns:
-        What was found; damaged files too: `check` refuses them.
+        What was found, damaged files too: `check` refuses them.
     """
-    n, channels = len(part.paths), recipe.channels
+    n = len(paths)
     found = Survey(
         np.zeros((n, 32), np.uint8),
-        np.zeros((channels, 256), np.int64),
+        np.zeros((recipe.channels, 256), np.int64),
         np.empty((n, *recipe.shape), np.uint8) if keep else None,
     )
+    pieces = [slice(start, start + CHUNK) for start in range(0, n, CHUNK)]
     futures: list[Future[Survey]] = []
-    for start in range(0, n, CHUNK):
-        piece = slice(start, start + CHUNK)
+    for piece in pieces:
         into = None if found.pixels is None else found.pixels[piece]
-        work = (folder, part.paths[piece], recipe, into, full, counted[piece])
-        futures.append(pool().submit(_look, *work))
+        work = (folder, paths[piece], recipe, into, full, counted[piece])
+        futures.append(decode.pool().submit(_look, *work))
     try:
-        for start, future in zip(range(0, n, CHUNK), futures, strict=True):
+        for piece, future in zip(pieces, futures, strict=True):
             one = future.result()
-            found.digests[start : start + CHUNK] = one.digests
+            found.digests[piece] = one.digests
             found.counts += one.counts
-            for name in ("converted", "damaged", "sizes"):
-                getattr(found, name).extend(getattr(one, name))
-            report(len(one.digests))
+            found.converted += one.converted
+            found.damaged += one.damaged
+            found.sizes += one.sizes
+            advance(len(one.digests))
     finally:
         for future in futures:
             future.cancel()
     return found
 
 
-def check(folder: Path, surveys: Iterable[Survey]) -> None:
-    """Refuses what cannot be used.
+def check(folder: Path, surveys: Collection[Survey]) -> None:
+    """Refuse files that cannot be used, all of them in one message.
 
     Raises:
         DataError: files that cannot be decoded, or of different sizes where nothing is resized.
     """
-    surveys = list(surveys)
     if damaged := [name for found in surveys for name in found.damaged]:
-        count = len(damaged)
+        several = len(damaged) > 1
         raise DataError(
-            f"{folder}: {count} {'file' if count == 1 else 'files'} cannot be decoded: "
-            f"{listed(damaged)}. Replace or remove {'it' if count == 1 else 'them'}."
+            f"{folder}: {len(damaged)} {'files' if several else 'file'} cannot be decoded: "
+            f"{join_names(damaged)}. Replace or remove {'them' if several else 'it'}."
         )
     if sizes := [name for found in surveys for name in found.sizes]:
         raise size_error(folder, sizes)
 
 
-def size_error(folder: Path, sizes: list[str]) -> DataError:
-    """Says that images differ in size and what to do."""
+def size_error(folder: Path, sizes: Sequence[str]) -> DataError:
+    """Make the error which says that images differ in size, and what to do."""
     return DataError(
-        f"{folder}: the images have different sizes ({listed(sizes)}). Set data.image_size, the "
-        "side in pixels that all of them are resized and cut to."
+        f"{folder}: the images have different sizes ({join_names(sizes)}). Set data.image_size, "
+        "the side in pixels that all of them are resized and cut to."
     )
 
 
 def _look(
     folder: Path,
-    paths: Iterable[str],
+    paths: NDArray[np.object_],
     recipe: Recipe,
     into: NDArray[np.uint8] | None,
     full: bool,
     counted: NDArray[np.bool_],
 ) -> Survey:
-    """Looks at some files, in a thread."""
-    channels = recipe.channels
-    digests, counts = [], np.zeros((channels, 256), np.int64)
-    found = Survey(np.zeros((0, 32), np.uint8), counts, None)
+    """Look at some files, in a thread; the arguments are those of `survey`."""
+    found = Survey(
+        np.zeros((len(paths), 32), np.uint8), np.zeros((recipe.channels, 256), np.int64), None
+    )
     for number, name in enumerate(paths):
         path = folder / name
         try:
-            if not (full or into is not None or counted[number]):
-                own = header(path)[2]
-                digests.append(_name_digest(name, path))
+            read = full or into is not None or bool(counted[number])
+            content = path.read_bytes() if read else b""
+            # A file of a large folder is known by its name and size: reading all takes too long.
+            known = content if full else f"{name} {path.stat().st_size}".encode()
+            found.digests[number] = np.frombuffer(hashlib.sha256(known).digest(), np.uint8)
+            if not read:
+                channels = decode.header(path)[2]
             else:
-                content = path.read_bytes()
-                digests.append(
-                    hashlib.sha256(content).digest() if full else _name_digest(name, path)
-                )
-                pixels, own = decode(content, recipe)
+                pixels, channels = decode.decode(content, recipe)
                 if into is not None:
                     into[number] = pixels
                 if counted[number]:
-                    for channel in range(channels):
-                        counts[channel] += np.bincount(pixels[channel].ravel(), minlength=256)
-            if own != channels:
+                    for channel in range(recipe.channels):
+                        values = pixels[channel].ravel()
+                        found.counts[channel] += np.bincount(values, minlength=256)
+            if channels != recipe.channels:
                 found.converted.append(name)
         except OtherSize as error:
             found.sizes.append(f"{name} is {error}")
         except (OSError, UnreadableImage) as error:
             found.damaged.append(f"{name} ({getattr(error, 'strerror', None) or error})")
-    found.digests = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
-    if len(found.digests) < len(counted):  # some file failed: the caller refuses them all
-        found.digests = np.zeros((len(counted), 32), np.uint8)
     return found
-
-
-def _name_digest(name: str, path: Path) -> bytes:
-    return hashlib.sha256(f"{name} {path.stat().st_size}".encode()).digest()

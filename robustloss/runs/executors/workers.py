@@ -8,7 +8,7 @@ from multiprocessing import connection
 
 from robustloss.cells.jobs import CellJob, Failure, cell_name, remove_marks, trial_stage
 from robustloss.data.images import Dataset
-from robustloss.data.load import load_for_spec
+from robustloss.data.load import load_dataset
 from robustloss.progress import Event
 from robustloss.spec.spec import TrialSpec
 
@@ -27,7 +27,7 @@ def dataset_of(job: CellJob) -> Dataset:
     data = job.spec.data
     key = (data, job.spec.folder, job.data_root)
     if key not in _datasets:
-        _datasets[key] = load_for_spec(
+        _datasets[key] = load_dataset(
             data, near=job.spec.folder, root=job.data_root, download=False, quiet=True
         )
     return _datasets[key]

@@ -1,0 +1,160 @@
+"""The seam to a new data set: what a reader is asked for, and what it hands over.
+
+A reader knows files: it finds, checks and reads them. What it hands over, a `Content`, holds every
+image with its label. Which of these images a run uses is decided in `splits`, by the same rules for
+every data set. A new data set is therefore one reader, and one entry in `catalogue.DATASETS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustloss.data.images import value_counts
+from robustloss.data.streamed import StreamedImages
+from robustloss.spec.data import DataSpec
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a reader looks for files, and what it may do there.
+
+    Attributes:
+        root: the data folder, which holds MNIST/raw and so on.
+        near: the folder of the spec, in which a relative data.folder may lie; None for none.
+        download: whether absent files may be fetched, to root.
+        quiet: no progress bar and no remark on stderr.
+    """
+
+    root: Path
+    near: Path | None = None
+    download: bool = True
+    quiet: bool = False
+
+
+class Reader(Protocol):
+    """Reads one data set, or one kind of data set."""
+
+    def read(self, data: DataSpec, place: Place) -> Content:
+        """Find, check and read the files.
+
+        Args:
+            data: the table [data] of the spec; a reader heeds the keys that say what its files are.
+                Sizes, fractions and classes are applied later, by `splits.cut`.
+            place: where the files may lie.
+
+        Raises:
+            DataError: a file is absent and cannot be fetched, or is not what it should be.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Images that belong together, such as those of one training file.
+
+    Attributes:
+        images: (N, C, H, W) uint8 pixels; or (N,) paths, of files that are decoded once it is known
+            which of them are used.
+        labels: (N,) int64.
+        index: (N,) int64, position in the file or folder that the images came from.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[np.int64]
+    index: NDArray[np.int64]
+
+    @classmethod
+    def whole(cls, images: NDArray[Any], labels: NDArray[np.integer]) -> Part:
+        """Take all images of a file, in its order.
+
+        Args:
+            images: (N, C, H, W), or (N, H, W) for grey ones, uint8; or (N,) paths.
+            labels: (N,) integers.
+        """
+        images = images[:, None] if images.ndim == 3 else images
+        return cls(images, labels.astype(np.int64), np.arange(len(labels)))
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    def pick(self, positions: NDArray[np.int64]) -> Part:
+        """Return the images at some positions of this part, in that order."""
+        return Part(self.images[positions], self.labels[positions], self.index[positions])
+
+
+Parts = dict[str, Part]
+"""By the name of their set: train, validation, test; and held_out where classes are left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """The pixels of the images that a run uses, and what identifies them.
+
+    Attributes:
+        images: of each set, (N, C, H, W) uint8; a tensor, or streamed images.
+        counts: (C, 256), how often each value occurs in each channel of the training images.
+        settings: text that enters the checksums: what, beside the files, decides the pixels.
+        contents: of each set, a line of text and an array of uint8 that enter the checksums.
+        scale: largest value that a pixel can have.
+        size: (H, W) that a model sees, as in `ImageSet`.
+        summary: a remark that must stand beside the numbers; "" for none.
+        converted: files whose channels had to be converted.
+    """
+
+    images: dict[str, Tensor | StreamedImages]
+    counts: list[list[int]]
+    settings: str
+    contents: dict[str, tuple[str, NDArray[np.uint8]]]
+    scale: float = 255.0
+    size: tuple[int, int] | None = None
+    summary: str = ""
+    converted: tuple[str, ...] = ()
+
+
+def load_arrays(parts: Parts, scale: float = 255.0) -> Loaded:
+    """Load images whose pixels are in memory already.
+
+    Args:
+        parts: the sets, whose `images` are pixels.
+        scale: largest value that a pixel can have.
+    """
+    return Loaded(
+        # A copy, because torch must not share an array that is read-only, as of a file's bytes.
+        images={name: torch.from_numpy(part.images.copy()) for name, part in parts.items()},
+        counts=value_counts(parts["train"].images),
+        settings=f"scale {scale}",
+        contents={name: (f"images {p.images.shape}", p.images) for name, p in parts.items()},
+        scale=scale,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """All images of a data set, of which `splits.cut` chooses the sets of a run.
+
+    Attributes:
+        where: how messages call the place that the images came from.
+        train: training images.
+        test: test images; None: they are cut out of `train`, as many as the catalogue says.
+        validation: validation images; None: they are cut out of `train`.
+        class_names: in the order of the labels; () where the catalogue says them.
+        turns: whether test images take turns by class, for files that are sorted by class.
+        load: loads the pixels of the sets that were cut.
+    """
+
+    where: str
+    train: Part
+    test: Part | None
+    validation: Part | None = None
+    class_names: tuple[str, ...] = ()
+    turns: bool = False
+    load: Callable[[Parts], Loaded] = load_arrays
