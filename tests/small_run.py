@@ -40,7 +40,6 @@ class Counted:
     """Counts trainings and attacks while a test runs."""
 
     def __init__(self, monkeypatch):
-        from robustloss.cells import trial
         from robustloss.evaluation import attacked
         from robustloss.training import train as training
 
@@ -57,7 +56,6 @@ class Counted:
 
         monkeypatch.setattr(training, "train", counted_train)
         monkeypatch.setattr(attacked, "attacked_records", counted_attack)
-        monkeypatch.setattr(trial, "attacked_records", counted_attack)
 
 
 class Told:

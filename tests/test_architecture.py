@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "models": "storage spec attacks data losses",
     "training": "storage seeding spec attacks data losses models",
     "evaluation": "seeding metrics results attacks data losses models",
-    "cells": "storage seeding progress metrics spec results analysis attacks data losses models "
+    "cells": "storage seeding progress spec results analysis attacks data losses models "
     "training evaluation",
     "runs": "storage seeding progress spec results analysis attacks data losses models training "
     "cells reports",

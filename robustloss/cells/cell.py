@@ -16,8 +16,7 @@ import torch
 from robustloss.analysis.tables import of_cell
 from robustloss.analysis.tables.classes import crop_rows
 from robustloss.cells import measures, records
-from robustloss.cells.jobs import CellJob, Failure, Part, remove_marks, trial_stage
-from robustloss.cells.parts import write_plan
+from robustloss.cells.jobs import CellJob, Failure, Part, cell_name, remove_marks, trial_stage
 from robustloss.cells.time_limit import time_limit
 from robustloss.cells.trial import run_trial
 from robustloss.cells.workplace import Report, Workplace, open_workplace
@@ -43,7 +42,7 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
     Returns:
         None, or why the cell failed: an error is returned, not raised.
     """
-    place = open_workplace(job, dataset, report)
+    place, name = open_workplace(job, dataset, report), cell_name(job.cell)
     stages = ["build"]
     try:
         with (
@@ -56,9 +55,9 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
     except (Exception, SystemExit) as error:  # a plug-in may call exit()
         reason = reason_of(error)
         remove_marks(place.folder)
-        report(Event(place.name, "failed", 0, 1, reason))
+        report(Event(name, "failed", 0, 1, reason))
         return Failure(job.cell.loss.name, job.cell.label, job.cell.seed, stages[-1], reason)
-    report(Event(place.name, "done" if place.weights.fresh else "cached", 1, 1, ""))
+    report(Event(name, "done" if place.weights.fresh else "cached", 1, 1, ""))
     return None
 
 
@@ -77,24 +76,20 @@ def _compute(place: Workplace, enter: Enter) -> None:
 
 def _compute_cell(place: Workplace, enter: Enter) -> None:
     """Compute what is missing of a cell and write cell.json, the mark that it is done."""
-    meta = _train(place, enter)
-    train_json = {"key": place.weights.key, **meta["log"]}
+    _train(place, enter)
+    training = place.weights.meta["log"]
+    train_json = {"key": place.weights.key, **training}
     write_json(place.folder / "train.json", train_json, checked=True)
     enter("score")
-    outputs = place.outputs(meta)
-    reference = measures.ensure_reference(place, outputs)
+    reference = measures.ensure_reference(place)
     enter("attack")
-    calls = records.CellAttacks(place, outputs, reference.arrays)
-    probe = measures.ensure_probe(place, outputs, reference.arrays, calls.built)
-    crops = measures.ensure_crops(place, outputs)
-    tested = records.ensure_attacked(place, outputs, calls)
+    probe = measures.ensure_probe(place, reference.arrays)
+    crops = measures.ensure_crops(place)
+    tested = records.ensure_attacked(place, reference.arrays)
     noise = records.ensure_noise(place, tested)
-    outside = records.ensure_outside(place, outputs)
+    outside = records.ensure_outside(place)
     enter("score")
-    density = bool(meta["density"])
-    scores, scores_file = measures.ensure_scores(
-        place, reference, tested, noise, outside, density=density
-    )
+    scores, scores_file = measures.ensure_scores(place, reference, tested, noise, outside)
     files = {
         "model": place.weights.path.name,
         "training": "train.json",
@@ -105,7 +100,7 @@ def _compute_cell(place: Workplace, enter: Enter) -> None:
         **({"probe": probe.file} if probe else {}),
         **({"crops": crops.file} if crops else {}),
     }
-    content = _describe(place, meta, files)
+    content = _describe(place, files)
     content |= of_cell.cell_numbers(
         tested.records,
         reference.arrays,
@@ -114,7 +109,7 @@ def _compute_cell(place: Workplace, enter: Enter) -> None:
         probe.arrays if probe else None,
         stored=scores,
         temperature=place.spec.detection.temperature,
-        training=log.find_chosen_line(meta["log"]),
+        training=log.find_chosen_line(training),
     )
     if crops:
         clean = tested.records["none", 0.0]
@@ -123,15 +118,14 @@ def _compute_cell(place: Workplace, enter: Enter) -> None:
     place.weights.checkpoint.unlink(missing_ok=True)
 
 
-def _describe(place: Workplace, meta: Mapping[str, Any], files: dict[str, Any]) -> dict[str, Any]:
+def _describe(place: Workplace, files: Mapping[str, Any]) -> dict[str, Any]:
     """Return what cell.json says of the cell, apart from its numbers.
 
     Args:
         place: The cell's.
-        meta: The metadata of the trained weights.
         files: The names of the cell's files by kind.
     """
-    cell = place.cell
+    cell, weights = place.cell, place.weights
     training = {"given": True} if cell.loss.given else {"batch_size": cell.train.batch_size}
     return {
         "schema_version": finished_cell.SCHEMA_VERSION,
@@ -139,46 +133,43 @@ def _describe(place: Workplace, meta: Mapping[str, Any], files: dict[str, Any]) 
         "label": cell.label,
         "slug": cell.loss.slug,
         "seed": cell.seed,
-        "key": place.weights.key,
+        "key": weights.key,
         "num_classes": place.dataset.num_classes,
-        "feature_dim": meta.get("feature_dim", cell.model.feature_dim),
+        "feature_dim": weights.meta.get("feature_dim", cell.model.feature_dim),
         **training,
-        "density": bool(meta["density"]),
-        "weights": meta["tensors"],
-        "build": place.weights.build,
+        "density": bool(weights.meta["density"]),
+        "weights": weights.meta["tensors"],
+        "build": weights.network,
         "files": files,
     }
 
 
 def _prepare_parts(place: Workplace, enter: Enter) -> None:
     """Compute what the parts of a cell need, and write which records they will be parts of."""
-    meta = _train(place, enter)
+    _train(place, enter)
     place.weights.checkpoint.unlink(missing_ok=True)
     enter("score")
-    outputs = place.outputs(meta)
-    reference = measures.ensure_reference(place, outputs)
-    records.ensure_clean(place, outputs)
+    measures.ensure_reference(place)
+    records.ensure_clean(place)
     enter("attack")
-    write_plan(place.folder, records.CellAttacks(place, outputs, reference.arrays).plan())
+    records.plan_parts(place)
 
 
 def _compute_part(place: Workplace, part: Part, enter: Enter) -> None:
     """Compute a part of a cell. Without trained weights do nothing: the cell will compute it."""
     enter("attack")
-    if (meta := place.weights.known()) is None:
-        return
-    outputs = place.outputs(meta)
-    reference = measures.ensure_reference(place, outputs)
-    clean = records.ensure_clean(place, outputs)[0] if 0 in part.eps else None
-    records.CellAttacks(place, outputs, reference.arrays).ensure_part(part, clean)
+    if place.weights.find():
+        reference = measures.ensure_reference(place)
+        clean = records.ensure_clean(place)[0] if 0 in part.eps else None
+        records.ensure_part(place, reference.arrays, part, clean)
 
 
-def _train(place: Workplace, enter: Enter) -> dict[str, Any]:
-    """Return the metadata of the trained weights."""
+def _train(place: Workplace, enter: Enter) -> None:
+    """Train the weights if they are not there."""
     place.folder.mkdir(parents=True, exist_ok=True)
-    _ = place.weights.key  # of a given model it takes building: a failure is one of "build"
+    _ = place.weights.key  # a model from elsewhere is built for it: its failure is one of "build"
     enter("train")
-    return place.weights.trained(place.make_reporter("train"))
+    place.weights.ensure(place.make_reporter("train"))
 
 
 def reason_of(error: BaseException) -> str:

@@ -45,7 +45,7 @@ class SharedTraining:
     """A cell that several processes train together, and what decides its weights in all of them."""
 
     job: CellJob
-    parts: dict[str, Any]  # see CellWeights.parts
+    ingredients: dict[str, Any]  # see `CellWeights.ingredients`
 
 
 def cell_name(cell: CellSpec) -> str:

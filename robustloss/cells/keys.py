@@ -1,17 +1,67 @@
-"""What decides a stored file beside data, weights and settings: whose code, and which machine."""
+"""The key of every stored file: a hash of exactly what decides its content.
+
+The key stands in the file's name. A run uses each file that has the right name and is whole, so a
+file is computed again when one of these changes, and never otherwise:
+
+    file of a cell         is computed again with other
+    ---------------------  -------------------------------------------------------------------------
+    model, checkpoint      training or validation images; network; loss; settings of [train]; seed;
+                           source of the user's own loss and backbone; machine
+    model, of a model      its weights; its source; network; machine
+      from elsewhere
+    (OUTPUTS)              images of the data; key and content of the model's file; machine
+    none-0                 OUTPUTS
+    ATTACK-EPS             OUTPUTS; name, source and parameters of the attack; this budget; seed;
+                           eight_bit; detection.fit_size where the attack knows the detector;
+                           batch_size where the attack's code is not ours
+    noise-ATTACK-EPS       file of the attacked record; seed
+    outside-SET            OUTPUTS; images of the set
+    reference              OUTPUTS; detection.fit_size
+    scores                 file of the reference or of any record; names and sources of the scores;
+                           whether the loss is a density
+    probe                  OUTPUTS; checks.images; its budget; attacks whose path it records
+    crops                  OUTPUTS
+    trial.json             key of the weights; parameters and budgets of its FGSM
+    transfer/seed-S/       images of the data; weights of the source and of any target; reference of
+      SOURCE-ATTACK-EPS    the source; attack, budget and seed as for ATTACK-EPS; machine
+
+and with another VERSION of the code that computes it. A VERSION stands beside that code and is
+raised by hand; it is read here alone. "Machine" is the type of device and, on a CPU, the number of
+threads. A new budget, attack, score or outside set therefore recomputes nothing else, and no change
+to the attacks trains anything again.
+
+The functions are pure: `plugin_digest` and `numerics` look up source and machine for them.
+"""
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from robustloss import attacks
+from robustloss import attacks, losses
+from robustloss.analysis.detection import compute, scores
 from robustloss.attacks.plugins import source_digest
-from robustloss.evaluation import probes
+from robustloss.data import outside
+from robustloss.evaluation import (
+    attacked,
+    landscape,
+    noise_control,
+    passes,
+    probes,
+    ten_crop,
+    validation,
+)
+from robustloss.models import build, given
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.plugins import is_plugin
-from robustloss.spec.spec import Spec
+from robustloss.spec.spec import CellSpec
+from robustloss.storage import digest
+from robustloss.training import train
+
+Machine = list[object]  # see `numerics`
+Outputs = list[object]  # see `output_ingredients`
 
 # Attacks and losses whose code is another package's: what stands before the colon, the package.
 _ADAPTED = {
@@ -22,9 +72,14 @@ _ADAPTED = {
 
 
 def plugin_digest(name: str, folder: Path) -> str:
-    """Returns what decides a name's code beside our versions, "" for a built-in.
+    """Return what decides the code behind a name, beside our versions; "" for a built-in.
 
-    That is a digest of the user's source, or the package and version that an attack is taken from.
+    Args:
+        name: A loss, backbone, attack or score, as a spec names it.
+        folder: Where a relative path is looked for first.
+
+    Returns:
+        A digest of the user's source, or the package and version that the code is taken from.
     """
     if is_plugin(name):
         return source_digest(name, (folder,))
@@ -32,20 +87,235 @@ def plugin_digest(name: str, folder: Path) -> str:
     return f"{package} {importlib.metadata.version(package)}" if package else ""
 
 
-def numerics(device: torch.device) -> list[object]:
-    """Returns what of the machine decides the bits of a result."""
+def numerics(device: torch.device) -> Machine:
+    """Return what of the machine decides the bits of a result: device type, threads of a CPU."""
     return [device.type, torch.get_num_threads() if device.type == "cpu" else 0]
 
 
-def attack_params(attack: AttackSpec, folder: Path) -> dict:
-    """Returns what build_attack takes beside the name; a plug-in is looked for in the folder."""
-    params = dict(attack.params)
-    return {**params, "folders": (folder,)} if is_plugin(attack.name) else params
+def training_ingredients(
+    cell: CellSpec, network: Mapping[str, Any], *, data: str, precision: str, codes: tuple[str, str]
+) -> dict[str, Any]:
+    """Return what decides a training apart from the machine, by names that a person understands.
+
+    Processes that train together compare these values: they must be equal in all of them.
+
+    Args:
+        cell: The loss, its training and its seed.
+        network: The plain values that describe the network, and the mean of the images.
+        data: Checksum of the training and validation images.
+        precision: The arithmetic; on the device at hand where the spec says "auto".
+        codes: `plugin_digest` of the loss and of the backbone.
+    """
+    return {
+        "the versions of robustloss": [train.VERSION, build.VERSION, losses.VERSION],
+        "the checksum of the training data": data,
+        "the network": dict(network),
+        "the source of the loss": codes[0],
+        "the source of the backbone": codes[1],
+        "train": cell.train.model_dump(mode="json") | {"precision": precision},
+        "the seed": cell.seed,
+    }
 
 
-def probe_eps(spec: Spec, built: Sequence[attacks.Attack]) -> float:
-    """Returns the L-inf budget of the trial attacks: the spec's, or the smallest of its attacks."""
-    if spec.checks.eps is not None:
-        return spec.checks.eps
-    bounded = (a for a, call in zip(spec.attacks, built, strict=True) if call.norm == "linf")
-    return min((e for a in bounded for e in a.eps if e > 0), default=probes.DEFAULT_EPS)
+def training_key(ingredients: Mapping[str, Any], machine: Machine) -> str:
+    """Return the key of a training, on however many processes; it names the checkpoint.
+
+    Args:
+        ingredients: See `training_ingredients`.
+        machine: See `numerics`.
+    """
+    return digest(*ingredients.values(), machine)
+
+
+def weights_key(training: str, processes: int) -> str:
+    """Return the key of trained weights: processes that share a training change its rounding.
+
+    Args:
+        training: See `training_key`.
+        processes: How many trained together, at least 1.
+    """
+    return training if processes == 1 else f"{training}-x{processes}"
+
+
+def given_key(
+    network: Mapping[str, Any], codes: Sequence[str], tensors: str, machine: Machine
+) -> str:
+    """Return the key of the weights of a model from elsewhere.
+
+    Args:
+        network: The plain values that describe the network, and the name of its factory.
+        codes: `plugin_digest` of the factory, or of loss and backbone; "" for a model in memory.
+        tensors: Digest of its weights.
+        machine: See `numerics`.
+    """
+    versions = [given.VERSION, build.VERSION, losses.VERSION]
+    return digest("given", versions, dict(network), list(codes), tensors, machine)
+
+
+def output_ingredients(data: str, weights: str, tensors: str, machine: Machine) -> Outputs:
+    """Return what decides the outputs of a cell's model on the images of the data.
+
+    Args:
+        data: Checksum of all images.
+        weights: Key of the weights. Their digest alone is not enough: a change to a loss may leave
+            its weights as they are and change what the model says, as its class_log_likelihood.
+        tensors: Digest of the weights.
+        machine: See `numerics`.
+    """
+    versions = [passes.VERSION, build.VERSION, losses.VERSION]
+    return [data, weights, tensors, *versions, *machine]
+
+
+def clean_key(outputs: Outputs) -> str:
+    """Return the key of the clean pass over the test images."""
+    return digest("clean", outputs)
+
+
+def attacked_key(
+    outputs: Outputs,
+    attack: AttackSpec,
+    eps: float,
+    *,
+    seed: int,
+    code: str,
+    fit_size: int | None = None,
+) -> str:
+    """Return the key of the record of one attack at one budget.
+
+    Args:
+        outputs: See `output_ingredients`.
+        attack: The attack.
+        eps: The budget.
+        seed: The cell's.
+        code: `plugin_digest` of the attack.
+        fit_size: detection.fit_size, of an attack that knows the detector: it may aim at the class
+            means of that many training images. None for any other attack.
+    """
+    seen = outputs if fit_size is None else [*outputs, fit_size]
+    what = [attack.name, code, dict(attack.params), eps, attack.eight_bit]
+    return digest(attacks.VERSION, seen, *what, seed, _batch_size(attack, code))
+
+
+def noise_key(attacked_file: str, seed: int) -> str:
+    """Return the key of the noise control of an attacked record.
+
+    Args:
+        attacked_file: Name of the record's file, which has its key.
+        seed: The cell's.
+    """
+    return digest("noise", noise_control.VERSION, attacked_file, seed)
+
+
+def outside_key(outputs: Outputs, images: str) -> str:
+    """Return the key of the record of images that are not of the data.
+
+    Args:
+        outputs: See `output_ingredients`.
+        images: Checksum of these images.
+    """
+    return digest("outside", outside.VERSION, outputs, images)
+
+
+def reference_key(outputs: Outputs, fit_size: int) -> str:
+    """Return the key of the arrays of clean images.
+
+    Args:
+        outputs: See `output_ingredients`.
+        fit_size: detection.fit_size.
+    """
+    return digest("reference", landscape.VERSION, outputs, fit_size)
+
+
+def scores_key(
+    reference_file: str, files: Sequence[list[str]], codes: Mapping[str, str], *, density: bool
+) -> str:
+    """Return the key of the detection scores.
+
+    Args:
+        reference_file: Name of the file that the scores are fitted on.
+        files: For each record the name of its file, then that of its noise control ("" without one)
+            or the label of its outside set.
+        codes: `plugin_digest` of each score, by name.
+        density: Whether the loss's class_log_likelihood is a normalised log-density.
+    """
+    versions = [compute.VERSION, scores.VERSION]
+    names, sources = list(codes), list(codes.values())
+    return digest(versions, reference_file, list(files), names, sources, density)
+
+
+def probe_key(
+    outputs: Outputs, images: int, eps: float, traced: Sequence[tuple[AttackSpec, str, float]]
+) -> str:
+    """Return the key of the trial attacks.
+
+    Args:
+        outputs: See `output_ingredients`.
+        images: checks.images.
+        eps: Budget of the trial attacks.
+        traced: The attacks whose path is recorded, each with its `plugin_digest` and its budget.
+    """
+    paths = [[each.slug, each.name, code, dict(each.params), at] for each, code, at in traced]
+    return digest("probe", probes.VERSION, attacks.VERSION, outputs, images, eps, paths)
+
+
+def crops_key(outputs: Outputs) -> str:
+    """Return the key of the ranks in the mean of ten crops."""
+    return digest("crops", ten_crop.VERSION, outputs)
+
+
+def trial_key(weights: str, params: Mapping[str, Any], eps: Sequence[float]) -> str:
+    """Return the key that stands in trial.json.
+
+    Args:
+        weights: Key of the trial's weights.
+        params: Parameters of the FGSM on validation images.
+        eps: Its budgets.
+    """
+    versions = [validation.VERSION, passes.VERSION, attacks.VERSION]
+    return digest("trial", versions, weights, dict(params), list(eps))
+
+
+def transfer_key(
+    data: str,
+    source: Mapping[str, Any],
+    targets: Mapping[str, str],
+    attack: AttackSpec,
+    eps: float,
+    *,
+    seed: int,
+    code: str,
+    machine: Machine,
+) -> str:
+    """Return the key of what the targets predict for attacked images of the source.
+
+    Args:
+        data: Checksum of all images.
+        source: cell.json of the attacked model.
+        targets: Digest of each target's weights, by label.
+        attack: The attack.
+        eps: The budget.
+        seed: The cells'.
+        code: `plugin_digest` of the attack.
+        machine: See `numerics`.
+    """
+    versions = [attacks.VERSION, passes.VERSION, build.VERSION, losses.VERSION]
+    return digest(
+        "transfer",
+        [attacked.TRANSFER_VERSION, *versions],
+        data,
+        source["weights"],
+        source["files"]["reference"],  # thresholds and means that the attack may see
+        [[label, weights] for label, weights in targets.items()],
+        *(attack.name, code, dict(attack.params), eps),
+        seed,
+        machine,
+        _batch_size(attack, code),
+    )
+
+
+def _batch_size(attack: AttackSpec, code: str) -> int:
+    """Return the batch size where it decides the result, else 0.
+
+    Our own attacks give the same result at any batch size, those of others need not.
+    """
+    return attack.batch_size if code else 0

@@ -4,7 +4,7 @@ Runs after the cells, seed by seed. A file's key holds the weights of the source
 target, so that no retrained model is judged by old images.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from robustloss import attacks, losses
+from robustloss.attacks import build_attack
+from robustloss.cells import keys
 from robustloss.cells.cell import reason_of
 from robustloss.cells.jobs import CellJob, Failure
-from robustloss.cells.keys import attack_params, numerics, plugin_digest
+from robustloss.cells.workplace import Report
 from robustloss.data.images import Dataset
-from robustloss.evaluation import attacked, detector, passes
+from robustloss.evaluation import attacked, detector
 from robustloss.models import build, weight_files
 from robustloss.models.classifier import AnyClassifier
 from robustloss.progress import Event, Stage
@@ -25,11 +26,7 @@ from robustloss.results.transfers import Transfer, load_transfer, save_transfer
 from robustloss.seeding import using_repeatable_kernels
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.spec import Spec
-from robustloss.storage import CorruptFile, digest, read_arrays, read_json
-
-VERSION = 1  # raise when the same weights and attack would give other predictions
-
-Report = Callable[[Event], None]
+from robustloss.storage import CorruptFile, read_arrays, read_json
 
 
 @dataclass(frozen=True)
@@ -148,7 +145,7 @@ class _Stage:
         device = torch.device(job.device)
         images = self.dataset.test.to(device)
         reference, _ = read_arrays(source.folder / source.content["files"]["reference"])
-        built = attacks.build_attack(attack.name, **attack_params(attack, self.spec.folder))
+        built = build_attack(attack.name, folders=(self.spec.folder,), **attack.params)
         predictions = attacked.transferred_predictions(
             detector.detector_view(self._model(source), reference),
             [self._model(target) for target in self.trained],
@@ -205,21 +202,15 @@ class _Stage:
         return self._models[label]
 
     def _path(self, source: _Trained, attack: AttackSpec, eps: float) -> Path:
-        code = plugin_digest(attack.name, self.spec.folder)
-        key = digest(
-            "transfer",
-            [VERSION, attacks.VERSION, passes.VERSION, build.VERSION, losses.VERSION],
+        key = keys.transfer_key(
             self.dataset.checksum,
-            source.content["weights"],
-            source.content["files"]["reference"],  # thresholds and means that the attack may see
-            [[target.job.cell.label, target.content["weights"]] for target in self.trained],
-            attack.name,
-            code,
-            dict(attack.params),
+            source.content,
+            {target.job.cell.label: target.content["weights"] for target in self.trained},
+            attack,
             eps,
-            self.seed,
-            numerics(torch.device(source.job.device)),
-            attack.batch_size if code else 0,
+            seed=self.seed,
+            code=keys.plugin_digest(attack.name, self.spec.folder),
+            machine=keys.numerics(torch.device(source.job.device)),
         )
         folder = source.job.folder / "transfer" / f"seed-{self.seed}"
         return folder / f"{source.job.cell.loss.slug}-{attack.slug}-{eps:.6g}-{key}.npz"

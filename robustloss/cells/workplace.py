@@ -1,28 +1,27 @@
 """Where a cell is computed: what is asked for, the data, the folder, the device, the weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from robustloss import losses
+from robustloss.attacks import Attack, build_attack
+from robustloss.cells import keys
 from robustloss.cells.jobs import CellJob, cell_name
-from robustloss.cells.keys import numerics
 from robustloss.cells.weights import CellWeights
 from robustloss.data.images import Dataset
 from robustloss.evaluation import passes
-from robustloss.models import build
 from robustloss.progress import Event, Stage
 from robustloss.spec.spec import CellSpec, Spec
 
 Report = Callable[[Event], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Workplace:
-    """Everything that the stages of a cell have in common. It does not change between them.
+    """Everything that the stages of a cell have in common; it does not change between them.
 
     Attributes:
         job: What to compute.
@@ -50,26 +49,22 @@ class Workplace:
         """The loss and the seed, with the network and the training that hold for them."""
         return self.job.cell
 
-    @property
-    def name(self) -> str:
-        """The cell's name in events, see `cell_name`."""
-        return cell_name(self.job.cell)
+    @cached_property
+    def attacks(self) -> list[Attack]:
+        """The attacks, built, in the order of the spec."""
+        folders = (self.spec.folder,)
+        return [build_attack(a.name, folders=folders, **a.params) for a in self.spec.attacks]
 
-    def outputs(self, meta: Mapping[str, Any]) -> list[object]:
-        """Return what decides the outputs of the trained model on the images of the data.
-
-        Args:
-            meta: The metadata of the trained weights.
-        """
-        # The key too: what changes the outputs of a loss need not change its weights, as its
-        # class_log_likelihood.
-        known = [self.dataset.checksum, self.weights.key, meta["tensors"]]
-        versions = [passes.VERSION, build.VERSION, losses.VERSION]
-        return [*known, *versions, *numerics(self.device)]
+    @cached_property
+    def outputs(self) -> keys.Outputs:
+        """What decides the outputs of the model on the data, once its weights are there."""
+        weights, machine = self.weights, keys.numerics(self.device)
+        tensors = weights.meta["tensors"]
+        return keys.output_ingredients(self.dataset.checksum, weights.key, tensors, machine)
 
     def report_scoring(self, text: str) -> None:
-        """Report that a pass over images, or another part of the stage "score", begins."""
-        self.report(Event(self.name, "score", 0, 1, text))
+        """Report that a piece of work of the stage "score" begins, which the text names."""
+        self.report(Event(cell_name(self.cell), "score", 0, 1, text))
 
     def make_reporter(self, stage: Stage, prefix: str = "") -> passes.Report:
         """Return a function that takes (done, total, text) and reports them as an Event.
@@ -80,13 +75,14 @@ class Workplace:
         """
 
         def report(done: float, total: float, text: str) -> None:
-            self.report(Event(self.name, stage, done, total, f"{prefix} {text}".strip()))
+            text = f"{prefix} {text}".strip()
+            self.report(Event(cell_name(self.cell), stage, done, total, text))
 
         return report
 
 
 def open_workplace(job: CellJob, dataset: Dataset, report: Report) -> Workplace:
-    """Return the workplace of a job. Nothing is computed or written yet.
+    """Return the workplace of a job; nothing is computed or written yet.
 
     Args:
         job: What to compute.

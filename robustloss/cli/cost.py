@@ -236,10 +236,9 @@ def attack_passes(
     An attack with `passes` says it; another is tried on four images.
     """
     from robustloss.attacks import Queries, build_attack, perturb
-    from robustloss.cells.keys import attack_params
     from robustloss.evaluation.detector import LikelihoodView
 
-    built: Any = build_attack(attack.name, **attack_params(attack, spec.folder))
+    built: Any = build_attack(attack.name, folders=(spec.folder,), **attack.params)
     positive = [eps for eps in attack.eps if eps > 0]
     if hasattr(built, "passes"):
         return built.passes(len(positive))

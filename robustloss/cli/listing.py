@@ -139,11 +139,10 @@ def _cost_lines(spec: Spec) -> Iterator[str]:
 
 def _attack_lines(spec: Spec) -> Iterator[str]:
     from robustloss.attacks import build_attack
-    from robustloss.cells.keys import attack_params
 
     width = max(len(attack.label) for attack in spec.attacks)
     for attack in spec.attacks:
-        built: Any = build_attack(attack.name, **attack_params(attack, spec.folder))
+        built: Any = build_attack(attack.name, folders=(spec.folder,), **attack.params)
         if hasattr(built, "passes"):
             spent = built.passes(sum(eps > 0 for eps in attack.eps))
             yield (

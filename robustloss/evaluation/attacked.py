@@ -18,6 +18,8 @@ from robustloss.evaluation.passes import LAYOUT, Columns, Report, add_outputs
 from robustloss.models.classifier import AnyClassifier
 from robustloss.results.records import Record
 
+TRANSFER_VERSION = 1  # raise when the same weights and attack would give other transfers
+
 Spend = Callable[[Queries, float], None]  # passes of an attack, its seconds
 
 

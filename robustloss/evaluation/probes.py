@@ -4,7 +4,7 @@ What they find is stored as plain arrays; whether it is a reason to doubt a numb
 these arrays by the checks, without torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -44,7 +44,7 @@ def probe_arrays(
     images: ImageSet,
     *,
     eps: float,
-    traced: tuple[Traced, ...] = (),
+    traced: Sequence[Traced] = (),
     seed: int = 0,
 ) -> Arrays:
     """Puts the questions to a model.

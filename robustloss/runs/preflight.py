@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from robustloss import attacks, losses
 from robustloss.attacks.plugins import PluginError
 from robustloss.cells import score_plugins
-from robustloss.cells.keys import attack_params
 from robustloss.data.images import Dataset
 from robustloss.losses.feasibility import LossWarning, collecting_warnings
 from robustloss.models import backbones, build
@@ -83,7 +82,7 @@ def _attack_mistakes(spec: Spec, dataset: Dataset) -> list[str]:
     for number, attack in enumerate(spec.attacks):
         where = f"attacks[{number}]"
         try:
-            built = attacks.build_attack(attack.name, **attack_params(attack, spec.folder))
+            built = attacks.build_attack(attack.name, folders=(spec.folder,), **attack.params)
         except (PluginError, ValueError) as error:
             lines.append(f"{where}: {error}")
             continue

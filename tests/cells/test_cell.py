@@ -6,27 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.cells import keys, records
+from robustloss.cells import keys
 from robustloss.cells.cell import run_cell
 from robustloss.cells.jobs import CellJob
-from robustloss.cells.keys import plugin_digest
-from robustloss.cells.records import record_path
-from robustloss.cells.workplace import open_workplace
 from robustloss.data.load import load_dataset
+from robustloss.results import records as stored
 from robustloss.results.records import LazyRecords, load_record
 from robustloss.spec.data import DataSpec
 from robustloss.spec.load import load_spec
 from tests.small_run import SPEC
 
 
-def record_name(tmp_path: Path, **attack) -> str:
+def record_key(folder: Path, **attack) -> str:
     spec = load_spec({**SPEC, "attacks": [{"eps": [0.1], "label": "attack", **attack}]})
-    dataset = load_dataset(
-        DataSpec(name="digits", train_size=200, validation_size=60, test_size=80), quiet=True
-    )
-    job = CellJob(spec, spec.cells()[0], tmp_path, "cpu", None)
-    place = open_workplace(job, dataset, lambda event: None)
-    return record_path(place, spec.attacks[0], 0.1, []).name
+    (table,) = spec.attacks
+    code = keys.plugin_digest(table.name, folder)
+    return keys.attacked_key([], table, 0.1, seed=0, code=code)
 
 
 @pytest.mark.parametrize(
@@ -40,18 +35,18 @@ def test_an_adapted_attack_goes_by_its_packages_version(monkeypatch, tmp_path, n
         return "1.2.3"
 
     monkeypatch.setattr(keys.importlib.metadata, "version", version)
-    assert plugin_digest(name, tmp_path) == f"{package} 1.2.3"
+    assert keys.plugin_digest(name, tmp_path) == f"{package} 1.2.3"
     assert asked == [package]
-    old = record_name(tmp_path, name=name)
-    assert record_name(tmp_path, name=name) == old
-    assert record_name(tmp_path, name=name, batch_size=10) != old
+    old = record_key(tmp_path, name=name)
+    assert record_key(tmp_path, name=name) == old
+    assert record_key(tmp_path, name=name, batch_size=10) != old
     monkeypatch.setattr(keys.importlib.metadata, "version", lambda name: "1.2.4")
-    assert record_name(tmp_path, name=name) != old
+    assert record_key(tmp_path, name=name) != old
 
 
 def test_built_ins_have_no_source_to_go_by(tmp_path):
     for name in ("fgsm", "softmax", "small_cnn", "torchvision:resnet18"):
-        assert plugin_digest(name, tmp_path) == ""
+        assert keys.plugin_digest(name, tmp_path) == ""
 
 
 def test_batch_size_decides_for_other_peoples_attacks_only(tmp_path):
@@ -61,7 +56,7 @@ def test_batch_size_decides_for_other_peoples_attacks_only(tmp_path):
         ("torchattacks:PGD", True),
         (f"{tmp_path}/mine.py:attack", True),
     ):
-        names = {record_name(tmp_path, name=name, batch_size=size) for size in (10, 20)}
+        names = {record_key(tmp_path, name=name, batch_size=size) for size in (10, 20)}
         assert len(names) == 1 + decides, name
 
 
@@ -90,7 +85,7 @@ def test_a_cell_holds_few_of_its_records_at_once(monkeypatch, tmp_path):
     (tmp_path / spec.cells()[0].folder / "cell.json").unlink()
     for path in tmp_path.rglob("scores-*.npz"):
         path.unlink()
-    monkeypatch.setattr(records, "load_record", counted)
+    monkeypatch.setattr(stored, "load_record", counted)
     assert run_cell(job, dataset, lambda event: None) is None
     assert len(alive) > 2 * 10  # attacked images and their controls
     assert most <= 3, "the clean record, and one to look at; the last one until it is replaced"

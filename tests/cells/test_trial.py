@@ -170,7 +170,7 @@ def test_every_loss_starts_from_the_same_network_with_the_same_seed(digits, tmp_
     def backbone(name, seed):
         spec = load_spec(changed(losses=[{"name": name}], seeds=[seed]))
         job = jobs.CellJob(spec, spec.cells()[0], tmp_path, "cpu", None)
-        model = CellWeights(job, digits).new_model()
+        model = CellWeights(job, digits).build_model()
         return weight_files.collect_state(model.backbone)
 
     first, other = backbone("softmax", 0), backbone("softmax", 1)

@@ -132,7 +132,7 @@ def weights_of(folder, train_size=200):
 
 def test_the_number_of_processes_names_the_weights_and_not_the_checkpoint(tmp_path, monkeypatch):
     alone = weights_of(tmp_path)
-    literal = digest(*alone.parts.values(), numerics(CPU))
+    literal = digest(*alone.ingredients.values(), numerics(CPU))
     assert alone.key == literal  # as before there were several
     for size in (2, 3):
         monkeypatch.setattr(processes, "_current", group_of(size))
@@ -143,16 +143,16 @@ def test_the_number_of_processes_names_the_weights_and_not_the_checkpoint(tmp_pa
 
 def test_other_data_or_code_are_told_with_both_values(tmp_path):
     weights, other = weights_of(tmp_path), weights_of(tmp_path, train_size=100)
-    weights.check_parts(weights_of(tmp_path / "elsewhere").parts)
+    weights.check_ingredients(weights_of(tmp_path / "elsewhere").ingredients)
     there, here = (each.dataset.training_checksum for each in (weights, other))
     with pytest.raises(
         ValueError, match=rf"training data \(='{here}'\) is '{there}' in rank 0.* give every"
     ):
-        other.check_parts(weights.parts)
-    train = {**weights.parts["train"], "precision": "bfloat16"}
-    found = {**weights.parts, "the source of the loss": "1f", "train": train}
+        other.check_ingredients(weights.ingredients)
+    train = {**weights.ingredients["train"], "precision": "bfloat16"}
+    found = {**weights.ingredients, "the source of the loss": "1f", "train": train}
     with pytest.raises(ValueError, match=r"loss .* '1f' .*; train: precision .* 'bfloat16'"):
-        weights.check_parts(found)
+        weights.check_ingredients(found)
 
 
 @pytest.mark.usefixtures("no_report")

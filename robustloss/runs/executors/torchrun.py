@@ -61,6 +61,6 @@ def _train_along(order: SharedTraining, group: Distributed) -> None:
     """
     with group.agreeing(patient=True):  # the leader's data are loaded, this one's may not be
         weights = CellWeights(order.job, dataset_of(order.job))
-        weights.check_parts(order.parts)
-        model = weights.new_model()
+        weights.check_ingredients(order.ingredients)
+        model = weights.build_model()
     weights.train_along(model)
