@@ -122,10 +122,11 @@ def run(
     from robustloss.runs.executors.cluster import ClusterError
     from robustloss.runs.executors.torchrun import check_shared
     from robustloss.runs.folder import RunFolderError
+    from robustloss.runs.settings import choose_device
     from robustloss.training import processes
 
     with told(ValueError):
-        chosen = runner.choose_device(device)
+        chosen = choose_device(device)
         check_executor(executor)
         if processes.is_launched():
             check_shared(loaded, executor, chosen)

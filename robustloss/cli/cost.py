@@ -106,7 +106,7 @@ def measure(
     """
     import torch
 
-    from robustloss.runs.runner import choose_device
+    from robustloss.runs.settings import choose_device
 
     device = choose_device("auto")
     first = {cell.label: cell for cell in cells}

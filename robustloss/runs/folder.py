@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, what it has, and that no other run writes to it."""
+"""The folder of a run: whose it is, which seeds it has, and that no other run writes to it."""
 
 import errno
 import json
@@ -16,18 +16,28 @@ from robustloss.spec.load import load_spec
 from robustloss.spec.spec import Spec
 from robustloss.storage import CorruptFile, read_json, remove_leftovers, write_text
 
-NAME = ".lock"
-_BUSY = (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN)
+try:
+    import fcntl
+except ImportError:  # Windows has no such lock: there a run is not protected from another
+    fcntl = None  # type: ignore[assignment]
 
-MARK = ".ray-run"  # in the run folder: who reads the right text there shares the file system
+LOCK = ".lock"
+MARK = ".ray-run"  # holds a text by which a worker on another node knows that it sees this folder
+_BUSY = (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN)
 
 
 class RunFolderError(ValueError):
     """The run folder cannot be used for this run."""
 
 
-def wanted_seeds(spec: Spec, folder: Path, seeds: Sequence[int] | None) -> tuple[int, ...]:
-    """Returns the seeds to compute: those asked for, and with them what the folder has."""
+def choose_seeds(spec: Spec, folder: Path, seeds: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the training seeds of a run: those asked for, and those that its folder already has.
+
+    Args:
+        spec: Of the run.
+        folder: The run folder, which need not exist.
+        seeds: Those asked for, from 0 to 2**32 - 1; None for the spec's.
+    """
     if seeds is None:
         return spec.seeds
     if not seeds or not all(map(_is_seed, seeds)):
@@ -46,10 +56,10 @@ def _is_seed(value: object) -> bool:
 
 
 def check_folder(folder: Path, spec: Spec) -> None:
-    """Refuses a folder that holds anything but an earlier state of this run."""
+    """Refuse a folder that holds anything but an earlier state of this run."""
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder} is a file; name another folder with --out.")
-    if not folder.is_dir() or all(path.name == NAME for path in folder.iterdir()):
+    if not folder.is_dir() or all(path.name == LOCK for path in folder.iterdir()):
         return
     if not (folder / "spec.toml").exists():
         raise RunFolderError(
@@ -76,19 +86,25 @@ def check_folder(folder: Path, spec: Spec) -> None:
 
 
 @contextmanager
-def claimed(folder: Path, spec: Spec) -> Iterator[None]:
-    """Makes the folder this run's while the block runs."""
+def claiming(folder: Path, spec: Spec) -> Iterator[None]:
+    """Make the folder this run's while the block runs, without what a killed run left behind.
+
+    Args:
+        folder: As `check_folder` lets it pass; it is made if need be.
+        spec: Of the run.
+
+    Raises:
+        RunFolderError: Another run is writing to the folder, or nothing can be written there.
+    """
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(held(folder))
+            stack.enter_context(locking(folder))
             remove_leftovers(folder)
             (folder / MARK).unlink(missing_ok=True)
             for unfinished in folder.glob(".report-*"):
                 shutil.rmtree(unfinished, ignore_errors=True)
             write_text(folder / "spec.toml", spec.text)
-        except FolderBusyError as error:
-            raise RunFolderError(str(error)) from None
         except OSError as error:
             raise RunFolderError(
                 f"{folder} cannot be written: {error.strerror}; name another folder with --out."
@@ -96,29 +112,20 @@ def claimed(folder: Path, spec: Spec) -> Iterator[None]:
         yield
 
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such lock: runs there are on their own
-    fcntl = None  # type: ignore[assignment]
-
-
-class FolderBusyError(ValueError):
-    """Another process writes to the folder; the text says which."""
-
-
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keeps other runs out of a folder while the block runs.
+def locking(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder while the block runs.
 
-    A process that is killed holds nothing. Where the file system knows no locks, nothing is locked.
+    The lock ends with the process, so a killed run keeps nobody out. Where the file system knows no
+    locks, nothing is locked.
 
     Args:
-        folder: exists and can be written.
+        folder: Exists and can be written.
 
     Raises:
-        FolderBusyError: another run holds it.
+        RunFolderError: Another run has locked it; the text says which.
     """
-    handle = _locked(folder / NAME) if fcntl is not None else None
+    handle = _open_locked(folder / LOCK) if fcntl is not None else None
     if handle is None:
         yield
         return
@@ -130,36 +137,35 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            (folder / NAME).unlink()  # while it is held: whoever opened it meanwhile tries again
+            # Removed while it is locked: who opened it meanwhile sees that it is gone.
+            (folder / LOCK).unlink()
         handle.close()
 
 
-def _locked(path: Path) -> IO[str] | None:
-    """The open, locked file; None where there are no locks."""
+def _open_locked(path: Path) -> IO[str] | None:
+    """Return the open, locked file; None where there are no locks."""
     while True:
         handle = path.open("a+", encoding="utf-8")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The file may have been removed between opening and locking: then it locks nobody out.
             if os.path.samestat(os.fstat(handle.fileno()), path.stat()):
                 return handle
         except FileNotFoundError:
-            pass  # its holder has just let go of it
+            pass
         except OSError as error:
-            words = _holder(handle)
+            if error.errno not in _BUSY:
+                handle.close()
+                return None
+            handle.seek(0)
+            try:
+                known = json.loads(handle.read())
+                holder = f"process {known['pid']} on {known['host']}, since {known['since']}"
+            except (ValueError, KeyError, TypeError):  # it has not written its name yet
+                holder = "another run"
             handle.close()
-            if error.errno in _BUSY:
-                raise FolderBusyError(
-                    f"{path.parent} is being written by {words}. Wait for it or stop it, or name "
-                    "another folder with --out."
-                ) from None
-            return None
+            raise RunFolderError(
+                f"{path.parent} is being written by {holder}. Wait for it or stop it, or name "
+                "another folder with --out."
+            ) from None
         handle.close()
-
-
-def _holder(handle: IO[str]) -> str:
-    handle.seek(0)
-    try:
-        known = json.loads(handle.read())
-        return f"process {known['pid']} on {known['host']}, since {known['since']}"
-    except (ValueError, KeyError, TypeError):  # it is just writing its name
-        return "another run"

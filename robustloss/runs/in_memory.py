@@ -3,25 +3,23 @@
 import copy
 import hashlib
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robustloss.cells.cell import run_cell
-from robustloss.cells.jobs import CellJob
 from robustloss.data.images import Dataset, ImageSet
 from robustloss.models.given import IN_MEMORY, wrap_given
 from robustloss.progress import Progress, choose_progress
 from robustloss.results.run import Run, load_run
-from robustloss.runs import runner, write
-from robustloss.runs.folder import check_folder, claimed
+from robustloss.runs.executors.choose import run_jobs
+from robustloss.runs.folder import check_folder, claiming
 from robustloss.runs.preflight import check_attacks
-from robustloss.runs.provenance import attack_cost, provenance_of
+from robustloss.runs.provenance import Start, provenance_of
+from robustloss.runs.settings import RunSettings, choose_device
+from robustloss.runs.write import write_run
 from robustloss.spec.load import load_spec
 from robustloss.spec.spec import Spec
 from robustloss.storage import digest
@@ -31,7 +29,7 @@ Attacks = Sequence[str | Mapping[str, Any]]
 
 GREY = (0.1, 0.2, 0.3)  # L-inf budgets that the literature uses for MNIST
 COLOUR = ("2/255", "4/255", "8/255")  # and for colour images
-_ALONE = (
+_NO_VALIDATION = (
     "thresholds and temperatures are those of the very images that are attacked, because no "
     "validation images were given"
 )
@@ -49,7 +47,7 @@ def evaluate(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Run:
-    """Attacks a trained model and says how often it is fooled and whether that is noticed.
+    """Attack a trained model: how often is it fooled, and is that noticed?
 
     Args:
         model: Maps images (B,C,H,W) in [0,1] to logits (B,K), or several such by label. It is
@@ -60,13 +58,13 @@ def evaluate(
         spec: Attacks by name, or as tables of a spec, ``{"name": "pgd", "eps": ["8/255"]}``; or a
             spec, of which the attacks, [detection], [checks] and the first seed count. FGSM and
             PGD by default, at eps 0.1, 0.2, 0.3 for one channel and 2, 4, 8 of 255 for more.
-        validation: Other clean images and labels, for thresholds. Without, the images themselves
-            serve, and every table says so.
-        train: Clean training images and labels, on which the scores of features are fitted; without
-            them features are not used.
-        out: Folder of a run for `build_report`; without it no file stays.
+        validation: Other clean images and labels, for the thresholds. Without them the thresholds
+            come from `images` themselves, and every table says so.
+        train: Clean training images and labels, on which the scores of features are fitted.
+            Without them no score uses features.
+        out: A run folder, as `build_report` takes it; without it no file stays.
         device: "auto", "cpu", "cuda" or "mps".
-        progress: Told of every step; a bar on a terminal by default.
+        progress: Receives every event; bars on a terminal by default.
 
     Returns:
         The run: its rows, detection, flags and other tables, as `load_run` gives them.
@@ -75,47 +73,34 @@ def evaluate(
         ValueError: Images, labels, model or spec cannot be used; nothing was computed.
         RuntimeError: The evaluation of a model failed.
     """
+    start = Start()
     named = dict(model) if isinstance(model, Mapping) else {type(model).__name__: model}
     sets = {"images": (images, labels), "validation": validation, "train": train}
     parts = {name: _image_set(name, part) for name, part in sets.items() if part is not None}
-    chosen = runner.choose_device(device)
-    dataset = _dataset(parts, _classes(named, parts["images"].shape, train is not None))
-    settings = _settings(spec, list(named), dataset.image_shape[0])
-    check_attacks(settings, dataset)
-    with tempfile.TemporaryDirectory(prefix="robustloss-") as work:
-        folder = Path(out) if out is not None else Path(work)
-        check_folder(folder, settings)
-        with claimed(folder, settings):
-            return _computed(settings, named, dataset, folder, chosen, progress)
-
-
-def _computed(
-    settings: Spec,
-    named: Mapping[str, nn.Module],
-    dataset: Dataset,
-    folder: Path,
-    device: str,
-    progress: Progress | None,
-) -> Run:
-    started, clock = datetime.now(UTC), time.monotonic()
-    cells = settings.cells()
-    jobs = [
-        CellJob(settings, cell, folder, device, None, module=named[cell.label]) for cell in cells
-    ]
+    chosen = choose_device(device)
+    classes = _count_classes(named, parts["images"].shape, features=train is not None)
+    dataset = _build_dataset(parts, classes)
+    loaded = _build_spec(spec, list(named), dataset.image_shape[0])
+    check_attacks(loaded, dataset)
     progress = progress or choose_progress(quiet=False)
-    progress.start(len(jobs))
-    try:
-        failures = [failed for job in jobs if (failed := run_cell(job, dataset, progress))]
-    finally:
-        progress.stop()
-    if len(failures) == len(cells):
-        raise RuntimeError("; ".join(f"{f.label} ({f.stage}): {f.reason}" for f in failures))
-    seeds = settings.seeds
-    provenance = provenance_of(settings, dataset, device, seeds, started, clock)
-    provenance["threads"] = torch.get_num_threads()
-    provenance["attack_cost"] = attack_cost(folder, settings, cells)
-    write.write_run(folder, settings, cells, failures, provenance)
-    return load_run(folder)
+    with tempfile.TemporaryDirectory(prefix="robustloss-") as work:
+        folder = Path(work if out is None else out)
+        check_folder(folder, loaded)
+        settings = RunSettings(loaded, folder, chosen, loaded.seeds)
+        cells = loaded.cells()
+        jobs = [settings.job(loaded, cell, module=named[cell.label]) for cell in cells]
+        with claiming(folder, loaded):
+            progress.start(len(jobs))
+            try:
+                failures = run_jobs(jobs, dataset, settings.executor, progress)
+            finally:
+                progress.stop()
+            if len(failures) == len(cells):
+                reasons = (f"{each.label} ({each.stage}): {each.reason}" for each in failures)
+                raise RuntimeError("; ".join(reasons))
+            provenance = provenance_of(settings, loaded, dataset, start)
+            write_run(folder, loaded, cells, failures, provenance)
+            return load_run(folder)
 
 
 class _FloatImages(ImageSet):
@@ -131,7 +116,7 @@ class _FloatImages(ImageSet):
 
 
 def _image_set(name: str, part: Images) -> ImageSet:
-    """Returns checked images; of 8 bits where all of them are."""
+    """Return checked images: as 8 bits where every pixel is a whole grey level, else as floats."""
     images, labels = part
     if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
         kind = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
@@ -158,8 +143,8 @@ def _image_set(name: str, part: Images) -> ImageSet:
     return _FloatImages(images, labels, index, 1.0)
 
 
-def _classes(named: Mapping[str, nn.Module], shape: Sequence[int], features: bool) -> int:
-    """Returns K, the same of every model, each looked over once."""
+def _count_classes(named: Mapping[str, nn.Module], shape: Sequence[int], *, features: bool) -> int:
+    """Return K, which must be the same for every model; look each of them over."""
     if not named:
         raise ValueError("model must be a torch.nn.Module, or several by label; got none.")
     found: dict[str, int] = {}
@@ -177,7 +162,7 @@ def _classes(named: Mapping[str, nn.Module], shape: Sequence[int], features: boo
     return next(iter(found.values()))
 
 
-def _dataset(parts: Mapping[str, ImageSet], classes: int) -> Dataset:
+def _build_dataset(parts: Mapping[str, ImageSet], classes: int) -> Dataset:
     test = parts["images"]
     for name, part in parts.items():
         low, high = int(part.labels.min()), int(part.labels.max())
@@ -188,7 +173,13 @@ def _dataset(parts: Mapping[str, ImageSet], classes: int) -> Dataset:
             )
         if part.shape != test.shape:
             raise ValueError(f"{name} (={part.shape}) must have the shape of images, {test.shape}.")
-    checksums = [_checksum(part) for part in parts.values()]
+    checksums = []
+    for part in parts.values():
+        assert isinstance(part.images, Tensor)
+        content = hashlib.sha256(f"{part.images.dtype} {tuple(part.images.shape)}".encode())
+        for tensor in (part.images, part.labels):
+            content.update(tensor.contiguous().numpy().tobytes())
+        checksums.append(content.hexdigest())
     return Dataset(
         name="in_memory",
         num_classes=classes,
@@ -201,20 +192,12 @@ def _dataset(parts: Mapping[str, ImageSet], classes: int) -> Dataset:
         checksum=digest(list(parts), checksums),
         training_checksum="",
         label="images in memory",
-        summary="" if "validation" in parts else _ALONE,
+        summary="" if "validation" in parts else _NO_VALIDATION,
     )
 
 
-def _checksum(part: ImageSet) -> str:
-    assert isinstance(part.images, Tensor)
-    found = hashlib.sha256(f"{part.images.dtype} {tuple(part.images.shape)}".encode())
-    for tensor in (part.images, part.labels):
-        found.update(tensor.contiguous().numpy().tobytes())
-    return found.hexdigest()
-
-
-def _settings(spec: Any, labels: Sequence[str], channels: int) -> Spec:
-    """Returns the spec of the evaluation: the models as losses, and whatever attacks are asked."""
+def _build_spec(spec: Any, labels: Sequence[str], channels: int) -> Spec:
+    """Return the spec of the evaluation: the models as its losses, and the attacks asked for."""
     eps = list(GREY if channels == 1 else COLOUR)
     asked: Mapping[str, Any]
     folder = Path.cwd()

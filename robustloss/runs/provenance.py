@@ -4,10 +4,11 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,40 +16,40 @@ import torch
 import robustloss
 from robustloss.data.images import Dataset
 from robustloss.results.checking import is_cost
-from robustloss.spec.spec import CellSpec, Spec
+from robustloss.runs.executors.choose import cell_threads
+from robustloss.runs.settings import RunSettings
+from robustloss.spec.spec import Spec
 from robustloss.storage import CorruptFile, read_json
 from robustloss.training.precision import choose_precision
 
 
-def provenance_of(
-    spec: Spec,
-    dataset: Dataset,
-    device: str,
-    seeds: Sequence[int],
-    started: datetime,
-    clock: float,
-) -> dict:
-    """Returns where the numbers come from: versions, machine, data, spec and times.
+@dataclass(frozen=True)
+class Start:
+    """When a run began: the date to show, and a clock that nobody sets back meanwhile."""
+
+    date: datetime = field(default_factory=lambda: datetime.now(UTC))
+    clock: float = field(default_factory=time.monotonic)
+
+
+def provenance_of(settings: RunSettings, spec: Spec, dataset: Dataset, start: Start) -> dict:
+    """Return where the numbers come from: versions, machine, data, spec, times, cost of attacks.
 
     Args:
-        spec: Of the run.
+        settings: Of the run.
+        spec: Its spec, with the values that the searches chose.
         dataset: Its data.
-        device: "cpu", "cuda" or "mps".
-        seeds: Training seeds.
-        started: When it began.
-        clock: time.monotonic() of then: a date may be set back while it runs.
+        start: When it began.
     """
-    precision = choose_precision(spec.train.precision, torch.device(device))
-    return {
+    found: dict[str, Any] = {
         "robustloss": robustloss.__version__,
         "torch": torch.__version__,
-        "torchvision": version("torchvision"),  # not imported for its name: that takes a second
+        "torchvision": version("torchvision"),  # importing it for its version takes a second
         "numpy": np.__version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else device,
-        "precision": precision,
+        "device": torch.cuda.get_device_name() if settings.device == "cuda" else settings.device,
+        "precision": choose_precision(spec.train.precision, torch.device(settings.device)),
         "data": {
             "name": dataset.name,
             "label": dataset.label or dataset.name,
@@ -59,37 +60,39 @@ def provenance_of(
             "test": dataset.test.n,
             "class_names": list(dataset.class_names),
             "class_counts": dataset.class_counts,
-            **({"converted": _some(dataset.converted)} if dataset.converted else {}),
         },
-        "seeds": list(seeds),
+        "seeds": list(settings.seeds),
         "command": _command(),
         "spec": spec.plain(),
-        "started": started.isoformat(timespec="seconds"),
+        "started": start.date.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - clock, 1),
+        "seconds": round(time.monotonic() - start.clock, 1),
+        "threads": cell_threads(settings.executor, spec),
+        "attack_cost": _attack_costs(settings, spec),
     }
-
-
-def _some(files: Sequence[str]) -> dict:
-    return {"count": len(files), "files": list(files[:10])}
+    if files := dataset.converted:  # the first names are enough to find out which they are
+        found["data"]["converted"] = {"count": len(files), "files": list(files[:10])}
+    return found
 
 
 def _command() -> list[str]:
+    """Return the words that started this process, without the folder of the program."""
     program = Path(sys.argv[0])
     if program.name == "__main__.py":
         return ["python", "-m", program.parent.name, *sys.argv[1:]]
     return [program.name, *sys.argv[1:]]
 
 
-def attack_cost(folder: Path, spec: Spec, cells: Sequence[CellSpec]) -> list[dict]:
-    """Returns what each attack spent on each cell when it was last computed there."""
-    found = []
-    for cell in cells:
+def _attack_costs(settings: RunSettings, spec: Spec) -> list[dict]:
+    """Return what each attack spent on each cell when it was last computed there."""
+    costs = []
+    for cell in spec.cells(settings.seeds):
+        folder = settings.folder / cell.folder
         for attack in spec.attacks:
             try:
-                cost = read_json(folder / cell.folder / f"{attack.slug}-cost.json", checked=True)
+                cost = read_json(folder / f"{attack.slug}-cost.json", checked=True)
             except CorruptFile:
                 continue
             if is_cost(cost):
-                found.append({**cost, "label": cell.label, "seed": cell.seed})
-    return found
+                costs.append({**cost, "label": cell.label, "seed": cell.seed})
+    return costs

@@ -1,37 +1,34 @@
-"""A run: a spec becomes cells, the cells become files, the files become results and a report."""
+"""A run: a spec becomes cells, the cells become files, the files become results and a report.
 
-import time
-from collections.abc import Mapping, Sequence
+`run` checks what it was asked for and then goes through three stages: `prepare`, `compute`,
+`finish`.
+"""
+
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from robustloss.analysis.tables.trials import trial_rows
-from robustloss.cells.jobs import CellJob, Failure, trial_stage
+from robustloss.cells.jobs import Failure, trial_stage
 from robustloss.cells.transfer import run_transfers, transfer_seeds
 from robustloss.cells.trial import read_trial
-from robustloss.data.load import load_dataset
+from robustloss.data.images import Dataset
+from robustloss.data.load import load_for_spec
 from robustloss.data.outside import load_outside
 from robustloss.progress import Progress, Silent
-from robustloss.runs.executors.choose import cell_threads, check_executor, run_jobs
+from robustloss.results.transfers import Transfer
+from robustloss.runs.executors import torchrun
+from robustloss.runs.executors.choose import run_jobs
 from robustloss.runs.executors.splitting import run_cells
-from robustloss.runs.executors.torchrun import check_shared, follow
-from robustloss.runs.folder import RunFolderError, check_folder, claimed, wanted_seeds
+from robustloss.runs.folder import claiming
 from robustloss.runs.preflight import check_names
-from robustloss.runs.provenance import attack_cost, provenance_of
+from robustloss.runs.provenance import Start, provenance_of
+from robustloss.runs.settings import RunSettings, choose_device, choose_settings
 from robustloss.runs.write import write_run
 from robustloss.seeding import using_seed
-from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
-from robustloss.spec.plugins import listed, plugins_of
-from robustloss.spec.spec import CellSpec, Spec, TrialSpec
+from robustloss.spec.spec import Spec
 from robustloss.training import processes
-from robustloss.training.processes import LeaderStoppedError
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True)
@@ -63,21 +60,21 @@ def run(
     plugins: bool = True,
     progress: Progress | None = None,
 ) -> RunOutcome:
-    """Trains, attacks and reports everything that a spec asks for and that is not there yet.
+    """Train, attack and report everything that a spec asks for and that is not there yet.
 
-    Under torchrun each process calls this; they share each training, and the first does the rest.
+    Under torchrun each process calls this: they share every training, and the first does the rest.
 
     Args:
         spec: A Spec, or what load_spec takes.
-        out: Run folder; runs/NAME by default. A run that was stopped goes on from its files.
+        out: The run folder; runs/NAME by default. A run that was stopped goes on from its files.
         device: "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "mps".
-        data: Folder with the data sets; see load_dataset.
+        data: The folder with the data sets; see load_dataset.
         seeds: Training seeds instead of the spec's; seeds that the folder already has are kept.
         executor: "serial", "processes:N", "ray" or "ray:ADDRESS".
-        reuse: Another run folder; where it has the very weights that a cell would be trained to
+        reuse: Another run folder. Where it has the very weights that a cell would be trained to
             (the same data, network, loss, training and seed), they are copied from there.
         plugins: False refuses a spec that names code of its own, before any of it is loaded.
-        progress: Told of every step; silent by default.
+        progress: Receives every event; silent by default.
 
     Returns:
         The run folder, the report and the failed cells.
@@ -90,136 +87,147 @@ def run(
         BrokenGroupError: Under torchrun, a process failed alone (LeaderStoppedError: the first one
             stopped, and raises why); a BaseException, because the others must stop too.
     """
-    if not processes.is_launched():
-        return _run(spec, out, device, data, seeds, executor, reuse, plugins, progress)
+    start = Start()
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
-    chosen = choose_device(device)
-    check_shared(spec, executor, chosen)
-    with processes.joining(chosen) as group:
-        if group.leads:
-            try:
-                outcome = _run(spec, out, device, data, seeds, executor, reuse, plugins, progress)
-            except Exception:  # after anything else, such as Ctrl-C, the others may hear no order
-                group.dismiss(None)
-                group.close()
-                raise
-            group.dismiss(outcome)
-        else:
-            outcome = follow(group)
-    if outcome is None:
-        raise LeaderStoppedError("the run stopped in the first process, which says why.")
-    return outcome
+    shown = progress or Silent()
 
-
-def _run(
-    spec: Spec | str | Path | dict,
-    out: str | Path | None,
-    device: str,
-    data: str | Path | None,
-    seeds: Sequence[int] | None,
-    executor: str,
-    reuse: str | Path | None,
-    plugins: bool,
-    progress: Progress | None,
-) -> RunOutcome:
-    started, clock = datetime.now(UTC), time.monotonic()
-    spec = spec if isinstance(spec, Spec) else load_spec(spec)
-    folder = Path(out) if out is not None else Path("runs") / spec.name
-    if not plugins and (named := plugins_of(spec)):
-        raise SpecError(
-            f"the spec names code of its own: {listed(named)}. Read it, then run it without "
-            "--no-plugins."
+    def run_all() -> RunOutcome:
+        settings = choose_settings(
+            spec,
+            out=out,
+            device=device,
+            data=data,
+            seeds=seeds,
+            executor=executor,
+            reuse=reuse,
+            plugins=plugins,
         )
-    check_executor(executor)
+        dataset = prepare(settings, quiet=isinstance(shown, Silent))
+        with claiming(settings.folder, settings.spec):
+            computed = compute(settings, dataset, shown)
+            return finish(settings, dataset, computed, start)
+
+    if not processes.is_launched():
+        return run_all()
     chosen = choose_device(device)
-    wanted = wanted_seeds(spec, folder, seeds)
-    check_folder(folder, spec)
-    if reuse is not None and not (Path(reuse) / "spec.toml").is_file():
-        raise RunFolderError(f"reuse (={reuse}) is no run folder: it holds no spec.toml.")
-    root = Path(data) if data is not None else None
-    dataset = load_dataset(
-        spec.data, near=spec.folder, root=root, quiet=isinstance(progress, Silent | None)
-    )
-    cells = spec.cells(wanted)
-    trials = spec.trials()
-    with using_seed("names"):  # the networks that it builds must not move the caller's random state
-        check_names(spec, [*trials, *spec.tried.cells(wanted)], dataset)
-    load_outside(spec, dataset, root)  # whatever is wrong with them is told before any training
-    with claimed(folder, spec):
-        other = None if reuse is None else Path(reuse)
-        tries = [CellJob(spec, trial, folder, chosen, root, other) for trial in trials]
-        jobs = [CellJob(spec, cell, folder, chosen, root, other) for cell in cells]
-        progress = progress or Silent()
-        progress.start(len(tries) + len(jobs) + len(transfer_seeds(spec, jobs)))
-        try:
-            untried = run_jobs(tries, dataset, executor, progress)
-            spec, rows = _tuned(spec, folder, trials, untried)
-            cells = spec.cells(wanted)
-            untuned = _untuned(rows, cells)
-            without = {failure.label for failure in untuned}
-            jobs = [
-                CellJob(spec, cell, folder, chosen, root, other)
-                for cell in cells
-                if cell.label not in without
-            ]
-            failures = [*untuned, *run_cells(jobs, dataset, executor, progress)]
-            transfers, lost = run_transfers(spec, jobs, failures, dataset, progress)
-        finally:
-            progress.stop()
-        lost = [*lost, *untried]
-        failed = [asdict(failure) for failure in (*failures, *lost)]
-        provenance = provenance_of(spec, dataset, chosen, wanted, started, clock)
-        provenance["threads"] = cell_threads(executor, spec)
-        provenance["attack_cost"] = attack_cost(folder, spec, cells)
-        write_run(folder, spec, cells, failures, provenance, transfers, lost, rows)
-        from robustloss.reports import build_report
-
-        return RunOutcome(folder, build_report(folder), failed, 1 if failed else 0)
+    torchrun.check_shared(spec, executor, chosen)
+    return torchrun.lead_or_follow(run_all, chosen)
 
 
-def _tuned(
-    spec: Spec, folder: Path, trials: Sequence[TrialSpec], failures: Sequence[Failure]
-) -> tuple[Spec, list[dict]]:
-    """Returns the spec with the values that the trials chose, and the rows of the trials."""
+def prepare(settings: RunSettings, *, quiet: bool) -> Dataset:
+    """Load the data, and build once whatever the spec names, so that a mistake costs no training.
+
+    Args:
+        settings: Of the run.
+        quiet: Whether to fetch data without showing it.
+    """
+    spec, root = settings.spec, settings.data_root
+    dataset = load_for_spec(spec.data, near=spec.folder, root=root, quiet=quiet)
+    with using_seed("names"):  # building the networks must not move the caller's random state
+        check_names(spec, [*spec.trials(), *spec.tried.cells(settings.seeds)], dataset)
+    load_outside(spec, dataset, root)
+    return dataset
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a run computed beside the files of its cells.
+
+    Attributes:
+        spec: The spec with the values that its searches chose.
+        trials: The rows of the searches.
+        failures: Why cells have no numbers.
+        transfers: What the images of each loss do to the models of the others.
+        lost: Why trials and transfers have no numbers.
+    """
+
+    spec: Spec
+    trials: list[dict]
+    failures: list[Failure]
+    transfers: list[Transfer]
+    lost: list[Failure]
+
+
+def compute(settings: RunSettings, dataset: Dataset, progress: Progress) -> Computed:
+    """Compute the trials, then the cells with the values that these chose, then the transfers.
+
+    Args:
+        settings: Of the run.
+        dataset: As `prepare` loaded it.
+        progress: Receives every event.
+    """
+    spec, seeds, executor = settings.spec, settings.seeds, settings.executor
+    trials = [settings.job(spec, trial) for trial in spec.trials()]
+    jobs = [settings.job(spec, cell) for cell in spec.cells(seeds)]
+    progress.start(len(trials) + len(jobs) + len(transfer_seeds(spec, jobs)))
+    try:
+        lost = run_jobs(trials, dataset, executor, progress)
+        spec, rows, untuned = _choose_values(settings, lost)
+        cells = spec.cells(seeds)
+        failures = [
+            Failure(cell.loss.name, cell.label, cell.seed, "tuning", untuned[cell.label])
+            for cell in cells
+            if cell.label in untuned
+        ]
+        jobs = [settings.job(spec, cell) for cell in cells if cell.label not in untuned]
+        failures += run_cells(jobs, dataset, executor, progress)
+        transfers, without = run_transfers(spec, jobs, failures, dataset, progress)
+    finally:
+        progress.stop()
+    return Computed(spec, rows, failures, transfers, [*without, *lost])
+
+
+def _choose_values(
+    settings: RunSettings, failures: Sequence[Failure]
+) -> tuple[Spec, list[dict], dict[str, str]]:
+    """Return the spec with the values that its trials chose, and what else they came to.
+
+    Args:
+        settings: Of the run.
+        failures: Of the trials; what the others found is in their folders.
+
+    Returns:
+        The spec; the rows of the trials; and by label, why a loss has no values: none of its trials
+        finished.
+    """
     reasons = {(failure.label, failure.stage): failure.reason for failure in failures}
+    trials = settings.spec.trials()
     contents = []
     for trial in trials:
         reason = reasons.get((trial.label, trial_stage(trial)))
-        found = {"reason": reason} if reason else read_trial(folder / trial.folder)
+        found = {"reason": reason} if reason else read_trial(settings.folder / trial.folder)
         contents.append(found or {"reason": "it left no result."})
     rows, chosen = trial_rows(trials, contents)
-    return spec.tuned(chosen), rows
+    untuned = {
+        row["label"]: f"no trial finished, the last because: {row['reason']}"
+        for row in rows
+        if row["label"] not in chosen
+    }
+    return settings.spec.tuned(chosen), rows, untuned
 
 
-def _untuned(rows: Sequence[Mapping[str, Any]], cells: Sequence[CellSpec]) -> list[Failure]:
-    """Returns a failure for each cell of a loss of which no trial finished."""
-    chosen = {row["label"] for row in rows if row["chosen"]}
-    reasons = {row["label"]: row["reason"] for row in rows if row["label"] not in chosen}
-    return [
-        Failure(
-            cell.loss.name,
-            cell.label,
-            cell.seed,
-            "tuning",
-            f"no trial finished, the last because: {reasons[cell.label]}",
-        )
-        for cell in cells
-        if cell.label in reasons
-    ]
+def finish(settings: RunSettings, dataset: Dataset, computed: Computed, start: Start) -> RunOutcome:
+    """Write results.json and the report.
 
-
-def choose_device(name: str) -> str:
-    """Returns "cpu", "cuda" or "mps".
-
-    Raises:
-        ValueError: No such device, or not on this machine.
+    Args:
+        settings: Of the run.
+        dataset: Its data.
+        computed: What its cells came to.
+        start: When it began.
     """
-    if name not in DEVICES:
-        raise ValueError(f"device (={name!r}) must be one of {', '.join(DEVICES)}.")
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device (='cuda') is not available: torch sees no GPU. Use cpu or auto.")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("device (='mps') is not available on this machine. Use cpu or auto.")
-    return name
+    from robustloss.reports import build_report
+
+    spec = computed.spec
+    write_run(
+        settings.folder,
+        spec,
+        spec.cells(settings.seeds),
+        computed.failures,
+        provenance_of(settings, spec, dataset, start),
+        computed.transfers,
+        computed.lost,
+        computed.trials,
+    )
+    failed = [asdict(failure) for failure in (*computed.failures, *computed.lost)]
+    report = build_report(settings.folder)
+    return RunOutcome(settings.folder, report, failed, 1 if failed else 0)

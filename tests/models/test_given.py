@@ -1,5 +1,4 @@
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,8 @@ from robustloss.models.given import wrap_given
 from robustloss.models.weight_files import load_weights, read_weights
 from robustloss.runs.classifier import load_classifier
 from robustloss.runs.preflight import check_names
-from robustloss.runs.provenance import provenance_of
-from robustloss.spec.data import DataSpec
+from robustloss.runs.provenance import Start, provenance_of
+from robustloss.runs.settings import RunSettings
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
 from tests import given_models
@@ -166,7 +165,8 @@ def test_load_classifier_gives_a_given_model_back_only_if_its_code_is_allowed(di
     assert run_cell(CellJob(spec, cells[0], tmp_path, "cpu", None), digits, lambda event: None) is (
         None
     )
-    provenance = provenance_of(spec, digits, "cpu", [3], datetime.now(UTC), 0.0)
+    settings = RunSettings(spec, tmp_path, "cpu", (3,))
+    provenance = provenance_of(settings, spec, digits, Start())
     write.write_run(tmp_path, spec, cells, [], provenance)
     with pytest.raises(ValueError, match="is a plug-in"):
         load_classifier(tmp_path, loss="plain", seed=3)

@@ -8,7 +8,7 @@ import pytest
 
 from robustloss.cells.jobs import CellJob, Part
 from robustloss.results.run import load_run
-from robustloss.runs import folder, runner
+from robustloss.runs import runner
 from robustloss.runs.executors import cluster as ray_executor
 from robustloss.runs.executors.choose import cell_threads, check_executor
 from robustloss.runs.executors.cluster import importlib
@@ -73,7 +73,7 @@ def test_two_nodes_give_the_numbers_of_one_process(
     spec = changed(seeds=[0])
     runner.run(spec, out=tmp_path / "serial")
     if not shared:  # a mark that no worker finds: each works in a folder of its own
-        monkeypatch.setattr(folder, "MARK", ".elsewhere")
+        monkeypatch.setattr(ray_executor, "MARK", ".elsewhere")
     assert runner.run(spec, out=tmp_path / "ray", executor="ray").exit_code == 0
     assert numbers(tmp_path / "ray") == numbers(tmp_path / "serial")
     assert files(tmp_path / "ray") == files(tmp_path / "serial")
@@ -93,7 +93,7 @@ def test_two_nodes_share_the_images_of_one_cell(cluster, one_thread, tmp_path, m
     spec = changed(seeds=[0], losses=[{"name": "lgm"}], attacks=attacks)
     runner.run(spec, out=tmp_path / "serial")
     if not shared:
-        monkeypatch.setattr(folder, "MARK", ".elsewhere")
+        monkeypatch.setattr(ray_executor, "MARK", ".elsewhere")
     split = spec | {"resources": {"split": 32}}
     told = Told()
     assert runner.run(split, out=tmp_path / "ray", executor="ray", progress=told).exit_code == 0

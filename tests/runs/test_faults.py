@@ -233,7 +233,6 @@ def test_a_clock_that_goes_back_makes_no_negative_time(tmp_path, monkeypatch):
             cls.hours += 1
             return datetime(2026, 1, 1, tzinfo=UTC) - timedelta(hours=cls.hours)
 
-    monkeypatch.setattr(runner, "datetime", Back)
     monkeypatch.setattr(provenance, "datetime", Back)
     runner.run(SMALL, out=tmp_path / "run")
     found = load_run(tmp_path / "run").provenance

@@ -8,15 +8,15 @@ import sys
 import pytest
 
 from robustloss.runs import folder, runner
-from robustloss.runs.folder import FolderBusyError, RunFolderError, held
+from robustloss.runs.folder import RunFolderError, locking
 from tests.small_run import changed
 
 pytestmark = pytest.mark.skipif(folder.fcntl is None, reason="no such locks on this system")
 HOLDER = """
 import sys
 from pathlib import Path
-from robustloss.runs.folder import held
-with held(Path(sys.argv[1])):
+from robustloss.runs.folder import locking
+with locking(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -39,18 +39,18 @@ def holder(tmp_path):
 
 
 def test_a_folder_has_one_holder_and_is_clean_afterwards(tmp_path):
-    with held(tmp_path):
-        assert (tmp_path / folder.NAME).exists()
-        with pytest.raises(FolderBusyError, match=f"process {os.getpid()} on "), held(tmp_path):
+    with locking(tmp_path):
+        assert (tmp_path / folder.LOCK).exists()
+        with pytest.raises(RunFolderError, match=f"process {os.getpid()} on "), locking(tmp_path):
             pass
     assert list(tmp_path.iterdir()) == []
-    with held(tmp_path):  # and is free again
+    with locking(tmp_path):  # and is free again
         pass
 
 
 def test_an_error_lets_go_of_the_folder(tmp_path):
     def fail():
-        with held(tmp_path):
+        with locking(tmp_path):
             raise KeyError
 
     for _ in range(2):
@@ -60,14 +60,14 @@ def test_an_error_lets_go_of_the_folder(tmp_path):
 
 def test_another_process_is_named_and_a_killed_one_holds_nothing(holder, tmp_path):
     with (
-        pytest.raises(FolderBusyError, match=f"process {holder.pid} on .*since 20"),
-        held(tmp_path),
+        pytest.raises(RunFolderError, match=f"process {holder.pid} on .*since 20"),
+        locking(tmp_path),
     ):
         pass
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    with held(tmp_path):
-        assert str(os.getpid()) in (tmp_path / folder.NAME).read_text()
+    with locking(tmp_path):
+        assert str(os.getpid()) in (tmp_path / folder.LOCK).read_text()
 
 
 def test_the_second_run_is_refused_and_touches_nothing(holder, tmp_path):
@@ -82,5 +82,5 @@ def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch):
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(folder.fcntl, "flock", refuse)
-    with held(tmp_path):
+    with locking(tmp_path):
         pass

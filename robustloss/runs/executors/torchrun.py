@@ -1,8 +1,9 @@
-"""Started by torchrun: leader and followers."""
+"""A run by several processes that torchrun started: the first leads, the others train along."""
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TypeVar
 
 import torch
 
@@ -10,15 +11,23 @@ from robustloss.cells.jobs import SharedTraining
 from robustloss.cells.weights import CellWeights
 from robustloss.runs.executors.workers import dataset_of
 from robustloss.spec.spec import Spec
-from robustloss.training.processes import Distributed
+from robustloss.training import processes
+from robustloss.training.processes import Distributed, LeaderStoppedError
+
+Outcome = TypeVar("Outcome")
 
 
 def check_shared(spec: Spec, executor: str, device: str) -> None:
-    """Checks that a run whose processes torchrun started can be done so.
+    """Check that processes which torchrun started can share this run.
+
+    Args:
+        spec: Of the run.
+        executor: As asked for; it must be "serial".
+        device: "cpu" or "cuda"; no other can be shared.
 
     Raises:
-        ValueError: Another executor than serial, a time limit, no such device for it, or fewer
-            GPUs on this machine than processes.
+        ValueError: Another executor than serial, a time limit, another device, or fewer GPUs on
+            this machine than processes.
     """
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device (={device!r}) cannot be shared by torchrun; use cpu or cuda.")
@@ -41,25 +50,47 @@ def check_shared(spec: Spec, executor: str, device: str) -> None:
         )
 
 
-def follow(group: Distributed) -> Any:
-    """Trains along whatever the leader of the processes trains.
+def lead_or_follow(run_all: Callable[[], Outcome], device: str) -> Outcome:
+    """Do the whole run in the first process, and in the others take part in each of its trainings.
+
+    Args:
+        run_all: Does the run; called in the first process alone.
+        device: "cpu" or "cuda".
 
     Returns:
-        What the leader's run ended with.
+        In every process, what `run_all` returned in the first.
+
+    Raises:
+        LeaderStoppedError: In the others, where `run_all` failed in the first.
     """
-    while isinstance(order := group.order(), SharedTraining):
-        with suppress(Exception):  # what all were told, the leader tells
-            _train_along(order, group)
-    return order
+    outcome: Outcome | None
+    with processes.joining(device) as group:
+        if group.leads:
+            try:
+                outcome = run_all()
+            except Exception:  # after anything else, such as Ctrl-C, the others may hear no order
+                group.dismiss(None)
+                group.close()
+                raise
+            group.dismiss(outcome)
+        else:
+            while isinstance(order := group.order(), SharedTraining):
+                with suppress(Exception):  # the leader hears of it too, and reports it
+                    _train_along(order, group)
+            outcome = order
+    if outcome is None:
+        raise LeaderStoppedError("the run stopped in the first process, which says why.")
+    return outcome
 
 
 def _train_along(order: SharedTraining, group: Distributed) -> None:
-    """Takes this process's part in a training, if it holds the data and the code of the leader's.
+    """Take this process's part in a training, if it holds the data and the code of the leader's.
 
     Raises:
         Exception: Whatever failed, here or in another process.
     """
-    with group.agreeing(patient=True):  # the leader's data are loaded, this one's may not be
+    # The leader has its data already, while this process may have to load them: all wait for it.
+    with group.agreeing(patient=True):
         weights = CellWeights(order.job, dataset_of(order.job))
         weights.check_ingredients(order.ingredients)
         model = weights.build_model()
