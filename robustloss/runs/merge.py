@@ -21,9 +21,10 @@ from robustloss.runs.comparable import (
     RunCell,
     check_data,
     check_network,
-    labelled,
+    label_cells,
     outside_sets,
     shared_attacks,
+    spec_losses,
     spec_of,
     training_notes,
     version_notes,
@@ -82,7 +83,8 @@ def merge_runs(
             check_network(runs[0], other)
     outside = outside_sets(runs)
     shared, notes = shared_attacks(runs)
-    cells, losses, renamed = labelled(runs)
+    cells, renamed = label_cells(runs)
+    losses = spec_losses(runs[0], cells)
     notes += renamed + training_notes(runs) + version_notes(runs)
     beside = out.resolve().parent  # of what a link leads to: files are moved, not copied
     beside.mkdir(parents=True, exist_ok=True)
