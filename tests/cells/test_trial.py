@@ -13,8 +13,7 @@ from robustloss.data.load import load_dataset
 from robustloss.losses import LOSSES
 from robustloss.models import build, weight_files
 from robustloss.runs import runner
-from robustloss.runs.executors.workers import lost
-from robustloss.spec.data import DataSpec
+from robustloss.runs.executors.workers import give_up
 from robustloss.spec.load import load_spec
 from robustloss.storage import write_json
 from robustloss.training import train
@@ -129,7 +128,7 @@ def test_a_trial_that_its_worker_could_not_end_has_a_reason_and_no_old_numbers(
     monkeypatch.setattr(runner, "run_jobs", lambda jobs, *words: killed(jobs))
 
     def killed(tries):
-        return [lost(job, "worker", "killed", lambda event: None) for job in tries]
+        return [give_up(job, "worker", "killed", lambda event: None) for job in tries]
 
     spec = tuning(losses=[LOSS_B], seeds=[0])
     old = tmp_path / "run" / spec.trials()[0].folder / "trial.json"

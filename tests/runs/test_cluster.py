@@ -9,9 +9,8 @@ import pytest
 from robustloss.cells.jobs import CellJob, Part
 from robustloss.results.run import load_run
 from robustloss.runs import runner
-from robustloss.runs.executors import cluster as ray_executor
+from robustloss.runs.executors import cluster as cluster_module
 from robustloss.runs.executors.choose import cell_threads, check_executor
-from robustloss.runs.executors.cluster import importlib
 from robustloss.spec.load import load_spec
 from tests.small_run import SPEC, Told, changed, files, numbers
 
@@ -36,7 +35,7 @@ def cluster():
 
 
 def test_without_ray_the_remedy_is_told(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(cluster_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs Ray, which is not installed; pip install"):
         check_executor("ray")
 
@@ -51,7 +50,7 @@ def test_without_ray_the_remedy_is_told(monkeypatch):
     ],
 )
 def test_a_bad_address_is_told_in_one_line(monkeypatch, name, rule):
-    monkeypatch.setattr(ray_executor.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(cluster_module.importlib.util, "find_spec", lambda name: object())
     with pytest.raises(ValueError, match=rule) as caught:
         check_executor(name)
     assert "\n" not in str(caught.value)
@@ -73,7 +72,7 @@ def test_two_nodes_give_the_numbers_of_one_process(
     spec = changed(seeds=[0])
     runner.run(spec, out=tmp_path / "serial")
     if not shared:  # a mark that no worker finds: each works in a folder of its own
-        monkeypatch.setattr(ray_executor, "MARK", ".elsewhere")
+        monkeypatch.setattr(cluster_module, "MARK", ".elsewhere")
     assert runner.run(spec, out=tmp_path / "ray", executor="ray").exit_code == 0
     assert numbers(tmp_path / "ray") == numbers(tmp_path / "serial")
     assert files(tmp_path / "ray") == files(tmp_path / "serial")
@@ -93,7 +92,7 @@ def test_two_nodes_share_the_images_of_one_cell(cluster, one_thread, tmp_path, m
     spec = changed(seeds=[0], losses=[{"name": "lgm"}], attacks=attacks)
     runner.run(spec, out=tmp_path / "serial")
     if not shared:
-        monkeypatch.setattr(ray_executor, "MARK", ".elsewhere")
+        monkeypatch.setattr(cluster_module, "MARK", ".elsewhere")
     split = spec | {"resources": {"split": 32}}
     told = Told()
     assert runner.run(split, out=tmp_path / "ray", executor="ray", progress=told).exit_code == 0
@@ -112,14 +111,15 @@ def test_a_part_takes_along_what_it_reads_and_brings_what_it_made(tmp_path):
         (tmp_path / name).write_text(name)
 
     def sent(task):
-        return set(ray_executor._files(tmp_path, ray_executor._needed(replace(job, task=task))))
+        _, begins = cluster_module._readable(replace(job, task=task))
+        return set(cluster_module._read_files(tmp_path, begins))
 
     assert sent("cell") == set(names)
     assert sent("preparation") == sent(Part(0, (0.0, 0.1), 40, 80)) == set(names[:3])
     assert sent(Part(0, (0.1,), 40, 80)) == set(names[:2])
     before = {"kept": b"1", "changed": b"1", "gone": b"1"}
     after = {"kept": b"1", "changed": b"2", "new": b"3"}
-    assert ray_executor._changes(before, after) == {"changed": b"2", "gone": None, "new": b"3"}
+    assert cluster_module._changes(before, after) == {"changed": b"2", "gone": None, "new": b"3"}
 
 
 LOGGED = """

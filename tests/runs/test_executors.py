@@ -6,7 +6,7 @@ import pytest
 
 from robustloss.results.run import load_run
 from robustloss.runs import runner
-from robustloss.runs.executors.processes import _thread_limit
+from robustloss.runs.executors.processes import limiting_threads
 from robustloss.runs.executors.workers import THREAD_LIMITS
 from robustloss.spec.load import load_spec
 from tests.small_run import changed, files, numbers
@@ -41,7 +41,7 @@ class Once(SoftmaxHead):
 def test_workers_are_told_their_threads_and_the_environment_is_put_back(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-    with _thread_limit(2):
+    with limiting_threads(2):
         assert {os.environ[name] for name in THREAD_LIMITS} == {"2"}
     assert os.environ["OMP_NUM_THREADS"] == "7"
     assert "OPENBLAS_NUM_THREADS" not in os.environ

@@ -1,1 +1,7 @@
-"""Where the cells of a run are computed: here, in processes, on a cluster."""
+"""Where the cells of a run are computed; the cells themselves do not know.
+
+`choose.run_jobs` gives jobs to this process, to several (`processes`) or to a Ray cluster
+(`cluster`). `splitting.run_cells` stands above it: it lets several workers share the images of one
+cell. `torchrun` is the other way round: torchrun has started the processes, and they train one cell
+together. `workers` holds what a worker does whoever started it. Begin with `choose`.
+"""

@@ -1,4 +1,4 @@
-"""Which executor a spec asks for."""
+"""Which executor a name asks for, and what it computes the jobs with."""
 
 import re
 from collections.abc import Sequence
@@ -9,14 +9,19 @@ from robustloss.cells.cell import run_cell
 from robustloss.cells.jobs import CellJob, Failure
 from robustloss.data.images import Dataset
 from robustloss.runs.executors.cluster import check_address, run_on_ray
-from robustloss.runs.executors.processes import Report, run_in_processes, threads_each
+from robustloss.runs.executors.processes import run_in_processes, threads_each
+from robustloss.runs.executors.workers import Report
 from robustloss.spec.spec import Spec
 
 
 def check_executor(name: str) -> int:
-    """Returns the number of worker processes that an executor's name asks for.
+    """Return how many worker processes an executor starts on this machine.
 
-    0 means none on this machine: serial, or a cluster, which is asked whether it answers.
+    Args:
+        name: "serial" or "processes:N"; "ray" or "ray:ADDRESS", which is asked whether it answers.
+
+    Returns:
+        N; 0 for serial and for a cluster.
 
     Raises:
         ValueError: No such executor, or it cannot be used here.
@@ -26,7 +31,7 @@ def check_executor(name: str) -> int:
         return 0
     if kind == "processes" and re.fullmatch("[1-9][0-9]*", count):
         return int(count)
-    if kind == "ray":
+    if _is_cluster(name):
         check_address(name)
         return 0
     raise ValueError(
@@ -38,26 +43,37 @@ def check_executor(name: str) -> int:
 def run_jobs(
     jobs: Sequence[CellJob], dataset: Dataset, executor: str, report: Report
 ) -> list[Failure]:
-    """Computes the jobs and returns the failures, in the order of the jobs."""
+    """Compute the jobs and return the failures, in the order of the jobs.
+
+    Args:
+        jobs: Cells, trials or parts of cells, all of one run.
+        dataset: Its data; other processes and nodes load them by themselves.
+        executor: See check_executor.
+        report: Receives the events of all jobs.
+    """
     if not jobs:
-        return []  # no pool and no cluster is started for nothing
-    if is_cluster(executor):
-        found = run_on_ray(jobs, executor, report)
+        return []  # no process and no cluster is started for nothing
+    if _is_cluster(executor):
+        ends = run_on_ray(jobs, executor, report)
     elif workers := check_executor(executor):
-        found = run_in_processes(jobs, workers, report)
+        ends = run_in_processes(jobs, workers, report)
     else:
-        found = [run_cell(job, dataset, report) for job in jobs]
-    return [failure for failure in found if failure is not None]
-
-
-def is_cluster(executor: str) -> bool:
-    """Whether the cells are computed by a Ray cluster."""
-    return executor.partition(":")[0] == "ray"
+        ends = [run_cell(job, dataset, report) for job in jobs]
+    return [failure for failure in ends if failure is not None]
 
 
 def cell_threads(executor: str, spec: Spec) -> int:
-    """Returns the torch threads that a cell gets, which are part of the name of its files."""
-    if is_cluster(executor):
+    """Return the torch threads that a cell gets; they are part of the key of its files.
+
+    Args:
+        executor: See check_executor.
+        spec: Of the run: on a cluster its resources.cpus count.
+    """
+    if _is_cluster(executor):
         return spec.resources.cpus
     workers = check_executor(executor)
     return threads_each(workers) if workers else torch.get_num_threads()
+
+
+def _is_cluster(executor: str) -> bool:
+    return executor.partition(":")[0] == "ray"

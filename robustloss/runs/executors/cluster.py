@@ -1,7 +1,10 @@
 """Cells as tasks of a Ray cluster: placed by what they ask for, begun again when a node dies.
 
 A worker that sees the run folder works in it, so a cell that is begun again goes on from its
-checkpoint. One that does not gets what the folder has of the cell, and sends back what is new.
+checkpoint. A worker that does not see it gets the cell's files and sends back what is new.
+
+On this machine: `run_on_ray` and the `_Coordinator`, which submits tasks and takes their results.
+On a node: `_work`. The files that travel between the two: `_readable`, `_read_files`, `_changes`.
 """
 
 import importlib.util
@@ -10,7 +13,7 @@ import secrets
 import socket
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +25,10 @@ from robustloss.cells.cell import run_cell
 from robustloss.cells.jobs import CellJob, Failure, Part, cell_name, remove_marks
 from robustloss.data.files import DataError
 from robustloss.progress import ENDS, Event
-from robustloss.runs.executors.workers import THREAD_LIMITS, dataset_of, lost
+from robustloss.runs.executors.workers import THREAD_LIMITS, Report, dataset_of, give_up
 from robustloss.runs.folder import MARK
 from robustloss.storage import write_bytes, write_text
 
-Report = Callable[[Event], None]
 Files = dict[str, bytes]  # path within the cell's folder -> content
 Changes = dict[str, bytes | None]  # likewise; None: the file is gone
 _TICK = 0.5  # seconds between two looks, so that Ctrl-C is heard and the display moves
@@ -38,10 +40,10 @@ class ClusterError(ValueError):
 
 
 def check_address(executor: str) -> str | None:
-    """Returns the address in "ray:ADDRESS", or None for "ray": a cluster for this run only.
+    """Return the address in "ray:ADDRESS", or None for "ray": a cluster for this run only.
 
     Raises:
-        ValueError: Ray is not installed, or nothing answers at the address.
+        ClusterError: Ray is not installed, or nothing answers at the address.
     """
     if importlib.util.find_spec("ray") is None:
         raise ClusterError(
@@ -71,54 +73,27 @@ def check_address(executor: str) -> str | None:
 
 
 def run_on_ray(jobs: Sequence[CellJob], executor: str, report: Report) -> list[Failure | None]:
-    """Computes the jobs on the cluster; each is None or why it failed, in the order of the jobs.
+    """Compute the jobs on the cluster.
 
     Args:
         jobs: What to compute, one at least; spec.resources says what each asks for.
         executor: "ray" or "ray:ADDRESS".
-        report: Called with the events of all the jobs.
+        report: Receives the events of all jobs.
+
+    Returns:
+        None or why it failed, for each job in their order.
 
     Raises:
         ClusterError: The cluster cannot be used.
     """
-    import ray
-
-    address = check_address(executor)
-    found: list[Failure | None] = [None] * len(jobs)
-    with _connected(address, executor), _marked(jobs[0].folder) as mark:
-        events, parcels = _mailbox(ray), _Parcels(ray, jobs)
-        pending = {
-            _submit(ray, job, _nothing_yet(job), mark, events): number
-            for number, job in enumerate(jobs)
-        }
-        try:
-            while pending:
-                done, _ = ray.wait(list(pending), timeout=_TICK)
-                _deliver(ray, events, report)
-                for task in done:
-                    number = pending.pop(task)
-                    job = jobs[number]
-                    ended = _result(ray, task, job, report)
-                    if isinstance(ended, _FilesWanted):
-                        files = parcels.of(job)
-                        pending[_submit(ray, job, files, mark, events)] = number
-                    else:
-                        found[number] = ended
-                        parcels.done(job)
-        except BaseException:
-            for task in pending:
-                with suppress(Exception):
-                    ray.cancel(task, force=True)
-            raise
-        finally:
-            with suppress(Exception):
-                ray.kill(events)
-    return found
+    with _joining(executor), _marking(jobs[0].folder) as mark:
+        return _Coordinator(jobs, mark, report).run()
 
 
 @contextmanager
-def _connected(address: str | None, executor: str) -> Iterator[None]:
-    """Joins the cluster while the block runs, unless the caller has joined one already."""
+def _joining(executor: str) -> Iterator[None]:
+    """Join the cluster while the block runs, unless the caller has joined one already."""
+    address = check_address(executor)
     import ray
 
     if ray.is_initialized():
@@ -140,8 +115,8 @@ def _connected(address: str | None, executor: str) -> Iterator[None]:
 
 
 @contextmanager
-def _marked(folder: Path) -> Iterator[str]:
-    """Puts a text into the run folder by which a worker knows that it sees the same folder."""
+def _marking(folder: Path) -> Iterator[str]:
+    """Put a text into the run folder by which a worker knows that it sees the same folder."""
     mark = secrets.token_hex(16)
     write_text(folder / MARK, mark)
     try:
@@ -150,12 +125,116 @@ def _marked(folder: Path) -> Iterator[str]:
         (folder / MARK).unlink(missing_ok=True)
 
 
-def _mailbox(ray: Any) -> Any:
-    """Returns the actor that holds the events, on this node, which lives as long as the run."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+class _Coordinator:
+    """Submits the jobs as tasks, passes their events on and takes what comes back.
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+    Files of a cell are sent once for all jobs that read the same, as the parts of a cell do, and
+    only to a worker that asks for them: most see the run folder.
+    """
+
+    def __init__(self, jobs: Sequence[CellJob], mark: str, report: Report) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self.ray: Any = ray
+        self.jobs, self.mark, self.report = jobs, mark, report
+        # An actor on this node, which dies with the run and needs no core, holds the events.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.mailbox: Any = (
+            ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        )
+        self.readers = Counter(map(_readable, jobs))  # jobs that have not ended, by what they read
+        self.parcels: dict[tuple[Path, tuple[str, ...]], Any] = {}
+
+    def run(self) -> list[Failure | None]:
+        """Return how each job ended, when all have."""
+        ray = self.ray
+        ends: list[Failure | None] = [None] * len(self.jobs)
+        pending = {}
+        for number, job in enumerate(self.jobs):
+            folder = job.folder / job.cell.folder
+            # A cell without files is sent as such; the files of any other are sent when asked for.
+            nothing: Files | None = {} if next(folder.rglob("*"), None) is None else None
+            pending[self._submit(job, nothing)] = number
+        try:
+            while pending:
+                done, _ = ray.wait(list(pending), timeout=_TICK)
+                for event in ray.get(self.mailbox.take.remote()):
+                    self.report(event)
+                for task in done:
+                    number = pending.pop(task)
+                    job = self.jobs[number]
+                    result = self._take(task, job)
+                    if isinstance(result, _FilesWanted):
+                        pending[self._submit(job, self._parcel(job))] = number
+                        continue
+                    ends[number] = result
+                    self.readers[_readable(job)] -= 1
+                    if not self.readers[_readable(job)]:
+                        self.parcels.pop(_readable(job), None)  # Ray may forget it
+        except BaseException:
+            for task in pending:
+                with suppress(Exception):
+                    ray.cancel(task, force=True)
+            raise
+        finally:
+            with suppress(Exception):
+                ray.kill(self.mailbox)
+        return ends
+
+    def _submit(self, job: CellJob, files: Any) -> Any:
+        """Return the task that computes a job.
+
+        Args:
+            job: What to compute.
+            files: What the run folder has of the cell, as Files or an object of Ray; None if the
+                worker has to ask for them.
+        """
+        asked = job.spec.resources
+        task = self.ray.remote(_work).options(
+            num_cpus=asked.cpus,
+            num_gpus=asked.gpus if job.device == "cuda" else 0,
+            max_retries=asked.retries,  # a dead node or process; what the cell throws is a result
+            retry_exceptions=False,
+            runtime_env={"env_vars": {name: str(asked.cpus) for name in THREAD_LIMITS}},
+            name=cell_name(job.cell),
+        )
+        return task.remote(
+            replace(job, folder=job.folder.resolve()), files, self.mark, self.mailbox
+        )
+
+    def _parcel(self, job: CellJob) -> Any:
+        """Return the object of Ray with the files that a job may read."""
+        contents = _readable(job)
+        if contents not in self.parcels:
+            self.parcels[contents] = self.ray.put(_read_files(*contents))
+        return self.parcels[contents]
+
+    def _take(self, task: Any, job: CellJob) -> "Failure | _FilesWanted | None":
+        """Return how a job ended, after writing what came back of it into the run folder."""
+        try:
+            failure, changes = self.ray.get(task)
+        except self.ray.exceptions.RayError as error:
+            reason = (
+                f"its worker was lost {job.spec.resources.retries + 1} times "
+                f"({type(error).__name__}); run the command again to go on."
+            )
+            return give_up(job, "worker", reason, self.report)
+        if changes is None:
+            return _FilesWanted()
+        folder = job.folder / job.cell.folder
+        if failure is not None:
+            remove_marks(folder)
+        for name in sorted(changes, key=lambda name: (name == "cell.json", name)):  # done mark last
+            if (content := changes[name]) is None:
+                (folder / name).unlink(missing_ok=True)
+            else:
+                write_bytes(folder / name, content)
+        return failure
+
+
+class _FilesWanted:
+    """A job that its worker did not begin: it does not see the run folder and wants its files."""
 
 
 class _Mailbox:
@@ -172,95 +251,65 @@ class _Mailbox:
         return taken
 
 
-def _deliver(ray: Any, events: Any, report: Report) -> None:
-    for event in ray.get(events.take.remote()):
-        report(event)
+def _work(
+    job: CellJob, files: Files | None, mark: str, mailbox: Any
+) -> tuple[Failure | None, Changes | None]:  # pragma: no cover - runs in a worker
+    """Compute one cell, or what the job asks of it, on a node.
 
+    Args:
+        job: What to compute.
+        files: What the run folder has of the cell; None where they were not sent, because most
+            nodes see the folder, and with many finished cells they are many bytes.
+        mark: The text in the run folder.
+        mailbox: Where events go.
 
-class _Parcels:
-    """Files of cells as Ray objects: one for all jobs that read the same, as parts of a cell."""
+    Returns:
+        Its failure, and what changed where the folder is not shared; None if files must be sent.
+    """
+    import ray
 
-    def __init__(self, ray: Any, jobs: Sequence[CellJob]) -> None:
-        self._ray = ray
-        self._left = Counter(map(self._contents, jobs))
-        self._sent: dict[tuple[Path, tuple[str, ...]], Any] = {}
+    def report(event: Event) -> None:
+        with suppress(Exception):  # the coordinator is gone: nobody is left to hear it
+            sent = mailbox.put.remote(event)
+            if event.stage in ENDS:
+                ray.get(sent)
 
-    def of(self, job: CellJob) -> Any:
-        """Returns the object with the files that the job may read."""
-        contents = self._contents(job)
-        if contents not in self._sent:
-            self._sent[contents] = self._ray.put(_files(*contents))
-        return self._sent[contents]
-
-    def done(self, job: CellJob) -> None:
-        """Lets Ray forget the object after the last job that reads it."""
-        contents = self._contents(job)
-        self._left[contents] -= 1
-        if not self._left[contents]:
-            self._sent.pop(contents, None)
-
-    def _contents(self, job: CellJob) -> tuple[Path, tuple[str, ...]]:
-        return job.folder / job.cell.folder, _needed(job)
-
-
-def _nothing_yet(job: CellJob) -> Files | None:
-    """Returns no files for a cell that has none; None for one whose files a worker may ask for."""
-    return {} if next((job.folder / job.cell.folder).rglob("*"), None) is None else None
-
-
-def _submit(ray: Any, job: CellJob, files: Files | None, mark: str, events: Any) -> Any:
-    asked = job.spec.resources
-    threads = {name: str(asked.cpus) for name in THREAD_LIMITS}
-    task = ray.remote(_work).options(
-        num_cpus=asked.cpus,
-        num_gpus=asked.gpus if job.device == "cuda" else 0,
-        max_retries=asked.retries,  # a dead node or process; what the cell throws is a result
-        retry_exceptions=False,
-        runtime_env={"env_vars": threads},
-        name=cell_name(job.cell),
-    )
-    job = replace(job, folder=job.folder.resolve())
-    return task.remote(job, files, mark, events)
-
-
-class _FilesWanted:
-    """A cell that its worker did not begin: it does not see the run folder and wants its files."""
-
-
-def _result(ray: Any, task: Any, job: CellJob, report: Report) -> Failure | _FilesWanted | None:
-    """Returns how the cell ended, after writing what came back of it."""
     try:
-        failure, files = ray.get(task)
-    except ray.exceptions.RayError as error:
-        reason = (
-            f"its worker was lost {job.spec.resources.retries + 1} times "
-            f"({type(error).__name__}); run the command again to go on."
-        )
-        return lost(job, "worker", reason, report)
-    if files is None:
-        return _FilesWanted()
+        shared = (job.folder / MARK).read_text() == mark
+    except OSError:
+        shared = False
+    if files is None and not shared:
+        return None, None
+    torch.set_num_threads(job.spec.resources.cpus)
+    try:
+        dataset = dataset_of(job)
+    except DataError as error:
+        reason = f"node {socket.gethostname()}: {' '.join(str(error).split())}"
+        return give_up(job, "data", reason, report), {}
+    if shared:
+        return run_cell(job, dataset, report), {}
+    assert files is not None
+    with tempfile.TemporaryDirectory(prefix="robustloss-") as name:
+        folder = Path(name)
+        for path, content in files.items():
+            write_bytes(folder / job.cell.folder / path, content)
+        failure = run_cell(replace(job, folder=folder), dataset, report)
+        after = _read_files(folder / job.cell.folder)
+    return failure, _changes(files, after)
+
+
+def _readable(job: CellJob) -> tuple[Path, tuple[str, ...]]:
+    """Return the folder of a cell, and how the names of the files begin that a job may read."""
     folder = job.folder / job.cell.folder
-    if failure is not None:
-        remove_marks(folder)
-    for name in sorted(files, key=lambda name: (name == "cell.json", name)):  # done mark last
-        if (content := files[name]) is None:
-            (folder / name).unlink(missing_ok=True)
-        else:
-            write_bytes(folder / name, content)
-    return failure
-
-
-def _needed(job: CellJob) -> tuple[str, ...]:
-    """Returns how the names of the files begin that a job may read."""
     if job.task == "cell":
-        return ("",)
-    without_clean = isinstance(job.task, Part) and 0 not in job.task.eps
-    clean = () if without_clean else ("none-0-",)
-    return ("checkpoint-", "model-", "reference-", *clean)
+        return folder, ("",)
+    needs_clean = not isinstance(job.task, Part) or 0 in job.task.eps
+    clean = ("none-0-",) if needs_clean else ()
+    return folder, ("checkpoint-", "model-", "reference-", *clean)
 
 
-def _files(folder: Path, begins: tuple[str, ...] = ("",)) -> Files:
-    """Returns files of a cell by their path in its folder; none where there is no folder.
+def _read_files(folder: Path, begins: tuple[str, ...] = ("",)) -> Files:
+    """Return files of a cell by their path in its folder; none where there is no folder.
 
     Args:
         folder: The cell's.
@@ -274,57 +323,6 @@ def _files(folder: Path, begins: tuple[str, ...] = ("",)) -> Files:
 
 
 def _changes(before: Files, after: Files) -> Changes:
-    """Returns what a job made, changed and took away."""
+    """Return what a job made, changed and took away."""
     gone: Changes = dict.fromkeys(before.keys() - after.keys())
     return gone | {name: data for name, data in after.items() if before.get(name) != data}
-
-
-def _work(
-    job: CellJob, files: Files | None, mark: str, events: Any
-) -> tuple[Failure | None, Changes | None]:  # pragma: no cover - runs in a worker
-    """Computes one cell, or what the job asks of it, on a node.
-
-    Args:
-        job: The cell.
-        files: What the run folder has of it, None where they were not sent: a folder that is seen
-            from here needs none sent, and with many finished cells they are many bytes.
-        mark: Of the run folder.
-        events: Where events go.
-
-    Returns:
-        Its failure, and what changed where the folder is not shared; None if files must be sent.
-    """
-    import ray
-
-    def report(event: Event) -> None:
-        with suppress(Exception):  # the coordinator is gone: nobody to tell
-            sent = events.put.remote(event)
-            if event.stage in ENDS:
-                ray.get(sent)
-
-    shared = _shared(job.folder, mark)
-    if files is None and not shared:
-        return None, None
-    torch.set_num_threads(job.spec.resources.cpus)
-    try:
-        dataset = dataset_of(job)
-    except DataError as error:
-        reason = f"node {socket.gethostname()}: {' '.join(str(error).split())}"
-        return lost(job, "data", reason, report), {}
-    if shared:
-        return run_cell(job, dataset, report), {}
-    assert files is not None
-    with tempfile.TemporaryDirectory(prefix="robustloss-") as name:
-        folder = Path(name)
-        for path, content in files.items():
-            write_bytes(folder / job.cell.folder / path, content)
-        failure = run_cell(replace(job, folder=folder), dataset, report)
-        made = _files(folder / job.cell.folder)
-    return failure, _changes(files, made)
-
-
-def _shared(folder: Path, mark: str) -> bool:
-    try:
-        return (folder / MARK).read_text() == mark
-    except OSError:
-        return False

@@ -1,4 +1,4 @@
-"""What a worker process needs, whoever started it, and how a cell ends that no worker could end."""
+"""What a worker process does, whoever started it, and how a cell ends whose worker is lost."""
 
 import multiprocessing
 import os
@@ -12,14 +12,16 @@ from robustloss.data.load import load_dataset
 from robustloss.progress import Event
 from robustloss.spec.spec import TrialSpec
 
+Report = Callable[[Event], None]
+
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""Variables by which libraries are told their threads when they are loaded."""
+"""Variables by which libraries are told their number of threads; they are read at import."""
 
 _datasets: dict[tuple, Dataset] = {}
 
 
 def dataset_of(job: CellJob) -> Dataset:
-    """Returns the job's data set; it was fetched before any worker began.
+    """Return the job's data set, loaded once in a process; it was fetched before any worker began.
 
     Raises:
         DataError: The data are not where the job says.
@@ -33,14 +35,15 @@ def dataset_of(job: CellJob) -> Dataset:
     return _datasets[key]
 
 
-def lost(job: CellJob, stage: str, reason: str, report: Callable[[Event], None]) -> Failure:
-    """Returns the failure of a cell that could not tell its own, as one that failed in its worker.
+def give_up(job: CellJob, stage: str, reason: str, report: Report) -> Failure:
+    """Return the failure of a cell that could not report its own, and report it as a worker would.
 
     Args:
-        job: The cell.
-        stage: "worker" or "data"; the failure of a trial names that instead, by which it is known.
+        job: The cell or the trial.
+        stage: "worker" or "data". The failure of a trial names the trial instead, by which its row
+            is found.
         reason: One line.
-        report: Called with the event of the failure.
+        report: Receives the event of the failure.
     """
     cell = job.cell
     if isinstance(cell, TrialSpec):
@@ -51,9 +54,10 @@ def lost(job: CellJob, stage: str, reason: str, report: Callable[[Event], None])
 
 
 def end_with_parent() -> None:
-    """Ends this process as soon as the one that started it is gone; returns at once.
+    """Let this process end as soon as the one that started it is gone; return at once.
 
-    Else workers would wait for work for ever, and until then compute beside the run that goes on.
+    Without this the workers of a killed run would wait for work for ever, and until then compute
+    beside the run that was started again.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
