@@ -13,11 +13,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from robustloss import __version__
+
+if TYPE_CHECKING:
+    from robustloss.runs.runner import RunOutcome
+    from robustloss.spec.spec import Spec
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -38,8 +43,8 @@ class MistakeError(Exception):
 
 
 @contextmanager
-def told(*kinds: type[Exception]) -> Iterator[None]:
-    """Turns the errors of these kinds into their text: they are the user's mistakes."""
+def telling(*kinds: type[Exception]) -> Iterator[None]:
+    """Tell errors of these kinds by their text alone: they are the user's mistakes."""
     try:
         yield
     except kinds as error:
@@ -47,11 +52,18 @@ def told(*kinds: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
-def loss_warnings_as_lines() -> Iterator[None]:
-    """Shows what a loss warns of as one line on stderr, without the place in the source."""
-    from robustloss.losses.feasibility import LossWarning
+def telling_about_specs() -> Iterator[None]:
+    """Tell what is wrong with a spec, its data or how it is run; show a loss's warnings as lines.
 
-    with warnings.catch_warnings():
+    A warning is one line on stderr, without the place in the source.
+    """
+    from robustloss.attacks.plugins import PluginError
+    from robustloss.data.files import DataError
+    from robustloss.losses.feasibility import LossWarning
+    from robustloss.runs.errors import RunError
+    from robustloss.spec.errors import SpecError
+
+    with telling(SpecError, DataError, PluginError, RunError), warnings.catch_warnings():
         warnings.simplefilter("always", LossWarning)
         plain = warnings.showwarning
 
@@ -63,6 +75,23 @@ def loss_warnings_as_lines() -> Iterator[None]:
 
         warnings.showwarning = show
         yield
+
+
+def _load_spec(name: str) -> "Spec":
+    from robustloss.spec.errors import SpecError
+    from robustloss.spec.load import load_spec
+
+    with telling(SpecError):
+        return load_spec(name)
+
+
+def _render_report(folder: Path) -> None:
+    """Render the report of a run and say where it is."""
+    from robustloss.reports import build_report
+    from robustloss.storage import CorruptFile
+
+    with telling(CorruptFile):
+        print(f"Report: {build_report(folder)}")
 
 
 SpecName = Annotated[
@@ -108,31 +137,14 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the report's path only.")] = False,
 ) -> int:
     """Train, attack and report what a spec asks for. Goes on where an earlier run stopped."""
+    wanted = _parse_seeds(seeds)
+    loaded = _load_spec(spec)
     from robustloss.progress import choose_progress
-    from robustloss.spec.errors import SpecError
-    from robustloss.spec.load import load_spec
-
-    wanted = _seeds(seeds)
-    with told(SpecError):
-        loaded = load_spec(spec)
-    from robustloss.attacks.plugins import PluginError
-    from robustloss.data.files import DataError
     from robustloss.runs import runner
-    from robustloss.runs.executors.choose import check_executor
-    from robustloss.runs.executors.cluster import ClusterError
-    from robustloss.runs.executors.torchrun import check_shared
-    from robustloss.runs.folder import RunFolderError
-    from robustloss.runs.settings import choose_device
     from robustloss.training import processes
 
-    with told(ValueError):
-        chosen = choose_device(device)
-        check_executor(executor)
-        if processes.is_launched():
-            check_shared(loaded, executor, chosen)
-    mistakes = SpecError, DataError, PluginError, ClusterError, RunFolderError
     try:
-        with told(*mistakes), loss_warnings_as_lines():
+        with telling_about_specs():
             outcome = runner.run(
                 loaded,
                 out=out,
@@ -155,22 +167,8 @@ def run(
     return FAILED if outcome.failures else DONE
 
 
-def _seeds(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and part.isascii() and int(part) < 2**32 for part in parts):
-        raise MistakeError(
-            f"--seeds (={text}) must be whole numbers from 0 to {2**32 - 1}, separated by commas. "
-            "Write --seeds 0,1,2."
-        )
-    seeds = tuple(int(part) for part in parts)
-    if len(set(seeds)) < len(seeds):
-        raise MistakeError(f"--seeds (={text}) names a seed twice. Remove one.")
-    return seeds
-
-
-def _show_outcome(outcome: Any, quiet: bool) -> None:
+def _show_outcome(outcome: "RunOutcome", quiet: bool) -> None:
+    """Print the error rates, where the report is, and which cells failed."""
     from robustloss.cli.terminal import console, error_tables
     from robustloss.results.run import load_run
 
@@ -187,20 +185,31 @@ def _show_outcome(outcome: Any, quiet: bool) -> None:
         _complain(f"failed: {cell} ({failure['stage']}): {failure['reason']}")
 
 
+def _parse_seeds(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and part.isascii() and int(part) < 2**32 for part in parts):
+        raise MistakeError(
+            f"--seeds (={text}) must be whole numbers from 0 to {2**32 - 1}, separated by commas. "
+            "Write --seeds 0,1,2."
+        )
+    seeds = tuple(int(part) for part in parts)
+    if len(set(seeds)) < len(seeds):
+        raise MistakeError(f"--seeds (={text}) names a seed twice. Remove one.")
+    return seeds
+
+
 @app.command()
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="a run folder, such as runs/mnist")],
 ) -> int:
     """Render the report of a run again; needs no torch."""
     from robustloss.results.run import load_run
-    from robustloss.storage import CorruptFile
 
-    with told(ValueError):
+    with telling(ValueError):
         load_run(run)
-    from robustloss.reports import build_report
-
-    with told(CorruptFile):
-        print(f"Report: {build_report(run)}")
+    _render_report(Path(run))
     return DONE
 
 
@@ -217,22 +226,18 @@ def show(
     ] = False,
 ) -> int:
     """Show a spec in full, its cells, and the cost to expect."""
-    from robustloss.spec.errors import SpecError
-    from robustloss.spec.load import key_table, load_spec
-
     if keys:
         from robustloss.cli.terminal import console, keys_table
+        from robustloss.spec.load import key_table
 
         console().print(keys_table(key_table()))
         return DONE
     if spec is None:
         raise MistakeError("show: name a SPEC, or use --keys for every key of a spec.")
-    with told(SpecError):
-        loaded = load_spec(spec)
+    loaded = _load_spec(spec)
     from robustloss.cli.listing import spec_lines
-    from robustloss.data.files import DataError
 
-    with told(SpecError, DataError), loss_warnings_as_lines():
+    with telling_about_specs():
         for line in spec_lines(loaded, plugins=plugins):
             print(line, flush=True)
     return DONE
@@ -263,13 +268,13 @@ def check_loss(
     ],
 ) -> int:
     """Check that a loss keeps the contract of a loss head."""
-    from robustloss.losses.contract.check import check_loss as checks_of
+    from robustloss.losses.contract import check as contract
 
-    with told(ValueError):
-        checks = checks_of(name)
-    told_by: dict[str, str] = {}
+    with telling(ValueError):
+        checks = contract.check_loss(name)
+    first_with: dict[str, str] = {}  # reason of a failure -> the first check that it fails
     for check in checks:
-        first = check.name if check.passed else told_by.setdefault(check.detail, check.name)
+        first = check.name if check.passed else first_with.setdefault(check.detail, check.name)
         detail = f": {check.detail}" if check.detail else ""
         if first != check.name:
             detail = f": as '{first}'"
@@ -292,42 +297,51 @@ def compare(
     ] = False,
 ) -> int:
     """Merge losses and seeds of several runs into one report."""
-    from pathlib import Path
-
     from robustloss.runs.merge import merge_runs
 
     folder = out or str(Path(runs[0]).parent / "-and-".join(Path(run).name for run in runs))
-    with told(ValueError):
+    with telling(ValueError):
         merged = merge_runs(runs, folder, other_networks=other_networks)
-    from robustloss.reports import build_report
-    from robustloss.storage import CorruptFile
-
     for note in merged.notes:
         print(f"Note: {note}")
-    with told(CorruptFile):
-        print(f"Report: {build_report(merged.path)}")
+    _render_report(merged.path)
     return DONE
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and ends the process with its exit status.
+    """Run the command line and end the process with its exit status.
 
     Args:
-        arguments: the words after the program's name; those of the process by default.
+        arguments: The words after the program's name; those of the process by default.
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    with _terminated_as_interrupted():
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    # SIGTERM ends a run as Ctrl-C does: between two steps, and with a word how to go on.
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
         status = _status(words)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sys.exit(status)
 
 
 def _status(words: list[str]) -> int:
+    """Run a command and return its exit status; what the user did wrong is said on stderr."""
     try:
         status = app(args=words, prog_name="robustloss", standalone_mode=False)
     except MistakeError as mistake:
         return _complain(str(mistake))
     except _UsageError as error:
-        return _complain(_usage(error))
+        command = error.ctx.command_path if error.ctx else "robustloss"
+        message = getattr(error, "message", "") or error.format_message()
+        if near := getattr(error, "possibilities", None):
+            message = f"{message.rstrip('.')}; did you mean '{near[0]}'?"
+        elif not isinstance(error, typer.BadParameter):
+            message = error.format_message()
+        return _complain(f"{command}: {message}\nTry '{command} --help'.")
     except OSError as error:
         from robustloss.storage import explain_disk_full, is_disk_full
 
@@ -346,7 +360,7 @@ def _status(words: list[str]) -> int:
 
 
 def _program() -> str:
-    """Returns what starts the command: by torchrun it has one thread a process, so other keys."""
+    """Return what starts the command again: torchrun too, for its threads decide the keys."""
     here, everywhere = (os.environ.get(f"{each}WORLD_SIZE", "1") for each in ("LOCAL_", ""))
     if "TORCHELASTIC_RUN_ID" not in os.environ or everywhere == "1":
         return "robustloss"
@@ -355,30 +369,6 @@ def _program() -> str:
 
 
 def _complain(text: str) -> int:
+    """Print a line on stderr; return the exit status of a mistake."""
     print(text, file=sys.stderr, flush=True)
     return MISTAKE
-
-
-def _usage(error: Any) -> str:
-    """A wrong command or option in two lines."""
-    command = error.ctx.command_path if error.ctx else "robustloss"
-    message = getattr(error, "message", "") or error.format_message()
-    if near := getattr(error, "possibilities", None):
-        message = f"{message.rstrip('.')}; did you mean '{near[0]}'?"
-    elif not isinstance(error, typer.BadParameter):
-        message = error.format_message()
-    return f"{command}: {message}\nTry '{command} --help'."
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: between two steps, with a word how to go on."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -26,13 +26,11 @@ class Cost:
     """The work of one run.
 
     Attributes:
-        cells: trainings.
-        training_images: images through forward, backward and update, over all cells.
-        attacked_images: adversarial images to make and classify, over cells, attacks and eps.
-        disk: bytes of weights and records.
+        training_images: Images through forward, backward and update, over all cells and trials.
+        attacked_images: Adversarial images to make and classify, over cells, attacks and eps.
+        disk: Bytes of records.
     """
 
-    cells: int
     training_images: int
     attacked_images: int
     disk: int
@@ -43,8 +41,8 @@ class Timing:
     """Estimated seconds of a run, or why there is no estimate.
 
     Attributes:
-        seconds: training and attacks of all cells, one after the other; None without an estimate.
-        note: how it was measured, or why not.
+        seconds: Training and attacks of all cells, one after the other; None without an estimate.
+        note: How it was measured, or why not.
     """
 
     seconds: float | None
@@ -58,13 +56,13 @@ def count(
     image_values: int,
     num_classes: int,
 ) -> Cost:
-    """Counts the work of a run.
+    """Count the work of a run.
 
     Args:
-        spec: what is asked for.
-        cells: its cells.
-        sizes: images in the training, validation and test set.
-        image_values: values of one image, C·H·W.
+        spec: What is asked for.
+        cells: Its cells.
+        sizes: Images in the training, validation and test set.
+        image_values: Values of one image, C·H·W.
         num_classes: K.
     """
     from robustloss.evaluation.landscape import UNTRAINED
@@ -76,18 +74,17 @@ def count(
     disk = 0
     for cell in cells:
         row = 4 * (cell.model.feature_dim + 2 * num_classes) + 24  # float32 outputs, index, label
+        shown = 64 * 4 * image_values  # the images of a record for pictures
         fitted = min(spec.detection.fit_size, train)
-        disk += (1 + budgets) * (test * row + 64 * 4 * image_values) + (validation + fitted) * row
+        disk += (1 + budgets) * (test * row + shown) + (validation + fitted) * row
         disk += controls * test * row
-        disk += sum(table.images * row + 64 * 4 * image_values for table in spec.outside)
+        disk += sum(table.images * row + shown for table in spec.outside)
         disk += min(UNTRAINED, test) * (4 * cell.model.feature_dim + 8) + 4 * fitted
         if cell.model.feature_dim == 2:
             disk += 240 * 240 * (4 * num_classes + 8 + 6 * 4)  # likelihood map, boundaries
     trained = [cell for cell in (*cells, *spec.trials()) if not cell.loss.given]
-    epochs = sum(cell.train.epochs for cell in trained)
     return Cost(
-        cells=len(cells),
-        training_images=epochs * train,
+        training_images=sum(cell.train.epochs for cell in trained) * train,
         attacked_images=len(cells) * budgets * test,
         disk=disk,
     )
@@ -96,54 +93,44 @@ def count(
 def measure(
     spec: Spec, cells: Sequence[CellSpec], dataset: "Dataset", budget: float = BUDGET
 ) -> Timing:
-    """Times some training steps and one attacked batch of every loss, on random weights.
+    """Time some training steps and one attacked batch of every loss, on random weights.
 
     Args:
-        spec: what is asked for.
-        cells: its cells.
-        dataset: its data.
-        budget: seconds to spend; one step of each loss is always taken.
+        spec: What is asked for.
+        cells: Its cells.
+        dataset: Its data.
+        budget: Seconds to spend; one step of each loss is always taken.
     """
     import torch
 
+    from robustloss.models import build, classifier
     from robustloss.runs.settings import choose_device
+    from robustloss.seeding import using_seed
+    from robustloss.training.batches import steps_per_epoch
 
     device = choose_device("auto")
     first = {cell.label: cell for cell in cells}
     seconds = 0.0
     for label, cell in first.items():
+        steps, step = 0, 0.0
         try:
-            training, rest = _seconds_of(spec, cell, dataset, device, budget / len(first))
+            with using_seed("weights", cell.seed):
+                built = build.describe_network(cell, dataset)
+                model = build.build_with_weights(cell.loss.weights, built, (spec.folder,))
+            if not cell.loss.given:
+                assert isinstance(model, classifier.Classifier)
+                share = budget / len(first) / 2  # the other half is for the attacks
+                step = _step_seconds(model, cell, dataset, torch.device(device), share)
+                steps = cell.train.epochs * steps_per_epoch(dataset.train.n, cell.train.batch_size)
+            model = model.to(device).eval()
+            rest = _evaluation_seconds(model, spec, cell, dataset, device)
         except Exception as error:  # a plug-in may do anything; a run will tell it in full
             return Timing(None, f"{label} fails when it is tried: {error}")
-        count = sum(other.label == label for other in cells)
+        seeds = sum(other.label == label for other in cells)
         trials = sum(trial.label == label for trial in spec.trials())
-        seconds += training * (count + trials) + rest * count
+        seconds += steps * step * (seeds + trials) + rest * seeds
     threads = f", threads: {torch.get_num_threads()}" if device == "cpu" else ""
     return Timing(seconds, f"rough, without the report, from a few steps here ({device}{threads})")
-
-
-def _seconds_of(
-    spec: Spec, cell: CellSpec, dataset: "Dataset", device: str, budget: float
-) -> tuple[float, float]:
-    """Estimated seconds of training one cell, and of the rest of it."""
-    import torch
-
-    from robustloss.models import build, classifier
-    from robustloss.models.build import describe_network
-    from robustloss.seeding import using_seed
-    from robustloss.training import batches
-
-    with using_seed("weights", cell.seed):
-        model = build.build_with_weights(
-            cell.loss.weights, describe_network(cell, dataset), (spec.folder,)
-        )
-    if cell.loss.given:
-        return 0.0, _evaluation_seconds(model.to(device).eval(), spec, cell, dataset, device)
-    assert isinstance(model, classifier.Classifier)
-    step = _step_seconds(model, cell, dataset, torch.device(device), budget / 2)
-    steps = cell.train.epochs * batches.steps_per_epoch(dataset.train.n, cell.train.batch_size)
-    return steps * step, _evaluation_seconds(model, spec, cell, dataset, device)
 
 
 def _step_seconds(
@@ -153,31 +140,30 @@ def _step_seconds(
     device: "torch.device",
     budget: float,
 ) -> float:
-    """Seconds of one training step: what more steps take longer than one."""
+    """Return the seconds of one training step: what more steps take longer than one."""
     from robustloss.data.images import fit_subset
     from robustloss.training.batches import steps_per_epoch
     from robustloss.training.train import train
 
     # At random weights a high rate may diverge within a few steps; its value costs no time.
     short = cell.train.overridden({"epochs": 1, "lr": 1e-6})
+    batch = cell.train.batch_size
+
+    def images(steps: int) -> int:
+        # Some of every class: a loss may weigh classes or mine pairs.
+        return min(dataset.train.n, max(steps * batch, 2 * dataset.num_classes))
 
     def seconds(steps: int) -> float:
-        few = fit_subset(dataset.train, taken(steps))
+        few = fit_subset(dataset.train, images(steps))
         some = replace(dataset, train=few, validation=dataset.validation.take(slice(0, 10)))
         started = time.perf_counter()
         train(model, some, short, seed=cell.seed, device=device)
         return time.perf_counter() - started
 
-    def taken(
-        steps: int,
-    ) -> int:  # with some of every class: a loss may weigh classes or mine pairs
-        return min(dataset.train.n, max(steps * batch, 2 * dataset.num_classes))
-
-    batch = cell.train.batch_size
     seconds(1)  # the first step of all also loads and chooses kernels
-    one, least = seconds(1), steps_per_epoch(taken(1), batch)
+    one, least = seconds(1), steps_per_epoch(images(1), batch)
     steps = int(min(_STEPS, dataset.train.n // batch, budget / one * least))
-    more = steps_per_epoch(taken(steps), batch) - least if steps > least else 0
+    more = steps_per_epoch(images(steps), batch) - least if steps > least else 0
     return max(seconds(steps) - one, 0.0) / more if more else one / least
 
 
@@ -188,7 +174,8 @@ def _evaluation_seconds(
     dataset: "Dataset",
     device: str,
 ) -> float:
-    """Seconds of a cell's passes without a gradient and its attacks, from passes counted."""
+    """Return the seconds of a cell without its training, from passes counted and two timed."""
+    from robustloss.attacks import build_attack, perturb
     from robustloss.evaluation.passes import clean_record
 
     images = dataset.test.take(slice(0, _ATTACKED)).to(device)
@@ -196,7 +183,9 @@ def _evaluation_seconds(
     started = time.perf_counter()
     clean_record(model, images)
     forward = (time.perf_counter() - started) / images.n
-    gradient = _gradient_seconds(model, images)
+    inputs, fgsm = images.batch(slice(None)), build_attack("fgsm")
+    for _ in range(2):  # likewise; FGSM takes one gradient, its forward pass included
+        gradient = perturb(fgsm, model, inputs, images.labels, eps=[0.1]).seconds / images.n
     count = dataset.test.n + (1 + cell.train.epochs) * dataset.validation.n
     count += min(spec.detection.fit_size, dataset.train.n)
     count += sum(table.images for table in spec.outside)
@@ -208,7 +197,7 @@ def _evaluation_seconds(
         shown = min(table.select_images, dataset.validation.n)
         total += gradient * measured * shown * (1 + table.select_steps)
     for attack in spec.attacks:
-        spent = attack_passes(spec, attack, model, images)
+        spent = known_passes(spec, attack) or _tried_passes(spec, attack, model, images)
         shown = sum(e > 0 for e in attack.eps) * (1 + spec.detection.noise)  # with its controls
         total += dataset.test.n * forward * shown
         total += dataset.test.n * (gradient * spent.backward)
@@ -216,35 +205,32 @@ def _evaluation_seconds(
     return total
 
 
-def _gradient_seconds(model: "AnyClassifier", images: "ImageSet") -> float:
-    """Seconds of one image's input gradient, its forward pass included."""
-    from robustloss.attacks import build_attack, perturb
+def known_passes(spec: Spec, attack: AttackSpec) -> "Queries | None":
+    """Return the passes forward and back that an attack takes per image at most; None if unknown.
 
-    inputs = images.batch(slice(None))
-    fgsm = build_attack("fgsm")
-    seconds = [
-        perturb(fgsm, model, inputs, images.labels, eps=[0.1]).seconds / images.n for _ in range(2)
-    ]
-    return seconds[-1]
+    Args:
+        spec: Whose folder may hold the attack's code.
+        attack: One of its attacks.
+    """
+    from robustloss.attacks import build_attack
+    from robustloss.cells.keys import attack_params
+
+    built: Any = build_attack(attack.name, **attack_params(attack, spec.folder))
+    return built.passes(sum(eps > 0 for eps in attack.eps)) if hasattr(built, "passes") else None
 
 
-def attack_passes(
+def _tried_passes(
     spec: Spec, attack: AttackSpec, model: "AnyClassifier", images: "ImageSet"
 ) -> "Queries":
-    """Passes forward and back that an attack takes per image: at most, or as tried on a few.
-
-    An attack with `passes` says it; another is tried on four images.
-    """
+    """Return the passes that an attack takes per image, as tried on four images."""
     from robustloss.attacks import Queries, build_attack, perturb
     from robustloss.evaluation.detector import LikelihoodView
 
-    built: Any = build_attack(attack.name, folders=(spec.folder,), **attack.params)
     positive = [eps for eps in attack.eps if eps > 0]
-    if hasattr(built, "passes"):
-        return built.passes(len(positive))
     if not positive:
         return Queries(0, 0)
+    built = build_attack(attack.name, **attack_params(attack, spec.folder))
     few = images.take(slice(0, 4))
     view = LikelihoodView(model, 0.0)
-    found = perturb(built, view, few.batch(slice(None)), few.labels, eps=positive).queries
-    return Queries(-(-found.forward // few.n), -(-found.backward // few.n))
+    spent = perturb(built, view, few.batch(slice(None)), few.labels, eps=positive).queries
+    return Queries(-(-spent.forward // few.n), -(-spent.backward // few.n))

@@ -14,10 +14,10 @@ KINDS = ("losses", "attacks", "scores", "datasets", "backbones", "specs")
 
 
 def entries(kind: str) -> dict[str, str]:
-    """Name -> one line of meaning, for everything of a kind.
+    """Return each name of a kind with its meaning in one line.
 
     Args:
-        kind: one of KINDS.
+        kind: One of KINDS.
     """
     if kind == "losses":
         from robustloss.losses import LOSSES
@@ -45,35 +45,46 @@ def entries(kind: str) -> dict[str, str]:
         torchvision = {"torchvision:NAME": "any classification model of torchvision, untrained"}
         return _documented(BACKBONES) | torchvision
     if kind == "datasets":
-        return DATASET_SUMMARIES
-    return {name: _first_comment(path.read_text("utf-8")) for name, path in shipped_specs().items()}
+        from robustloss.data.catalogue import DATASETS
+
+        return {name: source.summary for name, source in DATASETS.items()}
+    texts = {name: path.read_text("utf-8") for name, path in shipped_specs().items()}
+    return {name: _first_line(text).lstrip("# ") for name, text in texts.items()}  # a comment
 
 
-def _documented(found: Mapping[str, Any]) -> dict[str, str]:
-    return {name: _first_line(item.__doc__ or "") for name, item in found.items()}
+def _documented(table: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _first_line(item.__doc__ or "") for name, item in table.items()}
 
 
 def _first_line(text: str) -> str:
     return (text.strip().splitlines() or [""])[0]
 
 
-def _first_comment(text: str) -> str:
-    return _first_line(text).lstrip("# ")
-
-
 def spec_lines(spec: Spec, *, plugins: bool = False) -> Iterator[str]:
-    """The spec with all defaults, as TOML that can be run; then, as comments, cells and cost.
+    """Yield a spec with all defaults, as TOML that can be run; then, as comments, cells and cost.
 
-    The cost comes last, because timing takes seconds. It is left out of a spec that names code of
-    its own, which would be executed, unless `plugins` allows that: looking at somebody else's spec
+    The cost comes last, because timing takes seconds. A spec that names code of its own has none,
+    unless `plugins` allows it: timing would execute that code, and looking at somebody else's spec
     runs nothing of it.
 
+    Args:
+        spec: What to show.
+        plugins: Whether code that the spec names may be executed.
+
     Raises:
-        SpecError: the spec names something that its builder refuses.
-        DataError: no such data set, or sizes that it does not have.
+        SpecError: The spec names something that its builder refuses.
+        DataError: No such data set, or sizes that it does not have.
     """
     yield to_toml(spec.plain())
-    yield from _cell_lines(spec)
+    cells = spec.cells()
+    yield f"# {len(cells)} cells (losses x seeds)"
+    if trials := spec.trials():
+        each = max(trial.number for trial in trials)
+        yield f"# {len(trials)} trials, {each} a loss, with seed {spec.seeds[0]}, come first"
+    width = max(len(loss.label) for loss in spec.losses)
+    for cell in cells:
+        if cell.seed == spec.seeds[0]:
+            yield f"#   {cell.label:{width}}  {_describe(cell, spec)}"
     if not plugins and (named := plugins_of(spec)):
         yield f"# No estimate of the cost: it would execute the spec's own code, {listed(named)}."
         yield "# If you trust it: show --plugins."
@@ -81,80 +92,56 @@ def spec_lines(spec: Spec, *, plugins: bool = False) -> Iterator[str]:
     yield from _cost_lines(spec)
 
 
-def _cell_lines(spec: Spec) -> Iterator[str]:
-    cells = spec.cells()
-    yield f"# {len(cells)} cells (losses x seeds)"
-    if trials := spec.trials():
-        each = max(trial.number for trial in trials)
-        yield f"# {len(trials)} trials, {each} a loss, with seed {spec.seeds[0]}, come first"
-    width = max(len(loss.label) for loss in spec.losses)
-    for cell in (cell for cell in cells if cell.seed == spec.seeds[0]):
-        seeds = ", ".join(map(str, spec.seeds))
-        what = f"{cell.model.backbone}, {cell.model.feature_dim}-D features"
-        if cell.loss.factory:
-            yield f"#   {cell.label:{width}}  given: {cell.loss.factory}"
-        elif cell.loss.weights:
-            yield f"#   {cell.label:{width}}  given: {cell.loss.weights}; {what}"
-        else:
-            yield f"#   {cell.label:{width}}  seeds {seeds}; {what}; {_training(cell)}"
-
-
-def _training(cell: CellSpec) -> str:
-    train = cell.train
-    changes = "".join(f"; {key} = {literal(value)}" for key, value in cell.loss.train.items())
-    return f"{train.epochs} epochs, batch {train.batch_size}, {train.optimizer}{changes}"
+def _describe(cell: CellSpec, spec: Spec) -> str:
+    """Return how the model of a cell comes about: given, or trained how."""
+    if cell.loss.factory:
+        return f"given: {cell.loss.factory}"
+    network = f"{cell.model.backbone}, {cell.model.feature_dim}-D features"
+    if cell.loss.weights:
+        return f"given: {cell.loss.weights}; {network}"
+    seeds, train = ", ".join(map(str, spec.seeds)), cell.train
+    own = "".join(f"; {key} = {literal(value)}" for key, value in cell.loss.train.items())
+    return (
+        f"seeds {seeds}; {network}; {train.epochs} epochs, batch {train.batch_size}, "
+        f"{train.optimizer}{own}"
+    )
 
 
 def _cost_lines(spec: Spec) -> Iterator[str]:
-    from robustloss.cli.cost import count, measure
-    from robustloss.cli.terminal import bytes_text
-    from robustloss.data.catalogue import DATASETS
+    from robustloss.cli import cost, terminal
+    from robustloss.data import catalogue, load
     from robustloss.data.files import AbsentError, DataError
-    from robustloss.data.load import load_dataset
     from robustloss.progress import duration
     from robustloss.runs.preflight import check_names
 
     data, cells = spec.data, spec.tried.cells()
     try:
-        dataset = load_dataset(data, near=spec.folder, download=False, quiet=True)
+        dataset = load.load_for_spec(data, near=spec.folder, download=False, quiet=True)
     except DataError as error:
-        folder_is_wrong = data.folder is not None and not isinstance(error, AbsentError)
-        if folder_is_wrong or data.name not in DATASETS or any(_beyond(spec)):
+        # Absent data have no cost yet. What would still be wrong once they are there is a mistake.
+        if data.name not in catalogue.DATASETS:
+            raise
+        asked = (data.train_size, data.validation_size, data.test_size)
+        sizes = catalogue.DATASETS[data.name].sizes or asked
+        beyond = any(ask and has and ask > has for ask, has in zip(asked, sizes, strict=True))
+        if beyond or (data.folder is not None and not isinstance(error, AbsentError)):
             raise
         yield f"# No estimate of the cost: {error}"
         return
     check_names(spec, cells, dataset)
     parts = (dataset.train.n, dataset.validation.n, dataset.test.n)
-    values = math.prod(dataset.image_shape)
-    cost = count(spec, cells, parts, values, dataset.num_classes)
+    work = cost.count(spec, cells, parts, math.prod(dataset.image_shape), dataset.num_classes)
     yield "# Cost to expect"
-    yield f"#   training  {cost.training_images:,} images forward and backward"
-    yield f"#   attacks   {cost.attacked_images:,} adversarial images"
-    yield from _attack_lines(spec)
-    yield f"#   disk      about {bytes_text(cost.disk)} of records, and the weights"
-    timing = measure(spec, cells, dataset)
-    time = "unknown" if timing.seconds is None else f"about {duration(timing.seconds)}"
-    yield f"#   time      {time}: {timing.note}"
-
-
-def _attack_lines(spec: Spec) -> Iterator[str]:
-    from robustloss.attacks import build_attack
-
+    yield f"#   training  {work.training_images:,} images forward and backward"
+    yield f"#   attacks   {work.attacked_images:,} adversarial images"
     width = max(len(attack.label) for attack in spec.attacks)
     for attack in spec.attacks:
-        built: Any = build_attack(attack.name, folders=(spec.folder,), **attack.params)
-        if hasattr(built, "passes"):
-            spent = built.passes(sum(eps > 0 for eps in attack.eps))
+        if spent := cost.known_passes(spec, attack):
             yield (
                 f"#     {attack.label:{width}}  an image at most {spent.forward:,} passes forward, "
                 f"{spent.backward:,} back"
             )
-
-
-def _beyond(spec: Spec) -> Iterator[bool]:
-    """Whether a size in the spec is more than the data set has."""
-    from robustloss.data.catalogue import DATASETS
-
-    for name, whole in DATASETS[spec.data.name].sizes.items():
-        size = getattr(spec.data, f"{name}_size")
-        yield size is not None and size > whole
+    yield f"#   disk      about {terminal.bytes_text(work.disk)} of records, and the weights"
+    timing = cost.measure(spec, cells, dataset)
+    time = "unknown" if timing.seconds is None else f"about {duration(timing.seconds)}"
+    yield f"#   time      {time}: {timing.note}"

@@ -18,7 +18,7 @@ _NO_TERMINAL_WIDTH = 200  # columns: a log or a pipe has no edge to wrap at
 
 
 def console() -> Console:
-    """Where results are printed; without colour codes and folding when it is no terminal."""
+    """Return where results are printed: no colour codes and no folding where it is no terminal."""
     found = Console(highlight=False, emoji=False)
     if found.is_terminal:
         return found
@@ -26,7 +26,7 @@ def console() -> Console:
 
 
 def error_tables(run: "Run") -> list[Group]:
-    """One table per attack: error in percent, losses × eps, with 95 % intervals."""
+    """Return one table per attack: error in percent, losses × eps, with 95 % intervals."""
     rows = [row for row in run.summary if row["metric"] == "error"]
     labels = [loss["label"] for loss in run.provenance["spec"]["losses"]]
     names = [attack["label"] for attack in run.provenance["spec"]["attacks"]]
@@ -68,7 +68,7 @@ def _percent(row: dict | None) -> str:
 
 
 def keys_table(rows: Iterable[Key]) -> Table:
-    """Every key of a spec with its type, default and meaning."""
+    """Return a table of every key of a spec with its type, default and meaning."""
     table = Table(box=None, pad_edge=False)
     for name in Key._fields:
         table.add_column(name, overflow="fold")
@@ -78,7 +78,7 @@ def keys_table(rows: Iterable[Key]) -> Table:
 
 
 def bytes_text(count: int) -> str:
-    """A file size as a person says it: "96 MB"."""
+    """Return a file size as a person says it: "96 MB"."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:.3g} {unit}"

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from robustloss.runs.errors import RunError
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
 from robustloss.spec.spec import Spec
@@ -26,7 +27,7 @@ MARK = ".ray-run"  # holds a text by which a worker on another node knows that i
 _BUSY = (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN)
 
 
-class RunFolderError(ValueError):
+class RunFolderError(RunError):
     """The run folder cannot be used for this run."""
 
 
@@ -41,7 +42,7 @@ def choose_seeds(spec: Spec, folder: Path, seeds: Sequence[int] | None) -> tuple
     if seeds is None:
         return spec.seeds
     if not seeds or not all(map(_is_seed, seeds)):
-        raise ValueError(f"seeds (={seeds!r}) must be whole numbers from 0 to {2**32 - 1}.")
+        raise RunError(f"seeds (={seeds!r}) must be whole numbers from 0 to {2**32 - 1}.")
     try:
         had = read_json(folder / "results.json")["provenance"]["seeds"]
     except (CorruptFile, KeyError, TypeError):

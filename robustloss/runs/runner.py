@@ -83,7 +83,7 @@ def run(
         SpecError: The spec, or a name in it, is wrong; nothing was computed.
         DataError: The data are absent or damaged.
         RunFolderError: The folder belongs to something else, or another run is writing to it.
-        ValueError: No such device or executor, or the cluster cannot be used.
+        RunError: No such device, executor or seeds, or the cluster cannot be used.
         BrokenGroupError: Under torchrun, a process failed alone (LeaderStoppedError: the first one
             stopped, and raises why); a BaseException, because the others must stop too.
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from robustloss.cells.jobs import CellJob
+from robustloss.runs.errors import RunError
 from robustloss.runs.executors.choose import check_executor
 from robustloss.runs.folder import RunFolderError, check_folder, choose_seeds
 from robustloss.spec.errors import SpecError
@@ -75,7 +76,7 @@ def choose_settings(
     Raises:
         SpecError: The spec names code of its own, which is not allowed.
         RunFolderError: `out` belongs to something else, or `reuse` is no run folder.
-        ValueError: No such device, executor or seeds.
+        RunError: No such device, executor or seeds.
     """
     if not plugins and (named := plugins_of(spec)):
         raise SpecError(
@@ -103,14 +104,14 @@ def choose_device(name: str) -> str:
     """Return "cpu", "cuda" or "mps".
 
     Raises:
-        ValueError: No such device, or not on this machine.
+        RunError: No such device, or not on this machine.
     """
     if name not in DEVICES:
-        raise ValueError(f"device (={name!r}) must be one of {', '.join(DEVICES)}.")
+        raise RunError(f"device (={name!r}) must be one of {', '.join(DEVICES)}.")
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device (='cuda') is not available: torch sees no GPU. Use cpu or auto.")
+        raise RunError("device (='cuda') is not available: torch sees no GPU. Use cpu or auto.")
     if name == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("device (='mps') is not available on this machine. Use cpu or auto.")
+        raise RunError("device (='mps') is not available on this machine. Use cpu or auto.")
     return name

@@ -8,6 +8,7 @@ import torch
 from robustloss.cells.cell import run_cell
 from robustloss.cells.jobs import CellJob, Failure
 from robustloss.data.images import Dataset
+from robustloss.runs.errors import RunError
 from robustloss.runs.executors.cluster import check_address, run_on_ray
 from robustloss.runs.executors.processes import run_in_processes, threads_each
 from robustloss.runs.executors.workers import Report
@@ -24,7 +25,7 @@ def check_executor(name: str) -> int:
         N; 0 for serial and for a cluster.
 
     Raises:
-        ValueError: No such executor, or it cannot be used here.
+        RunError: No such executor, or it cannot be used here.
     """
     kind, _, count = name.partition(":")
     if name == "serial":
@@ -34,7 +35,7 @@ def check_executor(name: str) -> int:
     if _is_cluster(name):
         check_address(name)
         return 0
-    raise ValueError(
+    raise RunError(
         f"executor (={name!r}) must be serial or processes:N with N >= 1, as processes:2, "
         "or ray or ray:ADDRESS."
     )

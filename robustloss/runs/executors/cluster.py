@@ -25,6 +25,7 @@ from robustloss.cells.cell import run_cell
 from robustloss.cells.jobs import CellJob, Failure, Part, cell_name, remove_marks
 from robustloss.data.files import DataError
 from robustloss.progress import ENDS, Event
+from robustloss.runs.errors import RunError
 from robustloss.runs.executors.workers import THREAD_LIMITS, Report, dataset_of, give_up
 from robustloss.runs.folder import MARK
 from robustloss.storage import write_bytes, write_text
@@ -35,7 +36,7 @@ _TICK = 0.5  # seconds between two looks, so that Ctrl-C is heard and the displa
 _PATIENCE = 3.0  # seconds for an address to answer
 
 
-class ClusterError(ValueError):
+class ClusterError(RunError):
     """The cluster cannot be used; the text is one line with the remedy."""
 
 

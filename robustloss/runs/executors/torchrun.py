@@ -9,6 +9,7 @@ import torch
 
 from robustloss.cells.jobs import SharedTraining
 from robustloss.cells.weights import CellWeights
+from robustloss.runs.errors import RunError
 from robustloss.runs.executors.workers import dataset_of
 from robustloss.spec.spec import Spec
 from robustloss.training import processes
@@ -26,25 +27,25 @@ def check_shared(spec: Spec, executor: str, device: str) -> None:
         device: "cpu" or "cuda"; no other can be shared.
 
     Raises:
-        ValueError: Another executor than serial, a time limit, another device, or fewer GPUs on
+        RunError: Another executor than serial, a time limit, another device, or fewer GPUs on
             this machine than processes.
     """
     if device not in ("cpu", "cuda"):
-        raise ValueError(f"device (={device!r}) cannot be shared by torchrun; use cpu or cuda.")
+        raise RunError(f"device (={device!r}) cannot be shared by torchrun; use cpu or cuda.")
     count = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device == "cuda" and count > (gpus := torch.cuda.device_count()):
-        raise ValueError(
+        raise RunError(
             f"--nproc-per-node (={count}) must be at most the GPUs that torch sees on this machine "
             f"(={gpus}): each process takes one of its own. Start torchrun with --nproc-per-node "
             f"{gpus}, or add --device cpu to the run."
         )
     if executor != "serial":
-        raise ValueError(
+        raise RunError(
             f"executor (={executor!r}) starts processes of its own, and torchrun has started "
             "these; leave --executor out, or torchrun."
         )
     if spec.resources.minutes is not None:
-        raise ValueError(
+        raise RunError(
             "resources.minutes cannot be kept where torchrun started the processes: one that "
             "stopped alone would leave the others waiting. Take it out of the spec."
         )
