@@ -16,7 +16,7 @@ from robustloss.progress import Progress, choose_progress
 from robustloss.results.run import Run, load_run
 from robustloss.runs.executors.choose import run_jobs
 from robustloss.runs.folder import check_folder, claiming
-from robustloss.runs.preflight import check_attacks
+from robustloss.runs.preflight import check_names
 from robustloss.runs.provenance import Start, provenance_of
 from robustloss.runs.settings import RunSettings, choose_device
 from robustloss.runs.write import write_run
@@ -81,7 +81,7 @@ def evaluate(
     classes = _count_classes(named, parts["images"].shape, features=train is not None)
     dataset = _build_dataset(parts, classes)
     loaded = _build_spec(spec, list(named), dataset.image_shape[0])
-    check_attacks(loaded, dataset)
+    check_names(loaded, [], dataset)  # the models were looked over above
     progress = progress or choose_progress(quiet=False)
     with tempfile.TemporaryDirectory(prefix="robustloss-") as work:
         folder = Path(work if out is None else out)

@@ -1,15 +1,14 @@
 """Whether all that a spec names can be built: losses, networks, attacks, scores, given models."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from robustloss import attacks, losses
-from robustloss.attacks.plugins import PluginError
 from robustloss.cells import score_plugins
 from robustloss.data.images import Dataset
 from robustloss.losses.feasibility import LossWarning, collecting_warnings
 from robustloss.models import backbones, build
-from robustloss.models.build import describe_network
 from robustloss.spec.errors import SpecError
 from robustloss.spec.spec import CellSpec, Spec
 from robustloss.storage import digest
@@ -17,10 +16,16 @@ from robustloss.training.adversary import check_logits_needed
 
 
 def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None:
-    """Builds every loss, backbone and attack once, so that a wrong name costs no training.
+    """Build every loss, backbone and attack once, so that a wrong name costs no training.
+
+    Args:
+        spec: Whose attacks and scores are checked.
+        cells: Its cells and trials, whose losses and networks are checked; none where the models
+            are in memory.
+        dataset: The data, which decide the shape of an image and the number of classes.
 
     Raises:
-        SpecError: A name or a parameter that its builder refuses.
+        SpecError: A name or a parameter that its builder refuses; one line for each.
 
     Warns:
         LossWarning: Parameters that cannot do what they are meant to, once for each loss; the
@@ -29,36 +34,40 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
     lines: list[str] = []
     warned: list[str] = []
     positions = {loss.label: number for number, loss in enumerate(spec.losses)}
+    # Seeds differ in nothing that is built here; trials differ in the parameters of their loss.
     different = {(cell.label, digest(dict(cell.loss.params))): cell for cell in cells}
     for cell in different.values():
         where = f"losses[{positions[cell.label]}]"
+        folders = (spec.folder,)
         if cell.loss.given:
-            lines += _given_mistakes(cell, spec, dataset, where)
+            try:
+                network = build.describe_network(cell, dataset)
+                build.build_with_weights(cell.loss.weights, network, folders)
+            except ValueError as error:
+                key = f"model (={cell.loss.factory})" if cell.loss.factory else "weights"
+                text = str(error)  # what is wrong with weights names its key already
+                named = text if text.startswith("weights (=") else f"{key}: {text}"
+                lines.append(f"{where}.{named}")
             continue
-        try:
-            backbone = backbones.build_backbone(
+        with _collecting(lines, f"model.backbone (for {where})"):
+            backbones.build_backbone(
                 cell.model.backbone,
                 image_shape=dataset.image_shape,
                 feature_dim=cell.model.feature_dim,
-                folders=(spec.folder,),
+                folders=folders,
                 **cell.model.params,
             )
-            del backbone
-        except (PluginError, ValueError) as error:
-            lines.append(f"model.backbone (for {where}): {error}")
-        try:
-            with collecting_warnings() as remarks:
-                head = losses.build_loss(
-                    cell.loss.name,
-                    feature_dim=cell.model.feature_dim,
-                    num_classes=dataset.num_classes,
-                    folders=(spec.folder,),
-                    **cell.loss.params,
-                )
-            if cell.train.adversarial:
-                check_logits_needed(cell.train.adversarial, head)
-        except (PluginError, ValueError) as error:
-            lines.append(f"{where}: {error}")
+        with _collecting(lines, where), collecting_warnings() as remarks:
+            head = losses.build_loss(
+                cell.loss.name,
+                feature_dim=cell.model.feature_dim,
+                num_classes=dataset.num_classes,
+                folders=folders,
+                **cell.loss.params,
+            )
+            asked = cell.train.adversarial
+            if asked and (problem := needs_logits(asked, head.batching)):
+                lines.append(f"{where}: {problem}")
         warned += [f"{where}: {remark}" for remark in remarks]
     lines += _attack_mistakes(spec, dataset)
     if lines:
@@ -67,48 +76,32 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
         warnings.warn(text, LossWarning, stacklevel=3)
 
 
-def check_attacks(spec: Spec, dataset: Dataset) -> None:
-    """Builds every attack and score once.
-
-    Raises:
-        SpecError: A name or a parameter that its builder refuses.
-    """
-    if lines := _attack_mistakes(spec, dataset):
-        raise SpecError("\n".join(dict.fromkeys(lines)))
+@contextmanager
+def _collecting(lines: list[str], where: str) -> Iterator[None]:
+    """Add what a builder refuses inside the block to the lines, after the place in the spec."""
+    try:
+        yield
+    except ValueError as error:  # a PluginError is one too
+        lines.append(f"{where}: {error}")
 
 
 def _attack_mistakes(spec: Spec, dataset: Dataset) -> list[str]:
     lines: list[str] = []
     for number, attack in enumerate(spec.attacks):
         where = f"attacks[{number}]"
-        try:
-            built = attacks.build_attack(attack.name, folders=(spec.folder,), **attack.params)
-        except (PluginError, ValueError) as error:
-            lines.append(f"{where}: {error}")
-            continue
-        if attack.eight_bit and dataset.test.scale != 255:
-            lines.append(
-                f"{where}.eight_bit (=true) needs images of 8 bits; the pixels of {dataset.name} "
-                f"have {dataset.test.scale:g} steps. Take the key out."
-            )
-        if built.norm == "linf" and max(attack.eps) > 1:
-            lines.append(
-                f"{where}.eps (={max(attack.eps):g}) must lie in [0, 1]: pixel units, not 0–255."
-            )
+        with _collecting(lines, where):
+            built = attacks.build_attack(attack.name, **attack_params(attack, spec.folder))
+            if attack.eight_bit and dataset.test.scale != 255:
+                lines.append(
+                    f"{where}.eight_bit (=true) needs images of 8 bits; the pixels of "
+                    f"{dataset.name} have {dataset.test.scale:g} steps. Take the key out."
+                )
+            if built.norm == "linf" and max(attack.eps) > 1:
+                lines.append(
+                    f"{where}.eps (={max(attack.eps):g}) must lie in [0, 1]: pixel units, "
+                    "not 0–255."
+                )
     for number, score in enumerate(spec.detection.scores):
-        try:
+        with _collecting(lines, f"detection.scores[{number}]"):
             score_plugins.check([score], (spec.folder,))
-        except PluginError as error:
-            lines.append(f"detection.scores[{number}]: {error}")
     return lines
-
-
-def _given_mistakes(cell: CellSpec, spec: Spec, dataset: Dataset, where: str) -> list[str]:
-    """Returns why a model from elsewhere cannot be used: it is loaded and looked over."""
-    key = f"model (={cell.loss.factory})" if cell.loss.factory else "weights"
-    try:
-        build.build_with_weights(cell.loss.weights, describe_network(cell, dataset), (spec.folder,))
-    except ValueError as error:
-        text = str(error)
-        return [f"{where}.{text}" if text.startswith("weights (=") else f"{where}.{key}: {text}"]
-    return []
