@@ -213,9 +213,8 @@ def known_passes(spec: Spec, attack: AttackSpec) -> "Queries | None":
         attack: One of its attacks.
     """
     from robustloss.attacks import build_attack
-    from robustloss.cells.keys import attack_params
 
-    built: Any = build_attack(attack.name, **attack_params(attack, spec.folder))
+    built: Any = build_attack(attack.name, folders=(spec.folder,), **attack.params)
     return built.passes(sum(eps > 0 for eps in attack.eps)) if hasattr(built, "passes") else None
 
 
@@ -229,7 +228,7 @@ def _tried_passes(
     positive = [eps for eps in attack.eps if eps > 0]
     if not positive:
         return Queries(0, 0)
-    built = build_attack(attack.name, **attack_params(attack, spec.folder))
+    built = build_attack(attack.name, folders=(spec.folder,), **attack.params)
     few = images.take(slice(0, 4))
     view = LikelihoodView(model, 0.0)
     spent = perturb(built, view, few.batch(slice(None)), few.labels, eps=positive).queries

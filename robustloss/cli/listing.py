@@ -45,9 +45,7 @@ def entries(kind: str) -> dict[str, str]:
         torchvision = {"torchvision:NAME": "any classification model of torchvision, untrained"}
         return _documented(BACKBONES) | torchvision
     if kind == "datasets":
-        from robustloss.data.catalogue import DATASETS
-
-        return {name: source.summary for name, source in DATASETS.items()}
+        return DATASET_SUMMARIES
     texts = {name: path.read_text("utf-8") for name, path in shipped_specs().items()}
     return {name: _first_line(text).lstrip("# ") for name, text in texts.items()}  # a comment
 
@@ -116,14 +114,13 @@ def _cost_lines(spec: Spec) -> Iterator[str]:
 
     data, cells = spec.data, spec.tried.cells()
     try:
-        dataset = load.load_for_spec(data, near=spec.folder, download=False, quiet=True)
+        dataset = load.load_dataset(data, near=spec.folder, download=False, quiet=True)
     except DataError as error:
         # Absent data have no cost yet. What would still be wrong once they are there is a mistake.
         if data.name not in catalogue.DATASETS:
             raise
-        asked = (data.train_size, data.validation_size, data.test_size)
-        sizes = catalogue.DATASETS[data.name].sizes or asked
-        beyond = any(ask and has and ask > has for ask, has in zip(asked, sizes, strict=True))
+        sizes = catalogue.DATASETS[data.name].sizes
+        beyond = any((getattr(data, f"{name}_size") or 0) > whole for name, whole in sizes.items())
         if beyond or (data.folder is not None and not isinstance(error, AbsentError)):
             raise
         yield f"# No estimate of the cost: {error}"

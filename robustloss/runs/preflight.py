@@ -65,9 +65,8 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
                 folders=folders,
                 **cell.loss.params,
             )
-            asked = cell.train.adversarial
-            if asked and (problem := needs_logits(asked, head.batching)):
-                lines.append(f"{where}: {problem}")
+            if cell.train.adversarial:
+                check_logits_needed(cell.train.adversarial, head)
         warned += [f"{where}: {remark}" for remark in remarks]
     lines += _attack_mistakes(spec, dataset)
     if lines:
@@ -90,7 +89,7 @@ def _attack_mistakes(spec: Spec, dataset: Dataset) -> list[str]:
     for number, attack in enumerate(spec.attacks):
         where = f"attacks[{number}]"
         with _collecting(lines, where):
-            built = attacks.build_attack(attack.name, **attack_params(attack, spec.folder))
+            built = attacks.build_attack(attack.name, folders=(spec.folder,), **attack.params)
             if attack.eight_bit and dataset.test.scale != 255:
                 lines.append(
                     f"{where}.eight_bit (=true) needs images of 8 bits; the pixels of "

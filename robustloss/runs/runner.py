@@ -13,7 +13,7 @@ from robustloss.cells.jobs import Failure, trial_stage
 from robustloss.cells.transfer import run_transfers, transfer_seeds
 from robustloss.cells.trial import read_trial
 from robustloss.data.images import Dataset
-from robustloss.data.load import load_for_spec
+from robustloss.data.load import load_dataset
 from robustloss.data.outside import load_outside
 from robustloss.progress import Progress, Silent
 from robustloss.results.transfers import Transfer
@@ -122,7 +122,7 @@ def prepare(settings: RunSettings, *, quiet: bool) -> Dataset:
         quiet: Whether to fetch data without showing it.
     """
     spec, root = settings.spec, settings.data_root
-    dataset = load_for_spec(spec.data, near=spec.folder, root=root, quiet=quiet)
+    dataset = load_dataset(spec.data, near=spec.folder, root=root, quiet=quiet)
     with using_seed("names"):  # building the networks must not move the caller's random state
         check_names(spec, [*spec.trials(), *spec.tried.cells(settings.seeds)], dataset)
     load_outside(spec, dataset, root)

@@ -14,6 +14,7 @@ from robustloss.losses import LOSSES
 from robustloss.models import build, weight_files
 from robustloss.runs import runner
 from robustloss.runs.executors.workers import give_up
+from robustloss.spec.data import DataSpec
 from robustloss.spec.load import load_spec
 from robustloss.storage import write_json
 from robustloss.training import train

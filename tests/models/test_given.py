@@ -17,6 +17,7 @@ from robustloss.runs.classifier import load_classifier
 from robustloss.runs.preflight import check_names
 from robustloss.runs.provenance import Start, provenance_of
 from robustloss.runs.settings import RunSettings
+from robustloss.spec.data import DataSpec
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
 from tests import given_models
