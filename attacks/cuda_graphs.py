@@ -69,11 +69,6 @@ class Replayer:
         self._calls: dict[Hashable, _Call] = {}
         self._state: tuple = () if self.reason else _state(model)
 
-    @property
-    def replays(self) -> bool:
-        """Whether there is a graph to replay."""
-        return any(call.graph is not None for call in self._calls.values())
-
     def renew(self) -> None:
         """Forget every graph if the model has changed since, but for values in place."""
         if self.reason:
@@ -147,7 +142,7 @@ class _Call:
     backward_images: int = 0
 
     def replay(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """What the captured call makes of other tensors of the same shapes."""
+        """Return what the captured call makes of other tensors of the same shapes."""
         assert self.graph is not None
         for mine, other in zip(self.inputs, tensors, strict=True):
             mine.copy_(other)
@@ -172,7 +167,7 @@ class _Call:
 
 
 def _agree(replayed: Tensor, plain: Tensor) -> bool:
-    """Equal but for the order of sums, which a GPU does not keep everywhere."""
+    """Return whether two tensors are equal, but for the order of sums that a GPU may change."""
     if not plain.is_floating_point():
         return torch.equal(replayed, plain)
     largest = float(plain.abs().nan_to_num(posinf=0.0).amax()) if plain.numel() else 0.0
@@ -185,7 +180,7 @@ _kept: ContextVar[_Replayers | None] = ContextVar("kept", default=None)
 
 @contextmanager
 def keeping_graphs() -> Iterator[None]:
-    """Let the graphs that one call of the harness captures serve the next ones in the block too."""
+    """Keep the graphs that one call of the harness captures for the next calls in the block."""
     token = _kept.set({})
     try:
         yield
@@ -210,7 +205,7 @@ def find_replayer(model: nn.Module, device: torch.device) -> Replayer:
 
 
 def is_transparent(model: nn.Module) -> bool:
-    """Whether all it does in Python is to start the same kernels each time, as far as is known.
+    """Return whether all it does in Python is to start the same kernels, as far as is known.
 
     True of modules of torch, torchvision and this project without hooks or functions of others,
     with ordinary tensors.
@@ -246,7 +241,7 @@ def _is_own(code: object) -> bool:
 
 
 def _state(model: nn.Module) -> tuple:
-    """What a graph rests on: the modules, their settings and where their tensors lie."""
+    """Return what a graph rests on: the modules, their settings and where their tensors lie."""
     parts = [
         (part, *(item for item in vars(part).items() if isinstance(item[1], _PLAIN)))
         for part in model.modules()

@@ -1,4 +1,4 @@
-"""Running an attack: cut batches, trust nothing, enforce box and ball, count."""
+"""The harness that runs an attack: cut batches, trust nothing, enforce box and ball, count."""
 
 import math
 import time
@@ -14,7 +14,7 @@ from robustloss.attacks.base import Attack, AttackError, AttackOutput, Budgets, 
 from robustloss.attacks.cuda_graphs import TRIALS, Replayer, find_replayer
 from robustloss.attacks.functions import as_attack
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.sealing import CountedModel, model_device, sealing
+from robustloss.attacks.sealing import CountedModel, sealing
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +134,9 @@ def iter_perturb(
     arguments.check_integer("seed", seed)
     arguments.check_integer("batch_size", batch_size, least=1)
     rows = arguments.checked_index(index, len(inputs))
-    device = model_device(model, inputs.device)
+    # A model without parameters and buffers works wherever the inputs are.
+    tensors = (*model.parameters(), *model.buffers())
+    device = tensors[0].device if tensors else inputs.device
     replayer = find_replayer(model, device) if _asks_often(attack, len(budgets)) else None
     job = _Job(attack, model, budgets, seed, highest_label, device, replayer)
     return (
@@ -144,9 +146,9 @@ def iter_perturb(
 
 
 def _asks_often(attack: Attack, budgets: int) -> bool:
-    """Whether an attack asks for so many gradients of an unchanged model that replaying pays.
+    """Return whether an attack asks for so many gradients of one model that replaying pays.
 
-    Of our own only: another's may change the model, or what it asks, from call to call.
+    Only of our own attacks: another's may change the model, or what it asks, from call to call.
     """
     ours = type(attack).__module__.startswith("robustloss.attacks.")
     passes = getattr(attack, "passes", None)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from robustloss.attacks.base import AttackError
 from robustloss.attacks.sealing import call_or_replay
 
-Objective = Callable[[Tensor, Tensor], Tensor]
+Objective = Callable[..., Tensor]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -81,8 +81,39 @@ def negative_log_likelihood(class_log_likelihood: Tensor, labels: Tensor) -> Ten
 OBJECTIVES: dict[str, Objective] = {"ce": cross_entropy, "margin": margin, "dlr": logit_ratio}
 """Functions of logits (B,K) and labels (B,)."""
 
+TARGETED_OBJECTIVES: dict[str, Objective] = {"dlr": targeted_logit_ratio}
+"""Functions of logits (B,K), labels (B,) and the wrong classes (B,) to be taken for."""
+
 LIKELIHOOD_OBJECTIVES: dict[str, Objective] = {"nll": negative_log_likelihood}
 """Functions of class log-likelihoods (B,K) and labels (B,): the model must have `joint`."""
+
+
+def evaluate_objective(
+    name: str, logits: Tensor, labels: Tensor, targets: Tensor | None = None
+) -> Tensor:
+    """Return (B,) the values of an objective of the logits.
+
+    Args:
+        name: a key of OBJECTIVES, or with targets of TARGETED_OBJECTIVES.
+        logits: (B,K).
+        labels: (B,) the true classes.
+        targets: (B,) the wrong classes to be taken for; None: any other than the label.
+    """
+    if targets is None:
+        return OBJECTIVES[name](logits, labels)
+    return TARGETED_OBJECTIVES[name](logits, labels, targets)
+
+
+def mispredicts(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return (B,) bool: another class than the label is predicted.
+
+    Not the same as a margin above 0: where two logits tie, the first one is predicted.
+
+    Args:
+        logits: (B,K).
+        labels: (B,) the true classes.
+    """
+    return logits.argmax(dim=1) != labels
 
 
 def wrong_classes(scores: Tensor, labels: Tensor, count: int | None) -> Tensor:
@@ -198,6 +229,9 @@ def differentiate(
     labels: Tensor,
     objective: str,
     watch: NaNWatch | None = None,
+    *,
+    targets: Tensor | None = None,
+    backward: bool = True,
 ) -> Slope:
     """Differentiate an objective at the inputs, in one pass forward and back.
 
@@ -205,25 +239,31 @@ def differentiate(
         model: maps images to logits; it must have `joint` for an objective of the likelihood.
         inputs: (B,C,H,W), the point.
         labels: (B,) the true classes.
-        objective: a key of OBJECTIVES or LIKELIHOOD_OBJECTIVES.
+        objective: a key of OBJECTIVES or LIKELIHOOD_OBJECTIVES, or with targets of
+            TARGETED_OBJECTIVES.
         watch: notes a NaN gradient, to be refused later; None refuses it at once.
+        targets: (B,) the wrong classes to be taken for; None: any other than the label.
+        backward: whether the gradient is asked for; without it there is no pass back, and it is 0.
 
     Raises:
         AttackError: no gradient towards the inputs, or a NaN gradient and no watch.
     """
 
-    def measure(inputs: Tensor, labels: Tensor) -> Slope:
-        point = inputs.detach().requires_grad_()
+    def measure(inputs: Tensor, labels: Tensor, targets: Tensor | None = None) -> Slope:
+        point = inputs.detach().requires_grad_(backward)
         if objective in LIKELIHOOD_OBJECTIVES:
             joint: Callable[[Tensor], tuple[Tensor, Tensor]] = model.joint  # type: ignore[assignment]
             logits, log_likelihood = joint(point)
             values = LIKELIHOOD_OBJECTIVES[objective](log_likelihood, labels)
         else:
             logits = model(point)
-            values = OBJECTIVES[objective](logits, labels)
-        return Slope(image_gradients(values, point), values.detach(), logits.detach())
+            values = evaluate_objective(objective, logits, labels, targets)
+        gradient = image_gradients(values, point) if backward else torch.zeros_like(point)
+        return Slope(gradient, values.detach(), logits.detach())
 
-    slope = Slope(*call_or_replay(model, ("slope", objective), measure, inputs.detach(), labels))
+    tensors = (inputs.detach(), labels) if targets is None else (inputs.detach(), labels, targets)
+    kind = ("slope", objective, targets is None, backward)
+    slope = Slope(*call_or_replay(model, kind, measure, *tensors))
     refuse_nan("gradient", slope.gradient, watch)
     return slope
 

@@ -110,13 +110,6 @@ def call_or_replay(
     return measure(*tensors)
 
 
-def model_device(model: nn.Module, fallback: torch.device) -> torch.device:
-    """Return where the model lives; the fallback for a model without parameters and buffers."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        return tensor.device
-    return fallback
-
-
 @contextmanager
 def sealing(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
     """Run the block with a frozen model, seeded generators, gradients on, and float32.

@@ -73,11 +73,11 @@ class AutoAttack:
 
     @property
     def name(self) -> str:
-        """With the settings: other ensembles go by the same name."""
+        """The name with the settings: other ensembles go by the same name."""
         return f"autoattack {self.version} ({VERSIONS[self.version].settings})"
 
     def passes(self, budgets: int) -> Queries:
-        """As counted on a model that nothing fools."""
+        """Return the passes as counted on a model that nothing fools."""
         forward, backward = VERSIONS[self.version].passes
         return Queries(forward * budgets, backward * budgets)
 

@@ -16,6 +16,7 @@ from robustloss.attacks.arguments import check_choice, check_integer, check_norm
 from robustloss.attacks.ball import choose, distance
 from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm
 from robustloss.attacks.noise import ImageNoise
+from robustloss.attacks.objectives import mispredicts
 from robustloss.attacks.plugins import PluginError, check_parameters
 from robustloss.attacks.sealing import seed_generators
 
@@ -62,7 +63,7 @@ class TorchAttack:
 
     @property
     def entry(self) -> Entry:
-        """The attack's line of the table."""
+        """The attack's row of the table."""
         return ADAPTED[self.name.removeprefix(PREFIX)]
 
     def __call__(
@@ -140,7 +141,7 @@ class TorchAttack:
             # never move. What is wrong from the start keeps its own pixels, and so radius 0.
             start = 0.5 + (1.0 - 2.0 * _SHRINK) * (images - 0.5)
             with torch.no_grad():
-                wrong = view(images).argmax(dim=1) != labels
+                wrong = mispredicts(view(images), labels)
         nearest = self._perturb(view, start, labels, diameter, seed)
         # 0 / 0 where the logits have no slope: nothing was found there. NaN of the model's own
         # making was refused by the view.

@@ -1,4 +1,4 @@
-"""Attacks on classifier and likelihood detector together: what they see, climb and keep."""
+"""Attacks on classifier and likelihood detector together: what they see, climb and return."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -144,26 +144,21 @@ class Adaptive(ABC):
     restarts: int = 1
     targets: int = 0
 
+    name: ClassVar[str]
     needs: ClassVar[Needs] = "likelihood"
-    passes_each: ClassVar[Queries] = Queries(1, 1)
-    """Of one step."""
+    passes_each: ClassVar[Queries] = Queries(1, 1)  # of one step
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
         check_paths(self.steps, self.step_size, self.restarts, random_start=self.random_start)
         check_integer("targets", self.targets, least=0)
 
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """What messages call it."""
-
     @abstractmethod
     def rules(self) -> Sequence[Rule]:
-        """The ways to go on, each tried on paths of its own."""
+        """Return the ways to go on, each tried on paths of its own."""
 
     def passes(self, budgets: int) -> Queries:
-        """The image itself, and every path's steps and last point."""
+        """Return the most: the image itself, then every path's steps and last point."""
         paths = budgets * self.restarts * len(self.rules()) * max(1, self.targets)
         forward, backward = self.passes_each
         return Queries(2 + paths * (forward * self.steps + 1), 1 + paths * backward * self.steps)
@@ -210,9 +205,7 @@ class Adaptive(ABC):
         best: Candidate,
     ) -> Candidate:
         """Return the best of what earlier paths found and of one more start and its steps."""
-        size = self.step_size
-        if size is None:
-            size = min(1.0, (5.0 if self.norm == "linf" else 10.0) / self.steps)
+        size = self.step_size or min(1.0, (5.0 if self.norm == "linf" else 10.0) / self.steps)
         point = start
         for step in range(self.steps):
             view = look(model, point, labels, aim)

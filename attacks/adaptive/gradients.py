@@ -55,7 +55,7 @@ class AdaptiveJoint(Adaptive):
                 raise ValueError(f"weights (={weight!r}) must be numbers of at least 0.")
 
     def rules(self) -> Sequence[Rule]:
-        """One for each weight."""
+        """Return one rule for each weight."""
         return [partial(joint_direction, weight=weight) for weight in self.weights]
 
 
@@ -72,7 +72,7 @@ class AdaptiveSelective(Adaptive):
     name: ClassVar[str] = "adaptive_selective"
 
     def rules(self) -> Sequence[Rule]:
-        """The one."""
+        """Return the one rule."""
         return [selective_direction]
 
 
@@ -105,7 +105,7 @@ class AdaptiveOrthogonal(Adaptive):
         check_choice("project", self.project, get_args(Project))
 
     def rules(self) -> Sequence[Rule]:
-        """The one."""
+        """Return the one rule."""
         return [partial(orthogonal_direction, project=self.project)]
 
 
@@ -142,14 +142,14 @@ def orthogonal_direction(view: View, project: Project) -> Tensor:
 
 
 def _across(followed: Tensor, other: Tensor) -> Tensor:
-    """What a unit vector has across another one, or across 0; itself where that is nothing."""
+    """Return what a unit vector has across another one, or 0; itself where that is nothing."""
     along = (followed * other).flatten(1).sum(dim=1)
     rest = followed - column(along, other) * other
     return choose(distance(rest, "l2") > _NOTHING_LEFT, rest, followed)
 
 
 def _unit_gradients(view: View) -> tuple[Tensor, Tensor]:
-    """Of the classifier's and the detector's objective, of Euclidean length 1 in either norm."""
+    """Return the classifier's and the detector's gradient, of Euclidean length 1 in either norm."""
     return (
         ascent_direction(view.gradient(view.lead), "l2"),
         ascent_direction(view.gradient(view.aimed_log_likelihood), "l2"),

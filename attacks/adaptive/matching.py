@@ -41,7 +41,7 @@ class AdaptiveMatching(Adaptive):
         check_integer("targets", self.targets, least=1)
 
     def rules(self) -> Sequence[Rule]:
-        """The one."""
+        """Return the one rule."""
         return [matching_direction]
 
     def aims(self, clean: View) -> Iterable[Tensor | None]:

@@ -1,36 +1,16 @@
 """Auto-PGD: gradient ascent with momentum that halves each image's step when it stops paying."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from robustloss.attacks import ball, objectives
 from robustloss.attacks.arguments import check_integer, check_norm
-from robustloss.attacks.ball import (
-    ascent_direction,
-    choose,
-    choose_all,
-    column,
-    project,
-    surface_start,
-    vanishes,
-)
 from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.objectives import (
-    NaNWatch,
-    checked_gradients,
-    checked_margin,
-    cross_entropy,
-    image_gradients,
-    logit_ratio,
-    refuse_nan,
-    targeted_logit_ratio,
-    wrong_classes,
-)
-from robustloss.attacks.sealing import call_or_replay
 
 _WEIGHT = 0.75  # of the new step against the last one; alpha in the publication
 _CHECKPOINTS = (0.22, 0.06, 0.03)  # shares of the steps: first gap, least gap, by how much it falls
@@ -51,11 +31,11 @@ class _Candidate(NamedTuple):
             torch.where(self.fooled, other.margins > self.margins, other.values > self.values),
             other.fooled,
         )
-        return choose_all(better, other, self)
+        return ball.choose_all(better, other, self)
 
 
-class _Summit(NamedTuple):
-    """Where the objective (B,) was highest, with its gradient there."""
+class _Peak(NamedTuple):
+    """Where the objective (B,) is highest, with its gradient there."""
 
     images: Tensor
     values: Tensor
@@ -91,6 +71,8 @@ class APGDCE:
 
     name: ClassVar[str] = "apgd_ce"
     needs: ClassVar[Needs] = "logits"
+    objective: ClassVar[str] = "ce"
+    targets = 0  # no parameter of this one
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
@@ -100,20 +82,9 @@ class APGDCE:
             raise ValueError(f"rho (={self.rho}) must lie in (0, 1): a share of the steps.")
 
     def passes(self, budgets: int) -> Queries:
-        """The gradient at the image, and every run's start, steps and last point."""
-        runs = budgets * self.restarts * self._runs_each()
+        """Return the most: the gradient at the image, every run's start, steps and last point."""
+        runs = budgets * self.restarts * max(1, self.targets)
         return Queries(1 + runs * (self.steps + 1), 1 + runs * self.steps)
-
-    def _runs_each(self) -> int:
-        """Runs of one restart."""
-        return 1
-
-    def _aims(self, logits: Tensor, labels: Tensor) -> Iterable[Tensor | None]:
-        """The class (B,) towards which each run goes; None: away from the label, wherever."""
-        return [None]
-
-    def _objective(self, logits: Tensor, labels: Tensor, aim: Tensor | None) -> Tensor:
-        return cross_entropy(logits, labels)
 
     def __call__(
         self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise
@@ -125,14 +96,19 @@ class APGDCE:
         """
         point = inputs.detach().requires_grad_()
         logits = model(point)
-        aims = [aim for aim in self._aims(logits.detach(), labels) for _ in range(self.restarts)]
-        values = self._objective(logits, labels, aims[0])
-        flat = vanishes(checked_gradients(values, point))
+        aims: Sequence[Tensor | None] = [
+            None
+        ]  # the classes (B,) to be taken for; None: any wrong one
+        if self.targets:
+            aims = objectives.wrong_classes(logits, labels, self.targets).unbind(dim=1)
+        values = objectives.evaluate_objective(self.objective, logits, labels, aims[0])
+        flat = ball.vanishes(objectives.checked_gradients(values, point))
         clean = _judge(inputs, torch.full_like(values, -torch.inf), logits.detach(), labels)
         adv_inputs = []
         for budget in eps:
             best, draws = _Candidate(*(each.clone() for each in clean)), noise.restart()
-            for aim in aims if budget > 0 else ():
+            runs = [aim for aim in aims for _ in range(self.restarts if budget > 0 else 0)]
+            for aim in runs:
                 # An image that is fooled drops out of the runs to come.
                 going = ~best.fooled
                 if not going.any():
@@ -140,9 +116,9 @@ class APGDCE:
                 towards = None if aim is None else aim[going]
                 part = inputs[going], labels[going], towards
                 found = self._climb(model, *part, budget, draws.select(going))
-                found = _Candidate(*(each[going] for each in best)).take(found)
-                for whole, improved in zip(best, found, strict=True):
-                    whole[going] = improved
+                better = _Candidate(*(each[going] for each in best)).take(found)
+                for whole, some in zip(best, better, strict=True):
+                    whole[going] = some
             adv_inputs.append(best.images)
         return AttackOutput(torch.stack(adv_inputs), zero_gradient=flat & ~clean.fooled)
 
@@ -156,56 +132,38 @@ class APGDCE:
         noise: ImageNoise,
     ) -> _Candidate:
         """Return the best images of one run: a random start and its steps."""
-        watch = NaNWatch()
-        before = point = surface_start(inputs, eps, self.norm, noise)
-        best, gradient = self._look(model, point, labels, aim, watch, differentiate=True)
-        summit = _Summit(point, best.values, gradient)
-        length = StepLength(eps, self.steps, self.rho, best.values)
-        for step in range(1, self.steps + 1):
-            ahead = point + column(length.now, point) * ascent_direction(gradient, self.norm)
-            ahead = project(ahead, inputs, eps, self.norm)
-            if step > 1:  # x + α (z − x) + (1 − α)(x − x_before), line 7 of the algorithm
+        watch = objectives.NaNWatch()
+        before = point = ball.surface_start(inputs, eps, self.norm, noise)
+        for step in range(self.steps + 1):
+            more = (
+                step < self.steps
+            )  # nothing follows the last point: its gradient is not asked for
+            gradient, values, logits = objectives.differentiate(
+                model, point, labels, self.objective, watch, targets=aim, backward=more
+            )
+            here = _judge(point, values, logits, labels, watch)
+            peak = _Peak(point, values, gradient)
+            if step == 0:
+                best, highest = here, peak
+                length = StepLength(eps, self.steps, self.rho, values)
+            else:
+                best = best.take(here)
+                highest = ball.choose_all(values > highest.values, peak, highest)
+                halved = length.observe(values)
+                # A shorter step goes on from the highest point so far.
+                point = ball.choose(halved, highest.images, point)
+                gradient = ball.choose(halved, highest.gradient, gradient)
+            if not more:
+                break
+            direction = ball.ascent_direction(gradient, self.norm)
+            ahead = point + ball.column(length.now, point) * direction
+            ahead = ball.project(ahead, inputs, eps, self.norm)
+            if step > 0:
                 ahead = point + _WEIGHT * (ahead - point) + (1 - _WEIGHT) * (point - before)
-                ahead = project(ahead, inputs, eps, self.norm)
+                ahead = ball.project(ahead, inputs, eps, self.norm)
             before, point = point, ahead
-            # Nothing follows the last point: its gradient is not asked for.
-            more = step < self.steps
-            here, gradient = self._look(model, point, labels, aim, watch, differentiate=more)
-            best = best.take(here)
-            higher = here.values > summit.values
-            summit = choose_all(higher, _Summit(point, here.values, gradient), summit)
-            halved = length.observe(here.values)
-            # A shorter step goes on from the highest point so far.
-            point = choose(halved, summit.images, point)
-            gradient = choose(halved, summit.gradient, gradient)
         watch.check()
         return best
-
-    def _look(
-        self,
-        model: nn.Module,
-        point: Tensor,
-        labels: Tensor,
-        aim: Tensor | None,
-        watch: NaNWatch,
-        *,
-        differentiate: bool,
-    ) -> tuple[_Candidate, Tensor]:
-        """Return what the model makes of the images, and the objective's gradient, or 0."""
-
-        def measure(point: Tensor, labels: Tensor, *aims: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            point = point.detach().requires_grad_(differentiate)
-            logits = model(point)
-            values = self._objective(logits, labels, aims[0] if aims else None)
-            flat = torch.zeros_like(point)
-            gradient = image_gradients(values, point) if differentiate else flat
-            return values.detach(), gradient, logits.detach()
-
-        given = (labels,) if aim is None else (labels, aim)
-        kind = (self, differentiate)
-        values, gradient, logits = call_or_replay(model, kind, measure, point.detach(), *given)
-        refuse_nan("gradient", gradient, watch)
-        return _judge(point, values, logits, labels, watch), gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,23 +187,11 @@ class APGDDLR(APGDCE):
     targets: int = 0
 
     name: ClassVar[str] = "apgd_dlr"
+    objective: ClassVar[str] = "dlr"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("targets", self.targets, least=0)
-
-    def _runs_each(self) -> int:
-        return max(1, self.targets)
-
-    def _aims(self, logits: Tensor, labels: Tensor) -> Iterable[Tensor | None]:
-        if not self.targets:
-            return [None]
-        return wrong_classes(logits, labels, self.targets).unbind(dim=1)
-
-    def _objective(self, logits: Tensor, labels: Tensor, aim: Tensor | None) -> Tensor:
-        if aim is None:
-            return logit_ratio(logits, labels)
-        return targeted_logit_ratio(logits, labels, aim)
 
 
 class StepLength:
@@ -279,7 +225,7 @@ class StepLength:
         self._halved = torch.ones_like(values, dtype=torch.bool)
 
     def observe(self, values: Tensor) -> Tensor:
-        """Take in the objective (B,) after a step; (B,) bool: halved, so back to the best."""
+        """Take in the objective (B,) after a step; return (B,) bool, whose step was halved."""
         self._rises = self._rises + (values > self._last)
         self._last = values
         self._highest = torch.maximum(self._highest, values)
@@ -297,8 +243,12 @@ class StepLength:
 
 
 def _judge(
-    images: Tensor, values: Tensor, logits: Tensor, labels: Tensor, watch: NaNWatch | None = None
+    images: Tensor,
+    values: Tensor,
+    logits: Tensor,
+    labels: Tensor,
+    watch: objectives.NaNWatch | None = None,
 ) -> _Candidate:
-    fooled = logits.argmax(dim=1) != labels  # not by the margin: a tie goes to the first class
-    margins = checked_margin(logits, labels, watch)
+    fooled = objectives.mispredicts(logits, labels)
+    margins = objectives.checked_margin(logits, labels, watch)
     return _Candidate(images.detach(), values.detach(), margins, fooled)

@@ -41,7 +41,7 @@ class FGSM:
         check_norm(self.norm)
 
     def passes(self, budgets: int) -> Queries:
-        """One gradient, whatever the eps."""
+        """Return one pass forward and back, however many eps there are."""
         return Queries(1, 1)
 
     def __call__(

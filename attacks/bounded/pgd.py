@@ -8,17 +8,11 @@ from typing import ClassVar, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from robustloss.attacks import ball
+from robustloss.attacks import ball, objectives
 from robustloss.attacks.arguments import check_choice, check_norm, check_paths
 from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.objectives import (
-    LIKELIHOOD_OBJECTIVES,
-    OBJECTIVES,
-    NaNWatch,
-    checked_margin,
-    differentiate,
-)
+from robustloss.attacks.objectives import LIKELIHOOD_OBJECTIVES, OBJECTIVES
 
 Keep = Literal["best", "first", "last"]
 
@@ -104,11 +98,11 @@ class PGD:
 
     @property
     def needs(self) -> Needs:
-        """Logits, or the likelihood for objective "nll"."""
+        """What the objective asks of the model: the likelihood for "nll"."""
         return "likelihood" if self.objective in LIKELIHOOD_OBJECTIVES else "logits"
 
     def passes(self, budgets: int) -> Queries:
-        """The gradient at the image, and every path's steps and last point, if none ends early."""
+        """Return the most: the gradient at the image, every path's steps and last point."""
         paths = budgets * self.restarts
         return Queries(1 + paths * (self.steps + 1), 1 + paths * self.steps)
 
@@ -120,16 +114,13 @@ class PGD:
         `zero_gradient` speaks of the gradient at the image itself, whatever the start: it is then
         the same for every choice of eps.
         """
-        first = differentiate(model, inputs, labels, self.objective).gradient
+        first = objectives.differentiate(model, inputs, labels, self.objective).gradient
+        unknown = torch.full((len(inputs),), -math.inf, device=inputs.device)
         adv_inputs = []
         for budget in eps:
-            draws = noise.restart()
-            unknown = torch.full((len(inputs),), -math.inf, device=inputs.device)
-            worst = _Worst(inputs, unknown)
+            worst, draws = _Worst(inputs, unknown), noise.restart()
             for _ in range(self.restarts if budget > 0 else 0):
-                watch = NaNWatch()
-                worst = self._climb(model, inputs, labels, budget, draws, first, worst, watch)
-                watch.check()
+                worst = self._climb(model, inputs, labels, budget, draws, first, worst)
             adv_inputs.append(worst.images)
         return AttackOutput(torch.stack(adv_inputs), zero_gradient=ball.vanishes(first))
 
@@ -142,43 +133,45 @@ class PGD:
         noise: ImageNoise,
         first: Tensor,
         worst: _Worst,
-        watch: NaNWatch,
     ) -> _Worst:
         """Return, image by image, the worse of what earlier paths found and of one more path.
 
         Args: `first` is the gradient at the inputs, so that a path from there need not ask for it.
         """
-        size = self.step_size
-        if size is None:
-            size = min(1.0, (2.5 if self.norm == "linf" else 5.0) / self.steps)
+        size = self.step_size or min(1.0, (2.5 if self.norm == "linf" else 5.0) / self.steps)
+        watch = objectives.NaNWatch()
         point = ball.uniform_start(inputs, eps, self.norm, noise) if self.random_start else inputs
         velocity, margins = torch.zeros_like(inputs), worst.margins
-        rows = torch.arange(len(inputs), device=inputs.device)  # the images that still climb
+        rows = torch.arange(len(inputs), device=inputs.device)
         for step in range(self.steps + 1):
-            if self.keep == "first" and bool((fooled := margins > 0).any()):
+            if self.keep == "first" and (margins > 0).any():
+                # From here on all is about the images that are not fooled yet: `rows` of `worst`.
+                going = ~(margins > 0)
                 rows, point, inputs, labels, velocity, margins = (
-                    each[~fooled] for each in (rows, point, inputs, labels, velocity, margins)
+                    each[going] for each in (rows, point, inputs, labels, velocity, margins)
                 )
-                if len(rows) == 0:
-                    return worst
-            if step == self.steps:
+            if step == self.steps or len(rows) == 0:
                 break
             if step == 0 and not self.random_start:
                 gradient = first[rows]
             else:
-                gradient, _, logits = differentiate(model, point, labels, self.objective, watch)
+                gradient, _, logits = objectives.differentiate(
+                    model, point, labels, self.objective, watch
+                )
                 if self.keep != "last":
-                    margins = checked_margin(logits, labels, watch)
+                    margins = objectives.checked_margin(logits, labels, watch)
                     worst = worst.take(rows, _Worst(point, margins))
             if self.momentum:
-                velocity = self.momentum * velocity + _scale_to_mean(gradient)
-                gradient = velocity
+                gradient = velocity = self.momentum * velocity + _scale_to_mean(gradient)
             length = eps * size * STEP_SCHEDULES[self.schedule](step / self.steps)
             point = point + length * ball.ascent_direction(gradient, self.norm)
             point = ball.project(point, inputs, eps, self.norm)
-        with torch.no_grad():  # nothing follows the last point: its gradient is not asked for
-            margins = checked_margin(model(point), labels, watch)
-        return worst.take(rows, _Worst(point, margins))
+        if len(rows) > 0:
+            with torch.no_grad():  # nothing follows the last point: its gradient is not asked for
+                margins = objectives.checked_margin(model(point), labels, watch)
+            worst = worst.take(rows, _Worst(point, margins))
+        watch.check()
+        return worst
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +197,7 @@ class MIFGSM(PGD):
 
 
 def _scale_to_mean(gradient: Tensor) -> Tensor:
-    """∇ / ‖∇‖₁ up to the number of pixels, which changes no direction; 0 where it is 0."""
+    """Return ∇ / ‖∇‖₁ times the number of pixels, which changes no direction; 0 where ∇ is 0."""
     scaled = ball.scale_by_largest(gradient)
     mean = ball.column(scaled.abs().flatten(1).mean(dim=1), scaled)
     return torch.where(mean > 0, scaled / mean, scaled)

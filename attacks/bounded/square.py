@@ -13,7 +13,7 @@ from robustloss.attacks.arguments import check_integer, check_norm
 from robustloss.attacks.ball import column, distance, project
 from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.objectives import checked_margin
+from robustloss.attacks.objectives import checked_margin, mispredicts
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
 _AHEAD = 64  # queries whose random numbers are drawn at once: one draw costs nearly as much
@@ -63,7 +63,7 @@ class Square:
             raise ValueError(f"p_init (={self.p_init}) must lie in (0, 1]: a share of the image.")
 
     def passes(self, budgets: int) -> Queries:
-        """The image itself, and every query of every search; no gradient."""
+        """Return the most: the image itself, then every query of every search; no gradient."""
         return Queries(1 + budgets * self.restarts * self.queries, 0)
 
     @torch.no_grad()
@@ -96,11 +96,11 @@ class Square:
             rows = (~best.fooled).nonzero().squeeze(1)
             if len(rows) == 0:
                 break
-            turn = (query - 1) % _AHEAD
-            if turn == 0:  # two corners, one turn, and a colour for each channel
+            drawn = (query - 1) % _AHEAD
+            if drawn == 0:  # two corners of two numbers, one turn, and a sign for each channel
                 numbers = noise.uniform((_AHEAD, 5 + inputs.shape[1]))
             side = self.window_side(query - 1, *inputs.shape[2:])
-            moved = move(best.images[rows], inputs[rows], eps, side, numbers[rows, turn])
+            moved = move(best.images[rows], inputs[rows], eps, side, numbers[rows, drawn])
             best.take(rows, _ask(model, moved, labels[rows]))
         return best
 
@@ -136,8 +136,7 @@ class _Answer(NamedTuple):
 
 def _ask(model: nn.Module, images: Tensor, labels: Tensor) -> _Answer:
     logits = model(images)
-    # The prediction decides: where two logits tie, the first one is predicted.
-    return _Answer(images, checked_margin(logits, labels), logits.argmax(dim=1) != labels)
+    return _Answer(images, checked_margin(logits, labels), mispredicts(logits, labels))
 
 
 def draw_stripes(inputs: Tensor, eps: float, noise: ImageNoise) -> Tensor:

@@ -113,7 +113,7 @@ class Nearest:
         self.radius = torch.full((len(inputs),), math.inf, device=inputs.device)
 
     def take(self, images: Tensor, radius: Tensor, fooled: Tensor) -> None:
-        """Take over what is fooled and nearer.
+        """Take over the images that fool the model and are nearer.
 
         Args:
             images: (B,C,H,W), one candidate for each image.

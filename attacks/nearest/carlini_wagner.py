@@ -12,7 +12,7 @@ from robustloss.attacks.ball import column, distance, vanishes
 from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.nearest.boundaries import Nearest
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.objectives import differentiate, margin, refuse_nan
+from robustloss.attacks.objectives import differentiate, margin, mispredicts, refuse_nan
 
 _FACTOR = 10.0  # by which c moves while success, or failure, is all that was seen
 
@@ -58,7 +58,7 @@ class CarliniWagner:
             raise ValueError(f"learning_rate (={self.learning_rate}) must be positive.")
 
     def passes(self, budgets: int) -> Queries:
-        """Every step of every search, and the points where they end."""
+        """Return the first gradient, every step of every search, and the points where they end."""
         steps = self.search_steps * self.steps
         return Queries(1 + steps + self.search_steps, 1 + steps)
 
@@ -81,8 +81,7 @@ class CarliniWagner:
                     logits = model(point)
                 refuse_nan("logits", logits)
                 lead = margin(logits, labels)
-                # The prediction too: where two logits tie, the first one is predicted.
-                fooled = (logits.argmax(dim=1) != labels) & (lead.detach() >= self.confidence)
+                fooled = mispredicts(logits, labels) & (lead.detach() >= self.confidence)
                 best.take(point.detach(), distance((point - inputs).detach(), "l2"), fooled)
                 found |= fooled
                 if step == self.steps:

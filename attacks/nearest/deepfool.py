@@ -12,7 +12,7 @@ from robustloss.attacks.ball import ascent_direction, column, distance, vanishes
 from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.nearest.boundaries import nearest_boundary
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.objectives import refuse_nan, wrong_classes
+from robustloss.attacks.objectives import mispredicts, refuse_nan, wrong_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class DeepFool:
             raise ValueError(f"overshoot (={self.overshoot}) must be at least 0.")
 
     def passes(self, budgets: int) -> Queries:
-        """One forward pass a step, and one back for each candidate class (10 for None)."""
+        """Return the most: one pass forward a step, one back for each candidate (10 for None)."""
         return Queries(self.steps + 1, self.steps * (self.candidates or 10))
 
     def __call__(
@@ -69,7 +69,7 @@ class DeepFool:
             point.requires_grad_()
             logits = model(point)
             refuse_nan("logits", logits)
-            fooled = logits.argmax(dim=1) != labels[rows]
+            fooled = mispredicts(logits, labels[rows])
             adv_inputs[rows[fooled]] = point.detach()[fooled]
             found[rows[fooled]] = True
             if step == self.steps or fooled.all():

@@ -17,7 +17,7 @@ from robustloss.attacks.nearest.boundaries import (
     step_to_plane,
 )
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.objectives import margin, refuse_nan, wrong_classes
+from robustloss.attacks.objectives import margin, mispredicts, refuse_nan, wrong_classes
 
 _FAR: dict[Norm, float] = {"linf": 0.3, "l2": 1.0}  # stands in for a radius not found yet
 _FINAL_STEPS = 3
@@ -79,7 +79,7 @@ class FAB:
             raise ValueError(f"beta (={self.beta}) must lie between 0 and 1.")
 
     def passes(self, budgets: int) -> Queries:
-        """Two forward passes a step, one back for each candidate (10 for None), the last search."""
+        """Return the most: two passes forward a step, one back for each candidate (10 for None)."""
         steps = self.restarts * self.steps
         return Queries(2 + 2 * steps + _FINAL_STEPS, steps * (self.candidates or 10))
 
@@ -117,7 +117,7 @@ class FAB:
         classes: Tensor,
         best: Nearest,
     ) -> Tensor:
-        """Take the steps from one start; return (B,) bool, without gradient at the start."""
+        """Take the steps from one start; return (B,) bool: no gradient at the start itself."""
         point, zero_gradient = start, torch.zeros(0)
         for step in range(self.steps):
             leaf = point.detach().requires_grad_()
@@ -182,5 +182,4 @@ class _Answer(NamedTuple):
 def _ask(model: nn.Module, images: Tensor, labels: Tensor) -> _Answer:
     logits = model(images)
     refuse_nan("logits", logits)
-    # The prediction decides: where two logits tie, the first one is predicted.
-    return _Answer(logits, margin(logits, labels), logits.argmax(dim=1) != labels)
+    return _Answer(logits, margin(logits, labels), mispredicts(logits, labels))

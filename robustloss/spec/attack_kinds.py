@@ -8,14 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 Kind = Literal[
-    "none",
-    "one_step",
-    "iterative",
-    "black_box",
-    "minimum_norm",
-    "ensemble",
-    "adaptive",
-    "other",
+    "none", "one_step", "iterative", "black_box", "minimum_norm", "ensemble", "adaptive", "other"
 ]
 
 

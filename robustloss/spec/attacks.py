@@ -4,18 +4,8 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from robustloss.spec import base
 from robustloss.spec.attack_kinds import attack_norm
-from robustloss.spec.base import (
-    BUILT_IN,
-    Count,
-    Eps,
-    Labelled,
-    Name,
-    PlainTable,
-    as_tuple,
-    raise_at,
-    without,
-)
 from robustloss.spec.errors import Problems
 
 _RESERVED = {
@@ -24,22 +14,24 @@ _RESERVED = {
     "best-of-adaptive": "that of the best over the adaptive attacks",
 }
 
-AttackParams = Annotated[PlainTable, without(folders=BUILT_IN)]
+AttackParams = Annotated[base.PlainTable, base.without(folders=base.BUILT_IN)]
 
 
-class AttackSpec(Labelled):
+class AttackSpec(base.Labelled):
     """One table [[attacks]]: an attack, its parameters and its budgets."""
 
-    name: Name = Field(
+    name: base.Name = Field(
         description="attack: robustloss list attacks, module:name, file.py:name", examples=["fgsm"]
     )
     params: AttackParams = Field(default={}, description="its own parameters")
-    eps: Annotated[tuple[Eps, ...], BeforeValidator(as_tuple), Field(min_length=1)] = Field(
-        description="budgets in pixel units: L-inf in [0, 1], L2 >= 0",
-        examples=[(0.1, "8/255")],
-        json_schema_extra={"shown_type": 'list of numbers or fractions as text ("8/255")'},
+    eps: Annotated[tuple[base.Eps, ...], BeforeValidator(base.as_tuple), Field(min_length=1)] = (
+        Field(
+            description="budgets in pixel units: L-inf in [0, 1], L2 >= 0",
+            examples=[(0.1, "8/255")],
+            json_schema_extra={"shown_type": 'list of numbers or fractions as text ("8/255")'},
+        )
     )
-    batch_size: Count = Field(default=500, description="images attacked at once")
+    batch_size: base.Count = Field(default=500, description="images attacked at once")
     eight_bit: bool = Field(
         default=False,
         description="also count errors on the images rounded to 8 bits, inside the ball",
@@ -51,7 +43,7 @@ class AttackSpec(Labelled):
     @model_validator(mode="after")
     def _label_is_free(self) -> Self:
         if self.slug in _RESERVED:
-            raise_at("label", self.label, f"is {_RESERVED[self.slug]}. Give it another label.")
+            base.raise_at("label", self.label, f"is {_RESERVED[self.slug]}. Give it another label.")
         return self
 
     @field_validator("eps")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.attacks import AttackError, ImageNoise, build_attack, perturb
-from robustloss.attacks.ball import distance
+from robustloss.attacks.ball import distance, surface_start
 from robustloss.attacks.bounded import apgd
 from robustloss.attacks.objectives import cross_entropy, logit_ratio, margin, targeted_logit_ratio
 from tests.attacks.apgd_cases import (
@@ -70,7 +70,7 @@ def test_targeted_form_finds_the_nearest_of_several_planes(norm: str) -> None:
 def test_every_start_lies_on_the_surface_of_the_ball(norm: str) -> None:
     inputs = images(50, low=0.4, high=0.6)
     noise = ImageNoise(0, torch.arange(50))
-    first, second = (apgd.surface_start(inputs, 0.3, norm, noise) for _ in range(2))  # type: ignore[arg-type]
+    first, second = (surface_start(inputs, 0.3, norm, noise) for _ in range(2))  # type: ignore[arg-type]
     torch.testing.assert_close(distance(first - inputs, norm), torch.full((50,), 0.3))  # type: ignore[arg-type]
     assert (first != second).flatten(1).any(dim=1).all()
 

@@ -6,9 +6,8 @@ import torch
 import torchattacks
 from torch import Tensor
 
-from robustloss.attacks import ImageNoise, build_attack, perturb
+from robustloss.attacks import ImageNoise, ball, build_attack, perturb
 from robustloss.attacks.ball import distance
-from robustloss.attacks.bounded import apgd
 from robustloss.attacks.bounded.apgd import StepLength
 from tests.attacks.apgd_cases import BUDGET, FORMS, NORMS, Recording, fooled, ordinary
 
@@ -72,7 +71,7 @@ def test_robust_error_equals_torchattacks(
         *(model, inputs, labels),
         eps=[BUDGET[norm]],
     ).adv_inputs[0]
-    monkeypatch.setattr(apgd, "surface_start", authors_start)
+    monkeypatch.setattr(ball, "surface_start", authors_start)
     paired = perturb(
         build_attack(name, norm=norm, steps=steps, **(keys and {"targets": 1})),
         *(model, inputs, labels),
@@ -113,7 +112,7 @@ def test_goes_step_by_step_where_torchattacks_goes(name: str, norm: str, monkeyp
     is constant: where the true class is third.
     """
     plain, inputs, labels = ordinary()
-    monkeypatch.setattr(apgd, "surface_start", authors_start)
+    monkeypatch.setattr(ball, "surface_start", authors_start)
     monkeypatch.setattr(torchattacks.APGD, "dlr_loss", ratio)
     eps, count = BUDGET[norm], len(inputs)
     before = torch.get_default_dtype()
