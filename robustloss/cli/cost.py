@@ -146,7 +146,7 @@ def _step_seconds(
     from robustloss.training.train import train
 
     # At random weights a high rate may diverge within a few steps; its value costs no time.
-    short = cell.train.overridden({"epochs": 1, "lr": 1e-6})
+    short = cell.train.override({"epochs": 1, "lr": 1e-6})
     batch = cell.train.batch_size
 
     def images(steps: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from robustloss.spec.data import DATASET_SUMMARIES
 from robustloss.spec.load import shipped_specs
-from robustloss.spec.plugins import listed, plugins_of
+from robustloss.spec.plugins import describe_plugins, plugins_of
 from robustloss.spec.spec import CellSpec, Spec
 from robustloss.spec.text import literal, to_toml
 
@@ -84,7 +84,8 @@ def spec_lines(spec: Spec, *, plugins: bool = False) -> Iterator[str]:
         if cell.seed == spec.seeds[0]:
             yield f"#   {cell.label:{width}}  {_describe(cell, spec)}"
     if not plugins and (named := plugins_of(spec)):
-        yield f"# No estimate of the cost: it would execute the spec's own code, {listed(named)}."
+        code = describe_plugins(named)
+        yield f"# No estimate of the cost: it would execute the spec's own code, {code}."
         yield "# If you trust it: show --plugins."
         return
     yield from _cost_lines(spec)
@@ -112,7 +113,7 @@ def _cost_lines(spec: Spec) -> Iterator[str]:
     from robustloss.progress import duration
     from robustloss.runs.preflight import check_names
 
-    data, cells = spec.data, spec.tried.cells()
+    data, cells = spec.data, spec.first_trial.cells()
     try:
         dataset = load.load_dataset(data, near=spec.folder, download=False, quiet=True)
     except DataError as error:

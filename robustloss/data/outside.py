@@ -20,8 +20,7 @@ from robustloss.data.folders.listing import find_folder, image_files
 from robustloss.data.images import Dataset, ImageSet
 from robustloss.data.load import load_dataset
 from robustloss.seeding import new_generator
-from robustloss.spec.data import DATASET_SUMMARIES, DataSpec
-from robustloss.spec.detection import OutsideSpec
+from robustloss.spec.data import DATASET_SUMMARIES, DataSpec, OutsideSpec
 from robustloss.spec.spec import Spec
 
 VERSION = 1  # raise when the same table would give other images

@@ -124,7 +124,7 @@ def prepare(settings: RunSettings, *, quiet: bool) -> Dataset:
     spec, root = settings.spec, settings.data_root
     dataset = load_dataset(spec.data, near=spec.folder, root=root, quiet=quiet)
     with using_seed("names"):  # building the networks must not move the caller's random state
-        check_names(spec, [*spec.trials(), *spec.tried.cells(settings.seeds)], dataset)
+        check_names(spec, [*spec.trials(), *spec.first_trial.cells(settings.seeds)], dataset)
     load_outside(spec, dataset, root)
     return dataset
 
@@ -203,7 +203,7 @@ def _choose_values(
         for row in rows
         if row["label"] not in chosen
     }
-    return settings.spec.tuned(chosen), rows, untuned
+    return settings.spec.substitute(chosen), rows, untuned
 
 
 def finish(settings: RunSettings, dataset: Dataset, computed: Computed, start: Start) -> RunOutcome:

@@ -11,7 +11,7 @@ from robustloss.runs.errors import RunError
 from robustloss.runs.executors.choose import check_executor
 from robustloss.runs.folder import RunFolderError, check_folder, choose_seeds
 from robustloss.spec.errors import SpecError
-from robustloss.spec.plugins import listed, plugins_of
+from robustloss.spec.plugins import describe_plugins, plugins_of
 from robustloss.spec.spec import CellSpec, Spec
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -80,8 +80,8 @@ def choose_settings(
     """
     if not plugins and (named := plugins_of(spec)):
         raise SpecError(
-            f"the spec names code of its own: {listed(named)}. Read it, then run it without "
-            "--no-plugins."
+            f"the spec names code of its own: {describe_plugins(named)}. Read it, then run it "
+            "without --no-plugins."
         )
     folder = Path("runs") / spec.name if out is None else Path(out)
     check_executor(executor)

@@ -1,32 +1,146 @@
-"""What the tables of a spec have in common: their base, budgets as exact fractions, errors."""
+"""What the tables of a spec have in common: their base class, and the types of their values."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from robustloss.spec.errors import Problems, rule_error
 from robustloss.spec.text import slug
 
-_NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?"
-_FRACTION = re.compile(rf"\s*({_NUMBER})\s*(?:/\s*({_NUMBER})\s*)?")
-
+T = TypeVar("T")
 MAX_LABEL = 80  # characters: file names hold the slug of a label, eps and a key
+BUILT_IN = "robustloss uses this name itself"  # why a parameter may not have it
 
 
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-Name = Annotated[str, Field(min_length=1)]
+class Table(BaseModel):
+    """A table of a spec: no unknown key, no silent conversion, no change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def override(self, keys: Mapping[str, Any]) -> Self:
+        """Return this table with some keys replaced; defaults that follow from them change too."""
+        return self.model_validate({**self.model_dump(exclude_unset=True), **keys})
+
+    def _refuse(self, key: str, rule: str) -> None:
+        """Raise the problem of one key; the rule is as for `rule_error`."""
+        raise_at(key, getattr(self, key), rule)
+
+    def _complete(self, values: Mapping[str, object]) -> None:
+        """Set keys whose defaults follow from other keys; for validators, before the table is used.
+
+        The keys do not count as given: `override` works their defaults out anew.
+        """
+        for key, value in values.items():
+            object.__setattr__(self, key, value)  # the table is frozen
+
+
+def inner_tables(model: type[BaseModel]) -> dict[str, type[Table]]:
+    """Return the tables inside a table by their path, as "train", "losses[]", "train.adversarial".
+
+    Those of the first level come first, in the order of the fields.
+    """
+    found: dict[str, type[Table]] = {}
+    level: list[tuple[str, type[BaseModel]]] = [("", model)]
+    while level:
+        inner: list[tuple[str, type[BaseModel]]] = []
+        for prefix, outer in level:
+            for name, field in outer.model_fields.items():
+                end = "[]" if get_origin(field.annotation) is tuple else ""
+                for kind in (field.annotation, *get_args(field.annotation)):
+                    if isinstance(kind, type) and issubclass(kind, Table):
+                        found[f"{prefix}{name}{end}"] = kind
+                        inner.append((f"{prefix}{name}{end}.", kind))
+        level = inner
+    return found
+
+
+def declare(
+    meaning: str,
+    default: Any = ...,
+    *,
+    shown: str = "",
+    kind: str = "",
+    example: object = None,
+    gt: float | None = None,
+    ge: float | None = None,
+    lt: float | None = None,
+    le: float | None = None,
+) -> Any:
+    """Declare one key of a table.
+
+    Args:
+        meaning: for the table of keys.
+        default: left out where the user must give the key.
+        shown: the default in words, where it follows from other keys.
+        kind: the type in words, where that of the field says too little.
+        example: for the message that the key is missing.
+        gt: least value, excluded.
+        ge: least value.
+        lt: greatest value, excluded.
+        le: greatest value.
+    """
+    words = {"shown_default": shown, "shown_type": kind}
+    return Field(
+        default,
+        description=meaning,
+        examples=None if example is None else [example],
+        json_schema_extra={name: text for name, text in words.items() if text},
+        gt=gt,
+        ge=ge,
+        lt=lt,
+        le=le,
+    )
+
+
+def check_each(values: tuple[T, ...], rule: Callable[[T], str] = lambda value: "") -> tuple[T, ...]:
+    """Return values, if none is listed twice and none breaks a rule.
+
+    Args:
+        values: of a key that is a list.
+        rule: returns what is wrong with one value; "" where nothing is.
+    """
+    problems = Problems()
+    for i, value in enumerate(values):
+        if broken := rule(value):
+            problems.add((i,), value, broken)
+        elif value in values[:i]:
+            problems.add((i,), value, "is listed twice. Remove one.")
+    problems.raise_if_any()
+    return values
+
+
+def raise_at(key: str, value: object, rule: str) -> None:
+    """Raise the problem of one key of a table.
+
+    Args:
+        key: of the table under validation.
+        value: what the user wrote.
+        rule: the rest of the line after "key (=value)": rule and remedy.
+    """
+    problems = Problems()
+    problems.add((key,), value, rule)
+    problems.raise_if_any()
 
 
 def as_tuple(value: object) -> object:
-    """A list as a tuple: frozen tables hold tuples, TOML holds lists."""
+    """Turn a list into a tuple: frozen tables hold tuples, TOML holds lists."""
     return tuple(value) if isinstance(value, list) else value
 
 
+ListOf = Annotated[tuple[T, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+_NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?"
+_FRACTION = re.compile(rf"\s*({_NUMBER})\s*(?:/\s*({_NUMBER})\s*)?")
+
+
 def _parse_eps(value: object) -> object:
-    """A number, or an exact fraction as text: ``"8/255"`` is the float nearest to 8/255."""
+    """Read a number, or an exact fraction as text: ``"8/255"`` is the float nearest to 8/255."""
     if isinstance(value, str):
         parts = _FRACTION.fullmatch(value)
         if parts is None or (parts[2] and not Fraction(parts[2])):
@@ -37,40 +151,28 @@ def _parse_eps(value: object) -> object:
     return value
 
 
-def raise_at(key: str, value: object, rule: str) -> None:
-    """Raises the problem of one key of a table."""
-    problems = Problems()
-    problems.add((key,), value, rule)
-    problems.raise_if_any()
-
-
-Count = Annotated[int, Field(ge=1)]
 Eps = Annotated[float, BeforeValidator(_parse_eps)]
 
 
-class Table(BaseModel):
-    """A table of a spec: no unknown key, no silent conversion, no change afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    def overridden(self, keys: Mapping[str, Any]) -> Self:
-        """This table with some keys replaced; defaults that depend on others follow."""
-        return self.model_validate({**self.model_dump(exclude_unset=True), **keys})
+def pixel_rule(eps: float) -> str:
+    """Say why an L-inf budget outside (0, 1] is refused, and what is probably meant."""
+    hint = f' Write "{eps:g}/255".' if 1 < eps <= 255 else ""
+    return f"must lie in (0, 1]: pixel units, not 0–255.{hint}"
 
 
 def plain_table(value: object) -> object:
-    """A deep copy holding only what TOML and JSON both hold, so that it can be hashed and sent."""
+    """Copy a table, if it holds only what TOML and JSON both hold: it is hashed and sent."""
     problems = Problems()
-    copy = _plain(value, (), problems) if isinstance(value, Mapping) else value
+    copy = _copy_plain(value, (), problems) if isinstance(value, Mapping) else value
     problems.raise_if_any()
     return copy
 
 
-def _plain(value: object, loc: tuple[int | str, ...], problems: Problems) -> object:
+def _copy_plain(value: object, loc: tuple[int | str, ...], problems: Problems) -> object:
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, (*loc, str(key)), problems) for key, item in value.items()}
+        return {str(k): _copy_plain(v, (*loc, str(k)), problems) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, (*loc, i), problems) for i, item in enumerate(value)]
+        return [_copy_plain(item, (*loc, i), problems) for i, item in enumerate(value)]
     if isinstance(value, float) and not abs(value) < float("inf"):
         problems.add(loc, value, "must be a finite number.")
     elif not isinstance(value, (str, bool, int, float)):
@@ -78,43 +180,45 @@ def _plain(value: object, loc: tuple[int | str, ...], problems: Problems) -> obj
     return value
 
 
-def without(**given: str) -> AfterValidator:
-    """Refuses parameters that robustloss passes itself: name -> where they are decided."""
-
-    return AfterValidator(lambda params: refuse_keys(params, given))
+PlainTable = Annotated[dict[str, Any], BeforeValidator(plain_table)]
 
 
-def refuse_keys(params: dict[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the parameters if none of those is among them that are decided elsewhere."""
+def refuse_keys(params: dict[str, Any], reasons: Mapping[str, str]) -> dict[str, Any]:
+    """Return the parameters, if none of them is decided elsewhere.
+
+    Args:
+        params: what the user wrote.
+        reasons: parameter that is refused -> where it is decided.
+    """
     problems = Problems()
-    for key, reason in given.items():
+    for key, reason in reasons.items():
         if key in params:
             problems.add((key,), params[key], f"cannot stand in params: {reason}. Remove it.")
     problems.raise_if_any()
     return params
 
 
-PlainTable = Annotated[dict[str, Any], BeforeValidator(plain_table)]
-BUILT_IN = "robustloss uses this name itself"
+def without(**reasons: str) -> AfterValidator:
+    """Make the validator that refuses parameters which robustloss passes itself."""
+    return AfterValidator(lambda params: refuse_keys(params, reasons))
 
 
 class Labelled(Table):
     """A table of an array: what is named, and how tables and figures call it."""
 
     name: Name
-    label: str = Field(
-        default="",
-        description="how tables and figures call it; its slug names files",
-        json_schema_extra={"shown_default": "the name"},
+    label: str = declare(
+        "how tables and figures call it; its slug names files", "", shown="the name"
     )
 
     @model_validator(mode="after")
-    def _default_label(self) -> Self:
+    def complete_label(self) -> Self:
+        """Call it by its name, unless the spec says otherwise."""
         if "label" not in self.model_fields_set:
-            object.__setattr__(self, "label", self._plain_label())
+            self._complete({"label": self._plain_label()})
         if not (self.label.isprintable() and 0 < len(self.slug) <= MAX_LABEL):
             rule = f"must be one line of 1 to {MAX_LABEL} characters, with a letter a-z or a digit."
-            raise_at("label", self.label, rule)
+            self._refuse("label", rule)
         return self
 
     def _plain_label(self) -> str:

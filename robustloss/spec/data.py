@@ -1,11 +1,11 @@
-"""Table [data] of a spec: its keys, types, ranges, defaults and meanings."""
+"""Tables [data] and [[outside]]: which images."""
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from robustloss.spec.base import MAX_LABEL, Count, Name, Table, as_tuple, raise_at
-from robustloss.spec.errors import rule_error
+from robustloss.spec.base import MAX_LABEL, Count, Labelled, ListOf, Name, Table, declare
+from robustloss.spec.errors import choice_rule, rule_error
 
 DATASET_SUMMARIES = {
     "digits": "1,797 handwritten digits of 8x8 pixels, bundled with scikit-learn (no download)",
@@ -19,7 +19,14 @@ DATASET_SUMMARIES = {
 }
 """Name -> one line of every data set. What reads them stands in `data.catalogue`."""
 
-Share = Annotated[float, Field(gt=0, le=1)]
+OUTSIDE_SETS = (*DATASET_SUMMARIES, "uniform_noise", "held_out_classes")
+
+_FOLDER_MISSING = "must be given: image_folder reads the folder it names."
+_FOLDER_ONLY = 'is for name = "image_folder" only, not {!r}. Remove it.'
+_FOLDER_KEYS = ("folder", "image_size", "resize", "channels", "ten_crop", "in_memory")
+
+
+Side = Annotated[int, Field(ge=1, le=4096)]  # pixels
 
 
 def _grey_or_colour(value: object) -> object:
@@ -34,111 +41,124 @@ def _yes_no_auto(value: object) -> object:
     return value
 
 
-def _default(table: type[BaseModel], key: str) -> object:
-    return table.model_fields[key].default
-
-
-def _all_images(meaning: str) -> Any:
-    return Field(
-        default=None,
-        description=meaning,
-        json_schema_extra={"shown_default": "all of the data set"},
-    )
+def _size(meaning: str) -> Any:
+    return declare(meaning, None, shown="all of the data set")
 
 
 class DataSpec(Table):
     """Table [data]: the images. A size left out is the data set's own."""
 
-    name: Name = Field(default="digits", description="data set: robustloss list datasets")
-    train_size: Count | None = _all_images("training images, equal class shares")
-    validation_size: Count | None = _all_images("validation images (thresholds)")
-    test_size: Count | None = _all_images("test images, the ones that are attacked")
-    label: str = Field(
-        default="",
-        description="how reports call the data",
-        json_schema_extra={"shown_default": "the name"},
+    name: Name = declare("data set: robustloss list datasets", "digits")
+    train_size: Count | None = _size("training images, equal class shares")
+    validation_size: Count | None = _size("validation images (thresholds)")
+    test_size: Count | None = _size("test images, the ones that are attacked")
+    label: str = declare("how reports call the data", "", shown="the name")
+    class_fractions: ListOf[Annotated[float, Field(gt=0, le=1)]] | None = declare(
+        "share of each class's training images that is kept, one number a class",
+        None,
+        example=(0.1, 1.0),
+        kind="list of numbers > 0, <= 1",
+        shown="all 1",
     )
-    class_fractions: (
-        Annotated[tuple[Share, ...], BeforeValidator(as_tuple), Field(min_length=1)] | None
-    ) = Field(
-        default=None,
-        description="share of each class's training images that is kept, one number a class",
-        examples=[(0.1, 1.0)],
-        json_schema_extra={"shown_type": "list of numbers > 0, <= 1", "shown_default": "all 1"},
+    classes: Annotated[ListOf[Annotated[int, Field(ge=0)]], Field(min_length=2)] | None = declare(
+        "the classes that are learnt, numbered anew; the others are held out (for [[outside]])",
+        None,
+        example=(0, 1, 2, 3, 4),
+        kind="list of integers >= 0",
+        shown="all",
     )
-    classes: (
-        Annotated[
-            tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(as_tuple), Field(min_length=2)
-        ]
-        | None
-    ) = Field(
-        default=None,
-        description="the classes that are learnt, numbered anew; the others are held out (for "
-        "[[outside]])",
-        examples=[(0, 1, 2, 3, 4)],
-        json_schema_extra={"shown_type": "list of integers >= 0", "shown_default": "all"},
+    folder: Name | None = declare(
+        "image_folder: folder with train/CLASS and test/CLASS, or a tar archive of one; relative "
+        "to the spec, then to --data",
+        None,
+        shown="required by image_folder",
     )
-    folder: Name | None = Field(
-        default=None,
-        description="image_folder: folder with train/CLASS and test/CLASS, or a tar archive of "
-        "one; relative to the spec, then to --data",
-        json_schema_extra={"shown_default": "required by image_folder"},
+    image_size: Side | None = declare(
+        "image_folder: side in pixels of the square cut out of each image",
+        None,
+        shown="the images' own size",
     )
-    image_size: Annotated[int, Field(ge=1, le=4096)] | None = Field(
-        default=None,
-        description="image_folder: side in pixels of the square cut out of each image",
-        json_schema_extra={"shown_default": "the images' own size"},
+    resize: Side | None = declare(
+        "image_folder: what the shorter side becomes before; crops of training are taken from "
+        "this square",
+        None,
+        shown="image_size",
     )
-    resize: Annotated[int, Field(ge=1, le=4096)] | None = Field(
-        default=None,
-        description="image_folder: what the shorter side becomes before; crops of training are "
-        "taken from this square",
-        json_schema_extra={"shown_default": "image_size"},
+    channels: Annotated[Literal[1, 3] | None, BeforeValidator(_grey_or_colour)] = declare(
+        "image_folder: grey (1) or colour (3); other images are converted",
+        None,
+        kind="1 | 3",
+        shown="3 if any image has colour",
     )
-    channels: Annotated[Literal[1, 3] | None, BeforeValidator(_grey_or_colour)] = Field(
-        default=None,
-        description="image_folder: grey (1) or colour (3); other images are converted",
-        json_schema_extra={"shown_type": "1 | 3", "shown_default": "3 if any image has colour"},
+    ten_crop: bool = declare(
+        "image_folder: also top-1 and top-5 error on ten crops of the test images", False
     )
-    ten_crop: bool = Field(
-        default=False,
-        description="image_folder: also top-1 and top-5 error on ten crops of the test images",
-    )
-    in_memory: Annotated[bool | Literal["auto"], BeforeValidator(_yes_no_auto)] = Field(
-        default="auto",
-        description="image_folder: keep the decoded images, or decode them for every batch; auto: "
-        "keep what fits in a quarter of the memory",
-        json_schema_extra={"shown_type": 'true | false | "auto"'},
+    in_memory: Annotated[bool | Literal["auto"], BeforeValidator(_yes_no_auto)] = declare(
+        "image_folder: keep the decoded images, or decode them for every batch; auto: keep what "
+        "fits in a quarter of the memory",
+        "auto",
+        kind='true | false | "auto"',
     )
 
     @model_validator(mode="after")
-    def _default_label(self) -> Self:
+    def complete_label(self) -> Self:
+        """Call the data by their name, unless the spec says otherwise."""
         if "label" not in self.model_fields_set:
-            object.__setattr__(self, "label", self.name)
+            self._complete({"label": self.name})
         if not (self.label.isprintable() and self.label.strip() and len(self.label) <= MAX_LABEL):
-            raise_at("label", self.label, f"must be one line of 1 to {MAX_LABEL} characters.")
+            self._refuse("label", f"must be one line of 1 to {MAX_LABEL} characters.")
         return self
 
     @model_validator(mode="after")
-    def _folder_keys(self) -> Self:
-        if self.name == "image_folder":
-            if self.folder is None:
-                raise_at("folder", None, "must be given: image_folder reads the folder it names.")
-            self._check_crops()
+    def check_folder(self) -> Self:
+        """Refuse keys of image_folder for other data, and those that do not go together."""
+        if self.name != "image_folder":
+            for name in _FOLDER_KEYS:
+                default = type(self).model_fields[name].default
+                if name in self.model_fields_set and getattr(self, name) != default:
+                    self._refuse(name, _FOLDER_ONLY.format(self.name))
             return self
-        for key in ("folder", "image_size", "resize", "channels", "ten_crop", "in_memory"):
-            if key in self.model_fields_set and getattr(self, key) != _default(DataSpec, key):
-                rule = f'is for name = "image_folder" only, not {self.name!r}. Remove it.'
-                raise_at(key, getattr(self, key), rule)
+        if self.folder is None:
+            self._refuse("folder", _FOLDER_MISSING)
+        size, resize = self.image_size, self.resize
+        if resize is not None and size is None:
+            self._refuse(
+                "resize", "needs image_size, the side that is cut out of the resized image."
+            )
+        if resize is not None and size is not None and resize < size:
+            rule = f"must be at least image_size (={size}), which is cut out of it."
+            self._refuse("resize", rule)
+        if self.ten_crop and (resize or 0) <= (size or 0):
+            rule = "needs resize larger than image_size: the ten crops are cut out of that square."
+            self._refuse("ten_crop", rule)
         return self
 
-    def _check_crops(self) -> None:
-        if self.resize is not None and self.resize < (self.image_size or self.resize + 1):
-            size = self.image_size
-            rule = "needs image_size, the side that is cut out of the resized image."
-            if size is not None:
-                rule = f"must be at least image_size (={size}), which is cut out of it."
-            raise_at("resize", self.resize, rule)
-        if self.ten_crop and (self.resize or 0) <= (self.image_size or 0):
-            rule = "needs resize larger than image_size: the ten crops are cut out of that square."
-            raise_at("ten_crop", True, rule)
+
+def _check_outside(name: str) -> str:
+    if name not in OUTSIDE_SETS:
+        raise rule_error(choice_rule(name, OUTSIDE_SETS))
+    return name
+
+
+class OutsideSpec(Labelled):
+    """One table [[outside]]: images that are not of the data, shown to every network."""
+
+    name: Annotated[Name, AfterValidator(_check_outside)] = declare(
+        f"which images: {', '.join(OUTSIDE_SETS)}", example="fashion_mnist"
+    )
+    images: Count = declare("how many of them at most, spread evenly", 2000)
+    folder: Name | None = declare(
+        "image_folder: any folder of images, or a tar archive of one; relative to the spec, then "
+        "to --data",
+        None,
+        shown="required by image_folder",
+    )
+
+    @model_validator(mode="after")
+    def check_folder(self) -> Self:
+        """Ask image_folder for its folder, and refuse one for other images."""
+        if self.name == "image_folder" and self.folder is None:
+            self._refuse("folder", _FOLDER_MISSING)
+        if self.name != "image_folder" and self.folder is not None:
+            self._refuse("folder", _FOLDER_ONLY.format(self.name))
+        return self

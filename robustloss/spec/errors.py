@@ -1,4 +1,4 @@
-"""From a failed validation to lines a person can act on: key, value, rule, remedy."""
+"""From a failed validation to lines that a person can act on: key, value, rule, remedy."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from robustloss.spec.text import literal
+from robustloss.spec.text import literal, number
 
 Loc = tuple[int | str, ...]
 
@@ -37,7 +37,7 @@ class SpecError(ValueError):
 
 
 def rule_error(rule: str) -> PydanticCustomError:
-    """An error to raise in a validator.
+    """Make an error to raise in a validator.
 
     Args:
         rule: the rest of the line after "key (=value)": rule and remedy.
@@ -71,20 +71,34 @@ class Problems:
             raise ValidationError.from_exception_data("spec", self._details)
 
 
-def did_you_mean(word: str, known: Sequence[str], quote: str = "'") -> str:
-    """``"; did you mean 'x'?"`` for the closest known word, else nothing."""
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest known word, else nothing."""
     by_folded = {name.casefold(): name for name in known}
     close = get_close_matches(word.casefold(), list(by_folded), n=1, cutoff=0.6)
-    return f"; did you mean {quote}{by_folded[close[0]]}{quote}?" if close else ""
+    return f"; did you mean '{by_folded[close[0]]}'?" if close else ""
 
 
-def explain(error: ValidationError, root: type[BaseModel], tables: Mapping[str, Any]) -> SpecError:
-    """The failed validation in the user's words.
+def choice_rule(word: object, choices: Sequence[str], *, quote: bool = False) -> str:
+    """Return the rule for a key that must be one of some words, with the closest one as remedy.
+
+    Args:
+        word: what the user wrote.
+        choices: what it may be.
+        quote: write the choices as TOML.
+    """
+    hint = did_you_mean(word, choices) if isinstance(word, str) else ""
+    return f"must be one of {', '.join(map(literal, choices) if quote else choices)}{hint or '.'}"
+
+
+def explain(
+    error: ValidationError, root: type[BaseModel], tables: Mapping[str, type[BaseModel]]
+) -> SpecError:
+    """Say in the user's words why a validation failed.
 
     Args:
         error: what pydantic found.
         root: the model of the whole spec.
-        tables: table name -> its model.
+        tables: its tables by their path, as `base.inner_tables` gives them.
     """
     writer = _Writer(root, tables)
     lines = list(dict.fromkeys(writer.line(detail) for detail in error.errors(include_url=False)))
@@ -93,82 +107,69 @@ def explain(error: ValidationError, root: type[BaseModel], tables: Mapping[str, 
     return SpecError("\n".join(lines))
 
 
-def dotted(loc: Loc) -> str:
-    """``("losses", 0, "train", "lr")`` -> ``losses[0].train.lr``."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
-    return text.removeprefix(".")
-
-
 class _Writer:
     """Writes one line per problem; knows which keys each table has."""
 
-    def __init__(self, root: type[BaseModel], tables: Mapping[str, Any]) -> None:
+    def __init__(self, root: type[BaseModel], tables: Mapping[str, type[BaseModel]]) -> None:
         self.root = root
-        self.tables = tables
+        self.tables = {path.removesuffix("[]"): model for path, model in tables.items()}
+        self.arrays = {path.removesuffix("[]") for path in tables if path.endswith("[]")}
 
     def line(self, detail: ErrorDetails) -> str:
-        loc, kind, value = detail["loc"], detail["type"], detail["input"]
+        """Write key, value, rule and remedy of one problem."""
+        loc, kind = detail["loc"], detail["type"]
+        # ("losses", 0, "train", "lr") -> losses[0].train.lr
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+        key = key.removeprefix(".")
         if kind == "extra_forbidden":
-            return f"{dotted(loc)}: unknown key{self._unknown(loc)}"
+            return f"{key}: unknown key{self._hint_for_unknown(loc)}"
         if kind == "missing":
-            return f"{dotted(loc)}: missing. {self._example(loc)}"
+            return f"{key}: missing. {self._example(loc)}"
         if kind == "too_short":
-            return f"{dotted(loc)}: empty. {self._example(loc)}"
-        shown = literal(value)
+            return f"{key}: empty. {self._example(loc)}"
+        shown = literal(detail["input"])
         if len(shown) > _MAX_VALUE:
             shown = shown[: _MAX_VALUE - 3] + "..."
-        return f"{dotted(loc)} (={shown}) {self._rule(detail)}"
+        return f"{key} (={shown}) {self._rule(detail)}"
 
     def _rule(self, detail: ErrorDetails) -> str:
+        """Write the rule that a value breaks, and the remedy."""
         loc, kind, value = detail["loc"], detail["type"], detail["input"]
         context: dict[str, Any] = detail.get("ctx") or {}
         if kind == "rule":
             return str(context["rule"])
         if kind in _BOUNDS:
             name, sign = _BOUNDS[kind]
-            bound = context[name]
-            shown = f"{bound:g}" if isinstance(bound, float) else str(bound)
-            return f"must be {sign} {shown}. {self._default(loc)}".rstrip()
+            return f"must be {sign} {number(context[name])}. {self._default(loc)}".rstrip()
         if kind == "literal_error":
             choices = re.findall(r"'([^']*)'", context["expected"])
-            hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-            return f"must be one of {', '.join(map(literal, choices))}{hint or '.'}"
+            return choice_rule(value, choices, quote=True)
         if kind in _KINDS:
-            return f"{_KINDS[kind]}. {self._remedy(kind, value) or self._default(loc)}".rstrip()
+            remedy = self._default(loc)
+            if kind == "string_type" and value is not None:
+                remedy = f'Write "{literal(value)}", in quotes.'
+            elif isinstance(value, str) and re.fullmatch(r"\s*([-+.0-9eE]+|true|false)\s*", value):
+                remedy = f"Write {value.strip()}, without quotes."
+            elif isinstance(value, float) and value.is_integer():
+                remedy = f"Write {value:.0f}."
+            return f"{_KINDS[kind]}. {remedy}".rstrip()
         if kind in ("model_type", "dict_type"):
             return self._table_rule(loc, value)
         if kind == "tuple_type":
-            return self._list_rule(loc, value)
+            if loc[-1] in self.arrays:
+                return f"must be an array of tables. Write [[{loc[-1]}]], with double brackets."
+            inner = '"..."' if value is None or isinstance(value, Mapping) else literal(value)
+            return f"must be a list. Write {loc[-1]} = [{inner}]."
         return f"is not valid: {detail['msg']}."
-
-    def _remedy(self, kind: str, value: object) -> str:
-        if kind == "string_type" and value is not None:
-            return f'Write "{literal(value)}", in quotes.'
-        if isinstance(value, str) and re.fullmatch(r"\s*([-+.0-9eE]+|true|false)\s*", value):
-            return f"Write {value.strip()}, without quotes."
-        if isinstance(value, float) and value.is_integer():
-            return f"Write {value:.0f}."
-        return ""
 
     def _table_rule(self, loc: Loc, value: object) -> str:
         if isinstance(loc[-1], int):
-            name = loc[-2]
-            return f'must be a table. Write [[{name}]] and, below it, name = "...".'
+            return f'must be a table. Write [[{loc[-2]}]] and, below it, name = "...".'
         if isinstance(value, list) and len(loc) == 1:
             return f"must be one table. Write [{loc[-1]}], with single brackets."
         if len(loc) == 1:
             return f"must be a table. Write [{loc[-1]}] and its keys below it."
         return f"must be a table. Write {loc[-1]} = {{ key = value }}."
-
-    def _list_rule(self, loc: Loc, value: object) -> str:
-        if loc[-1] in ("losses", "attacks", "outside"):
-            return f"must be an array of tables. Write [[{loc[-1]}]], with double brackets."
-        inner = '"..."' if value is None or isinstance(value, Mapping) else literal(value)
-        return f"must be a list. Write {loc[-1]} = [{inner}]."
-
-    def _model(self, loc: Loc) -> type[BaseModel]:
-        names = [part for part in loc if isinstance(part, str) and part in self.tables]
-        return self.tables[names[-1]] if names else self.root
 
     def _default(self, loc: Loc) -> str:
         field = self._model(loc[:-1]).model_fields.get(str(loc[-1]))
@@ -177,20 +178,25 @@ class _Writer:
         return f"The default is {literal(field.default)}."
 
     def _example(self, loc: Loc) -> str:
-        if loc[-1] in ("losses", "attacks", "outside"):
+        if loc[-1] in self.arrays:
             return f"Add at least one [[{loc[-1]}]] table."
         field = self._model(loc[:-1]).model_fields[str(loc[-1])]
         example = (field.examples or [field.default])[0]
         return f"Write for example {loc[-1]} = {literal(example)}."
 
-    def _unknown(self, loc: Loc) -> str:
+    def _hint_for_unknown(self, loc: Loc) -> str:
         key, model = str(loc[-1]), self._model(loc[:-1])
         if hint := did_you_mean(key, list(model.model_fields)):
             return hint
-        places = {getattr(m, "place", t): m for t, m in self.tables.items()}
-        if homes := [f"{place}.{key}" for place, m in places.items() if key in m.model_fields]:
+        if homes := [f"{path}.{key}" for path, m in self.tables.items() if key in m.model_fields]:
             return f"; did you mean {' or '.join(repr(home) for home in homes)}?"
         end = ""
         if {"params", "label"} <= set(model.model_fields):
             end = f" Its own parameters go into params = {{ {key} = ... }}."
         return f"; the keys here are {', '.join(model.model_fields)}.{end}"
+
+    def _model(self, loc: Loc) -> type[BaseModel]:
+        """Find the table at a place; losses[0].train has the keys of [train]."""
+        by_name = {path.rpartition(".")[2]: model for path, model in self.tables.items()}
+        names = [part for part in loc if part in by_name]
+        return by_name[names[-1]] if names else self.root

@@ -1,4 +1,4 @@
-"""A TOML file or a shipped name becomes a Spec."""
+"""A TOML file, the name of a shipped spec, or a dict becomes a Spec."""
 
 import re
 import tomllib
@@ -8,39 +8,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from robustloss.spec.attacks import AttackSpec
-from robustloss.spec.base import Table
-from robustloss.spec.data import DataSpec
-from robustloss.spec.detection import ChecksSpec, DetectionSpec, OutsideSpec
+from robustloss.spec.base import inner_tables
 from robustloss.spec.errors import SpecError, did_you_mean, explain
-from robustloss.spec.losses import LossSpec, ModelSpec, TuningSpec
-from robustloss.spec.spec import ResourcesSpec, Spec
+from robustloss.spec.spec import Spec
 from robustloss.spec.text import Key, rows_of
-from robustloss.spec.training import AdversarialSpec, TrainSpec
 
 SHIPPED = Path(__file__).parent.parent / "specs"
 
 
-_TABLES: dict[str, type[Table]] = {
-    "data": DataSpec,
-    "model": ModelSpec,
-    "train": TrainSpec,
-    "detection": DetectionSpec,
-    "checks": ChecksSpec,
-    "resources": ResourcesSpec,
-    "tuning": TuningSpec,
-    "losses": LossSpec,
-    "attacks": AttackSpec,
-    "outside": OutsideSpec,
-}
-
-_ARRAYS = ("losses", "attacks", "outside")  # of tables
-
-_INNER: dict[str, type[Table]] = {"adversarial": AdversarialSpec}  # of the table train
-
-
 def load_spec(source: str | Path | Mapping[str, Any]) -> Spec:
-    """Reads and checks a spec.
+    """Read and check a spec.
 
     Args:
         source: path of a TOML file, name of a shipped spec, or the tables as a dict.
@@ -49,7 +26,7 @@ def load_spec(source: str | Path | Mapping[str, Any]) -> Spec:
         SpecError: the file cannot be read, or breaks a rule; one line per problem.
     """
     if isinstance(source, Mapping):
-        return _validated(source)
+        return _validate(source)
     path = _find(source)
     try:
         text = path.read_bytes().decode("utf-8-sig")  # Windows editors begin a file with a mark
@@ -59,36 +36,23 @@ def load_spec(source: str | Path | Mapping[str, Any]) -> Spec:
     except UnicodeDecodeError as error:
         raise SpecError(f"{path}: is not UTF-8 text (byte {error.start}).") from None
     except tomllib.TOMLDecodeError as error:
-        raise SpecError(_toml_problem(path, str(error))) from None
-    spec = _validated(tables)
+        placed = re.fullmatch(r"(.*) \(at (.*)\)", str(error), flags=re.DOTALL)
+        what, where = placed.groups() if placed else (error, "an unknown place")
+        raise SpecError(f"{path}: not valid TOML at {where}: {what}.") from None
+    spec = _validate(tables)
     spec._text, spec._folder = text, path.resolve().parent
     return spec
 
 
-def shipped_specs() -> dict[str, Path]:
-    """Name -> file of every spec that comes with the package."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"), key=lambda p: p.stem)}
-
-
-def key_table() -> list[Key]:
-    """Every key of every table: (key, type, default, meaning)."""
-    rows = rows_of(Spec, "", skip=_TABLES)
-    for name, model in _TABLES.items():
-        prefix = f"{name}[]." if name in _ARRAYS else f"{name}."
-        rows += rows_of(model, prefix)
-    for name, model in _INNER.items():
-        rows += rows_of(model, f"train.{name}.")
-    return rows
-
-
-def _validated(tables: Mapping[str, Any]) -> Spec:
+def _validate(tables: Mapping[str, Any]) -> Spec:
     try:
         return Spec.model_validate(dict(tables))
     except ValidationError as error:
-        raise explain(error, Spec, _TABLES | _INNER) from None
+        raise explain(error, Spec, inner_tables(Spec)) from None
 
 
 def _find(source: str | Path) -> Path:
+    """Return the file of a spec; the name of a shipped one stands before a file of that name."""
     shipped = shipped_specs()
     if (name := str(source)) in shipped:
         return shipped[name]
@@ -99,12 +63,20 @@ def _find(source: str | Path) -> Path:
         inside = path / "spec.toml"
         hint = f" Did you mean {inside}?" if inside.is_file() else " Name a TOML file."
         raise SpecError(f"{path}: is a folder.{hint}")
-    known = ", ".join(shipped)
     hint = did_you_mean(path.stem, list(shipped)) or "."
-    raise SpecError(f"{name}: no such file, nor a shipped spec ({known}){hint}")
+    raise SpecError(f"{name}: no such file, nor a shipped spec ({', '.join(shipped)}){hint}")
 
 
-def _toml_problem(path: Path, message: str) -> str:
-    found = re.fullmatch(r"(.*) \(at (.*)\)", message, flags=re.DOTALL)
-    what, where = (found[1], found[2]) if found else (message, "an unknown place")
-    return f"{path}: not valid TOML at {where}: {what}."
+def shipped_specs() -> dict[str, Path]:
+    """Return the file of every spec that comes with the package, by its name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"), key=lambda p: p.stem)}
+
+
+def key_table() -> list[Key]:
+    """List every key of every table, with type, default and meaning."""
+    tables = inner_tables(Spec)
+    own = {path.removesuffix("[]") for path in tables}
+    rows = rows_of(Spec, "", skip=own)
+    for path, model in tables.items():
+        rows += rows_of(model, f"{path}.")
+    return rows

@@ -1,21 +1,17 @@
-"""Which names of a spec point at somebody's own code, which runs when the spec is run."""
+"""Which names of a spec point at somebody's own code, which is executed when the spec is run."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from robustloss.spec.spec import Spec
-
+from robustloss.spec.spec import Spec
 
 _PACKAGED = ("torchvision:", "torchattacks:", "pml:")
 
 
 def is_plugin(name: str) -> bool:
-    """Tells whether a loss, backbone, attack or score name points at the user's own code."""
+    """Tell whether the name of a loss, backbone, attack or score points at the user's own code."""
     return ":" in name and not name.startswith(_PACKAGED)
 
 
-def plugins_of(spec: "Spec") -> dict[str, str]:
-    """The spec's own code by the key that names it, as ``{"losses[0].name": "mine.py:Mine"}``."""
+def plugins_of(spec: Spec) -> dict[str, str]:
+    """Return the spec's own code by the key that names it: ``"losses[0].name": "mine.py:Mine"``."""
     named = {"model.backbone": spec.model.backbone}
     for number, loss in enumerate(spec.losses):
         named[f"losses[{number}].name"] = loss.name
@@ -28,6 +24,6 @@ def plugins_of(spec: "Spec") -> dict[str, str]:
     return {key: name for key, name in named.items() if is_plugin(name)}
 
 
-def listed(plugins: dict[str, str]) -> str:
-    """They in one line: ``losses[0].name = "mine.py:Mine", ...``."""
+def describe_plugins(plugins: dict[str, str]) -> str:
+    """Write plug-ins in one line: ``losses[0].name = "mine.py:Mine", ...``."""
     return ", ".join(f'{key} = "{name}"' for key, name in plugins.items())

@@ -1,4 +1,4 @@
-"""Which values a loss tries: combinations of lists, or draws from ranges; the same for all."""
+"""Table [tuning] and the key `search` of [[losses]]: which values every loss tries."""
 
 import hashlib
 import itertools
@@ -9,12 +9,24 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from robustloss.spec.base import Count, Table, declare
 from robustloss.spec.errors import Problems
 from robustloss.spec.training import TrainSpec
 
-WHOLE = tuple(TrainSpec.model_fields)  # searched keys of this name are of [train], others params
-_SCALAR = (str, bool, int, float)
-_RANGE = {"low", "high", "log"}
+TRAIN_KEYS = frozenset(TrainSpec.model_fields)
+"""Searched keys of these names are keys of [train]; all others are parameters of the loss."""
+
+
+class TuningSpec(Table):
+    """Table [tuning]: how many values every loss may try."""
+
+    trials: Count | None = declare(
+        "trainings that every loss gets to find its values, chosen by the clean validation error; "
+        "fewer than the search has combinations are drawn at random",
+        None,
+        le=1000,
+        shown="all combinations",
+    )
 
 
 def check_search(
@@ -37,22 +49,55 @@ def check_search(
             problems.add(("search", key), values, f"stands in {where} too. Remove one of them.")
         elif rule := _range_rule(values) if isinstance(values, Mapping) else _list_rule(values):
             problems.add(("search", key), values, rule)
-        elif key in WHOLE:
-            for value in _tried(values):
-                if rule := _train_rule(key, value):
+        elif key in TRAIN_KEYS:
+            ends = values
+            if isinstance(values, Mapping):
+                ends = [float(values["low"]), float(values["high"])]
+            for value in ends:
+                try:
+                    TrainSpec.model_validate({key: value})
+                except ValidationError as error:
+                    reason = error.errors()[0]["msg"].lower()
+                    rule = f"is no value of train.{key}: {reason}."
                     problems.add(("search", key), value, rule)
     problems.raise_if_any()
 
 
+def _list_rule(values: Any) -> str:
+    """Return what is wrong with a list of values; "" where nothing is."""
+    if not isinstance(values, list) or not values:
+        return "must be a list of values, or { low = 0.01, high = 1.0, log = true }."
+    if not all(isinstance(value, (str, bool, int, float)) for value in values):
+        return "must list numbers, texts, or true and false."
+    if len({repr(value) for value in values}) < len(values):
+        return "lists a value twice. Remove one."
+    return ""
+
+
+def _range_rule(values: Mapping[str, Any]) -> str:
+    """Return what is wrong with a range; "" where nothing is."""
+    ends = [values.get("low"), values.get("high")]
+    numbers = all(type(end) in (int, float) for end in ends)
+    if not numbers or not values.keys() <= {"low", "high", "log"}:
+        return "must have low and high, numbers, and may have log = true."
+    if not isinstance(values.get("log", False), bool):
+        return "must have log = true or log = false."
+    if not values["low"] < values["high"]:
+        return "must have low below high."
+    if values.get("log") and values["low"] <= 0:
+        return "must have low above 0: it is logarithmic."
+    return ""
+
+
 def combinations(search: Mapping[str, Any]) -> int | None:
-    """How many combinations a search has; None where it has a range."""
+    """Count the combinations of a search; None where it has a range."""
     if any(isinstance(values, Mapping) for values in search.values()):
         return None
     return math.prod(len(values) for values in search.values())
 
 
 def trial_values(search: Mapping[str, Any], trials: int | None) -> list[dict[str, Any]]:
-    """The values of every trial.
+    """Return the values of every trial, the same at every call.
 
     Args:
         search: as `check_search` takes it.
@@ -66,14 +111,8 @@ def trial_values(search: Mapping[str, Any], trials: int | None) -> list[dict[str
     grid = [dict(zip(search, each, strict=True)) for each in itertools.product(*search.values())]
     if trials is None or trials >= len(grid):
         return grid
-    chosen = sorted(range(len(grid)), key=lambda number: _share("grid", repr(grid[number])))
-    return [grid[number] for number in sorted(chosen[:trials])]
-
-
-def name_of(values: Mapping[str, Any]) -> str:
-    """A folder name of searched values, the same in a longer search."""
-    text = json.dumps(dict(values), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    order = sorted(range(len(grid)), key=lambda number: _share("grid", repr(grid[number])))
+    return [grid[number] for number in sorted(order[:trials])]
 
 
 def _draw(key: str, values: Any, number: int) -> Any:
@@ -81,50 +120,17 @@ def _draw(key: str, values: Any, number: int) -> Any:
     if not isinstance(values, Mapping):
         return values[int(share * len(values))]
     low, high = values["low"], values["high"]
-    found = low * (high / low) ** share if values.get("log") else low + share * (high - low)
-    return min(max(float(f"{found:.3g}"), low), high)  # three digits: a table shows them whole
+    value = low * (high / low) ** share if values.get("log") else low + share * (high - low)
+    return min(max(float(f"{value:.3g}"), low), high)  # three digits: a table shows them whole
 
 
 def _share(*parts: object) -> float:
-    """A number in [0, 1) that the parts decide."""
+    """Return a number in [0, 1) that the parts decide."""
     text = "\x1f".join(map(str, parts))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
 
 
-def _list_rule(values: Any) -> str:
-    if not isinstance(values, list) or not values:
-        return "must be a list of values, or { low = 0.01, high = 1.0, log = true }."
-    if not all(isinstance(value, _SCALAR) for value in values):
-        return "must list numbers, texts, or true and false."
-    if len({repr(value) for value in values}) < len(values):
-        return "lists a value twice. Remove one."
-    return ""
-
-
-def _range_rule(values: Mapping[str, Any]) -> str:
-    numbers = [values.get("low"), values.get("high")]
-    if not values.keys() <= _RANGE or not all(type(each) in (int, float) for each in numbers):
-        return "must have low and high, numbers, and may have log = true."
-    if not isinstance(values.get("log", False), bool):
-        return "must have log = true or log = false."
-    if not values["low"] < values["high"]:
-        return "must have low below high."
-    return "must have low above 0: it is logarithmic." if _bad_log(values) else ""
-
-
-def _bad_log(values: Mapping[str, Any]) -> bool:
-    return bool(values.get("log")) and values["low"] <= 0
-
-
-def _tried(values: Any) -> list[Any]:
-    if isinstance(values, Mapping):
-        return [float(values["low"]), float(values["high"])]
-    return list(values)
-
-
-def _train_rule(key: str, value: Any) -> str:
-    try:
-        TrainSpec.model_validate({key: value})
-    except ValidationError as error:
-        return f"is no value of train.{key}: {error.errors()[0]['msg'].lower()}."
-    return ""
+def name_of(values: Mapping[str, Any]) -> str:
+    """Return the folder name of a trial's values, the same in a longer search."""
+    text = json.dumps(dict(values), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

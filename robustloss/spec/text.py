@@ -12,7 +12,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def slug(label: str) -> str:
-    """The folder name of a label: ``"L-GM (alpha 0.1)"`` -> ``"l-gm-alpha-0.1"``.
+    """Return the folder name of a label: ``"L-GM (alpha 0.1)"`` -> ``"l-gm-alpha-0.1"``.
 
     Lower case, accents dropped, every run of other characters one hyphen; a dot stays between
     two digits only, so that no slug is hidden, ends in a dot or climbs to a parent folder.
@@ -25,7 +25,7 @@ def slug(label: str) -> str:
 
 
 def literal(value: object) -> str:
-    """One value as TOML. What TOML cannot hold (an object, None) is shown by its repr."""
+    """Write one value as TOML. What TOML cannot hold (an object, None) is shown by its repr."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -41,8 +41,13 @@ def literal(value: object) -> str:
     return repr(value)
 
 
+def number(value: float) -> str:
+    """Write a bound of a range: whole numbers in full, others as short as they are."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def to_toml(plain: Mapping[str, Any]) -> str:
-    """A TOML document of nested plain values; keys whose value is None are left out.
+    """Write nested plain values as a TOML document; keys whose value is None are left out.
 
     Args:
         plain: values, tables (mappings) and arrays of tables (lists of mappings). Tables inside
@@ -79,7 +84,7 @@ class Key(NamedTuple):
 
 
 def rows_of(model: type[BaseModel], prefix: str, skip: Collection[str] = ()) -> list[Key]:
-    """The keys of one table, from the descriptions of its fields.
+    """List the keys of one table, as the descriptions of its fields say them.
 
     Args:
         model: the table's model.
@@ -110,14 +115,6 @@ def _type(schema: Mapping[str, Any]) -> str:
         return f"list of {_type(schema['items'])}"
     names = {"integer": "integer", "number": "number", "boolean": "true | false"}
     name = names.get(schema.get("type", ""), "table" if schema.get("type") == "object" else "text")
-    return f"{name}{_range(schema)}"
-
-
-def _range(schema: Mapping[str, Any]) -> str:
     signs = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
-    parts = [f"{sign} {_bound(schema[name])}" for name, sign in signs.items() if name in schema]
-    return f" {', '.join(parts)}" if parts else ""
-
-
-def _bound(value: float) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    bounds = [f"{sign} {number(schema[key])}" for key, sign in signs.items() if key in schema]
+    return f"{name} {', '.join(bounds)}".rstrip()

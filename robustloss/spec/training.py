@@ -1,16 +1,15 @@
-"""The tables of a spec: their keys, types, ranges, defaults and meanings."""
+"""Tables [train] and [train.adversarial]: how a network is trained."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
-    Field,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
 )
 
-from robustloss.spec.base import Count, Eps, Table, as_tuple, raise_at
+from robustloss.spec.base import Count, Eps, Table, as_tuple, declare, pixel_rule
 from robustloss.spec.errors import rule_error
 
 STEPS = {"fgsm": 1, "pgd": 7, "trades": 10}
@@ -21,105 +20,69 @@ STEP = 2.5  # of eps over the steps: enough to cross the ball and turn (Madry et
 BETA = 6.0
 
 
-def _drops(value: object) -> object:
-    """One integer >= 1, or a rising list of such."""
-    several = value if isinstance(value, (list, tuple)) else [value]
-    whole = all(type(step) is int and step >= 1 for step in several)
-    if not (several and whole and sorted(set(several)) == list(several)):
-        raise rule_error("must be an integer >= 1, or a rising list of such as [60000, 90000].")
-    return as_tuple(value)
-
-
-def _false_is_none(value: object) -> object:
-    if value is True or (isinstance(value, (str, int, float)) and value is not False):
-        raise rule_error(
-            'must be a table, such as { attack = "pgd", eps = "8/255" }, or false for none.'
-        )
-    return None if value is False else value
-
-
 class AdversarialSpec(Table):
     """Table [train.adversarial]: learn attacked images instead of clean ones."""
 
-    place: ClassVar[str] = "train.adversarial"  # what messages call it
-
-    attack: Literal["pgd", "fgsm", "trades"] = Field(
-        default="pgd",
-        description='what changes the images of a step; "trades" also learns the clean ones',
+    attack: Literal["pgd", "fgsm", "trades"] = declare(
+        'what changes the images of a step; "trades" also learns the clean ones', "pgd"
     )
-    norm: Literal["linf", "l2"] = Field(default="linf", description="in which eps is measured")
-    eps: Eps = Field(
-        description="budget in pixel units: L-inf in (0, 1], L2 > 0",
-        examples=["8/255"],
-        json_schema_extra={"shown_type": 'number or fraction as text ("8/255")'},
+    norm: Literal["linf", "l2"] = declare("in which eps is measured", "linf")
+    eps: Eps = declare(
+        "budget in pixel units: L-inf in (0, 1], L2 > 0",
+        example="8/255",
+        kind='number or fraction as text ("8/255")',
     )
-    steps: Count | None = Field(
-        default=None,
-        description="gradient steps of the attack",
-        json_schema_extra={"shown_default": "pgd 7, trades 10, fgsm 1"},
+    steps: Count | None = declare(
+        "gradient steps of the attack", None, shown="pgd 7, trades 10, fgsm 1"
     )
-    step_size: float | None = Field(
-        default=None,
-        gt=0,
-        le=100,
-        description="length of a step as a share of eps",
-        json_schema_extra={"shown_default": "2.5 / steps; fgsm 1.25"},
+    step_size: float | None = declare(
+        "length of a step as a share of eps", None, gt=0, le=100, shown="2.5 / steps; fgsm 1.25"
     )
-    objective: Literal["ce", "margin", "loss"] | None = Field(
-        default=None,
-        description="what pgd and fgsm climb: cross-entropy of the margin-free logits, their "
-        "margin, or the training loss itself",
-        json_schema_extra={"shown_default": '"ce"; trades climbs its own'},
+    objective: Literal["ce", "margin", "loss"] | None = declare(
+        "what pgd and fgsm climb: cross-entropy of the margin-free logits, their margin, or the "
+        "training loss itself",
+        None,
+        shown='"ce"; trades climbs its own',
     )
-    beta: float | None = Field(
-        default=None,
+    beta: float | None = declare(
+        "trades: weight of the divergence between clean and attacked posterior",
+        None,
         gt=0,
         le=1e6,
-        description="trades: weight of the divergence between clean and attacked posterior",
-        json_schema_extra={"shown_default": "6 for trades"},
+        shown="6 for trades",
     )
-    start: float = Field(
-        default=0.0, ge=0, lt=1, description="share of training that is clean, before the attack"
+    start: float = declare("share of training that is clean, before the attack", 0.0, ge=0, lt=1)
+    ramp: float = declare("share of training, after start, in which eps rises", 0.0, ge=0, le=1)
+    select: Literal["last", "robust"] = declare(
+        "weights that are kept: of the last epoch, or of the one with the fewest errors on "
+        "attacked validation images",
+        "last",
     )
-    ramp: float = Field(
-        default=0.0, ge=0, le=1, description="share of training, after start, in which eps rises"
+    select_every: Count = declare(
+        "epochs between two measurements of the attacked validation error", 1
     )
-    select: Literal["last", "robust"] = Field(
-        default="last",
-        description="weights that are kept: of the last epoch, or of the one with the fewest "
-        "errors on attacked validation images",
-    )
-    select_every: Count = Field(
-        default=1, description="epochs between two measurements of the attacked validation error"
-    )
-    select_images: Count = Field(
-        default=1000, description="validation images that are attacked for it"
-    )
-    select_steps: Count = Field(
-        default=20, description="steps of that PGD, on the margin of the logits at the full eps"
+    select_images: Count = declare("validation images that are attacked for it", 1000)
+    select_steps: Count = declare(
+        "steps of that PGD, on the margin of the logits at the full eps", 20
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def check_and_complete(self) -> Self:
+        """Refuse keys that do not go together, and set the defaults that follow other keys."""
         if self.eps == 0:
-            raise_at("eps", self.eps, "must be > 0. For clean training write adversarial = false.")
+            self._refuse("eps", "must be > 0. For clean training write adversarial = false.")
         if self.norm == "linf" and self.eps > 1:
-            hint = f' Write "{self.eps:g}/255".' if self.eps <= 255 else ""
-            raise_at("eps", self.eps, f"must lie in (0, 1]: pixel units, not 0–255.{hint}")
+            self._refuse("eps", pixel_rule(self.eps))
         if self.attack == "fgsm" and self.steps not in (None, 1):
-            raise_at("steps", self.steps, 'must be 1: fgsm is one step. Write attack = "pgd".')
+            self._refuse("steps", 'must be 1: fgsm is one step. Write attack = "pgd".')
         if self.attack == "trades" and self.objective is not None:
             rule = "is for pgd and fgsm: trades climbs its divergence. Remove it."
-            raise_at("objective", self.objective, rule)
+            self._refuse("objective", rule)
         if self.attack != "trades" and self.beta is not None:
-            raise_at("beta", self.beta, 'is for attack = "trades" only. Remove it.')
+            self._refuse("beta", 'is for attack = "trades" only. Remove it.')
         if self.start + self.ramp > 1:
             rule = f"must be <= 1 - start (={1 - self.start:g}): eps must reach its full value."
-            raise_at("ramp", self.ramp, rule)
-        return self._completed()
-
-    def _completed(self) -> Self:
-        """Fill in the defaults that follow other keys."""
+            self._refuse("ramp", rule)
         steps = self.steps or STEPS[self.attack]
         defaults = {
             "steps": steps,
@@ -127,13 +90,11 @@ class AdversarialSpec(Table):
             "objective": None if self.attack == "trades" else "ce",
             "beta": BETA if self.attack == "trades" else None,
         }
-        for key, value in defaults.items():
-            if getattr(self, key) is None:
-                object.__setattr__(self, key, value)  # frozen
+        self._complete({k: value for k, value in defaults.items() if getattr(self, k) is None})
         return self
 
     def in_words(self) -> str:
-        """What tables say of a loss that is trained so."""
+        """Say in one line how a loss is trained."""
         steps = f"{self.steps} steps" if self.steps != 1 else "one step"
         length = (self.step_size or 0.0) * self.eps
         norm = "L-inf" if self.norm == "linf" else "L2"
@@ -147,70 +108,82 @@ class AdversarialSpec(Table):
         )
 
     @model_serializer(mode="wrap")
-    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what this attack does not have: an inline table of TOML has no null."""
+    def leave_out_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out keys that this attack does not have: an inline table of TOML has no null."""
         return {key: value for key, value in handler(self).items() if value is not None}
+
+
+def _step_or_steps(value: object) -> object:
+    """Accept one integer >= 1, or a rising list of such."""
+    several = value if isinstance(value, (list, tuple)) else [value]
+    whole = all(type(step) is int and step >= 1 for step in several)
+    if not (several and whole and sorted(set(several)) == list(several)):
+        raise rule_error("must be an integer >= 1, or a rising list of such as [60000, 90000].")
+    return as_tuple(value)
+
+
+def _table_or_false(value: object) -> object:
+    if value is True or (isinstance(value, (str, int, float)) and value is not False):
+        raise rule_error(
+            'must be a table, such as { attack = "pgd", eps = "8/255" }, or false for none.'
+        )
+    return None if value is False else value
 
 
 class TrainSpec(Table):
     """Table [train]: how a network is trained."""
 
-    epochs: int = Field(default=5, ge=1, le=10_000, description="passes over the training images")
-    batch_size: int = Field(
-        default=128, ge=1, le=1_000_000, description="images per optimizer step"
+    epochs: int = declare("passes over the training images", 5, ge=1, le=10_000)
+    batch_size: int = declare("images per optimizer step", 128, ge=1, le=1_000_000)
+    optimizer: Literal["sgd", "adam"] = declare(
+        "SGD, or Adam with decoupled weight decay (AdamW)", "sgd"
     )
-    optimizer: Literal["sgd", "adam"] = Field(
-        default="sgd", description="SGD, or Adam with decoupled weight decay (AdamW)"
+    lr: float = declare("learning rate, the highest of the schedule", 0.05, gt=0, le=1000)
+    momentum: float = declare("momentum of sgd", 0.9, ge=0, lt=1)
+    nesterov: bool = declare("Nesterov momentum of sgd", True)
+    weight_decay: float = declare("L2 penalty on the weights", 5e-4, ge=0, le=10)
+    schedule: Literal["constant", "step", "cosine", "one_cycle"] = declare(
+        "learning rate over training, after the warm-up", "one_cycle"
     )
-    lr: float = Field(
-        default=0.05, gt=0, le=1000, description="learning rate, the highest of the schedule"
+    step_every: Annotated[int | tuple[int, ...], BeforeValidator(_step_or_steps)] = declare(
+        'schedule "step": optimizer steps between drops, or the list of their steps',
+        3000,
+        kind="integer >= 1 | list of integers",
     )
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of sgd")
-    nesterov: bool = Field(default=True, description="Nesterov momentum of sgd")
-    weight_decay: float = Field(default=5e-4, ge=0, le=10, description="L2 penalty on the weights")
-    schedule: Literal["constant", "step", "cosine", "one_cycle"] = Field(
-        default="one_cycle", description="learning rate over training, after the warm-up"
-    )
-    step_every: Annotated[int | tuple[int, ...], BeforeValidator(_drops)] = Field(
-        default=3000,
-        description='schedule "step": optimizer steps between drops, or the list of their steps',
-        json_schema_extra={"shown_type": "integer >= 1 | list of integers"},
-    )
-    step_factor: float = Field(
-        default=0.1, gt=0, le=1, description='schedule "step": factor of a drop'
-    )
-    warmup: float = Field(
-        default=0.0,
+    step_factor: float = declare('schedule "step": factor of a drop', 0.1, gt=0, le=1)
+    warmup: float = declare(
+        "share of training with a linearly rising learning rate",
+        0.0,
         ge=0,
         le=0.9,
-        description="share of training with a linearly rising learning rate",
-        json_schema_extra={"shown_default": "0.2 for one_cycle, else 0"},
+        shown="0.2 for one_cycle, else 0",
     )
-    max_grad_norm: float | None = Field(
-        default=None, gt=0, description="longest gradient of a step; a longer one is shortened"
+    max_grad_norm: float | None = declare(
+        "longest gradient of a step; a longer one is shortened", None, gt=0
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto",
-        description="arithmetic of training; auto: bfloat16 where the hardware has it",
+    precision: Literal["auto", "float32", "bfloat16"] = declare(
+        "arithmetic of training; auto: bfloat16 where the hardware has it", "auto"
     )
-    augment: Literal["none", "shift", "crop", "crop_flip", "crop_flip_cutout"] = Field(
-        default="none", description="augmentation of training images"
+    augment: Literal["none", "shift", "crop", "crop_flip", "crop_flip_cutout"] = declare(
+        "augmentation of training images", "none"
     )
-    adversarial: Annotated[AdversarialSpec | None, BeforeValidator(_false_is_none)] = Field(
-        default=None,
-        description="adversarial training, table train.adversarial; false: clean training",
-        json_schema_extra={"shown_type": "table | false", "shown_default": "false"},
+    adversarial: Annotated[AdversarialSpec | None, BeforeValidator(_table_or_false)] = declare(
+        "adversarial training, table train.adversarial; false: clean training",
+        None,
+        kind="table | false",
+        shown="false",
     )
 
     @model_validator(mode="after")
-    def _default_warmup(self) -> Self:
+    def complete_warmup(self) -> Self:
+        """Warm up by default where the schedule is made for it."""
         if self.schedule == "one_cycle" and "warmup" not in self.model_fields_set:
-            object.__setattr__(self, "warmup", 0.2)  # frozen: this default follows another key
+            self._complete({"warmup": 0.2})
         return self
 
     @model_serializer(mode="wrap")
-    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what clean training does not have: its keys are those of before."""
+    def leave_out_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the key of clean training, whose stored files are named without it."""
         plain: dict[str, Any] = handler(self)
         if plain.get("adversarial", self) is None:
             del plain["adversarial"]

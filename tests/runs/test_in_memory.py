@@ -81,7 +81,7 @@ def test_a_shipped_spec_lends_its_attacks():
     images, labels = rand(6)
     spec = load_spec("quickstart")
     run = evaluate(given_models.plain().eval(), images, labels, spec.model_copy(
-        update={"attacks": spec.attacks[:1], "checks": spec.checks.overridden({"images": 0})}
+        update={"attacks": spec.attacks[:1], "checks": spec.checks.override({"images": 0})}
     ))  # fmt: skip
     assert {r["attack_label"] for r in run.rows} == {"none", "FGSM"}
 

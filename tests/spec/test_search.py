@@ -64,9 +64,9 @@ def test_keys_of_training_go_there_and_others_to_the_parameters():
     assert len({trial.folder for trial in trials}) == 12
 
 
-def test_tuned_puts_the_chosen_values_in_place_of_the_search():
+def test_substitute_puts_the_chosen_values_in_place_of_the_search():
     spec = spec_of({"lr": [0.02, 0.04]}, {"alpha": [0.1, 0.3]})
-    tuned = spec.tuned({"softmax": {"lr": 0.04}, "lgm": {"alpha": 0.3}})
+    tuned = spec.substitute({"softmax": {"lr": 0.04}, "lgm": {"alpha": 0.3}})
     assert [cell.train.lr for cell in tuned.cells([0])] == [0.04, 0.02]
     assert tuned.losses[1].params == {"alpha": 0.3}
     assert tuned.trials() == ()
