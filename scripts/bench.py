@@ -45,7 +45,7 @@ from robustloss.data.files import data_root
 from robustloss.data.images import fit_subset
 from robustloss.data.load import load_dataset
 from robustloss.evaluation import passes
-from robustloss.evaluation.attacked import attacked_records
+from robustloss.evaluation.attacked import AttackPass, attacked_records
 from robustloss.metrics.bootstrap import bootstrap_auroc, draw_resamples
 from robustloss.models.build import build_classifier
 from robustloss.seeding import using_seed
@@ -213,9 +213,8 @@ def ours(model, images, attack, eps):
     clean = passes.clean_record(model, images)
 
     def sweep():
-        made = attacked_records(
-            model, images, attack, eps=eps, seed=0, batch_size=BATCH, clean=clean
-        )
+        attack_pass = AttackPass(attack, images, eps, batch_size=BATCH)
+        made = attacked_records(model, attack_pass, clean=clean)
         return {e: (r.predictions, class_log_likelihood(r)) for e, r in made.items()}
 
     return sweep

@@ -66,11 +66,8 @@ def sweep(images: int, count: int, device: str, data: str | None, repeats: int) 
         return statistics.median(times[1:])
 
     forward = timed(lambda: evaluation.clean_record(model, test))
-    seconds = timed(
-        lambda: attacked.attacked_records(
-            model, test, call, eps=eps, seed=0, batch_size=500, clean=clean
-        )
-    )
+    attack_pass = attacked.AttackPass(call, test, eps)
+    seconds = timed(lambda: attacked.attacked_records(model, attack_pass, clean=clean))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if where.type == "cuda":
         peak = torch.cuda.max_memory_allocated()

@@ -50,9 +50,9 @@ class Counted:
             self.trained += 1
             return train(*args, **kwargs)
 
-        def counted_attack(*args, eps, **kwargs):
-            self.attacked.append(tuple(eps))
-            return attack(*args, eps=eps, **kwargs)
+        def counted_attack(model, attack_pass, **kwargs):
+            self.attacked.append(tuple(attack_pass.eps))
+            return attack(model, attack_pass, **kwargs)
 
         monkeypatch.setattr(training, "train", counted_train)
         monkeypatch.setattr(attacked, "attacked_records", counted_attack)

@@ -209,16 +209,13 @@ def _attack(place: Workplace, reference: passes.Arrays, part: Part, clean: Recor
     table, test = place.spec.attacks[part.attack], place.dataset.test
     spent: list[parts.Spent] = []
     report = place.make_reporter("attack", table.label)
+    images = test.take(slice(part.start, part.stop)).to(place.device)
+    attack, model = place.attacks[part.attack], place.weights.load()
     made = attacked.attacked_records(
-        place.weights.load(),
-        test.take(slice(part.start, part.stop)).to(place.device),
-        place.attacks[part.attack],
-        eps=part.eps,
-        seed=place.cell.seed,
-        batch_size=table.batch_size,
+        model,
+        attacked.AttackPass(attack, images, part.eps, place.cell.seed, table.batch_size),
         clean=clean and stored.piece_of(clean, part.start, part.stop),
-        threshold=detector.detector_threshold(reference),
-        class_means=detector.class_means(reference),
+        detector=detector.detector_view(model, reference),
         eight_bit=table.eight_bit,
         spend=lambda queries, seconds: spent.append(parts.Spent(*queries, seconds)),
         report=lambda done, total, text: report(part.start + done, test.n, text),

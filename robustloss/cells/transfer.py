@@ -149,11 +149,7 @@ class _Stage:
         predictions = attacked.transferred_predictions(
             detector.detector_view(self._model(source), reference),
             [self._model(target) for target in self.trained],
-            images,
-            built,
-            eps=list(paths),
-            seed=self.seed,
-            batch_size=attack.batch_size,
+            attacked.AttackPass(built, images, list(paths), self.seed, attack.batch_size),
         )
         made: dict[float, Transfer] = {}
         for (eps, path), each in zip(paths.items(), predictions, strict=True):

@@ -43,9 +43,8 @@ def validation_numbers(
         n, the number of images; fgsm, a list of eps and fgsm_error on them, a fraction.
     """
     clean = clean_record(model, images)
-    records = attacked.attacked_records(
-        model, images, fgsm, eps=eps, seed=seed, batch_size=500, clean=clean, report=report
-    )
+    attack_pass = attacked.AttackPass(fgsm, images, eps, seed)
+    records = attacked.attacked_records(model, attack_pass, clean=clean, report=report)
     log_posterior = rates.log_posterior(clean.logits)
     true = np.take_along_axis(log_posterior, clean.labels[:, None], axis=1)
     return {

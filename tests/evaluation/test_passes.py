@@ -11,6 +11,7 @@ from robustloss.attacks.cuda_graphs import Replayer
 from robustloss.data.load import load_dataset
 from robustloss.evaluation import attacked, detector, passes
 from robustloss.evaluation import reference as evaluation
+from robustloss.evaluation.attacked import AttackPass
 from robustloss.evaluation.reference import reference_arrays
 from robustloss.losses import build_loss
 from robustloss.models.classifier import Classifier
@@ -57,14 +58,9 @@ def test_what_is_recorded_of_a_model_serves_every_batch(digits, monkeypatch):
 
     monkeypatch.setattr(cuda_graphs, "Replayer", Counted)
     for number in (1, 2):
-        attacked.attacked_records(
-            build(digits),
-            digits.test.take(slice(0, 9)),
-            build_attack("pgd", steps=12),
-            eps=(0.1,),
-            seed=0,
-            batch_size=3,
-        )
+        few = digits.test.take(slice(0, 9))
+        attack_pass = AttackPass(build_attack("pgd", steps=12), few, eps=(0.1,), batch_size=3)
+        attacked.attacked_records(build(digits), attack_pass)
         assert len(made) == number
 
 
@@ -74,11 +70,7 @@ def test_attacked_records_are_what_perturb_makes(digits):
     eps = (0.0, 0.1, 0.3)
     records = attacked.attacked_records(
         model,
-        digits.test,
-        attack,
-        eps=eps,
-        seed=0,
-        batch_size=40,
+        AttackPass(attack, digits.test, eps, batch_size=40),
         clean=passes.clean_record(model, digits.test),
     )
     images = digits.test.batch(slice(None))
@@ -99,23 +91,12 @@ def test_one_budget_alone_gives_the_same_record(digits):
     """A new eps recomputes nothing else, so it must not matter which are computed together."""
     model = build(digits)
     attack = build_attack("fgsm")
-    together = attacked.attacked_records(
-        model,
-        digits.test,
-        attack,
-        eps=(0.1, 0.3),
-        seed=0,
-        batch_size=40,
-        clean=passes.clean_record(model, digits.test),
-    )
-    alone = attacked.attacked_records(
-        model,
-        digits.test,
-        attack,
-        eps=(0.3,),
-        seed=0,
-        batch_size=40,
-        clean=passes.clean_record(model, digits.test),
+    clean = passes.clean_record(model, digits.test)
+    together, alone = (
+        attacked.attacked_records(
+            model, AttackPass(attack, digits.test, eps, batch_size=40), clean=clean
+        )
+        for eps in ((0.1, 0.3), (0.3,))
     )
     for field in ("logits", "features", "class_log_likelihood", "linf", "images"):
         np.testing.assert_array_equal(
@@ -141,11 +122,12 @@ class Peek:
 def test_an_attack_on_the_detector_sees_likelihood_and_threshold(digits):
     attack = Peek()
     model = build(digits)
-    given = {"eps": (0.1,), "seed": 0, "batch_size": 90}
-    given["clean"] = passes.clean_record(model, digits.test)
-    with pytest.raises(ValueError, match="peek needs a detector threshold"):
-        attacked.attacked_records(model, digits.test, attack, **given)
-    attacked.attacked_records(model, digits.test, attack, **given, threshold=-3.25)
+    attack_pass = AttackPass(attack, digits.test, (0.1,), batch_size=90)
+    clean = passes.clean_record(model, digits.test)
+    with pytest.raises(ValueError, match=r"peek needs a detector\. Pass detector_view"):
+        attacked.attacked_records(model, attack_pass, clean=clean)
+    view = detector.LikelihoodView(model, -3.25)
+    attacked.attacked_records(model, attack_pass, clean=clean, detector=view)
     assert attack.thresholds == [-3.25]
 
 
@@ -172,13 +154,16 @@ def test_an_attack_may_aim_at_the_class_means(digits):
 
     attack = Check()
     attack.model = model
-    given = {"eps": (0.3,), "seed": 0, "batch_size": 90, "threshold": 0.0}
-    given["clean"] = passes.clean_record(model, digits.test)
-    attacked.attacked_records(model, digits.test, attack, **given, class_means=means)
+    attack_pass = AttackPass(attack, digits.test, (0.3,), batch_size=90)
+    clean = passes.clean_record(model, digits.test)
+    view = detector.LikelihoodView(model, 0.0, means)
+    attacked.attacked_records(model, attack_pass, clean=clean, detector=view)
     assert attack.thresholds == [0.0]
     matching = build_attack("adaptive_matching", steps=1)
+    attack_pass = AttackPass(matching, digits.test, (0.3,), batch_size=90)
+    view = detector.LikelihoodView(model, 0.0)
     with pytest.raises(ValueError, match="adaptive_matching' aims at the mean features"):
-        attacked.attacked_records(model, digits.test, matching, **given)
+        attacked.attacked_records(model, attack_pass, clean=clean, detector=view)
 
 
 @pytest.mark.parametrize(("shape", "known"), [((10, 6), True), ((10, 3, 6), False), ((), False)])
