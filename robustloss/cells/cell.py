@@ -53,7 +53,7 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
         ):
             _compute(place, stages.append)
     except (Exception, SystemExit) as error:  # a plug-in may call exit()
-        reason = reason_of(error)
+        reason = explain_error(error)
         remove_marks(place.folder)
         report(Event(name, "failed", 0, 1, reason))
         return Failure(job.cell.loss.name, job.cell.label, job.cell.seed, stages[-1], reason)
@@ -77,24 +77,21 @@ def _compute(place: Workplace, enter: Enter) -> None:
 def _compute_cell(place: Workplace, enter: Enter) -> None:
     """Compute what is missing of a cell and write cell.json, the mark that it is done."""
     _train(place, enter)
-    training = place.weights.meta["log"]
-    train_json = {"key": place.weights.key, **training}
-    write_json(place.folder / "train.json", train_json, checked=True)
     enter("score")
     reference = measures.ensure_reference(place)
     enter("attack")
-    probe = measures.ensure_probe(place, reference.arrays)
+    probe = measures.ensure_probe(place, reference.content)
     crops = measures.ensure_crops(place)
-    tested = records.ensure_attacked(place, reference.arrays)
+    tested = records.ensure_attacked(place, reference.content)
     noise = records.ensure_noise(place, tested)
     outside = records.ensure_outside(place)
     enter("score")
-    scores, scores_file = measures.ensure_scores(place, reference, tested, noise, outside)
+    scores = measures.ensure_scores(place, reference, tested, noise, outside)
     files = {
         "model": place.weights.path.name,
         "training": "train.json",
         "reference": reference.file,
-        "scores": scores_file,
+        "scores": scores.file,
         "records": tested.entries,
         **({"outside": outside.entries} if outside.entries else {}),
         **({"probe": probe.file} if probe else {}),
@@ -103,17 +100,18 @@ def _compute_cell(place: Workplace, enter: Enter) -> None:
     content = _describe(place, files)
     content |= of_cell.cell_numbers(
         tested.records,
-        reference.arrays,
+        reference.content,
         content,
         place.spec.detection.scores,
-        probe.arrays if probe else None,
-        stored=scores,
+        probe.content if probe else None,
+        stored=scores.content,
         temperature=place.spec.detection.temperature,
-        training=log.find_chosen_line(training),
+        training=log.find_chosen_line(place.weights.meta["log"]),
     )
     if crops:
         clean = tested.records["none", 0.0]
-        content["crops"] = crop_rows(content, clean, crops.arrays["rank_10"])
+        content["crops"] = crop_rows(content, clean, crops.content["rank_10"])
+    # Last, because it says that all files it names are there; then the checkpoint has served.
     write_json(place.folder / "cell.json", content, checked=True)
     place.weights.checkpoint.unlink(missing_ok=True)
 
@@ -161,18 +159,18 @@ def _compute_part(place: Workplace, part: Part, enter: Enter) -> None:
     if place.weights.find():
         reference = measures.ensure_reference(place)
         clean = records.ensure_clean(place)[0] if 0 in part.eps else None
-        records.ensure_part(place, reference.arrays, part, clean)
+        records.ensure_part(place, reference.content, part, clean)
 
 
 def _train(place: Workplace, enter: Enter) -> None:
     """Train the weights if they are not there."""
-    place.folder.mkdir(parents=True, exist_ok=True)
-    _ = place.weights.key  # a model from elsewhere is built for it: its failure is one of "build"
+    # The key of a model from elsewhere takes building it. If that fails, the stage is "build".
+    _ = place.weights.key
     enter("train")
-    place.weights.ensure(place.make_reporter("train"))
+    place.train()
 
 
-def reason_of(error: BaseException) -> str:
+def explain_error(error: BaseException) -> str:
     """Return an error as one line, with the place in the code unless it is a message to the user.
 
     Args:

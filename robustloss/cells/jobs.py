@@ -1,4 +1,4 @@
-"""A piece of work for one process, as plain values, and why one may come to nothing."""
+"""What one process is asked to compute, as plain values, and why a cell may have no numbers."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,16 +28,16 @@ class Part:
 
 @dataclass(frozen=True)
 class CellJob:
-    """Everything that computes one cell, or some of it; plain values, so that any process can."""
+    """Everything that decides how one cell is computed; plain values, so that any process can."""
 
     spec: Spec
     cell: CellSpec
-    folder: Path  # the run folder
+    folder: Path  # of the run
     device: str
     data_root: Path | None
-    reuse: Path | None = None  # another run folder, whose weights serve where they are the same
-    module: torch.nn.Module | None = None  # of a model in memory, as `robustloss.evaluate` has it
-    task: Literal["cell", "preparation"] | Part = "cell"  # preparation: whatever parts need
+    reuse: Path | None = None  # another run's folder: equal weights are copied from there
+    module: torch.nn.Module | None = None  # a model in memory, of `robustloss.evaluate`
+    task: Literal["cell", "preparation"] | Part = "cell"  # preparation: what parts need
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,18 @@ class SharedTraining:
 
 
 def cell_name(cell: CellSpec) -> str:
-    """Returns what the events of a cell call it, such as "L-GM seed 0" or "L-GM trial 3"."""
+    """Return the name of a cell in events, such as "L-GM seed 0" or "L-GM trial 3"."""
     which = f"trial {cell.number}" if isinstance(cell, TrialSpec) else f"seed {cell.seed}"
     return f"{cell.label} {which}"
 
 
 def trial_stage(trial: TrialSpec) -> str:
-    """Returns the stage of a trial's failure, by which its row is found."""
+    """Return the stage that the Failure of a trial has: its row is found by it."""
     return f"trial {trial.number}"
 
 
 def remove_marks(folder: Path) -> None:
-    """Takes away what says that a cell or a trial is done: an earlier state, if it now fails."""
+    """Remove what says that a cell or a trial is done; what fails now may have been done before."""
     for name in ("cell.json", "trial.json"):
         (folder / name).unlink(missing_ok=True)
 

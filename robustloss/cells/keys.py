@@ -1,34 +1,35 @@
 """The key of every stored file: a hash of exactly what decides its content.
 
-The key stands in the file's name. A run uses each file that has the right name and is whole, so a
-file is computed again when one of these changes, and never otherwise:
+The key stands in the file's name, and a run uses every file that has the right name and is whole.
+So a file is computed again when one of these changes, and only then:
 
-    file of a cell         is computed again with other
+    file of a cell         what decides it
     ---------------------  -------------------------------------------------------------------------
-    model, checkpoint      training or validation images; network; loss; settings of [train]; seed;
+    model, checkpoint      training and validation images; network; loss; settings of [train]; seed;
                            source of the user's own loss and backbone; machine
-    model, of a model      its weights; its source; network; machine
-      from elsewhere
-    (OUTPUTS)              images of the data; key and content of the model's file; machine
+    model from elsewhere   its weights; its source; network; machine
+    (OUTPUTS)              images of the data; key and content of the model file; machine
     none-0                 OUTPUTS
     ATTACK-EPS             OUTPUTS; name, source and parameters of the attack; this budget; seed;
-                           eight_bit; detection.fit_size where the attack knows the detector;
-                           batch_size where the attack's code is not ours
-    noise-ATTACK-EPS       file of the attacked record; seed
+                           eight_bit; detection.fit_size if the attack knows the detector;
+                           batch_size if the attack's code is not ours
+    noise-ATTACK-EPS       file name of the attacked record; seed
     outside-SET            OUTPUTS; images of the set
     reference              OUTPUTS; detection.fit_size
-    scores                 file of the reference or of any record; names and sources of the scores;
-                           whether the loss is a density
-    probe                  OUTPUTS; checks.images; its budget; attacks whose path it records
+    scores                 file names of the reference and of every record; name and source of each
+                           score; whether the loss is a density
+    probe                  OUTPUTS; checks.images; its budget; the attacks whose path it traces
     crops                  OUTPUTS
     trial.json             key of the weights; parameters and budgets of its FGSM
-    transfer/seed-S/       images of the data; weights of the source and of any target; reference of
-      SOURCE-ATTACK-EPS    the source; attack, budget and seed as for ATTACK-EPS; machine
+    transfer/seed-S/       images of the data; weights of the source and of every target, with their
+      SOURCE-ATTACK-EPS    labels; reference of the source; attack, budget, seed as above; machine
 
-and with another VERSION of the code that computes it. A VERSION stands beside that code and is
-raised by hand; it is read here alone. "Machine" is the type of device and, on a CPU, the number of
-threads. A new budget, attack, score or outside set therefore recomputes nothing else, and no change
-to the attacks trains anything again.
+and the VERSIONs of the code that computes it. A VERSION stands beside that code and is raised by
+hand; all of them are read here and nowhere else. "Machine" is the type of device and, on a CPU, the
+number of threads.
+
+So a change to the attacks trains nothing again, and a new attack or budget leaves all other records
+as they are. Only scores and probe, which look at several attacks, are made again with it.
 
 The functions are pure: `plugin_digest` and `numerics` look up source and machine for them.
 """
@@ -252,7 +253,7 @@ def probe_key(
         outputs: See `output_ingredients`.
         images: checks.images.
         eps: Budget of the trial attacks.
-        traced: The attacks whose path is recorded, each with its `plugin_digest` and its budget.
+        traced: The attacks whose path is traced, each with its `plugin_digest` and its budget.
     """
     paths = [[each.slug, each.name, code, dict(each.params), at] for each, code, at in traced]
     return digest("probe", probes.VERSION, attacks.VERSION, outputs, images, eps, paths)

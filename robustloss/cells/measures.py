@@ -4,14 +4,15 @@ Each is a file of arrays. It is read where it is whole, and computed and stored 
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from robustloss.analysis.checks.from_probe import check_probe, trace_name
 from robustloss.analysis.detection import compute as detection
 from robustloss.cells import keys, score_plugins
 from robustloss.cells.jobs import cell_name
-from robustloss.cells.records import AttackKey, ListedRecords
+from robustloss.cells.records import ListedRecords, PassName
 from robustloss.cells.workplace import Workplace
 from robustloss.data.images import fit_subset
 from robustloss.evaluation import detector, probes, ten_crop
@@ -21,17 +22,19 @@ from robustloss.models.classifier import Classifier
 from robustloss.results.layout import check_reference
 from robustloss.results.records import Record
 from robustloss.results.scores import StoredScores, load_scores, save_scores
-from robustloss.storage import CorruptFile, read_arrays, write_arrays
+from robustloss.storage import read_arrays, write_arrays
+
+T = TypeVar("T")
 
 
-class StoredArrays(NamedTuple):
-    """Arrays by name, and the name of the file that holds them."""
+class Stored(NamedTuple, Generic[T]):
+    """What a file holds, and the name of the file."""
 
-    arrays: Arrays
+    content: T
     file: str
 
 
-def ensure_reference(place: Workplace) -> StoredArrays:
+def ensure_reference(place: Workplace) -> Stored[Arrays]:
     """Return what scores, thresholds and pictures need of clean images."""
     fit_size, loss = place.spec.detection.fit_size, place.cell.loss
 
@@ -54,12 +57,12 @@ def ensure_reference(place: Workplace) -> StoredArrays:
 
 def ensure_scores(
     place: Workplace,
-    reference: StoredArrays,
+    reference: Stored[Arrays],
     tested: ListedRecords,
-    noise: Mapping[AttackKey, Record],
+    noise: Mapping[PassName, Record],
     outside: ListedRecords,
-) -> tuple[StoredScores, str]:
-    """Return every score of every pass, and the name of their file.
+) -> Stored[StoredScores]:
+    """Return every score of every pass.
 
     Args:
         place: The cell's.
@@ -74,26 +77,22 @@ def ensure_scores(
     files += [[entry["file"], entry["label"]] for entry in outside.entries]
     codes = {name: keys.plugin_digest(name, folder) for name in names}
     key = keys.scores_key(reference.file, files, codes, density=density)
-    path = place.folder / f"scores-{key}.npz"
-    if path.exists():
-        try:
-            return load_scores(path), path.name
-        except CorruptFile:
-            pass
-    place.report_scoring("detection scores")
-    scores = detection.compute_scores(
-        names,
-        reference.arrays,
-        detection.passes_of(tested.records, reference.arrays, noise, outside.records),
-        density=density,
-        plugins=score_plugins.load(names, reference.arrays, (folder,)),
-        name=cell_name(place.cell),
-    )
-    save_scores(path, scores)
-    return scores, path.name
+
+    def compute() -> StoredScores:
+        place.report_scoring("detection scores")
+        return detection.compute_scores(
+            names,
+            reference.content,
+            detection.passes_of(tested.records, reference.content, noise, outside.records),
+            density=density,
+            plugins=score_plugins.load(names, reference.content, (folder,)),
+            name=cell_name(place.cell),
+        )
+
+    return _ensure(place.folder / f"scores-{key}.npz", load_scores, compute, save_scores)
 
 
-def ensure_probe(place: Workplace, reference: Arrays) -> StoredArrays | None:
+def ensure_probe(place: Workplace, reference: Arrays) -> Stored[Arrays] | None:
     """Return the arrays of the trial attacks, or None where the spec leaves them out.
 
     Args:
@@ -105,13 +104,13 @@ def ensure_probe(place: Workplace, reference: Arrays) -> StoredArrays | None:
         return None
     tables = list(zip(place.spec.attacks, place.attacks, strict=True))
     eps = place.spec.checks.eps
-    if eps is None:
+    if eps is None:  # the smallest L-inf budget of the run
         bounded = (e for table, attack in tables if attack.norm == "linf" for e in table.eps)
         eps = min((e for e in bounded if e > 0), default=probes.DEFAULT_EPS)
-    traced, decisive = [], []
+    traced, decisive = [], []  # attacks whose path is traced, each at its smallest budget
     for table, attack in tables:
         positive = [e for e in table.eps if e > 0]
-        if positive and probes.traceable(attack):
+        if positive and probes.is_traceable(attack):
             code = keys.plugin_digest(table.name, place.spec.folder)
             traced.append(probes.Traced(trace_name(table.label), attack, min(positive)))
             decisive.append((table, code, min(positive)))
@@ -129,7 +128,7 @@ def ensure_probe(place: Workplace, reference: Arrays) -> StoredArrays | None:
     return _ensure_arrays(place.folder / f"probe-{key}.npz", compute, check_probe)
 
 
-def ensure_crops(place: Workplace) -> StoredArrays | None:
+def ensure_crops(place: Workplace) -> Stored[Arrays] | None:
     """Return the ranks in the mean of ten crops, or None where the spec does not ask for them."""
     if not place.dataset.ten_crop:
         return None
@@ -144,21 +143,30 @@ def ensure_crops(place: Workplace) -> StoredArrays | None:
 
 def _ensure_arrays(
     path: Path, compute: Callable[[], Arrays], check: Callable[[Arrays], None] = lambda arrays: None
-) -> StoredArrays:
-    """Return the arrays of a file, after computing and storing them where it is not whole.
+) -> Stored[Arrays]:
+    """Return the arrays of a file, as `_ensure`; `check` raises a ValueError for other arrays."""
+
+    def load(path: Path) -> Arrays:
+        arrays = read_arrays(path)[0]
+        check(arrays)
+        return arrays
+
+    return _ensure(path, load, compute, write_arrays)
+
+
+def _ensure(
+    path: Path, load: Callable[[Path], T], compute: Callable[[], T], save: Callable[[Path, T], None]
+) -> Stored[T]:
+    """Return what a file holds, after computing and saving it where the file is not whole.
 
     Args:
         path: The file.
-        compute: Makes the arrays.
-        check: Raises a ValueError where arrays that were read are not what they should be.
+        load: Reads the file; raises a ValueError, such as CorruptFile, where it is not whole.
+        compute: Makes what it should hold.
+        save: Writes the file.
     """
-    if path.exists():
-        try:
-            arrays = read_arrays(path)[0]
-            check(arrays)
-            return StoredArrays(arrays, path.name)
-        except ValueError:  # CorruptFile too
-            pass
-    arrays = compute()
-    write_arrays(path, arrays)
-    return StoredArrays(arrays, path.name)
+    with suppress(ValueError):
+        return Stored(load(path), path.name)
+    content = compute()
+    save(path, content)
+    return Stored(content, path.name)

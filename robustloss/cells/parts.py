@@ -1,7 +1,7 @@
 """Parts of a cell's attacks as files: records of some of the images, until all of them are there.
 
-A part lies beside the record that it will be a part of, under the name of that record with the
-positions of its images, so that it is found again by whatever decides the record.
+A part lies beside its record, under the name of the record with the positions of its images. So
+whatever decides the record decides the part as well.
 """
 
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ PLAN = "parts.json"
 
 @dataclass(frozen=True)
 class Spent:
-    """What an attack took.
+    """What an attack cost.
 
     Attributes:
-        forward: images through the model.
-        backward: images back through it.
-        seconds: inside the attack.
+        forward: Images through the model.
+        backward: Images back through it.
+        seconds: Inside the attack.
     """
 
     forward: int = 0
@@ -43,9 +43,9 @@ class StoredPart:
     """The record of some images at one budget.
 
     Attributes:
-        record: of these images; pictures of the first images of the test set only.
-        eps: the budgets that were computed together, at one cost.
-        spent: that cost.
+        record: Of these images; with pictures only of the first images of the test set.
+        eps: The budgets that were computed together, at one cost.
+        spent: That cost.
     """
 
     record: Record
@@ -54,21 +54,32 @@ class StoredPart:
 
 
 def ranges(images: int, split: int) -> list[tuple[int, int]]:
-    """Returns (start, stop) of each part of so many images."""
+    """Return (start, stop) of each part.
+
+    Args:
+        images: How many there are.
+        split: How many a part has; the last one may have fewer.
+    """
     return [(start, min(start + split, images)) for start in range(0, images, split)]
 
 
 def part_path(record: Path, start: int, stop: int) -> Path:
-    """Returns where the images from start to stop of a record lie until it is whole."""
+    """Return the file that holds some images of a record until it is whole.
+
+    Args:
+        record: The record's file.
+        start: Position of the first image.
+        stop: Position after the last image.
+    """
     return record.with_name(f"{record.stem}.{start}-{stop}{SUFFIX}")
 
 
 def save_part(path: Path, part: StoredPart, start: int) -> None:
-    """Writes a part without the pictures that no record keeps.
+    """Write a part, without the pictures that no record keeps.
 
     Args:
         path: See `part_path`.
-        part: What was computed.
+        part: Its content.
         start: Position of its first image.
     """
     pictures = part.record.images[: max(0, MAX_IMAGES - start)]
@@ -77,9 +88,7 @@ def save_part(path: Path, part: StoredPart, start: int) -> None:
 
 
 def load_part(path: Path) -> StoredPart | None:
-    """Returns what save_part wrote; None where it is missing or damaged."""
-    if not path.exists():
-        return None
+    """Return what save_part wrote, or None where it is missing or damaged."""
     try:
         record, meta = load_record_and_meta(path)
         eps = tuple(meta.pop("eps"))
@@ -89,18 +98,18 @@ def load_part(path: Path) -> StoredPart | None:
 
 
 def write_plan(folder: Path, names: Mapping[str, Mapping[float, str]]) -> None:
-    """Says which records a cell will have, by a worker who knows what decides them.
+    """Write which records a cell will have, for the process that hands out the parts.
 
     Args:
         folder: The cell's.
-        names: For each attack's slug, the file of each budget.
+        names: The file of each budget, by slug of the attack.
     """
     plain = {slug: [[eps, name] for eps, name in files.items()] for slug, files in names.items()}
     write_json(folder / PLAN, plain, checked=True)
 
 
 def read_plan(folder: Path) -> dict[str, dict[float, str]]:
-    """Returns what write_plan was told; nothing where that file is missing or damaged."""
+    """Return what write_plan wrote, or {} where it is missing or damaged."""
     try:
         plain: dict[str, Any] = read_json(folder / PLAN, checked=True)
     except CorruptFile:
@@ -109,7 +118,7 @@ def read_plan(folder: Path) -> dict[str, dict[float, str]]:
 
 
 def _is_files(value: object) -> bool:
-    """Whether it is what write_plan writes of an attack: a run folder may be somebody else's."""
+    """Return whether it is what write_plan writes: a run folder may come from somebody else."""
     return isinstance(value, list) and all(
         isinstance(pair, list)
         and len(pair) == 2
@@ -121,6 +130,6 @@ def _is_files(value: object) -> bool:
 
 
 def remove_parts(folder: Path) -> None:
-    """Takes away parts and plan of a cell whose records are whole."""
+    """Remove parts and plan of a cell whose records are whole."""
     for path in (*folder.glob(f"*{SUFFIX}"), folder / PLAN):
         path.unlink(missing_ok=True)

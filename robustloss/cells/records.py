@@ -19,7 +19,7 @@ from robustloss.results import records as stored
 from robustloss.results.records import Key, Record
 from robustloss.storage import CorruptFile, write_json
 
-AttackKey = tuple[str, float]  # label of the attack, budget; ("none", 0.0) is the clean pass
+PassName = tuple[str, float]  # label of the attack and budget; ("none", 0.0) for clean images
 Made = tuple[Mapping[float, Record], parts.Spent]  # by budget; what they took
 
 
@@ -38,7 +38,7 @@ def ensure_clean(place: Workplace) -> tuple[Record, Path]:
 
 
 def ensure_attacked(place: Workplace, reference: passes.Arrays) -> ListedRecords:
-    """Return the records of all passes over the test images by `AttackKey`, the clean pass first.
+    """Return the records of all passes over the test images by `PassName`, the clean pass first.
 
     Args:
         place: The cell's.
@@ -51,6 +51,7 @@ def ensure_attacked(place: Workplace, reference: passes.Arrays) -> ListedRecords
         for eps, path in _ensure_attack(place, reference, number, clean).items():
             paths[table.label, eps] = path
             entries.append(_entry(table.name, table.label, attack.norm, eps, path))
+    # Only now: a cell that is stopped among its attacks finds the parts that it has.
     parts.remove_parts(place.folder)
     return ListedRecords(_load_lazily(paths), entries)
 
@@ -85,20 +86,21 @@ def plan_parts(place: Workplace) -> None:
     parts.write_plan(place.folder, names)
 
 
-def ensure_noise(place: Workplace, tested: ListedRecords) -> Mapping[AttackKey, Record]:
+def ensure_noise(place: Workplace, tested: ListedRecords) -> Mapping[PassName, Record]:
     """Return the noise control of every attacked record, where the spec asks for controls.
 
     Args:
         place: The cell's.
         tested: The attacked records. Each entry gets the name of its control, key "noise".
     """
-    paths: dict[AttackKey, Path] = {}
+    paths: dict[PassName, Path] = {}
     for entry in tested.entries if place.spec.detection.noise else ():
         label, eps = entry["attack_label"], entry["eps"]
         if eps == 0:
             continue
         key = keys.noise_key(entry["file"], place.cell.seed)
-        path = place.folder / f"noise-{Path(entry['file']).stem.rpartition('-')[0]}-{key}.npz"
+        attack, _, _ = Path(entry["file"]).stem.rpartition("-")  # without its own key
+        path = place.folder / f"noise-{attack}-{key}.npz"
         if read_record(path) is None:
             place.report_scoring(f"noise like {label}")
             control = noise_control.noise_record(

@@ -9,65 +9,61 @@ from numpy.typing import NDArray
 
 from robustloss.analysis.detection.scores import Score
 from robustloss.attacks.plugins import PluginError, load_object
-from robustloss.results.records import Record
 
 Array = NDArray[Any]
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def load(
     names: Sequence[str], reference: Mapping[str, Array], folders: Sequence[Path]
 ) -> dict[str, Score]:
-    """The user's scores among the names, fitted.
+    """Return the user's scores among the names, by name.
 
     Args:
-        names: of scores; those with a colon are loaded, "module:function" or "file.py:function".
-        reference: what a function with a second argument is given: arrays of clean images alone,
+        names: Scores; those with a colon are loaded, "module:function" or "file.py:function".
+        reference: What a function with a second argument is given: arrays of clean images alone,
             "train_features" (M,D) and "train_labels" (M,), "validation_logits" (V,K), and so on.
-        folders: where a relative path is looked for first.
+        folders: Where a relative path is looked for first.
 
     Returns:
-        By name, functions of a Record that give (N,); higher is more typical of clean images.
+        Functions of a Record that give (N,); higher is more typical of clean images.
 
     Raises:
-        PluginError: no such function, or one that takes other arguments.
+        PluginError: There is no such function, or it takes other arguments.
     """
-    return {name: _bound(name, reference, folders) for name in names if ":" in name}
+    return {name: _load_score(name, reference, folders) for name in names if ":" in name}
 
 
 def check(names: Sequence[str], folders: Sequence[Path]) -> None:
     """Refuse scores that cannot be loaded, before anything is trained.
 
+    Args:
+        names: See `load`.
+        folders: See `load`.
+
     Raises:
-        PluginError: as `load`.
+        PluginError: See `load`.
     """
     load(names, {}, folders)
 
 
-def _bound(name: str, reference: Mapping[str, Array], folders: Sequence[Path]) -> Score:
+def _load_score(name: str, reference: Mapping[str, Array], folders: Sequence[Path]) -> Score:
+    """Return a function of a Record alone, which passes the reference on where it is asked for."""
     function = load_object(name, folders)
     if not callable(function) or inspect.isclass(function):
         raise PluginError(
-            f"score '{name}' is no function. Name one that takes a Record and gives (N,) numbers."
+            f"score '{name}' is no function. Name one that takes a Record and returns (N,) numbers."
         )
     try:
         parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # some compiled functions tell nothing
+    except (TypeError, ValueError):  # some compiled functions have no signature
         return function
     needed = [p for p in parameters if p.default is p.empty and p.kind in _BY_PLACE]
     takes_all = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     only_named = [p.name for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
     if (len(needed) not in (1, 2) and not takes_all) or only_named:
         raise PluginError(
-            f"score '{name}' must take a Record, or a Record and the reference arrays, by place; "
-            f"it needs ({', '.join(p.name for p in parameters)})."
+            f"score '{name}' must take a Record, or a Record and the reference arrays, by "
+            f"position; it needs ({', '.join(p.name for p in parameters)})."
         )
-    if len(needed) < 2:
-        return function
-
-    def score(record: Record) -> Array:
-        return function(record, reference)
-
-    return score
-
-
-_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return function if len(needed) < 2 else lambda record: function(record, reference)

@@ -5,7 +5,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_AGAIN = 5.0  # seconds until it rings once more: code that catches everything hears it again
+# Seconds until the alarm rings once more: code may have caught the first error with all others.
+_AGAIN = 5.0
 
 
 class TimeLimitError(ValueError):
@@ -14,10 +15,10 @@ class TimeLimitError(ValueError):
 
 @contextmanager
 def time_limit(minutes: float | None) -> Iterator[None]:
-    """Ends the block with an error once the minutes are over.
+    """End the block with an error once the minutes are over.
 
-    The error comes between two steps of Python: a library that never returns cannot be ended so.
-    Without alarms (Windows), or outside a process's main thread, there is no limit.
+    The error comes between two steps of Python, so it cannot end a library that never returns.
+    Without alarms (Windows), and outside a process's main thread, there is no limit.
 
     Args:
         minutes: Above 0; None sets no limit.

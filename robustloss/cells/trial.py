@@ -24,16 +24,13 @@ def run_trial(place: Workplace) -> None:
     """
     assert isinstance(place.cell, TrialSpec)
     weights = place.weights
-    params, eps = fgsm_of(place.spec)
+    params, eps = choose_fgsm(place.spec)
     key = keys.trial_key(weights.key, params, eps)
     known = read_trial(place.folder)
     if known is not None and known.get("key") == key:
         return
-    place.folder.mkdir(parents=True, exist_ok=True)
     try:
-        weights.ensure(place.make_reporter("train"))
-        train_json = {"key": weights.key, **weights.meta["log"]}
-        write_json(place.folder / "train.json", train_json, checked=True)
+        place.train()
         weights.checkpoint.unlink(missing_ok=True)
         content = validation.validation_numbers(
             weights.load(),
@@ -50,7 +47,7 @@ def run_trial(place: Workplace) -> None:
 
 
 def read_trial(folder: Path) -> dict[str, Any] | None:
-    """Returns what a finished trial left, None where there is nothing."""
+    """Return the content of a finished trial's trial.json, or None where it is not whole."""
     try:
         found = read_json(folder / "trial.json", checked=True)
     except CorruptFile:
@@ -59,7 +56,7 @@ def read_trial(folder: Path) -> dict[str, Any] | None:
 
 
 def _is_result(found: Mapping[str, Any]) -> bool:
-    """Whether it is what `run_trial` writes: a run folder may come from somebody else."""
+    """Return whether it is what `run_trial` writes: a run folder may come from somebody else."""
     if "validation_error" not in found:
         return isinstance(found.get("reason"), str)
     fgsm = found.get("fgsm")
@@ -74,10 +71,10 @@ def _is_result(found: Mapping[str, Any]) -> bool:
     return all(type(number) in (int, float) for number in numbers)
 
 
-def fgsm_of(spec: Spec) -> tuple[dict[str, Any], tuple[float, ...]]:
-    """Returns parameters and positive eps of the FGSM of trials: the spec's first, or a plain one.
+def choose_fgsm(spec: Spec) -> tuple[dict[str, Any], tuple[float, ...]]:
+    """Return parameters and positive eps of the FGSM of trials: the spec's first one.
 
-    Where the spec attacks with no FGSM it is at checks.eps, or 0.1.
+    Where the spec has none, it is a plain FGSM at checks.eps, or at 0.1.
     """
     for attack in spec.attacks:
         positive = tuple(eps for eps in attack.eps if eps > 0)

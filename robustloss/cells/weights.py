@@ -87,6 +87,7 @@ class CellWeights:
         own = keys.weights_key(self.training_key, count)
         pattern = f"model-{self.training_key}*.safetensors"
         found = [*sorted(self.folder.glob(pattern)), *self._find_elsewhere(pattern)]
+        # A damaged file of the own name counts: it is trained anew under that name.
         if any(path.name == f"model-{own}.safetensors" for path in found):
             return own
         whole = (path for path in found if _read_meta(path) is not None)
@@ -119,6 +120,7 @@ class CellWeights:
         if self.find():
             return
         self.fresh = True
+        # Names of equal weights are equal: the key holds whatever decides them.
         for other in self._find_elsewhere(self.path.name):
             if (meta := _read_meta(other)) is not None:
                 write_bytes(self.path, other.read_bytes())
@@ -130,6 +132,7 @@ class CellWeights:
             log = TrainingLog(parameters=parameters, note=given.NOTE)
             self.meta["feature_dim"] = model.head.feature_dim
         else:
+            # The other processes that torchrun started wait for this to train along.
             processes.current_group().announce(SharedTraining(self.job, self.ingredients))
             log = self._fit(model, self.checkpoint, report)
             self._model = model
@@ -197,6 +200,7 @@ class CellWeights:
 
     def _find_elsewhere(self, pattern: str) -> list[Path]:
         """Return the files of such a name in trials, and in the run whose weights are reused."""
+        # The trial whose values were chosen had the cell's own training, if it had its seed.
         places = list(self.job.folder.glob(f"trials/*/*/{pattern}"))
         if self.job.reuse is not None:
             places += sorted(self.job.reuse.glob(f"cells/*/seed-{self.cell.seed}/{pattern}"))

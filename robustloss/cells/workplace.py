@@ -15,6 +15,7 @@ from robustloss.data.images import Dataset
 from robustloss.evaluation import passes
 from robustloss.progress import Event, Stage
 from robustloss.spec.spec import CellSpec, Spec
+from robustloss.storage import write_json
 
 Report = Callable[[Event], None]
 
@@ -61,6 +62,12 @@ class Workplace:
         weights, machine = self.weights, keys.numerics(self.device)
         tensors = weights.meta["tensors"]
         return keys.output_ingredients(self.dataset.checksum, weights.key, tensors, machine)
+
+    def train(self) -> None:
+        """Train the weights if they are not there, and write train.json, what the training left."""
+        self.weights.ensure(self.make_reporter("train"))
+        content = {"key": self.weights.key, **self.weights.meta["log"]}
+        write_json(self.folder / "train.json", content, checked=True)
 
     def report_scoring(self, text: str) -> None:
         """Report that a piece of work of the stage "score" begins, which the text names."""

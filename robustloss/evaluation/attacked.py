@@ -111,7 +111,8 @@ def attacked_records(
                 radius=perturbed.radius,
                 outside=perturbed.outside,
             )
-            if budget > 0:  # what the model says at 0 is in the clean record
+            # At budget 0 the images are unchanged, and `clean` holds what the model says of them.
+            if budget > 0:
                 add_outputs(columns[budget], model, adv_inputs, inputs)
                 if eight_bit:
                     rounded = to_8bit(adv_inputs, inputs, budget, attack.norm)
@@ -121,9 +122,12 @@ def attacked_records(
         report(done, images.n, _describe_progress(columns, images, done))
     records = {}
     for budget in eps:
-        part = columns.pop(budget)  # and its batches: only one budget is held twice
+        # Removed with its batches: while they are concatenated, only one budget is held twice.
+        part = columns.pop(budget)
         unchanged = clean if budget == 0 else None
-        records[budget] = replace(unchanged, **part.joined()) if unchanged else part.record(images)
+        records[budget] = (
+            replace(unchanged, **part.concatenate()) if unchanged else part.make_record(images)
+        )
     return records
 
 

@@ -33,32 +33,37 @@ class LikelihoodView(nn.Module):
             self.class_means = torch.from_numpy(class_means).to(next(model.parameters()).device)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps images (B,C,H,W) to logits (B,K)."""
+        """Map images (B,C,H,W) to logits (B,K)."""
         return self.model(images)
 
     def joint(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns logits (B,K) and class log-likelihoods (B,K), in nats."""
+        """Return logits (B,K) and class log-likelihoods (B,K), in nats."""
         return self.model.joint(images)
 
     def features(self, images: Tensor) -> Tensor:
-        """Maps images to features (B,D)."""
+        """Map images to features (B,D)."""
         return self.model.features(images)
 
 
 def detector_view(model: AnyClassifier, reference: Arrays) -> LikelihoodView:
-    """Returns a model with its detector, for attacks on both."""
+    """Return a model with its detector, for attacks on both.
+
+    Args:
+        model: The classifier.
+        reference: Its arrays of clean images, see `reference_arrays`.
+    """
     return LikelihoodView(model, detector_threshold(reference), class_means(reference))
 
 
 def detector_threshold(reference: Arrays) -> float:
-    """Returns the log-likelihood below which 5 % of the clean validation images fall."""
+    """Return the log-likelihood below which 5 % of the clean validation images fall."""
     likelihood = reference["validation_class_log_likelihood"]
     predicted = reference["validation_logits"].argmax(1)
     return threshold_at_fpr(likelihood[np.arange(len(predicted)), predicted], FALSE_ALARMS)
 
 
 def class_means(reference: Arrays) -> NDArray | None:
-    """Returns the mean clean training features (K,D) of every class; NaN for one without any.
+    """Return the mean clean training features (K,D) of every class; NaN for one without any.
 
     None where the model offers no features.
     """

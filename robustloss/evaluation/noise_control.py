@@ -1,10 +1,8 @@
-"""Noise of the size of an attack: what a detector says of a change that was not aimed at anything.
+"""Noise of the size of an attack: what a detector says of a change that aims at nothing.
 
 A detector that rejects the noise as readily as the attack has noticed that pixels changed, not that
 somebody chose the change.
 """
-
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,7 +10,7 @@ from torch import Tensor
 from robustloss.attacks.base import Norm
 from robustloss.attacks.noise import ImageNoise
 from robustloss.data.images import ImageSet
-from robustloss.evaluation.passes import passed_record
+from robustloss.evaluation.passes import Columns, add_outputs
 from robustloss.models.classifier import AnyClassifier
 from robustloss.results.records import Record
 
@@ -23,39 +21,36 @@ _STEPS = 40  # of a bisection: float32 has no more to find
 def noise_record(
     model: AnyClassifier, images: ImageSet, attacked: Record, norm: Norm, seed: int
 ) -> Record:
-    """Passes clean images with noise through the model, each as large as the attack was on it.
+    """Return the Record of images under noise, on each image as large as the attack was on it.
 
     Args:
         model: In eval mode, on the device of the images.
         images: The N images that were attacked, in the same order.
         attacked: Their Record after the attack; its linf or l2 is the size of the noise.
-        norm: Which of the two is equal.
+        norm: Which of these two sizes.
         seed: Decides the noise, together with each image's index.
 
     Returns:
-        A Record without pictures. Images that the attack left as they were are left so here.
+        A Record without pictures. Images that the attack did not change are not changed here.
 
     Source: Feinman et al. 2017 and Lee et al. 2018 set noisy images beside clean and attacked ones;
     here the size is equal for each image, where they tune one for all.
     """
     sizes = torch.from_numpy(attacked.linf if norm == "linf" else attacked.l2)
-
-    def passes() -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, images.n, images.pass_size):
-            piece = slice(start, start + images.pass_size)
-            clean = images.batch(piece)
-            noise = ImageNoise(seed, images.index[piece])
-            yield add_noise(clean, sizes[piece].to(clean), noise, norm), clean
-
-    return passed_record(model, images, passes(), pictures=False)
+    columns = Columns()
+    for start in range(0, images.n, images.pass_size):
+        piece = slice(start, start + images.pass_size)
+        clean, noise = images.batch(piece), ImageNoise(seed, images.index[piece])
+        noisy = add_noise(clean, sizes[piece].to(clean), noise, norm)
+        add_outputs(columns, model, noisy, clean, pictures=False)
+    return columns.make_record(images)
 
 
 def add_noise(clean: Tensor, sizes: Tensor, noise: ImageNoise, norm: Norm) -> Tensor:
-    """Adds noise of a given size to images, inside [0, 1].
+    """Add noise of a given size to images, inside [0, 1].
 
-    L-inf: a random sign a pixel, times the size. L2: a normal direction, as long as it takes for
-    what is left of the change inside the box to have the size; shorter only where the box is too
-    small.
+    L-inf: a random sign for each pixel, times the size. L2: a normal direction, so long that the
+    change has the size after the box cut it. It is smaller only where the box is too small.
 
     Args:
         clean: (B,C,H,W) in [0, 1].
@@ -69,9 +64,10 @@ def add_noise(clean: Tensor, sizes: Tensor, noise: ImageNoise, norm: Norm) -> Te
     direction = noise.normal(tuple(clean.shape[1:])).to(clean)
     if norm == "linf":
         return (clean + _each(sizes) * direction.sign()).clamp(0, 1)
-    low = torch.zeros_like(sizes)
-    high = torch.ones_like(sizes)
-    for _ in range(_STEPS):  # until the length suffices, or the box is full
+    # Find by bisection how long the direction must be. First double the upper end until the change
+    # is large enough everywhere, or so long that the box must be full.
+    low, high = torch.zeros_like(sizes), torch.ones_like(sizes)
+    for _ in range(_STEPS):
         short = _length(clean, high, direction) < sizes
         if not bool(short.any()) or float(high.max()) > 1e6:
             break

@@ -1,9 +1,7 @@
-"""From a trained model to Records: one pass over the clean images, one over each attacked set.
+"""One pass of a model over images, as a Record: N images, B in a batch, K classes, D features."""
 
-Shape suffixes: E budgets, N images, B batch, K classes, D feature.
-"""
-
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,44 +23,37 @@ Arrays = dict[str, NDArray]
 
 
 class Columns:
-    """Gathers the arrays of a Record batch by batch."""
+    """The arrays of a Record, gathered batch by batch."""
 
     def __init__(self) -> None:
         self.parts: dict[str, list[NDArray]] = {}
         self.pictures: list[NDArray] = []
 
     def add(self, **values: Tensor | None) -> None:
-        """Appends one batch; values that are None are left out."""
+        """Append one batch by the names of its arrays; values that are None are left out."""
         for name, value in values.items():
             if value is not None:
                 self.parts.setdefault(name, []).append(value.detach().cpu().numpy())
 
     def add_pictures(self, images: Tensor) -> None:
-        """Keeps the first images of the pass, for pictures."""
+        """Keep the first images of the pass, for pictures."""
         missing = PICTURES - sum(len(part) for part in self.pictures)
         if missing > 0:
             self.pictures.append(images[:missing].detach().cpu().contiguous().numpy())
 
-    def joined(self) -> dict[str, NDArray]:
-        """Returns the arrays of all batches as one each."""
+    def concatenate(self) -> dict[str, NDArray]:
+        """Return each array, of all batches."""
         return {name: np.concatenate(parts) for name, parts in self.parts.items()}
 
-    def record(self, images: ImageSet) -> Record:
-        """Returns the Record of the images that were added."""
-        joined = self.joined()
+    def make_record(self, images: ImageSet) -> Record:
+        """Return the Record of the images that were added."""
+        none = [np.zeros((0, *images.shape), np.float32)]
+        absent: dict[str, Any] = dict.fromkeys(("features", "zero_gradient", "radius"))
         return Record(
             index=images.index.cpu().numpy(),
             labels=images.labels.cpu().numpy(),
-            logits=joined["logits"],
-            class_log_likelihood=joined["class_log_likelihood"],
-            features=joined.get("features"),
-            linf=joined["linf"],
-            l2=joined["l2"],
-            zero_gradient=joined.get("zero_gradient"),
-            radius=joined.get("radius"),
-            images=np.concatenate(self.pictures) if self.pictures else _no_pictures(images),
-            outside=joined.get("outside"),
-            predictions_8bit=joined.get("predictions_8bit"),
+            images=np.concatenate(self.pictures or none),
+            **(absent | self.concatenate()),
         )
 
 
@@ -70,7 +61,15 @@ class Columns:
 def add_outputs(
     columns: Columns, model: AnyClassifier, images: Tensor, clean: Tensor, *, pictures: bool = True
 ) -> None:
-    """Appends what a model says of a batch of images."""
+    """Append what a model says of a batch of images.
+
+    Args:
+        columns: Takes the arrays.
+        model: In eval mode, on the device of the images.
+        images: (B,C,H,W) as they are shown to the model.
+        clean: (B,C,H,W) as they were; the difference gives the size of the change.
+        pictures: Also keep the first images of the pass.
+    """
     features, logits, likelihood = model.outputs(images.contiguous(memory_format=LAYOUT))
     for name, value in (("logits", logits), ("class_log_likelihood", likelihood)):
         check_logits(value, images, model.head.num_classes, name)
@@ -90,34 +89,15 @@ def add_outputs(
         columns.add_pictures(images)
 
 
-def _no_pictures(images: ImageSet) -> NDArray:
-    shape = images.batch(slice(0, 1)).shape[1:]
-    return np.zeros((0, *shape), np.float32)
-
-
-def passed_record(
-    model: AnyClassifier,
-    images: ImageSet,
-    passes: Iterable[tuple[Tensor, Tensor]],
-    *,
-    pictures: bool = True,
-) -> Record:
-    """Returns the Record of images as they are shown to the model.
+def clean_record(model: AnyClassifier, images: ImageSet) -> Record:
+    """Return the Record of unattacked images.
 
     Args:
         model: In eval mode, on the device of the images.
-        images: N images; their index and labels are the record's.
-        passes: Batch by batch what is shown (B,C,H,W), and the unchanged images.
-        pictures: Keep the first of them.
+        images: N images.
     """
     columns = Columns()
-    for shown, clean in passes:
-        add_outputs(columns, model, shown, clean, pictures=pictures)
-    return columns.record(images)
-
-
-def clean_record(model: AnyClassifier, images: ImageSet) -> Record:
-    """Returns the Record of unattacked images; the model is in eval mode on their device."""
-    starts = range(0, images.n, images.pass_size)
-    batches = (images.batch(slice(start, start + images.pass_size)) for start in starts)
-    return passed_record(model, images, ((batch, batch) for batch in batches))
+    for start in range(0, images.n, images.pass_size):
+        batch = images.batch(slice(start, start + images.pass_size))
+        add_outputs(columns, model, batch, batch)
+    return columns.make_record(images)

@@ -1,7 +1,7 @@
 """Trial attacks on a few images, each a question about the gradient that attacks follow.
 
-What they find is stored as plain arrays; whether it is a reason to doubt a number is decided from
-these arrays by the checks, without torch.
+What they find is stored as plain arrays. The checks decide from these arrays, without torch,
+whether it is a reason to doubt a number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ DEFAULT_EPS = 0.1  # where no attack of the run is bounded in L-inf
 
 @dataclass(frozen=True)
 class Traced:
-    """An attack whose path is recorded, by the name of its array, with the budget to record at."""
+    """An attack whose path is traced: the name of its array, and the budget to trace it at."""
 
     name: str
     attack: Attack
@@ -47,24 +47,23 @@ def probe_arrays(
     traced: Sequence[Traced] = (),
     seed: int = 0,
 ) -> Arrays:
-    """Puts the questions to a model.
+    """Return what the trial attacks find on a model.
 
     Args:
         model: In eval mode, on the device of the images; with ``joint`` and ``threshold`` where a
             traced attack needs them.
         images: M images.
         eps: L-inf budget of the trials.
-        traced: Attacks of the run whose path is recorded.
+        traced: Attacks of the run whose path is traced.
         seed: Decides the randomness of traced attacks, and of a model that draws some.
 
     Returns:
-        labels (M,); logits and logits_again (M,K) of two equal calls; gradient_zero and
-        gradient_not_finite (M,), of the cross-entropy at the image; wrong_clean,
-        wrong_cross_entropy, wrong_margin, wrong_unbounded (M,) and wrong_rescaled (T,M), after
-        PGD with cross-entropy, with the margin, with the margin at eps 1, and with the
-        cross-entropy of z/T for the temperatures (T,); eps; and of every traced attack
-        NAME (S,M), the margin along its path, with NAME_eps. What a gradient that is
-        not finite makes impossible is left out.
+        labels (M,) and eps; logits and logits_again (M,K), of two equal calls; gradient_zero and
+        gradient_not_finite (M,), of the cross-entropy at the image; wrong_clean (M,). After PGD:
+        wrong_cross_entropy (M,); wrong_margin (M,), with the margin; wrong_unbounded (M,), with the
+        margin at eps 1; wrong_rescaled (T,M), with the cross-entropy of z/T for the temperatures
+        (T,). Of every traced attack NAME (S,M), the margin along its path, and NAME_eps. Where a
+        gradient is not finite, everything after PGD is left out.
     """
     inputs, labels = images.batch(slice(None)), images.labels
     device = inputs.device
@@ -83,6 +82,8 @@ def probe_arrays(
         "temperatures": np.array(TEMPERATURES),
     }
     trials = _Trials(model, images, inputs, seed)
+    # Attacks refuse a gradient that is not finite. That is a finding too: the flag says it, and the
+    # checks do without the trials.
     try:
         arrays["wrong_cross_entropy"] = trials.wrong("ce", eps)
         arrays["wrong_rescaled"] = np.stack([trials.wrong("ce", eps, t) for t in TEMPERATURES])
@@ -93,20 +94,19 @@ def probe_arrays(
             raise
         return arrays
     for each in traced:
-        trace = trials.trace(each)
-        if trace is not None:
-            arrays[each.name] = trace
-            arrays[f"{each.name}_eps"] = np.array(float(each.eps))
+        if (margins := trials.trace(each)) is not None:
+            arrays |= {each.name: margins, f"{each.name}_eps": np.array(float(each.eps))}
     return arrays
 
 
-def traceable(attack: Attack) -> bool:
-    """Tells whether an attack walks one path of whole batches: PGD and its relatives."""
+def is_traceable(attack: Attack) -> bool:
+    """Return whether an attack walks one path of whole batches, as PGD and its relatives do."""
     return hasattr(attack, "steps") and hasattr(attack, "restarts") and hasattr(attack, "schedule")
 
 
 def _gradient_flags(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns (M,) bool: cross-entropy's input gradient is exactly 0; is NaN or infinite."""
+    """Return (M,) bool: cross-entropy's input gradient is exactly 0; is NaN or infinite."""
+    # The sum over images gives each its own gradient, whatever the batch.
     point = inputs.clone().requires_grad_()
     total = F.cross_entropy(model(point), labels, reduction="sum")
     if not total.requires_grad:
@@ -129,7 +129,7 @@ class _Trials:
     def wrong(
         self, objective: str, eps: float, temperature: float = 1.0, steps: int = STEPS
     ) -> NDArray:
-        """Returns (M,) bool after PGD from the image itself, judged on the model as it is."""
+        """Return (M,) bool after PGD from the image itself, judged on the model as it is."""
         attack = build_attack("pgd", objective=objective, steps=steps, random_start=False)
         target = self.model if temperature == 1.0 else _Rescaled(self.model, temperature)
         adv_inputs = self._run(attack, target, eps)
@@ -137,18 +137,19 @@ class _Trials:
             return _array(self.model(adv_inputs).argmax(1) != self.images.labels)
 
     def trace(self, traced: Traced) -> NDArray | None:
-        """Returns (S,M) float32 margins along a path; None where batches did not stay whole."""
-        recorder = _Recorder(self.model, self.images.labels)
+        """Return (S,M) float32 margins along a path; None where batches did not stay whole."""
+        watched = _MarginTrace(self.model, self.images.labels)
         attack = traced.attack
+        # A path has one start; the others would follow it in the same array.
         if getattr(attack, "restarts", 1) > 1:
             attack = replace(cast(Any, attack), restarts=1)
-        self._run(attack, recorder, traced.eps)
-        steps = recorder.margins
-        if any(len(step) != self.images.n for step in steps):
+        self._run(attack, watched, traced.eps)
+        if any(len(step) != self.images.n for step in watched.margins):
             return None
-        return np.stack([_array(step.float()) for step in steps])
+        return np.stack([_array(step.float()) for step in watched.margins])
 
     def _run(self, attack: Attack, target: nn.Module, eps: float) -> Tensor:
+        """Return the attacked images (M,C,H,W)."""
         found = perturb(
             attack,
             target,
@@ -174,8 +175,8 @@ class _Rescaled(nn.Module):
         return self.model(images) / self.temperature
 
 
-class _Recorder(nn.Module):
-    """A model that notes the margin of every batch that passes through it."""
+class _MarginTrace(nn.Module):
+    """A model that notes the margin of every batch that passes through it, (B,) each."""
 
     def __init__(self, model: nn.Module, labels: Tensor) -> None:
         super().__init__()
@@ -200,9 +201,10 @@ class _Recorder(nn.Module):
         return logits, likelihood
 
     def _note(self, logits: Tensor) -> None:
+        logits = logits.detach()
         whole = len(logits) == len(self.labels)
-        values = margin(logits.detach(), self.labels) if whole else logits.detach()[:, 0]
-        self.margins.append(values)
+        # Which images a smaller batch holds is not known here: its length alone is looked at.
+        self.margins.append(margin(logits, self.labels) if whole else logits[:, 0])
 
 
 def _array(tensor: Tensor) -> NDArray:

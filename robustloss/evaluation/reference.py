@@ -28,7 +28,7 @@ def reference_arrays(
     params: Mapping[str, Any] | None = None,
     untrained: Classifier | None = None,
 ) -> Arrays:
-    """Returns what scores, thresholds and pictures need beside the records.
+    """Return what scores, thresholds and pictures need beside the records.
 
     The clean validation pass (``validation_*``), features of a training subset (``train_*``), if
     the model has any, the centers (K,D) of a head that has some, for 2-D features the class
@@ -46,28 +46,21 @@ def reference_arrays(
             every class are ``untrained_features``. Batch normalisation has its first statistics.
     """
     validation = clean_record(model, dataset.validation.to(device))
-    arrays: Arrays = {
-        "validation_index": validation.index,
-        "validation_labels": validation.labels,
-        "validation_logits": validation.logits,
-        "validation_class_log_likelihood": validation.class_log_likelihood,
-    }
+    kept = ("index", "labels", "logits", "class_log_likelihood")
+    arrays: Arrays = {f"validation_{name}": getattr(validation, name) for name in kept}
     if validation.features is None:  # a given model: nothing to fit scores on
         return arrays
     fit = clean_record(model, fit_subset(dataset.train, fit_size).to(device))
     assert fit.features is not None
-    arrays |= {
-        "validation_features": validation.features,
-        "train_features": fit.features,
-        "train_labels": fit.labels,
-    }
+    arrays["validation_features"] = validation.features
+    arrays |= {"train_features": fit.features, "train_labels": fit.labels}
     if not isinstance(model.head, LossHead):
         return arrays
     centers = getattr(model.head, "centers", None)
     shape = (model.head.num_classes, model.head.feature_dim)
     if isinstance(centers, Tensor) and tuple(centers.shape) == shape:
         arrays["centers"] = centers.detach().float().cpu().numpy()
-    grid = _grid(model.head, fit.features, device) if model.head.feature_dim == 2 else {}
+    grid = _map_likelihood(model.head, fit.features, device) if model.head.feature_dim == 2 else {}
     arrays |= grid
     arrays |= landscape_arrays(model.head, loss, params or {}, fit.features, fit.labels, grid)
     if untrained is not None:
@@ -77,7 +70,8 @@ def reference_arrays(
     return arrays
 
 
-def _grid(head: LossHead, features: NDArray, device: torch.device) -> Arrays:
+def _map_likelihood(head: LossHead, features: NDArray, device: torch.device) -> Arrays:
+    """Return likelihoods and predictions on a grid that spans 2-D features with a margin."""
     low, high = features.min(0), features.max(0)
     margin = 0.35 * (high - low)
     xs, ys = (np.linspace(low[i] - margin[i], high[i] + margin[i], GRID) for i in (0, 1))

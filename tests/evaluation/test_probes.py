@@ -7,7 +7,7 @@ from torch import nn
 
 from robustloss.attacks import AttackError, build_attack
 from robustloss.data.images import ImageSet
-from robustloss.evaluation.probes import TEMPERATURES, Traced, probe_arrays, traceable
+from robustloss.evaluation.probes import TEMPERATURES, Traced, is_traceable, probe_arrays
 
 N, K = 40, 3
 
@@ -153,4 +153,4 @@ def test_trace_is_the_margin_along_the_path(restarts):
 
 def test_traceable_are_the_attacks_that_walk_one_path():
     names = ("fgsm", "pgd", "mifgsm", "deepfool", "cw")
-    assert [traceable(build_attack(name)) for name in names] == [False, True, True, False, False]
+    assert [is_traceable(build_attack(name)) for name in names] == [False, True, True, False, False]
