@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from robustloss.data.files import AbsentError, DataError, check_md5, download
-from robustloss.data.reader import Content, Part, Place
+from robustloss.data.reader import ArrayContent, Content, Part, Place
 from robustloss.spec.data import DataSpec
 
 # What an array in a pickle is made of, by the names of numpy 1 and 2.
@@ -77,32 +76,31 @@ class CifarReader:
         at = archive if absent else folder
         for name, expected in checksums.items():
             check_md5(at / name, contents[name], expected, what=f"of {self.name}", remedy=remedy)
-        train, test = (
-            [self._parse(name, contents[name]) for name, _ in files]
-            for files in (source.train_list, source.test_list)
+        return ArrayContent(
+            where=data.name,
+            train=self._part([(name, contents[name]) for name, _ in source.train_list]),
+            test=self._part([(name, contents[name]) for name, _ in source.test_list]),
         )
-        return Content(data.name, _join(train), _join(test))
 
-    def _parse(self, name: str, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return images (N, 3, 32, 32) and labels (N,) of one file."""
-        try:
-            batch = restricted_loads(content)
-            images = np.asarray(batch["data"])
-            labels = np.asarray(batch[self.labels], dtype=np.int64)
-            if images.dtype != np.uint8 or images.shape != (len(labels), 3 * 32 * 32):
-                raise ValueError(f"its images are {images.dtype} {images.shape}")
-        except (pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{name} is no file of {self.name}: {error}.") from None
-        return images.reshape(-1, 3, 32, 32), labels
+    def _part(self, files: list[tuple[str, bytes]]) -> Part:
+        """Join the images of some files, given by name and content."""
+        images, labels = [], []
+        for name, content in files:
+            try:
+                batch = restricted_loads(content)
+                pixels = np.asarray(batch["data"])
+                own = np.asarray(batch[self.labels], dtype=np.int64)
+                if pixels.dtype != np.uint8 or pixels.shape != (len(own), 3 * 32 * 32):
+                    raise ValueError(f"its images are {pixels.dtype} {pixels.shape}")
+            except (pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
+                raise DataError(f"{name} is no file of {self.name}: {error}.") from None
+            images.append(pixels.reshape(-1, 3, 32, 32))
+            labels.append(own)
+        return Part.whole(np.concatenate(images), np.concatenate(labels))
 
 
 CIFAR10 = CifarReader("CIFAR10", "labels")
 CIFAR100 = CifarReader("CIFAR100", "fine_labels")
-
-
-def _join(batches: list[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> Part:
-    images, labels = zip(*batches, strict=True)
-    return Part.whole(np.concatenate(images), np.concatenate(labels))
 
 
 def _read_archive(

@@ -95,9 +95,25 @@ def decode(content: bytes, recipe: Recipe) -> tuple[NDArray[np.uint8], int]:
         OtherSize: not of the recipe's size where nothing is resized.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            channels = _channels(image)
-            pixels = _resize_and_cut(_convert(image, recipe.channels), recipe)
+        with Image.open(io.BytesIO(content)) as opened:
+            channels = _channels(opened)
+            image: Image.Image = opened
+            if image.mode == "P" and "transparency" in image.info:
+                image = image.convert("RGBA")  # what Pillow asks for; transparency is dropped
+            if image.mode != (mode := "L" if recipe.channels == 1 else "RGB"):
+                image = image.convert(mode)  # not always: it copies where there is nothing to do
+            width, height = image.size
+            if recipe.resize is None and (height, width) != recipe.size:
+                raise OtherSize(f"{width}x{height}")
+            if recipe.resize is not None:
+                short = min(width, height)
+                if short != recipe.resize:
+                    size = int(recipe.resize * width / short), int(recipe.resize * height / short)
+                    image = image.resize(size, Image.Resampling.BILINEAR)
+                (height, width), (wide, high) = recipe.size, image.size
+                top, left = round((high - height) / 2), round((wide - width) / 2)
+                image = image.crop((left, top, left + width, top + height))
+            pixels = np.asarray(image)
     except (UnreadableImage, OtherSize):
         raise
     except Exception as error:
@@ -114,31 +130,6 @@ def _channels(image: Image.Image) -> int:
     if image.mode not in _KNOWN:
         raise UnreadableImage(f"has more than 8 bits a channel (mode {image.mode})")
     return 1 if image.mode in _GREY else 3
-
-
-def _convert(image: Image.Image, channels: int) -> Image.Image:
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # what Pillow asks for; the transparency itself is dropped
-    mode = "L" if channels == 1 else "RGB"
-    if image.mode != mode:
-        return image.convert(mode)
-    image.load()
-    return image
-
-
-def _resize_and_cut(image: Image.Image, recipe: Recipe) -> NDArray[np.uint8]:
-    width, height = image.size
-    if recipe.resize is None:
-        if (height, width) != recipe.size:
-            raise OtherSize(f"{width}x{height}")
-        return np.asarray(image)
-    short = min(width, height)
-    if short != recipe.resize:
-        size = (int(recipe.resize * width / short), int(recipe.resize * height / short))
-        image = image.resize(size, Image.Resampling.BILINEAR)
-    (height, width), (width_now, height_now) = recipe.size, image.size
-    top, left = round((height_now - height) / 2), round((width_now - width) / 2)
-    return np.asarray(image.crop((left, top, left + width, top + height)))
 
 
 def decode_files(paths: Sequence[Path], recipe: Recipe, into: NDArray[np.uint8]) -> None:

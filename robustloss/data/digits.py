@@ -1,10 +1,8 @@
 """The handwritten digits that come with scikit-learn: no file, no download."""
 
-from functools import partial
-
 import numpy as np
 
-from robustloss.data.reader import Content, Part, Place, load_arrays
+from robustloss.data.reader import ArrayContent, Content, Part, Place
 from robustloss.spec.data import DataSpec
 
 SCALE = 16.0  # the pixels are counts of dots, 0 to 16
@@ -19,6 +17,4 @@ class DigitsReader:
 
         images, labels = load_digits(return_X_y=True)
         everything = Part.whole(images.reshape(-1, 8, 8).astype(np.uint8), labels)
-        return Content(
-            data.name, train=everything, test=None, load=partial(load_arrays, scale=SCALE)
-        )
+        return ArrayContent(where=data.name, train=everything, test=None, scale=SCALE)

@@ -13,16 +13,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from robustloss.storage import write_bytes
 
@@ -58,6 +50,29 @@ def join_names(names: Sequence[object]) -> str:
     """Return up to ten of the names in one line, and how many more there are."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return ", ".join(map(str, names[:MOST_NAMES])) + more
+
+
+def show_progress(quiet: bool, *columns: progress.ProgressColumn) -> progress.Progress:
+    """Return a progress bar on stderr, to be used as a context manager.
+
+    Args:
+        quiet: show nothing.
+        columns: what stands behind the bar.
+    """
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        disable=quiet,
+    )
+
+
+def show_remark(text: str, *, quiet: bool) -> None:
+    """Write a line on stderr, unless quiet."""
+    if not quiet:
+        Console(stderr=True).print(text, markup=False, soft_wrap=True)
 
 
 def md5_of(content: bytes) -> str:
@@ -99,23 +114,19 @@ def download(
     Returns:
         "" when all came, else the reason in a few words.
     """
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=quiet,
-    ) as progress:
+    columns = (
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with show_progress(quiet, *columns) as bar:
         for name, (urls, md5) in files.items():
-            task = progress.add_task(f"{title} {name}", total=None)
+            task = bar.add_task(f"{title} {name}", total=None)
             reasons = []
             for url in urls:
                 host = url.partition("//")[2].partition("/")[0]
                 try:
-                    content = _fetch(url, progress, task)
+                    content = _fetch(url, bar, task)
                 except (OSError, http.client.HTTPException) as error:
                     reason = getattr(error, "reason", error)
                     reasons.append(f"{host}: {getattr(reason, 'strerror', None) or reason}")
@@ -132,25 +143,14 @@ def download(
     return ""
 
 
-def _fetch(url: str, progress: Progress, task: TaskID) -> bytes:
+def _fetch(url: str, bar: progress.Progress, task: progress.TaskID) -> bytes:
     """Return what stands at an address.
 
+    It is opened in a thread, because urlopen's own timeout leaves out the name server and begins
+    anew for each address of a host.
+
     Raises:
-        OSError or HTTPException: no answer, or none that is whole.
-    """
-    chunks = []
-    with _open(url) as response:
-        progress.update(task, total=response.length, completed=0)
-        while chunk := response.read(1 << 16):
-            chunks.append(chunk)
-            progress.advance(task, len(chunk))
-    return b"".join(chunks)
-
-
-def _open(url: str) -> http.client.HTTPResponse:
-    """Open an address within TIMEOUT_S in all.
-
-    urlopen's own timeout leaves out the name server, and begins anew for each address of a host.
+        OSError or HTTPException: no answer within TIMEOUT_S in all, or none that is whole.
     """
     request = urllib.request.Request(url, headers={"User-Agent": "robustloss"})
     answers: SimpleQueue[Any] = SimpleQueue()
@@ -170,4 +170,10 @@ def _open(url: str) -> http.client.HTTPResponse:
         raise TimeoutError(f"no answer within {TIMEOUT_S:g} s") from None
     if isinstance(answer, Exception):
         raise answer
-    return answer
+    chunks = []
+    with answer as response:
+        bar.update(task, total=response.length, completed=0)
+        while chunk := response.read(1 << 16):
+            chunks.append(chunk)
+            bar.advance(task, len(chunk))
+    return b"".join(chunks)

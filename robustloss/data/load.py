@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from robustloss.data import splits
-from robustloss.data.catalogue import DATASETS, Source
+from robustloss.data.catalogue import DATASETS
 from robustloss.data.files import DataError, data_root
-from robustloss.data.images import Dataset, ImageSet, mean_and_std
+from robustloss.data.images import Dataset, mean_and_std
 from robustloss.data.reader import Loaded, Parts, Place
 from robustloss.spec.data import DataSpec
+from robustloss.spec.errors import choice_rule
 
 
 def load_dataset(
@@ -41,7 +39,9 @@ def load_dataset(
         DataError: unknown name, files absent or damaged, or a choice of images that they do not
             give.
     """
-    source = _find_source(data.name)
+    if data.name not in DATASETS:
+        raise DataError(f"data.name (={data.name!r}) {choice_rule(data.name, list(DATASETS))}")
+    source = DATASETS[data.name]
     if source.class_names:  # known beforehand: judged before any file is looked for
         sizes = source.sizes if data.classes is None else {}  # of some classes: known when read
         splits.check_choice(data, len(source.class_names), sizes, data.name)
@@ -49,18 +49,8 @@ def load_dataset(
     all_names = source.class_names or content.class_names
     parts = splits.cut(content, data, all_names, source.sizes)
     names = all_names if data.classes is None else tuple(all_names[i] for i in data.classes)
-
     loaded = content.load(parts)
-    sets = {
-        name: ImageSet(
-            loaded.images[name],
-            torch.from_numpy(part.labels),
-            torch.from_numpy(part.index),
-            loaded.scale,
-            loaded.size,
-        )
-        for name, part in parts.items()
-    }
+    sets = {name: loaded.image_set(name, part) for name, part in parts.items()}
     mean, std = mean_and_std(loaded.counts, loaded.scale)
     remarks = [loaded.summary]
     if data.classes is not None:
@@ -84,14 +74,6 @@ def load_dataset(
         ten_crop=data.ten_crop,
         held_out=sets.get("held_out"),
     )
-
-
-def _find_source(name: str) -> Source:
-    if name not in DATASETS:
-        close = difflib.get_close_matches(name, DATASETS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise DataError(f"data.name (={name!r}) must be one of {', '.join(DATASETS)}.{hint}")
-    return DATASETS[name]
 
 
 def _describe_fractions(fractions: Sequence[float]) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustloss.data.files import AbsentError, DataError, check_md5, download
-from robustloss.data.reader import Content, Part, Place
+from robustloss.data.reader import ArrayContent, Content, Part, Place
 from robustloss.spec.data import DataSpec
 
 FILES = {
@@ -77,7 +77,11 @@ class IdxReader:
                         f"{len(own) // 10} of each of 10: not {self.folder}. Put the original "
                         "files there."
                     )
-        return Content(data.name, Part.whole(images, labels), Part.whole(test_images, test_labels))
+        return ArrayContent(
+            where=data.name,
+            train=Part.whole(images, labels),
+            test=Part.whole(test_images, test_labels),
+        )
 
     def _locate(self, folder: Path, name: str) -> Path | None:
         raw, compressed = folder / name, folder / f"{name}.gz"

@@ -66,7 +66,13 @@ def load_outside(spec: Spec, dataset: Dataset, root: Path | None) -> tuple[Outsi
     for number, table in enumerate(spec.outside):
         try:
             if table.name == "held_out_classes":
-                images, name = _held_out_images(dataset)
+                if dataset.held_out is None:
+                    raise DataError(
+                        "held_out_classes needs classes that are held out: say with data.classes "
+                        "which ones the networks learn, as classes = [0, 1, 2, 3, 4]."
+                    )
+                images = _drop_labels(dataset.held_out)
+                name = "test images of the classes that no network has seen"
             else:
                 _check_apart(table, spec.data, spec.folder, root)
                 images, name = _load_table(
@@ -86,15 +92,6 @@ def load_outside(spec: Spec, dataset: Dataset, root: Path | None) -> tuple[Outsi
             ) from None
         sets.append(OutsideSet(table.label, table.slug, name, images, checksum))
     return tuple(sets)
-
-
-def _held_out_images(dataset: Dataset) -> tuple[ImageSet, str]:
-    if dataset.held_out is None:
-        raise DataError(
-            "held_out_classes needs classes that are held out: say with data.classes which ones "
-            "the networks learn, as classes = [0, 1, 2, 3, 4]."
-        )
-    return _drop_labels(dataset.held_out), "test images of the classes that no network has seen"
 
 
 def _check_apart(table: OutsideSpec, own: DataSpec, near: Path, root: Path | None) -> None:
@@ -138,26 +135,22 @@ def _load_table(
         images = ImageSet(pixels.to(torch.uint8), *_no_labels(table.images), scale)
         return images, "every pixel drawn uniformly from all grey levels"
     if table.folder is not None:
-        images = _load_folder(_find(table.folder, near, root), table.images, shape)
+        path = _find(table.folder, near, root)
+        names = image_files(path)
+        if not names:
+            raise DataError(f"{path} holds no image file. Name a folder of images, at any depth.")
+        paths = [path / names[i] for i in _spread(len(names), table.images)]
+        array = np.empty((len(paths), *shape), np.uint8)
+        recipe = Recipe(shape[0], shape[1:], resize=max(shape[1:]))
+        try:
+            decode_files(paths, recipe, array)
+        except ValueError as error:
+            raise DataError(str(error)) from None
+        images = ImageSet(torch.from_numpy(array), *_no_labels(len(paths)), 255.0)
         return images, f"images of the folder {Path(table.folder).name}"
     test = load_dataset(DataSpec(name=table.name), root=root, quiet=True).test
-    images = _fit_shape(_thin_out(test, table.images), shape)
+    images = fit_shape(_thin_out(test, table.images), shape)
     return images, f"test images of {DATASET_SUMMARIES[table.name]}"
-
-
-def _load_folder(path: Path, most: int, shape: tuple[int, int, int]) -> ImageSet:
-    names = image_files(path)
-    if not names:
-        raise DataError(f"{path} holds no image file. Name a folder of images, at any depth.")
-    paths = [path / names[i] for i in _spread(len(names), most)]
-    channels, height, width = shape
-    pixels = np.empty((len(paths), *shape), np.uint8)
-    recipe = Recipe(channels, (height, width), resize=max(height, width))
-    try:
-        decode_files(paths, recipe, pixels)
-    except ValueError as error:
-        raise DataError(str(error)) from None
-    return ImageSet(torch.from_numpy(pixels), *_no_labels(len(paths)), 255.0)
 
 
 def _no_labels(n: int) -> tuple[Tensor, Tensor]:
@@ -178,8 +171,13 @@ def _thin_out(images: ImageSet, most: int) -> ImageSet:
     return images.take(torch.tensor(_spread(images.n, most)))
 
 
-def _fit_shape(images: ImageSet, shape: tuple[int, int, int]) -> ImageSet:
-    """Bring images into a shape (C, H, W), with 8 bits a channel where they change."""
+def fit_shape(images: ImageSet, shape: tuple[int, int, int]) -> ImageSet:
+    """Bring images into the shape of other data, with 8 bits a channel where they change.
+
+    Args:
+        images: of any shape.
+        shape: (C, H, W) that they get.
+    """
     if images.shape == shape:
         return _drop_labels(images)
     pixels = images.batch(slice(None))

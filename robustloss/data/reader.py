@@ -1,23 +1,24 @@
 """The seam to a new data set: what a reader is asked for, and what it hands over.
 
 A reader knows files: it finds, checks and reads them. What it hands over, a `Content`, holds every
-image with its label. Which of these images a run uses is decided in `splits`, by the same rules for
-every data set. A new data set is therefore one reader, and one entry in `catalogue.DATASETS`.
+image with its label: an `ArrayContent` where the pixels are in memory. Which of these images a run
+uses is decided in `splits`, by the same rules for every data set. A new data set is therefore one
+reader, and one entry in `catalogue.DATASETS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustloss.data.images import value_counts
+from robustloss.data.images import ImageSet, value_counts
 from robustloss.data.streamed import StreamedImages
 from robustloss.spec.data import DataSpec
 
@@ -119,26 +120,19 @@ class Loaded:
     summary: str = ""
     converted: tuple[str, ...] = ()
 
-
-def load_arrays(parts: Parts, scale: float = 255.0) -> Loaded:
-    """Load images whose pixels are in memory already.
-
-    Args:
-        parts: the sets, whose `images` are pixels.
-        scale: largest value that a pixel can have.
-    """
-    return Loaded(
-        # A copy, because torch must not share an array that is read-only, as of a file's bytes.
-        images={name: torch.from_numpy(part.images.copy()) for name, part in parts.items()},
-        counts=value_counts(parts["train"].images),
-        settings=f"scale {scale}",
-        contents={name: (f"images {p.images.shape}", p.images) for name, p in parts.items()},
-        scale=scale,
-    )
+    def image_set(self, name: str, part: Part) -> ImageSet:
+        """Return the images of a set with the labels and positions that belong to them."""
+        return ImageSet(
+            self.images[name],
+            torch.from_numpy(part.labels),
+            torch.from_numpy(part.index),
+            self.scale,
+            self.size,
+        )
 
 
-@dataclass(frozen=True, eq=False)
-class Content:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Content(ABC):
     """All images of a data set, of which `splits.cut` chooses the sets of a run.
 
     Attributes:
@@ -148,13 +142,37 @@ class Content:
         validation: validation images; None: they are cut out of `train`.
         class_names: in the order of the labels; () where the catalogue says them.
         turns: whether test images take turns by class, for files that are sorted by class.
-        load: loads the pixels of the sets that were cut.
     """
 
+    turns: ClassVar[bool] = False
     where: str
     train: Part
     test: Part | None
     validation: Part | None = None
     class_names: tuple[str, ...] = ()
-    turns: bool = False
-    load: Callable[[Parts], Loaded] = load_arrays
+
+    @abstractmethod
+    def load(self, parts: Parts) -> Loaded:
+        """Load the pixels of the sets that were cut."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ArrayContent(Content):
+    """Images whose pixels are in memory already.
+
+    Attributes:
+        scale: largest value that a pixel can have.
+    """
+
+    scale: float = 255.0
+
+    def load(self, parts: Parts) -> Loaded:
+        """Hand the pixels over as they are."""
+        return Loaded(
+            # A copy, because torch must not share an array that is read-only, as of a file's bytes.
+            images={name: torch.from_numpy(part.images.copy()) for name, part in parts.items()},
+            counts=value_counts(parts["train"].images),
+            settings=f"scale {self.scale}",
+            contents={name: (f"images {p.images.shape}", p.images) for name, p in parts.items()},
+            scale=self.scale,
+        )

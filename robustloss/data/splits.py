@@ -55,7 +55,7 @@ def cut(content: Content, data: DataSpec, names: Sequence[str], sizes: Mapping[s
     held_out = None
     if data.classes is not None:
         held_out = test.pick(np.flatnonzero(~np.isin(test.labels, data.classes)))
-        parts = {name: _select_classes(part, data.classes) for name, part in parts.items()}
+        parts = {name: select_classes(part, data.classes) for name, part in parts.items()}
     check_choice(data, len(names), {name: part.n for name, part in parts.items()}, content.where)
     for name, part in parts.items():
         size = getattr(data, f"{name}_size")
@@ -64,7 +64,7 @@ def cut(content: Content, data: DataSpec, names: Sequence[str], sizes: Mapping[s
         if name == "train" and data.class_fractions is not None:
             part = part.pick(class_prefix(part.labels, data.class_fractions))
         if name == "test" and content.turns:
-            part = part.pick(_take_turns(part.labels))
+            part = part.pick(take_turns(part.labels))
         parts[name] = part
     if held_out is not None and held_out.n:
         parts["held_out"] = held_out
@@ -154,23 +154,28 @@ def class_prefix(labels: NDArray[np.integer], fractions: Sequence[float]) -> NDA
     return np.sort(np.concatenate(chosen))
 
 
-def _shuffle(n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    # The raw stream of a bit generator never changes between numpy releases; permutations may.
-    keys = np.random.PCG64(SPLIT_SEED).random_raw(n)
-    return keys, np.argsort(keys, kind="stable")
+def select_classes(part: Part, classes: Sequence[int]) -> Part:
+    """Return the images of some classes; their labels become the places in the list.
 
-
-def _select_classes(part: Part, classes: Sequence[int]) -> Part:
-    """Return the images of some classes; their labels become the places in the list."""
+    Args:
+        part: images of all classes.
+        classes: labels, in the order that numbers them anew.
+    """
     own = part.pick(np.flatnonzero(np.isin(part.labels, classes)))
     places = np.zeros(max(classes) + 1, np.int64)
     places[list(classes)] = np.arange(len(classes))
     return Part(own.images, places[own.labels], own.index)
 
 
-def _take_turns(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def take_turns(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Order one image of every class, then a second of every class, so that the first show all."""
     order = np.argsort(labels, kind="stable")
     rounds = np.empty(len(labels), np.int64)
     rounds[order] = np.concatenate([np.arange(count) for count in np.bincount(labels)])
     return np.lexsort((labels, rounds))
+
+
+def _shuffle(n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    # The raw stream of a bit generator never changes between numpy releases; permutations may.
+    keys = np.random.PCG64(SPLIT_SEED).random_raw(n)
+    return keys, np.argsort(keys, kind="stable")

@@ -154,6 +154,17 @@ def _parse_eps(value: object) -> object:
 Eps = Annotated[float, BeforeValidator(_parse_eps)]
 
 
+def only(rule: str, *values: object) -> BeforeValidator:
+    """Make the validator that accepts some values and no others; 1 is not true."""
+
+    def check(value: object) -> object:
+        if not any(type(value) is type(each) and value == each for each in values):
+            raise rule_error(rule)
+        return value
+
+    return BeforeValidator(check)
+
+
 def pixel_rule(eps: float) -> str:
     """Say why an L-inf budget outside (0, 1] is refused, and what is probably meant."""
     hint = f' Write "{eps:g}/255".' if 1 < eps <= 255 else ""
@@ -215,13 +226,15 @@ class Labelled(Table):
     def complete_label(self) -> Self:
         """Call it by its name, unless the spec says otherwise."""
         if "label" not in self.model_fields_set:
-            self._complete({"label": self._plain_label()})
+            self._complete({"label": self.default_label})
         if not (self.label.isprintable() and 0 < len(self.slug) <= MAX_LABEL):
             rule = f"must be one line of 1 to {MAX_LABEL} characters, with a letter a-z or a digit."
             self._refuse("label", rule)
         return self
 
-    def _plain_label(self) -> str:
+    @property
+    def default_label(self) -> str:
+        """The label where the spec gives none."""
         return self.name
 
     @property

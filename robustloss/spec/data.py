@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from robustloss.spec.base import MAX_LABEL, Count, Labelled, ListOf, Name, Table, declare
+from robustloss.spec.base import MAX_LABEL, Count, Labelled, ListOf, Name, Table, declare, only
 from robustloss.spec.errors import choice_rule, rule_error
 
 DATASET_SUMMARIES = {
@@ -25,20 +25,7 @@ _FOLDER_MISSING = "must be given: image_folder reads the folder it names."
 _FOLDER_ONLY = 'is for name = "image_folder" only, not {!r}. Remove it.'
 _FOLDER_KEYS = ("folder", "image_size", "resize", "channels", "ten_crop", "in_memory")
 
-
 Side = Annotated[int, Field(ge=1, le=4096)]  # pixels
-
-
-def _grey_or_colour(value: object) -> object:
-    if value is not None and (type(value) is not int or value not in (1, 3)):
-        raise rule_error("must be 1 or 3: grey or colour.")
-    return value
-
-
-def _yes_no_auto(value: object) -> object:
-    if value != "auto" and not isinstance(value, bool):
-        raise rule_error('must be true, false or "auto".')
-    return value
 
 
 def _size(meaning: str) -> Any:
@@ -84,7 +71,9 @@ class DataSpec(Table):
         None,
         shown="image_size",
     )
-    channels: Annotated[Literal[1, 3] | None, BeforeValidator(_grey_or_colour)] = declare(
+    channels: Annotated[
+        Literal[1, 3] | None, only("must be 1 or 3: grey or colour.", 1, 3, None)
+    ] = declare(
         "image_folder: grey (1) or colour (3); other images are converted",
         None,
         kind="1 | 3",
@@ -93,7 +82,9 @@ class DataSpec(Table):
     ten_crop: bool = declare(
         "image_folder: also top-1 and top-5 error on ten crops of the test images", False
     )
-    in_memory: Annotated[bool | Literal["auto"], BeforeValidator(_yes_no_auto)] = declare(
+    in_memory: Annotated[
+        bool | Literal["auto"], only('must be true, false or "auto".', True, False, "auto")
+    ] = declare(
         "image_folder: keep the decoded images, or decode them for every batch; auto: keep what "
         "fits in a quarter of the memory",
         "auto",
@@ -134,18 +125,10 @@ class DataSpec(Table):
         return self
 
 
-def _check_outside(name: str) -> str:
-    if name not in OUTSIDE_SETS:
-        raise rule_error(choice_rule(name, OUTSIDE_SETS))
-    return name
-
-
 class OutsideSpec(Labelled):
     """One table [[outside]]: images that are not of the data, shown to every network."""
 
-    name: Annotated[Name, AfterValidator(_check_outside)] = declare(
-        f"which images: {', '.join(OUTSIDE_SETS)}", example="fashion_mnist"
-    )
+    name: Name = declare(f"which images: {', '.join(OUTSIDE_SETS)}", example="fashion_mnist")
     images: Count = declare("how many of them at most, spread evenly", 2000)
     folder: Name | None = declare(
         "image_folder: any folder of images, or a tar archive of one; relative to the spec, then "
@@ -153,6 +136,14 @@ class OutsideSpec(Labelled):
         None,
         shown="required by image_folder",
     )
+
+    @field_validator("name")
+    @classmethod
+    def check_name(cls, name: str) -> str:
+        """Refuse what is neither a data set nor another source of images."""
+        if name not in OUTSIDE_SETS:
+            raise rule_error(choice_rule(name, OUTSIDE_SETS))
+        return name
 
     @model_validator(mode="after")
     def check_folder(self) -> Self:

@@ -1,8 +1,6 @@
 """Tables [detection] and [checks]: how attacked images are told from clean ones, and doubts."""
 
-from typing import Annotated
-
-from pydantic import AfterValidator
+from pydantic import field_validator
 
 from robustloss.spec.base import Count, Eps, ListOf, Table, check_each, declare, pixel_rule
 from robustloss.spec.errors import choice_rule, rule_error
@@ -14,16 +12,10 @@ SCORE_NAMES = (
 """Every detection score. What computes them stands in `analysis.detection.scores`."""
 
 
-def _check_scores(scores: tuple[str, ...]) -> tuple[str, ...]:
-    # A name with a colon is the user's own: it is loaded when the run begins.
-    known = {*SCORE_NAMES, *(score for score in scores if ":" in score)}
-    return check_each(scores, lambda s: "" if s in known else choice_rule(s, SCORE_NAMES))
-
-
 class DetectionSpec(Table):
     """Table [detection]: how attacked images are told from clean ones."""
 
-    scores: Annotated[ListOf[str], AfterValidator(_check_scores)] = declare(
+    scores: ListOf[str] = declare(
         "detection scores: robustloss list scores; or your own, module:function",
         SCORE_NAMES,
         shown="all of them",
@@ -36,19 +28,28 @@ class DetectionSpec(Table):
         "also score noise as large as each attack was on each image, a control", True
     )
 
-
-def _check_budget(eps: float | None) -> float | None:
-    if eps is not None and not 0 < eps <= 1:
-        raise rule_error(pixel_rule(eps))
-    return eps
+    @field_validator("scores")
+    @classmethod
+    def check_scores(cls, scores: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse unknown scores; a name with a colon is the user's own, loaded by the run."""
+        known = {*SCORE_NAMES, *(score for score in scores if ":" in score)}
+        return check_each(scores, lambda s: "" if s in known else choice_rule(s, SCORE_NAMES))
 
 
 class ChecksSpec(Table):
     """Table [checks]: the short trial attacks that tell a robust model from a masked gradient."""
 
     images: int = declare("test images that are tried; 0 leaves it out", 200, ge=0, le=2000)
-    eps: Annotated[Eps | None, AfterValidator(_check_budget)] = declare(
+    eps: Eps | None = declare(
         "L-inf budget of the trials, in (0, 1]",
         None,
         shown="the smallest of the L-inf attacks",
     )
+
+    @field_validator("eps")
+    @classmethod
+    def check_eps(cls, eps: float | None) -> float | None:
+        """Refuse a budget that reaches every image."""
+        if eps is not None and not 0 < eps <= 1:
+            raise rule_error(pixel_rule(eps))
+        return eps

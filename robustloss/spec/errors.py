@@ -154,22 +154,19 @@ class _Writer:
                 remedy = f"Write {value:.0f}."
             return f"{_KINDS[kind]}. {remedy}".rstrip()
         if kind in ("model_type", "dict_type"):
-            return self._table_rule(loc, value)
+            if isinstance(loc[-1], int):
+                return f'must be a table. Write [[{loc[-2]}]] and, below it, name = "...".'
+            if len(loc) > 1:
+                return f"must be a table. Write {loc[-1]} = {{ key = value }}."
+            if isinstance(value, list):
+                return f"must be one table. Write [{loc[-1]}], with single brackets."
+            return f"must be a table. Write [{loc[-1]}] and its keys below it."
         if kind == "tuple_type":
             if loc[-1] in self.arrays:
                 return f"must be an array of tables. Write [[{loc[-1]}]], with double brackets."
             inner = '"..."' if value is None or isinstance(value, Mapping) else literal(value)
             return f"must be a list. Write {loc[-1]} = [{inner}]."
         return f"is not valid: {detail['msg']}."
-
-    def _table_rule(self, loc: Loc, value: object) -> str:
-        if isinstance(loc[-1], int):
-            return f'must be a table. Write [[{loc[-2]}]] and, below it, name = "...".'
-        if isinstance(value, list) and len(loc) == 1:
-            return f"must be one table. Write [{loc[-1]}], with single brackets."
-        if len(loc) == 1:
-            return f"must be a table. Write [{loc[-1]}] and its keys below it."
-        return f"must be a table. Write {loc[-1]} = {{ key = value }}."
 
     def _default(self, loc: Loc) -> str:
         field = self._model(loc[:-1]).model_fields.get(str(loc[-1]))

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from robustloss.spec.base import (
     BUILT_IN,
@@ -32,20 +32,6 @@ _PASSED = {
 }
 
 
-def _table_or_factory(value: object) -> object:
-    if isinstance(value, str):
-        if not _FACTORY.fullmatch(value):
-            rule = 'must be a table of keys of [model], or text as "package.module:factory" or '
-            raise rule_error(rule + '"file.py:factory".')
-        return value
-    if not isinstance(value, Mapping):
-        raise rule_error(
-            'must be a table. Write model = { key = value }, or model = "file.py:factory" for a '
-            "whole model."
-        )
-    return plain_table(value)
-
-
 class LossSpec(Labelled):
     """One table [[losses]]: a loss, its parameters, and what it changes in [train] and [model].
 
@@ -59,7 +45,7 @@ class LossSpec(Labelled):
     )
     params: PlainTable = declare("its own parameters, or the factory's", {})
     train: PlainTable = declare("keys of [train] that this loss overrides", {})
-    model: Annotated[Any, BeforeValidator(_table_or_factory)] = declare(
+    model: Any = declare(
         "keys of [model] that this loss overrides; or, as text, package.module:factory or "
         "file.py:factory of a whole model: images to logits",
         {},
@@ -84,6 +70,22 @@ class LossSpec(Labelled):
         if isinstance(tables, Mapping) and isinstance(tables.get("model"), str):
             return {"name": GIVEN, **tables}
         return tables
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def check_model(cls, value: object) -> object:
+        """Accept keys of [model], or the name of a factory."""
+        if isinstance(value, str):
+            if not _FACTORY.fullmatch(value):
+                rule = 'must be a table of keys of [model], or text as "package.module:factory" or '
+                raise rule_error(rule + '"file.py:factory".')
+            return value
+        if not isinstance(value, Mapping):
+            raise rule_error(
+                'must be a table. Write model = { key = value }, or model = "file.py:factory" for '
+                "a whole model."
+            )
+        return plain_table(value)
 
     @field_validator("params")
     @classmethod
@@ -129,7 +131,9 @@ class LossSpec(Labelled):
         """Keys of [model] that hold for this loss alone."""
         return {} if isinstance(self.model, str) else self.model
 
-    def _plain_label(self) -> str:
+    @property
+    def default_label(self) -> str:
+        """The label where the spec gives none: the name of the loss or of the factory."""
         return self.factory.rpartition(":")[2] if self.factory else self.name
 
     def substitute(self, values: Mapping[str, Any]) -> Self:

@@ -47,7 +47,7 @@ def check_search(
         if key in params or key in train:
             where = "params" if key in params else "train"
             problems.add(("search", key), values, f"stands in {where} too. Remove one of them.")
-        elif rule := _range_rule(values) if isinstance(values, Mapping) else _list_rule(values):
+        elif rule := _broken_rule(values):
             problems.add(("search", key), values, rule)
         elif key in TRAIN_KEYS:
             ends = values
@@ -63,29 +63,26 @@ def check_search(
     problems.raise_if_any()
 
 
-def _list_rule(values: Any) -> str:
-    """Return what is wrong with a list of values; "" where nothing is."""
+def _broken_rule(values: Any) -> str:
+    """Return the rule that a list or a range of values breaks; "" where it breaks none."""
+    if isinstance(values, Mapping):
+        ends = [values.get("low"), values.get("high")]
+        numbers = all(type(end) in (int, float) for end in ends)
+        if not numbers or not values.keys() <= {"low", "high", "log"}:
+            return "must have low and high, numbers, and may have log = true."
+        if not isinstance(values.get("log", False), bool):
+            return "must have log = true or log = false."
+        if not values["low"] < values["high"]:
+            return "must have low below high."
+        if values.get("log") and values["low"] <= 0:
+            return "must have low above 0: it is logarithmic."
+        return ""
     if not isinstance(values, list) or not values:
         return "must be a list of values, or { low = 0.01, high = 1.0, log = true }."
     if not all(isinstance(value, (str, bool, int, float)) for value in values):
         return "must list numbers, texts, or true and false."
     if len({repr(value) for value in values}) < len(values):
         return "lists a value twice. Remove one."
-    return ""
-
-
-def _range_rule(values: Mapping[str, Any]) -> str:
-    """Return what is wrong with a range; "" where nothing is."""
-    ends = [values.get("low"), values.get("high")]
-    numbers = all(type(end) in (int, float) for end in ends)
-    if not numbers or not values.keys() <= {"low", "high", "log"}:
-        return "must have low and high, numbers, and may have log = true."
-    if not isinstance(values.get("log", False), bool):
-        return "must have log = true or log = false."
-    if not values["low"] < values["high"]:
-        return "must have low below high."
-    if values.get("log") and values["low"] <= 0:
-        return "must have low above 0: it is logarithmic."
     return ""
 
 

@@ -60,21 +60,10 @@ class TrialSpec(CellSpec):
         return f"trials/{self.loss.slug}/{name_of(self.values)}"
 
 
-def _check_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
-        raise rule_error(
-            "must be at most 80 letters a-z, digits, '.', '_' or '-': it names the run folder. "
-            f"Write name = {literal(slug(name)[:80] or 'my-run')}."
-        )
-    return name
-
-
 class Spec(Table):
     """A whole spec, valid and complete. `load_spec` makes it."""
 
-    name: Annotated[str, AfterValidator(_check_name)] = declare(
-        "names the run folder runs/NAME", example="my-run"
-    )
+    name: str = declare("names the run folder runs/NAME", example="my-run")
     seeds: Annotated[ListOf[Seed], AfterValidator(check_each)] = declare(
         "one training of every loss per seed", (0,), kind="list of integers >= 0"
     )
@@ -156,6 +145,17 @@ class Spec(Table):
         return self.substitute(
             {trial.label: trial.values for trial in self.trials() if trial.number == 1}
         )
+
+    @field_validator("name")
+    @classmethod
+    def check_name(cls, name: str) -> str:
+        """Refuse a name that cannot name a folder."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
+            raise rule_error(
+                "must be at most 80 letters a-z, digits, '.', '_' or '-': it names the run folder. "
+                f"Write name = {literal(slug(name)[:80] or 'my-run')}."
+            )
+        return name
 
     @field_validator("losses", "attacks", "outside")
     @classmethod

@@ -1,10 +1,10 @@
 """Tables [train] and [train.adversarial]: how a network is trained."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
-    BeforeValidator,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -113,23 +113,6 @@ class AdversarialSpec(Table):
         return {key: value for key, value in handler(self).items() if value is not None}
 
 
-def _step_or_steps(value: object) -> object:
-    """Accept one integer >= 1, or a rising list of such."""
-    several = value if isinstance(value, (list, tuple)) else [value]
-    whole = all(type(step) is int and step >= 1 for step in several)
-    if not (several and whole and sorted(set(several)) == list(several)):
-        raise rule_error("must be an integer >= 1, or a rising list of such as [60000, 90000].")
-    return as_tuple(value)
-
-
-def _table_or_false(value: object) -> object:
-    if value is True or (isinstance(value, (str, int, float)) and value is not False):
-        raise rule_error(
-            'must be a table, such as { attack = "pgd", eps = "8/255" }, or false for none.'
-        )
-    return None if value is False else value
-
-
 class TrainSpec(Table):
     """Table [train]: how a network is trained."""
 
@@ -145,7 +128,7 @@ class TrainSpec(Table):
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = declare(
         "learning rate over training, after the warm-up", "one_cycle"
     )
-    step_every: Annotated[int | tuple[int, ...], BeforeValidator(_step_or_steps)] = declare(
+    step_every: int | tuple[int, ...] = declare(
         'schedule "step": optimizer steps between drops, or the list of their steps',
         3000,
         kind="integer >= 1 | list of integers",
@@ -167,12 +150,32 @@ class TrainSpec(Table):
     augment: Literal["none", "shift", "crop", "crop_flip", "crop_flip_cutout"] = declare(
         "augmentation of training images", "none"
     )
-    adversarial: Annotated[AdversarialSpec | None, BeforeValidator(_table_or_false)] = declare(
+    adversarial: AdversarialSpec | None = declare(
         "adversarial training, table train.adversarial; false: clean training",
         None,
         kind="table | false",
         shown="false",
     )
+
+    @field_validator("step_every", mode="before")
+    @classmethod
+    def check_step_every(cls, value: object) -> object:
+        """Accept one integer >= 1, or a rising list of such."""
+        several = value if isinstance(value, (list, tuple)) else [value]
+        whole = all(type(step) is int and step >= 1 for step in several)
+        if not (several and whole and sorted(set(several)) == list(several)):
+            raise rule_error("must be an integer >= 1, or a rising list of such as [60000, 90000].")
+        return as_tuple(value)
+
+    @field_validator("adversarial", mode="before")
+    @classmethod
+    def check_adversarial(cls, value: object) -> object:
+        """Accept a table, or false for none."""
+        if value is True or (isinstance(value, (str, int, float)) and value is not False):
+            raise rule_error(
+                'must be a table, such as { attack = "pgd", eps = "8/255" }, or false for none.'
+            )
+        return None if value is False else value
 
     @model_validator(mode="after")
     def complete_warmup(self) -> Self:

@@ -54,12 +54,12 @@ def test_colour_becomes_grey_and_another_size(digits):
     pixels[0, 0] = 255  # red
     pixels[1, :, :, 8:] = 255  # right half white
     images = ImageSet(pixels, torch.tensor([3, 4]), torch.arange(2), 255.0)
-    fitted = outside._fit_shape(images, (1, 8, 8))
+    fitted = outside.fit_shape(images, (1, 8, 8))
     assert tuple(fitted.images.shape) == (2, 1, 8, 8)
     assert fitted.images[0].unique().tolist() == [round(0.299 * 255)]
     np.testing.assert_array_equal(fitted.images[1, 0, 4, [0, 1, 6, 7]], [0, 0, 255, 255])
     assert fitted.labels.tolist() == [0, 0]
-    back = outside._fit_shape(fitted, (3, 8, 8))
+    back = outside.fit_shape(fitted, (3, 8, 8))
     assert torch.equal(back.images[:, 0], back.images[:, 2])
 
 

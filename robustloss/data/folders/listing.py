@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from rich.console import Console
 
-from robustloss.data.files import AbsentError, DataError, cache_folder, join_names
+from robustloss.data.files import AbsentError, DataError, cache_folder, join_names, show_remark
 from robustloss.data.reader import Part, Parts
 from robustloss.storage import digest
 
@@ -55,7 +54,7 @@ def find_folder(
             "ROBUSTLOSS_DATA says where relative names begin."
         )
     if path.is_file() and path.name.lower().endswith(ARCHIVES):
-        return _unpack(path, quiet=quiet)
+        return unpack(path, quiet=quiet)
     if not path.is_dir():
         raise DataError(f"{key} (={folder!r}) is neither a folder nor a tar archive.")
     return path
@@ -135,7 +134,7 @@ def image_files(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _unpack(path: Path, *, quiet: bool) -> Path:
+def unpack(path: Path, *, quiet: bool) -> Path:
     """Return the folder that holds an archive's content; unpack it there if it is not yet.
 
     It lies in the cache folder under the archive's name and a hash of its path, size, time of
@@ -148,16 +147,13 @@ def _unpack(path: Path, *, quiet: bool) -> Path:
     """
     state = path.stat()
     try:
-        content = _hash_content(path, state.st_size)
+        content = hash_archive(path, state.st_size)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
     key = digest(str(path.resolve()), state.st_size, state.st_mtime_ns, content)
     folder = cache_folder() / "unpacked" / f"{path.name}-{key}"
     if not folder.is_dir():
-        if not quiet:
-            Console(stderr=True).print(
-                f"Unpacking {path} to {folder}", markup=False, soft_wrap=True
-            )
+        show_remark(f"Unpacking {path} to {folder}", quiet=quiet)
         try:
             _extract(path, folder)
         except (tarfile.TarError, EOFError) as error:
@@ -174,8 +170,13 @@ def _unpack(path: Path, *, quiet: bool) -> Path:
     return folder
 
 
-def _hash_content(path: Path, size: int) -> str:
-    """Hash the bytes: all of them, or blocks all over a file that is large."""
+def hash_archive(path: Path, size: int) -> str:
+    """Hash the bytes of an archive: all of them, or blocks all over a file that is large.
+
+    Args:
+        path: of the archive.
+        size: its bytes.
+    """
     with path.open("rb") as file:
         if size <= READ_WHOLE:
             return hashlib.file_digest(file, "sha256").hexdigest()
