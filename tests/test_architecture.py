@@ -173,7 +173,6 @@ def test_every_imported_module_of_ours_exists():
 
 
 def test_a_room_imports_only_what_it_may():
-    owed = {"robustloss.results.write imports robustloss.analysis.tables.summary"}
     broken = {
         f"{module} imports {name}"
         for module in modules()
@@ -181,7 +180,7 @@ def test_a_room_imports_only_what_it_may():
         for name in ours(module)
         if room(name) not in ("", room(module), *MAY_IMPORT[room(module)].split())
     }
-    assert broken == owed
+    assert not broken
 
 
 def test_every_permission_is_used():

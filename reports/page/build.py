@@ -13,7 +13,7 @@ from robustloss.reports.page.page import render_page
 from robustloss.reports.page.press import draw_all
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown
-from robustloss.results.checking import missing_told
+from robustloss.results.checking import naming_missing_columns
 from robustloss.results.run import load_run
 
 
@@ -35,10 +35,10 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
     run = load_run(run_dir)
     target = Path(run_dir) / "report"
     shown = Shown(run)
-    with missing_told(run.path / "results.json", run.results):
+    with naming_missing_columns(run.path / "results.json", run.results):
         numbers = Numbers(run, shown.classes)
     with (
-        missing_told(run.path / "results.json", run.results),
+        naming_missing_columns(run.path / "results.json", run.results),
         tempfile.TemporaryDirectory(prefix=".report-", dir=run_dir) as work,
     ):
         fresh = Path(work)

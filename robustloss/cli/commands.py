@@ -308,6 +308,17 @@ def compare(
     return DONE
 
 
+@app.command()
+def schema() -> int:
+    """Print the JSON Schema of results.json: every table and column, with its meaning."""
+    import json
+
+    from robustloss.results.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return DONE
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit status.
 

@@ -7,14 +7,57 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ConfigDict
 
-from robustloss.results.checking import check_files, check_tables
+from robustloss.results.checking import check, check_tables
 from robustloss.results.layout import check_reference
+from robustloss.results.provenance import Part, Text
 from robustloss.results.records import Record, load_record
+from robustloss.results.schema import SCHEMA_VERSION, TABLES, Row
 from robustloss.results.scores import StoredScores, load_scores
 from robustloss.storage import CorruptFile, read_arrays, read_json
 
-SCHEMA_VERSION = 1  # of cell.json and results.json
+
+class _RecordEntry(Part):
+    """A record of the test images, clean or attacked."""
+
+    file: Text
+    attack_label: Text
+    eps: float
+    norm: Text | None = None
+    noise: Text = ""
+
+
+class _OutsideEntry(Part):
+    """A record of images that are not of the data."""
+
+    file: Text
+    label: Text
+
+
+class _Files(Part):
+    """Names of the files of a cell, by what they hold."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Text]
+
+    training: Text
+    scores: Text
+    records: list[_RecordEntry]
+    outside: list[_OutsideEntry] | None = None
+
+
+class _CellFile(Part):
+    """A cell.json without its tables; text and numbers of it become parts of paths."""
+
+    loss: Text
+    label: Text
+    slug: Text
+    seed: int
+    num_classes: int
+    feature_dim: int
+    files: _Files
+    density: bool
 
 
 @dataclass(frozen=True)
@@ -97,6 +140,15 @@ class Cell:
             )
         return load_scores(self._file(self.files["scores"]))
 
+    def tables(self) -> dict[str, list[Row]]:
+        """Load the cell's tables of results.json (cell.json).
+
+        Raises:
+            CorruptFile: missing or altered.
+        """
+        content = read_json(self.folder / "cell.json", checked=True)
+        return {name: content[name] for name in TABLES if name in content}
+
     def training(self) -> dict[str, Any]:
         """Load the learning curve and its times (train.json).
 
@@ -146,21 +198,16 @@ def load_cell(path: str | Path) -> Cell:
     path = Path(path)
     data = read_json(path, checked=True)
     check_version(path, data)
-    names = ("loss", "label", "slug", "seed", "num_classes", "feature_dim", "files", "density")
-    if missing := [name for name in names if name not in data]:
-        raise CorruptFile(f"{path} has no {missing[0]!r}.")
-    # Text and number may come from somebody else, and become parts of paths.
-    kinds = {"loss": str, "label": str, "slug": str, "seed": int, "files": dict,
-             "num_classes": int, "feature_dim": int, "density": bool}  # fmt: skip
-    for name, kind in kinds.items():
-        if type(data[name]) is not kind:
-            raise CorruptFile(f"{path}: {name} (={data[name]!r}) is no {kind.__name__}.")
-    check_files(path, data["files"])
-    return Cell(folder=path.parent, **{name: data[name] for name in names})
+    check(path, "", _CellFile, data)
+    return Cell(folder=path.parent, **{name: data[name] for name in _CellFile.model_fields})
 
 
 def check_version(path: Path, data: Mapping[str, Any]) -> None:
-    """Refuses a file that this version cannot read.
+    """Refuse a file that this version cannot read.
+
+    Args:
+        path: for the message.
+        data: the content of a cell.json or of results.json.
 
     Raises:
         CorruptFile: no version; ValueError: a newer one.

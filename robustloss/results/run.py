@@ -6,15 +6,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from robustloss.results.checking import check_provenance, check_tables
+from robustloss.results.checking import check, check_tables, refuse
 from robustloss.results.finished_cell import Cell, check_version, load_cell
-from robustloss.results.schema import LATER_KEYS, RESULT_KEYS, ROW_KEYS, Row
-from robustloss.storage import CorruptFile, read_json
+from robustloss.results.provenance import Provenance
+from robustloss.results.schema import TABLES, Row
+from robustloss.storage import read_json
+
+# Without these a row of `rows` has no place and no number.
+_NEEDED = {"label", "seed", "attack", "attack_label", "eps", "n", "error"}
 
 
 @dataclass(frozen=True)
 class Run:
     """A run folder with its results.json; cells are read when asked for.
+
+    Each table of `schema.TABLES` is an attribute: run.rows, run.summary, run.detection and so on
+    are lists of dicts, empty where an older run lacks the table.
 
     Attributes:
         path: the run folder.
@@ -30,100 +37,23 @@ class Run:
         return self.results["name"]
 
     @property
-    def rows(self) -> list[Row]:
-        """One per (label, seed, attack_label, eps); columns: `columns.ROW_COLUMNS`."""
-        return self.results["rows"]
+    def provenance(self) -> dict[str, Any]:
+        """Versions, device, data checksum, seeds, times, the resolved spec."""
+        return self.results["provenance"]
 
-    @property
-    def summary(self) -> list[Row]:
-        """Metrics over seeds; columns: `columns.SUMMARY_COLUMNS`."""
-        return self.results["summary"]
+    def __getattr__(self, name: str) -> list[Row]:
+        if name in TABLES:
+            return self.results.get(name, [])
+        raise AttributeError(f"a run has no attribute and no table {name!r}")
 
-    @property
-    def detection(self) -> list[Row]:
-        """Scores x populations; columns: `columns.DETECTION_COLUMNS`."""
-        return self.results["detection"]
-
-    @property
-    def worst_case(self) -> list[Row]:
-        """Per-image worst case over attacks; columns: `columns.WORST_CASE_COLUMNS`."""
-        return self.results["worst_case"]
-
-    @property
-    def radii(self) -> list[Row]:
-        """Each attack's error curve in numbers; columns: `columns.RADII_COLUMNS`."""
-        return self.results.get("radii", [])
-
-    @property
-    def adaptive(self) -> list[Row]:
-        """Naive beside adaptive attacks; columns: `columns.ADAPTIVE_COLUMNS`."""
-        return self.results.get("adaptive", [])
-
-    @property
-    def transfer(self) -> list[Row]:
-        """Images made on one loss, shown to another; columns: `columns.TRANSFER_COLUMNS`."""
-        return self.results.get("transfer", [])
-
-    @property
-    def per_class(self) -> list[Row]:
-        """Errors class by class; columns: `columns.CLASS_COLUMNS`."""
-        return self.results.get("per_class", [])
-
-    @property
-    def geometry(self) -> list[Row]:
-        """Distances, angles and norms of features; columns: `columns.GEOMETRY_COLUMNS`."""
-        return self.results.get("geometry", [])
-
-    @property
-    def margins(self) -> list[Row]:
-        """Boundaries between class means; columns: `columns.MARGIN_COLUMNS`."""
-        return self.results.get("margins", [])
-
-    @property
-    def center_estimates(self) -> list[Row]:
-        """How well mini-batches know the class means; columns: `columns.CENTER_COLUMNS`."""
-        return self.results.get("center_estimates", [])
-
-    @property
-    def crops(self) -> list[Row]:
-        """Error from one crop and from ten; columns: `columns.CROPS_COLUMNS`."""
-        return self.results.get("crops", [])
-
-    @property
-    def out_of_distribution(self) -> list[Row]:
-        """Images that are not of the data; columns: `columns.OUTSIDE_COLUMNS`."""
-        return self.results.get("out_of_distribution", [])
-
-    @property
-    def calibration(self) -> list[Row]:
-        """Confidence against accuracy; columns: `columns.CALIBRATION_COLUMNS`."""
-        return self.results.get("calibration", [])
-
-    @property
-    def reliability(self) -> list[Row]:
-        """The same by bins of confidence; columns: `columns.RELIABILITY_COLUMNS`."""
-        return self.results.get("reliability", [])
-
-    @property
-    def comparisons(self) -> list[Row]:
-        """Loss against loss, with tests; columns: `columns.COMPARISON_COLUMNS`."""
-        return self.results.get("comparisons", [])
-
-    @property
-    def trials(self) -> list[Row]:
-        """The search for each loss's values; columns: `columns.TRIAL_COLUMNS`."""
-        return self.results.get("trials", [])
-
-    @property
-    def ranks(self) -> list[Row]:
-        """Ranks of the losses with what is known of them; columns: `columns.RANK_COLUMNS`."""
-        return self.results.get("ranks", [])
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *TABLES]
 
     def to_frame(self, table: str = "rows") -> Any:
-        """A table as a pandas DataFrame, one row each.
+        """Return a table as a pandas DataFrame.
 
         Args:
-            table: "rows", "summary", "detection", "comparisons" or another list of results.json.
+            table: a table of results.json, by its name in `schema.TABLES`.
 
         Raises:
             ValueError: no such table.
@@ -140,26 +70,6 @@ class Run:
                 "run.rows is a list of dicts, and report/tables/rows.csv holds the same."
             ) from None
         return pandas.DataFrame(self.results[table])
-
-    @property
-    def training(self) -> list[Row]:
-        """One per cell: learning curve, seconds, precision."""
-        return self.results["training"]
-
-    @property
-    def flags(self) -> list[Row]:
-        """Numbers that could be an artefact of the attack; columns: `columns.FLAG_COLUMNS`."""
-        return self.results["flags"]
-
-    @property
-    def failures(self) -> list[Row]:
-        """Cells that did not finish: loss, label, seed, stage, reason."""
-        return self.results["failures"]
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Versions, device, data checksum, seeds, times, the resolved spec."""
-        return self.results["provenance"]
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -199,18 +109,13 @@ def load_run(path: str | Path) -> Run:
         raise ValueError(f"run (={path}) has no results.json ({why}).")
     results = read_json(file)
     check_version(file, results)
-    later = {key: kind for key, kind in LATER_KEYS.items() if key in results}
-    for key, kind in (RESULT_KEYS | later).items():
+    tables = (name for name, table in TABLES.items() if name in results or not table.optional)
+    for key, kind in {"name": str, "provenance": dict, **dict.fromkeys(tables, list)}.items():
         if not isinstance(results.get(key), kind):
-            raise CorruptFile(
-                f"{file} has no {kind.__name__} {key!r}. Run `robustloss run` again to rewrite it."
-            )
+            refuse(file, f"has no {kind.__name__} {key!r}")
     for number, row in enumerate(results["rows"]):
-        if not isinstance(row, dict) or not row.keys() >= ROW_KEYS:
-            raise CorruptFile(
-                f"{file} has a row (number {number}) without {', '.join(sorted(ROW_KEYS))}. Run "
-                "`robustloss run` again to rewrite it."
-            )
+        if not isinstance(row, dict) or not row.keys() >= _NEEDED:
+            refuse(file, f"has a row (number {number}) without {', '.join(sorted(_NEEDED))}")
     check_tables(file, results)
-    check_provenance(file, results)
+    check(file, "provenance", Provenance, results["provenance"])
     return Run(path, results)

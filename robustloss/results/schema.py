@@ -1,246 +1,599 @@
-"""The tables of results.json: their columns, and the one order of their rows.
+"""What results.json holds, declared once: every table and every column.
 
-A table is a list of flat dicts with the columns below, in this order; None is null.
+What is written and in which order, what is refused when a file is read, and the JSON Schema that
+`robustloss schema` prints all follow from `TABLES`. A new column is a line here and a value where
+the rows of its table are made.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
-Row = dict[str, Any]
+from pydantic import TypeAdapter
 
-PLACE = ("loss", "label", "seed")  # of a cell
-ROW_COLUMNS = (
-    *(*PLACE, "attack", "attack_label", "norm", "eps", "n"),
-    *("error", "error_low", "error_high", "attack_success_rate", "mean_max_posterior"),
-    *("zero_gradient_fraction", "score", "auroc_all", "auroc_all_low", "auroc_all_high"),
-    *(
-        "auroc_successful",
-        "auroc_successful_low",
-        "auroc_successful_high",
-        "n_successful",
-        "auroc_noise",
-    ),
-    *("tpr_at_1fpr", "tpr_at_1fpr_successful", "tpr_at_5fpr", "tpr_at_5fpr_successful"),
-    *("undetected_success_at_5fpr", "outside_fraction", "error_8bit"),
-    *("balanced_error", "top5_error"),
-)
-DETECTION_COLUMNS = (
-    *(*PLACE, "attack", "attack_label", "norm", "eps", "score", "population"),
-    *("n_clean", "n_attacked", "auroc", "auroc_low", "auroc_high", "average_precision"),
-    *("tpr_at_1fpr", "tpr_at_5fpr"),
-    *("clean_rejected_at_95tpr", "equal_error_rate", "undetected_success_at_1fpr"),
-    *("undetected_success_at_5fpr", "threshold_5fpr", "clean_rejected_fraction", "adapted"),
-)
-CALIBRATION_COLUMNS = (
-    *(*PLACE, "attack", "attack_label", "norm", "eps", "n", "accuracy", "mean_confidence"),
-    *("ece_equal_width", "ece_low", "ece_high", "ece_floor", "ece_floor_high", "ece_equal_mass"),
-    *("brier", "nll", "temperature", "ece_after", "nll_after"),
-)
-RELIABILITY_COLUMNS = (
-    *(*PLACE, "attack", "attack_label", "norm", "eps", "binning", "bin", "low", "high", "count"),
-    *("mean_confidence", "accuracy"),
-)
-OUTSIDE_COLUMNS = (
-    *(*PLACE, "outside", "outside_name", "score", "n_clean", "n_outside"),
-    *("auroc", "auroc_low", "auroc_high", "average_precision", "tpr_at_1fpr", "tpr_at_5fpr"),
-    *("clean_rejected_at_95tpr", "equal_error_rate", "caught_at_5fpr"),
-)
-WORST_CASE_COLUMNS = (
-    *(*PLACE, "norm", "eps", "n", "attacks", "error", "error_low", "error_high"),
-    *("strongest", "strongest_error"),
-)
-RADII_COLUMNS = (
-    *(*PLACE, "attack", "attack_label", "norm", "n", "n_found", "median_radius"),
-    *("eps_at_50_error", "area_under_error_curve", "eps_max"),
-)
-ADAPTIVE_COLUMNS = (
-    *(*PLACE, "norm", "eps", "attack", "attack_label", "kind", "score", "adapted", "n"),
-    *("auroc_all", "auroc_successful", "n_successful"),
-    *("undetected_success_at_1fpr", "undetected_success_at_5fpr"),
-    *("error", "error_with_rejection_at_1fpr", "error_with_rejection_at_5fpr"),
-)
-TRANSFER_COLUMNS = (
-    *("seed", "source", "target", "attack", "attack_label", "norm", "eps", "n"),
-    *("error", "error_low", "error_high", "target_clean_error"),
-)
-CROPS_COLUMNS = (
-    *(*PLACE, "crops", "n", "top1_error", "top1_low", "top1_high"),
-    *("top5_error", "top5_low", "top5_high"),
-)
-CLASS_COLUMNS = (
-    *(*PLACE, "attack", "attack_label", "norm", "eps", "class_index", "n"),
-    *("error", "error_low", "error_high", "predicted", "false_positives", "false_negatives"),
-    "false_positive_rate",
-)
-GEOMETRY_COLUMNS = (
-    *(*PLACE, "split", "n", "feature_dim", "norm_mean", "norm_p5", "norm_p95"),
-    *("within_distance", "between_distance", "between_distance_min", "nearest_a", "nearest_b"),
-    *("fisher_ratio", "within_angle_deg", "between_angle_deg", "between_angle_min_deg"),
-    *("gradient_norm_mean", "gradient_norm_correlation"),
-)
-MARGIN_COLUMNS = (
-    *(*PLACE, "class_a", "class_b", "length"),
-    *("boundary", "boundary_a", "boundary_b", "margin"),
-    *("closed_boundary", "closed_boundary_a", "closed_boundary_b", "closed_margin", "difference"),
-)
-CENTER_COLUMNS = (
-    *(*PLACE, "batch_size", "images_per_class", "batch_mean_error", "expected_error"),
-    *("centers_error", "within_distance"),
-)
-COMPARISON_COLUMNS = (
-    *("unit", "seed", "label_a", "label_b", "attack", "attack_label", "norm", "eps", "metric"),
-    *("n", "n_seeds", "value_a", "value_b", "difference", "low", "high", "test"),
-    *("p_value", "p_adjusted", "shown", "minimum_detectable"),
-)
-RANK_COLUMNS = (
-    *("unit", "seed", "attack", "attack_label", "norm", "eps", "metric", "label", "value"),
-    *("rank", "rank_low", "rank_high", "n_losses"),
-)
-TRIAL_COLUMNS = (
-    *(*PLACE, "trial", "settings", "chosen", "validation_error", "validation_loss", "n"),
-    *("eps", "fgsm_error", "reason"),
-)
-FLAG_COLUMNS = ("check", *PLACE, "attack_label", "eps", "value", "threshold", "message")
-SUMMARY_COLUMNS = (
-    *("loss", "label", "attack", "attack_label", "norm", "eps", "metric", "n_seeds", "seeds"),
-    *("values", "mean", "sd", "low", "high", "interval"),
-)
-_REST = (
-    *("norm", "score", "population", "metric", "check", "stage", "reason", "source", "target"),
-    *("split", "outside", "binning"),
-)
-_CLASSES = ("class_index", "class_a", "class_b", "bin")
+from robustloss.results.provenance import Provenance, Text
 
+SCHEMA_VERSION = 1  # of cell.json and results.json; more tables and columns do not raise it
+PLACE = ("loss", "label", "seed")  # the columns that name a cell
 WORST_CASE = {"attack": "worst_case", "attack_label": "worst case"}
 
+Row = dict[str, Any]
+KINDS: dict[str, Any] = {
+    "text": Text,
+    "integer": int,
+    "number": float,
+    "boolean": bool,
+    "texts": list[Text],
+    "integers": list[int],
+    "numbers": list[float],
+    "settings": dict,
+    "curve": list[dict[Text, float | None]],
+}
+_LINE = re.compile(r"(\w+) +([a-z]+)(\??) +(\S.*?\.)(?: \[([a-z, ]+)\])?")
 
-def sort(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> list[Row]:
-    """Rows of any table in their one order: label, seed, attack_label, eps, then the rest.
 
-    Args:
-        rows: flat dicts; a row read back from a checked file has its columns by alphabet.
-        columns: that come first, in this order; further ones follow by alphabet.
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: its key in a row.
+        kind: key of `KINDS`.
+        meaning: a sentence.
+        nullable: a value may be null.
+        optional: a row may lack it. A column that is added later is optional: older runs lack it.
+        summarised: the table `summary` gives its mean over the seeds.
     """
 
-    def key(row: Mapping[str, Any]) -> tuple:
-        texts = (str(row.get(name) or "") for name in _REST)
-        classes = (row.get(name) or 0 for name in _CLASSES)
-        label, seed, eps = row.get("label") or "", row.get("seed", 0), row.get("eps") or 0.0
-        return label, seed, row.get("attack_label") or "", eps, *texts, *classes
-
-    def ordered(row: Mapping[str, Any]) -> Row:
-        first = [name for name in columns if name in row]
-        return {name: row[name] for name in (*first, *sorted(row.keys() - set(first)))}
-
-    return [ordered(row) for row in sorted(rows, key=key)]
+    name: str
+    kind: str
+    meaning: str
+    nullable: bool = False
+    optional: bool = False
+    summarised: bool = False
 
 
-RESULT_KEYS = {
-    "name": str,
-    "provenance": dict,
-    "rows": list,
-    "summary": list,
-    "detection": list,
-    "training": list,
-    "worst_case": list,
-    "flags": list,
-    "failures": list,
+@dataclass(frozen=True)
+class Table:
+    """A table of results.json: a list of flat rows.
+
+    Attributes:
+        of: "cell" where each cell.json holds the rows of its cell, "run" where the rows are made
+            once all cells are finished.
+        meaning: a sentence.
+        columns: in the order in which a row has them.
+        sorted_by: columns that together tell the rows apart; none where the rows keep the order in
+            which they are made.
+        optional: results may lack it. A table that is added later is optional: older runs lack it.
+    """
+
+    of: Literal["cell", "run"]
+    meaning: str
+    columns: tuple[Column, ...]
+    sorted_by: tuple[str, ...] = ()
+    optional: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(column.name for column in self.columns)
+
+    def arrange(self, rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+        """Return the rows in the order of the table, and the columns of each likewise.
+
+        Args:
+            rows: one that lacks a column stays without it. Columns that are not declared come
+                last, by alphabet.
+        """
+        # what null counts as where rows are sorted
+        blank = {c.name: "" if c.kind == "text" else 0 for c in self.columns}
+
+        def key(row: Mapping[str, Any]) -> tuple:
+            return tuple(row.get(name) or blank[name] for name in self.sorted_by)
+
+        return [
+            {name: row[name] for name in (*blank, *sorted(row.keys() - blank)) if name in row}
+            for row in sorted(rows, key=key)
+        ]
+
+
+def _columns(text: str) -> tuple[Column, ...]:
+    """Return the columns that a text declares, one in each line.
+
+    A line reads NAME KIND Meaning. [marks]: a question mark behind the kind says that a value may
+    be null, the marks are "optional" and "summarised".
+    """
+    found = []
+    for line in filter(None, text.split("\n")):
+        match = _LINE.fullmatch(" ".join(line.split()))
+        assert match, line
+        name, kind, null, meaning, marks = match.groups("")
+        found.append(
+            Column(name, kind, meaning, null == "?", "optional" in marks, "summarised" in marks)
+        )
+    return tuple(found)
+
+
+_CELL = """
+loss                         text      Name of the loss, built in or a plug-in.
+label                        text      What tables call the loss.
+seed                         integer   Training seed.
+"""
+_ATTACK = """
+attack                       text      Name of the attack; "none" for the clean images.
+attack_label                 text      What tables call the attack.
+norm                         text?     Norm of the perturbation; null for the clean images.
+"""
+_EPS = """
+eps                          number    Budget of the attack in its norm, with pixels in [0, 1].
+"""
+_N = """
+n                            integer   Number of images.
+"""
+_ERROR = """
+error                        number    Share of the images that are classified wrongly.
+error_low                    number    Lower end of its 95 % Wilson interval over images.
+error_high                   number    Upper end of its 95 % Wilson interval over images.
+"""
+_SCORE = """
+score                        text      Name of the detection score.
+"""
+# How well a score separates clean images from others, attacked or of another distribution.
+_SEPARATION = """
+auroc                        number?   Area under the ROC curve, the clean against the others.
+auroc_low                    number?   Lower end of its 95 % interval over images. [optional]
+auroc_high                   number?   Upper end of its 95 % interval over images. [optional]
+average_precision            number?   Average precision, with the others as positives.
+tpr_at_1fpr                  number?   Share of the others rejected where 1 % of the clean are.
+tpr_at_5fpr                  number?   Share of the others rejected where 5 % of the clean are.
+clean_rejected_at_95tpr      number?   Share of the clean rejected where 95 % of the others are.
+equal_error_rate             number?   Share of the clean rejected where the same share of the \
+                                       others is accepted. [optional]
+"""
+_UNDETECTED = """
+undetected_success_at_1fpr   number?   Share of the initially correct images that the attack makes \
+                                       wrong and the score accepts, at the threshold that rejects \
+                                       1 % of the clean validation images.
+undetected_success_at_5fpr   number?   The same at the threshold that rejects 5 % of them.
+"""
+
+TABLES: dict[str, Table] = {
+    "rows": Table(
+        of="cell",
+        meaning="A loss under one attack at one budget: the numbers that a reader needs first.",
+        sorted_by=("label", "seed", "attack_label", "eps"),
+        columns=_columns(f"""{_CELL}{_ATTACK}{_EPS}{_N}
+error                        number    Share of the images that are classified wrongly. [summarised]
+error_low                    number    Lower end of its 95 % Wilson interval over images.
+error_high                   number    Upper end of its 95 % Wilson interval over images.
+attack_success_rate          number?   Share of the initially correct images that the attack makes \
+                                       wrong; null for the clean images. [summarised]
+mean_max_posterior           number    Mean posterior of the predicted class. [summarised]
+zero_gradient_fraction       number?   Share of the images whose first gradient is exactly 0; null \
+                                       where the attack does not say. [summarised]
+score                        text?     Name of the detection score that the next columns are about.
+auroc_all                    number?   AUROC of all clean against all attacked images. [summarised]
+auroc_all_low                number?   Lower end of its 95 % interval over images. [optional]
+auroc_all_high               number?   Upper end of its 95 % interval over images. [optional]
+auroc_successful             number?   AUROC of the initially correct images against the \
+                                       successful attacks. [summarised]
+auroc_successful_low         number?   Lower end of its 95 % interval over images. [optional]
+auroc_successful_high        number?   Upper end of its 95 % interval over images. [optional]
+n_successful                 integer?  Number of successful attacks: correct before, wrong after.
+auroc_noise                  number?   AUROC of all clean images against the same images with \
+                                       noise as large as the perturbation. [optional]
+tpr_at_1fpr                  number?   Share of all attacked images rejected where 1 % of all \
+                                       clean ones are. [summarised]
+tpr_at_1fpr_successful       number?   Share of the successful attacks rejected where 1 % of the \
+                                       initially correct images are.
+tpr_at_5fpr                  number?   Share of all attacked images rejected where 5 % of all \
+                                       clean ones are. [summarised]
+tpr_at_5fpr_successful       number?   Share of the successful attacks rejected where 5 % of the \
+                                       initially correct images are. [summarised]
+undetected_success_at_5fpr   number?   Share of the initially correct images that the attack makes \
+                                       wrong and the score accepts, at the threshold that rejects \
+                                       5 % of the clean validation images. [summarised]
+outside_fraction             number?   Share of the images that the attack returned outside the \
+                                       ball or the box. [optional, summarised]
+error_8bit                   number?   Error with every pixel rounded to a multiple of 1/255. \
+                                       [optional, summarised]
+balanced_error               number    Mean over the classes of the share that is classified \
+                                       wrongly. [optional, summarised]
+top5_error                   number?   Share of the images whose class is not among the five \
+                                       likeliest; null for ten classes or fewer. [optional]
+"""),
+    ),
+    "summary": Table(
+        of="run",
+        meaning="A column of another table, summarised over the training seeds.",
+        sorted_by=("label", "attack_label", "eps", "norm", "metric"),
+        columns=_columns(f"""
+loss                         text      Name of the loss, built in or a plug-in.
+label                        text      What tables call the loss.
+{_ATTACK}
+eps                          number?   Budget; null where the number is about the whole error curve.
+metric                       text      Name of the column.
+n_seeds                      integer   Number of seeds that have a value.
+seeds                        integers  These seeds.
+values                       numbers   The value of each of them.
+mean                         number?   Mean of the values; null without any.
+sd                           number?   Standard deviation over the seeds; null for fewer than two.
+low                          number?   Lower end of the interval; null where there is none.
+high                         number?   Upper end of the interval; null where there is none.
+interval                     text?     What the interval is taken over, and how.
+"""),
+    ),
+    "detection": Table(
+        of="cell",
+        meaning="How well one detection score separates the images of an attack from clean ones.",
+        sorted_by=("label", "seed", "attack_label", "eps", "score", "population"),
+        columns=_columns(f"""{_CELL}{_ATTACK}{_EPS}{_SCORE}
+population                   text      Which images are set against which: "all" attacked against \
+                                       all clean; "successful" or "failed" attacks against the \
+                                       initially correct; "noise" of their size against all clean.
+n_clean                      integer   Number of clean images.
+n_attacked                   integer   Number of attacked images.
+{_SEPARATION}{_UNDETECTED}
+threshold_5fpr               number?   The threshold that rejects 5 % of clean validation images.
+clean_rejected_fraction      number?   Share of the clean images that it rejects.
+adapted                      boolean?  Whether an adaptive attack raises this very score; null for \
+                                       other attacks.
+"""),
+    ),
+    "training": Table(
+        of="run",
+        meaning="The training of one cell.",
+        sorted_by=("label", "seed"),
+        columns=_columns(f"""{_CELL}
+adversarial                  text?     The adversarial training in words; null without. [optional]
+chosen_epoch                 integer?  Epoch whose weights are kept; null for the last. [optional]
+curve                        curve     Numbers by name, for each epoch.
+epochs                       integer   Number of epochs. [optional]
+note                         text      What tables must say of the loss. [optional]
+parameters                   integer   Number of trained parameters. [optional]
+peak_bytes                   integer?  Largest GPU memory in use; null on a CPU. [optional]
+precision                    text      Number format of the training. [optional]
+processes                    integer   Largest number of processes that shared a batch. [optional]
+seconds                      number    Duration of the training in seconds. [optional]
+steps                        integer   Number of training steps. [optional]
+"""),
+    ),
+    "worst_case": Table(
+        of="cell",
+        meaning="The error of a loss where each image meets the attack that suits it best.",
+        sorted_by=("label", "seed", "eps", "norm"),
+        columns=_columns(f"""{_CELL}
+norm                         text      Norm of the perturbation.
+{_EPS}{_N}
+attacks                      texts     Labels of the attacks.
+error                        number    Share of the images that are classified wrongly. [summarised]
+error_low                    number    Lower end of its 95 % Wilson interval over images.
+error_high                   number    Upper end of its 95 % Wilson interval over images.
+strongest                    text      Label of the attack with the largest error.
+strongest_error              number    Its error.
+"""),
+    ),
+    "radii": Table(
+        of="cell",
+        optional=True,
+        meaning="The curve of error against eps, of one attack or of the worst case of a norm.",
+        sorted_by=("label", "seed", "attack_label", "norm"),
+        columns=_columns(f"""{_CELL}{_ATTACK}{_N}
+n_found                      integer   Number of images that are wrong at some eps.
+median_radius                number?   Median over images of the smallest perturbation; null where \
+                                       half of them have none. [summarised]
+eps_at_50_error              number?   Smallest eps with an error of 1/2 or more. [summarised]
+area_under_error_curve       number?   Mean error over [0, eps_max]. [summarised]
+eps_max                      number    Largest eps of the norm.
+"""),
+    ),
+    "adaptive": Table(
+        of="cell",
+        optional=True,
+        meaning="Detection at the budgets of the adaptive attacks, which know the detector.",
+        sorted_by=("label", "seed", "attack_label", "eps", "norm", "score"),
+        columns=_columns(f"""{_CELL}
+norm                         text?     Norm of the perturbation.
+{_EPS}
+attack                       text      Name of the attack.
+attack_label                 text      What tables call the attack.
+kind                         text      "naive", "adaptive", or the "best_of_adaptive" per image.
+{_SCORE}
+adapted                      boolean   Whether the attack raises this very score.
+{_N}
+auroc_all                    number?   AUROC of all clean against all attacked images.
+auroc_successful             number?   AUROC of the initially correct against successful attacks.
+n_successful                 integer   Number of successful attacks: correct before, wrong after.
+{_UNDETECTED}
+error                        number    Share of the images that are classified wrongly.
+error_with_rejection_at_1fpr number    Share of the images that are wrong and accepted at the \
+                                       threshold that rejects 1 % of clean validation images.
+error_with_rejection_at_5fpr number    The same at the threshold that rejects 5 % of them.
+"""),
+    ),
+    "transfer": Table(
+        of="run",
+        optional=True,
+        meaning="The error of one loss on images that an attack made on another loss.",
+        sorted_by=("seed", "attack_label", "eps", "norm", "source", "target"),
+        columns=_columns(f"""
+seed                         integer   Training seed of both losses.
+source                       text      Label of the loss that the images were made on.
+target                       text      Label of the loss that they are shown to.
+{_ATTACK}{_EPS}{_N}{_ERROR}
+target_clean_error           number    Error of the target on the clean images.
+"""),
+    ),
+    "per_class": Table(
+        of="cell",
+        optional=True,
+        meaning="The images of one class under one attack at one budget.",
+        sorted_by=("label", "seed", "attack_label", "eps", "norm", "class_index"),
+        columns=_columns(f"""{_CELL}{_ATTACK}{_EPS}
+class_index                  integer   Number of the class, from 0.
+n                            integer   Number of images of the class.
+error                        number?   Share of them that are classified wrongly; null without any.
+error_low                    number?   Lower end of its 95 % Wilson interval over images.
+error_high                   number?   Upper end of its 95 % Wilson interval over images.
+predicted                    integer   Number of images that are taken for the class.
+false_positives              integer   Number of images of other classes that are taken for it.
+false_negatives              integer   Number of images of the class that are taken for another.
+false_positive_rate          number?   Share of the other classes' images that are taken for it.
+"""),
+    ),
+    "geometry": Table(
+        of="cell",
+        optional=True,
+        meaning="The shape of the feature space on one set of images.",
+        sorted_by=("label", "seed", "split"),
+        columns=_columns(f"""{_CELL}
+split                        text      "train", "test", or "untrained": test, before training.
+{_N}
+feature_dim                  integer   Number of features.
+norm_mean                    number    Mean length of the features.
+norm_p5                      number    The 5 % quantile of their length.
+norm_p95                     number    The 95 % quantile of their length.
+within_distance              number    Mean distance of an image to the mean of its class.
+between_distance             number?   Mean distance between two class means.
+between_distance_min         number?   Distance between the two nearest class means.
+nearest_a                    integer?  One class of that pair.
+nearest_b                    integer?  The other class of that pair.
+fisher_ratio                 number?   Scatter between the classes over scatter within them.
+within_angle_deg             number?   Mean angle of an image to the mean of its class, degrees.
+between_angle_deg            number?   Mean angle between two class means, degrees.
+between_angle_min_deg        number?   Smallest angle between two class means, degrees.
+gradient_norm_mean           number?   Mean length of the loss's gradient by the features.
+gradient_norm_correlation    number?   Rank correlation of that length with the features' length.
+"""),
+    ),
+    "margins": Table(
+        of="cell",
+        optional=True,
+        meaning="Where the boundaries between two classes lie on the line between their means.",
+        sorted_by=("label", "seed", "class_a", "class_b"),
+        columns=_columns(f"""{_CELL}
+class_a                      integer   The class whose mean is position 0.
+class_b                      integer   The class whose mean is position 1.
+length                       number    Distance between the two means.
+boundary                     number?   Measured position of the boundary; null where there is none.
+boundary_a                   number?   The same under the margin that class a has in training.
+boundary_b                   number?   The same under the margin that class b has in training.
+margin                       number?   Distance between these two.
+closed_boundary              number?   Position by the closed form; null where there is none.
+closed_boundary_a            number?   The same under the margin that class a has in training.
+closed_boundary_b            number?   The same under the margin that class b has in training.
+closed_margin                number?   Distance between these two.
+difference                   number?   Largest gap between a measured position and its closed form.
+"""),
+    ),
+    "center_estimates": Table(
+        of="cell",
+        optional=True,
+        meaning="How well a mini-batch, and the loss's own centers, know the class means.",
+        sorted_by=("label", "seed"),
+        columns=_columns(f"""{_CELL}
+batch_size                   integer   Number of images in a batch.
+images_per_class             number    Mean number of images that a class has in a batch.
+batch_mean_error             number    Root mean square distance of a batch's class means.
+expected_error               number?   That distance as the scatter within the classes predicts it.
+centers_error                number?   Root mean square distance of the loss's centers.
+within_distance              number    Mean distance of an image to the mean of its class.
+"""),
+    ),
+    "out_of_distribution": Table(
+        of="cell",
+        optional=True,
+        meaning="How well one detection score separates images of other data from clean ones.",
+        sorted_by=("label", "seed", "score", "outside"),
+        columns=_columns(f"""{_CELL}
+outside                      text      What tables call the set of other images.
+outside_name                 text      Name of the set.
+{_SCORE}
+n_clean                      integer   Number of clean images.
+n_outside                    integer   Number of other images.
+{_SEPARATION}
+caught_at_5fpr               number?   Share of the others rejected at the threshold that rejects \
+                                       5 % of the clean validation images.
+"""),
+    ),
+    "calibration": Table(
+        of="cell",
+        optional=True,
+        meaning="Confidence, the posterior of the predicted class, against accuracy.",
+        sorted_by=("label", "seed", "attack_label", "eps", "norm"),
+        columns=_columns(f"""{_CELL}{_ATTACK}{_EPS}{_N}
+accuracy                     number    Share of the images that are classified correctly.
+mean_confidence              number    Mean confidence.
+ece_equal_width              number    Expected calibration error in bins of equal width.
+ece_low                      number    Lower end of its 95 % interval over resampled images.
+ece_high                     number    Upper end of its 95 % interval over resampled images.
+ece_floor                    number    Its mean for a perfectly calibrated model, by chance alone.
+ece_floor_high               number    Its 97.5 % quantile for such a model.
+ece_equal_mass               number    Expected calibration error in bins of equally many images.
+brier                        number    Brier score over all classes, in [0, 2].
+nll                          number    Negative log-likelihood of the labels, nats.
+temperature                  number?   Fitted on validation images; null where it was not asked for.
+ece_after                    number?   As ece_equal_width, the logits divided by the temperature.
+nll_after                    number?   As nll, the logits divided by the temperature.
+"""),
+    ),
+    "reliability": Table(
+        of="cell",
+        optional=True,
+        meaning="The images of one bin of confidence.",
+        sorted_by=("label", "seed", "attack_label", "eps", "norm", "binning", "bin"),
+        columns=_columns(f"""{_CELL}{_ATTACK}{_EPS}
+binning                      text      Bins of "equal_width" or of "equal_mass".
+bin                          integer   Number of the bin, from 0.
+low                          number    Lower edge of the bin.
+high                         number    Upper edge of the bin.
+count                        integer   Number of images in the bin.
+mean_confidence              number    Their mean confidence.
+accuracy                     number    Share of them that are classified correctly.
+"""),
+    ),
+    "crops": Table(
+        of="cell",
+        optional=True,
+        meaning="The error on clean images from one crop of each, or from the mean of ten.",
+        sorted_by=("label", "seed", "crops"),
+        columns=_columns(f"""{_CELL}
+crops                        integer   Number of crops, 1 or 10.
+{_N}
+top1_error                   number    Share of the images that are classified wrongly.
+top1_low                     number    Lower end of its 95 % Wilson interval over images.
+top1_high                    number    Upper end of its 95 % Wilson interval over images.
+top5_error                   number?   Share of the images whose class is not among the five \
+                                       likeliest; null for ten classes or fewer.
+top5_low                     number?   Lower end of its 95 % Wilson interval over images.
+top5_high                    number?   Upper end of its 95 % Wilson interval over images.
+"""),
+    ),
+    "comparisons": Table(
+        of="run",
+        optional=True,
+        meaning="The difference of two losses in one number, and whether it is more than chance.",
+        columns=_columns(f"""
+unit                         text      What the test resamples: "images" of a seed, or "seeds".
+seed                         integer?  Training seed; null over seeds.
+label_a                      text      Label of loss A.
+label_b                      text      Label of loss B.
+{_ATTACK}{_EPS}
+metric                       text      Name of the column of `rows`.
+n                            integer?  Number of images; null over seeds.
+n_seeds                      integer   Number of seeds.
+value_a                      number    The number for A.
+value_b                      number    The number for B.
+difference                   number    A less B.
+low                          number?   Lower end of its 95 % interval.
+high                         number?   Upper end of its 95 % interval.
+test                         text      Name of the test.
+p_value                      number?   Two-sided p-value of no difference.
+p_adjusted                   number?   The same, adjusted for the number of rows of its unit.
+shown                        boolean   Whether p_adjusted is at most 0.05.
+minimum_detectable           number?   Difference that would be shown with power 0.8, before \
+                                       adjustment.
+"""),
+    ),
+    "ranks": Table(
+        of="run",
+        optional=True,
+        meaning="The rank of one loss among all in one number.",
+        columns=_columns(f"""
+unit                         text      What the tests resample: "images" of a seed, or "seeds".
+seed                         integer?  Training seed; null over seeds.
+{_ATTACK}{_EPS}
+metric                       text      Name of the column of `rows`.
+label                        text      Label of the loss.
+value                        number    Its number.
+rank                         integer   Its rank, from 1 for the best.
+rank_low                     integer   Best rank that the shown differences leave it.
+rank_high                    integer   Worst rank that the shown differences leave it.
+n_losses                     integer   Number of losses.
+"""),
+    ),
+    "flags": Table(
+        of="cell",
+        meaning="A number that may be an artefact of the attack, and why.",
+        sorted_by=("label", "seed", "attack_label", "eps", "check"),
+        columns=_columns("""
+check                        text      Name of the check.
+loss                         text?     Name of the loss, built in or a plug-in.
+label                        text?     What tables call the loss.
+seed                         integer   Training seed.
+attack_label                 text?     Label of the attack; null where every number is in doubt.
+eps                          number?   Budget; null where every budget is in doubt.
+value                        number    What was measured.
+threshold                    number    What it exceeds.
+message                      text      What that means, and what to do.
+"""),
+    ),
+    "failures": Table(
+        of="run",
+        meaning="A cell, or a part of the run, that came to nothing.",
+        sorted_by=("label", "seed", "stage", "reason"),
+        columns=_columns(f"""{_CELL}
+stage                        text      Stage in which it failed.
+reason                       text      Why it failed.
+"""),
+    ),
+    "trials": Table(
+        of="run",
+        optional=True,
+        meaning="A trial of the search for a loss's settings, at one eps of its FGSM.",
+        columns=_columns(f"""{_CELL}
+trial                        integer   Number of the trial.
+settings                     settings  Values that it tried, by name.
+chosen                       boolean   Whether the loss keeps these values.
+validation_error             number?   Clean error on the validation images; null without numbers.
+validation_loss              number?   Mean loss on the validation images; null where infinite.
+n                            integer?  Number of validation images.
+eps                          number?   Budget of FGSM.
+fgsm_error                   number?   Error under FGSM on the validation images.
+reason                       text?     Why it has no numbers.
+"""),
+    ),
 }
-LATER_KEYS = {
-    "radii": list,
-    "adaptive": list,
-    "transfer": list,
-    "crops": list,
-    "per_class": list,
-    "geometry": list,
-    "margins": list,
-    "center_estimates": list,
-    "comparisons": list,
-    "ranks": list,
-    "trials": list,
-    "out_of_distribution": list,
-    "calibration": list,
-    "reliability": list,
-}  # older results lack them
-ROW_KEYS = {"label", "seed", "attack", "attack_label", "eps", "n", "error"}
 
-TABLES: dict[str, tuple[str, ...]] = {
-    "rows": ROW_COLUMNS,
-    "summary": SUMMARY_COLUMNS,
-    "detection": DETECTION_COLUMNS,
-    "worst_case": WORST_CASE_COLUMNS,
-    "radii": RADII_COLUMNS,
-    "adaptive": ADAPTIVE_COLUMNS,
-    "transfer": TRANSFER_COLUMNS,
-    "crops": CROPS_COLUMNS,
-    "per_class": CLASS_COLUMNS,
-    "geometry": GEOMETRY_COLUMNS,
-    "margins": MARGIN_COLUMNS,
-    "center_estimates": CENTER_COLUMNS,
-    "out_of_distribution": OUTSIDE_COLUMNS,
-    "calibration": CALIBRATION_COLUMNS,
-    "reliability": RELIABILITY_COLUMNS,
-    "comparisons": COMPARISON_COLUMNS,
-    "ranks": RANK_COLUMNS,
-    "trials": TRIAL_COLUMNS,
-    "flags": FLAG_COLUMNS,
-    "failures": (*PLACE, "stage", "reason"),
-    "training": (*PLACE, "curve", "epochs", "seconds"),
-}
-# Columns that came to a table later: an older run lacks them.
-LATER = frozenset(
-    (
-        *("auroc_all_low", "auroc_all_high", "auroc_successful_low", "auroc_successful_high"),
-        *("auroc_noise", "auroc_low", "auroc_high", "equal_error_rate", "balanced_error"),
-        *("top5_error", "error_8bit", "outside_fraction", "curve", "epochs", "seconds"),
-    )
-)
-TEXT = frozenset(
-    (
-        *("loss", "label", "attack", "attack_label", "norm", "metric", "score", "population"),
-        *("check", "message", "unit", "label_a", "label_b", "test", "outside", "outside_name"),
-        *("binning", "split", "kind", "strongest", "interval", "stage", "reason", "source"),
-        *("target", "precision", "note", "adversarial"),
-    )
-)
-COUNTS = frozenset(
-    (
-        *("seed", "n", "n_seeds", "n_clean", "n_attacked", "n_outside", "n_found", "n_losses"),
-        *("n_successful", "bin", "count", "class_index", "class_a", "class_b", "crops", "rank"),
-        *("rank_low", "rank_high", "predicted", "false_positives", "false_negatives", "epochs"),
-        *("steps", "parameters", "chosen_epoch", "trial", "peak_bytes", "processes"),
-    )
-)
-FLAGS = frozenset(("shown", "adapted", "chosen"))
-LISTS = frozenset(("seeds", "values", "attacks", "curve"))
-# Whatever else stands in a table is a number; of these none may be null.
-NEVER_NULL = frozenset(
-    (
-        *("loss", "label", "metric", "population", "check", "message", "unit", "label_a"),
-        *("label_b", "outside", "binning", "split", "kind", "error", "error_low", "error_high"),
-        *("n_seeds", "n_clean", "n_attacked", "n_outside", "n_losses", "bin", "count"),
-        *("class_index", "class_a", "class_b", "crops", "rank", "rank_low", "rank_high"),
-        *("seeds", "values", "attacks", "value_a", "value_b", "accuracy", "mean_confidence"),
-        *("ece_equal_width", "ece_low", "ece_high", "ece_equal_mass", "brier", "nll", "length"),
-        *("mean_max_posterior", "target_clean_error", "source", "target", "curve"),
-    )
-)
-# null in one table, never in the others
-MAY_BE_NULL = {
-    ("flags", "label"), ("flags", "loss"), ("per_class", "error"), ("per_class", "error_low"),
-    ("per_class", "error_high"), ("adaptive", "error"), ("failures", "loss"),
-}  # fmt: skip
-ALWAYS = {
-    "rows": ("seed", "n", "eps", "attack", "attack_label"),
-    "detection": ("seed", "eps", "attack", "attack_label", "score"),
-    "worst_case": ("seed", "n", "eps"),
-    "calibration": ("seed", "n", "eps", "attack_label"),
-    "reliability": ("seed", "eps", "attack_label"),
-    "comparisons": ("difference", "eps", "attack", "attack_label", "shown"),
-    "ranks": ("eps", "attack", "attack_label", "value"),
-    "out_of_distribution": ("seed", "score"),
-    "per_class": ("seed", "n", "eps", "attack_label"),
-    "geometry": ("seed",),
-    "training": ("seed",),
-    "trials": ("seed", "trial", "settings", "chosen"),
-}
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of results.json, with a sentence for every table and column."""
+    provenance = Provenance.model_json_schema(ref_template="#/$defs/{model}")
+    parts = provenance.pop("$defs")
+    version = {"const": SCHEMA_VERSION, "description": "Version of this schema."}
+    name = {"type": "string", "description": "Name of the run."}
+    tables = {
+        name: {"description": _described(table), "type": "array", "items": _row_schema(table)}
+        for name, table in TABLES.items()
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "results.json of robustloss",
+        "type": "object",
+        "properties": {"schema_version": version, "name": name, "provenance": provenance, **tables},
+        "required": [
+            *("schema_version", "name", "provenance"),
+            *(name for name, table in TABLES.items() if not table.optional),
+        ],
+        "$defs": parts,
+    }
+
+
+def _described(table: Table) -> str:
+    by = f" Sorted by {', '.join(table.sorted_by)}." if table.sorted_by else ""
+    return f"{table.meaning}{by}"
+
+
+def _row_schema(table: Table) -> dict[str, Any]:
+    columns = {}
+    for column in table.columns:
+        kind = KINDS[column.kind]
+        values = TypeAdapter(kind | None if column.nullable else kind).json_schema()
+        mean = " The table summary has its mean over the seeds." if column.summarised else ""
+        columns[column.name] = {"description": f"{column.meaning}{mean}", **values}
+    return {
+        "type": "object",
+        "properties": columns,
+        "required": [column.name for column in table.columns if not column.optional],
+    }

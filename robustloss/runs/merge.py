@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustloss.analysis.tables.comparisons import comparison_rows
 from robustloss.analysis.tables.of_cell import cell_numbers
-from robustloss.analysis.tables.ranks import rank_rows
-from robustloss.results.checking import check_tables, missing_told
+from robustloss.analysis.tables.of_run import run_tables
+from robustloss.results.checking import naming_missing_columns
 from robustloss.results.finished_cell import Cell, load_cell
 from robustloss.results.run import Run, load_run
 from robustloss.results.schema import Row
@@ -31,7 +30,7 @@ from robustloss.runs.comparable import (
 )
 from robustloss.spec.detection import SCORE_NAMES
 from robustloss.spec.text import slug
-from robustloss.storage import CorruptFile, read_arrays, read_json, write_json
+from robustloss.storage import CorruptFile, read_arrays, write_json
 
 MARK = "merged.json"  # names a folder that may be written anew
 
@@ -92,22 +91,16 @@ def merge_runs(
     with ExitStack() as stack:
         work = stack.enter_context(tempfile.TemporaryDirectory(prefix=".compare-", dir=beside))
         for cell in cells:
-            stack.enter_context(missing_told(cell.folder / "cell.json", cell.content))
+            stack.enter_context(naming_missing_columns(cell.folder / "cell.json", cell.content))
         fresh = Path(work) / "run"
         fresh.mkdir()
         write_json(fresh / MARK, {"runs": [str(run.path) for run in runs]})
-        contents = [_written(cell, fresh, shared) for cell in cells]
-        found = [load_cell(fresh / _place(cell) / "cell.json") for cell in cells]
-        compared = comparison_rows(found)
+        merged = [_write_cell(cell, fresh, shared) for cell in cells]
         write_results(
             fresh,
             name=" + ".join(dict.fromkeys(run.name for run in runs)),
             provenance=_provenance(runs, losses, shared, outside, notes),
-            cells=contents,
-            training=_training(cells),
-            failures=_failures(runs, cells),
-            comparisons=compared,
-            ranks=rank_rows(compared),
+            tables=run_tables(merged, failures=_failures(runs, cells)),
         )
         _put(fresh, out)
     return Merged(out, tuple(notes))
@@ -173,8 +166,8 @@ def _kept(entry: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> 
     return label in shared and (eps is None or eps in shared[label]["eps"])
 
 
-def _written(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Puts one cell into the merged folder and returns its content as it stands there."""
+def _write_cell(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]]) -> Cell:
+    """Put one cell into the merged folder and return it as it stands there."""
     content = dict(cell.content)
     content |= {"label": cell.label, "slug": slug(cell.label)}
     for table, rows in cell.content.items():
@@ -202,7 +195,7 @@ def _written(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]]) 
         # What is over all attacks, as the worst case, must be over those that are left.
         content |= _numbers(load_cell(target / "cell.json"), content, cell.run)
         write_json(target / "cell.json", content, checked=True)
-    return content
+    return load_cell(target / "cell.json")
 
 
 def _numbers(cell: Cell, content: Mapping[str, Any], run: Run) -> dict[str, list[Row]]:
@@ -240,17 +233,6 @@ def _linked(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another file system, or one without links
         shutil.copyfile(source, target)
-
-
-def _training(cells: Sequence[RunCell]) -> list[dict[str, Any]]:
-    found = []
-    for cell in cells:
-        path = cell.folder / cell.content["files"]["training"]
-        log = read_json(path, checked=True)
-        check_tables(path, {"training": [log]})
-        identity = {"loss": cell.content["loss"], "label": cell.label, "seed": cell.content["seed"]}
-        found.append({**{k: v for k, v in log.items() if k != "key"}, **identity})
-    return found
 
 
 def _failures(runs: Sequence[Run], cells: Sequence[RunCell]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import torch
 
 import robustloss
 from robustloss.data.images import Dataset
-from robustloss.results.checking import is_cost
+from robustloss.results.provenance import is_cost
 from robustloss.runs.executors.choose import cell_threads
 from robustloss.runs.settings import RunSettings
 from robustloss.spec.spec import Spec

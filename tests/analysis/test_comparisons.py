@@ -10,7 +10,7 @@ from robustloss.analysis.tables.comparisons import comparison_rows
 from robustloss.metrics.paired_tests import benjamini_hochberg, mcnemar, paired_t
 from robustloss.results.finished_cell import Cell
 from robustloss.results.records import Record, save_record
-from robustloss.results.schema import COMPARISON_COLUMNS
+from robustloss.results.schema import TABLES
 from robustloss.storage import write_arrays
 
 N = 400
@@ -74,7 +74,7 @@ def test_errors_are_compared_image_by_image(tmp_path):
     cells = run_of(tmp_path, rng, (0.3, 0.6), (1, 1))
     (row,) = pick(comparison_rows(cells, 50), attack="fgsm", metric="error")
     a, b = (~c.record("FGSM", 0.1).correct for c in cells)
-    assert tuple(row) == COMPARISON_COLUMNS
+    assert tuple(row) == TABLES["comparisons"].names
     assert (row["label_a"], row["label_b"], row["unit"], row["seed"]) == ("a", "b", "images", 0)
     assert row["value_a"] == a.mean()
     assert row["difference"] == pytest.approx(a.mean() - b.mean())

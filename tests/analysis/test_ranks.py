@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from robustloss.analysis.tables.ranks import rank_rows
-from robustloss.results.schema import RANK_COLUMNS
+from robustloss.results.schema import TABLES
 
 
 def compared(values, shown, metric="error", unit="seeds", seed=None):
@@ -31,7 +31,7 @@ VALUES = {"a": 0.5, "b": 0.3, "c": 0.31, "d": 0.1}
 def test_everything_shown_leaves_one_rank_each():
     rows = rank_rows(compared(VALUES, {"ab", "ac", "ad", "bc", "bd", "cd"}))
     assert ranges(rows) == {"d": (1, 1, 1), "b": (2, 2, 2), "c": (3, 3, 3), "a": (4, 4, 4)}
-    assert all(tuple(row) == RANK_COLUMNS for row in rows)
+    assert all(tuple(row) == TABLES["ranks"].names for row in rows)
 
 
 def test_nothing_shown_leaves_every_rank():

@@ -7,10 +7,12 @@ from robustloss.analysis.tables import summary
 from robustloss.metrics.intervals import t_interval
 from robustloss.results import schema
 
+METRICS = [column.name for column in schema.TABLES["rows"].columns if column.summarised]
+
 
 def rows_of(metric: str, values, **more) -> list[dict]:
     """One row per seed; the seeds come in reverse."""
-    empty = dict.fromkeys(schema.ROW_COLUMNS)
+    empty = dict.fromkeys(schema.TABLES["rows"].names)
     place = {"loss": "lgm", "label": "L-GM", "attack": "fgsm", "attack_label": "FGSM"}
     place |= {"norm": "linf", "eps": 0.1, "error_low": 0.1, "error_high": 0.3}
     rows = [empty | place | {"seed": seed, metric: v} | more for seed, v in enumerate(values)]
@@ -18,11 +20,11 @@ def rows_of(metric: str, values, **more) -> list[dict]:
 
 
 def summary_of(rows, metric: str) -> dict:
-    (found,) = (row for row in summary.summarise(rows) if row["metric"] == metric)
+    (found,) = (row for row in summary.summarise({"rows": rows}) if row["metric"] == metric)
     return found
 
 
-@pytest.mark.parametrize("metric", summary.SUMMARY_METRICS)
+@pytest.mark.parametrize("metric", METRICS)
 def test_each_metric_is_summarised_over_seeds(metric):
     values = [0.25, 0.5, 0.375]
     found = summary_of(rows_of(metric, values), metric)
@@ -78,7 +80,7 @@ def test_a_metric_without_any_value_is_listed_as_null():
 def test_losses_attacks_and_budgets_are_summarised_apart():
     rows = rows_of("error", [0.0, 0.2]) + rows_of("error", [0.4, 0.6], eps=0.2)
     rows += rows_of("error", [1.0, 1.0], label="GM") + rows_of("error", [0.5], attack_label="PGD")
-    found = [row for row in summary.summarise(rows) if row["metric"] == "error"]
+    found = [row for row in summary.summarise({"rows": rows}) if row["metric"] == "error"]
     assert [(row["label"], row["attack_label"], row["eps"]) for row in found] == [
         ("GM", "FGSM", 0.1),
         ("L-GM", "FGSM", 0.1),
@@ -98,7 +100,7 @@ def test_the_worst_case_is_summarised_like_an_attack_for_each_norm():
         for norm, errors in (("linf", [0.3, 0.5]), ("l2", [0.6]))
         for seed, error in enumerate(errors)
     ]
-    found = summary.summarise([], worst_case=rows[::-1])
+    found = summary.summarise({"worst_case": rows[::-1]})
     assert [(row["norm"], row["mean"], row["interval"]) for row in found] == [
         ("l2", 0.6, "Wilson over images"),
         ("linf", 0.4, "t over seeds"),
@@ -116,7 +118,7 @@ def test_curves_are_summarised_without_an_eps():
         place | {"seed": seed} | {name: column[seed] for name, column in values.items()}
         for seed in range(3)
     ]
-    found = {row["metric"]: row for row in summary.summarise([], radii=rows)}
+    found = {row["metric"]: row for row in summary.summarise({"radii": rows})}
     assert set(found) == set(values)
     assert {row["eps"] for row in found.values()} == {None}
     median = found["median_radius"]
@@ -146,7 +148,7 @@ def test_the_order_of_a_table_does_not_depend_on_the_order_of_its_rows():
         for score in ("a", "b")
     ]
     shuffled = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
-    assert schema.sort(shuffled) == rows
+    assert schema.TABLES["detection"].arrange(shuffled) == rows
 
 
 def test_seeds_that_agree_to_the_image_keep_the_interval_over_images():

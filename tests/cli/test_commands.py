@@ -8,14 +8,14 @@ import sys
 import pytest
 
 from robustloss.cli import commands
-from robustloss.results import write
-from robustloss.results.schema import ROW_COLUMNS
+from robustloss.results.schema import TABLES
 from robustloss.runs import runner
 from robustloss.spec.load import load_spec
+from tests.written import write_results
 
 
 def row(label, seed, attack, eps, error):
-    columns = dict.fromkeys(ROW_COLUMNS)
+    columns = dict.fromkeys(TABLES["rows"].names)
     place = {"loss": label.lower(), "label": label, "seed": seed, "n": 1000}
     attack = {"attack": attack.lower(), "attack_label": attack, "norm": None, "eps": eps}
     numbers = {"error": error, "error_low": error - 0.01, "error_high": error + 0.01}
@@ -48,7 +48,7 @@ def finished(tmp_path, monkeypatch):
             }
         ).plain()
         folder.mkdir(exist_ok=True)
-        write.write_results(
+        write_results(
             folder,
             name="finished",
             provenance={"spec": plain},
@@ -225,6 +225,7 @@ def test_help_names_the_commands_that_work(command):
         "list",
         "check-loss",
         "compare",
+        "schema",
     ]
 
 

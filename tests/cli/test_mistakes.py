@@ -7,9 +7,9 @@ import torch
 
 from robustloss.data.load import load_dataset
 from robustloss.data.mnist import FILES
-from robustloss.results.write import write_results
 from robustloss.runs import runner
 from robustloss.spec.load import load_spec
+from tests.written import write_results
 
 TINY = """
 name = "tiny"

@@ -10,13 +10,13 @@ import numpy as np
 
 from robustloss.analysis.tables.of_cell import cell_numbers
 from robustloss.results.records import Record, save_record
-from robustloss.results.write import write_results
 from robustloss.spec.load import load_spec
 from robustloss.spec.text import slug
 from robustloss.storage import digest, read_json, write_arrays, write_json, write_text
 from tests.reports import synthetic_geometry
 from tests.reports.synthetic_extras import attack_cost, probe, transfers
 from tests.reports.world import Layout, Mock, MockAttack, World
+from tests.written import write_results
 
 PLAIN = Layout()
 CLEAN = MockAttack("none", "none", "", (0.0,))

@@ -10,11 +10,11 @@ from robustloss.reports.chapters.overview.comparison import comparison_tables
 from robustloss.reports.drawing.table import latex, markdown
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import Run
-from robustloss.results.schema import COMPARISON_COLUMNS
+from robustloss.results.schema import TABLES
 
 
 def comparison(a, b, eps, metric="error", *, shown=False, difference=-0.05, **place):
-    row = dict.fromkeys(COMPARISON_COLUMNS) | {
+    row = dict.fromkeys(TABLES["comparisons"].names) | {
         **{"unit": "seeds", "label_a": a, "label_b": b, "metric": metric},
         **{"attack": "fgsm" if eps else "none", "attack_label": "FGSM" if eps else "none"},
         **{"norm": "linf", "eps": eps, "n_seeds": 3, "difference": difference},

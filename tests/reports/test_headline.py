@@ -68,20 +68,20 @@ def fake(errors: dict[str, list[float]], n: int = 500) -> Numbers:
     """Numbers of a run whose losses have these clean errors, one per seed."""
     from robustloss.analysis.tables.summary import summarise
     from robustloss.metrics.intervals import wilson
-    from robustloss.results.schema import ROW_COLUMNS
+    from robustloss.results.schema import TABLES
 
     rows = []
     for label, values in errors.items():
         for seed, value in enumerate(values):
             low, high = wilson(round(value * n), n)
-            row = dict.fromkeys(ROW_COLUMNS) | {
+            row = dict.fromkeys(TABLES["rows"].names) | {
                 "loss": label, "label": label, "seed": seed, "attack": "none",
                 "attack_label": "none", "eps": 0.0, "n": n, "error": value, "error_low": low,
                 "error_high": high, "mean_max_posterior": 0.9,
             }  # fmt: skip
             rows.append(row)
     empty = ("detection", "flags", "worst_case", "failures", "training")
-    results = {key: [] for key in empty} | {"rows": rows, "summary": summarise(rows)}
+    results = {key: [] for key in empty} | {"rows": rows, "summary": summarise({"rows": rows})}
     results |= {"provenance": {}, "name": "fake"}
     return Numbers(Run(Path(), results), 10)
 

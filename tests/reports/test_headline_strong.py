@@ -11,13 +11,13 @@ from robustloss.reports.page.ranking import Finding
 from robustloss.reports.reading.featured import featured
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import Run
-from robustloss.results.schema import ROW_COLUMNS
+from robustloss.results.schema import TABLES
 
 
 def run_with(*attacks: str, test: int | None = None, **tables: list) -> Numbers:
     """One loss under attacks of these names, without a number worth reading."""
     rows = [
-        dict.fromkeys(ROW_COLUMNS)
+        dict.fromkeys(TABLES["rows"].names)
         | {"loss": "gm", "label": "A", "seed": 0, "attack": name, "attack_label": name, "n": 200,
            "norm": "linf", "eps": 0.1 if name != "none" else 0.0, "error": 0.5}
         for name in ("none", *attacks)

@@ -9,7 +9,7 @@ from robustloss.reports.page.contents import make_tables
 from robustloss.reports.reading.marks import Marks, flags_of
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import Run
-from robustloss.results.schema import ROW_COLUMNS
+from robustloss.results.schema import TABLES
 
 EPS = (0.1, 0.2)
 
@@ -27,7 +27,7 @@ def numbers(*flags: dict) -> Numbers:
     rows, worst = [], []
     for attack, eps in [("none", 0.0), *((a, e) for a in ("fgsm", "pgd") for e in EPS)]:
         rows.append(
-            dict.fromkeys(ROW_COLUMNS)
+            dict.fromkeys(TABLES["rows"].names)
             | {"loss": "softmax", "label": "A", "seed": 0, "attack": attack, "n": 10,
                "attack_label": attack, "norm": "linf" if eps else None, "eps": eps, "error": 0.5}
         )  # fmt: skip

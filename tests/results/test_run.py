@@ -12,8 +12,8 @@ from robustloss.analysis.tables import of_cell
 from robustloss.results import finished_cell
 from robustloss.results.records import Record, save_record
 from robustloss.results.run import load_run
-from robustloss.results.write import write_results
 from robustloss.storage import CorruptFile
+from tests.written import write_results
 
 
 def record(seed: int, n: int = 6) -> Record:
@@ -180,7 +180,9 @@ def test_a_cell_of_another_kind_is_refused(run, name, value):
     path = run / "cells" / "soft" / "seed-2" / "cell.json"
     data = storage.read_json(path, checked=True)
     storage.write_json(path, data | {name: value}, checked=True)
-    with pytest.raises(CorruptFile, match=f"{name} .*is no (int|str|dict)"):
+    with pytest.raises(
+        CorruptFile, match=rf"{name} is .*: it should be a.* (integer|str|dictionary)"
+    ):
         finished_cell.load_cell(path)
 
 

@@ -4,10 +4,12 @@ import csv
 import json
 import sys
 
+import jsonschema
 import numpy as np
 import pytest
 
 from robustloss.results.run import load_run
+from robustloss.results.schema import json_schema
 from robustloss.runs import runner
 from robustloss.runs.comparable import NotComparableError
 from robustloss.runs.merge import merge_runs
@@ -87,6 +89,13 @@ def test_the_merged_folder_stands_alone_and_is_rendered(runs, tmp_path):
     assert len(rows) == len(wanted)
     assert float(rows[-1]["error"]) == wanted[-1]["error"]
     assert list(rows[0]) == list(wanted[0])
+
+
+def test_what_a_run_and_a_merged_run_write_fits_the_published_schema(runs, tmp_path):
+    validator = jsonschema.Draft202012Validator(json_schema())
+    merged = merge_runs([runs / "first", runs / "other"], tmp_path / "out")
+    for folder in (runs / "first", merged.path):
+        validator.validate(read_json(folder / "results.json"))
 
 
 def test_outside_sets_stay_with_the_losses_that_saw_them(runs, tmp_path):

@@ -16,7 +16,7 @@ import numpy as np
 
 from robustloss.analysis.outcomes import Outcome
 from robustloss.metrics.intervals import sign_test
-from robustloss.results.schema import FLAG_COLUMNS, PLACE, Row
+from robustloss.results.schema import PLACE, Row
 
 SIGNIFICANCE = 0.05
 
@@ -207,15 +207,15 @@ def flag(
     """
     threshold, explanation, remedy = CHECKS[check]
     words = {"attack": attack_label or "", "value": percent(value), **words}
-    row = {name: cell[name] for name in PLACE} | {
+    return {
         "check": check,
+        **{name: cell[name] for name in PLACE},
         "attack_label": attack_label,
         "eps": eps,
         "value": value,
         "threshold": threshold,
         "message": _filled(f"{explanation} {remedy}", words),
     }
-    return {name: row[name] for name in FLAG_COLUMNS}
 
 
 def explained(check: str) -> str:

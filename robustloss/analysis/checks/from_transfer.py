@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from robustloss.analysis.checks.catalogue import CHECKS, better_rival, flag
-from robustloss.results.schema import FLAG_COLUMNS, Row, sort
+from robustloss.results.schema import TABLES, Row
 from robustloss.results.transfers import Transfer
 
 
@@ -20,7 +20,7 @@ def transfer_beats_white_box(transfers: Sequence[Transfer], losses: Mapping[str,
         losses: name of each loss by label.
 
     Returns:
-        Flags, sorted, at (target, attack, eps); columns: `columns.FLAG_COLUMNS`.
+        Rows of the table `flags`, sorted, at (target, attack, eps).
 
     Raises:
         ValueError: files to be compared are not of the same images.
@@ -44,7 +44,7 @@ def transfer_beats_white_box(transfers: Sequence[Transfer], losses: Mapping[str,
             if gain:
                 cell = {"loss": losses[target], "label": target, "seed": seed}
                 flags.append(flag(check, cell, gain.value, attack_label, eps, rival=gain.rival))
-    return sort(flags, FLAG_COLUMNS)
+    return TABLES["flags"].arrange(flags)
 
 
 def _refuse_other_images(group: Mapping[str, Transfer]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from robustloss.analysis.detection.separation import compare
 from robustloss.analysis.outcomes import Outcome
 from robustloss.metrics.rates import threshold_at_fpr
-from robustloss.results.schema import ADAPTIVE_COLUMNS, PLACE, Row
+from robustloss.results.schema import PLACE, Row
 
 ADAPTED_SCORE = "class_log_likelihood"  # what the adaptive attacks maximise, at the wrong class
 BEST = {"attack": "best_of_adaptive", "attack_label": "best of adaptive"}
@@ -32,8 +32,8 @@ def adaptive_rows(
 
     Returns:
         Per norm, eps > 0 and score: the attacks that do not know the detector ("naive"), the
-        adaptive ones, and the best of the adaptive per image; columns:
-        `columns.ADAPTIVE_COLUMNS`. Nothing without an adaptive attack.
+        adaptive ones, and the best of the adaptive per image. Nothing without
+        an adaptive attack.
     """
     rows = []
     for norm, eps in dict.fromkeys(
@@ -47,12 +47,12 @@ def adaptive_rows(
             for one, kind in (*kinds, best):
                 rows.append(
                     {name: cell[name] for name in PLACE}
-                    | {"norm": norm, "eps": eps, "kind": kind}
-                    | {"attack": one.attack, "attack_label": one.attack_label}
+                    | {"norm": norm, "eps": eps}
+                    | {"attack": one.attack, "attack_label": one.attack_label, "kind": kind}
                     | {"score": score, "adapted": kind != "naive" and score == ADAPTED_SCORE}
                     | _numbers(clean, one, score, validation)
                 )
-    return [{name: row[name] for name in ADAPTIVE_COLUMNS} for row in rows]
+    return rows
 
 
 def best_of(outcomes: Sequence[Outcome], score: str) -> Outcome:
@@ -95,13 +95,7 @@ def _numbers(clean: Outcome, one: Outcome, score: str, validation: np.ndarray) -
     scores = one.scores[score]
     found = compare(~clean.wrong, one.wrong, clean.scores[score], scores, validation)
     all_, successful = found["all"], found["successful"]
-    rejecting = {
-        f"error_with_rejection_at_{percent}fpr": error_with_rejection(
-            one.wrong, scores, threshold_at_fpr(validation, percent / 100)
-        )
-        for percent in (1, 5)
-    }
-    return rejecting | {
+    return {
         "n": one.wrong.size,
         "auroc_all": all_["auroc"],
         "auroc_successful": successful["auroc"],
@@ -109,4 +103,9 @@ def _numbers(clean: Outcome, one: Outcome, score: str, validation: np.ndarray) -
         "undetected_success_at_1fpr": all_["undetected_success_at_1fpr"],
         "undetected_success_at_5fpr": all_["undetected_success_at_5fpr"],
         "error": float(one.wrong.mean()),
+    } | {
+        f"error_with_rejection_at_{percent}fpr": error_with_rejection(
+            one.wrong, scores, threshold_at_fpr(validation, percent / 100)
+        )
+        for percent in (1, 5)
     }

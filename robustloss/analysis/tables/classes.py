@@ -8,7 +8,7 @@ import numpy as np
 from robustloss.metrics.intervals import wilson
 from robustloss.metrics.rates import ranks
 from robustloss.results.records import Record
-from robustloss.results.schema import CROPS_COLUMNS, PLACE, Row
+from robustloss.results.schema import PLACE, TABLES, Row
 
 MOST_CLASSES = 100  # beyond, only the clean pass is told class by class
 
@@ -39,7 +39,7 @@ def class_rows(record: Record, place: Row) -> list[Row]:
         place: the columns that say which record it is, "attack" among them.
 
     Returns:
-        Rows with `columns.CLASS_COLUMNS`; none for an attack on more than MOST_CLASSES classes.
+        Rows of the table `per_class`; none for an attack on more than MOST_CLASSES classes.
     """
     classes = record.logits.shape[1]
     if classes > MOST_CLASSES and place["attack"] != "none":
@@ -82,7 +82,7 @@ def crop_rows(cell: Mapping[str, Any], clean: Record, rank_10: np.ndarray) -> li
     """
     rows = []
     for crops, rank in ((1, ranks(clean.logits, clean.labels)), (10, rank_10)):
-        row: Row = dict.fromkeys(CROPS_COLUMNS) | {name: cell[name] for name in PLACE}
+        row: Row = dict.fromkeys(TABLES["crops"].names) | {name: cell[name] for name in PLACE}
         row |= {"crops": crops, "n": len(rank)} | _error("top1", rank >= 1)
         if cell["num_classes"] > FEW_CLASSES:
             row |= _error("top5", rank >= 5)

@@ -38,7 +38,7 @@ from robustloss.metrics.paired_tests import (
 )
 from robustloss.results.finished_cell import Cell
 from robustloss.results.records import Record, clean_pass
-from robustloss.results.schema import COMPARISON_COLUMNS, Row
+from robustloss.results.schema import TABLES, Row
 
 LEVEL = 0.05
 RESAMPLED = ("auroc_all", "auroc_successful", "undetected_success_at_5fpr")
@@ -73,7 +73,7 @@ def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
         resamples: of the image bootstrap.
 
     Returns:
-        Rows with `columns.COMPARISON_COLUMNS`; difference is A − B; `shown` is p_adjusted <= 0.05.
+        Rows of the table `comparisons`; difference is A − B; `shown` is p_adjusted <= 0.05.
         `minimum_detectable` is the difference that would be shown with power 0.8, before
         adjustment. A number that one side does not have (no attack succeeded) gives no row.
 
@@ -99,9 +99,7 @@ def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
         for key, values in over_seeds.items()
         if len(values) > 1
     ]
-    return [
-        {name: row.get(name) for name in COMPARISON_COLUMNS} for row in rows + _adjusted(several)
-    ]
+    return TABLES["comparisons"].arrange(rows + _adjusted(several))
 
 
 def _by_place(

@@ -27,7 +27,7 @@ def geometry_rows(
         test: the Record of the clean pass.
 
     Returns:
-        Rows with `columns.GEOMETRY_COLUMNS`.
+        Rows of the table `geometry`.
     """
     place = {name: cell[name] for name in PLACE}
     splits = [("train", reference.get("train_features"), reference.get("train_labels"))]
@@ -66,7 +66,7 @@ def margin_rows(cell: Mapping[str, Any], reference: Mapping[str, Array]) -> list
         reference: arrays of scores-KEY.npz; without margin_pairs there are no rows.
 
     Returns:
-        Rows with `columns.MARGIN_COLUMNS`; null where there is no boundary on the way, or no
+        Rows of the table `margins`; null where there is no boundary on the way, or no
         closed form.
     """
     if "margin_pairs" not in reference:
@@ -111,7 +111,7 @@ def center_rows(cell: Mapping[str, Any], reference: Mapping[str, Array]) -> list
         reference: arrays of scores-KEY.npz.
 
     Returns:
-        One row with `columns.CENTER_COLUMNS`, or none. expected_error is sqrt(tr S_W / n) for the
+        One row of the table `center_estimates`, or none. expected_error is sqrt(tr S_W / n) for the
         n images that a class has in a batch on average, null where that is less than one: then the
         classes that a batch does have are few, each with one image or little more.
     """

@@ -22,23 +22,7 @@ from robustloss.metrics.bootstrap import draw_resamples
 from robustloss.metrics.calibration import RESAMPLES, fit_temperature
 from robustloss.metrics.rates import threshold_at_fpr
 from robustloss.results.records import Record, clean_pass
-from robustloss.results.schema import (
-    ADAPTIVE_COLUMNS,
-    CALIBRATION_COLUMNS,
-    CENTER_COLUMNS,
-    CLASS_COLUMNS,
-    DETECTION_COLUMNS,
-    FLAG_COLUMNS,
-    GEOMETRY_COLUMNS,
-    MARGIN_COLUMNS,
-    OUTSIDE_COLUMNS,
-    RADII_COLUMNS,
-    RELIABILITY_COLUMNS,
-    ROW_COLUMNS,
-    WORST_CASE_COLUMNS,
-    Row,
-    sort,
-)
+from robustloss.results.schema import TABLES, Row
 from robustloss.results.scores import CLEAN, VALIDATION, Pass, StoredScores
 from robustloss.spec.attack_kinds import attack_kind
 
@@ -161,24 +145,7 @@ def cell_numbers(
         "reliability": [each for _, bins in calibrated for each in bins],
     }
     tables = {"rows": rows, "detection": detection} | several | space
-    return {name: sort(table, _COLUMNS[name]) for name, table in tables.items()}
-
-
-_COLUMNS = {
-    "rows": ROW_COLUMNS,
-    "detection": DETECTION_COLUMNS,
-    "worst_case": WORST_CASE_COLUMNS,
-    "radii": RADII_COLUMNS,
-    "adaptive": ADAPTIVE_COLUMNS,
-    "flags": FLAG_COLUMNS,
-    "per_class": CLASS_COLUMNS,
-    "geometry": GEOMETRY_COLUMNS,
-    "margins": MARGIN_COLUMNS,
-    "center_estimates": CENTER_COLUMNS,
-    "out_of_distribution": OUTSIDE_COLUMNS,
-    "calibration": CALIBRATION_COLUMNS,
-    "reliability": RELIABILITY_COLUMNS,
-}
+    return {name: TABLES[name].arrange(table) for name, table in tables.items()}
 
 
 def _flags(evidence: Evidence) -> list[Row]:

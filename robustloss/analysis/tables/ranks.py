@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustloss.results.schema import RANK_COLUMNS, Row
+from robustloss.results.schema import TABLES, Row
 
 HIGHER_IS_BETTER = {
     "error": False,
@@ -26,7 +26,7 @@ def rank_rows(comparisons: Sequence[Mapping[str, Any]]) -> list[Row]:
         comparisons: rows of `comparisons.comparison_rows`.
 
     Returns:
-        Rows with `columns.RANK_COLUMNS`. Over seeds where there are several, else of each seed.
+        Rows of the table `ranks`. Over seeds where there are several, else of each seed.
 
     Source: Mogstad, Romano, Shaikh and Wilhelm 2024, "Inference for ranks", whose marginal ranks
         these are, with Benjamini and Hochberg's adjustment in place of simultaneous intervals.
@@ -39,7 +39,8 @@ def rank_rows(comparisons: Sequence[Mapping[str, Any]]) -> list[Row]:
         key = (row["unit"], row["seed"], row["attack"], row["attack_label"], row["norm"],
                row["eps"], row["metric"])  # fmt: skip
         groups.setdefault(key, []).append(row)
-    return [row for key, own in groups.items() for row in _ranked(key, own)]
+    rows = [row for key, own in groups.items() for row in _ranked(key, own)]
+    return TABLES["ranks"].arrange(rows)
 
 
 def _ranked(key: tuple, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -67,5 +68,5 @@ def _ranked(key: tuple, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
             "rank_high": len(values) - worse.get(label, 0),
             "n_losses": len(values),
         }
-        found.append({name: row[name] for name in RANK_COLUMNS})
+        found.append(row)
     return found

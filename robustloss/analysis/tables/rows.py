@@ -11,7 +11,7 @@ from robustloss.analysis.tables.classes import balanced_error, top5_error
 from robustloss.metrics import rates
 from robustloss.metrics.intervals import wilson
 from robustloss.results.records import Record
-from robustloss.results.schema import PLACE, ROW_COLUMNS, Row
+from robustloss.results.schema import PLACE, TABLES, Row
 
 CLEAN_ENTRY = {"attack": "none", "attack_label": "none", "norm": None, "eps": 0.0}
 
@@ -38,7 +38,7 @@ def pass_row(
     if clean is not None and found is not None:
         row |= _attack_columns(record, clean, found["all"], found["successful"])
         row["auroc_noise"] = found.get("noise", {}).get("auroc")
-    return dict.fromkeys(ROW_COLUMNS) | row
+    return dict.fromkeys(TABLES["rows"].names) | row
 
 
 def _attack_columns(

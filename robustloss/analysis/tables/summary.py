@@ -1,27 +1,17 @@
-"""The summary of results.json: each metric over the training seeds."""
+"""Table summary: a column of another table over the training seeds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from robustloss.metrics.intervals import t_interval
-from robustloss.results.schema import SUMMARY_COLUMNS, WORST_CASE, Row, sort
+from robustloss.results.schema import TABLES, WORST_CASE, Row
 
-SUMMARY_METRICS = (
-    *("error", "attack_success_rate", "mean_max_posterior", "zero_gradient_fraction"),
-    *("auroc_all", "auroc_successful", "tpr_at_1fpr", "tpr_at_5fpr", "tpr_at_5fpr_successful"),
-    *("undetected_success_at_5fpr", "outside_fraction", "error_8bit", "balanced_error"),
-)
-WORST_CASE_METRICS = ("error",)
-LENGTHS = ("median_radius", "eps_at_50_error")  # in the unit of eps, every other metric is a share
-RADII_METRICS = (*LENGTHS, "area_under_error_curve")
+_PLACE = ("loss", "label", "attack", "attack_label", "norm", "eps")
+LENGTHS = ("median_radius", "eps_at_50_error")  # in the unit of eps; every other metric is a share
 
 
-def summarise(
-    rows: Iterable[Mapping[str, Any]],
-    worst_case: Iterable[Mapping[str, Any]] = (),
-    radii: Iterable[Mapping[str, Any]] = (),
-) -> list[Row]:
-    """Each metric over the seeds: mean with a t-interval cut to [0, 1], and every seed's value.
+def summarise(tables: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[Row]:
+    """Return the mean of every summarised column over the seeds, with a t-interval cut to [0, 1].
 
     Seeds where the metric is null are left out; `n_seeds` counts those used. One seed has no
     t-interval, and seeds that agree to the image have one of no width, which would differ from
@@ -29,32 +19,31 @@ def summarise(
     clustered interval over images; one seed's other metrics have none.
 
     Args:
-        rows: as in results.json; a metric that an older row lacks is null.
-        worst_case: likewise; summarised as attack "worst_case".
-        radii: likewise; their eps is null, because they are about the whole error curve.
+        tables: the tables of a run by name, as in results.json. A column that an older row lacks
+            counts as null. The worst case is summarised as attack "worst_case"; the eps of numbers
+            about a whole error curve, which have none, is null.
 
     Returns:
-        One entry per (label, attack_label, norm, eps, metric), sorted.
+        One row for each metric and each group of rows that differ by their seed alone.
     """
-    summary = _summarised(rows, SUMMARY_METRICS)
-    summary += _summarised((WORST_CASE | dict(row) for row in worst_case), WORST_CASE_METRICS)
-    summary += _summarised(({"eps": None} | dict(row) for row in radii), RADII_METRICS)
-    return sort(summary, SUMMARY_COLUMNS)
+    summary = []
+    for name, table in TABLES.items():
+        metrics = [column.name for column in table.columns if column.summarised]
+        group_by = [column for column in table.sorted_by if column != "seed"]
+        groups: dict[tuple, list[Row]] = {}
+        for row in tables.get(name, ()) if metrics else ():
+            row = {**WORST_CASE, **row} if name == "worst_case" else dict(row)
+            groups.setdefault(tuple(row[column] for column in group_by), []).append(row)
+        for group in groups.values():
+            group.sort(key=lambda row: row["seed"])
+            place = {column: group[0].get(column) for column in (*_PLACE, *group_by)}
+            summary += [
+                place | {"metric": metric} | _over_seeds(group, metric) for metric in metrics
+            ]
+    return TABLES["summary"].arrange(summary)
 
 
-def _summarised(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> list[Row]:
-    groups: dict[tuple, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        key = row["label"], row["attack_label"], row["norm"], row["eps"]
-        groups.setdefault(key, []).append(row)
-    return [
-        _summary_row(sorted(group, key=lambda row: row["seed"]), metric)
-        for group in groups.values()
-        for metric in metrics
-    ]
-
-
-def _summary_row(group: Sequence[Mapping[str, Any]], metric: str) -> Row:
+def _over_seeds(group: Sequence[Row], metric: str) -> Row:
     used = [row for row in group if row.get(metric) is not None]
     values = [row[metric] for row in used]
     mean = sd = low = high = interval = None
@@ -73,8 +62,7 @@ def _summary_row(group: Sequence[Mapping[str, Any]], metric: str) -> Row:
         low = max(0.0, low)
         high = high if metric in LENGTHS else min(1.0, high)
         interval = "t over seeds"
-    row = dict(group[0]) | {
-        "metric": metric,
+    return {
         "n_seeds": len(used),
         "seeds": [row["seed"] for row in used],
         "values": values,
@@ -84,4 +72,3 @@ def _summary_row(group: Sequence[Mapping[str, Any]], metric: str) -> Row:
         "high": high,
         "interval": interval,
     }
-    return {name: row[name] for name in SUMMARY_COLUMNS}

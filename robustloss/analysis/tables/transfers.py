@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from robustloss.metrics.intervals import wilson
-from robustloss.results.schema import TRANSFER_COLUMNS, Row, sort
+from robustloss.results.schema import TABLES, Row
 from robustloss.results.transfers import Transfer
 
 
@@ -17,7 +17,7 @@ def transfer_rows(
         clean_errors: error without an attack, by (loss label, seed).
 
     Returns:
-        Sorted; columns: `columns.TRANSFER_COLUMNS`. `target_clean_error` is null for a target
+        Rows of the table `transfer`, sorted. `target_clean_error` is null for a target
         without one.
     """
     rows = []
@@ -40,4 +40,4 @@ def transfer_rows(
                 "target_clean_error": clean_errors.get((target, one.seed)),
             }
             rows.append(row)
-    return sort(rows, TRANSFER_COLUMNS)
+    return TABLES["transfer"].arrange(rows)

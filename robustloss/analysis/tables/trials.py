@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustloss.results.schema import TRIAL_COLUMNS, Row
+from robustloss.results.schema import TABLES, Row
 from robustloss.spec.spec import TrialSpec
 
 
@@ -23,7 +23,7 @@ def trial_rows(
     """
     best = {label: _best(trials, contents, label) for label in {t.label for t in trials}}
     rows = [
-        dict.fromkeys(TRIAL_COLUMNS)
+        dict.fromkeys(TABLES["trials"].names)
         | {
             "loss": trial.loss.name,
             "label": trial.label,

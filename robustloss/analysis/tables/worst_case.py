@@ -8,7 +8,7 @@ import numpy as np
 from robustloss.analysis.detection.separation import number
 from robustloss.analysis.outcomes import Outcome, budgets, by_attack, radius_of, wrong_within
 from robustloss.metrics.intervals import wilson
-from robustloss.results.schema import PLACE, RADII_COLUMNS, WORST_CASE, Row
+from robustloss.results.schema import PLACE, TABLES, WORST_CASE, Row
 
 
 def worst_case_rows(
@@ -26,7 +26,7 @@ def worst_case_rows(
         outcomes: every attack at every eps, of the same images in the same order.
 
     Returns:
-        One row per norm and eps > 0; columns: `columns.WORST_CASE_COLUMNS`.
+        One row per norm and eps > 0.
 
     Source: mean over x of max over attacks (Carlini et al. 2019, "On evaluating adversarial
         robustness", section 4).
@@ -71,8 +71,8 @@ def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outco
         outcomes: every attack at every eps, of the same images in the same order.
 
     Returns:
-        One row per attack and one for the worst case of each norm; columns:
-        `columns.RADII_COLUMNS`. `eps_max`, where the area ends, is the norm's largest eps.
+        One row per attack and one for the worst case of each norm. `eps_max`, where the area
+        ends, is the norm's largest eps.
     """
     rows = []
     for norm, all_eps in budgets(outcomes).items():
@@ -92,7 +92,7 @@ def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outco
             numbers = _fixed_eps_numbers(clean, _worst(clean, outcomes, norm, all_eps), eps_max)
         rows.append(WORST_CASE | numbers | {"norm": norm, "eps_max": eps_max})
     place = {"n": clean.wrong.size} | {name: cell[name] for name in PLACE}
-    return [{name: (place | row)[name] for name in RADII_COLUMNS} for row in rows]
+    return TABLES["radii"].arrange(place | row for row in rows)
 
 
 def radius_numbers(radius: np.ndarray, eps_max: float) -> Row:
