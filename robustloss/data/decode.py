@@ -59,17 +59,14 @@ def pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cores, thread_name_prefix="decode")
 
 
-def header(content: bytes | Path) -> tuple[int, int, int]:
-    """Return width, height and channels (1 or 3) as the file's head says.
-
-    Args:
-        content: the bytes of a file, or its path.
+def read_header(path: Path) -> tuple[int, int, int]:
+    """Return width, height and channels (1 or 3) as the head of a file says.
 
     Raises:
         UnreadableImage: no image, or one of more than 8 bits a channel.
     """
     try:
-        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+        with Image.open(path) as image:
             return *image.size, _channels(image)
     except UnreadableImage:
         raise
@@ -122,6 +119,7 @@ def decode(content: bytes, recipe: Recipe) -> tuple[NDArray[np.uint8], int]:
 
 
 def _reason(error: Exception) -> str:
+    """Say what Pillow has against a file, in one line without the name of the file."""
     text = " ".join(str(error).split())
     return "no image" if "cannot identify image" in text else text or type(error).__name__
 

@@ -52,8 +52,8 @@ def join_names(names: Sequence[object]) -> str:
     return ", ".join(map(str, names[:MOST_NAMES])) + more
 
 
-def show_progress(quiet: bool, *columns: progress.ProgressColumn) -> progress.Progress:
-    """Return a progress bar on stderr, to be used as a context manager.
+def showing_progress(quiet: bool, *columns: progress.ProgressColumn) -> progress.Progress:
+    """Show a progress bar on stderr, until the block ends.
 
     Args:
         quiet: show nothing.
@@ -119,7 +119,7 @@ def download(
         progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
     )
-    with show_progress(quiet, *columns) as bar:
+    with showing_progress(quiet, *columns) as bar:
         for name, (urls, md5) in files.items():
             task = bar.add_task(f"{title} {name}", total=None)
             reasons = []

@@ -6,7 +6,6 @@ Where the images do not fit in memory, a `StreamedImages` takes the place of the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +25,7 @@ class ImageSet:
         images: (N, C, H, W) uint8; `images / scale` lies in [0, 1]. A tensor, or streamed images,
             which are indexed like one.
         labels: (N,) int64.
-        index: (N,) int64, ascending; position in the file that the images came from.
+        index: (N,) int64; position in the file or folder that the images came from.
         scale: largest value that a pixel can have.
         size: (H, W) that a model sees: the center of each image, a random place when a training
             augments by crops; None for the whole image.
@@ -167,17 +166,17 @@ class Dataset:
 
 
 def mean_and_std(
-    counts: Sequence[Sequence[int]], scale: float
+    counts: NDArray[np.int64], scale: float
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Compute mean and standard deviation per channel, in [0, 1].
 
     Args:
-        counts: (C, 256), how often each value occurs in each channel; Python's integers, because
-            the squared sum over a large data set does not fit in 64 bits.
+        counts: (C, 256), how often each value occurs in each channel.
         scale: the value that becomes 1.
     """
     mean, std = [], []
-    for each in counts:
+    # Python's integers: the squared sum over a large data set does not fit in 64 bits.
+    for each in counts.tolist():
         n = sum(each)
         total = sum(value * count for value, count in enumerate(each))
         squares = sum(value**2 * count for value, count in enumerate(each))
@@ -186,14 +185,14 @@ def mean_and_std(
     return tuple(mean), tuple(std)
 
 
-def value_counts(images: NDArray[np.uint8]) -> list[list[int]]:
-    """Count how often each value 0 to 255 occurs in each channel of images (N, C, H, W)."""
+def value_counts(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Count how often each value occurs in each channel: (N, C, H, W) -> (C, 256)."""
     counts = np.zeros((images.shape[1], 256), np.int64)
     # In pieces, because bincount widens its input to eight bytes a pixel.
     for piece in np.array_split(images, max(1, len(images) // 1000)):
         for channel in range(images.shape[1]):
             counts[channel] += np.bincount(piece[:, channel].ravel(), minlength=256)
-    return counts.tolist()
+    return counts
 
 
 def fit_subset(images: ImageSet, size: int) -> ImageSet:

@@ -112,7 +112,7 @@ class Loaded:
     """
 
     images: dict[str, Tensor | StreamedImages]
-    counts: list[list[int]]
+    counts: NDArray[np.int64]
     settings: str
     contents: dict[str, tuple[str, NDArray[np.uint8]]]
     scale: float = 255.0

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from robustloss.spec.text import literal, number
+from robustloss.spec.text import bound_text, literal
 
 Loc = tuple[int | str, ...]
 
@@ -140,7 +140,7 @@ class _Writer:
             return str(context["rule"])
         if kind in _BOUNDS:
             name, sign = _BOUNDS[kind]
-            return f"must be {sign} {number(context[name])}. {self._default(loc)}".rstrip()
+            return f"must be {sign} {bound_text(context[name])}. {self._default(loc)}".rstrip()
         if kind == "literal_error":
             choices = re.findall(r"'([^']*)'", context["expected"])
             return choice_rule(value, choices, quote=True)

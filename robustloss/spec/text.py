@@ -41,7 +41,7 @@ def literal(value: object) -> str:
     return repr(value)
 
 
-def number(value: float) -> str:
+def bound_text(value: float) -> str:
     """Write a bound of a range: whole numbers in full, others as short as they are."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -116,5 +116,5 @@ def _type(schema: Mapping[str, Any]) -> str:
     names = {"integer": "integer", "number": "number", "boolean": "true | false"}
     name = names.get(schema.get("type", ""), "table" if schema.get("type") == "object" else "text")
     signs = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
-    bounds = [f"{sign} {number(schema[key])}" for key, sign in signs.items() if key in schema]
+    bounds = [f"{sign} {bound_text(schema[key])}" for key, sign in signs.items() if key in schema]
     return f"{name} {', '.join(bounds)}".rstrip()

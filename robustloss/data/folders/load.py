@@ -15,9 +15,9 @@ from rich.progress import MofNCompleteColumn
 
 from robustloss.data import decode
 from robustloss.data.decode import Recipe, UnreadableImage
-from robustloss.data.files import DataError, join_names, show_progress, show_remark
+from robustloss.data.files import DataError, join_names, show_remark, showing_progress
 from robustloss.data.folders.listing import find_folder, read_layout
-from robustloss.data.folders.survey import Survey, check, size_error, survey
+from robustloss.data.folders.survey import Survey, check_surveys, size_error, survey
 from robustloss.data.reader import Content, Loaded, Parts, Place
 from robustloss.data.splits import stratified_split
 from robustloss.data.streamed import StreamedImages
@@ -95,7 +95,7 @@ class FolderContent(Content):
                 quiet=self.quiet,
             )
         size = None if data.image_size is None else (data.image_size, data.image_size)
-        done = f"{decode.VERSION} {recipe} {size}"  # to each image
+        pixels = f"{decode.VERSION} {recipe} {size}"  # what makes the pixels out of a file
         return Loaded(
             images={
                 name: StreamedImages(self.folder, parts[name].images, recipe)
@@ -103,8 +103,8 @@ class FolderContent(Content):
                 else torch.from_numpy(found.pixels)
                 for name, found in surveys.items()
             },
-            counts=surveys["train"].counts.tolist(),
-            settings=f"image folder {done} {full} {list(self.class_names)}",
+            counts=surveys["train"].counts,
+            settings=f"image folder {pixels} {full} {list(self.class_names)}",
             contents={
                 name: (f"{name} {parts[name].n}", found.digests) for name, found in surveys.items()
             },
@@ -119,7 +119,7 @@ class FolderContent(Content):
         heads = {}
         for path in paths[np.unique(np.linspace(0, len(paths) - 1, 200).astype(int))]:
             try:
-                heads[path] = decode.header(self.folder / path)
+                heads[path] = decode.read_header(self.folder / path)
             except UnreadableImage:
                 continue  # the survey names all of them
         channels: int = data.channels or max((own for _, _, own in heads.values()), default=1)
@@ -137,7 +137,7 @@ class FolderContent(Content):
         files = [self.folder / path for part in parts.values() for path in part.images]
         full = sum(file.stat().st_size for file in files) < FULL_BYTES
         surveys = {}
-        with show_progress(self.quiet, MofNCompleteColumn()) as bar:
+        with showing_progress(self.quiet, MofNCompleteColumn()) as bar:
             task = bar.add_task(f"Reading {self.folder.name}", total=len(files))
             for name, part in parts.items():
                 # Mean and deviation are those of the training pixels; of a sample, where many.
@@ -154,7 +154,7 @@ class FolderContent(Content):
                     counted=counted,
                     advance=lambda done: bar.advance(task, done),
                 )
-        check(self.folder, surveys.values())
+        check_surveys(self.folder, surveys.values())
         return surveys, full
 
 

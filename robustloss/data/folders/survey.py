@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from robustloss.data import decode
 from robustloss.data.decode import CHUNK, OtherSize, Recipe, UnreadableImage
 from robustloss.data.files import DataError, join_names
+from robustloss.data.images import value_counts
 
 
 @dataclass
@@ -60,7 +61,7 @@ def survey(
         advance: called with the number of files that were done since the last call.
 
     Returns:
-        What was found, damaged files too: `check` refuses them.
+        What was found, damaged files too: `check_surveys` refuses them.
     """
     n = len(paths)
     found = Survey(
@@ -89,7 +90,7 @@ def survey(
     return found
 
 
-def check(folder: Path, surveys: Collection[Survey]) -> None:
+def check_surveys(folder: Path, surveys: Collection[Survey]) -> None:
     """Refuse files that cannot be used, all of them in one message.
 
     Raises:
@@ -134,15 +135,13 @@ def _look(
             known = content if full else f"{name} {path.stat().st_size}".encode()
             found.digests[number] = np.frombuffer(hashlib.sha256(known).digest(), np.uint8)
             if not read:
-                channels = decode.header(path)[2]
+                channels = decode.read_header(path)[2]
             else:
                 pixels, channels = decode.decode(content, recipe)
                 if into is not None:
                     into[number] = pixels
                 if counted[number]:
-                    for channel in range(recipe.channels):
-                        values = pixels[channel].ravel()
-                        found.counts[channel] += np.bincount(values, minlength=256)
+                    found.counts += value_counts(pixels[None])
             if channels != recipe.channels:
                 found.converted.append(name)
         except OtherSize as error:
