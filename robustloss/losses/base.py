@@ -137,10 +137,10 @@ class LossHead(nn.Module, ABC):
         """Return what `loss` takes from the progress, as a margin or a weight; default: all of it.
 
         At equal phases the loss is the same function of features and labels, without decisions in
-        Python. On a GPU the trainer then replays one recorded step instead of starting its kernels
+        Python. On a GPU the trainer then replays one captured step instead of starting its kernels
         one by one, which is several times as fast for a small network. A loss that ignores its
         progress returns `()`. A subclass must define this method anew, or its steps are not
-        recorded.
+        captured.
         """
         return (progress,)
 

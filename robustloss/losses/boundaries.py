@@ -137,19 +137,19 @@ class _Setting:
 
 
 def _linear(s: _Setting, a: int, b: int) -> Array:
-    """(w_a − w_b)·x + b_a − b_b."""
+    """Return (w_a − w_b)·x + b_a − b_b."""
     return s.points @ (s.vectors[a] - s.vectors[b]) + s.bias[a] - s.bias[b]
 
 
 def _on_sphere(s: _Setting, a: int, b: int) -> Array:
-    """alpha (‖w_a‖ cos theta_a − ‖w_b‖ cos theta_b) + b_a − b_b."""
+    """Return alpha (‖w_a‖ cos theta_a − ‖w_b‖ cos theta_b) + b_a − b_b."""
     of_a = np.linalg.norm(s.vectors[a]) * np.cos(s.theta_rad(a))
     of_b = np.linalg.norm(s.vectors[b]) * np.cos(s.theta_rad(b))
     return s.scale("radius") * (of_a - of_b) + s.bias[a] - s.bias[b]
 
 
 def _cosines(s: _Setting, a: int, b: int) -> Array:
-    """cos theta_a − cos theta_b."""
+    """Return cos theta_a − cos theta_b."""
     return np.cos(s.theta_rad(a)) - np.cos(s.theta_rad(b))
 
 
@@ -165,7 +165,7 @@ _WITHOUT_MARGIN: Mapping[str, Callable[[_Setting, int, int], Array]] = {
 
 
 def _shifted(p: Params) -> Callable[[Array], Array]:
-    """cos(theta + m); cos theta − m sin m beyond pi − m."""
+    """Return cos(theta + m); beyond pi − m it is cos theta − m sin m."""
     m = p["margin_rad"]
     return lambda theta: np.where(
         theta + m <= np.pi, np.cos(theta + m), np.cos(theta) - m * np.sin(m)
@@ -173,7 +173,7 @@ def _shifted(p: Params) -> Callable[[Array], Array]:
 
 
 def _annealed_psi(p: Params) -> Callable[[Array], Array]:
-    """(lambda cos theta + psi(theta)) / (1 + lambda) with the last lambda of the training."""
+    """Return (lambda cos theta + psi(theta)) / (1 + lambda) with the last lambda of training."""
     decayed = p["anneal_base"] * (1.0 + p["anneal_gamma"] * p["anneal_steps"]) ** -p["anneal_power"]
     last, m = max(p["anneal_min"], decayed), p["margin"]
 

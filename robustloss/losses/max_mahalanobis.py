@@ -107,7 +107,7 @@ def optimal_directions(num_classes: int, feature_dim: int) -> Array:
 
 
 def _simplex(num_classes: int, feature_dim: int) -> Array:
-    """Algorithm 1: mu_i·mu_j = −1/(K−1), each vector uses one more coordinate than the last."""
+    """Return the vectors of algorithm 1: mu_i·mu_j = −1/(K−1), each with one coordinate more."""
     mu = np.zeros((num_classes, feature_dim))
     mu[0, 0] = 1.0
     for k in range(1, num_classes):
@@ -119,7 +119,7 @@ def _simplex(num_classes: int, feature_dim: int) -> Array:
 
 
 def _spread(num_classes: int, feature_dim: int) -> Array:
-    """The best of a few descents from fixed starts, on a soft maximum that hardens."""
+    """Return the best of a few descents from fixed starts, on a soft maximum that hardens."""
     from scipy.optimize import minimize
 
     upper = np.triu_indices(num_classes, 1)

@@ -244,5 +244,5 @@ def safe_roots(squares: Tensor) -> Tensor:
 
 
 def _pairs(same: Tensor) -> Tensor:
-    """Two images of one class, but not one image and itself."""
+    """Return whether two images are of one class, but not one image and itself, (B,B) bool."""
     return same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)

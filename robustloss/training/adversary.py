@@ -32,7 +32,7 @@ class Adversary:
     """Attacks the images of a training step.
 
     `prepare` draws the random start and sets eps, outside of the step, so that the step itself
-    reads tensors only and can be recorded and replayed on a GPU.
+    reads tensors only and can be captured and replayed on a GPU.
 
     Args:
         spec: Table train.adversarial.
@@ -72,15 +72,15 @@ class Adversary:
         return self.spec.attack == "trades"
 
     def active(self, progress: float) -> bool:
-        """Whether the step at this share of training, in [0,1), learns attacked images."""
+        """Return whether the step at this share of training, in [0,1), learns attacked images."""
         return progress >= self.spec.start
 
     def phase(self, progress: float) -> tuple[float, ...]:
-        """What decides in Python: steps of one phase can replay each other."""
+        """Return what decides in Python: steps of one phase can replay each other."""
         return (float(self.active(progress)),)
 
     def eps_at(self, progress: float) -> float:
-        """The budget at a share of training: it rises linearly over `ramp` from `start` on."""
+        """Return the budget at a share of training; it rises linearly over `ramp`, from `start`."""
         if self.spec.ramp == 0:
             return self.spec.eps
         return self.spec.eps * min(1.0, max(0.0, progress - self.spec.start) / self.spec.ramp)
@@ -88,10 +88,10 @@ class Adversary:
     def prepare(
         self, shape: tuple[int, ...], step: int, progress: float, own: slice = slice(None)
     ) -> None:
-        """Draws where the attack on images of a shape (B,C,H,W) starts, and sets its budget.
+        """Draw where the attack on a batch starts, and set its budget.
 
         Args:
-            shape: Of the whole batch.
+            shape: (B,C,H,W) of the whole batch.
             step: Number of the step; with the cell's seed it decides the draw.
             progress: In [0,1).
             own: Which of the batch's images will be attacked here.
@@ -106,21 +106,18 @@ class Adversary:
             self.offset.normal_(generator=self.random)
         elif self.spec.norm == "linf":
             self.offset.uniform_(-1.0, 1.0, generator=self.random)
-        else:
-            self._draw_from_ball()
+        else:  # uniform in the ball: a direction, and a radius whose power D is uniform
+            self.offset.normal_(generator=self.random)
+            column = torch.empty((len(self.offset), 1, 1, 1), device=self.offset.device)
+            radius = column.uniform_(generator=self.random) ** (1 / self.offset[0].numel())
+            self.offset.mul_(radius / distance(self.offset, "l2").view(-1, 1, 1, 1))
         self.eps.fill_(self.eps_at(progress))
 
-    def _draw_from_ball(self) -> None:
-        self.offset.normal_(generator=self.random)
-        column = torch.empty((len(self.offset), 1, 1, 1), device=self.offset.device)
-        radius = column.uniform_(generator=self.random) ** (1 / self.offset[0].numel())
-        self.offset.mul_(radius / distance(self.offset, "l2").view(-1, 1, 1, 1))
-
     def __call__(self, images: Tensor, labels: Tensor, progress: float) -> Tensor:
-        """Attacks images (b,C,H,W) in [0,1], this process's; `prepare` came before.
+        """Attack this process's images; `prepare` came before.
 
         Args:
-            images: Those of the batch that `prepare` was told are attacked here.
+            images: (b,C,H,W) in [0,1], those of the batch that `prepare` named as attacked here.
             labels: (B,) of the whole batch.
             progress: In [0,1).
 
@@ -143,7 +140,15 @@ class Adversary:
         return attacked
 
     def divergence(self, clean: Tensor, attacked: Tensor) -> Tensor:
-        """Returns TRADES' term on the loss (B,), beta included, of features (B,D) of both."""
+        """Return TRADES' term of the loss, beta included.
+
+        Args:
+            clean: (B,D) features of the clean images.
+            attacked: (B,D) features of the attacked images.
+
+        Returns:
+            (B,) nats.
+        """
         log_clean, log_attacked = (
             F.log_softmax(self._logits(features), 1) for features in (clean, attacked)
         )
@@ -160,10 +165,10 @@ class Adversary:
     def _objective(
         self, images: Tensor, labels: Tensor, progress: float
     ) -> Callable[[Tensor], Tensor]:
-        """Returns what is climbed: a function of points (b,C,H,W) with values (b,).
+        """Return what is climbed: a function of points (b,C,H,W) with values (b,).
 
-        A loss may compare the images of a batch: it has those of the other processes too, and a
-        value for each, of which the gradient at the points here is the same as in one process.
+        A loss may compare the images of a batch, so it gets those of the other processes too and
+        gives (B,) values. Their gradient at the points here is the same as in one process.
         """
         if self.spec.attack == "trades":
             with torch.no_grad():
@@ -197,7 +202,7 @@ def climb(
     step_size: float,
     norm: Norm,
 ) -> tuple[Tensor, Tensor]:
-    """Climbs an objective from a start, x ← project(x + step_size · eps · u), steps times.
+    """Climb an objective from a start, x ← project(x + step_size · eps · u), steps times.
 
     Args:
         objective: Points (B,C,H,W) to values (B,), whose sum is differentiated.
@@ -227,7 +232,11 @@ def climb(
 
 
 def kl_divergence(log_clean: Tensor, log_attacked: Tensor) -> Tensor:
-    """Returns KL(clean ‖ attacked) in nats, (B,), of log-posteriors (B,K).
+    """Return KL(clean ‖ attacked) in nats, (B,).
+
+    Args:
+        log_clean: (B,K) log-posteriors of the clean images.
+        log_attacked: (B,K) log-posteriors of the attacked images.
 
     Source: Zhang et al., "Theoretically principled trade-off between robustness and accuracy"
         (ICML 2019), as in their code: posteriors of the images and of the attacked images.

@@ -1,4 +1,7 @@
-"""Shift, flip, cut-out on the device."""
+"""Augmentation of training images: shift, crop, flip, cut-out, on the device.
+
+Shape suffixes: B batch, C channels, H height, W width.
+"""
 
 import torch
 from torch import Tensor
@@ -17,7 +20,7 @@ def augment(
     size: tuple[int, int] | None = None,
     of: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Returns randomly moved copies of images (B,C,H,W), padded with zeros.
+    """Return randomly moved copies of images (B,C,H,W), padded with zeros.
 
     Args:
         images: (B,C,H,W), any dtype, on any device.
@@ -34,40 +37,38 @@ def augment(
         networks with cutout" (arXiv 1708.04552, 2017), with their size for CIFAR-10; they fill it
         after the colours were centred.
     """
-    larger = size is not None and size != tuple(images.shape[2:])
-    if larger and kind in ("none", "shift"):
-        images, larger = center(images, size), False
+    if kind in ("none", "shift"):
+        images, size = center(images, size), None
     if kind == "none":
         return images
-    rng = new_generator("augment", *names)
-    reach = 0 if larger else SHIFT if kind == "shift" else PAD
+    rng, device = new_generator("augment", *names), images.device
     count, _, height, width = images.shape
-    first, total = of or (0, count)
+    first, total = of or (0, count)  # the whole batch is drawn, so that any share of it fits
     own = slice(first, first + count)
-    padded = torch.nn.functional.pad(images, (reach,) * 4)
-    if larger:
-        assert size is not None
+    if size is None or size == (height, width):
+        reach = SHIFT if kind == "shift" else PAD
+        images = torch.nn.functional.pad(images, (reach,) * 4)
+        moves = torch.randint(0, 2 * reach + 1, (total, 2), generator=rng)[own].to(device)
+    else:
         free = torch.tensor([height - size[0] + 1, width - size[1] + 1])
         moves = (torch.rand(total, 2, generator=rng, dtype=torch.float64) * free).long()
-        moves = moves[own].to(images.device)
+        moves = moves[own].to(device)
         height, width = size
-    else:
-        moves = torch.randint(0, 2 * reach + 1, (total, 2), generator=rng)[own].to(images.device)
-    rows = moves[:, :1] + torch.arange(height, device=images.device)
-    columns = moves[:, 1:] + torch.arange(width, device=images.device)
+    rows = moves[:, :1] + torch.arange(height, device=device)
+    columns = moves[:, 1:] + torch.arange(width, device=device)
     if kind in ("crop_flip", "crop_flip_cutout"):
-        flips = torch.rand(total, generator=rng)[own].to(images.device) < 0.5
+        flips = torch.rand(total, generator=rng)[own].to(device) < 0.5
         columns = torch.where(flips[:, None], columns.flip(1), columns)
-    each = torch.arange(count, device=images.device)[:, None, None]
-    moved = padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]]
+    each = torch.arange(count, device=device)[:, None, None]
+    moved = images.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]]
     if kind == "crop_flip_cutout":
-        places = torch.rand(total, 2, generator=rng)[own].to(images.device)
+        places = torch.rand(total, 2, generator=rng)[own].to(device)
         moved = moved * ~_squares(places, height, width)[..., None]
     return moved.permute(0, 3, 1, 2)
 
 
 def _squares(places: Tensor, height: int, width: int) -> Tensor:
-    """Returns (B,H,W) bool, squares around places (B,2) in [0,1), cut off at the border."""
+    """Return (B,H,W) bool, squares around places (B,2) in [0,1), cut off at the border."""
     side = min(height, width) // 2
     starts = (places * torch.tensor([height, width], device=places.device)).long() - side // 2
     inside = []

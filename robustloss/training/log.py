@@ -1,4 +1,4 @@
-"""What a training leaves beside the weights, and how one fails."""
+"""What a training leaves beside the weights, and the error of one that diverges."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +27,6 @@ class TrainingLog:
 
 
 def find_chosen_line(log: Mapping[str, Any]) -> dict:
-    """Returns the line of a log's learning curve at which the weights stood that were kept."""
+    """Return the line of a log's learning curve of the epoch whose weights were kept."""
     chosen = [line for line in log["curve"] if line["epoch"] == log.get("chosen_epoch")]
     return (chosen or log["curve"] or [{}])[-1]

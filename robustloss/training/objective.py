@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from robustloss.losses.base import LossHead, LossTerms, check_logits, check_terms
+from robustloss.data.images import ImageSet
+from robustloss.losses.base import LossTerms, check_logits, check_terms
 from robustloss.models.classifier import Classifier
 from robustloss.seeding import seed_global
 from robustloss.training.adversary import Adversary
@@ -49,7 +50,7 @@ class Objective(nn.Module):
     def forward(
         self, images: Tensor, attacked: Tensor | None, labels: Tensor, progress: float
     ) -> StepOutput:
-        """Computes the terms of the whole batch.
+        """Return the terms of the whole batch.
 
         Args:
             images: (b,C,H,W) in [0,1], this process's share.
@@ -67,13 +68,18 @@ class Objective(nn.Module):
             others = self.group.gather(self._features(attacked), len(labels))
         if self.head_seed is not None:
             seed_global(features.device, self.head_seed)
-        if not self.checked:
-            _check_logits(head, features.detach())
+        if not self.checked and head.logits_while_training:
+            with torch.no_grad():
+                check_logits(head.logits(features.detach()), features, head.num_classes)
         began = time.perf_counter()
         terms = head.loss(features, labels, progress=progress)
         self.head_seconds += time.perf_counter() - began
         if not self.checked:
-            _check_connected(check_terms(terms, features))
+            if not any(term.requires_grad for term in check_terms(terms, features)):
+                raise ValueError(
+                    "loss() is connected to no parameter, so nothing can learn. Look for detach() "
+                    "or no_grad."
+                )
             self.checked = True
         if others is not None:
             assert self.adversary is not None
@@ -86,39 +92,33 @@ class Objective(nn.Module):
             return self.model.features(images)
 
 
-def is_known(model: Classifier) -> bool:
-    """Whether each of its modules is ours or torch's: these use the same parameters in every step.
+def is_known(model: Classifier, *, head: bool = True) -> bool:
+    """Return whether each module of a model is ours or torch's.
 
-    Other code may decide anew by the progress, by chance or by the mode.
-    """
-    packages = {type(module).__module__.partition(".")[0] for module in model.modules()}
-    return packages <= {"robustloss", "torch", "torchvision"}
-
-
-def has_unused(model: Classifier, images: Tensor, labels: Tensor, precision: str) -> bool:
-    """Returns whether a step leaves some parameters without a gradient; found on a copy.
+    These do the same, with the same parameters, in every step. Other code may decide anew by the
+    progress, by chance or by the mode.
 
     Args:
         model: What is trained.
-        images: (B,C,H,W) in [0,1], two at least.
-        labels: (B,).
+        head: Whether its head counts too.
+    """
+    modules = (part for name, part in model.named_modules() if head or name[:4] != "head")
+    packages = {type(part).__module__.partition(".")[0] for part in modules}
+    return packages <= {"robustloss", "torch", "torchvision"}
+
+
+def has_unused(model: Classifier, data: ImageSet, precision: str) -> bool:
+    """Return whether a step may leave some parameters without a gradient.
+
+    Args:
+        model: What is trained; a copy of it takes a step.
+        data: Two images at least, on the model's device.
         precision: Arithmetic of the backbone.
     """
+    if not is_known(model):
+        return True  # one step tells nothing of the others
+    some = slice(0, 2)
     trial = Objective(copy.deepcopy(model).eval(), precision, None, Group())
-    terms = trial(images, None, labels, 0.0)
+    terms = trial(data.batch(some), None, data.labels[some], 0.0)
     (terms.classification + terms.regulariser).mean().backward()
     return any(p.requires_grad and p.grad is None for p in trial.parameters())
-
-
-@torch.no_grad()
-def _check_logits(head: LossHead, features: Tensor) -> None:
-    if head.logits_while_training:
-        check_logits(head.logits(features), features, head.num_classes)
-
-
-def _check_connected(terms: LossTerms) -> None:
-    if not any(term.requires_grad for term in terms):
-        raise ValueError(
-            "loss() is connected to no parameter, so nothing can learn. Look for detach() or "
-            "no_grad."
-        )

@@ -6,8 +6,6 @@ they may jump to 100 % within an epoch while that step itself sees none of it (W
 is better than free", ICLR 2020). Neither shows in the clean error.
 """
 
-from typing import Protocol
-
 import torch
 from torch import Tensor, nn
 
@@ -15,15 +13,9 @@ from robustloss.attacks import Attack, build_attack, iter_perturb
 from robustloss.data.images import ImageSet, fit_subset
 from robustloss.models.classifier import Classifier
 from robustloss.spec.training import AdversarialSpec
+from robustloss.training.log import TrainingLog
 
 BATCH = 500  # images attacked at once; decides no result
-
-
-class Log(Protocol):
-    """What of a training's log is read and written here."""
-
-    curve: list[dict]
-    chosen_epoch: int | None
 
 
 class Selection:
@@ -49,37 +41,41 @@ class Selection:
             keep="last",
         )  # fmt: skip
 
-    def measure(self, model: Classifier, epoch: int, epochs: int, log: Log) -> dict:
-        """Attacks the images after an epoch, 1 to epochs, and keeps the weights if they are best.
+    def measure(self, model: Classifier, epoch: int, epochs: int, log: TrainingLog) -> dict:
+        """Attack the images after an epoch, and keep the weights if they have the fewest errors.
+
+        Args:
+            model: As it stands after the epoch.
+            epoch: Its number, 1 to epochs.
+            epochs: Of the whole training.
+            log: Has the errors of the epochs before; is told the chosen epoch.
 
         Returns:
             For the learning curve: "validation_robust_error", None in an epoch that is left out
             and for a pair loss; under fgsm "validation_one_step_error" too, fractions.
         """
-        found: dict[str, float | None] = {"validation_robust_error": None}
+        attacks = {"validation_robust_error": self._strong}
         if self.spec.attack == "fgsm":
-            found["validation_one_step_error"] = None
+            attacks["validation_one_step_error"] = self._one_step
         left_out = epoch % self.spec.select_every and epoch < epochs
         if left_out or not model.head.logits_while_training:
-            return found
-        error = self._error(model, self._strong)
-        found["validation_robust_error"] = error
-        if self.spec.attack == "fgsm":
-            found["validation_one_step_error"] = self._error(model, self._one_step)
+            return dict.fromkeys(attacks)
+        errors = {name: self._error(model, attack) for name, attack in attacks.items()}
+        error = errors["validation_robust_error"]
         before = [line.get("validation_robust_error") for line in log.curve]
         lowest = min((e for e in before if e is not None), default=float("inf"))
         if self.spec.select == "robust" and error < lowest:
             log.chosen_epoch = epoch
             self.best = {name: value.clone() for name, value in model.state_dict().items()}
-        return found
+        return errors
 
     def restore(self, model: nn.Module) -> None:
-        """Gives the model the weights of the chosen epoch, if one was to be chosen."""
+        """Give the model the weights of the chosen epoch, if one was to be chosen."""
         if self.best:
             model.load_state_dict(self.best)
 
     def _error(self, model: Classifier, attack: Attack) -> float:
-        """The error fraction under an attack at the full eps."""
+        """Return the error fraction under an attack at the full eps."""
         model.eval()
         inputs = self.images.batch(slice(None)).contiguous(memory_format=torch.channels_last)
         wrong, start = 0, 0

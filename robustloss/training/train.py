@@ -5,20 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from robustloss.data.images import Dataset, ImageSet
 from robustloss.losses.base import LossHead
 from robustloss.models.classifier import Classifier, compute_features
 from robustloss.seeding import derive_seed, preserving_global_state, seed_global
 from robustloss.spec.training import TrainSpec
-from robustloss.training.batches import batch_length, steps_per_epoch
+from robustloss.training.batches import check_batch_length
+from robustloss.training.checkpoint import Checkpoint
 from robustloss.training.log import TrainingDiverged, TrainingLog
 from robustloss.training.loop import Loop
-from robustloss.training.optimizer import build_optimizer
-from robustloss.training.precision import autocast, choose_precision
+from robustloss.training.precision import autocast
 from robustloss.training.processes import Group, current_group
-from robustloss.training.selection import Selection
 
 VERSION = 1  # raise when the same spec would give other weights
 
@@ -39,10 +37,10 @@ def train(
     key: str = "",
     report: Report = lambda done, total, text: None,
 ) -> TrainingLog:
-    """Trains a classifier in place and leaves it in eval mode on the device.
+    """Train a classifier in place and leave it in eval mode on the device.
 
-    Where several processes train together (`data_parallel`), each calls this with the same
-    arguments; the first alone has a checkpoint, and its model alone is to be used afterwards.
+    Where several processes train together (see `processes`), each calls this with the same
+    arguments; the leader alone has a checkpoint, and its model alone is to be used afterwards.
 
     Args:
         model: Freshly built classifier.
@@ -60,111 +58,64 @@ def train(
         ValueError: The head or the backbone returns a wrong shape, or the processes are more than
             the images of a batch.
     """
-    group = current_group()
+    group, epochs = current_group(), spec.epochs
     with preserving_global_state(device):
         with group.agreeing():
-            loop = _fitted(model, dataset, spec, seed, device, group, checkpoint, key, report)
+            loop, saved = _prepare(model, dataset, spec, seed, device), Checkpoint(checkpoint, key)
+            saved.restore(loop)
+            log, began = loop.log, time.monotonic() - loop.log.seconds
+            for epoch in range(len(log.curve), epochs):
+                epoch_began = time.monotonic()
+                for positions in loop.batches(epoch):
+                    loop.step(positions)
+                    if log.steps % CHECK_EVERY == 0:
+                        loop.check_finite()
+                        text = f"epoch {epoch + 1}/{epochs} loss {loop.mean_loss():.3f}"
+                        report(log.steps / loop.per_epoch, epochs, text + loop.last_error())
+                        log.seconds = time.monotonic() - began
+                        saved.save_after(CHECKPOINT_SECONDS, loop)
+                loop.check_finite()
+                error = error_rate(model, loop.validation, log.precision, group)
+                attacked = {}
+                if loop.selection is not None and group.leads:
+                    attacked = loop.selection.measure(model, epoch + 1, epochs, log)
+                loop.close_epoch(epoch + 1, error, attacked, time.monotonic() - epoch_began)
+                log.seconds = time.monotonic() - began
+                report(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}{loop.last_error()}")
+                if epoch + 1 < epochs:
+                    saved.save_after(CHECKPOINT_SECONDS / 2, loop)
             group.wait()
         if group.leads:
             _finish(model, loop, seed)
-        return loop.log
+        return log
 
 
-def _fitted(
-    model: Classifier,
-    dataset: Dataset,
-    spec: TrainSpec,
-    seed: int,
-    device: torch.device,
-    group: Group,
-    checkpoint: Path | None,
-    key: str,
-    report: Report,
+def _prepare(
+    model: Classifier, dataset: Dataset, spec: TrainSpec, seed: int, device: torch.device
 ) -> Loop:
-    """Takes the steps of a training."""
-    _check_batches(model.head, dataset.train.n, spec.batch_size, group.size)
+    """Bring the model to the device and return the loop that trains it."""
+    group = current_group()
+    check_batch_length(model.head, dataset.train.n, spec.batch_size, group.size)
     seed_global(device, derive_seed("start", seed))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    group.synchronise_statistics(model)
+    group.share_batch_norm(model)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    data = dataset.train.to(device)
-    validation = dataset.validation.to(device)
-    model.head.start(torch.bincount(data.labels, minlength=dataset.num_classes))
-    groups = [
-        {"params": list(model.backbone.parameters()), "lr": spec.lr},
-        *model.head.parameter_groups(spec.lr),
-    ]
-    log = TrainingLog(epochs=spec.epochs, precision=choose_precision(spec.precision, device))
-    log.parameters = sum(p.numel() for p in model.parameters())
-    log.processes = group.size
-    loop = Loop(model, build_optimizer(groups, spec, device), spec, data, seed, log, group)
-    selection = None
-    if spec.adversarial:
-        log.adversarial = spec.adversarial.in_words()
-        selection = loop.selection = Selection(spec.adversarial, validation, seed)
-    loop.resume(checkpoint, key)
-    started, saved = time.monotonic() - log.seconds, time.monotonic()
-    epochs, per_epoch = spec.epochs, steps_per_epoch(data.n, spec.batch_size)
-    for epoch in range(len(log.curve), epochs):
-        began = time.monotonic()
-        for positions in loop.batches(epoch, skip=log.steps - epoch * per_epoch):
-            loop.step(positions, total=epochs * per_epoch)
-            if log.steps % CHECK_EVERY == 0:
-                loop.check_finite()
-                text = f"epoch {epoch + 1}/{epochs} loss {loop.mean_loss():.3f}{loop.last_error()}"
-                report(log.steps / per_epoch, epochs, text)
-                if checkpoint and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    log.seconds = time.monotonic() - started
-                    loop.save(checkpoint, key)
-                    saved = time.monotonic()
-        loop.check_finite()
-        error = error_rate(model, validation, log.precision, group)
-        extra = {}
-        if selection is not None and group.leads:
-            extra = selection.measure(model, epoch + 1, epochs, log)
-        loop.close_epoch(epoch + 1, error, time.monotonic() - began, extra)
-        log.seconds = time.monotonic() - started
-        report(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}{loop.last_error()}")
-        if checkpoint and epoch + 1 < epochs and time.monotonic() - saved > CHECKPOINT_SECONDS / 2:
-            loop.save(checkpoint, key)
-            saved = time.monotonic()
-    return loop
-
-
-def _check_batches(head: LossHead, n: int, batch_size: int, processes: int) -> None:
-    """Raises ValueError where a batch has no image for one of the processes."""
-    length = batch_length(n, head.num_classes, batch_size, head.batching)
-    if length >= processes:
-        return
-    if head.batching == "balanced":
-        cause = f"train.batch_size (={batch_size}) for {head.num_classes} classes in equal parts"
-    elif n < batch_size:
-        cause = f"a training set of {n} images"
-    else:
-        cause = f"train.batch_size (={batch_size})"
-    raise ValueError(
-        f"{cause} makes batches of {length}, less than an image for each of {processes} processes; "
-        f"start at most {length}."
-    )
+    return Loop(model, dataset, spec, seed=seed, device=device, group=group)
 
 
 def _finish(model: Classifier, loop: Loop, seed: int) -> None:
-    """Leaves the weights that are kept, the head fitted, in eval mode."""
-    log, device = loop.log, loop.sums.device
+    """Leave the chosen epoch's weights, with the head fitted, in eval mode."""
+    log, head, device = loop.log, model.head, loop.sums.device
     if loop.selection is not None:
         loop.selection.restore(model)
     model.eval()
-    if type(model.head).fit is not LossHead.fit:
+    if type(head).fit is not LossHead.fit:
         seed_global(device, derive_seed("fit", seed))
-        model.head.fit(compute_features(model, loop.data), loop.data.labels)
-    log.note = "; ".join(filter(None, (model.head.note(), log.adversarial)))
+        head.fit(compute_features(model, loop.data), loop.data.labels)
+    log.note = "; ".join(filter(None, (head.note(), log.adversarial)))
     if device.type == "cuda":
         log.peak_bytes = max(log.peak_bytes or 0, torch.cuda.max_memory_allocated(device))
-    _check_weights(model)
-
-
-def _check_weights(model: nn.Module) -> None:
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise TrainingDiverged(f"the trained {name} holds NaN or infinite values.")
@@ -174,7 +125,7 @@ def _check_weights(model: nn.Module) -> None:
 def error_rate(
     model: Classifier, images: ImageSet, precision: str, group: Group | None = None
 ) -> float | None:
-    """Returns the error fraction on a set; None for a pair loss, which cannot classify yet.
+    """Return the error fraction on a set; None for a loss that has no logits while it trains.
 
     Args:
         model: The same in each process.

@@ -11,7 +11,7 @@ from robustloss.cells import cell, jobs
 from robustloss.cells.weights import CellWeights
 from robustloss.data.load import load_dataset
 from robustloss.losses import LOSSES
-from robustloss.models import build, weight_files
+from robustloss.models import build
 from robustloss.runs import runner
 from robustloss.runs.executors.workers import give_up
 from robustloss.spec.data import DataSpec
@@ -171,7 +171,7 @@ def test_every_loss_starts_from_the_same_network_with_the_same_seed(digits, tmp_
         spec = load_spec(changed(losses=[{"name": name}], seeds=[seed]))
         job = jobs.CellJob(spec, spec.cells()[0], tmp_path, "cpu", None)
         model = CellWeights(job, digits).build_model()
-        return weight_files.collect_state(model.backbone)
+        return model.backbone.state_dict()
 
     first, other = backbone("softmax", 0), backbone("softmax", 1)
     assert any(not torch.equal(first[name], other[name]) for name in first)
@@ -186,7 +186,7 @@ def test_every_loss_sees_the_same_batches_with_the_same_seed(digits, monkeypatch
     class EnoughError(Exception):
         pass
 
-    def noted(loop, positions, total):
+    def noted(loop, positions):
         seen.append(positions.cpu().numpy())
         loop.log.steps += 1
         loop.sums[3:] += 1

@@ -13,13 +13,13 @@ from robustloss.models.classifier import Classifier
 from robustloss.seeding import using_repeatable_kernels
 from robustloss.spec.data import DataSpec
 from robustloss.spec.training import AdversarialSpec, TrainSpec
-from robustloss.training import loop, recorded_step
+from robustloss.training import captured_step, loop
 from robustloss.training import train as training
 from robustloss.training.adversary import Adversary, check_logits_needed, climb, kl_divergence
 from tests.small_model import new_model
 
 CPU = torch.device("cpu")
-RecordedStep = recorded_step.RecordedStep  # looked up here: what patches it runs on a GPU only
+CapturedStep = captured_step.CapturedStep  # looked up here: what patches it runs on a GPU only
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
 
@@ -278,11 +278,11 @@ def test_before_the_start_training_is_the_clean_one(digits):
 
     original = loop.Loop.step
 
-    def stops(self, positions, total):
+    def stops(self, positions):
         if self.log.steps == 9:
             kept.append({n: v.clone() for n, v in self.model.state_dict().items()})
             raise StopError
-        original(self, positions, total)
+        original(self, positions)
 
     for table in (False, {"eps": 0.2, "start": 0.5}, {"eps": 0.2, "start": 0.4}):
         with pytest.MonkeyPatch.context() as patch:
@@ -412,13 +412,13 @@ def test_recorded_adversarial_steps_give_the_weights_of_plain_ones(
     made = []
 
     def trained(plain):
-        class Watched(RecordedStep):
+        class Watched(CapturedStep):
             def __init__(self, *given):
                 super().__init__(*given)
                 made.append(self)
                 self.usable = self.usable and not plain
 
-        monkeypatch.setattr(loop, "RecordedStep", Watched)
+        monkeypatch.setattr(loop, "CapturedStep", Watched)
         model = new_model(digits, loss)
         with using_repeatable_kernels():
             log = training.train(model, digits, settings, seed=0, device=torch.device("cuda"))

@@ -30,6 +30,7 @@ from robustloss.training import train as training
 from robustloss.training.augment import augment
 from robustloss.training.batches import balanced_batches, batch_length, shuffled_batches
 from robustloss.training.objective import Objective, is_known
+from robustloss.training.shared_batch import share_of
 from tests.small_model import new_model
 from tests.small_run import Counted, changed
 from tests.training.processes_worker import Network
@@ -41,7 +42,6 @@ def group_of(size, rank=0):
     """A group that sends nothing."""
     group = processes.Group()
     group.size, group.rank = size, rank
-    group.share = lambda count: processes._share(count, rank, size)
     return group
 
 
@@ -53,7 +53,7 @@ def digits():
 def test_shares_cut_a_batch_without_a_gap():
     for count in (2, 7, 8, 41):
         for size in (2, 3, 7):
-            shares = [processes._share(count, rank, size) for rank in range(size)]
+            shares = [share_of(count, rank, size) for rank in range(size)]
             assert [i for share in shares for i in range(share.start, share.stop)] == list(
                 range(count)
             )

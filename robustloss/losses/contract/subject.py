@@ -72,5 +72,8 @@ def require(holds: bool, reason: str) -> None:
 
 
 def are_close(a: Tensor, b: Tensor) -> bool:
-    """Return whether tensors are equal up to float32 rounding; NaN, another check's affair, is."""
+    """Return whether tensors are equal up to the rounding of float32.
+
+    NaN equals itself: to refuse it is the affair of another check.
+    """
     return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)

@@ -56,6 +56,6 @@ def train_on_blobs(head: LossHead, steps: int) -> tuple[nn.Module, Tensor]:
 
 @torch.no_grad()
 def error_on_blobs(head: LossHead, layer: nn.Module) -> float:
-    """Error of the trained pair on freshly drawn blobs, a fraction in [0,1]."""
+    """Return the error of the trained pair on freshly drawn blobs, a fraction in [0,1]."""
     points, labels = blobs()
     return float((head.logits(layer(points)).argmax(1) != labels).float().mean())

@@ -75,7 +75,7 @@ def lead_or_follow(run_all: Callable[[], Outcome], device: str) -> Outcome:
                 raise
             group.dismiss(outcome)
         else:
-            while isinstance(order := group.order(), SharedTraining):
+            while isinstance(order := group.receive(), SharedTraining):
                 with suppress(Exception):  # the leader hears of it too, and reports it
                     _train_along(order, group)
             outcome = order

@@ -1,4 +1,4 @@
-"""A replayed step is the step: the same weights, or it is not recorded."""
+"""A replayed step is the step: the same weights, or it is not captured."""
 
 import pytest
 import torch
@@ -10,9 +10,10 @@ from robustloss.models.classifier import Classifier
 from robustloss.seeding import using_repeatable_kernels
 from robustloss.spec.data import DataSpec
 from robustloss.spec.training import TrainSpec
-from robustloss.training import loop, recorded_step
+from robustloss.training import captured_step, loop
 from robustloss.training import train as training
-from robustloss.training.recorded_step import RecordedStep
+from robustloss.training.captured_step import CapturedStep
+from robustloss.training.objective import is_known
 from tests.small_model import new_model
 
 CPU = torch.device("cpu")
@@ -50,7 +51,7 @@ class Own(nn.Sequential):
 
 def test_on_a_cpu_every_step_is_plain(digits):
     seen = []
-    step = RecordedStep(lambda *given: seen.append(given), new_model(digits, "softmax"), CPU)
+    step = CapturedStep(lambda *given: seen.append(given), new_model(digits, "softmax"), CPU)
     for _ in range(10):
         step(torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.int64), 0.5)
     assert len(seen) == 10
@@ -58,29 +59,29 @@ def test_on_a_cpu_every_step_is_plain(digits):
 
 
 def test_only_a_class_that_tells_its_phase_itself_is_trusted():
-    assert recorded_step._tells_phase(SoftmaxHead(2, 2))
-    assert recorded_step._tells_phase(Spoken(2, 2))
-    assert not recorded_step._tells_phase(Silent(2, 2))
+    assert captured_step.has_own_phase(SoftmaxHead(2, 2))
+    assert captured_step.has_own_phase(Spoken(2, 2))
+    assert not captured_step.has_own_phase(Silent(2, 2))
 
 
-def test_modules_of_the_user_are_not_recorded(digits):
+def test_modules_of_the_user_are_not_captured(digits):
     model = new_model(digits, "softmax")
-    assert recorded_step._is_known(model)
+    assert is_known(model, head=False)
     model.backbone = Own(model.backbone)
-    assert not recorded_step._is_known(model)
+    assert not is_known(model, head=False)
 
 
 def train(model, digits, monkeypatch, plain=False, place="cuda", **keys):
-    """Trains and returns the log, the weights and the RecordedStep."""
+    """Trains and returns the log, the weights and the CapturedStep."""
     made = []
 
-    class Watched(RecordedStep):
+    class Watched(CapturedStep):
         def __init__(self, *given):
             super().__init__(*given)
             made.append(self)
             self.usable = self.usable and not plain
 
-    monkeypatch.setattr(loop, "RecordedStep", Watched)
+    monkeypatch.setattr(loop, "CapturedStep", Watched)
     spec = TrainSpec.model_validate({**SPEC, **keys})
     with using_repeatable_kernels():
         log = training.train(model, digits, spec, seed=0, device=torch.device(place))
@@ -111,7 +112,7 @@ def test_a_training_on_a_cpu_takes_plain_steps(digits, monkeypatch):
         ("contrastive", {}),
     ],
 )
-def test_recorded_steps_give_the_weights_of_plain_ones(
+def test_captured_steps_give_the_weights_of_plain_ones(
     digits, monkeypatch, loss, params, optimizer
 ):
     keys = {"optimizer": optimizer, "lr": 0.02 if optimizer == "sgd" else 0.002}
