@@ -43,17 +43,17 @@ class Progress(Protocol):
     """Takes the events of one run, between `start` and `stop`."""
 
     def start(self, cells: int) -> None:
-        """A run of so many cells begins."""
+        """Take note that a run of so many cells begins."""
 
     def __call__(self, event: Event) -> None:
-        """Something happened."""
+        """Take note of what happened."""
 
     def stop(self) -> None:
-        """The run is over, finished or not."""
+        """Take note that the run is over, finished or not."""
 
 
 def choose_progress(quiet: bool) -> Progress:
-    """Bars when stderr is a terminal, lines when it is a file or a pipe, nothing when quiet."""
+    """Return bars if stderr is a terminal, lines if it is a file or a pipe, silence when quiet."""
     if quiet:
         return Silent()
     from rich.console import Console
@@ -65,7 +65,7 @@ def choose_progress(quiet: bool) -> Progress:
 
 
 def duration(seconds: float) -> str:
-    """A time as a person says it: "12 s", "3 min", "2 h 05 min"."""
+    """Return a time as a person says it: "12 s", "3 min", "2 h 05 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -88,7 +88,7 @@ class Pace:
         self._began: float | None = None
 
     def take(self, event: Event) -> None:
-        """Note one event."""
+        """Take note of one event."""
         if event.stage in ENDS:
             self._active.pop(event.cell, None)
             self.finished += 1
@@ -106,7 +106,7 @@ class Pace:
         return (self.finished + sum(self._active.values())) / max(self.cells, 1)
 
     def left(self) -> str:
-        """Estimated time to the end, such as "3 min left"; empty while nothing is known."""
+        """Return the estimated time to the end, as "3 min left"; "" while nothing is known."""
         partial = sum(self._active.values())
         work = self.finished - self._cached + partial
         if self._began is None or work < 0.01:
@@ -119,13 +119,13 @@ class Silent:
     """Shows nothing."""
 
     def start(self, cells: int) -> None:
-        """Nothing."""
+        """Show nothing."""
 
     def __call__(self, event: Event) -> None:
-        """Nothing."""
+        """Show nothing."""
 
     def stop(self) -> None:
-        """Nothing."""
+        """Show nothing."""
 
 
 class Lines:
@@ -138,12 +138,12 @@ class Lines:
         self._pace = Pace(0, clock)
 
     def start(self, cells: int) -> None:
-        """Says how many cells there are."""
+        """Print how many cells there are."""
         self._pace = Pace(cells, self._clock)
         self._print(f"{cells} cells")
 
     def __call__(self, event: Event) -> None:
-        """A line if a step or a cell ended, or if there was none for a while."""
+        """Print a line if a step or a cell ended, or if there was none for a while."""
         self._pace.take(event)
         ended = event.stage in ENDS
         finished_step = event.done >= event.total and event.stage != "score"
@@ -155,7 +155,7 @@ class Lines:
         self._print("  ".join(part for part in parts if part))
 
     def stop(self) -> None:
-        """Nothing: the last cell has had its line."""
+        """Print nothing: the last cell has had its line."""
 
     def _print(self, line: str) -> None:
         self._last = self._clock()
@@ -202,13 +202,13 @@ class Bars:
         )
 
     def start(self, cells: int) -> None:
-        """Shows the bar over all cells."""
+        """Show the bar over all cells."""
         self._pace = Pace(cells, self._clock)
         self._overall = self._bars.add_task("cells", total=1.0, info=f"0/{cells}", left="")
         self._bars.start()
 
     def __call__(self, event: Event) -> None:
-        """Moves the bars; a failure also leaves a line above them."""
+        """Move the bars; a failure also leaves a line above them."""
         self._pace.take(event)
         if event.stage in ENDS:
             if step := self._steps.pop(event.cell, None):
@@ -217,7 +217,22 @@ class Bars:
                 text = f"{event.cell} failed: {event.text}"
                 self._bars.console.print(text, style="red", markup=False, highlight=False)
         else:
-            self._move(event)
+            step = self._steps.get(event.cell)
+            if step is None:
+                task = self._bars.add_task("", total=event.total, info="", left="")
+                step = self._steps[event.cell] = _Step(task, "", 0.0)
+            if step.stage != event.stage:
+                step.stage, step.began = event.stage, self._clock()
+            elapsed, rest = self._clock() - step.began, event.total - event.done
+            known = min(event.done, rest) > 0
+            self._bars.update(
+                step.task,
+                description=f"{event.cell} {event.stage}",
+                total=event.total,
+                completed=event.done,
+                info=event.text,
+                left=f"{duration(elapsed * rest / event.done)} left" if known else "",
+            )
         if self._overall is not None:
             failed = f", {self._pace.failed} failed" if self._pace.failed else ""
             info = f"{self._pace.finished}/{self._pace.cells}{failed}"
@@ -226,23 +241,5 @@ class Bars:
             )
 
     def stop(self) -> None:
-        """Takes the bars off the screen."""
+        """Take the bars off the screen."""
         self._bars.stop()
-
-    def _move(self, event: Event) -> None:
-        step = self._steps.get(event.cell)
-        if step is None:
-            task = self._bars.add_task("", total=event.total, info="", left="")
-            step = self._steps[event.cell] = _Step(task, "", 0.0)
-        if step.stage != event.stage:
-            step.stage, step.began = event.stage, self._clock()
-        elapsed, rest = self._clock() - step.began, event.total - event.done
-        left = f"{duration(elapsed * rest / event.done)} left" if min(event.done, rest) > 0 else ""
-        self._bars.update(
-            step.task,
-            description=f"{event.cell} {event.stage}",
-            total=event.total,
-            completed=event.done,
-            info=event.text,
-            left=left,
-        )

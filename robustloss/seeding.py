@@ -8,7 +8,7 @@ import torch
 
 
 def derive_seed(*parts: str | int) -> int:
-    """Returns a seed in [0, 2**63) decided by the named parts, equal on every machine.
+    """Return a seed in [0, 2**63) decided by the named parts, equal on every machine.
 
     Args:
         parts: What the stream is for, as ``("order", seed, epoch)``.
@@ -18,13 +18,13 @@ def derive_seed(*parts: str | int) -> int:
 
 
 def new_generator(*parts: str | int) -> torch.Generator:
-    """Returns a CPU generator for the named stream; CPU, so that every device sees one order."""
+    """Return a CPU generator for the named stream; CPU, so that every device sees one order."""
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 
 @contextmanager
 def using_seed(*parts: str | int) -> Iterator[None]:
-    """Runs a block under the named seed and puts torch's global random state back after it.
+    """Run a block under the named seed and put torch's global random state back after it.
 
     For code that only knows the global generator, as the initialisers of torch.nn.
     """
@@ -34,10 +34,14 @@ def using_seed(*parts: str | int) -> Iterator[None]:
 
 
 def seed_global(device: torch.device, seed: int) -> None:
-    """Seeds the global generators that code on the device draws from, as torch.manual_seed.
+    """Seed the global generators that code on the device draws from, as torch.manual_seed.
 
-    That one also leaves the seed for GPUs which are not in use yet, and keeps a stack trace of who
-    asked: half a millisecond, which small networks would spend in every step.
+    torch.manual_seed also leaves the seed for GPUs that are not in use yet, and keeps a stack trace
+    of its caller. That takes half a millisecond, which small networks would spend in every step.
+
+    Args:
+        device: Where the code computes.
+        seed: In [0, 2**63).
     """
     if device.type == "cpu":
         torch.default_generator.manual_seed(seed)
@@ -47,7 +51,7 @@ def seed_global(device: torch.device, seed: int) -> None:
 
 @contextmanager
 def preserving_global_state(device: torch.device) -> Iterator[None]:
-    """Puts torch's global random state, the CPU's and the device's, back after the block."""
+    """Put torch's global random state, the CPU's and the device's, back after the block."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield
@@ -55,10 +59,11 @@ def preserving_global_state(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def using_repeatable_kernels() -> Iterator[None]:
-    """Asks cuDNN for repeatable algorithms inside the block, so a GPU gives one result a seed."""
-    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    """Ask cuDNN for repeatable algorithms inside the block, so a GPU gives one result a seed."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
     try:
         yield
     finally:
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+        cudnn.deterministic, cudnn.benchmark = before

@@ -17,8 +17,7 @@ import numpy as np
 _DIGEST_LENGTH = 64  # hexadecimal digits of sha256
 _ARRAY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _META_MEMBER = "meta.json"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_TEMPORARY = re.compile(r"\..+\.tmp-\d+")
+_TEMPORARY = re.compile(r"\..+\.tmp-\d+")  # as write_bytes names its file
 
 
 class CorruptFile(ValueError):  # noqa: N818  (names the file, not the failure)
@@ -26,7 +25,7 @@ class CorruptFile(ValueError):  # noqa: N818  (names the file, not the failure)
 
 
 def digest(*parts: object) -> str:
-    """First 16 hexadecimal digits of sha256 over the canonical JSON of plain values.
+    """Return the first 16 hexadecimal digits of sha256 over the canonical JSON of plain values.
 
     Args:
         parts: what decides a content: str, int, float, bool, None, and lists, tuples and
@@ -35,8 +34,7 @@ def digest(*parts: object) -> str:
     Raises:
         TypeError: a part is no plain value. ValueError: a number is not finite.
     """
-    for part in parts:
-        _refuse_non_plain(part)
+    _check_plain(parts)
     return hashlib.sha256(_canonical(list(parts))).hexdigest()[:16]
 
 
@@ -69,12 +67,13 @@ def write_bytes(path: str | Path, data: bytes | Iterable[bytes]) -> None:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether it says that there is no room for a file: a full disk, a quota, a limit on files."""
-    return isinstance(error, OSError) and error.errno in _FULL
+    """Return whether there is no room for a file: a full disk, a quota, a limit on file sizes."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, OSError) and error.errno in full
 
 
 def explain_disk_full(error: BaseException) -> str:
-    """What to tell of an error that `is_disk_full`, in one line."""
+    """Return in one line what a person can do about an error for which `is_disk_full` holds."""
     assert isinstance(error, OSError)
     place = f"{error.filename}: " if error.filename else ""
     return (
@@ -83,7 +82,7 @@ def explain_disk_full(error: BaseException) -> str:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """`write_bytes` for text, as UTF-8 with the line ends as they are."""
+    """Write text by `write_bytes`, as UTF-8 with the line ends as they are."""
     write_bytes(path, text.encode("utf-8"))
 
 
@@ -117,7 +116,7 @@ def write_json(
 
 
 def _json_pieces(data: Mapping[str, Any], sort_keys: bool) -> Iterator[bytes]:
-    """The text of `json.dumps` with an indent of 1, row by row: a copy of a table may be large."""
+    """Yield the text of `json.dumps` with an indent of 1, row by row: a table may be large."""
 
     def inner(value: object, indent: str) -> str:
         # ASCII: a label or a path of any characters, lone surrogates too, comes back as it was
@@ -139,7 +138,11 @@ def _json_pieces(data: Mapping[str, Any], sort_keys: bool) -> Iterator[bytes]:
 
 
 def read_json(path: str | Path, checked: bool = False) -> dict[str, Any]:
-    """Read what `write_json` wrote; a checked file comes back without its digest.
+    """Read what `write_json` wrote.
+
+    Args:
+        path: the file.
+        checked: whether it was written so; it comes back without its digest.
 
     Raises:
         CorruptFile: the file is missing, no JSON object, or its digest does not fit.
@@ -147,11 +150,11 @@ def read_json(path: str | Path, checked: bool = False) -> dict[str, Any]:
     try:
         text = _read(path).decode("utf-8")
         data = json.loads(
-            text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole
+            text, parse_constant=_refuse_number, parse_float=_parse_float, parse_int=_parse_int
         )
+    except CorruptFile:
+        raise
     except (ValueError, RecursionError) as error:
-        if isinstance(error, CorruptFile):
-            raise
         raise CorruptFile(f"{path} is not valid JSON ({error}).") from error
     if not isinstance(data, dict):
         raise CorruptFile(f"{path} holds a JSON {type(data).__name__}, not an object.")
@@ -160,6 +163,20 @@ def read_json(path: str | Path, checked: bool = False) -> dict[str, Any]:
         if stated != hashlib.sha256(_canonical(data)).hexdigest():
             raise CorruptFile(f"{path} was altered: its sha256 does not fit its content.")
     return data
+
+
+def _parse_float(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_number(text)
+
+
+def _parse_int(text: str) -> int:
+    number = int(text)
+    return number if len(text) < 300 else _refuse_number(f"{text[:9]}...")  # beyond every float
+
+
+def _refuse_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON number")
 
 
 def write_arrays(
@@ -182,14 +199,31 @@ def write_arrays(
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(_member(_META_MEMBER), _canonical(_plain(meta or {})))
         for name in sorted(arrays):
-            archive.writestr(_member(f"{name}.npy"), _encode(name, arrays[name]))
+            if not _ARRAY_NAME.fullmatch(name):
+                raise ValueError(
+                    f"array name (={name!r}) must be an identifier: letters, digits, '_'."
+                )
+            array = np.asarray(arrays[name])
+            if not _is_portable(array):
+                raise ValueError(
+                    f"array {name!r} (dtype {array.dtype}) must be bool, integer or float of at "
+                    "most 64 bit: anything else would need pickle or differ between machines."
+                )
+            # C order, little endian: equal values must give equal bytes
+            array = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, version=(1, 0), allow_pickle=False)
+            archive.writestr(_member(f"{name}.npy"), content.getvalue())
         archive.comment = b"0" * _DIGEST_LENGTH
     body = buffer.getvalue()[:-_DIGEST_LENGTH]
     write_bytes(path, body + hashlib.sha256(body).hexdigest().encode())
 
 
 def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `write_arrays` wrote: the arrays by name, and the meta values.
+    """Read what `write_arrays` wrote.
+
+    Returns:
+        The arrays by name, and the meta values.
 
     Raises:
         CorruptFile: missing, truncated, one byte altered, or not written by `write_arrays`.
@@ -199,51 +233,35 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     if hashlib.sha256(body).hexdigest().encode() != stated:
         raise CorruptFile(f"{path} is truncated or altered: its sha256 does not fit.")
     try:
+        members, arrays = {}, {}
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = {each.filename.removesuffix(".npy"): _content(archive, each)
-                       for each in archive.infolist()}  # fmt: skip
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                # write_arrays packs nothing, so what is unpacked can be no larger than the file
+                packed = member.compress_type != zipfile.ZIP_STORED
+                if packed or member.file_size != member.compress_size:
+                    raise ValueError(f"{member.filename!r} is packed")
+                members[name] = archive.read(member)
         meta = json.loads(members.pop(_META_MEMBER))
-        arrays = {name: _decode(name, content) for name, content in members.items()}
         if not isinstance(meta, dict):
             raise ValueError("its meta values are no JSON object")
+        for name, content in members.items():
+            if not _ARRAY_NAME.fullmatch(name):
+                raise ValueError(f"the array name {name!r} is no identifier")
+            array = np.load(io.BytesIO(content), allow_pickle=False)
+            if not isinstance(array, np.ndarray):
+                raise ValueError(f"{name!r} is no array")
+            if not _is_portable(array):
+                raise ValueError(f"{name!r} is of dtype {array.dtype}")
+            arrays[name] = array
     except Exception as error:  # whatever a file that is made to do harm makes the readers do
         text = " ".join(str(error).split()) or type(error).__name__
         raise CorruptFile(f"{path} is no array file of robustloss ({text}).") from error
     return arrays, meta
 
 
-def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    # write_arrays packs nothing, so what is unpacked here can be no larger than the file
-    if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
-        raise ValueError(f"{member.filename!r} is packed")
-    return archive.read(member)
-
-
-def _decode(name: str, content: bytes) -> np.ndarray:
-    if not _ARRAY_NAME.fullmatch(name):
-        raise ValueError(f"the array name {name!r} is no identifier")
-    array = np.load(io.BytesIO(content), allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{name!r} is no array")
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        raise ValueError(f"{name!r} is of dtype {array.dtype}")
-    return array
-
-
-def _encode(name: str, array: np.ndarray) -> bytes:
-    if not _ARRAY_NAME.fullmatch(name):
-        raise ValueError(f"array name (={name!r}) must be an identifier: letters, digits, '_'.")
-    array = np.asarray(array)
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        raise ValueError(
-            f"array {name!r} (dtype {array.dtype}) must be bool, integer or float of at most 64 "
-            "bit: anything else would need pickle or differ between machines."
-        )
-    # C order, little endian: equal values must give equal bytes
-    array = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
+def _is_portable(array: np.ndarray) -> bool:
+    return array.dtype.kind in "biuf" and array.dtype.itemsize <= 8
 
 
 def _member(name: str) -> zipfile.ZipInfo:
@@ -265,6 +283,7 @@ def _canonical(plain: object) -> bytes:
 
 
 def _plain(value: Any) -> Any:
+    """Return a value as JSON takes it: NumPy scalars as Python's, NaN and infinities as None."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
@@ -278,14 +297,14 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is no plain value for JSON; arrays: write_arrays.")
 
 
-def _refuse_non_plain(value: object) -> None:
+def _check_plain(value: object) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             _text_key(key)
-            _refuse_non_plain(item)
+            _check_plain(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            _refuse_non_plain(item)
+            _check_plain(item)
     elif value is not None and not isinstance(value, str | int | float):
         raise TypeError(f"digest takes plain values, not {type(value).__name__} (={value!r}).")
 
@@ -294,17 +313,3 @@ def _text_key(key: object) -> str:
     if not isinstance(key, str):
         raise TypeError(f"key (={key!r}) must be text: JSON has no other keys.")
     return key
-
-
-def _whole(text: str) -> int:
-    number = int(text)
-    return number if len(text) < 300 else _refuse_constant(f"{text[:9]}...")  # beyond every float
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if math.isfinite(number) else _refuse_constant(text)
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON number")
