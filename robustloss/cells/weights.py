@@ -72,7 +72,7 @@ class CellWeights:
             {**self.network, "factory": loss.factory},
             ["" if in_memory else keys.plugin_digest(name, folder) for name in names],
             # Built anew for each job: a factory may read a file that has changed since.
-            weight_files.tensor_digest(weight_files.collect_state(self.build_model())),
+            weight_files.tensor_digest(self.build_model().state_dict()),
             machine,
         )
 

@@ -1,22 +1,68 @@
-"""Networks that map normalised images (B,C,H,W) to features (B,D)."""
+"""Networks that map normalised images (B,C,H,W) to features (B,D), built by name.
 
-import difflib
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+What builds a network takes image_shape, which is (C,H,W), and feature_dim, which is D.
+"""
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robustloss.attacks.plugins import check_parameters, load_object
-from robustloss.models.backbones_colour import cifar_cnn, resnet18_cifar, vgg13_cifar
+from robustloss.attacks.plugins import check_parameters, did_you_mean, load_object
+from robustloss.models.backbones_colour import ImageShape, cifar_cnn, resnet18_cifar, vgg13_cifar
+from robustloss.models.factories import call_factory
 
-ImageShape = tuple[int, int, int]
+
+def build_backbone(
+    name: str,
+    *,
+    image_shape: ImageShape,
+    feature_dim: int,
+    folders: Sequence[Path] = (),
+    **params: object,
+) -> nn.Module:
+    """Build a backbone by name.
+
+    Args:
+        name: A key of BACKBONES, ``torchvision:NAME``, ``package.module:Class`` or
+            ``path/file.py:Class``. A class or function of the user's is called with
+            ``image_shape``, ``feature_dim`` and the parameters.
+        image_shape: (C, H, W).
+        feature_dim: Length D of the feature.
+        folders: Where a ``file.py`` is looked for, before the working directory.
+        params: Passed on to the backbone.
+
+    Raises:
+        ValueError: Unknown name or parameter, images that the network cannot take, or a network of
+            the user's that cannot be built (PluginError: that cannot be imported).
+    """
+    given = {"image_shape": image_shape, "feature_dim": feature_dim}
+    if name.startswith("torchvision:"):
+        if params:
+            raise ValueError(f"{name} takes no parameters, got {sorted(params)}.")
+        return _build_from_torchvision(name.removeprefix("torchvision:"), image_shape, feature_dim)
+    if ":" in name:
+        return call_factory(name, load_object(name, folders), params, given)
+    if name not in BACKBONES:
+        raise ValueError(
+            f"backbone (={name!r}) must be one of {', '.join(BACKBONES)}, torchvision:NAME "
+            f"or module:Class{did_you_mean(name, BACKBONES)}"
+        )
+    check_parameters(BACKBONES[name], params, name, given)
+    if min(image_shape[1:]) < (least := _LEAST_SIDES[name]):
+        raise ValueError(
+            f"images of {image_shape[1]}x{image_shape[2]} pixels are too small for {name}, which "
+            f"halves them down to nothing below {least}x{least}; choose a backbone for small "
+            "images, as digits_cnn."
+        )
+    return BACKBONES[name](image_shape=image_shape, feature_dim=feature_dim, **params)
 
 
 def lenet_plus(image_shape: ImageShape, feature_dim: int) -> nn.Module:
-    """The 6-layer network of the GM-loss paper's released MNIST configuration (1,152 flat units).
+    """Build the 6-layer network of the GM-loss paper's released MNIST configuration.
+
+    Of 28x28 images 1,152 units stand before the feature layer.
 
     Convolutions 5x5x32 (no padding), 3x3x32, two 3x3x64 and one 3x3x128, each group max-pooled
     and then passed through a PReLU with a slope per channel; a fully connected layer without an
@@ -45,7 +91,7 @@ def lenet_plus(image_shape: ImageShape, feature_dim: int) -> nn.Module:
 
 
 def small_cnn(image_shape: ImageShape, feature_dim: int) -> nn.Module:
-    """Three 3x3 convolutions (32, 32, 64 channels) with PReLU and pooling: trains fast on a CPU."""
+    """Build three 3x3 convolutions (32, 32, 64 channels) with PReLU and pooling; fast on a CPU."""
     layers = [
         nn.Conv2d(image_shape[0], 32, 3, stride=2, padding=1),
         nn.PReLU(32),
@@ -61,7 +107,7 @@ def small_cnn(image_shape: ImageShape, feature_dim: int) -> nn.Module:
 
 
 def digits_cnn(image_shape: ImageShape, feature_dim: int) -> nn.Module:
-    """Two 3x3 convolutions (32, 64 channels) with PReLU and pooling, for 8x8 images."""
+    """Build two 3x3 convolutions (32, 64 channels) with PReLU and pooling, for 8x8 images."""
     layers = [
         nn.Conv2d(image_shape[0], 32, 3, padding=1),
         nn.MaxPool2d(2),
@@ -77,16 +123,9 @@ def digits_cnn(image_shape: ImageShape, feature_dim: int) -> nn.Module:
 def _with_feature_layer(
     layers: list[nn.Module], image_shape: ImageShape, feature_dim: int
 ) -> nn.Sequential:
-    """Closes a stack with the linear feature layer and starts every weight by Xavier's rule."""
-    stem = nn.Sequential(*layers)
-    try:
-        with torch.no_grad():
-            width = stem(torch.zeros(1, *image_shape)).shape[1]
-    except RuntimeError as error:
-        raise ValueError(
-            f"images of {image_shape[1]}x{image_shape[2]} pixels are too small for this backbone; "
-            "choose a backbone for small images, as digits_cnn."
-        ) from error
+    """Close a stack with the linear feature layer and draw every weight by Xavier's rule."""
+    with torch.no_grad():
+        width = nn.Sequential(*layers)(torch.zeros(1, *image_shape)).shape[1]
     network = nn.Sequential(*layers, nn.Linear(width, feature_dim))
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -94,6 +133,25 @@ def _with_feature_layer(
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return network
+
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "lenet_plus": lenet_plus,
+    "small_cnn": small_cnn,
+    "digits_cnn": digits_cnn,
+    "cifar_cnn": cifar_cnn,
+    "vgg13_cifar": vgg13_cifar,
+    "resnet18_cifar": resnet18_cifar,
+}
+# Pixels of height and width that each needs, or its pooling leaves nothing.
+_LEAST_SIDES = {
+    "lenet_plus": 12,
+    "small_cnn": 7,
+    "digits_cnn": 4,
+    "cifar_cnn": 4,
+    "vgg13_cifar": 4,
+    "resnet18_cifar": 8,
+}
 
 
 class _Torchvision(nn.Module):
@@ -105,17 +163,18 @@ class _Torchvision(nn.Module):
         self.repeats = repeats
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps images (B,C,H,W) to features (B,D); one channel is shown three times."""
+        """Map images (B,C,H,W) to features (B,D); one channel is shown three times."""
         return self.network(images.repeat(1, self.repeats, 1, 1) if self.repeats > 1 else images)
 
 
-def _torchvision(name: str, image_shape: ImageShape, feature_dim: int) -> nn.Module:
-    """Builds ``torchvision:NAME`` with random weights and feature_dim outputs."""
+def _build_from_torchvision(name: str, image_shape: ImageShape, feature_dim: int) -> nn.Module:
+    """Build ``torchvision:NAME`` with random weights and feature_dim outputs."""
     import torchvision
 
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise ValueError(f"torchvision has no classification model {name!r}.{_near(name, known)}")
+        near = did_you_mean(name, known)
+        raise ValueError(f"torchvision has no classification model {name!r}{near}")
     if image_shape[0] not in (1, 3):
         raise ValueError(
             f"torchvision models take 1 or 3 channels, the images have {image_shape[0]}."
@@ -125,25 +184,18 @@ def _torchvision(name: str, image_shape: ImageShape, feature_dim: int) -> nn.Mod
         {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     )
     network = torchvision.models.get_model(name, weights=None, num_classes=feature_dim, **extra)
-    _check_size(name, network, image_shape)
-    _start_last_layer(network)
-    return _Torchvision(network, repeats=3 // image_shape[0])
-
-
-def _start_last_layer(network: nn.Module) -> None:
-    """Starts by Xavier's rule a last layer that torchvision starts at 0, as that of its ViTs.
-
-    Logits may start at 0; features may not: no pair of equal ones has a gradient, and the
-    gradient of a normalised one has no bound.
-    """
+    _check_takes(name, network, image_shape)
+    # torchvision starts the last layer of its ViTs at 0. Logits may start at 0; features may not:
+    # no pair of equal ones has a gradient, and the gradient of a normalised one has no bound.
     last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1:]
     for layer in last:
         if not layer.weight.is_meta and not bool(layer.weight.any()):
             nn.init.xavier_uniform_(layer.weight)
+    return _Torchvision(network, repeats=3 // image_shape[0])
 
 
-def _check_size(name: str, network: nn.Module, image_shape: ImageShape) -> None:
-    """Shows the network one image without memory or arithmetic: some take large ones only."""
+def _check_takes(name: str, network: nn.Module, image_shape: ImageShape) -> None:
+    """Show the network one image, without memory or arithmetic: some take large ones only."""
     was_training = network.training
     images = torch.empty(1, 3, *image_shape[1:], device="meta")
     shapes = {
@@ -161,84 +213,3 @@ def _check_size(name: str, network: nn.Module, image_shape: ImageShape) -> None:
         ) from error
     finally:
         network.train(was_training)
-
-
-BACKBONES: dict[str, Callable[..., nn.Module]] = {
-    "lenet_plus": lenet_plus,
-    "small_cnn": small_cnn,
-    "digits_cnn": digits_cnn,
-    "cifar_cnn": cifar_cnn,
-    "vgg13_cifar": vgg13_cifar,
-    "resnet18_cifar": resnet18_cifar,
-}
-
-
-def build_backbone(
-    name: str,
-    *,
-    image_shape: ImageShape,
-    feature_dim: int,
-    folders: Sequence[Path] = (),
-    **params: object,
-) -> nn.Module:
-    """Builds a backbone by name.
-
-    Args:
-        name: A key of BACKBONES, ``torchvision:NAME``, ``package.module:Class`` or
-            ``path/file.py:Class``. A class or function of the user's is called with
-            ``image_shape``, ``feature_dim`` and the parameters.
-        image_shape: (C, H, W).
-        feature_dim: Length D of the feature.
-        folders: Where a ``file.py`` is looked for, before the working directory.
-        params: Passed on to the backbone.
-
-    Raises:
-        ValueError: Unknown name or parameter, images that the network cannot take, or a network of
-            the user's that cannot be built (PluginError: that cannot be imported).
-    """
-    if name.startswith("torchvision:"):
-        if params:
-            raise ValueError(f"{name} takes no parameters, got {sorted(params)}.")
-        return _torchvision(name.removeprefix("torchvision:"), image_shape, feature_dim)
-    if ":" in name:
-        given = {"image_shape": image_shape, "feature_dim": feature_dim}
-        return _plugin(name, folders, given, params)
-    if name not in BACKBONES:
-        raise ValueError(
-            f"backbone (={name!r}) must be one of {', '.join(BACKBONES)}, torchvision:NAME "
-            f"or module:Class.{_near(name, list(BACKBONES))}"
-        )
-    accepted = set(inspect.signature(BACKBONES[name]).parameters) - {"image_shape", "feature_dim"}
-    for key in params:
-        if key not in accepted:
-            takes = f"it takes {', '.join(sorted(accepted))}" if accepted else "it takes none"
-            raise ValueError(f"{name} has no parameter {key!r}; {takes}.")
-    return BACKBONES[name](image_shape=image_shape, feature_dim=feature_dim, **params)
-
-
-def _plugin(
-    name: str, folders: Sequence[Path], given: Mapping[str, Any], params: Mapping[str, Any]
-) -> nn.Module:
-    """Builds a backbone of the user's; whatever its constructor raises is told with its name."""
-    found = load_object(name, folders)
-    if not callable(found):
-        raise ValueError(
-            f"{name} must be a torch.nn.Module class or a function that returns a module, got "
-            f"{type(found).__name__}."
-        )
-    check_parameters(found, params, name, given)
-    try:
-        network = found(**given, **params)
-    except (Exception, SystemExit) as error:
-        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise ValueError(
-            f"{name} could not be built with image_shape, feature_dim and its params: {reason}"
-        ) from error
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"{name} must be a torch.nn.Module, got {type(network).__name__}.")
-    return network
-
-
-def _near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,4 +1,7 @@
-"""Networks for small colour images: CIFAR's 32x32, and anything large enough for their pooling."""
+"""Networks for small colour images: CIFAR's 32x32, and anything large enough for their pooling.
+
+What builds a network takes image_shape, which is (C,H,W), and feature_dim, which is D.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +10,7 @@ ImageShape = tuple[int, int, int]
 
 
 def vgg13_cifar(image_shape: ImageShape, feature_dim: int) -> nn.Module:
-    """The 13-convolution network of the GM-loss paper's released CIFAR-100 configuration.
+    """Build the 13-convolution network of the GM-loss paper's released CIFAR-100 configuration.
 
     3x3 convolutions of 96; 96, 96, 96, 96; pool; 192 four times; pool; 384 four times, each without
     a bias and followed by batch normalisation and ReLU; the global average of the last is the
@@ -29,8 +32,7 @@ def vgg13_cifar(image_shape: ImageShape, feature_dim: int) -> nn.Module:
             nn.ReLU(inplace=True),
         ]
         channels = width
-    _check_size("vgg13_cifar", image_shape, 4)
-    return _closed([*layers, *_average()], channels, feature_dim)
+    return _close([*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()], channels, feature_dim)
 
 
 class _Block(nn.Module):
@@ -52,19 +54,18 @@ class _Block(nn.Module):
             )
 
     def forward(self, values: Tensor) -> Tensor:
-        """Maps (B,C,H,W) to (B,width,H/stride,W/stride)."""
+        """Map (B,C,H,W) to (B,width,H/stride,W/stride)."""
         return torch.relu(self.inner(values) + self.shortcut(values))
 
 
 def resnet18_cifar(image_shape: ImageShape, feature_dim: int) -> nn.Module:
-    """ResNet-18 for 32x32 images: a 3x3 stem without pooling; 512 features, non-negative.
+    """Build ResNet-18 for 32x32 images: a 3x3 stem without pooling; 512 features, non-negative.
 
     Another `feature_dim` adds a linear layer.
 
     Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, with the stem that
         the field uses on CIFAR (kuangliu/pytorch-cifar).
     """
-    _check_size("resnet18_cifar", image_shape, 8)
     layers: list[nn.Module] = [
         nn.Conv2d(image_shape[0], 64, 3, padding=1, bias=False),
         nn.BatchNorm2d(64),
@@ -74,13 +75,13 @@ def resnet18_cifar(image_shape: ImageShape, feature_dim: int) -> nn.Module:
     for width, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
         layers += [_Block(channels, width, stride), _Block(width, width, 1)]
         channels = width
-    return _closed([*layers, *_average()], channels, feature_dim)
+    return _close([*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()], channels, feature_dim)
 
 
 def cifar_cnn(
     image_shape: ImageShape, feature_dim: int, *, feature_scale: float = 1.0
 ) -> nn.Module:
-    """A compact network for a CPU: two 5x5 convolutions (32, 64 channels) and two linear layers.
+    """Build a compact network for a CPU: two 5x5 convolutions (32, 64 channels), two linear layers.
 
     Each convolution is batch-normalised, rectified and pooled by 2; the first linear layer has 256
     rectified units, the second gives the feature, without an activation.
@@ -95,7 +96,6 @@ def cifar_cnn(
     """
     if type(feature_scale) not in (int, float) or not 0 < feature_scale < float("inf"):
         raise ValueError(f"feature_scale (={feature_scale}) must be a finite number above 0.")
-    _check_size("cifar_cnn", image_shape, 4)
     layers: list[nn.Module] = []
     channels = image_shape[0]
     for width in (32, 64):
@@ -109,35 +109,23 @@ def cifar_cnn(
     flat = channels * (image_shape[1] // 4) * (image_shape[2] // 4)
     layers += [nn.Flatten(), nn.Linear(flat, 256), nn.ReLU(inplace=True)]
     last = nn.Linear(256, feature_dim)
-    network = _started(nn.Sequential(*layers, last))
+    network = _draw_weights(nn.Sequential(*layers, last))
     with torch.no_grad():
         last.weight.mul_(feature_scale)
     return network
 
 
-def _average() -> tuple[nn.Module, nn.Module]:
-    return nn.AdaptiveAvgPool2d(1), nn.Flatten()
-
-
-def _closed(layers: list[nn.Module], width: int, feature_dim: int) -> nn.Module:
+def _close(layers: list[nn.Module], width: int, feature_dim: int) -> nn.Module:
+    """Add a linear layer where the features are of another dimension, and draw all weights."""
     last = [] if feature_dim == width else [nn.Linear(width, feature_dim)]
-    return _started(nn.Sequential(*layers, *last))
+    return _draw_weights(nn.Sequential(*layers, *last))
 
 
-def _started(network: nn.Module) -> nn.Module:
-    """Starts every weight by He's rule for rectified units (Caffe's msra), biases at 0."""
+def _draw_weights(network: nn.Module) -> nn.Module:
+    """Draw every weight by He's rule for rectified units (Caffe's msra); biases start at 0."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return network
-
-
-def _check_size(name: str, image_shape: ImageShape, least: int) -> None:
-    if min(image_shape[1:]) < least:
-        raise ValueError(
-            f"images of {image_shape[1]}x{image_shape[2]} pixels are too small for {name}, which "
-            f"halves them down to nothing below {least}x{least}; choose a backbone for small "
-            "images, as digits_cnn."
-        )

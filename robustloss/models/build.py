@@ -1,4 +1,7 @@
-"""The classifier that is trained, attacked and scored; its weights as safe files."""
+"""The network of a cell, built from the plain values that describe it.
+
+These values decide the network, so they are part of the keys of its files.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +20,7 @@ VERSION = 1  # raise when the same weights would give other outputs
 
 
 def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> AnyClassifier:
-    """Builds an untrained classifier, or a given model, from the plain values that describe it.
+    """Build an untrained classifier, or a given model, from the plain values that describe it.
 
     Args:
         build: ``loss``, ``loss_params``, ``backbone``, ``backbone_params``, ``feature_dim``,
@@ -39,7 +42,7 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
         folders=folders,
         **build["backbone_params"],
     )
-    with collecting_warnings():  # the run's check of its names has told them
+    with collecting_warnings():  # the run's check of its names has reported them
         head = build_loss(
             build["loss"],
             feature_dim=feature_dim,
@@ -53,7 +56,12 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
 def build_with_weights(
     weights: str | None, build: Mapping[str, Any], folders: Sequence[Path] = ()
 ) -> AnyClassifier:
-    """Builds a classifier, with the weights of a file where one is named; in eval mode then.
+    """Build a classifier, with the weights of a file where one is named; in eval mode then.
+
+    Args:
+        weights: The file, as a spec names it.
+        build: As build_classifier takes it.
+        folders: Where the weights and plug-in files are looked for, before the working directory.
 
     Raises:
         ValueError: As build_classifier; no such file, or weights that do not fit.
@@ -69,7 +77,12 @@ def build_with_weights(
 
 
 def describe_network(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
-    """Returns the plain values that describe a cell's network, as build_classifier takes them."""
+    """Return the plain values that describe a cell's network, as build_classifier takes them.
+
+    Args:
+        cell: Names loss, backbone and feature dimension, or a model from elsewhere.
+        dataset: Decides classes, image shape and normalisation.
+    """
     common = {
         "loss": cell.loss.name,
         "loss_params": dict(cell.loss.params),

@@ -1,4 +1,7 @@
-"""Classifier: backbone, features, head, in pixel units."""
+"""Classifier: a backbone and a loss head, attacked in pixel units.
+
+Shape suffixes: B batch, N images of a set, C channels, H height, W width, D feature, K classes.
+"""
 
 from collections.abc import Sequence
 
@@ -12,8 +15,8 @@ from robustloss.models.given import GivenModel
 # Pixels at once through a network on the CPU, or up to twice as many: 125 images of MNIST, of which
 # 32 channels are 13 MB. Activations above 32 MB are memory that glibc asks the system for in every
 # layer, a quarter of LeNet++'s time; fewer than these leave the cores too little to share.
-_PIECE = 98_000
-_LEAST = 16  # images
+PIXELS_AT_ONCE = 98_000
+LEAST_AT_ONCE = 16  # images
 
 
 class Classifier(nn.Module):
@@ -41,12 +44,13 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
 
     def features(self, images: Tensor) -> Tensor:
-        """Maps images (B,C,H,W) in [0,1] to float32 features (B,D).
+        """Map images (B,C,H,W) in [0,1] to float32 features (B,D).
 
         Raises:
             ValueError: The backbone does not return (B,D).
         """
-        pieces = len(images) // max(_LEAST, _PIECE // max(1, images.shape[2:].numel()))
+        at_once = max(LEAST_AT_ONCE, PIXELS_AT_ONCE // max(1, images.shape[2:].numel()))
+        pieces = len(images) // at_once
         if pieces > 1 and images.device.type == "cpu" and not self.training:
             return torch.cat([self.features(piece) for piece in images.tensor_split(pieces)])
         features = self.backbone((images - self.mean) / self.std)
@@ -60,16 +64,16 @@ class Classifier(nn.Module):
         return features.float()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps images (B,C,H,W) in [0,1] to margin-free logits (B,K)."""
+        """Map images (B,C,H,W) in [0,1] to margin-free logits (B,K)."""
         return self.head.logits(self.features(images))
 
     def joint(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns logits (B,K) and class log-likelihoods (B,K), in nats, in one graph."""
+        """Return logits (B,K) and class log-likelihoods (B,K), in nats, in one graph."""
         features = self.features(images)
         return self.head.logits(features), self.head.class_log_likelihood(features)
 
     def outputs(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns features (B,D), logits (B,K) and class log-likelihoods (B,K)."""
+        """Return features (B,D), logits (B,K) and class log-likelihoods (B,K)."""
         features = self.features(images)
         return features, self.head.logits(features), self.head.class_log_likelihood(features)
 
@@ -79,7 +83,12 @@ AnyClassifier = Classifier | GivenModel
 
 @torch.no_grad()
 def compute_features(model: Classifier, images: ImageSet) -> Tensor:
-    """Returns the float32 features (N,D) of a set on the model's device, in eval mode."""
+    """Return the float32 features (N,D) of a set, in eval mode.
+
+    Args:
+        model: Left in eval mode.
+        images: N images on the model's device.
+    """
     model.eval()
     starts = range(0, images.n, images.pass_size)
     return torch.cat([model.features(images.batch(slice(i, i + images.pass_size))) for i in starts])

@@ -1,4 +1,4 @@
-"""Models from elsewhere: loaded, looked over once, and shown to the rest as a classifier is.
+"""Models from elsewhere: loaded, tried once, and shown to the rest as a classifier is.
 
 Shape suffixes: B batch, K classes, D feature.
 """
@@ -12,12 +12,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from robustloss.attacks.plugins import check_parameters, load_object
+from robustloss.attacks.plugins import load_object
+from robustloss.models.factories import call_factory
 
 VERSION = 1  # raise when the same module would give other outputs
 IN_MEMORY = "memory:model"  # stands for the factory of a model that no file holds
 NOTE = "given, not trained here"
-_TRIED = 4  # images that a model is looked over with
+_TRIED = 4  # random images that a model is tried with
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,11 @@ class GivenModel(nn.Module):
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps images (B,C,H,W) in [0,1] to logits (B,K)."""
+        """Map images (B,C,H,W) in [0,1] to logits (B,K)."""
         return self.model(images).float()
 
     def features(self, images: Tensor) -> Tensor:
-        """Maps images to features (B,D).
+        """Map images to features (B,D).
 
         Raises:
             ValueError: The model offers none.
@@ -67,7 +68,7 @@ class GivenModel(nn.Module):
         return cast(Any, self.model).features(images).float()
 
     def joint(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns logits (B,K) and class log-likelihoods (B,K), in nats, in one graph."""
+        """Return logits (B,K) and class log-likelihoods (B,K), in nats, in one graph."""
         model = cast(Any, self.model)
         if callable(getattr(model, "joint", None)):
             logits, likelihood = model.joint(images)
@@ -78,9 +79,28 @@ class GivenModel(nn.Module):
         return logits.float(), likelihood.float()
 
     def outputs(self, images: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Returns features (B,D) or None, logits (B,K) and class log-likelihoods (B,K)."""
+        """Return features (B,D) or None, logits (B,K) and class log-likelihoods (B,K)."""
         features = self.features(images) if self.head.feature_dim else None
         return features, *self.joint(images)
+
+
+def build_given(name: str, params: Mapping[str, Any], folders: Sequence[Path] = ()) -> nn.Module:
+    """Make the module that a spec's ``model = "package.module:factory"`` names.
+
+    Args:
+        name: A function or class that returns a module, or a module itself (which is copied).
+        params: The factory's parameters.
+        folders: Where a ``file.py`` is looked for, before the working directory.
+
+    Raises:
+        ValueError: It cannot be built or is no module (PluginError: cannot be imported).
+    """
+    found = load_object(name, folders)
+    if isinstance(found, nn.Module):
+        if params:
+            raise ValueError(f"{name} is a module already and takes no params.")
+        return copy.deepcopy(found)
+    return call_factory(name, found, params)
 
 
 def wrap_given(
@@ -90,7 +110,7 @@ def wrap_given(
     *,
     features: bool = True,
 ) -> GivenModel:
-    """Passes some random images through a module and says what it offers.
+    """Pass some random images through a module and wrap it with what it offers.
 
     Args:
         module: Set to eval mode.
@@ -106,64 +126,29 @@ def wrap_given(
     parameter = next(iter((*module.parameters(), *module.buffers())), some)
     some = some.to(parameter.device)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        logits = _called(module, some)
+        try:
+            logits = module(some)
+        except Exception as error:
+            first = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            channels, height, width = some.shape[1:]
+            raise ValueError(
+                f"the model fails on images of shape {tuple(some.shape)} in [0, 1]: "
+                f"{type(error).__name__}: {first}. They have {channels} "
+                f"channel{'s' if channels > 1 else ''} and {height}x{width} pixels; wrap the model "
+                "so that it takes them."
+            ) from error
         _check_logits(logits, num_classes)
-        dim = _feature_dim(module, some) if features else 0
-        k = logits.shape[1]
-        found = GivenModel(module, GivenHead(k, dim, _density(module))).eval()
-        likelihood = found.joint(some)[1]
+        dim = _count_features(module, some) if features else 0
+        owner = module if hasattr(module, "density") else getattr(module, "head", None)
+        density = getattr(owner, "density", False) is True
+        wrapped = GivenModel(module, GivenHead(logits.shape[1], dim, density)).eval()
+        likelihood = wrapped.joint(some)[1]
         if likelihood.shape != logits.shape:
             raise ValueError(
                 f"class log-likelihoods (shape {tuple(likelihood.shape)}) must have the shape of "
                 f"the logits, (B, K) = {tuple(logits.shape)}."
             )
-    return found
-
-
-def build_given(name: str, params: Mapping[str, Any], folders: Sequence[Path] = ()) -> nn.Module:
-    """Makes the module that a spec's ``model = "package.module:factory"`` names.
-
-    Args:
-        name: A function or class that returns a module, or a module itself (which is copied).
-        params: The factory's parameters.
-        folders: Where a ``file.py`` is looked for, before the working directory.
-
-    Raises:
-        ValueError: It cannot be built or is no module (PluginError: cannot be imported).
-    """
-    found = load_object(name, folders)
-    if isinstance(found, nn.Module):
-        if params:
-            raise ValueError(f"{name} is a module already and takes no params.")
-        return copy.deepcopy(found)
-    if not callable(found):
-        raise ValueError(
-            f"{name} must be a function or class that returns a torch.nn.Module, got "
-            f"{type(found).__name__}."
-        )
-    check_parameters(found, params, name)
-    try:
-        module = found(**params)
-    except (Exception, SystemExit) as error:
-        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"{name} could not be built with its params: {reason}") from error
-    if not isinstance(module, nn.Module):
-        raise ValueError(f"{name} must return a torch.nn.Module, got {type(module).__name__}.")
-    return module
-
-
-def _called(module: nn.Module, images: Tensor) -> Any:
-    try:
-        return module(images)
-    except Exception as error:
-        first = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        channels = images.shape[1]
-        raise ValueError(
-            f"the model fails on images of shape {tuple(images.shape)} in [0, 1]: "
-            f"{type(error).__name__}: {first}. They have {channels} "
-            f"channel{'s' if channels > 1 else ''} and {images.shape[2]}x{images.shape[3]} pixels; "
-            "wrap the model so that it takes them."
-        ) from error
+    return wrapped
 
 
 def _check_logits(logits: object, num_classes: int | None) -> None:
@@ -193,8 +178,8 @@ def _check_logits(logits: object, num_classes: int | None) -> None:
         )
 
 
-def _feature_dim(module: nn.Module, images: Tensor) -> int:
-    """D of the features that a module offers; 0 for none, or maps (B,C,H,W), as in torchvision."""
+def _count_features(module: nn.Module, images: Tensor) -> int:
+    """Return D of the features that a module offers; 0 for none, or for maps, as in torchvision."""
     if not callable(getattr(module, "features", None)):
         return 0
     try:
@@ -203,8 +188,3 @@ def _feature_dim(module: nn.Module, images: Tensor) -> int:
         return 0
     fits = isinstance(found, Tensor) and found.ndim == 2 and len(found) == len(images)
     return int(found.shape[1]) if fits else 0
-
-
-def _density(module: nn.Module) -> bool:
-    own = getattr(module, "density", getattr(getattr(module, "head", None), "density", False))
-    return own is True

@@ -1,4 +1,4 @@
-"""Read and write weights, ours and given."""
+"""Weights as files: ours, checked by a digest, and a user's, which may be of any origin."""
 
 import hashlib
 import json
@@ -12,102 +12,24 @@ from torch import Tensor, nn
 
 from robustloss.storage import CorruptFile, write_bytes
 
-_TORCH_FILES = (".pt", ".pth")
 _FROM_DATA = {"mean", "std"}  # of a classifier; weights without them take those of the data
 
 
-def find_weights(name: str, folders: Sequence[Path]) -> Path:
-    """Returns the file of weights, looked for in the folders, then in the working directory.
-
-    Raises:
-        ValueError: There is no such file.
-    """
-    for folder in (*folders, Path.cwd()):
-        path = Path(folder) / Path(name).expanduser()
-        if path.is_file():
-            return path
-    looked = ", ".join(dict.fromkeys(map(str, (*folders, Path.cwd()))))
-    raise ValueError(f"weights (={name}): there is no such file in {looked}.")
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Reads a state dict, executing nothing: safetensors, or torch's own format of tensors alone.
-
-    Raises:
-        ValueError: Another format, a damaged file, or one that holds more than tensors.
-    """
-    if path.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load_file(path)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise ValueError(f"weights (={path.name}) is no safetensors file: {error}.") from error
-    if path.suffix not in _TORCH_FILES:
-        raise ValueError(
-            f"weights (={path.name}) must end in .safetensors, or in .pt or .pth of torch's own "
-            "format. Save safetensors.torch.save_file(model.state_dict(), path)."
-        )
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-        raise ValueError(
-            f"weights (={path.name}) holds more than tensors, or is damaged, and is not loaded: "
-            f"{reason}. Save model.state_dict() alone, best as safetensors."
-        ) from error
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
-    if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
-        raise ValueError(f"weights (={path.name}) must hold a state dict: names and tensors.")
-    return dict(found)
-
-
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Loads weights into a module that they must fit.
-
-    Args:
-        module: Takes them.
-        tensors: All of its state dict; only mean and std may be left out.
-        name: The file, for messages.
-
-    Raises:
-        ValueError: A tensor is missing, unknown, or has another shape.
-    """
-    own = module.state_dict()
-    wrong = [
-        f"{key} is {tuple(tensors[key].shape)} in the file and {tuple(own[key].shape)} here"
-        for key in own
-        if key in tensors and tensors[key].shape != own[key].shape
-    ]
-    missing = [key for key in own if key not in tensors and key not in _FROM_DATA]
-    unknown = [key for key in tensors if key not in own]
-    parts = [*wrong[:2], *(f"{len(wrong) - 2} more differ" for _ in wrong[2:3])]
-    parts += [f"it lacks {_some(missing)}"] if missing else []
-    parts += [f"nothing here is called {_some(unknown)}"] if unknown else []
-    if parts:
-        hint = "Name the network and loss that it was trained with."
-        if unknown and all(key.startswith("module.") for key in tensors):
-            hint = "It was saved from a wrapper: save model.module.state_dict()."
-        raise ValueError(f"weights (={name}) do not fit: {'; '.join(parts)}. {hint}")
-    module.load_state_dict({**own, **tensors})
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
-
-
-def collect_state(model: nn.Module) -> dict[str, Tensor]:
-    """Returns a model's tensors on the CPU, as they are stored."""
-    state = model.state_dict()
-    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+# --- ours ----------------------------------------------------------------------------------------
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, object]) -> str:
-    """Writes tensors and plain metadata as one checked safetensors file.
+    """Write tensors and plain metadata as one checked safetensors file.
+
+    Args:
+        path: The file.
+        tensors: By name, on any device.
+        meta: Plain values for JSON.
 
     Returns:
         The digest of the tensors, which names these weights.
     """
+    # Clones: safetensors refuses tensors that share their memory.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     sha256 = tensor_digest(plain)
     text = json.dumps({**meta, "tensors": sha256}, sort_keys=True)
@@ -118,7 +40,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, o
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Reads what save_tensors wrote.
+    """Read what save_tensors wrote.
 
     Returns:
         The tensors on the CPU, and the metadata with the tensors' digest under ``tensors``.
@@ -144,10 +66,97 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
-    """Returns what names these tensors: a hash of names, types, shapes and bytes."""
+    """Return what names these tensors: a hash of names, types, shapes and bytes."""
     sha256 = hashlib.sha256()
     for name in sorted(tensors):
-        value = tensors[name]
+        value = tensors[name].detach().cpu().contiguous()
         sha256.update(f"{name}:{value.dtype}:{tuple(value.shape)}:".encode())
         sha256.update(value.flatten().view(torch.uint8).numpy().tobytes())
     return sha256.hexdigest()
+
+
+# --- a user's ------------------------------------------------------------------------------------
+
+
+def find_weights(name: str, folders: Sequence[Path]) -> Path:
+    """Return the file of weights, looked for in the folders, then in the working directory.
+
+    Args:
+        name: As a spec names it.
+        folders: Where a relative path is looked for first.
+
+    Raises:
+        ValueError: There is no such file.
+    """
+    for folder in (*folders, Path.cwd()):
+        path = Path(folder) / Path(name).expanduser()
+        if path.is_file():
+            return path
+    looked = ", ".join(dict.fromkeys(map(str, (*folders, Path.cwd()))))
+    raise ValueError(f"weights (={name}): there is no such file in {looked}.")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, executing nothing: safetensors, or torch's own format of tensors alone.
+
+    Raises:
+        ValueError: Another format, a damaged file, or one that holds more than tensors.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            return safetensors.torch.load_file(path)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise ValueError(f"weights (={path.name}) is no safetensors file: {error}.") from error
+    if path.suffix not in (".pt", ".pth"):
+        raise ValueError(
+            f"weights (={path.name}) must end in .safetensors, or in .pt or .pth of torch's own "
+            "format. Save safetensors.torch.save_file(model.state_dict(), path)."
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        raise ValueError(
+            f"weights (={path.name}) holds more than tensors, or is damaged, and is not loaded: "
+            f"{reason}. Save model.state_dict() alone, best as safetensors."
+        ) from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f"weights (={path.name}) must hold a state dict: names and tensors.")
+    return dict(state)
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Load weights into a module that they must fit.
+
+    Args:
+        module: Takes them.
+        tensors: All of its state dict; only mean and std may be left out.
+        name: The file, for messages.
+
+    Raises:
+        ValueError: A tensor is missing, unknown, or has another shape.
+    """
+    own = module.state_dict()
+    wrong = [
+        f"{key} is {tuple(tensors[key].shape)} in the file and {tuple(own[key].shape)} here"
+        for key in own
+        if key in tensors and tensors[key].shape != own[key].shape
+    ]
+    missing = [key for key in own if key not in tensors and key not in _FROM_DATA]
+    unknown = [key for key in tensors if key not in own]
+    parts = [*wrong[:2], *(f"{len(wrong) - 2} more differ" for _ in wrong[2:3])]
+    parts += [f"it lacks {_name_some(missing)}"] if missing else []
+    parts += [f"nothing here is called {_name_some(unknown)}"] if unknown else []
+    if parts:
+        hint = "Name the network and loss that it was trained with."
+        if unknown and all(key.startswith("module.") for key in tensors):
+            hint = "It was saved from a wrapper: save model.module.state_dict()."
+        raise ValueError(f"weights (={name}) do not fit: {'; '.join(parts)}. {hint}")
+    module.load_state_dict({**own, **tensors})
+
+
+def _name_some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

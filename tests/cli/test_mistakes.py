@@ -129,7 +129,7 @@ BAD_TINY = [
     ('"fgsm"', '"fgsm"\nparams = { folders = ["x"] }', [], "params.folders .*cannot stand"),
     ('"softmax"', '"leaves.py:Loss"', [], r"losses.0.*could not be built: SystemExit: 5"),
     ("digits_cnn", "broken.py:Net", [], r"backbone .*importing it failed.*no_such_package"),
-    ("digits_cnn", "leaves.py:three", [], "must be a torch.nn.Module class or a function.*int"),
+    ("digits_cnn", "leaves.py:three", [], "must be a function or class that returns.*int"),
     ("digits_cnn", "leaves.py:Net", [], r"Net could not be built.*ZeroDivisionError: division"),
     ("digits_cnn", "leaves.py:Odd", [], r"Odd could not be built.*unexpected .*image_shape"),
     (
