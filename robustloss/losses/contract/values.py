@@ -92,19 +92,19 @@ def finite_at_hostile_features(subject: Subject) -> None:
     started, fitted = subject.build_started(), subject.build_fitted()
     features, labels = batch()
     far = 1e4 * nn.functional.normalize(features)
-    cases = {
-        "zero features": (torch.zeros_like(features), labels),
-        "features of norm 1e4": (far, labels),
-        "features of norm 1e4, all of one class": (far, torch.zeros_like(labels)),
-        "equal features": (features[:1].repeat(len(labels), 1), labels),
-        "features rounded to bfloat16": (features.bfloat16().float(), labels),
-    }
-    for head in (started, fitted):
+    cases = [
+        ("zero features", torch.zeros_like(features), labels),
+        ("features of norm 1e4", far, labels),
+        ("features of norm 1e4, all of one class", far, torch.zeros_like(labels)),
+        ("equal features", features[:1].repeat(len(labels), 1), labels),
+        ("features rounded to bfloat16", features.bfloat16().float(), labels),
+    ]
+    for head in (started, fitted):  # by the same names, with other values
         for name, value in head.state_dict().items():
             if _is_class_vectors(value):
-                cases[f"features equal to {name}[label]"] = (value[labels], labels)
-    for case, hostile in cases.items():
-        _require_finite(started, fitted, case, *hostile)
+                cases.append((f"features equal to {name}[label]", value[labels], labels))
+    for case in cases:
+        _require_finite(started, fitted, *case)
     # Exactly at distance 0 and at cosine 1 and -1, where roots and arc cosines have no slope.
     rows = torch.eye(NUM_CLASSES, FEATURE_DIM)
     rows[FEATURE_DIM:, 0] = -1.0
@@ -112,8 +112,8 @@ def finite_at_hostile_features(subject: Subject) -> None:
         state = head.state_dict()
         head.load_state_dict({n: rows if _is_class_vectors(v) else v for n, v in state.items()})
     for side, sign in (("on", 1.0), ("opposite to", -1.0)):
-        case = f"features {side} unit class vectors"
-        _require_finite(started, fitted, case, sign * rows[labels], labels)
+        name = f"features {side} unit class vectors"
+        _require_finite(started, fitted, name, sign * rows[labels], labels)
 
 
 def posterior(subject: Subject) -> None:
