@@ -34,8 +34,8 @@ from bench_peers import (
     Contender,
     Peers,
     fgsm_peers,
+    keep_installed,
     pgd_peers,
-    those_installed,
 )
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -61,7 +61,7 @@ class DifferError(AssertionError):
     """Two contenders did not compute the same."""
 
 
-def new_model(dataset, loss="lgm"):
+def build_model(dataset, loss="lgm"):
     build = {
         "loss": loss,
         "loss_params": {},
@@ -77,11 +77,11 @@ def new_model(dataset, loss="lgm"):
         return build_classifier(build)
 
 
-def trained_model(dataset, device):
-    """A network that classifies, so that attacks have something to do."""
+def train_model(dataset, device):
+    """Train a network a little, so that attacks have something to do."""
     some = fit_subset(dataset.train, 6000)
     short = TrainSpec(epochs=2, batch_size=64, lr=0.02)
-    model = new_model(dataset)
+    model = build_model(dataset)
     few = type(dataset)(**{**vars(dataset), "train": some})
     train(model, few, short, seed=0, device=device)
     return model.to(memory_format=torch.channels_last).eval()
@@ -92,8 +92,10 @@ def synchronise(device):
         torch.cuda.synchronize()
 
 
-def timed(contenders: dict[str, Contender], repeats: int, device) -> dict[str, list[float]]:
-    """Seconds of each contender, in turn; the first round warms up and does not count."""
+def time_contenders(
+    contenders: dict[str, Contender], repeats: int, device
+) -> dict[str, list[float]]:
+    """Return the seconds of each contender, in turn; the first round only warms up."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(repeats + 1):
         for name, contender in contenders.items():
@@ -106,8 +108,8 @@ def timed(contenders: dict[str, Contender], repeats: int, device) -> dict[str, l
     return times
 
 
-def matrix_rate(device, dtype=torch.float32, size=None) -> float:
-    """Operations a second of a large matrix product."""
+def measure_matrix_rate(device, dtype=torch.float32, size=None) -> float:
+    """Return the operations a second of a large matrix product."""
     size = size or (8192 if device.type == "cuda" else 2048)
     a = torch.randn(size, size, device=device, dtype=dtype)
     best = 0.0
@@ -120,8 +122,8 @@ def matrix_rate(device, dtype=torch.float32, size=None) -> float:
     return best
 
 
-def operations(model, dataset, device, backward: bool) -> float:
-    """Floating-point operations an image, forward and, if asked for, back to the image."""
+def count_operations(model, dataset, device, backward: bool) -> float:
+    """Return floating-point operations an image, forward and, if asked for, back to the image."""
     images = dataset.test.take(slice(0, 8)).to(device).batch(slice(None)).requires_grad_(backward)
     frozen = copy.deepcopy(model).requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
@@ -134,7 +136,7 @@ def operations(model, dataset, device, backward: bool) -> float:
 # --- training ------------------------------------------------------------------------------------
 
 
-def plain_epoch(dataset, root, device, limit=None):
+def train_plain_epoch(dataset, root, device, limit=None):
     import torchvision
     from torchvision.transforms import v2
 
@@ -143,7 +145,7 @@ def plain_epoch(dataset, root, device, limit=None):
     if limit is not None:
         images = torch.utils.data.Subset(images, range(limit))
     loader = torch.utils.data.DataLoader(images, batch_size=128, shuffle=True, num_workers=2)
-    model = new_model(dataset, "softmax").to(device)
+    model = build_model(dataset, "softmax").to(device)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
@@ -155,7 +157,7 @@ def plain_epoch(dataset, root, device, limit=None):
 
 
 def check_training(dataset, device):
-    """One step of either on the same batch gives the same gradient.
+    """Check that a step of either on the same batch gives the same gradient.
 
     In float64: in float32 the two memory formats take other convolution algorithms, whose rounding
     alone makes a difference of 2e-4.
@@ -164,7 +166,7 @@ def check_training(dataset, device):
     images = batch.batch(slice(None)).double()
     grads = []
     for layout in (torch.channels_last, torch.contiguous_format):
-        model = new_model(dataset, "softmax").to(device).double().to(memory_format=layout)
+        model = build_model(dataset, "softmax").to(device).double().to(memory_format=layout)
         given = ((images - model.mean) / model.std).contiguous(memory_format=layout)
         features = model.backbone(given)
         if layout == torch.channels_last:  # ours
@@ -194,20 +196,20 @@ def part_train(dataset, model, device, args):
     lean = type(whole)(**{**vars(whole), "validation": validation})
     contenders = {
         "robustloss": lambda: train(
-            new_model(dataset, "softmax"), lean, spec, seed=0, device=device
+            build_model(dataset, "softmax"), lean, spec, seed=0, device=device
         ),
-        "plain loop": lambda: plain_epoch(dataset, root, device, limit),
+        "plain loop": lambda: train_plain_epoch(dataset, root, device, limit),
     }
     scale = {"robustloss": n, "plain loop": limit or 60_000}
-    floor = 3 * n * operations(model, dataset, device, backward=False)
+    floor = 3 * n * count_operations(model, dataset, device, backward=False)
     note = f"an epoch of {n} images, seconds an image compared; {same}"
-    return [result("training", contenders, args, device, note, floor, per=scale)]
+    return [time_group("training", contenders, args, device, note, floor, per=scale)]
 
 
 # --- attacks -------------------------------------------------------------------------------------
 
 
-def ours(model, images, attack, eps):
+def make_sweep(model, images, attack, eps):
     from robustloss.analysis.detection.scores import class_log_likelihood
 
     clean = passes.clean_record(model, images)
@@ -221,7 +223,7 @@ def ours(model, images, attack, eps):
 
 
 def check_sweeps(sweeps, exact: bool, labels):
-    """The contenders' predictions; of one-step attacks they are equal but for rounding."""
+    """Compare the contenders' predictions; of one-step attacks they are equal but for rounding."""
     found = {name: sweep() for name, sweep in sweeps.items()}
     mine = found["robustloss"]
     told = []
@@ -247,14 +249,14 @@ def part_fgsm(dataset, model, device, args):
     peers = Peers(model, images, device)
     results = []
     for count, eps in SWEEPS.items():
-        sweeps = {"robustloss": ours(model, images, attacks.build_attack("fgsm"), eps)}
-        sweeps |= those_installed(fgsm_peers(peers, eps))
+        sweeps = {"robustloss": make_sweep(model, images, attacks.build_attack("fgsm"), eps)}
+        sweeps |= keep_installed(fgsm_peers(peers, eps))
         same = check_sweeps(sweeps, exact=True, labels=images.labels.cpu().numpy())
-        forward = operations(model, dataset, device, backward=False)
-        both = operations(model, dataset, device, backward=True)
+        forward = count_operations(model, dataset, device, backward=False)
+        both = count_operations(model, dataset, device, backward=True)
         floor = images.n * (both + count * forward)
         note = f"{images.n} images, {count} eps, errors and likelihoods; {same}"
-        results.append(result(f"FGSM, {count} eps", sweeps, args, device, note, floor))
+        results.append(time_group(f"FGSM, {count} eps", sweeps, args, device, note, floor))
     return results
 
 
@@ -265,7 +267,7 @@ def part_pgd(dataset, model, device, args):
     eps = [PGD_EPS]
     first = "robustloss, keep first"
     sweeps = {
-        name: ours(
+        name: make_sweep(
             model,
             images,
             attacks.build_attack("pgd", steps=PGD_STEPS, random_start=False, keep=keep),
@@ -273,16 +275,16 @@ def part_pgd(dataset, model, device, args):
         )
         for name, keep in (("robustloss", "best"), (first, "first"))
     }
-    sweeps |= those_installed(pgd_peers(peers, eps))
+    sweeps |= keep_installed(pgd_peers(peers, eps))
     labels = images.labels.cpu().numpy()
     wrong = [sweeps[name]()[PGD_EPS][0] != labels for name in ("robustloss", first)]
     if (wrong[0] != wrong[1]).mean() > 0.001:
         raise DifferError("keep 'first' fools other images than keep 'best'")
     same = check_sweeps(sweeps, exact=False, labels=labels)
-    both = operations(model, dataset, device, backward=True)
+    both = count_operations(model, dataset, device, backward=True)
     floor = images.n * PGD_STEPS * both
     note = f"{n} images, {PGD_STEPS} steps at eps {PGD_EPS}; {same}"
-    return [result(f"PGD-{PGD_STEPS}", sweeps, args, device, note, floor)]
+    return [time_group(f"PGD-{PGD_STEPS}", sweeps, args, device, note, floor)]
 
 
 # --- numbers, report, start ----------------------------------------------------------------------
@@ -311,7 +313,7 @@ def part_metrics(dataset, model, device, args):
     if worst > 1e-9:
         raise DifferError(f"AUROCs of the resamples differ by {worst:.1e}")
     note = f"{resamples} resamples of {n} + {n} scores; equal to {worst:.0e}"
-    return [result("AUROC, image bootstrap", {"robustloss": mine, "scikit-learn": loop}, args,
+    return [time_group("AUROC, image bootstrap", {"robustloss": mine, "scikit-learn": loop}, args,
                    torch.device("cpu"), note)]  # fmt: skip
 
 
@@ -322,7 +324,9 @@ def part_report(dataset, model, device, args):
     from robustloss.reports import build_report
 
     contenders = {"robustloss": lambda: build_report(args.run)}
-    return [result("report", contenders, args, torch.device("cpu"), f"of {Path(args.run).name}")]
+    return [
+        time_group("report", contenders, args, torch.device("cpu"), f"of {Path(args.run).name}")
+    ]
 
 
 def part_start(dataset, model, device, args):
@@ -337,13 +341,13 @@ def part_start(dataset, model, device, args):
         }
         | {"python alone": python("-c", "pass")},
     }
-    return [result(name, group, args, torch.device("cpu"), "a new process each")
+    return [time_group(name, group, args, torch.device("cpu"), "a new process each")
             for name, group in groups.items()]  # fmt: skip
 
 
-def result(title, contenders, args, device, note="", floor=None, per=None):
-    """Times a group and says it."""
-    times = timed(contenders, args.repeats, device)
+def time_group(title, contenders, args, device, note="", floor=None, per=None):
+    """Time a group of contenders, print the row and return it."""
+    times = time_contenders(contenders, args.repeats, device)
     per = per or dict.fromkeys(times, 1)
     mine = next(iter(times))
     medians = {name: statistics.median(t) / per[name] for name, t in times.items()}
@@ -358,7 +362,7 @@ def result(title, contenders, args, device, note="", floor=None, per=None):
             min(m for name, m in medians.items() if not name.startswith(mine)) / medians[mine], 3
         )
     if floor is not None:
-        rate = matrix_rate(device)
+        rate = measure_matrix_rate(device)
         row["floor_seconds"] = round(floor / rate, 4)
         row["matrix_rate_gflops"] = round(rate / 1e9, 1)
         row["fraction_of_floor"] = round(floor / rate / statistics.median(times[mine]), 3)
@@ -366,7 +370,7 @@ def result(title, contenders, args, device, note="", floor=None, per=None):
     return row
 
 
-def markdown(rows, machine) -> str:
+def format_markdown(rows, machine) -> str:
     lines = [
         f"{machine}",
         "",
@@ -408,7 +412,7 @@ def main() -> None:
     dataset = model = None
     if {"train", "fgsm", "pgd"} & set(parts):
         dataset = load_dataset(DataSpec(name="mnist"), root=args.data)
-        model = trained_model(dataset, device)
+        model = train_model(dataset, device)
     rows = []
     for part in parts:
         rows += globals()[f"part_{part}"](dataset, model, device, args)
@@ -416,8 +420,8 @@ def main() -> None:
         (args.out / "bench.json").write_text(
             json.dumps({"machine": machine, "rows": rows}, indent=1)
         )
-        (args.out / "bench.md").write_text(markdown(rows, machine))
-    print(markdown(rows, machine))
+        (args.out / "bench.md").write_text(format_markdown(rows, machine))
+    print(format_markdown(rows, machine))
 
 
 if __name__ == "__main__":

@@ -112,8 +112,8 @@ class _Make:
         return self.build(package, eps)
 
 
-def those_installed(makers: dict[str, Callable[[], Contender]]) -> dict[str, Contender]:
-    """The contenders whose package can be imported; the others are named."""
+def keep_installed(makers: dict[str, Callable[[], Contender]]) -> dict[str, Contender]:
+    """Keep the contenders whose package can be imported; print the names of the others."""
     found = {}
     for name, make in makers.items():
         try:

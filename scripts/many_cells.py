@@ -64,7 +64,7 @@ MOST_MB, MOST_SECONDS = 50.0, 30.0
 
 
 def resident_mb() -> float:
-    """Memory of this process that is in use now, in MB."""
+    """Return the memory of this process that is in use now, in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -89,7 +89,7 @@ class Measured:
 
 
 def measure(spec: str, folder: str, executor: str) -> dict:
-    """One run and its report, in this process."""
+    """Do one run and its report in this process; return what was measured."""
     from robustloss import reports
     from robustloss.runs import runner
 

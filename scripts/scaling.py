@@ -28,7 +28,7 @@ LOSSES = ("softmax", "center", "gm", "lgm")
 
 
 def sweep(images: int, count: int, device: str, data: str | None, repeats: int) -> dict:
-    """One point of the sweep, in this process: seconds, seconds of a forward pass, peak bytes."""
+    """Measure one point of the sweep here: seconds, those of a forward pass, peak bytes."""
     import torch
 
     from robustloss import attacks
@@ -74,8 +74,8 @@ def sweep(images: int, count: int, device: str, data: str | None, repeats: int) 
     return {"images": images, "eps": count, "seconds": seconds, "forward": forward, "peak": peak}
 
 
-def apart(args, images: int, count: int) -> dict:
-    """The same in a process of its own."""
+def sweep_apart(args, images: int, count: int) -> dict:
+    """Measure one point of the sweep in a process of its own."""
     words = [sys.executable, __file__, "--point", f"{images},{count}", "--device", args.device,
              "--repeats", str(args.repeats)]  # fmt: skip
     words += ["--data", args.data] if args.data else []
@@ -85,8 +85,8 @@ def apart(args, images: int, count: int) -> dict:
     return found
 
 
-def whole_run(args, losses: int, seeds: int) -> dict:
-    """A run of a short spec: seconds and the peak memory of its process."""
+def run_whole(args, losses: int, seeds: int) -> dict:
+    """Run a short spec; return the seconds and the peak memory of its process."""
     spec = "\n".join(
         [
             'name = "scaling"',
@@ -120,8 +120,8 @@ def whole_run(args, losses: int, seeds: int) -> dict:
     return found
 
 
-def exponent(sizes, seconds) -> tuple[float, float]:
-    """fixed cost and power of time = fixed + c · size^power."""
+def fit_exponent(sizes, seconds) -> tuple[float, float]:
+    """Return fixed cost and power of time = fixed + c · size^power."""
     x, y = np.array(sizes, float), np.array(seconds, float)
     slope = (y[-1] - y[0]) / (x[-1] - x[0])
     (fixed, _, power), _ = curve_fit(
@@ -171,12 +171,12 @@ def main() -> None:
         print(json.dumps(sweep(images, count, args.device, args.data, args.repeats)))
         return
     found: dict = {
-        "images": [apart(args, n, 4) for n in IMAGES],
-        "eps": [apart(args, 2000, count) for count in EPS],
-        "cells": [whole_run(args, *cells) for cells in CELLS],
+        "images": [sweep_apart(args, n, 4) for n in IMAGES],
+        "eps": [sweep_apart(args, 2000, count) for count in EPS],
+        "cells": [run_whole(args, *cells) for cells in CELLS],
     }
     fits = found["fits"] = {}
-    fixed, power = exponent(IMAGES, [p["seconds"] for p in found["images"]])
+    fixed, power = fit_exponent(IMAGES, [p["seconds"] for p in found["images"]])
     words = f"{fixed:.2f} s + c · n^{power:.2f}"
     fits["images"] = {"fixed": fixed, "exponent": power, "words": words}
     each, start = np.polyfit(EPS, [p["seconds"] for p in found["eps"]], 1)
@@ -186,7 +186,7 @@ def main() -> None:
         "words": f"{start:.2f} s + {passes:.2f} forward passes an eps",
     }  # fmt: skip
     sizes = [p["losses"] * p["seeds"] for p in found["cells"]]
-    fixed, power = exponent(sizes, [p["seconds"] for p in found["cells"]])
+    fixed, power = fit_exponent(sizes, [p["seconds"] for p in found["cells"]])
     fits["cells"] = {"fixed": fixed, "exponent": power,
                      "words": f"{fixed:.1f} s + c · cells^{power:.2f}"}  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Kills a run at random moments and lets it go on: nothing may be lost, nothing different.
+"""Kill a run at random moments and let it go on: nothing may be lost or come out different.
 
     python scripts/torture.py [--kills 300] [--seed 0] [--executors serial,processes:2]
                               [--split 20] [--pictures] [--out FOLDER]
@@ -93,8 +93,8 @@ WAYS = (
 )
 
 
-def start(spec: Path, folder: Path, executor: str, log: Path, pictures: bool) -> int:
-    """Forks a run of the command line, the head of its own process group; returns its id."""
+def start_run(spec: Path, folder: Path, executor: str, log: Path, pictures: bool) -> int:
+    """Fork a run of the command line as the head of its own process group; return its id."""
     child = os.fork()
     if child:
         return child
@@ -122,8 +122,8 @@ def start(spec: Path, folder: Path, executor: str, log: Path, pictures: bool) ->
         os._exit(status)
 
 
-def ended(child: int, seconds: float) -> int | None:
-    """Waits for a child; returns its exit status, minus the signal if one killed it, or None."""
+def wait_for(child: int, seconds: float) -> int | None:
+    """Return the exit status of a child, minus the signal if one killed it; None if it goes on."""
     until = time.monotonic() + seconds
     while True:
         found, status = os.waitpid(child, os.WNOHANG)
@@ -134,8 +134,8 @@ def ended(child: int, seconds: float) -> int | None:
         time.sleep(0.005)
 
 
-def numbers(folder: Path) -> dict:
-    """results.json without what may differ between equal runs: times and the command."""
+def read_numbers(folder: Path) -> dict:
+    """Return results.json without what may differ between equal runs: times and the command."""
     results = json.loads((folder / "results.json").read_text())
     for key in TIMES:
         del results["provenance"][key]
@@ -146,8 +146,8 @@ def numbers(folder: Path) -> dict:
     return results
 
 
-def stored(folder: Path) -> dict[str, str]:
-    """Digests of what a run stores of its cells: every array's file, and the weights.
+def digest_stored(folder: Path) -> dict[str, str]:
+    """Return digests of what a run stores of its cells: every array's file, and the weights.
 
     The header of the weights holds the seconds of the training, so their tensors are compared.
     """
@@ -163,8 +163,8 @@ def stored(folder: Path) -> dict[str, str]:
     return found
 
 
-def made(folder: Path) -> dict[str, int]:
-    """Finished files and which file of the disk each is: one written again is another."""
+def list_finished(folder: Path) -> dict[str, int]:
+    """Return finished files and which file of the disk each is: one written again is another."""
     names = ("*.npz", "*.part", "model-*.safetensors")
     paths = [path for name in names for path in folder.rglob(f"cells/**/{name}")]
     found = {}
@@ -176,12 +176,12 @@ def made(folder: Path) -> dict[str, int]:
     return found
 
 
-def differences(folder: Path, whole: Path) -> list[str]:
-    """What a finished run has that an undisturbed one has not, in words."""
+def find_differences(folder: Path, whole: Path) -> list[str]:
+    """Return in words how a finished run differs from an undisturbed one."""
     found = []
-    mine, theirs = numbers(folder), numbers(whole)
+    mine, theirs = read_numbers(folder), read_numbers(whole)
     found += [f"results.json: {key}" for key in theirs if mine.get(key) != theirs[key]]
-    here, there = stored(folder), stored(whole)
+    here, there = digest_stored(folder), digest_stored(whole)
     found += [
         f"{name}: other content" for name in here if there.get(name, here[name]) != here[name]
     ]
@@ -194,7 +194,7 @@ def differences(folder: Path, whole: Path) -> list[str]:
 
 
 class Torture:
-    """Runs, kills and counts for one executor."""
+    """Starts, kills and compares runs with one executor, and counts."""
 
     def __init__(self, root: Path, whole: Path, executor: str, seconds: float, args) -> None:
         self.root, self.whole, self.executor, self.seconds = root, whole, executor, seconds
@@ -206,22 +206,22 @@ class Torture:
 
     def run(self, kills: int) -> None:
         while sum(self.kills.values()) < kills:
-            self._one(kills)
+            self._torture_one(kills)
 
-    def _one(self, kills: int) -> None:
-        """One folder: started and killed until it ends by itself, then compared."""
+    def _torture_one(self, kills: int) -> None:
+        """Start a run in a new folder, kill it until it ends by itself, then compare it."""
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=self.root)) / "run"
         log, orphans, before, last = folder.parent / "log", False, {}, None
         while True:
-            child = start(self.root / "spec.toml", folder, self.executor, log, self.pictures)
+            child = start_run(self.root / "spec.toml", folder, self.executor, log, self.pictures)
             if last:
                 self.resumed[last] += 1
             enough = sum(self.kills.values()) >= kills
             moment = PATIENCE if enough else self.random.uniform(0, 1.1) * self.seconds
-            status, killed = ended(child, moment), False
+            status, killed = wait_for(child, moment), False
             if status is None and enough:
                 os.killpg(child, signal.SIGKILL)
-                ended(child, PATIENCE)
+                wait_for(child, PATIENCE)
                 self.problems.append(f"{folder}: hangs, not ended after {PATIENCE:.0f} s")
                 return
             if status is None:
@@ -230,9 +230,9 @@ class Torture:
                 self.kills[last] += 1
                 (os.killpg if scope == "group" else os.kill)(child, way)
                 orphans |= (way, scope) == (signal.SIGKILL, "parent")
-                status = self._after(child, way, folder)
+                status = self._wait_for_end(child, way, folder)
                 killed = status != 0
-            now = made(folder) if folder.is_dir() else {}
+            now = list_finished(folder) if folder.is_dir() else {}
             gone = {path for path in before if path.endswith(".part") and path not in now}
             again = [p for p in before if not orphans and p not in gone and now.get(p) != before[p]]
             self.problems += [f"{path}: computed again" for path in again]
@@ -244,17 +244,17 @@ class Torture:
                 return
             break
         self.ends += 1
-        found = differences(folder, self.whole)
+        found = find_differences(folder, self.whole)
         self.problems += [f"{folder}: {text}" for text in found]
         if not found:
             shutil.rmtree(folder.parent, ignore_errors=True)
 
-    def _after(self, child: int, way: signal.Signals, folder: Path) -> int:
-        """The status of a run that was told to stop."""
-        status = ended(child, PATIENCE)
+    def _wait_for_end(self, child: int, way: signal.Signals, folder: Path) -> int:
+        """Return the exit status of a run that was told to stop."""
+        status = wait_for(child, PATIENCE)
         if status is None:
             os.killpg(child, signal.SIGKILL)
-            ended(child, PATIENCE)
+            wait_for(child, PATIENCE)
             self.problems.append(f"{folder}: does not stop on {way.name}")
             return -9
         allowed = {-signal.SIGKILL} if way == signal.SIGKILL else {130, -way}  # -way: before main
@@ -282,8 +282,8 @@ def main() -> None:
     for number, executor in enumerate(executors):
         whole = root / f"whole-{number}"
         began = time.monotonic()
-        child = start(root / "spec.toml", whole, executor, root / "log", args.pictures)
-        if ended(child, 10 * PATIENCE) != 0:
+        child = start_run(root / "spec.toml", whole, executor, root / "log", args.pictures)
+        if wait_for(child, 10 * PATIENCE) != 0:
             sys.exit(f"the undisturbed run failed: {(root / 'log').read_text()[-2000:]}")
         seconds = time.monotonic() - began
         share = args.kills // len(executors) + (number < args.kills % len(executors))

@@ -1,4 +1,4 @@
-"""Load_classifier: a model back from a run folder."""
+"""A model that a run has trained or evaluated, loaded back from the run folder."""
 
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -7,6 +7,7 @@ from robustloss.models.build import build_classifier
 from robustloss.models.classifier import AnyClassifier
 from robustloss.models.given import IN_MEMORY
 from robustloss.models.weight_files import load_tensors
+from robustloss.results.run import load_run
 from robustloss.spec.plugins import is_plugin
 from robustloss.storage import CorruptFile, read_json
 
@@ -14,20 +15,19 @@ from robustloss.storage import CorruptFile, read_json
 def load_classifier(
     run_dir: str | Path, *, loss: str, seed: int, allow_plugins: bool = False
 ) -> AnyClassifier:
-    """Gives back a classifier of a run, in eval mode, on the CPU.
+    """Load a classifier of a run, in eval mode, on the CPU.
 
     Args:
         run_dir: The run folder.
-        loss: Label of the loss in the run.
-        seed: Training seed.
-        allow_plugins: Import the user's own modules that the run names; this executes their code.
+        loss: The label of its loss in the run.
+        seed: Its training seed.
+        allow_plugins: Whether to import modules of the user's own that the run names. This
+            executes their code.
 
     Raises:
         ValueError: No such cell, or a plug-in without leave to import it.
         CorruptFile: The weights are damaged.
     """
-    from robustloss.results.run import load_run
-
     run = load_run(run_dir)
     cells = [cell for cell in run.cells if cell.label == loss and cell.seed == seed]
     if not cells:
@@ -57,7 +57,7 @@ def load_classifier(
 
 
 def _is_build(build: object) -> TypeGuard[dict[str, Any]]:
-    """Whether it is what build_classifier takes: a run folder may come from somebody else."""
+    """Check that it is what build_classifier takes: a run folder may come from somebody else."""
     if not isinstance(build, dict):
         return False
     kinds = {"loss": str, "loss_params": dict, "num_classes": int, "image_shape": list}
