@@ -1,8 +1,9 @@
-"""The command line. Parses, calls the same functions that Python does, and words what they say.
+"""The commands, and `main`, which is the entry point.
 
-Exit status: 0 done; 1 finished with failed cells or checks; 2 the user's mistake, told in a few
-lines on stderr; 130 interrupted. What is heavy is imported inside the commands, so that help and
-mistakes come at once.
+A command parses its words, calls what Python calls too, prints what came of it, and returns the
+exit status: 0 done; 1 finished with failed cells or checks; 2 the user's mistake, in a few lines on
+stderr; 130 interrupted. Heavy modules are imported inside the commands, so that help and mistakes
+come at once.
 """
 
 import os
@@ -36,62 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-
-class MistakeError(Exception):
-    """What the user did wrong, in the words to show."""
-
-
-@contextmanager
-def telling(*kinds: type[Exception]) -> Iterator[None]:
-    """Tell errors of these kinds by their text alone: they are the user's mistakes."""
-    try:
-        yield
-    except kinds as error:
-        raise MistakeError(str(error)) from error
-
-
-@contextmanager
-def telling_about_specs() -> Iterator[None]:
-    """Tell what is wrong with a spec, its data or how it is run; show a loss's warnings as lines.
-
-    A warning is one line on stderr, without the place in the source.
-    """
-    from robustloss.attacks.plugins import PluginError
-    from robustloss.data.files import DataError
-    from robustloss.losses.feasibility import LossWarning
-    from robustloss.runs.errors import RunError
-    from robustloss.spec.errors import SpecError
-
-    with telling(SpecError, DataError, PluginError, RunError), warnings.catch_warnings():
-        warnings.simplefilter("always", LossWarning)
-        plain = warnings.showwarning
-
-        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, LossWarning):
-                _complain(f"warning: {message}")
-            else:
-                plain(message, category, *place, **more)
-
-        warnings.showwarning = show
-        yield
-
-
-def _load_spec(name: str) -> "Spec":
-    from robustloss.spec.errors import SpecError
-    from robustloss.spec.load import load_spec
-
-    with telling(SpecError):
-        return load_spec(name)
-
-
-def _render_report(folder: Path) -> None:
-    """Render the report of a run and say where it is."""
-    from robustloss.reports import build_report
-    from robustloss.storage import CorruptFile
-
-    with telling(CorruptFile):
-        print(f"Report: {build_report(folder)}")
 
 
 SpecName = Annotated[
@@ -144,7 +89,7 @@ def run(
     from robustloss.training import processes
 
     try:
-        with telling_about_specs():
+        with showing_spec_mistakes():
             outcome = runner.run(
                 loaded,
                 out=out,
@@ -207,7 +152,7 @@ def report(
     """Render the report of a run again; needs no torch."""
     from robustloss.results.run import load_run
 
-    with telling(ValueError):
+    with showing_mistakes(ValueError):
         load_run(run)
     _render_report(Path(run))
     return DONE
@@ -237,7 +182,7 @@ def show(
     loaded = _load_spec(spec)
     from robustloss.cli.listing import spec_lines
 
-    with telling_about_specs():
+    with showing_spec_mistakes():
         for line in spec_lines(loaded, plugins=plugins):
             print(line, flush=True)
     return DONE
@@ -270,7 +215,7 @@ def check_loss(
     """Check that a loss keeps the contract of a loss head."""
     from robustloss.losses.contract import check as contract
 
-    with telling(ValueError):
+    with showing_mistakes(ValueError):
         checks = contract.check_loss(name)
     first_with: dict[str, str] = {}  # reason of a failure -> the first check that it fails
     for check in checks:
@@ -300,7 +245,7 @@ def compare(
     from robustloss.runs.merge import merge_runs
 
     folder = out or str(Path(runs[0]).parent / "-and-".join(Path(run).name for run in runs))
-    with telling(ValueError):
+    with showing_mistakes(ValueError):
         merged = merge_runs(runs, folder, other_networks=other_networks)
     for note in merged.notes:
         print(f"Note: {note}")
@@ -317,6 +262,68 @@ def schema() -> int:
 
     print(json.dumps(json_schema(), indent=2))
     return DONE
+
+
+class MistakeError(Exception):
+    """What the user did wrong, in the words to show."""
+
+
+@contextmanager
+def showing_mistakes(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn errors of these kinds into mistakes of the user, which `main` shows by their text."""
+    try:
+        yield
+    except kinds as error:
+        raise MistakeError(str(error)) from error
+
+
+@contextmanager
+def showing_spec_mistakes() -> Iterator[None]:
+    """Show as mistakes whatever is wrong with a spec, its data or how it is run.
+
+    What a loss warns of becomes a line on stderr, without the place in the source.
+    """
+    from robustloss.attacks.plugins import PluginError
+    from robustloss.data.files import DataError
+    from robustloss.losses.feasibility import LossWarning
+    from robustloss.runs.errors import RunError
+    from robustloss.spec.errors import SpecError
+
+    with showing_mistakes(SpecError, DataError, PluginError, RunError), warnings.catch_warnings():
+        warnings.simplefilter("always", LossWarning)
+        plain = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, LossWarning):
+                _complain(f"warning: {message}")
+            else:
+                plain(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
+
+
+def _load_spec(name: str) -> "Spec":
+    from robustloss.spec.errors import SpecError
+    from robustloss.spec.load import load_spec
+
+    with showing_mistakes(SpecError):
+        return load_spec(name)
+
+
+def _render_report(folder: Path) -> None:
+    """Render the report of a run and say where it is."""
+    from robustloss.reports import build_report
+    from robustloss.storage import CorruptFile
+
+    with showing_mistakes(CorruptFile):
+        print(f"Report: {build_report(folder)}")
+
+
+def _complain(text: str) -> int:
+    """Print a line on stderr; return the exit status of a mistake."""
+    print(text, file=sys.stderr, flush=True)
+    return MISTAKE
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -377,9 +384,3 @@ def _program() -> str:
         return "robustloss"
     several = "" if here == everywhere else "--nnodes ... --rdzv-endpoint ... "
     return f"torchrun {several}--nproc-per-node {here} -m robustloss"
-
-
-def _complain(text: str) -> int:
-    """Print a line on stderr; return the exit status of a mistake."""
-    print(text, file=sys.stderr, flush=True)
-    return MISTAKE
