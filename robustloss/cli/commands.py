@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from robustloss import __version__
 
@@ -39,16 +40,14 @@ app = typer.Typer(
 )
 
 
-SpecName = Annotated[
-    str, typer.Argument(metavar="SPEC", help="a TOML file or a shipped spec's name")
-]
-Data = Annotated[str | None, typer.Option(metavar="DIR", help="where the data sets lie")]
+SpecName = Annotated[str, Argument(metavar="SPEC", help="a TOML file or a shipped spec's name")]
+Data = Annotated[str | None, Option(metavar="DIR", help="where the data sets lie")]
 
 
 @app.callback(invoke_without_command=True)
 def top(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+    version: Annotated[bool, Option("--version", help="Show the version.")] = False,
 ) -> int:
     """Train one network with different losses, attack each, and report what happens.
 
@@ -65,21 +64,21 @@ def top(
 def run(
     spec: SpecName,
     out: Annotated[
-        str | None, typer.Option(metavar="DIR", help="run folder  [default: runs/NAME]")
+        str | None, Option(metavar="DIR", help="run folder  [default: runs/NAME]")
     ] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps")] = "auto",
+    device: Annotated[str, Option(metavar="auto|cpu|cuda|mps")] = "auto",
     data: Data = None,
     seeds: Annotated[
-        str | None, typer.Option(metavar="0,1,2", help="instead of the spec's; may extend a run")
+        str | None, Option(metavar="0,1,2", help="instead of the spec's; may extend a run")
     ] = None,
-    executor: Annotated[str, typer.Option(metavar="serial|processes:N|ray[:ADDRESS]")] = "serial",
+    executor: Annotated[str, Option(metavar="serial|processes:N|ray[:ADDRESS]")] = "serial",
     reuse: Annotated[
-        str | None, typer.Option(metavar="RUN", help="take equal trained weights from this run")
+        str | None, Option(metavar="RUN", help="take equal trained weights from this run")
     ] = None,
     no_plugins: Annotated[
-        bool, typer.Option("--no-plugins", help="Refuse a spec that names code of its own.")
+        bool, Option("--no-plugins", help="Refuse a spec that names code of its own.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the report's path only.")] = False,
+    quiet: Annotated[bool, Option("--quiet", help="Print the report's path only.")] = False,
 ) -> int:
     """Train, attack and report what a spec asks for. Goes on where an earlier run stopped."""
     wanted = _parse_seeds(seeds)
@@ -147,7 +146,7 @@ def _parse_seeds(text: str | None) -> tuple[int, ...] | None:
 
 @app.command()
 def report(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="a run folder, such as runs/mnist")],
+    run: Annotated[str, Argument(metavar="RUN", help="a run folder, such as runs/mnist")],
 ) -> int:
     """Render the report of a run again; needs no torch."""
     from robustloss.results.run import load_run
@@ -161,13 +160,13 @@ def report(
 @app.command()
 def show(
     spec: Annotated[
-        str | None, typer.Argument(metavar="SPEC", help="a TOML file or a shipped spec's name")
+        str | None, Argument(metavar="SPEC", help="a TOML file or a shipped spec's name")
     ] = None,
     keys: Annotated[
-        bool, typer.Option("--keys", help="Every key of a spec: type, default, meaning.")
+        bool, Option("--keys", help="Every key of a spec: type, default, meaning.")
     ] = False,
     plugins: Annotated[
-        bool, typer.Option("--plugins", help="Load the spec's own code to time it.")
+        bool, Option("--plugins", help="Load the spec's own code to time it.")
     ] = False,
 ) -> int:
     """Show a spec in full, its cells, and the cost to expect."""
@@ -190,7 +189,7 @@ def show(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="losses|attacks|scores|datasets|backbones|specs")],
+    what: Annotated[str, Argument(metavar="losses|attacks|scores|datasets|backbones|specs")],
 ) -> int:
     """List what can be named in a spec, one line each."""
     from robustloss.cli.listing import KINDS, entries
@@ -209,7 +208,7 @@ def list_(
 @app.command("check-loss")
 def check_loss(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="a loss: softmax, module:Class or file.py:Class")
+        str, Argument(metavar="NAME", help="a loss: softmax, module:Class or file.py:Class")
     ],
 ) -> int:
     """Check that a loss keeps the contract of a loss head."""
@@ -233,12 +232,10 @@ def check_loss(
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="finished run folders")],
-    out: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Folder of the merged run.")
-    ] = None,
+    runs: Annotated[list[str], Argument(metavar="RUN RUN...", help="finished run folders")],
+    out: Annotated[str | None, Option(metavar="DIR", help="Folder of the merged run.")] = None,
     other_networks: Annotated[
-        bool, typer.Option("--other-networks", help="Merge runs of different networks too.")
+        bool, Option("--other-networks", help="Merge runs of different networks too.")
     ] = False,
 ) -> int:
     """Merge losses and seeds of several runs into one report."""

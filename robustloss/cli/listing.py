@@ -7,7 +7,7 @@ from typing import Any
 from robustloss.spec.data import DATASET_SUMMARIES
 from robustloss.spec.load import shipped_specs
 from robustloss.spec.plugins import describe_plugins, plugins_of
-from robustloss.spec.spec import CellSpec, Spec
+from robustloss.spec.spec import Spec
 from robustloss.spec.text import literal, to_toml
 
 KINDS = ("losses", "attacks", "scores", "datasets", "backbones", "specs")
@@ -81,29 +81,25 @@ def spec_lines(spec: Spec, *, plugins: bool = False) -> Iterator[str]:
         yield f"# {len(trials)} trials, {each} a loss, with seed {spec.seeds[0]}, come first"
     width = max(len(loss.label) for loss in spec.losses)
     for cell in cells:
-        if cell.seed == spec.seeds[0]:
-            yield f"#   {cell.label:{width}}  {_describe(cell, spec)}"
+        if cell.seed != spec.seeds[0]:
+            continue
+        loss, train = cell.loss, cell.train
+        network = f"{cell.model.backbone}, {cell.model.feature_dim}-D features"
+        if loss.factory:
+            text = f"given: {loss.factory}"
+        elif loss.weights:
+            text = f"given: {loss.weights}; {network}"
+        else:
+            own = "".join(f"; {key} = {literal(value)}" for key, value in loss.train.items())
+            text = f"seeds {', '.join(map(str, spec.seeds))}; {network}; {train.epochs} epochs, "
+            text += f"batch {train.batch_size}, {train.optimizer}{own}"
+        yield f"#   {cell.label:{width}}  {text}"
     if not plugins and (named := plugins_of(spec)):
         code = describe_plugins(named)
         yield f"# No estimate of the cost: it would execute the spec's own code, {code}."
         yield "# If you trust it: show --plugins."
         return
     yield from _cost_lines(spec)
-
-
-def _describe(cell: CellSpec, spec: Spec) -> str:
-    """Return how the model of a cell comes about: given, or trained how."""
-    if cell.loss.factory:
-        return f"given: {cell.loss.factory}"
-    network = f"{cell.model.backbone}, {cell.model.feature_dim}-D features"
-    if cell.loss.weights:
-        return f"given: {cell.loss.weights}; {network}"
-    seeds, train = ", ".join(map(str, spec.seeds)), cell.train
-    own = "".join(f"; {key} = {literal(value)}" for key, value in cell.loss.train.items())
-    return (
-        f"seeds {seeds}; {network}; {train.epochs} epochs, batch {train.batch_size}, "
-        f"{train.optimizer}{own}"
-    )
 
 
 def _cost_lines(spec: Spec) -> Iterator[str]:

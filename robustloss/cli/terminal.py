@@ -27,34 +27,33 @@ def console() -> Console:
 
 def error_tables(run: "Run") -> list[Group]:
     """Return one table per attack: error in percent, losses × eps, with 95 % intervals."""
-    rows = [row for row in run.summary if row["metric"] == "error"]
-    labels = [loss["label"] for loss in run.provenance["spec"]["losses"]]
-    names = [attack["label"] for attack in run.provenance["spec"]["attacks"]]
-    return [_error_table(name, labels, rows) for name in names] if rows else []
-
-
-def _error_table(attack: str, labels: list[str], rows: list[dict]) -> Group:
-    # At eps 0 an attack returns the clean images: the column "clean" says it already.
-    found = {
-        (row["label"], row["eps"]): row
-        for row in rows
-        if row["attack_label"] == "none" or (row["attack_label"] == attack and row["eps"] > 0)
-    }
-    seeds = max((row["n_seeds"] for row in found.values()), default=0)
-    over = f"mean over {seeds} seeds" if seeds > 1 else "one seed"
-    title = Text(f"Error in %, {attack}, {over} (95 % interval)", style="bold")
-    table = Table(box=None, pad_edge=False)
-    table.add_column("loss")
-    budgets = sorted({eps for _, eps in found})
-    for eps in budgets:
-        table.add_column(f"eps {eps:.3g}" if eps else "clean", justify="right", no_wrap=True)
-    for label in labels:
-        cells = [found.get((label, eps)) for eps in budgets]
-        if any(cells):
-            fewer = min(row["n_seeds"] for row in cells if row)
-            note = f" ({fewer} of {seeds} seeds)" if fewer < seeds else ""
-            table.add_row(escape(label + note), *(_percent(row) for row in cells))
-    return Group(title, table)
+    errors = [row for row in run.summary if row["metric"] == "error"]
+    if not errors:
+        return []
+    spec, tables = run.provenance["spec"], []
+    for attack in [attack["label"] for attack in spec["attacks"]]:
+        # At eps 0 an attack returns the clean images: the column "clean" says it already.
+        found = {
+            (row["label"], row["eps"]): row
+            for row in errors
+            if row["attack_label"] == "none" or (row["attack_label"] == attack and row["eps"] > 0)
+        }
+        seeds = max((row["n_seeds"] for row in found.values()), default=0)
+        over = f"mean over {seeds} seeds" if seeds > 1 else "one seed"
+        title = Text(f"Error in %, {attack}, {over} (95 % interval)", style="bold")
+        table = Table(box=None, pad_edge=False)
+        table.add_column("loss")
+        budgets = sorted({eps for _, eps in found})
+        for eps in budgets:
+            table.add_column(f"eps {eps:.3g}" if eps else "clean", justify="right", no_wrap=True)
+        for label in [loss["label"] for loss in spec["losses"]]:
+            rows = [found.get((label, eps)) for eps in budgets]
+            if any(rows):
+                fewer = min(row["n_seeds"] for row in rows if row)
+                note = f" ({fewer} of {seeds} seeds)" if fewer < seeds else ""
+                table.add_row(escape(label + note), *map(_percent, rows))
+        tables.append(Group(title, table))
+    return tables
 
 
 def _percent(row: dict | None) -> str:

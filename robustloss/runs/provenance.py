@@ -40,6 +40,10 @@ def provenance_of(settings: RunSettings, spec: Spec, dataset: Dataset, start: St
         dataset: Its data.
         start: When it began.
     """
+    program = Path(sys.argv[0])  # without its folder, which tells nothing to anybody else
+    started_by = [program.name]
+    if program.name == "__main__.py":
+        started_by = ["python", "-m", program.parent.name]
     found: dict[str, Any] = {
         "robustloss": robustloss.__version__,
         "torch": torch.__version__,
@@ -62,7 +66,7 @@ def provenance_of(settings: RunSettings, spec: Spec, dataset: Dataset, start: St
             "class_counts": dataset.class_counts,
         },
         "seeds": list(settings.seeds),
-        "command": _command(),
+        "command": [*started_by, *sys.argv[1:]],
         "spec": spec.plain(),
         "started": start.date.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -73,14 +77,6 @@ def provenance_of(settings: RunSettings, spec: Spec, dataset: Dataset, start: St
     if files := dataset.converted:  # the first names are enough to find out which they are
         found["data"]["converted"] = {"count": len(files), "files": list(files[:10])}
     return found
-
-
-def _command() -> list[str]:
-    """Return the words that started this process, without the folder of the program."""
-    program = Path(sys.argv[0])
-    if program.name == "__main__.py":
-        return ["python", "-m", program.parent.name, *sys.argv[1:]]
-    return [program.name, *sys.argv[1:]]
 
 
 def _attack_costs(settings: RunSettings, spec: Spec) -> list[dict]:

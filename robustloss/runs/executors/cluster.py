@@ -87,8 +87,14 @@ def run_on_ray(jobs: Sequence[CellJob], executor: str, report: Report) -> list[F
     Raises:
         ClusterError: The cluster cannot be used.
     """
-    with _joining(executor), _marking(jobs[0].folder) as mark:
-        return _Coordinator(jobs, mark, report).run()
+    with _joining(executor):
+        # By this text in the run folder a worker knows that it sees the same folder.
+        place, mark = jobs[0].folder / MARK, secrets.token_hex(16)
+        write_text(place, mark)
+        try:
+            return _Coordinator(jobs, mark, report).run()
+        finally:
+            place.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -113,17 +119,6 @@ def _joining(executor: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _marking(folder: Path) -> Iterator[str]:
-    """Put a text into the run folder by which a worker knows that it sees the same folder."""
-    mark = secrets.token_hex(16)
-    write_text(folder / MARK, mark)
-    try:
-        yield mark
-    finally:
-        (folder / MARK).unlink(missing_ok=True)
 
 
 class _Coordinator:

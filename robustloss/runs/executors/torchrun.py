@@ -13,7 +13,7 @@ from robustloss.runs.errors import RunError
 from robustloss.runs.executors.workers import dataset_of
 from robustloss.spec.spec import Spec
 from robustloss.training import processes
-from robustloss.training.processes import Distributed, LeaderStoppedError
+from robustloss.training.processes import LeaderStoppedError
 
 Outcome = TypeVar("Outcome")
 
@@ -77,22 +77,13 @@ def lead_or_follow(run_all: Callable[[], Outcome], device: str) -> Outcome:
         else:
             while isinstance(order := group.receive(), SharedTraining):
                 with suppress(Exception):  # the leader hears of it too, and reports it
-                    _train_along(order, group)
+                    # The leader has its data already; this process may have to load them first.
+                    with group.agreeing(patient=True):
+                        weights = CellWeights(order.job, dataset_of(order.job))
+                        weights.check_ingredients(order.ingredients)
+                        model = weights.build_model()
+                    weights.train_along(model)
             outcome = order
     if outcome is None:
         raise LeaderStoppedError("the run stopped in the first process, which says why.")
     return outcome
-
-
-def _train_along(order: SharedTraining, group: Distributed) -> None:
-    """Take this process's part in a training, if it holds the data and the code of the leader's.
-
-    Raises:
-        Exception: Whatever failed, here or in another process.
-    """
-    # The leader has its data already, while this process may have to load them: all wait for it.
-    with group.agreeing(patient=True):
-        weights = CellWeights(order.job, dataset_of(order.job))
-        weights.check_ingredients(order.ingredients)
-        model = weights.build_model()
-    weights.train_along(model)
