@@ -1,3 +1,5 @@
+"""A model in memory: the numbers of a run, without a spec or files."""
+
 import pytest
 import torch
 from torch import nn
