@@ -204,6 +204,7 @@ def fit_subset(images: ImageSet, size: int) -> ImageSet:
     """
     if size >= images.n:
         return images
+    # Evenly over the images in the order of their classes, which gives each class its share.
     order = torch.argsort(images.labels, stable=True)
     positions = torch.div(torch.arange(size) * images.n, size, rounding_mode="floor")
     return images.take(order[positions.to(order.device)].sort().values)

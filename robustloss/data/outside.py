@@ -112,7 +112,7 @@ def _find(folder: str, near: Path, root: Path | None) -> Path:
     return find_folder(folder, (near, data_root(root)), key="folder", what="of images", quiet=True)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=16)  # every cell of a run asks for the same sets
 def _load_table(
     table: OutsideSpec,
     shape: tuple[int, int, int],

@@ -79,7 +79,7 @@ class Part:
             images: (N, C, H, W), or (N, H, W) for grey ones, uint8; or (N,) paths.
             labels: (N,) integers.
         """
-        images = images[:, None] if images.ndim == 3 else images
+        images = images[:, None] if images.ndim == 3 else images  # one channel
         return cls(images, labels.astype(np.int64), np.arange(len(labels)))
 
     @property

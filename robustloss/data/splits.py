@@ -52,6 +52,7 @@ def cut(content: Content, data: DataSpec, names: Sequence[str], sizes: Mapping[s
         validation, train = train.pick(chosen), train.pick(rest)
     parts = {"train": train, "validation": validation, "test": test}
 
+    # Classes come before sizes, so that a size counts images of the classes that are kept.
     held_out = None
     if data.classes is not None:
         held_out = test.pick(np.flatnonzero(~np.isin(test.labels, data.classes)))
@@ -63,6 +64,7 @@ def cut(content: Content, data: DataSpec, names: Sequence[str], sizes: Mapping[s
             part = part.pick(stratified_split(part.labels, size)[0])
         if name == "train" and data.class_fractions is not None:
             part = part.pick(class_prefix(part.labels, data.class_fractions))
+        # Turns come last: a choice of images must not depend on the order that they are shown in.
         if name == "test" and content.turns:
             part = part.pick(take_turns(part.labels))
         parts[name] = part

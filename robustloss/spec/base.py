@@ -18,6 +18,7 @@ BUILT_IN = "robustloss uses this name itself"  # why a parameter may not have it
 class Table(BaseModel):
     """A table of a spec: no unknown key, no silent conversion, no change afterwards."""
 
+    # Strict: "3" is no number and 3.0 is no integer; a silent conversion hides a mistake.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     def override(self, keys: Mapping[str, Any]) -> Self:
@@ -82,6 +83,7 @@ def declare(
         lt: greatest value, excluded.
         le: greatest value.
     """
+    # Words for `text.rows_of`; pydantic itself does nothing with them.
     words = {"shown_default": shown, "shown_type": kind}
     return Field(
         default,

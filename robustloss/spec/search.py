@@ -108,6 +108,7 @@ def trial_values(search: Mapping[str, Any], trials: int | None) -> list[dict[str
     grid = [dict(zip(search, each, strict=True)) for each in itertools.product(*search.values())]
     if trials is None or trials >= len(grid):
         return grid
+    # By a hash, not by a generator: the same combination comes at the same place in any search.
     order = sorted(range(len(grid)), key=lambda number: _share("grid", repr(grid[number])))
     return [grid[number] for number in sorted(order[:trials])]
 

@@ -78,6 +78,7 @@ class Spec(Table):
     attacks: ListOf[AttackSpec]
     outside: Annotated[tuple[OutsideSpec, ...], BeforeValidator(as_tuple)] = ()
 
+    # No fields: where a spec came from decides nothing that is computed.
     _text: str = PrivateAttr("")
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
@@ -116,6 +117,7 @@ class Spec(Table):
         for loss in self.losses:
             values = trial_values(loss.search, self.tuning.trials) if loss.search else []
             for number, each in enumerate(values, 1):
+                # One seed chooses the values; with them, all seeds are trained.
                 tried = loss.substitute(each)
                 trials.append(
                     TrialSpec(tried, *self._model_and_train(tried), self.seeds[0], number, each)
@@ -204,7 +206,7 @@ class Spec(Table):
                 rule = "needs losses with search = { key = [values] }: there is nothing to try."
                 problems.add(("tuning", "trials"), asked, rule)
             trained = []
-        first: tuple[int, int] | None = None
+        first: tuple[int, int] | None = None  # number and combinations of the first searched loss
         for i, loss in trained:
             place, count = ("losses", i, "search"), combinations(loss.search)
             if not loss.search:

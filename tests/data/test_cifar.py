@@ -12,7 +12,7 @@ import torch
 from torchvision import datasets
 
 from robustloss.data import cifar
-from robustloss.data import files as idx
+from robustloss.data import files as data_files
 from robustloss.data.catalogue import DATASETS
 from robustloss.data.cifar import restricted_loads
 from robustloss.data.files import DataError
@@ -177,7 +177,7 @@ def test_the_archive_is_downloaded_checked_and_kept(tmp_path, published, monkeyp
     content = archive_of(source, files)
     monkeypatch.setattr(source, "tgz_md5", md5(content))
     asked = []
-    monkeypatch.setattr(idx, "_fetch", lambda url, *rest: asked.append(url) or content)
+    monkeypatch.setattr(data_files, "_fetch", lambda url, *rest: asked.append(url) or content)
     data = load_dataset(DataSpec(name="cifar100"), root=tmp_path / "root", quiet=True)
     assert asked == [source.url]
     assert (tmp_path / "root" / source.filename).read_bytes() == content
@@ -186,7 +186,7 @@ def test_the_archive_is_downloaded_checked_and_kept(tmp_path, published, monkeyp
 
 
 def test_a_wrong_download_is_refused_and_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(idx, "_fetch", lambda *words: b"something else")
+    monkeypatch.setattr(data_files, "_fetch", lambda *words: b"something else")
     with pytest.raises(DataError, match=r"could not be downloaded \(www.cs.toronto.edu: wrong MD5"):
         load_dataset(DataSpec(name="cifar10"), root=tmp_path / "root", quiet=True)
     assert not (tmp_path / "root").exists()

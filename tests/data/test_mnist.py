@@ -17,7 +17,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from robustloss.data import files as idx
+from robustloss.data import files as data_files
 from robustloss.data import mnist
 from robustloss.data.files import DataError, data_root
 from robustloss.data.load import load_dataset
@@ -300,7 +300,7 @@ def test_absent_files_without_network_are_one_clear_line(tmp_path, download):
 
 def test_mirror_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch):
     asked = threading.Event()
-    monkeypatch.setattr(idx, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(data_files, "TIMEOUT_S", 0.2)
     monkeypatch.setattr(urllib.request, "urlopen", lambda *a, **k: asked.wait(30))
     start = time.monotonic()
     with pytest.raises(DataError, match=r"no answer within 0.2 s"):

@@ -1,3 +1,5 @@
+"""Searches: the values of every trial, where they go, and what is refused."""
+
 import pytest
 
 from robustloss.spec.errors import SpecError

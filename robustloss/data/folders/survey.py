@@ -84,7 +84,7 @@ def survey(
             found.damaged += one.damaged
             found.sizes += one.sizes
             advance(len(one.digests))
-    finally:
+    finally:  # after an interruption nothing more is decoded
         for future in futures:
             future.cancel()
     return found
