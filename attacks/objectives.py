@@ -187,10 +187,10 @@ def refuse_nan(what: str, values: Tensor, watch: NaNWatch | None = None) -> None
     """
     if watch is not None:
         watch.see(what, values)
-        return
-    now = NaNWatch()
-    now.see(what, values)
-    now.check()
+    elif values.isnan().any():
+        now = NaNWatch()
+        now.see(what, values)
+        now.check()
 
 
 def checked_margin(logits: Tensor, labels: Tensor, watch: NaNWatch | None = None) -> Tensor:
