@@ -67,7 +67,7 @@ class Replayer:
         if device.type == "cuda" and not _failures and is_transparent(model):
             self.reason = ""
         self._calls: dict[Hashable, _Call] = {}
-        self._state: tuple = () if self.reason else _state(model)
+        self._state: tuple = () if self.reason else _describe(model)
 
     def renew(self) -> None:
         """Forget every graph if the model has changed since, but for values in place."""
@@ -75,7 +75,7 @@ class Replayer:
             return
         if not is_transparent(self.model):
             self._stay_plain("not offered")
-        elif (state := _state(self.model)) != self._state:
+        elif (state := _describe(self.model)) != self._state:
             self._calls, self._state = {}, state
 
     def call(
@@ -240,7 +240,7 @@ def _is_own(code: object) -> bool:
     return module.partition(".")[0] in _OWN and not module.startswith(_OTHERS)
 
 
-def _state(model: nn.Module) -> tuple:
+def _describe(model: nn.Module) -> tuple:
     """Return what a graph rests on: the modules, their settings and where their tensors lie."""
     parts = [
         (part, *(item for item in vars(part).items() if isinstance(item[1], _PLAIN)))
@@ -263,11 +263,11 @@ def rehearse(
     Returns:
         What it returns, and why it cannot be captured, "" if it can.
     """
-    device = _with_index(device)
+    device = _add_index(device)
     before = torch.get_rng_state(), torch.cuda.get_rng_state(device)
     mode = torch.cuda.get_sync_debug_mode()
     current = torch.cuda.current_stream(device)
-    stream = _side_stream(device)
+    stream = _get_stream(device)
     stream.wait_stream(current)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
@@ -304,8 +304,8 @@ def capture(
         NotCapturableError: it started no kernel there.
         RuntimeError: it does what cannot be captured.
     """
-    device = _with_index(device)
-    graph, stream = torch.cuda.CUDAGraph(), _side_stream(device)
+    device = _add_index(device)
+    graph, stream = torch.cuda.CUDAGraph(), _get_stream(device)
     # By default torch captures what happens on the current GPU, which need not be this one. The
     # stream is entered twice, because a capture that breaks does not leave its own.
     with (
@@ -329,7 +329,7 @@ def _warn_again(heard: list[warnings.WarningMessage], but: str) -> bool:
     return any(but in str(each.message) for each in heard)
 
 
-def _with_index(device: torch.device) -> torch.device:
+def _add_index(device: torch.device) -> torch.device:
     """Return the GPU with its number: without one it is whichever is current."""
     if device.index is not None:
         return device
@@ -337,6 +337,6 @@ def _with_index(device: torch.device) -> torch.device:
 
 
 @cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
+def _get_stream(device: torch.device) -> torch.cuda.Stream:
     """Return the one stream for all calls: memory that a stream has freed is kept for it."""
     return torch.cuda.Stream(device)

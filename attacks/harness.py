@@ -208,13 +208,13 @@ class _Job:
         """
         assert output.radius is not None
         nearest = output.adv_inputs[-1]
-        found = torch.isfinite(output.radius)
-        outside = found & leaves(nearest, inputs, math.inf, self.attack.norm)
+        claimed = torch.isfinite(output.radius)
+        outside = claimed & leaves(nearest, inputs, math.inf, self.attack.norm)
         nearest = nearest.clamp(0.0, 1.0)
         radius = distance(nearest - inputs, self.attack.norm)
-        outside |= found & (radius > output.radius + TOLERANCE * output.radius.clamp(min=1.0))
+        outside |= claimed & (radius > output.radius + TOLERANCE * output.radius.clamp(min=1.0))
         fooled = self.model(nearest).argmax(dim=1) != labels
-        radius = radius.masked_fill(~(found & fooled), math.inf)
+        radius = radius.masked_fill(~(claimed & fooled), math.inf)
         return AttackOutput(nearest.unsqueeze(0), output.zero_gradient, radius), outside
 
 

@@ -86,18 +86,30 @@ class ImageNoise:
         blocks = -(-n // 4)
         draws = self._counters[self._rows]
         index = self.index.to(draws.device)
+        position = torch.arange(blocks, device=draws.device).unsqueeze(0)
         out = torch.empty((len(self), n), dtype=torch.float32, device=draws.device)
         step = max(1, _WORDS_AT_ONCE // max(1, 4 * blocks))
         for start in range(0, len(self), step):
             part = slice(start, start + step)
-            words = _words(self.seed, index[part], draws[part], blocks)
-            out[part] = convert(words)[:, :n]
+            # One counter for each four words: place in the draw, draw number, image index.
+            image, draw = index[part].unsqueeze(1), draws[part].unsqueeze(1)
+            counter = (position, draw & _MASK, image & _MASK, (image >> 32) & _MASK)
+            words = philox(counter, (self.seed & _MASK, (self.seed >> 32) & _MASK))
+            out[part] = convert(torch.stack(words, dim=-1).flatten(1))[:, :n]
         self._counters[self._rows] = draws + 1
         return out.reshape(len(self), *shape).to(self.index.device)
 
 
 def philox(counter: Words, key: tuple[int, int]) -> Words:
-    """Encrypt four 32-bit counter words under two 32-bit key words (all held in int64)."""
+    """Encrypt a counter under a key.
+
+    Args:
+        counter: four 32-bit words, each an int64 tensor; they broadcast.
+        key: two 32-bit words.
+
+    Returns:
+        Four 32-bit words in int64, of the broadcast shape.
+    """
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
@@ -114,14 +126,6 @@ def _multiply(factor: int, word: Tensor) -> tuple[Tensor, Tensor]:
     lower = factor * (word & 0xFFFF)
     low = (((upper & 0xFFFF) << 16) + lower) & _MASK
     return (upper + (lower >> 16)) >> 16, low
-
-
-def _words(seed: int, index: Tensor, draws: Tensor, blocks: int) -> Tensor:
-    position = torch.arange(blocks, device=index.device).unsqueeze(0)
-    row = index.unsqueeze(1)
-    counter = (position, draws.unsqueeze(1) & _MASK, row & _MASK, (row >> 32) & _MASK)
-    words = philox(counter, (seed & _MASK, (seed >> 32) & _MASK))
-    return torch.stack(words, dim=-1).flatten(1)
 
 
 def _box_muller(words: Tensor) -> Tensor:

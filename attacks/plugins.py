@@ -93,7 +93,7 @@ def _load_file(path: Path, name: str) -> ModuleType:
     if module_name in sys.modules:
         return sys.modules[module_name]
     # Two plug-ins in two folders, each with a helper.py: the second would silently get the first's.
-    for dotted, file in imported_sources(path, path.stem, path.parent).items():
+    for dotted, file in follow_imports(path, path.stem, path.parent).items():
         loaded = getattr(sys.modules.get(dotted), "__file__", None)
         if dotted != path.stem and loaded and Path(loaded).resolve() != file.resolve():
             raise PluginError(
@@ -185,11 +185,11 @@ def source_digest(name: str, folders: Folders = ()) -> str:
     source, _ = _split(name)
     if source.endswith(".py"):
         path = _find_file(name, source, folders)
-        files = imported_sources(path, path.stem, path.parent)
+        files = follow_imports(path, path.stem, path.parent)
     else:
         with _importing_from([*folders, Path.cwd()]):
             path = _find_module(source, name)
-        files = imported_sources(path, source, module_root(path, source))
+        files = follow_imports(path, source, find_root(path, source))
     total = hashlib.sha256()
     for dotted, file in sorted(files.items()):
         content = file.read_bytes()
@@ -197,7 +197,7 @@ def source_digest(name: str, folders: Folders = ()) -> str:
     return total.hexdigest()[:16]
 
 
-def imported_sources(path: Path, dotted: str, root: Path) -> dict[str, Path]:
+def follow_imports(path: Path, dotted: str, root: Path) -> dict[str, Path]:
     """Follow a module's imports to the files under its root, itself included.
 
     Args:
@@ -222,7 +222,7 @@ def imported_sources(path: Path, dotted: str, root: Path) -> dict[str, Path]:
         if file.suffix != ".py":
             continue  # an extension module: its bytes count, its imports cannot be read
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        for target in _imports(file, package):
+        for target in _list_imports(file, package):
             parts = target.split(".")
             if parts[0] == _OURS or only not in (None, parts[0]):
                 continue
@@ -234,7 +234,7 @@ def imported_sources(path: Path, dotted: str, root: Path) -> dict[str, Path]:
     return files
 
 
-def _imports(file: Path, package: str) -> Iterator[str]:
+def _list_imports(file: Path, package: str) -> Iterator[str]:
     """Yield the dotted names that a file imports; `package` is where its relative ones begin."""
     try:
         tree = ast.parse(file.read_bytes())
@@ -251,7 +251,7 @@ def _imports(file: Path, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)  # may be a submodule
 
 
-def module_root(path: Path, dotted: str) -> Path:
+def find_root(path: Path, dotted: str) -> Path:
     """Return the folder from which a module is imported.
 
     Args:

@@ -118,8 +118,10 @@ class AutoAttack:
             reference.apgd_targeted.n_target_classes = reference.fab.n_target_classes = targets
             trace = sys.gettrace()
             try:
-                found, _ = reference.run_standard_evaluation(images, labels, batch_size=len(images))
+                attacked, _ = reference.run_standard_evaluation(
+                    images, labels, batch_size=len(images)
+                )
             finally:
                 sys.settrace(trace)  # the reference ends a debugger's or a coverage tool's
-            adv_inputs.append(found)
+            adv_inputs.append(attacked)
         return AttackOutput(torch.stack(adv_inputs))

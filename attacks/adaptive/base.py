@@ -154,16 +154,16 @@ class Adaptive(ABC):
         check_integer("targets", self.targets, least=0)
 
     @abstractmethod
-    def rules(self) -> Sequence[Rule]:
+    def list_rules(self) -> Sequence[Rule]:
         """Return the ways to go on, each tried on paths of its own."""
 
     def passes(self, budgets: int) -> Queries:
         """Return the most: the image itself, then every path's steps and last point."""
-        paths = budgets * self.restarts * len(self.rules()) * max(1, self.targets)
+        paths = budgets * self.restarts * len(self.list_rules()) * max(1, self.targets)
         forward, backward = self.passes_each
         return Queries(2 + paths * (forward * self.steps + 1), 1 + paths * backward * self.steps)
 
-    def aims(self, clean: View) -> Iterable[Tensor | None]:
+    def choose_aims(self, clean: View) -> Iterable[Tensor | None]:
         """Return the classes (B,) to aim at, each tried on paths of its own; None as for `look`."""
         if not self.targets:
             return [None]
@@ -179,7 +179,7 @@ class Adaptive(ABC):
         """
         clean = look(model, inputs, labels, None)
         zero_gradient = vanishes(clean.gradient(clean.lead))
-        goals, itself = [*product(self.aims(clean), self.rules())], clean.judge()
+        goals, itself = [*product(self.choose_aims(clean), self.list_rules())], clean.judge()
         del clean  # and its graph
         adv_inputs = []
         for budget in eps:

@@ -54,7 +54,7 @@ class AdaptiveJoint(Adaptive):
             if not number or not 0 <= weight < math.inf:
                 raise ValueError(f"weights (={weight!r}) must be numbers of at least 0.")
 
-    def rules(self) -> Sequence[Rule]:
+    def list_rules(self) -> Sequence[Rule]:
         """Return one rule for each weight."""
         return [partial(joint_direction, weight=weight) for weight in self.weights]
 
@@ -71,7 +71,7 @@ class AdaptiveSelective(Adaptive):
 
     name: ClassVar[str] = "adaptive_selective"
 
-    def rules(self) -> Sequence[Rule]:
+    def list_rules(self) -> Sequence[Rule]:
         """Return the one rule."""
         return [selective_direction]
 
@@ -104,7 +104,7 @@ class AdaptiveOrthogonal(Adaptive):
         super().__post_init__()
         check_choice("project", self.project, get_args(Project))
 
-    def rules(self) -> Sequence[Rule]:
+    def list_rules(self) -> Sequence[Rule]:
         """Return the one rule."""
         return [partial(orthogonal_direction, project=self.project)]
 

@@ -40,11 +40,11 @@ class AdaptiveMatching(Adaptive):
         super().__post_init__()
         check_integer("targets", self.targets, least=1)
 
-    def rules(self) -> Sequence[Rule]:
+    def list_rules(self) -> Sequence[Rule]:
         """Return the one rule."""
         return [matching_direction]
 
-    def aims(self, clean: View) -> Iterable[Tensor | None]:
+    def choose_aims(self, clean: View) -> Iterable[Tensor | None]:
         """Return the classes of the nearest means, the nearest first.
 
         Raises:
@@ -59,7 +59,7 @@ class AdaptiveMatching(Adaptive):
                 f"'{self.name}' aims at the mean features of a class."
             )
         with torch.no_grad():
-            features, means = _features_and_means(model, clean.point)
+            features, means = _read_features_and_means(model, clean.point)
         expected = (clean.logits.shape[1], features.shape[1])
         if means.shape != expected:
             raise AttackError(
@@ -77,11 +77,11 @@ class AdaptiveMatching(Adaptive):
 
 def matching_direction(view: View) -> Tensor:
     """Return the direction down the gradient of ‖f(x) − mean_aim‖²."""
-    features, means = _features_and_means(view.model, view.point)
+    features, means = _read_features_and_means(view.model, view.point)
     return view.gradient(-(features - means[view.aim]).square().sum(dim=1))
 
 
-def _features_and_means(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+def _read_features_and_means(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     call: Callable[[Tensor], Tensor] = model.features  # type: ignore[assignment]
     features = call(images)
     return features, torch.as_tensor(model.class_means).to(features)

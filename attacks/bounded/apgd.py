@@ -115,8 +115,8 @@ class APGDCE:
                     break
                 towards = None if aim is None else aim[going]
                 part = inputs[going], labels[going], towards
-                found = self._climb(model, *part, budget, draws.select(going))
-                better = _Candidate(*(each[going] for each in best)).take(found)
+                tried = self._climb(model, *part, budget, draws.select(going))
+                better = _Candidate(*(each[going] for each in best)).take(tried)
                 for whole, some in zip(best, better, strict=True):
                     whole[going] = some
             adv_inputs.append(best.images)

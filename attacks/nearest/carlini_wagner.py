@@ -74,7 +74,7 @@ class CarliniWagner:
             # One value of c per image, from the image itself.
             point = inputs.clone().requires_grad_()
             adam = torch.optim.Adam([point], lr=self.learning_rate)
-            found = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
+            success = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
             for step in range(self.steps + 1):
                 # Nothing follows the last point: its gradient is not asked for.
                 with torch.set_grad_enabled(step < self.steps):
@@ -83,7 +83,7 @@ class CarliniWagner:
                 lead = margin(logits, labels)
                 fooled = mispredicts(logits, labels) & (lead.detach() >= self.confidence)
                 best.take(point.detach(), distance((point - inputs).detach(), "l2"), fooled)
-                found |= fooled
+                success |= fooled
                 if step == self.steps:
                     break
                 size = (point - inputs).flatten(1).square().sum(dim=1)
@@ -95,7 +95,7 @@ class CarliniWagner:
                 with torch.no_grad():
                     point.clamp_(0.0, 1.0)
             # Binary search for c between the largest that failed and the smallest that fooled.
-            high, low = torch.where(found, weight, high), torch.where(found, low, weight)
+            high, low = torch.where(success, weight, high), torch.where(success, low, weight)
             down = torch.where(low == 0, high / _FACTOR, (low * high).sqrt())
             weight = torch.where(high.isinf(), low * _FACTOR, down)
         return AttackOutput(best.images.unsqueeze(0), vanishes(gradient), best.radius)

@@ -58,8 +58,8 @@ class DeepFool:
     ) -> AttackOutput:
         """Look for each image's nearest adversarial image, whatever eps; see Attack."""
         adv_inputs = inputs.clone()
-        found = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
-        zero_gradient = found.clone()
+        success = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
+        zero_gradient = success.clone()
         # The images still under way: their places, summed steps and the classes tried for them.
         rows = torch.arange(len(inputs), device=inputs.device)
         total = torch.zeros_like(inputs)
@@ -71,7 +71,7 @@ class DeepFool:
             refuse_nan("logits", logits)
             fooled = mispredicts(logits, labels[rows])
             adv_inputs[rows[fooled]] = point.detach()[fooled]
-            found[rows[fooled]] = True
+            success[rows[fooled]] = True
             if step == self.steps or fooled.all():
                 break
             if classes is None:
@@ -88,5 +88,5 @@ class DeepFool:
             if not going.any():
                 break
             rows, classes, total = rows[going], classes[going], (total + move)[going]
-        radius = distance(adv_inputs - inputs, self.norm).masked_fill(~found, math.inf)
+        radius = distance(adv_inputs - inputs, self.norm).masked_fill(~success, math.inf)
         return AttackOutput(adv_inputs.unsqueeze(0), zero_gradient, radius)

@@ -44,7 +44,7 @@ def images(count=40):
 def offered(model):
     """A replayer as it is on a GPU."""
     replayer = Replayer(model, CPU)
-    replayer.reason, replayer._state = "", cuda_graphs._state(model)
+    replayer.reason, replayer._state = "", cuda_graphs._describe(model)
     return replayer
 
 

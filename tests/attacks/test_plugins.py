@@ -99,6 +99,7 @@ BAD = {
     "exits": ("exits.py:x", r"importing it failed: SystemExit: 3 \(exits.py, line 2\)"),
     "syntax": ("syntax.py:x", r"importing it failed: SyntaxError: .*\(syntax.py, line 2\)"),
     "imports": ("imports.py:x", "failed: ModuleNotFoundError: No module named 'ours_gone'"),
+    "moved": ("moved.py:x", r"No module named 'attacks' .*is now 'from robustloss.attacks import'"),
     "module raises": ("ours_bad:x", r"importing it failed: RuntimeError: no \(ours_bad.py, line 1"),
     "package raises": ("ours_worse.sub:x", r"failed: OSError: gone \(__init__.py, line 1\)"),
 }
@@ -114,6 +115,8 @@ def test_what_does_not_load_is_refused(
     write(tmp_path, "exits.py", "import sys\nsys.exit(3)\n")
     write(tmp_path, "syntax.py", "x = 1\nclass :\n")
     write(tmp_path, "imports.py", "import ours_gone\n")
+    gone = "ModuleNotFoundError(\"No module named 'attacks'\", name='attacks')"
+    write(tmp_path, "moved.py", f"raise {gone}\n")
     write(tmp_path, "ours_bad.py", "raise RuntimeError('no')\n")
     write(tmp_path, "ours_worse/__init__.py", "raise OSError('gone')\n")
     write(tmp_path, "ours_worse/sub.py", "x = 1\n")
@@ -190,10 +193,10 @@ def test_digest_of_a_module_follows_its_package(tmp_path: Path) -> None:
 
 def test_digest_of_an_installed_module_stays_within_its_package() -> None:
     """Otherwise every key would hang on the whole of site-packages."""
-    from robustloss.attacks.plugins import imported_sources, module_root
+    from robustloss.attacks.plugins import find_root, follow_imports
 
     path = Path(pytest.__file__)
-    files = imported_sources(path, "pytest", module_root(path, "pytest"))
+    files = follow_imports(path, "pytest", find_root(path, "pytest"))
     assert {name.split(".")[0] for name in files} == {"pytest"}
 
 
