@@ -82,7 +82,7 @@ def build_loss(
     except ValueError as error:
         raise ValueError(f"loss '{name}': {error}") from error
     except (Exception, SystemExit) as error:
-        # Whatever a plug-in's constructor raises is the user's to mend, so name the loss.
+        # A plug-in's constructor may raise anything; the user needs to know whose it is.
         raise ValueError(
             f"loss '{name}': could not be built: {type(error).__name__}: {error}"
         ) from error

@@ -58,7 +58,7 @@ class SoftmaxHead(LossHead):
 
 
 class WeightedSoftmaxHead(SoftmaxHead):
-    """Weighted softmax: −v_y log posterior_y, so that rare or dear classes count more.
+    """Weighted softmax: −v_y log posterior_y, so that rare or costly classes count more.
 
     Only the ratios of the class weights matter: they are divided by their mean over the training
     images, so v is 1 on average and the learning rate means what it means for softmax. Torch's

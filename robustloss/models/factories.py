@@ -22,8 +22,8 @@ def call_factory(
         given: Keyword arguments that robustloss decides itself.
 
     Raises:
-        ValueError: It cannot be called, fails, or makes no torch.nn.Module. Whatever it raises is
-            told with its name.
+        ValueError: It cannot be called, fails, or makes no torch.nn.Module. The message names what
+            it raised.
     """
     given = given or {}
     if not callable(factory):

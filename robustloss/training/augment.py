@@ -30,8 +30,8 @@ def augment(
             place without a border.
         names: Name of the random stream; it alone decides the moves.
         size: (H,W) to cut out; the center where the kind is no crop. None: that of the images.
-        of: Position of the first of these images in a batch, and the images in that batch, which
-            are moved as they would be with the whole of it. None: these are all.
+        of: Position of the first of these images in a batch, and the number of images in that
+            batch: each image moves as it would in the whole batch. None: these are all.
 
     Source: of the square, DeVries and Taylor, "Improved regularization of convolutional neural
         networks with cutout" (arXiv 1708.04552, 2017), with their size for CIFAR-10; they fill it

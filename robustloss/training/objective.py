@@ -116,7 +116,7 @@ def has_unused(model: Classifier, data: ImageSet, precision: str) -> bool:
         precision: Arithmetic of the backbone.
     """
     if not is_known(model):
-        return True  # one step tells nothing of the others
+        return True  # one step says nothing about the others
     some = slice(0, 2)
     trial = Objective(copy.deepcopy(model).eval(), precision, None, Group())
     terms = trial(data.batch(some), None, data.labels[some], 0.0)

@@ -1,9 +1,9 @@
 """Which epoch's weights are kept: errors on attacked validation images, epoch by epoch.
 
 Robust errors may rise again while a training goes on, long before clean ones do (Rice et al.,
-"Overfitting in adversarially robust deep learning", ICML 2020), and under training by one step
-they may jump to 100 % within an epoch while that step itself sees none of it (Wong et al., "Fast
-is better than free", ICLR 2020). Neither shows in the clean error.
+"Overfitting in adversarially robust deep learning", ICML 2020). Under training with a one-step
+attack they may jump to 100 % within an epoch, which the errors under that same attack do not show
+(Wong et al., "Fast is better than free", ICLR 2020). Neither shows in the clean error.
 """
 
 import torch
@@ -48,7 +48,7 @@ class Selection:
             model: As it stands after the epoch.
             epoch: Its number, 1 to epochs.
             epochs: Of the whole training.
-            log: Has the errors of the epochs before; is told the chosen epoch.
+            log: Has the errors of the epochs before; takes the number of the chosen epoch.
 
         Returns:
             For the learning curve: "validation_robust_error", None in an epoch that is left out

@@ -56,7 +56,7 @@ def label_free(subject: Subject) -> None:
     require(not grads, f"loss() left gradients in {grads}: backward is the trainer's.")
     first, second = (_loss_rows(head, features, labels) for _ in range(2))
     require(
-        torch.equal(first.nan_to_num(), second.nan_to_num()),  # NaN is another check's affair
+        torch.equal(first.nan_to_num(), second.nan_to_num()),  # another check looks for NaN
         "loss() gives another value when it is called again. Schedules follow `progress`.",
     )
     head = subject.build_fitted()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from robustloss.losses.base import LossHead
 
-# Unequal and unusual, so that an axis of a tensor can be told by its length.
+# Unequal and unusual, so that the length of an axis says which one it is.
 FEATURE_DIM, NUM_CLASSES, PER_CLASS = 5, 7, 4
 OUTPUTS = ("logits", "class_log_likelihood")  # the methods that map (B,D) to (B,K)
 
@@ -74,6 +74,6 @@ def require(holds: bool, reason: str) -> None:
 def are_close(a: Tensor, b: Tensor) -> bool:
     """Return whether tensors are equal up to the rounding of float32.
 
-    NaN equals itself: to refuse it is the affair of another check.
+    NaN equals itself, because another check looks for NaN.
     """
     return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)

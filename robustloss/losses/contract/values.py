@@ -211,7 +211,7 @@ def _require_finite_with_gradient(
 ) -> None:
     require(bool(values.isfinite().all()), f"{what} is not finite.")
     if not values.requires_grad:
-        return  # another check's affair
+        return  # another check looks for the connection
     trained = {name: p for name, p in head.named_parameters() if p.requires_grad}
     sources = {"the features": features, **trained}
     grads = torch.autograd.grad(values.sum(), list(sources.values()), allow_unused=True)
