@@ -3,6 +3,7 @@
 Shape suffixes: B batch, C channels, H height, W width, D feature.
 """
 
+import time
 from collections.abc import Iterator
 from itertools import islice
 
@@ -193,17 +194,17 @@ class Loop:
         attacked = f" (attacked {100 * robust:.1f} %)" if robust is not None else ""
         return f" validation error {100 * error:.2f} %{attacked}" if error is not None else ""
 
-    def close_epoch(
-        self, epoch: int, validation_error: float | None, attacked: dict, seconds: float
-    ) -> None:
-        """Add an epoch's line to the learning curve.
+    def close_epoch(self, epoch: int, validation_error: float | None, began: float) -> None:
+        """Measure errors under attack, if the training asks for them, and add the epoch's line.
 
         Args:
             epoch: Its number, from 1.
             validation_error: A fraction, or None.
-            attacked: What `Selection.measure` found, or {}.
-            seconds: It took.
+            began: When, by time.monotonic().
         """
+        attacked = {}
+        if self.selection is not None and self.group.leads:
+            attacked = self.selection.measure(self.model, epoch, self.spec.epochs, self.log)
         classification, regulariser, wrong, n, tuples, steps, *climbed = self.sums.tolist()
         timed = self.has_tuples and self.sums.device.type == "cpu"
         line = {
@@ -217,7 +218,7 @@ class Loop:
             "lr": self.rates.at(self.log.steps - 1),
             "tuples": tuples / steps if self.has_tuples else None,
             "tuple_seconds": round(self.objective.head_seconds, 3) if timed else None,
-            "seconds": round(seconds, 3),
+            "seconds": round(time.monotonic() - began, 3),
         }
         if climbed:
             images, still = climbed

@@ -76,10 +76,7 @@ def train(
                         saved.save_after(CHECKPOINT_SECONDS, loop)
                 loop.check_finite()
                 error = error_rate(model, loop.validation, log.precision, group)
-                attacked = {}
-                if loop.selection is not None and group.leads:
-                    attacked = loop.selection.measure(model, epoch + 1, epochs, log)
-                loop.close_epoch(epoch + 1, error, attacked, time.monotonic() - epoch_began)
+                loop.close_epoch(epoch + 1, error, epoch_began)
                 log.seconds = time.monotonic() - began
                 report(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}{loop.last_error()}")
                 if epoch + 1 < epochs:
