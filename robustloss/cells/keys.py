@@ -90,6 +90,7 @@ def plugin_digest(name: str, folder: Path) -> str:
 
 def numerics(device: torch.device) -> Machine:
     """Return what of the machine decides the bits of a result: device type, threads of a CPU."""
+    # Threads decide in which order a CPU adds floats.
     return [device.type, torch.get_num_threads() if device.type == "cpu" else 0]
 
 

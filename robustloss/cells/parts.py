@@ -104,6 +104,7 @@ def write_plan(folder: Path, names: Mapping[str, Mapping[float, str]]) -> None:
         folder: The cell's.
         names: The file of each budget, by slug of the attack.
     """
+    # Pairs, because JSON has only text as keys, and a budget must come back to the last bit.
     plain = {slug: [[eps, name] for eps, name in files.items()] for slug, files in names.items()}
     write_json(folder / PLAN, plain, checked=True)
 

@@ -19,7 +19,7 @@ from robustloss.cells.cell import explain_error
 from robustloss.cells.jobs import CellJob, Failure
 from robustloss.cells.workplace import Report
 from robustloss.data.images import Dataset
-from robustloss.evaluation import attacked, detector
+from robustloss.evaluation import attacked, detector, passes
 from robustloss.models import build, weight_files
 from robustloss.models.classifier import AnyClassifier
 from robustloss.progress import Event, Stage
@@ -177,7 +177,7 @@ class _SeedTransfers:
         made: dict[float, Transfer] = {}
         for (eps, path), each in zip(paths.items(), predictions, strict=True):
             described = self._describe(source, attack, eps)
-            labels = images.labels.cpu().numpy()
+            labels = passes.to_numpy(images.labels)
             made[eps] = Transfer(**described, norm=built.norm, labels=labels, predictions=each)
             save_transfer(path, made[eps])
         return made

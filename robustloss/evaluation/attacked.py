@@ -14,7 +14,7 @@ from robustloss.attacks.base import Attack
 from robustloss.attacks.cuda_graphs import keeping_graphs
 from robustloss.data.images import ImageSet
 from robustloss.evaluation.detector import LikelihoodView
-from robustloss.evaluation.passes import LAYOUT, Columns, Report, add_outputs
+from robustloss.evaluation.passes import LAYOUT, Columns, Report, add_outputs, to_numpy
 from robustloss.models.classifier import AnyClassifier
 from robustloss.results.records import Record
 
@@ -149,7 +149,7 @@ def transferred_predictions(
     for _, perturbed in attack_pass.run(source):
         for part, adv_inputs in zip(parts, perturbed.adv_inputs, strict=True):
             part.append(torch.stack([_classify(model, adv_inputs) for model in targets]))
-    return [torch.cat(part, dim=1).cpu().numpy() for part in parts]
+    return [to_numpy(torch.cat(part, dim=1)) for part in parts]
 
 
 @torch.no_grad()
@@ -163,5 +163,5 @@ def _describe_progress(columns: dict[float, Columns], images: ImageSet, done: in
     if budget == 0:
         return "eps 0"
     logits = np.concatenate(columns[budget].parts["logits"])
-    error = (logits.argmax(1) != images.labels[:done].cpu().numpy()).mean()
+    error = (logits.argmax(1) != to_numpy(images.labels[:done])).mean()
     return f"eps {budget:.4g} error {100 * error:.1f} %"

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustloss.evaluation.passes import Arrays
+from robustloss.evaluation.passes import Arrays, to_numpy
 from robustloss.losses.base import LossHead, check_class_vectors, check_logits
 from robustloss.losses.boundaries import closed_gaps
 from robustloss.metrics.feature_space import class_means, nearest_pair
@@ -54,7 +54,7 @@ def landscape_arrays(
         grid: boundary_free, boundary_a, boundary_b, closed_free, closed_a, closed_b.
     """
     vectors = check_class_vectors(head)
-    arrays: Arrays = {} if vectors is None else {"class_vectors": _numpy(vectors)}
+    arrays: Arrays = {} if vectors is None else {"class_vectors": to_numpy(vectors)}
     arrays["train_gradient_norm"] = gradient_norms(head, features, labels)
     means = class_means(features, labels, head.num_classes)
     known = np.flatnonzero(np.isfinite(means).all(1)).tolist()  # classes that have images
@@ -115,7 +115,7 @@ def gradient_norms(
             truth = torch.from_numpy(labels[chosen]).long().to(device)
             terms = head.loss(inputs, truth, progress=1.0)
             (slope,) = torch.autograd.grad((terms.classification + terms.regulariser).sum(), inputs)
-            norms[chosen] = slope.norm(dim=1).cpu().numpy()
+            norms[chosen] = to_numpy(slope.norm(dim=1))
     return norms
 
 
@@ -126,7 +126,7 @@ class _Boundaries:
         self, head: LossHead, loss: str, params: Mapping[str, Any], vectors: NDArray[Any] | None
     ) -> None:
         self.head, self.loss, self.params, self.vectors = head, loss, params, vectors
-        self.terms = {name: _numpy(value) for name, value in head.boundary_terms().items()}
+        self.terms = {name: to_numpy(value) for name, value in head.boundary_terms().items()}
 
     @torch.no_grad()
     def measure(self, points: NDArray[Any], a: int, b: int) -> Gaps:
@@ -134,7 +134,7 @@ class _Boundaries:
         inputs = torch.from_numpy(points).float().to(_device(self.head))
 
         def gap(logits: Tensor) -> NDArray[Any]:
-            return _numpy(logits[:, a] - logits[:, b]).astype(np.float64)
+            return to_numpy(logits[:, a] - logits[:, b]).astype(np.float64)
 
         def gap_under(label: int) -> NDArray[Any]:
             labels = torch.full((len(inputs),), label, device=inputs.device)
@@ -177,7 +177,3 @@ def _device(head: LossHead) -> torch.device:
     for value in (*head.parameters(), *head.buffers()):
         return value.device
     return torch.device("cpu")
-
-
-def _numpy(value: Tensor) -> NDArray[Any]:
-    return value.detach().cpu().numpy()

@@ -22,6 +22,11 @@ Report = Callable[[float, float, str], None]  # done, total, text
 Arrays = dict[str, NDArray]
 
 
+def to_numpy(tensor: Tensor) -> NDArray:
+    """Return the values of a tensor, on whatever device, as an array."""
+    return tensor.detach().cpu().numpy()
+
+
 class Columns:
     """The arrays of a Record, gathered batch by batch."""
 
@@ -33,13 +38,13 @@ class Columns:
         """Append one batch by the names of its arrays; values that are None are left out."""
         for name, value in values.items():
             if value is not None:
-                self.parts.setdefault(name, []).append(value.detach().cpu().numpy())
+                self.parts.setdefault(name, []).append(to_numpy(value))
 
     def add_pictures(self, images: Tensor) -> None:
         """Keep the first images of the pass, for pictures."""
         missing = PICTURES - sum(len(part) for part in self.pictures)
         if missing > 0:
-            self.pictures.append(images[:missing].detach().cpu().contiguous().numpy())
+            self.pictures.append(to_numpy(images[:missing].contiguous()))
 
     def concatenate(self) -> dict[str, NDArray]:
         """Return each array, of all batches."""
@@ -50,8 +55,8 @@ class Columns:
         none = [np.zeros((0, *images.shape), np.float32)]
         absent: dict[str, Any] = dict.fromkeys(("features", "zero_gradient", "radius"))
         return Record(
-            index=images.index.cpu().numpy(),
-            labels=images.labels.cpu().numpy(),
+            index=to_numpy(images.index),
+            labels=to_numpy(images.labels),
             images=np.concatenate(self.pictures or none),
             **(absent | self.concatenate()),
         )

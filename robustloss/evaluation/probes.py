@@ -19,10 +19,9 @@ from robustloss.attacks.base import Attack
 from robustloss.attacks.objectives import margin
 from robustloss.attacks.sealing import sealing
 from robustloss.data.images import ImageSet
+from robustloss.evaluation.passes import Arrays, to_numpy
 
 VERSION = 1  # raise when the same weights would give other arrays
-
-Arrays = dict[str, NDArray]
 
 STEPS = 10  # of the trial PGD, from the image itself
 UNBOUNDED_STEPS = 50  # of the one without a budget
@@ -72,13 +71,13 @@ def probe_arrays(
             logits, again = model(inputs), model(inputs)
         zero, broken = _gradient_flags(model, inputs, labels)
     arrays: Arrays = {
-        "labels": _array(labels),
+        "labels": to_numpy(labels),
         "eps": np.array(float(eps)),
-        "logits": _array(logits.float()),
-        "logits_again": _array(again.float()),
-        "gradient_zero": _array(zero),
-        "gradient_not_finite": _array(broken),
-        "wrong_clean": _array(logits.argmax(1) != labels),
+        "logits": to_numpy(logits.float()),
+        "logits_again": to_numpy(again.float()),
+        "gradient_zero": to_numpy(zero),
+        "gradient_not_finite": to_numpy(broken),
+        "wrong_clean": to_numpy(logits.argmax(1) != labels),
         "temperatures": np.array(TEMPERATURES),
     }
     trials = _Trials(model, images, inputs, seed)
@@ -134,7 +133,7 @@ class _Trials:
         target = self.model if temperature == 1.0 else _Rescaled(self.model, temperature)
         adv_inputs = self._run(attack, target, eps)
         with sealing(self.model, self.inputs.device, self.seed), torch.no_grad():
-            return _array(self.model(adv_inputs).argmax(1) != self.images.labels)
+            return to_numpy(self.model(adv_inputs).argmax(1) != self.images.labels)
 
     def trace(self, traced: Traced) -> NDArray | None:
         """Return (S,M) float32 margins along a path; None where batches did not stay whole."""
@@ -146,7 +145,7 @@ class _Trials:
         self._run(attack, watched, traced.eps)
         if any(len(step) != self.images.n for step in watched.margins):
             return None
-        return np.stack([_array(step.float()) for step in watched.margins])
+        return np.stack([to_numpy(step.float()) for step in watched.margins])
 
     def _run(self, attack: Attack, target: nn.Module, eps: float) -> Tensor:
         """Return the attacked images (M,C,H,W)."""
@@ -205,7 +204,3 @@ class _MarginTrace(nn.Module):
         whole = len(logits) == len(self.labels)
         # Which images a smaller batch holds is not known here: its length alone is looked at.
         self.margins.append(margin(logits, self.labels) if whole else logits[:, 0])
-
-
-def _array(tensor: Tensor) -> NDArray:
-    return tensor.detach().cpu().numpy()

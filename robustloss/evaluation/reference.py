@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustloss.data.images import Dataset, fit_subset
 from robustloss.evaluation.landscape import UNTRAINED, landscape_arrays
-from robustloss.evaluation.passes import Arrays, clean_record
+from robustloss.evaluation.passes import Arrays, clean_record, to_numpy
 from robustloss.losses.base import LossHead
 from robustloss.models.classifier import AnyClassifier, Classifier, compute_features
 
@@ -59,14 +59,14 @@ def reference_arrays(
     centers = getattr(model.head, "centers", None)
     shape = (model.head.num_classes, model.head.feature_dim)
     if isinstance(centers, Tensor) and tuple(centers.shape) == shape:
-        arrays["centers"] = centers.detach().float().cpu().numpy()
+        arrays["centers"] = to_numpy(centers.float())
     grid = _map_likelihood(model.head, fit.features, device) if model.head.feature_dim == 2 else {}
     arrays |= grid
     arrays |= landscape_arrays(model.head, loss, params or {}, fit.features, fit.labels, grid)
     if untrained is not None:
         some = fit_subset(dataset.test, UNTRAINED).to(device)  # a folder may be sorted by class
-        arrays["untrained_features"] = compute_features(untrained.to(device), some).cpu().numpy()
-        arrays["untrained_labels"] = some.labels.cpu().numpy()
+        arrays["untrained_features"] = to_numpy(compute_features(untrained.to(device), some))
+        arrays["untrained_labels"] = to_numpy(some.labels)
     return arrays
 
 
@@ -82,6 +82,6 @@ def _map_likelihood(head: LossHead, features: NDArray, device: torch.device) -> 
     return {
         "grid_x": xs.astype(np.float32),
         "grid_y": ys.astype(np.float32),
-        "grid_class_log_likelihood": likelihood.cpu().numpy().reshape(GRID, GRID, -1),
-        "grid_prediction": predictions.cpu().numpy().reshape(GRID, GRID),
+        "grid_class_log_likelihood": to_numpy(likelihood).reshape(GRID, GRID, -1),
+        "grid_prediction": to_numpy(predictions).reshape(GRID, GRID),
     }

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustloss.data.images import ImageSet, center
-from robustloss.evaluation.passes import LAYOUT
+from robustloss.evaluation.passes import LAYOUT, to_numpy
 from robustloss.metrics.rates import ranks
 from robustloss.models.classifier import AnyClassifier
 
@@ -55,5 +55,5 @@ def ten_crop_ranks(model: AnyClassifier, images: ImageSet) -> NDArray[np.int32]:
         crops = torch.cat(ten_crops(whole, images.shape[1:])).float().div_(images.scale)
         logits = model(crops.contiguous(memory_format=LAYOUT)).double()
         mean = logits.softmax(1).view(CROPS, len(whole), -1).mean(0)
-        parts.append(ranks(mean.cpu().numpy(), images.labels[piece].cpu().numpy()))
+        parts.append(ranks(to_numpy(mean), to_numpy(images.labels[piece])))
     return np.concatenate(parts)
