@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from robustloss.metrics.intervals import wilson
 from robustloss.results.records import Record
+from robustloss.results.schema import Row
 from robustloss.spec.attack_kinds import Kind, attack_kind
 
 
@@ -22,6 +24,10 @@ class Outcome:
         wrong: (N,) bool, the attacked image is classified wrongly.
         radius: (N,) smallest perturbation found, of minimum-norm attacks; inf where none.
         scores: (N,) float64 each, by name of the score.
+        zero_gradient_fraction: share of the images whose first gradient is exactly 0; None where
+            the attack does not say.
+        outside_fraction: share of the images that the attack returned outside ball or box; None
+            where it was not looked at.
     """
 
     attack: str
@@ -31,6 +37,8 @@ class Outcome:
     wrong: np.ndarray
     radius: np.ndarray | None
     scores: Mapping[str, np.ndarray]
+    zero_gradient_fraction: float | None = None
+    outside_fraction: float | None = None
 
     @property
     def kind(self) -> Kind:
@@ -38,10 +46,10 @@ class Outcome:
         return attack_kind(self.attack)
 
 
-def outcome(
-    entry: Mapping[str, Any], record: Record, scores: Mapping[str, np.ndarray] | None = None
+def reduce_record(
+    entry: Mapping[str, Any], record: Record, scores: Mapping[str, np.ndarray]
 ) -> Outcome:
-    """Take from a record what is kept of it.
+    """Return what is kept of a record.
 
     Args:
         entry: "attack", "attack_label", "norm" and "eps", as in the list of cell.json.
@@ -55,8 +63,22 @@ def outcome(
         eps=float(entry["eps"]),
         wrong=~record.correct,
         radius=record.radius,
-        scores=dict(scores or {}),
+        scores=dict(scores),
+        zero_gradient_fraction=share_of(record.zero_gradient),
+        outside_fraction=share_of(record.outside),
     )
+
+
+def share_of(flags: np.ndarray | None) -> float | None:
+    """Return the share of images (N,) that are flagged, or None without flags."""
+    return None if flags is None else float(flags.mean())
+
+
+def error_columns(wrong: np.ndarray) -> Row:
+    """Return the columns n, error, error_low and error_high from which images (N,) are wrong."""
+    count = int(wrong.sum())
+    low, high = wilson(count, wrong.size)
+    return {"n": wrong.size, "error": count / wrong.size, "error_low": low, "error_high": high}
 
 
 def by_attack(outcomes: Sequence[Outcome], norm: str | None) -> dict[str, list[Outcome]]:

@@ -213,6 +213,11 @@ def fit_temperature(logits: Array, labels: Array) -> float:
     return better if negative_log_likelihood(logits, labels, better) < before else 1.0
 
 
+def confidence_of(logits: Array) -> Array:
+    """Return the largest posterior (N,) of logits (N,K), in float64."""
+    return np.asarray(np.exp(log_posteriors(logits).max(1)))
+
+
 def log_posteriors(logits: Array) -> Array:
     """Log of the posterior (N,K) of logits (N,K), in float64."""
     return np.asarray(log_softmax(np.asarray(logits, np.float64), axis=1))

@@ -5,6 +5,7 @@ What is written and in which order, what is refused when a file is read, and the
 the rows of its table are made.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -96,6 +97,16 @@ class Table:
             {name: row[name] for name in (*blank, *sorted(row.keys() - blank)) if name in row}
             for row in sorted(rows, key=key)
         ]
+
+
+def cell_place(cell: Mapping[str, Any]) -> Row:
+    """Return the columns of `PLACE`, which name a cell."""
+    return {name: cell[name] for name in PLACE}
+
+
+def finite_or_null(value: float) -> float | None:
+    """Return a number as results.json holds it: null for what does not exist or is not finite."""
+    return value if math.isfinite(value) else None
 
 
 def _columns(text: str) -> tuple[Column, ...]:

@@ -11,14 +11,14 @@ from tests.evidence import (
     M,
     evidence,
     fired,
+    of_outcome,
     of_probe,
-    of_rows,
     sound_probe,
 )
 from tests.outcomes import CELL, first, made
 
 TRIGGERED = {
-    "zero_gradient": of_rows(zero_gradient_fraction=0.02),
+    "zero_gradient": of_outcome(zero_gradient_fraction=0.02),
     "not_finite_gradient": of_probe(gradient_not_finite=first(1, M)),
     "margin_beats_cross_entropy": of_probe(wrong_margin=first(60, M)),
     "rescaled_logits_beat_cross_entropy": of_probe(
@@ -31,7 +31,7 @@ TRIGGERED = {
     "loss_still_rising": of_probe(trace_pgd=RISING),
     "output_not_repeatable": of_probe(logits_again=sound_probe()["logits"] + 0.1 * np.eye(10)[0]),
     "output_is_probability": of_probe(logits=PROBABILITIES, logits_again=PROBABILITIES),
-    "outside_ball_or_box": of_rows(outside_fraction=0.005),
+    "outside_ball_or_box": of_outcome(outside_fraction=0.005),
     "one_step_training_collapsed": evidence(validation_robust_error=0.5),
     "training_without_direction": evidence(zero_gradient_fraction=0.06),
 }  # fmt: skip

@@ -16,7 +16,7 @@ import numpy as np
 
 from robustloss.analysis.outcomes import Outcome
 from robustloss.metrics.intervals import sign_test
-from robustloss.results.schema import PLACE, Row
+from robustloss.results.schema import Row, cell_place
 
 SIGNIFICANCE = 0.05
 
@@ -139,7 +139,6 @@ class Evidence:
 
     Attributes:
         cell: "loss", "label" and "seed".
-        rows: the attacked rows of results.json.
         clean: the clean pass.
         outcomes: every attack at every eps, of the same images in the same order.
         probe: the arrays of probe-KEY.npz, or nothing.
@@ -147,7 +146,6 @@ class Evidence:
     """
 
     cell: Mapping[str, Any]
-    rows: Sequence[Row]
     clean: Outcome
     outcomes: Sequence[Outcome]
     probe: Mapping[str, np.ndarray]
@@ -209,13 +207,24 @@ def flag(
     words = {"attack": attack_label or "", "value": percent(value), **words}
     return {
         "check": check,
-        **{name: cell[name] for name in PLACE},
+        **cell_place(cell),
         "attack_label": attack_label,
         "eps": eps,
         "value": value,
         "threshold": threshold,
         "message": _filled(f"{explanation} {remedy}", words),
     }
+
+
+def flag_above(check: str, evidence: Evidence, value: float) -> list[Row]:
+    """Return a flag on every number of the loss if the value is above the check's threshold.
+
+    Args:
+        check: key of `CHECKS`.
+        evidence: of the cell.
+        value: what was measured.
+    """
+    return [flag(check, evidence.cell, value)] if value > CHECKS[check].threshold else []
 
 
 def explained(check: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from robustloss.analysis.checks.catalogue import CHECKS, Evidence, better_rival, flag
+from robustloss.analysis.checks.catalogue import CHECKS, Evidence, better_rival, flag, flag_above
 from robustloss.results.schema import Row
 from robustloss.spec.text import slug
 
@@ -49,7 +49,7 @@ def check_probe(probe: Mapping[str, np.ndarray]) -> None:
 def not_finite_gradient(evidence: Evidence) -> list[Row]:
     """The input gradient of the cross-entropy is NaN or infinite for some image."""
     value = float(evidence.probe["gradient_not_finite"].mean())
-    return _above("not_finite_gradient", evidence, value)
+    return flag_above("not_finite_gradient", evidence, value)
 
 
 def margin_beats_cross_entropy(evidence: Evidence) -> list[Row]:
@@ -83,7 +83,7 @@ def unbounded_attack_fails(evidence: Evidence) -> list[Row]:
     if "wrong_unbounded" not in evidence.probe:
         return []
     value = float(1 - evidence.probe["wrong_unbounded"].mean())
-    return _above("unbounded_attack_fails", evidence, value)
+    return flag_above("unbounded_attack_fails", evidence, value)
 
 
 def output_not_repeatable(evidence: Evidence) -> list[Row]:
@@ -95,7 +95,7 @@ def output_not_repeatable(evidence: Evidence) -> list[Row]:
     """
     first, again = (_unit(evidence.probe[name]) for name in ("logits", "logits_again"))
     value = float(np.linalg.norm(first - again, axis=1).max())
-    return _above("output_not_repeatable", evidence, value)
+    return flag_above("output_not_repeatable", evidence, value)
 
 
 def output_is_probability(evidence: Evidence) -> list[Row]:
@@ -106,7 +106,7 @@ def output_is_probability(evidence: Evidence) -> list[Row]:
     logits = evidence.probe["logits"].astype(np.float64)
     inside = (logits > -1e-5).all(axis=1) & (logits < 1 + 1e-5).all(axis=1)
     value = float((inside & (np.abs(logits.sum(axis=1) - 1) < 1e-5)).mean())
-    return _above("output_is_probability", evidence, value)
+    return flag_above("output_is_probability", evidence, value)
 
 
 def loss_still_rising(evidence: Evidence) -> list[Row]:
@@ -117,7 +117,7 @@ def loss_still_rising(evidence: Evidence) -> list[Row]:
     reach the border of the ball have 25 %.
     """
     flags = []
-    for label, attack in {row["attack_label"]: row["attack"] for row in evidence.rows}.items():
+    for label, attack in {one.attack_label: one.attack for one in evidence.outcomes}.items():
         name = trace_name(label)
         if name not in evidence.probe or attack in _JUST_REACHING:
             continue
@@ -156,11 +156,6 @@ def late_gain(trace: np.ndarray) -> float:
     quarter = max(1, (len(trace) - 1) // 4)
     whole, late = left[-1] - left[0], left[-1] - left[-1 - quarter]
     return float(np.divide(late, whole, out=np.zeros_like(late), where=whole > 0).mean())
-
-
-def _above(check: str, evidence: Evidence, value: float) -> list[Row]:
-    """A flag that concerns every number of the loss, if the value is above the threshold."""
-    return [flag(check, evidence.cell, value)] if value > CHECKS[check].threshold else []
 
 
 def _unit(logits: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from robustloss.analysis.detection.separation import compare
 from robustloss.analysis.outcomes import Outcome
 from robustloss.metrics.rates import threshold_at_fpr
-from robustloss.results.schema import PLACE, Row
+from robustloss.results.schema import Row, cell_place
 
 ADAPTED_SCORE = "class_log_likelihood"  # what the adaptive attacks maximise, at the wrong class
 BEST = {"attack": "best_of_adaptive", "attack_label": "best of adaptive"}
@@ -46,7 +46,7 @@ def adaptive_rows(
             best = (best_of(adaptive, score), "best_of_adaptive")
             for one, kind in (*kinds, best):
                 rows.append(
-                    {name: cell[name] for name in PLACE}
+                    cell_place(cell)
                     | {"norm": norm, "eps": eps}
                     | {"attack": one.attack, "attack_label": one.attack_label, "kind": kind}
                     | {"score": score, "adapted": kind != "naive" and score == ADAPTED_SCORE}
@@ -69,7 +69,8 @@ def best_of(outcomes: Sequence[Outcome], score: str) -> Outcome:
     scores = np.stack([one.scores[score] for one in outcomes])
     chosen = np.lexsort((scores, wrong), axis=0)[-1:]  # by wrong, then by score; the last is best
     return Outcome(
-        **BEST,
+        attack=BEST["attack"],
+        attack_label=BEST["attack_label"],
         norm=outcomes[0].norm,
         eps=outcomes[0].eps,
         wrong=np.take_along_axis(wrong, chosen, axis=0)[0],

@@ -6,7 +6,6 @@ nearest neighbours cost a run once.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -114,21 +113,3 @@ def passes_of(
     makers |= {Pass("noise", *key): partial(control, key) for key in noise}
     makers |= {Pass("outside", label): partial(outside.__getitem__, label) for label in outside}
     return LazyRecords(makers)
-
-
-def scored(
-    records: Mapping[tuple[str, float], Record],
-    reference: Mapping[str, np.ndarray],
-    cell: Mapping[str, Any],
-    scores: Sequence[str],
-    noise: Mapping[tuple[str, float], Record],
-    outside: Mapping[str, Record],
-) -> StoredScores:
-    """Scores of every pass of a cell, computed from its records."""
-    return compute_scores(
-        score_names(scores),
-        reference,
-        passes_of(records, reference, noise, outside),
-        density=bool(cell.get("density")),
-        name=f"{cell['label']} seed {cell['seed']}",
-    )

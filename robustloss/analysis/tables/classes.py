@@ -8,7 +8,7 @@ import numpy as np
 from robustloss.metrics.intervals import wilson
 from robustloss.metrics.rates import ranks
 from robustloss.results.records import Record
-from robustloss.results.schema import PLACE, TABLES, Row
+from robustloss.results.schema import TABLES, Row, cell_place
 
 MOST_CLASSES = 100  # beyond, only the clean pass is told class by class
 
@@ -82,7 +82,7 @@ def crop_rows(cell: Mapping[str, Any], clean: Record, rank_10: np.ndarray) -> li
     """
     rows = []
     for crops, rank in ((1, ranks(clean.logits, clean.labels)), (10, rank_10)):
-        row: Row = dict.fromkeys(TABLES["crops"].names) | {name: cell[name] for name in PLACE}
+        row: Row = dict.fromkeys(TABLES["crops"].names) | cell_place(cell)
         row |= {"crops": crops, "n": len(rank)} | _error("top1", rank >= 1)
         if cell["num_classes"] > FEW_CLASSES:
             row |= _error("top5", rank >= 5)

@@ -38,7 +38,7 @@ from robustloss.metrics.paired_tests import (
 )
 from robustloss.results.finished_cell import Cell
 from robustloss.results.records import Record, clean_pass
-from robustloss.results.schema import TABLES, Row
+from robustloss.results.schema import TABLES, Row, finite_or_null
 
 LEVEL = 0.05
 RESAMPLED = ("auroc_all", "auroc_successful", "undetected_success_at_5fpr")
@@ -171,7 +171,7 @@ def _on_images(a: _Seen, b: _Seen) -> Iterator[Row]:
     test, p = mcnemar_test(only_a, only_b)
     difference, low, high = paired_difference(only_a, only_b, n)
     yield _row("images", "error", a, b, n, difference, low, high, test, p) | {
-        "minimum_detectable": _known(detectable_by_images(n, (only_a + only_b) / n))
+        "minimum_detectable": finite_or_null(detectable_by_images(n, (only_a + only_b) / n))
     }
     for metric in RESAMPLED:
         if metric not in a.values or math.isnan(a.values[metric] + b.values[metric]):
@@ -184,7 +184,7 @@ def _on_images(a: _Seen, b: _Seen) -> Iterator[Row]:
         spread = float(np.nanstd(differences)) if np.isfinite(differences).any() else math.nan
         width = student_quantile(LEVEL / 2, freedom) + student_quantile(0.2, freedom)
         yield _row("images", metric, a, b, n, gap, low, high, "paired image bootstrap", p) | {
-            "minimum_detectable": _known(width * spread)  # with power 0.8
+            "minimum_detectable": finite_or_null(width * spread)  # with power 0.8
         }
 
 
@@ -203,7 +203,12 @@ def _row(
     return {
         **{"metric": metric, "unit": unit, "n": n, "n_seeds": 1},
         **{"value_a": a.values[metric], "value_b": b.values[metric], "difference": difference},
-        **{"low": _known(low), "high": _known(high), "test": test, "p_value": _known(p)},
+        **{
+            "low": finite_or_null(low),
+            "high": finite_or_null(high),
+            "test": test,
+            "p_value": finite_or_null(p),
+        },
     }
 
 
@@ -215,8 +220,8 @@ def _on_seeds(values: Mapping[int, tuple[float, float]]) -> Row:
         **{"unit": "seeds", "n_seeds": len(values), "seed": None, "n": None},
         **{"value_a": float(pairs[:, 0].mean()), "value_b": float(pairs[:, 1].mean())},
         **{"difference": mean, "low": low, "high": high, "test": "paired t"},
-        "p_value": _known(paired_t(differences)),
-        "minimum_detectable": _known(detectable_by_seeds(sd, len(values))),
+        "p_value": finite_or_null(paired_t(differences)),
+        "minimum_detectable": finite_or_null(detectable_by_seeds(sd, len(values))),
     }
 
 
@@ -224,7 +229,7 @@ def _adjusted(rows: list[Row]) -> list[Row]:
     raw = [math.nan if row["p_value"] is None else row["p_value"] for row in rows]
     adjusted = benjamini_hochberg(raw)
     return [
-        row | {"p_adjusted": _known(p), "shown": bool(p <= LEVEL)}
+        row | {"p_adjusted": finite_or_null(p), "shown": bool(p <= LEVEL)}
         for row, p in zip(rows, adjusted.tolist(), strict=True)
     ]
 
@@ -235,7 +240,3 @@ def _named(place: Sequence[Any], a: str, b: str) -> Row:
         **{"label_a": a, "label_b": b, "attack": attack, "attack_label": attack_label},
         **{"norm": kind, "eps": eps},
     }
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

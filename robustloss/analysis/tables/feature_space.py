@@ -10,7 +10,7 @@ import numpy as np
 
 from robustloss.metrics.feature_space import Array, class_means, shape_of
 from robustloss.results.records import Record
-from robustloss.results.schema import PLACE, Row
+from robustloss.results.schema import Row, cell_place, finite_or_null
 
 BATCHES = 200  # mini-batches whose class means are compared with the true ones
 SEED = 20180328
@@ -29,7 +29,7 @@ def geometry_rows(
     Returns:
         Rows of the table `geometry`.
     """
-    place = {name: cell[name] for name in PLACE}
+    place = cell_place(cell)
     splits = [("train", reference.get("train_features"), reference.get("train_labels"))]
     splits.append(("test", test.features, test.labels))
     untrained = reference.get("untrained_features"), reference.get("untrained_labels")
@@ -83,7 +83,7 @@ def margin_rows(cell: Mapping[str, Any], reference: Mapping[str, Array]) -> list
         length = float(np.linalg.norm(means[b] - means[a]))
         both = np.isfinite(measured) & np.isfinite(closed)
         rows.append(
-            {name: cell[name] for name in PLACE}
+            cell_place(cell)
             | {"class_a": int(a), "class_b": int(b), "length": length}
             | _positions("", measured, length)
             | _positions("closed_", closed, length)
@@ -93,7 +93,7 @@ def margin_rows(cell: Mapping[str, Any], reference: Mapping[str, Array]) -> list
 
 
 def _positions(prefix: str, found: Array, length: float) -> Row:
-    free, under_a, under_b = (float(v) if math.isfinite(v) else None for v in found)
+    free, under_a, under_b = (finite_or_null(float(v)) for v in found)
     margin = None if under_a is None or under_b is None else (under_b - under_a) * length
     return {
         f"{prefix}boundary": free,
@@ -127,7 +127,7 @@ def center_rows(cell: Mapping[str, Any], reference: Mapping[str, Array]) -> list
     centers = reference.get("centers")
     known = np.flatnonzero(np.isfinite(means).all(1))
     return [
-        {name: cell[name] for name in PLACE}
+        cell_place(cell)
         | {
             "batch_size": drawn,
             "images_per_class": each,

@@ -5,10 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from robustloss.analysis.detection.separation import number
-from robustloss.analysis.outcomes import Outcome, budgets, by_attack, radius_of, wrong_within
-from robustloss.metrics.intervals import wilson
-from robustloss.results.schema import PLACE, TABLES, WORST_CASE, Row
+from robustloss.analysis.outcomes import (
+    Outcome,
+    budgets,
+    by_attack,
+    error_columns,
+    radius_of,
+    wrong_within,
+)
+from robustloss.results.schema import TABLES, WORST_CASE, Row, cell_place, finite_or_null
 
 
 def worst_case_rows(
@@ -32,26 +37,18 @@ def worst_case_rows(
         robustness", section 4).
     """
     rows = []
-    for norm, eps in (
-        (norm, eps) for norm, all_eps in budgets(outcomes).items() for eps in all_eps
-    ):
-        found = wrong_within(clean, outcomes, norm, eps)
-        wrong = np.any([clean.wrong, *found.values()], axis=0)
-        count = int(wrong.sum())
-        low, high = wilson(count, wrong.size)
-        strongest = max(found, key=lambda label: found[label].sum())  # the first of equals
-        row = {
-            "norm": norm,
-            "eps": eps,
-            "n": wrong.size,
-            "attacks": list(found),
-            "error": count / wrong.size,
-            "error_low": low,
-            "error_high": high,
-            "strongest": strongest,
-            "strongest_error": float(found[strongest].mean()),
-        }
-        rows.append({name: cell[name] for name in PLACE} | row)
+    for norm, all_eps in budgets(outcomes).items():
+        for eps in all_eps:
+            wrong = wrong_within(clean, outcomes, norm, eps)
+            strongest = max(wrong, key=lambda label: wrong[label].sum())  # the first of equals
+            row = cell_place(cell) | {
+                "norm": norm,
+                "eps": eps,
+                "attacks": list(wrong),
+                "strongest": strongest,
+                "strongest_error": float(wrong[strongest].mean()),
+            }
+            rows.append(row | error_columns(np.any([clean.wrong, *wrong.values()], axis=0)))
     return rows
 
 
@@ -80,18 +77,25 @@ def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outco
         attacks = by_attack(outcomes, norm)
         for label, own in attacks.items():
             radius = radius_of(own)
-            name = {"attack": own[0].attack, "attack_label": label}
             if radius is not None:
                 numbers = radius_numbers(np.where(clean.wrong, 0.0, radius), eps_max)
             else:
-                numbers = _fixed_eps_numbers(clean, own, eps_max)
+                wrong_at = {one.eps: one.wrong for one in own if one.eps > 0}
+                numbers = _fixed_eps_numbers(clean.wrong, wrong_at, eps_max)
+            name = {"attack": own[0].attack, "attack_label": label}
             rows.append(name | numbers | {"norm": norm, "eps_max": eps_max})
         if any(radius_of(own) is not None for own in attacks.values()):
             numbers = radius_numbers(_smallest_found(clean, attacks), eps_max)
         else:
-            numbers = _fixed_eps_numbers(clean, _worst(clean, outcomes, norm, all_eps), eps_max)
+            wrong_at = {
+                eps: np.any(
+                    [clean.wrong, *wrong_within(clean, outcomes, norm, eps).values()], axis=0
+                )
+                for eps in all_eps
+            }
+            numbers = _fixed_eps_numbers(clean.wrong, wrong_at, eps_max)
         rows.append(WORST_CASE | numbers | {"norm": norm, "eps_max": eps_max})
-    place = {"n": clean.wrong.size} | {name: cell[name] for name in PLACE}
+    place = cell_place(cell) | {"n": clean.wrong.size}
     return TABLES["radii"].arrange(place | row for row in rows)
 
 
@@ -111,8 +115,8 @@ def radius_numbers(radius: np.ndarray, eps_max: float) -> Row:
     caught = np.maximum(eps_max - radius, 0.0)  # length of [0, eps_max] on which an image is wrong
     return {
         "n_found": int(np.isfinite(radius).sum()),
-        "median_radius": number(float(np.median(radius))),
-        "eps_at_50_error": number(float(radius[(radius.size - 1) // 2])),
+        "median_radius": finite_or_null(float(np.median(radius))),
+        "eps_at_50_error": finite_or_null(float(radius[(radius.size - 1) // 2])),
         "area_under_error_curve": float(caught.mean() / eps_max) if eps_max > 0 else None,
     }
 
@@ -151,25 +155,13 @@ def _first_half(eps: Sequence[float], errors: Sequence[float]) -> float | None:
     return None
 
 
-def _fixed_eps_numbers(clean: Outcome, own: Sequence[Outcome], eps_max: float) -> Row:
-    curve = [clean, *(one for one in own if one.eps > 0)]
-    found = np.any([one.wrong for one in curve], axis=0)
-    numbers = curve_numbers(
-        [one.eps for one in curve], [float(one.wrong.mean()) for one in curve], eps_max
-    )
-    return numbers | {"n_found": int(found.sum())}
-
-
-def _worst(
-    clean: Outcome, outcomes: Sequence[Outcome], norm: str, all_eps: Sequence[float]
-) -> list[Outcome]:
-    """The worst case as if it were one attack with a record at every eps."""
-    found = []
-    for eps in all_eps:
-        wrongs = wrong_within(clean, outcomes, norm, eps).values()
-        wrong = np.any([clean.wrong, *wrongs], axis=0)
-        found.append(Outcome(**WORST_CASE, norm=norm, eps=eps, wrong=wrong, radius=None, scores={}))
-    return found
+def _fixed_eps_numbers(
+    clean_wrong: np.ndarray, wrong_at: Mapping[float, np.ndarray], eps_max: float
+) -> Row:
+    """Return the numbers of a curve from the images (N,) that are wrong at each eps, rising."""
+    wrongs = [clean_wrong, *wrong_at.values()]
+    numbers = curve_numbers([0.0, *wrong_at], [float(wrong.mean()) for wrong in wrongs], eps_max)
+    return numbers | {"n_found": int(np.any(wrongs, axis=0).sum())}
 
 
 def _smallest_found(clean: Outcome, attacks: Mapping[str, Sequence[Outcome]]) -> np.ndarray:
