@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robustloss.metrics.bootstrap import degrees_of_freedom, student_quantile
+from robustloss.metrics.bootstrap import student_quantile
 from robustloss.metrics.intervals import check_confidence
 from robustloss.metrics.rates import checked_scores
 
@@ -114,49 +114,9 @@ def auroc_interval(
     if not (clean.size and attacked.size):
         return AurocEstimate(math.nan, math.nan, math.nan, math.nan)
     found = placements(clean, attacked)
-    variance = _covariance(found, found, pairs)
+    variance = _clustered_variance(found, pairs)
     low, high = _score_interval(found, variance, confidence)
     return AurocEstimate(found.auroc, variance, low, high)
-
-
-def auroc_difference(
-    clean_a: np.ndarray,
-    attacked_a: np.ndarray,
-    clean_b: np.ndarray,
-    attacked_b: np.ndarray,
-    confidence: float = 0.95,
-) -> tuple[float, float, float, float]:
-    """Difference of two AUROCs on the same images, A − B, without resampling.
-
-    Args:
-        clean_a: (N,) scores of loss A for the clean images.
-        attacked_a: (N,) scores of A for their attacked copies, in the same order.
-        clean_b: (N,) of loss B.
-        attacked_b: (N,) of loss B.
-        confidence: in (0, 1).
-
-    Returns:
-        (difference, variance, low, high); a symmetric interval by Student's law with the degrees of
-        freedom that the images give.
-
-    Source: Obuchowski 1997, the joint covariance of two AUROCs; `bootstrap.degrees_of_freedom`.
-    """
-    check_confidence(confidence)
-    sides = [checked_scores(s, "given") for s in (clean_a, attacked_a, clean_b, attacked_b)]
-    if len({side.size for side in sides}) > 1:
-        raise ValueError(f"scores of {[s.size for s in sides]} images must be of the same images.")
-    first, second = placements(sides[0], sides[1]), placements(sides[2], sides[3])
-    every = np.arange(sides[0].size)
-    pairs = every, every
-    variance = (
-        _covariance(first, first, pairs)
-        + _covariance(second, second, pairs)
-        - 2 * _covariance(first, second, pairs)
-    )
-    difference = first.auroc - second.auroc
-    freedom = degrees_of_freedom(influence(first) - influence(second))
-    half = student_quantile((1 - confidence) / 2, freedom) * math.sqrt(max(0.0, variance))
-    return difference, max(0.0, variance), difference - half, difference + half
 
 
 def influence(
@@ -220,23 +180,21 @@ def _rises(index: np.ndarray) -> bool:
     return bool((np.diff(index) > 0).all())
 
 
-def _covariance(a: Placements, b: Placements, pairs: Pairs) -> float:
-    """Covariance of two AUROCs; with a = b a variance. Images on both sides tie the sides."""
-    n, m = a.clean.size, a.attacked.size
-    clean_a, attacked_a = a.clean - a.auroc, a.attacked - a.auroc
-    clean_b, attacked_b = b.clean - b.auroc, b.attacked - b.auroc
+def _clustered_variance(found: Placements, pairs: Pairs) -> float:
+    """Return the variance of an AUROC; images on both sides correlate the sides."""
+    n, m = found.clean.size, found.attacked.size
+    clean, attacked = found.clean - found.auroc, found.attacked - found.auroc
     total = 0.0
     if n > 1:
-        total += float(clean_a @ clean_b) / (n * (n - 1))
+        total += float(clean @ clean) / (n * (n - 1))
     if m > 1:
-        total += float(attacked_a @ attacked_b) / (m * (m - 1))
+        total += float(attacked @ attacked) / (m * (m - 1))
     on_clean, on_attacked = pairs
     images = n + m - len(on_clean)
     if len(on_clean) and images > 1:
-        cross = clean_a[on_clean] @ attacked_b[on_attacked]
-        cross += clean_b[on_clean] @ attacked_a[on_attacked]
-        total += float(cross) * images / ((images - 1) * n * m)
-    return max(0.0, total) if a is b else total
+        cross = 2 * float(clean[on_clean] @ attacked[on_attacked])
+        total += cross * images / ((images - 1) * n * m)
+    return max(0.0, total)
 
 
 def hanley_mcneil(auroc: float, n: int, m: int) -> float:

@@ -86,22 +86,6 @@ def paired_t(differences: Sequence[float] | np.ndarray) -> float:
     return float(stats.ttest_1samp(values, 0.0).pvalue)
 
 
-def wilcoxon(differences: Sequence[float] | np.ndarray) -> float:
-    """Two-sided exact signed-rank test over seeds; zeros are left out, NaN for fewer than two.
-
-    With S seeds no p-value is below 2 / 2^S: five seeds can never show a difference at 5 %.
-
-    Source: Wilcoxon 1945.
-    """
-    values = np.asarray(differences, dtype=np.float64)
-    if values.size < 2:
-        return math.nan
-    values = values[values != 0]
-    if values.size == 0:
-        return 1.0
-    return float(stats.wilcoxon(values, method="exact" if values.size <= 50 else "approx").pvalue)
-
-
 def benjamini_hochberg(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """P-values adjusted so that a share alpha of what is below alpha is false, at most.
 
