@@ -11,8 +11,8 @@ import numpy as np
 
 from robustloss.analysis.detection.scores import Score, build_scores
 from robustloss.analysis.detection.separation import check_same_images
-from robustloss.results.records import LazyRecords, Record, clean_pass
-from robustloss.results.scores import CLEAN, VALIDATION, Array, Pass, StoredScores, words
+from robustloss.results.records import LazyRecords, Record, validation_record
+from robustloss.results.scores import CLEAN, VALIDATION, Array, Pass, StoredScores, describe_pass
 
 VERSION = 1  # raise when the same records would give other scores
 
@@ -49,7 +49,7 @@ def compute_scores(
     index = np.zeros(0, np.int64)
     for which in passes:
         record = passes[which]
-        record.check_numbers(f"{name}, {words(which)}")
+        record.check_numbers(f"{name}, {describe_pass(which)}")
         for key, score in fitted.items():
             values[key, which] = checked(key, score(record), record.n)
         if which.kind != "outside":
@@ -104,7 +104,7 @@ def passes_of(
         return found
 
     makers: dict[Pass, Callable[[], Record]] = {
-        VALIDATION: partial(clean_pass, reference),
+        VALIDATION: partial(validation_record, reference),
         CLEAN: lambda: clean,
     }
     makers |= {

@@ -37,7 +37,7 @@ from robustloss.metrics.paired_tests import (
     paired_t,
 )
 from robustloss.results.finished_cell import Cell
-from robustloss.results.records import Record, clean_pass
+from robustloss.results.records import Record, validation_record
 from robustloss.results.schema import TABLES, Row, finite_or_null
 
 LEVEL = 0.05
@@ -113,7 +113,9 @@ def _by_place(
             raise ValueError(f"{label} saw other test images than {next(iter(clean))}.")
     drawn = draw_resamples(first.n, resamples)
     thresholds = {
-        label: rates.threshold_at_fpr(class_log_likelihood(clean_pass(cell.reference())), 0.05)
+        label: rates.threshold_at_fpr(
+            class_log_likelihood(validation_record(cell.reference())), 0.05
+        )
         for label, cell in cells.items()
     }
     none: Place = ("none", "none", None, 0.0)

@@ -17,7 +17,7 @@ from robustloss.analysis.outcomes import Outcome, reduce_record
 from robustloss.metrics.bootstrap import Resamples, draw_resamples
 from robustloss.metrics.calibration import RESAMPLES, fit_temperature
 from robustloss.metrics.rates import threshold_at_fpr
-from robustloss.results.records import Record, clean_pass
+from robustloss.results.records import Record, validation_record
 from robustloss.results.schema import Row, cell_place
 from robustloss.results.scores import CLEAN, VALIDATION, Pass, StoredScores
 from robustloss.spec.attack_kinds import attack_kind
@@ -115,7 +115,7 @@ def measure_cell(
     record = records[CLEAN_KEY]
     scores = {name: stored.get(name, CLEAN) for name in stored.names}
     outcome = reduce_record(CLEAN_ENTRY, record, {name: scores[name] for name in kept})
-    validation = clean_pass(reference)
+    validation = validation_record(reference)
     return MeasuredCell(
         facts=facts,
         reference=reference,
