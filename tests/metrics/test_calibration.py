@@ -10,7 +10,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
 from robustloss.analysis.outcomes import reduce_record
-from robustloss.analysis.tables.calibration import calibration_rows, pooled, reliability_rows
+from robustloss.analysis.tables.calibration import calibration_rows, pool_bins, reliability_rows
 from robustloss.analysis.tables.measured import MeasuredPass
 from robustloss.metrics.bootstrap import draw_resamples
 from robustloss.metrics.calibration import (
@@ -256,7 +256,7 @@ def test_bins_of_two_seeds_are_pooled_by_their_counts():
         {"bin": 3, "count": 3, "mean_confidence": 0.24, "accuracy": 0.0},
         {"bin": 1, "count": 2, "mean_confidence": 0.1, "accuracy": 0.5},
     ]
-    first, second = pooled(rows)
+    first, second = pool_bins(rows)
     assert (first["bin"], first["count"], first["accuracy"]) == (1, 2, 0.5)
     assert second["count"] == 4
     assert second["mean_confidence"] == pytest.approx(0.23)

@@ -2,7 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-from robustloss.analysis.checks.catalogue import CHECKS, Evidence, better_rival, flag, flag_above
+from robustloss.analysis.checks.catalogue import (
+    CHECKS,
+    Evidence,
+    better_rival,
+    flag_above,
+    make_flag,
+)
 from robustloss.analysis.outcomes import budgets, by_attack, wrong_within
 from robustloss.results.schema import Row
 from robustloss.spec.attack_kinds import Kind
@@ -22,7 +28,7 @@ def zero_gradient(evidence: Evidence) -> list[Row]:
     limit = CHECKS[check].threshold
     attacked = [one for one in evidence.outcomes if one.eps > 0]
     flags = [
-        flag(check, cell, share, one.attack_label, one.eps)
+        make_flag(check, cell, share, one.attack_label, one.eps)
         for one in attacked
         if (share := one.zero_gradient_fraction or 0.0) > limit
     ]
@@ -33,7 +39,7 @@ def zero_gradient(evidence: Evidence) -> list[Row]:
             for one in attacked
             if one.zero_gradient_fraction is None and one.kind in followers
         )
-        flags += [flag(check, cell, value, label) for label in silent]
+        flags += [make_flag(check, cell, value, label) for label in silent]
     return flags
 
 
@@ -41,7 +47,7 @@ def outside_ball_or_box(evidence: Evidence) -> list[Row]:
     """Flag attacks that returned images outside ball or box; the harness brought them back."""
     check = "outside_ball_or_box"
     return [
-        flag(check, evidence.cell, value, one.attack_label, one.eps)
+        make_flag(check, evidence.cell, value, one.attack_label, one.eps)
         for one in evidence.outcomes
         if (value := one.outside_fraction or 0.0) > CHECKS[check].threshold
     ]
@@ -57,7 +63,9 @@ def error_falls_with_eps(evidence: Evidence) -> list[Row]:
                 smaller |= {f"{less.eps:g}": less.wrong for less in own if less.eps < one.eps}
                 if gain := better_rival(one.wrong, smaller, CHECKS[check].threshold):
                     words = {"smaller": gain.rival}
-                    flags.append(flag(check, evidence.cell, gain.value, label, one.eps, **words))
+                    flags.append(
+                        make_flag(check, evidence.cell, gain.value, label, one.eps, **words)
+                    )
     return flags
 
 
@@ -102,7 +110,9 @@ def _duels(
         recorded = {o.attack_label for o in evidence.outcomes if (o.norm, o.eps) == (norm, eps)}
         for label in (label for label in own if label in recorded):
             if gain := better_rival(own[label], rivals, limit):
-                flags.append(flag(check, evidence.cell, gain.value, label, eps, rival=gain.rival))
+                flags.append(
+                    make_flag(check, evidence.cell, gain.value, label, eps, rival=gain.rival)
+                )
     return flags
 
 

@@ -1,7 +1,7 @@
-"""The scores of one cell, computed once and kept: scores-KEY.npz.
+"""The scores of one cell, computed once and stored in scores-KEY.npz.
 
-Every detection number, table and figure that needs a score reads it here, so that fitting and
-nearest neighbours cost a run once.
+Every detection number, table and figure reads them there, so that fitting and nearest neighbours
+cost a run once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ def compute_scores(
     plugins: Mapping[str, Score] | None = None,
     name: str = "cell",
 ) -> StoredScores:
-    """Every score of every pass.
+    """Return every score of every pass.
 
     Args:
         names: of `scores.SCORE_NAMES`, or keys of `plugins`.
@@ -51,7 +51,7 @@ def compute_scores(
         record = passes[which]
         record.check_numbers(f"{name}, {describe_pass(which)}")
         for key, score in fitted.items():
-            values[key, which] = checked(key, score(record), record.n)
+            values[key, which] = _check_score(key, score(record), record.n)
         if which.kind != "outside":
             wrong[which] = ~record.correct
         if which == CLEAN:
@@ -59,12 +59,8 @@ def compute_scores(
     return StoredScores(tuple(fitted), values, wrong, index)
 
 
-def checked(name: str, found: object, n: int) -> Array:
-    """A score as (N,) float64.
-
-    Raises:
-        ValueError: it is something else, or NaN.
-    """
+def _check_score(name: str, found: object, n: int) -> Array:
+    """Return a score as (N,) float64; refuse anything else, and NaN."""
     array = np.asarray(found)
     if array.shape != (n,) or array.dtype.kind not in "fiub":
         raise ValueError(
@@ -81,7 +77,7 @@ CLEAN_KEY = ("none", 0.0)  # attack_label and eps of the clean pass
 
 
 def score_names(scores: Sequence[str]) -> tuple[str, ...]:
-    """The scores that a cell needs for a spec's: the row score comes first."""
+    """Return the scores that a cell needs: the row score, then those of the spec."""
     return (ROW_SCORE, *(score for score in scores if score != ROW_SCORE))
 
 
@@ -91,10 +87,16 @@ def passes_of(
     noise: Mapping[tuple[str, float], Record],
     outside: Mapping[str, Record],
 ) -> Mapping[Pass, Record]:
-    """The records of a cell by what they are passes of, its validation images first.
+    """Return the records of a cell by what they are passes of, its validation images first.
 
     Each is looked up when it is asked for; a control that is not of the test images is refused
     then, with a ValueError.
+
+    Args:
+        records: of the test images, by (attack_label, eps).
+        reference: the arrays of reference-KEY.npz, which hold the validation images' record.
+        noise: the controls of attacked records, by the same keys.
+        outside: records of images that are not of the data, by label.
     """
     clean = records[CLEAN_KEY]
 

@@ -85,17 +85,20 @@ def reliability_rows(one: MeasuredPass) -> list[Row]:
     ]
 
 
-def pooled(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Bins of several seeds put together, for equal edges: counts added, means weighted by them."""
-    found: dict[int, Row] = {}
+def pool_bins(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Return the bins of several seeds put together: counts added, means weighted by them.
+
+    Args:
+        rows: of the table `reliability`, of bins with the same edges.
+    """
+    bins: dict[int, list[Mapping[str, Any]]] = {}
     for row in rows:
-        own = found.setdefault(
-            row["bin"], {**row, "count": 0, "mean_confidence": 0.0, "accuracy": 0.0}
-        )
-        own["count"] += row["count"]
-        own["mean_confidence"] += row["count"] * row["mean_confidence"]
-        own["accuracy"] += row["count"] * row["accuracy"]
-    for own in found.values():
-        own["mean_confidence"] /= own["count"]
-        own["accuracy"] /= own["count"]
-    return [found[j] for j in sorted(found)]
+        bins.setdefault(row["bin"], []).append(row)
+    pooled = []
+    for number in sorted(bins):
+        counts = [row["count"] for row in bins[number]]
+        pooled.append({**bins[number][0], "count": sum(counts)})
+        for name in ("mean_confidence", "accuracy"):
+            values = [row[name] for row in bins[number]]
+            pooled[-1][name] = float(np.average(values, weights=counts))
+    return pooled
