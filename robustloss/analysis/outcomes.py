@@ -42,7 +42,7 @@ class Outcome:
 
     @property
     def kind(self) -> Kind:
-        """What kind of attack it is, by its name."""
+        """Kind of the attack, by its name."""
         return attack_kind(self.attack)
 
 
@@ -64,12 +64,12 @@ def reduce_record(
         wrong=~record.correct,
         radius=record.radius,
         scores=dict(scores),
-        zero_gradient_fraction=share_of(record.zero_gradient),
-        outside_fraction=share_of(record.outside),
+        zero_gradient_fraction=flagged_share(record.zero_gradient),
+        outside_fraction=flagged_share(record.outside),
     )
 
 
-def share_of(flags: np.ndarray | None) -> float | None:
+def flagged_share(flags: np.ndarray | None) -> float | None:
     """Return the share of images (N,) that are flagged, or None without flags."""
     return None if flags is None else float(flags.mean())
 
@@ -81,8 +81,13 @@ def error_columns(wrong: np.ndarray) -> Row:
     return {"n": wrong.size, "error": count / wrong.size, "error_low": low, "error_high": high}
 
 
-def by_attack(outcomes: Sequence[Outcome], norm: str | None) -> dict[str, list[Outcome]]:
-    """The outcomes of a norm by attack label, in the order given, each sorted by eps."""
+def group_by_attack(outcomes: Sequence[Outcome], norm: str | None) -> dict[str, list[Outcome]]:
+    """Return the outcomes of a norm by attack label, those of each attack sorted by eps.
+
+    Args:
+        outcomes: of any attacks; the labels keep their order.
+        norm: "linf" or "l2".
+    """
     found: dict[str, list[Outcome]] = {}
     for one in outcomes:
         if one.norm == norm:
@@ -90,13 +95,13 @@ def by_attack(outcomes: Sequence[Outcome], norm: str | None) -> dict[str, list[O
     return {label: sorted(own, key=lambda one: one.eps) for label, own in found.items()}
 
 
-def radius_of(outcomes: Sequence[Outcome]) -> np.ndarray | None:
-    """The radii (N,) of one attack, the same in all its records; None if it is no minimum-norm."""
+def find_radius(outcomes: Sequence[Outcome]) -> np.ndarray | None:
+    """Return the radii (N,) of one attack, the same in all its records; None where it has none."""
     return next((one.radius for one in outcomes if one.radius is not None), None)
 
 
-def budgets(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
-    """The eps > 0 of every norm that has an attack, sorted; a norm may have none."""
+def list_budgets(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
+    """Return the eps > 0 of every norm that has an attack, sorted; a norm may have none."""
     norms = sorted({one.norm for one in outcomes if one.norm is not None})
     return {
         norm: sorted({one.eps for one in outcomes if one.norm == norm and one.eps > 0})
@@ -104,10 +109,10 @@ def budgets(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
     }
 
 
-def wrong_within(
+def find_wrong(
     clean: Outcome, outcomes: Sequence[Outcome], norm: str | None, eps: float
 ) -> dict[str, np.ndarray]:
-    """Which images each attack of a norm makes wrong within a budget.
+    """Return which images each attack of a norm makes wrong within a budget.
 
     Args:
         clean: the clean pass; its mistakes are within every budget of a minimum-norm attack.
@@ -120,9 +125,9 @@ def wrong_within(
         neither is left out.
     """
     found = {}
-    for label, own in by_attack(outcomes, norm).items():
+    for label, own in group_by_attack(outcomes, norm).items():
         recorded = [one.wrong for one in own if one.eps == eps]
-        radius = radius_of(own)
+        radius = find_radius(own)
         if recorded:
             found[label] = recorded[0]
         elif radius is not None:

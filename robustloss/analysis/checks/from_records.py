@@ -9,7 +9,7 @@ from robustloss.analysis.checks.catalogue import (
     flag_above,
     make_flag,
 )
-from robustloss.analysis.outcomes import budgets, by_attack, wrong_within
+from robustloss.analysis.outcomes import find_wrong, group_by_attack, list_budgets
 from robustloss.results.schema import Row
 from robustloss.spec.attack_kinds import Kind
 
@@ -56,8 +56,8 @@ def outside_ball_or_box(evidence: Evidence) -> list[Row]:
 def error_falls_with_eps(evidence: Evidence) -> list[Row]:
     """Flag attacks that make fewer images wrong than at a smaller eps, or than no attack at all."""
     check, flags = "error_falls_with_eps", []
-    for norm, all_eps in budgets(evidence.outcomes).items():
-        for label, own in by_attack(evidence.outcomes, norm).items():
+    for norm, all_eps in list_budgets(evidence.outcomes).items():
+        for label, own in group_by_attack(evidence.outcomes, norm).items():
             for one in (one for one in own if one.eps in all_eps):
                 smaller = {"0": evidence.clean.wrong}
                 smaller |= {f"{less.eps:g}": less.wrong for less in own if less.eps < one.eps}
@@ -98,8 +98,10 @@ def _duels(
     kind = {one.attack_label: one.kind for one in evidence.outcomes}
     limit = CHECKS[check].threshold
     flags = []
-    for norm, eps in ((n, eps) for n, found in budgets(evidence.outcomes).items() for eps in found):
-        wrong = wrong_within(evidence.clean, evidence.outcomes, norm, eps)
+    for norm, eps in (
+        (n, eps) for n, found in list_budgets(evidence.outcomes).items() for eps in found
+    ):
+        wrong = find_wrong(evidence.clean, evidence.outcomes, norm, eps)
         rivals = {label: w for label, w in wrong.items() if kind[label] in rival_kinds}
         own = {label: w for label, w in wrong.items() if kind[label] in kinds}
         if not rivals or not own:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from robustloss.analysis.detection.compute import ROW_SCORE
-from robustloss.analysis.outcomes import error_columns, share_of
+from robustloss.analysis.outcomes import error_columns, flagged_share
 from robustloss.analysis.tables.classes import balanced_error, top5_error
 from robustloss.analysis.tables.measured import MeasuredPass
 from robustloss.metrics import rates
@@ -33,7 +33,7 @@ def pass_row(one: MeasuredPass, clean: MeasuredPass) -> Row:
         "attack_success_rate": finite_or_null(success),
         "zero_gradient_fraction": one.outcome.zero_gradient_fraction,
         "outside_fraction": one.outcome.outside_fraction,
-        "error_8bit": share_of(None if rounded is None else rounded != record.labels),
+        "error_8bit": flagged_share(None if rounded is None else rounded != record.labels),
         "score": ROW_SCORE,
         "n_successful": successful["n_attacked"],
         "auroc_noise": separation.get("noise", {}).get("auroc"),

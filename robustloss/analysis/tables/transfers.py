@@ -10,7 +10,7 @@ from robustloss.results.transfers import Transfer
 def transfer_rows(
     transfers: Iterable[Transfer], clean_errors: Mapping[tuple[str, int], float]
 ) -> list[Row]:
-    """The transfer matrix: one row per seed, source, target, attack and eps.
+    """Return the transfer matrix: one row per seed, source, target, attack and eps.
 
     Args:
         transfers: the content of the run's transfer files, in any order.

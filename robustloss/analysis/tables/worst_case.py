@@ -7,11 +7,11 @@ import numpy as np
 
 from robustloss.analysis.outcomes import (
     Outcome,
-    budgets,
-    by_attack,
     error_columns,
-    radius_of,
-    wrong_within,
+    find_radius,
+    find_wrong,
+    group_by_attack,
+    list_budgets,
 )
 from robustloss.results.schema import TABLES, WORST_CASE, Row, cell_place, finite_or_null
 
@@ -19,7 +19,7 @@ from robustloss.results.schema import TABLES, WORST_CASE, Row, cell_place, finit
 def worst_case_rows(
     cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outcome]
 ) -> list[Row]:
-    """Error when each image meets the attack that suits it best.
+    """Return the error where each image meets the attack that suits it best.
 
     An image counts if it is wrong under any attack of the norm that has a record at this eps or
     a radius within it, or without an attack. Never the minimum over mean errors: another image
@@ -37,9 +37,9 @@ def worst_case_rows(
         robustness", section 4).
     """
     rows = []
-    for norm, all_eps in budgets(outcomes).items():
+    for norm, all_eps in list_budgets(outcomes).items():
         for eps in all_eps:
-            wrong = wrong_within(clean, outcomes, norm, eps)
+            wrong = find_wrong(clean, outcomes, norm, eps)
             strongest = max(wrong, key=lambda label: wrong[label].sum())  # the first of equals
             row = cell_place(cell) | {
                 "norm": norm,
@@ -53,7 +53,7 @@ def worst_case_rows(
 
 
 def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outcome]) -> list[Row]:
-    """Each attack's error curve in numbers: radius and eps where half the images fall, and area.
+    """Return each attack's error curve in numbers: radius, eps where half the images fall, area.
 
     A minimum-norm attack gives every image its radius, so its curve is exact at every eps. The
     curve of an attack with fixed eps is known at those eps only and straight between them. The
@@ -72,11 +72,11 @@ def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outco
         ends, is the norm's largest eps.
     """
     rows = []
-    for norm, all_eps in budgets(outcomes).items():
+    for norm, all_eps in list_budgets(outcomes).items():
         eps_max = max(all_eps, default=0.0)
-        attacks = by_attack(outcomes, norm)
+        attacks = group_by_attack(outcomes, norm)
         for label, own in attacks.items():
-            radius = radius_of(own)
+            radius = find_radius(own)
             if radius is not None:
                 numbers = radius_numbers(np.where(clean.wrong, 0.0, radius), eps_max)
             else:
@@ -84,13 +84,11 @@ def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outco
                 numbers = _fixed_eps_numbers(clean.wrong, wrong_at, eps_max)
             name = {"attack": own[0].attack, "attack_label": label}
             rows.append(name | numbers | {"norm": norm, "eps_max": eps_max})
-        if any(radius_of(own) is not None for own in attacks.values()):
+        if any(find_radius(own) is not None for own in attacks.values()):
             numbers = radius_numbers(_smallest_found(clean, attacks), eps_max)
         else:
             wrong_at = {
-                eps: np.any(
-                    [clean.wrong, *wrong_within(clean, outcomes, norm, eps).values()], axis=0
-                )
+                eps: np.any([clean.wrong, *find_wrong(clean, outcomes, norm, eps).values()], axis=0)
                 for eps in all_eps
             }
             numbers = _fixed_eps_numbers(clean.wrong, wrong_at, eps_max)
@@ -100,7 +98,7 @@ def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outco
 
 
 def radius_numbers(radius: np.ndarray, eps_max: float) -> Row:
-    """The exact error curve of known radii: error(eps) is the share of radii <= eps.
+    """Return the exact error curve of known radii: error(eps) is the share of radii <= eps.
 
     Args:
         radius: (N,) each image's smallest known perturbation, inf where there is none.
@@ -122,7 +120,7 @@ def radius_numbers(radius: np.ndarray, eps_max: float) -> Row:
 
 
 def curve_numbers(eps: Sequence[float], errors: Sequence[float], eps_max: float) -> Row:
-    """An error curve known at some eps only, straight between them and level after the last.
+    """Return an error curve known at some eps only, straight between them, level after the last.
 
     Args:
         eps: increasing, from 0.
@@ -145,7 +143,7 @@ def curve_numbers(eps: Sequence[float], errors: Sequence[float], eps_max: float)
 
 
 def _first_half(eps: Sequence[float], errors: Sequence[float]) -> float | None:
-    """Where the curve first reaches 1/2."""
+    """Return the eps at which the curve first reaches 1/2, or None."""
     if errors[0] >= 0.5:
         return float(eps[0])
     for i in range(1, len(eps)):
@@ -165,10 +163,10 @@ def _fixed_eps_numbers(
 
 
 def _smallest_found(clean: Outcome, attacks: Mapping[str, Sequence[Outcome]]) -> np.ndarray:
-    """(N,) the smallest perturbation of any attack: a radius, or the eps of a record."""
+    """Return the smallest perturbation (N,) of any attack: a radius, or the eps of a record."""
     smallest = np.where(clean.wrong, 0.0, np.inf)
     for own in attacks.values():
-        if (radius := radius_of(own)) is not None:
+        if (radius := find_radius(own)) is not None:
             smallest = np.minimum(smallest, radius)
         for one in own:
             smallest = np.minimum(smallest, np.where(one.wrong, one.eps, np.inf))
