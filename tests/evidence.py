@@ -1,5 +1,7 @@
 """What the checks of a cell look at, by default of a sound model; tests change one thing in it."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from robustloss.analysis.checks.catalogue import Evidence
@@ -39,21 +41,13 @@ def sound_probe() -> dict:
     }
 
 
-def row_of(one, **changes) -> dict:
-    return {
-        **{"attack": one.attack, "attack_label": one.attack_label, "eps": one.eps},
-        **{"zero_gradient_fraction": 0.005, "outside_fraction": 0.0},
-        **changes,
-    }
-
-
 SOUND_TRAINING = {
     "validation_error": 0.01, "validation_one_step_error": 0.2, "validation_robust_error": 0.4,
     "zero_gradient_fraction": 0.04,
 }  # fmt: skip
 
 
-def evidence(outcomes=None, rows=None, probe=None, clean=CLEAN, **training) -> Evidence:
+def evidence(outcomes=None, probe=None, clean=CLEAN, **training) -> Evidence:
     """By default of a sound model: strong attacks find more, and more at a larger eps."""
     if outcomes is None:
         outcomes = [
@@ -62,10 +56,9 @@ def evidence(outcomes=None, rows=None, probe=None, clean=CLEAN, **training) -> E
             made("square", 0.1, first(70)), made("square", 0.2, first(150)),
             made("cw", 1.0, first(50), norm="l2", radius=np.where(first(150), 0.5, np.inf)),
         ]  # fmt: skip
-    rows = [row_of(one) for one in outcomes] if rows is None else rows
     probe = sound_probe() if probe is None else probe
     training = SOUND_TRAINING | training
-    return Evidence(CELL, rows, made(wrong=clean), outcomes, probe, training)
+    return Evidence(CELL, made(wrong=clean), outcomes, probe, training)
 
 
 def fired(given: Evidence) -> dict[str, list[dict]]:
@@ -78,8 +71,8 @@ def fired(given: Evidence) -> dict[str, list[dict]]:
 PGD = made("pgd", 0.1, first(100))
 
 
-def of_rows(**changes) -> Evidence:
-    return evidence([PGD], [row_of(PGD, **changes)])
+def of_outcome(**changes) -> Evidence:
+    return evidence([replace(PGD, **changes)])
 
 
 def of_probe(**changes) -> Evidence:

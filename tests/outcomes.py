@@ -7,7 +7,9 @@ from robustloss.analysis.outcomes import Outcome
 CELL = {"loss": "lgm", "label": "L-GM", "seed": 3}
 
 
-def made(attack="none", eps=0.0, wrong=(), *, label=None, norm="linf", radius=None, scores=None):
+def made(
+    attack="none", eps=0.0, wrong=(), *, label=None, norm="linf", radius=None, scores=None, **shares
+):
     """An Outcome; the clean pass by default."""
     return Outcome(
         attack=attack,
@@ -17,6 +19,7 @@ def made(attack="none", eps=0.0, wrong=(), *, label=None, norm="linf", radius=No
         wrong=np.asarray(wrong, bool),
         radius=None if radius is None else np.asarray(radius, np.float32),
         scores={name: np.asarray(values, float) for name, values in (scores or {}).items()},
+        **{"zero_gradient_fraction": 0.005, "outside_fraction": 0.0, **shares},
     )
 
 

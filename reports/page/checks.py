@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from robustloss.analysis.checks.catalogue import CHECKS, explained
+from robustloss.analysis.checks.catalogue import CHECKS, explain_check
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.marks import Flag, check_name, measured
 from robustloss.reports.reading.numbers import Numbers
@@ -56,7 +56,7 @@ def verdicts(numbers: Numbers) -> list[Verdict]:
 
 def _verdict(numbers: Numbers, check: str, flags: Sequence[Flag]) -> Verdict:
     name = check_name(check)
-    words = explained(check) if check in CHECKS else ""
+    words = explain_check(check) if check in CHECKS else ""
     if flags:
         count = f"fired {len(flags)} time{'s' if len(flags) != 1 else ''}"
         places = _places(flags)

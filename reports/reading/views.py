@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robustloss.analysis.detection.separation import SCORES
+from robustloss.analysis.detection.scores import SCORES
 from robustloss.metrics.rates import max_log_posterior, threshold_at_fpr
 from robustloss.reports.reading.feature_space import Space, space
 from robustloss.reports.reading.numbers import AttackInfo

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from robustloss.metrics.intervals import wilson
 from robustloss.results.records import Record
+from robustloss.results.schema import Row
 from robustloss.spec.attack_kinds import Kind, attack_kind
 
 
@@ -22,6 +24,10 @@ class Outcome:
         wrong: (N,) bool, the attacked image is classified wrongly.
         radius: (N,) smallest perturbation found, of minimum-norm attacks; inf where none.
         scores: (N,) float64 each, by name of the score.
+        zero_gradient_fraction: share of the images whose first gradient is exactly 0; None where
+            the attack does not say.
+        outside_fraction: share of the images that the attack returned outside ball or box; None
+            where it was not looked at.
     """
 
     attack: str
@@ -31,17 +37,19 @@ class Outcome:
     wrong: np.ndarray
     radius: np.ndarray | None
     scores: Mapping[str, np.ndarray]
+    zero_gradient_fraction: float | None = None
+    outside_fraction: float | None = None
 
     @property
     def kind(self) -> Kind:
-        """What kind of attack it is, by its name."""
+        """Kind of the attack, by its name."""
         return attack_kind(self.attack)
 
 
-def outcome(
-    entry: Mapping[str, Any], record: Record, scores: Mapping[str, np.ndarray] | None = None
+def reduce_record(
+    entry: Mapping[str, Any], record: Record, scores: Mapping[str, np.ndarray]
 ) -> Outcome:
-    """Take from a record what is kept of it.
+    """Return what is kept of a record.
 
     Args:
         entry: "attack", "attack_label", "norm" and "eps", as in the list of cell.json.
@@ -55,12 +63,31 @@ def outcome(
         eps=float(entry["eps"]),
         wrong=~record.correct,
         radius=record.radius,
-        scores=dict(scores or {}),
+        scores=dict(scores),
+        zero_gradient_fraction=flagged_share(record.zero_gradient),
+        outside_fraction=flagged_share(record.outside),
     )
 
 
-def by_attack(outcomes: Sequence[Outcome], norm: str | None) -> dict[str, list[Outcome]]:
-    """The outcomes of a norm by attack label, in the order given, each sorted by eps."""
+def flagged_share(flags: np.ndarray | None) -> float | None:
+    """Return the share of images (N,) that are flagged, or None without flags."""
+    return None if flags is None else float(flags.mean())
+
+
+def error_columns(wrong: np.ndarray) -> Row:
+    """Return the columns n, error, error_low and error_high from which images (N,) are wrong."""
+    count = int(wrong.sum())
+    low, high = wilson(count, wrong.size)
+    return {"n": wrong.size, "error": count / wrong.size, "error_low": low, "error_high": high}
+
+
+def group_by_attack(outcomes: Sequence[Outcome], norm: str | None) -> dict[str, list[Outcome]]:
+    """Return the outcomes of a norm by attack label, those of each attack sorted by eps.
+
+    Args:
+        outcomes: of any attacks; the labels keep their order.
+        norm: "linf" or "l2".
+    """
     found: dict[str, list[Outcome]] = {}
     for one in outcomes:
         if one.norm == norm:
@@ -68,13 +95,13 @@ def by_attack(outcomes: Sequence[Outcome], norm: str | None) -> dict[str, list[O
     return {label: sorted(own, key=lambda one: one.eps) for label, own in found.items()}
 
 
-def radius_of(outcomes: Sequence[Outcome]) -> np.ndarray | None:
-    """The radii (N,) of one attack, the same in all its records; None if it is no minimum-norm."""
+def find_radius(outcomes: Sequence[Outcome]) -> np.ndarray | None:
+    """Return the radii (N,) of one attack, the same in all its records; None where it has none."""
     return next((one.radius for one in outcomes if one.radius is not None), None)
 
 
-def budgets(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
-    """The eps > 0 of every norm that has an attack, sorted; a norm may have none."""
+def list_budgets(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
+    """Return the eps > 0 of every norm that has an attack, sorted; a norm may have none."""
     norms = sorted({one.norm for one in outcomes if one.norm is not None})
     return {
         norm: sorted({one.eps for one in outcomes if one.norm == norm and one.eps > 0})
@@ -82,10 +109,10 @@ def budgets(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
     }
 
 
-def wrong_within(
+def find_wrong(
     clean: Outcome, outcomes: Sequence[Outcome], norm: str | None, eps: float
 ) -> dict[str, np.ndarray]:
-    """Which images each attack of a norm makes wrong within a budget.
+    """Return which images each attack of a norm makes wrong within a budget.
 
     Args:
         clean: the clean pass; its mistakes are within every budget of a minimum-norm attack.
@@ -98,9 +125,9 @@ def wrong_within(
         neither is left out.
     """
     found = {}
-    for label, own in by_attack(outcomes, norm).items():
+    for label, own in group_by_attack(outcomes, norm).items():
         recorded = [one.wrong for one in own if one.eps == eps]
-        radius = radius_of(own)
+        radius = find_radius(own)
         if recorded:
             found[label] = recorded[0]
         elif radius is not None:

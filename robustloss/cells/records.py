@@ -202,7 +202,7 @@ def _attack_all(
         for budget, part in found.items():
             pieces[budget].append(part.record)
             costs[start, part.eps] = part.spent
-    made = {budget: stored.joined(records) for budget, records in pieces.items()}
+    made = {budget: stored.join_records(records) for budget, records in pieces.items()}
     return made, sum(costs.values(), parts.Spent())
 
 
@@ -216,7 +216,7 @@ def _attack(place: Workplace, reference: passes.Arrays, part: Part, clean: Recor
     made = attacked.attacked_records(
         model,
         attacked.AttackPass(attack, images, part.eps, place.cell.seed, table.batch_size),
-        clean=clean and stored.piece_of(clean, part.start, part.stop),
+        clean=clean and stored.cut_record(clean, part.start, part.stop),
         detector=detector.detector_view(model, reference),
         eight_bit=table.eight_bit,
         spend=lambda queries, seconds: spent.append(parts.Spent(*queries, seconds)),

@@ -36,7 +36,7 @@ def entries(kind: str) -> dict[str, str]:
         }
         return _documented(ATTACKS) | torchattacks
     if kind == "scores":
-        from robustloss.analysis.detection.separation import SCORES
+        from robustloss.analysis.detection.scores import SCORES
 
         return _documented(SCORES)
     if kind == "backbones":

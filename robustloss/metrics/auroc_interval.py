@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robustloss.metrics.bootstrap import degrees_of_freedom, student_quantile
+from robustloss.metrics.bootstrap import student_quantile
 from robustloss.metrics.intervals import check_confidence
-from robustloss.metrics.rates import checked_scores
+from robustloss.metrics.rates import check_sides
 
 
 class AurocEstimate(NamedTuple):
@@ -39,7 +39,7 @@ class Placements(NamedTuple):
 
 
 def placements(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> Placements:
-    """Placement values of both sides.
+    """Return how each score stands against the other side.
 
     Args:
         clean_scores: (N,), N >= 1; infinities allowed.
@@ -50,8 +50,7 @@ def placements(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> Placeme
 
     Source: DeLong, DeLong and Clarke-Pearson 1988; midranks for ties.
     """
-    clean = checked_scores(clean_scores, "clean")
-    attacked = checked_scores(attacked_scores, "attacked")
+    clean, attacked = check_sides(clean_scores, attacked_scores)
     if not (clean.size and attacked.size):
         raise ValueError("clean and attacked scores must hold at least one score each.")
     n, m = clean.size, attacked.size
@@ -66,7 +65,7 @@ def placements(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> Placeme
 
 
 def _below(scores: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(P,) how many of the scores lie below each point, ties half; both sorted, which is fast."""
+    """Return how many scores lie below each point (P,), ties half; both sorted, which is fast."""
     return (scores.searchsorted(points, "left") + scores.searchsorted(points, "right")) / 2
 
 
@@ -77,7 +76,7 @@ def auroc_interval(
     attacked_index: np.ndarray | None = None,
     confidence: float = 0.95,
 ) -> AurocEstimate:
-    """AUROC = P(clean > attacked) + 1/2 P(tie) with a clustered interval.
+    """Return AUROC = P(clean > attacked) + 1/2 P(tie) with a clustered interval.
 
     The variance is Obuchowski's: DeLong's, with the image as the unit. The interval is a score
     interval: it holds the values θ with |AUROC − θ| <= q·√V(θ), where V(θ) changes with θ as the
@@ -108,64 +107,25 @@ def auroc_interval(
     method 5 (interval); Hanley and McNeil 1982 (how the variance depends on the AUROC).
     """
     check_confidence(confidence)
-    clean = checked_scores(clean_scores, "clean")
-    attacked = checked_scores(attacked_scores, "attacked")
+    clean, attacked = check_sides(clean_scores, attacked_scores)
     pairs = _pairs(clean, attacked, clean_index, attacked_index)
     if not (clean.size and attacked.size):
         return AurocEstimate(math.nan, math.nan, math.nan, math.nan)
-    found = placements(clean, attacked)
-    variance = _covariance(found, found, pairs)
-    low, high = _score_interval(found, variance, confidence)
-    return AurocEstimate(found.auroc, variance, low, high)
-
-
-def auroc_difference(
-    clean_a: np.ndarray,
-    attacked_a: np.ndarray,
-    clean_b: np.ndarray,
-    attacked_b: np.ndarray,
-    confidence: float = 0.95,
-) -> tuple[float, float, float, float]:
-    """Difference of two AUROCs on the same images, A − B, without resampling.
-
-    Args:
-        clean_a: (N,) scores of loss A for the clean images.
-        attacked_a: (N,) scores of A for their attacked copies, in the same order.
-        clean_b: (N,) of loss B.
-        attacked_b: (N,) of loss B.
-        confidence: in (0, 1).
-
-    Returns:
-        (difference, variance, low, high); a symmetric interval by Student's law with the degrees of
-        freedom that the images give.
-
-    Source: Obuchowski 1997, the joint covariance of two AUROCs; `bootstrap.degrees_of_freedom`.
-    """
-    check_confidence(confidence)
-    sides = [checked_scores(s, "given") for s in (clean_a, attacked_a, clean_b, attacked_b)]
-    if len({side.size for side in sides}) > 1:
-        raise ValueError(f"scores of {[s.size for s in sides]} images must be of the same images.")
-    first, second = placements(sides[0], sides[1]), placements(sides[2], sides[3])
-    every = np.arange(sides[0].size)
-    pairs = every, every
-    variance = (
-        _covariance(first, first, pairs)
-        + _covariance(second, second, pairs)
-        - 2 * _covariance(first, second, pairs)
-    )
-    difference = first.auroc - second.auroc
-    freedom = degrees_of_freedom(influence(first) - influence(second))
-    half = student_quantile((1 - confidence) / 2, freedom) * math.sqrt(max(0.0, variance))
-    return difference, max(0.0, variance), difference - half, difference + half
+    placed = placements(clean, attacked)
+    variance = _clustered_variance(placed, pairs)
+    low, high = _score_interval(placed, variance, confidence)
+    return AurocEstimate(placed.auroc, variance, low, high)
 
 
 def influence(
-    found: Placements, clean_keep: np.ndarray | None = None, attacked_keep: np.ndarray | None = None
+    placed: Placements,
+    clean_keep: np.ndarray | None = None,
+    attacked_keep: np.ndarray | None = None,
 ) -> np.ndarray:
-    """What each image adds to an AUROC, to first order; the mean over the images is 0.
+    """Return what each image adds to an AUROC, to first order; the mean over the images is 0.
 
     Args:
-        found: the placements of the scores that count.
+        placed: the placements of the scores that count.
         clean_keep: (N,) bool, the images that count on the clean side, as many as clean placements;
             None where every image counts.
         attacked_keep: (N,) bool, likewise.
@@ -173,10 +133,10 @@ def influence(
     Returns:
         (N,).
     """
-    n = len(found.clean if clean_keep is None else clean_keep)
+    n = len(placed.clean if clean_keep is None else clean_keep)
     total = np.zeros(n)
-    for keep, placed in ((clean_keep, found.clean), (attacked_keep, found.attacked)):
-        total[slice(None) if keep is None else keep] += (placed - found.auroc) * n / len(placed)
+    for keep, side in ((clean_keep, placed.clean), (attacked_keep, placed.attacked)):
+        total[slice(None) if keep is None else keep] += (side - placed.auroc) * n / len(side)
     return total
 
 
@@ -189,23 +149,22 @@ def _pairs(
     clean_index: np.ndarray | None,
     attacked_index: np.ndarray | None,
 ) -> Pairs:
+    """Return the positions on either side that are of the same image."""
     if clean_index is None and attacked_index is None:
         none = np.zeros(0, np.int64)
         return none, none
     if clean_index is None or attacked_index is None:
         raise ValueError("clean_index and attacked_index must be given both, or neither.")
     clean_index, attacked_index = np.asarray(clean_index), np.asarray(attacked_index)
-    for name, index, scores in (
-        ("clean", clean_index, clean),
-        ("attacked", attacked_index, attacked),
-    ):
+    sides = (("clean", clean_index, clean), ("attacked", attacked_index, attacked))
+    for name, index, scores in sides:
         if np.shape(index) != scores.shape:
             raise ValueError(
                 f"{name}_index (shape {np.shape(index)}) must be {scores.shape}, one a score."
             )
         if not _rises(index) and len(np.unique(index)) < len(index):
             raise ValueError(f"{name}_index holds an image twice: one score an image and side.")
-    if _rises(clean_index) and _rises(attacked_index):
+    if _rises(clean_index) and _rises(attacked_index):  # as they do in a run: no sort is needed
         places = np.searchsorted(attacked_index, clean_index)
         first = np.flatnonzero(places < len(attacked_index))
         first = first[attacked_index[places[first]] == clean_index[first]]
@@ -217,32 +176,36 @@ def _pairs(
 
 
 def _rises(index: np.ndarray) -> bool:
+    """Return whether an index is sorted and holds no value twice."""
     return bool((np.diff(index) > 0).all())
 
 
-def _covariance(a: Placements, b: Placements, pairs: Pairs) -> float:
-    """Covariance of two AUROCs; with a = b a variance. Images on both sides tie the sides."""
-    n, m = a.clean.size, a.attacked.size
-    clean_a, attacked_a = a.clean - a.auroc, a.attacked - a.auroc
-    clean_b, attacked_b = b.clean - b.auroc, b.attacked - b.auroc
+def _clustered_variance(placed: Placements, pairs: Pairs) -> float:
+    """Return the variance of an AUROC; images on both sides correlate the sides."""
+    n, m = placed.clean.size, placed.attacked.size
+    clean, attacked = placed.clean - placed.auroc, placed.attacked - placed.auroc
     total = 0.0
     if n > 1:
-        total += float(clean_a @ clean_b) / (n * (n - 1))
+        total += float(clean @ clean) / (n * (n - 1))
     if m > 1:
-        total += float(attacked_a @ attacked_b) / (m * (m - 1))
+        total += float(attacked @ attacked) / (m * (m - 1))
     on_clean, on_attacked = pairs
     images = n + m - len(on_clean)
     if len(on_clean) and images > 1:
-        cross = clean_a[on_clean] @ attacked_b[on_attacked]
-        cross += clean_b[on_clean] @ attacked_a[on_attacked]
-        total += float(cross) * images / ((images - 1) * n * m)
-    return max(0.0, total) if a is b else total
+        cross = 2 * float(clean[on_clean] @ attacked[on_attacked])
+        total += cross * images / ((images - 1) * n * m)
+    return max(0.0, total)
 
 
 def hanley_mcneil(auroc: float, n: int, m: int) -> float:
-    """Variance of an AUROC of independent scores, were both sides exponential.
+    """Return the variance of an AUROC of independent scores, were both sides exponential.
 
     Made symmetric in the sides by their mean size, as Newcombe's method 5 does.
+
+    Args:
+        auroc: in [0, 1].
+        n: number of clean scores, >= 1.
+        m: number of attacked scores, >= 1.
 
     Source: Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747; Newcombe 2006.
     """
@@ -251,16 +214,17 @@ def hanley_mcneil(auroc: float, n: int, m: int) -> float:
     return auroc * rest / (n * m) * (1 + size * rest / (2 - auroc) + size * auroc / (1 + auroc))
 
 
-def _score_interval(found: Placements, variance: float, confidence: float) -> tuple[float, float]:
-    auroc, n, m = found.auroc, found.clean.size, found.attacked.size
+def _score_interval(placed: Placements, variance: float, confidence: float) -> tuple[float, float]:
+    """Return low and high of the interval that `auroc_interval` describes."""
+    auroc, n, m = placed.auroc, placed.clean.size, placed.attacked.size
     model = hanley_mcneil(auroc, n, m)
     known = model > 0 and variance > 0
     scale = variance / model if known else 1.0
     tail = (1 - confidence) / 2
-    quantile = student_quantile(tail, _carriers(found) + 3 if known else math.inf)
+    quantile = student_quantile(tail, _carriers(placed) + 3 if known else math.inf)
 
     def end(bound: float) -> float:
-        """The θ towards a bound at which |AUROC − θ| = q·√V(θ), by bisection."""
+        """Return the θ towards a bound at which |AUROC − θ| = q·√V(θ), by bisection."""
         inside, outside = auroc, bound
         for _ in range(60):
             middle = (inside + outside) / 2
@@ -273,8 +237,8 @@ def _score_interval(found: Placements, variance: float, confidence: float) -> tu
     return (0.0 if auroc == 0 else end(0.0)), (1.0 if auroc == 1 else end(1.0))
 
 
-def _carriers(found: Placements) -> float:
-    """Effective number of scores, on the poorer side, that keep the AUROC from its nearer end."""
-    sides = (found.clean, found.attacked)
-    short = [1 - side if found.auroc >= 0.5 else side for side in sides]
+def _carriers(placed: Placements) -> float:
+    """Return how many scores, on the poorer side, in effect keep the AUROC from its nearer end."""
+    sides = (placed.clean, placed.attacked)
+    short = [1 - side if placed.auroc >= 0.5 else side for side in sides]
     return float(min(side.sum() ** 2 / (side @ side) for side in short))

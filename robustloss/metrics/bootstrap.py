@@ -9,7 +9,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from robustloss.metrics.intervals import check_confidence
-from robustloss.metrics.rates import checked_scores
+from robustloss.metrics.rates import check_sides
 
 RESAMPLES = 1000
 _BLOCK = 50  # resamples at once: 50 x 20,000 float64 are 8 MB
@@ -32,7 +32,7 @@ class Resamples:
 
 
 def draw_resamples(n: int, resamples: int = RESAMPLES, seed: int = 0) -> Resamples:
-    """Draw images with replacement.
+    """Return resamples of n images, drawn with replacement.
 
     Args:
         n: images, >= 1.
@@ -60,7 +60,7 @@ def bootstrap_auroc(
     clean_keep: np.ndarray | None = None,
     attacked_keep: np.ndarray | None = None,
 ) -> np.ndarray:
-    """AUROC on every resample of the images; both scores of an image come and go together.
+    """Return the AUROC on every resample; both scores of an image come and go together.
 
     Args:
         resamples: of N images.
@@ -75,11 +75,12 @@ def bootstrap_auroc(
     Raises:
         ValueError: NaN scores, or another length than the resamples'.
     """
-    clean, attacked = checked_scores(clean_scores, "clean"), checked_scores(attacked_scores, "att.")
+    clean, attacked = check_sides(clean_scores, attacked_scores)
     _check_length(resamples, clean_scores=clean, attacked_scores=attacked)
     every = np.arange(resamples.n)
-    on_clean = every if clean_keep is None else every[clean_keep]
-    on_attacked = every if attacked_keep is None else every[attacked_keep]
+    on_clean, on_attacked = (
+        every if keep is None else every[keep] for keep in (clean_keep, attacked_keep)
+    )
     if not (on_clean.size and on_attacked.size):
         return np.full(len(resamples.counts), np.nan)
     # The scores are sorted once; a resample only changes how often each of them counts.
@@ -105,7 +106,7 @@ def bootstrap_auroc(
 def bootstrap_mean(
     resamples: Resamples, values: np.ndarray, keep: np.ndarray | None = None
 ) -> np.ndarray:
-    """Mean of per-image values on every resample.
+    """Return the mean of per-image values on every resample.
 
     Args:
         resamples: of N images.
@@ -129,7 +130,7 @@ def percentile_interval(
     observed: float | None = None,
     freedom: float = math.inf,
 ) -> tuple[float, float]:
-    """Middle part of the resampled values; NaN where fewer than half of them exist.
+    """Return the middle part of the resampled values; NaN where fewer than half of them exist.
 
     Args:
         values: (R,) one a resample.
@@ -144,7 +145,7 @@ def percentile_interval(
     check_confidence(confidence)
     known = np.asarray(values)[np.isfinite(values)]
     if 2 * known.size < np.size(values) or known.size == 0:
-        return float("nan"), float("nan")
+        return math.nan, math.nan
     quantile = student_quantile((1 - confidence) / 2, freedom)
     tail = float(norm.sf(quantile))
     low, high = np.quantile(known, (tail, 1 - tail))
@@ -157,7 +158,7 @@ def percentile_interval(
 def p_value(
     differences: np.ndarray, observed: float | None = None, *, freedom: float = math.inf
 ) -> float:
-    """Two-sided p-value of "no difference", from resampled differences.
+    """Return the two-sided p-value of "no difference", from resampled differences.
 
     Twice the smaller share on either side of 0, with one added to count and number, so that no
     finite number of resamples gives 0. NaN where fewer than half of the differences exist.
@@ -177,17 +178,18 @@ def p_value(
     """
     known = np.asarray(differences)[np.isfinite(differences)]
     if 2 * known.size < np.size(differences) or known.size == 0:
-        return float("nan")
+        return math.nan
     side = min(int((known <= 0).sum()), int((known >= 0).sum()))
     quantile = float(norm.isf(min(1.0, 2 * (side + 1) / (known.size + 1)) / 2))
     spread = float(known.std())
     if observed is not None and side == 0 and spread > 0.0:
         quantile = max(quantile, abs(observed) / spread)
-    return 2 * _tail(quantile, freedom)
+    tail = norm.sf(quantile) if math.isinf(freedom) else student.sf(quantile, freedom)
+    return 2 * float(tail)
 
 
 def degrees_of_freedom(influence: np.ndarray) -> float:
-    """How many degrees of freedom the estimated spread of a mean over images has.
+    """Return how many degrees of freedom the estimated spread of a mean over images has.
 
     Where a few images carry the estimate, as the few misplaced ones near AUROC 1, its spread is
     known badly however many images there are. The degrees are those of the chi-square law with the
@@ -211,13 +213,14 @@ def degrees_of_freedom(influence: np.ndarray) -> float:
 
 
 def student_quantile(tail: float, freedom: float) -> float:
-    """Quantile of Student's law with upper tail `tail`; the normal one at infinite freedom."""
+    """Return the quantile of Student's law with a given upper tail.
+
+    Args:
+        tail: in (0, 1).
+        freedom: degrees of freedom, > 0; infinity for the normal law.
+    """
     # what scipy.stats does, without its checks of arrays, which take ten times as long
     return float(-ndtri(tail) if math.isinf(freedom) else -stdtrit(freedom, tail))
-
-
-def _tail(quantile: float, freedom: float) -> float:
-    return float(norm.sf(quantile) if math.isinf(freedom) else student.sf(quantile, freedom))
 
 
 def _check_length(resamples: Resamples, **arrays: np.ndarray) -> None:

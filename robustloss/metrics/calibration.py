@@ -48,7 +48,7 @@ class Binned:
 
 
 def equal_width(confidence: Array, correct: Array, bins: int = BINS) -> Binned:
-    """Bins of equal width.
+    """Return the images in bins of equal width.
 
     Args:
         confidence: (N,) in [0, 1].
@@ -60,11 +60,14 @@ def equal_width(confidence: Array, correct: Array, bins: int = BINS) -> Binned:
 
     Source: Naeini et al. 2015; Guo et al. 2017, "On calibration of modern neural networks".
     """
-    return _binned(confidence, correct, np.linspace(0.0, 1.0, _checked_bins(bins) + 1))
+    _check_bins(bins)
+    return _bin(confidence, correct, np.linspace(0.0, 1.0, bins + 1))
 
 
 def equal_mass(confidence: Array, correct: Array, bins: int = BINS) -> Binned:
-    """Bins of equally many images as far as ties allow; equal confidences are never parted.
+    """Return the images in bins of equally many, as far as ties allow.
+
+    Equal confidences are never parted.
 
     Fewer bins come out where many confidences are equal, as those that are exactly 1 in float32.
 
@@ -78,16 +81,17 @@ def equal_mass(confidence: Array, correct: Array, bins: int = BINS) -> Binned:
 
     Source: Nguyen and O'Connor 2015 (adaptive binning).
     """
-    ordered = np.sort(_checked_confidence(confidence))
-    wanted = np.arange(1, _checked_bins(bins)) * ordered.size // bins
+    _check_bins(bins)
+    ordered = np.sort(_check_confidence(confidence))
+    wanted = np.arange(1, bins) * ordered.size // bins
     # an edge is the largest confidence of the bin below it
     cuts = np.unique(ordered[np.maximum(wanted - 1, 0)])
     cuts = cuts[(cuts > 0.0) & (cuts < ordered[-1])]
-    return _binned(confidence, correct, np.concatenate([[0.0], cuts, [1.0]]))
+    return _bin(confidence, correct, np.concatenate([[0.0], cuts, [1.0]]))
 
 
-def _binned(confidence: Array, correct: Array, edges: Array) -> Binned:
-    confidence, correct = _checked_confidence(confidence), np.asarray(correct, bool)
+def _bin(confidence: Array, correct: Array, edges: Array) -> Binned:
+    confidence, correct = _check_confidence(confidence), np.asarray(correct, bool)
     if correct.shape != confidence.shape:
         raise ValueError(f"correct ({correct.shape}) must be of shape {confidence.shape}.")
     place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, len(edges) - 2)
@@ -98,7 +102,8 @@ def _binned(confidence: Array, correct: Array, edges: Array) -> Binned:
         return Binned(edges, place, count, total / count, right / count)
 
 
-def _checked_confidence(confidence: Array) -> Array:
+def _check_confidence(confidence: Array) -> Array:
+    """Return confidences (N,) in float64, none above 1; refuse what is no probability."""
     confidence = np.asarray(confidence, np.float64)
     if confidence.ndim != 1 or not confidence.size:
         raise ValueError(f"confidence (shape {confidence.shape}) must be (N,), N at least 1.")
@@ -107,16 +112,15 @@ def _checked_confidence(confidence: Array) -> Array:
     return np.minimum(confidence, 1.0)
 
 
-def _checked_bins(bins: int) -> int:
+def _check_bins(bins: int) -> None:
     if bins < 1:
         raise ValueError(f"bins (={bins}) must be at least 1.")
-    return bins
 
 
 def error_interval(
     binned: Binned, confidence: Array, correct: Array, resamples: Resamples
 ) -> tuple[float, float]:
-    """95 % interval of the calibration error in these bins, from resampled images.
+    """Return the 95 % interval of the calibration error in these bins, from resampled images.
 
     Resampling adds as much upward bias as the estimate has already, because |gap| counts noise in
     either direction; the percentiles are moved down by it. The estimate's own bias stays: the
@@ -146,7 +150,7 @@ def error_interval(
 def error_floor(
     binned: Binned, confidence: Array, draws: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """What a perfectly calibrated model with these confidences would show, by chance alone.
+    """Return the error that a perfectly calibrated model of these confidences shows by chance.
 
     Args:
         binned: of the images.
@@ -170,7 +174,11 @@ def error_floor(
 
 
 def brier_score(logits: Array, labels: Array) -> float:
-    """Mean over images of Σ_k (posterior_k − [k is the label])², in [0, 2].
+    """Return the mean over images of Σ_k (posterior_k − [k is the label])², in [0, 2].
+
+    Args:
+        logits: (N,K).
+        labels: (N,).
 
     Source: Brier 1950, in its original form over all classes.
     """
@@ -180,16 +188,21 @@ def brier_score(logits: Array, labels: Array) -> float:
 
 
 def negative_log_likelihood(logits: Array, labels: Array, temperature: float = 1.0) -> float:
-    """Mean over images of −log posterior of the label, nats, in the log domain.
+    """Return the mean over images of −log posterior of the label, nats, in the log domain.
 
     A posterior that float32 shows as 0 has a finite logarithm here.
+
+    Args:
+        logits: (N,K).
+        labels: (N,).
+        temperature: that the logits are divided by, > 0.
     """
     log_posterior = log_posteriors(np.asarray(logits, np.float64) / temperature)
     return float(-log_posterior[np.arange(len(labels)), labels].mean())
 
 
 def fit_temperature(logits: Array, labels: Array) -> float:
-    """The one number that logits are divided by so that the likelihood of the labels is largest.
+    """Return the number to divide logits by that makes the likelihood of the labels largest.
 
     Args:
         logits: (V,K) of clean validation images: never of those that are then judged.
@@ -213,6 +226,11 @@ def fit_temperature(logits: Array, labels: Array) -> float:
     return better if negative_log_likelihood(logits, labels, better) < before else 1.0
 
 
+def confidence_of(logits: Array) -> Array:
+    """Return the largest posterior (N,) of logits (N,K), in float64."""
+    return np.asarray(np.exp(log_posteriors(logits).max(1)))
+
+
 def log_posteriors(logits: Array) -> Array:
-    """Log of the posterior (N,K) of logits (N,K), in float64."""
+    """Return the log of the posterior (N,K) of logits (N,K), in float64."""
     return np.asarray(log_softmax(np.asarray(logits, np.float64), axis=1))

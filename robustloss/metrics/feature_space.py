@@ -17,7 +17,7 @@ BLOCK = 2048  # images at once in float64: 50,000 of 2,048 features would take g
 
 
 def class_means(features: Array, labels: Array, num_classes: int) -> NDArray[np.float64]:
-    """Mean features (K,D) of every class; NaN for one without images.
+    """Return the mean features (K,D) of every class; NaN for one without images.
 
     Args:
         features: (N,D).
@@ -39,12 +39,13 @@ def class_means(features: Array, labels: Array, num_classes: int) -> NDArray[np.
 
 
 def nearest_pair(means: NDArray[np.float64]) -> tuple[int, int]:
-    """The two classes (a, b), a < b, whose means are nearest; at least two must have one."""
-    found = min(_pair_distances(means), key=lambda pair: pair[2])
-    return found[0], found[1]
+    """Return the two classes (a, b), a < b, whose means (K,D) are nearest; two must have one."""
+    a, b, _ = min(_pair_distances(means), key=lambda pair: pair[2])
+    return a, b
 
 
 def _pair_distances(means: NDArray[np.float64]) -> Iterator[tuple[int, int, float]]:
+    """Give (a, b, distance of their means) for every two classes that have images."""
     known = np.flatnonzero(np.isfinite(means).all(1))
     for i, a in enumerate(known):
         others = known[i + 1 :]
@@ -53,7 +54,7 @@ def _pair_distances(means: NDArray[np.float64]) -> Iterator[tuple[int, int, floa
 
 
 def _angles_deg(first: Array, second: Array) -> Array:
-    """Angles in degrees between rows (N,D) and rows (N,D) or (D,), seen from the origin.
+    """Return the angles in degrees between rows (N,D) and rows (N,D), seen from the origin.
 
     NaN for a zero row. By the half-angle form, exact at 0 and 180 where arccos is not.
     """
@@ -65,7 +66,7 @@ def _angles_deg(first: Array, second: Array) -> Array:
 
 
 def shape_of(features: Array, labels: Array, num_classes: int) -> dict[str, Any]:
-    """Distances, angles and norms of features.
+    """Return distances, angles and norms of features.
 
     Args:
         features: (N,D).
@@ -73,8 +74,8 @@ def shape_of(features: Array, labels: Array, num_classes: int) -> dict[str, Any]
         num_classes: K.
 
     Returns:
-        The columns from n to between_angle_min_deg; null where fewer than two classes have images,
-        or a vector has no direction.
+        The columns of the table `geometry` from n to between_angle_min_deg; null where fewer than
+        two classes have images, or a vector has no direction.
 
     Source: Fisher, The Use of Multiple Measurements in Taxonomic Problems, 1936, as the ratio of
         the traces of between-class and within-class scatter.
@@ -106,22 +107,16 @@ def shape_of(features: Array, labels: Array, num_classes: int) -> dict[str, Any]
 
 
 def _between_columns(means: NDArray[np.float64]) -> dict[str, Any]:
-    names = ("between_distance", "between_distance_min", "nearest_a", "nearest_b")
+    """Return distances and angles between the class means (K,D)."""
     pairs = list(_pair_distances(means))
     if not pairs:
+        names = ("between_distance", "between_distance_min", "nearest_a", "nearest_b")
         return dict.fromkeys((*names, "between_angle_deg", "between_angle_min_deg"))
     a, b, least = min(pairs, key=lambda pair: pair[2])
     first, second = (np.array([pair[i] for pair in pairs]) for i in (0, 1))
-    angles = np.concatenate(  # in pieces: a thousand classes have half a million pairs
-        [
-            _angles_deg(means[i], means[j])
-            for i, j in zip(
-                np.array_split(first, 1 + len(first) // 10_000),
-                np.array_split(second, 1 + len(first) // 10_000),
-                strict=True,
-            )
-        ]
-    )
+    # in pieces: a thousand classes have half a million pairs
+    pieces = np.array_split(np.arange(len(pairs)), 1 + len(pairs) // 10_000)
+    angles = np.concatenate([_angles_deg(means[first[p]], means[second[p]]) for p in pieces])
     angles = angles[np.isfinite(angles)]
     return {
         "between_distance": float(np.mean([pair[2] for pair in pairs])),
@@ -134,5 +129,6 @@ def _between_columns(means: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _mean(values: Array) -> float | None:
+    """Return the mean of the finite values, or None without any."""
     kept = values[np.isfinite(values)]
     return float(kept.mean()) if len(kept) else None

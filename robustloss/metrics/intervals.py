@@ -1,5 +1,6 @@
 """Intervals: what the finite number of images, or of training seeds, leaves open."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ from scipy import stats
 
 
 def wilson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a proportion.
+    """Return the Wilson score interval of a proportion.
 
     Args:
         k: images counted, 0 <= k <= n.
@@ -36,7 +37,7 @@ def wilson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
 def t_interval(
     values: Sequence[float] | np.ndarray, confidence: float = 0.95
 ) -> tuple[float, float, float, float]:
-    """Mean over independent repetitions (training seeds) with Student's t-interval.
+    """Return the mean over independent repetitions (training seeds) with Student's t-interval.
 
     The interval is for the mean and is not cut at the ends of a fraction's range: with few
     seeds it may leave [0, 1], which says that there are too few.
@@ -61,14 +62,14 @@ def t_interval(
     check_confidence(confidence)
     mean = float(array.mean())
     if array.size == 1:
-        return mean, float("nan"), float("nan"), float("nan")
+        return mean, math.nan, math.nan, math.nan
     sd = float(array.std(ddof=1))
     half = float(stats.t.isf((1 - confidence) / 2, array.size - 1)) * sd / np.sqrt(array.size)
     return mean, sd, float(mean - half), float(mean + half)
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """One-sided sign test: how likely so many wins are if both sides were equally good.
+    """Return the p-value of a one-sided sign test: so many wins if both sides were equally good.
 
     Images on which both sides agree carry no information and are left out before.
 

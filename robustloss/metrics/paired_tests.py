@@ -10,7 +10,7 @@ EXACT_FROM = 25  # discordant images; below it the exact McNemar test is too con
 
 
 def mcnemar(only_a: int, only_b: int, *, mid_p: bool = False) -> float:
-    """Two-sided McNemar test of equal error on the same images.
+    """Return the p-value of McNemar's two-sided test of equal error on the same images.
 
     Args:
         only_a: images that A alone gets wrong, >= 0.
@@ -18,7 +18,7 @@ def mcnemar(only_a: int, only_b: int, *, mid_p: bool = False) -> float:
         mid_p: count the observed table half, which lifts the conservatism of few images.
 
     Returns:
-        p-value; 1 without any image on which they differ.
+        In [0, 1]; 1 without any image on which they differ.
 
     Raises:
         ValueError: a negative count.
@@ -31,15 +31,17 @@ def mcnemar(only_a: int, only_b: int, *, mid_p: bool = False) -> float:
     n, least = only_a + only_b, min(only_a, only_b)
     if n == 0:
         return 1.0
-    exact = min(1.0, 2 * float(stats.binom.cdf(least, n, 0.5)))
-    if not mid_p:
-        return exact
-    twice = 2 * float(stats.binom.cdf(least, n, 0.5)) - float(stats.binom.pmf(least, n, 0.5))
-    return min(1.0, twice)
+    twice = 2 * float(stats.binom.cdf(least, n, 0.5))
+    return min(1.0, twice - float(stats.binom.pmf(least, n, 0.5)) if mid_p else twice)
 
 
 def mcnemar_test(only_a: int, only_b: int) -> tuple[str, float]:
-    """The form of McNemar's test that fits the number of images, and its p-value."""
+    """Return the form of McNemar's test that fits the number of images, and its p-value.
+
+    Args:
+        only_a: images that A alone gets wrong, >= 0.
+        only_b: images that B alone gets wrong, >= 0.
+    """
     if only_a + only_b < EXACT_FROM:
         return "McNemar mid-p", mcnemar(only_a, only_b, mid_p=True)
     return "McNemar exact", mcnemar(only_a, only_b)
@@ -48,7 +50,7 @@ def mcnemar_test(only_a: int, only_b: int) -> tuple[str, float]:
 def paired_difference(
     only_a: int, only_b: int, n: int, confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """Difference of two errors on the same n images, A − B, with an interval.
+    """Return the difference of two errors on the same n images, A − B, with an interval.
 
     Args:
         only_a: images that A alone gets wrong.
@@ -71,7 +73,9 @@ def paired_difference(
 
 
 def paired_t(differences: Sequence[float] | np.ndarray) -> float:
-    """Two-sided paired t-test over seeds; NaN for fewer than two, 1 or 0 where they all agree.
+    """Return the p-value of a two-sided paired t-test over seeds.
+
+    NaN for fewer than two seeds; 1 or 0 where they all agree.
 
     Args:
         differences: (S,) A − B of each seed.
@@ -86,24 +90,8 @@ def paired_t(differences: Sequence[float] | np.ndarray) -> float:
     return float(stats.ttest_1samp(values, 0.0).pvalue)
 
 
-def wilcoxon(differences: Sequence[float] | np.ndarray) -> float:
-    """Two-sided exact signed-rank test over seeds; zeros are left out, NaN for fewer than two.
-
-    With S seeds no p-value is below 2 / 2^S: five seeds can never show a difference at 5 %.
-
-    Source: Wilcoxon 1945.
-    """
-    values = np.asarray(differences, dtype=np.float64)
-    if values.size < 2:
-        return math.nan
-    values = values[values != 0]
-    if values.size == 0:
-        return 1.0
-    return float(stats.wilcoxon(values, method="exact" if values.size <= 50 else "approx").pvalue)
-
-
 def benjamini_hochberg(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """P-values adjusted so that a share alpha of what is below alpha is false, at most.
+    """Return p-values adjusted so that at most a share alpha of those below alpha is false.
 
     Args:
         p_values: (T,); NaN is no test and stays NaN.
@@ -121,7 +109,7 @@ def benjamini_hochberg(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
 def detectable_by_images(
     n: int, discordant: float, power: float = 0.8, alpha: float = 0.05
 ) -> float:
-    """Smallest difference of errors that McNemar's test shows with this power.
+    """Return the smallest difference of errors that McNemar's test shows with this power.
 
     Args:
         n: images.
@@ -151,7 +139,7 @@ def detectable_by_images(
 
 
 def detectable_by_seeds(sd: float, seeds: int, power: float = 0.8, alpha: float = 0.05) -> float:
-    """Smallest mean difference that a paired t-test over seeds shows with this power.
+    """Return the smallest mean difference that a paired t-test over seeds shows with this power.
 
     Args:
         sd: standard deviation of the per-seed differences, >= 0.

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 
 def auroc(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> float:
-    """Area under the ROC curve: P(clean > attacked) + 1/2 P(tie), exact.
+    """Return the area under the ROC curve: P(clean > attacked) + 1/2 P(tie), exact.
 
     Args:
         clean_scores: (N,) higher is more typical of clean data; infinities allowed.
@@ -26,10 +26,7 @@ def auroc(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> float:
 
     Source: Mann-Whitney form with midranks (Hanley and McNeil 1982).
     """
-    clean, attacked = (
-        checked_scores(clean_scores, "clean"),
-        checked_scores(attacked_scores, "attacked"),
-    )
+    clean, attacked = check_sides(clean_scores, attacked_scores)
     n, m = clean.size, attacked.size
     if n == 0 or m == 0:
         return math.nan
@@ -40,7 +37,7 @@ def auroc(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> float:
 def roc_curve(
     clean_scores: np.ndarray, attacked_scores: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every operating point of the rule "score < threshold is rejected".
+    """Return every operating point of the rule "score < threshold is rejected".
 
     Args:
         clean_scores: (N,), N >= 1.
@@ -54,22 +51,22 @@ def roc_curve(
     Raises:
         ValueError: a NaN score or an empty side.
     """
-    clean, attacked = (
-        checked_scores(clean_scores, "clean"),
-        checked_scores(attacked_scores, "attacked"),
-    )
+    clean, attacked = check_sides(clean_scores, attacked_scores)
     _refuse_empty(clean, "clean")
     _refuse_empty(attacked, "attacked")
     distinct = np.unique(np.concatenate([clean, attacked]))
-    fpr = _fraction_below(clean, distinct)
-    tpr = _fraction_below(attacked, distinct)
+    fpr, tpr = (
+        np.searchsorted(np.sort(side), distinct, side="left") / side.size
+        for side in (clean, attacked)
+    )
     return np.append(fpr, 1.0), np.append(tpr, 1.0), np.append(distinct, np.inf)
 
 
 def threshold_at_fpr(clean_scores: np.ndarray, fpr: float) -> float:
-    """The largest threshold that rejects (score < threshold) at most `fpr` of the clean scores.
+    """Return the largest threshold that rejects at most `fpr` of the clean scores.
 
-    Ties are never split, so fewer may be rejected: none of constant scores.
+    Rejected is what scores below it. Ties are never split, so fewer may be rejected: none of
+    constant scores.
 
     Args:
         clean_scores: (N,), N >= 1; of validation images where the threshold is to be used.
@@ -78,7 +75,7 @@ def threshold_at_fpr(clean_scores: np.ndarray, fpr: float) -> float:
     Raises:
         ValueError: a NaN score, no score, or fpr outside [0, 1].
     """
-    clean = checked_scores(clean_scores, "clean")
+    clean = check_scores(clean_scores, "clean")
     _refuse_empty(clean, "clean")
     if not 0 <= fpr <= 1:
         raise ValueError(f"fpr (={fpr}) must lie in [0, 1]: a fraction, not percent.")
@@ -90,15 +87,17 @@ def threshold_at_fpr(clean_scores: np.ndarray, fpr: float) -> float:
 
 
 def tpr_at_fpr(clean_scores: np.ndarray, attacked_scores: np.ndarray, fpr: float) -> float:
-    """Fraction of attacked inputs rejected where at most `fpr` of these clean inputs are.
+    """Return the fraction of attacked inputs rejected where at most `fpr` of the clean ones are.
 
     A point of the ROC curve, without interpolation: the threshold is that of the clean scores
     given. NaN when either side is empty.
+
+    Args:
+        clean_scores: (N,).
+        attacked_scores: (M,).
+        fpr: fraction in [0, 1].
     """
-    clean, attacked = (
-        checked_scores(clean_scores, "clean"),
-        checked_scores(attacked_scores, "attacked"),
-    )
+    clean, attacked = check_sides(clean_scores, attacked_scores)
     if clean.size == 0 or attacked.size == 0:
         return math.nan
     return rejected_fraction(attacked, threshold_at_fpr(clean, fpr))
@@ -107,15 +106,17 @@ def tpr_at_fpr(clean_scores: np.ndarray, attacked_scores: np.ndarray, fpr: float
 def clean_rejected_at_tpr(
     clean_scores: np.ndarray, attacked_scores: np.ndarray, tpr: float
 ) -> float:
-    """Smallest fraction of clean inputs rejected where at least `tpr` of the attacked are.
+    """Return the smallest fraction of clean inputs rejected where at least `tpr` of attacked are.
 
     The detection literature calls this, and also its mirror image, "FPR95"; hence the words.
     NaN when either side is empty.
+
+    Args:
+        clean_scores: (N,).
+        attacked_scores: (M,).
+        tpr: fraction in [0, 1].
     """
-    clean, attacked = (
-        checked_scores(clean_scores, "clean"),
-        checked_scores(attacked_scores, "attacked"),
-    )
+    clean, attacked = check_sides(clean_scores, attacked_scores)
     if not 0 <= tpr <= 1:
         raise ValueError(f"tpr (={tpr}) must lie in [0, 1]: a fraction, not percent.")
     if clean.size == 0 or attacked.size == 0:
@@ -129,15 +130,19 @@ def clean_rejected_at_tpr(
 
 
 def equal_error_rate(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> float:
-    """Where as large a share of clean inputs is rejected as of attacked ones is not.
+    """Return the share at which as many clean inputs are rejected as attacked ones accepted.
 
     The two shares move in steps; where they cross between two thresholds, the straight line between
     the two points of the ROC curve is followed. NaN when either side is empty.
 
+    Args:
+        clean_scores: (N,).
+        attacked_scores: (M,).
+
     Returns:
         In [0, 1]; 0.5 for scores that tell nothing, above it for scores that tell it upside down.
     """
-    clean, attacked = checked_scores(clean_scores, "clean"), checked_scores(attacked_scores, "att.")
+    clean, attacked = check_sides(clean_scores, attacked_scores)
     if clean.size == 0 or attacked.size == 0:
         return math.nan
     fpr, tpr, _ = roc_curve(clean, attacked)
@@ -151,22 +156,23 @@ def equal_error_rate(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> f
 
 
 def rejected_fraction(scores: np.ndarray, threshold: float) -> float:
-    """Fraction of scores strictly below a threshold; NaN for no scores."""
-    scores = checked_scores(scores, "given")
+    """Return the fraction of scores (N,) strictly below a threshold; NaN for no scores."""
+    scores = check_scores(scores, "given")
     return float(np.mean(scores < threshold)) if scores.size else math.nan
 
 
 def average_precision(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> float:
-    """Mean precision over the attacked inputs, lowest scores first; ties enter together.
+    """Return the mean precision over the attacked inputs, lowest scores first; ties enter together.
 
     Attacked is the positive class, so the value depends on the share of attacked inputs (which
     is also the value of scores that tell nothing). Not the trapezoid under the
     precision-recall curve, which is too high. NaN when either side is empty.
+
+    Args:
+        clean_scores: (N,).
+        attacked_scores: (M,).
     """
-    clean, attacked = (
-        checked_scores(clean_scores, "clean"),
-        checked_scores(attacked_scores, "attacked"),
-    )
+    clean, attacked = check_sides(clean_scores, attacked_scores)
     if clean.size == 0 or attacked.size == 0:
         return math.nan
     distinct, caught = np.unique(attacked, return_counts=True)
@@ -176,20 +182,25 @@ def average_precision(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> 
 
 
 def error(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """Fraction of images whose prediction is not the label; NaN for no images."""
-    _same_length(predictions=predictions, labels=labels)
+    """Return the fraction of images whose prediction (N,) is not the label (N,); NaN for none."""
+    _check_lengths(predictions=predictions, labels=labels)
     return float(np.mean(predictions != labels)) if len(labels) else math.nan
 
 
 def attack_success_rate(
     clean_predictions: np.ndarray, attacked_predictions: np.ndarray, labels: np.ndarray
 ) -> float:
-    """Fraction of the initially correct images that the attack made wrong; NaN if none was."""
-    _same_length(
-        clean_predictions=clean_predictions,
-        attacked_predictions=attacked_predictions,
-        labels=labels,
-    )
+    """Return the fraction of the initially correct images that the attack made wrong.
+
+    Args:
+        clean_predictions: (N,) classes predicted without the attack.
+        attacked_predictions: (N,) classes predicted under it.
+        labels: (N,).
+
+    Returns:
+        In [0, 1]; NaN when no image was initially correct.
+    """
+    _check_lengths(clean=clean_predictions, attacked=attacked_predictions, labels=labels)
     correct = clean_predictions == labels
     return error(attacked_predictions[correct], labels[correct])
 
@@ -197,7 +208,7 @@ def attack_success_rate(
 def undetected_success(
     correct: np.ndarray, wrong_after: np.ndarray, attacked_scores: np.ndarray, threshold: float
 ) -> float:
-    """Fraction of the initially correct images made wrong and not rejected.
+    """Return the fraction of the initially correct images made wrong and not rejected.
 
     The one detection number that compares losses fairly: a loss gains by resisting and by
     noticing alike.
@@ -211,14 +222,14 @@ def undetected_success(
     Returns:
         In [0, 1]; NaN when no image was initially correct.
     """
-    _same_length(correct=correct, wrong_after=wrong_after, attacked_scores=attacked_scores)
-    passed = checked_scores(attacked_scores, "attacked") >= threshold
+    _check_lengths(correct=correct, wrong_after=wrong_after, attacked_scores=attacked_scores)
+    passed = check_scores(attacked_scores, "attacked") >= threshold
     counted = (wrong_after & passed)[correct]
     return float(np.mean(counted)) if counted.size else math.nan
 
 
 def log_posterior(logits: np.ndarray) -> np.ndarray:
-    """Logarithm of the softmax posterior, accurate at both ends.
+    """Return the logarithm of the softmax posterior, accurate at both ends.
 
     Args:
         logits: (N, K), -inf allowed, with a finite maximum in every row.
@@ -244,12 +255,46 @@ def log_posterior(logits: np.ndarray) -> np.ndarray:
 
 
 def max_log_posterior(logits: np.ndarray) -> np.ndarray:
-    """(N,) float64 log posterior of the predicted class, nats, <= 0; see `log_posterior`."""
+    """Return the log posterior (N,) of the predicted class, nats, <= 0; see `log_posterior`."""
     return log_posterior(logits).max(axis=1)
 
 
-def checked_scores(scores: np.ndarray, name: str) -> np.ndarray:
-    """(N,) scores in float64; refuses NaN and any other shape."""
+def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return how many classes stand before the true one, (N,) int32; 0 for a right prediction.
+
+    Of equal scores the lower class comes first, as in argmax.
+
+    Args:
+        scores: (N, K).
+        labels: (N,).
+    """
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    lower = np.arange(scores.shape[1]) < labels[:, None]
+    return ((scores > own) | ((scores == own) & lower)).sum(1, dtype=np.int32)
+
+
+def check_sides(
+    clean_scores: np.ndarray, attacked_scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of both sides as `check_scores` does.
+
+    Args:
+        clean_scores: (N,).
+        attacked_scores: (M,).
+    """
+    return check_scores(clean_scores, "clean"), check_scores(attacked_scores, "attacked")
+
+
+def check_scores(scores: np.ndarray, name: str) -> np.ndarray:
+    """Return scores (N,) in float64; refuse NaN and any other shape.
+
+    Args:
+        scores: (N,) numbers.
+        name: of the side, for the message.
+
+    Raises:
+        ValueError: a NaN, or more than one axis.
+    """
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"{name} scores (shape {array.shape}) must have one axis.")
@@ -263,25 +308,7 @@ def _refuse_empty(scores: np.ndarray, name: str) -> None:
         raise ValueError(f"{name} scores are empty: no rate and no threshold follows from them.")
 
 
-def _fraction_below(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    return np.searchsorted(np.sort(scores), thresholds, side="left") / scores.size
-
-
-def _same_length(**arrays: np.ndarray) -> None:
+def _check_lengths(**arrays: np.ndarray) -> None:
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"lengths {lengths} must be equal: one entry per image.")
-
-
-def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes stand before the true one (N,) int32, 0 for a right prediction.
-
-    Of equal scores the lower class comes first, as in argmax.
-
-    Args:
-        scores: (N, K).
-        labels: (N,).
-    """
-    own = np.take_along_axis(scores, labels[:, None], axis=1)
-    lower = np.arange(scores.shape[1]) < labels[:, None]
-    return ((scores > own) | ((scores == own) & lower)).sum(1, dtype=np.int32)

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from robustloss.results.schema import KINDS, TABLES
+from robustloss.results.columns import KINDS
+from robustloss.results.schema import TABLES
 from robustloss.storage import CorruptFile
 
 

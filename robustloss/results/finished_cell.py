@@ -1,4 +1,4 @@
-"""A finished cell as its files tell it: cell.json, and what that names."""
+"""A finished cell, read from its cell.json and the files that it names."""
 
 import re
 from collections.abc import Mapping
@@ -89,6 +89,10 @@ class Cell:
     def record(self, attack_label: str = "none", eps: float = 0.0) -> Record:
         """Load one record; the clean pass by default.
 
+        Args:
+            attack_label: what tables call the attack.
+            eps: its budget.
+
         Raises:
             ValueError: no such record; CorruptFile: its file is missing or altered.
         """
@@ -100,7 +104,9 @@ class Cell:
         raise ValueError(f"no record of {attack_label} at eps {eps:g}; there are: {known}.")
 
     def outside(self, label: str) -> Record:
-        """Load the record of a set of images that are not of the data; its labels mean nothing.
+        """Load the record of a set of images that are not of the data.
+
+        Its labels mean nothing.
 
         Raises:
             ValueError: no such set; CorruptFile: its file is missing or altered.
@@ -172,10 +178,8 @@ class Cell:
     def _record(self, name: str) -> Record:
         path = self._file(name)
         record = load_record(path)
-        features = record.features
-        if record.logits.shape[1] != self.num_classes or (
-            features is not None and features.shape[1] != self.feature_dim
-        ):
+        width = None if record.features is None else record.features.shape[1]
+        if record.logits.shape[1] != self.num_classes or width not in (None, self.feature_dim):
             raise CorruptFile(
                 f"{path} is no record of this cell, which has {self.num_classes} classes and "
                 f"{self.feature_dim} features."
@@ -193,7 +197,8 @@ def load_cell(path: str | Path) -> Cell:
     """Read a cell.json.
 
     Raises:
-        CorruptFile: missing, altered or incomplete; ValueError: a newer schema.
+        CorruptFile: missing, altered, incomplete, or with a value of another type than is read;
+            ValueError: a newer schema.
     """
     path = Path(path)
     data = read_json(path, checked=True)

@@ -31,15 +31,15 @@ REFERENCE: Layout = {
     "grid_prediction": ("i", "YX"),
     "boundary_pair": ("i", "2"),
     **{
-        f"{what}_{part}": ("f", "YX")
-        for what, parts in (("boundary", "ab"), ("closed", "ab"))
-        for part in ("free", *parts)
+        f"{name}_{part}": ("f", "YX") for name in ("boundary", "closed") for part in ("free", *"ab")
     },
 }
+# arrays that hold classes, in [0, K)
 _CLASSES = (
     *("validation_labels", "train_labels", "untrained_labels", "margin_pairs", "grid_prediction"),
     "boundary_pair",
 )
+# Where the first array of a group is there, the others must be; the first group is always there.
 _TOGETHER = (
     tuple(f"validation_{part}" for part in ("index", "labels", "logits", "class_log_likelihood")),
     ("validation_features", "train_features"),
@@ -55,12 +55,12 @@ _TOGETHER = (
 def check_layout(
     arrays: Mapping[str, np.ndarray], layout: Layout, sizes: Mapping[str, int] | None = None
 ) -> dict[str, int]:
-    """Refuse arrays of another kind or shape than their layout; names without one are let be.
+    """Refuse arrays of another kind or shape than their layout; others than in it are let be.
 
     Args:
         arrays: by name.
-        layout: of what is known.
-        sizes: axes that are known from elsewhere.
+        layout: kind and axes by name.
+        sizes: of axes that are known from elsewhere.
 
     Returns:
         The size of each axis.
@@ -98,21 +98,15 @@ def check_reference(
     Raises:
         ValueError: naming the array.
     """
-    known = {"K": classes, "D": feature_dim}
-    sizes = check_layout(
-        arrays, REFERENCE, {axis: size for axis, size in known.items() if size is not None}
-    )
+    known = {axis: size for axis, size in (("K", classes), ("D", feature_dim)) if size is not None}
+    sizes = check_layout(arrays, REFERENCE, known)
     for group in _TOGETHER:
         missing = [name for name in group if name not in arrays]
         if missing and (group is _TOGETHER[0] or group[0] in arrays):
             raise ValueError(f"reference has no {missing[0]!r}; it holds {sorted(arrays)}.")
     for name in _CLASSES:
-        labels = arrays.get(name)
-        if (
-            labels is not None
-            and labels.size
-            and not (0 <= labels.min() <= labels.max() < sizes["K"])
-        ):
+        labels = arrays.get(name, np.zeros(0))
+        if labels.size and not 0 <= labels.min() <= labels.max() < sizes["K"]:
             raise ValueError(f"{name} must lie in [0, {sizes['K']}).")
     for name in ("grid_x", "grid_y"):  # a figure's axes
         if name in arrays and not np.isfinite(arrays[name]).all():

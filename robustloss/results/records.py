@@ -15,7 +15,6 @@ Key = TypeVar("Key", bound=Hashable)
 
 MAX_IMAGES = 64  # kept for pictures; everything else is computed from the other arrays
 
-# letters stand for sizes that must agree
 _LAYOUT: Layout = {
     "index": ("i", "N"),
     "labels": ("i", "N"),
@@ -69,7 +68,7 @@ class Record:
     predictions_8bit: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        sizes = check_layout(self._arrays(), _LAYOUT, {"N": len(self.labels)})
+        sizes = check_layout(self.arrays, _LAYOUT, {"N": len(self.labels)})
         if self.n == 0:
             raise ValueError("labels (length 0) must hold at least one image.")
         if self.labels.min() < 0 or self.labels.max() >= sizes["K"]:
@@ -109,8 +108,8 @@ class Record:
         for field in ("logits", "class_log_likelihood"):
             if bad := int(np.isnan(getattr(self, field)).any(axis=1).sum()):
                 raise ValueError(
-                    f"record {name}: {field} is NaN for {bad} of {self.n} images. The loss or "
-                    "the model is not finite there: lower the learning rate, or mend the plug-in."
+                    f"record {name}: {field} is NaN for {bad} of {self.n} images. The loss or the "
+                    "model is not finite there: lower the learning rate, or mend the plug-in."
                 )
         if bad := int((~np.isfinite(self.logits.max(axis=1))).sum()):
             raise ValueError(
@@ -118,28 +117,37 @@ class Record:
                 "There is no posterior: lower the learning rate, or mend the plug-in."
             )
 
-    def _arrays(self) -> dict[str, np.ndarray]:
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that are there, by name."""
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: array for name, array in values if array is not None}
 
 
 def save_record(path: str | Path, record: Record, meta: Mapping[str, Any] | None = None) -> None:
-    """Write a record; equal content gives equal bytes."""
-    write_arrays(path, record._arrays(), meta)
+    """Write a record; equal content gives equal bytes.
+
+    Args:
+        path: of the file.
+        record: what to write.
+        meta: plain values to keep beside it.
+    """
+    write_arrays(path, record.arrays, meta)
 
 
 def load_record(path: str | Path) -> Record:
-    """Read a record.
-
-    Raises:
-        CorruptFile: missing, altered, or holding something else.
-    """
+    """Read a record; errors as `load_record_and_meta`."""
     return load_record_and_meta(path)[0]
 
 
 def load_record_and_meta(path: str | Path) -> tuple[Record, dict[str, Any]]:
-    """Read a record and the plain values that were saved with it; errors as `load_record`."""
+    """Read a record and the plain values that were saved with it.
+
+    Raises:
+        CorruptFile: missing, altered, or holding something else.
+    """
     arrays, meta = read_arrays(path)
+    # what the constructor has no default for, and a pass may lack
     optional = dict.fromkeys(("features", "zero_gradient", "radius"))
     try:
         return Record(**{**optional, **arrays}), meta  # type: ignore[arg-type]
@@ -147,14 +155,19 @@ def load_record_and_meta(path: str | Path) -> tuple[Record, dict[str, Any]]:
         raise CorruptFile(f"{path} holds no record: {error}") from error
 
 
-def piece_of(record: Record, start: int, stop: int) -> Record:
-    """The record of the images at positions start to stop; pictures as far as they were kept."""
-    cut = {name: array[start:stop] for name, array in record._arrays().items()}
-    return replace(record, **cut)
+def cut_record(record: Record, start: int, stop: int) -> Record:
+    """Return the record of some images; pictures as far as they were kept.
+
+    Args:
+        record: of N images.
+        start: position of the first image, in [0, N).
+        stop: position after the last image, in (start, N].
+    """
+    return replace(record, **{name: array[start:stop] for name, array in record.arrays.items()})
 
 
-def joined(pieces: Sequence[Record]) -> Record:
-    """The record of the images of all pieces, one after the other.
+def join_records(pieces: Sequence[Record]) -> Record:
+    """Return the record of the images of all pieces, one after the other.
 
     Args:
         pieces: each with its first pictures, those of the first images of all among them.
@@ -164,35 +177,31 @@ def joined(pieces: Sequence[Record]) -> Record:
     """
     arrays: dict[str, list[np.ndarray]] = {}
     for piece in pieces:
-        for name, array in piece._arrays().items():
+        for name, array in piece.arrays.items():
             arrays.setdefault(name, []).append(array)
     whole = {name: np.concatenate(parts) for name, parts in arrays.items()}
     return replace(pieces[0], **{**whole, "images": whole["images"][:MAX_IMAGES]})
 
 
-def clean_pass(arrays: Mapping[str, np.ndarray], prefix: str = "validation_") -> Record:
-    """The Record of a clean pass that is stored beside others in reference-KEY.npz.
+def validation_record(reference: Mapping[str, np.ndarray]) -> Record:
+    """Return the record of the clean validation images, which is stored beside other arrays.
 
     Args:
-        arrays: with PREFIX + index, labels, logits, class_log_likelihood and perhaps features.
-        prefix: of the names.
+        reference: the arrays of reference-KEY.npz.
+
+    Raises:
+        ValueError: one of the record's arrays is missing.
     """
-    missing = [
-        prefix + name
-        for name in ("index", "labels", "logits", "class_log_likelihood")
-        if prefix + name not in arrays
-    ]
-    if missing:
-        raise ValueError(f"reference has no {missing[0]!r}; it holds {sorted(arrays)}.")
-    labels = arrays[prefix + "labels"]
+    names = {name: f"validation_{name}" for name in
+             ("index", "labels", "logits", "class_log_likelihood")}  # fmt: skip
+    if missing := [name for name in names.values() if name not in reference]:
+        raise ValueError(f"reference has no {missing[0]!r}; it holds {sorted(reference)}.")
+    n = len(reference["validation_labels"])
     return Record(
-        index=arrays[prefix + "index"],
-        labels=labels,
-        logits=arrays[prefix + "logits"],
-        class_log_likelihood=arrays[prefix + "class_log_likelihood"],
-        features=arrays.get(prefix + "features"),
-        linf=np.zeros(len(labels), np.float32),
-        l2=np.zeros(len(labels), np.float32),
+        **{name: reference[stored] for name, stored in names.items()},
+        features=reference.get("validation_features"),
+        linf=np.zeros(n, np.float32),
+        l2=np.zeros(n, np.float32),
         zero_gradient=None,
         radius=None,
         images=np.zeros((0, 1, 1, 1), np.float32),

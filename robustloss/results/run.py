@@ -1,4 +1,4 @@
-"""The run directory as the report reads it: cells, their records, and results.json."""
+"""A run folder as the report reads it: results.json, and the cells behind it."""
 
 import importlib
 from dataclasses import dataclass, field
@@ -82,15 +82,11 @@ class Run:
             CorruptFile: a cell.json is altered.
         """
         spec = self.provenance.get("spec") or {}
-        order = [loss["label"] for loss in spec.get("losses", [])]
+        order = {loss["label"]: number for number, loss in enumerate(spec.get("losses", []))}
         mentioned = {(row["label"], row["seed"]) for row in self.rows}
         cells = [load_cell(path) for path in self.path.glob("cells/*/seed-*/cell.json")]
-
-        def key(cell: Cell) -> tuple[int, str, int]:
-            place = order.index(cell.label) if cell.label in order else len(order)
-            return place, cell.label, cell.seed
-
-        return tuple(sorted((c for c in cells if (c.label, c.seed) in mentioned), key=key))
+        cells = [cell for cell in cells if (cell.label, cell.seed) in mentioned]
+        return tuple(sorted(cells, key=lambda c: (order.get(c.label, len(order)), c.label, c.seed)))
 
 
 def load_run(path: str | Path) -> Run:

@@ -2,118 +2,18 @@
 
 What is written and in which order, what is refused when a file is read, and the JSON Schema that
 `robustloss schema` prints all follow from `TABLES`. A new column is a line here and a value where
-the rows of its table are made.
+the rows of its table are made. A line reads NAME KIND Meaning. [marks], see `columns`.
 """
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+import math
+from collections.abc import Mapping
+from typing import Any
 
-from pydantic import TypeAdapter
-
-from robustloss.results.provenance import Provenance, Text
+from robustloss.results.columns import Row, Table, parse_columns
+from robustloss.results.provenance import Provenance
 
 SCHEMA_VERSION = 1  # of cell.json and results.json; more tables and columns do not raise it
-PLACE = ("loss", "label", "seed")  # the columns that name a cell
 WORST_CASE = {"attack": "worst_case", "attack_label": "worst case"}
-
-Row = dict[str, Any]
-KINDS: dict[str, Any] = {
-    "text": Text,
-    "integer": int,
-    "number": float,
-    "boolean": bool,
-    "texts": list[Text],
-    "integers": list[int],
-    "numbers": list[float],
-    "settings": dict,
-    "curve": list[dict[Text, float | None]],
-}
-_LINE = re.compile(r"(\w+) +([a-z]+)(\??) +(\S.*?\.)(?: \[([a-z, ]+)\])?")
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table.
-
-    Attributes:
-        name: its key in a row.
-        kind: key of `KINDS`.
-        meaning: a sentence.
-        nullable: a value may be null.
-        optional: a row may lack it. A column that is added later is optional: older runs lack it.
-        summarised: the table `summary` gives its mean over the seeds.
-    """
-
-    name: str
-    kind: str
-    meaning: str
-    nullable: bool = False
-    optional: bool = False
-    summarised: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of results.json: a list of flat rows.
-
-    Attributes:
-        of: "cell" where each cell.json holds the rows of its cell, "run" where the rows are made
-            once all cells are finished.
-        meaning: a sentence.
-        columns: in the order in which a row has them.
-        sorted_by: columns that together tell the rows apart; none where the rows keep the order in
-            which they are made.
-        optional: results may lack it. A table that is added later is optional: older runs lack it.
-    """
-
-    of: Literal["cell", "run"]
-    meaning: str
-    columns: tuple[Column, ...]
-    sorted_by: tuple[str, ...] = ()
-    optional: bool = False
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the columns."""
-        return tuple(column.name for column in self.columns)
-
-    def arrange(self, rows: Iterable[Mapping[str, Any]]) -> list[Row]:
-        """Return the rows in the order of the table, and the columns of each likewise.
-
-        Args:
-            rows: one that lacks a column stays without it. Columns that are not declared come
-                last, by alphabet.
-        """
-        # what null counts as where rows are sorted
-        blank = {c.name: "" if c.kind == "text" else 0 for c in self.columns}
-
-        def key(row: Mapping[str, Any]) -> tuple:
-            return tuple(row.get(name) or blank[name] for name in self.sorted_by)
-
-        return [
-            {name: row[name] for name in (*blank, *sorted(row.keys() - blank)) if name in row}
-            for row in sorted(rows, key=key)
-        ]
-
-
-def _columns(text: str) -> tuple[Column, ...]:
-    """Return the columns that a text declares, one in each line.
-
-    A line reads NAME KIND Meaning. [marks]: a question mark behind the kind says that a value may
-    be null, the marks are "optional" and "summarised".
-    """
-    found = []
-    for line in filter(None, text.split("\n")):
-        match = _LINE.fullmatch(" ".join(line.split()))
-        assert match, line
-        name, kind, null, meaning, marks = match.groups("")
-        found.append(
-            Column(name, kind, meaning, null == "?", "optional" in marks, "summarised" in marks)
-        )
-    return tuple(found)
-
 
 _CELL = """
 loss                         text      Name of the loss, built in or a plug-in.
@@ -163,7 +63,7 @@ TABLES: dict[str, Table] = {
         of="cell",
         meaning="A loss under one attack at one budget: the numbers that a reader needs first.",
         sorted_by=("label", "seed", "attack_label", "eps"),
-        columns=_columns(f"""{_CELL}{_ATTACK}{_EPS}{_N}
+        columns=parse_columns(f"""{_CELL}{_ATTACK}{_EPS}{_N}
 error                        number    Share of the images that are classified wrongly. [summarised]
 error_low                    number    Lower end of its 95 % Wilson interval over images.
 error_high                   number    Upper end of its 95 % Wilson interval over images.
@@ -208,7 +108,7 @@ top5_error                   number?   Share of the images whose class is not am
         of="run",
         meaning="A column of another table, summarised over the training seeds.",
         sorted_by=("label", "attack_label", "eps", "norm", "metric"),
-        columns=_columns(f"""
+        columns=parse_columns(f"""
 loss                         text      Name of the loss, built in or a plug-in.
 label                        text      What tables call the loss.
 {_ATTACK}
@@ -228,7 +128,7 @@ interval                     text?     What the interval is taken over, and how.
         of="cell",
         meaning="How well one detection score separates the images of an attack from clean ones.",
         sorted_by=("label", "seed", "attack_label", "eps", "score", "population"),
-        columns=_columns(f"""{_CELL}{_ATTACK}{_EPS}{_SCORE}
+        columns=parse_columns(f"""{_CELL}{_ATTACK}{_EPS}{_SCORE}
 population                   text      Which images are set against which: "all" attacked against \
                                        all clean; "successful" or "failed" attacks against the \
                                        initially correct; "noise" of their size against all clean.
@@ -245,7 +145,7 @@ adapted                      boolean?  Whether an adaptive attack raises this ve
         of="run",
         meaning="The training of one cell.",
         sorted_by=("label", "seed"),
-        columns=_columns(f"""{_CELL}
+        columns=parse_columns(f"""{_CELL}
 adversarial                  text?     The adversarial training in words; null without. [optional]
 chosen_epoch                 integer?  Epoch whose weights are kept; null for the last. [optional]
 curve                        curve     Numbers by name, for each epoch.
@@ -263,7 +163,7 @@ steps                        integer   Number of training steps. [optional]
         of="cell",
         meaning="The error of a loss where each image meets the attack that suits it best.",
         sorted_by=("label", "seed", "eps", "norm"),
-        columns=_columns(f"""{_CELL}
+        columns=parse_columns(f"""{_CELL}
 norm                         text      Norm of the perturbation.
 {_EPS}{_N}
 attacks                      texts     Labels of the attacks.
@@ -279,7 +179,7 @@ strongest_error              number    Its error.
         optional=True,
         meaning="The curve of error against eps, of one attack or of the worst case of a norm.",
         sorted_by=("label", "seed", "attack_label", "norm"),
-        columns=_columns(f"""{_CELL}{_ATTACK}{_N}
+        columns=parse_columns(f"""{_CELL}{_ATTACK}{_N}
 n_found                      integer   Number of images that are wrong at some eps.
 median_radius                number?   Median over images of the smallest perturbation; null where \
                                        half of them have none. [summarised]
@@ -293,7 +193,7 @@ eps_max                      number    Largest eps of the norm.
         optional=True,
         meaning="Detection at the budgets of the adaptive attacks, which know the detector.",
         sorted_by=("label", "seed", "attack_label", "eps", "norm", "score"),
-        columns=_columns(f"""{_CELL}
+        columns=parse_columns(f"""{_CELL}
 norm                         text?     Norm of the perturbation.
 {_EPS}
 attack                       text      Name of the attack.
@@ -317,7 +217,7 @@ error_with_rejection_at_5fpr number    The same at the threshold that rejects 5 
         optional=True,
         meaning="The error of one loss on images that an attack made on another loss.",
         sorted_by=("seed", "attack_label", "eps", "norm", "source", "target"),
-        columns=_columns(f"""
+        columns=parse_columns(f"""
 seed                         integer   Training seed of both losses.
 source                       text      Label of the loss that the images were made on.
 target                       text      Label of the loss that they are shown to.
@@ -330,7 +230,7 @@ target_clean_error           number    Error of the target on the clean images.
         optional=True,
         meaning="The images of one class under one attack at one budget.",
         sorted_by=("label", "seed", "attack_label", "eps", "norm", "class_index"),
-        columns=_columns(f"""{_CELL}{_ATTACK}{_EPS}
+        columns=parse_columns(f"""{_CELL}{_ATTACK}{_EPS}
 class_index                  integer   Number of the class, from 0.
 n                            integer   Number of images of the class.
 error                        number?   Share of them that are classified wrongly; null without any.
@@ -347,7 +247,7 @@ false_positive_rate          number?   Share of the other classes' images that a
         optional=True,
         meaning="The shape of the feature space on one set of images.",
         sorted_by=("label", "seed", "split"),
-        columns=_columns(f"""{_CELL}
+        columns=parse_columns(f"""{_CELL}
 split                        text      "train", "test", or "untrained": test, before training.
 {_N}
 feature_dim                  integer   Number of features.
@@ -372,7 +272,7 @@ gradient_norm_correlation    number?   Rank correlation of that length with the 
         optional=True,
         meaning="Where the boundaries between two classes lie on the line between their means.",
         sorted_by=("label", "seed", "class_a", "class_b"),
-        columns=_columns(f"""{_CELL}
+        columns=parse_columns(f"""{_CELL}
 class_a                      integer   The class whose mean is position 0.
 class_b                      integer   The class whose mean is position 1.
 length                       number    Distance between the two means.
@@ -392,7 +292,7 @@ difference                   number?   Largest gap between a measured position a
         optional=True,
         meaning="How well a mini-batch, and the loss's own centers, know the class means.",
         sorted_by=("label", "seed"),
-        columns=_columns(f"""{_CELL}
+        columns=parse_columns(f"""{_CELL}
 batch_size                   integer   Number of images in a batch.
 images_per_class             number    Mean number of images that a class has in a batch.
 batch_mean_error             number    Root mean square distance of a batch's class means.
@@ -406,7 +306,7 @@ within_distance              number    Mean distance of an image to the mean of 
         optional=True,
         meaning="How well one detection score separates images of other data from clean ones.",
         sorted_by=("label", "seed", "score", "outside"),
-        columns=_columns(f"""{_CELL}
+        columns=parse_columns(f"""{_CELL}
 outside                      text      What tables call the set of other images.
 outside_name                 text      Name of the set.
 {_SCORE}
@@ -422,7 +322,7 @@ caught_at_5fpr               number?   Share of the others rejected at the thres
         optional=True,
         meaning="Confidence, the posterior of the predicted class, against accuracy.",
         sorted_by=("label", "seed", "attack_label", "eps", "norm"),
-        columns=_columns(f"""{_CELL}{_ATTACK}{_EPS}{_N}
+        columns=parse_columns(f"""{_CELL}{_ATTACK}{_EPS}{_N}
 accuracy                     number    Share of the images that are classified correctly.
 mean_confidence              number    Mean confidence.
 ece_equal_width              number    Expected calibration error in bins of equal width.
@@ -443,7 +343,7 @@ nll_after                    number?   As nll, the logits divided by the tempera
         optional=True,
         meaning="The images of one bin of confidence.",
         sorted_by=("label", "seed", "attack_label", "eps", "norm", "binning", "bin"),
-        columns=_columns(f"""{_CELL}{_ATTACK}{_EPS}
+        columns=parse_columns(f"""{_CELL}{_ATTACK}{_EPS}
 binning                      text      Bins of "equal_width" or of "equal_mass".
 bin                          integer   Number of the bin, from 0.
 low                          number    Lower edge of the bin.
@@ -458,7 +358,7 @@ accuracy                     number    Share of them that are classified correct
         optional=True,
         meaning="The error on clean images from one crop of each, or from the mean of ten.",
         sorted_by=("label", "seed", "crops"),
-        columns=_columns(f"""{_CELL}
+        columns=parse_columns(f"""{_CELL}
 crops                        integer   Number of crops, 1 or 10.
 {_N}
 top1_error                   number    Share of the images that are classified wrongly.
@@ -474,7 +374,7 @@ top5_high                    number?   Upper end of its 95 % Wilson interval ove
         of="run",
         optional=True,
         meaning="The difference of two losses in one number, and whether it is more than chance.",
-        columns=_columns(f"""
+        columns=parse_columns(f"""
 unit                         text      What the test resamples: "images" of a seed, or "seeds".
 seed                         integer?  Training seed; null over seeds.
 label_a                      text      Label of loss A.
@@ -500,7 +400,7 @@ minimum_detectable           number?   Difference that would be shown with power
         of="run",
         optional=True,
         meaning="The rank of one loss among all in one number.",
-        columns=_columns(f"""
+        columns=parse_columns(f"""
 unit                         text      What the tests resample: "images" of a seed, or "seeds".
 seed                         integer?  Training seed; null over seeds.
 {_ATTACK}{_EPS}
@@ -517,7 +417,7 @@ n_losses                     integer   Number of losses.
         of="cell",
         meaning="A number that may be an artefact of the attack, and why.",
         sorted_by=("label", "seed", "attack_label", "eps", "check"),
-        columns=_columns("""
+        columns=parse_columns("""
 check                        text      Name of the check.
 loss                         text?     Name of the loss, built in or a plug-in.
 label                        text?     What tables call the loss.
@@ -533,7 +433,7 @@ message                      text      What that means, and what to do.
         of="run",
         meaning="A cell, or a part of the run, that came to nothing.",
         sorted_by=("label", "seed", "stage", "reason"),
-        columns=_columns(f"""{_CELL}
+        columns=parse_columns(f"""{_CELL}
 stage                        text      Stage in which it failed.
 reason                       text      Why it failed.
 """),
@@ -542,7 +442,7 @@ reason                       text      Why it failed.
         of="run",
         optional=True,
         meaning="A trial of the search for a loss's settings, at one eps of its FGSM.",
-        columns=_columns(f"""{_CELL}
+        columns=parse_columns(f"""{_CELL}
 trial                        integer   Number of the trial.
 settings                     settings  Values that it tried, by name.
 chosen                       boolean   Whether the loss keeps these values.
@@ -560,40 +460,27 @@ reason                       text?     Why it has no numbers.
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of results.json, with a sentence for every table and column."""
     provenance = Provenance.model_json_schema(ref_template="#/$defs/{model}")
-    parts = provenance.pop("$defs")
-    version = {"const": SCHEMA_VERSION, "description": "Version of this schema."}
-    name = {"type": "string", "description": "Name of the run."}
-    tables = {
-        name: {"description": _described(table), "type": "array", "items": _row_schema(table)}
-        for name, table in TABLES.items()
+    definitions = provenance.pop("$defs")
+    head = {
+        "schema_version": {"const": SCHEMA_VERSION, "description": "Version of this schema."},
+        "name": {"type": "string", "description": "Name of the run."},
+        "provenance": provenance,
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "results.json of robustloss",
         "type": "object",
-        "properties": {"schema_version": version, "name": name, "provenance": provenance, **tables},
-        "required": [
-            *("schema_version", "name", "provenance"),
-            *(name for name, table in TABLES.items() if not table.optional),
-        ],
-        "$defs": parts,
+        "properties": head | {name: table.json_schema() for name, table in TABLES.items()},
+        "required": [*head, *(name for name, table in TABLES.items() if not table.optional)],
+        "$defs": definitions,
     }
 
 
-def _described(table: Table) -> str:
-    by = f" Sorted by {', '.join(table.sorted_by)}." if table.sorted_by else ""
-    return f"{table.meaning}{by}"
+def cell_place(cell: Mapping[str, Any]) -> Row:
+    """Return the columns that name a cell: loss, label and seed."""
+    return {name: cell[name] for name in ("loss", "label", "seed")}
 
 
-def _row_schema(table: Table) -> dict[str, Any]:
-    columns = {}
-    for column in table.columns:
-        kind = KINDS[column.kind]
-        values = TypeAdapter(kind | None if column.nullable else kind).json_schema()
-        mean = " The table summary has its mean over the seeds." if column.summarised else ""
-        columns[column.name] = {"description": f"{column.meaning}{mean}", **values}
-    return {
-        "type": "object",
-        "properties": columns,
-        "required": [column.name for column in table.columns if not column.optional],
-    }
+def finite_or_null(value: float) -> float | None:
+    """Return a number as results.json holds it: null for what does not exist or is not finite."""
+    return value if math.isfinite(value) else None

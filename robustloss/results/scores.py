@@ -1,6 +1,6 @@
 """Stored detection scores of a cell's passes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +51,11 @@ class StoredScores:
     index: Array
 
     def get(self, score: str, which: Pass) -> Array:
-        """One score of one pass, (N,).
+        """Return one score of one pass, (N,).
+
+        Args:
+            score: one of `names`.
+            which: the pass.
 
         Raises:
             ValueError: there is none; the text says what there is.
@@ -60,20 +64,20 @@ class StoredScores:
             return self.values[score, which]
         if score not in self.names:
             raise ValueError(f"score (={score!r}) must be one of {', '.join(self.names)}.")
-        known = sorted({words(p) for _, p in self.values})
-        raise ValueError(f"no scores of {words(which)}; there are: {', '.join(known)}.")
+        known = sorted({describe_pass(p) for _, p in self.values})
+        raise ValueError(f"no scores of {describe_pass(which)}; there are: {', '.join(known)}.")
 
     def has(self, score: str, which: Pass) -> bool:
-        """Whether there is one."""
+        """Return whether a score of a pass is there."""
         return (score, which) in self.values
 
     def passes(self, kind: str) -> list[Pass]:
-        """The passes of a kind, in the order of the run."""
+        """Return the passes of a kind, in the order of the run."""
         return list(dict.fromkeys(p for _, p in self.values if p.kind == kind))
 
 
-def words(which: Pass) -> str:
-    """A pass as messages name it."""
+def describe_pass(which: Pass) -> str:
+    """Return a pass as messages name it."""
     return {
         "attacked": f"{which.label} at eps {which.eps:g}",
         "noise": f"noise like {which.label} at eps {which.eps:g}",
@@ -84,17 +88,13 @@ def words(which: Pass) -> str:
 def save_scores(path: str | Path, scores: StoredScores) -> None:
     """Write the scores; equal content gives equal bytes."""
     arrays: dict[str, Array] = {"index": scores.index}
-    listed = {which: number for number, which in enumerate(_all_passes(scores))}
-    for which, number in listed.items():
+    passes = list(dict.fromkeys(which for _, which in scores.values))
+    for number, which in enumerate(passes):
         own = [name for name in scores.names if scores.has(name, which)]
         arrays[f"scores_{number}"] = np.stack([scores.get(name, which) for name in own])
         if which in scores.wrong:
             arrays[f"wrong_{number}"] = scores.wrong[which]
-    write_arrays(path, arrays, {"names": list(scores.names), "passes": [list(p) for p in listed]})
-
-
-def _all_passes(scores: StoredScores) -> Iterator[Pass]:
-    yield from dict.fromkeys(which for _, which in scores.values)
+    write_arrays(path, arrays, {"names": list(scores.names), "passes": [list(p) for p in passes]})
 
 
 def load_scores(path: str | Path) -> StoredScores:
@@ -118,7 +118,7 @@ def load_scores(path: str | Path) -> StoredScores:
             known = {} if kind in ("validation", "outside") else {"N": len(arrays["index"])}
             check_layout(own, _LAYOUT, known)
             if np.isnan(own["scores"]).any():
-                raise ValueError(f"a score of {words(which)} that is NaN")
+                raise ValueError(f"a score of {describe_pass(which)} that is NaN")
             for name, row in zip(names, own["scores"], strict=True):
                 values[name, which] = row
         return StoredScores(names, values, wrong, arrays["index"])

@@ -11,7 +11,7 @@ from robustloss.storage import CorruptFile, read_arrays, write_arrays
 
 @dataclass(frozen=True, eq=False)
 class Transfer:
-    """What every loss of one seed predicts for the images that an attack made on one of them.
+    """What the losses of one seed predict for the images that an attack made on one of them.
 
     Attributes:
         source: label of the loss that the images were made on.

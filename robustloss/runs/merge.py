@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from robustloss.analysis.tables.of_cell import cell_numbers
 from robustloss.analysis.tables.of_run import run_tables
 from robustloss.results.checking import naming_missing_columns
 from robustloss.results.finished_cell import Cell, load_cell
+from robustloss.results.records import LazyRecords
 from robustloss.results.run import Run, load_run
-from robustloss.results.schema import Row
+from robustloss.results.schema import TABLES, Row
 from robustloss.results.write import write_results
 from robustloss.runs.comparable import (
     RunCell,
@@ -51,7 +53,7 @@ class Merged:
 def merge_runs(
     paths: Sequence[str | Path], out: str | Path, *, other_networks: bool = False
 ) -> Merged:
-    """Puts finished runs into one folder that `robustloss report` reads like any run.
+    """Put finished runs into one folder that `robustloss report` reads like any run.
 
     The files of the cells are hard links where the file system has them, else copies: the folder
     stays whole when the runs are moved or deleted. Numbers are not computed anew, but for the
@@ -72,10 +74,8 @@ def merge_runs(
             belongs to something else or to one of the runs; CorruptFile: a damaged file. An
             earlier merged run in `out` is then as it was.
     """
-    out = Path(out)
-    _check_out(out)
-    runs = _opened(paths)
-    _check_apart(out, runs)
+    out, runs = Path(out), _open_runs(paths)
+    _check_out(out, runs)
     for other in runs[1:]:
         check_data(runs[0], other)
         if not other_networks:
@@ -85,6 +85,8 @@ def merge_runs(
     cells, renamed = label_cells(runs)
     losses = spec_losses(runs[0], cells)
     notes += renamed + training_notes(runs) + version_notes(runs)
+    done = {(cell.content["label"], cell.content["seed"]) for cell in cells}
+    failures = {(row["label"], row["seed"]): row for run in runs for row in run.failures}
     beside = out.resolve().parent  # of what a link leads to: files are moved, not copied
     beside.mkdir(parents=True, exist_ok=True)
     # Not in `out` itself: a file that turns out to be damaged must not cost an earlier merge.
@@ -96,50 +98,18 @@ def merge_runs(
         fresh.mkdir()
         write_json(fresh / MARK, {"runs": [str(run.path) for run in runs]})
         merged = [_write_cell(cell, fresh, shared) for cell in cells]
+        lost = [row for place, row in failures.items() if place not in done]
         write_results(
             fresh,
             name=" + ".join(dict.fromkeys(run.name for run in runs)),
             provenance=_provenance(runs, losses, shared, outside, notes),
-            tables=run_tables(merged, failures=_failures(runs, cells)),
+            tables=run_tables(merged, failures=lost),
         )
-        _put(fresh, out)
+        _replace(out, fresh)
     return Merged(out, tuple(notes))
 
 
-def _check_out(out: Path) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / MARK).is_file():
-        raise ValueError(
-            f"out (={out}) is not empty and holds no merged run. Name another folder with --out."
-        )
-
-
-def _check_apart(out: Path, runs: Sequence[Run]) -> None:
-    """Writing into a run that is merged, or around it, would delete what is to be read."""
-    place = out.resolve()
-    for run in runs:
-        own = run.path.resolve()
-        if place.is_relative_to(own) or own.is_relative_to(place):
-            raise ValueError(
-                f"out (={out}) is the run {run.path}, or one lies in the other. Name another "
-                "folder with --out."
-            )
-
-
-def _put(fresh: Path, out: Path) -> None:
-    """Makes the finished folder `out`; of an earlier merge it replaces what a merge writes."""
-    if not out.exists():
-        fresh.rename(out)
-        return
-    (fresh / MARK).replace(out / MARK)
-    if (out / "cells").exists():
-        (out / "cells").rename(fresh / "earlier")  # goes with the temporary folder
-    (fresh / "cells").rename(out / "cells")
-    (fresh / "results.json").replace(out / "results.json")
-
-
-def _opened(paths: Sequence[str | Path]) -> list[Run]:
+def _open_runs(paths: Sequence[str | Path]) -> list[Run]:
     if len(paths) < 2:
         raise ValueError("compare needs two run folders or more.")
     places = [Path(path).resolve() for path in paths]
@@ -153,61 +123,87 @@ def _opened(paths: Sequence[str | Path]) -> list[Run]:
     return runs
 
 
-def _place(cell: RunCell) -> Path:
-    return Path("cells") / slug(cell.label) / f"seed-{cell.content['seed']}"
+def _check_out(out: Path, runs: Sequence[Run]) -> None:
+    """Refuse a folder in which something would be lost."""
+    empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not empty and not (out / MARK).is_file():
+        raise ValueError(
+            f"out (={out}) is not empty and holds no merged run. Name another folder with --out."
+        )
+    # Writing into a run that is merged, or around it, would delete what is to be read.
+    place = out.resolve()
+    for run in runs:
+        own = run.path.resolve()
+        if place.is_relative_to(own) or own.is_relative_to(place):
+            raise ValueError(
+                f"out (={out}) is the run {run.path}, or one lies in the other. Name another "
+                "folder with --out."
+            )
 
 
-def _kept(entry: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a row or a record belongs to the clean pass or to an attack that all runs have."""
-    label = entry.get("attack_label")
-    if label in (None, "", "none") or entry.get("attack") == "none":
-        return True
-    eps = entry.get("eps")
-    return label in shared and (eps is None or eps in shared[label]["eps"])
+def _replace(out: Path, fresh: Path) -> None:
+    """Put the finished folder in place; of an earlier merge it replaces what a merge writes."""
+    if not out.exists():
+        fresh.rename(out)
+        return
+    (fresh / MARK).replace(out / MARK)
+    if (out / "cells").exists():
+        (out / "cells").rename(fresh / "earlier")  # goes with the temporary folder
+    (fresh / "cells").rename(out / "cells")
+    (fresh / "results.json").replace(out / "results.json")
 
 
 def _write_cell(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]]) -> Cell:
     """Put one cell into the merged folder and return it as it stands there."""
-    content = dict(cell.content)
-    content |= {"label": cell.label, "slug": slug(cell.label)}
-    for table, rows in cell.content.items():
-        # a list of anything else is no table, and none of what a cell has
-        if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
-            content[table] = [
-                {**row, "label": cell.label} if "label" in row else row
-                for row in rows
-                if _kept(row, shared)
-            ]
+
+    def is_shared(entry: Mapping[str, Any]) -> bool:
+        """Whether a row or a record is of the clean pass or of an attack that all runs have."""
+        label, eps = entry.get("attack_label"), entry.get("eps")
+        if label in (None, "", "none") or entry.get("attack") == "none":
+            return True
+        return label in shared and (eps is None or eps in shared[label]["eps"])
+
+    content = cell.content | {"label": cell.label, "slug": slug(cell.label)}
+    for name in TABLES.keys() & content.keys():
+        content[name] = [
+            row | ({"label": cell.label} if "label" in row else {})
+            for row in content[name]
+            if is_shared(row)
+        ]
     files = dict(content["files"])
-    files["records"] = [entry for entry in files["records"] if _kept(entry, shared)]
+    files["records"] = [entry for entry in files["records"] if is_shared(entry)]
     content["files"] = files
-    target = out / _place(cell)
+    target = out / "cells" / content["slug"] / f"seed-{content['seed']}"
     target.mkdir(parents=True)
-    for name in sorted(_names(files)):
+    entries = [entry for kind in ("records", "outside") for entry in files.get(kind) or ()]
+    names = {name for name in files.values() if isinstance(name, str)}
+    names |= {entry[key] for entry in entries for key in ("file", "noise") if entry.get(key)}
+    for name in sorted(names):
         source = cell.folder / name
         if Path(name).name != name or not source.is_file():
             raise CorruptFile(
                 f"{source} is missing. Run `robustloss run` again for {cell.run.path}."
             )
-        _linked(source, target / name)
+        try:
+            os.link(source, target / name)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source, target / name)
     write_json(target / "cell.json", content, checked=True)
+    written = load_cell(target / "cell.json")
     if len(files["records"]) < len(cell.content["files"]["records"]):
         # What is over all attacks, as the worst case, must be over those that are left.
-        content |= _numbers(load_cell(target / "cell.json"), content, cell.run)
-        write_json(target / "cell.json", content, checked=True)
-    return load_cell(target / "cell.json")
-
-
-def _numbers(cell: Cell, content: Mapping[str, Any], run: Run) -> dict[str, list[Row]]:
-    records = {
-        (entry["attack_label"], float(entry["eps"])): cell.record(
-            entry["attack_label"], entry["eps"]
+        write_json(
+            target / "cell.json", content | _tables(written, content, cell.run), checked=True
         )
-        for entry in cell.files["records"]
-    }
+    return written
+
+
+def _tables(cell: Cell, content: Mapping[str, Any], run: Run) -> dict[str, list[Row]]:
+    """Return the tables of a cell of a run anew, from its records."""
+    keys = [(entry["attack_label"], float(entry["eps"])) for entry in cell.files["records"]]
     detection = spec_of(run).get("detection") or {}
     return cell_numbers(
-        records,
+        LazyRecords({key: partial(cell.record, *key) for key in keys}),
         cell.reference(),
         content,
         tuple(detection.get("scores") or SCORE_NAMES),
@@ -217,31 +213,6 @@ def _numbers(cell: Cell, content: Mapping[str, Any], run: Run) -> dict[str, list
     )
 
 
-def _names(value: object) -> set[str]:
-    """The file names that the entry "files" of a cell.json holds."""
-    if isinstance(value, str):
-        return {value}
-    if isinstance(value, list):
-        keys = ("file", "noise")
-        return {entry[key] for entry in value for key in keys if entry.get(key)}
-    assert isinstance(value, dict)
-    return set().union(*(_names(each) for each in value.values()))
-
-
-def _linked(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
-
-
-def _failures(runs: Sequence[Run], cells: Sequence[RunCell]) -> list[dict[str, Any]]:
-    """Cells that no run finished."""
-    done = {(cell.content["label"], cell.content["seed"]) for cell in cells}
-    lost = {(f["label"], f["seed"]): f for run in runs for f in run.failures}
-    return [dict(failure) for place, failure in lost.items() if place not in done]
-
-
 def _provenance(
     runs: Sequence[Run],
     losses: Sequence[Mapping[str, Any]],
@@ -249,6 +220,7 @@ def _provenance(
     outside: Sequence[Mapping[str, Any]],
     notes: Sequence[str],
 ) -> dict[str, Any]:
+    """Return where the numbers come from, as the first run says it, and which runs were merged."""
     first = runs[0].provenance
     seeds = sorted({seed for run in runs for seed in run.provenance.get("seeds") or []})
     spec = dict(spec_of(runs[0])) | {

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from robustloss.analysis.checks.catalogue import CHECKS, SIGNIFICANCE, better_rival, explained, flag
+from robustloss.analysis.checks.catalogue import (
+    CHECKS,
+    SIGNIFICANCE,
+    better_rival,
+    explain_check,
+    make_flag,
+)
 from tests.evidence import (
     PGD,
     PROBABILITIES,
@@ -11,14 +17,14 @@ from tests.evidence import (
     M,
     evidence,
     fired,
+    of_outcome,
     of_probe,
-    of_rows,
     sound_probe,
 )
 from tests.outcomes import CELL, first, made
 
 TRIGGERED = {
-    "zero_gradient": of_rows(zero_gradient_fraction=0.02),
+    "zero_gradient": of_outcome(zero_gradient_fraction=0.02),
     "not_finite_gradient": of_probe(gradient_not_finite=first(1, M)),
     "margin_beats_cross_entropy": of_probe(wrong_margin=first(60, M)),
     "rescaled_logits_beat_cross_entropy": of_probe(
@@ -31,7 +37,7 @@ TRIGGERED = {
     "loss_still_rising": of_probe(trace_pgd=RISING),
     "output_not_repeatable": of_probe(logits_again=sound_probe()["logits"] + 0.1 * np.eye(10)[0]),
     "output_is_probability": of_probe(logits=PROBABILITIES, logits_again=PROBABILITIES),
-    "outside_ball_or_box": of_rows(outside_fraction=0.005),
+    "outside_ball_or_box": of_outcome(outside_fraction=0.005),
     "one_step_training_collapsed": evidence(validation_robust_error=0.5),
     "training_without_direction": evidence(zero_gradient_fraction=0.06),
 }  # fmt: skip
@@ -90,7 +96,7 @@ def test_a_message_explains_names_and_helps(check):
         assert " %" in row["message"]
         assert row["attack_label"] is None or row["attack_label"] in row["message"]
         assert "{" not in row["message"].replace("{ objective", "")
-    listed = explained(check)
+    listed = explain_check(check)
     assert listed.endswith(".")
     assert "more than" in listed
     assert "{" not in listed.replace("{ objective", "")
@@ -106,8 +112,8 @@ def test_messages_by_hand():
     assert "divided by 100:" in row["message"]
     (row,) = fired(TRIGGERED["error_falls_with_eps"])["error_falls_with_eps"]
     assert "lower by 5.0 % of the images than at the smaller eps (0.1)" in row["message"]
-    assert "more than 0.01 % of the length" in explained("output_not_repeatable")
-    assert flag("zero_gradient", CELL, 0.25)["value"] == 0.25
+    assert "more than 0.01 % of the length" in explain_check("output_not_repeatable")
+    assert make_flag("zero_gradient", CELL, 0.25)["value"] == 0.25
 
 
 # ---- comparisons on the same images

@@ -2,27 +2,29 @@
 
 import numpy as np
 
-from tests.evidence import M, N, evidence, fired, of_rows, row_of, sound_probe
+from tests.evidence import M, N, evidence, fired, of_outcome, sound_probe
 from tests.outcomes import first, made
 
 
 def test_one_percent_of_zero_gradients_is_the_limit_and_eps_0_is_no_attack():
-    assert fired(of_rows(zero_gradient_fraction=0.01)) == {}
-    assert fired(of_rows(zero_gradient_fraction=1.0, eps=0.0)) == {}
+    assert fired(of_outcome(zero_gradient_fraction=0.01)) == {}
+    assert fired(of_outcome(zero_gradient_fraction=1.0, eps=0.0)) == {}
 
 
 def test_attacks_that_do_not_tell_are_judged_by_the_probe():
     probe = sound_probe() | {"gradient_zero": first(30, M)}
     attacks = ("torchattacks:PGD", "mine:attack", "square", "cw", "pgd")
-    outcomes = [made(name, eps, first(100)) for name in attacks for eps in (0.1, 0.2)]
-    rows = [row_of(one, zero_gradient_fraction=None) for one in outcomes[:-2]]
-    rows += [row_of(one, zero_gradient_fraction=0.0) for one in outcomes[-2:]]
-    found = fired(evidence(outcomes, rows, probe))
+    outcomes = [
+        made(name, eps, first(100), zero_gradient_fraction=0.0 if name == "pgd" else None)
+        for name in attacks
+        for eps in (0.1, 0.2)
+    ]
+    found = fired(evidence(outcomes, probe))
     # Square follows no gradient, CW not that of the cross-entropy, PGD has told
     assert [(row["attack_label"], row["eps"], row["value"]) for row in found["zero_gradient"]] == [
         ("torchattacks:PGD", None, 0.3), ("mine:attack", None, 0.3)
     ]  # fmt: skip
-    assert fired(evidence(outcomes, rows)) == {}
+    assert fired(evidence(outcomes)) == {}
 
 
 def test_each_attack_of_many_steps_is_held_against_the_best_one_step_attack():

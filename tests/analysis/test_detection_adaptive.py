@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from robustloss.analysis.detection.adaptive import adaptive_rows, best_of, error_with_rejection
+from robustloss.analysis.detection.adaptive import adaptive_rows, error_with_rejection, find_best
 from robustloss.metrics import rates
 from tests.outcomes import CELL, made
 
@@ -32,7 +32,7 @@ def test_best_of_adaptive_is_that_of_a_slow_loop(count):
         for k in range(count)
     ]
     outcomes[0].scores[SCORE][:5] = -np.inf  # a likelihood may be
-    best = best_of(outcomes, SCORE)
+    best = find_best(outcomes, SCORE)
     wrong, scores = slow_best(outcomes, SCORE)
     np.testing.assert_array_equal(best.wrong, wrong)
     np.testing.assert_array_equal(best.scores[SCORE], scores)
@@ -45,7 +45,7 @@ def test_best_of_adaptive_is_at_least_each_at_every_threshold():
         made(f"adaptive_{k}", 0.1, rng.random(80) < 0.4, scores={SCORE: rng.normal(size=80)})
         for k in range(3)
     ]
-    best = best_of(outcomes, SCORE)
+    best = find_best(outcomes, SCORE)
     for threshold in np.linspace(-3, 3, 25):
         passed = error_with_rejection(best.wrong, best.scores[SCORE], threshold)
         assert passed >= max(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from robustloss.analysis.detection.separation import against
+from robustloss.analysis.detection.separation import compare_outside
 from robustloss.data import outside
 from robustloss.data.files import DataError
 from robustloss.data.images import ImageSet
@@ -199,7 +199,7 @@ def test_classes_are_numbered_anew_and_the_rest_is_held_out(digits):
 def test_against_is_an_auroc_of_independent_images():
     rng = np.random.default_rng(0)
     clean, other = rng.normal(1, 1, 400), rng.normal(0, 1, 100)
-    found = against(clean, other, threshold=-0.5)
+    found = compare_outside(clean, other, threshold=-0.5)
     assert found["auroc"] == pytest.approx(auroc(clean, other))
     assert found["auroc_low"] < found["auroc"] < found["auroc_high"]
     # Hanley and McNeil 1982, independent sides

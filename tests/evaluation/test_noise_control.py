@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from robustloss.analysis.detection import compute
 from robustloss.analysis.tables import of_cell
 from robustloss.attacks.noise import ImageNoise
 from robustloss.data.load import load_dataset
@@ -13,6 +14,7 @@ from robustloss.evaluation import noise_control
 from robustloss.evaluation.noise_control import add_noise
 from robustloss.evaluation.passes import clean_record
 from robustloss.spec.data import DataSpec
+from robustloss.spec.detection import SCORE_NAMES
 from tests.analysis.test_tables import CELL, CLEAN, RECORDS, REFERENCE, make
 
 
@@ -92,10 +94,17 @@ def test_the_record_is_of_the_same_images_with_the_attacks_sizes(norm):
     np.testing.assert_array_equal(found.logits, again.logits)
 
 
+def numbers_with(control):
+    """The tables of a cell with a control of its attack at eps 0.2."""
+    passes = compute.passes_of(RECORDS, REFERENCE, {("FGSM", 0.2): control}, {})
+    stored = compute.compute_scores(SCORE_NAMES, REFERENCE, passes, density=False)
+    return of_cell.cell_numbers(RECORDS, REFERENCE, CELL, stored=stored)
+
+
 def test_the_control_is_a_population_and_a_column():
     # the noise leaves the scores of images 0 and 1, and lowers those of 2 and 3
     control = make([0, 0, 1, 0], [-1, -2, -9, -9])
-    found = of_cell.cell_numbers(RECORDS, REFERENCE, CELL, noise={("FGSM", 0.2): control})
+    found = numbers_with(control)
     rows = {row["eps"]: row["auroc_noise"] for row in found["rows"] if row["attack"] != "none"}
     # clean {-1 -2 -3 -4} against {-1 -2 -9 -9}: 2.5 + 2 + 2 + 2 less the pairs above: by hand
     above = (2 + 0.5 + 1) + (2 + 0.5) + 2 + 2
@@ -110,4 +119,4 @@ def test_the_control_is_a_population_and_a_column():
 def test_a_control_of_other_images_is_refused():
     other = replace(CLEAN, index=np.arange(4) + 1)
     with pytest.raises(ValueError, match="same images"):
-        of_cell.cell_numbers(RECORDS, REFERENCE, CELL, noise={("FGSM", 0.2): other})
+        numbers_with(other)

@@ -8,14 +8,31 @@ from scipy.stats import norm
 
 from robustloss.metrics.auroc_interval import (
     _pairs,
-    auroc_difference,
     auroc_interval,
     influence,
     placements,
 )
-from robustloss.metrics.bootstrap import bootstrap_auroc, draw_resamples
+from robustloss.metrics.bootstrap import (
+    bootstrap_auroc,
+    degrees_of_freedom,
+    draw_resamples,
+    student_quantile,
+)
 from robustloss.metrics.rates import auroc
 from tests.simulations import simulated_intervals
+
+
+def auroc_difference(clean_a, attacked_a, clean_b, attacked_b):
+    """Difference of two AUROCs on the same images, its variance and interval, without resampling.
+
+    The covariance of two AUROCs of Obuchowski 1997, where every image stands on both sides.
+    """
+    first, second = placements(clean_a, attacked_a), placements(clean_b, attacked_b)
+    per_image = influence(first) - influence(second)
+    variance = float(per_image @ per_image) / (len(per_image) * (len(per_image) - 1))
+    difference = first.auroc - second.auroc
+    half = student_quantile(0.025, degrees_of_freedom(per_image)) * math.sqrt(variance)
+    return difference, variance, difference - half, difference + half
 
 
 def literal_obuchowski(clean, attacked, clean_index, attacked_index):

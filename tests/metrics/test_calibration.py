@@ -9,7 +9,9 @@ from scipy.special import softmax
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
-from robustloss.analysis.tables.calibration import calibration_rows, pooled
+from robustloss.analysis.outcomes import reduce_record
+from robustloss.analysis.tables.calibration import calibration_rows, pool_bins, reliability_rows
+from robustloss.analysis.tables.measured import MeasuredPass
 from robustloss.metrics.bootstrap import draw_resamples
 from robustloss.metrics.calibration import (
     TEMPERATURES,
@@ -216,9 +218,22 @@ def make(logits, labels):
     )
 
 
+def passed(record, attack="none"):
+    """A pass at eps 0 without scores."""
+    entry = {"attack": attack, "attack_label": attack, "norm": None, "eps": 0.0}
+    return MeasuredPass(entry, record, {}, {}, reduce_record(entry, record, {}))
+
+
+def test_an_attack_at_eps_0_is_not_measured_beside_the_clean_pass():
+    logits, labels = logits_and_labels(scale=4.0)
+    one = passed(make(logits, labels), attack="fgsm")
+    assert calibration_rows(one, draw_resamples(400)) == reliability_rows(one) == []
+
+
 def test_rows_of_a_record():
     logits, labels = logits_and_labels(scale=4.0)
-    row, bins = calibration_rows({"label": "a"}, make(logits, labels), temperature=4.0)
+    one, drawn = passed(make(logits, labels)), draw_resamples(400)
+    (row,), bins = calibration_rows(one, drawn, 4.0), reliability_rows(one)
     posterior = softmax(logits, axis=1)
     assert row["accuracy"] == pytest.approx((logits.argmax(1) == labels).mean())
     assert row["mean_confidence"] == pytest.approx(posterior.max(1).mean())
@@ -231,7 +246,7 @@ def test_rows_of_a_record():
         assert sum(each["count"] for each in own) == 400
         gaps = (each["count"] * abs(each["accuracy"] - each["mean_confidence"]) for each in own)
         assert sum(gaps) / 400 == pytest.approx(row[f"ece_{binning}"])
-    plain, _ = calibration_rows({}, make(logits, labels))
+    (plain,) = calibration_rows(one, drawn)
     assert plain["temperature"] is plain["ece_after"] is plain["nll_after"] is None
 
 
@@ -241,7 +256,7 @@ def test_bins_of_two_seeds_are_pooled_by_their_counts():
         {"bin": 3, "count": 3, "mean_confidence": 0.24, "accuracy": 0.0},
         {"bin": 1, "count": 2, "mean_confidence": 0.1, "accuracy": 0.5},
     ]
-    first, second = pooled(rows)
+    first, second = pool_bins(rows)
     assert (first["bin"], first["count"], first["accuracy"]) == (1, 2, 0.5)
     assert second["count"] == 4
     assert second["mean_confidence"] == pytest.approx(0.23)

@@ -14,7 +14,6 @@ from robustloss.metrics.paired_tests import (
     mcnemar_test,
     paired_difference,
     paired_t,
-    wilcoxon,
 )
 
 SAMPLES = 4000
@@ -56,29 +55,26 @@ def test_mcnemar_finds_a_difference_in_at_most_five_percent_of_equal_losses(expe
     assert rate > 0.01
 
 
-@pytest.mark.parametrize("test", [paired_t, wilcoxon])
-def test_seeds_without_a_difference_show_one_in_at_most_five_percent(test):
+def test_seeds_without_a_difference_show_one_in_at_most_five_percent():
     rng = np.random.default_rng(0)
-    p = np.array([test(row) for row in rng.normal(0, 0.3, (SAMPLES, 8))])
+    p = np.array([paired_t(row) for row in rng.normal(0, 0.3, (SAMPLES, 8))])
     assert np.mean(p <= 0.05) <= 0.05 + TOLERANCE
     assert np.mean(p <= 0.05) > 0.02
 
 
 def test_five_seeds_cannot_reach_five_percent_by_ranks():
-    assert wilcoxon([0.1, 0.2, 0.3, 0.4, 0.5]) == pytest.approx(2 / 32)
+    assert stats.wilcoxon([0.1, 0.2, 0.3, 0.4, 0.5]).pvalue == pytest.approx(2 / 32)
     assert paired_t([0.1, 0.2, 0.3, 0.4, 0.5]) < 0.05
 
 
 def test_too_few_seeds_give_no_test():
     assert math.isnan(paired_t([0.1]))
-    assert math.isnan(wilcoxon([0.1]))
     assert math.isnan(detectable_by_seeds(0.1, 1))
 
 
 def test_seeds_that_agree_exactly():
     assert paired_t([0.0, 0.0]) == 1
     assert paired_t([0.1, 0.1]) == 0
-    assert wilcoxon([0.0, 0.0, 0.0]) == 1
 
 
 @pytest.mark.parametrize(("only_a", "only_b", "n"), [(0.004, 0.004, 2000), (0.1, 0.05, 200)])

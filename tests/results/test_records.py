@@ -9,11 +9,11 @@ from robustloss import storage
 from robustloss.results.records import (
     MAX_IMAGES,
     Record,
-    clean_pass,
-    joined,
+    cut_record,
+    join_records,
     load_record,
-    piece_of,
     save_record,
+    validation_record,
 )
 from robustloss.storage import CorruptFile
 
@@ -138,31 +138,31 @@ def test_the_validation_pass_is_a_record():
     record = make()
     names = ("index", "labels", "logits", "class_log_likelihood", "features")
     arrays = {f"validation_{name}": getattr(record, name) for name in names}
-    found = clean_pass({**arrays, "train_labels": np.zeros(9)})
+    found = validation_record({**arrays, "train_labels": np.zeros(9)})
     for name in names:
         np.testing.assert_array_equal(getattr(found, name), getattr(record, name))
     assert not found.linf.any()
     del arrays["validation_features"]
-    assert clean_pass(arrays).features is None
+    assert validation_record(arrays).features is None
     del arrays["validation_logits"]
     with pytest.raises(ValueError, match="reference has no 'validation_logits'"):
-        clean_pass(arrays)
+        validation_record(arrays)
 
 
 def test_pieces_joined_are_the_whole_record():
     record = make(outside=np.arange(5) > 3, predictions_8bit=np.arange(5) % 3)
-    pieces = [piece_of(record, *cut) for cut in ((0, 1), (1, 4), (4, 5))]
+    pieces = [cut_record(record, *cut) for cut in ((0, 1), (1, 4), (4, 5))]
     assert [len(piece.images) for piece in pieces] == [1, 1, 0]
-    assert_same(joined(pieces), record)
+    assert_same(join_records(pieces), record)
 
 
 def test_joined_records_keep_the_first_pictures_only():
     pictures = np.arange(70.0).reshape(70, 1, 1, 1)
     pieces = [make(35, images=pictures[:35]), make(35, images=pictures[35:])]
-    np.testing.assert_array_equal(joined(pieces).images, pictures[:MAX_IMAGES])
+    np.testing.assert_array_equal(join_records(pieces).images, pictures[:MAX_IMAGES])
 
 
 def test_pieces_that_hold_different_arrays_are_refused():
     first, second = make(zero_gradient=np.zeros(5, bool)), make(zero_gradient=None)
     with pytest.raises(ValueError, match=r"zero_gradient \(shape \(5,\)\) must be \(10\)"):
-        joined([first, second])
+        join_records([first, second])

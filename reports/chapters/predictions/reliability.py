@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from robustloss.analysis.tables.calibration import pooled
+from robustloss.analysis.tables.calibration import pool_bins
 from robustloss.reports.chapters.predictions.calibration import calibration_of
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.curves import Line, Panel, curve_numbers, draw_curves
@@ -97,7 +97,7 @@ def _diagram(numbers: Numbers, label: str, attack: AttackInfo, eps: float) -> _D
         and (row["label"], row["attack_label"], float(row["eps"])) == (label, name, float(eps))
     ]
     error = calibration_of(numbers, label, attack.label, eps, "ece_equal_width")
-    return _Diagram(pooled(rows), error.mean) if rows and error else None
+    return _Diagram(pool_bins(rows), error.mean) if rows and error else None
 
 
 def _draw(

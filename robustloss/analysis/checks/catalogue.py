@@ -16,7 +16,7 @@ import numpy as np
 
 from robustloss.analysis.outcomes import Outcome
 from robustloss.metrics.intervals import sign_test
-from robustloss.results.schema import PLACE, Row
+from robustloss.results.schema import Row, cell_place
 
 SIGNIFICANCE = 0.05
 
@@ -139,7 +139,6 @@ class Evidence:
 
     Attributes:
         cell: "loss", "label" and "seed".
-        rows: the attacked rows of results.json.
         clean: the clean pass.
         outcomes: every attack at every eps, of the same images in the same order.
         probe: the arrays of probe-KEY.npz, or nothing.
@@ -147,7 +146,6 @@ class Evidence:
     """
 
     cell: Mapping[str, Any]
-    rows: Sequence[Row]
     clean: Outcome
     outcomes: Sequence[Outcome]
     probe: Mapping[str, np.ndarray]
@@ -164,7 +162,7 @@ class Gain(NamedTuple):
 def better_rival(
     wrong: np.ndarray, rivals: Mapping[str, np.ndarray], threshold: float
 ) -> Gain | None:
-    """The rival with the greatest net gain in error, if it is beyond threshold and chance.
+    """Return the rival with the greatest net gain in error, if it is beyond threshold and chance.
 
     Args:
         wrong: (N,) bool, images that the attack in question makes wrong.
@@ -187,7 +185,7 @@ def better_rival(
     return Gain(best, nets[best] / wrong.size)
 
 
-def flag(
+def make_flag(
     check: str,
     cell: Mapping[str, Any],
     value: float,
@@ -195,44 +193,56 @@ def flag(
     eps: float | None = None,
     **words: str,
 ) -> Row:
-    """A row of `flags`; without attack_label it concerns every number of the cell's loss.
+    """Return a row of `flags`.
 
     Args:
         check: key of `CHECKS`.
         cell: "loss", "label" and "seed".
         value: what was measured, above the threshold.
-        attack_label: whose numbers are doubtful.
-        eps: at which; without it at every eps.
-        **words: names in the explanation.
+        attack_label: of the attack whose numbers are doubtful; None for every number of the loss.
+        eps: at which they are; None for every eps.
+        **words: what stands in for the names in the explanation.
     """
     threshold, explanation, remedy = CHECKS[check]
     words = {"attack": attack_label or "", "value": percent(value), **words}
     return {
         "check": check,
-        **{name: cell[name] for name in PLACE},
+        **cell_place(cell),
         "attack_label": attack_label,
         "eps": eps,
         "value": value,
         "threshold": threshold,
-        "message": _filled(f"{explanation} {remedy}", words),
+        "message": _fill(f"{explanation} {remedy}", words),
     }
 
 
-def explained(check: str) -> str:
-    """A check in words, for a list of all: explanation with its threshold, and remedy."""
+def flag_above(check: str, evidence: Evidence, value: float) -> list[Row]:
+    """Return a flag on every number of the loss if the value is above the check's threshold.
+
+    Args:
+        check: key of `CHECKS`.
+        evidence: of the cell.
+        value: what was measured.
+    """
+    return [make_flag(check, evidence.cell, value)] if value > CHECKS[check].threshold else []
+
+
+def explain_check(check: str) -> str:
+    """Return a check in words, for a list of all: explanation with its threshold, and remedy."""
     threshold, explanation, remedy = CHECKS[check]
     words = {"value": f"more than {percent(threshold)}", "attack": "the attack"}
     words |= {"rival": "another", "at": "some value", "smaller": "before"}
     words |= {"temperature": "some number"}
-    return _filled(f"{explanation} {remedy}", words)
+    return _fill(f"{explanation} {remedy}", words)
 
 
 def percent(share: float) -> str:
-    """A share as a person reads it: "12.5 %", "0.01 %"."""
+    """Return a share as a person reads it: "12.5 %", "0.01 %"."""
     return f"{100 * share:.1f} %" if share >= 0.001 or share == 0 else f"{100 * share:.1g} %"
 
 
-def _filled(text: str, words: Mapping[str, str]) -> str:
+def _fill(text: str, words: Mapping[str, str]) -> str:
+    """Return the text with the words in place of their names in braces."""
     # not str.format: the remedies show TOML, which has braces of its own
     for name, word in words.items():
         text = text.replace(f"{{{name}}}", word)

@@ -13,7 +13,13 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from robustloss.analysis.checks.catalogue import CHECKS, Evidence, better_rival, flag
+from robustloss.analysis.checks.catalogue import (
+    CHECKS,
+    Evidence,
+    better_rival,
+    flag_above,
+    make_flag,
+)
 from robustloss.results.schema import Row
 from robustloss.spec.text import slug
 
@@ -31,7 +37,7 @@ TRIALS = (
 
 
 def trace_name(attack_label: str) -> str:
-    """The array that holds the trace of an attack: its label's slug as an identifier."""
+    """Return the name of the array that holds the trace of an attack: its slug as an identifier."""
     return f"trace_{slug(attack_label).replace('-', '_').replace('.', '_')}"
 
 
@@ -47,47 +53,47 @@ def check_probe(probe: Mapping[str, np.ndarray]) -> None:
 
 
 def not_finite_gradient(evidence: Evidence) -> list[Row]:
-    """The input gradient of the cross-entropy is NaN or infinite for some image."""
+    """Flag a gradient of the cross-entropy that is NaN or infinite for some image."""
     value = float(evidence.probe["gradient_not_finite"].mean())
-    return _above("not_finite_gradient", evidence, value)
+    return flag_above("not_finite_gradient", evidence, value)
 
 
 def margin_beats_cross_entropy(evidence: Evidence) -> list[Row]:
-    """The same short PGD makes more images wrong on the logit margin than on cross-entropy."""
-    probe, check = evidence.probe, "margin_beats_cross_entropy"
-    if "wrong_margin" not in probe:
+    """Flag a loss where the same short PGD finds more on the logit margin than on cross-entropy."""
+    if "wrong_margin" not in evidence.probe:
         return []
-    rivals = {"margin": probe["wrong_margin"]}
-    gain = better_rival(probe["wrong_cross_entropy"], rivals, CHECKS[check].threshold)
-    return [flag(check, evidence.cell, gain.value, at=_eps(probe["eps"]))] if gain else []
+    rivals = {"margin": evidence.probe["wrong_margin"]}
+    return _flag_rival("margin_beats_cross_entropy", evidence, rivals)
 
 
 def rescaled_logits_beat_cross_entropy(evidence: Evidence) -> list[Row]:
-    """The same short PGD makes more images wrong on the cross-entropy of z / T."""
-    probe, check = evidence.probe, "rescaled_logits_beat_cross_entropy"
-    if "wrong_rescaled" not in probe:
+    """Flag a loss where the same short PGD finds more on the cross-entropy of z / T."""
+    if "wrong_rescaled" not in evidence.probe:
         return []
-    rivals = {
-        f"{temperature:g}": wrong
-        for temperature, wrong in zip(probe["temperatures"], probe["wrong_rescaled"], strict=True)
-    }
-    gain = better_rival(probe["wrong_cross_entropy"], rivals, CHECKS[check].threshold)
+    temperatures = [f"{temperature:g}" for temperature in evidence.probe["temperatures"]]
+    rivals = dict(zip(temperatures, evidence.probe["wrong_rescaled"], strict=True))
+    return _flag_rival("rescaled_logits_beat_cross_entropy", evidence, rivals)
+
+
+def _flag_rival(check: str, evidence: Evidence, rivals: Mapping[str, np.ndarray]) -> list[Row]:
+    """Return a flag if a rival of the cross-entropy makes more images (N,) wrong, by its name."""
+    gain = better_rival(evidence.probe["wrong_cross_entropy"], rivals, CHECKS[check].threshold)
     if gain is None:
         return []
-    at = _eps(probe["eps"])
-    return [flag(check, evidence.cell, gain.value, at=at, temperature=gain.rival)]
+    at = f"{float(evidence.probe['eps']):g}"
+    return [make_flag(check, evidence.cell, gain.value, at=at, temperature=gain.rival)]
 
 
 def unbounded_attack_fails(evidence: Evidence) -> list[Row]:
-    """PGD that may change every pixel at will leaves images correct."""
+    """Flag a loss where PGD that may change every pixel at will leaves images correct."""
     if "wrong_unbounded" not in evidence.probe:
         return []
     value = float(1 - evidence.probe["wrong_unbounded"].mean())
-    return _above("unbounded_attack_fails", evidence, value)
+    return flag_above("unbounded_attack_fails", evidence, value)
 
 
 def output_not_repeatable(evidence: Evidence) -> list[Row]:
-    """Two identical calls give other logits.
+    """Flag a model that gives other logits when it is called again.
 
     Compared as unit vectors, so that the scale of the logits plays no part.
 
@@ -95,49 +101,50 @@ def output_not_repeatable(evidence: Evidence) -> list[Row]:
     """
     first, again = (_unit(evidence.probe[name]) for name in ("logits", "logits_again"))
     value = float(np.linalg.norm(first - again, axis=1).max())
-    return _above("output_not_repeatable", evidence, value)
+    return flag_above("output_not_repeatable", evidence, value)
 
 
 def output_is_probability(evidence: Evidence) -> list[Row]:
-    """The outputs of most images lie in [0, 1] and sum to 1.
+    """Flag a model whose outputs lie in [0, 1] and sum to 1 for most images.
 
     Source: check_range_output of AutoAttack (Croce and Hein 2020), and its tolerance.
     """
     logits = evidence.probe["logits"].astype(np.float64)
     inside = (logits > -1e-5).all(axis=1) & (logits < 1 + 1e-5).all(axis=1)
     value = float((inside & (np.abs(logits.sum(axis=1) - 1) < 1e-5)).mean())
-    return _above("output_is_probability", evidence, value)
+    return flag_above("output_is_probability", evidence, value)
 
 
 def loss_still_rising(evidence: Evidence) -> list[Row]:
-    """An attack still gained in the last quarter of its steps on images that it did not fool.
+    """Flag attacks that still gained in the last quarter of their steps on images not fooled.
 
     Where it did fool, more steps change no error, and one image in a hundred left is too few to
     matter. On networks of 8x8 digits PGD of 5 to 100 steps has at most 3 %, steps that do not
     reach the border of the ball have 25 %.
     """
-    flags = []
-    for label, attack in {row["attack_label"]: row["attack"] for row in evidence.rows}.items():
+    check, flags = "loss_still_rising", []
+    for label, attack in {one.attack_label: one.attack for one in evidence.outcomes}.items():
         name = trace_name(label)
         if name not in evidence.probe or attack in _JUST_REACHING:
             continue
-        value = late_gain(_with_clean(evidence.probe, evidence.probe[name]))
-        if value > CHECKS["loss_still_rising"].threshold:
-            at = _eps(evidence.probe[f"{name}_eps"])
-            flags.append(flag("loss_still_rising", evidence.cell, value, label, at=at))
+        trace = np.vstack([_clean_margin(evidence.probe), evidence.probe[name]])
+        value = late_gain(trace)
+        if value > CHECKS[check].threshold:
+            at = f"{float(evidence.probe[f'{name}_eps']):g}"
+            flags.append(make_flag(check, evidence.cell, value, label, at=at))
     return flags
 
 
-def _with_clean(probe: Mapping[str, np.ndarray], trace: np.ndarray) -> np.ndarray:
-    """The trace from the image itself on: (1 + S, M)."""
+def _clean_margin(probe: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the margin (M,) of the clean images, with which the traces begin."""
     logits, labels = probe["logits"].astype(np.float64), probe["labels"][:, None]
     true = np.take_along_axis(logits, labels, axis=1)[:, 0]
     np.put_along_axis(logits, labels, -np.inf, axis=1)
-    return np.vstack([logits.max(axis=1) - true, trace])
+    return logits.max(axis=1) - true
 
 
 def late_gain(trace: np.ndarray) -> float:
-    """Share of an attack's whole gain that came in the last quarter of its steps.
+    """Return the share of an attack's whole gain that came in the last quarter of its steps.
 
     A straight line gives about 1/4, a curve that has levelled off 0. Each image that is not
     fooled counts alike, however large its logits; only the best margin so far counts, so that a
@@ -158,18 +165,10 @@ def late_gain(trace: np.ndarray) -> float:
     return float(np.divide(late, whole, out=np.zeros_like(late), where=whole > 0).mean())
 
 
-def _above(check: str, evidence: Evidence, value: float) -> list[Row]:
-    """A flag that concerns every number of the loss, if the value is above the threshold."""
-    return [flag(check, evidence.cell, value)] if value > CHECKS[check].threshold else []
-
-
 def _unit(logits: np.ndarray) -> np.ndarray:
+    """Return rows (M,K) scaled to length 1."""
     logits = logits.astype(np.float64)
     return logits / (np.linalg.norm(logits, axis=1, keepdims=True) + 1e-10)
-
-
-def _eps(value: np.ndarray) -> str:
-    return f"{float(value):g}"
 
 
 PROBE_CHECKS: tuple[Callable[[Evidence], list[Row]], ...] = (

@@ -2,10 +2,16 @@
 
 from collections.abc import Callable, Sequence
 
-from robustloss.analysis.checks.catalogue import CHECKS, Evidence, better_rival, flag
-from robustloss.analysis.outcomes import budgets, by_attack, wrong_within
+from robustloss.analysis.checks.catalogue import (
+    CHECKS,
+    Evidence,
+    better_rival,
+    flag_above,
+    make_flag,
+)
+from robustloss.analysis.outcomes import find_wrong, group_by_attack, list_budgets
 from robustloss.results.schema import Row
-from robustloss.spec.attack_kinds import Kind, attack_kind
+from robustloss.spec.attack_kinds import Kind
 
 # A one-step attack is no yardstick of robustness, and an adaptive one is not after the error.
 MANY_STEPS: tuple[Kind, ...] = ("iterative", "minimum_norm", "ensemble")
@@ -13,71 +19,63 @@ WHITE_BOX: tuple[Kind, ...] = ("one_step", *MANY_STEPS)
 
 
 def zero_gradient(evidence: Evidence) -> list[Row]:
-    """The objective's input gradient is exactly 0 for more than 1 % of the images.
+    """Flag attacks whose objective has an input gradient of exactly 0 for more than 1 % of images.
 
-    By the attack's own word; where it does not tell (adapted attacks, a user's function) by the
+    By the attack's own word; where it does not say (adapted attacks, a user's function) by the
     gradient of the cross-entropy in the probe.
     """
-    limit = CHECKS["zero_gradient"].threshold
+    check, cell = "zero_gradient", evidence.cell
+    limit = CHECKS[check].threshold
+    attacked = [one for one in evidence.outcomes if one.eps > 0]
     flags = [
-        flag("zero_gradient", evidence.cell, value, row["attack_label"], row["eps"])
-        for row in evidence.rows
-        if (value := row["zero_gradient_fraction"]) is not None and value > limit and row["eps"] > 0
+        make_flag(check, cell, share, one.attack_label, one.eps)
+        for one in attacked
+        if (share := one.zero_gradient_fraction or 0.0) > limit
     ]
     if evidence.probe and (value := float(evidence.probe["gradient_zero"].mean())) > limit:
-        silent = {
-            row["attack_label"]: row["attack"]
-            for row in evidence.rows
-            if row["zero_gradient_fraction"] is None and row["eps"] > 0
-        }
         followers = ("one_step", "iterative", "ensemble", "other")
-        flags += [
-            flag("zero_gradient", evidence.cell, value, label)
-            for label, attack in silent.items()
-            if attack_kind(attack) in followers
-        ]
+        silent = dict.fromkeys(
+            one.attack_label
+            for one in attacked
+            if one.zero_gradient_fraction is None and one.kind in followers
+        )
+        flags += [make_flag(check, cell, value, label) for label in silent]
     return flags
 
 
 def outside_ball_or_box(evidence: Evidence) -> list[Row]:
-    """An attack returned images outside ball or box; the harness brought them back."""
+    """Flag attacks that returned images outside ball or box; the harness brought them back."""
+    check = "outside_ball_or_box"
     return [
-        flag("outside_ball_or_box", evidence.cell, value, row["attack_label"], row["eps"])
-        for row in evidence.rows
-        if (value := row["outside_fraction"] or 0.0) > CHECKS["outside_ball_or_box"].threshold
+        make_flag(check, evidence.cell, value, one.attack_label, one.eps)
+        for one in evidence.outcomes
+        if (value := one.outside_fraction or 0.0) > CHECKS[check].threshold
     ]
 
 
 def error_falls_with_eps(evidence: Evidence) -> list[Row]:
-    """An attack makes fewer images wrong than at a smaller eps, or than no attack at all."""
-    flags = []
-    for norm, all_eps in budgets(evidence.outcomes).items():
-        for label, own in by_attack(evidence.outcomes, norm).items():
+    """Flag attacks that make fewer images wrong than at a smaller eps, or than no attack at all."""
+    check, flags = "error_falls_with_eps", []
+    for norm, all_eps in list_budgets(evidence.outcomes).items():
+        for label, own in group_by_attack(evidence.outcomes, norm).items():
             for one in (one for one in own if one.eps in all_eps):
                 smaller = {"0": evidence.clean.wrong}
                 smaller |= {f"{less.eps:g}": less.wrong for less in own if less.eps < one.eps}
-                gain = better_rival(one.wrong, smaller, CHECKS["error_falls_with_eps"].threshold)
-                if gain:
+                if gain := better_rival(one.wrong, smaller, CHECKS[check].threshold):
+                    words = {"smaller": gain.rival}
                     flags.append(
-                        flag(
-                            "error_falls_with_eps",
-                            evidence.cell,
-                            gain.value,
-                            label,
-                            one.eps,
-                            smaller=gain.rival,
-                        )
+                        make_flag(check, evidence.cell, gain.value, label, one.eps, **words)
                     )
     return flags
 
 
 def one_step_beats_many(evidence: Evidence) -> list[Row]:
-    """A one-step attack makes more images wrong than one of many steps at the same eps."""
+    """Flag attacks of many steps that a one-step attack beats at the same eps."""
     return _duels(evidence, "one_step_beats_many", ("one_step",), MANY_STEPS)
 
 
 def black_box_beats_white_box(evidence: Evidence) -> list[Row]:
-    """An attack without gradients makes more images wrong than every white-box attack.
+    """Flag white-box attacks that an attack without gradients beats, if it beats all of them.
 
     The strongest white-box attack must be beaten; then each that is beaten is flagged. The
     threshold is AutoAttack's.
@@ -100,8 +98,10 @@ def _duels(
     kind = {one.attack_label: one.kind for one in evidence.outcomes}
     limit = CHECKS[check].threshold
     flags = []
-    for norm, eps in ((n, eps) for n, found in budgets(evidence.outcomes).items() for eps in found):
-        wrong = wrong_within(evidence.clean, evidence.outcomes, norm, eps)
+    for norm, eps in (
+        (n, eps) for n, found in list_budgets(evidence.outcomes).items() for eps in found
+    ):
+        wrong = find_wrong(evidence.clean, evidence.outcomes, norm, eps)
         rivals = {label: w for label, w in wrong.items() if kind[label] in rival_kinds}
         own = {label: w for label, w in wrong.items() if kind[label] in kinds}
         if not rivals or not own:
@@ -112,12 +112,14 @@ def _duels(
         recorded = {o.attack_label for o in evidence.outcomes if (o.norm, o.eps) == (norm, eps)}
         for label in (label for label in own if label in recorded):
             if gain := better_rival(own[label], rivals, limit):
-                flags.append(flag(check, evidence.cell, gain.value, label, eps, rival=gain.rival))
+                flags.append(
+                    make_flag(check, evidence.cell, gain.value, label, eps, rival=gain.rival)
+                )
     return flags
 
 
 def one_step_training_collapsed(evidence: Evidence) -> list[Row]:
-    """PGD makes far more validation images wrong than the one step that was trained against.
+    """Flag training against one step if PGD makes far more validation images wrong than that step.
 
     Source: Wong et al., "Fast is better than free" (ICLR 2020), catastrophic overfitting.
     """
@@ -125,17 +127,13 @@ def one_step_training_collapsed(evidence: Evidence) -> list[Row]:
     many = evidence.training.get("validation_robust_error")
     if one is None or many is None:
         return []
-    return _of_training(evidence, "one_step_training_collapsed", many - one)
+    return flag_above("one_step_training_collapsed", evidence, many - one)
 
 
 def training_without_direction(evidence: Evidence) -> list[Row]:
-    """The inner maximisation of adversarial training had no gradient to follow."""
+    """Flag adversarial training whose inner maximisation had no gradient to follow."""
     still = evidence.training.get("zero_gradient_fraction")
-    return _of_training(evidence, "training_without_direction", still or 0.0)
-
-
-def _of_training(evidence: Evidence, check: str, value: float) -> list[Row]:
-    return [flag(check, evidence.cell, value)] if value > CHECKS[check].threshold else []
+    return flag_above("training_without_direction", evidence, still or 0.0)
 
 
 RECORD_CHECKS: tuple[Callable[[Evidence], list[Row]], ...] = (

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from robustloss.analysis.checks.catalogue import CHECKS, better_rival, flag
+from robustloss.analysis.checks.catalogue import CHECKS, better_rival, make_flag
 from robustloss.results.schema import TABLES, Row
 from robustloss.results.transfers import Transfer
 
 
 def transfer_beats_white_box(transfers: Sequence[Transfer], losses: Mapping[str, str]) -> list[Row]:
-    """Images made on another loss make more wrong than those made on the target itself.
+    """Flag losses that images made on another loss fool more often than images made on themselves.
 
     Compared for the same attack, eps, seed and images; a target without its own white-box file
     is left out.
@@ -33,25 +33,21 @@ def transfer_beats_white_box(transfers: Sequence[Transfer], losses: Mapping[str,
         groups.setdefault((one.seed, one.attack_label, one.eps), {})[one.source] = one
     flags = []
     for (seed, attack_label, eps), group in groups.items():
-        _refuse_other_images(group)
+        first = next(iter(group.values()))
+        for other in group.values():
+            if not np.array_equal(first.labels, other.labels):
+                raise ValueError(
+                    f"labels of the images made on {first.source!r} and on {other.source!r} "
+                    "differ: both must hold the same images in the same order."
+                )
         for target, own in group.items():
             rivals = {
                 source: one.wrong[target]
                 for source, one in group.items()
                 if source != target and target in one.targets
             }
-            gain = better_rival(own.wrong[target], rivals, CHECKS[check].threshold)
-            if gain:
+            if gain := better_rival(own.wrong[target], rivals, CHECKS[check].threshold):
                 cell = {"loss": losses[target], "label": target, "seed": seed}
-                flags.append(flag(check, cell, gain.value, attack_label, eps, rival=gain.rival))
+                words = {"rival": gain.rival}
+                flags.append(make_flag(check, cell, gain.value, attack_label, eps, **words))
     return TABLES["flags"].arrange(flags)
-
-
-def _refuse_other_images(group: Mapping[str, Transfer]) -> None:
-    first, *others = group.values()
-    for other in others:
-        if not np.array_equal(first.labels, other.labels):
-            raise ValueError(
-                f"labels of the images made on {first.source!r} and on {other.source!r} differ: "
-                "both must hold the same images in the same order."
-            )

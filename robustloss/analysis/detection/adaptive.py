@@ -1,6 +1,7 @@
 """Does the detector still notice when the attack knows it? Naive beside adaptive attacks."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,9 @@ import numpy as np
 from robustloss.analysis.detection.separation import compare
 from robustloss.analysis.outcomes import Outcome
 from robustloss.metrics.rates import threshold_at_fpr
-from robustloss.results.schema import PLACE, Row
+from robustloss.results.schema import Row, cell_place
 
 ADAPTED_SCORE = "class_log_likelihood"  # what the adaptive attacks maximise, at the wrong class
-BEST = {"attack": "best_of_adaptive", "attack_label": "best of adaptive"}
 
 
 def adaptive_rows(
@@ -20,7 +20,7 @@ def adaptive_rows(
     outcomes: Sequence[Outcome],
     validation_scores: Mapping[str, np.ndarray],
 ) -> list[Row]:
-    """Detection and error with the option to reject, for each budget of an adaptive attack.
+    """Return detection and error with the option to reject, for each budget of an adaptive attack.
 
     Args:
         cell: "loss", "label" and "seed".
@@ -32,31 +32,47 @@ def adaptive_rows(
 
     Returns:
         Per norm, eps > 0 and score: the attacks that do not know the detector ("naive"), the
-        adaptive ones, and the best of the adaptive per image. Nothing without
-        an adaptive attack.
+        adaptive ones, and the best of the adaptive per image. Nothing without an adaptive attack.
     """
     rows = []
     for norm, eps in dict.fromkeys(
         (one.norm, one.eps) for one in outcomes if one.kind == "adaptive" and one.eps > 0
     ):
         here = [one for one in outcomes if (one.norm, one.eps) == (norm, eps)]
-        adaptive = [one for one in here if one.kind == "adaptive"]
-        kinds = [(one, "adaptive" if one in adaptive else "naive") for one in here]
+        kinds = [(one, "adaptive" if one.kind == "adaptive" else "naive") for one in here]
+        adaptive = [one for one, kind in kinds if kind == "adaptive"]
         for score, validation in validation_scores.items():
-            best = (best_of(adaptive, score), "best_of_adaptive")
+            best = (find_best(adaptive, score), "best_of_adaptive")
             for one, kind in (*kinds, best):
-                rows.append(
-                    {name: cell[name] for name in PLACE}
-                    | {"norm": norm, "eps": eps}
-                    | {"attack": one.attack, "attack_label": one.attack_label, "kind": kind}
-                    | {"score": score, "adapted": kind != "naive" and score == ADAPTED_SCORE}
-                    | _numbers(clean, one, score, validation)
-                )
+                scores = one.scores[score]
+                found = compare(~clean.wrong, one.wrong, clean.scores[score], scores, validation)
+                all_, successful = found["all"], found["successful"]
+                row = cell_place(cell) | {
+                    "norm": norm,
+                    "eps": eps,
+                    "attack": one.attack,
+                    "attack_label": one.attack_label,
+                    "kind": kind,
+                    "score": score,
+                    "adapted": kind != "naive" and score == ADAPTED_SCORE,
+                    "n": one.wrong.size,
+                    "auroc_all": all_["auroc"],
+                    "auroc_successful": successful["auroc"],
+                    "n_successful": successful["n_attacked"],
+                    "undetected_success_at_1fpr": all_["undetected_success_at_1fpr"],
+                    "undetected_success_at_5fpr": all_["undetected_success_at_5fpr"],
+                    "error": float(one.wrong.mean()),
+                }
+                for percent in (1, 5):
+                    row[f"error_with_rejection_at_{percent}fpr"] = error_with_rejection(
+                        one.wrong, scores, threshold_at_fpr(validation, percent / 100)
+                    )
+                rows.append(row)
     return rows
 
 
-def best_of(outcomes: Sequence[Outcome], score: str) -> Outcome:
-    """For each image what serves the adversary best: wrong, and then the highest score.
+def find_best(outcomes: Sequence[Outcome], score: str) -> Outcome:
+    """Return for each image what serves the adversary best: wrong, and then the highest score.
 
     The choice is best at every threshold at once: a wrong image with the highest score is the
     last to be rejected. An image that no attack makes wrong keeps its highest score.
@@ -68,10 +84,10 @@ def best_of(outcomes: Sequence[Outcome], score: str) -> Outcome:
     wrong = np.stack([one.wrong for one in outcomes])
     scores = np.stack([one.scores[score] for one in outcomes])
     chosen = np.lexsort((scores, wrong), axis=0)[-1:]  # by wrong, then by score; the last is best
-    return Outcome(
-        **BEST,
-        norm=outcomes[0].norm,
-        eps=outcomes[0].eps,
+    return replace(
+        outcomes[0],
+        attack="best_of_adaptive",
+        attack_label="best of adaptive",
         wrong=np.take_along_axis(wrong, chosen, axis=0)[0],
         radius=None,
         scores={score: np.take_along_axis(scores, chosen, axis=0)[0]},
@@ -79,33 +95,13 @@ def best_of(outcomes: Sequence[Outcome], score: str) -> Outcome:
 
 
 def error_with_rejection(wrong: np.ndarray, scores: np.ndarray, threshold: float) -> float:
-    """Share of all images that are classified wrongly and accepted (score >= threshold).
+    """Return the share of all images that are classified wrongly and accepted.
 
     Unlike undetected success it counts clean mistakes too, and is over all images.
 
     Args:
         wrong: (N,) bool.
-        scores: (N,).
+        scores: (N,); accepted is what has a score at the threshold or above.
         threshold: chosen on clean validation images.
     """
     return float(np.mean(wrong & (scores >= threshold)))
-
-
-def _numbers(clean: Outcome, one: Outcome, score: str, validation: np.ndarray) -> Row:
-    scores = one.scores[score]
-    found = compare(~clean.wrong, one.wrong, clean.scores[score], scores, validation)
-    all_, successful = found["all"], found["successful"]
-    return {
-        "n": one.wrong.size,
-        "auroc_all": all_["auroc"],
-        "auroc_successful": successful["auroc"],
-        "n_successful": successful["n_attacked"],
-        "undetected_success_at_1fpr": all_["undetected_success_at_1fpr"],
-        "undetected_success_at_5fpr": all_["undetected_success_at_5fpr"],
-        "error": float(one.wrong.mean()),
-    } | {
-        f"error_with_rejection_at_{percent}fpr": error_with_rejection(
-            one.wrong, scores, threshold_at_fpr(validation, percent / 100)
-        )
-        for percent in (1, 5)
-    }

@@ -1,19 +1,18 @@
-"""The scores of one cell, computed once and kept: scores-KEY.npz.
+"""The scores of one cell, computed once and stored in scores-KEY.npz.
 
-Every detection number, table and figure that needs a score reads it here, so that fitting and
-nearest neighbours cost a run once.
+Every detection number, table and figure reads them there, so that fitting and nearest neighbours
+cost a run once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from robustloss.analysis.detection.scores import Score, build_scores
 from robustloss.analysis.detection.separation import check_same_images
-from robustloss.results.records import LazyRecords, Record, clean_pass
-from robustloss.results.scores import CLEAN, VALIDATION, Array, Pass, StoredScores, words
+from robustloss.results.records import LazyRecords, Record, validation_record
+from robustloss.results.scores import CLEAN, VALIDATION, Array, Pass, StoredScores, describe_pass
 
 VERSION = 1  # raise when the same records would give other scores
 
@@ -29,7 +28,7 @@ def compute_scores(
     plugins: Mapping[str, Score] | None = None,
     name: str = "cell",
 ) -> StoredScores:
-    """Every score of every pass.
+    """Return every score of every pass.
 
     Args:
         names: of `scores.SCORE_NAMES`, or keys of `plugins`.
@@ -50,9 +49,9 @@ def compute_scores(
     index = np.zeros(0, np.int64)
     for which in passes:
         record = passes[which]
-        record.check_numbers(f"{name}, {words(which)}")
+        record.check_numbers(f"{name}, {describe_pass(which)}")
         for key, score in fitted.items():
-            values[key, which] = checked(key, score(record), record.n)
+            values[key, which] = _check_score(key, score(record), record.n)
         if which.kind != "outside":
             wrong[which] = ~record.correct
         if which == CLEAN:
@@ -60,12 +59,8 @@ def compute_scores(
     return StoredScores(tuple(fitted), values, wrong, index)
 
 
-def checked(name: str, found: object, n: int) -> Array:
-    """A score as (N,) float64.
-
-    Raises:
-        ValueError: it is something else, or NaN.
-    """
+def _check_score(name: str, found: object, n: int) -> Array:
+    """Return a score as (N,) float64; refuse anything else, and NaN."""
     array = np.asarray(found)
     if array.shape != (n,) or array.dtype.kind not in "fiub":
         raise ValueError(
@@ -82,7 +77,7 @@ CLEAN_KEY = ("none", 0.0)  # attack_label and eps of the clean pass
 
 
 def score_names(scores: Sequence[str]) -> tuple[str, ...]:
-    """The scores that a cell needs for a spec's: the row score comes first."""
+    """Return the scores that a cell needs: the row score, then those of the spec."""
     return (ROW_SCORE, *(score for score in scores if score != ROW_SCORE))
 
 
@@ -92,10 +87,16 @@ def passes_of(
     noise: Mapping[tuple[str, float], Record],
     outside: Mapping[str, Record],
 ) -> Mapping[Pass, Record]:
-    """The records of a cell by what they are passes of, its validation images first.
+    """Return the records of a cell by what they are passes of, its validation images first.
 
     Each is looked up when it is asked for; a control that is not of the test images is refused
     then, with a ValueError.
+
+    Args:
+        records: of the test images, by (attack_label, eps).
+        reference: the arrays of reference-KEY.npz, which hold the validation images' record.
+        noise: the controls of attacked records, by the same keys.
+        outside: records of images that are not of the data, by label.
     """
     clean = records[CLEAN_KEY]
 
@@ -105,7 +106,7 @@ def passes_of(
         return found
 
     makers: dict[Pass, Callable[[], Record]] = {
-        VALIDATION: partial(clean_pass, reference),
+        VALIDATION: partial(validation_record, reference),
         CLEAN: lambda: clean,
     }
     makers |= {
@@ -114,21 +115,3 @@ def passes_of(
     makers |= {Pass("noise", *key): partial(control, key) for key in noise}
     makers |= {Pass("outside", label): partial(outside.__getitem__, label) for label in outside}
     return LazyRecords(makers)
-
-
-def scored(
-    records: Mapping[tuple[str, float], Record],
-    reference: Mapping[str, np.ndarray],
-    cell: Mapping[str, Any],
-    scores: Sequence[str],
-    noise: Mapping[tuple[str, float], Record],
-    outside: Mapping[str, Record],
-) -> StoredScores:
-    """Scores of every pass of a cell, computed from its records."""
-    return compute_scores(
-        score_names(scores),
-        reference,
-        passes_of(records, reference, noise, outside),
-        density=bool(cell.get("density")),
-        name=f"{cell['label']} seed {cell['seed']}",
-    )

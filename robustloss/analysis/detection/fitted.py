@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.special import logsumexp
 
+from robustloss.metrics.rates import auroc
 from robustloss.results.records import Record
 
 Array = NDArray[Any]
@@ -25,7 +26,7 @@ _RIDGE = 1e-6  # of the mean variance, so that constant features have a covarian
 
 
 def features_of(record: Record) -> Array:
-    """The features (N,D) of a record in float64.
+    """Return the features (N,D) of a record in float64.
 
     Raises:
         ValueError: the record holds none.
@@ -46,7 +47,9 @@ def mahalanobis(reference: Mapping[str, Array]) -> Score:
     places = means @ white
 
     def score(record: Record) -> Array:
-        return -_squared_distances(features_of(record) @ white, places).min(1)
+        points = features_of(record) @ white
+        # by explicit difference: the expanded square is wrong near a mean
+        return -np.min([((points - place) ** 2).sum(1) for place in places], axis=0)
 
     return score
 
@@ -84,35 +87,24 @@ def knn(reference: Mapping[str, Array]) -> Score:
     allowed = [k for k in NEIGHBOURS if k <= len(train)]
 
     def distances(features: Array, ks: Sequence[int]) -> Array:
-        blocks = range(0, len(features), _BLOCK)
         found = [
             nearest.kneighbors(_unit(features[start : start + _BLOCK]), max(ks))[0]
-            for start in blocks
+            for start in range(0, len(features), _BLOCK)
         ]
         return np.concatenate(found)[:, [k - 1 for k in ks]]
 
-    k = _chosen_k(reference, distances, allowed)
+    k = max(k for k in allowed if k <= 10)
+    right = reference["validation_logits"].argmax(1) == reference["validation_labels"]
+    if right.any() and not right.all() and "validation_features" in reference:
+        features = np.asarray(reference["validation_features"], dtype=np.float64)
+        found = -distances(features, allowed)
+        areas = [auroc(found[right, i], found[~right, i]) for i in range(len(allowed))]
+        k = allowed[int(np.argmax(areas))]
 
     def score(record: Record) -> Array:
         return -distances(features_of(record), [k])[:, 0]
 
     return score
-
-
-def _chosen_k(
-    reference: Mapping[str, Array],
-    distances: Callable[[Array, Sequence[int]], Array],
-    allowed: Sequence[int],
-) -> int:
-    from robustloss.metrics.rates import auroc
-
-    right = reference["validation_logits"].argmax(1) == reference["validation_labels"]
-    if right.all() or not right.any() or "validation_features" not in reference:
-        return max(k for k in allowed if k <= 10)
-    features = np.asarray(reference["validation_features"], dtype=np.float64)
-    found = -distances(features, allowed)
-    areas = [auroc(found[right, i], found[~right, i]) for i in range(len(allowed))]
-    return allowed[int(np.argmax(areas))]
 
 
 def gaussian_mixture(reference: Mapping[str, Array]) -> Score:
@@ -134,9 +126,9 @@ def gaussian_mixture(reference: Mapping[str, Array]) -> Score:
         parts.append((mean, white, constant - features.shape[1] / 2 * np.log(2 * np.pi)))
 
     def score(record: Record) -> Array:
-        wanted = features_of(record)
+        points = features_of(record)
         terms = [
-            constant - (((wanted - mean) @ white) ** 2).sum(1) / 2
+            constant - (((points - mean) @ white) ** 2).sum(1) / 2
             for mean, white, constant in parts
         ]
         return np.asarray(logsumexp(np.stack(terms, axis=1), axis=1))
@@ -145,7 +137,7 @@ def gaussian_mixture(reference: Mapping[str, Array]) -> Score:
 
 
 def _training(reference: Mapping[str, Array]) -> tuple[Array, Array, Array]:
-    """Features (N,D), means (K',D) of the classes that have images, and labels among those."""
+    """Return features (N,D), means (K',D) of the classes with images, and labels among those."""
     features = np.asarray(reference["train_features"], dtype=np.float64)
     _, labels = np.unique(reference["train_labels"], return_inverse=True)
     means = np.stack([features[labels == label].mean(0) for label in range(labels.max() + 1)])
@@ -153,7 +145,7 @@ def _training(reference: Mapping[str, Array]) -> tuple[Array, Array, Array]:
 
 
 def _whitening(centered: Array, *, shrink: bool = False) -> Array:
-    """W (D,D), triangular, with W Wᵀ the inverse covariance of rows (N,D) of mean 0."""
+    """Return W (D,D), triangular, where W Wᵀ is the inverse covariance of rows (N,D) of mean 0."""
     if shrink and len(centered) > 1:
         from sklearn.covariance import ledoit_wolf  # not needed to render a report
 
@@ -166,14 +158,7 @@ def _whitening(centered: Array, *, shrink: bool = False) -> Array:
     return np.asarray(solve_triangular(lower, np.eye(len(lower)), lower=True).T)
 
 
-def _squared_distances(points: Array, places: Array) -> Array:
-    """(N,K) by explicit difference: the expanded square is wrong near a place."""
-    found = np.empty((len(points), len(places)))
-    for column, place in enumerate(places):
-        found[:, column] = ((points - place) ** 2).sum(1)
-    return found
-
-
 def _unit(features: Array) -> Array:
+    """Return rows (N,D) scaled to length 1; zero rows stay."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     return np.asarray(features / np.where(lengths > 0, lengths, 1.0))

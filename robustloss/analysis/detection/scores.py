@@ -1,7 +1,8 @@
 """Detection scores: how typical of clean data a Record's images look. Higher is more typical.
 
 A score is a function of a Record. Those that read the network's outputs need nothing else; those
-of `scores_fitted` are fitted on clean training features first. None has seen an attacked image.
+of `fitted` are fitted on clean training features first. None has seen an attacked image. The first
+line of each is what `robustloss list scores` prints.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -92,6 +93,7 @@ def marginal_log_likelihood(reference: Mapping[str, Array]) -> Score:
     return score
 
 
+OF_OUTPUTS = ("class_log_likelihood", "max_log_posterior", "max_logit", "energy")
 # Scores that only read a Record; DESIGN calls the first the paper's.
 PLAIN: dict[str, Score] = {
     "class_log_likelihood": class_log_likelihood,
@@ -108,7 +110,8 @@ FITTED: dict[str, Callable[[Mapping[str, Array]], Score]] = {
     "knn": fitted.knn,
     "gaussian_mixture": fitted.gaussian_mixture,
 }
-assert set(SCORE_NAMES) == PLAIN.keys() | FITTED.keys()
+# All of them, in the order of the spec.
+SCORES: dict[str, Callable[..., Any]] = {name: (PLAIN | FITTED)[name] for name in SCORE_NAMES}
 
 
 def build_scores(
@@ -118,7 +121,7 @@ def build_scores(
     density: bool,
     plugins: Mapping[str, Score] | None = None,
 ) -> dict[str, Score]:
-    """Fit the scores of one cell.
+    """Return the scores of one cell, by name; those that need it are fitted.
 
     Args:
         names: of `SCORE_NAMES`, or keys of `plugins`.
@@ -127,24 +130,23 @@ def build_scores(
         plugins: the user's own scores by name, already fitted.
 
     Returns:
-        By name, in the order given. A score that the loss does not have is left out: the marginal
-        likelihood of a loss without a density, and a fitted score where no features are stored.
+        In the order given. A score that the loss does not have is left out: the marginal
+        likelihood of a loss without a density, and a score of the features where none are stored.
 
     Raises:
         ValueError: an unknown name.
     """
     found: dict[str, Score] = {}
     for name in names:
-        if plugins is not None and name in plugins:
+        if plugins and name in plugins:
             found[name] = plugins[name]
-        elif name in PLAIN:
-            if name != "feature_norm" or "train_features" in reference:
-                found[name] = PLAIN[name]
-        elif name not in FITTED:
+            continue
+        if name not in SCORES:
             raise ValueError(f"score (={name!r}) must be one of {', '.join(SCORE_NAMES)}.")
-        elif name == "marginal_log_likelihood":
-            if density:
-                found[name] = FITTED[name](reference)
-        elif "train_features" in reference:
-            found[name] = FITTED[name](reference)
+        if name == "marginal_log_likelihood":
+            there = density
+        else:
+            there = name in OF_OUTPUTS or "train_features" in reference
+        if there:
+            found[name] = PLAIN[name] if name in PLAIN else FITTED[name](reference)
     return found

@@ -5,47 +5,38 @@ from typing import Any
 
 import numpy as np
 
-from robustloss.metrics.bootstrap import Resamples, draw_resamples
+from robustloss.analysis.tables.measured import MeasuredPass
+from robustloss.metrics.bootstrap import Resamples
 from robustloss.metrics.calibration import (
-    RESAMPLES,
-    Binned,
     brier_score,
+    confidence_of,
     equal_mass,
     equal_width,
     error_floor,
     error_interval,
-    log_posteriors,
     negative_log_likelihood,
 )
-from robustloss.results.records import Record
 from robustloss.results.schema import Row
 
 
 def calibration_rows(
-    place: Mapping[str, Any],
-    record: Record,
-    *,
-    resamples: Resamples | None = None,
-    temperature: float | None = None,
-) -> tuple[Row, list[Row]]:
-    """How well one record's confidences are calibrated.
+    one: MeasuredPass, resamples: Resamples, temperature: float | None = None
+) -> list[Row]:
+    """Return the row that says how well the confidences of one pass are calibrated.
 
     Args:
-        place: columns that say which record this is.
-        record: clean or attacked.
-        resamples: of its images; drawn here when not given.
-        temperature: fitted on validation; None to leave it out.
-
-    Returns:
-        A row of the table `calibration`, and the bins with images for `reliability`.
+        one: clean or attacked; there is no row for an attack at eps 0, which is the clean pass.
+        resamples: of its images.
+        temperature: fitted on validation; None to leave its columns null.
     """
-    log_posterior = log_posteriors(record.logits)
-    confidence, correct = np.exp(log_posterior.max(1)), record.correct
-    resamples = resamples or draw_resamples(record.n, RESAMPLES)
+    if one.repeats_clean:
+        return []
+    record = one.record
+    confidence, correct = confidence_of(record.logits), record.correct
     width, mass = equal_width(confidence, correct), equal_mass(confidence, correct)
     low, high = error_interval(width, confidence, correct, resamples)
     floor, floor_high = error_floor(width, confidence)
-    row = dict(place) | {
+    row = one.place | {
         "n": record.n,
         "accuracy": float(correct.mean()),
         "mean_confidence": float(confidence.mean()),
@@ -62,40 +53,52 @@ def calibration_rows(
         "nll_after": None,
     }
     if temperature is not None:
-        cooled = np.exp(log_posteriors(np.asarray(record.logits, np.float64) / temperature).max(1))
-        row["ece_after"] = equal_width(cooled, correct).error
+        cooled = np.asarray(record.logits, np.float64) / temperature
+        row["ece_after"] = equal_width(confidence_of(cooled), correct).error
         row["nll_after"] = negative_log_likelihood(record.logits, record.labels, temperature)
-    bins = _bin_rows(place, "equal_width", width) + _bin_rows(place, "equal_mass", mass)
-    return row, bins
+    return [row]
 
 
-def _bin_rows(place: Mapping[str, Any], binning: str, binned: Binned) -> list[Row]:
+def reliability_rows(one: MeasuredPass) -> list[Row]:
+    """Return a row for each bin of confidence that has images.
+
+    Args:
+        one: clean or attacked; there are no rows for an attack at eps 0, which is the clean pass.
+    """
+    if one.repeats_clean:
+        return []
+    confidence, correct = confidence_of(one.record.logits), one.record.correct
     return [
-        dict(place)
+        one.place
         | {
-            "binning": binning,
+            "binning": name,
             "bin": int(j),
-            "low": float(binned.edges[j]),
-            "high": float(binned.edges[j + 1]),
-            "count": int(binned.count[j]),
-            "mean_confidence": float(binned.confidence[j]),
-            "accuracy": float(binned.accuracy[j]),
+            "low": float(bins.edges[j]),
+            "high": float(bins.edges[j + 1]),
+            "count": int(bins.count[j]),
+            "mean_confidence": float(bins.confidence[j]),
+            "accuracy": float(bins.accuracy[j]),
         }
-        for j in np.flatnonzero(binned.count)
+        for name, binned in (("equal_width", equal_width), ("equal_mass", equal_mass))
+        for bins in [binned(confidence, correct)]
+        for j in np.flatnonzero(bins.count)
     ]
 
 
-def pooled(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Bins of several seeds put together, for equal edges: counts added, means weighted by them."""
-    found: dict[int, Row] = {}
+def pool_bins(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Return the bins of several seeds put together: counts added, means weighted by them.
+
+    Args:
+        rows: of the table `reliability`, of bins with the same edges.
+    """
+    bins: dict[int, list[Mapping[str, Any]]] = {}
     for row in rows:
-        own = found.setdefault(
-            row["bin"], {**row, "count": 0, "mean_confidence": 0.0, "accuracy": 0.0}
-        )
-        own["count"] += row["count"]
-        own["mean_confidence"] += row["count"] * row["mean_confidence"]
-        own["accuracy"] += row["count"] * row["accuracy"]
-    for own in found.values():
-        own["mean_confidence"] /= own["count"]
-        own["accuracy"] /= own["count"]
-    return [found[j] for j in sorted(found)]
+        bins.setdefault(row["bin"], []).append(row)
+    pooled = []
+    for number in sorted(bins):
+        counts = [row["count"] for row in bins[number]]
+        pooled.append({**bins[number][0], "count": sum(counts)})
+        for name in ("mean_confidence", "accuracy"):
+            values = [row[name] for row in bins[number]]
+            pooled[-1][name] = float(np.average(values, weights=counts))
+    return pooled

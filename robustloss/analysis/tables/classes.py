@@ -1,30 +1,30 @@
-"""Errors class by class: what is missed, what is taken for it, and the mean over classes."""
+"""Tables per_class and crops, and the columns of `rows` that are means over the classes."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from robustloss.analysis.outcomes import error_columns
 from robustloss.metrics.intervals import wilson
 from robustloss.metrics.rates import ranks
 from robustloss.results.records import Record
-from robustloss.results.schema import PLACE, TABLES, Row
+from robustloss.results.schema import TABLES, Row, cell_place
 
-MOST_CLASSES = 100  # beyond, only the clean pass is told class by class
-
-FEW_CLASSES = 10  # up to here top-5 error says nothing
+MOST_CLASSES = 100  # with more, only the clean pass has rows of its classes
+FEW_CLASSES = 10  # with so many or fewer, top-5 error says nothing
 
 
 def balanced_error(record: Record) -> float:
-    """Mean over the classes that have images of the share that is wrong."""
+    """Return the mean over the classes that have images of the share that is wrong."""
     wrong = ~record.correct
     return float(np.mean([wrong[record.labels == k].mean() for k in np.unique(record.labels)]))
 
 
 def top5_error(record: Record) -> float | None:
-    """Share of images whose class is not among the five largest logits; None up to ten classes.
+    """Return the share of images whose class is not among the five largest logits.
 
-    Of equal logits the lower class comes first.
+    Of equal logits the lower class comes first. None for ten classes or fewer.
     """
     if record.logits.shape[1] <= FEW_CLASSES:
         return None
@@ -32,45 +32,38 @@ def top5_error(record: Record) -> float | None:
 
 
 def class_rows(record: Record, place: Row) -> list[Row]:
-    """One row for each class.
+    """Return a row for each class; none for an attack on more than MOST_CLASSES classes.
 
     Args:
         record: of the clean pass or an attack.
         place: the columns that say which record it is, "attack" among them.
-
-    Returns:
-        Rows of the table `per_class`; none for an attack on more than MOST_CLASSES classes.
     """
     classes = record.logits.shape[1]
     if classes > MOST_CLASSES and place["attack"] != "none":
         return []
-    counts = np.bincount(record.labels, minlength=classes)
-    predicted = np.bincount(record.predictions, minlength=classes)
-    right = np.bincount(record.labels[record.correct], minlength=classes)
     rows = []
     for k in range(classes):
-        n, missed, taken = int(counts[k]), int(counts[k] - right[k]), int(predicted[k] - right[k])
-        others = record.n - n
+        own, named = record.labels == k, record.predictions == k
+        n, others = int(own.sum()), int((~own).sum())
+        missed, taken = int((own & ~named).sum()), int((named & ~own).sum())
         low, high = wilson(missed, n) if n else (None, None)
-        rows.append(
-            place
-            | {
-                "class_index": k,
-                "n": n,
-                "error": missed / n if n else None,
-                "error_low": low,
-                "error_high": high,
-                "predicted": int(predicted[k]),
-                "false_positives": taken,
-                "false_negatives": missed,
-                "false_positive_rate": taken / others if others else None,
-            }
-        )
+        row = {
+            "class_index": k,
+            "n": n,
+            "error": missed / n if n else None,
+            "error_low": low,
+            "error_high": high,
+            "predicted": int(named.sum()),
+            "false_positives": taken,
+            "false_negatives": missed,
+            "false_positive_rate": taken / others if others else None,
+        }
+        rows.append(place | row)
     return rows
 
 
 def crop_rows(cell: Mapping[str, Any], clean: Record, rank_10: np.ndarray) -> list[Row]:
-    """Top-1 and top-5 error of the clean test images, with Wilson intervals.
+    """Return top-1 and top-5 error of the clean test images, from one crop and from ten.
 
     Args:
         cell: as cell.json: "loss", "label", "seed", "num_classes".
@@ -82,15 +75,11 @@ def crop_rows(cell: Mapping[str, Any], clean: Record, rank_10: np.ndarray) -> li
     """
     rows = []
     for crops, rank in ((1, ranks(clean.logits, clean.labels)), (10, rank_10)):
-        row: Row = dict.fromkeys(TABLES["crops"].names) | {name: cell[name] for name in PLACE}
-        row |= {"crops": crops, "n": len(rank)} | _error("top1", rank >= 1)
-        if cell["num_classes"] > FEW_CLASSES:
-            row |= _error("top5", rank >= 5)
+        row = dict.fromkeys(TABLES["crops"].names) | cell_place(cell)
+        row |= {"crops": crops, "n": len(rank)}
+        for top in (1, 5) if cell["num_classes"] > FEW_CLASSES else (1,):
+            errors = error_columns(rank >= top)
+            row[f"top{top}_error"] = errors["error"]
+            row |= {f"top{top}_{end}": errors[f"error_{end}"] for end in ("low", "high")}
         rows.append(row)
     return rows
-
-
-def _error(name: str, wrong: np.ndarray) -> Row:
-    count = int(wrong.sum())
-    low, high = wilson(count, len(wrong))
-    return {f"{name}_error": count / len(wrong), f"{name}_low": low, f"{name}_high": high}

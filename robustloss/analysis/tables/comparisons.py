@@ -9,7 +9,6 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -37,16 +36,16 @@ from robustloss.metrics.paired_tests import (
     paired_t,
 )
 from robustloss.results.finished_cell import Cell
-from robustloss.results.records import Record, clean_pass
-from robustloss.results.schema import TABLES, Row
+from robustloss.results.records import Record, validation_record
+from robustloss.results.schema import TABLES, Row, finite_or_null
 
 LEVEL = 0.05
 RESAMPLED = ("auroc_all", "auroc_successful", "undetected_success_at_5fpr")
-Place = tuple[str, str, str | None, float]  # attack, attack_label, norm, eps
+_PLACE = ("attack", "attack_label", "norm", "eps")
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class _Measured:
     """What one cell did under one attack at one eps.
 
     By metric: its value, (R,) resampled values, and (N,) what each image adds to it.
@@ -59,7 +58,7 @@ class _Seen:
 
 
 def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
-    """Every pair of losses, under every attack at every eps and on the clean images.
+    """Return a row for every pair of losses, on the clean images and under every attack.
 
     Metrics: the error, and of the likelihood detector the AUROC over all and over successful
     attacks and the undetected success at 5 % FPR. On the images of one seed errors are compared by
@@ -80,44 +79,52 @@ def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
     Raises:
         ValueError: cells of different test images.
     """
-    order = list(dict.fromkeys(cell.label for cell in cells))
-    rows: list[Row] = []
-    over_seeds: dict[tuple, dict[int, tuple[float, float]]] = {}
+    labels = list(dict.fromkeys(cell.label for cell in cells))
+    on_images: list[Row] = []
     for seed in sorted({cell.seed for cell in cells}):
         here = {cell.label: cell for cell in cells if cell.seed == seed}
         if len(here) < 2:
             continue
-        for place, seen in _by_place(here, resamples):
-            for a, b in itertools.combinations([k for k in order if k in seen], 2):
-                for row in _on_images(seen[a], seen[b]):
-                    rows.append(_named(place, a, b) | row | {"seed": seed})
-                    key = (*place, a, b, row["metric"])
-                    over_seeds.setdefault(key, {})[seed] = row["value_a"], row["value_b"]
-    rows = _adjusted(rows)
-    several = [
-        _named(key[:4], key[4], key[5]) | {"metric": key[6]} | _on_seeds(values)
-        for key, values in over_seeds.items()
-        if len(values) > 1
+        for place, measured in _measure_places(here, resamples):
+            present = [label for label in labels if label in measured]
+            for a, b in itertools.combinations(present, 2):
+                names = {"unit": "images", "seed": seed, "label_a": a, "label_b": b} | place
+                rows = _compare_on_images(measured[a], measured[b])
+                on_images += [names | row for row in rows]
+    same = ("label_a", "label_b", *_PLACE, "metric")
+    groups: dict[tuple, list[Row]] = {}
+    for row in on_images:
+        groups.setdefault(tuple(row[name] for name in same), []).append(row)
+    on_seeds = [
+        dict(zip(same, key, strict=True)) | _compare_on_seeds(rows)
+        for key, rows in groups.items()
+        if len(rows) > 1
     ]
-    return TABLES["comparisons"].arrange(rows + _adjusted(several))
+    return TABLES["comparisons"].arrange(_adjust(on_images) + _adjust(on_seeds))
 
 
-def _by_place(
+def _measure_places(
     cells: Mapping[str, Cell], resamples: int
-) -> Iterator[tuple[Place, dict[str, _Seen]]]:
-    """One attack at one eps after the other, with all losses of a seed side by side."""
+) -> Iterator[tuple[Row, dict[str, _Measured]]]:
+    """Give the clean pass, then one attack at one eps after the other, each for all losses.
+
+    The losses are those of one seed. Only the clean records and one attacked are in memory.
+    """
     clean = {label: cell.record() for label, cell in cells.items()}
-    first = next(iter(clean.values()))
+    first_label, first = next(iter(clean.items()))
     for label, record in clean.items():
         if not np.array_equal(record.index, first.index):
-            raise ValueError(f"{label} saw other test images than {next(iter(clean))}.")
+            raise ValueError(f"{label} saw other test images than {first_label}.")
     drawn = draw_resamples(first.n, resamples)
-    thresholds = {
-        label: rates.threshold_at_fpr(class_log_likelihood(clean_pass(cell.reference())), 0.05)
-        for label, cell in cells.items()
-    }
-    none: Place = ("none", "none", None, 0.0)
-    yield none, {label: _clean_seen(record) for label, record in clean.items()}
+    thresholds = {}
+    for label, cell in cells.items():
+        validation = validation_record(cell.reference())
+        thresholds[label] = rates.threshold_at_fpr(class_log_likelihood(validation), 0.05)
+    unattacked = {}
+    for label, record in clean.items():
+        wrong = ~record.correct
+        unattacked[label] = _Measured(wrong, {"error": float(wrong.mean())}, {}, {})
+    yield dict(zip(_PLACE, ("none", "none", None, 0.0), strict=True)), unattacked
     places = dict.fromkeys(
         (e["attack"], e["attack_label"], e["norm"], float(e["eps"]))
         for cell in cells.values()
@@ -125,20 +132,20 @@ def _by_place(
         if e["attack"] != "none" and e["eps"] > 0
     )
     for place in places:
-        seen = {}
-        for label, cell in cells.items():
-            if any((e["attack_label"], e["eps"]) == place[1::2] for e in cell.files["records"]):
-                attacked = cell.record(place[1], place[3])
-                seen[label] = _seen(clean[label], attacked, thresholds[label], drawn)
-        yield place, seen
+        _, attack_label, _, eps = place
+        measured = {
+            label: _measure(
+                clean[label], cell.record(attack_label, eps), thresholds[label], drawn
+            )
+            for label, cell in cells.items()
+            if any((e["attack_label"], e["eps"]) == (attack_label, eps)
+                   for e in cell.files["records"])
+        }  # fmt: skip
+        yield dict(zip(_PLACE, place, strict=True)), measured
 
 
-def _clean_seen(record: Record) -> _Seen:
-    wrong = ~record.correct
-    return _Seen(wrong, {"error": float(wrong.mean())}, {}, {})
-
-
-def _seen(clean: Record, attacked: Record, threshold: float, drawn: Resamples) -> _Seen:
+def _measure(clean: Record, attacked: Record, threshold: float, drawn: Resamples) -> _Measured:
+    """Measure one attack on one loss; scores below the threshold are rejected."""
     wrong, correct = ~attacked.correct, clean.correct
     successful = correct & wrong
     before, after = class_log_likelihood(clean), class_log_likelihood(attacked)
@@ -162,17 +169,17 @@ def _seen(clean: Record, attacked: Record, threshold: float, drawn: Resamples) -
     if successful.any():
         placed = placements(before[correct], after[successful])
         influence["auroc_successful"] = auroc_influence(placed, correct, successful)
-    return _Seen(wrong, values, resampled, influence)
+    return _Measured(wrong, values, resampled, influence)
 
 
-def _on_images(a: _Seen, b: _Seen) -> Iterator[Row]:
+def _compare_on_images(a: _Measured, b: _Measured) -> Iterator[Row]:
+    """Give a row for each metric that both sides have; the unit is the image."""
     n = len(a.wrong)
     only_a, only_b = int((a.wrong & ~b.wrong).sum()), int((b.wrong & ~a.wrong).sum())
     test, p = mcnemar_test(only_a, only_b)
-    difference, low, high = paired_difference(only_a, only_b, n)
-    yield _row("images", "error", a, b, n, difference, low, high, test, p) | {
-        "minimum_detectable": _known(detectable_by_images(n, (only_a + only_b) / n))
-    }
+    gap, low, high = paired_difference(only_a, only_b, n)
+    detectable = detectable_by_images(n, (only_a + only_b) / n)
+    found = {"error": (gap, low, high, test, p, detectable)}
     for metric in RESAMPLED:
         if metric not in a.values or math.isnan(a.values[metric] + b.values[metric]):
             continue
@@ -183,59 +190,48 @@ def _on_images(a: _Seen, b: _Seen) -> Iterator[Row]:
         p = p_value(differences, gap, freedom=freedom)
         spread = float(np.nanstd(differences)) if np.isfinite(differences).any() else math.nan
         width = student_quantile(LEVEL / 2, freedom) + student_quantile(0.2, freedom)
-        yield _row("images", metric, a, b, n, gap, low, high, "paired image bootstrap", p) | {
-            "minimum_detectable": _known(width * spread)  # with power 0.8
+        detectable = width * spread  # with power 0.8
+        found[metric] = (gap, low, high, "paired image bootstrap", p, detectable)
+    for metric, (gap, low, high, test, p, detectable) in found.items():
+        yield {
+            "metric": metric,
+            "n": n,
+            "n_seeds": 1,
+            "value_a": a.values[metric],
+            "value_b": b.values[metric],
+            "difference": gap,
+            "low": finite_or_null(low),
+            "high": finite_or_null(high),
+            "test": test,
+            "p_value": finite_or_null(p),
+            "minimum_detectable": finite_or_null(detectable),
         }
 
 
-def _row(
-    unit: str,
-    metric: str,
-    a: _Seen,
-    b: _Seen,
-    n: int,
-    difference: float,
-    low: float,
-    high: float,
-    test: str,
-    p: float,
-) -> Row:
+def _compare_on_seeds(rows: Sequence[Row]) -> Row:
+    """Return the numbers of one metric over seeds, from its rows of each seed."""
+    a, b = (np.array([row[name] for row in rows]) for name in ("value_a", "value_b"))
+    mean, sd, low, high = t_interval(a - b)
     return {
-        **{"metric": metric, "unit": unit, "n": n, "n_seeds": 1},
-        **{"value_a": a.values[metric], "value_b": b.values[metric], "difference": difference},
-        **{"low": _known(low), "high": _known(high), "test": test, "p_value": _known(p)},
+        "unit": "seeds",
+        "seed": None,
+        "n": None,
+        "n_seeds": len(rows),
+        "value_a": float(a.mean()),
+        "value_b": float(b.mean()),
+        "difference": mean,
+        "low": low,
+        "high": high,
+        "test": "paired t",
+        "p_value": finite_or_null(paired_t(a - b)),
+        "minimum_detectable": finite_or_null(detectable_by_seeds(sd, len(rows))),
     }
 
 
-def _on_seeds(values: Mapping[int, tuple[float, float]]) -> Row:
-    pairs = np.array(list(values.values()))
-    differences = pairs[:, 0] - pairs[:, 1]
-    mean, sd, low, high = t_interval(differences)
-    return {
-        **{"unit": "seeds", "n_seeds": len(values), "seed": None, "n": None},
-        **{"value_a": float(pairs[:, 0].mean()), "value_b": float(pairs[:, 1].mean())},
-        **{"difference": mean, "low": low, "high": high, "test": "paired t"},
-        "p_value": _known(paired_t(differences)),
-        "minimum_detectable": _known(detectable_by_seeds(sd, len(values))),
-    }
-
-
-def _adjusted(rows: list[Row]) -> list[Row]:
+def _adjust(rows: list[Row]) -> list[Row]:
+    """Return the rows with their p-values adjusted for the number of them."""
     raw = [math.nan if row["p_value"] is None else row["p_value"] for row in rows]
-    adjusted = benjamini_hochberg(raw)
     return [
-        row | {"p_adjusted": _known(p), "shown": bool(p <= LEVEL)}
-        for row, p in zip(rows, adjusted.tolist(), strict=True)
+        row | {"p_adjusted": finite_or_null(p), "shown": bool(p <= LEVEL)}
+        for row, p in zip(rows, benjamini_hochberg(raw).tolist(), strict=True)
     ]
-
-
-def _named(place: Sequence[Any], a: str, b: str) -> Row:
-    attack, attack_label, kind, eps = place
-    return {
-        **{"label_a": a, "label_b": b, "attack": attack, "attack_label": attack_label},
-        **{"norm": kind, "eps": eps},
-    }
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -4,41 +4,48 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustloss.analysis.detection.adaptive import ADAPTED_SCORE
-from robustloss.analysis.detection.separation import against
-from robustloss.analysis.tables.rows import place_of
+from robustloss.analysis.detection.separation import compare_outside
+from robustloss.analysis.tables.measured import MeasuredPass
 from robustloss.metrics.rates import threshold_at_fpr
-from robustloss.results.schema import PLACE, Row
+from robustloss.results.schema import TABLES, Row, cell_place
 from robustloss.results.scores import CLEAN, VALIDATION, StoredScores
 from robustloss.spec.attack_kinds import attack_kind
 
-# Of a deployed detector and successful attacks: noise has no success that could go unnoticed.
-_DEPLOYED = ("undetected_success_at_1fpr", "undetected_success_at_5fpr", "threshold_5fpr")
 
+def detection_rows(one: MeasuredPass, scores: Sequence[str]) -> list[Row]:
+    """Return a row for each score and population of one pass; none for the clean pass.
 
-def detection_rows(
-    cell: Mapping[str, Any], entry: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]
-) -> list[Row]:
-    """Rows of the table `detection` for one attacked set, by score and population."""
-    adaptive = attack_kind(entry["attack"]) == "adaptive"
+    Args:
+        one: clean or attacked.
+        scores: names; those that the loss does not have are left out.
+    """
+    adaptive = attack_kind(one.place["attack"]) == "adaptive"
+    # noise has no success that could go unnoticed: these columns stay null
+    empty = dict.fromkeys(TABLES["detection"].names)
     return [
-        place_of(cell, entry)
+        empty
+        | one.place
         | {"score": score, "population": population}
-        | dict.fromkeys(_DEPLOYED)
-        | numbers[population]
+        | numbers
         | {"adapted": score == ADAPTED_SCORE if adaptive else None}
-        for score, numbers in found.items()
-        for population in numbers
+        for score in scores
+        for population, numbers in one.separation.get(score, {}).items()
     ]
 
 
 def outside_rows(cell: Mapping[str, Any], stored: StoredScores, scores: Sequence[str]) -> list[Row]:
-    """Rows of the table `out_of_distribution` for one cell."""
+    """Return a row for each score and set of images that are not of the data.
+
+    Args:
+        cell: as cell.json.
+        stored: the scores of the cell.
+        scores: names; those that the loss does not have are left out.
+    """
     names = {e["label"]: e["name"] for e in cell["files"].get("outside", ())}
-    place = {name: cell[name] for name in PLACE}
     return [
-        place
+        cell_place(cell)
         | {"outside": which.label, "outside_name": names.get(which.label, ""), "score": score}
-        | against(
+        | compare_outside(
             stored.get(score, CLEAN),
             stored.get(score, which),
             threshold_at_fpr(stored.get(score, VALIDATION), 0.05),

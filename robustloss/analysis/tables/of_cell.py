@@ -1,6 +1,9 @@
-"""The numbers of one cell, from its records: the tables that cell.json carries."""
+"""The tables of one cell, from its records: what cell.json holds beside the names of files.
 
-from collections.abc import Mapping, Sequence
+Begin reading at the two dictionaries: they say which tables there are and what each is made from.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,60 +12,86 @@ from robustloss.analysis.checks.catalogue import Evidence
 from robustloss.analysis.checks.from_probe import PROBE_CHECKS, check_probe
 from robustloss.analysis.checks.from_records import RECORD_CHECKS
 from robustloss.analysis.detection.adaptive import adaptive_rows
-from robustloss.analysis.detection.compute import CLEAN_KEY, ROW_SCORE, scored
-from robustloss.analysis.detection.separation import SCORES, check_same_images, compare, separation
-from robustloss.analysis.outcomes import outcome
-from robustloss.analysis.tables.calibration import calibration_rows
+from robustloss.analysis.detection.compute import compute_scores, passes_of, score_names
+from robustloss.analysis.tables.calibration import calibration_rows, reliability_rows
 from robustloss.analysis.tables.classes import class_rows
 from robustloss.analysis.tables.detection import detection_rows, outside_rows
 from robustloss.analysis.tables.feature_space import center_rows, geometry_rows, margin_rows
-from robustloss.analysis.tables.rows import CLEAN_ENTRY, key_of, pass_row, place_of, some
+from robustloss.analysis.tables.measured import (
+    MeasuredCell,
+    MeasuredPass,
+    Records,
+    measure_cell,
+    measure_passes,
+)
+from robustloss.analysis.tables.rows import pass_row
 from robustloss.analysis.tables.worst_case import radii_rows, worst_case_rows
-from robustloss.metrics.bootstrap import draw_resamples
-from robustloss.metrics.calibration import RESAMPLES, fit_temperature
-from robustloss.metrics.rates import threshold_at_fpr
-from robustloss.results.records import Record, clean_pass
 from robustloss.results.schema import TABLES, Row
-from robustloss.results.scores import CLEAN, VALIDATION, Pass, StoredScores
-from robustloss.spec.attack_kinds import attack_kind
+from robustloss.results.scores import VALIDATION, StoredScores
+from robustloss.spec.detection import SCORE_NAMES
 
-ADAPTIVE_SCORES = (ROW_SCORE, "max_log_posterior")  # of the table of adaptive attacks
+# Tables about single passes: rows of one pass, made while its record is in memory.
+OF_PASS: dict[str, Callable[[MeasuredCell, MeasuredPass], list[Row]]] = {
+    "rows": lambda cell, one: [pass_row(one, cell.clean)],
+    "detection": lambda cell, one: detection_rows(one, cell.detection_scores),
+    "per_class": lambda cell, one: class_rows(one.record, one.place),
+    "calibration": lambda cell, one: calibration_rows(one, cell.resamples, cell.temperature),
+    "reliability": lambda cell, one: reliability_rows(one),
+}
+# Tables about the whole cell: made from what is kept of all passes.
+OF_CELL: dict[str, Callable[[MeasuredCell], list[Row]]] = {
+    "worst_case": lambda cell: worst_case_rows(cell.facts, cell.clean.outcome, cell.outcomes),
+    "radii": lambda cell: radii_rows(cell.facts, cell.clean.outcome, cell.outcomes),
+    "adaptive": lambda cell: adaptive_rows(
+        cell.facts,
+        cell.clean.outcome,
+        cell.outcomes,
+        {name: cell.stored.get(name, VALIDATION) for name in cell.adaptive_scores},
+    ),
+    "geometry": lambda cell: geometry_rows(cell.facts, cell.reference, cell.clean.record),
+    "margins": lambda cell: margin_rows(cell.facts, cell.reference),
+    "center_estimates": lambda cell: center_rows(cell.facts, cell.reference),
+    "out_of_distribution": lambda cell: outside_rows(
+        cell.facts, cell.stored, cell.detection_scores
+    ),
+    "flags": lambda cell: flag_rows(
+        Evidence(cell.facts, cell.clean.outcome, cell.outcomes, cell.probe, cell.training)
+    ),
+}
+
+
+def flag_rows(evidence: Evidence) -> list[Row]:
+    """Return what the checks of one cell find."""
+    checks = (*RECORD_CHECKS, *(PROBE_CHECKS if evidence.probe else ()))
+    return [flag for check in checks for flag in check(evidence)]
 
 
 def cell_numbers(
-    records: Mapping[tuple[str, float], Record],
+    records: Records,
     reference: Mapping[str, np.ndarray],
     cell: Mapping[str, Any],
-    scores: Sequence[str] = tuple(SCORES),
+    scores: Sequence[str] = SCORE_NAMES,
     probe: Mapping[str, np.ndarray] | None = None,
     *,
-    noise: Mapping[tuple[str, float], Record] | None = None,
-    outside: Mapping[str, Record] | None = None,
     stored: StoredScores | None = None,
     temperature: bool = False,
     training: Mapping[str, Any] | None = None,
 ) -> dict[str, list[Row]]:
-    """Every number of one cell, from its records alone.
+    """Return the tables of one cell, arranged, from its records alone.
 
     Args:
         records: by (attack_label, eps); ("none", 0.0) is the clean pass. Each is looked up
             once, so the mapping may load them lazily.
-        reference: the arrays of scores-KEY.npz; the clean validation pass sets the thresholds.
+        reference: the arrays of reference-KEY.npz; the clean validation pass sets the thresholds.
         cell: as cell.json: "loss", "label", "seed" and "files" with the list "records".
-        scores: keys of `SCORES` for the detection table; the first row score is always there.
-        noise: the controls of the attacked records, see `controls`; population "noise" sets them
-            against the clean images.
-        outside: records of images that are not of the data, by label.
-        probe: the arrays of probe-KEY.npz, see `checks_probe`; without it its checks are not made.
-        stored: the scores of these records and controls, where they are known already.
+        scores: names of the scores of the tables of detection; the other tables have theirs.
+        probe: the arrays of probe-KEY.npz, see `checks.from_probe`; without it its checks are not
+            made.
+        stored: the scores of the records, of their noise controls and of the outside images;
+            without it those of the records are computed.
         temperature: also say how calibrated the logits are when they are divided by the
             temperature that is best for the validation images.
         training: the line of the learning curve at which the weights stood.
-
-    Returns:
-        "rows", "detection", "worst_case", "radii", "adaptive", "flags", "per_class", "geometry",
-        "margins", "center_estimates", "out_of_distribution", "calibration" and "reliability",
-        sorted.
 
     Raises:
         ValueError: an unknown score, a record with NaN, records of different images, or a probe
@@ -72,82 +101,21 @@ def cell_numbers(
         check_probe(probe)
     if stored is None:
         records = {key: records[key] for key in list(records)}  # each is loaded once
-        stored = scored(records, reference, cell, scores, noise or {}, outside or {})
-    fitted = stored.names
-    validation_scores = {name: stored.get(name, VALIDATION) for name in fitted}
-    clean_scores = {name: stored.get(name, CLEAN) for name in fitted}
-    clean = records[CLEAN_KEY]
-    entries = [e for e in cell["files"]["records"] if key_of(e) != CLEAN_KEY]
-    adaptive = any(attack_kind(entry["attack"]) == "adaptive" for entry in entries)
-    kept = ADAPTIVE_SCORES if adaptive else ()  # the scores of every record take room
-    rows, detection = [pass_row(cell, CLEAN_ENTRY, clean)], []
-    per_class = class_rows(clean, place_of(cell, CLEAN_ENTRY))
-    outcomes = []
-    known = clean_pass(reference)
-    cooled = fit_temperature(known.logits, known.labels) if temperature else None
-    drawn = draw_resamples(clean.n, RESAMPLES)
-    calibrated = [
-        calibration_rows(place_of(cell, CLEAN_ENTRY), clean, resamples=drawn, temperature=cooled)
-    ]
-    for entry in entries:
-        record = records[key_of(entry)]
-        check_same_images(clean, record)
-        own = {name: stored.get(name, Pass("attacked", *key_of(entry))) for name in fitted}
-        found = {
-            name: compare(
-                clean.correct,
-                ~record.correct,
-                clean_scores[name],
-                own[name],
-                validation_scores[name],
-            )
-            for name in fitted
-        }
-        control = Pass("noise", *key_of(entry))
-        everybody = np.ones(clean.n, bool)
-        for name in fitted:
-            if stored.has(name, control):
-                found[name]["noise"] = separation(
-                    clean_scores[name],
-                    stored.get(name, control),
-                    everybody,
-                    everybody,
-                    threshold_at_fpr(validation_scores[name], 0.05),
-                )
-        rows.append(pass_row(cell, entry, record, clean, found[ROW_SCORE]))
-        detection += detection_rows(
-            cell, entry, {name: found[name] for name in scores if name in found}
+        passes = passes_of(records, reference, {}, {})
+        stored = compute_scores(
+            score_names(scores),
+            reference,
+            passes,
+            density=bool(cell.get("density")),
+            name=f"{cell['label']} seed {cell['seed']}",
         )
-        per_class += class_rows(record, place_of(cell, entry))
-        if entry["eps"] > 0:  # at 0 it is the clean pass
-            calibrated.append(
-                calibration_rows(place_of(cell, entry), record, resamples=drawn, temperature=cooled)
-            )
-        outcomes.append(outcome(entry, record, some(own, kept)))
-    clean_outcome = outcome(CLEAN_ENTRY, clean, some(clean_scores, kept))
-    several = {
-        "worst_case": worst_case_rows(cell, clean_outcome, outcomes),
-        "radii": radii_rows(cell, clean_outcome, outcomes),
-        "adaptive": adaptive_rows(
-            cell, clean_outcome, outcomes, some(validation_scores, ADAPTIVE_SCORES)
-        ),
-        "flags": _flags(
-            Evidence(cell, rows[1:], clean_outcome, outcomes, probe or {}, training or {})
-        ),
-    }
-    space = {
-        "per_class": per_class,
-        "geometry": geometry_rows(cell, reference, clean),
-        "margins": margin_rows(cell, reference),
-        "center_estimates": center_rows(cell, reference),
-        "out_of_distribution": outside_rows(cell, stored, scores),
-        "calibration": [row for row, _ in calibrated],
-        "reliability": [each for _, bins in calibrated for each in bins],
-    }
-    tables = {"rows": rows, "detection": detection} | several | space
-    return {name: TABLES[name].arrange(table) for name, table in tables.items()}
-
-
-def _flags(evidence: Evidence) -> list[Row]:
-    checks = (*RECORD_CHECKS, *(PROBE_CHECKS if evidence.probe else ()))
-    return [found for check in checks for found in check(evidence)]
+    measured = measure_cell(
+        records, reference, cell, stored, scores, probe, training, temperature=temperature
+    )
+    tables = {name: rows(measured, measured.clean) for name, rows in OF_PASS.items()}
+    for one in measure_passes(measured, records):
+        for name, rows in OF_PASS.items():
+            tables[name] += rows(measured, one)
+        measured.outcomes.append(one.outcome)
+    tables |= {name: rows_of(measured) for name, rows_of in OF_CELL.items()}
+    return {name: TABLES[name].arrange(rows) for name, rows in tables.items()}

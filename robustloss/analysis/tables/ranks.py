@@ -1,5 +1,6 @@
 """Ranks of the losses with what is known of them: a rank is a claim about every other loss."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,10 +12,11 @@ HIGHER_IS_BETTER = {
     "auroc_successful": True,
     "undetected_success_at_5fpr": False,
 }
+_PLACE = ("unit", "seed", "attack", "attack_label", "norm", "eps", "metric")
 
 
 def rank_rows(comparisons: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """The rank of every loss under each attack, eps and metric, with the ranks that it may have.
+    """Return the rank of every loss in each comparison, with the ranks that it may have.
 
     Its lowest possible number is 1 + how many losses are shown to be better, its highest the number
     of losses less how many are shown to be worse. Where nothing is shown, every loss may have every
@@ -34,39 +36,35 @@ def rank_rows(comparisons: Sequence[Mapping[str, Any]]) -> list[Row]:
     several = {row["metric"] for row in comparisons if row["unit"] == "seeds"}
     groups: dict[tuple, list[Mapping[str, Any]]] = {}
     for row in comparisons:
-        if row["unit"] == "images" and row["metric"] in several:
-            continue
-        key = (row["unit"], row["seed"], row["attack"], row["attack_label"], row["norm"],
-               row["eps"], row["metric"])  # fmt: skip
-        groups.setdefault(key, []).append(row)
-    rows = [row for key, own in groups.items() for row in _ranked(key, own)]
+        if row["unit"] == "seeds" or row["metric"] not in several:
+            groups.setdefault(tuple(row[name] for name in _PLACE), []).append(row)
+    rows = []
+    for key, group in groups.items():
+        place = dict(zip(_PLACE, key, strict=True))
+        rows += [place | row for row in _rank(group, HIGHER_IS_BETTER[place["metric"]])]
     return TABLES["ranks"].arrange(rows)
 
 
-def _ranked(key: tuple, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    unit, seed, attack, attack_label, norm, eps, metric = key
-    sign = 1.0 if HIGHER_IS_BETTER[metric] else -1.0
+def _rank(rows: Sequence[Mapping[str, Any]], higher_is_better: bool) -> list[Row]:
+    """Return label, value and ranks of every loss of one group of comparisons."""
+    sign = 1.0 if higher_is_better else -1.0
     values: dict[str, float] = {}
-    better: dict[str, int] = {}
-    worse: dict[str, int] = {}
+    better, worse = Counter[str](), Counter[str]()  # losses shown to be so, by label
     for row in rows:
         a, b = row["label_a"], row["label_b"]
         values |= {a: row["value_a"], b: row["value_b"]}
         if row["shown"]:
             first, last = (a, b) if sign * row["difference"] > 0 else (b, a)
-            better[last] = better.get(last, 0) + 1
-            worse[first] = worse.get(first, 0) + 1
-    place = {"unit": unit, "seed": seed, "attack": attack, "attack_label": attack_label,
-             "norm": norm, "eps": eps, "metric": metric}  # fmt: skip
-    found = []
-    for label, value in values.items():
-        row = place | {
+            better[last] += 1
+            worse[first] += 1
+    return [
+        {
             "label": label,
             "value": value,
             "rank": 1 + sum(sign * other > sign * value for other in values.values()),
-            "rank_low": 1 + better.get(label, 0),
-            "rank_high": len(values) - worse.get(label, 0),
+            "rank_low": 1 + better[label],
+            "rank_high": len(values) - worse[label],
             "n_losses": len(values),
         }
-        found.append(row)
-    return found
+        for label, value in values.items()
+    ]

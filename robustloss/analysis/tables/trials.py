@@ -11,7 +11,10 @@ from robustloss.spec.spec import TrialSpec
 def trial_rows(
     trials: Sequence[TrialSpec], contents: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Row], dict[str, dict[str, Any]]]:
-    """The rows of the trials, and the values that are chosen.
+    """Return the rows of the trials, and the values that are chosen.
+
+    A loss keeps the values of the trial with the least validation error; of equal ones that with
+    the least validation loss, then the first.
 
     Args:
         trials: losses in the order of the spec, trials in order.
@@ -21,7 +24,17 @@ def trial_rows(
         One row for each trial and eps of its FGSM, one for a trial without numbers; and by label
         the chosen values. A loss of which no trial finished is left out.
     """
-    best = {label: _best(trials, contents, label) for label in {t.label for t in trials}}
+
+    def merit(number: int) -> tuple[float, float, int]:
+        content = contents[number]
+        loss = content["validation_loss"]
+        return content["validation_error"], math.inf if loss is None else loss, number
+
+    finished: dict[str, list[int]] = {}
+    for number, (trial, content) in enumerate(zip(trials, contents, strict=True)):
+        if content.get("validation_error") is not None:
+            finished.setdefault(trial.label, []).append(number)
+    best = {label: min(numbers, key=merit) for label, numbers in finished.items()}
     rows = [
         dict.fromkeys(TABLES["trials"].names)
         | {
@@ -30,7 +43,7 @@ def trial_rows(
             "seed": trial.seed,
             "trial": trial.number,
             "settings": dict(trial.values),
-            "chosen": number == best[trial.label],
+            "chosen": number == best.get(trial.label),
             "reason": content.get("reason"),
         }
         | {name: content.get(name) for name in ("validation_error", "validation_loss", "n")}
@@ -38,25 +51,4 @@ def trial_rows(
         for number, (trial, content) in enumerate(zip(trials, contents, strict=True))
         for attacked in content.get("fgsm") or [{}]
     ]
-    chosen = {
-        label: dict(trials[number].values) for label, number in best.items() if number is not None
-    }
-    return rows, chosen
-
-
-def _best(
-    trials: Sequence[TrialSpec], contents: Sequence[Mapping[str, Any]], label: str
-) -> int | None:
-    """The trial of the least validation error; ties: the least validation loss, then the first."""
-    known = [
-        number
-        for number, (trial, content) in enumerate(zip(trials, contents, strict=True))
-        if trial.label == label and content.get("validation_error") is not None
-    ]
-
-    def rank(number: int) -> tuple[float, float, int]:
-        content = contents[number]
-        loss = content["validation_loss"]
-        return content["validation_error"], math.inf if loss is None else loss, number
-
-    return min(known, key=rank, default=None)
+    return rows, {label: dict(trials[number].values) for label, number in best.items()}

@@ -5,16 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from robustloss.analysis.detection.separation import number
-from robustloss.analysis.outcomes import Outcome, budgets, by_attack, radius_of, wrong_within
-from robustloss.metrics.intervals import wilson
-from robustloss.results.schema import PLACE, TABLES, WORST_CASE, Row
+from robustloss.analysis.outcomes import (
+    Outcome,
+    error_columns,
+    find_radius,
+    find_wrong,
+    group_by_attack,
+    list_budgets,
+)
+from robustloss.results.schema import TABLES, WORST_CASE, Row, cell_place, finite_or_null
 
 
 def worst_case_rows(
     cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outcome]
 ) -> list[Row]:
-    """Error when each image meets the attack that suits it best.
+    """Return the error where each image meets the attack that suits it best.
 
     An image counts if it is wrong under any attack of the norm that has a record at this eps or
     a radius within it, or without an attack. Never the minimum over mean errors: another image
@@ -32,31 +37,23 @@ def worst_case_rows(
         robustness", section 4).
     """
     rows = []
-    for norm, eps in (
-        (norm, eps) for norm, all_eps in budgets(outcomes).items() for eps in all_eps
-    ):
-        found = wrong_within(clean, outcomes, norm, eps)
-        wrong = np.any([clean.wrong, *found.values()], axis=0)
-        count = int(wrong.sum())
-        low, high = wilson(count, wrong.size)
-        strongest = max(found, key=lambda label: found[label].sum())  # the first of equals
-        row = {
-            "norm": norm,
-            "eps": eps,
-            "n": wrong.size,
-            "attacks": list(found),
-            "error": count / wrong.size,
-            "error_low": low,
-            "error_high": high,
-            "strongest": strongest,
-            "strongest_error": float(found[strongest].mean()),
-        }
-        rows.append({name: cell[name] for name in PLACE} | row)
+    for norm, all_eps in list_budgets(outcomes).items():
+        for eps in all_eps:
+            wrong = find_wrong(clean, outcomes, norm, eps)
+            strongest = max(wrong, key=lambda label: wrong[label].sum())  # the first of equals
+            row = cell_place(cell) | {
+                "norm": norm,
+                "eps": eps,
+                "attacks": list(wrong),
+                "strongest": strongest,
+                "strongest_error": float(wrong[strongest].mean()),
+            }
+            rows.append(row | error_columns(np.any([clean.wrong, *wrong.values()], axis=0)))
     return rows
 
 
 def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outcome]) -> list[Row]:
-    """Each attack's error curve in numbers: radius and eps where half the images fall, and area.
+    """Return each attack's error curve in numbers: radius, eps where half the images fall, area.
 
     A minimum-norm attack gives every image its radius, so its curve is exact at every eps. The
     curve of an attack with fixed eps is known at those eps only and straight between them. The
@@ -75,28 +72,33 @@ def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outco
         ends, is the norm's largest eps.
     """
     rows = []
-    for norm, all_eps in budgets(outcomes).items():
+    for norm, all_eps in list_budgets(outcomes).items():
         eps_max = max(all_eps, default=0.0)
-        attacks = by_attack(outcomes, norm)
+        attacks = group_by_attack(outcomes, norm)
         for label, own in attacks.items():
-            radius = radius_of(own)
-            name = {"attack": own[0].attack, "attack_label": label}
+            radius = find_radius(own)
             if radius is not None:
                 numbers = radius_numbers(np.where(clean.wrong, 0.0, radius), eps_max)
             else:
-                numbers = _fixed_eps_numbers(clean, own, eps_max)
+                wrong_at = {one.eps: one.wrong for one in own if one.eps > 0}
+                numbers = _fixed_eps_numbers(clean.wrong, wrong_at, eps_max)
+            name = {"attack": own[0].attack, "attack_label": label}
             rows.append(name | numbers | {"norm": norm, "eps_max": eps_max})
-        if any(radius_of(own) is not None for own in attacks.values()):
+        if any(find_radius(own) is not None for own in attacks.values()):
             numbers = radius_numbers(_smallest_found(clean, attacks), eps_max)
         else:
-            numbers = _fixed_eps_numbers(clean, _worst(clean, outcomes, norm, all_eps), eps_max)
+            wrong_at = {
+                eps: np.any([clean.wrong, *find_wrong(clean, outcomes, norm, eps).values()], axis=0)
+                for eps in all_eps
+            }
+            numbers = _fixed_eps_numbers(clean.wrong, wrong_at, eps_max)
         rows.append(WORST_CASE | numbers | {"norm": norm, "eps_max": eps_max})
-    place = {"n": clean.wrong.size} | {name: cell[name] for name in PLACE}
+    place = cell_place(cell) | {"n": clean.wrong.size}
     return TABLES["radii"].arrange(place | row for row in rows)
 
 
 def radius_numbers(radius: np.ndarray, eps_max: float) -> Row:
-    """The exact error curve of known radii: error(eps) is the share of radii <= eps.
+    """Return the exact error curve of known radii: error(eps) is the share of radii <= eps.
 
     Args:
         radius: (N,) each image's smallest known perturbation, inf where there is none.
@@ -111,14 +113,14 @@ def radius_numbers(radius: np.ndarray, eps_max: float) -> Row:
     caught = np.maximum(eps_max - radius, 0.0)  # length of [0, eps_max] on which an image is wrong
     return {
         "n_found": int(np.isfinite(radius).sum()),
-        "median_radius": number(float(np.median(radius))),
-        "eps_at_50_error": number(float(radius[(radius.size - 1) // 2])),
+        "median_radius": finite_or_null(float(np.median(radius))),
+        "eps_at_50_error": finite_or_null(float(radius[(radius.size - 1) // 2])),
         "area_under_error_curve": float(caught.mean() / eps_max) if eps_max > 0 else None,
     }
 
 
 def curve_numbers(eps: Sequence[float], errors: Sequence[float], eps_max: float) -> Row:
-    """An error curve known at some eps only, straight between them and level after the last.
+    """Return an error curve known at some eps only, straight between them, level after the last.
 
     Args:
         eps: increasing, from 0.
@@ -141,7 +143,7 @@ def curve_numbers(eps: Sequence[float], errors: Sequence[float], eps_max: float)
 
 
 def _first_half(eps: Sequence[float], errors: Sequence[float]) -> float | None:
-    """Where the curve first reaches 1/2."""
+    """Return the eps at which the curve first reaches 1/2, or None."""
     if errors[0] >= 0.5:
         return float(eps[0])
     for i in range(1, len(eps)):
@@ -151,32 +153,20 @@ def _first_half(eps: Sequence[float], errors: Sequence[float]) -> float | None:
     return None
 
 
-def _fixed_eps_numbers(clean: Outcome, own: Sequence[Outcome], eps_max: float) -> Row:
-    curve = [clean, *(one for one in own if one.eps > 0)]
-    found = np.any([one.wrong for one in curve], axis=0)
-    numbers = curve_numbers(
-        [one.eps for one in curve], [float(one.wrong.mean()) for one in curve], eps_max
-    )
-    return numbers | {"n_found": int(found.sum())}
-
-
-def _worst(
-    clean: Outcome, outcomes: Sequence[Outcome], norm: str, all_eps: Sequence[float]
-) -> list[Outcome]:
-    """The worst case as if it were one attack with a record at every eps."""
-    found = []
-    for eps in all_eps:
-        wrongs = wrong_within(clean, outcomes, norm, eps).values()
-        wrong = np.any([clean.wrong, *wrongs], axis=0)
-        found.append(Outcome(**WORST_CASE, norm=norm, eps=eps, wrong=wrong, radius=None, scores={}))
-    return found
+def _fixed_eps_numbers(
+    clean_wrong: np.ndarray, wrong_at: Mapping[float, np.ndarray], eps_max: float
+) -> Row:
+    """Return the numbers of a curve from the images (N,) that are wrong at each eps, rising."""
+    wrongs = [clean_wrong, *wrong_at.values()]
+    numbers = curve_numbers([0.0, *wrong_at], [float(wrong.mean()) for wrong in wrongs], eps_max)
+    return numbers | {"n_found": int(np.any(wrongs, axis=0).sum())}
 
 
 def _smallest_found(clean: Outcome, attacks: Mapping[str, Sequence[Outcome]]) -> np.ndarray:
-    """(N,) the smallest perturbation of any attack: a radius, or the eps of a record."""
+    """Return the smallest perturbation (N,) of any attack: a radius, or the eps of a record."""
     smallest = np.where(clean.wrong, 0.0, np.inf)
     for own in attacks.values():
-        if (radius := radius_of(own)) is not None:
+        if (radius := find_radius(own)) is not None:
             smallest = np.minimum(smallest, radius)
         for one in own:
             smallest = np.minimum(smallest, np.where(one.wrong, one.eps, np.inf))
