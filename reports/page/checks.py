@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from robustloss.analysis.checks.catalogue import CHECKS, explained
 from robustloss.reports.drawing.table import Entry, Table
-from robustloss.reports.reading.marks import Flag, check_name, measured
+from robustloss.reports.reading.marks import Flag, check_name, measurement
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NOTHING, listed
 from robustloss.spec.attack_kinds import attack_kind
@@ -103,7 +103,7 @@ def _places(flags: Sequence[Flag]) -> list[str]:
     by_label: dict[str, list[Flag]] = {}
     for flag in flags:
         by_label.setdefault(str(flag.get("label")), []).append(flag)
-    lines = [f"{label}: {_attacks(own)} ({measured(own)})" for label, own in by_label.items()]
+    lines = [f"{label}: {_attacks(own)} ({measurement(own)})" for label, own in by_label.items()]
     if len(lines) > MOST_PLACES:
         more = len(lines) - MOST_PLACES
         lines = [*lines[:MOST_PLACES], f"and {more} more losses, in the table of all flags"]

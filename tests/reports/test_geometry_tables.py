@@ -164,8 +164,8 @@ def test_the_training_table_holds_the_largest_gpu_memory_of_a_loss() -> None:
 
 def test_the_key_of_the_classes_says_names_only_where_there_are_some() -> None:
     def key(names: list[str], classes: int = 2) -> str:
-        run = SimpleNamespace(provenance={"data": {"class_names": names}})
-        return class_key(cast("Numbers", SimpleNamespace(run=run, classes=classes)))
+        found = SimpleNamespace(data={"class_names": names}, classes=classes)
+        return class_key(cast("Numbers", found))
 
     assert key(["airplane", "bird"]) == "Classes: 0 airplane, 1 bird. "
     assert key(["0", "1"]) == key([]) == ""
