@@ -11,7 +11,7 @@ from robustloss.reports.chapters.training.learning import (
 )
 from robustloss.reports.chapters.training.table import training_table
 from robustloss.reports.drawing.style import looks
-from robustloss.reports.page.page import _facts
+from robustloss.reports.page.run_facts import list_facts
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import Run
 from tests.reports import synthetic_geometry_tables as hand
@@ -95,10 +95,10 @@ def test_the_training_table_has_the_errors_of_the_kept_epoch(run: Run) -> None:
 
 def test_what_was_run_says_which_images_were_learnt(run: Run) -> None:
     spec = run.provenance["spec"]
-    assert "Attacked in training" not in dict(_facts(numbers(run)))
+    assert "Attacked in training" not in dict(list_facts(numbers(run)))
     spec["train"] = {"epochs": 3, "adversarial": {"attack": "pgd", "eps": 0.3, "steps": 7}}
     spec["losses"][0]["train"] = {"adversarial": False}
-    facts = _facts(numbers(run))
+    facts = list_facts(numbers(run))
     assert dict(facts)["Attacked in training"] == "attack pgd, eps 0.3, steps 7"
     assert next(text for name, text in facts if name == "Loss").endswith(", adversarial false")
 

@@ -7,10 +7,10 @@ import pytest
 
 from robustloss.reports.chapters.errors.radius import rank_labels
 from robustloss.reports.drawing.table import Table
-from robustloss.reports.page.contents import make_tables
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.words import Estimate, over_seeds
 from robustloss.results.run import Run
+from tests.reports.tables import make_tables
 
 WORST = "worst case, L∞"
 

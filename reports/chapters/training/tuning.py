@@ -168,9 +168,11 @@ def add_tuning(album: Album, numbers: Numbers) -> None:
     parts = []
     for label, rows in finished.items():
         if rows:
-            clean = span([row["validation_error"] for row in rows], 2, 100.0)
-            fgsm = span([row["fgsm_error"] for row in rows], 1, 100.0)
-            parts.append(f"{label} {clean} % clean, {fgsm} % under FGSM at {eps:.4g}")
+            clean, fgsm = ([100 * row[key] for row in rows] for key in ERRORS)
+            parts.append(
+                f"{label} {min(clean):.2f} to {max(clean):.2f} % clean, {min(fgsm):.1f} to "
+                f"{max(fgsm):.1f} % under FGSM at {eps:.4g}"
+            )
     kept = ("label", "trial", "chosen", "validation_error", "eps", "fgsm_error")
     album.add(
         "tuning",
