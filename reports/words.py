@@ -24,14 +24,32 @@ class Estimate:
     interval: str | None
 
     def overlaps(self, other: "Estimate") -> bool | None:
-        """Whether the intervals share a point; None where one of them is missing."""
-        if None in (self.low, self.high, other.low, other.high):
+        """Return whether the intervals share a point; None where one of them is missing."""
+        if self.low is None or self.high is None or other.low is None or other.high is None:
             return None
-        return bool(self.low <= other.high and other.low <= self.high)  # type: ignore[operator]
+        return self.low <= other.high and other.low <= self.high
+
+
+def over_seeds(
+    values: Sequence[float], *, least: float = 0.0, most: float = 1.0
+) -> Estimate | None:
+    """Return the mean over seeds with a 95 % t-interval; None for no values.
+
+    Args:
+        values: One for each seed; a single one has no interval.
+        least, most: What the number can be at all; the interval is cut there.
+    """
+    if not values:
+        return None
+    mean, _, low, high = t_interval(values)
+    if len(values) == 1:
+        return Estimate(mean, None, None, 1, tuple(values), None)
+    low, high = max(least, low), min(most, high)
+    return Estimate(mean, low, high, len(values), tuple(values), "t over seeds")
 
 
 def estimate(value: Estimate | None, *, unit: float = 1.0, digits: int = 3) -> str:
-    """A mean with its interval: "0.957 ± 0.004", or "[low, high]" when that is not symmetric.
+    """Return a mean with its interval: "0.957 ± 0.004", or "[low, high]" if not symmetric.
 
     Args:
         value: None gives "n/a".
@@ -48,6 +66,30 @@ def estimate(value: Estimate | None, *, unit: float = 1.0, digits: int = 3) -> s
     return f"{mean} [{unit * value.low:.{digits}f}, {unit * value.high:.{digits}f}]"
 
 
+def in_percent(value: Estimate | None) -> str:
+    """Return an error or a rate for a table: "0.39 ± 0.05"; "n/a" for None."""
+    return estimate(value, unit=100.0, digits=2)
+
+
+def percent(value: Estimate) -> str:
+    """Return an error or a rate for a sentence: "0.39 ± 0.05 %"."""
+    return f"{in_percent(value)} %"
+
+
+def significant(value: Estimate | None, digits: int = 3) -> str:
+    """Return a mean with so many significant digits, and half its interval to the same place."""
+    if value is None:
+        return NOTHING
+    size = abs(value.mean)
+    places = max(0, digits - 1 - math.floor(math.log10(size))) if size > 0 else digits - 1
+    if places > 6 or size >= 1e6:
+        return minus(f"{value.mean:.{digits}g}")
+    text = minus(f"{value.mean:,.{places}f}")
+    if value.low is None or value.high is None or value.low == value.high:
+        return text  # seeds that agree exactly would claim a certainty that they do not have
+    return f"{text} ± {(value.high - value.low) / 2:,.{places}f}"
+
+
 def estimate_fields(value: Estimate | None, key: str) -> dict[str, object]:
     """Return an estimate as fields of a CSV row: n_seeds, KEY (the mean), low, high, interval."""
     return {
@@ -59,82 +101,60 @@ def estimate_fields(value: Estimate | None, key: str) -> dict[str, object]:
     }
 
 
+def fixed(value: float | None, digits: int = 3, unit: float = 1.0) -> str:
+    """Return ``unit`` times a number with so many decimals; "n/a" for None."""
+    return NOTHING if value is None else f"{unit * value:.{digits}f}"
+
+
+def seed_count(found: Sequence[Estimate | None]) -> str:
+    """Return over how many seeds some estimates are: "3", or "2–3" where they differ."""
+    return span([value.n_seeds for value in found if value])
+
+
 def short(value: float, digits: int = 3) -> str:
-    """A length to so many significant digits: "0.0123", "12.3", and "3,820", not "3.82e+03"."""
-    if abs(value) >= 10**digits:
-        return f"{value:,.0f}".replace("-", "−")
-    return f"{value:.{digits}g}".replace("-", "−")
+    """Return a length to so many significant digits: "0.0123", "12.3", but "3,820" in full."""
+    return minus(f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}")
 
 
-def percent(value: Estimate | None, digits: int = 2) -> str:
-    """An error or a rate for a sentence: "0.39 ± 0.05 %"."""
-    text = estimate(value, unit=100.0, digits=digits)
-    return text if value is None else f"{text} %"
+def minus(text: str) -> str:
+    """Return a written number with a true minus sign."""
+    return text.replace("-", "−")
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A plain number, "n/a" when there is none."""
-    return NOTHING if value is None else f"{value:.{digits}f}"
-
-
-def span(values: list[float], digits: int = 0, unit: float = 1.0) -> str:
-    """One number, or the lowest and the highest of several."""
+def span(values: Sequence[float], digits: int = 0, unit: float = 1.0) -> str:
+    """Return one number, or the lowest and the highest of several: "0.41–0.93"."""
     if not values:
         return NOTHING
     low, high = (f"{unit * v:,.{digits}f}" for v in (min(values), max(values)))
     return low if low == high else f"{low}–{high}"
 
 
-def listed(names: list[str]) -> str:
-    """Names as prose: "a", "a and b", "a, b and c"."""
+def listed(names: Sequence[str]) -> str:
+    """Return names as prose: "a", "a and b", "a, b and c"."""
     if len(names) < 2:
         return "".join(names)
     return ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def few(names: list[str], most: int = 5) -> str:
-    """Names as prose; of many the first ones and how many there are beside them."""
+def few(names: Sequence[str], most: int = 5) -> str:
+    """Return names as prose; of many the first ones and how many others there are."""
     if len(names) <= most:
         return listed(names)
     return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} others"
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds in the units a person would use."""
-    if seconds is None:
-        return NOTHING
+def counted(count: int, name: str) -> str:
+    """Return a count with the word for what is counted: "1 seed", "3 seeds"."""
+    return f"{count} {name}{'' if count == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the units a person would use."""
     if seconds < 90:
         return f"{seconds:.1f} s"
     if seconds < 5400:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def significant(value: Estimate | None, digits: int = 3) -> str:
-    """A mean with three digits that count, and its half interval to the same place."""
-    if value is None:
-        return "n/a"
-    size = abs(value.mean)
-    places = max(0, digits - 1 - math.floor(math.log10(size))) if size > 0 else digits - 1
-    if places > 6 or size >= 1e6:
-        return f"{value.mean:.{digits}g}".replace("-", "−")
-    text = f"{value.mean:,.{places}f}".replace("-", "−")
-    if value.low is None or value.high is None or value.low == value.high:
-        return text  # seeds that agree exactly would claim a certainty that they do not have
-    return f"{text} ± {(value.high - value.low) / 2:,.{places}f}"
-
-
-def over_seeds(
-    values: Sequence[float], *, least: float = 0.0, most: float = 1.0
-) -> Estimate | None:
-    """A mean over seeds with a t-interval cut to what the number can be; None of nothing."""
-    if not values:
-        return None
-    mean, _, low, high = t_interval(values)
-    if len(values) == 1:
-        return Estimate(mean, None, None, 1, tuple(values), None)
-    low, high = max(least, low), min(most, high)
-    return Estimate(mean, low, high, len(values), tuple(values), "t over seeds")
 
 
 def eps_name(eps: float) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from robustloss.reports.drawing.frames import Spot, draw_panels
+from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import CROWD, INK, SOFT, Look, plain
 from robustloss.reports.drawing.ticks import number, percent, unlabelled
@@ -91,8 +91,7 @@ def draw_curves(grid: Sequence[Panel], looks: Mapping[str, Look], *, columns: in
             widest=4.6,
             height=tall,
             titles=titles,
-            right=2.3,  # for the names
-            wgap=3.0,
+            margins=Margins(right=2.3, wgap=3.0),  # with room for the names
         )
     handles = [Line2D([], [], label=plain(k), **stroke(looks[k])) for k in labels]
     return draw_panels(

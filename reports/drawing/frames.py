@@ -5,8 +5,8 @@ anything to draw is given as a text, the reason, which then stands in its place.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -39,6 +39,21 @@ class Spot:
         return self.column == 0
 
 
+@dataclass(frozen=True)
+class Margins:
+    """Inches around the panels of a figure and between them; bottom without the legend."""
+
+    left: float = 0.75
+    right: float = 0.2
+    top: float = 0.4
+    bottom: float = 0.68
+    wgap: float = 0.75
+    hgap: float = 0.95
+
+
+GRID = Margins(left=0.85, right=0.15, top=0.88, bottom=0.6, wgap=0.22, hgap=0.55)
+
+
 def draw_panels(
     cells: Sequence[Cell | str | None],
     draw: Callable[[Axes, Cell, Spot], None],
@@ -49,14 +64,9 @@ def draw_panels(
     titles: Sequence[str] = (),
     title_pad: float = 6.0,
     legend: Legend | None = None,
-    left: float = 0.75,
-    right: float = 0.2,
-    top: float = 0.4,
-    bottom: float = 0.68,
-    wgap: float = 0.75,
-    hgap: float = 0.95,
+    margins: Margins = Margins(),
 ) -> Figure:
-    """Draw panels of one size in rows, over one legend; every length in inches.
+    """Draw panels of one size in rows, over one legend.
 
     Example::
 
@@ -68,7 +78,7 @@ def draw_panels(
         curves = [curve_of(label) or "not recorded" for label in labels]
         figure = draw_panels(
             curves, draw, columns=3, widest=4.4, height=lambda width: 0.75 * width,
-            titles=labels, legend=Names(handles),
+            titles=labels, legend=Names(handles), margins=Margins(hgap=0.8),
         )
 
     Args:
@@ -76,33 +86,24 @@ def draw_panels(
             leaves the place empty.
         draw: Draws one panel into its axes.
         columns: Panels in a full row; of fewer cells, as many as there are.
-        widest: Width of a panel where the page has room for more.
-        height: Of a panel, or a function of its width.
+        widest: Inches of a panel's width where the page has room for more.
+        height: Inches, or a function of the width.
         titles: One above each panel, cut to what fits; none at all, or as many as cells.
         title_pad: Points between a panel and its title, where words stand between the two.
         legend: At the bottom.
-        left, right, top: Around the panels.
-        bottom: Below the panels, the legend not counted.
-        wgap, hgap: Between two columns, and between two rows.
+        margins: Around and between the panels.
     """
     columns = max(1, min(columns, len(cells)))
-    width = panel_width(columns, left=left, right=right, wgap=wgap, widest=widest)
-    total = left + columns * width + (columns - 1) * wgap + right
-    legend_left = left - 0.1
-    if legend is not None:
-        bottom += legend.room(total, legend_left)
-    figure, axes = panels(
-        -(-len(cells) // columns),
-        columns,
-        width=width,
-        height=height(width) if callable(height) else height,
-        left=left,
-        right=right,
-        top=top,
-        bottom=bottom,
-        wgap=wgap,
-        hgap=hgap,
+    width = panel_width(
+        columns, left=margins.left, right=margins.right, wgap=margins.wgap, widest=widest
     )
+    if legend is not None:
+        inches = margins.left + columns * (width + margins.wgap) - margins.wgap + margins.right
+        room = legend.room(inches, margins.left - 0.1)
+        margins = replace(margins, bottom=margins.bottom + room)
+    tall = height(width) if callable(height) else height
+    rows = -(-len(cells) // columns)
+    figure, axes = panels(rows, columns, width=width, height=tall, **asdict(margins))
     size = 10.0 if columns < 5 else 8.5
     for place, ax in enumerate(axes.flat):
         cell = cells[place] if place < len(cells) else None
@@ -119,7 +120,7 @@ def draw_panels(
             lowest = not any(below is not None for below in cells[place + columns :: columns])
             draw(ax, cell, Spot(row, column, lowest, width))
     if legend is not None:
-        legend.draw(figure, legend_left)
+        legend.draw(figure, margins.left - 0.1)
     return figure
 
 
@@ -131,17 +132,11 @@ def draw_grid(
     *,
     widest: float,
     height: float | Callable[[float], float],
-    x_label: str = "",
-    y_label: str = "",
+    labels: tuple[str, str] = ("", ""),
     handles: Sequence[Artist] = (),
     head: float = 22.0,
     title_pad: float = 4.0,
-    left: float = 0.85,
-    right: float = 0.15,
-    top: float = 0.88,
-    bottom: float = 0.6,
-    wgap: float = 0.22,
-    hgap: float = 0.55,
+    margins: Margins = GRID,
 ) -> Figure:
     """Draw losses by eps: a row of panels for each name in ``rows``, a legend above all of them.
 
@@ -150,8 +145,8 @@ def draw_grid(
         draw_grid(
             scene.labels, [eps_name(e) for e in scene.eps],
             [[histogram(scene.views[k, e]) for e in scene.eps] for k in scene.labels],
-            draw_histogram, widest=4.2, height=1.45,
-            x_label="log-likelihood (nats)", y_label="share of images", handles=handles,
+            draw_histogram, widest=4.2, height=1.45, handles=handles,
+            labels=("log-likelihood (nats)", "share of images"), margins=replace(GRID, hgap=0.42),
         )
 
     Args:
@@ -160,22 +155,21 @@ def draw_grid(
         cells: By row and column; a text is why there is nothing to draw.
         draw: Draws one panel into its axes. Panels of one row are read on the vertical axis of the
             first of them: they need the same limits.
-        widest: Width of a panel where the page has room for more.
-        height: Of a panel, or a function of its width.
-        x_label: Under the last row.
-        y_label: Beside all rows.
+        widest: Inches of a panel's width where the page has room for more.
+        height: Inches, or a function of the width.
+        labels: Of the horizontal axis, under the last row, and of the vertical one, beside all.
         handles: Of the legend; their labels are what is read.
         head: Points between the first row and the names of the columns.
         title_pad: Points between a row and its name.
-        left, right, top, bottom, wgap, hgap: Around and between the panels, in inches.
+        margins: Around and between the panels.
     """
 
     def draw_cell(ax: Axes, cell: Cell, spot: Spot) -> None:
         draw(ax, cell, spot)
         if not spot.leftmost and not isinstance(cells[spot.row][0], str):
             ax.tick_params(labelleft=False)
-        if spot.lowest and x_label:
-            ax.set_xlabel(x_label)
+        if spot.lowest and labels[0]:
+            ax.set_xlabel(labels[0])
 
     figure = draw_panels(
         [cell for row in cells for cell in row],
@@ -183,29 +177,19 @@ def draw_grid(
         columns=len(columns),
         widest=widest,
         height=height,
-        left=left,
-        right=right,
-        top=top,
-        bottom=bottom,
-        wgap=wgap,
-        hgap=hgap,
+        margins=margins,
     )
-    for place, ax in enumerate(figure.axes[: len(rows) * len(columns)]):
-        row, column = divmod(place, len(columns))
-        if row == 0:
-            ax.annotate(
-                plain(columns[column], 34),
-                (0.5, 1),
-                (0, head),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                ha="center",
-                fontsize=10,
-            )
-        if column == 0:
-            ax.set_title(plain(rows[row], 40), pad=title_pad)
+    above: dict[str, Any] = {
+        "xycoords": "axes fraction",
+        "textcoords": "offset points",
+        "ha": "center",
+    }
+    for ax, name in zip(figure.axes, columns, strict=False):
+        ax.annotate(plain(name, 34), (0.5, 1), (0, head), fontsize=10, **above)
+    for ax, name in zip(figure.axes[:: len(columns)], rows, strict=False):
+        ax.set_title(plain(name, 40), pad=title_pad)
     width = figure.get_figwidth()
-    figure.supylabel(y_label, x=0.12 / width, fontsize=9.5)
+    figure.supylabel(labels[1], x=0.12 / width, fontsize=9.5)
     figure.legend(
         handles=list(handles),
         loc="upper left",

@@ -193,12 +193,12 @@ def blank(axes: Axes, reason: str) -> None:
     axes.text(
         0.5,
         0.5,
-        _wrapped(reason),
+        "\n".join(wrap(plain(reason, 90), 24)),
         transform=axes.transAxes,
         ha="center",
         va="center",
         fontsize=8.5,
-        color="#5B6470",
+        color=SOFT,
         style="italic",
     )
 
@@ -238,13 +238,14 @@ def write_above(ax: Axes, text: str, *, size: float = 7.5) -> None:
     )
 
 
-def _wrapped(text: str, width: int = 24) -> str:
-    words, lines = plain(text, 90).split(" "), [""]
-    for word in words:
+def wrap(text: str, width: int) -> list[str]:
+    """Return a text in lines of at most ``width`` characters; a longer word has its own line."""
+    lines = [""]
+    for word in text.split(" "):
         if lines[-1] and len(lines[-1]) + len(word) >= width:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)
+    return lines
 
 
 def save(figure: Figure, folder: Path, name: str, *, dpi: int = DPI) -> None:

@@ -116,7 +116,14 @@ class Column:
         return f"{value:,}" if isinstance(value, int) else str(value)
 
     def entry(self, value: Any, mark: str = "", kind: str = "") -> Entry:
-        """Return the cell of the page; where there is no value, nothing is marked."""
+        """Return the cell of the page; where there is no value, nothing is marked.
+
+        Args:
+            value: Of this column; an Entry stands as it is.
+            mark, kind: Of the cell.
+        """
+        if isinstance(value, Entry):
+            return value
         return Entry(self.text(value), "" if value is None else mark, kind)
 
     def fields(self, value: Any) -> dict[str, object]:
@@ -124,7 +131,9 @@ class Column:
         if self.unit is None:
             return {self.key: value}
         return {
-            self.key if part == "mean" else f"{self.key}_{part}": getattr(value, part, None)
+            self.key if part == "mean" else f"{self.key}_{part}": getattr(
+                value, part, 0 if part == "n_seeds" else None
+            )
             for part in self.parts
         }
 

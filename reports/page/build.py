@@ -4,11 +4,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from robustloss.reports.chapters.predictions.confusion import confusion_tables
 from robustloss.reports.drawing.album import Album, csv_text, write_text
 from robustloss.reports.drawing.style import DPI
 from robustloss.reports.drawing.table import write_table
-from robustloss.reports.page.contents import make_tables, noted
+from robustloss.reports.page.contents import make_tables
 from robustloss.reports.page.page import render_page
 from robustloss.reports.page.press import draw_all
 from robustloss.reports.reading.numbers import Numbers
@@ -18,9 +17,10 @@ from robustloss.results.run import load_run
 
 
 def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
-    """Render RUN/report from the files of a run; nothing is trained or attacked, no torch is used.
+    """Render RUN/report from the files of a run, without torch.
 
-    The same run gives the same bytes. An earlier report in the folder is replaced as a whole.
+    Nothing is trained or attacked. The same run gives the same bytes. An earlier report in the
+    folder is replaced as a whole.
 
     Args:
         run_dir: A folder that ``robustloss run`` wrote.
@@ -35,29 +35,28 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
     run = load_run(run_dir)
     target = Path(run_dir) / "report"
     shown = Shown(run)
-    with naming_missing_columns(run.path / "results.json", run.results):
-        numbers = Numbers(run, shown.classes)
     with (
         naming_missing_columns(run.path / "results.json", run.results),
         tempfile.TemporaryDirectory(prefix=".report-", dir=run_dir) as work,
     ):
+        numbers = Numbers(run, shown.classes)
         fresh = Path(work)
-        made = [*make_tables(numbers), *noted(numbers, confusion_tables(numbers, shown))]
+        made = make_tables(numbers, shown)
         tables = [(table, write_table(fresh / "tables", table)) for table in made]
         (fresh / "tables").mkdir(exist_ok=True)
         every = fresh / "tables" / "rows.csv"  # for a spreadsheet: results.json as it is
         write_text(every, csv_text(run.rows))
         album = Album(fresh / "figures", dpi)
         draw_all(album, numbers, shown)
-        page = render_page(
-            numbers, tables, album.pictures, sorted(set(shown.gaps)), _spec_text(run.path)
-        )
+        gaps = sorted(set(shown.gaps))
+        page = render_page(numbers, tables, album.pictures, gaps, _read_spec(run.path))
         write_text(fresh / "index.html", page)
         _replace(target, fresh)
     return target / "index.html"
 
 
-def _spec_text(run_dir: Path) -> str:
+def _read_spec(run_dir: Path) -> str:
+    """Return the spec as it was written; nothing if it cannot be read."""
     try:
         return (run_dir / "spec.toml").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

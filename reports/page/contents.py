@@ -1,4 +1,4 @@
-"""Every figure of a report, in the order of the page."""
+"""Every table and every figure of a report, in the order of the page."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ from robustloss.reports.chapters.overview.forest import add_forest
 from robustloss.reports.chapters.overview.losses import glance_table, seed_table
 from robustloss.reports.chapters.predictions.calibration import calibration_table
 from robustloss.reports.chapters.predictions.classes import balance_table, class_table
-from robustloss.reports.chapters.predictions.confusion import add_confusions
+from robustloss.reports.chapters.predictions.confusion import add_confusions, confusion_tables
 from robustloss.reports.chapters.predictions.posterior import add_log_odds, add_posteriors
 from robustloss.reports.chapters.predictions.reliability import (
     add_calibration_curves,
@@ -58,7 +58,7 @@ from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.style import looks
 from robustloss.reports.drawing.table import Table
 from robustloss.reports.page.checks import flags_table
-from robustloss.reports.page.notes import annotated
+from robustloss.reports.page.notes import annotate
 from robustloss.reports.reading.featured import featured
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.scene import Scenes
@@ -67,24 +67,88 @@ from robustloss.reports.reading.views import Shown
 Drawing = Callable[[Album], object]  # adds one figure or a few, or none where there is nothing
 
 
-def drawings(numbers: Numbers, shown: Shown) -> list[Drawing]:
-    """What draws the figures; each can be called by itself, neighbours read the same files.
+def make_tables(numbers: Numbers, shown: Shown) -> list[Table]:
+    """Make every table of the report, in the order of the page: what sums up comes first.
+
+    Args:
+        numbers: Of the run.
+        shown: The models whose single predictions are counted.
+    """
+    detected = Detected(numbers)
+    found: list[Table | None] = [glance_table(numbers)]
+    for norm in numbers.norms:
+        for case in numbers.worst_cases:
+            if case.norm == norm:
+                found += [worst_table(numbers, case), overview_table(numbers, case)]
+        found += [radius_table(numbers, norm)]
+    for each in guarded(numbers):
+        found += [auroc_table(each), rejection_table(each), every_adaptive_table(each)]
+    found += [transfer_table(matrix) for matrix in matrices(numbers)]
+    for attack in numbers.attacks:
+        found += [error_table(numbers, attack)]
+        if attack.strengths:
+            found += [
+                detection_table(numbers, attack),
+                populations_table(numbers, detected, attack),
+                attack_table(numbers, attack),
+                calibration_table(numbers, attack),
+                scores_table(numbers, attack),
+            ]
+    found += [
+        *comparison_tables(numbers),
+        *rank_tables(numbers),
+        *outside_tables(numbers),
+        top5_table(numbers),
+        balance_table(numbers),
+        class_table(numbers),
+        crops_table(numbers),
+        cost_table(numbers),
+        *tuning_tables(numbers),
+        training_table(numbers),
+        seed_table(numbers),
+        *geometry_tables(numbers),
+        margin_table(numbers),
+        center_table(numbers),
+        tuple_table(numbers),
+        *confusion_tables(numbers, shown),
+        flags_table(numbers),
+    ]
+    return [annotate(numbers, table) for table in found if table is not None and table.rows]
+
+
+def list_drawings(numbers: Numbers, shown: Shown) -> list[Drawing]:
+    """List what draws the figures, in the order of the page; neighbours read the same files.
 
     Args:
         numbers: Of the run.
         shown: The models whose single images are shown.
     """
     look, detected, scenes = looks(numbers.labels), Detected(numbers), Scenes(numbers, shown)
+
+    def of_attack(attack: AttackInfo) -> list[Drawing]:
+        return [
+            lambda album: add_detection_curves(album, numbers, attack, look),
+            lambda album: add_posteriors(album, scenes.of(attack)),
+            lambda album: add_log_odds(album, scenes.of(attack)),
+            lambda album: add_likelihoods(album, scenes.of(attack)),
+            lambda album: add_rocs(album, scenes.of(attack), look),
+            lambda album: add_coverage(album, scenes.of(attack), look),
+            lambda album: add_reliability(album, numbers, attack),
+            lambda album: add_calibration_curves(album, numbers, attack, look),
+            lambda album: add_forest(album, numbers, attack),
+            lambda album: add_control(album, numbers, detected, attack),
+            lambda album: add_score_curves(album, numbers, detected, attack, look),
+            lambda album: add_score_heat(album, numbers, detected, attack),
+            lambda album: add_likelihood_map(album, scenes.of(attack)),
+            lambda album: add_images(album, scenes.of(attack)),
+        ]
+
     return [
         lambda album: add_error_curves(album, numbers, look),
         lambda album: add_radius_curves(album, numbers, shown, look),
         lambda album: add_falls(album, numbers),
         lambda album: add_transfers(album, numbers),
-        *(
-            drawing
-            for attack in featured(numbers)
-            for drawing in _of_attack(numbers, scenes, detected, attack)
-        ),
+        *(drawing for attack in featured(numbers) for drawing in of_attack(attack)),
         lambda album: add_outside(album, numbers, shown),
         lambda album: add_embedding(album, numbers, shown),
         lambda album: add_untrained(album, numbers, shown),
@@ -96,74 +160,3 @@ def drawings(numbers: Numbers, shown: Shown) -> list[Drawing]:
         lambda album: add_tuning(album, numbers),
         lambda album: add_learning_curves(album, numbers, look),
     ]
-
-
-def _of_attack(
-    numbers: Numbers, scenes: Scenes, detected: Detected, attack: AttackInfo
-) -> list[Drawing]:
-    look = looks(numbers.labels)
-    return [
-        lambda album: add_detection_curves(album, numbers, attack, look),
-        lambda album: add_posteriors(album, scenes.of(attack)),
-        lambda album: add_log_odds(album, scenes.of(attack)),
-        lambda album: add_likelihoods(album, scenes.of(attack)),
-        lambda album: add_rocs(album, scenes.of(attack), look),
-        lambda album: add_coverage(album, scenes.of(attack), look),
-        lambda album: add_reliability(album, numbers, attack),
-        lambda album: add_calibration_curves(album, numbers, attack, look),
-        lambda album: add_forest(album, numbers, attack),
-        lambda album: add_control(album, numbers, detected, attack),
-        lambda album: add_score_curves(album, numbers, detected, attack, look),
-        lambda album: add_score_heat(album, numbers, detected, attack),
-        lambda album: add_likelihood_map(album, scenes.of(attack)),
-        lambda album: add_images(album, scenes.of(attack)),
-    ]
-
-
-def make_tables(numbers: Numbers) -> list[Table]:
-    """Every table of the report, in the order of the page: what sums up comes first."""
-    tables: list[Table | None] = [glance_table(numbers)]
-    detected = Detected(numbers)
-    for norm in numbers.norms:
-        for case in (case for case in numbers.worst_cases if case.norm == norm):
-            tables += [worst_table(numbers, case), overview_table(numbers, case)]
-        tables.append(radius_table(numbers, norm))
-    for found in guarded(numbers):
-        tables += [auroc_table(found), rejection_table(found), every_adaptive_table(found)]
-    tables += [transfer_table(matrix) for matrix in matrices(numbers)]
-    kinds: list[Callable[[Numbers, AttackInfo], Table | None]] = [
-        error_table,
-        detection_table,
-        lambda numbers, attack: populations_table(numbers, detected, attack),
-        attack_table,
-        calibration_table,
-        scores_table,
-    ]
-    tables += [
-        kind(numbers, attack)
-        for attack in numbers.attacks
-        for kind in kinds
-        if attack.strengths or kind is error_table
-    ]
-    tables += [*comparison_tables(numbers), *rank_tables(numbers)]
-    tables += [
-        *outside_tables(numbers),
-        top5_table(numbers),
-        balance_table(numbers),
-        class_table(numbers),
-    ]
-    tables += [
-        crops_table(numbers),
-        cost_table(numbers),
-        *tuning_tables(numbers),
-        training_table(numbers),
-        seed_table(numbers),
-    ]
-    tables += [*geometry_tables(numbers), margin_table(numbers), center_table(numbers)]
-    tables += [tuple_table(numbers), flags_table(numbers)]
-    return noted(numbers, [table for table in tables if table is not None and table.rows])
-
-
-def noted(numbers: Numbers, tables: list[Table]) -> list[Table]:
-    """The tables with the notes on single losses that concern them."""
-    return [annotated(numbers, table) for table in tables]

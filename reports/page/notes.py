@@ -1,11 +1,10 @@
 """What the numbers of a run cannot show, whatever they are."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from robustloss.reports.drawing.table import Table
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.words import listed
+from robustloss.reports.words import counted, listed
 from robustloss.spec.attack_kinds import attack_kind
 
 _MISSING = {
@@ -17,16 +16,24 @@ _MISSING = {
 
 
 def warning(numbers: Numbers) -> str:
-    """What to keep in mind, depending on what was run."""
+    """Return what to keep in mind, depending on what was run."""
     if not numbers.run.rows:
         return "No cell finished: this report says nothing about any loss."
-    kinds = {attack_kind(attack.name) for attack in numbers.attacks if attack.strengths}
+    attacks = [attack for attack in numbers.attacks if attack.strengths]
+    kinds = {attack_kind(attack.name) for attack in attacks}
     if not kinds:
         return "No attack was run at eps above 0: this report says nothing about robustness."
     if kinds == {"one_step"}:
-        return _one_step(numbers)
-    attacks = sum(bool(attack.strengths) for attack in numbers.attacks)
-    what = "one attack" if attacks == 1 else f"{attacks} attacks"
+        fgsm = all(attack.name == "fgsm" for attack in attacks)
+        name = "FGSM" if fgsm else listed([attack.label for attack in attacks])
+        return (
+            f"{name} alone does not show robustness. It is a single step along one gradient: a low "
+            "error under it can mean that the gradient was useless, and its detection AUROC often "
+            "rises with eps only because one long step overshoots. Errors are those that the "
+            "attacks of this run found; a stronger attack may find more, and one that also tries "
+            "to stay likely may not be noticed."
+        )
+    what = "one attack" if len(attacks) == 1 else counted(len(attacks), "attack")
     parts = [
         f"Errors are those that {what} found with the settings of this run: the true error is at "
         "least as high, and no attack proves robustness. Networks trained without a defence end "
@@ -40,40 +47,31 @@ def warning(numbers: Numbers) -> str:
             "The adaptive attacks aim at the likelihood only; scores marked “not adapted” were "
             "never attacked."
         )
-    if (few := _images_left_out(numbers)) is not None:
-        parts.append(few)
+    total = numbers.data.get("test")
+    if total and numbers.images and numbers.images < total:
+        parts.append(f"{numbers.images:,} of {total:,} test images were attacked.")
     return " ".join(parts)
 
 
-def _one_step(numbers: Numbers) -> str:
-    known = [a for a in numbers.attacks if a.strengths]
-    name = "FGSM" if all(attack.name == "fgsm" for attack in known) else listed(
-        [attack.label for attack in known])  # fmt: skip
-    return (
-        f"{name} alone does not show robustness. It is a single step along one gradient: a low "
-        "error under it can mean that the gradient was useless, and its detection AUROC often "
-        "rises with eps only because one long step overshoots. Errors are those that the attacks "
-        "of this run found; a stronger attack may find more, and one that also tries to stay "
-        "likely may not be noticed."
-    )
+def annotate(numbers: Numbers, table: Table) -> Table:
+    """Return the table with the notes of the losses that it shows, each said once.
 
-
-def _images_left_out(numbers: Numbers) -> str | None:
-    total = (numbers.run.provenance.get("data") or {}).get("test")
-    if not total or not numbers.images or numbers.images >= total:
-        return None
-    return f"{numbers.images:,} of {total:,} test images were attacked."
-
-
-def annotated(numbers: Numbers, table: Table) -> Table:
-    """The table with the notes of the losses that it shows, each said once."""
-    notes = [*_schedules(numbers, table), *_data_notes(numbers, table)]
-    fresh = [note for note in notes if note not in table.notes]
-    return replace(table, notes=[*table.notes, *fresh]) if fresh else table
+    Args:
+        numbers: Of the run.
+        table: A table of it.
+    """
+    by_note: dict[str, list[str]] = {}
+    for label, note in loss_notes(numbers).items():
+        if shows(table, label):
+            by_note.setdefault(note, []).append(label)
+    notes = [f"{listed(labels)}: {note.rstrip('.')}." for note, labels in by_note.items()]
+    if table.of_errors and (remark := data_remark(numbers)):
+        notes.append(f"Data: {remark}.")
+    return replace(table, notes=[*dict.fromkeys([*table.notes, *notes])])
 
 
 def loss_notes(numbers: Numbers) -> dict[str, str]:
-    """By label: what training says of the loss after it ended; losses without are left out."""
+    """Return by label what training says of the loss after it ended; most losses have nothing."""
     out: dict[str, list[str]] = {}
     for log in numbers.run.training:
         note = str(log.get("note") or "").strip()
@@ -83,25 +81,11 @@ def loss_notes(numbers: Numbers) -> dict[str, str]:
 
 
 def shows(table: Table, label: str) -> bool:
-    """Whether a loss has a row or a column of its own."""
-    heads = {label, f"shown to {label}"}
+    """Return whether a loss has a row or a column of its own in a table."""
     texts = (entry.text for row in table.rows for entry in row[: table.left])
-    return bool(heads & {*table.header}) or any(text == label for text in texts)
+    return label in texts or bool({label, f"shown to {label}"} & {*table.header})
 
 
-def _schedules(numbers: Numbers, table: Table) -> list[str]:
-    by_note: dict[str, list[str]] = {}
-    for label, note in loss_notes(numbers).items():
-        if shows(table, label):
-            by_note.setdefault(note, []).append(label)
-    return [f"{_names(labels)}: {note.rstrip('.')}." for note, labels in by_note.items()]
-
-
-def _names(labels: Sequence[str]) -> str:
-    return listed(list(labels))
-
-
-def _data_notes(numbers: Numbers, table: Table) -> list[str]:
-    data = numbers.run.provenance.get("data") or {}
-    remark = str(data.get("summary") or "").strip().rstrip(".")
-    return [f"Data: {remark}."] if remark and table.of_errors else []
+def data_remark(numbers: Numbers) -> str:
+    """Return what must be known of the data, as their provenance says it."""
+    return str(numbers.data.get("summary") or "").strip().rstrip(".")

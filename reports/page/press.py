@@ -23,7 +23,7 @@ from typing import Any
 
 from robustloss.reports.drawing.album import Album, Picture
 from robustloss.reports.drawing.style import report_style
-from robustloss.reports.page.contents import Drawing, drawings
+from robustloss.reports.page.contents import Drawing, list_drawings
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown
 from robustloss.results.run import load_run
@@ -36,7 +36,7 @@ _READY = b"ready"
 
 
 def draw_all(album: Album, numbers: Numbers, shown: Shown) -> None:
-    """Draws every figure of the report into the album, in the order of the page.
+    """Draw every figure of the report into the album, in the order of the page.
 
     Args:
         album: Takes the pictures.
@@ -46,22 +46,23 @@ def draw_all(album: Album, numbers: Numbers, shown: Shown) -> None:
     Warns:
         Whatever warns while a figure is drawn, wherever that is.
     """
-    steps = drawings(numbers, shown)
+    drawings = list_drawings(numbers, shown)
     made: dict[int, list[Picture]] = {}
 
     def draw(number: int) -> None:
-        made[number] = _pictures(album.folder, album.dpi, steps[number])
+        made[number] = _pictures(album.folder, album.dpi, drawings[number])
 
-    with report_style(), _workers(numbers.run.path, album, len(steps)) as (shares, workers):
+    with report_style(), _working(numbers.run.path, album, len(drawings)) as (shares, workers):
         while (number := shares.take(0)) is not None:
             draw(number)
         for worker in workers:
             worker.end()
             made |= worker.made
             shown.gaps += worker.gaps
-            for told in worker.told:
-                warnings.warn(told, stacklevel=2)
-        for number in sorted(set(range(len(steps))) - made.keys()):
+            for message in worker.warnings:
+                warnings.warn(message, stacklevel=2)
+        # what a process began and did not bring to its end
+        for number in sorted(set(range(len(drawings))) - made.keys()):
             draw(number)
     album.pictures += [picture for number in sorted(made) for picture in made[number]]
 
@@ -75,7 +76,7 @@ class Shares:
         self._lock = threading.Lock()
 
     def take(self, hand: int) -> int | None:
-        """Returns the next number of a process, or one that another would come to last."""
+        """Return the next number of a process, or one that another would come to last."""
         with self._lock:
             if self._left[hand]:
                 return self._left[hand].popleft()
@@ -84,17 +85,17 @@ class Shares:
 
 
 def cores() -> int:
-    """Returns how many cores this process may use."""
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 @contextmanager
-def _workers(
+def _working(
     run_dir: Path, album: Album, count: int
 ) -> Iterator[tuple[Shares, Sequence["_Worker"]]]:
-    """Keeps the other processes while the block runs; none where this one has one core."""
+    """Keep the other processes while the block runs; none where this one has one core."""
     hands = min(MOST, cores(), count) if sys.executable and count else 1
     shares = Shares(count, hands)
     workers: list[_Worker] = []
@@ -115,7 +116,7 @@ class _Worker:
 
     def __init__(self, task: tuple[Path, Path, int], take: Callable[[], int | None]) -> None:
         self.made: dict[int, list[Picture]] = {}
-        self.told: list[Warning] = []
+        self.warnings: list[Warning] = []
         self.gaps: list[str] = []
         self._take = take
         self._ready = threading.Event()
@@ -129,16 +130,17 @@ class _Worker:
         self._thread.start()
 
     def end(self) -> None:
-        """Waits for the figure that the process draws, if it has begun any."""
+        """Wait for the figure that the process draws, if it has begun any."""
         if not self._ready.is_set():
             self.process.kill()
         self.join()
 
     def join(self) -> None:
-        """Waits for the thread, which waits for the process."""
+        """Wait for the thread, which waits for the process."""
         self._thread.join()
 
     def _talk(self, task: tuple[Path, Path, int]) -> None:
+        """Send the task, then one number after the other, and take the answers."""
         given, answers = self.process.stdin, self.process.stdout
         assert given is not None
         assert answers is not None
@@ -149,8 +151,8 @@ class _Worker:
                 self._ready.set()
                 while (number := self._take()) is not None:
                     _send(number, given)
-                    self.made[number], told, gaps = pickle.load(answers)
-                    self.told += told
+                    self.made[number], messages, gaps = pickle.load(answers)
+                    self.warnings += messages
                     self.gaps += gaps
         self.process.kill()
         self.process.wait()
@@ -160,14 +162,14 @@ class _Worker:
 
 
 def serve() -> None:
-    """Draws the figures whose numbers come in by the standard input: what another process does."""
+    """Draw the figures whose numbers come in by the standard input: what another process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears Ctrl-C and ends us
     given, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # what anybody prints is no answer
     run_dir, folder, dpi = pickle.load(given)
     run = load_run(run_dir)
     shown = Shown(run)
-    steps = drawings(Numbers(run, shown.classes), shown)
+    drawings = list_drawings(Numbers(run, shown.classes), shown)
     _send(_READY, answers)
     with report_style(), suppress(EOFError):
         while True:
@@ -175,14 +177,14 @@ def serve() -> None:
             known = len(shown.gaps)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                pictures = _pictures(folder, dpi, steps[number])
-            told = [warning.message for warning in caught]
-            _send((pictures, told, shown.gaps[known:]), answers)
+                pictures = _pictures(folder, dpi, drawings[number])
+            messages = [warning.message for warning in caught]
+            _send((pictures, messages, shown.gaps[known:]), answers)
 
 
-def _pictures(folder: Path, dpi: int, step: Drawing) -> list[Picture]:
+def _pictures(folder: Path, dpi: int, drawing: Drawing) -> list[Picture]:
     album = Album(folder, dpi)
-    step(album)
+    drawing(album)
     return album.pictures
 
 

@@ -1,6 +1,6 @@
 """Losses from best to worst on one number, and how far the intervals carry the order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from robustloss.reports.words import Estimate, few
@@ -17,10 +17,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Losses from best to worst on one number."""
+    """Losses from best to worst on one number; iterating gives label and number."""
 
     labels: Sequence[str]
     values: Sequence[Estimate]
+
+    def __iter__(self) -> Iterator[tuple[str, Estimate]]:
+        return zip(self.labels, self.values, strict=True)
 
     @property
     def tied(self) -> bool:
@@ -28,24 +31,15 @@ class Ranking:
         return self.values[0].mean == self.values[-1].mean
 
     def best(self) -> str:
-        """Whoever shares the first place, in words."""
-        return self._at(self.values[0])
+        """Return in words who shares the first place."""
+        return few([label for label, value in self if value.mean == self.values[0].mean])
 
     def worst(self) -> str:
-        """Whoever shares the last place, in words."""
-        return self._at(self.values[-1])
-
-    def _at(self, place: Estimate) -> str:
-        return few(
-            [
-                label
-                for label, value in zip(self.labels, self.values, strict=True)
-                if value.mean == place.mean
-            ]
-        )
+        """Return in words who shares the last place."""
+        return few([label for label, value in self if value.mean == self.values[-1].mean])
 
     def verdict(self) -> str:
-        """What the intervals allow to say about best and worst."""
+        """Return what the intervals allow to say about best and worst."""
         if len(self.labels) < 2 or self.tied:
             return ""
         best = self.values[0]
@@ -54,11 +48,7 @@ class Ranking:
             return "No difference shown: one training seed gives no interval here."
         if apart:
             return "No difference shown: the 95 % intervals of best and worst overlap."
-        near = [
-            label
-            for label, value in zip(self.labels[1:], self.values[1:], strict=True)
-            if best.overlaps(value) is not False
-        ]
+        near = [label for label, value in [*self][1:] if best.overlaps(value) is not False]
         if near:
             text = (
                 "Best and worst differ: their 95 % intervals do not overlap. "
@@ -72,10 +62,15 @@ class Ranking:
         return text
 
 
-def ranking(found: dict[str, Estimate | None], *, lower_is_better: bool) -> Ranking | None:
-    """Sort the losses that have a number; None when none has."""
+def rank(found: Mapping[str, Estimate | None], *, lower_is_better: bool) -> Ranking | None:
+    """Sort the losses that have a number; None when none has.
+
+    Args:
+        found: A number for each label.
+        lower_is_better: Whether the smallest number comes first.
+    """
     known = [(label, value) for label, value in found.items() if value is not None]
     if not known:
         return None
     known.sort(key=lambda pair: pair[1].mean if lower_is_better else -pair[1].mean)
-    return Ranking([k for k, _ in known], [v for _, v in known])
+    return Ranking([label for label, _ in known], [value for _, value in known])

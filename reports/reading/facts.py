@@ -10,44 +10,56 @@ from robustloss.reports.words import Estimate, over_seeds
 
 
 def rows(numbers: Numbers, table: str, label: str, **where: object) -> list[dict]:
-    """Rows of one table about one loss; an older run has none."""
+    """Return the rows of one table about one loss; an older run has none.
+
+    Args:
+        numbers: Of the run.
+        table: Its name in results.json.
+        label: Of the loss.
+        where: Columns and the values that the rows have in them.
+    """
     found = numbers.run.results.get(table) or []
-    return [
-        row for row in found
-        if row["label"] == label and all(row.get(k) == v for k, v in where.items())
-    ]  # fmt: skip
+    where = {"label": label, **where}
+    return [row for row in found if all(row.get(k) == v for k, v in where.items())]
+
+
+def losses_with(numbers: Numbers, table: str, **where: object) -> list[str]:
+    """Return the losses with such a row (see :func:`rows`), in the order of the spec."""
+    return [label for label in numbers.labels if rows(numbers, table, label, **where)]
 
 
 def mean(found: Sequence[dict], key: str, *, least: float = 0.0) -> Estimate | None:
-    """Mean over the seeds of a number that is no share; the interval is cut at ``least``."""
+    """Return the mean over seeds of a number that is no share.
+
+    Args:
+        found: Rows, one a seed; those with null in the column are left out.
+        key: The column.
+        least: What the number can be at least; the interval is cut there.
+    """
     values = [float(row[key]) for row in found if row.get(key) is not None]
     return over_seeds(values, least=least, most=math.inf)
 
 
 def in_widths(found: Sequence[dict], key: str) -> Estimate | None:
-    """An error of class means in units of the within-class distance, over seeds."""
-    return mean(
-        [{key: row[key] / row["within_distance"]} for row in found
-         if row.get(key) is not None and row["within_distance"]],
-        key,
-    )  # fmt: skip
+    """Return an error of class means over seeds, in units of the within-class distance.
 
-
-def losses_with(numbers: Numbers, table: str, **where: object) -> list[str]:
-    """Losses with a row, in the order of the spec."""
-    return [label for label in numbers.labels if rows(numbers, table, label, **where)]
+    Args:
+        found: Rows of `center_estimates`, one a seed.
+        key: The column of the error.
+    """
+    known = [row for row in found if row.get(key) is not None and row["within_distance"]]
+    return mean([{key: row[key] / row["within_distance"]} for row in known], key)
 
 
 def class_names(numbers: Numbers) -> list[str]:
-    """What each class is called; its number where the data set does not say."""
-    data = numbers.run.provenance.get("data") or {}
+    """Return what each class is called: its number where the data set does not say."""
     count = numbers.classes or 0
-    names = [str(name) for name in data.get("class_names") or []]
+    names = [str(name) for name in numbers.data.get("class_names") or []]
     return names if len(names) == count else [str(k) for k in range(count)]
 
 
 def class_key(numbers: Numbers) -> str:
-    """The numbers of the classes with their names, for captions of figures that show numbers.
+    """Return the classes' numbers with their names, for captions of figures that show numbers.
 
     Nothing where the classes are called by their numbers, or are too many to be told apart.
     """
@@ -58,28 +70,27 @@ def class_key(numbers: Numbers) -> str:
 
 
 def class_counts(numbers: Numbers) -> list[int]:
-    """Training images per class, or nothing."""
-    data = numbers.run.provenance.get("data") or {}
-    return [int(n) for n in data.get("class_counts") or []]
+    """Return the training images of each class; nothing where the data set does not say."""
+    return [int(n) for n in numbers.data.get("class_counts") or []]
 
 
 def loss_spec(numbers: Numbers, label: str) -> dict:
-    """The spec's table of a loss: name, params."""
+    """Return the spec's table of a loss: name, params."""
     return next((x for x in numbers.spec.get("losses", []) if x.get("label") == label), {})
 
 
 def is_given(loss: Mapping[str, Any]) -> bool:
-    """Whether the spec's table of a loss names a model from elsewhere."""
+    """Return whether the spec's table of a loss names a model from elsewhere."""
     return bool(loss.get("weights")) or isinstance(loss.get("model"), str)
 
 
 def images(numbers: Numbers) -> str:
-    """How many test images an error counts."""
+    """Return how many test images an error counts."""
     return f"{numbers.images:,}" if numbers.images else "no"
 
 
 def eps_words(norm: str | None) -> str:
-    """In what an eps of this norm is."""
+    """Return in what an eps of this norm is measured."""
     return "pixel units" if norm == "linf" else "Euclidean length"
 
 
@@ -91,7 +102,7 @@ def seed_words(numbers: Numbers) -> str:
 
 
 def interval_words(numbers: Numbers) -> str:
-    """What stands behind the error in a table of errors."""
+    """Return the sentence that says what stands behind the errors of a table."""
     if len(numbers.seeds) > 1:
         return "± is half a 95 % t-interval over training seeds; one seed alone has [Wilson 95 %]."
     return "[low, high] is a 95 % Wilson interval over images; one training seed."

@@ -57,15 +57,33 @@ class Space:
 
 
 def space(arrays: Mapping[str, np.ndarray], loss: str) -> Space:
-    """Reduce the stored reference arrays of a cell."""
+    """Reduce the stored reference arrays of a cell to what is drawn of its feature space.
+
+    Args:
+        arrays: Of scores-KEY.npz.
+        loss: Key of the loss, which says what its class vectors are.
+    """
     train, labels = arrays.get("train_features"), arrays.get("train_labels")
     norms = some = some_labels = None
     if train is not None and labels is not None:
         norms = np.linalg.norm(np.asarray(train, float), axis=1)
         places = evenly(len(train), MOST_POINTS)
         some, some_labels = train[places], labels[places]
+    boundary = None
+    if "boundary_pair" in arrays and "grid_x" in arrays:
+        a, b = (int(k) for k in arrays["boundary_pair"])
+        closed = None
+        if all(f"closed_{part}" in arrays for part in ("free", "a", "b")):
+            closed = (arrays["closed_free"], arrays["closed_a"], arrays["closed_b"])
+        boundary = Boundary(
+            (a, b),
+            arrays["grid_x"],
+            arrays["grid_y"],
+            arrays["boundary_free"],
+            (arrays["boundary_a"], arrays["boundary_b"]),
+            closed,
+        )
     centers = arrays.get("centers")
-    vectors = centers if centers is not None else arrays.get("class_vectors")
     return Space(
         some,
         some_labels,
@@ -73,29 +91,12 @@ def space(arrays: Mapping[str, np.ndarray], loss: str) -> Space:
         arrays.get("train_gradient_norm"),
         arrays.get("untrained_features"),
         arrays.get("untrained_labels"),
-        vectors,
-        centers is not None or loss in CENTERED,
-        _boundary(arrays),
+        vectors=centers if centers is not None else arrays.get("class_vectors"),
+        are_centers=centers is not None or loss in CENTERED,
+        boundary=boundary,
     )
 
 
 def evenly(count: int, most: int) -> np.ndarray:
-    """Places of at most ``most`` of ``count`` things, evenly chosen, each once."""
+    """Return the places of at most ``most`` of ``count`` things, evenly chosen, each once."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
-
-
-def _boundary(arrays: Mapping[str, np.ndarray]) -> Boundary | None:
-    if "boundary_pair" not in arrays or "grid_x" not in arrays:
-        return None
-    a, b = (int(k) for k in arrays["boundary_pair"])
-    closed = None
-    if all(f"closed_{part}" in arrays for part in ("free", "a", "b")):
-        closed = (arrays["closed_free"], arrays["closed_a"], arrays["closed_b"])
-    return Boundary(
-        (a, b),
-        arrays["grid_x"],
-        arrays["grid_y"],
-        arrays["boundary_free"],
-        (arrays["boundary_a"], arrays["boundary_b"]),
-        closed,
-    )

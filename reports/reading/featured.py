@@ -3,15 +3,15 @@
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.spec.attack_kinds import attack_kind
 
-FEW = 3
+FEW = 3  # attacks up to which every one is shown in full
+FEW_CLASSES = 12  # classes that fit into a strip of dots
 
 
 def featured(numbers: Numbers) -> list[AttackInfo]:
-    """The attacks whose figures of single images are drawn.
+    """Return the attacks whose figures of single images are drawn, in the order of the spec.
 
-    All of up to three; of more the first, the one of its norm that makes most mistakes without
-    knowing the detector, and the adaptive one that gets most mistakes past it. In the order of the
-    spec.
+    All of up to three. Of more: the first; the one of its norm that makes most mistakes without
+    knowing the detector; and the adaptive one that gets most mistakes past it.
     """
     attacks = [attack for attack in numbers.attacks if attack.strengths]
     if len(attacks) <= FEW:
@@ -25,7 +25,7 @@ def featured(numbers: Numbers) -> list[AttackInfo]:
 
 
 def _highest(numbers: Numbers, attacks: list[AttackInfo], metric: str) -> AttackInfo | None:
-    """The attack with the highest mean over losses, at the eps that all have; first of equals."""
+    """Return the attack with the highest mean over losses, at the eps that all of them have."""
     shared = set.intersection(*(set(a.strengths) for a in attacks)) if attacks else set()
 
     def mean(attack: AttackInfo) -> float:
@@ -38,6 +38,3 @@ def _highest(numbers: Numbers, attacks: list[AttackInfo], metric: str) -> Attack
         return sum(found) / len(found) if found else -1.0
 
     return max(attacks, key=mean, default=None)
-
-
-FEW_CLASSES = 12  # classes that fit into a strip of dots

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from robustloss.reports.reading.numbers import WORST, AttackInfo, Numbers
+from robustloss.reports.words import NOTHING
 
 Flag = Mapping[str, Any]
 TRANSFER = "transfer_beats_white_box"
@@ -17,11 +18,17 @@ class Marks:
         self._notes: dict[str, dict[str, Flag]] = {}
 
     def on(self, label: str, attack: AttackInfo, eps: float | None) -> str:
-        """The marks of one number: "†1", or nothing; eps None is the whole error curve."""
+        """Return the marks of one number: "†1", or nothing.
+
+        Args:
+            label: Of the loss.
+            attack: An attack or a worst case.
+            eps: None for a number of the whole error curve.
+        """
         return self.of(flags_of(self.numbers, label, attack, eps))
 
     def of(self, flags: Iterable[Flag]) -> str:
-        """The marks of a number that these flags concern."""
+        """Return the marks of a number that these flags concern."""
         found = set()
         for flag in flags:
             check = str(flag.get("check"))
@@ -30,25 +37,31 @@ class Marks:
         return " ".join(f"†{number}" for number in sorted(found))
 
     def notes(self) -> list[str]:
-        """One footnote a check: its first place in full, how many more there are."""
+        """Return one footnote a check: its first place in full, and how many more there are."""
         out = []
         for i, (check, flags) in enumerate(self._notes.items()):
             where, first = next(iter(flags.items()))
             more = len(flags) - 1
             rest = f" And {more} more of this kind, listed under “Checks”." if more else ""
             out.append(
-                f"†{i + 1} {check_name(check)}: {where} ({measured([first])}). "
+                f"†{i + 1} {check_name(check)}: {where} ({measurement([first])}). "
                 f"{first.get('message')}{rest}"
             )
         return out
 
 
 def flags_of(numbers: Numbers, label: str, attack: AttackInfo, eps: float | None) -> list[Flag]:
-    """Flags that concern one number of an attack, or of a worst case.
+    """Return the flags that concern one number of an attack, or of a worst case.
 
     A weak attack's flaw does not reach the worst case when another attack is stronger: it carries
     the flags of the loss, those of the attack that is strongest alone at this eps, and every sign
     that an attack from outside (a transfer) does better than what it holds.
+
+    Args:
+        numbers: Of the run.
+        label: Of the loss.
+        attack: An attack or a worst case.
+        eps: None for a number of the whole error curve.
     """
     if attack.name != WORST:
         return list(numbers.flags(label, attack.label, eps))
@@ -64,17 +77,17 @@ def flags_of(numbers: Numbers, label: str, attack: AttackInfo, eps: float | None
 
 
 def names(flags: Iterable[Flag]) -> str:
-    """The checks behind some flags, for a CSV field."""
+    """Return the checks behind some flags, for a CSV field."""
     return " ".join(sorted({str(flag.get("check")) for flag in flags}))
 
 
 def check_name(check: str) -> str:
-    """A check's key in words."""
+    """Return a check's key in words."""
     return check.replace("_", " ")
 
 
 def place(flag: Flag) -> str:
-    """Which number a flag doubts."""
+    """Return which number a flag doubts."""
     parts = [str(flag.get("label"))]
     if flag.get("attack_label"):
         parts.append(str(flag["attack_label"]))
@@ -85,16 +98,15 @@ def place(flag: Flag) -> str:
     return ", ".join(parts)
 
 
-def measured(flags: Iterable[Flag]) -> str:
-    """What a check measured, and from where on it fires."""
-    flags = list(flags)
-    values, limits = (_range([f.get(k) for f in flags]) for k in ("value", "threshold"))
-    return f"value {values}, threshold {limits}"
+def measurement(flags: Iterable[Flag]) -> str:
+    """Return what a check measured, and from where on it fires: "value 0.1 to 0.3, threshold 0.1".
 
-
-def _range(values: list) -> str:
-    known = [float(v) for v in values if v is not None]
-    if not known:
-        return "n/a"
-    low, high = (f"{v:.3g}" for v in (min(known), max(known)))
-    return low if low == high else f"{low} to {high}"
+    Args:
+        flags: Of one check.
+    """
+    flags, parts = list(flags), []
+    for key in ("value", "threshold"):
+        known = [float(flag[key]) for flag in flags if flag.get(key) is not None]
+        low, high = (f"{end(known):.3g}" if known else NOTHING for end in (min, max))
+        parts.append(f"{key} {low if low == high else f'{low} to {high}'}")
+    return ", ".join(parts)

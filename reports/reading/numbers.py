@@ -34,11 +34,19 @@ class AttackInfo:
         """Name of the eps axis."""
         return f"eps ({NORM_WORDS.get(self.norm or '', 'own units')})"
 
+    @property
+    def norm_name(self) -> str:
+        """Its norm in words."""
+        return NORM_NAMES.get(self.norm or "", str(self.norm))
+
 
 class Numbers:
     """Look-up of one run's numbers.
 
     Attributes:
+        run: Its files.
+        spec: Its spec as plain tables; empty for a run that stored none.
+        data: What its provenance says of the data.
         labels: Losses in the order of the spec.
         names: Built-in or plug-in name of each loss, by label.
         attacks: In the order of the spec.
@@ -46,77 +54,102 @@ class Numbers:
         seeds: Every seed that has a row.
         classes: Number of classes, or None when no cell can be read.
         images: Test images a row, or None.
-        data: Key of the data set, which published numbers go by.
-        data_label: What a reader calls it.
+        data_label: What a reader calls the data set.
     """
 
     def __init__(self, run: Run, classes: int | None = None) -> None:
         self.run = run
-        spec = run.provenance.get("spec") or {}
-        self.spec: Mapping[str, Any] = spec
+        self.spec: Mapping[str, Any] = run.provenance.get("spec") or {}
+        self.data: Mapping[str, Any] = run.provenance.get("data") or {}
+        self.data_label = str(self.data.get("label") or self.data.get("name") or "")
+        # a loss of which no cell finished is known from its failures alone
         failed = [{"label": f.get("label"), "loss": f.get("loss")} for f in run.failures]
-        rows = run.rows
-        self.names = {r["label"]: r["loss"] for r in [*failed, *rows] if r.get("label")}
-        listed = [loss["label"] for loss in spec.get("losses", [])]
+        self.names = {r["label"]: r["loss"] for r in [*failed, *run.rows] if r.get("label")}
+        listed = [loss["label"] for loss in self.spec.get("losses", [])]
         self.labels = _ordered((k for k in listed if k in self.names), self.names)
-        self.seeds = sorted({r["seed"] for r in rows})
+        self.seeds = sorted({r["seed"] for r in run.rows})
         self.classes = classes
-        self.images = max((r["n"] for r in rows), default=None)
-        data = run.provenance.get("data") or {}
-        self.data = str(data.get("name") or "")
-        self.data_label = str(data.get("label") or self.data)
-        self.attacks = _attacks(rows, [a["label"] for a in spec.get("attacks", [])])
+        self.images = max((r["n"] for r in run.rows), default=None)
+        self.attacks = _attacks(run.rows, [a["label"] for a in self.spec.get("attacks", [])])
         self.worst_cases = _worst_cases(run.worst_case)
         self._rows: dict[tuple, list[dict]] = {}
-        for row in [*rows, *(r | {"attack": WORST} for r in run.worst_case)]:
-            place = (row["label"], _name(row), float(row["eps"]))
+        for row in [*run.rows, *(r | {"attack": WORST} for r in run.worst_case)]:
+            place = (row["label"], _attack_label(row), float(row["eps"]))
             self._rows.setdefault(place, []).append(row)
         self._radii: dict[tuple[str, str], list[dict]] = {}
         for row in run.radii:
-            self._radii.setdefault((row["label"], _name(row)), []).append(row)
+            self._radii.setdefault((row["label"], _attack_label(row)), []).append(row)
         self._summary = {
-            (s["label"], _name(s), _eps(s["eps"]), s["metric"]): s for s in run.summary
+            (s["label"], _attack_label(s), _number(s["eps"]), s["metric"]): s for s in run.summary
         }
         self._flags: dict[tuple, list[dict]] = {}
         for flag in run.flags:
-            eps = flag.get("eps")
-            key = (flag.get("label"), flag.get("attack_label"), None if eps is None else float(eps))
+            key = (flag.get("label"), flag.get("attack_label"), _number(flag.get("eps")))
             self._flags.setdefault(key, []).append(flag)
 
     def get(self, label: str, attack: str, eps: float | None, metric: str) -> Estimate | None:
-        """The estimate over seeds, or None where the run has none.
+        """Return the estimate over seeds, or None where the run has none.
 
-        Attack "none" at eps 0 is the clean pass; the label of a worst case is an attack too. Eps
-        None asks for a number of the whole error curve, such as "median_radius".
+        Args:
+            label: Of the loss.
+            attack: Label of an attack or of a worst case; "none" at eps 0 is the clean pass.
+            eps: None asks for a number of the whole error curve, such as "median_radius".
+            metric: As ``summary`` of results.json names it.
         """
-        found = self._summary.get((label, attack, _eps(eps), metric))
-        if found is None or _missing(found.get("mean")):
+        found = self._summary.get((label, attack, _number(eps), metric))
+        if found is None or _number(found.get("mean")) is None:
             return None
-        low, high = (None if _missing(found.get(k)) else float(found[k]) for k in ("low", "high"))
-        values = tuple(float(v) for v in found.get("values", []) if not _missing(v))
-        seeds = int(found.get("n_seeds") or 0)
-        return Estimate(float(found["mean"]), low, high, seeds, values, found.get("interval"))
+        values = tuple(float(v) for v in found.get("values", []) if _number(v) is not None)
+        return Estimate(
+            float(found["mean"]),
+            _number(found.get("low")),
+            _number(found.get("high")),
+            int(found.get("n_seeds") or 0),
+            values,
+            found.get("interval"),
+        )
 
     def error(self, label: str, attack: AttackInfo, eps: float) -> Estimate | None:
-        """Error at one eps; at eps 0 the clean pass stands in for an attack that skips it."""
+        """Return the error at one eps; at eps 0 the clean pass stands in where an attack skips it.
+
+        Args:
+            label: Of the loss.
+            attack: An attack or a worst case.
+            eps: One of its eps, or 0.
+        """
         found = self.get(label, attack.label, eps, "error")
         return self.get(label, "none", 0.0, "error") if found is None and eps == 0 else found
 
     def error_over_images(self, label: str, attack: str, eps: float) -> tuple[float, float]:
-        """Widest Wilson interval of one error over its seeds."""
+        """Return the widest Wilson interval of one error over its seeds, as fractions.
+
+        Args:
+            label, attack, eps: Of the error; see :meth:`rows`.
+        """
         rows = self.rows(label, attack, eps)
         return min(r["error_low"] for r in rows), max(r["error_high"] for r in rows)
 
     def rows(self, label: str, attack: str, eps: float) -> list[dict]:
-        """One row a seed, of `rows` or, for the label of a worst case, of `worst_case`."""
+        """Return one row a seed, of `rows` or, for the label of a worst case, of `worst_case`.
+
+        Args:
+            label: Of the loss.
+            attack: Label of the attack or of the worst case; "none" at eps 0 is the clean pass.
+            eps: In the units of the attack's norm.
+        """
         return self._rows.get((label, attack, float(eps)), [])
 
     def radii(self, label: str, attack: AttackInfo) -> list[dict]:
-        """One row a seed of `radii`: one attack's error curve, or a worst case's, in numbers."""
+        """Return one row a seed of `radii`: the error curve of an attack or worst case in numbers.
+
+        Args:
+            label: Of the loss.
+            attack: An attack or a worst case.
+        """
         return self._radii.get((label, attack.label), [])
 
     def curves(self, norm: str) -> list[AttackInfo]:
-        """The error curves that `radii` tells about: the worst case first."""
+        """Return the attacks of a norm whose error curves `radii` has: the worst case first."""
         known = {name for _, name in self._radii}
         every = [*self.worst_cases, *self.attacks]
         return [attack for attack in every if attack.norm == norm and attack.label in known]
@@ -128,17 +161,20 @@ class Numbers:
         return _ordered((norm for norm in NORM_NAMES if norm in used), sorted(used))
 
     def of_norm(self, norm: str | None) -> list[AttackInfo]:
-        """The attacks of one norm that change anything."""
+        """Return the attacks of one norm that change anything."""
         return [attack for attack in self.attacks if attack.norm == norm and attack.strengths]
 
     def error_eps(self, attack: AttackInfo) -> tuple[float, ...]:
-        """The eps axis of errors: 0 (the clean pass) and every strength."""
+        """Return the eps axis of errors: 0 (the clean pass) and every strength."""
         return (0.0, *attack.strengths)
 
     def flags(self, label: str, attack: str, eps: float | None) -> list[dict]:
-        """Flags that concern one number: of the loss, of loss and attack, or of this eps.
+        """Return the flags that concern one number: of the loss, of loss and attack, or of its eps.
 
-        Eps None asks for a number of the whole error curve, which every eps concerns.
+        Args:
+            label: Of the loss.
+            attack: Label of the attack.
+            eps: None asks for a number of the whole error curve, which every eps concerns.
         """
         if eps is None:
             known = (f for (k, a, _), flags in self._flags.items()
@@ -152,47 +188,44 @@ class Numbers:
         return found
 
 
-def _name(row: Mapping[str, Any]) -> str:
-    """The attack's label; worst cases of two norms share theirs, so the norm is added."""
-    return worst_label(row["norm"]) if row["attack"] == WORST else row["attack_label"]
-
-
-def worst_label(norm: str | None) -> str:
-    """How the worst case of a norm is called in tables and figures."""
-    return f"worst case, {NORM_NAMES.get(norm or '', norm)}"
+def _attacks(rows: list[dict], listed: list[str]) -> list[AttackInfo]:
+    """Return every attack that has a row; those that the spec lists come first, in its order."""
+    own: dict[str, list[dict]] = {}
+    for row in rows:
+        if row["attack"] != "none":
+            own.setdefault(row["attack_label"], []).append(row)
+    out = []
+    for i, label in enumerate(_ordered((k for k in listed if k in own), own)):
+        first, eps = own[label][0], tuple(sorted({float(row["eps"]) for row in own[label]}))
+        name = slug(label)[:60].strip("-.") or f"attack-{i + 1}"
+        out.append(AttackInfo(label, first["attack"], first["norm"], eps, name))
+    return out
 
 
 def _worst_cases(rows: list[dict]) -> list[AttackInfo]:
+    """Return the worst case of each norm as an attack, where more than one attack is in it."""
     out = []
     for norm in _ordered(NORM_NAMES, (r["norm"] for r in rows)):
         own = [r for r in rows if r["norm"] == norm]
         if len({name for r in own for name in r["attacks"]}) > 1:
             eps = tuple(sorted({float(r["eps"]) for r in own}))
-            out.append(AttackInfo(worst_label(norm), WORST, norm, eps, f"worst-case-{slug(norm)}"))
+            out.append(AttackInfo(_worst_label(norm), WORST, norm, eps, f"worst-case-{slug(norm)}"))
     return out
 
 
-def _eps(value: float | None) -> float | None:
-    return None if value is None else float(value)
+def _attack_label(row: Mapping[str, Any]) -> str:
+    """Return the attack's label; worst cases of two norms share theirs, so the norm is added."""
+    return _worst_label(row["norm"]) if row["attack"] == WORST else row["attack_label"]
+
+
+def _worst_label(norm: str | None) -> str:
+    return f"worst case, {NORM_NAMES.get(norm or '', norm)}"
+
+
+def _number(value: float | None) -> float | None:
+    """Return a float, or None for what is missing: null, or NaN of a file of before."""
+    return None if value is None or math.isnan(value) else float(value)
 
 
 def _ordered(first: Iterable[str], rest: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*first, *rest]))
-
-
-def _missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _attacks(rows: list[dict], listed: list[str]) -> list[AttackInfo]:
-    found: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        if row["attack"] != "none":
-            entry = found.setdefault(row["attack_label"], {"row": row, "eps": set()})
-            entry["eps"].add(float(row["eps"]))
-    out = []
-    for i, label in enumerate(_ordered((k for k in listed if k in found), found)):
-        row, eps = found[label]["row"], tuple(sorted(found[label]["eps"]))
-        name = slug(label)[:60].strip("-.") or f"attack-{i + 1}"
-        out.append(AttackInfo(label, row["attack"], row["norm"], eps, name))
-    return out

@@ -59,23 +59,23 @@ def _tables() -> tuple[dict, ...]:
 
 
 def published_errors(numbers: Numbers, attack: AttackInfo) -> list[Published]:
-    """Published errors for the same data set, attack and losses; empty when nothing matches.
+    """Return published errors for the same data set, attack and losses.
 
     Tables of clean errors alone stand with the first attack, whose error table has a clean column,
     and come last.
+
+    Args:
+        numbers: Of the run.
+        attack: Whose error table the published numbers stand in.
     """
-    found: list[Published] = []
-    first = numbers.attacks and attack.label == numbers.attacks[0].label
-    for table in sorted(_tables(), key=lambda table: table["attack"] == "none"):
-        kind = (table["attack"], table["norm"])
-        clean = table["attack"] == "none" and first
-        if not (clean or kind == (attack.name, attack.norm)):
-            continue
+    tables = [t for t in _tables() if (t["attack"], t["norm"]) == (attack.name, attack.norm)]
+    if numbers.attacks and attack.label == numbers.attacks[0].label:
+        tables += [t for t in _tables() if t["attack"] == "none"]
+    found = []
+    for table in tables:
+        rows = _rows(table, numbers)
         error, spread = (
-            {
-                label: {float(e): v for e, v in row.get(what, {}).items()}
-                for label, row in _rows(table, numbers)
-            }
+            {k: {float(e): v for e, v in row.get(what, {}).items()} for k, row in rows}
             for what in ("error", "spread")
         )
         if error:
@@ -84,29 +84,29 @@ def published_errors(numbers: Numbers, attack: AttackInfo) -> list[Published]:
 
 
 def published_crops(numbers: Numbers) -> PublishedCrops | None:
-    """Published errors from one crop and ten, for the same data; None when nothing matches."""
+    """Return published errors from one crop and ten, for the same data; None without a match."""
     for table in _tables():
         if table["attack"] == "crops":
+            rows = _rows(table, numbers)
             error, spread = (
                 {
-                    label: {int(n): (pair[0], pair[1]) for n, pair in row[what].items()}
-                    for label, row in _rows(table, numbers)
+                    k: {int(n): (pair[0], pair[1]) for n, pair in row[what].items()}
+                    for k, row in rows
                 }
                 for what in ("crops", "spread")
             )
             if error:
-                return PublishedCrops(
-                    table["short"], table["source"], table["caveat"], error, spread
-                )
+                short, source, caveat = (table[k] for k in ("short", "source", "caveat"))
+                return PublishedCrops(short, source, caveat, error, spread)
     return None
 
 
 def _rows(table: Mapping, numbers: Numbers) -> list[tuple[str, Mapping]]:
-    """The table's rows that are about a loss of the run, by the loss's label."""
-    data = numbers.run.provenance.get("data") or {}
+    """Return the table's rows that are about a loss of the run, by the loss's label."""
     # An image folder has no other name than the one that its user gave it.
-    called = data.get("label") if data.get("name") == "image_folder" else data.get("name")
-    classes = len(data.get("class_names") or [])
+    folder = numbers.data.get("name") == "image_folder"
+    called = numbers.data.get("label" if folder else "name")
+    classes = len(numbers.data.get("class_names") or [])
     if table["data"] != called or table.get("classes", classes) != classes:
         return []
     return [
@@ -120,7 +120,7 @@ def _rows(table: Mapping, numbers: Numbers) -> list[tuple[str, Mapping]]:
 
 
 def _fits(wanted: Mapping, spec: Mapping, loss: Mapping) -> bool:
-    """Whether images, network and training of a loss are those that the table is about."""
+    """Return whether images, network and training of a loss are those that the table is about."""
     if is_given(loss):
         return False  # trained elsewhere, nobody knows how
     for part, keys in wanted.items():
@@ -131,7 +131,7 @@ def _fits(wanted: Mapping, spec: Mapping, loss: Mapping) -> bool:
 
 
 def _same(row: Mapping, loss: Mapping) -> bool:
-    """Whether name and parameters are the row's; one left out counts where our default is its."""
+    """Return whether a loss is the row's: a parameter left out counts where our default is its."""
     given, usual = loss.get("params") or {}, row.get("defaults", ())
     return row["loss"] == loss["name"] and all(
         given[key] == value if key in given else key in usual
@@ -140,7 +140,13 @@ def _same(row: Mapping, loss: Mapping) -> bool:
 
 
 def agreement(numbers: Numbers, attack: AttackInfo, table: Published) -> str:
-    """A plain sentence: which published values lie outside our intervals, and what that means."""
+    """Return a plain sentence on which published errors lie outside our intervals.
+
+    Args:
+        numbers: Of the run.
+        attack: Ours.
+        table: Theirs.
+    """
     pairs = [
         (label, f"{eps:g}", numbers.error(label, attack, eps), value)
         for label, by_eps in table.error.items()
@@ -154,7 +160,7 @@ def compared(
     place: str,
     pairs: Iterable[tuple[str, str, Estimate | None, float]],
 ) -> str:
-    """The sentence of agreement.
+    """Return a plain sentence on which published values lie outside our intervals.
 
     Args:
         table: Whose numbers.

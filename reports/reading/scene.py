@@ -35,11 +35,11 @@ class Scene:
         return self.numbers.labels
 
     def drawn(self) -> list[View]:
-        """Every attacked pass that could be read."""
+        """Return every attacked pass that could be read."""
         return [v for v in self.views.values() if isinstance(v, View)]
 
     def words(self) -> str:
-        """Which models the pictures show."""
+        """Return the sentence that says which models the pictures show."""
         return self.shown.words(self.labels)
 
 
@@ -51,7 +51,7 @@ class Scenes:
         self._last: Scene | None = None
 
     def of(self, attack: AttackInfo) -> Scene:
-        """Read the records of one attack, each once, and reduce them to what is drawn."""
+        """Read the records of one attack, each once, reduced to what is drawn."""
         if self._last is None or self._last.attack != attack:
             self._last = None
             labels, eps = self._numbers.labels, chosen_eps(attack)
@@ -61,7 +61,7 @@ class Scenes:
 
 
 def chosen_eps(attack: AttackInfo) -> tuple[float, ...]:
-    """At most four strengths, the smallest and the largest among them."""
+    """Return at most four strengths, the smallest and the largest among them."""
     eps = attack.strengths
     if len(eps) <= MOST_EPS:
         return eps

@@ -1,7 +1,8 @@
 """What figures need of the stored records: read once, reduced at once, gaps kept as reasons."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from robustloss.results.run import Run
 from robustloss.results.scores import StoredScores
 
 FALSE_ALARMS = 0.05
+UNREADABLE = (OSError, ValueError, KeyError)  # a file that is missing, damaged, or of another kind
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,12 @@ class View:
 
 
 def view(record: Record, *, keep_features: bool) -> View:
-    """Reduce a record to what is drawn."""
+    """Reduce a record to what is drawn.
+
+    Args:
+        record: Of one pass.
+        keep_features: Whether its features are drawn; they are the largest part of it.
+    """
     log_p = max_log_posterior(record.logits)
     with np.errstate(divide="ignore"):  # beyond a logit gap of 745 the odds are infinite
         log_odds = log_p - np.log(-np.expm1(log_p))
@@ -86,7 +95,7 @@ class Reference:
 
 
 def reference(arrays: Mapping[str, np.ndarray]) -> Reference:
-    """Reduce the stored reference arrays of a cell."""
+    """Reduce the stored reference arrays of a cell to what is drawn of them."""
     likelihood = np.asarray(arrays["validation_class_log_likelihood"], float)
     score = _at(likelihood, arrays["validation_logits"].argmax(1))
     low, mid, half = (float(q) for q in np.quantile(score, (0.01, 0.05, 0.5)))
@@ -107,6 +116,8 @@ def _at(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 class Shown:
     """The models whose single images are shown: of each loss the first finished seed.
 
+    What cannot be read is the reason in words, in place of the value; figures show it as a gap.
+
     Attributes:
         cells: By label; a loss without a finished cell is missing.
         gaps: Every file that could not be read, and why.
@@ -116,80 +127,13 @@ class Shown:
         self.cells: dict[str, Cell] = {}
         self.gaps: list[str] = []
         self._failed = {f.get("label"): f.get("stage") for f in run.failures}
-        self._every = sorted(self._readable(run), key=lambda c: c.seed)
+        self._every = sorted(self._readable_cells(run), key=lambda c: c.seed)
         for cell in self._every:
             self.cells.setdefault(cell.label, cell)
-        self._clean: dict[str, View | str] = {}
-        self._reference: dict[str, Reference | str] = {}
-        self._space: dict[str, Space | str] = {}
-        self._scores: dict[str, StoredScores | str] = {}
+        self._known: dict[tuple[str, str], object] = {}  # by label, and what was read
 
-    @property
-    def classes(self) -> int | None:
-        """Number of classes, None without a readable cell."""
-        return next((cell.num_classes for cell in self.cells.values()), None)
-
-    def words(self, labels: list[str]) -> str:
-        """Which models the pictures of single images show."""
-        found = {k: self.cells[k].seed for k in labels if k in self.cells}
-        if len(set(found.values())) == 1:
-            return f"Shown: seed {next(iter(found.values()))} of each loss."
-        each = ", ".join(f"{k} seed {seed}" for k, seed in found.items())
-        return f"Shown: the first finished seed of each loss ({each})."
-
-    def clean(self, label: str) -> View | str:
-        """The clean pass, or why there is none."""
-        if label not in self._clean:
-            self._clean[label] = self._read(label, "none", 0.0, keep_features=True)
-        return self._clean[label]
-
-    def attacked(self, label: str, attack: AttackInfo, eps: float) -> View | str:
-        """One attacked pass, or why there is none; not kept in memory by this object."""
-        dim = self.cells[label].feature_dim if label in self.cells else 0
-        return self._read(label, attack.label, eps, keep_features=dim == 2)
-
-    def radii(self, label: str, attack: AttackInfo) -> list[np.ndarray]:
-        """(N,) radii of a minimum-norm attack for every readable seed; clean mistakes have 0."""
-        out = []
-        for cell in self._every:
-            if cell.label == label:
-                try:
-                    clean = cell.record()
-                    radius = cell.record(attack.label, attack.strengths[0]).radius
-                except (OSError, ValueError, KeyError) as error:
-                    self.gaps.append(f"{label}, seed {cell.seed}: radii of {attack.label}: {error}")
-                    continue
-                if radius is not None:
-                    out.append(np.where(clean.correct, radius, 0.0))
-        return out
-
-    def reference(self, label: str) -> Reference | str:
-        """Thresholds, centers and grid, or why there are none."""
-        if label not in self._reference:
-            self._reference[label] = self._load(
-                label, "clean validation scores", lambda cell: reference(cell.reference())
-            )
-        return self._reference[label]
-
-    def scores(self, label: str) -> StoredScores | str:
-        """The stored scores of every pass, or why there are none."""
-        if label not in self._scores:
-            self._scores[label] = self._load(label, "stored scores", lambda cell: cell.scores())
-        return self._scores[label]
-
-    def space(self, label: str) -> Space | str:
-        """Training and untrained features, class vectors and boundaries, or why there are none."""
-        if label not in self._space:
-            if isinstance(known := self.reference(label), str):
-                self._space[label] = known  # the same file: one gap is enough
-            else:
-                self._space[label] = self._load(
-                    label, "feature space", lambda cell: space(cell.reference(), cell.loss)
-                )
-        return self._space[label]
-
-    def _readable(self, run: Run) -> list[Cell]:
-        """The finished cells; one damaged cell.json must not hide the others."""
+    def _readable_cells(self, run: Run) -> list[Cell]:
+        """Return the finished cells; one damaged cell.json must not hide the others."""
         try:
             return list(run.cells)
         except ValueError:
@@ -205,20 +149,90 @@ class Shown:
                 cells += [cell] if (cell.label, cell.seed) in mentioned else []
         return cells
 
-    def _read(self, label: str, attack: str, eps: float, *, keep_features: bool) -> View | str:
-        what = "clean record" if attack == "none" else f"record of {attack} at eps {eps:.4g}"
-        return self._load(
-            label, what, lambda cell: view(cell.record(attack, eps), keep_features=keep_features)
+    @property
+    def classes(self) -> int | None:
+        """Number of classes, None without a readable cell."""
+        return next((cell.num_classes for cell in self.cells.values()), None)
+
+    def words(self, labels: list[str]) -> str:
+        """Return the sentence that says which models the pictures of single images show."""
+        found = {k: self.cells[k].seed for k in labels if k in self.cells}
+        if len(set(found.values())) == 1:
+            return f"Shown: seed {next(iter(found.values()))} of each loss."
+        each = ", ".join(f"{k} seed {seed}" for k, seed in found.items())
+        return f"Shown: the first finished seed of each loss ({each})."
+
+    def clean(self, label: str) -> View | str:
+        """Return the clean pass."""
+        return self._once(
+            label, "clean record", lambda cell: view(cell.record(), keep_features=True)
         )
 
-    def _load(self, label, what, load):  # type: ignore[no-untyped-def]
+    def attacked(self, label: str, attack: AttackInfo, eps: float) -> View | str:
+        """Return one attacked pass, which is not kept in memory here.
+
+        Args:
+            label: Of the loss.
+            attack: The attack.
+            eps: One of its eps.
+        """
+        return self._load(
+            label,
+            f"record of {attack.label} at eps {eps:.4g}",
+            lambda cell: view(cell.record(attack.label, eps), keep_features=cell.feature_dim == 2),
+        )
+
+    def radii(self, label: str, attack: AttackInfo) -> list[np.ndarray]:
+        """Return (N,) radii for every readable seed; clean mistakes have radius 0.
+
+        Args:
+            label: Of the loss.
+            attack: A minimum-norm attack.
+        """
+        out = []
+        for cell in self._every:
+            if cell.label == label:
+                try:
+                    clean = cell.record()
+                    radius = cell.record(attack.label, attack.strengths[0]).radius
+                except UNREADABLE as error:
+                    self.gaps.append(f"{label}, seed {cell.seed}: radii of {attack.label}: {error}")
+                    continue
+                if radius is not None:
+                    out.append(np.where(clean.correct, radius, 0.0))
+        return out
+
+    def reference(self, label: str) -> Reference | str:
+        """Return thresholds, centers and grid."""
+        return self._once(
+            label, "clean validation scores", lambda cell: reference(cell.reference())
+        )
+
+    def scores(self, label: str) -> StoredScores | str:
+        """Return the stored scores of every pass."""
+        return self._once(label, "stored scores", lambda cell: cell.scores())
+
+    def space(self, label: str) -> Space | str:
+        """Return training and untrained features, class vectors and boundaries."""
+        if isinstance(known := self.reference(label), str):
+            return known  # the same file: one gap is enough
+        return self._once(label, "feature space", lambda cell: space(cell.reference(), cell.loss))
+
+    def _once(self, label: str, what: str, load: Callable[[Cell], Part]) -> Part | str:
+        """Load something of a loss, and keep it: several figures ask for it."""
+        if (label, what) not in self._known:
+            self._known[label, what] = self._load(label, what, load)
+        return self._known[label, what]  # type: ignore[return-value]
+
+    def _load(self, label: str, what: str, load: Callable[[Cell], Part]) -> Part | str:
+        """Load something of a loss, or return why it cannot be loaded."""
         if label not in self.cells:
             stage = self._failed.get(label)
             return f"no finished seed: {stage} failed" if stage else "no finished seed"
         cell = self.cells[label]
         try:
             return load(cell)
-        except (OSError, ValueError, KeyError) as error:
+        except UNREADABLE as error:
             gap = f"{label}, seed {cell.seed}: {what} cannot be read: {error}"
             self.gaps += [gap] if gap not in self.gaps else []  # two figures may ask for one file
             return f"{what} cannot be read"

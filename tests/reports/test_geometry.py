@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from robustloss.reports.chapters.space.embedding import same_start
-from robustloss.reports.chapters.training.learning import _late
+from robustloss.reports.chapters.training.learning import _is_late
 from robustloss.reports.drawing.album import SPACE
 from robustloss.reports.drawing.table import Entry, Table
-from robustloss.reports.page.contents import make_tables
-from robustloss.reports.page.notes import annotated, shows
+from robustloss.reports.page.notes import annotate, shows
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown
 from robustloss.results.run import Run, load_run
 from tests.drawing import build_report
 from tests.reports.markup import Page
 from tests.reports.synthetic import write_run
+from tests.reports.tables import make_tables
 from tests.reports.world import MANY, Layout, Mock, MockAttack
 
 CHOSEN = ("softmax", "center", "L-GM (alpha 1)", "Weighted softmax", "L-Softmax (m 2)",
@@ -109,7 +109,9 @@ def test_equal_starts_are_checked_bit_for_bit(told: Path) -> None:
     known = shown.space("center")
     assert not isinstance(known, str)
     assert known.untrained is not None
-    shown._space["center"] = replace(known, untrained=np.nextafter(known.untrained, 9))
+    shown._known["center", "feature space"] = replace(
+        known, untrained=np.nextafter(known.untrained, 9)
+    )
     apart = same_start(shown, labels)
     assert apart == [[k for k in labels if k != "center"], ["center"]]
 
@@ -238,7 +240,7 @@ def test_tuples_of_pair_losses(tables: dict[str, Table]) -> None:
 
 
 def test_pair_losses_are_not_measured_before_the_fit(told: Path, numbers: Numbers) -> None:
-    assert [k for k in numbers.labels if _late(numbers, k)] == ["Triplet (semi-hard)"]
+    assert [k for k in numbers.labels if _is_late(numbers, k)] == ["Triplet (semi-hard)"]
     page = Page((told / "report/index.html").read_text(encoding="utf-8"))
     assert "Not measured before the end: the error of Triplet (semi-hard)" in page.text
 
@@ -253,7 +255,7 @@ def test_every_table_that_shows_an_annealed_loss_says_so_once(
         found = [n for n in table.notes if "margin annealed" in n]
         assert len(found) == any(shows(table, k) for k in annealed)
         checked += len(found)
-        assert annotated(numbers, table).notes == table.notes  # again changes nothing
+        assert annotate(numbers, table).notes == table.notes  # again changes nothing
     assert checked >= 8
     assert found == [] or found[0].startswith("L-Softmax (m 2) and L-Softmax (m 4): ")
 

@@ -7,9 +7,8 @@ from typing import cast
 import pytest
 
 from robustloss.reports.drawing.table import Table, latex, markdown
-from robustloss.reports.page.contents import make_tables
-from robustloss.reports.page.page import _facts, _lead, _provenance
 from robustloss.reports.page.ranking import Ranking
+from robustloss.reports.page.run_facts import describe_run, list_facts, list_provenance
 from robustloss.reports.reading.facts import class_key
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.published import published_errors
@@ -18,6 +17,7 @@ from robustloss.results.run import Run, load_run
 from tests.reports import synthetic_geometry_tables as hand
 from tests.reports.markup import Page
 from tests.reports.synthetic import write_run
+from tests.reports.tables import make_tables
 from tests.reports.test_tables import EVIL
 from tests.reports.world import Layout, Mock, MockAttack
 
@@ -164,8 +164,8 @@ def test_the_training_table_holds_the_largest_gpu_memory_of_a_loss() -> None:
 
 def test_the_key_of_the_classes_says_names_only_where_there_are_some() -> None:
     def key(names: list[str], classes: int = 2) -> str:
-        run = SimpleNamespace(provenance={"data": {"class_names": names}})
-        return class_key(cast("Numbers", SimpleNamespace(run=run, classes=classes)))
+        found = SimpleNamespace(data={"class_names": names}, classes=classes)
+        return class_key(cast("Numbers", found))
 
     assert key(["airplane", "bird"]) == "Classes: 0 airplane, 1 bird. "
     assert key(["0", "1"]) == key([]) == ""
@@ -227,15 +227,15 @@ JPEG = {
 
 def test_data_go_by_their_label_with_what_is_remarkable_about_them() -> None:
     numbers = Numbers(hand.run(data=JPEG), 3)
-    assert "on CIFAR-10 (JPEG), against" in _lead(numbers)
-    facts = dict(_facts(numbers))
+    assert "on CIFAR-10 (JPEG), against" in describe_run(numbers)
+    facts = dict(list_facts(numbers))
     assert facts["Data"] == "CIFAR-10 (JPEG): 200 test images"
     assert facts["About the data"] == "read from JPEG files, 32x32 pixels"
     converted = "12 images to the channels of the others: a.png, b.png, c.png and others"
     assert facts["Converted"] == converted
-    told = dict(_provenance(numbers.run.provenance))
+    told = dict(list_provenance(numbers))
     assert told["Data"] == "CIFAR-10 (JPEG) (cifar10), checksum 01be"
-    plain = dict(_facts(Numbers(hand.run(), 3)))
+    plain = dict(list_facts(Numbers(hand.run(), 3)))
     assert plain["Data"] == "mnist: 200 test images"
     assert not plain.keys() & {"About the data", "Converted"}
 

@@ -1,13 +1,12 @@
 """The answer claims no more than the intervals do."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from robustloss.reports.page.headline import headline
 from robustloss.reports.page.notes import warning
-from robustloss.reports.page.ranking import ranking
+from robustloss.reports.page.ranking import rank
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.published import agreement, published_errors
 from robustloss.reports.words import Estimate
@@ -34,7 +33,7 @@ def estimate(mean: float, half: float | None) -> Estimate:
 )
 def test_verdict(halves: tuple[float | None, ...], words: str) -> None:
     found = {k: estimate(m, h) for k, m, h in zip("CBA", (0.3, 0.15, 0.1), halves, strict=True)}
-    order = ranking(found, lower_is_better=True)
+    order = rank(found, lower_is_better=True)
     assert order is not None
     assert list(order.labels) == ["A", "B", "C"]
     assert order.verdict().startswith(words)
@@ -43,7 +42,7 @@ def test_verdict(halves: tuple[float | None, ...], words: str) -> None:
 def test_one_seed_speaks_of_models_not_of_losses() -> None:
     one = {k: Estimate(m, m - 0.01, m + 0.01, 1, (m,), "Wilson over images")
            for k, m in (("A", 0.1), ("B", 0.3))}  # fmt: skip
-    order = ranking(dict(one), lower_is_better=True)
+    order = rank(dict(one), lower_is_better=True)
     assert order is not None
     assert order.verdict().endswith("this is about these models, not yet about the losses.")
 
@@ -58,10 +57,10 @@ def test_touching_intervals_overlap() -> None:
 def test_ranking_direction_and_gaps() -> None:
     found = {"A": estimate(0.9, 0.1), "B": None, "C": estimate(0.7, 0.1)}
     for lower, labels in ((True, ["C", "A"]), (False, ["A", "C"])):
-        order = ranking(found, lower_is_better=lower)
+        order = rank(found, lower_is_better=lower)
         assert order is not None
         assert list(order.labels) == labels
-    assert ranking({"B": None}, lower_is_better=True) is None
+    assert rank({"B": None}, lower_is_better=True) is None
 
 
 def fake(errors: dict[str, list[float]], n: int = 500) -> Numbers:
@@ -168,6 +167,5 @@ def test_other_alpha_or_data_is_not_the_published_loss(run: Run) -> None:
     losses[2] = losses[2] | {"params": {"alpha": 0.3}}
     numbers.spec = {**numbers.spec, "losses": losses}
     assert set(published_errors(numbers, attack)[0].error) == {"softmax"}
-    other = {**run.provenance, "data": {"name": "fashion_mnist"}}
-    numbers.run = SimpleNamespace(provenance=other, results={})  # type: ignore[assignment]
+    numbers.data = {"name": "fashion_mnist"}
     assert published_errors(numbers, attack) == []

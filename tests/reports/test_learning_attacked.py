@@ -3,13 +3,15 @@
 import pytest
 
 from robustloss.reports.chapters.training.learning import (
-    _attacked,
+    ROBUST,
+    _attacked_words,
+    _lesson,
     add_learning_curves,
     draw_lessons,
 )
 from robustloss.reports.chapters.training.table import training_table
 from robustloss.reports.drawing.style import looks
-from robustloss.reports.page.page import _facts
+from robustloss.reports.page.run_facts import list_facts
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import Run
 from tests.reports import synthetic_geometry_tables as hand
@@ -70,7 +72,7 @@ def test_curves_under_attack_stand_beside_the_clean_ones(run: Run) -> None:
 
 def test_a_run_without_says_nothing_of_it(run: Run) -> None:
     del run.results["training"][1]
-    assert _attacked(numbers(run)) == ""
+    assert _attacked_words(numbers(run)) == ""
     table = training_table(numbers(run))
     assert "epoch kept" not in table.header
     assert "adversarial" not in table.data[0]
@@ -93,22 +95,19 @@ def test_the_training_table_has_the_errors_of_the_kept_epoch(run: Run) -> None:
 
 def test_what_was_run_says_which_images_were_learnt(run: Run) -> None:
     spec = run.provenance["spec"]
-    assert "Attacked in training" not in dict(_facts(numbers(run)))
+    assert "Attacked in training" not in dict(list_facts(numbers(run)))
     spec["train"] = {"epochs": 3, "adversarial": {"attack": "pgd", "eps": 0.3, "steps": 7}}
     spec["losses"][0]["train"] = {"adversarial": False}
-    facts = _facts(numbers(run))
+    facts = list_facts(numbers(run))
     assert dict(facts)["Attacked in training"] == "attack pgd, eps 0.3, steps 7"
     assert next(text for name, text in facts if name == "Loss").endswith(", adversarial false")
 
 
 def test_many_losses_have_a_line_of_it_in_their_frames() -> None:
-    from robustloss.reports.chapters.training.learning import _lesson
-
     run = hand.run(("softmax", "gm"), training=[hand.log("softmax"), defended()])
     lessons = [_lesson(numbers(run), label) for label in ("Softmax", "GM")]
-    assert lessons[0].attacked is None
-    assert lessons[1].attacked is not None
-    assert list(lessons[1].attacked.y) == [90.0, 20.0, 40.0]
+    assert ROBUST not in lessons[0].lines
+    assert list(lessons[1].lines[ROBUST].y) == [90.0, 20.0, 40.0]
     legend = [text.get_text() for text in draw_lessons(lessons).legends[0].get_texts()]
     assert "validation error under attack" in legend
     legend = [text.get_text() for text in draw_lessons(lessons[:1]).legends[0].get_texts()]

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from robustloss.reports.drawing.table import Table
-from robustloss.reports.page.contents import make_tables
 from robustloss.reports.reading.marks import Marks, flags_of
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import Run
 from robustloss.results.schema import TABLES
+from tests.reports.tables import make_tables
 
 EPS = (0.1, 0.2)
 

@@ -36,6 +36,7 @@ def numbers(called: str, losses: list[dict], **spec: dict) -> Any:
     return SimpleNamespace(
         run=SimpleNamespace(provenance={"data": named}, results={"crops": rows}),
         spec={"losses": losses, **spec},
+        data=named,
         labels=[loss["label"] for loss in losses],
         attacks=[FGSM, PGD],
     )

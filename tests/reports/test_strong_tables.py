@@ -5,12 +5,12 @@ from statistics import fmean
 
 import pytest
 
-from robustloss.reports.chapters.errors.radius import ranked
+from robustloss.reports.chapters.errors.radius import rank_labels
 from robustloss.reports.drawing.table import Table
-from robustloss.reports.page.contents import make_tables
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.words import Estimate, over_seeds
 from robustloss.results.run import Run
+from tests.reports.tables import make_tables
 
 WORST = "worst case, L∞"
 
@@ -110,7 +110,7 @@ class FakeNumbers:
 
 def test_a_curve_that_never_reaches_half_ranks_first() -> None:
     curve = AttackInfo("x", "cw", "l2", (1.0,), "x")
-    order = ranked(FakeNumbers(), curve)  # type: ignore[arg-type]
+    order = rank_labels(FakeNumbers(), curve)  # type: ignore[arg-type]
     assert order == ["never, small", "never, large", "far", "near", "no number"]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from robustloss.reports.page.page import _described
+from robustloss.reports.page.run_facts import describe_entry
 from robustloss.reports.words import short
 
 
@@ -19,10 +19,10 @@ def test_a_loss_is_described_by_what_its_table_sets() -> None:
         "name": "gm", "label": "GM", "params": {"covariance": "identity"}, "train": {"lr": 0.03},
         "model": {"feature_dim": 64, "params": {"feature_scale": 0.1}},
     }  # fmt: skip
-    assert _described(table) == (
+    assert describe_entry(table) == (
         "GM (gm), covariance identity, lr 0.03, feature_dim 64, feature_scale 0.1"
     )
     assert (
-        _described({"name": "mine", "label": "mine", "model": "net.py:build"})
+        describe_entry({"name": "mine", "label": "mine", "model": "net.py:build"})
         == "mine, model net.py:build"
     )

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from robustloss.reports.page.build import build_report
-from robustloss.reports.page.contents import make_tables
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.checking import naming_missing_columns
 from robustloss.results.run import load_run
 from robustloss.storage import CorruptFile
 from tests.reports.synthetic import write_run
+from tests.reports.tables import make_tables
 
 JUNK = [None, True, -1, 0, 10**30, 1e300, -1e300, "", "x", "<b>", [], {}, [1], {"a": 1}, 0.5]
 

@@ -1,6 +1,6 @@
-"""Curves of a run: error against eps, detection against eps."""
+"""Curves of error against eps: the worst case and the featured attacks, then all others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from robustloss.reports.drawing.album import OTHERS, Album
 from robustloss.reports.drawing.curves import (
@@ -17,16 +17,28 @@ from robustloss.reports.reading.numbers import AttackInfo, Numbers
 
 
 def add_error_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) -> None:
-    """Error against eps, one panel per attack; of many attacks the less telling are set aside."""
+    """Add error against eps, one panel per attack; of many attacks some have their own figure.
+
+    Args:
+        album: Takes the figures.
+        numbers: Of the run.
+        looks: Look of every loss.
+    """
     shown = [a.label for a in featured(numbers)]
     attacks = [a for a in numbers.attacks if not shown or a.label in shown or not a.strengths]
     others = [a for a in numbers.attacks if a not in attacks]
-    grid = [_error_panel(numbers, attack) for attack in (*numbers.worst_cases, *attacks)]
+    chance = 100 * (1 - 1 / numbers.classes) if numbers.classes else None
+    grid = [_error_panel(numbers, a, chance) for a in (*numbers.worst_cases, *attacks)]
     if not any(panel.lines for panel in grid):
         return
     several = (
         " The worst case counts an image as an error if any of the attacks of that norm fools it."
         if numbers.worst_cases
+        else ""
+    )
+    guess = (
+        f" The dotted line is guessing among {numbers.classes} classes ({chance:.3g} %)."
+        if numbers.classes
         else ""
     )
     set_aside = f" The other {len(others)} attacks have their own figure below." if others else ""
@@ -37,41 +49,27 @@ def add_error_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) 
         title="Error against eps",
         caption="How often each loss is wrong as the attacker may change every pixel by more. "
         "Lower is better; eps 0 is the clean test set, and clean mistakes count as errors."
-        f"{several} {band_words(numbers)}{_guess_words(numbers)} A line that stays low under one "
+        f"{several} {band_words(numbers)}{guess} A line that stays low under one "
         f"attack only says that this attack did not find the errors.{set_aside}",
         alt="Line chart of error in percent against eps, one line per loss: "
         + in_words(grid[0], "%"),
     )
     if others:
-        _add_other_curves(album, numbers, others, looks)
+        grid = [_error_panel(numbers, attack, chance) for attack in others]
+        album.add(
+            "error-vs-eps-others",
+            draw_curves(grid, looks),
+            curve_numbers(grid),
+            title="Error against eps under the other attacks",
+            caption=f"As the figure above. {band_words(numbers)}{guess}",
+            alt="Line charts of error in percent against eps, one panel per attack, one line per "
+            f"loss. {grid[0].title}: {in_words(grid[0], '%')}",
+            section=OTHERS,
+        )
 
 
-def _add_other_curves(
-    album: Album, numbers: Numbers, others: Sequence[AttackInfo], looks: Mapping[str, Look]
-) -> None:
-    grid = [_error_panel(numbers, attack) for attack in others]
-    album.add(
-        "error-vs-eps-others",
-        draw_curves(grid, looks),
-        curve_numbers(grid),
-        title="Error against eps under the other attacks",
-        caption=f"As the figure above. {band_words(numbers)}{_guess_words(numbers)}",
-        alt="Line charts of error in percent against eps, one panel per attack, one line per "
-        f"loss. {grid[0].title}: {in_words(grid[0], '%')}",
-        section=OTHERS,
-    )
-
-
-def _guess_words(numbers: Numbers) -> str:
-    if not numbers.classes:
-        return ""
-    share = 100 * (1 - 1 / numbers.classes)
-    return f" The dotted line is guessing among {numbers.classes} classes ({share:.3g} %)."
-
-
-def _error_panel(numbers: Numbers, attack: AttackInfo) -> Panel:
+def _error_panel(numbers: Numbers, attack: AttackInfo, chance: float | None) -> Panel:
     eps = numbers.error_eps(attack)
-    chance = 100 * (1 - 1 / numbers.classes) if numbers.classes else None
     return Panel(
         title=attack.label,
         x_label=attack.axis,

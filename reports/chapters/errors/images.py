@@ -8,7 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, PAGE_WIDTH, plain
+from robustloss.reports.drawing.style import (
+    ADVERSARIAL,
+    CROWD,
+    FAINT,
+    PAGE_WIDTH,
+    SOFT,
+    plain,
+    wrap,
+)
 from robustloss.reports.reading.facts import class_names
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.reading.views import View
@@ -16,76 +24,8 @@ from robustloss.reports.words import eps_name
 
 RIGHT_INK = "#00694D"
 LETTER = 0.088  # width of a letter of a title, in inches, rather too much
-
-
-def add_images(album: Album, scene: Scene) -> None:
-    """The first test images that most losses get right, under attack."""
-    clean = {k: v for k in scene.labels if isinstance(v := scene.shown.clean(k), View)}
-    eps = (0.0, *scene.eps)
-    picked = _pick(list(clean.values()), max(1, min(3, 10 // len(eps))))
-    if not picked:
-        return
-    linf = scene.attack.norm == "linf"
-    one = next(iter(clean.values()))
-    names = class_names(scene.numbers)
-    grid = ImageGrid(
-        rows=list(clean),
-        columns=[eps_name(e) if e else "clean" for e in eps],
-        examples=[f"test image {one.index[i]}, class {_class(names, one, i)}" for i in picked],
-        cells=[
-            [[_cell(view, scene.views.get((k, e)), i, e) for e in eps] for i in picked]
-            for k, view in clean.items()
-        ],
-        change_scale=[e if linf else None for e in eps],
-    )
-    album.add(
-        f"images-{scene.attack.slug}",
-        draw_images(grid),
-        _arrays(grid),
-        title="The attacked images",
-        caption="The first test images, of different classes where there are, that most losses "
-        "classify correctly when clean. Under each image stand the predicted class, ✓ or ✗, and "
-        f"the posterior{_change_words(linf, len(grid.rows))}. Each loss is attacked with its own "
-        f"gradient, so the changes differ. {scene.words()}",
-        alt=f"Grid of attacked images, losses by eps. {_verdicts(grid)}",
-        section=scene.attack.label,
-    )
-
-
-def _class(names: Sequence[str], view: View, place: int) -> str:
-    """The number that stands under the images, and the name where it says more."""
-    label = int(view.labels[place])
-    name = names[label] if label < len(names) else str(label)
-    return str(label) if name == str(label) else f"{label} ({name})"
-
-
-def _change_words(linf: bool, losses: int) -> str:
-    if losses > CROWD:
-        return ""
-    scale = ", full scale ± eps" if linf else ""
-    return (
-        f"; below it the change that the attack made (grey: none, white: brighter, black: "
-        f"darker{scale})"
-    )
-
-
-def _pick(clean: Sequence[View], count: int) -> list[int]:
-    """Places of the first images, one of a class, that most losses classify correctly.
-
-    All losses where such images are; a loss that learned nothing must not empty the figure. Where
-    the stored images are of too few classes, more of the same.
-    """
-    if not clean:
-        return []
-    first = min(len(v.images) for v in clean)
-    right = np.sum([~v.wrong[:first] for v in clean], axis=0)
-    order = [int(place) for place in np.argsort(-right, kind="stable")]
-    picked: dict[int, int] = {}
-    for place in order:
-        picked.setdefault(int(clean[0].labels[place]), place)
-    best = sorted(picked.values(), key=order.index)[:count]
-    more = [place for place in order if place not in best]
-    return sorted([*best, *more[: count - len(best)]])
+BETWEEN = 0.06  # inches between two images of one source
+GAP = 0.3  # inches between two sources
 
 
 @dataclass(frozen=True)
@@ -107,25 +47,13 @@ class Attacked:
     right: bool
 
 
-def _cell(clean: View, attacked: View | str | None, place: int, eps: float) -> Attacked | None:
-    view = clean if eps == 0 else attacked
-    if not isinstance(view, View) or len(view.images) <= place:
-        return None
-    return Attacked(
-        view.images[place],
-        None if eps == 0 else view.images[place] - clean.images[place],
-        int(view.predictions[place]),
-        float(view.posterior[place]),
-        not bool(view.wrong[place]),
-    )
-
-
 @dataclass(frozen=True)
 class ImageGrid:
     """Rows of losses by columns of eps, for one or more source images.
 
     Attributes:
-        examples: Caption of each source image ("image 12, class 7").
+        rows, columns: Names of the losses and of the eps.
+        examples: Caption of each source image ("test image 12, class 7").
         cells: [loss][example][eps]; None is a gap.
         change_scale: Change in pixel units that is drawn black or white, per eps; None means the
             largest change of each image.
@@ -138,23 +66,103 @@ class ImageGrid:
     change_scale: Sequence[float | None]
 
 
-def _verdicts(grid: ImageGrid) -> str:
-    parts = []
-    for row, by_example in zip(grid.rows, grid.cells, strict=True):
-        fooled = [
+def add_images(album: Album, scene: Scene) -> None:
+    """Add the first test images that most losses get right, under attack.
+
+    Args:
+        album: Takes the figure.
+        scene: The attack.
+    """
+    clean = {k: v for k in scene.labels if isinstance(v := scene.shown.clean(k), View)}
+    eps = (0.0, *scene.eps)
+    picked = _pick(list(clean.values()), max(1, min(3, 10 // len(eps))))
+    if not picked:
+        return
+    linf = scene.attack.norm == "linf"
+    grid = ImageGrid(
+        rows=list(clean),
+        columns=[eps_name(e) for e in eps],
+        examples=[_name_example(scene, next(iter(clean.values())), place) for place in picked],
+        cells=[
+            [
+                [_attacked(view, scene.views[k, e] if e else view, place) for e in eps]
+                for place in picked
+            ]
+            for k, view in clean.items()
+        ],
+        change_scale=[e if linf else None for e in eps],
+    )
+    change = (
+        "; below it the change that the attack made (grey: none, white: brighter, black: "
+        f"darker{', full scale ± eps' if linf else ''})"
+        if len(grid.rows) <= CROWD
+        else ""
+    )
+    fooled = []
+    for row, (first, *_) in zip(grid.rows, grid.cells, strict=True):
+        wrong = [
             name
-            for name, cell in zip(grid.columns, by_example[0], strict=True)
+            for name, cell in zip(grid.columns, first, strict=True)
             if cell is not None and not cell.right
         ]
-        parts.append(f"{row} fooled from {fooled[0]}" if fooled else f"{row} not fooled")
-    return f"On {grid.examples[0]}: {', '.join(parts)}."
+        fooled.append(f"{row} fooled from {wrong[0]}" if wrong else f"{row} not fooled")
+    album.add(
+        f"images-{scene.attack.slug}",
+        draw_images(grid),
+        _arrays_behind(grid),
+        title="The attacked images",
+        caption="The first test images, of different classes where there are, that most losses "
+        "classify correctly when clean. Under each image stand the predicted class, ✓ or ✗, and "
+        f"the posterior{change}. Each loss is attacked with its own "
+        f"gradient, so the changes differ. {scene.words()}",
+        alt=f"Grid of attacked images, losses by eps. On {grid.examples[0]}: {', '.join(fooled)}.",
+        section=scene.attack.label,
+    )
 
 
-def _arrays(grid: ImageGrid) -> dict[str, np.ndarray]:
+def _pick(clean: Sequence[View], count: int) -> list[int]:
+    """Return places of the first images, one of a class, that most losses classify correctly.
+
+    All losses where such images are; a loss that learned nothing must not empty the figure. Where
+    the stored images are of too few classes, more of the same.
+    """
+    if not clean:
+        return []
+    first = min(len(v.images) for v in clean)
+    right = np.sum([~v.wrong[:first] for v in clean], axis=0)
+    order = [int(place) for place in np.argsort(-right, kind="stable")]
+    picked: dict[int, int] = {}
+    for place in order:
+        picked.setdefault(int(clean[0].labels[place]), place)
+    best = sorted(picked.values(), key=order.index)[:count]
+    more = [place for place in order if place not in best]
+    return sorted([*best, *more[: count - len(best)]])
+
+
+def _name_example(scene: Scene, view: View, place: int) -> str:
+    """Return the class by the number that stands under the images, and its name if it has one."""
+    names, label = class_names(scene.numbers), int(view.labels[place])
+    name = names[label] if label < len(names) else str(label)
+    called = str(label) if name == str(label) else f"{label} ({name})"
+    return f"test image {view.index[place]}, class {called}"
+
+
+def _attacked(clean: View, view: View | str, place: int) -> Attacked | None:
+    if isinstance(view, str) or len(view.images) <= place:
+        return None
+    return Attacked(
+        view.images[place],
+        None if view is clean else view.images[place] - clean.images[place],
+        int(view.predictions[place]),
+        float(view.posterior[place]),
+        not bool(view.wrong[place]),
+    )
+
+
+def _arrays_behind(grid: ImageGrid) -> dict[str, np.ndarray]:
     flat = [cell for row in grid.cells for example in row for cell in example]
     shape = (len(grid.rows), len(grid.examples), len(grid.columns))
-    some = next(cell for cell in flat if cell is not None)
-    gap = np.full_like(some.image, np.nan)
+    gap = np.full_like(next(cell.image for cell in flat if cell is not None), np.nan)
 
     def gather(values: list) -> np.ndarray:
         array = np.asarray(values)
@@ -172,34 +180,46 @@ def _arrays(grid: ImageGrid) -> dict[str, np.ndarray]:
 
 
 def draw_images(grid: ImageGrid) -> Figure:
-    """Draw each image, the verdict under it, and the change that the attack made below that."""
-    across = len(grid.columns) * len(grid.examples)
-    left, gap = 1.35, 0.3
-    size = min(0.95, (PAGE_WIDTH - left - 0.1 - gap * (len(grid.examples) - 1)) / across - 0.06)
-    room = len(grid.columns) * (size + 0.06) + gap
+    """Draw each image, the verdict under it, and the change that the attack made below that.
+
+    Of many losses the changes are left out.
+    """
+    sources, across = len(grid.examples), len(grid.columns) * len(grid.examples)
+    left, gaps = 1.35, GAP * (sources - 1)
+    size = min(0.95, (PAGE_WIDTH - left - 0.1 - gaps) / across - BETWEEN)
+    step = size + BETWEEN
+    room = len(grid.columns) * step + GAP  # of one source
     titles = list(grid.examples)
     if any(len(text) * LETTER > room for text in titles):
         titles = [text.replace(", ", "\n", 1) for text in titles]
     top = 0.62 + 0.16 * any("\n" in text for text in titles)
     changes = len(grid.rows) <= CROWD
     row_height = 2 * size + 0.42 if changes else size + 0.3
-    width = left + across * (size + 0.06) + gap * (len(grid.examples) - 1) + 0.1
+    width = left + across * step + gaps + 0.1
     height = top + len(grid.rows) * row_height
     figure = Figure(figsize=(width, height))
-    ax = figure.add_axes((0, 0, 1, 1))
+    ax = figure.add_axes((0, 0, 1, 1))  # in inches: one for all images
     ax.set_axis_off()
     for r, name in enumerate(grid.rows):
         y = height - top - r * row_height
-        _row_name(ax, name, y - size / 2, y - 1.5 * size - 0.28 if changes else None)
-        for e in range(len(grid.examples)):
+        lines = [line[:17] for line in wrap(plain(name, 34), 15)]
+        ax.text(0.12, y - size / 2, "\n".join(lines), fontsize=9.5 if changes else 8,
+                weight="bold", va="center")  # fmt: skip
+        if changes:
+            ax.text(0.12, y - 1.5 * size - 0.28, "change", fontsize=8.5, color=SOFT, va="center")
+        for e in range(sources):
             for c, cell in enumerate(grid.cells[r][e]):
-                x = left + (e * len(grid.columns) + c) * (size + 0.06) + e * gap
-                _draw_cell(ax, cell, x, y, size, grid.change_scale[c], changes=changes)
+                x = left + e * room + c * step
+                _draw_attacked(ax, cell, x, y, size)
+                if changes and cell is not None and cell.change is not None:
+                    scale = grid.change_scale[c] or float(np.abs(cell.change).max()) or 1.0
+                    shown = np.clip(0.5 + cell.change / (2 * scale), 0, 1)
+                    _show(ax, shown, (x, x + size, y - 2 * size - 0.24, y - size - 0.24))
     for e, text in enumerate(titles):
         start = left + e * room
         ax.text(start, height - top + 0.42, text, fontsize=9.5, weight="bold", va="center")
         for c, eps in enumerate(grid.columns):
-            ax.text(start + c * (size + 0.06) + size / 2, height - top + 0.18, eps, fontsize=8.5,
+            ax.text(start + c * step + size / 2, height - top + 0.18, eps, fontsize=8.5,
                     ha="center", va="center")  # fmt: skip
     ax.set_xlim(0, width)
     ax.set_ylim(0, height)
@@ -207,32 +227,11 @@ def draw_images(grid: ImageGrid) -> Figure:
     return figure
 
 
-def _row_name(ax: Axes, name: str, image_y: float, change_y: float | None) -> None:
-    words = plain(name, 34).split(" ")
-    lines = [""]
-    for word in words:
-        if lines[-1] and len(lines[-1]) + len(word) > 14:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()[:17]
-    ax.text(
-        0.12,
-        image_y,
-        "\n".join(lines),
-        fontsize=9.5 if change_y is not None else 8,
-        weight="bold",
-        va="center",
-    )
-    if change_y is not None:
-        ax.text(0.12, change_y, "change", fontsize=8.5, color="#5B6470", va="center")
-
-
-def _draw_cell(
-    ax: Axes, cell: Attacked | None, x: float, y: float, size: float, scale: float | None,
-    *, changes: bool,
-) -> None:  # fmt: skip
+def _draw_attacked(ax: Axes, cell: Attacked | None, x: float, y: float, size: float) -> None:
+    """Draw one image with its upper left corner at (x, y), and the verdict under it."""
     if cell is None:
         ax.text(x + size / 2, y - size / 2, "no\nrecord", fontsize=7.5, ha="center", va="center",
-                color="#5B6470", style="italic")  # fmt: skip
+                color=SOFT, style="italic")  # fmt: skip
         return
     _show(ax, cell.image, (x, x + size, y - size, y))
     colour, sign = (RIGHT_INK, "✓") if cell.right else (ADVERSARIAL, "✗")
@@ -240,10 +239,6 @@ def _draw_cell(
         x + size / 2, y - size - 0.115, f"{cell.prediction} {sign} {chance(cell.posterior)}",
         fontsize=min(8.5, 9 * size / 0.75), color=colour, ha="center", va="center",
     )  # fmt: skip
-    if changes and cell.change is not None:
-        scale = scale or float(np.abs(cell.change).max()) or 1.0
-        shown = np.clip(0.5 + cell.change / (2 * scale), 0, 1)
-        _show(ax, shown, (x, x + size, y - 2 * size - 0.24, y - size - 0.24))
 
 
 def _show(ax: Axes, image: np.ndarray, extent: tuple[float, float, float, float]) -> None:
@@ -254,14 +249,12 @@ def _show(ax: Axes, image: np.ndarray, extent: tuple[float, float, float, float]
         interpolation="nearest",
     )  # fmt: skip
     left, right, bottom, top = extent
-    ax.plot(
-        [left, right, right, left, left], [bottom, bottom, top, top, bottom], color="#C9CED6",
-        lw=0.6,
-    )  # fmt: skip
+    ax.plot([left, right, right, left, left], [bottom, bottom, top, top, bottom], color=FAINT,
+            lw=0.6)  # fmt: skip
 
 
 def chance(posterior: float) -> str:
-    """A posterior as a short percentage; never rounded up to certainty."""
+    """Return a posterior as a short percentage; never rounded up to certainty."""
     if posterior > 0.999:
         return ">99.9 %"
     return f"{100 * posterior:.0f} %" if posterior <= 0.985 else f"{100 * posterior:.1f} %"

@@ -1,32 +1,68 @@
 """How far to the first mistake: radii and error curves in numbers, losses ranked by them."""
 
-from collections.abc import Sequence
+from typing import Any
 
-from robustloss.reports.drawing.table import Entry, Table
+from robustloss.reports.drawing.table import Column, Entry, Table, fields_of
 from robustloss.reports.reading.facts import eps_words, seed_words
 from robustloss.reports.reading.featured import featured
-from robustloss.reports.reading.marks import Marks, flags_of, names
+from robustloss.reports.reading.marks import Marks, flags_of
 from robustloss.reports.reading.numbers import WORST, AttackInfo, Numbers
-from robustloss.reports.words import NORM_NAMES, NOTHING, Estimate, estimate
+from robustloss.reports.words import NORM_NAMES, NOTHING, Estimate, estimate, in_percent
 from robustloss.spec.attack_kinds import attack_kind
 
 METRICS = ("median_radius", "eps_at_50_error", "area_under_error_curve")
 UNKNOWN = "–"
+PARTS = ("mean", "low", "high", "n_seeds")
+COLUMNS = [
+    Column("", "label"),
+    Column("", "attack_label"),
+    Column("", "norm"),
+    *(Column("", metric, 1.0, parts=PARTS) for metric in METRICS),
+    Column("", "n_found"),
+    Column("", "n"),
+    Column("", "eps_max"),
+]
 
 
 def radius_table(numbers: Numbers, norm: str) -> Table | None:
-    """Attacks and losses of one norm by radius; losses in the order of the first attack's."""
+    """Return attacks and losses of one norm by radius, losses in the order of the first attack's.
+
+    Of many attacks the page shows the worst case, those with radii and the featured ones.
+
+    Args:
+        numbers: Of the run.
+        norm: "linf" or "l2".
+    """
     curves = numbers.curves(norm)
     if not curves:
         return None
+    shown = [
+        attack
+        for attack in curves
+        if attack.name == WORST or is_minimum_norm(numbers, attack) or attack in featured(numbers)
+    ]
     marks = Marks(numbers)
-    shown = [attack for attack in curves if _told(numbers, attack)]
     rows, data = [], []
     for attack in curves:
-        for label in ranked(numbers, curves[0]):
-            if numbers.radii(label, attack):
-                rows += [_row(numbers, label, attack, marks)] if attack in shown else []
-                data.append(_data(numbers, label, attack))
+        for label in rank_labels(numbers, curves[0]):
+            if not numbers.radii(label, attack):
+                continue
+            row = _radius_row(numbers, label, attack)
+            data.append(fields_of(COLUMNS, row))
+            if attack not in shown:
+                continue
+            radius, half, area = (row[metric] for metric in METRICS)
+            never = f"> {row['eps_max']:.4g}" if area else NOTHING
+            texts = [
+                _length(radius, row["seeds"]) if radius else UNKNOWN,
+                _length(half, row["seeds"]) if half else never,
+                in_percent(area),
+            ]
+            mark = marks.of(row["flags"])
+            cells = [Entry(text, "" if text in (NOTHING, UNKNOWN) else mark) for text in texts]
+            found, n = row["n_found"], row["n"]
+            count = UNKNOWN if found is None else f"{found:,} of {n:,}"
+            rows.append([Entry(attack.label), Entry(label), *cells, Entry(count)])
     set_aside = " The CSV has every attack." if len(shown) < len(curves) else ""
     return Table(
         f"radius-{norm}",
@@ -50,23 +86,44 @@ def radius_table(numbers: Numbers, norm: str) -> Table | None:
     )  # fmt: skip
 
 
-def minimum_norm(numbers: Numbers, attack: AttackInfo) -> bool:
-    """Whether an attack looks for the smallest change; a user's own shows it by its radii."""
+def _radius_row(numbers: Numbers, label: str, attack: AttackInfo) -> dict[str, Any]:
+    radii = numbers.radii(label, attack)
+    # an attack with fixed eps counts no images with a radius
+    known = [row for row in radii if row["n_found"] is not None]
+    return {
+        "label": label,
+        "attack_label": "worst case" if attack.name == WORST else attack.label,
+        "norm": attack.norm,
+        **{metric: numbers.get(label, attack.label, None, metric) for metric in METRICS},
+        "n_found": sum(int(row["n_found"]) for row in known) if known else None,
+        "n": sum(int(row["n"]) for row in known or radii),
+        "eps_max": max(row["eps_max"] for row in radii),
+        "seeds": len(radii),
+        "flags": flags_of(numbers, label, attack, None),
+    }
+
+
+def is_minimum_norm(numbers: Numbers, attack: AttackInfo) -> bool:
+    """Return whether an attack looks for the smallest change; a user's own shows it by radii.
+
+    Args:
+        numbers: Of the run.
+        attack: One of its attacks.
+    """
     rows = [row for label in numbers.labels for row in numbers.radii(label, attack)]
     known = any(row["median_radius"] is not None for row in rows)
     return attack_kind(attack.name) == "minimum_norm" or known
 
 
-def _told(numbers: Numbers, attack: AttackInfo) -> bool:
-    """Of many attacks the worst case, those with radii and the featured ones are told."""
-    return attack.name == WORST or minimum_norm(numbers, attack) or attack in featured(numbers)
-
-
-def ranked(numbers: Numbers, curve: AttackInfo) -> list[str]:
-    """Losses by how far an attack must go, farthest first; those without a number come last.
+def rank_labels(numbers: Numbers, curve: AttackInfo) -> list[str]:
+    """Return the losses by how far an attack must go, farthest first.
 
     By the eps at 50 % error. A loss whose curve never gets there is better than all whose does;
-    among those the area under it decides.
+    among those the area under it decides. Losses without a number come last.
+
+    Args:
+        numbers: Of the run.
+        curve: The attack, or a worst case.
     """
 
     def key(label: str) -> tuple[int, float]:
@@ -78,55 +135,9 @@ def ranked(numbers: Numbers, curve: AttackInfo) -> list[str]:
     return sorted(numbers.labels, key=key)
 
 
-def _row(numbers: Numbers, label: str, attack: AttackInfo, marks: Marks) -> list[Entry]:
-    rows = numbers.radii(label, attack)
-    radius, half, area = (numbers.get(label, attack.label, None, m) for m in METRICS)
-    never = f"> {max(row['eps_max'] for row in rows):.4g}" if area else NOTHING
-    texts = [
-        _length(radius, rows) if radius else UNKNOWN,
-        _length(half, rows) if half else never,
-        estimate(area, unit=100, digits=2),
-    ]
-    mark = marks.on(label, attack, None)
-    cells = [Entry(text, "" if text in (NOTHING, UNKNOWN) else mark) for text in texts]
-    found = _found(rows)
-    total = f"{found[0]:,} of {found[1]:,}" if found else UNKNOWN
-    return [Entry(attack.label), Entry(label), *cells, Entry(total)]
-
-
-def _length(value: Estimate, rows: Sequence[dict]) -> str:
-    """A length with three digits that count; seeds that never got there are told."""
+def _length(value: Estimate, seeds: int) -> str:
+    """Return a length with three digits that count, and how many of the seeds never got there."""
     digits = 4 if value.mean < 0.1 else 3 if value.mean < 1 else 2
-    missing = len(rows) - value.n_seeds
-    never = f" ({missing} of {len(rows)} seeds never)" if missing else ""
+    missing = seeds - value.n_seeds
+    never = f" ({missing} of {seeds} seeds never)" if missing else ""
     return estimate(value, digits=digits) + never
-
-
-def _found(rows: Sequence[dict]) -> tuple[int, int] | None:
-    """Images with a radius, of how many, over all seeds; None for an attack with fixed eps."""
-    known = [(int(r["n_found"]), int(r["n"])) for r in rows if r["n_found"] is not None]
-    return (sum(k for k, _ in known), sum(n for _, n in known)) if known else None
-
-
-def _data(numbers: Numbers, label: str, attack: AttackInfo) -> dict[str, object]:
-    rows = numbers.radii(label, attack)
-    found = _found(rows) or (None, sum(int(row["n"]) for row in rows))
-    out: dict[str, object] = {
-        "label": label,
-        "attack_label": "worst case" if attack.name == WORST else attack.label,
-        "norm": attack.norm,
-    }
-    for metric in METRICS:
-        value = numbers.get(label, attack.label, None, metric)
-        out |= {
-            metric: value.mean if value else None,
-            f"{metric}_low": value.low if value else None,
-            f"{metric}_high": value.high if value else None,
-            f"{metric}_n_seeds": value.n_seeds if value else 0,
-        }
-    return out | {
-        "n_found": found[0],
-        "n": found[1],
-        "eps_max": max(row["eps_max"] for row in rows),
-        "marks": names(flags_of(numbers, label, attack, None)),
-    }

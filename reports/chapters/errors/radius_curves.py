@@ -8,38 +8,63 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from robustloss.reports.chapters.errors.radius import minimum_norm
+from robustloss.reports.chapters.errors.radius import is_minimum_norm
+from robustloss.reports.drawing import ticks
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.legends import LINE, legend_below, legend_shape
-from robustloss.reports.drawing.style import CROWD, INK, Look, blank, panel_width, panels, plain
-from robustloss.reports.drawing.ticks import percent
+from robustloss.reports.drawing.curves import stroke
+from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
+from robustloss.reports.drawing.legends import Names
+from robustloss.reports.drawing.style import CROWD, INK, SOFT, Look, plain
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.views import Shown
 
-SOFT = "#5B6470"
 POINTS = 400
 
 
 def add_radius_curves(
     album: Album, numbers: Numbers, shown: Shown, looks: Mapping[str, Look]
 ) -> None:
-    """One panel for each attack that looks for the smallest change."""
-    grid = [_panel(numbers, shown, attack) for attack in numbers.attacks if attack.strengths
-            and minimum_norm(numbers, attack)]  # fmt: skip
+    """Add one panel for each attack that looks for the smallest change.
+
+    Args:
+        album: Takes the figure.
+        numbers: Of the run.
+        shown: Reads the radii of single images, of every seed.
+        looks: Look of every loss.
+    """
+    grid = [
+        _panel(numbers, shown, attack)
+        for attack in numbers.attacks
+        if attack.strengths and is_minimum_norm(numbers, attack)
+    ]
     if not any(panel.curves for panel in grid):
         return
+    crowded = max(len(panel.curves) for panel in grid) > CROWD
+    worst = (
+        "The worst case over all attacks is in the tables."
+        if crowded
+        else "Open markers: the worst case over all attacks of the norm, with its 95 % interval; "
+        "one above the curve says that another attack found more."
+    )
     album.add(
         "error-vs-radius",
         draw_radius_curves(grid, looks),
-        _rows(grid),
+        _numbers_behind(grid),
         title="Error against the smallest change that fools",
         caption="A minimum-norm attack gives every image its radius, so its error is known at "
         "every eps: the curve is the share of images with a radius of at most eps, mean over "
         "seeds; clean mistakes have radius 0. The curve farther to the right belongs to the loss "
-        f"that is harder to fool. The median radius is read off where a curve crosses 50 %."
-        f"{_worst_words(grid)} Each axis ends where the slowest curve does.",
-        alt=f"Rising curves of error against eps, one line per loss. {_in_words(grid)}",
-    )
+        "that is harder to fool. The median radius is read off where a curve crosses 50 %. "
+        f"{worst} Each axis ends where the slowest curve does.",
+        alt="Rising curves of error against eps, one line per loss. "
+        + "; ".join(
+            f"{panel.title}, median radius: "
+            + (", ".join(f"{c.label} {c.median:.3g}" for c in panel.curves if c.median is not None)
+               or "none")
+            for panel in grid
+        )
+        + ".",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,6 +85,11 @@ class RadiusCurve:
     median: float | None
     worst: Sequence[tuple[float, float, float, float]]
 
+    @property
+    def words(self) -> str:
+        """The median radius in figures."""
+        return "none" if self.median is None else f"{self.median:.3g}"
+
 
 @dataclass(frozen=True)
 class RadiusPanel:
@@ -71,72 +101,28 @@ class RadiusPanel:
     end: float
 
 
-def _worst_words(grid: list[RadiusPanel]) -> str:
-    if max(len(panel.curves) for panel in grid) > CROWD:
-        return " The worst case over all attacks is in the tables."
-    return (
-        " Open markers: the worst case over all attacks of the norm, with its 95 % interval; one "
-        "above the curve says that another attack found more."
-    )
-
-
 def _panel(numbers: Numbers, shown: Shown, attack: AttackInfo) -> RadiusPanel:
     radii = {label: shown.radii(label, attack) for label in numbers.labels}
     known = {label: by_seed for label, by_seed in radii.items() if by_seed}
     end = curve_end(list(known.values()))
     x = np.linspace(0, end, POINTS)
-    curves = [
-        RadiusCurve(label, x, error_curve(by_seed, x), _median(numbers, label, attack),
-                    _worst(numbers, label, attack))
-        for label, by_seed in known.items()
-    ]  # fmt: skip
+    curves = []
+    for label, by_seed in known.items():
+        worst = []
+        for case in numbers.worst_cases:
+            for eps in case.strengths if case.norm == attack.norm else ():
+                if found := numbers.get(label, case.label, eps, "error"):
+                    low = found.mean if found.low is None else found.low
+                    high = found.mean if found.high is None else found.high
+                    worst.append((eps, 100 * found.mean, 100 * low, 100 * high))
+        median = numbers.get(label, attack.label, None, "median_radius")
+        middle = median.mean if median else None
+        curves.append(RadiusCurve(label, x, error_curve(by_seed, x), middle, worst))
     return RadiusPanel(attack.label, attack.axis, curves, end)
 
 
-def _median(numbers: Numbers, label: str, attack: AttackInfo) -> float | None:
-    found = numbers.get(label, attack.label, None, "median_radius")
-    return found.mean if found else None
-
-
-def _worst(
-    numbers: Numbers, label: str, attack: AttackInfo
-) -> list[tuple[float, float, float, float]]:
-    out = []
-    for case in numbers.worst_cases:
-        for eps in case.strengths if case.norm == attack.norm else ():
-            if found := numbers.get(label, case.label, eps, "error"):
-                low = found.mean if found.low is None else found.low
-                high = found.mean if found.high is None else found.high
-                out.append((eps, 100 * found.mean, 100 * low, 100 * high))
-    return out
-
-
-def _rows(grid: list[RadiusPanel]) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    for panel in grid:
-        for curve in panel.curves:
-            place = {"panel": panel.title, "label": curve.label}
-            rows += [
-                place | {"kind": "curve", "eps": float(x), "error_percent": float(y)}
-                for x, y in zip(curve.x, curve.y, strict=True)
-            ]
-            rows += [
-                place | {"kind": "worst case", "eps": eps, "error_percent": error}
-                for eps, error, _, _ in curve.worst
-            ]
-    return rows
-
-
-def _in_words(grid: list[RadiusPanel]) -> str:
-    parts = []
-    for panel in grid:
-        medians = [f"{c.label} {c.median:.3g}" for c in panel.curves if c.median is not None]
-        parts.append(f"{panel.title}, median radius: {', '.join(medians) or 'none'}")
-    return "; ".join(parts) + "."
-
-
 def error_curve(radii: Sequence[np.ndarray], x: np.ndarray) -> np.ndarray:
-    """Percent of images with a radius of at most x, mean over seeds.
+    """Return the percent of images with a radius of at most x, mean over seeds: (P,).
 
     Args:
         radii: (N,) a seed; inf where none was found.
@@ -147,7 +133,7 @@ def error_curve(radii: Sequence[np.ndarray], x: np.ndarray) -> np.ndarray:
 
 
 def curve_end(radii: Sequence[Sequence[np.ndarray]]) -> float:
-    """Where the slowest curve has risen to 99.5 % of its height: beyond it nothing happens.
+    """Return where the slowest curve has risen to 99.5 % of its height: nothing happens beyond.
 
     Args:
         radii: By loss, by seed: (N,).
@@ -157,49 +143,84 @@ def curve_end(radii: Sequence[Sequence[np.ndarray]]) -> float:
     return max((float(np.quantile(r, 0.995)) for r in finite if r.size), default=0.0) * 1.03
 
 
+def _numbers_behind(grid: Sequence[RadiusPanel]) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for panel in grid:
+        for curve in panel.curves:
+            points = [("curve", *map(float, point)) for point in zip(curve.x, curve.y, strict=True)]
+            points += [("worst case", eps, error) for eps, error, _, _ in curve.worst]
+            rows += [
+                {"panel": panel.title, "label": curve.label, "kind": kind, "eps": eps,
+                 "error_percent": error}
+                for kind, eps, error in points
+            ]  # fmt: skip
+    return rows
+
+
 def draw_radius_curves(grid: Sequence[RadiusPanel], looks: Mapping[str, Look]) -> Figure:
-    """Draw the panels in rows of at most three, with one legend under them."""
+    """Draw the panels in rows; many losses are listed beside each of them, farthest first.
+
+    Args:
+        grid: The panels.
+        looks: Look of every loss.
+    """
     labels = [k for k in looks if any(c.label == k for p in grid for c in p.curves)]
-    if len(labels) > CROWD:
-        return _draw_crowded(grid, looks)
-    columns = min(3, len(grid))
-    margins = {"left": 0.75, "right": 0.2, "wgap": 0.75}
-    width = panel_width(columns, widest=6.2 if columns == 1 else 4.8, **margins)
-    handles = _handles(labels, looks)
-    inches = 0.2 + columns * (width + margins["wgap"])
-    lines = legend_shape([str(h.get_label()) for h in handles], inches - 0.7)[1]
-    figure, axes = panels(
-        -(-len(grid) // columns), columns, width=width, height=min(3.8, 0.8 * width), top=0.4,
-        bottom=0.68 + LINE * lines, hgap=0.95, **margins,
+    crowded = len(labels) > CROWD
+    titles = [panel.title for panel in grid]
+    cells = [panel if panel.curves and panel.end > 0 else "no image has a radius" for panel in grid]
+
+    def draw(ax: Axes, panel: RadiusPanel, spot: Spot) -> None:
+        _draw_panel(ax, panel, looks, crowded=crowded)
+        if crowded:
+            _list_medians(ax, panel.curves, looks)
+
+    if crowded:
+        most = max(len(panel.curves) for panel in grid)
+        return draw_panels(
+            cells, draw, columns=2, widest=4.6, height=max(3.2, 0.18 * (most + 1)), titles=titles,
+            margins=Margins(right=2.25, wgap=2.95),
+        )  # fmt: skip
+    handles = [Line2D([], [], label=plain(k), **stroke(looks[k])) for k in labels]
+    handles.append(Line2D([], [], ls="none", marker="o", ms=7, mfc="white", mec=INK, mew=1.4,
+                          label="worst case over attacks"))  # fmt: skip
+    return draw_panels(
+        cells, draw, columns=3, widest=6.2 if len(grid) == 1 else 4.8,
+        height=lambda width: min(3.8, 0.8 * width), titles=titles, legend=Names(handles),
     )  # fmt: skip
-    for ax, panel in zip(axes.flat, grid, strict=False):
-        _draw(ax, panel, looks)
-    for ax in axes.flat[len(grid) :]:
-        ax.set_axis_off()
-    legend_below(figure, handles, left=0.7)
-    return figure
 
 
-def _draw_crowded(grid: Sequence[RadiusPanel], looks: Mapping[str, Look]) -> Figure:
-    """Two panels in a row; losses are listed beside each, by median radius, farthest first."""
-    columns, names = min(2, len(grid)), 2.25
-    margins = {"left": 0.75, "right": names, "wgap": names + 0.7}
-    width = panel_width(columns, widest=4.6, **margins)
-    most = max(len(panel.curves) for panel in grid)
-    figure, axes = panels(
-        -(-len(grid) // columns), columns, width=width, height=max(3.2, 0.18 * (most + 1)),
-        top=0.4, bottom=0.68, hgap=0.95, **margins,
-    )  # fmt: skip
-    for ax, panel in zip(axes.flat, grid, strict=False):
-        _draw(ax, panel, looks)
-        if ax.axison:
-            _ranking(ax, panel.curves, looks)
-    for ax in axes.flat[len(grid) :]:
-        ax.set_axis_off()
-    return figure
+def _draw_panel(ax: Axes, panel: RadiusPanel, looks: Mapping[str, Look], *, crowded: bool) -> None:
+    ax.axhline(50, color=SOFT, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+    for curve in panel.curves:
+        look = looks[curve.label]
+        ax.step(curve.x, curve.y, where="post", color=look.colour, ls=look.dash, lw=1.8, zorder=3)
+        if curve.median is not None and curve.median <= panel.end:
+            if not crowded:
+                ax.plot([curve.median] * 2, [0, 50], color=look.colour, lw=0.9, zorder=2)
+            ax.plot([curve.median], [50], marker=look.marker, ms=5.5, color=look.colour,
+                    mec="white", mew=0.6, zorder=4)  # fmt: skip
+        for eps, error, low, high in () if crowded else curve.worst:
+            if eps <= panel.end:
+                ax.errorbar([eps], [error], [[error - low], [high - error]], fmt=look.marker,
+                            ms=7, mfc="white", mec=look.colour, ecolor=look.colour, mew=1.4,
+                            elinewidth=1, zorder=5)  # fmt: skip
+    if not crowded:  # the medians in figures, where the curves have already risen
+        lines = [f"{plain(c.label, 16)} {c.words}" for c in panel.curves]
+        ax.text(
+            0.98, 0.03, "\n".join(["median radius", *lines]), transform=ax.transAxes, ha="right",
+            va="bottom", fontsize=8, color=INK, zorder=6, linespacing=1.35,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
+        )  # fmt: skip
+    ax.set_xlim(0, panel.end)
+    ax.set_ylim(0, 102)
+    ax.yaxis.set_major_formatter(ticks.percent)
+    ax.set_xlabel(panel.x_label)
+    ax.set_ylabel("error")
+    ax.grid(True)
 
 
-def _ranking(ax: Axes, curves: Sequence[RadiusCurve], looks: Mapping[str, Look]) -> None:
+def _list_medians(ax: Axes, curves: Sequence[RadiusCurve], looks: Mapping[str, Look]) -> None:
+    """Name the losses beside a panel with their median radii, farthest first."""
     ordered = sorted(curves, key=lambda c: -np.inf if c.median is None else -c.median)
     step = 1 / (len(ordered) + 1)
     ax.text(1.03, 1 - step / 2, "median radius", transform=ax.transAxes, fontsize=8, color=SOFT,
@@ -210,60 +231,5 @@ def _ranking(ax: Axes, curves: Sequence[RadiusCurve], looks: Mapping[str, Look])
                 color=look.colour, ls=look.dash)  # fmt: skip
         ax.plot([1.075], [y], transform=ax.transAxes, clip_on=False, marker=look.marker, ms=4.5,
                 color=look.colour, mec="white", mew=0.5)  # fmt: skip
-        value = "none" if curve.median is None else f"{curve.median:.3g}"
-        ax.text(1.135, y, f"{value}  {plain(curve.label, 22)}", transform=ax.transAxes, fontsize=8,
-                va="center")  # fmt: skip
-
-
-def _draw(ax: Axes, panel: RadiusPanel, looks: Mapping[str, Look]) -> None:
-    ax.set_title(plain(panel.title, 60))
-    if not panel.curves or panel.end <= 0:
-        blank(ax, "no image has a radius")
-        return
-    ax.axhline(50, color=SOFT, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-    for curve in panel.curves:
-        look = looks[curve.label]
-        ax.step(curve.x, curve.y, where="post", color=look.colour, ls=look.dash, lw=1.8, zorder=3)
-        if curve.median is not None and curve.median <= panel.end:
-            if len(panel.curves) <= CROWD:
-                ax.plot([curve.median] * 2, [0, 50], color=look.colour, lw=0.9, zorder=2)
-            ax.plot([curve.median], [50], marker=look.marker, ms=5.5, color=look.colour,
-                    mec="white", mew=0.6, zorder=4)  # fmt: skip
-        for eps, error, low, high in curve.worst if len(panel.curves) <= CROWD else ():
-            if eps <= panel.end:
-                ax.errorbar([eps], [error], [[error - low], [high - error]], fmt=look.marker,
-                            ms=7, mfc="white", mec=look.colour, ecolor=look.colour, mew=1.4,
-                            elinewidth=1, zorder=5)  # fmt: skip
-    _medians(ax, panel.curves)
-    ax.set_xlim(0, panel.end)
-    ax.set_ylim(0, 102)
-    ax.yaxis.set_major_formatter(percent)
-    ax.set_xlabel(panel.x_label)
-    ax.set_ylabel("error")
-    ax.grid(True)
-
-
-def _medians(ax: Axes, curves: Sequence[RadiusCurve]) -> None:
-    """The medians in figures, where the curves have already risen."""
-    if len(curves) > CROWD:  # more would cover the curves; the table has them
-        return
-    lines = [
-        f"{plain(c.label, 16)} " + ("none" if c.median is None else f"{c.median:.3g}")
-        for c in curves
-    ]
-    ax.text(
-        0.98, 0.03, "\n".join(["median radius", *lines]), transform=ax.transAxes, ha="right",
-        va="bottom", fontsize=8, color=INK, zorder=6, linespacing=1.35,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
-    )  # fmt: skip
-
-
-def _handles(labels: Sequence[str], looks: Mapping[str, Look]) -> list[Line2D]:
-    out = [
-        Line2D([], [], color=looks[k].colour, ls=looks[k].dash, lw=1.8, marker=looks[k].marker,
-               ms=5.5, mec="white", mew=0.6, label=plain(k))
-        for k in labels
-    ]  # fmt: skip
-    worst = Line2D([], [], ls="none", marker="o", ms=7, mfc="white", mec=INK, mew=1.4,
-                   label="worst case over attacks")  # fmt: skip
-    return [*out, worst]
+        ax.text(1.135, y, f"{curve.words}  {plain(curve.label, 22)}", transform=ax.transAxes,
+                fontsize=8, va="center")  # fmt: skip

@@ -1,6 +1,7 @@
 """The transfer matrix over seeds: images made on one loss, shown to another."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,7 +11,14 @@ from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.facts import interval_words
 from robustloss.reports.reading.marks import TRANSFER, Flag, Marks, names
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.words import NOTHING, Estimate, eps_name, estimate, over_seeds
+from robustloss.reports.words import (
+    NOTHING,
+    Estimate,
+    eps_name,
+    estimate_fields,
+    in_percent,
+    over_seeds,
+)
 
 
 class Matrix:
@@ -20,6 +28,7 @@ class Matrix:
         attack: With which the images were made.
         eps: Strengths that were transferred.
         labels: Losses in the order of the spec.
+        clean: Error of each loss on the clean test images, as the error tables have it.
     """
 
     def __init__(self, numbers: Numbers, attack: AttackInfo) -> None:
@@ -32,126 +41,63 @@ class Matrix:
         self.eps = sorted({float(row["eps"]) for row in rows})
         known = {row[side] for row in rows for side in ("source", "target")}
         self.labels = [label for label in numbers.labels if label in known]
+        self.clean = {label: numbers.get(label, "none", 0.0, "error") for label in self.labels}
 
-    def rows(self, source: str, target: str, eps: float) -> list[dict]:
-        """One row a seed."""
-        return self._rows.get((source, target, float(eps)), [])
+    def places(self) -> Iterator[tuple[str, str, float]]:
+        """Yield source, target and eps of every number: by eps, by source, by target."""
+        for eps in self.eps:
+            for source in self.labels:
+                for target in self.labels:
+                    yield source, target, eps
 
     def get(self, source: str, target: str, eps: float) -> Estimate | None:
-        """Error of the target on images made on the source; one seed keeps its Wilson interval."""
-        rows = self.rows(source, target, eps)
+        """Return the error of the target on images made on the source, at one eps.
+
+        A single seed keeps its Wilson interval over images.
+        """
+        rows = self._rows.get((source, target, float(eps)), [])
         if len(rows) == 1:
-            low, high = (float(rows[0][k]) for k in ("error_low", "error_high"))
-            mean = float(rows[0]["error"])
-            return Estimate(mean, low, high, 1, (mean,), "Wilson over images")
+            error, low, high = (float(rows[0][k]) for k in ("error", "error_low", "error_high"))
+            return Estimate(error, low, high, 1, (error,), "Wilson over images")
         return over_seeds([float(row["error"]) for row in rows])
 
-    def clean(self, target: str) -> Estimate | None:
-        """Error of a target on the clean test images, as the error tables have it."""
-        return self.numbers.get(target, "none", 0.0, "error")
-
     def flags(self, source: str, target: str, eps: float) -> list[Flag]:
-        """Flags of a white-box number; an error on the images of others claims nothing."""
+        """Return the flags of a white-box number; an error on others' images claims nothing."""
         if source != target:
             return []
         return list(self.numbers.flags(target, self.attack.label, eps))
 
+    def is_beaten(self, source: str, target: str, eps: float) -> bool:
+        """Return whether a white-box number was beaten from outside, beyond chance."""
+        return any(flag.get("check") == TRANSFER for flag in self.flags(source, target, eps))
+
 
 def matrices(numbers: Numbers) -> list[Matrix]:
-    """One matrix for each attack that was transferred."""
+    """Return one matrix for each attack that was transferred."""
     found = [Matrix(numbers, attack) for attack in numbers.attacks]
     return [matrix for matrix in found if matrix.labels]
 
 
-def add_transfers(album: Album, numbers: Numbers) -> None:
-    """One figure for each attack whose images were shown to other losses."""
-    for matrix in matrices(numbers):
-        _add(album, matrix)
-
-
-def _add(album: Album, matrix: Matrix) -> None:
-    heats = [_heat(matrix, eps) for eps in matrix.eps]
-    name = matrix.attack.label
-    album.add(
-        f"transfer-{matrix.attack.slug}",
-        draw_heatmaps(
-            heats,
-            matrix.labels,
-            [f"{label}\n(clean {_clean(matrix, label)})" for label in matrix.labels],
-            scale="error of the loss that sees the images (%)",
-        ),
-        _rows(matrix),
-        title=f"Transfer of {name} between the losses",
-        caption=f"Error in percent on images that {name} made on one loss (row) and another loss "
-        "sees (column); its error on clean images stands under its name. The framed diagonal is "
-        "the white-box attack. Images made elsewhere should do less harm than those: a column with "
-        "a number above its diagonal is a model that hides its gradient, not one that resists. "
-        "† on the diagonal: images made on another loss did better there, beyond chance. Mean "
-        "over seeds; intervals are in the table.",
-        alt=f"Heat maps of the error under transfer, source by target. {_in_words(matrix)}",
-    )
-
-
-def _heat(matrix: Matrix, eps: float) -> Heat:
-    found = [[matrix.get(s, t, eps) for t in matrix.labels] for s in matrix.labels]
-    marked = [[_beaten(matrix, s, t, eps) for t in matrix.labels] for s in matrix.labels]
-    values = np.array([[100 * f.mean if f else math.nan for f in row] for row in found])
-    return Heat(eps_name(eps), values, np.array(marked))
-
-
-def _beaten(matrix: Matrix, source: str, target: str, eps: float) -> bool:
-    """Whether the white-box number was beaten from outside; other doubts stand in the table."""
-    return any(f.get("check") == TRANSFER for f in matrix.flags(source, target, eps))
-
-
-def _clean(matrix: Matrix, label: str) -> str:
-    found = matrix.clean(label)
-    return f"{100 * found.mean:.1f} %" if found else NOTHING
-
-
-def _rows(matrix: Matrix) -> list[dict[str, object]]:
-    out: list[dict[str, object]] = []
-    for eps in matrix.eps:
-        for source in matrix.labels:
-            for target in matrix.labels:
-                found, clean = matrix.get(source, target, eps), matrix.clean(target)
-                out.append(
-                    {"eps": eps, "source": source, "target": target,
-                     "error_percent": 100 * found.mean if found else None,
-                     "target_clean_error_percent": 100 * clean.mean if clean else None,
-                     "marked": _beaten(matrix, source, target, eps)}
-                )  # fmt: skip
-    return out
-
-
-def _in_words(matrix: Matrix) -> str:
-    eps = matrix.eps[len(matrix.eps) // 2]
-    own: list[float] = []
-    other: list[float] = []
-    for source in matrix.labels:
-        for target in matrix.labels:
-            if found := matrix.get(source, target, eps):
-                (own if source == target else other).append(100 * found.mean)
-    text = f"At eps {eps:.4g}: white box {min(own):.0f} to {max(own):.0f} %" if own else ""
-    return f"{text}, from other losses {min(other):.0f} to {max(other):.0f} %." if other else text
-
-
 def transfer_table(matrix: Matrix) -> Table:
-    """Rows: on which loss the images were made; columns: which loss sees them."""
+    """Return the errors: in the rows the loss that images were made on, in the columns others."""
     marks = Marks(matrix.numbers)
-    clean = [Entry(estimate(matrix.clean(k), unit=100, digits=2)) for k in matrix.labels]
-    rows = [[Entry("clean"), Entry("(no attack)"), *clean]]
+    labels = matrix.labels
+    clean = [in_percent(matrix.clean[label]) for label in labels]
+    rows = [[Entry(text) for text in ("clean", "(no attack)", *clean)]]
     data = []
-    for eps in matrix.eps:
-        for source in matrix.labels:
-            row = [Entry(f"{eps:.4g}"), Entry(source)]
-            for target in matrix.labels:
-                found = matrix.get(source, target, eps)
-                flags = matrix.flags(source, target, eps) if found else []
-                text = estimate(found, unit=100, digits=2)
-                row.append(Entry(text, marks.of(flags), "top" if source == target else ""))
-                data.append(_data(matrix, source, target, eps))
-            rows.append(row)
+    for source, target, eps in matrix.places():
+        if target == labels[0]:
+            rows.append([Entry(f"{eps:.4g}"), Entry(source)])
+        found, flags = matrix.get(source, target, eps), matrix.flags(source, target, eps)
+        mark, kind = marks.of(flags) if found else "", "top" if source == target else ""
+        rows[-1].append(Entry(in_percent(found), mark, kind))
+        clean_error = matrix.clean[target]
+        data.append(
+            {"source": source, "target": target, "attack_label": matrix.attack.label,
+             "norm": matrix.attack.norm, "eps": eps, **estimate_fields(found, "error"),
+             "target_clean_error": clean_error.mean if clean_error else None,
+             "marks": names(flags)}
+        )  # fmt: skip
     name = matrix.attack.label
     return Table(
         f"transfer-{matrix.attack.slug}",
@@ -160,7 +106,7 @@ def transfer_table(matrix: Matrix) -> Table:
         "the row. Bold, on the diagonal: white box, the attack sees the very model. An error off "
         "the diagonal that is above the one on it in the same column means that the white-box "
         f"attack did not find what another model's images do. {interval_words(matrix.numbers)}",
-        ["eps", "made on", *(f"shown to {label}" for label in matrix.labels)],
+        ["eps", "made on", *(f"shown to {label}" for label in labels)],
         rows,
         data,
         marks.notes(),
@@ -169,13 +115,56 @@ def transfer_table(matrix: Matrix) -> Table:
     )
 
 
-def _data(matrix: Matrix, source: str, target: str, eps: float) -> dict[str, object]:
-    found, clean = matrix.get(source, target, eps), matrix.clean(target)
-    return {
-        "source": source, "target": target, "attack_label": matrix.attack.label,
-        "norm": matrix.attack.norm, "eps": eps, "n_seeds": found.n_seeds if found else 0,
-        "error": found.mean if found else None, "low": found.low if found else None,
-        "high": found.high if found else None, "interval": found.interval if found else None,
-        "target_clean_error": clean.mean if clean else None,
-        "marks": names(matrix.flags(source, target, eps)),
-    }  # fmt: skip
+def add_transfers(album: Album, numbers: Numbers) -> None:
+    """Add one figure for each attack whose images were shown to other losses."""
+    for matrix in matrices(numbers):
+        name, labels = matrix.attack.label, matrix.labels
+        percents = {
+            place: 100 * found.mean if (found := matrix.get(*place)) else None
+            for place in matrix.places()
+        }
+        clean = {k: 100 * v.mean if v else None for k, v in matrix.clean.items()}
+        square = (len(matrix.eps), len(labels), len(labels))
+        values = np.array([math.nan if p is None else p for p in percents.values()])
+        marked = np.array([matrix.is_beaten(*place) for place in percents])
+        heats = [
+            Heat(eps_name(eps), *panel)
+            for eps, *panel in zip(
+                matrix.eps, values.reshape(square), marked.reshape(square), strict=True
+            )
+        ]
+        under = [NOTHING if clean[k] is None else f"{clean[k]:.1f} %" for k in labels]
+        album.add(
+            f"transfer-{matrix.attack.slug}",
+            draw_heatmaps(
+                heats,
+                labels,
+                [f"{k}\n(clean {text})" for k, text in zip(labels, under, strict=True)],
+                scale="error of the loss that sees the images (%)",
+            ),
+            [
+                {"eps": eps, "source": source, "target": target, "error_percent": percent,
+                 "target_clean_error_percent": clean[target],
+                 "marked": matrix.is_beaten(source, target, eps)}
+                for (source, target, eps), percent in percents.items()
+            ],
+            title=f"Transfer of {name} between the losses",
+            caption=f"Error in percent on images that {name} made on one loss (row) and another "
+            "loss sees (column); its error on clean images stands under its name. The framed "
+            "diagonal is the white-box attack. Images made elsewhere should do less harm than "
+            "those: a column with a number above its diagonal is a model that hides its gradient, "
+            "not one that resists. † on the diagonal: images made on another loss did better "
+            "there, beyond chance. Mean over seeds; intervals are in the table.",
+            alt=f"Heat maps of the error under transfer, source by target. {_in_words(matrix)}",
+        )  # fmt: skip
+
+
+def _in_words(matrix: Matrix) -> str:
+    middle = matrix.eps[len(matrix.eps) // 2]
+    own: list[float] = []
+    other: list[float] = []
+    for source, target, eps in matrix.places():
+        if eps == middle and (found := matrix.get(source, target, eps)):
+            (own if source == target else other).append(100 * found.mean)
+    text = f"At eps {middle:.4g}: white box {min(own):.0f} to {max(own):.0f} %" if own else ""
+    return f"{text}, from other losses {min(other):.0f} to {max(other):.0f} %." if other else text

@@ -1,4 +1,8 @@
-"""Loss against loss: differences with intervals, and which of them are more than chance."""
+"""Loss against loss: the differences, which of them are more than chance, and the ranks.
+
+A comparison is over training seeds where a run has several, and over the test images of its first
+seed otherwise. The ranks rest on the differences that are shown.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,9 +10,12 @@ from typing import Any
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.words import NOTHING
+from robustloss.reports.words import NOTHING, eps_name, fixed, minus
+
+Row = Mapping[str, Any]
 
 FEW = 6  # losses up to which every pair has a row
+# metric of `comparisons`: name, unit, decimals, what is compared
 _METRICS = {
     "error": ("error", 100.0, 2, "Difference of the errors, in percentage points"),
     "auroc_all": ("AUROC", 1.0, 3, "Difference of the AUROC of the likelihood over all images"),
@@ -19,6 +26,7 @@ _METRICS = {
         "Difference of the share fooled and not noticed at 5 % FPR, in percentage points",
     ),
 }
+_RANKED = {"error": "error", "auroc_all": "AUROC"}
 _UNITS = {
     "seeds": "Unit: the training seed. Equal seeds share initial weights and the order of the "
     "data; intervals and tests are paired t over {n} seeds.",
@@ -28,18 +36,27 @@ _UNITS = {
     "both losses.",
 }
 
-Row = Mapping[str, Any]
 
-
-def comparison_tables(numbers: Numbers) -> list[Table]:
-    """One table for each attack and metric, over seeds where there are several."""
-    rows = numbers.run.comparisons
+def rows_of_unit(rows: Sequence[Row]) -> tuple[list[Row], str]:
+    """Return the rows over seeds, or those over images of the first seed; and which these are."""
     unit = "seeds" if any(row["unit"] == "seeds" for row in rows) else "images"
     own = [row for row in rows if row["unit"] == unit]
     if unit == "images" and own:
-        own = [row for row in own if row["seed"] == min(row["seed"] for row in own)]
+        first = min(row["seed"] for row in own)
+        own = [row for row in own if row["seed"] == first]
+    return own, unit
+
+
+def eps_of(row: Row) -> float:
+    """Return the eps of a row; 0 for the clean pass."""
+    return 0.0 if row["attack"] == "none" else float(row["eps"])
+
+
+def comparison_tables(numbers: Numbers) -> list[Table]:
+    """Return the differences: one table for each attack and metric."""
+    rows, unit = rows_of_unit(numbers.run.comparisons)
     found = [
-        _table(numbers, attack, metric, unit, own)
+        _difference_table(numbers, attack, metric, unit, rows)
         for attack in numbers.attacks
         if attack.strengths
         for metric in _METRICS
@@ -47,41 +64,30 @@ def comparison_tables(numbers: Numbers) -> list[Table]:
     return [table for table in found if table.rows]
 
 
-def _table(
-    numbers: Numbers,
-    attack: AttackInfo,
-    metric: str,
-    unit: str,
-    rows: Sequence[Mapping[str, Any]],
+def _difference_table(
+    numbers: Numbers, attack: AttackInfo, metric: str, unit: str, rows: Sequence[Row]
 ) -> Table:
     name, scale, digits, words = _METRICS[metric]
     marks = Marks(numbers)
     eps = numbers.error_eps(attack) if metric == "error" else attack.strengths
-    by_place = {
-        (
-            str(row["label_a"]),
-            str(row["label_b"]),
-            0.0 if row["attack"] == "none" else row["eps"],
-        ): row
+    known = {
+        (str(row["label_a"]), str(row["label_b"]), eps_of(row)): row
         for row in rows
         if row["metric"] == metric and row["attack_label"] in (attack.label, "none")
     }
-    pairs = list(dict.fromkeys((a, b) for a, b, _ in by_place))
-    shown = pairs
+    pairs = shown = list(dict.fromkeys((a, b) for a, b, _ in known))
     if len(numbers.labels) > FEW:
         shown = [pair for pair in pairs if pair[0] == numbers.labels[0]]
     body = []
-    for a, b in shown:
-        cells = [Entry(a), Entry(b)]
+    for pair in shown:
+        cells = [Entry(label) for label in pair]
         for e in eps:
-            row = by_place.get((a, b, e))
+            row = known.get((*pair, e))
             # the clean errors are the clean pass's own, whatever the attack
-            found = dict.fromkeys(marks.on(label, attack, e) for label in (a, b))
-            doubt = "".join(found) if row and e else ""
-            cells.append(_entry(row, scale, digits, doubt))
+            doubts = [marks.on(label, attack, e) for label in pair] if row and e else []
+            cells.append(_difference(row, scale, digits, "".join(dict.fromkeys(doubts))))
         body.append(cells)
-    data = [row for row in by_place.values() if (row["label_a"], row["label_b"]) in set(pairs)]
-    n = max((int(row["n_seeds"]) for row in data), default=0)
+    n = max((int(row["n_seeds"]) for row in known.values()), default=0)
     limited = (
         f" Only {numbers.labels[0]} against each other loss; the CSV has every pair."
         if shown != pairs
@@ -97,24 +103,24 @@ def _table(
         "small for these data: the number after it is the difference that would have been shown "
         "four times out of five, before adjustment. The CSV has the p-values. "
         f"{_UNITS[unit].format(n=n)}{limited}",
-        ["loss", "less", *(f"eps {e:.4g}" if e else "clean" for e in eps)],
+        ["loss", "less", *map(eps_name, eps)],
         body,
-        data,
+        list(known.values()),
         marks.notes(),
         left=2,
         section=attack.label,
     )
 
 
-def _entry(row: Mapping[str, Any] | None, scale: float, digits: int, doubt: str) -> Entry:
+def _difference(row: Row | None, scale: float, digits: int, doubt: str) -> Entry:
     if row is None:
         return Entry(NOTHING)
-    text = f"{_signed(row['difference'], scale, digits)} ({_signed(row['low'], scale, digits)} to "
-    text += f"{_signed(row['high'], scale, digits)})"
+    middle, low, high = (_signed(row[key], scale, digits) for key in ("difference", "low", "high"))
+    text = f"{middle} ({low} to {high})"
     if row["shown"]:
-        return Entry(text, doubt, kind="top" if not doubt else "")
+        return Entry(text, doubt, kind="" if doubt else "top")
     least = row["minimum_detectable"]
-    size = f"; {scale * least:.{digits}f}" if least is not None else ""
+    size = "" if least is None else f"; {fixed(least, digits, scale)}"
     return Entry(f"{text} no difference shown{size}", doubt)
 
 
@@ -122,21 +128,14 @@ def _signed(value: float | None, scale: float, digits: int) -> str:
     if value is None:
         return NOTHING
     number = round(scale * value, digits)
-    return f"{number:+.{digits}f}".replace("-", "−") if number else f"{0:.{digits}f}"
-
-
-_RANKED = {"error": "error", "auroc_all": "AUROC"}
+    return minus(f"{number:+.{digits}f}") if number else f"{0:.{digits}f}"
 
 
 def rank_tables(numbers: Numbers) -> list[Table]:
-    """One table an attack; none for a single loss or an older run."""
-    rows = numbers.run.ranks
-    unit = "seeds" if any(row["unit"] == "seeds" for row in rows) else "images"
-    own = [row for row in rows if row["unit"] == unit]
-    if unit == "images" and own:
-        own = [row for row in own if row["seed"] == min(row["seed"] for row in own)]
+    """Return the ranks: one table an attack; none for a single loss or an older run."""
+    rows, unit = rows_of_unit(numbers.run.ranks)
     found = [
-        _rank_table(numbers, attack, unit, own) for attack in numbers.attacks if attack.strengths
+        _rank_table(numbers, attack, unit, rows) for attack in numbers.attacks if attack.strengths
     ]
     return [table for table in found if table.rows]
 
@@ -146,7 +145,7 @@ def _rank_table(numbers: Numbers, attack: AttackInfo, unit: str, rows: Sequence[
     places: list[tuple[str, float]] = [("error", 0.0)]
     places += [(metric, eps) for metric in _RANKED for eps in attack.strengths]
     known = {
-        (row["label"], row["metric"], 0.0 if row["attack"] == "none" else float(row["eps"])): row
+        (row["label"], row["metric"], eps_of(row)): row
         for row in rows
         if row["attack_label"] in (attack.label, "none")
     }
@@ -155,13 +154,11 @@ def _rank_table(numbers: Numbers, attack: AttackInfo, unit: str, rows: Sequence[
         own = [known.get((label, *place)) for place in places]
         if not any(own):
             continue
-        body.append(
-            [Entry(label)]
-            + [
-                _rank_entry(row, marks.on(label, attack, eps) if row and eps else "")
-                for row, (_, eps) in zip(own, places, strict=True)
-            ]
-        )
+        cells = [Entry(label)]
+        for row, (_, eps) in zip(own, places, strict=True):
+            mark = marks.on(label, attack, eps) if row and eps else ""
+            cells.append(_rank(row, mark))
+        body.append(cells)
         data += [dict(row) for row in own if row]
     return Table(
         f"ranks-{attack.slug}",
@@ -173,7 +170,7 @@ def _rank_table(numbers: Numbers, attack: AttackInfo, unit: str, rows: Sequence[
         "number; over many tables about one in twenty of the differences that ranks rest on may "
         f"be chance. Unit: the {'training seed' if unit == 'seeds' else 'test image, of one seed'}."
         " Source: Mogstad, Romano, Shaikh and Wilhelm 2024.",
-        ["loss", *(f"{_RANKED[m]}, {f'eps {e:.4g}' if e else 'clean'}" for m, e in places)],
+        ["loss", *(f"{_RANKED[metric]}, {eps_name(eps)}" for metric, eps in places)],
         body,
         data,
         marks.notes(),
@@ -181,7 +178,7 @@ def _rank_table(numbers: Numbers, attack: AttackInfo, unit: str, rows: Sequence[
     )
 
 
-def _rank_entry(row: Row | None, mark: str) -> Entry:
+def _rank(row: Row | None, mark: str) -> Entry:
     if row is None:
         return Entry(NOTHING)
     low, high = row["rank_low"], row["rank_high"]

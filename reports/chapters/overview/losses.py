@@ -1,46 +1,66 @@
-"""Many losses at a glance: clean error, error under attack and detection, a row for each."""
+"""Every loss at a glance in one row, and every row of results.json."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from robustloss.reports.drawing.table import Entry, Table
+from robustloss.reports.drawing.table import Column, Entry, Table
 from robustloss.reports.reading.facts import eps_words, images, interval_words
 from robustloss.reports.reading.marks import Marks, flags_of, names
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.words import NOTHING, Estimate, estimate, number
+from robustloss.reports.words import NOTHING, Estimate, estimate_fields, fixed
 
 FEW = 5  # losses up to which the tables of the attacks are short enough
 CLEAN = AttackInfo("none", "none", None, (0.0,), "none")
 
 
 @dataclass(frozen=True)
-class Column:
-    """One number of every loss; `unit` and `digits` say how it is written."""
+class Glance:
+    """One number of every loss.
 
-    head: str
+    Attributes:
+        attack, eps: Under which it was measured.
+        column: How it is written; the key is its metric.
+        best: ``min`` or ``max``.
+    """
+
     attack: AttackInfo
     eps: float
-    metric: str
-    lower_is_better: bool = True
-    unit: float = 100.0
-    digits: int = 2
+    column: Column
+    best: Callable[..., Any] = min
 
     def of(self, numbers: Numbers, label: str) -> Estimate | None:
-        """The number of one loss over seeds."""
-        return numbers.get(label, self.attack.label, self.eps, self.metric)
+        """Return the number of one loss over seeds."""
+        return numbers.get(label, self.attack.label, self.eps, self.column.key)
 
 
 def glance_table(numbers: Numbers) -> Table | None:
-    """One row a loss, when there are many: what the other tables say at length."""
+    """Return one row a loss, when there are many: what the other tables say at length."""
     attacks = [attack for attack in numbers.attacks if attack.strengths]
     if len(numbers.labels) <= FEW or not attacks:
         return None
-    columns = _columns(numbers, attacks[0])
+    glances = _glances(numbers, attacks[0])
     marks = Marks(numbers)
-    best = {column: _best(numbers, column) for column in columns}
-    rows = [
-        [Entry(k), *(_entry(numbers, marks, k, c, best[c]) for c in columns)]
-        for k in numbers.labels
-    ]
+    bests = []
+    for glance in glances:
+        known = {k: value for k in numbers.labels if (value := glance.of(numbers, k))}
+        # what may be an artefact of the attack is no best
+        sound = [
+            value.mean
+            for k, value in known.items()
+            if not flags_of(numbers, k, glance.attack, glance.eps)
+        ]
+        bests.append(glance.best(sound, default=None))
+    rows = []
+    for label in numbers.labels:
+        row = [Entry(label)]
+        for glance, best in zip(glances, bests, strict=True):
+            value = glance.of(numbers, label)
+            mark = marks.on(label, glance.attack, glance.eps) if value else ""
+            top = value is not None and value.mean == best and not mark
+            kind = "gap" if value is None else "top" if top else ""
+            row.append(glance.column.entry(value, mark, kind))
+        rows.append(row)
     return Table(
         "losses",
         "All losses at a glance",
@@ -49,62 +69,42 @@ def glance_table(numbers: Numbers) -> Table | None:
         "fraction; fooled and not noticed: of the initially correct images, in percent, with 5 % "
         "of clean images rejected. Bold: the best mean without a mark, told apart from the others "
         f"only where its interval does not overlap theirs. {interval_words(numbers)}",
-        ["loss", *(column.head for column in columns)],
+        ["loss", *(glance.column.head for glance in glances)],
         rows,
-        [_data(numbers, label, column) for label in numbers.labels for column in columns],
+        [
+            {"label": label, "attack_label": glance.attack.label, "norm": glance.attack.norm,
+             "eps": glance.eps, "metric": glance.column.key,
+             **estimate_fields(glance.of(numbers, label), "mean"),
+             "marks": names(flags_of(numbers, label, glance.attack, glance.eps))}
+            for label in numbers.labels
+            for glance in glances
+        ],
         marks.notes(),
         of_errors=True,
-    )
+    )  # fmt: skip
 
 
-def _columns(numbers: Numbers, attack: AttackInfo) -> list[Column]:
+def _glances(numbers: Numbers, attack: AttackInfo) -> list[Glance]:
+    """Return the columns: errors from clean to the worst case, then what the detector makes."""
+
+    def error(head: str, attack: AttackInfo, eps: float) -> Glance:
+        return Glance(attack, eps, Column(head, "error", 100.0, 2))
+
     first, last = attack.strengths[0], attack.strengths[-1]
-    found = [Column("clean error", CLEAN, 0.0, "error")]
-    found += [
-        Column(f"error, {attack.label} eps {eps:.4g}", attack, eps, "error")
-        for eps in dict.fromkeys((first, last))
-    ]
-    for case in numbers.worst_cases:
-        eps = case.strengths[0]
-        found.append(Column(f"error, {case.label} eps {eps:.4g}", case, eps, "error"))
+    places = [(attack, eps) for eps in dict.fromkeys((first, last))]
+    places += [(case, case.strengths[0]) for case in numbers.worst_cases]
     where = f"{attack.label} eps {last:.4g}"
-    auroc = Column(f"AUROC, {where}", attack, last, "auroc_all", False, 1.0, 3)
-    missed = Column(f"fooled and not noticed, {where}", attack, last, "undetected_success_at_5fpr")
-    return [*found, auroc, missed]
-
-
-def _best(numbers: Numbers, column: Column) -> float | None:
-    """The best mean of those that carry no mark: what may be an artefact is no best."""
-    means = [
-        value.mean
-        for k in numbers.labels
-        if (value := column.of(numbers, k)) and not flags_of(numbers, k, column.attack, column.eps)
+    missed = "undetected_success_at_5fpr"
+    return [
+        error("clean error", CLEAN, 0.0),
+        *(error(f"error, {each.label} eps {eps:.4g}", each, eps) for each, eps in places),
+        Glance(attack, last, Column(f"AUROC, {where}", "auroc_all", 1.0, 3), max),
+        Glance(attack, last, Column(f"fooled and not noticed, {where}", missed, 100.0, 2)),
     ]
-    return (min if column.lower_is_better else max)(means, default=None)
-
-
-def _entry(numbers: Numbers, marks: Marks, label: str, column: Column, best: float | None) -> Entry:
-    found = column.of(numbers, label)
-    if found is None:
-        return Entry(estimate(None), kind="gap")
-    mark = marks.on(label, column.attack, column.eps)
-    text = estimate(found, unit=column.unit, digits=column.digits)
-    return Entry(text, mark, "top" if found.mean == best and not mark else "")
-
-
-def _data(numbers: Numbers, label: str, column: Column) -> dict[str, object]:
-    found = column.of(numbers, label)
-    return {
-        "label": label, "attack_label": column.attack.label, "norm": column.attack.norm,
-        "eps": column.eps, "metric": column.metric, "n_seeds": found.n_seeds if found else 0,
-        "mean": found.mean if found else None, "low": found.low if found else None,
-        "high": found.high if found else None, "interval": found.interval if found else None,
-        "marks": names(flags_of(numbers, label, column.attack, column.eps)),
-    }  # fmt: skip
 
 
 def seed_table(numbers: Numbers) -> Table:
-    """Every row of results.json, as it stands there."""
+    """Return every row of results.json, as it stands there."""
     place = {label: i for i, label in enumerate(numbers.labels)}
     found = sorted(
         numbers.run.rows,
@@ -118,6 +118,8 @@ def seed_table(numbers: Numbers) -> Table:
         mark = marks.of(f for f in flags if f.get("seed") in (None, r["seed"]))
         low, high = r["error_low"], r["error_high"]
         wilson = "" if low is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
+        areas = [r["auroc_all"], r["auroc_successful"]]
+        n = r["n_successful"]
         rows.append(
             [
                 Entry(r["label"]),
@@ -126,12 +128,9 @@ def seed_table(numbers: Numbers) -> Table:
                 Entry(f"{r['eps']:.4g}"),
                 Entry(f"{r['n']:,}"),
                 Entry(f"{100 * r['error']:.2f}{wilson}", mark),
-                *(
-                    Entry(number(r[k]), "" if r[k] is None else mark)
-                    for k in ("auroc_all", "auroc_successful")
-                ),
-                Entry(NOTHING if r["n_successful"] is None else f"{r['n_successful']:,}"),
-                Entry(_in_percent(r["undetected_success_at_5fpr"])),
+                *(Entry(fixed(area), "" if area is None else mark) for area in areas),
+                Entry(NOTHING if n is None else f"{n:,}"),
+                Entry(fixed(r["undetected_success_at_5fpr"], 2, 100.0)),
             ]
         )
     return Table(
@@ -148,7 +147,3 @@ def seed_table(numbers: Numbers) -> Table:
         fold="always",
         of_errors=True,
     )  # fmt: skip
-
-
-def _in_percent(value: float | None) -> str:
-    return NOTHING if value is None else f"{100 * value:.2f}"

@@ -1,7 +1,7 @@
-"""Learning curves: three panels of few losses, a frame each for many."""
+"""Learning curves: a panel a number for few losses, two panels a loss for many."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,119 +9,141 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from robustloss.reports.drawing import ticks
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.curves import Line, Panel, curve_numbers, draw_curves
-from robustloss.reports.drawing.legends import LINE, legend_below, legend_shape
+from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
+from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import (
     BLUE,
     CROWD,
     ORANGE,
+    SOFT,
     VERMILLION,
     Look,
     blank,
     columns_of,
-    panel_width,
-    plain,
 )
-from robustloss.reports.drawing.ticks import percent, rounded, unlabelled
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import listed
 
-SOFT = "#5B6470"
-TRAINING, VALIDATION, OBJECTIVE, ATTACKED = "#8A97A6", BLUE, ORANGE, VERMILLION
+OBJECTIVE, TRAINING, VALIDATION = "loss", "train_error", "validation_error"
+ROBUST, ONE_STEP = "validation_robust_error", "validation_one_step_error"
+# column of a learning curve: its name
+TITLES = {
+    OBJECTIVE: "Training objective",
+    TRAINING: "Training error",
+    VALIDATION: "Validation error",
+    ROBUST: "Validation error under attack",
+    ONE_STEP: "Validation error under one step",
+}
+# the errors of one loss in one panel: colour, dash, name
+STROKES = {
+    VALIDATION: (BLUE, "-", "validation error"),
+    ROBUST: (VERMILLION, ":", "validation error under attack"),
+    TRAINING: ("#8A97A6", (0, (4, 1.5)), "training error"),
+}
 
 
 def add_learning_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) -> None:
-    """Objective, training error and validation error against epochs."""
-    if len(numbers.labels) > CROWD:
-        _add_lessons(album, numbers)
-        return
-    parts = (
-        ("loss", "Training objective", "nats an image", 1.0),
-        ("train_error", "Training error", "", 100.0),
-        ("validation_error", "Validation error", "", 100.0),
-        ("validation_robust_error", "Validation error under attack", "", 100.0),
-        ("validation_one_step_error", "Validation error under one step", "", 100.0),
-    )
+    """Add objective, training error and validation error against epochs.
+
+    Args:
+        album: Takes the figure.
+        numbers: Of the run.
+        looks: Look of every loss.
+    """
+    crowded = len(numbers.labels) > CROWD
     grid = []
-    for key, title, y_label, unit in parts:
-        lines = [
-            line
-            for label in numbers.labels
-            if (line := _epoch_line(numbers.run.training, label, key, unit))
-        ]
+    for key in (OBJECTIVE, TRAINING, ROBUST, VALIDATION) if crowded else TITLES:
+        lines = [line for label in numbers.labels if (line := _line_of(numbers, label, key))]
         if lines:
-            grid.append(_training_panel(title, y_label, lines, percent=unit == 100.0))
+            label = "nats an image" if key == OBJECTIVE and not crowded else ""
+            panel = Panel(TITLES[key], "epoch", label, lines, whole_x=True)
+            grid.append(panel if crowded else _logarithmic(panel, percent=key != OBJECTIVE))
     if not grid:
         return
+    if crowded:
+        figure = draw_lessons([_lesson(numbers, label) for label in numbers.labels])
+        how = (
+            "One frame a loss, mean over seeds after each epoch; the band spans the lowest to "
+            "the highest seed. Above: errors, on one logarithmic axis for all losses, an error of "
+            "exactly 0 at the lower edge. Below: the objective, each on its own scale, because "
+            "objectives of different losses have different zero points and units of effort."
+        )
+        alt, told = "one frame per loss", grid[-1:]
+    else:
+        figure = draw_curves(grid, looks)
+        how = (
+            "Mean over seeds after each epoch; the band spans the lowest to the highest seed. "
+            "Objectives of different losses have different zero points and units of effort, so "
+            "compare the shapes of the first frame and the heights of errors only. On a "
+            "logarithmic axis an error of exactly 0 is drawn at the lower edge."
+        )
+        alt, told = "one line per loss", grid[2:] or grid[-1:]
+    ends = [
+        f"{panel.title.lower()} ends at "
+        + ", ".join(f"{line.y[-1]:.3g} for {line.label}" for line in panel.lines)
+        for panel in told
+    ]
     album.add(
         "learning-curves",
-        draw_curves(grid, looks),
+        figure,
         curve_numbers(grid),
         title="Learning curves",
-        caption="Mean over seeds after each epoch; the band spans the lowest to the highest seed. "
-        "Objectives of different losses have different zero points and units of effort, so "
-        "compare the shapes of the first frame and the heights of errors only. On a logarithmic "
-        f"axis an error of exactly 0 is drawn at the lower edge.{_unmeasured(numbers)}"
-        f"{_attacked(numbers)}",
-        alt="Line charts over training epochs, one line per loss: "
-        + "; ".join(_ends(panel) for panel in grid[2:] or grid[-1:]),
+        caption=f"{how}{_unmeasured_words(numbers)}{_attacked_words(numbers)}",
+        alt=f"Line charts over training epochs, {alt}: {'; '.join(ends)}",
     )
 
 
-def _ends(panel: Panel) -> str:
-    return f"{panel.title.lower()} ends at " + ", ".join(
-        f"{line.y[-1]:.3g} for {line.label}" for line in panel.lines
-    )
-
-
-def _epoch_line(training: Sequence[Mapping], label: str, key: str, unit: float) -> Line | None:
-    curves = [t.get("curve") or [] for t in training if t.get("label") == label]
+def _line_of(numbers: Numbers, label: str, key: str) -> Line | None:
+    """Return mean, lowest and highest seed of one number after each epoch; errors in percent."""
     by_epoch: dict[int, list[float]] = {}
-    for point in (p for curve in curves for p in curve):
-        if point.get(key) is not None:
-            by_epoch.setdefault(int(point["epoch"]), []).append(unit * float(point[key]))
+    for log in numbers.run.training:
+        for point in (log.get("curve") or []) if log.get("label") == label else []:
+            if point.get(key) is not None:
+                value = float(point[key]) * (1.0 if key == OBJECTIVE else 100.0)
+                by_epoch.setdefault(int(point["epoch"]), []).append(value)
     if not by_epoch:
         return None
     epochs = sorted(by_epoch)
-    values = [by_epoch[e] for e in epochs]
+    values = [by_epoch[epoch] for epoch in epochs]
     return Line(
         label,
-        tuple(float(e) for e in epochs),
+        tuple(map(float, epochs)),
         tuple(sum(v) / len(v) for v in values),
-        tuple(min(v) for v in values),
-        tuple(max(v) for v in values),
+        tuple(map(min, values)),
+        tuple(map(max, values)),
     )
 
 
-def _training_panel(title: str, y_label: str, lines: list[Line], *, percent: bool) -> Panel:
-    drawn = [v for line in lines for v in (*line.y, *line.low, *line.high)]
+def _logarithmic(panel: Panel, *, percent: bool) -> Panel:
+    """Return the panel on a logarithmic axis; an error of 0 then lies at its lower edge.
+
+    Objectives have such an axis only where all of them are positive.
+    """
+    drawn = [v for line in panel.lines for v in (*line.y, *line.low, *line.high)]
     positive = [v for v in drawn if v > 0]
-    log = bool(positive) and (percent or min(drawn) > 0)
-    y_range = None
-    if log:
-        floor = 0.7 * min(positive)
-        lines = [
-            Line(
-                k.label, k.x, *(tuple(max(v, floor) for v in part) for part in (k.y, k.low, k.high))
-            )
-            for k in lines
-        ]
-        y_range = (floor, 1.4 * max(positive))
-    return Panel(
-        title, "epoch", y_label, lines, y_range, log=log, percent=percent, whole_x=True
-    )  # fmt: skip
+    panel = replace(panel, percent=percent)
+    if not positive or not (percent or min(drawn) > 0):
+        return panel
+    floor = 0.7 * min(positive)
+    lines = [
+        Line(k.label, k.x, *([max(v, floor) for v in part] for part in (k.y, k.low, k.high)))
+        for k in panel.lines
+    ]
+    return replace(panel, lines=lines, y_range=(floor, 1.4 * max(positive)), log=True)
 
 
-def _late(numbers: Numbers, label: str) -> bool:
-    """Whether a loss has no error before the end: it predicts nothing before it is fitted."""
+def _is_late(numbers: Numbers, label: str) -> bool:
+    """Return whether a loss has no error before the end: it predicts nothing before its fit."""
     curves = [t.get("curve") or [] for t in numbers.run.training if t.get("label") == label]
     points = [point for curve in curves for point in curve[:-1]]
-    return bool(points) and all(point.get("validation_error") is None for point in points)
+    return bool(points) and all(point.get(VALIDATION) is None for point in points)
 
 
-def _unmeasured(numbers: Numbers) -> str:
-    late = [label for label in numbers.labels if _late(numbers, label)]
+def _unmeasured_words(numbers: Numbers) -> str:
+    late = [label for label in numbers.labels if _is_late(numbers, label)]
     if not late:
         return ""
     return (
@@ -130,10 +152,10 @@ def _unmeasured(numbers: Numbers) -> str:
     )
 
 
-def _attacked(numbers: Numbers) -> str:
-    """What is shown of adversarial training, and whose weights were kept."""
+def _attacked_words(numbers: Numbers) -> str:
+    """Return what is shown of adversarial training, and whose weights were kept."""
     training = numbers.run.training
-    if not any("validation_robust_error" in p for t in training for p in t.get("curve") or []):
+    if not any(ROBUST in point for log in training for point in log.get("curve") or []):
         return ""
     kept: dict[str, list[str]] = {}
     for log in training:
@@ -154,146 +176,82 @@ def _attacked(numbers: Numbers) -> str:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One loss: its lines against epochs, None where nothing was measured."""
+    """One loss: its lines against epochs by column; what was not measured has none."""
 
     title: str
-    objective: Line | None
-    training: Line | None
-    validation: Line | None
+    lines: Mapping[str, Line]
     note: str = ""
-    attacked: Line | None = None
 
 
 def _lesson(numbers: Numbers, label: str) -> Lesson:
-    training = numbers.run.training
-    validation = _epoch_line(training, label, "validation_error", 100.0)
-    note = "not measured\nbefore the fit" if _late(numbers, label) else ""
-    if validation:
-        note += ("\n" if note else "") + f"ends at {validation.y[-1]:.2f} %"
-    return Lesson(
-        label, _epoch_line(training, label, "loss", 1.0),
-        _epoch_line(training, label, "train_error", 100.0), validation, note,
-        _epoch_line(training, label, "validation_robust_error", 100.0),
-    )  # fmt: skip
-
-
-def _add_lessons(album: Album, numbers: Numbers) -> None:
-    cells = [_lesson(numbers, label) for label in numbers.labels]
-    if not any(cell.objective or cell.validation for cell in cells):
-        return
-    grid = [
-        Panel(title, "epoch", "", [line for cell in cells if (line := getattr(cell, key))])
-        for key, title in (("objective", "Training objective"), ("training", "Training error"),
-                           ("attacked", "Validation error under attack"),
-                           ("validation", "Validation error"))
-        if key != "attacked" or any(cell.attacked for cell in cells)
-    ]  # fmt: skip
-    album.add(
-        "learning-curves",
-        draw_lessons(cells),
-        curve_numbers(grid),
-        title="Learning curves",
-        caption="One frame a loss, mean over seeds after each epoch; the band spans the lowest to "
-        "the highest seed. Above: errors, on one logarithmic axis for all losses, an error of "
-        "exactly 0 at the lower edge. Below: the objective, each on its own scale, because "
-        "objectives of different losses have different zero points and units of effort."
-        f"{_unmeasured(numbers)}{_attacked(numbers)}",
-        alt="Line charts over training epochs, one frame per loss: " + _ends(grid[-1]),
-    )
+    lines = {key: line for key in TITLES if (line := _line_of(numbers, label, key))}
+    notes = ["not measured", "before the fit"] if _is_late(numbers, label) else []
+    if VALIDATION in lines:
+        notes.append(f"ends at {lines[VALIDATION].y[-1]:.2f} %")
+    return Lesson(label, lines, "\n".join(notes))
 
 
 def draw_lessons(cells: Sequence[Lesson]) -> Figure:
-    """Two frames a loss: errors above on one logarithmic axis for all, the objective below."""
-    columns = columns_of(len(cells))
-    rows = -(-len(cells) // columns)
-    margins = {"left": 0.8, "right": 0.12, "wgap": 0.42}
-    width = panel_width(columns, widest=3.4, **margins)
+    """Draw two panels a loss: errors above on one logarithmic axis for all, the objective below."""
     handles = [
-        Line2D([], [], color=VALIDATION, lw=1.8, label="validation error"),
-        Line2D([], [], color=TRAINING, lw=1.8, ls=(0, (4, 1.5)), label="training error"),
-        Line2D([], [], color=OBJECTIVE, lw=1.6, label="training objective, own scale"),
+        Line2D([], [], color=colour, lw=1.8, ls=dash, label=name)
+        for key, (colour, dash, name) in STROKES.items()
+        if key != ROBUST or any(ROBUST in cell.lines for cell in cells)
     ]
-    if any(cell.attacked for cell in cells):
-        handles.insert(
-            1, Line2D([], [], color=ATTACKED, lw=1.6, ls=":", label="validation error under attack")
-        )
-    inches = 0.3 + columns * (width + margins["wgap"])
-    lines = legend_shape([str(h.get_label()) for h in handles], inches - 0.7)[1]
-    above, below, gap, between = 1.15, 0.6, 0.1, 0.78
-    block = above + below + gap
-    tall = 0.5 + rows * (block + between) - between + 0.62 + LINE * lines
-    figure = Figure(figsize=(margins["left"] + columns * (width + margins["wgap"]), tall))
-    limits = _limits(cells)
-    total = figure.get_figwidth()
-    for place, cell in enumerate(cells):
-        row, column = divmod(place, columns)
-        x = margins["left"] + column * (width + margins["wgap"])
-        y = tall - 0.5 - row * (block + between)
-        parts = [(y - above, above), (y - block, below)]
-        errors, objective = (
-            figure.add_axes((x / total, low / tall, width / total, height / tall))
-            for low, height in parts
-        )
-        _errors(errors, cell, limits)
-        _objective(objective, cell)
-        errors.annotate(plain(cell.title, int(width * 15.4)), (0, 1), (0, 6),
-                        xycoords="axes fraction", textcoords="offset points", fontweight="bold",
-                        fontsize=10 if columns < 5 else 8.5)  # fmt: skip
-        if column == 0:
+    handles.append(Line2D([], [], color=ORANGE, lw=1.6, label="training objective, own scale"))
+    drawn = [v for c in cells for k in STROKES if k in c.lines for v in c.lines[k].y if v > 0]
+    limits = (0.7 * min(drawn), 1.4 * max(drawn)) if drawn else (1.0, 100.0)
+    above, gap, below = 1.15, 0.1, 0.6  # inches
+    tall = above + gap + below
+
+    def draw(ax: Axes, cell: Lesson, spot: Spot) -> None:
+        ax.set_axis_off()
+        errors = ax.inset_axes((0, 1 - above / tall, 1, above / tall))
+        objective = ax.inset_axes((0, 0, 1, below / tall))
+        _draw_errors(errors, cell, limits)
+        _draw_objective(objective, cell.lines.get(OBJECTIVE))
+        if OBJECTIVE in cell.lines:
+            errors.set_xlim(objective.get_xlim())
+        if spot.leftmost:
             errors.set_ylabel("error", labelpad=2)
             objective.set_ylabel("objective", labelpad=2, fontsize=8)
-        if place + columns >= len(cells):
+        if spot.lowest:
             objective.set_xlabel("epoch")
-    legend_below(figure, handles, left=0.7)
-    return figure
+
+    return draw_panels(
+        cells, draw, columns=columns_of(len(cells)), widest=3.4, height=tall,
+        titles=[cell.title for cell in cells], legend=Names(handles),
+        margins=Margins(left=0.8, right=0.12, top=0.5, bottom=0.62, wgap=0.42, hgap=0.78),
+    )  # fmt: skip
 
 
-def _limits(cells: Sequence[Lesson]) -> tuple[float, float]:
-    drawn = [k for cell in cells for k in (cell.training, cell.validation, cell.attacked) if k]
-    values = [v for line in drawn for v in line.y if v > 0]
-    return (0.7 * min(values), 1.4 * max(values)) if values else (1.0, 100.0)
-
-
-def _errors(ax: Axes, cell: Lesson, limits: tuple[float, float]) -> None:
+def _draw_errors(ax: Axes, cell: Lesson, limits: tuple[float, float]) -> None:
     ax.set_yscale("log")
     ax.set_ylim(*limits)
-    drawn = (
-        (cell.training, TRAINING, (0, (4, 1.5))),
-        (cell.validation, VALIDATION, "-"),
-        (cell.attacked, ATTACKED, ":"),
-    )
-    for line, colour, dash in drawn:
-        if line:
-            y = np.maximum(line.y, limits[0])
-            few = {"marker": "o", "ms": 3.5} if len(y) < 3 else {}
-            ax.plot(line.x, y, color=colour, lw=1.6, ls=dash, **few)  # type: ignore[arg-type]
-            low, high = (np.maximum(part, limits[0]) for part in (line.low, line.high))
+    for key, (colour, dash, _) in STROKES.items():
+        if line := cell.lines.get(key):
+            y, low, high = (np.maximum(v, limits[0]) for v in (line.y, line.low, line.high))
+            marker = "o" if len(y) < 3 else ""
+            ax.plot(line.x, y, color=colour, lw=1.6, ls=dash, marker=marker, ms=3.5)
             ax.fill_between(line.x, low, high, color=colour, alpha=0.18, lw=0)
     ax.text(0.97, 0.95, cell.note, transform=ax.transAxes, ha="right", va="top", fontsize=7.5,
             color=SOFT, linespacing=1.25)  # fmt: skip
     ax.yaxis.set_major_locator(LogLocator(numticks=6))
-    ax.yaxis.set_major_formatter(percent)
-    ax.yaxis.set_minor_formatter(unlabelled)
+    ax.yaxis.set_major_formatter(ticks.percent)
+    ax.yaxis.set_minor_formatter(ticks.unlabelled)
     ax.tick_params(labelbottom=False, labelsize=7, length=2)
     ax.grid(True, which="major")
-    if cell.objective:
-        ax.set_xlim(*_epochs(cell.objective))
 
 
-def _epochs(line: Line) -> tuple[float, float]:
-    pad = 0.03 * max(1.0, line.x[-1] - line.x[0])
-    return line.x[0] - pad, line.x[-1] + pad
-
-
-def _objective(ax: Axes, cell: Lesson) -> None:
-    if cell.objective is None:
+def _draw_objective(ax: Axes, line: Line | None) -> None:
+    if line is None:
         blank(ax, "not recorded")
         return
-    line = cell.objective
-    ax.plot(line.x, line.y, color=OBJECTIVE, lw=1.5)
-    ax.fill_between(line.x, line.low, line.high, color=OBJECTIVE, alpha=0.18, lw=0)
-    ax.set_xlim(*_epochs(line))
+    ax.plot(line.x, line.y, color=ORANGE, lw=1.5)
+    ax.fill_between(line.x, line.low, line.high, color=ORANGE, alpha=0.18, lw=0)
+    pad = 0.03 * max(1.0, line.x[-1] - line.x[0])
+    ax.set_xlim(line.x[0] - pad, line.x[-1] + pad)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     ax.yaxis.set_major_locator(MaxNLocator(nbins=2))
-    ax.yaxis.set_major_formatter(rounded)
+    ax.yaxis.set_major_formatter(ticks.rounded)
     ax.tick_params(labelsize=7, length=2, pad=1.5)

@@ -51,7 +51,7 @@ def test_a_grid_names_rows_and_columns_once():
     cells = [[1, 2], ["no record", 4]]
     figure = draw_grid(
         ["first", "second"], ["eps 0.1", "eps 0.2"], cells, lambda *_: None, widest=2.0,
-        height=1.0, x_label="nats", y_label="share", handles=names().handles,
+        height=1.0, labels=("nats", "share"), handles=names().handles,
     )  # fmt: skip
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["first", "", "second", ""]
     assert [[t.get_text() for t in ax.texts] for ax in figure.axes] == [

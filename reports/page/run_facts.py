@@ -1,0 +1,142 @@
+"""What was run, in words: the sentence that opens the page, and the lists of facts."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from robustloss.reports.page.notes import data_remark
+from robustloss.reports.reading.facts import is_given, loss_spec
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.words import NORM_WORDS, counted, duration, listed
+
+Facts = list[tuple[str, str]]  # name and text, for a list on the page
+
+FEW = 5  # losses or attacks that are named one by one
+TRAIN_KEYS = ("epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "augment")
+VERSIONS = ("robustloss", "torch", "torchvision", "numpy", "python")
+# of the provenance: told elsewhere on the page, or in another form
+TOLD = (*VERSIONS, "data", "started", "finished", "seconds", "spec", "command", "seeds",
+        "attack_cost", "merged", "notes")  # fmt: skip
+
+
+def describe_run(numbers: Numbers) -> str:
+    """Return the sentence that opens the page: what was trained, on what, against what."""
+    if not numbers.labels:
+        return "A run without results."
+    given = [label for label in numbers.labels if is_given(loss_spec(numbers, label))]
+    trained = [label for label in numbers.labels if label not in given]
+    few = len(numbers.labels) <= FEW
+    models = listed(given) if few else f"{len(given)} models"
+    what = f"{models}, given and not trained here"
+    if trained:
+        losses = listed(trained) if few else f"{len(trained)} losses"
+        beside = f", beside {models}, trained elsewhere" if given else ""
+        seeds = counted(len(numbers.seeds), "seed")
+        what = f"The same network trained with {losses} ({seeds}){beside}"
+    attacks = [a["label"] for a in numbers.spec.get("attacks", [])] or ["no attack"]
+    against = listed(attacks) if len(attacks) <= FEW else f"{len(attacks)} attacks"
+    return (
+        f"{what}, on {numbers.data_label or 'unnamed data'}, against {against}: how often "
+        "is each fooled, how sure is it then, and does the likelihood of its features give the "
+        "attack away?"
+    )
+
+
+def list_facts(numbers: Numbers) -> Facts:
+    """Return data, network, training, losses and attacks of a run."""
+    spec, data, provenance = numbers.spec, numbers.data, numbers.run.provenance
+    sizes = [f"{data[k]:,} {k}" for k in ("train", "validation", "test") if data.get(k)]
+    model, train = spec.get("model") or {}, spec.get("train") or {}
+    losses = spec.get("losses", [])
+    if losses and all(isinstance(loss.get("model"), str) for loss in losses):
+        model = {}  # each brings its own
+    if losses and all(map(is_given, losses)):
+        train = {}
+    trials = max((row["trial"] for row in numbers.run.trials), default=0)
+    return _with_text(
+        ("Data", numbers.data_label + (f": {', '.join(sizes)} images" if sizes else "")),
+        ("About the data", data_remark(numbers)),
+        ("Converted", _converted_words(data)),
+        ("Network", f"{model['backbone']}, {model.get('feature_dim', '?')} features"
+         if model.get("backbone") else ""),
+        ("Training", ", ".join(f"{k} {train[k]}" for k in TRAIN_KEYS if train.get(k) is not None)),
+        ("Attacked in training", _settings(train.get("adversarial"))),
+        ("Tuning", f"{trials} trials of each loss; the values below are those of the smallest "
+         "clean validation error" if trials else ""),
+        *(("Loss", describe_entry(loss)) for loss in losses),
+        *(("Attack", _attack_words(numbers, attack)) for attack in spec.get("attacks", [])),
+        ("Seeds", ", ".join(map(str, numbers.seeds)) or "none finished"),
+        *(("Merged from", f"{run.get('name')} (folder {run.get('folder')})")
+          for run in provenance.get("merged") or []),
+        *(("Note", str(note)) for note in provenance.get("notes") or []),
+    )  # fmt: skip
+
+
+def list_provenance(numbers: Numbers) -> Facts:
+    """Return by which command, versions and machine a run was made, and when."""
+    provenance, data = numbers.run.provenance, numbers.data
+    command = provenance.get("command") or []
+    name, label = data.get("name"), data.get("label")
+    called = f"{label} ({name})" if label and label != name else name
+    times = " to ".join(str(provenance[k]) for k in ("started", "finished") if provenance.get(k))
+    if provenance.get("seconds"):
+        times += f" ({duration(provenance['seconds'])})"
+    return _with_text(
+        ("Command", " ".join(map(str, command)) if isinstance(command, list) else str(command)),
+        ("Versions", ", ".join(f"{k} {provenance[k]}" for k in VERSIONS if provenance.get(k))),
+        *((key.replace("_", " ").capitalize(), _value_words(value))
+          for key, value in provenance.items() if key not in TOLD and value is not None),
+        ("Data", f"{called}, checksum {data.get('checksum')}" if data else ""),
+        ("Seeds", ", ".join(map(str, provenance.get("seeds") or []))),
+        ("Time", times),
+    )  # fmt: skip
+
+
+def describe_entry(table: Mapping[str, Any]) -> str:
+    """Return what the spec's table of a loss or an attack sets, beginning with its label."""
+    label, name = table.get("label", "?"), table.get("name", "?")
+    parts = [f"{label} ({name})" if label != name else str(label)]
+    network = table.get("model")
+    if isinstance(network, str):
+        parts.append(f"model {network}")
+    if table.get("weights"):
+        parts.append(f"weights {table['weights']}")
+    if isinstance(network, dict) and isinstance(network.get("params"), dict):
+        network = {k: v for k, v in network.items() if k != "params"} | network["params"]
+    settings = map(_settings, (table.get("params"), table.get("train"), network))
+    return ", ".join([*parts, *filter(None, settings)])
+
+
+def _attack_words(numbers: Numbers, attack: Mapping[str, Any]) -> str:
+    eps = ", ".join(f"{e:.4g}" for e in attack.get("eps", []))
+    norm = next((a.norm for a in numbers.attacks if a.label == attack["label"]), None)
+    words = f" ({NORM_WORDS[norm]})" if norm in NORM_WORDS else ""
+    return f"{describe_entry(attack)}; eps {eps}{words}"
+
+
+def _converted_words(data: Mapping[str, Any]) -> str:
+    """Return how many images had other channels than the rest, the first three by name."""
+    found = data.get("converted") or {}
+    count, some = int(found.get("count") or 0), [str(f) for f in found.get("files") or []][:3]
+    if not count:
+        return ""
+    more = " and others" if some and count > len(some) else ""
+    names = f": {', '.join(some)}{more}" if some else ""
+    return f"{count:,} image{'s' if count > 1 else ''} to the channels of the others{names}"
+
+
+def _settings(table: object) -> str:
+    """Return the keys and values of a table; nothing for anything else."""
+    if not isinstance(table, dict):
+        return ""
+    return ", ".join(f"{key} {_value_words(value)}" for key, value in table.items())
+
+
+def _value_words(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _with_text(*facts: tuple[str, str]) -> Facts:
+    return [(name, text) for name, text in facts if text]

@@ -1,0 +1,11 @@
+"""The tables of a report, without its files."""
+
+from robustloss.reports.drawing.table import Table
+from robustloss.reports.page import contents
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.reading.views import Shown
+
+
+def make_tables(numbers: Numbers) -> list[Table]:
+    """Return every table of a run, with the models that its folder holds."""
+    return contents.make_tables(numbers, Shown(numbers.run))
