@@ -16,7 +16,6 @@ from robustloss.reports.chapters.detection.detected import (
     over_rows,
     score_words,
 )
-from robustloss.reports.chapters.detection.populations import estimates
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.histograms import Bins, bin_ticks, pooled_bins
 from robustloss.reports.drawing.style import (
@@ -28,18 +27,25 @@ from robustloss.reports.drawing.style import (
     panels,
     plain,
 )
-from robustloss.reports.drawing.table import Entry, Table
+from robustloss.reports.drawing.table import Column, Entry, Table, fields_of
 from robustloss.reports.drawing.ticks import percent_of_all
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Reference, Shown
-from robustloss.reports.words import NOTHING, estimate
+from robustloss.reports.words import NOTHING
 from robustloss.results.scores import CLEAN, Pass, StoredScores
 
 SCORE = "class_log_likelihood"
-
-
-_OUTSIDE = ("auroc", "average_precision", "tpr_at_1fpr", "tpr_at_5fpr", "clean_rejected_at_95tpr",
-            "equal_error_rate", "caught_at_5fpr")  # fmt: skip
+_ESTIMATES = [
+    Column("AUROC", "auroc", 1.0),
+    Column("", "average_precision", 1.0),
+    Column("", "tpr_at_1fpr", 1.0),
+    Column("", "tpr_at_5fpr", 1.0),
+    Column("", "clean_rejected_at_95tpr", 1.0),
+    Column("", "equal_error_rate", 1.0),
+    Column("caught", "caught_at_5fpr", 100.0, 1),
+]
+_SHOWN = [column for column in _ESTIMATES if column.head]
+_COLUMNS = [*(Column("", key) for key in ("outside", "label", "score", "n_outside")), *_ESTIMATES]
 
 
 @dataclass(frozen=True)
@@ -204,16 +210,15 @@ def _outside(numbers: Numbers, every: Sequence[Mapping], name: str, how: str) ->
             cells = []
             for outside in sets:
                 own = places.get((outside, label, score), [])
-                area, caught = over_rows(own, "auroc"), over_rows(own, "caught_at_5fpr")
-                cells += [
-                    Entry(estimate(area)),
-                    Entry(estimate(caught, unit=100.0, digits=1)),
-                ]
-                data.append(
-                    {"outside": outside, "label": label, "score": score,
-                     "n_outside": sum(int(r["n_outside"]) for r in own) if own else None,
-                     **estimates({m: over_rows(own, m) for m in _OUTSIDE})}
-                )  # fmt: skip
+                row = {
+                    "outside": outside,
+                    "label": label,
+                    "score": score,
+                    "n_outside": sum(int(r["n_outside"]) for r in own) if own else None,
+                    **{column.key: over_rows(own, column.key) for column in _ESTIMATES},
+                }
+                cells += [column.entry(row[column.key]) for column in _SHOWN]
+                data.append(fields_of(_COLUMNS, row))
             rows.append([Entry(label), Entry(score_words(score)), *cells])
     return Table(
         name,
@@ -223,7 +228,7 @@ def _outside(numbers: Numbers, every: Sequence[Mapping], name: str, how: str) ->
         "that they look more typical than the network's own data. Caught: percent of them below "
         "the threshold that rejects 5 % of clean validation images. Nobody attacked here. A score "
         f"that a loss does not have is left out. {interval_words(every)}",
-        ["loss", "score", *(f"{o}: {what}" for o in sets for what in ("AUROC", "caught"))],
+        ["loss", "score", *(f"{o}: {column.head}" for o in sets for column in _SHOWN)],
         rows,
         data,
         left=2,
