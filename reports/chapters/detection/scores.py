@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ from robustloss.reports.chapters.detection.detected import (
     score_words,
 )
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.curves import Line, Panel, curve_numbers, draw_curves
+from robustloss.reports.drawing.curves import Panel, curve_numbers, draw_curves, lines_of
 from robustloss.reports.drawing.frames import Spot, draw_panels
 from robustloss.reports.drawing.squares import colour_bar, frame_squares, hatch_square
 from robustloss.reports.drawing.style import (
@@ -29,7 +30,7 @@ from robustloss.reports.drawing.style import (
 )
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.scene import chosen_eps
-from robustloss.reports.words import eps_name
+from robustloss.reports.words import Estimate, eps_name
 
 NAN = math.nan
 ACROSS = 2  # panels in a row: ten scores need half a page
@@ -52,13 +53,12 @@ def add_score_curves(
     album: Album, numbers: Numbers, found: Detected, attack: AttackInfo, looks: Mapping[str, Look]
 ) -> None:
     """AUROC against eps, one frame a score, one line a loss; nothing with a single score."""
-    grid = [
-        Panel(
-            score_words(score), attack.axis, "AUROC", lines, reference_label="guessing"
-        )
-        for score in found.scores
-        if (lines := _lines(numbers, found, attack, score))
-    ]  # fmt: skip
+    grid = []
+    for score in found.scores:
+        get = partial(_successful, found, attack, score)
+        if lines := lines_of(numbers.labels, attack.strengths, get, 1.0):
+            name = score_words(score)
+            grid.append(Panel(name, attack.axis, "AUROC", lines, reference_label="guessing"))
     if len(grid) < 2:
         return
     crowd = len(numbers.labels) > CROWD
@@ -90,16 +90,10 @@ def add_score_curves(
     )  # fmt: skip
 
 
-def _lines(numbers: Numbers, found: Detected, attack: AttackInfo, score: str) -> list[Line]:
-    lines = []
-    for label in numbers.labels:
-        some = [found.get(label, attack.label, e, score, "successful") for e in attack.strengths]
-        if any(some):
-            y = tuple(s.mean if s else NAN for s in some)
-            low = tuple(s.low if s and s.low is not None else v for s, v in zip(some, y))  # noqa: B905
-            high = tuple(s.high if s and s.high is not None else v for s, v in zip(some, y))  # noqa: B905
-            lines.append(Line(label, attack.strengths, y, low, high))
-    return lines
+def _successful(
+    found: Detected, attack: AttackInfo, score: str, label: str, eps: float
+) -> Estimate | None:
+    return found.get(label, attack.label, eps, score, "successful")
 
 
 def _ends(panel: Panel) -> str:
