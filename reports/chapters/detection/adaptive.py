@@ -2,33 +2,53 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from robustloss.reports.chapters.detection.table import interval_words_detection, score_name
-from robustloss.reports.drawing.table import Entry, Table
-from robustloss.reports.reading.marks import Flag, Marks, flags_of, names
+from robustloss.reports.drawing.table import Column, Entry, Table, fields_of, lay_out
+from robustloss.reports.reading.marks import Flag, Marks, flags_of
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.words import NORM_NAMES, NOTHING, Estimate, estimate, over_seeds
+from robustloss.reports.words import NORM_NAMES, NOTHING, Estimate, over_seeds
 
 BEST = "best_of_adaptive"
 SCORE = "class_log_likelihood"  # what the adaptive attacks aim at
 
 MOST_NAIVE = 3
-_REJECTING = (
-    ("error", "error, nothing rejected"),
-    ("undetected_success_at_1fpr", "fooled and not noticed, 1 % of clean rejected"),
-    ("undetected_success_at_5fpr", "fooled and not noticed, 5 % of clean rejected"),
-    ("error_with_rejection_at_1fpr", "wrong and accepted, 1 % of clean rejected"),
-    ("error_with_rejection_at_5fpr", "wrong and accepted, 5 % of clean rejected"),
-)
-_ALL = (
-    ("auroc_all", "AUROC, all", 1.0, 3),
-    ("auroc_successful", "AUROC, successful", 1.0, 3),
-    ("undetected_success_at_1fpr", "fooled and not noticed, 1 %", 100.0, 2),
-    ("undetected_success_at_5fpr", "fooled and not noticed, 5 %", 100.0, 2),
-    ("error", "error", 100.0, 2),
-    ("error_with_rejection_at_1fpr", "wrong and accepted, 1 %", 100.0, 2),
-    ("error_with_rejection_at_5fpr", "wrong and accepted, 5 %", 100.0, 2),
-)
+_ESTIMATES = [
+    Column("AUROC, all", "auroc_all", 1.0),
+    Column("", "n_seeds"),
+    Column("AUROC, successful", "auroc_successful", 1.0),
+    Column("fooled and not noticed, 1 %", "undetected_success_at_1fpr", 100.0, 2),
+    Column("fooled and not noticed, 5 %", "undetected_success_at_5fpr", 100.0, 2),
+    Column("error", "error", 100.0, 2),
+    Column("wrong and accepted, 1 %", "error_with_rejection_at_1fpr", 100.0, 2),
+    Column("wrong and accepted, 5 %", "error_with_rejection_at_5fpr", 100.0, 2),
+]
+_PLACE = [Column("", key) for key in ("norm", "eps", "attack_label", "kind")]
+_EVERY = [
+    Column("loss", "label"),
+    *_PLACE,
+    Column("attack", "name", in_csv=False),
+    Column("score", "score_name", in_csv=False),
+    Column("", "score"),
+    Column("", "adapted"),
+    Column("eps", "eps", words="{:.4g}".format, in_csv=False),
+    Column("n successful", "n_known", in_csv=False),
+    Column("", "n_successful"),
+    *_ESTIMATES,
+]
+_AUROC = [Column("loss", "label"), *_PLACE, *_ESTIMATES[:2]]
+_REJECTING = [
+    Column("error, nothing rejected", "error", 100.0, 2),
+    Column("fooled and not noticed, 1 % of clean rejected",
+           "undetected_success_at_1fpr", 100.0, 2),
+    Column("fooled and not noticed, 5 % of clean rejected",
+           "undetected_success_at_5fpr", 100.0, 2),
+    Column("wrong and accepted, 1 % of clean rejected",
+           "error_with_rejection_at_1fpr", 100.0, 2),
+    Column("wrong and accepted, 5 % of clean rejected",
+           "error_with_rejection_at_5fpr", 100.0, 2),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,20 +136,25 @@ def auroc_table(found: Guarded) -> Table:
     """AUROC of the likelihood under naive attacks beside that under adaptive ones."""
     marks = Marks(found.numbers)
     naive = found.of_kind("naive")
-    shown = naive if len(naive) <= MOST_NAIVE else naive[:1]
-    rivals = [*shown, *found.of_kind("adaptive"), *found.of_kind(BEST)]
+    many = len(naive) > MOST_NAIVE
+    rivals = [*(naive[:1] if many else naive), *found.of_kind("adaptive"), *found.of_kind(BEST)]
     rows, data = [], []
     for label in found.numbers.labels:
         for eps in found.eps:
             row = [Entry(label), Entry(f"{eps:.4g}")]
-            for rival in rivals:
-                row.append(_entry(found, marks, label, rival, eps, "auroc_all", 1.0, 3))
-            if len(shown) < len(naive):
-                row.insert(3, _lowest_naive(found, marks, label, eps))
+            row += [_entry(found, marks, label, rival, eps, _ESTIMATES[0]) for rival in rivals]
+            if many:
+                lowest = found.extreme(label, naive, eps, "auroc_all", lowest=True)
+                entry = _entry(found, marks, label, lowest, eps, _ESTIMATES[0])
+                name = f" ({lowest.label})" if lowest else ""
+                row.insert(3, Entry(f"{entry.text}{name}", entry.mark))
             rows.append(row)
-            data += [_auroc_data(found, label, rival, eps) for rival in found.rivals]
+            data += [
+                fields_of(_AUROC, _numbers(found, label, rival, eps, SCORE, _ESTIMATES[:1]))
+                for rival in found.rivals
+            ]
     header = ["loss", "eps", *(_name(rival) for rival in rivals)]
-    if len(shown) < len(naive):
+    if many:
         header.insert(3, f"lowest of {len(naive)} naive attacks")
     return Table(
         f"adaptive-auroc-{found.norm}",
@@ -146,14 +171,6 @@ def auroc_table(found: Guarded) -> Table:
     )
 
 
-def _lowest_naive(found: Guarded, marks: Marks, label: str, eps: float) -> Entry:
-    rival = found.extreme(label, found.of_kind("naive"), eps, "auroc_all", lowest=True)
-    if rival is None:
-        return Entry(NOTHING)
-    entry = _entry(found, marks, label, rival, eps, "auroc_all", 1.0, 3)
-    return Entry(f"{entry.text} ({rival.label})", entry.mark)
-
-
 def rejection_table(found: Guarded) -> Table:
     """Who is fooled and accepted when the model may reject: naive at worst against adaptive."""
     marks = Marks(found.numbers)
@@ -164,9 +181,15 @@ def rejection_table(found: Guarded) -> Table:
                 ("naive at worst", found.of_kind("naive")),
                 ("best of adaptive", found.of_kind(BEST)),
             ):
-                cells = [_highest(found, marks, label, rivals, eps, m) for m, _ in _REJECTING]
+                cells = []
+                for column in _REJECTING:
+                    worst = found.extreme(label, rivals, eps, column.key, lowest=False)
+                    cells.append(_entry(found, marks, label, worst, eps, column))
                 rows.append([Entry(label), Entry(name), Entry(f"{eps:.4g}"), *cells])
-            data += [_all_data(found, label, rival, eps, SCORE) for rival in found.rivals]
+            data += [
+                fields_of(_EVERY, _numbers(found, label, rival, eps, SCORE))
+                for rival in found.rivals
+            ]
     return Table(
         f"adaptive-rejection-{found.norm}",
         f"Error with the option to reject, {found.norm_name}",
@@ -176,7 +199,7 @@ def rejection_table(found: Guarded) -> Table:
         "images, clean mistakes included: the error that remains with the option to reject. Naive "
         "at worst: in each column the highest over the attacks that do not know the detector. Best "
         "of adaptive: image by image. " + interval_words_detection(found.numbers),
-        ["loss", "attack", "eps", *(name for _, name in _REJECTING)],
+        ["loss", "attack", "eps", *(column.head for column in _REJECTING)],
         rows,
         data,
         marks.notes(),
@@ -184,26 +207,27 @@ def rejection_table(found: Guarded) -> Table:
     )
 
 
-def _highest(
-    found: Guarded, marks: Marks, label: str, rivals: Sequence[Rival], eps: float, metric: str
+def _entry(
+    found: Guarded, marks: Marks, label: str, rival: Rival | None, eps: float, column: Column
 ) -> Entry:
-    rival = found.extreme(label, rivals, eps, metric, lowest=False)
-    if rival is None:
+    """Return the cell of one attack, with its marks; "n/a" where there is no attack."""
+    value = found.get(label, rival, eps, column.key) if rival else None
+    if rival is None or value is None:
         return Entry(NOTHING)
-    return _entry(found, marks, label, rival, eps, metric, 100.0, 2)
+    return column.entry(value, marks.of(found.flags(label, rival, eps)))
 
 
 def every_adaptive_table(found: Guarded) -> Table:
     """Every attack under every score: what the two tables above are taken from."""
     marks = Marks(found.numbers)
-    rows, data = [], []
-    for label in found.numbers.labels:
-        for eps in found.eps:
-            for rival in found.rivals:
-                for score in found.scores:
-                    if found.rows(label, rival, eps, score):
-                        rows.append(_all_row(found, marks, label, rival, eps, score))
-                        data.append(_all_data(found, label, rival, eps, score))
+    rows = [
+        _numbers(found, label, rival, eps, score)
+        for label in found.numbers.labels
+        for eps in found.eps
+        for rival in found.rivals
+        for score in found.scores
+        if found.rows(label, rival, eps, score)
+    ]
     return Table(
         f"adaptive-every-{found.norm}",
         f"Every attack and every score beside the adaptive attacks, {found.norm_name}",
@@ -211,69 +235,47 @@ def every_adaptive_table(found: Guarded) -> Table:
         "images and marked “not adapted”: no attack has tried to deceive them, so a high AUROC "
         "there is no evidence. AUROC is a fraction, the rest is percent; n successful is summed "
         "over seeds. " + interval_words_detection(found.numbers),
-        ["loss", "attack", "score", "eps", "n successful", *(name for _, name, _, _ in _ALL)],
-        rows,
-        data,
+        *lay_out(_EVERY, rows, marks),
         marks.notes(),
         left=3,
         fold="always",
     )
 
 
-def _all_row(
-    found: Guarded, marks: Marks, label: str, rival: Rival, eps: float, score: str
-) -> list[Entry]:
-    rows = found.rows(label, rival, eps, score)
-    known = [int(r["n_successful"]) for r in rows if r["n_successful"] is not None]
-    return [
-        Entry(label),
-        Entry(_name(rival)),
-        Entry(score_name(score, adapted=None if rival.kind == "naive" else score == SCORE)),
-        Entry(f"{eps:.4g}"),
-        Entry(f"{sum(known):,}" if known else NOTHING),
-        *(_entry(found, marks, label, rival, eps, m, unit, digits, score)
-          for m, _, unit, digits in _ALL),
-    ]  # fmt: skip
-
-
-def _entry(
-    found: Guarded, marks: Marks, label: str, rival: Rival, eps: float, metric: str,
-    unit: float, digits: int, score: str = SCORE,
-) -> Entry:  # fmt: skip
-    value = found.get(label, rival, eps, metric, score)
-    mark = marks.of(found.flags(label, rival, eps)) if value else ""
-    return Entry(estimate(value, unit=unit, digits=digits), mark)
-
-
 def _name(rival: Rival) -> str:
-    return {"naive": f"naive: {rival.label}", "adaptive": rival.label}.get(rival.kind, rival.label)
+    return f"naive: {rival.label}" if rival.kind == "naive" else rival.label
 
 
-def _auroc_data(found: Guarded, label: str, rival: Rival, eps: float) -> dict[str, object]:
-    place = {"label": label, "norm": found.norm, "eps": eps, "attack_label": rival.label,
-             "kind": rival.kind}  # fmt: skip
-    value = found.get(label, rival, eps, "auroc_all")
-    return place | _fields("auroc_all", value) | {"marks": names(found.flags(label, rival, eps))}
-
-
-def _all_data(
-    found: Guarded, label: str, rival: Rival, eps: float, score: str
-) -> dict[str, object]:
-    rows = found.rows(label, rival, eps, score)
-    out: dict[str, object] = {
-        "label": label, "norm": found.norm, "eps": eps, "attack_label": rival.label,
-        "kind": rival.kind, "score": score, "adapted": rival.kind != "naive" and score == SCORE,
-        "n_successful": sum(int(r["n_successful"] or 0) for r in rows),
-    }  # fmt: skip
-    for metric, *_ in _ALL:
-        out |= _fields(metric, found.get(label, rival, eps, metric, score))
-    return out | {"marks": names(found.flags(label, rival, eps))}
-
-
-def _fields(metric: str, value: Estimate | None) -> dict[str, object]:
+def _numbers(
+    found: Guarded, label: str, rival: Rival, eps: float, score: str,
+    estimates: Sequence[Column] = _ESTIMATES,
+) -> dict[str, Any]:  # fmt: skip
+    """Return what the columns of these tables show of one attack at one eps under one score."""
+    aimed = rival.kind != "naive" and score == SCORE
+    known = [
+        int(row["n_successful"])
+        for row in found.rows(label, rival, eps, score)
+        if row["n_successful"] is not None
+    ]
+    values = {
+        column.key: found.get(label, rival, eps, column.key, score)
+        for column in estimates
+        if column.unit
+    }
+    last = [*values.values()][-1]
     return {
-        metric: value.mean if value else None,
-        f"{metric}_low": value.low if value else None,
-        f"{metric}_high": value.high if value else None,
-        "n_seeds": value.n_seeds if value else 0,
+        "label": label,
+        "norm": found.norm,
+        "eps": eps,
+        "attack_label": rival.label,
+        "kind": rival.kind,
+        "name": _name(rival),
+        "score": score,
+        "score_name": score_name(score, adapted=None if rival.kind == "naive" else aimed),
+        "adapted": aimed,
+        "n_known": sum(known) if known else None,
+        "n_successful": sum(known),
+        **values,
+        "n_seeds": last.n_seeds if last else 0,
+        "flags": found.flags(label, rival, eps),
     }

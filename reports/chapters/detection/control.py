@@ -4,7 +4,7 @@ import math
 
 from robustloss.reports.chapters.detection.detected import LIKELIHOOD, Detected, interval_words
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.curves import Line, Panel, curve_numbers, draw_curves
+from robustloss.reports.drawing.curves import Panel, curve_numbers, draw_curves, lines_of
 from robustloss.reports.drawing.style import ADVERSARIAL, GREY, Look
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 
@@ -15,14 +15,23 @@ POPULATIONS = {ATTACK: "all", NOISE: "noise"}
 
 def add_control(album: Album, numbers: Numbers, found: Detected, attack: AttackInfo) -> None:
     """AUROC of the likelihood on attacked images and on as much noise, one frame a loss."""
-    grid = [
-        Panel(
-            label, attack.axis, "AUROC" if i % 3 == 0 else "",
-            [_line(found, label, attack, name) for name in POPULATIONS],
-            y_range=(0.0, 1.005), reference=0.5, reference_label="guessing",
+    grid: list[Panel] = []
+    for label in numbers.labels:
+        lines = lines_of(
+            [*POPULATIONS],
+            attack.strengths,
+            lambda name, eps, label=label: found.get(  # type: ignore[misc]
+                label, attack.label, eps, LIKELIHOOD, POPULATIONS[name]
+            ),
+            1.0,
         )
-        for i, label in enumerate(_controlled(numbers, found, attack))
-    ]  # fmt: skip
+        if any(line.label == NOISE for line in lines):
+            grid.append(
+                Panel(
+                    label, attack.axis, "AUROC" if len(grid) % 3 == 0 else "", lines,
+                    y_range=(0.0, 1.005), reference=0.5, reference_label="guessing",
+                )
+            )  # fmt: skip
     if not grid:
         return
     behind = [r for k in numbers.labels for e in attack.strengths for p in POPULATIONS.values()
@@ -43,22 +52,6 @@ def add_control(album: Album, numbers: Numbers, found: Detected, attack: AttackI
         f"largest eps, {'; '.join(_ends(panel) for panel in grid)}.",
         section=attack.label,
     )  # fmt: skip
-
-
-def _controlled(numbers: Numbers, found: Detected, attack: AttackInfo) -> list[str]:
-    return [
-        label for label in numbers.labels
-        if any(found.get(label, attack.label, e, LIKELIHOOD, "noise") for e in attack.strengths)
-    ]  # fmt: skip
-
-
-def _line(found: Detected, label: str, attack: AttackInfo, name: str) -> Line:
-    some = [found.get(label, attack.label, e, LIKELIHOOD, POPULATIONS[name])
-            for e in attack.strengths]  # fmt: skip
-    y = tuple(s.mean if s else math.nan for s in some)
-    low = tuple(s.low if s and s.low is not None else v for s, v in zip(some, y, strict=True))
-    high = tuple(s.high if s and s.high is not None else v for s, v in zip(some, y, strict=True))
-    return Line(name, attack.strengths, y, low, high)
 
 
 def _ends(panel: Panel) -> str:

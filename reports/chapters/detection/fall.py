@@ -9,16 +9,9 @@ from matplotlib.lines import Line2D
 
 from robustloss.reports.chapters.detection.adaptive import BEST, Guarded, Rival, guarded
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.legends import LINE, legend_below, legend_shape
-from robustloss.reports.drawing.style import (
-    ADVERSARIAL,
-    INK,
-    NORMAL,
-    blank,
-    panel_width,
-    panels,
-    plain,
-)
+from robustloss.reports.drawing.frames import Spot, draw_panels
+from robustloss.reports.drawing.legends import Names
+from robustloss.reports.drawing.style import ADVERSARIAL, INK, NORMAL, plain
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import eps_name
 
@@ -110,30 +103,28 @@ def draw_falls(grid: Sequence[tuple[str, Sequence[Fall]]], start: str) -> Figure
         grid: Losses with their eps, smallest first.
         start: Label of the naive attack that the arrows start from.
     """
-    columns = min(4, len(grid))
-    margins = {"left": 0.85, "right": 0.2, "wgap": 0.35}
-    width = panel_width(columns, widest=4.4, **margins)
-    handles = _handles(start, more=any(len(f.naive) > 1 for _, falls in grid for f in falls))
-    inches = 1.05 + columns * (width + 0.35)
-    lines = legend_shape([str(h.get_label()) for h in handles], inches - 0.85)[1]
     most = max(len(falls) for _, falls in grid)
-    figure, axes = panels(
-        -(-len(grid) // columns), columns, width=width, height=0.42 + 0.52 * most,
-        top=0.4, bottom=0.68 + LINE * lines, hgap=0.95, **margins,
-    )  # fmt: skip
-    for place, ax in enumerate(axes.flat):
-        if place >= len(grid):
-            ax.set_axis_off()
-            continue
-        label, falls = grid[place]
-        ax.set_title(plain(label, 26))
-        if all(fall.best is None for fall in falls):
-            blank(ax, "no numbers for this loss")
-            continue
+
+    def draw(ax: Axes, falls: Sequence[Fall], spot: Spot) -> None:
         _draw(ax, falls, most)
-        ax.tick_params(labelleft=place % columns == 0)
-    legend_below(figure, handles, left=0.85)
-    return figure
+        ax.tick_params(labelleft=spot.leftmost)
+
+    return draw_panels(
+        [
+            "no numbers for this loss" if all(fall.best is None for fall in falls) else falls
+            for _, falls in grid
+        ],
+        draw,
+        columns=4,
+        widest=4.4,
+        height=0.42 + 0.52 * most,
+        titles=[label for label, _ in grid],
+        legend=Names(
+            _handles(start, more=any(len(f.naive) > 1 for _, falls in grid for f in falls))
+        ),
+        left=0.85,
+        wgap=0.35,
+    )
 
 
 def _draw(ax: Axes, falls: Sequence[Fall], most: int) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,18 +13,9 @@ from matplotlib.ticker import MaxNLocator
 
 from robustloss.metrics.rates import auroc, rejected_fraction
 from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.frames import Spot, draw_grid
 from robustloss.reports.drawing.histograms import Bins, bin_ticks, pooled_bins
-from robustloss.reports.drawing.style import (
-    ADVERSARIAL,
-    BLUE,
-    CROWD,
-    INK,
-    NORMAL,
-    blank,
-    panel_width,
-    panels,
-    plain,
-)
+from robustloss.reports.drawing.style import ADVERSARIAL, BLUE, CROWD, INK, NORMAL
 from robustloss.reports.drawing.ticks import percent_of_all
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.reading.views import Reference, View
@@ -72,34 +62,36 @@ def draw_populations(
     x_label: str,
 ) -> Figure:
     """Draw losses by eps; the panels of a row share both axes."""
-    margins = {"left": 0.85, "right": 0.15, "wgap": 0.22}
-    width = panel_width(len(columns), widest=4.2, **margins)
-    figure, axes = panels(
-        len(rows), len(columns), width=width, height=1.35 if len(rows) <= CROWD else 1.0,
-        top=1.22, bottom=0.6, hgap=0.9, **margins,
-    )  # fmt: skip
-    for r, row in enumerate(cells):
-        top = 1.08 * max((h.max() for c in row if not c.gap for h in _solid(c).values()), default=1)
-        for c, cell in enumerate(row):
-            ax = axes[r, c]
-            if cell.gap:
-                blank(ax, cell.gap)
-            else:
-                ax.set_ylim(0, top or 1.0)
-                _draw(ax, cell, width)
-            if r == 0:
-                ax.annotate(columns[c], (0.5, 1), (0, 48), xycoords="axes fraction",
-                            textcoords="offset points", ha="center", fontsize=10)  # fmt: skip
-            if c == 0:
-                ax.set_title(plain(rows[r], 40), pad=29)
-            elif not row[0].gap:
-                ax.tick_params(labelleft=False)
-            if r == len(rows) - 1 and not cell.gap:
-                ax.set_xlabel(x_label)
-    figure.supylabel("share of its population", x=0.12 / figure.get_figwidth(), fontsize=9.5)
-    figure.legend(handles=_handles(), loc="upper left", ncols=5, handlelength=2.2,
-                  bbox_to_anchor=(0.6 / figure.get_figwidth(), 1.0))  # fmt: skip
-    return figure
+    tops = [
+        1.08 * max((h.max() for c in row if not c.gap for h in _solid(c).values()), default=1) or 1
+        for row in cells
+    ]
+
+    def draw(ax: Axes, cell: Populations, spot: Spot) -> None:
+        ax.set_ylim(0, tops[spot.row])
+        _draw(ax, cell, spot.width)
+
+    return draw_grid(
+        rows,
+        columns,
+        [[cell.gap or cell for cell in row] for row in cells],
+        draw,
+        widest=4.2,
+        height=1.35 if len(rows) <= CROWD else 1.0,
+        x_label=x_label,
+        y_label="share of its population",
+        handles=[
+            Patch(facecolor=NORMAL, edgecolor="#4C5866", label=CLEAN),
+            Line2D([], [], color=BLUE, lw=1.5, ls=(0, (3, 1.2)), label=FAILED),
+            Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=SUCCESSFUL),
+            Line2D([], [], color=INK, lw=1.1, ls=(0, (4, 2)), label="threshold"),
+        ],
+        # two lines of words stand over each panel
+        head=48,
+        title_pad=29,
+        top=1.22,
+        hgap=0.9,
+    )
 
 
 def _solid(cell: Populations) -> dict[str, np.ndarray]:
@@ -148,15 +140,6 @@ def words_of(cell: Populations) -> tuple[str, str]:
         known = f"AUROC {area:.3f}, caught {100 * caught:.0f} %" if np.isfinite(area) else ""
         out.append(f"{name} {values.size:,}: {known}" if known else f"no {name} attack")
     return out[0], out[1]
-
-
-def _handles() -> list[Artist]:
-    return [
-        Patch(facecolor=NORMAL, edgecolor="#4C5866", label=CLEAN),
-        Line2D([], [], color=BLUE, lw=1.5, ls=(0, (3, 1.2)), label=FAILED),
-        Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=SUCCESSFUL),
-        Line2D([], [], color=INK, lw=1.1, ls=(0, (4, 2)), label="threshold"),
-    ]
 
 
 def population_numbers(

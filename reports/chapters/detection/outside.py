@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -16,30 +17,28 @@ from robustloss.reports.chapters.detection.detected import (
     over_rows,
     score_words,
 )
-from robustloss.reports.chapters.detection.populations import estimates
 from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.frames import Spot, draw_grid
 from robustloss.reports.drawing.histograms import Bins, bin_ticks, pooled_bins
-from robustloss.reports.drawing.style import (
-    ADVERSARIAL,
-    CROWD,
-    NORMAL,
-    blank,
-    panel_width,
-    panels,
-    plain,
-)
-from robustloss.reports.drawing.table import Entry, Table
+from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, NORMAL
+from robustloss.reports.drawing.table import Column, Entry, Table, fields_of
 from robustloss.reports.drawing.ticks import percent_of_all
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Reference, Shown
-from robustloss.reports.words import NOTHING, estimate
+from robustloss.reports.words import NOTHING
 from robustloss.results.scores import CLEAN, Pass, StoredScores
 
-SCORE = "class_log_likelihood"
-
-
-_OUTSIDE = ("auroc", "average_precision", "tpr_at_1fpr", "tpr_at_5fpr", "clean_rejected_at_95tpr",
-            "equal_error_rate", "caught_at_5fpr")  # fmt: skip
+_ESTIMATES = [
+    Column("AUROC", "auroc", 1.0),
+    Column("", "average_precision", 1.0),
+    Column("", "tpr_at_1fpr", 1.0),
+    Column("", "tpr_at_5fpr", 1.0),
+    Column("", "clean_rejected_at_95tpr", 1.0),
+    Column("", "equal_error_rate", 1.0),
+    Column("caught", "caught_at_5fpr", 100.0, 1),
+]
+_SHOWN = [column for column in _ESTIMATES if column.head]
+_COLUMNS = [*(Column("", key) for key in ("outside", "label", "score", "n_outside")), *_ESTIMATES]
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,12 @@ def _pair(shown: Shown, label: str, sets: Sequence[str], k: int) -> _Pair:
     assert isinstance(scores, StoredScores)
     assert isinstance(known, Reference)
     which = Pass("outside", sets[k])
-    if not scores.has(SCORE, which):
+    if not scores.has(LIKELIHOOD, which):
         return _Pair(None, none, none, 0.0, "not shown to this loss")
-    clean = scores.get(SCORE, CLEAN)
-    row = [scores.get(SCORE, p) for p in scores.passes("outside")]
+    clean = scores.get(LIKELIHOOD, CLEAN)
+    row = [scores.get(LIKELIHOOD, p) for p in scores.passes("outside")]
     bins = pooled_bins([clean, *row], around=clean)
-    return _Pair(bins, clean, scores.get(SCORE, which), known.threshold)
+    return _Pair(bins, clean, scores.get(LIKELIHOOD, which), known.threshold)
 
 
 def _area(pair: _Pair) -> float:
@@ -108,57 +107,45 @@ def _area(pair: _Pair) -> float:
 
 
 def _draw(labels: Sequence[str], sets: Sequence[str], rows: Sequence[Sequence[_Pair]]) -> Figure:
-    margins = {"left": 0.85, "right": 0.15, "wgap": 0.22}
-    width = panel_width(len(sets), widest=4.2, **margins)
-    figure, axes = panels(
-        len(labels), len(sets), width=width, height=1.45 if len(labels) <= CROWD else 1.05,
-        top=0.88, bottom=0.6, hgap=0.55, **margins,
-    )  # fmt: skip
-    for r, row in enumerate(rows):
-        heights = [_shares(pair) for pair in row if not pair.gap]
-        top = 1.45 * max((share.max() for both in heights for share in both), default=1.0)
-        for c, pair in enumerate(row):
-            ax = axes[r, c]
-            if r == 0:
-                ax.annotate(plain(sets[c], 34), (0.5, 1), (0, 22), xycoords="axes fraction",
-                            textcoords="offset points", ha="center", fontsize=10)  # fmt: skip
-            if c == 0:
-                ax.set_title(plain(labels[r], 40), pad=4)
-            if pair.gap:
-                blank(ax, pair.gap)
-                continue
-            assert pair.bins is not None
-            edges, (clean, other) = pair.bins.drawn(), _shares(pair)
-            ax.stairs(clean, edges, fill=True, color=NORMAL)
-            ax.stairs(other, edges, color=ADVERSARIAL, lw=1.0, hatch="////", fill=False)
-            if edges[0] < pair.threshold < edges[-1]:
-                ax.axvline(pair.threshold, color="#444444", lw=0.9, ls="--")
-            caught = 100 * rejected_fraction(pair.other, pair.threshold)
-            ax.text(
-                0.03, 0.96, f"AUROC {_area(pair):.3f}, caught {caught:.1f} %",
-                transform=ax.transAxes, va="top", fontsize=8,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
-            )  # fmt: skip
-            ax.set_xlim(edges[0], edges[-1])
-            ax.set_ylim(0, top or 1.0)
-            ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
-            ax.yaxis.set_major_formatter(percent_of_all)
-            bin_ticks(ax, pair.bins, "number", width)
-            if c and not row[0].gap:
-                ax.tick_params(labelleft=False)
-            if r == len(rows) - 1:
-                ax.set_xlabel("log-likelihood (nats)")
-    figure.supylabel("share of images", x=0.12 / figure.get_figwidth(), fontsize=9.5)
-    figure.legend(
+    # as high as the highest bar of its row, with room for the words in it
+    tops = []
+    for row in rows:
+        heights = [share.max() for pair in row if not pair.gap for share in _shares(pair)]
+        tops.append(1.45 * max(heights, default=1.0) or 1.0)
+
+    def draw(ax: Axes, pair: _Pair, spot: Spot) -> None:
+        assert pair.bins is not None
+        edges, (clean, other) = pair.bins.drawn(), _shares(pair)
+        ax.stairs(clean, edges, fill=True, color=NORMAL)
+        ax.stairs(other, edges, color=ADVERSARIAL, lw=1.0, hatch="////", fill=False)
+        if edges[0] < pair.threshold < edges[-1]:
+            ax.axvline(pair.threshold, color="#444444", lw=0.9, ls="--")
+        caught = 100 * rejected_fraction(pair.other, pair.threshold)
+        ax.text(
+            0.03, 0.96, f"AUROC {_area(pair):.3f}, caught {caught:.1f} %",
+            transform=ax.transAxes, va="top", fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
+        )  # fmt: skip
+        ax.set_xlim(edges[0], edges[-1])
+        ax.set_ylim(0, tops[spot.row])
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        ax.yaxis.set_major_formatter(percent_of_all)
+        bin_ticks(ax, pair.bins, "number", spot.width)
+
+    return draw_grid(
+        labels,
+        sets,
+        [[pair.gap or pair for pair in row] for row in rows],
+        draw,
+        widest=4.2,
+        height=1.45 if len(labels) <= CROWD else 1.05,
+        x_label="log-likelihood (nats)",
+        y_label="share of images",
         handles=[
             Patch(facecolor=NORMAL, label="clean test images"),
-            Patch(
-                facecolor="none", edgecolor=ADVERSARIAL, hatch="////", label="other images"
-            ),
+            Patch(facecolor="none", edgecolor=ADVERSARIAL, hatch="////", label="other images"),
         ],
-        loc="upper left", bbox_to_anchor=(0.01, 1.0), ncols=2, frameon=False, fontsize=9,
-    )  # fmt: skip
-    return figure
+    )
 
 
 def _shares(pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
@@ -204,16 +191,15 @@ def _outside(numbers: Numbers, every: Sequence[Mapping], name: str, how: str) ->
             cells = []
             for outside in sets:
                 own = places.get((outside, label, score), [])
-                area, caught = over_rows(own, "auroc"), over_rows(own, "caught_at_5fpr")
-                cells += [
-                    Entry(estimate(area)),
-                    Entry(estimate(caught, unit=100.0, digits=1)),
-                ]
-                data.append(
-                    {"outside": outside, "label": label, "score": score,
-                     "n_outside": sum(int(r["n_outside"]) for r in own) if own else None,
-                     **estimates({m: over_rows(own, m) for m in _OUTSIDE})}
-                )  # fmt: skip
+                row = {
+                    "outside": outside,
+                    "label": label,
+                    "score": score,
+                    "n_outside": sum(int(r["n_outside"]) for r in own) if own else None,
+                    **{column.key: over_rows(own, column.key) for column in _ESTIMATES},
+                }
+                cells += [column.entry(row[column.key]) for column in _SHOWN]
+                data.append(fields_of(_COLUMNS, row))
             rows.append([Entry(label), Entry(score_words(score)), *cells])
     return Table(
         name,
@@ -223,7 +209,7 @@ def _outside(numbers: Numbers, every: Sequence[Mapping], name: str, how: str) ->
         "that they look more typical than the network's own data. Caught: percent of them below "
         "the threshold that rejects 5 % of clean validation images. Nobody attacked here. A score "
         f"that a loss does not have is left out. {interval_words(every)}",
-        ["loss", "score", *(f"{o}: {what}" for o in sets for what in ("AUROC", "caught"))],
+        ["loss", "score", *(f"{o}: {column.head}" for o in sets for column in _SHOWN)],
         rows,
         data,
         left=2,

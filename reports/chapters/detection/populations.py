@@ -8,19 +8,24 @@ from robustloss.reports.chapters.detection.detected import (
     Detected,
     interval_words,
 )
-from robustloss.reports.drawing.table import Entry, Table
-from robustloss.reports.reading.marks import Marks, names
+from robustloss.reports.drawing.table import Column, Table, lay_out
+from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.words import Estimate, estimate
 
-# heading, column of results.json, unit, decimals
-_POINTS = (
-    ("AUROC", "auroc", 1.0, 3),
-    ("equal error rate", "equal_error_rate", 100.0, 1),
-    ("caught at 1 % FPR", "tpr_at_1fpr", 100.0, 1),
-    ("caught at 5 % FPR", "tpr_at_5fpr", 100.0, 1),
-    ("clean rejected at 95 % caught", "clean_rejected_at_95tpr", 100.0, 1),
-)
+_COLUMNS = [
+    Column("loss", "label"),
+    Column("", "attack_label"),
+    Column("eps", "eps", words="{:.4g}".format),
+    Column("population", "population", words=POPULATION_WORDS.__getitem__),
+    Column("n", "n_attacked"),
+]
+_ESTIMATES = [
+    Column("AUROC", "auroc", 1.0),
+    Column("equal error rate", "equal_error_rate", 100.0, 1),
+    Column("caught at 1 % FPR", "tpr_at_1fpr", 100.0, 1),
+    Column("caught at 5 % FPR", "tpr_at_5fpr", 100.0, 1),
+    Column("clean rejected at 95 % caught", "clean_rejected_at_95tpr", 100.0, 1),
+]
 CONTROL = (
     "Noise is the control: clean images with random noise that is, image by image, as large as "
     "what this attack did at this eps, against the clean images. If noise is caught as easily as "
@@ -34,34 +39,35 @@ def populations_table(numbers: Numbers, found: Detected, attack: AttackInfo) -> 
     """Losses, eps and populations by detection numbers of the likelihood; None for older runs."""
     if not {"failed", "noise"} & set(found.populations):
         return None
-    marks, rows, data = Marks(numbers), [], []
+    marks = Marks(numbers)
+    # runs of older versions lack some of the numbers
+    known = [
+        column
+        for column in _ESTIMATES
+        if any(row.get(column.key) is not None for row in numbers.run.detection)
+    ]
+    rows = []
     behind: list[Mapping] = []
-    columns = [c for c in _POINTS if any(
-        row.get(c[1]) is not None for row in numbers.run.detection
-    )]  # fmt: skip
     for label in numbers.labels:
         for eps in attack.strengths:
+            # a flag is about the attack: noise had no gradient to lose
+            flags = numbers.flags(label, attack.label, eps)
             for population in found.populations:
                 place = (label, attack.label, eps, LIKELIHOOD, population)
                 if not found.rows(*place):
                     continue
                 behind += found.rows(*place)
-                values = {m: found.get(*place, m) for _, m, _, _ in columns}
-                # a flag is about the attack: noise had no gradient to lose
-                mark = "" if population == "noise" else marks.on(label, attack, eps)
-                cells = [
-                    Entry(estimate(values[m], unit=unit, digits=digits), mark if values[m] else "")
-                    for _, m, unit, digits in columns
-                ]
-                count = found.count(*place)
-                rows.append([Entry(label), Entry(f"{eps:.4g}"), Entry(POPULATION_WORDS[population]),
-                             Entry(f"{count:,}"), *cells])  # fmt: skip
-                data.append(
-                    {"label": label, "attack_label": attack.label, "eps": eps,
-                     "population": population, "n_attacked": count, **estimates(values),
-                     "marks": "" if population == "noise"
-                     else names(numbers.flags(label, attack.label, eps))}
-                )  # fmt: skip
+                rows.append(
+                    {
+                        "label": label,
+                        "attack_label": attack.label,
+                        "eps": eps,
+                        "population": population,
+                        "n_attacked": found.count(*place),
+                        **{column.key: found.get(*place, column.key) for column in known},
+                        "flags": () if population == "noise" else flags,
+                    }
+                )
     return Table(
         f"populations-{attack.slug}",
         f"Detection of {attack.label} by likelihood, by population",
@@ -72,20 +78,9 @@ def populations_table(numbers: Numbers, found: Detected, attack: AttackInfo) -> 
         "percent. Equal error rate: where as many clean images are rejected as attacked ones pass. "
         "FPR: share of clean images rejected. The last column: clean images rejected by the "
         "threshold that catches 95 % of the population. " + interval_words(behind),
-        ["loss", "eps", "population", "n", *(name for name, *_ in columns)],
-        rows,
-        data,
+        *lay_out([*_COLUMNS, *known], rows, marks),
         marks.notes(),
         left=3,
         section=attack.label,
         fold="always",
     )
-
-
-def estimates(values: Mapping[str, Estimate | None]) -> dict[str, object]:
-    """Each estimate as three plain values: its mean, and its interval as NAME_low and NAME_high."""
-    return {
-        f"{metric}{end}": getattr(value, key) if value else None
-        for metric, value in values.items()
-        for end, key in (("", "mean"), ("_low", "low"), ("_high", "high"))
-    }

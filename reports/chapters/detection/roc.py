@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,16 +15,34 @@ from matplotlib.lines import Line2D
 from robustloss.metrics.bootstrap import Resamples, draw_resamples
 from robustloss.metrics.rates import auroc, roc_curve
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.legends import LINE, legend_below, legend_shape
-from robustloss.reports.drawing.style import CROWD, INK, Look, blank, panel_width, panels, plain
+from robustloss.reports.drawing.frames import Spot, draw_panels
+from robustloss.reports.drawing.legends import Names
+from robustloss.reports.drawing.style import CROWD, INK, Look, plain
 from robustloss.reports.drawing.ticks import hundredths, unlabelled
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.reading.views import View
-from robustloss.reports.words import eps_name
+from robustloss.reports.words import NOTHING, eps_name
 
 BANDS = 5  # losses up to which ROC curves in one frame carry bands
 
+GUESSING: dict[str, Any] = {"color": "#5B6470", "lw": 0.9, "ls": (0, (1, 2))}
+
 RESAMPLES = 200  # enough for a band that is looked at; tables take more
+BAND = (
+    "The band is a pointwise 95 % interval of the share caught, from "
+    f"{RESAMPLES} resamples of the test images, each drawn with its clean and its attacked "
+    "score: at any one place of the axis, not of the whole curve at once, and about these "
+    "images with this trained network, not about training seeds. "
+)
+AXES = (
+    "Upper row: linear axis, the whole curve. Lower row: logarithmic axis, the corner where a "
+    "detector would really work; markers sit at 1 % and 5 % of clean images rejected."
+)
+AXES_OF_CROWD = (
+    "One frame a loss, one line an eps with its AUROC; the axis of clean images rejected "
+    "is logarithmic and shows the corner where a detector would really work, with lines at "
+    "1 % and 5 %."
+)
 
 
 def add_rocs(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
@@ -45,36 +64,12 @@ def add_rocs(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
         roc_numbers(columns),
         title="ROC of the likelihood detector",
         caption="Share of attacked images caught against share of clean images rejected, as the "
-        f"threshold moves. {_axes_words(scene)} All attacked images count, also those that did not "
-        "fool the network. "
+        f"threshold moves. {AXES_OF_CROWD if len(scene.labels) > CROWD else AXES} All attacked "
+        "images count, also those that did not fool the network. "
         f"A curve under the dotted line means that attacked images look more typical. "
-        f"{_band_words(scene)}{scene.words()}",
+        f"{BAND if len(scene.labels) <= BANDS else ''}{scene.words()}",
         alt=f"ROC curves by eps. AUROC at {'; '.join(areas)}.",
         section=scene.attack.label,
-    )
-
-
-def _band_words(scene: Scene) -> str:
-    if len(scene.labels) > BANDS:
-        return ""
-    return (
-        "The band is a pointwise 95 % interval of the share caught, from "
-        f"{RESAMPLES} resamples of the test images, each drawn with its clean and its attacked "
-        "score: at any one place of the axis, not of the whole curve at once, and about these "
-        "images with this trained network, not about training seeds. "
-    )
-
-
-def _axes_words(scene: Scene) -> str:
-    if len(scene.labels) > CROWD:
-        return (
-            "One frame a loss, one line an eps with its AUROC; the axis of clean images rejected "
-            "is logarithmic and shows the corner where a detector would really work, with lines at "
-            "1 % and 5 %."
-        )
-    return (
-        "Upper row: linear axis, the whole curve. Lower row: logarithmic axis, the corner where a "
-        "detector would really work; markers sit at 1 % and 5 % of clean images rejected."
     )
 
 
@@ -98,21 +93,13 @@ def _curves(scene: Scene, eps: float) -> list[Roc]:
         clean, attacked = scene.shown.clean(label), scene.views[(label, eps)]
         if isinstance(clean, View) and isinstance(attacked, View):
             fpr, tpr, _ = roc_curve(clean.score, attacked.score)
-            grid = fpr_grid(clean.n)
+            grid, band = fpr_grid(clean.n), None
+            # more bands would hide each other
+            if len(scene.labels) <= BANDS and np.array_equal(clean.index, attacked.index):
+                band = roc_band(clean.score, attacked.score, grid, image_resamples(clean.n))
             area = auroc(clean.score, attacked.score)
-            curves.append(
-                Roc(label, grid, at_grid(fpr, tpr, grid), area, _band(scene, clean, attacked, grid))
-            )
+            curves.append(Roc(label, grid, at_grid(fpr, tpr, grid), area, band))
     return curves
-
-
-def _band(
-    scene: Scene, clean: View, attacked: View, grid: np.ndarray
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Of few curves in a frame; more bands would hide each other."""
-    if len(scene.labels) > BANDS or not np.array_equal(clean.index, attacked.index):
-        return None
-    return roc_band(clean.score, attacked.score, grid, image_resamples(clean.n))
 
 
 def fpr_grid(n_clean: int) -> np.ndarray:
@@ -143,136 +130,130 @@ def draw_rocs(
     names = [k for k in looks if any(curve.label == k for _, cs in columns for curve in cs)]
     if len(names) > CROWD:
         return _draw_crowded(columns, names, lowest)
-    margins = {"left": 0.75, "right": 0.25, "wgap": 0.4}
-    width = panel_width(len(columns), widest=3.3, **margins)
-    inches = 0.6 + len(columns) * (width + margins["wgap"])
-    lines = legend_shape([*names, "guessing"], inches - 0.6)[1]
-    figure, axes = panels(
-        2,
-        len(columns),
-        width=width,
-        height=width,
-        top=0.4,
-        bottom=0.65 + LINE * lines,
-        hgap=0.6,
-        **margins,
-    )
-    for c, (title, curves) in enumerate(columns):
-        for r, ax in enumerate(axes[:, c]):
-            if not curves:
-                blank(ax, "no record")
-                continue
-            _draw(ax, curves, looks, log=r == 1, lowest=lowest)
-            ax.set_ylabel("attacked images caught (%)" if c == 0 else "")
-            if c:
-                ax.tick_params(labelleft=False)
-        axes[0, c].set_title(title, fontweight="normal")
-        axes[1, c].set_xlabel("clean images rejected (%)")
-    handles = [
-        Line2D([], [], color=looks[k].colour, ls=looks[k].dash, lw=1.8, label=plain(k))
-        for k in names
+
+    def draw(ax: Axes, curves: Sequence[Roc], spot: Spot) -> None:
+        _draw_guides(ax, lowest, width=0.9)
+        for curve in curves:
+            look = looks[curve.label]
+            if curve.band is not None:
+                ax.fill_between(curve.fpr, *curve.band, color=look.colour, alpha=0.2, lw=0)
+            ax.plot(curve.fpr, curve.tpr, color=look.colour, ls=look.dash, lw=1.7)
+            marked = np.isin(curve.fpr, (0.01, 0.05))
+            ax.plot(
+                curve.fpr[marked], curve.tpr[marked], ls="none", marker=look.marker, ms=5.5,
+                color=look.colour, mec="white", mew=0.6, zorder=4,
+            )  # fmt: skip
+        percents = [0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"]
+        if spot.lowest:
+            _set_log_axis(ax, lowest)
+            ax.set_xlabel("clean images rejected (%)")
+        else:
+            ax.set_title(columns[spot.column][0], fontweight="normal")
+            ax.set_xlim(-0.01, 1)
+            ax.set_xticks(*percents)
+            if len(curves) <= 6:  # more would cover the curves; the table has them
+                _write_areas(ax, curves)
+        ax.set_ylim(0, 1.02)
+        ax.set_yticks(*percents)
+        ax.grid(True, axis="y")
+        ax.tick_params(labelleft=spot.leftmost)
+        if spot.leftmost:
+            ax.set_ylabel("attacked images caught (%)")
+
+    lines = [
+        Line2D([], [], color=looks[name].colour, ls=looks[name].dash, lw=1.8, label=plain(name))
+        for name in names
     ]
-    handles.append(Line2D([], [], color="#5B6470", lw=0.9, ls=(0, (1, 2)), label="guessing"))
-    legend_below(figure, handles, left=0.6)
-    return figure
+    return draw_panels(
+        [curves or "no record" for _ in range(2) for _, curves in columns],
+        draw,
+        columns=len(columns),
+        widest=3.3,
+        height=lambda width: width,
+        legend=Names([*lines, Line2D([], [], **GUESSING, label="guessing")]),
+        right=0.25,
+        bottom=0.65,
+        wgap=0.4,
+        hgap=0.6,
+    )
 
 
 def _draw_crowded(
     columns: Sequence[tuple[str, Sequence[Roc]]], names: Sequence[str], lowest: float
 ) -> Figure:
-    """One frame a loss, logarithmic axis, one line an eps."""
-    across = 5
-    margins = {"left": 0.6, "right": 0.2, "wgap": 0.28}
-    width = panel_width(across, widest=3.3, **margins)
+    """Draw one frame a loss, logarithmic axis, one line an eps."""
     tones = [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.85, 0.05, len(columns))]
-    handles = [Line2D([], [], color=tone, lw=1.8, label=title)
-               for tone, (title, _) in zip(tones, columns, strict=True)]  # fmt: skip
-    handles.append(Line2D([], [], color="#5B6470", lw=0.9, ls=(0, (1, 2)), label="guessing"))
-    figure, axes = panels(
-        -(-len(names) // across), across, width=width, height=width, top=0.4,
-        bottom=0.9, hgap=0.62, **margins,
-    )  # fmt: skip
-    diagonal = np.geomspace(lowest, 1, 60)
-    for place, ax in enumerate(axes.flat):
-        if place >= len(names):
-            ax.set_axis_off()
-            continue
-        ax.set_title(plain(names[place], int(width * 15.4)), fontsize=8.5)
-        ax.plot(diagonal, diagonal, color="#5B6470", lw=0.9, ls=(0, (1, 2)))
-        for mark in (0.01, 0.05):
-            ax.axvline(mark, color="#C9CED6", lw=0.8, zorder=0)
-        areas = []
-        for tone, (_, curves) in zip(tones, columns, strict=True):
-            for curve in (c for c in curves if c.label == names[place]):
-                ax.plot(curve.fpr, curve.tpr, color=tone, lw=1.6)
-                areas.append((tone, "n/a" if curve.auroc is None else f"{curve.auroc:.3f}"))
-        _frame(ax, areas, lowest)
-        ax.tick_params(labelleft=place % across == 0)
-        if place % across == 0:
+    by_eps = [*zip(tones, columns, strict=True)]
+
+    def draw(ax: Axes, lines: Sequence[tuple[Any, Roc]], spot: Spot) -> None:
+        _draw_guides(ax, lowest, width=0.8)
+        for tone, curve in lines:
+            ax.plot(curve.fpr, curve.tpr, color=tone, lw=1.6)
+        for i, (tone, curve) in enumerate(reversed(lines)):
+            ax.text(0.97, 0.04 + 0.1 * i, _area(curve), transform=ax.transAxes, ha="right",
+                    fontsize=7.5, color=tone, zorder=5, fontweight="bold",
+                    bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6})  # fmt: skip
+        _set_log_axis(ax, lowest)
+        ax.set_ylim(0, 1.02)
+        ax.set_yticks([0, 0.5, 1], ["0", "50", "100"])
+        ax.tick_params(labelsize=7, length=2, labelleft=spot.leftmost)
+        ax.grid(True, axis="y")
+        if spot.leftmost:
             ax.set_ylabel("caught (%)", labelpad=2)
-        if place + across >= len(names):
+        if spot.lowest:
             ax.set_xlabel("clean rejected (%)")
-    legend_below(figure, handles, left=0.5)
-    return figure
+
+    handles = [Line2D([], [], color=tone, lw=1.8, label=title) for tone, (title, _) in by_eps]
+    return draw_panels(
+        [
+            [
+                (tone, curve)
+                for tone, (_, curves) in by_eps
+                for curve in curves
+                if curve.label == name
+            ]
+            for name in names
+        ],
+        draw,
+        columns=5,
+        widest=3.3,
+        height=lambda width: width,
+        titles=names,
+        legend=Names([*handles, Line2D([], [], **GUESSING, label="guessing")]),
+        left=0.6,
+        wgap=0.28,
+        hgap=0.62,
+    )
 
 
-def _frame(ax: Axes, areas: Sequence[tuple[object, str]], lowest: float) -> None:
-    for i, (tone, area) in enumerate(reversed(areas)):
-        ax.text(0.97, 0.04 + 0.1 * i, area, transform=ax.transAxes, ha="right", fontsize=7.5,
-                color=tone, zorder=5, fontweight="bold",
-                bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6})  # fmt: skip
+def _draw_guides(ax: Axes, lowest: float, width: float) -> None:
+    """Draw the diagonal of guessing, and lines at 1 % and 5 % of clean images rejected."""
+    diagonal = np.geomspace(lowest, 1, 60)
+    ax.plot(diagonal, diagonal, **GUESSING)
+    for mark in (0.01, 0.05):
+        ax.axvline(mark, color="#C9CED6", lw=width, zorder=0)
+
+
+def _set_log_axis(ax: Axes, lowest: float) -> None:
     ax.set_xscale("log")
     ax.set_xlim(lowest, 1)
-    ax.set_ylim(0, 1.02)
     ax.xaxis.set_major_formatter(hundredths)
     ax.xaxis.set_minor_formatter(unlabelled)
-    ax.set_yticks([0, 0.5, 1], ["0", "50", "100"])
-    ax.tick_params(labelsize=7, length=2)
-    ax.grid(True, axis="y")
 
 
-def _draw(
-    ax: Axes, curves: Sequence[Roc], looks: Mapping[str, Look], *, log: bool, lowest: float
-) -> None:
-    diagonal = np.geomspace(lowest, 1, 60)
-    ax.plot(diagonal, diagonal, color="#5B6470", lw=0.9, ls=(0, (1, 2)))
-    for mark in (0.01, 0.05):
-        ax.axvline(mark, color="#C9CED6", lw=0.9, zorder=0)
-    for curve in curves:
-        look = looks[curve.label]
-        if curve.band is not None:
-            ax.fill_between(curve.fpr, *curve.band, color=look.colour, alpha=0.2, lw=0)
-        ax.plot(curve.fpr, curve.tpr, color=look.colour, ls=look.dash, lw=1.7)
-        marked = np.isin(curve.fpr, (0.01, 0.05))
-        ax.plot(
-            curve.fpr[marked], curve.tpr[marked], ls="none", marker=look.marker, ms=5.5,
-            color=look.colour, mec="white", mew=0.6, zorder=4,
-        )  # fmt: skip
-    if log:
-        ax.set_xscale("log")
-        ax.set_xlim(lowest, 1)
-        ax.xaxis.set_major_formatter(hundredths)
-        ax.xaxis.set_minor_formatter(unlabelled)
-    else:
-        ax.set_xlim(-0.01, 1)
-        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
-        if len(curves) <= 6:  # more would cover the curves; the table has them
-            _areas(ax, curves)
-    ax.set_ylim(0, 1.02)
-    ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
-    ax.grid(True, axis="y")
-
-
-def _areas(ax: Axes, curves: Sequence[Roc]) -> None:
+def _write_areas(ax: Axes, curves: Sequence[Roc]) -> None:
     ax.text(0.97, 0.05 + 0.075 * len(curves), "AUROC", transform=ax.transAxes, ha="right",
             fontsize=8, color="#5B6470")  # fmt: skip
     for i, curve in enumerate(reversed(curves)):
-        area = "n/a" if curve.auroc is None else f"{curve.auroc:.3f}"
         ax.text(
-            0.97, 0.05 + 0.075 * i, f"{plain(curve.label, 16)} {area}", transform=ax.transAxes,
-            ha="right", fontsize=8, color=INK, zorder=5,
+            0.97, 0.05 + 0.075 * i, f"{plain(curve.label, 16)} {_area(curve)}",
+            transform=ax.transAxes, ha="right", fontsize=8, color=INK, zorder=5,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
         )  # fmt: skip
+
+
+def _area(curve: Roc) -> str:
+    return NOTHING if curve.auroc is None else f"{curve.auroc:.3f}"
 
 
 def roc_numbers(columns: Sequence[tuple[str, Sequence[Roc]]]) -> list[dict[str, object]]:

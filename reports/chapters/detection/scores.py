@@ -3,13 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from robustloss.reports.chapters.detection.detected import (
     POPULATION_WORDS,
@@ -18,27 +17,31 @@ from robustloss.reports.chapters.detection.detected import (
     score_words,
 )
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.curves import Line, Panel, curve_numbers, draw_curves
+from robustloss.reports.drawing.curves import Panel, curve_numbers, draw_curves, lines_of
+from robustloss.reports.drawing.frames import Spot, draw_panels
+from robustloss.reports.drawing.squares import colour_bar, frame_squares, hatch_square
 from robustloss.reports.drawing.style import (
     ADVERSARIAL,
     BLUE,
     CROWD,
-    FAINT,
     INK,
-    PAGE_WIDTH,
     Look,
-    panels,
     plain,
 )
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.scene import chosen_eps
-from robustloss.reports.words import eps_name
+from robustloss.reports.words import Estimate, eps_name
 
 NAN = math.nan
 ACROSS = 2  # panels in a row: ten scores need half a page
 LEGEND = (
     " A † beside a loss: a check found signs that this attack, not the loss, made the number look "
     "good."
+)
+
+NOISE = (
+    " “Noise” sets clean images with random noise of the same size against clean ones: where it is "
+    "as blue as the attack, the score notices that pixels were changed, not that somebody attacked."
 )
 
 # white is guessing; blue, attacked images look odd; orange, they look more typical than clean ones
@@ -50,17 +53,18 @@ def add_score_curves(
     album: Album, numbers: Numbers, found: Detected, attack: AttackInfo, looks: Mapping[str, Look]
 ) -> None:
     """AUROC against eps, one frame a score, one line a loss; nothing with a single score."""
-    grid = [
-        Panel(
-            score_words(score), attack.axis, "AUROC", lines, reference_label="guessing"
-        )
-        for score in found.scores
-        if (lines := _lines(numbers, found, attack, score))
-    ]  # fmt: skip
+    grid = []
+    for score in found.scores:
+        get = partial(_successful, found, attack, score)
+        if lines := lines_of(numbers.labels, attack.strengths, get, 1.0):
+            name = score_words(score)
+            grid.append(Panel(name, attack.axis, "AUROC", lines, reference_label="guessing"))
     if len(grid) < 2:
         return
     crowd = len(numbers.labels) > CROWD
-    bottom = _bottom([y for p in grid for k in p.lines for y in (k.y if crowd else k.low)])
+    heights = [y for panel in grid for line in panel.lines for y in (line.y if crowd else line.low)]
+    lowest = min(y for y in heights if not math.isnan(y))
+    bottom = max(0.0, min(0.9, math.floor(10 * lowest) / 10))  # the tenth below everything drawn
     grid = [
         replace(p, y_range=(bottom, 1.005), y_label="AUROC" if i % (2 if crowd else 3) == 0 else "",
                 reference=0.5 if bottom < 0.5 else None)
@@ -86,22 +90,10 @@ def add_score_curves(
     )  # fmt: skip
 
 
-def _bottom(heights: Sequence[float]) -> float:
-    """The tenth below everything drawn."""
-    low = min(y for y in heights if not math.isnan(y))
-    return max(0.0, min(0.9, math.floor(10 * low) / 10))
-
-
-def _lines(numbers: Numbers, found: Detected, attack: AttackInfo, score: str) -> list[Line]:
-    lines = []
-    for label in numbers.labels:
-        some = [found.get(label, attack.label, e, score, "successful") for e in attack.strengths]
-        if any(some):
-            y = tuple(s.mean if s else NAN for s in some)
-            low = tuple(s.low if s and s.low is not None else v for s, v in zip(some, y))  # noqa: B905
-            high = tuple(s.high if s and s.high is not None else v for s, v in zip(some, y))  # noqa: B905
-            lines.append(Line(label, attack.strengths, y, low, high))
-    return lines
+def _successful(
+    found: Detected, attack: AttackInfo, score: str, label: str, eps: float
+) -> Estimate | None:
+    return found.get(label, attack.label, eps, score, "successful")
 
 
 def _ends(panel: Panel) -> str:
@@ -162,7 +154,7 @@ def add_score_heat(album: Album, numbers: Numbers, found: Detected, attack: Atta
         "scores and in the file of numbers). “All” sets every attacked image against every clean "
         "one; “successful” the images that were right and became wrong, and “failed” those that "
         "stayed right, against all clean images that are right."
-        + _noise_words(populations)
+        + (NOISE if "noise" in populations else "")
         + " Blue: attacked images look less typical than clean ones; white: guessing; orange: they "
         "look more typical. Hatched: the loss has no such score, or no image is in the population."
         + (LEGEND if any("†" in k for heat in grid if heat for k in heat.rows) else ""),
@@ -170,16 +162,6 @@ def add_score_heat(album: Album, numbers: Numbers, found: Detected, attack: Atta
         + "; ".join(_best(heat, own) for heat in grid[-len(populations) :] if heat)
         + ".",
         section=attack.label,
-    )
-
-
-def _noise_words(populations: list[str]) -> str:
-    if "noise" not in populations:
-        return ""
-    return (
-        " “Noise” sets clean images with random noise of the same size against clean ones: where "
-        "it is as blue as the attack, the score notices that pixels were changed, not that "
-        "somebody attacked."
     )
 
 
@@ -215,44 +197,42 @@ def draw_score_heat(grid: Sequence[ScoreHeat | None], scores: Sequence[str], acr
         scores: Names of the columns.
         across: Panels in a row.
     """
-    left = 0.3 + LETTER * max(len(plain(k, 26)) for heat in grid if heat for k in heat.rows)
-    gap, down = 0.25, -(-len(grid) // across)
-    most = max(len(heat.rows) for heat in grid if heat)
-    width = min(0.72 * len(scores), (PAGE_WIDTH - left - 0.15 - (across - 1) * gap) / across)
-    names = 0.2 + LETTER * max(len(plain(k, 26)) for k in scores)
-    figure, axes = panels(
-        down, across, width=width, height=0.25 * most, left=left, right=0.15,
-        top=0.4, bottom=names + 0.75, wgap=gap, hgap=0.42,
+    letters = max(len(plain(name, 26)) for heat in grid if heat for name in heat.rows)
+    left = 0.3 + LETTER * letters
+    words = [plain(name, 26) for name in scores]
+
+    def draw(ax: Axes, heat: ScoreHeat, spot: Spot) -> None:
+        ax.set_title(heat.title, fontweight="normal", pad=4)
+        ax.imshow(heat.values, cmap=COLOURS, vmin=0, vmax=1, aspect="auto")
+        for (row, column), value in np.ndenumerate(heat.values):
+            if np.isnan(value):
+                hatch_square(ax, row, column)
+                continue
+            ax.text(column, row, short_area(value), ha="center", va="center", fontsize=8,
+                    color="white" if value > 0.9 or value < 0.06 else INK)  # fmt: skip
+        names = words if spot.lowest else [""] * len(words)
+        ax.set_xticks(range(len(words)), names, rotation=90, va="top")
+        ax.set_yticks(range(len(heat.rows)), [plain(name, 26) for name in heat.rows])
+        ax.tick_params(labelleft=spot.leftmost)
+        frame_squares(ax, heat.values.shape)
+
+    figure = draw_panels(
+        grid,
+        draw,
+        columns=across,
+        widest=0.72 * len(scores),
+        height=0.25 * max(len(heat.rows) for heat in grid if heat),
+        left=left,
+        right=0.15,
+        bottom=0.95 + LETTER * max(len(word) for word in words),
+        wgap=0.25,
+        hgap=0.42,
+    )
+    colour_bar(
+        figure, Normalize(0, 1), COLOURS, "AUROC against clean images", left=left, widest=3.6,
+        ticks=[0, 0.25, 0.5, 0.75, 1],
     )  # fmt: skip
-    for place, ax in enumerate(axes.flat):
-        heat = grid[place] if place < len(grid) else None
-        if heat is None:
-            ax.set_axis_off()
-            continue
-        last = not any(grid[place + across :: across])
-        _draw(ax, heat, scores if last else [""] * len(scores), place % across == 0)
-    _bar(figure, left)
     return figure
-
-
-def _draw(ax: Axes, heat: ScoreHeat, scores: Sequence[str], first: bool) -> None:
-    ax.set_title(heat.title, fontweight="normal", pad=4)
-    ax.imshow(heat.values, cmap=COLOURS, vmin=0, vmax=1, aspect="auto")
-    for (row, column), value in np.ndenumerate(heat.values):
-        if np.isnan(value):
-            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, hatch="////", fc="white",
-                                   ec=FAINT, lw=0))  # fmt: skip
-            continue
-        ax.text(column, row, short_area(value), ha="center", va="center", fontsize=8,
-                color="white" if value > 0.9 or value < 0.06 else INK)  # fmt: skip
-    ax.set_xticks(range(len(scores)), [plain(k, 26) for k in scores], rotation=90, va="top")
-    ax.set_yticks(range(len(heat.rows)), [plain(k, 26) for k in heat.rows])
-    ax.tick_params(labelleft=first, which="both", length=0)
-    ax.set_xticks(np.arange(len(scores) + 1) - 0.5, minor=True)
-    ax.set_yticks(np.arange(len(heat.rows) + 1) - 0.5, minor=True)
-    ax.grid(which="minor", color="white", linewidth=1.5)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
 
 
 def short_area(value: float) -> str:
@@ -260,15 +240,3 @@ def short_area(value: float) -> str:
     if value == 1:
         return "1"
     return f"{min(max(value, 0.0), 0.9994):.3f}"[1:] if value < 0.9995 else ">.999"
-
-
-def _bar(figure: Figure, left: float) -> None:
-    width, height = figure.get_figwidth(), figure.get_figheight()
-    inches = min(3.6, width - left - 0.35)
-    axes = figure.add_axes((left / width, 0.47 / height, inches / width, 0.12 / height))
-    bar = figure.colorbar(
-        ScalarMappable(Normalize(0, 1), COLOURS), cax=axes, orientation="horizontal",
-        ticks=[0, 0.25, 0.5, 0.75, 1],
-    )  # fmt: skip
-    bar.set_label("AUROC against clean images")
-    bar.outline.set_visible(False)

@@ -1,27 +1,15 @@
 """Tables of one attack: detection, detection scores, and how the attack itself fared."""
 
-from collections.abc import Mapping
-
 from robustloss.reports.chapters.detection.detected import (
     LIKELIHOOD,
     Detected,
     interval_words,
     score_words,
 )
-from robustloss.reports.drawing.table import Entry, Table
+from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
 from robustloss.reports.reading.marks import Marks, names
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.words import NOTHING, estimate, span
-
-_DETECTION = (
-    ("AUROC, all", "auroc_all", 1.0, 3),
-    ("AUROC, successful", "auroc_successful", 1.0, 3),
-    ("caught at 1 % FPR, all", "tpr_at_1fpr", 100.0, 1),
-    ("caught at 5 % FPR, all", "tpr_at_5fpr", 100.0, 1),
-    ("caught at 5 % FPR, successful", "tpr_at_5fpr_successful", 100.0, 1),
-    ("fooled and not noticed", "undetected_success_at_5fpr", 100.0, 2),
-)
-
+from robustloss.reports.words import span
 
 EARLY = "undetected_success_at_1fpr"
 NOISE = (
@@ -29,42 +17,51 @@ NOISE = (
     "attack's change; where it is as high as “AUROC, all”, the likelihood notices that pixels were "
     "changed, not that somebody attacked."
 )
+_ESTIMATES = [
+    Column("AUROC, all", "auroc_all", 1.0),
+    Column("AUROC, successful", "auroc_successful", 1.0),
+    Column("caught at 1 % FPR, all", "tpr_at_1fpr", 100.0, 1),
+    Column("caught at 5 % FPR, all", "tpr_at_5fpr", 100.0, 1),
+    Column("caught at 5 % FPR, successful", "tpr_at_5fpr_successful", 100.0, 1),
+    Column("fooled and not noticed", "undetected_success_at_5fpr", 100.0, 2),
+]
+_COLUMNS = [
+    Column("loss", "label"),
+    Column("", "attack_label"),
+    Column("eps", "eps", words="{:.4g}".format),
+    Column("n successful", "n_successful"),
+    *_ESTIMATES,
+    Column("the same, 1 % threshold", EARLY, 100.0, 2, parts=("mean",)),
+]
+# the checks doubt attacks: noise had no gradient to lose
+_CONTROL = Column("AUROC, noise", "auroc_noise", 1.0, parts=("mean",), checks=())
 
 
 def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
     """Losses and eps by detection numbers; no successful attack gives n/a."""
-    rows, data = [], []
     marks, detected = Marks(numbers), Detected(numbers)
     control = "noise" in detected.populations
+    rows = []
     for label in numbers.labels:
         for eps in attack.strengths:
-            found = {m: numbers.get(label, attack.label, eps, m) for _, m, _, _ in _DETECTION}
+            place = (label, attack.label, eps)
             successes = [
-                int(r["n_successful"])
-                for r in numbers.rows(label, attack.label, eps)
-                if r["n_successful"] is not None
+                int(row["n_successful"])
+                for row in numbers.rows(*place)
+                if row["n_successful"] is not None
             ]
-            mark = marks.on(label, attack, eps)
-            cells = [
-                Entry(estimate(found[m], unit=unit, digits=digits), mark if found[m] else "")
-                for _, m, unit, digits in _DETECTION
-            ]
-            noise = detected.get(label, attack.label, eps, LIKELIHOOD, "noise")
-            early = detected.get(label, attack.label, eps, LIKELIHOOD, "all", EARLY)
-            cells.append(Entry(estimate(early, unit=100.0, digits=2), mark if early else ""))
-            cells += [Entry(estimate(noise))] if control else []
-            total = Entry(f"{sum(successes):,}" if successes else NOTHING)
-            rows.append([Entry(label), Entry(f"{eps:.4g}"), total, *cells])
-            data.append(
-                {"label": label, "attack_label": attack.label, "eps": eps,
-                 "n_successful": sum(successes) if successes else None}
-                | {f"{m}{k}": getattr(found[m], k2) if found[m] else None
-                   for _, m, _, _ in _DETECTION
-                   for k, k2 in (("", "mean"), ("_low", "low"), ("_high", "high"))}
-                | {EARLY: early.mean if early else None}
-                | ({"auroc_noise": noise.mean if noise else None} if control else {})
-                | {"marks": names(numbers.flags(label, attack.label, eps))}
-            )  # fmt: skip
+            rows.append(
+                {
+                    "label": label,
+                    "attack_label": attack.label,
+                    "eps": eps,
+                    "n_successful": sum(successes) if successes else None,
+                    **{column.key: numbers.get(*place, column.key) for column in _ESTIMATES},
+                    EARLY: detected.get(*place, LIKELIHOOD, "all", EARLY),
+                    "auroc_noise": detected.get(*place, LIKELIHOOD, "noise"),
+                    "flags": numbers.flags(*place),
+                }
+            )
     return Table(
         f"detection-{attack.slug}",
         f"Detection of {attack.label} by likelihood",
@@ -76,16 +73,7 @@ def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
         "images, those that are fooled and pass the 5 % threshold of clean validation images; "
         "the one column that compares losses fairly, and beside it the same with the 1 % "
         "threshold. " + (f"{NOISE} " if control else "") + interval_words_detection(numbers),
-        [
-            "loss",
-            "eps",
-            "n successful",
-            *(name for name, *_ in _DETECTION),
-            "the same, 1 % threshold",
-            *(["AUROC, noise"] if control else []),
-        ],
-        rows,
-        data,
+        *lay_out([*_COLUMNS, _CONTROL] if control else _COLUMNS, rows, marks),
         [*marks.notes(), *_stopped_notes(numbers, attack), *_rejected_notes(numbers)],
         section=attack.label,
         fold="of many losses",
@@ -142,6 +130,13 @@ def score_name(score: str, *, adapted: bool | None) -> str:
     return f"{words} (not adapted)" if adapted is False else words
 
 
+_AREA = Column("AUROC", "auroc", 1.0)
+_NOT_ADAPTED = (
+    " “Not adapted”: this attack did not try to deceive that score, so a high AUROC there is no "
+    "evidence."
+)
+
+
 def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
     """AUROC of every detection score, both populations; None with a single score."""
     found = Detected(numbers)
@@ -162,17 +157,20 @@ def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
             for population in ("all", "successful"):
                 for eps in attack.strengths:
                     some = found.get(label, attack.label, eps, score, population)
-                    cells.append(
-                        Entry(estimate(some), marks.on(label, attack, eps) if some else "")
-                    )
+                    flags = numbers.flags(label, attack.label, eps)
+                    cells.append(_AREA.entry(some, marks.of(flags) if some else ""))
                     data.append(
-                        {"label": label, "score": score, "population": population, "eps": eps,
-                         "n_seeds": some.n_seeds if some else 0,
-                         "auroc": some.mean if some else None,
-                         "auroc_low": some.low if some else None,
-                         "auroc_high": some.high if some else None, "adapted": scores[score],
-                         "marks": names(numbers.flags(label, attack.label, eps))}
-                    )  # fmt: skip
+                        {
+                            "label": label,
+                            "score": score,
+                            "population": population,
+                            "eps": eps,
+                            "n_seeds": some.n_seeds if some else 0,
+                            **_AREA.fields(some),
+                            "adapted": scores[score],
+                            "marks": names(flags),
+                        }
+                    )
             rows.append([Entry(label), Entry(score_name(score, adapted=scores[score])), *cells])
     heads = [f"{p}, eps {e:.4g}" for p in ("all", "successful") for e in attack.strengths]
     return Table(
@@ -180,7 +178,7 @@ def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
         f"Which score tells {attack.label} from clean images?",
         f"AUROC of each detection score. {interval_words(behind)} The likelihood "
         "asks whether the features look like the predicted class at all, the posterior only how "
-        f"clearly one class wins.{_adapted_words(scores)}",
+        f"clearly one class wins.{_NOT_ADAPTED if False in scores.values() else ''}",
         ["loss", "score", *heads],
         rows,
         data,
@@ -188,13 +186,4 @@ def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
         left=2,
         section=attack.label,
         fold="always",
-    )
-
-
-def _adapted_words(scores: Mapping[str, bool | None]) -> str:
-    if False not in scores.values():
-        return ""
-    return (
-        " “Not adapted”: this attack did not try to deceive that score, so a high AUROC there is "
-        "no evidence."
     )

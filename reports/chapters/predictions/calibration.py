@@ -1,30 +1,39 @@
 """How far a stated confidence can be believed, clean and under attack."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from robustloss.reports.drawing.table import Entry, Table
-from robustloss.reports.reading.marks import Marks, names
+from robustloss.reports.drawing.table import Column, Table, lay_out
+from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.words import Estimate, estimate, over_seeds
+from robustloss.reports.words import Estimate, over_seeds
 
 Row = Mapping[str, Any]
 _INFINITE = ("nll", "nll_after", "temperature")
 _TOP = {"brier": 2.0} | dict.fromkeys(_INFINITE, float("inf"))  # what a number can be at most
-# column of results.json, heading, unit, decimals
-_COLUMNS: tuple[tuple[str, str, float, int], ...] = (
-    ("accuracy", "right", 100.0, 2),
-    ("mean_confidence", "confidence", 100.0, 2),
-    ("ece_equal_width", "ECE", 100.0, 2),
-    ("ece_floor", "ECE by chance", 100.0, 2),
-    ("ece_equal_mass", "ECE, equal mass", 100.0, 2),
-    ("brier", "Brier", 1.0, 3),
-    ("nll", "NLL (nats)", 1.0, 3),
-)
-_AFTER = (
-    ("temperature", "temperature", 1.0, 2),
-    ("ece_after", "ECE after", 100.0, 2),
-    ("nll_after", "NLL after", 1.0, 3),
+_COLUMNS = [
+    Column("loss", "label"),
+    Column("", "attack_label"),
+    Column("eps", "eps", words=lambda eps: f"{eps:.4g}" if eps else "clean"),
+]
+# one mark a row is enough: it stands at the first number
+_ESTIMATES = [
+    Column("right", "accuracy", 100.0, 2),
+    Column("confidence", "mean_confidence", 100.0, 2, checks=()),
+    Column("ECE", "ece_equal_width", 100.0, 2, checks=()),
+    Column("ECE by chance", "ece_floor", 100.0, 2, checks=()),
+    Column("ECE, equal mass", "ece_equal_mass", 100.0, 2, checks=()),
+    Column("Brier", "brier", 1.0, checks=()),
+    Column("NLL (nats)", "nll", 1.0, checks=()),
+]
+_AFTER = [
+    Column("temperature", "temperature", 1.0, 2, checks=()),
+    Column("ECE after", "ece_after", 100.0, 2, checks=()),
+    Column("NLL after", "nll_after", 1.0, checks=()),
+]
+_AFTER_WORDS = (
+    " After: with the logits divided by the temperature that suits the clean validation images "
+    "best, which changes no prediction; at 0.05 or 20 the search ended at its limit."
 )
 
 
@@ -51,32 +60,22 @@ def _rows(numbers: Numbers, label: str, attack: str, eps: float) -> list[Row]:
 
 def calibration_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
     """Losses by eps; None for older runs."""
-    marks, body, data = Marks(numbers), [], []
-    columns = _COLUMNS
-    if any(row.get("temperature") is not None for row in numbers.run.calibration):
-        columns = (*_COLUMNS, *_AFTER)
+    scaled = any(row.get("temperature") is not None for row in numbers.run.calibration)
+    estimates = [*_ESTIMATES, *(_AFTER if scaled else [])]
+    rows = []
     for label in numbers.labels:
         for eps in (0.0, *attack.strengths):
-            if not _rows(numbers, label, attack.label, eps):
-                continue
-            found = {m: calibration_of(numbers, label, attack.label, eps, m) for m, *_ in columns}
-            mark = marks.on(label, attack, eps) if eps else ""
-            cells = [
-                Entry(
-                    estimate(found[m], unit=unit, digits=digits),
-                    mark if m == "accuracy" else "",
+            place = (label, attack.label, eps)
+            if _rows(numbers, *place):
+                row = {column.key: calibration_of(numbers, *place, column.key)
+                       for column in estimates}  # fmt: skip
+                flags = numbers.flags(*place) if eps else ()
+                rows.append(
+                    {"label": label, "attack_label": attack.label, "eps": eps, "flags": flags} | row
                 )
-                for m, _, unit, digits in columns
-            ]
-            body.append([Entry(label), Entry(f"{eps:.4g}" if eps else "clean"), *cells])
-            data.append(
-                {"label": label, "attack_label": attack.label, "eps": eps}
-                | {f"{m}{end}": getattr(v, key) if v else None for m, v in found.items()
-                   for end, key in (("", "mean"), ("_low", "low"), ("_high", "high"))}
-                | {"marks": names(numbers.flags(label, attack.label, eps)) if eps else ""}
-            )  # fmt: skip
-    if not body:
+    if not rows:
         return None
+    marks = Marks(numbers)
     return Table(
         f"calibration-{attack.slug}",
         f"Calibration, clean and under {attack.label}",
@@ -87,25 +86,13 @@ def calibration_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
         "confidences kept together. By chance: what a perfectly calibrated network with the same "
         "confidences would show on so many images; an ECE near it is no fault. Brier: mean squared "
         "distance of the posteriors from the truth, 0 to 2. NLL: mean −log posterior of the label."
-        + _after_words(columns)
-        + " "
-        + _interval_words(numbers),
-        ["loss", "eps", *(heading for _, heading, _, _ in columns)],
-        body,
-        data,
+        + (_AFTER_WORDS if scaled else "")
+        + f" {_interval_words(numbers)}",
+        *lay_out([*_COLUMNS, *estimates], rows, marks),
         marks.notes(),
         left=2,
         section=attack.label,
         fold="always",
-    )
-
-
-def _after_words(columns: Sequence[tuple[str, str, float, int]]) -> str:
-    if len(columns) == len(_COLUMNS):
-        return ""
-    return (
-        " After: with the logits divided by the temperature that suits the clean validation images "
-        "best, which changes no prediction; at 0.05 or 20 the search ended at its limit."
     )
 
 

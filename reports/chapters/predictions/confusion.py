@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from robustloss.reports.drawing.album import SPACE, Album
-from robustloss.reports.drawing.style import INK, blank, panel_width, panels, plain
+from robustloss.reports.drawing.frames import Spot, draw_panels
+from robustloss.reports.drawing.squares import colour_bar, frame_squares
+from robustloss.reports.drawing.style import INK, plain
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.facts import class_names
 from robustloss.reports.reading.featured import featured
@@ -186,38 +186,39 @@ def draw_confusions(cells: Sequence[Confusion], names: Sequence[str]) -> Figure:
     count = len(names)
     words = [plain(name, 11) for name in names]
     longest = max(len(word) for word in words)
-    columns = min(len(cells), 3 if count <= 10 else 2)
     side = 0.24 + 0.062 * longest
-    margins = {"left": 0.25 + side, "right": 0.1, "wgap": 0.2 + side}
-    width = panel_width(columns, widest=4.2 if count <= 10 else 6.0, **margins)
     below = 0.1 + (0.062 * longest if longest > 2 else 0.16)
-    figure, axes = panels(
-        -(-len(cells) // columns), columns, width=width, height=width, top=0.62,
-        bottom=below + 0.95, hgap=below + 0.72, **margins,
-    )  # fmt: skip
     highest = max((np.nanmax(off_diagonal(c.percent)) for c in cells if not c.gap), default=1.0)
     scale = PowerNorm(0.5, 0, max(float(highest), 0.1))
-    letters = min(8.5, 72 * width / count / 2.9)
-    for place, ax in enumerate(axes.flat):
-        if place >= len(cells):
-            ax.set_axis_off()
-            continue
-        cell = cells[place]
-        ax.set_title(plain(cell.title, 34), pad=19)
-        if cell.gap:
-            blank(ax, cell.gap)
-            continue
-        _draw(ax, cell, words, scale, letters)
-        if place % columns == 0:
+
+    def draw(ax: Axes, cell: Confusion, spot: Spot) -> None:
+        _draw(ax, cell, words, scale, letters=min(8.5, 72 * spot.width / count / 2.9))
+        if spot.leftmost:
             ax.set_ylabel("true class")
-    _colour_bar(figure, margins["left"], scale)
+
+    figure = draw_panels(
+        [cell.gap or cell for cell in cells],
+        draw,
+        columns=3 if count <= 10 else 2,
+        widest=4.2 if count <= 10 else 6.0,
+        height=lambda width: width,
+        titles=[cell.title for cell in cells],
+        title_pad=19,
+        left=0.25 + side,
+        right=0.1,
+        top=0.62,
+        bottom=below + 0.95,
+        wgap=0.2 + side,
+        hgap=below + 0.72,
+    )
+    label = "errors: share of the row's class given the column's class (%)"
+    colour_bar(figure, scale, COLOURS, label, left=0.25 + side)
     return figure
 
 
 def _draw(
     ax: Axes, cell: Confusion, words: Sequence[str], scale: PowerNorm, letters: float
 ) -> None:
-    count = len(cell.percent)
     errors = cell.percent.copy()
     np.fill_diagonal(errors, np.nan)
     errors[errors <= 0] = np.nan  # white: no such mistake
@@ -232,14 +233,10 @@ def _draw(
         ax.text(column, row, short(value), ha="center", va="center", fontsize=letters, color=colour)
     ax.text(0, 1.015, cell.note, transform=ax.transAxes, fontsize=8.5, color=SOFT, va="bottom")
     turn = 90 if max(len(word) for word in words) > 2 else 0
-    ax.set_xticks(range(count), list(words), rotation=turn, fontsize=min(8, letters + 1))
-    ax.set_yticks(range(count), list(words), fontsize=min(8, letters + 1))
-    ax.set_xticks(np.arange(count + 1) - 0.5, minor=True)
-    ax.set_yticks(np.arange(count + 1) - 0.5, minor=True)
-    ax.grid(which="minor", color="#E3E6EA", linewidth=0.6)
-    ax.tick_params(which="both", length=0, pad=2)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.set_xticks(range(len(words)), list(words), rotation=turn, fontsize=min(8, letters + 1))
+    ax.set_yticks(range(len(words)), list(words), fontsize=min(8, letters + 1))
+    frame_squares(ax, cell.percent.shape, colour="#E3E6EA", width=0.6)
+    ax.tick_params(pad=2)
 
 
 def short(percent: float) -> str:
@@ -248,14 +245,3 @@ def short(percent: float) -> str:
         return f"{percent:.0f}"
     text = f"{percent:.1f}"
     return "<.1" if text == "0.0" else text.lstrip("0") if percent < 0.95 else text
-
-
-def _colour_bar(figure: Figure, left: float, scale: PowerNorm) -> None:
-    width, height = figure.get_figwidth(), figure.get_figheight()
-    inches = min(3.2, width - left - 0.4)
-    axes = figure.add_axes((left / width, 0.5 / height, inches / width, 0.12 / height))
-    bar = figure.colorbar(
-        ScalarMappable(scale, matplotlib.colormaps[COLOURS]), cax=axes, orientation="horizontal"
-    )
-    bar.set_label("errors: share of the row's class given the column's class (%)")
-    bar.outline.set_visible(False)

@@ -10,16 +10,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.frames import Spot, draw_grid
 from robustloss.reports.drawing.histograms import Bins, bin_ticks, pooled_bins
-from robustloss.reports.drawing.style import (
-    ADVERSARIAL,
-    CROWD,
-    NORMAL,
-    blank,
-    panel_width,
-    panels,
-    plain,
-)
+from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, NORMAL
 from robustloss.reports.drawing.ticks import percent_of_all
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.reading.views import View
@@ -155,70 +148,47 @@ def draw_histograms(grid: HistogramGrid, *, ticks: str = "number") -> Figure:
         grid: What to draw.
         ticks: "number", "percent" (posterior in percent) or "odds" (posterior on a logit axis).
     """
-    margins = {"left": 0.85, "right": 0.15, "wgap": 0.22}
-    width = panel_width(len(grid.columns), widest=4.2, **margins)
-    figure, axes = panels(
-        len(grid.rows), len(grid.columns), width=width,
-        height=1.45 if len(grid.rows) <= CROWD else 1.05, top=0.88, bottom=0.6,
-        hgap=0.55 if ticks == "number" else 0.42, **margins,
-    )  # fmt: skip
-    tops = [_top(grid, row) for row in grid.cells]
-    for r, row in enumerate(grid.cells):
-        for c, cell in enumerate(row):
-            ax = axes[r, c]
-            if cell.gap:
-                blank(ax, cell.gap)
-            else:
-                _draw_cell(ax, cell, grid, ticks, width)
-                ax.set_ylim(0, max(tops) if grid.same_height else tops[r])
-            if r == 0:
-                ax.annotate(grid.columns[c], (0.5, 1), (0, 22), xycoords="axes fraction",
-                            textcoords="offset points", ha="center", fontsize=10)  # fmt: skip
-            if c == 0:
-                ax.set_title(plain(grid.rows[r], 40), pad=4)
-            elif not row[0].gap:
-                ax.tick_params(labelleft=False)
-            if r == len(grid.rows) - 1 and not cell.gap:
-                ax.set_xlabel(grid.x_label)
-    figure.supylabel(grid.y_label, x=0.12 / figure.get_figwidth(), fontsize=9.5)
-    _legend(figure, grid)
-    return figure
-
-
-def _top(grid: HistogramGrid, row: Sequence[Histogram]) -> float:
-    heights = [(c.first + c.second).max() for c in row if not c.gap]
     room = 1.12 if grid.same_height else 1.4  # above the bars, for the notes
-    return room * max(heights, default=1.0) or 1.0
-
-
-def _draw_cell(ax: Axes, cell: Histogram, grid: HistogramGrid, ticks: str, inches: float) -> None:
-    edges = cell.bins.drawn()
-    both = cell.first + cell.second
-    ax.stairs(cell.first, edges, fill=True, color=NORMAL)
-    ax.stairs(both, edges, baseline=cell.first, fill=True, color="#F0BF9C")
-    ax.stairs(both, edges, baseline=cell.first, color=ADVERSARIAL, lw=0.9, hatch="////", fill=False)
-    ax.set_xlim(edges[0], edges[-1])
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    # Above 100 % there is room for the notes only.
-    ax.yaxis.set_major_formatter(percent_of_all)
-    bin_ticks(ax, cell.bins, ticks, inches)
+    tops = []
+    for row in grid.cells:
+        heights = [(cell.first + cell.second).max() for cell in row if not cell.gap]
+        tops.append(room * max(heights, default=1.0) or 1.0)
     x, align = (0.03, "left") if grid.note_at == "left" else (0.97, "right")
-    ax.text(
-        x, 0.96, "\n".join(cell.notes), transform=ax.transAxes, ha=align, va="top", fontsize=8,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
-        linespacing=1.3,
-    )  # fmt: skip
 
+    def draw(ax: Axes, cell: Histogram, spot: Spot) -> None:
+        edges, both = cell.bins.drawn(), cell.first + cell.second
+        ax.stairs(cell.first, edges, fill=True, color=NORMAL)
+        ax.stairs(both, edges, baseline=cell.first, fill=True, color="#F0BF9C")
+        ax.stairs(both, edges, baseline=cell.first, color=ADVERSARIAL, lw=0.9, hatch="////",
+                  fill=False)  # fmt: skip
+        ax.set_xlim(edges[0], edges[-1])
+        ax.set_ylim(0, max(tops) if grid.same_height else tops[spot.row])
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        # above 100 % there is room for the notes only
+        ax.yaxis.set_major_formatter(percent_of_all)
+        bin_ticks(ax, cell.bins, ticks, spot.width)
+        ax.text(
+            x, 0.96, "\n".join(cell.notes), transform=ax.transAxes, ha=align, va="top",
+            fontsize=8, linespacing=1.3,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
+        )  # fmt: skip
 
-def _legend(figure: Figure, grid: HistogramGrid) -> None:
-    handles = [
-        Patch(facecolor=NORMAL, edgecolor="#4C5866", label=grid.names[0]),
-        Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=grid.names[1]),
-    ]
-    figure.legend(
-        handles=handles, loc="upper left", ncols=2,
-        bbox_to_anchor=(0.6 / figure.get_figwidth(), 1.0), handlelength=2.2,
-    )  # fmt: skip
+    first, second = grid.names
+    return draw_grid(
+        grid.rows,
+        grid.columns,
+        [[cell.gap or cell for cell in row] for row in grid.cells],
+        draw,
+        widest=4.2,
+        height=1.45 if len(grid.rows) <= CROWD else 1.05,
+        x_label=grid.x_label,
+        y_label=grid.y_label,
+        handles=[
+            Patch(facecolor=NORMAL, edgecolor="#4C5866", label=first),
+            Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=second),
+        ],
+        hgap=0.55 if ticks == "number" else 0.42,
+    )
 
 
 def histogram_numbers(grid: HistogramGrid) -> list[dict[str, object]]:

@@ -1,8 +1,8 @@
 """Reliability diagrams, and the calibration error against eps."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,20 +13,12 @@ from matplotlib.patches import Patch
 from robustloss.analysis.tables.calibration import pool_bins
 from robustloss.reports.chapters.predictions.calibration import calibration_of
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.curves import Line, Panel, curve_numbers, draw_curves
-from robustloss.reports.drawing.style import (
-    ADVERSARIAL,
-    CROWD,
-    NORMAL,
-    Look,
-    blank,
-    panel_width,
-    panels,
-    plain,
-)
+from robustloss.reports.drawing.curves import Panel, curve_numbers, draw_curves, lines_of
+from robustloss.reports.drawing.frames import Spot, draw_grid
+from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, NORMAL, Look
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.scene import chosen_eps
-from robustloss.reports.words import eps_name
+from robustloss.reports.words import Estimate, eps_name
 from robustloss.results.schema import Row
 
 _STRIP = 0.24  # of a panel's height, for the counts
@@ -58,7 +50,7 @@ def add_reliability(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
     seeds = len({row["seed"] for row in numbers.run.reliability})
     album.add(
         f"reliability-{attack.slug}",
-        _draw(numbers.labels, [_eps_words(e) for e in strengths], grid),
+        _draw(numbers.labels, [eps_name(e) for e in strengths], grid),
         [
             {"label": label, "eps": eps} | {k: b[k] for k in _KEPT}
             for label, eps, cell in drawn
@@ -75,14 +67,10 @@ def add_reliability(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
         + "ECE: the gap averaged over the images, in percent of them"
         + (", mean over seeds." if seeds > 1 else "."),
         alt="Grid of reliability diagrams, losses by eps. ECE: "
-        + "; ".join(f"{k} {_eps_words(e)} {100 * c.error:.2g} %" for k, e, c in drawn)
+        + "; ".join(f"{k} {eps_name(e)} {100 * c.error:.2g} %" for k, e, c in drawn)
         + ".",
         section=attack.label,
     )
-
-
-def _eps_words(eps: float) -> str:
-    return eps_name(eps) if eps else "clean"
 
 
 _KEPT = ("bin", "low", "high", "count", "mean_confidence", "accuracy")
@@ -103,37 +91,28 @@ def _diagram(numbers: Numbers, label: str, attack: AttackInfo, eps: float) -> _D
 def _draw(
     labels: Sequence[str], columns: Sequence[str], grid: Sequence[Sequence[_Diagram | None]]
 ) -> Figure:
-    margins = {"left": 0.85, "right": 0.2, "wgap": 0.32}
-    width = panel_width(len(columns), widest=2.6, **margins)
-    figure, axes = panels(
-        len(labels), len(columns), width=width, height=min(2.1, 0.95 * width), top=0.95,
-        bottom=0.6, hgap=0.5, **margins,
-    )  # fmt: skip
-    for r, row in enumerate(grid):
-        for c, cell in enumerate(row):
-            ax = axes[r, c]
-            if r == 0:
-                ax.annotate(columns[c], (0.5, 1), (0, 22), xycoords="axes fraction",
-                            textcoords="offset points", ha="center", fontsize=10)  # fmt: skip
-            if c == 0:
-                ax.set_title(plain(labels[r], 40), pad=5)
-            if cell is None:
-                blank(ax, "no such record")
-                continue
-            _panel(ax, cell, first=c == 0, last=r == len(grid) - 1)
-    figure.supylabel("share right", x=0.12 / figure.get_figwidth(), fontsize=9.5)
-    figure.legend(
+    return draw_grid(
+        labels,
+        columns,
+        [[cell or "no such record" for cell in row] for row in grid],
+        _panel,
+        widest=2.6,
+        height=lambda width: min(2.1, 0.95 * width),
+        y_label="share right",
         handles=[
             Patch(facecolor=NORMAL, label="share right"),
             Line2D([], [], marker="o", ls="", ms=4, color=ADVERSARIAL, label="mean confidence"),
             Line2D([], [], ls=":", color="#444444", label="as often right as sure"),
         ],
-        loc="upper left", bbox_to_anchor=(0.01, 1.0), ncols=3, frameon=False, fontsize=9,
-    )  # fmt: skip
-    return figure
+        title_pad=5,
+        right=0.2,
+        top=0.95,
+        wgap=0.32,
+        hgap=0.5,
+    )
 
 
-def _panel(ax: Axes, cell: _Diagram, *, first: bool, last: bool) -> None:
+def _panel(ax: Axes, cell: _Diagram, spot: Spot) -> None:
     low, high, count, confidence, accuracy = (
         np.array([each[k] for each in cell.bins], float)
         for k in ("low", "high", "count", "mean_confidence", "accuracy")
@@ -156,7 +135,7 @@ def _panel(ax: Axes, cell: _Diagram, *, first: bool, last: bool) -> None:
         0.04, 0.97, f"ECE {100 * cell.error:.2g} %", transform=ax.transAxes, va="top", fontsize=8,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
     )  # fmt: skip
-    ax.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"] if first else ["", "", ""])
+    ax.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"] if spot.leftmost else ["", "", ""])
     ax.set_xticks([])
     ax.spines["bottom"].set_visible(False)
     ax.axhline(0, color="#444444", lw=0.8)
@@ -166,11 +145,13 @@ def _panel(ax: Axes, cell: _Diagram, *, first: bool, last: bool) -> None:
     strip.set_yscale("log")
     strip.set_ylim(least, 150)
     strip.set_xlim(0, 1)
-    strip.set_yticks([1], ["1 %"] if first else [""])  # a label at 100 % would meet the axis above
+    strip.set_yticks(
+        [1], ["1 %"] if spot.leftmost else [""]
+    )  # a label at 100 % would meet the axis above
     strip.minorticks_off()
     strip.tick_params(labelsize=7)
     strip.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
-    if last:
+    if spot.lowest:
         strip.set_xlabel("confidence")
     for side in ("top", "right"):
         strip.spines[side].set_visible(False)
@@ -181,16 +162,17 @@ def add_calibration_curves(
 ) -> None:
     """ECE and mean confidence against eps, one line a loss; nothing for runs of before."""
     eps = (0.0, *attack.strengths)
+
+    def get(metric: str, label: str, eps: float) -> Estimate | None:
+        return calibration_of(numbers, label, attack.label, eps, metric)
+
     grid = [
         Panel(title, attack.axis, y_label, lines, percent=True)
         for metric, title, y_label in (
             ("ece_equal_width", "calibration error", "ECE"),
             ("mean_confidence", "mean confidence", "largest posterior"),
         )
-        if (lines := [
-            line for label in numbers.labels
-            if (line := _line(numbers, label, attack, eps, metric)) is not None
-        ])
+        if (lines := lines_of(numbers.labels, eps, partial(get, metric), 100.0))
     ]  # fmt: skip
     if not grid:
         return
@@ -215,20 +197,3 @@ def add_calibration_curves(
         f"per loss. Calibration error at the largest eps: {', '.join(ends)}.",
         section=attack.label,
     )
-
-
-def _line(
-    numbers: Numbers, label: str, attack: AttackInfo, eps: Sequence[float], metric: str
-) -> Line | None:
-    some = [calibration_of(numbers, label, attack.label, e, metric) for e in eps]
-    if not any(some):
-        return None
-    y = tuple(100 * s.mean if s else math.nan for s in some)
-    low, high = (
-        tuple(
-            100 * bound if s and (bound := getattr(s, side)) is not None else v
-            for s, v in zip(some, y, strict=True)
-        )
-        for side in ("low", "high")
-    )
-    return Line(label, tuple(eps), y, low, high)

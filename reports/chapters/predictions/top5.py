@@ -84,20 +84,19 @@ def top5_table(numbers: Numbers) -> Table | None:
     """Top-1 beside top-5 error; None up to ten classes, or where ten crops have their own table."""
     if numbers.run.results.get("crops"):
         return None
-    rows_: list[list[Entry]] = []
-    data: list[dict] = []
+    rows, data = [], []
     for label in numbers.labels:
         found = [r for r in numbers.rows(label, "none", 0.0) if r.get("top5_error") is not None]
         if not found:
             continue
         errors = [over_seeds([float(row[k]) for row in found]) for k in ("error", "top5_error")]
-        rows_.append([Entry(label), *(Entry(estimate(e, unit=100, digits=2)) for e in errors)])
+        rows.append([Entry(label), *(Entry(estimate(e, unit=100, digits=2)) for e in errors)])
         data += [
             {"label": label, "seed": row["seed"], "top1_error": row["error"],
              "top5_error": row["top5_error"]}
             for row in found
         ]  # fmt: skip
-    if not rows_:
+    if not rows:
         return None
     return Table(
         "top5",
@@ -105,7 +104,7 @@ def top5_table(numbers: Numbers) -> Table | None:
         "Clean test images; in percent. Top-5: the true class is not among the five with the "
         f"highest logits. {interval_note(numbers)}",
         ["loss", "top-1 error", "top-5 error"],
-        rows_,
+        rows,
         data,
         of_errors=True,
     )

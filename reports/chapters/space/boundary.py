@@ -10,16 +10,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from robustloss.reports.drawing.album import SPACE, Album
-from robustloss.reports.drawing.legends import LINE, legend_below, legend_shape
+from robustloss.reports.drawing.frames import draw_panels
+from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import (
     INK,
-    blank,
     class_colours,
     columns_of,
     frame_plane,
-    panel_width,
-    panels,
-    plain,
 )
 from robustloss.reports.reading.facts import rows
 from robustloss.reports.reading.feature_space import Boundary, Space
@@ -138,34 +135,35 @@ def margin_region(boundary: Boundary) -> np.ndarray:
 
 def draw_frontiers(cells: Sequence[Frontier], num_classes: int) -> Figure:
     """One square panel per loss."""
-    columns = columns_of(len(cells))
-    margins = {"left": 0.5, "right": 0.1, "wgap": 0.34}
-    width = panel_width(columns, widest=3.6, **margins)
-    handles = _handles()
-    inches = 0.3 + columns * (width + margins["wgap"])
-    lines = legend_shape([str(h.get_label()) for h in handles], inches - 0.5)[1]
-    figure, axes = panels(
-        -(-len(cells) // columns), columns, width=width, height=width, top=0.68,
-        bottom=0.45 + LINE * lines, hgap=0.86, **margins,
-    )  # fmt: skip
     colours = class_colours(num_classes)
-    for place, ax in enumerate(axes.flat):
-        if place >= len(cells):
-            ax.set_axis_off()
-            continue
-        cell = cells[place]
-        ax.annotate(plain(cell.title, int(width * 15.4)), (0, 1), (0, 27),
-                    xycoords="axes fraction", textcoords="offset points", fontweight="bold",
-                    fontsize=10 if columns < 5 else 8.5)  # fmt: skip
-        if cell.gap or cell.boundary is None:
-            blank(ax, cell.gap)
-        else:
-            _draw(ax, cell, cell.boundary, colours)
-    legend_below(figure, handles, left=0.4)
-    return figure
+    dash = (0, (4, 1.6))
+    handles = [
+        Line2D([], [], color=INK, lw=1.8, label="boundary, no margin"),
+        Line2D([], [], color="#5B6470", lw=1.9, ls=dash, label="in training (class colour)"),
+        Line2D([], [], color=CLOSED, lw=1.4, ls=(0, (0.8, 2.2)), label="closed form"),
+        Patch(facecolor=MARGIN, label="margin"),
+    ]
+    return draw_panels(
+        [cell.gap or cell for cell in cells],
+        lambda ax, cell, spot: _draw(ax, cell, colours),
+        columns=columns_of(len(cells)),
+        widest=3.6,
+        height=lambda width: width,
+        titles=[cell.title for cell in cells],
+        title_pad=27,
+        legend=Names(handles),
+        left=0.5,
+        right=0.1,
+        top=0.68,
+        bottom=0.45,
+        wgap=0.34,
+        hgap=0.86,
+    )
 
 
-def _draw(ax: Axes, cell: Frontier, lines: Boundary, colours: Sequence) -> None:
+def _draw(ax: Axes, cell: Frontier, colours: Sequence) -> None:
+    lines = cell.boundary
+    assert lines is not None
     ax.text(0, 1.02, cell.note, transform=ax.transAxes, fontsize=7.5, color="#5B6470", va="bottom",
             linespacing=1.25)  # fmt: skip
     (x0, y0), (x1, y1) = cell.limits
@@ -200,14 +198,3 @@ def _zero(
     if values.min() < 0 < values.max():
         ax.contour(lines.x, lines.y, values, [0], colors=[colour], linestyles=[dash],
                    linewidths=[width], zorder=order)  # fmt: skip
-
-
-def _handles() -> list[Line2D | Patch]:
-    return [
-        Line2D([], [], color=INK, lw=1.8, label="boundary, no margin"),
-        Line2D(
-            [], [], color="#5B6470", lw=1.9, ls=(0, (4, 1.6)), label="in training (class colour)"
-        ),
-        Line2D([], [], color=CLOSED, lw=1.4, ls=(0, (0.8, 2.2)), label="closed form"),
-        Patch(facecolor=MARGIN, label="margin"),
-    ]

@@ -12,8 +12,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.legends import class_legend, class_legend_height
-from robustloss.reports.drawing.style import INK, blank, class_colours, panel_width, panels, plain
+from robustloss.reports.drawing.frames import draw_panels
+from robustloss.reports.drawing.legends import ClassColours
+from robustloss.reports.drawing.style import INK, class_colours
 from robustloss.reports.reading.facts import class_key
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.reading.views import Reference, Shown, View
@@ -159,39 +160,29 @@ def map_range(values: np.ndarray, lowest_level: float) -> tuple[float, float]:
 
 def draw_likelihood_maps(cells: Sequence[LikelihoodMap], num_classes: int) -> Figure:
     """Draw one square map per loss, each with its own colour bar in nats."""
-    columns = min(len(cells), 4) if len(cells) != 5 else 3
-    rows = -(-len(cells) // columns)
-    margins = {"left": 0.5, "right": 0.2, "wgap": 0.4}
-    width = panel_width(columns, widest=4.6, **margins)
-    inches = 0.3 + columns * (width + margins["wgap"])
-    figure, axes = panels(
-        rows,
-        columns,
-        width=width,
-        height=width,
-        top=0.5,
-        bottom=0.95 + class_legend_height(num_classes, inches),
-        hgap=1.35,
-        **margins,
-    )
     colours = np.asarray(class_colours(num_classes))
-    for ax, cell in zip(axes.flat, cells, strict=False):
-        if cell.gap:
-            blank(ax, cell.gap)
-            ax.set_title(plain(cell.title, 26))
-        else:
-            _draw(figure, ax, cell, colours)
-    for ax in axes.flat[len(cells) :]:
-        ax.set_axis_off()
     marks = [
         Line2D([], [], color=INK, lw=1.2, ls=dash, label=f"{100 * share:g} %")
         for share, dash in CONTOURS
     ]
-    class_legend(figure, num_classes, marks, "contours: share of clean images below")
-    return figure
+    return draw_panels(
+        [cell.gap or cell for cell in cells],
+        lambda ax, cell, spot: _draw(ax, cell, colours),
+        columns=3 if len(cells) == 5 else 4,
+        widest=4.6,
+        height=lambda width: width,
+        titles=[cell.title for cell in cells],
+        title_pad=18,
+        legend=ClassColours(num_classes, marks, "contours: share of clean images below"),
+        left=0.5,
+        top=0.5,
+        bottom=0.95,
+        wgap=0.4,
+        hgap=1.35,
+    )
 
 
-def _draw(figure: Figure, ax: Axes, cell: LikelihoodMap, colours: np.ndarray) -> None:
+def _draw(ax: Axes, cell: LikelihoodMap, colours: np.ndarray) -> None:
     view = _view(cell)
     seen = np.outer(_within(cell.y, view[1]), _within(cell.x, view[0]))
     low, high = map_range(cell.values[seen], cell.levels[0])
@@ -214,11 +205,11 @@ def _draw(figure: Figure, ax: Axes, cell: LikelihoodMap, colours: np.ndarray) ->
     ax.set_facecolor("#DDE1E6")  # outside the computed grid
     ax.set_xlim(view[0])
     ax.set_ylim(view[1])
-    ax.set_title(plain(cell.title, 26), pad=18)
     ax.text(0, 1.02, cell.note, transform=ax.transAxes, fontsize=8.5, color="#5B6470", va="bottom")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=5))
-    box = ax.get_position()
+    box, figure = ax.get_position(), ax.figure
+    assert isinstance(figure, Figure)
     per_inch = 1 / figure.get_figheight()
     bar_axes = figure.add_axes((box.x0, box.y0 - 0.42 * per_inch, box.width, 0.09 * per_inch))
     bar = figure.colorbar(image, cax=bar_axes, orientation="horizontal", extend="min")

@@ -11,15 +11,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from robustloss.reports.drawing.album import SPACE, Album
-from robustloss.reports.drawing.legends import LINE, legend_below, legend_shape
+from robustloss.reports.drawing.frames import Spot, draw_panels
+from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import (
     BLUE,
     NORMAL,
-    blank,
     columns_of,
-    panel_width,
-    panels,
-    plain,
 )
 from robustloss.reports.drawing.ticks import power, unlabelled
 from robustloss.reports.reading.facts import mean, rows
@@ -106,38 +103,35 @@ def norm_groups(norms: np.ndarray, gradients: np.ndarray) -> np.ndarray:
 
 def draw_norms(cells: Sequence[Norms]) -> Figure:
     """One panel per loss: gradient against norm, the histogram of norms below it."""
-    columns = columns_of(len(cells))
-    margins = {"left": 0.68, "right": 0.1, "wgap": 0.5}
-    width = panel_width(columns, widest=3.4, **margins)
+
+    def draw(ax: Axes, cell: Norms, spot: Spot) -> None:
+        _draw(ax, cell)
+        if spot.leftmost:
+            ax.set_ylabel("gradient size", labelpad=2)
+        if spot.lowest:
+            ax.set_xlabel("feature norm")
+
     handles = [
         Line2D([], [], color=BLUE, lw=1.8, label="gradient, median"),
         Patch(facecolor=BLUE, alpha=0.25, label="5 to 95 % of images"),
         Patch(facecolor=NORMAL, label="norms (histogram)"),
     ]
-    inches = 0.3 + columns * (width + margins["wgap"])
-    lines = legend_shape([str(h.get_label()) for h in handles], inches - 0.5)[1]
-    figure, axes = panels(
-        -(-len(cells) // columns), columns, width=width, height=0.95 * width, top=0.5,
-        bottom=0.62 + LINE * lines, hgap=0.8, **margins,
-    )  # fmt: skip
-    for place, ax in enumerate(axes.flat):
-        if place >= len(cells):
-            ax.set_axis_off()
-            continue
-        cell = cells[place]
-        ax.annotate(plain(cell.title, int(width * 15.4)), (0, 1), (0, 15),
-                    xycoords="axes fraction", textcoords="offset points", fontweight="bold",
-                    fontsize=10 if columns < 5 else 8.5)  # fmt: skip
-        if cell.gap:
-            blank(ax, cell.gap)
-            continue
-        _draw(ax, cell)
-        if place % columns == 0:
-            ax.set_ylabel("gradient size", labelpad=2)
-        if place + columns >= len(cells):
-            ax.set_xlabel("feature norm")
-    legend_below(figure, handles, left=0.5)
-    return figure
+    return draw_panels(
+        [cell.gap or cell for cell in cells],
+        draw,
+        columns=columns_of(len(cells)),
+        widest=3.4,
+        height=lambda width: 0.95 * width,
+        titles=[cell.title for cell in cells],
+        title_pad=15,
+        legend=Names(handles),
+        left=0.68,
+        right=0.1,
+        top=0.5,
+        bottom=0.62,
+        wgap=0.5,
+        hgap=0.8,
+    )
 
 
 def _draw(ax: Axes, cell: Norms) -> None:
