@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from robustloss.reports.chapters.detection.adaptive import BEST, Guarded, Rival, guarded
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.frames import Spot, draw_panels
+from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import ADVERSARIAL, INK, NORMAL, plain
 from robustloss.reports.reading.numbers import Numbers
@@ -122,8 +122,7 @@ def draw_falls(grid: Sequence[tuple[str, Sequence[Fall]]], start: str) -> Figure
         legend=Names(
             _handles(start, more=any(len(f.naive) > 1 for _, falls in grid for f in falls))
         ),
-        left=0.85,
-        wgap=0.35,
+        margins=Margins(left=0.85, wgap=0.35),
     )
 
 

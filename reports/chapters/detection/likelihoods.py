@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from robustloss.metrics.rates import auroc, rejected_fraction
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.frames import Spot, draw_grid
+from robustloss.reports.drawing.frames import GRID, Spot, draw_grid
 from robustloss.reports.drawing.histograms import Bins, bin_ticks, pooled_bins
 from robustloss.reports.drawing.style import ADVERSARIAL, BLUE, CROWD, INK, NORMAL
 from robustloss.reports.drawing.ticks import percent_of_all
@@ -78,8 +78,6 @@ def draw_populations(
         draw,
         widest=4.2,
         height=1.35 if len(rows) <= CROWD else 1.0,
-        x_label=x_label,
-        y_label="share of its population",
         handles=[
             Patch(facecolor=NORMAL, edgecolor="#4C5866", label=CLEAN),
             Line2D([], [], color=BLUE, lw=1.5, ls=(0, (3, 1.2)), label=FAILED),
@@ -89,8 +87,8 @@ def draw_populations(
         # two lines of words stand over each panel
         head=48,
         title_pad=29,
-        top=1.22,
-        hgap=0.9,
+        labels=(x_label, "share of its population"),
+        margins=replace(GRID, top=1.22, hgap=0.9),
     )
 
 

@@ -139,12 +139,11 @@ def _draw(labels: Sequence[str], sets: Sequence[str], rows: Sequence[Sequence[_P
         draw,
         widest=4.2,
         height=1.45 if len(labels) <= CROWD else 1.05,
-        x_label="log-likelihood (nats)",
-        y_label="share of images",
         handles=[
             Patch(facecolor=NORMAL, label="clean test images"),
             Patch(facecolor="none", edgecolor=ADVERSARIAL, hatch="////", label="other images"),
         ],
+        labels=("log-likelihood (nats)", "share of images"),
     )
 
 

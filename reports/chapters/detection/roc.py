@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from robustloss.metrics.bootstrap import Resamples, draw_resamples
 from robustloss.metrics.rates import auroc, roc_curve
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.frames import Spot, draw_panels
+from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import CROWD, INK, Look, plain
 from robustloss.reports.drawing.ticks import hundredths, unlabelled
@@ -171,10 +171,7 @@ def draw_rocs(
         widest=3.3,
         height=lambda width: width,
         legend=Names([*lines, Line2D([], [], **GUESSING, label="guessing")]),
-        right=0.25,
-        bottom=0.65,
-        wgap=0.4,
-        hgap=0.6,
+        margins=Margins(right=0.25, bottom=0.65, wgap=0.4, hgap=0.6),
     )
 
 
@@ -220,9 +217,7 @@ def _draw_crowded(
         height=lambda width: width,
         titles=names,
         legend=Names([*handles, Line2D([], [], **GUESSING, label="guessing")]),
-        left=0.6,
-        wgap=0.28,
-        hgap=0.62,
+        margins=Margins(left=0.6, wgap=0.28, hgap=0.62),
     )
 
 

@@ -18,7 +18,7 @@ from robustloss.reports.chapters.detection.detected import (
 )
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.curves import Panel, curve_numbers, draw_curves, lines_of
-from robustloss.reports.drawing.frames import Spot, draw_panels
+from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.squares import colour_bar, frame_squares, hatch_square
 from robustloss.reports.drawing.style import (
     ADVERSARIAL,
@@ -222,11 +222,13 @@ def draw_score_heat(grid: Sequence[ScoreHeat | None], scores: Sequence[str], acr
         columns=across,
         widest=0.72 * len(scores),
         height=0.25 * max(len(heat.rows) for heat in grid if heat),
-        left=left,
-        right=0.15,
-        bottom=0.95 + LETTER * max(len(word) for word in words),
-        wgap=0.25,
-        hgap=0.42,
+        margins=Margins(
+            left=left,
+            right=0.15,
+            bottom=0.95 + LETTER * max(len(word) for word in words),
+            wgap=0.25,
+            hgap=0.42,
+        ),
     )
     colour_bar(
         figure, Normalize(0, 1), COLOURS, "AUROC against clean images", left=left, widest=3.6,

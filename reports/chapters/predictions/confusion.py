@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from robustloss.reports.drawing.album import SPACE, Album
-from robustloss.reports.drawing.frames import Spot, draw_panels
+from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.squares import colour_bar, frame_squares
 from robustloss.reports.drawing.style import INK, plain
 from robustloss.reports.drawing.table import Entry, Table
@@ -204,12 +204,14 @@ def draw_confusions(cells: Sequence[Confusion], names: Sequence[str]) -> Figure:
         height=lambda width: width,
         titles=[cell.title for cell in cells],
         title_pad=19,
-        left=0.25 + side,
-        right=0.1,
-        top=0.62,
-        bottom=below + 0.95,
-        wgap=0.2 + side,
-        hgap=below + 0.72,
+        margins=Margins(
+            left=0.25 + side,
+            right=0.1,
+            top=0.62,
+            bottom=below + 0.95,
+            wgap=0.2 + side,
+            hgap=below + 0.72,
+        ),
     )
     label = "errors: share of the row's class given the column's class (%)"
     colour_bar(figure, scale, COLOURS, label, left=0.25 + side)

@@ -1,7 +1,7 @@
 """Figure 3 of the paper: how sure the network is of its answer under attack."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.frames import Spot, draw_grid
+from robustloss.reports.drawing.frames import GRID, Spot, draw_grid
 from robustloss.reports.drawing.histograms import Bins, bin_ticks, pooled_bins
 from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, NORMAL
 from robustloss.reports.drawing.ticks import percent_of_all
@@ -181,13 +181,12 @@ def draw_histograms(grid: HistogramGrid, *, ticks: str = "number") -> Figure:
         draw,
         widest=4.2,
         height=1.45 if len(grid.rows) <= CROWD else 1.05,
-        x_label=grid.x_label,
-        y_label=grid.y_label,
         handles=[
             Patch(facecolor=NORMAL, edgecolor="#4C5866", label=first),
             Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=second),
         ],
-        hgap=0.55 if ticks == "number" else 0.42,
+        labels=(grid.x_label, grid.y_label),
+        margins=replace(GRID, hgap=0.55 if ticks == "number" else 0.42),
     )
 
 

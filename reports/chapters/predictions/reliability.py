@@ -1,7 +1,7 @@
 """Reliability diagrams, and the calibration error against eps."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,7 +14,7 @@ from robustloss.analysis.tables.calibration import pool_bins
 from robustloss.reports.chapters.predictions.calibration import calibration_of
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.curves import Panel, curve_numbers, draw_curves, lines_of
-from robustloss.reports.drawing.frames import Spot, draw_grid
+from robustloss.reports.drawing.frames import GRID, Spot, draw_grid
 from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, NORMAL, Look
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.scene import chosen_eps
@@ -98,17 +98,14 @@ def _draw(
         _panel,
         widest=2.6,
         height=lambda width: min(2.1, 0.95 * width),
-        y_label="share right",
         handles=[
             Patch(facecolor=NORMAL, label="share right"),
             Line2D([], [], marker="o", ls="", ms=4, color=ADVERSARIAL, label="mean confidence"),
             Line2D([], [], ls=":", color="#444444", label="as often right as sure"),
         ],
         title_pad=5,
-        right=0.2,
-        top=0.95,
-        wgap=0.32,
-        hgap=0.5,
+        labels=("", "share right"),
+        margins=replace(GRID, right=0.2, top=0.95, wgap=0.32, hgap=0.5),
     )
 
 

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from robustloss.reports.drawing.album import SPACE, Album
-from robustloss.reports.drawing.frames import draw_panels
+from robustloss.reports.drawing.frames import Margins, draw_panels
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import (
     INK,
@@ -152,12 +152,7 @@ def draw_frontiers(cells: Sequence[Frontier], num_classes: int) -> Figure:
         titles=[cell.title for cell in cells],
         title_pad=27,
         legend=Names(handles),
-        left=0.5,
-        right=0.1,
-        top=0.68,
-        bottom=0.45,
-        wgap=0.34,
-        hgap=0.86,
+        margins=Margins(left=0.5, right=0.1, top=0.68, bottom=0.45, wgap=0.34, hgap=0.86),
     )
 
 

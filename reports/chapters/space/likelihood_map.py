@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.frames import draw_panels
+from robustloss.reports.drawing.frames import Margins, draw_panels
 from robustloss.reports.drawing.legends import ClassColours
 from robustloss.reports.drawing.style import INK, class_colours
 from robustloss.reports.reading.facts import class_key
@@ -174,11 +174,7 @@ def draw_likelihood_maps(cells: Sequence[LikelihoodMap], num_classes: int) -> Fi
         titles=[cell.title for cell in cells],
         title_pad=18,
         legend=ClassColours(num_classes, marks, "contours: share of clean images below"),
-        left=0.5,
-        top=0.5,
-        bottom=0.95,
-        wgap=0.4,
-        hgap=1.35,
+        margins=Margins(left=0.5, top=0.5, bottom=0.95, wgap=0.4, hgap=1.35),
     )
 
 

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from robustloss.reports.drawing.album import SPACE, Album
-from robustloss.reports.drawing.frames import Spot, draw_panels
+from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import (
     BLUE,
@@ -125,12 +125,7 @@ def draw_norms(cells: Sequence[Norms]) -> Figure:
         titles=[cell.title for cell in cells],
         title_pad=15,
         legend=Names(handles),
-        left=0.68,
-        right=0.1,
-        top=0.5,
-        bottom=0.62,
-        wgap=0.5,
-        hgap=0.8,
+        margins=Margins(left=0.68, right=0.1, top=0.5, bottom=0.62, wgap=0.5, hgap=0.8),
     )
 
 
