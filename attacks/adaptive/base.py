@@ -119,7 +119,7 @@ class Adaptive(ABC):
     """x ← project(x + a · u), u the unit step along a member's rule; the best of all x is kept.
 
     Best is, per image, over the whole of every path and the image itself: what is wrong with the
-    highest log-likelihood of the predicted class, else what has the highest; see Found. Every
+    highest log-likelihood of the predicted class, else what has the highest; see Candidate. Every
     gradient is brought to unit length before it meets another, and log-likelihoods are compared
     with each other only: their scale and a constant in the logits change nothing.
 
@@ -181,6 +181,7 @@ class Adaptive(ABC):
         zero_gradient = vanishes(clean.gradient(clean.lead))
         goals, itself = [*product(self.choose_aims(clean), self.list_rules())], clean.judge()
         del clean  # and its graph
+        size = self.step_size or min(1.0, (5.0 if self.norm == "linf" else 10.0) / self.steps)
         adv_inputs = []
         for budget in eps:
             best, draws = itself, noise.restart()
@@ -189,29 +190,17 @@ class Adaptive(ABC):
                 if self.random_start:
                     start = uniform_start(inputs, budget, self.norm, draws)
                 for aim, rule in goals:
-                    best = self._climb(model, start, inputs, labels, budget, aim, rule, best)
+                    point = start
+                    for step in range(self.steps + 1):
+                        # Nothing follows the last point: its gradient is not asked for.
+                        more = step < self.steps
+                        with torch.set_grad_enabled(more):
+                            view = look(model, point, labels, aim)
+                        best = best.take(view.judge())
+                        if not more:
+                            break
+                        length = budget * size * STEP_SCHEDULES["cosine"](step / self.steps)
+                        point = point + length * ascent_direction(rule(view), self.norm)
+                        point = project(point, inputs, budget, self.norm)
             adv_inputs.append(best.images)
         return AttackOutput(torch.stack(adv_inputs), zero_gradient)
-
-    def _climb(
-        self,
-        model: nn.Module,
-        start: Tensor,
-        inputs: Tensor,
-        labels: Tensor,
-        eps: float,
-        aim: Tensor | None,
-        rule: Rule,
-        best: Candidate,
-    ) -> Candidate:
-        """Return the best of what earlier paths found and of one more start and its steps."""
-        size = self.step_size or min(1.0, (5.0 if self.norm == "linf" else 10.0) / self.steps)
-        point = start
-        for step in range(self.steps):
-            view = look(model, point, labels, aim)
-            best = best.take(view.judge())
-            length = eps * size * STEP_SCHEDULES["cosine"](step / self.steps)
-            point = point + length * ascent_direction(rule(view), self.norm)
-            point = project(point, inputs, eps, self.norm)
-        with torch.no_grad():  # nothing follows the last point: its gradient is not asked for
-            return best.take(look(model, point, labels, aim).judge())
