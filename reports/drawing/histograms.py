@@ -7,8 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-FLOAT32_LIMIT = 16.6  # nats: above this log-odds a float32 posterior reads exactly 1.0
-
 
 @dataclass(frozen=True)
 class Bins:

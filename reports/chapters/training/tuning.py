@@ -156,15 +156,6 @@ def add_tuning(album: Album, numbers: Numbers) -> None:
         label, key = cell
         _draw_trials(ax, finished[label], diverged[label], key, limits)
 
-    handles = [
-        Line2D([], [], color=colour, marker=marker, label=name.format(eps=eps))
-        for colour, marker, name in ERRORS.values()
-    ]
-    handles.append(Line2D([], [], color=INK, marker="o", mfc="none", ms=9, ls="", label="kept"))
-    if any(diverged.values()):
-        handles.append(
-            Line2D([], [], color=SOFT, marker="x", ms=6, ls="", label="some trial diverged")
-        )
     parts = []
     for label, rows in finished.items():
         if rows:
@@ -183,7 +174,7 @@ def add_tuning(album: Album, numbers: Numbers) -> None:
             widest=4.4,
             height=1.75,
             titles=[label for label in searched for _ in range(columns)],
-            legend=Names(handles),
+            legend=Names(_list_handles(eps, diverged=any(diverged.values()))),
             margins=Margins(left=0.85, hgap=0.85),
         ),
         [
@@ -200,6 +191,19 @@ def add_tuning(album: Album, numbers: Numbers) -> None:
         "lower edge; a cross at the upper edge says that a trial with this value diverged.",
         alt="Points and lines of error against each searched value: " + "; ".join(parts),
     )
+
+
+def _list_handles(eps: float, *, diverged: bool) -> list[Line2D]:
+    """Return what the legend explains: both errors, the trial that was kept, one that failed."""
+    handles = [
+        Line2D([], [], color=colour, marker=marker, label=name.format(eps=eps))
+        for colour, marker, name in ERRORS.values()
+    ]
+    handles.append(Line2D([], [], color=INK, marker="o", mfc="none", ms=9, ls="", label="kept"))
+    if diverged:
+        label = "some trial diverged"
+        handles.append(Line2D([], [], color=SOFT, marker="x", ms=6, ls="", label=label))
+    return handles
 
 
 def _draw_trials(
