@@ -200,7 +200,11 @@ def attack_success_rate(
     Returns:
         In [0, 1]; NaN when no image was initially correct.
     """
-    _check_lengths(clean=clean_predictions, attacked=attacked_predictions, labels=labels)
+    _check_lengths(
+        clean_predictions=clean_predictions,
+        attacked_predictions=attacked_predictions,
+        labels=labels,
+    )
     correct = clean_predictions == labels
     return error(attacked_predictions[correct], labels[correct])
 

@@ -12,6 +12,7 @@ from robustloss.analysis.tables.worst_case import (
     worst_case_rows,
 )
 from robustloss.metrics.intervals import wilson
+from robustloss.results.schema import TABLES
 from tests.outcomes import CELL, first, made
 
 
@@ -73,7 +74,8 @@ def test_worst_case_names_who_took_part_and_who_was_strongest():
     row = rows["linf", 0.2]
     alone = {o.attack_label: o.wrong.mean() for o in outcomes if (o.norm, o.eps) == ("linf", 0.2)}
     assert row["strongest_error"] == max(alone.values()) == alone[row["strongest"]]
-    assert ", ".join(row) == (
+    (arranged,) = TABLES["worst_case"].arrange([row])
+    assert ", ".join(arranged) == (
         "loss, label, seed, norm, eps, n, attacks, error, error_low, error_high, strongest, "
         "strongest_error"
     )

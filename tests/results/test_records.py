@@ -112,7 +112,7 @@ def test_a_file_that_holds_something_else_is_no_record(tmp_path):
     storage.write_arrays(tmp_path / "a.npz", {"logits": np.zeros((2, 3))})
     with pytest.raises(CorruptFile, match=r"holds no record: .*missing"):
         load_record(tmp_path / "a.npz")
-    arrays = {**make()._arrays(), "labels": np.zeros(4, int)}
+    arrays = {**make().arrays, "labels": np.zeros(4, int)}
     storage.write_arrays(tmp_path / "a.npz", arrays)
     with pytest.raises(CorruptFile, match=r"holds no record: index .shape \(5,\). must be \(4\)"):
         load_record(tmp_path / "a.npz")
