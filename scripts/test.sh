@@ -12,4 +12,7 @@ if [ -z "${ROBUSTLOSS_DATA:-}" ] && [ -d ../shared/data/MNIST ]; then
     export ROBUSTLOSS_DATA
     printf 'Data: shared/data beside the checkout.\n'
 fi
-exec "$PYTHON" -m pytest -m "not slow" "$@"
+# One process for each core, with one thread each: the networks of the tests are too small to share.
+cores=$("$PYTHON" -c 'import os; print(min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))')
+export OMP_NUM_THREADS=1
+exec "$PYTHON" -m pytest -m "not slow" -n "$cores" --dist loadfile "$@"
