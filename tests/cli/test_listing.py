@@ -135,7 +135,8 @@ def test_the_disk_that_a_cell_takes(tmp_path, feature_dim):
 def test_the_time_of_a_loss_that_sleeps(tmp_path):
     # 10 epochs of 11 steps that sleep 0.05 s each: 5.5 s, and the rest of the work above it.
     (tmp_path / "slow.py").write_text(SLOW_LOSS)
-    spec = small(losses=[{"name": str(tmp_path / "slow.py:Slow")}], seeds=[0, 1])
+    loss = {"name": str(tmp_path / "slow.py:Slow"), "label": "slow"}
+    spec = small(losses=[loss], seeds=[0, 1])
     started = time.monotonic()
     timing = cost.measure(spec, spec.cells(), load_dataset(DataSpec(name="digits")), budget=2.0)
     assert timing.seconds is not None
