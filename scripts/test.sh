@@ -13,6 +13,7 @@ if [ -z "${ROBUSTLOSS_DATA:-}" ] && [ -d ../shared/data/MNIST ]; then
     printf 'Data: shared/data beside the checkout.\n'
 fi
 # One process for each core, with one thread each: the networks of the tests are too small to share.
+# The files keep their order: by default those with one long test, such as a fuzzer, come last.
 cores=$("$PYTHON" -c 'import os; print(min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))')
 export OMP_NUM_THREADS=1
-exec "$PYTHON" -m pytest -m "not slow" -n "$cores" --dist loadfile "$@"
+exec "$PYTHON" -m pytest -m "not slow" -n "$cores" --dist loadfile --no-loadscope-reorder "$@"
