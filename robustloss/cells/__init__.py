@@ -5,5 +5,5 @@ again when something changes. From low to high: `jobs` (what is asked for), `key
 `workplace` (what all stages share), `records` and `measures` (files of a cell, read or computed),
 `trial` (one training of a search), `cell`, `transfer` (work between finished cells).
 
-May import every package but `runs` and `cli`; imported by these two.
+Imports every package below `runs` but `metrics` and `reports`; `runs` alone imports this.
 """

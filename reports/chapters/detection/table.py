@@ -1,4 +1,4 @@
-"""Tables of one attack: detection, detection scores, and how the attack itself fared."""
+"""Tables of one attack: detection by the likelihood, and every detection score beside it."""
 
 from robustloss.reports.chapters.detection.detected import (
     LIKELIHOOD,

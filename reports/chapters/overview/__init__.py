@@ -1,1 +1,4 @@
-"""Which loss is better? All losses at a glance, differences, ranks."""
+"""Which loss is better? All losses at a glance, differences between them, ranks.
+
+Begin with `losses`; `comparison` and `forest` say which differences are more than chance.
+"""
