@@ -6,6 +6,7 @@ Where the images do not fit in memory, a `StreamedImages` takes the place of the
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,6 +69,16 @@ class ImageSet:
     def pass_size(self) -> int:
         """Images that pass a network at once where no gradient is kept: fewer of large ones."""
         return 1000 if self.shape[1] * self.shape[2] <= 64 * 64 else 100
+
+    def passes(self, views: int = 1) -> Iterator[slice]:
+        """Yield the positions of the images that pass a network at once, from first to last.
+
+        Args:
+            views: How many views of each image pass together, such as crops.
+        """
+        size = max(1, self.pass_size // views)
+        for start in range(0, self.n, size):
+            yield slice(start, start + size)
 
     def to(self, device: torch.device | str) -> ImageSet:
         """Return the same set on a device."""

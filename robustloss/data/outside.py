@@ -195,7 +195,7 @@ def fit_shape(images: ImageSet, shape: tuple[int, int, int]) -> ImageSet:
 
 def _checksum(images: ImageSet) -> str:
     digest = hashlib.sha256(f"{VERSION} {images.scale} {images.shape}".encode())
-    for start in range(0, images.n, images.pass_size):
-        digest.update(images.batch(slice(start, start + images.pass_size)).numpy().tobytes())
+    for piece in images.passes():
+        digest.update(images.batch(piece).numpy().tobytes())
     digest.update(images.index.numpy().astype("<i8").tobytes())
     return digest.hexdigest()[:16]

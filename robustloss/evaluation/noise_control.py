@@ -38,8 +38,7 @@ def noise_record(
     """
     sizes = torch.from_numpy(attacked.linf if norm == "linf" else attacked.l2)
     columns = Columns()
-    for start in range(0, images.n, images.pass_size):
-        piece = slice(start, start + images.pass_size)
+    for piece in images.passes():
         clean, noise = images.batch(piece), ImageNoise(seed, images.index[piece])
         noisy = add_noise(clean, sizes[piece].to(clean), noise, norm)
         add_outputs(columns, model, noisy, clean, pictures=False)

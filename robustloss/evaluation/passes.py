@@ -102,7 +102,7 @@ def clean_record(model: AnyClassifier, images: ImageSet) -> Record:
         images: N images.
     """
     columns = Columns()
-    for start in range(0, images.n, images.pass_size):
-        batch = images.batch(slice(start, start + images.pass_size))
+    for piece in images.passes():
+        batch = images.batch(piece)
         add_outputs(columns, model, batch, batch)
     return columns.make_record(images)

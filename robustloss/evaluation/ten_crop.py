@@ -48,9 +48,7 @@ def ten_crop_ranks(model: AnyClassifier, images: ImageSet) -> NDArray[np.int32]:
         images: N images, larger than what the model sees; read batch by batch.
     """
     parts = []
-    batch = max(1, images.pass_size // CROPS)
-    for start in range(0, images.n, batch):
-        piece = slice(start, start + batch)
+    for piece in images.passes(views=CROPS):
         whole = images.images[piece]  # larger than `images.batch` gives them
         crops = torch.cat(ten_crops(whole, images.shape[1:])).float().div_(images.scale)
         logits = model(crops.contiguous(memory_format=LAYOUT)).double()

@@ -90,5 +90,4 @@ def compute_features(model: Classifier, images: ImageSet) -> Tensor:
         images: N images on the model's device.
     """
     model.eval()
-    starts = range(0, images.n, images.pass_size)
-    return torch.cat([model.features(images.batch(slice(i, i + images.pass_size))) for i in starts])
+    return torch.cat([model.features(images.batch(piece)) for piece in images.passes()])

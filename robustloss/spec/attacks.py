@@ -2,7 +2,7 @@
 
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from robustloss.spec import base
 from robustloss.spec.attack_kinds import attack_norm
@@ -20,25 +20,20 @@ AttackParams = Annotated[base.PlainTable, base.without(folders=base.BUILT_IN)]
 class AttackSpec(base.Labelled):
     """One table [[attacks]]: an attack, its parameters and its budgets."""
 
-    name: base.Name = Field(
-        description="attack: robustloss list attacks, module:name, file.py:name", examples=["fgsm"]
+    name: base.Name = base.declare(
+        "attack: robustloss list attacks, module:name, file.py:name", example="fgsm"
     )
-    params: AttackParams = Field(default={}, description="its own parameters")
-    eps: Annotated[tuple[base.Eps, ...], BeforeValidator(base.as_tuple), Field(min_length=1)] = (
-        Field(
-            description="budgets in pixel units: L-inf in [0, 1], L2 >= 0",
-            examples=[(0.1, "8/255")],
-            json_schema_extra={"shown_type": 'list of numbers or fractions as text ("8/255")'},
-        )
+    params: AttackParams = base.declare("its own parameters", {})
+    eps: base.ListOf[base.Eps] = base.declare(
+        "budgets in pixel units: L-inf in [0, 1], L2 >= 0",
+        kind='list of numbers or fractions as text ("8/255")',
+        example=(0.1, "8/255"),
     )
-    batch_size: base.Count = Field(default=500, description="images attacked at once")
-    eight_bit: bool = Field(
-        default=False,
-        description="also count errors on the images rounded to 8 bits, inside the ball",
+    batch_size: base.Count = base.declare("images attacked at once", 500)
+    eight_bit: bool = base.declare(
+        "also count errors on the images rounded to 8 bits, inside the ball", False
     )
-    transfer: bool = Field(
-        default=False, description="also show its images to the models of the other losses"
-    )
+    transfer: bool = base.declare("also show its images to the models of the other losses", False)
 
     @model_validator(mode="after")
     def _label_is_free(self) -> Self:

@@ -139,8 +139,7 @@ def error_rate(
     if group.size > 1:  # a run of passes each: streamed images decode the next one ahead
         passes = group.share(-(-n // size))
         images = images.take(slice(passes.start * size, passes.stop * size))
-    for start in range(0, images.n, size):
-        piece = slice(start, start + size)
+    for piece in images.passes():
         batch = images.batch(piece)
         with autocast(batch.device, precision):
             features = model.features(batch.contiguous(memory_format=torch.channels_last))
