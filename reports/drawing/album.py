@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,15 @@ Arrays = Mapping[str, np.ndarray]
 OTHERS = "the other attacks"  # heading of what is folded away
 
 SPACE = "Feature space: why they differ"  # heading of the section
+
+
+# What a spreadsheet might take for the end of a row or a field, and for the beginning of a formula:
+# it skips spaces and invisible marks, reads wide signs as the usual ones, and in some countries
+# takes a semicolon for the end of a field.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_FORMULA = re.compile(
+    r"((?:^|;)[\s\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"
+)
 
 
 @dataclass(frozen=True)
@@ -106,11 +116,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def csv_text(rows: Rows, columns: Sequence[str] | None = None) -> str:
-    """Rows as CSV with every digit; a missing number is an empty field."""
+    """Rows as CSV with every digit; a missing number is an empty field.
+
+    Text, of the header too, may be a stranger's. It stays one field of one row, and no spreadsheet
+    takes it for a formula: characters that could begin a new row become spaces, and text that
+    could be a formula begins with an apostrophe.
+    """
     columns = list(columns or (rows[0] if rows else []))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow([_field(name) for name in columns])
     for row in rows:
         writer.writerow([_field(row.get(c)) for c in columns])
     return out.getvalue()
@@ -123,6 +138,6 @@ def _field(value: object) -> object:
         value = value.item()
     if isinstance(value, float):
         return repr(value)
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
-        return "'" + value  # a spreadsheet would run it as a formula
-    return value
+    if isinstance(value, bool | int):
+        return value
+    return _FORMULA.sub(r"\1'", _CONTROLS.sub(" ", str(value)))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import robustloss.reports
 from robustloss.reports.drawing.table import (
     Entry,
     Table,
@@ -170,6 +171,45 @@ def test_csv_is_no_formula() -> None:
 
     text = csv_text([{"label": "=1+2", "value": -0.1, "gap": float("nan"), "none": None}])
     assert text == "label,value,gap,none\n'=1+2,-0.1,,\n"
+
+
+SIGNS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+BEFORE = (
+    "",
+    "\r",
+    "\n",
+    "\t",
+    "\r\n",
+    " ",
+    "\x00",
+    "\x0b",
+    "\u2028",
+    "\u200b",
+    "\ufeff",
+    "a;",
+    "a; ",
+)
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+@pytest.mark.parametrize("before", BEFORE)
+def test_no_text_of_a_csv_file_is_a_formula_or_a_row(sign: str, before: str) -> None:
+    from robustloss.reports.drawing.album import csv_text
+
+    evil = f"{before}{sign}cmd|' /C calc'!A1"
+    text = csv_text([{evil: evil, "n": -1, "x": -0.5, "many": [evil]}])
+    assert len(re.split(r"[\r\n\x0b\x0c\x1c-\x1e\x85\u2028\u2029]", text)) == 3  # as any reader
+    for row in csv.reader(io.StringIO(text)):
+        for field in re.split(";", row[0]):
+            bare = re.sub(r"^[\s\u200b\ufeff]*", "", field)
+            assert bare[:1] in ("'", "a"), field
+    assert text.splitlines()[1].count(",-1,-0.5,") == 1  # numbers are left alone
+
+
+def test_every_table_and_every_list_of_numbers_is_written_by_one_function() -> None:
+    root = Path(robustloss.reports.__file__).parent
+    users = [path.name for path in root.rglob("*.py") if re.search(r"\bcsv\.", path.read_text())]
+    assert users == ["album.py"]
 
 
 def make(mean: float, low: float | None, high: float | None, interval: str | None) -> Estimate:
