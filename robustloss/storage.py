@@ -14,6 +14,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from robustloss import run_files
+
+MOST_JSON = 512 * 2**20  # bytes; of 200 cells with many attacks results.json has some 100 MiB
+MOST_ARRAYS = 4 * 2**30  # bytes; a record of 100,000 images of 1,000 classes has 1 GiB
+_MOST_VALUES = 20_000_000  # in one JSON file, which takes 2 GiB of memory at most to hold them
+
 _DIGEST_LENGTH = 64  # hexadecimal digits of sha256
 _ARRAY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _META_MEMBER = "meta.json"
@@ -47,12 +53,17 @@ def write_bytes(path: str | Path, data: bytes | Iterable[bytes]) -> None:
     Args:
         path: the file.
         data: its content, or the pieces of it in order.
+
+    Raises:
+        OSError: it cannot be written, or a link stands between its run folder and it.
     """
     path = Path(path)
+    run_files.check_folders(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # of a killed process with the same number
+        with temporary.open("xb") as file:  # "x": not through a link that lies there
             file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
@@ -148,9 +159,14 @@ def read_json(path: str | Path, checked: bool = False) -> dict[str, Any]:
         CorruptFile: the file is missing, no JSON object, or its digest does not fit.
     """
     try:
-        text = _read(path).decode("utf-8")
+        content = _read(path, MOST_JSON)
+        if (values := sum(map(content.count, (b",", b"[", b"{")))) > _MOST_VALUES:
+            raise ValueError(f"{values} values, more than the {_MOST_VALUES} that are read")
         data = json.loads(
-            text, parse_constant=_refuse_number, parse_float=_parse_float, parse_int=_parse_int
+            content.decode("utf-8"),
+            parse_constant=_refuse_number,
+            parse_float=_parse_float,
+            parse_int=_parse_int,
         )
     except CorruptFile:
         raise
@@ -228,7 +244,7 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     Raises:
         CorruptFile: missing, truncated, one byte altered, or not written by `write_arrays`.
     """
-    data = _read(path)
+    data = _read(path, MOST_ARRAYS)
     stated, body = data[-_DIGEST_LENGTH:], memoryview(data)[:-_DIGEST_LENGTH]
     if hashlib.sha256(body).hexdigest().encode() != stated:
         raise CorruptFile(f"{path} is truncated or altered: its sha256 does not fit.")
@@ -248,9 +264,7 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
         for name, content in members.items():
             if not _ARRAY_NAME.fullmatch(name):
                 raise ValueError(f"the array name {name!r} is no identifier")
-            array = np.load(io.BytesIO(content), allow_pickle=False)
-            if not isinstance(array, np.ndarray):
-                raise ValueError(f"{name!r} is no array")
+            array = _parse_array(content)
             if not _is_portable(array):
                 raise ValueError(f"{name!r} is of dtype {array.dtype}")
             arrays[name] = array
@@ -258,6 +272,19 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
         text = " ".join(str(error).split()) or type(error).__name__
         raise CorruptFile(f"{path} is no array file of robustloss ({text}).") from error
     return arrays, meta
+
+
+def _parse_array(content: bytes) -> np.ndarray:
+    """Return the array of a .npy file; memory is taken only for what the file really holds."""
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("an array of another version")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.hasobject or fortran:
+        raise ValueError("an array of objects, or in Fortran order")
+    if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+        raise ValueError(f"an array of shape {shape} in {len(content)} bytes")
+    return np.ndarray(shape, dtype, buffer=content, offset=file.tell()).copy()
 
 
 def _is_portable(array: np.ndarray) -> bool:
@@ -271,9 +298,9 @@ def _member(name: str) -> zipfile.ZipInfo:
     return member
 
 
-def _read(path: str | Path) -> bytes:
+def _read(path: str | Path, most: int) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return run_files.read_file(path, most)
     except OSError as error:
         raise CorruptFile(f"{path} cannot be read ({error.strerror}).") from error
 

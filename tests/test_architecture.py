@@ -23,7 +23,8 @@ MOST_MODULES = 16  # in a folder: more than that has no order that a reader coul
 # Which room of robustloss may import which others. The package's own root is free to all, and
 # cli may import everything.
 MAY_IMPORT = {
-    "storage": "",
+    "run_files": "",
+    "storage": "run_files",
     "seeding": "",
     "progress": "",
     "build_backend": "",
@@ -32,19 +33,28 @@ MAY_IMPORT = {
     "spec": "",
     "results": "storage",
     "analysis": "metrics spec results",
-    "reports": "metrics spec results analysis",
+    "reports": "run_files metrics spec results analysis",
     # above: free of torch but for attacks; below: with torch
     "losses": "attacks",
     "data": "storage seeding spec",
-    "models": "storage spec attacks data losses",
+    "models": "run_files storage spec attacks data losses",
     "training": "storage seeding spec attacks data losses models",
     "evaluation": "seeding metrics results attacks data losses models",
-    "cells": "storage seeding progress spec results analysis attacks data losses models "
+    "cells": "run_files storage seeding progress spec results analysis attacks data losses models "
     "training evaluation",
-    "runs": "storage seeding progress spec results analysis attacks data losses models training "
-    "cells reports",
+    "runs": "run_files storage seeding progress spec results analysis attacks data losses models "
+    "training cells reports",
 }
-FREE_OF_TORCH = ("storage", "progress", "metrics", "spec", "results", "analysis", "reports")
+FREE_OF_TORCH = (
+    "run_files",
+    "storage",
+    "progress",
+    "metrics",
+    "spec",
+    "results",
+    "analysis",
+    "reports",
+)
 
 # Inside a room, from low to high: a module imports its own floor's part or what lies below.
 FLOORS: dict[str, list[set[str]]] = {

@@ -14,6 +14,8 @@ from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown
 from robustloss.results.checking import naming_missing_columns
 from robustloss.results.run import load_run
+from robustloss.run_files import check_no_link, read_file
+from robustloss.spec.load import MOST_BYTES
 
 
 def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
@@ -31,9 +33,12 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
 
     Raises:
         ValueError: No run folder, or one without usable results.
+        OSError: The report cannot be written; one reason is a link in its place.
     """
     run = load_run(run_dir)
     target = Path(run_dir) / "report"
+    for path in (target, target / "tables", target / "figures"):
+        check_no_link(path)
     shown = Shown(run)
     with (
         naming_missing_columns(run.path / "results.json", run.results),
@@ -48,19 +53,30 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
         write_text(every, csv_text(run.rows))
         album = Album(fresh / "figures", dpi)
         draw_all(album, numbers, shown)
+        spec = _read_spec(run.path, shown.gaps)
         gaps = sorted(set(shown.gaps))
-        page = render_page(numbers, tables, album.pictures, gaps, _read_spec(run.path))
+        page = render_page(numbers, tables, album.pictures, gaps, spec)
         write_text(fresh / "index.html", page)
         _replace(target, fresh)
     return target / "index.html"
 
 
-def _read_spec(run_dir: Path) -> str:
-    """Return the spec as it was written; nothing if it cannot be read."""
+def _read_spec(run_dir: Path, gaps: list[str]) -> str:
+    """Return the spec as it was written; nothing if it cannot be read.
+
+    Args:
+        run_dir: The run folder. A merged run has no spec.
+        gaps: Takes the reason why a spec that is there cannot be read.
+    """
     try:
-        return (run_dir / "spec.toml").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return read_file(run_dir / "spec.toml", MOST_BYTES).decode("utf-8")
+    except FileNotFoundError:
         return ""
+    except OSError as error:
+        gaps.append(f"spec.toml: cannot be read ({error.strerror}).")
+    except UnicodeDecodeError as error:
+        gaps.append(f"spec.toml: cannot be read (no UTF-8 text at byte {error.start}).")
+    return ""
 
 
 def _replace(target: Path, fresh: Path) -> None:

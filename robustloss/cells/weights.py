@@ -16,6 +16,7 @@ from robustloss.data.images import Dataset
 from robustloss.models import build, given, weight_files
 from robustloss.models.classifier import AnyClassifier, Classifier
 from robustloss.results.checking import check_tables
+from robustloss.run_files import read_file
 from robustloss.seeding import using_repeatable_kernels, using_seed
 from robustloss.storage import CorruptFile, write_bytes
 from robustloss.training import precision, processes, train
@@ -123,7 +124,7 @@ class CellWeights:
         # Names of equal weights are equal: the key holds whatever decides them.
         for other in self._find_elsewhere(self.path.name):
             if (meta := _read_meta(other)) is not None:
-                write_bytes(self.path, other.read_bytes())
+                write_bytes(self.path, read_file(other, weight_files.MOST_BYTES))
                 self.meta = meta
                 return
         model = self.build_model()

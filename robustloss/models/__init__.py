@@ -4,5 +4,6 @@ Begin with `classifier`, which is what is trained and attacked, then `build`, wh
 plain values: `backbones` and `backbones_colour` are its networks, `factories` calls a user's own,
 `given` wraps a model that was trained elsewhere. `weight_files` reads and writes weights.
 
-Imports `data`, `losses`, `attacks`, `spec` and `storage`; `training` and all above it import this.
+Imports `data`, `losses`, `attacks`, `spec`, `storage` and `run_files`; `training` and all above it
+import this.
 """

@@ -10,8 +10,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from robustloss.run_files import check_file
 from robustloss.storage import CorruptFile, write_bytes
 
+MOST_BYTES = 4 * 2**30  # of our own files: a checkpoint of the largest networks has some 3 GiB
 _FROM_DATA = {"mean", "std"}  # of a classifier; weights without them take those of the data
 
 
@@ -46,9 +48,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
         The tensors on the CPU, and the metadata with the tensors' digest under ``tensors``.
 
     Raises:
-        CorruptFile: Truncated, altered or not written by save_tensors.
+        CorruptFile: Truncated, altered, not written by save_tensors, a link or too large.
     """
     try:
+        check_file(path, MOST_BYTES)
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -60,6 +63,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
             raise ValueError("its tensors were altered")
     except FileNotFoundError:
         raise
+    except OSError as error:
+        raise CorruptFile(f"{path} cannot be read ({error.strerror or error}).") from error
     except Exception as error:  # whatever a damaged file makes the reader do
         raise CorruptFile(f"{path} is damaged: {error}") from error
     return tensors, meta

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from robustloss.results.checking import check, check_tables
 from robustloss.results.layout import check_reference
@@ -16,6 +16,9 @@ from robustloss.results.records import Record, load_record
 from robustloss.results.schema import SCHEMA_VERSION, TABLES, Row
 from robustloss.results.scores import StoredScores, load_scores
 from robustloss.storage import CorruptFile, read_arrays, read_json
+
+MOST_CLASSES = 100_000  # a file that states more is damaged or forged: lists are made of so many
+MOST_FEATURES = 10_000_000
 
 
 class _RecordEntry(Part):
@@ -54,8 +57,8 @@ class _CellFile(Part):
     label: Text
     slug: Text
     seed: int
-    num_classes: int
-    feature_dim: int
+    num_classes: int = Field(ge=1, le=MOST_CLASSES)
+    feature_dim: int = Field(ge=0, le=MOST_FEATURES)
     files: _Files
     density: bool
 

@@ -1,6 +1,7 @@
 """A run folder as the report reads it: results.json, and the cells behind it."""
 
 import importlib
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -99,7 +100,7 @@ def load_run(path: str | Path) -> Run:
     file = path / "results.json"
     if not path.is_dir():
         raise ValueError(f"run (={path}) must be a folder that `robustloss run` wrote.")
-    if not file.exists():
+    if not os.path.lexists(file):
         started = (path / "spec.toml").exists()
         why = "the run has not finished: start it again to continue" if started else "no run folder"
         raise ValueError(f"run (={path}) has no results.json ({why}).")

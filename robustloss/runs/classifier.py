@@ -7,9 +7,12 @@ from robustloss.models.build import build_classifier
 from robustloss.models.classifier import AnyClassifier
 from robustloss.models.given import IN_MEMORY
 from robustloss.models.weight_files import load_tensors
+from robustloss.results.finished_cell import MOST_CLASSES, MOST_FEATURES
 from robustloss.results.run import load_run
 from robustloss.spec.plugins import is_plugin
 from robustloss.storage import CorruptFile, read_json
+
+MOST_PIXELS = 10_000  # along one side of an image
 
 
 def load_classifier(
@@ -70,5 +73,9 @@ def _is_build(build: object) -> TypeGuard[dict[str, Any]]:
     return (
         all(type(build.get(name)) is kind for name, kind in kinds.items())
         and [type(size) for size in shape] == [int, int, int]
+        # Forged counts must not make a network that fills the memory.
+        and 1 <= build["num_classes"] <= MOST_CLASSES
+        and 0 <= build.get("feature_dim", 0) <= MOST_FEATURES
+        and 1 <= min(shape) <= max(shape) <= MOST_PIXELS
         and all(type(each) is float for name in ("mean", "std") for each in build.get(name, ()))
     )

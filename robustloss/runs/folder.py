@@ -5,12 +5,14 @@ import json
 import os
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from robustloss.run_files import check_run_folder
 from robustloss.runs.errors import RunError
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
@@ -57,7 +59,19 @@ def _is_seed(value: object) -> bool:
 
 
 def check_folder(folder: Path, spec: Spec) -> None:
-    """Refuse a folder that holds anything but an earlier state of this run."""
+    """Refuse a folder that holds anything but an earlier state of this run.
+
+    Args:
+        folder: The run folder, which need not exist.
+        spec: Of the run.
+
+    Raises:
+        RunFolderError: It holds something else, or a link where the run would follow it.
+    """
+    try:
+        check_run_folder(folder)
+    except OSError as error:
+        raise RunFolderError(f"{error.filename}: {error.strerror}.") from error
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder} is a file; name another folder with --out.")
     if not folder.is_dir() or all(path.name == LOCK for path in folder.iterdir()):
@@ -143,10 +157,21 @@ def locking(folder: Path) -> Iterator[None]:
         handle.close()
 
 
+def _open_lock(path: Path) -> IO[str]:
+    """Open the lock file, which is made if need be, so that writing to it changes no other file."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    handle = os.open(path, flags, 0o666)
+    state = os.fstat(handle)
+    if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
+        os.close(handle)
+        raise OSError(errno.EINVAL, f"{path.name} in it is no file of its own", str(path))
+    return os.fdopen(handle, "a+", encoding="utf-8")
+
+
 def _open_locked(path: Path) -> IO[str] | None:
     """Return the open, locked file; None where there are no locks."""
     while True:
-        handle = path.open("a+", encoding="utf-8")
+        handle = _open_lock(path)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The file may have been removed between opening and locking: then it locks nobody out.

@@ -18,6 +18,7 @@ from robustloss.results.records import LazyRecords
 from robustloss.results.run import Run, load_run
 from robustloss.results.schema import TABLES, Row
 from robustloss.results.write import write_results
+from robustloss.run_files import is_file
 from robustloss.runs.comparable import (
     RunCell,
     check_data,
@@ -180,10 +181,9 @@ def _write_cell(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]
     names |= {entry[key] for entry in entries for key in ("file", "noise") if entry.get(key)}
     for name in sorted(names):
         source = cell.folder / name
-        if Path(name).name != name or not source.is_file():
-            raise CorruptFile(
-                f"{source} is missing. Run `robustloss run` again for {cell.run.path}."
-            )
+        if Path(name).name != name or not is_file(source):
+            what = "is a link or no file" if os.path.lexists(source) else "is missing"
+            raise CorruptFile(f"{source} {what}. Run `robustloss run` again for {cell.run.path}.")
         try:
             os.link(source, target / name)
         except OSError:  # another file system, or one without links

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from robustloss.cells.jobs import CellJob
+from robustloss.run_files import is_file
 from robustloss.runs.errors import RunError
 from robustloss.runs.executors.choose import check_executor
 from robustloss.runs.folder import RunFolderError, check_folder, choose_seeds
@@ -95,7 +96,7 @@ def choose_settings(
         reuse=None if reuse is None else Path(reuse),
     )
     check_folder(folder, spec)
-    if settings.reuse is not None and not (settings.reuse / "spec.toml").is_file():
+    if settings.reuse is not None and not is_file(settings.reuse / "spec.toml"):
         raise RunFolderError(f"reuse (={reuse}) is no run folder: it holds no spec.toml.")
     return settings
 

@@ -13,6 +13,7 @@ from robustloss.spec.errors import SpecError, did_you_mean, explain
 from robustloss.spec.spec import Spec
 from robustloss.spec.text import Key, rows_of
 
+MOST_BYTES = 2**20  # of a spec; the longest that ship have four thousand
 SHIPPED = Path(__file__).parent.parent / "specs"
 
 
@@ -29,7 +30,14 @@ def load_spec(source: str | Path | Mapping[str, Any]) -> Spec:
         return _validate(source)
     path = _find(source)
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # Windows editors begin a file with a mark
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise SpecError(
+                f"{path}: has more than {MOST_BYTES // 2**20} MiB, which no spec needs. "
+                "Name a TOML file that holds a spec."
+            )
+        text = content.decode("utf-8-sig")  # Windows editors begin a file with a mark
         tables = tomllib.loads(text)
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}.") from None

@@ -24,7 +24,9 @@ import torch
 from robustloss.cells.cell import run_cell
 from robustloss.cells.jobs import CellJob, Failure, Part, cell_name, remove_marks
 from robustloss.data.files import DataError
+from robustloss.models.weight_files import MOST_BYTES
 from robustloss.progress import ENDS, Event
+from robustloss.run_files import is_file, read_file
 from robustloss.runs.errors import RunError
 from robustloss.runs.executors.workers import THREAD_LIMITS, Report, dataset_of, give_up
 from robustloss.runs.folder import MARK
@@ -271,7 +273,7 @@ def _work(
                 ray.get(sent)
 
     try:
-        shared = (job.folder / MARK).read_text() == mark
+        shared = read_file(job.folder / MARK, len(mark)) == mark.encode()
     except OSError:
         shared = False
     if files is None and not shared:
@@ -312,9 +314,9 @@ def _read_files(folder: Path, begins: tuple[str, ...] = ("",)) -> Files:
         begins: How their names may begin.
     """
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
+        path.relative_to(folder).as_posix(): read_file(path, MOST_BYTES)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".tmp-" not in path.name and path.name.startswith(begins)
+        if is_file(path) and ".tmp-" not in path.name and path.name.startswith(begins)
     }
 
 
