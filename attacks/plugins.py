@@ -22,6 +22,9 @@ from typing import Any
 Folders = Sequence[str | Path]
 
 _OURS = "robustloss"  # its versions are kept by hand, not by source
+RESERVED = frozenset(("pml", "torchattacks", "torchvision"))
+"""Prefixes that stand for a package in one place each, as `spec.prefixes` says. They are never
+imported by name: a file of that name in a given folder would run in the package's place."""
 
 
 class PluginError(ValueError):
@@ -66,6 +69,11 @@ def load_object(name: str, folders: Folders = ()) -> Any:
 
 
 def _split(name: str) -> tuple[str, str]:
+    if (prefix := name.partition(":")[0]) in RESERVED:
+        raise PluginError(
+            f"plug-in '{name}': '{prefix}:' stands for a package, and not here. Name your own code "
+            "by its file or module: 'path/to/file.py:Name' or 'package.module:Name'."
+        )
     source, _, attribute = name.rpartition(":")
     dotted = all(part.isidentifier() for part in source.split("."))
     if not attribute.isidentifier() or not (source.endswith(".py") or dotted):

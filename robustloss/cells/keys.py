@@ -56,7 +56,7 @@ from robustloss.evaluation import (
 )
 from robustloss.models import build, given
 from robustloss.spec.attacks import AttackSpec
-from robustloss.spec.plugins import is_plugin
+from robustloss.spec.prefixes import is_plugin
 from robustloss.spec.spec import CellSpec
 from robustloss.storage import digest
 from robustloss.training import train

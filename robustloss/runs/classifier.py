@@ -9,7 +9,7 @@ from robustloss.models.given import IN_MEMORY
 from robustloss.models.weight_files import load_tensors
 from robustloss.results.finished_cell import MOST_CLASSES, MOST_FEATURES
 from robustloss.results.run import load_run
-from robustloss.spec.plugins import is_plugin
+from robustloss.spec.prefixes import Place, is_plugin, misplaced_rule
 from robustloss.storage import CorruptFile, read_json
 
 MOST_PIXELS = 10_000  # along one side of an image
@@ -42,7 +42,11 @@ def load_classifier(
         raise CorruptFile(f"{path} does not say how its network is built.")
     if build.get("factory") == IN_MEMORY:
         raise ValueError(f"{loss} was evaluated from memory; its network is not in the run.")
-    for name in (build["loss"], build.get("backbone", ""), build.get("factory", "")):
+    keys: dict[str, Place] = {"loss": "loss", "backbone": "backbone", "factory": "model"}
+    for key, place in keys.items():
+        name = build.get(key, "")
+        if rule := misplaced_rule(name, place):
+            raise CorruptFile(f"{path}: {key} (={name!r}) {rule}")
         if is_plugin(name) and not allow_plugins:
             raise ValueError(
                 f"{name} is a plug-in: loading it executes its code. Pass allow_plugins=True if "

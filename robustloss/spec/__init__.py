@@ -8,7 +8,7 @@ The tables: `data` ([data], [[outside]]), `model`, `training` ([train]), `losses
 `resources`. A table is a class of fields, whose descriptions become `robustloss show --keys`; it is
 known once it is a field of `Spec`. Below them stand `base` (what tables have in common), `errors`
 (one line per mistake: key, value, rule, remedy) and `text` (TOML, slugs, the table of keys).
-`attack_kinds` and `plugins` tell what a name in a spec stands for, without loading it.
+`attack_kinds`, `prefixes` and `plugins` tell what a name in a spec stands for, without loading it.
 
 Imports nothing of robustloss, and no torch. Everything may import it.
 """

@@ -7,6 +7,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 from robustloss.spec import base
 from robustloss.spec.attack_kinds import attack_norm
 from robustloss.spec.errors import Problems
+from robustloss.spec.prefixes import placed
 
 _RESERVED = {
     "none": "the clean pass's own",
@@ -20,7 +21,7 @@ AttackParams = Annotated[base.PlainTable, base.without(folders=base.BUILT_IN)]
 class AttackSpec(base.Labelled):
     """One table [[attacks]]: an attack, its parameters and its budgets."""
 
-    name: base.Name = base.declare(
+    name: Annotated[base.Name, placed("attack")] = base.declare(
         "attack: robustloss list attacks, module:name, file.py:name", example="fgsm"
     )
     params: AttackParams = base.declare("its own parameters", {})

@@ -4,6 +4,7 @@ from pydantic import field_validator
 
 from robustloss.spec.base import Count, Eps, ListOf, Table, check_each, declare, pixel_rule
 from robustloss.spec.errors import choice_rule, rule_error
+from robustloss.spec.prefixes import misplaced_rule
 
 SCORE_NAMES = (
     *("class_log_likelihood", "marginal_log_likelihood", "max_log_posterior", "max_logit"),
@@ -32,8 +33,13 @@ class DetectionSpec(Table):
     @classmethod
     def check_scores(cls, scores: tuple[str, ...]) -> tuple[str, ...]:
         """Refuse unknown scores; a name with a colon is the user's own, loaded by the run."""
-        known = {*SCORE_NAMES, *(score for score in scores if ":" in score)}
-        return check_each(scores, lambda s: "" if s in known else choice_rule(s, SCORE_NAMES))
+
+        def broken(score: str) -> str:
+            if ":" in score:
+                return misplaced_rule(score, "score")
+            return "" if score in SCORE_NAMES else choice_rule(score, SCORE_NAMES)
+
+        return check_each(scores, broken)
 
 
 class ChecksSpec(Table):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
@@ -18,6 +18,7 @@ from robustloss.spec.base import (
 )
 from robustloss.spec.errors import rule_error
 from robustloss.spec.model import FROM_DATA, FROM_MODEL, ModelSpec
+from robustloss.spec.prefixes import misplaced_rule, placed
 from robustloss.spec.search import TRAIN_KEYS, check_search
 from robustloss.spec.training import TrainSpec
 
@@ -39,7 +40,7 @@ class LossSpec(Labelled):
     whole `model` as text.
     """
 
-    name: Name = declare(
+    name: Annotated[Name, placed("loss")] = declare(
         'loss: robustloss list losses, module:Class, file.py:Class; "given" for a whole model',
         example="lgm",
     )
@@ -79,6 +80,8 @@ class LossSpec(Labelled):
             if not _FACTORY.fullmatch(value):
                 rule = 'must be a table of keys of [model], or text as "package.module:factory" or '
                 raise rule_error(rule + '"file.py:factory".')
+            if rule := misplaced_rule(value, "model"):
+                raise rule_error(rule)
             return value
         if not isinstance(value, Mapping):
             raise rule_error(

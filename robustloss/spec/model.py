@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from robustloss.spec.base import BUILT_IN, Name, PlainTable, Table, declare, without
+from robustloss.spec.prefixes import placed
 
 FROM_MODEL = "model.feature_dim decides it"  # why a parameter is refused
 FROM_DATA = "the data set decides it"
@@ -16,7 +17,7 @@ BackboneParams = Annotated[
 class ModelSpec(Table):
     """Table [model]: the network up to the features."""
 
-    backbone: Name = declare(
+    backbone: Annotated[Name, placed("backbone")] = declare(
         "network: robustloss list backbones, torchvision:NAME, module:Class, file.py:Class",
         "lenet_plus",
     )

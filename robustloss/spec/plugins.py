@@ -1,13 +1,8 @@
 """Which names of a spec point at somebody's own code, which is executed when the spec is run."""
 
+from robustloss.spec.prefixes import is_plugin
 from robustloss.spec.spec import Spec
-
-_PACKAGED = ("torchvision:", "torchattacks:", "pml:")
-
-
-def is_plugin(name: str) -> bool:
-    """Tell whether the name of a loss, backbone, attack or score points at the user's own code."""
-    return ":" in name and not name.startswith(_PACKAGED)
+from robustloss.spec.text import literal
 
 
 def plugins_of(spec: Spec) -> dict[str, str]:
@@ -26,4 +21,4 @@ def plugins_of(spec: Spec) -> dict[str, str]:
 
 def describe_plugins(plugins: dict[str, str]) -> str:
     """Write plug-ins in one line: ``losses[0].name = "mine.py:Mine", ...``."""
-    return ", ".join(f'{key} = "{name}"' for key, name in plugins.items())
+    return ", ".join(f"{key} = {literal(name)}" for key, name in plugins.items())

@@ -20,6 +20,7 @@ from robustloss.runs.settings import RunSettings
 from robustloss.spec.data import DataSpec
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
+from robustloss.storage import CorruptFile, read_json, write_json
 from tests import given_models
 
 HERE = str(Path(given_models.__file__).resolve())
@@ -175,6 +176,23 @@ def test_load_classifier_gives_a_given_model_back_only_if_its_code_is_allowed(di
     stored = np.load(next(tmp_path.glob("cells/plain/seed-3/none-0-*.npz")))["logits"]
     with torch.no_grad():
         np.testing.assert_allclose(model(digits.test.batch(slice(None))), stored, atol=1e-6)
+    # Forged: a prefix of ours, for a file that somebody has put into the run folder.
+    (tmp_path / "pml.py").write_text("raise SystemExit('executed')")
+    path = tmp_path / "cells/plain/seed-3/cell.json"
+    cell = read_json(path, checked=True)
+    rest = {
+        "backbone": "digits_cnn",
+        "backbone_params": {},
+        "feature_dim": 4,
+        "mean": [],
+        "std": [],
+    }
+    for change in ({"factory": "pml:evil"}, {**rest, "backbone": "pml:evil"}):
+        kept = {key: value for key, value in cell["build"].items() if key != "factory"}
+        write_json(path, {**cell, "build": {**kept, **change}}, checked=True)
+        for allow in (False, True):
+            with pytest.raises(CorruptFile, match='begins with "pml:", which names a loss'):
+                load_classifier(tmp_path, loss="plain", seed=3, allow_plugins=allow)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,22 @@
 """Somebody else's spec: what of it is code, and that looking at it runs nothing."""
 
+import itertools
+
 import pytest
 
+from robustloss.attacks import build_attack
+from robustloss.attacks.plugins import RESERVED, PluginError, load_object, source_digest
+from robustloss.cells import score_plugins
 from robustloss.cli import commands
 from robustloss.cli.listing import spec_lines
+from robustloss.losses import build_loss
+from robustloss.models.backbones import build_backbone
+from robustloss.models.given import build_given
 from robustloss.runs import runner
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec, shipped_specs
-from robustloss.spec.plugins import is_plugin, plugins_of
+from robustloss.spec.plugins import plugins_of
+from robustloss.spec.prefixes import PREFIXES, is_plugin
 from tests.small_run import changed
 
 TRAP = """
@@ -90,3 +99,76 @@ def test_the_command(trap, tmp_path, capsys):
     assert end.value.code == 2
     assert 'losses[0].name = "trap.py:Mine"' in capsys.readouterr().err
     assert not trap.with_name("executed").exists()
+
+
+PLACES = {  # where a spec names code, as TOML: the table, and what else it needs
+    "loss": '[[losses]]\nname = "{name}"\nlabel = "a"\n',
+    "model": '[[losses]]\nmodel = "{name}"\n',
+    "backbone": '[[losses]]\nname = "softmax"\n[model]\nbackbone = "{name}"\nfeature_dim = 4\n',
+    "backbone of a loss": '[[losses]]\nname = "softmax"\nmodel = {{ backbone = "{name}" }}\n',
+    "attack": '[[losses]]\nname = "softmax"\n',
+    "score": '[[losses]]\nname = "softmax"\n[detection]\nscores = ["{name}"]\n',
+}
+
+
+def misplaced():
+    """Every prefix in every place but its own, with the name as a class and as a file."""
+    for prefix, place in itertools.product(PREFIXES, PLACES):
+        if PREFIXES[prefix] != place.partition(" ")[0]:
+            yield from ((place, f"{prefix}:{rest}") for rest in ("evil", "evil.py:evil", ""))
+
+
+@pytest.fixture
+def traps(tmp_path):
+    """A folder whose files have the names that prefixes and their names could be taken for."""
+    for name in (*PREFIXES, "evil", *(f"{prefix}:evil" for prefix in PREFIXES)):
+        (tmp_path / f"{name}.py").write_text(TRAP + "evil = score\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("place", "name"), misplaced())
+@pytest.mark.parametrize("words", [("show",), ("show", "--plugins"), ("run", "--no-plugins")])
+def test_a_prefix_in_another_place_is_refused_and_runs_nothing(
+    traps, command, monkeypatch, place, name, words
+):
+    monkeypatch.chdir(traps)
+    attack = name if place == "attack" else "fgsm"
+    text = f'name = "x"\n[data]\nname = "digits"\n{PLACES[place].format(name=name)}'
+    (traps / "spec.toml").write_text(f'{text}[[attacks]]\nname = "{attack}"\neps = [0.1]\n')
+    code, _, err = command(words[0], "spec.toml", *words[1:])
+    assert (code, "Traceback" in err) == (2, False)
+    assert f'(="{name}") ' in err
+    assert not (traps / "executed").exists()
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_no_builder_takes_a_prefix_for_a_module(traps, prefix):
+    here, name = (traps,), f"{prefix}:evil"
+    builders = {
+        "loss": lambda: build_loss(name, feature_dim=4, num_classes=3, folders=here),
+        "attack": lambda: build_attack(name, folders=here),
+        "backbone": lambda: build_backbone(
+            name, image_shape=(1, 8, 8), feature_dim=4, folders=here
+        ),
+        "model": lambda: build_given(name, {}, here),
+        "score": lambda: score_plugins.check([name], here),
+        "object": lambda: load_object(name, here),
+        "digest": lambda: source_digest(name, here),
+    }
+    for place, build in builders.items():
+        with pytest.raises(ValueError, match="evil") as refused:
+            build()
+        if place != PREFIXES[prefix]:
+            assert isinstance(refused.value, PluginError)
+    assert not (traps / "executed").exists()
+    assert set(PREFIXES) == RESERVED
+
+
+def test_the_remedy_names_code_of_ones_own(traps):
+    spec = changed(detection={"scores": ["pml:evil"]})
+    with pytest.raises(SpecError, match=r'"path/to/file.py:evil" or "package') as refused:
+        load_spec(spec)
+    key = 'detection.scores[0] (="pml:evil") begins with "pml:", which names a loss and no score.'
+    assert str(refused.value).startswith(key)
+    spec["detection"] = {"scores": ["knn", f"{traps}/pml.py:evil"]}
+    assert load_spec(spec).detection.scores[1].endswith("pml.py:evil")

@@ -1,0 +1,53 @@
+"""Names in a spec that point at code: a package's, by a prefix in its own place, or the user's."""
+
+from typing import Literal
+
+from pydantic import AfterValidator
+
+from robustloss.spec.errors import rule_error
+
+Place = Literal["loss", "attack", "backbone", "model", "score"]
+
+PREFIXES: dict[str, Place] = {"pml": "loss", "torchattacks": "attack", "torchvision": "backbone"}
+"""What each prefix may name. It stands for a package, never for a module of the user's."""
+
+
+def is_plugin(name: str) -> bool:
+    """Tell whether a name points at the user's own code; one that `misplaced_rule` accepts."""
+    prefix, colon, _ = name.partition(":")
+    return bool(colon) and prefix not in PREFIXES
+
+
+def misplaced_rule(name: str, place: Place) -> str:
+    """Return the rule that a name's prefix breaks, with the remedy; "" where it breaks none.
+
+    Nothing but the one builder of that place knows a prefix. Anywhere else the name would be taken
+    for a module, and a file of that name beside the spec would run without being called a plug-in.
+
+    Args:
+        name: of a loss, attack, backbone, model or score, as a spec or a run folder has it.
+        place: what it is to name.
+    """
+    prefix, colon, rest = name.partition(":")
+    if not colon or PREFIXES.get(prefix, place) == place:
+        return ""
+    own = rest.rpartition(":")[2] or "Name"
+    return (
+        f'begins with "{prefix}:", which names {_a(PREFIXES[prefix])} and no {place}. Name code by '
+        f'its file or module: "path/to/file.py:{own}" or "package.module:{own}".'
+    )
+
+
+def _a(place: Place) -> str:
+    return f"an {place}" if place == "attack" else f"a {place}"
+
+
+def placed(place: Place) -> AfterValidator:
+    """Make the validator that refuses a prefix which belongs to another place."""
+
+    def check(name: str) -> str:
+        if rule := misplaced_rule(name, place):
+            raise rule_error(rule)
+        return name
+
+    return AfterValidator(check)
