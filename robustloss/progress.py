@@ -2,6 +2,7 @@
 
 import sys
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
@@ -62,6 +63,25 @@ def choose_progress(quiet: bool) -> Progress:
     if console.is_terminal and not console.is_dumb_terminal:
         return Bars(console)
     return Lines(sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Return a text as a terminal may show it: what is not visible becomes its escape in TOML.
+
+    Labels, names of files and messages may be somebody else's. An escape sequence in them could
+    clear the screen or write other words over ours, and a mark of direction turns words around.
+    Line feeds and tabs stay: messages have several lines.
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_show_character, text))
+
+
+def _show_character(char: str) -> str:
+    # Category Zs: the spaces of other scripts, which str.isprintable counts as not printable.
+    if char in "\n\t" or char.isprintable() or unicodedata.category(char) == "Zs":
+        return char
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
 
 
 def duration(seconds: float) -> str:
@@ -159,7 +179,7 @@ class Lines:
 
     def _print(self, line: str) -> None:
         self._last = self._clock()
-        print(line, file=self._stream, flush=True)
+        print(printable(line), file=self._stream, flush=True)
 
 
 @dataclass
@@ -214,7 +234,7 @@ class Bars:
             if step := self._steps.pop(event.cell, None):
                 self._bars.remove_task(step.task)
             if event.stage == "failed":
-                text = f"{event.cell} failed: {event.text}"
+                text = printable(f"{event.cell} failed: {event.text}")
                 self._bars.console.print(text, style="red", markup=False, highlight=False)
         else:
             step = self._steps.get(event.cell)
@@ -227,10 +247,10 @@ class Bars:
             known = min(event.done, rest) > 0
             self._bars.update(
                 step.task,
-                description=f"{event.cell} {event.stage}",
+                description=printable(f"{event.cell} {event.stage}"),
                 total=event.total,
                 completed=event.done,
-                info=event.text,
+                info=printable(event.text),
                 left=f"{duration(elapsed * rest / event.done)} left" if known else "",
             )
         if self._overall is not None:

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "reports": "run_files metrics spec results analysis",
     # above: free of torch but for attacks; below: with torch
     "losses": "attacks",
-    "data": "storage seeding spec",
+    "data": "storage seeding progress spec",
     "models": "run_files storage spec attacks data losses",
     "training": "storage seeding spec attacks data losses models",
     "evaluation": "seeding metrics results attacks data losses models",

@@ -21,6 +21,7 @@ import typer
 from typer import Argument, Option
 
 from robustloss import __version__
+from robustloss.progress import printable
 
 if TYPE_CHECKING:
     from robustloss.runs.runner import RunOutcome
@@ -117,13 +118,13 @@ def _show_outcome(outcome: "RunOutcome", quiet: bool) -> None:
     from robustloss.results.run import load_run
 
     if quiet:
-        print(outcome.report)
+        _say(outcome.report)
     else:
         screen = console()
         for table in error_tables(load_run(outcome.path)):
             screen.print(table)
             screen.print()
-        screen.print(f"Report: {outcome.report}", markup=False, soft_wrap=True)
+        screen.print(printable(f"Report: {outcome.report}"), markup=False, soft_wrap=True)
     for failure in outcome.failures:
         cell = f"{failure['label']} seed {failure['seed']}"
         _complain(f"failed: {cell} ({failure['stage']}): {failure['reason']}")
@@ -183,7 +184,7 @@ def show(
 
     with showing_spec_mistakes():
         for line in spec_lines(loaded, plugins=plugins):
-            print(line, flush=True)
+            _say(line)
     return DONE
 
 
@@ -222,9 +223,9 @@ def check_loss(
         detail = f": {check.detail}" if check.detail else ""
         if first != check.name:
             detail = f": as '{first}'"
-        print(f"{'pass' if check.passed else 'FAIL'}  {check.name}{detail}")
+        _say(f"{'pass' if check.passed else 'FAIL'}  {check.name}{detail}")
     failed = sum(not check.passed for check in checks)
-    print(f"{name}: {len(checks) - failed} of {len(checks)} checks passed")
+    _say(f"{name}: {len(checks) - failed} of {len(checks)} checks passed")
     if failed > 1:
         print("Mend the first FAIL first: the others may follow from it.")
     return FAILED if failed else DONE
@@ -245,7 +246,7 @@ def compare(
     with showing_mistakes(ValueError):
         merged = merge_runs(runs, folder, other_networks=other_networks)
     for note in merged.notes:
-        print(f"Note: {note}")
+        _say(f"Note: {' '.join(note.splitlines())}")
     _render_report(merged.path)
     return DONE
 
@@ -314,12 +315,17 @@ def _render_report(folder: Path) -> None:
     from robustloss.storage import CorruptFile
 
     with showing_mistakes(CorruptFile):
-        print(f"Report: {build_report(folder)}")
+        _say(f"Report: {build_report(folder)}")
+
+
+def _say(text: object) -> None:
+    """Print what may hold somebody else's words, escaped, on stdout."""
+    print(printable(str(text)), flush=True)
 
 
 def _complain(text: str) -> int:
-    """Print a line on stderr; return the exit status of a mistake."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line on stderr, escaped; return the exit status of a mistake."""
+    print(printable(text), file=sys.stderr, flush=True)
     return MISTAKE
 
 
@@ -334,12 +340,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
+    def format_printable(*warning: Any, **more: Any) -> str:
+        return printable(format_plain(*warning, **more))
+
     # SIGTERM ends a run as Ctrl-C does: between two steps, and with a word how to go on.
     before = signal.signal(signal.SIGTERM, interrupt)
+    format_plain = warnings.formatwarning
+    warnings.formatwarning = format_printable  # a warning may quote somebody else's label
     try:
         status = _status(words)
     finally:
         signal.signal(signal.SIGTERM, before)
+        warnings.formatwarning = format_plain
     sys.exit(status)
 
 

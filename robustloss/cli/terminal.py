@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from robustloss.progress import printable
 from robustloss.spec.text import Key
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def error_tables(run: "Run") -> list[Group]:
         }
         seeds = max((row["n_seeds"] for row in found.values()), default=0)
         over = f"mean over {seeds} seeds" if seeds > 1 else "one seed"
-        title = Text(f"Error in %, {attack}, {over} (95 % interval)", style="bold")
+        title = Text(printable(f"Error in %, {attack}, {over} (95 % interval)"), style="bold")
         table = Table(box=None, pad_edge=False)
         table.add_column("loss")
         budgets = sorted({eps for _, eps in found})
@@ -51,7 +52,7 @@ def error_tables(run: "Run") -> list[Group]:
             if any(rows):
                 fewer = min(row["n_seeds"] for row in rows if row)
                 note = f" ({fewer} of {seeds} seeds)" if fewer < seeds else ""
-                table.add_row(escape(label + note), *map(_percent, rows))
+                table.add_row(escape(printable(label + note)), *map(_percent, rows))
         tables.append(Group(title, table))
     return tables
 

@@ -16,6 +16,7 @@ from typing import Any
 from rich import progress
 from rich.console import Console
 
+from robustloss.progress import printable
 from robustloss.storage import write_bytes
 
 # To a mirror's first answer, then from byte to byte: no network must not look like a hang.
@@ -60,7 +61,7 @@ def showing_progress(quiet: bool, *columns: progress.ProgressColumn) -> progress
         columns: what stands behind the bar.
     """
     return progress.Progress(
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         *columns,
         console=Console(stderr=True),
@@ -72,7 +73,7 @@ def showing_progress(quiet: bool, *columns: progress.ProgressColumn) -> progress
 def show_remark(text: str, *, quiet: bool) -> None:
     """Write a line on stderr, unless quiet."""
     if not quiet:
-        Console(stderr=True).print(text, markup=False, soft_wrap=True)
+        Console(stderr=True).print(printable(text), markup=False, soft_wrap=True)
 
 
 def md5_of(content: bytes) -> str:

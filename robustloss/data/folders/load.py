@@ -21,6 +21,7 @@ from robustloss.data.folders.survey import Survey, check_surveys, size_error, su
 from robustloss.data.reader import Content, Loaded, Parts, Place
 from robustloss.data.splits import stratified_split
 from robustloss.data.streamed import StreamedImages
+from robustloss.progress import printable
 from robustloss.spec.data import DataSpec
 
 # Below, every file is read and decoded once at the start: checksum, mean and damaged files are
@@ -138,7 +139,7 @@ class FolderContent(Content):
         full = sum(file.stat().st_size for file in files) < FULL_BYTES
         surveys = {}
         with showing_progress(self.quiet, MofNCompleteColumn()) as bar:
-            task = bar.add_task(f"Reading {self.folder.name}", total=len(files))
+            task = bar.add_task(printable(f"Reading {self.folder.name}"), total=len(files))
             for name, part in parts.items():
                 # Mean and deviation are those of the training pixels; of a sample, where many.
                 counted = np.full(part.n, name == "train")
