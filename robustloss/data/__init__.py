@@ -2,11 +2,11 @@
 
 Begin at `load.load_dataset`: a reader reads the files (`reader`; `digits`, `mnist`, `cifar`,
 `folders/`), `splits.cut` chooses the images, and a `Dataset` of three `ImageSet`s comes out
-(`images`). `catalogue.DATASETS` names every data set and its reader. `outside` loads the images of
-the tables [[outside]].
+(`images`). `catalogue.DATASETS` names every data set and its reader. `archives` reads tar archives.
+`outside` loads the images of the tables [[outside]].
 
 A new data set is a reader, its entry in the catalogue, its line in `spec.data` and in the README.
 
-Imports `spec`, `storage` and `seeding`. Imported by whatever sees images: `models`, `training`,
-`evaluation`, `cells`, `runs` and `cli`.
+Imports `spec`, `storage`, `seeding` and `progress`. Imported by whatever sees images: `models`,
+`training`, `evaluation`, `cells`, `runs` and `cli`.
 """

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from robustloss.data.archives import ArchiveError, iter_members
 from robustloss.data.files import AbsentError, DataError, check_md5, download
 from robustloss.data.reader import ArrayContent, Content, Part, Place
 from robustloss.spec.data import DataSpec
+
+LARGEST = 200 * 2**20  # bytes of a file in the archive; the published ones have up to 155 MB
 
 # What an array in a pickle is made of, by the names of numpy 1 and 2.
 _ALLOWED = {
@@ -107,17 +109,17 @@ def _read_archive(
     archive: Path, folder: str, names: Iterable[str], remedy: str
 ) -> dict[str, bytes]:
     """Read files of an archive; nothing is unpacked to disk."""
+    wanted = {f"{folder}/{name}": name for name in names}
     contents = {}
     try:
-        with tarfile.open(archive) as opened:
-            for name in names:
-                member = opened.extractfile(f"{folder}/{name}")
-                if member is None:
-                    raise KeyError(name)
-                contents[name] = member.read()
-    except (tarfile.TarError, EOFError, KeyError, OSError) as error:
+        for member in iter_members(archive):
+            if member.name in wanted and member.size <= LARGEST:
+                contents[wanted[member.name]] = b"".join(member.pieces)
+    except (ArchiveError, OSError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{archive}: cannot be read ({reason}). {remedy}") from None
+    if absent := [name for name in wanted.values() if name not in contents]:
+        raise DataError(f"{archive}: cannot be read (it has no {absent[0]}). {remedy}")
     return contents
 
 

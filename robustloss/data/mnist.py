@@ -8,6 +8,7 @@ were checked are the bytes that are used, which is why the reader is not torchvi
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ FILES = {
     "t10k-images-idx3-ubyte": (10_000, 28, 28),
     "t10k-labels-idx1-ubyte": (10_000,),
 }
+_LARGEST = max(map(math.prod, FILES.values())) + 16  # bytes of a file, packed or not
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,13 @@ class IdxReader:
             f"Delete it to have it downloaded anew, or put the original {self.folder} file there."
         )
         try:
-            stored = path.read_bytes()
-            content = gzip.decompress(stored) if path.suffix == ".gz" else stored
+            # A byte more than there should be tells a longer file, and a .gz its own checksum.
+            with path.open("rb") as file:
+                stored = file.read(_LARGEST + 1)
+            content = stored
+            if path.suffix == ".gz":
+                with gzip.GzipFile(fileobj=io.BytesIO(stored)) as packed:
+                    content = packed.read(_LARGEST + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{path}: cannot be read ({error}). {remedy}") from None
         if self.md5:

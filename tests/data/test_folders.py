@@ -12,8 +12,8 @@ from PIL import Image
 from torchvision import datasets, transforms
 
 from robustloss.data.files import DataError
-from robustloss.data.folders import listing
 from robustloss.data.folders import load as image_folder
+from robustloss.data.folders import unpack
 from robustloss.data.images import center
 from robustloss.data.load import load_dataset
 from robustloss.data.streamed import StreamedImages, iter_positions
@@ -419,9 +419,9 @@ def test_another_archive_of_the_same_size_and_time_is_not_taken_for_the_first(
 
 
 def test_of_a_large_archive_blocks_are_read_from_end_to_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(listing, "READ_WHOLE", 100)
-    monkeypatch.setattr(listing, "BLOCKS", 4)
-    monkeypatch.setattr(listing, "BLOCK", 10)
+    monkeypatch.setattr(unpack, "READ_WHOLE", 100)
+    monkeypatch.setattr(unpack, "BLOCKS", 4)
+    monkeypatch.setattr(unpack, "BLOCK", 10)
     path, content = tmp_path / "large.tar", bytes(range(256)) * 4
     found = set()
     for place in (None, 0, 9, 338, 1014, 1023):
@@ -429,7 +429,7 @@ def test_of_a_large_archive_blocks_are_read_from_end_to_end(tmp_path, monkeypatc
         if place is not None:
             changed[place] ^= 1
         path.write_bytes(changed)
-        found.add(listing.hash_archive(path, len(changed)))
+        found.add(unpack.hash_archive(path, len(changed)))
     assert len(found) == 6
 
 

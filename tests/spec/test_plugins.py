@@ -126,7 +126,7 @@ def traps(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(("place", "name"), misplaced())
+@pytest.mark.parametrize(("place", "name"), list(misplaced()))
 @pytest.mark.parametrize("words", [("show",), ("show", "--plugins"), ("run", "--no-plugins")])
 def test_a_prefix_in_another_place_is_refused_and_runs_nothing(
     traps, command, monkeypatch, place, name, words

@@ -1,5 +1,5 @@
 """Data sets that are folders, or tar archives, of image files.
 
-`listing` finds the files, `survey` looks at each of them once, and `load` is the reader that does
-both.
+`unpack` makes folders of archives, `listing` finds the files, `survey` looks at each of them once,
+and `load` is the reader that does all of it.
 """

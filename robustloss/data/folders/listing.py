@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
-import tarfile
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from robustloss.data.files import AbsentError, DataError, cache_folder, join_names, show_remark
+from robustloss.data.files import AbsentError, DataError, join_names
+from robustloss.data.folders.unpack import ARCHIVES, unpack
 from robustloss.data.reader import Part, Parts
-from robustloss.storage import digest
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"))
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 EXPECTED = "Expected train/CLASS/IMAGE and test/CLASS/IMAGE in it"
-
-READ_WHOLE = 2 * 10**9  # bytes up to which an archive is read in full to know it again
-BLOCKS, BLOCK = 256, 2**20  # what is read of a larger one, from the first byte to the last
 
 
 def find_folder(
@@ -54,10 +46,23 @@ def find_folder(
             "ROBUSTLOSS_DATA says where relative names begin."
         )
     if path.is_file() and path.name.lower().endswith(ARCHIVES):
-        return unpack(path, quiet=quiet)
+        return _find_top(unpack(path, quiet=quiet))
     if not path.is_dir():
         raise DataError(f"{key} (={folder!r}) is neither a folder nor a tar archive.")
     return path
+
+
+def _find_top(folder: Path) -> Path:
+    """Return the one folder that an archive holds, as many do; its own where it holds more.
+
+    A README beside it does not count, nor do the notes of macOS.
+    """
+    if (folder / "train").is_dir():
+        return folder
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    folders = [entry for entry in entries if entry.is_dir() and entry.name != "__MACOSX"]
+    images = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file()]
+    return folders[0] if len(folders) == 1 and not images else folder
 
 
 def read_layout(folder: Path) -> tuple[tuple[str, ...], Parts]:
@@ -132,73 +137,3 @@ def image_files(folder: Path) -> list[str]:
             if not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES:
                 found.append(name if place == str(folder) else (inner / name).as_posix())
     return sorted(found)
-
-
-def unpack(path: Path, *, quiet: bool) -> Path:
-    """Return the folder that holds an archive's content; unpack it there if it is not yet.
-
-    It lies in the cache folder under the archive's name and a hash of its path, size, time of
-    change and content. Size and time alone do not do: some tools set all times alike, and another
-    archive of the same size would be taken for the first. Delete the folder to save the room.
-
-    Raises:
-        DataError: not a tar archive, damaged, with a member that would land outside the folder, or
-            no room for it.
-    """
-    state = path.stat()
-    try:
-        content = hash_archive(path, state.st_size)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
-    key = digest(str(path.resolve()), state.st_size, state.st_mtime_ns, content)
-    folder = cache_folder() / "unpacked" / f"{path.name}-{key}"
-    if not folder.is_dir():
-        show_remark(f"Unpacking {path} to {folder}", quiet=quiet)
-        try:
-            _extract(path, folder)
-        except (tarfile.TarError, EOFError) as error:
-            raise DataError(f"{path}: cannot be unpacked ({error}).") from None
-        except OSError as error:
-            reason = error.strerror or error
-            raise DataError(f"{path}: cannot be unpacked to {folder} ({reason}).") from None
-        except Exception as error:  # lzma.LZMAError, zlib.error: what the packers raise
-            raise DataError(f"{path}: cannot be unpacked ({error}): is it damaged?") from None
-    # Archives often hold one top folder, with the data in it.
-    inner = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    if len(inner) == 1 and inner[0].is_dir() and inner[0].name != "train":
-        return inner[0]
-    return folder
-
-
-def hash_archive(path: Path, size: int) -> str:
-    """Hash the bytes of an archive: all of them, or blocks all over a file that is large.
-
-    Args:
-        path: of the archive.
-        size: its bytes.
-    """
-    with path.open("rb") as file:
-        if size <= READ_WHOLE:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        sha256 = hashlib.sha256()
-        for number in range(BLOCKS):
-            file.seek((size - BLOCK) * number // (BLOCKS - 1))
-            sha256.update(file.read(BLOCK))
-        return sha256.hexdigest()
-
-
-def _extract(path: Path, folder: Path) -> None:
-    """Unpack to a folder that is there in full, or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        with tarfile.open(path) as archive:
-            archive.extractall(temporary, filter="data")
-        temporary.chmod(0o755)
-        try:
-            temporary.replace(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster with the same content
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
