@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustloss.reports.chapters.errors.images import _pick
+from robustloss.reports.chapters.errors.images import pick_images
 from robustloss.reports.chapters.predictions.confusion import (
     confusion,
     off_diagonal,
@@ -160,6 +160,6 @@ def test_images_are_chosen_although_one_loss_learned_nothing() -> None:
     images = np.zeros((6, 1, 4, 4))
     good = SimpleNamespace(labels=labels, images=images, wrong=np.array([1, 0, 0, 0, 0, 1], bool))
     lost = SimpleNamespace(labels=labels, images=images, wrong=np.ones(6, bool))
-    assert _pick([good, lost], 3) == [1, 2, 4]  # the first right one of each class
-    assert _pick([good, lost], 4) == [1, 2, 3, 4]  # and then more of the same
-    assert _pick([], 3) == []
+    assert pick_images([good, lost], 3) == [1, 2, 4]  # the first right one of each class
+    assert pick_images([good, lost], 4) == [1, 2, 3, 4]  # and then more of the same
+    assert pick_images([], 3) == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from robustloss.losses import LOSSES
-from robustloss.reports.chapters.errors.table import _error_data
+from robustloss.reports.chapters.errors.table import error_rows
 from robustloss.reports.chapters.predictions.top5 import crops_table
 from robustloss.reports.reading.published import (
     _tables,
@@ -113,7 +113,7 @@ def test_the_sentence_names_what_lies_outside_and_the_data_name_their_source():
     assert "A (0.60 here and 0.40 there at 0)." in liu
     assert "Another network" in liu
     data = {r["eps"]: (r["published_error"], r["published_source"])
-            for r in _error_data(run, FGSM, "A", tables[::-1])}  # fmt: skip
+            for r in error_rows(run, FGSM, "A", tables[::-1])}  # fmt: skip
     assert data == {0.0: (0.0040, "Liu et al. 2016"), 0.1: (0.2408, "Wan et al. 2018, Table 6")}
 
 

@@ -71,26 +71,26 @@ def cost_table(numbers: Numbers) -> Table | None:
     for name in order:
         own = by_attack[name]
         times = [float(e["seconds"]) for e in own if e.get("seconds") is not None]
-        texts = [
-            name,
-            str(len(own)),
-            span([float(e["images"]) for e in own]),
-            span([float(e["budgets"]) for e in own]),
-            _per_image(own, "forward"),
-            _per_image(own, "backward"),
-            _per_image(own, "seconds", 1000.0),
-            duration(sum(times)) if times else NOTHING,
-        ]
-        rows.append([Entry(text) for text in texts])
+        rows.append(
+            {
+                "attack": name,
+                "cells": str(len(own)),
+                "images a cell": span([float(e["images"]) for e in own]),
+                "eps computed": span([float(e["budgets"]) for e in own]),
+                "forward passes an image": _per_image(own, "forward"),
+                "backward passes an image": _per_image(own, "backward"),
+                "ms an image here": _per_image(own, "seconds", 1000.0),
+                "time here, all cells": duration(sum(times)) if times else NOTHING,
+            }
+        )
     return Table(
         "attack-cost",
         "What the attacks cost",
         "Forward and backward passes of one image through the network, for all eps computed "
         "together; lowest to highest cell. A pass does not depend on the machine; seconds are "
         "those of this run on this machine and are no benchmark.",
-        ["attack", "cells", "images a cell", "eps computed", "forward passes an image",
-         "backward passes an image", "ms an image here", "time here, all cells"],
-        rows,
+        list(rows[0]),
+        [[Entry(text) for text in row.values()] for row in rows],
         [{key: entry.get(key) for key in COST_KEYS} for name in order for entry in by_attack[name]],
     )  # fmt: skip
 

@@ -15,6 +15,10 @@ from robustloss.reports.drawing.style import Look
 from robustloss.reports.reading.featured import featured
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 
+WORST_WORDS = (
+    " The worst case counts an image as an error if any of the attacks of that norm fools it."
+)
+
 
 def add_error_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) -> None:
     """Add error against eps, one panel per attack; of many attacks some have their own figure.
@@ -27,20 +31,13 @@ def add_error_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) 
     shown = [a.label for a in featured(numbers)]
     attacks = [a for a in numbers.attacks if not shown or a.label in shown or not a.strengths]
     others = [a for a in numbers.attacks if a not in attacks]
-    chance = 100 * (1 - 1 / numbers.classes) if numbers.classes else None
+    chance, guess = None, ""
+    if numbers.classes:
+        chance = 100 * (1 - 1 / numbers.classes)
+        guess = f" The dotted line is guessing among {numbers.classes} classes ({chance:.3g} %)."
     grid = [_error_panel(numbers, a, chance) for a in (*numbers.worst_cases, *attacks)]
     if not any(panel.lines for panel in grid):
         return
-    several = (
-        " The worst case counts an image as an error if any of the attacks of that norm fools it."
-        if numbers.worst_cases
-        else ""
-    )
-    guess = (
-        f" The dotted line is guessing among {numbers.classes} classes ({chance:.3g} %)."
-        if numbers.classes
-        else ""
-    )
     set_aside = f" The other {len(others)} attacks have their own figure below." if others else ""
     album.add(
         "error-vs-eps",
@@ -49,8 +46,9 @@ def add_error_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) 
         title="Error against eps",
         caption="How often each loss is wrong as the attacker may change every pixel by more. "
         "Lower is better; eps 0 is the clean test set, and clean mistakes count as errors."
-        f"{several} {band_words(numbers)}{guess} A line that stays low under one "
-        f"attack only says that this attack did not find the errors.{set_aside}",
+        f"{WORST_WORDS if numbers.worst_cases else ''} {band_words(numbers)}{guess} A line that "
+        "stays low under one attack only says that this attack did not find the errors."
+        f"{set_aside}",
         alt="Line chart of error in percent against eps, one line per loss: "
         + in_words(grid[0], "%"),
     )

@@ -22,6 +22,7 @@ from robustloss.reports.reading.scene import Scene
 from robustloss.reports.reading.views import View
 from robustloss.reports.words import eps_name
 
+CHANGE = "the change that the attack made (grey: none, white: brighter, black: darker"
 RIGHT_INK = "#00694D"
 LETTER = 0.088  # width of a letter of a title, in inches, rather too much
 BETWEEN = 0.06  # inches between two images of one source
@@ -46,6 +47,26 @@ class Attacked:
     posterior: float
     right: bool
 
+    @classmethod
+    def of(cls, clean: View, view: View | str, place: int) -> "Attacked | None":
+        """Take one image from a pass; None where the pass has no such image.
+
+        Args:
+            clean: The clean pass of the same loss.
+            view: The pass: the clean one too, or why there is none.
+            place: Index among the stored images.
+        """
+        if isinstance(view, str) or len(view.images) <= place:
+            return None
+        image = view.images[place]
+        return cls(
+            image,
+            None if view is clean else image - clean.images[place],
+            int(view.predictions[place]),
+            float(view.posterior[place]),
+            not bool(view.wrong[place]),
+        )
+
 
 @dataclass(frozen=True)
 class ImageGrid:
@@ -65,6 +86,60 @@ class ImageGrid:
     cells: Sequence[Sequence[Sequence[Attacked | None]]]
     change_scale: Sequence[float | None]
 
+    @classmethod
+    def of(cls, scene: Scene) -> "ImageGrid | None":
+        """Take the first images that most losses get right; None where no loss has any."""
+        clean = {k: v for k in scene.labels if isinstance(v := scene.shown.clean(k), View)}
+        eps = (0.0, *scene.eps)
+        picked = pick_images(list(clean.values()), max(1, min(3, 10 // len(eps))))
+        if not picked:
+            return None
+        first, names, examples = next(iter(clean.values())), class_names(scene.numbers), []
+        for place in picked:
+            # the number stands under the images too; the name, if there is one, explains it
+            label = str(first.labels[place])
+            name = dict(enumerate(names)).get(int(label), label)
+            called = label if name == label else f"{label} ({name})"
+            examples.append(f"test image {first.index[place]}, class {called}")
+        return cls(
+            rows=list(clean),
+            columns=[eps_name(e) for e in eps],
+            examples=examples,
+            cells=[
+                [
+                    [Attacked.of(view, scene.views[k, e] if e else view, place) for e in eps]
+                    for place in picked
+                ]
+                for k, view in clean.items()
+            ],
+            change_scale=[e if scene.attack.norm == "linf" else None for e in eps],
+        )
+
+    def fooled_words(self) -> str:
+        """Return from which eps on each loss gets the first source image wrong."""
+        words = []
+        for row, (first, *_) in zip(self.rows, self.cells, strict=True):
+            named = zip(self.columns, first, strict=True)
+            wrong = [name for name, cell in named if cell is not None and not cell.right]
+            words.append(f"{row} fooled from {wrong[0]}" if wrong else f"{row} not fooled")
+        return ", ".join(words)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the images and what is said of them, each (losses, examples, eps, ...)."""
+        flat = [cell for row in self.cells for example in row for cell in example]
+        axes = {"losses": self.rows, "examples": self.examples, "columns": self.columns}
+        shape = tuple(map(len, axes.values()))
+        gap = np.full_like(next(cell.image for cell in flat if cell is not None), np.nan)
+        values: dict[str, list] = {
+            "images": [gap if c is None else c.image for c in flat],
+            "prediction": [-1 if c is None else c.prediction for c in flat],
+            "posterior": [np.nan if c is None else c.posterior for c in flat],
+            "right": [c is not None and c.right for c in flat],
+        }
+        named = {name: np.array(names) for name, names in axes.items()}
+        arrays = {name: np.asarray(each) for name, each in values.items()}
+        return named | {name: a.reshape(shape + a.shape[1:]) for name, a in arrays.items()}
+
 
 def add_images(album: Album, scene: Scene) -> None:
     """Add the first test images that most losses get right, under attack.
@@ -73,58 +148,37 @@ def add_images(album: Album, scene: Scene) -> None:
         album: Takes the figure.
         scene: The attack.
     """
-    clean = {k: v for k in scene.labels if isinstance(v := scene.shown.clean(k), View)}
-    eps = (0.0, *scene.eps)
-    picked = _pick(list(clean.values()), max(1, min(3, 10 // len(eps))))
-    if not picked:
+    grid = ImageGrid.of(scene)
+    if grid is None:
         return
-    linf = scene.attack.norm == "linf"
-    grid = ImageGrid(
-        rows=list(clean),
-        columns=[eps_name(e) for e in eps],
-        examples=[_name_example(scene, next(iter(clean.values())), place) for place in picked],
-        cells=[
-            [
-                [_attacked(view, scene.views[k, e] if e else view, place) for e in eps]
-                for place in picked
-            ]
-            for k, view in clean.items()
-        ],
-        change_scale=[e if linf else None for e in eps],
-    )
-    change = (
-        "; below it the change that the attack made (grey: none, white: brighter, black: "
-        f"darker{', full scale ± eps' if linf else ''})"
-        if len(grid.rows) <= CROWD
-        else ""
-    )
-    fooled = []
-    for row, (first, *_) in zip(grid.rows, grid.cells, strict=True):
-        wrong = [
-            name
-            for name, cell in zip(grid.columns, first, strict=True)
-            if cell is not None and not cell.right
-        ]
-        fooled.append(f"{row} fooled from {wrong[0]}" if wrong else f"{row} not fooled")
+    change = ""
+    if len(grid.rows) <= CROWD:
+        scale = ", full scale ± eps" if scene.attack.norm == "linf" else ""
+        change = f"; below it {CHANGE}{scale})"
     album.add(
         f"images-{scene.attack.slug}",
         draw_images(grid),
-        _arrays_behind(grid),
+        grid.arrays(),
         title="The attacked images",
         caption="The first test images, of different classes where there are, that most losses "
         "classify correctly when clean. Under each image stand the predicted class, ✓ or ✗, and "
-        f"the posterior{change}. Each loss is attacked with its own "
-        f"gradient, so the changes differ. {scene.words()}",
-        alt=f"Grid of attacked images, losses by eps. On {grid.examples[0]}: {', '.join(fooled)}.",
+        f"the posterior{change}. Each loss is attacked with its own gradient, so the changes "
+        f"differ. {scene.words()}",
+        alt="Grid of attacked images, losses by eps. "
+        f"On {grid.examples[0]}: {grid.fooled_words()}.",
         section=scene.attack.label,
     )
 
 
-def _pick(clean: Sequence[View], count: int) -> list[int]:
+def pick_images(clean: Sequence[View], count: int) -> list[int]:
     """Return places of the first images, one of a class, that most losses classify correctly.
 
     All losses where such images are; a loss that learned nothing must not empty the figure. Where
     the stored images are of too few classes, more of the same.
+
+    Args:
+        clean: The clean pass of each loss.
+        count: Images wanted.
     """
     if not clean:
         return []
@@ -137,46 +191,6 @@ def _pick(clean: Sequence[View], count: int) -> list[int]:
     best = sorted(picked.values(), key=order.index)[:count]
     more = [place for place in order if place not in best]
     return sorted([*best, *more[: count - len(best)]])
-
-
-def _name_example(scene: Scene, view: View, place: int) -> str:
-    """Return the class by the number that stands under the images, and its name if it has one."""
-    names, label = class_names(scene.numbers), int(view.labels[place])
-    name = names[label] if label < len(names) else str(label)
-    called = str(label) if name == str(label) else f"{label} ({name})"
-    return f"test image {view.index[place]}, class {called}"
-
-
-def _attacked(clean: View, view: View | str, place: int) -> Attacked | None:
-    if isinstance(view, str) or len(view.images) <= place:
-        return None
-    return Attacked(
-        view.images[place],
-        None if view is clean else view.images[place] - clean.images[place],
-        int(view.predictions[place]),
-        float(view.posterior[place]),
-        not bool(view.wrong[place]),
-    )
-
-
-def _arrays_behind(grid: ImageGrid) -> dict[str, np.ndarray]:
-    flat = [cell for row in grid.cells for example in row for cell in example]
-    shape = (len(grid.rows), len(grid.examples), len(grid.columns))
-    gap = np.full_like(next(cell.image for cell in flat if cell is not None), np.nan)
-
-    def gather(values: list) -> np.ndarray:
-        array = np.asarray(values)
-        return array.reshape(shape + array.shape[1:])
-
-    return {  # first the names along the three axes
-        "losses": np.array(grid.rows),
-        "examples": np.array(grid.examples),
-        "columns": np.array(grid.columns),
-        "images": gather([gap if c is None else c.image for c in flat]),
-        "prediction": gather([-1 if c is None else c.prediction for c in flat]),
-        "posterior": gather([np.nan if c is None else c.posterior for c in flat]),
-        "right": gather([c is not None and c.right for c in flat]),
-    }
 
 
 def draw_images(grid: ImageGrid) -> Figure:
@@ -209,12 +223,8 @@ def draw_images(grid: ImageGrid) -> Figure:
             ax.text(0.12, y - 1.5 * size - 0.28, "change", fontsize=8.5, color=SOFT, va="center")
         for e in range(sources):
             for c, cell in enumerate(grid.cells[r][e]):
-                x = left + e * room + c * step
-                _draw_attacked(ax, cell, x, y, size)
-                if changes and cell is not None and cell.change is not None:
-                    scale = grid.change_scale[c] or float(np.abs(cell.change).max()) or 1.0
-                    shown = np.clip(0.5 + cell.change / (2 * scale), 0, 1)
-                    _show(ax, shown, (x, x + size, y - 2 * size - 0.24, y - size - 0.24))
+                x, scale = left + e * room + c * step, grid.change_scale[c]
+                _draw_attacked(ax, cell, x, y, size, scale=scale, changes=changes)
     for e, text in enumerate(titles):
         start = left + e * room
         ax.text(start, height - top + 0.42, text, fontsize=9.5, weight="bold", va="center")
@@ -227,8 +237,17 @@ def draw_images(grid: ImageGrid) -> Figure:
     return figure
 
 
-def _draw_attacked(ax: Axes, cell: Attacked | None, x: float, y: float, size: float) -> None:
-    """Draw one image with its upper left corner at (x, y), and the verdict under it."""
+def _draw_attacked(
+    ax: Axes,
+    cell: Attacked | None,
+    x: float,
+    y: float,
+    size: float,
+    *,
+    scale: float | None,
+    changes: bool,
+) -> None:
+    """Draw one image with its upper left corner at (x, y), under it the verdict and the change."""
     if cell is None:
         ax.text(x + size / 2, y - size / 2, "no\nrecord", fontsize=7.5, ha="center", va="center",
                 color=SOFT, style="italic")  # fmt: skip
@@ -239,6 +258,10 @@ def _draw_attacked(ax: Axes, cell: Attacked | None, x: float, y: float, size: fl
         x + size / 2, y - size - 0.115, f"{cell.prediction} {sign} {chance(cell.posterior)}",
         fontsize=min(8.5, 9 * size / 0.75), color=colour, ha="center", va="center",
     )  # fmt: skip
+    if changes and cell.change is not None:
+        scale = scale or float(np.abs(cell.change).max()) or 1.0
+        shown = np.clip(0.5 + cell.change / (2 * scale), 0, 1)
+        _show(ax, shown, (x, x + size, y - 2 * size - 0.24, y - size - 0.24))
 
 
 def _show(ax: Axes, image: np.ndarray, extent: tuple[float, float, float, float]) -> None:

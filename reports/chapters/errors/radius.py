@@ -1,5 +1,7 @@
 """How far to the first mistake: radii and error curves in numbers, losses ranked by them."""
 
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of
@@ -41,28 +43,8 @@ def radius_table(numbers: Numbers, norm: str) -> Table | None:
         for attack in curves
         if attack.name == WORST or is_minimum_norm(numbers, attack) or attack in featured(numbers)
     ]
+    rows = radius_rows(numbers, curves)
     marks = Marks(numbers)
-    rows, data = [], []
-    for attack in curves:
-        for label in rank_labels(numbers, curves[0]):
-            if not numbers.radii(label, attack):
-                continue
-            row = _radius_row(numbers, label, attack)
-            data.append(fields_of(COLUMNS, row))
-            if attack not in shown:
-                continue
-            radius, half, area = (row[metric] for metric in METRICS)
-            never = f"> {row['eps_max']:.4g}" if area else NOTHING
-            texts = [
-                _length(radius, row["seeds"]) if radius else UNKNOWN,
-                _length(half, row["seeds"]) if half else never,
-                in_percent(area),
-            ]
-            mark = marks.of(row["flags"])
-            cells = [Entry(text, "" if text in (NOTHING, UNKNOWN) else mark) for text in texts]
-            found, n = row["n_found"], row["n"]
-            count = UNKNOWN if found is None else f"{found:,} of {n:,}"
-            rows.append([Entry(attack.label), Entry(label), *cells, Entry(count)])
     set_aside = " The CSV has every attack." if len(shown) < len(curves) else ""
     return Table(
         f"radius-{norm}",
@@ -79,28 +61,62 @@ def radius_table(numbers: Numbers, norm: str) -> Table | None:
         f"{set_aside} {seed_words(numbers)}",
         ["attack", "loss", "median radius", "eps at 50 % error", "area under the error curve",
          "n found"],
-        rows,
-        data,
+        [_entries_of(row, marks) for row in rows if row["attack"] in shown],
+        [fields_of(COLUMNS, row) for row in rows],
         marks.notes(),
         left=2,
     )  # fmt: skip
 
 
-def _radius_row(numbers: Numbers, label: str, attack: AttackInfo) -> dict[str, Any]:
-    radii = numbers.radii(label, attack)
-    # an attack with fixed eps counts no images with a radius
-    known = [row for row in radii if row["n_found"] is not None]
-    return {
-        "label": label,
-        "attack_label": "worst case" if attack.name == WORST else attack.label,
-        "norm": attack.norm,
-        **{metric: numbers.get(label, attack.label, None, metric) for metric in METRICS},
-        "n_found": sum(int(row["n_found"]) for row in known) if known else None,
-        "n": sum(int(row["n"]) for row in known or radii),
-        "eps_max": max(row["eps_max"] for row in radii),
-        "seeds": len(radii),
-        "flags": flags_of(numbers, label, attack, None),
-    }
+def radius_rows(numbers: Numbers, curves: Sequence[AttackInfo]) -> list[dict[str, Any]]:
+    """Return one row for each attack and loss with radii, by attack and then by rank.
+
+    Args:
+        numbers: Of the run.
+        curves: Attacks and worst cases of one norm; the first one ranks the losses.
+    """
+    ranked = rank_labels(numbers, curves[0])
+    rows = []
+    for attack, label in itertools.product(curves, ranked):
+        radii = numbers.radii(label, attack)
+        if not radii:
+            continue
+        # an attack with fixed eps counts no images with a radius
+        known = [row for row in radii if row["n_found"] is not None]
+        rows.append(
+            {
+                "attack": attack,
+                "label": label,
+                "attack_label": "worst case" if attack.name == WORST else attack.label,
+                "norm": attack.norm,
+                **{metric: numbers.get(label, attack.label, None, metric) for metric in METRICS},
+                "n_found": sum(int(row["n_found"]) for row in known) if known else None,
+                "n": sum(int(row["n"]) for row in known or radii),
+                "eps_max": max(row["eps_max"] for row in radii),
+                "seeds": len(radii),
+                "flags": flags_of(numbers, label, attack, None),
+            }
+        )
+    return rows
+
+
+def _entries_of(row: Mapping[str, Any], marks: Marks) -> list[Entry]:
+    """Return a row as the page shows it; what is unknown or never happened has no mark."""
+    radius, half, area = (row[metric] for metric in METRICS)
+    never = f"> {row['eps_max']:.4g}" if area else NOTHING
+    texts = [
+        _length(radius, row["seeds"]) if radius else UNKNOWN,
+        _length(half, row["seeds"]) if half else never,
+        in_percent(area),
+    ]
+    mark = marks.of(row["flags"])
+    found = UNKNOWN if row["n_found"] is None else f"{row['n_found']:,} of {row['n']:,}"
+    return [
+        Entry(row["attack"].label),
+        Entry(row["label"]),
+        *(Entry(text, "" if text in (NOTHING, UNKNOWN) else mark) for text in texts),
+        Entry(found),
+    ]
 
 
 def is_minimum_norm(numbers: Numbers, attack: AttackInfo) -> bool:

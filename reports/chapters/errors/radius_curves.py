@@ -19,52 +19,10 @@ from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.views import Shown
 
 POINTS = 400
-
-
-def add_radius_curves(
-    album: Album, numbers: Numbers, shown: Shown, looks: Mapping[str, Look]
-) -> None:
-    """Add one panel for each attack that looks for the smallest change.
-
-    Args:
-        album: Takes the figure.
-        numbers: Of the run.
-        shown: Reads the radii of single images, of every seed.
-        looks: Look of every loss.
-    """
-    grid = [
-        _panel(numbers, shown, attack)
-        for attack in numbers.attacks
-        if attack.strengths and is_minimum_norm(numbers, attack)
-    ]
-    if not any(panel.curves for panel in grid):
-        return
-    crowded = max(len(panel.curves) for panel in grid) > CROWD
-    worst = (
-        "The worst case over all attacks is in the tables."
-        if crowded
-        else "Open markers: the worst case over all attacks of the norm, with its 95 % interval; "
-        "one above the curve says that another attack found more."
-    )
-    album.add(
-        "error-vs-radius",
-        draw_radius_curves(grid, looks),
-        _numbers_behind(grid),
-        title="Error against the smallest change that fools",
-        caption="A minimum-norm attack gives every image its radius, so its error is known at "
-        "every eps: the curve is the share of images with a radius of at most eps, mean over "
-        "seeds; clean mistakes have radius 0. The curve farther to the right belongs to the loss "
-        "that is harder to fool. The median radius is read off where a curve crosses 50 %. "
-        f"{worst} Each axis ends where the slowest curve does.",
-        alt="Rising curves of error against eps, one line per loss. "
-        + "; ".join(
-            f"{panel.title}, median radius: "
-            + (", ".join(f"{c.label} {c.median:.3g}" for c in panel.curves if c.median is not None)
-               or "none")
-            for panel in grid
-        )
-        + ".",
-    )  # fmt: skip
+WORST_WORDS = (
+    "Open markers: the worst case over all attacks of the norm, with its 95 % interval; one above "
+    "the curve says that another attack found more."
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +48,11 @@ class RadiusCurve:
         """The median radius in figures."""
         return "none" if self.median is None else f"{self.median:.3g}"
 
+    def points(self) -> list[tuple[str, float, float]]:
+        """Return kind, eps and error in percent of everything that is drawn."""
+        curve = [("curve", float(x), float(y)) for x, y in zip(self.x, self.y, strict=True)]
+        return [*curve, *(("worst case", eps, error) for eps, error, _, _ in self.worst)]
+
 
 @dataclass(frozen=True)
 class RadiusPanel:
@@ -100,25 +63,80 @@ class RadiusPanel:
     curves: Sequence[RadiusCurve]
     end: float
 
+    @classmethod
+    def of(cls, numbers: Numbers, shown: Shown, attack: AttackInfo) -> "RadiusPanel":
+        """Count the images by radius.
 
-def _panel(numbers: Numbers, shown: Shown, attack: AttackInfo) -> RadiusPanel:
-    radii = {label: shown.radii(label, attack) for label in numbers.labels}
-    known = {label: by_seed for label, by_seed in radii.items() if by_seed}
-    end = curve_end(list(known.values()))
-    x = np.linspace(0, end, POINTS)
-    curves = []
-    for label, by_seed in known.items():
-        worst = []
-        for case in numbers.worst_cases:
-            for eps in case.strengths if case.norm == attack.norm else ():
+        Args:
+            numbers: Of the run.
+            shown: Reads the radii.
+            attack: Looks for the smallest change.
+        """
+        radii = {label: shown.radii(label, attack) for label in numbers.labels}
+        known = {label: by_seed for label, by_seed in radii.items() if by_seed}
+        end = curve_end(list(known.values()))
+        x = np.linspace(0, end, POINTS)
+        cases = [case for case in numbers.worst_cases if case.norm == attack.norm]
+        curves = []
+        for label, by_seed in known.items():
+            worst = []
+            for case, eps in ((each, eps) for each in cases for eps in each.strengths):
                 if found := numbers.get(label, case.label, eps, "error"):
                     low = found.mean if found.low is None else found.low
                     high = found.mean if found.high is None else found.high
                     worst.append((eps, 100 * found.mean, 100 * low, 100 * high))
-        median = numbers.get(label, attack.label, None, "median_radius")
-        middle = median.mean if median else None
-        curves.append(RadiusCurve(label, x, error_curve(by_seed, x), middle, worst))
-    return RadiusPanel(attack.label, attack.axis, curves, end)
+            median = numbers.get(label, attack.label, None, "median_radius")
+            middle = median.mean if median else None
+            curves.append(RadiusCurve(label, x, error_curve(by_seed, x), middle, worst))
+        return cls(attack.label, attack.axis, curves, end)
+
+
+def add_radius_curves(
+    album: Album, numbers: Numbers, shown: Shown, looks: Mapping[str, Look]
+) -> None:
+    """Add one panel for each attack that looks for the smallest change.
+
+    Args:
+        album: Takes the figure.
+        numbers: Of the run.
+        shown: Reads the radii of single images, of every seed.
+        looks: Look of every loss.
+    """
+    grid = [
+        RadiusPanel.of(numbers, shown, attack)
+        for attack in numbers.attacks
+        if attack.strengths and is_minimum_norm(numbers, attack)
+    ]
+    if not any(panel.curves for panel in grid):
+        return
+    crowded = max(len(panel.curves) for panel in grid) > CROWD
+    worst = "The worst case over all attacks is in the tables." if crowded else WORST_WORDS
+    medians = [
+        f"{panel.title}, median radius: "
+        + (
+            ", ".join(f"{c.label} {c.words}" for c in panel.curves if c.median is not None)
+            or "none"
+        )
+        for panel in grid
+    ]
+    album.add(
+        "error-vs-radius",
+        draw_radius_curves(grid, looks),
+        [
+            {"panel": panel.title, "label": curve.label, "kind": kind, "eps": eps,
+             "error_percent": error}
+            for panel in grid
+            for curve in panel.curves
+            for kind, eps, error in curve.points()
+        ],
+        title="Error against the smallest change that fools",
+        caption="A minimum-norm attack gives every image its radius, so its error is known at "
+        "every eps: the curve is the share of images with a radius of at most eps, mean over "
+        "seeds; clean mistakes have radius 0. The curve farther to the right belongs to the loss "
+        "that is harder to fool. The median radius is read off where a curve crosses 50 %. "
+        f"{worst} Each axis ends where the slowest curve does.",
+        alt=f"Rising curves of error against eps, one line per loss. {'; '.join(medians)}.",
+    )  # fmt: skip
 
 
 def error_curve(radii: Sequence[np.ndarray], x: np.ndarray) -> np.ndarray:
@@ -141,20 +159,6 @@ def curve_end(radii: Sequence[Sequence[np.ndarray]]) -> float:
     finite = [np.concatenate(list(by_seed)) for by_seed in radii]
     finite = [r[np.isfinite(r)] for r in finite]
     return max((float(np.quantile(r, 0.995)) for r in finite if r.size), default=0.0) * 1.03
-
-
-def _numbers_behind(grid: Sequence[RadiusPanel]) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    for panel in grid:
-        for curve in panel.curves:
-            points = [("curve", *map(float, point)) for point in zip(curve.x, curve.y, strict=True)]
-            points += [("worst case", eps, error) for eps, error, _, _ in curve.worst]
-            rows += [
-                {"panel": panel.title, "label": curve.label, "kind": kind, "eps": eps,
-                 "error_percent": error}
-                for kind, eps, error in points
-            ]  # fmt: skip
-    return rows
 
 
 def draw_radius_curves(grid: Sequence[RadiusPanel], looks: Mapping[str, Look]) -> Figure:

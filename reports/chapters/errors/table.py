@@ -26,7 +26,7 @@ def error_table(numbers: Numbers, attack: AttackInfo) -> Table:
     eps = numbers.error_eps(attack)
     marks = Marks(numbers)
     published = published_errors(numbers, attack)
-    rows, data, rounded = [], [], False
+    rows, rounded = [], False
     for label in numbers.labels:
         found = [numbers.error(label, attack, e) for e in eps]
         cells = [Entry(label), Entry(seed_count(found))]
@@ -42,13 +42,12 @@ def error_table(numbers: Numbers, attack: AttackInfo) -> Table:
             texts += [in_percent(value) if value else "–" for value in found]
             rows.append([Entry(text, kind="detail") for text in texts])
         rows += [_published_row(each, label, eps) for each in published if label in each.error]
-        data += _error_data(numbers, attack, label, published)
-    missing = [
+    notes = [*marks.notes(), *([ROUNDED] if rounded else [])]
+    notes += [
         f"Missing: {f.get('label')}, seed {f.get('seed')}: {f.get('stage')} failed, "
         f"{f.get('reason')}"
         for f in numbers.run.failures[:6]
     ]
-    agreements = [agreement(numbers, attack, each) for each in published]
     return Table(
         f"error-{attack.slug}",
         f"Error under {attack.label}",
@@ -56,8 +55,8 @@ def error_table(numbers: Numbers, attack: AttackInfo) -> Table:
         f"the clean test set. {interval_words(numbers)}",
         ["loss", "seeds", *map(eps_name, eps)],
         rows,
-        data,
-        [*marks.notes(), *([ROUNDED] if rounded else []), *missing, *agreements],
+        [row for label in numbers.labels for row in error_rows(numbers, attack, label, published)],
+        [*notes, *(agreement(numbers, attack, each) for each in published)],
         section=attack.label,
         of_errors=True,
     )
@@ -67,17 +66,23 @@ def _published_row(table: Published, label: str, eps: Sequence[float]) -> list[E
     spread = table.spread.get(label, {})
     texts = [f"{label}: published ({table.short})", "–" if spread else "1"]
     for e in eps:
-        if e not in table.error[label]:
-            texts.append("–")
-            continue
         around = f" ± {100 * spread[e]:.2f}" if e in spread else ""
-        texts.append(f"{100 * table.error[label][e]:.2f}{around}")
+        known = e in table.error[label]
+        texts.append(f"{100 * table.error[label][e]:.2f}{around}" if known else "–")
     return [Entry(text, kind="published") for text in texts]
 
 
-def _error_data(
+def error_rows(
     numbers: Numbers, attack: AttackInfo, label: str, published: Sequence[Published]
 ) -> list[dict]:
+    """Return the exact errors of one loss for the CSV, and the first published one at each eps.
+
+    Args:
+        numbers: Of the run.
+        attack: Of the table.
+        label: Of the loss.
+        published: What others published about this attack.
+    """
     out = []
     for eps in numbers.error_eps(attack):
         rounded = numbers.get(label, attack.label, eps, "error_8bit")

@@ -71,6 +71,19 @@ class Matrix:
         """Return whether a white-box number was beaten from outside, beyond chance."""
         return any(flag.get("check") == TRANSFER for flag in self.flags(source, target, eps))
 
+    def words(self) -> str:
+        """Return the errors at the middle eps in words: of the white box, and on others' images."""
+        middle = self.eps[len(self.eps) // 2]
+        own: list[float] = []
+        other: list[float] = []
+        for source, target, eps in self.places():
+            if eps == middle and (found := self.get(source, target, eps)):
+                (own if source == target else other).append(100 * found.mean)
+        text = f"At eps {middle:.4g}: white box {min(own):.0f} to {max(own):.0f} %" if own else ""
+        if not other:
+            return text
+        return f"{text}, from other losses {min(other):.0f} to {max(other):.0f} %."
+
 
 def matrices(numbers: Numbers) -> list[Matrix]:
     """Return one matrix for each attack that was transferred."""
@@ -119,25 +132,19 @@ def add_transfers(album: Album, numbers: Numbers) -> None:
     """Add one figure for each attack whose images were shown to other losses."""
     for matrix in matrices(numbers):
         name, labels = matrix.attack.label, matrix.labels
+        clean = {k: 100 * v.mean if v else math.nan for k, v in matrix.clean.items()}
+        under = [NOTHING if math.isnan(clean[k]) else f"{clean[k]:.1f} %" for k in labels]
         percents = {
-            place: 100 * found.mean if (found := matrix.get(*place)) else None
+            place: 100 * found.mean if (found := matrix.get(*place)) else math.nan
             for place in matrix.places()
         }
-        clean = {k: 100 * v.mean if v else None for k, v in matrix.clean.items()}
         square = (len(matrix.eps), len(labels), len(labels))
-        values = np.array([math.nan if p is None else p for p in percents.values()])
-        marked = np.array([matrix.is_beaten(*place) for place in percents])
-        heats = [
-            Heat(eps_name(eps), *panel)
-            for eps, *panel in zip(
-                matrix.eps, values.reshape(square), marked.reshape(square), strict=True
-            )
-        ]
-        under = [NOTHING if clean[k] is None else f"{clean[k]:.1f} %" for k in labels]
+        values = np.array([*percents.values()]).reshape(square)
+        marked = np.array([matrix.is_beaten(*place) for place in percents]).reshape(square)
         album.add(
             f"transfer-{matrix.attack.slug}",
             draw_heatmaps(
-                heats,
+                [Heat(eps_name(eps), values[i], marked[i]) for i, eps in enumerate(matrix.eps)],
                 labels,
                 [f"{k}\n(clean {text})" for k, text in zip(labels, under, strict=True)],
                 scale="error of the loss that sees the images (%)",
@@ -155,16 +162,5 @@ def add_transfers(album: Album, numbers: Numbers) -> None:
             "those: a column with a number above its diagonal is a model that hides its gradient, "
             "not one that resists. † on the diagonal: images made on another loss did better "
             "there, beyond chance. Mean over seeds; intervals are in the table.",
-            alt=f"Heat maps of the error under transfer, source by target. {_in_words(matrix)}",
+            alt=f"Heat maps of the error under transfer, source by target. {matrix.words()}",
         )  # fmt: skip
-
-
-def _in_words(matrix: Matrix) -> str:
-    middle = matrix.eps[len(matrix.eps) // 2]
-    own: list[float] = []
-    other: list[float] = []
-    for source, target, eps in matrix.places():
-        if eps == middle and (found := matrix.get(source, target, eps)):
-            (own if source == target else other).append(100 * found.mean)
-    text = f"At eps {middle:.4g}: white box {min(own):.0f} to {max(own):.0f} %" if own else ""
-    return f"{text}, from other losses {min(other):.0f} to {max(other):.0f} %." if other else text

@@ -1,5 +1,6 @@
 """Tables over all attacks of a norm: the per-image worst case, and every error side by side."""
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -7,7 +8,7 @@ from robustloss.reports.drawing.style import CROWD
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.facts import eps_words, images, interval_words
 from robustloss.reports.reading.marks import Marks, flags_of, names
-from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.reading.numbers import WORST, AttackInfo, Numbers
 from robustloss.reports.words import (
     NOTHING,
     eps_name,
@@ -21,6 +22,10 @@ REACH = (
     "A worst case carries the marks of its loss, those of the attack that is strongest alone, and "
     "every sign that a transferred attack does better; what is wrong with a weaker attack does not "
     "reach it."
+)
+BOLD = (
+    "Bold: the highest error that one attack reaches alone, and the worst case over all of them. A "
+    "minimum-norm attack counts an image at every eps from its radius on."
 )
 
 
@@ -43,11 +48,12 @@ def worst_table(numbers: Numbers, case: AttackInfo) -> Table:
                 mark = marks.on(label, case, e) if value or not e else ""
                 cells.append(Entry(in_percent(value), mark, "" if value or not e else "gap"))
                 if e:
-                    below.append(_strongest_alone(numbers.rows(label, case.label, e)))
+                    best, error = _strongest_alone(numbers.rows(label, case.label, e))
+                    below.append("–" if error is None else f"{listed(best)} {100 * error:.2f}")
             rows += [cells, [Entry(text, kind="detail") for text in below]]
         else:
             rows.append([Entry(label), *[Entry(NOTHING, kind="gap")] * (len(found) + 1)])
-        data += [_worst_data(numbers, case, label, eps) for eps in case.strengths]
+        data += [_exact_row(numbers, case, label, eps) for eps in case.strengths]
     notes = marks.notes()
     return Table(
         case.slug,
@@ -65,29 +71,21 @@ def worst_table(numbers: Numbers, case: AttackInfo) -> Table:
     )
 
 
-def _strongest_alone(rows: Sequence[dict]) -> str:
-    """Return the strongest attack and its own error in percent."""
-    if not rows:
-        return "–"
-    return f"{listed(_strongest(rows))} {100 * _strongest_error(rows):.2f}"
+def _strongest_alone(rows: Sequence[dict]) -> tuple[list[str], float | None]:
+    """Return which attack is strongest alone, and its error; seeds may name several."""
+    by_seeds = Counter(str(row["strongest"]) for row in rows).most_common()
+    errors = [float(row["strongest_error"]) for row in rows]
+    return [name for name, _ in by_seeds], sum(errors) / len(errors) if errors else None
 
 
-def _strongest(rows: Sequence[dict]) -> list[str]:
-    """Return which attack is strongest alone, by how many seeds say so: they may not agree."""
-    return [name for name, _ in Counter(str(row["strongest"]) for row in rows).most_common()]
-
-
-def _strongest_error(rows: Sequence[dict]) -> float:
-    return sum(float(row["strongest_error"]) for row in rows) / len(rows)
-
-
-def _worst_data(numbers: Numbers, case: AttackInfo, label: str, eps: float) -> dict[str, object]:
+def _exact_row(numbers: Numbers, case: AttackInfo, label: str, eps: float) -> dict[str, object]:
     rows = numbers.rows(label, case.label, eps)
+    strongest, error = _strongest_alone(rows)
     return {
         "label": label, "norm": case.norm, "eps": eps,
         **estimate_fields(numbers.get(label, case.label, eps, "error"), "error"),
-        "strongest": "; ".join(_strongest(rows)),
-        "strongest_error": _strongest_error(rows) if rows else None,
+        "strongest": "; ".join(strongest),
+        "strongest_error": error,
         "attacks": "; ".join(sorted({name for r in rows for name in r["attacks"]})),
         "marks": names(flags_of(numbers, label, case, eps)),
     }  # fmt: skip
@@ -118,59 +116,58 @@ def overview_table(numbers: Numbers, case: AttackInfo) -> Table:
         numbers: Of the run.
         case: Worst case of the norm.
     """
-    attacks = numbers.of_norm(case.norm)
+    labels, attacks = numbers.labels, [*numbers.of_norm(case.norm), case]
+    crowded = len(labels) > CROWD
     marks = Marks(numbers)
-    data: list[dict] = []
-
-    def entry(label: str, attack: AttackInfo, eps: float) -> Entry:
-        """Return the error; its exact number goes to the CSV file, in the same order."""
-        if eps not in attack.strengths:
-            return Entry("–")
-        found = numbers.get(label, attack.label, eps, "error")
-        data.append(
-            {"label": label, "attack_label": attack.label, "norm": attack.norm, "eps": eps,
-             **estimate_fields(found, "error"),
-             "marks": names(flags_of(numbers, label, attack, eps))}
-        )  # fmt: skip
-        if found is None:
-            return Entry(NOTHING)
-        alone = [
-            other.mean
-            for a in attacks
-            if eps in a.strengths and (other := numbers.get(label, a.label, eps, "error"))
-        ]
-        top = attack is case or found.mean == max(alone)
-        return Entry(in_percent(found), marks.on(label, attack, eps), "top" if top else "")
-
-    rows = []
-    columns = [*attacks, case]
-    crowded = len(numbers.labels) > CROWD
-    for eps in sorted({e for attack in attacks for e in attack.strengths}):
-        first = Entry(f"{eps:.4g}")
+    rows, data = [], []
+    for eps in sorted({e for attack in attacks[:-1] for e in attack.strengths}):
+        used = [attack for attack in attacks if eps in attack.strengths]
         if crowded:
-            rows += [
-                [first, Entry(label), *(entry(label, a, eps) for a in columns)]
-                for label in numbers.labels
-            ]
+            lines = [(Entry(label), [label], attacks) for label in labels]
         else:
-            rows += [
-                [first, Entry(a.label, kind="top" if a is case else ""),
-                 *(entry(label, a, eps) for label in numbers.labels)]
-                for a in columns
-                if eps in a.strengths
-            ]  # fmt: skip
+            lines = [(Entry(a.label, kind="top" if a is case else ""), labels, [a]) for a in used]
+        for head, its_labels, its_attacks in lines:
+            places = list(itertools.product(its_labels, its_attacks))
+            entries = [_entry_of(numbers, marks, label, attack, eps) for label, attack in places]
+            rows.append([Entry(f"{eps:.4g}"), head, *entries])
+            data += [
+                {
+                    "label": label,
+                    "attack_label": attack.label,
+                    "norm": attack.norm,
+                    "eps": eps,
+                    **estimate_fields(numbers.get(label, attack.label, eps, "error"), "error"),
+                    "marks": names(flags_of(numbers, label, attack, eps)),
+                }
+                for label, attack in places
+                if attack in used
+            ]
     by = "loss" if crowded else "attack"
     return Table(
         f"overview-{case.norm}",
         f"Every attack, {case.norm_name}",
-        f"Error in percent, by eps and {by}. Bold: the highest error that one attack reaches "
-        "alone, and the worst case over all of them. A minimum-norm attack counts an image at "
-        f"every eps from its radius on. {interval_words(numbers)}",
-        ["eps", by, *([a.label for a in columns] if crowded else numbers.labels)],
+        f"Error in percent, by eps and {by}. {BOLD} {interval_words(numbers)}",
+        ["eps", by, *([a.label for a in attacks] if crowded else labels)],
         rows,
         data,
         marks.notes(),
         left=2,
         fold="of many losses",
         of_errors=True,
-    )
+    )  # fmt: skip
+
+
+def _entry_of(numbers: Numbers, marks: Marks, label: str, attack: AttackInfo, eps: float) -> Entry:
+    """Return one error, in bold if no attack of the norm alone finds more."""
+    if eps not in attack.strengths:
+        return Entry("–")
+    found = numbers.get(label, attack.label, eps, "error")
+    if found is None:
+        return Entry(NOTHING)
+    alone = [
+        other.mean
+        for each in numbers.of_norm(attack.norm)
+        if eps in each.strengths and (other := numbers.get(label, each.label, eps, "error"))
+    ]
+    top = attack.name == WORST or found.mean == max(alone)
+    return Entry(in_percent(found), marks.on(label, attack, eps), "top" if top else "")
