@@ -35,6 +35,13 @@ _UNITS = {
     "Errors are tested by McNemar's test, other numbers by resampling the images, the same for "
     "both losses.",
 }
+_SHOWN = (
+    "Shown means that the p-value is at most .05 after adjustment for all comparisons of this unit "
+    "in the run, over attacks, eps and metrics (Benjamini and Hochberg); such a difference is bold "
+    "unless a mark † doubts it. Where it reads “no difference shown”, one may be there and be too "
+    "small for these data: the number after it is the difference that would have been shown four "
+    "times out of five, before adjustment. The CSV has the p-values."
+)
 
 
 def rows_of_unit(rows: Sequence[Row]) -> tuple[list[Row], str]:
@@ -56,7 +63,7 @@ def comparison_tables(numbers: Numbers) -> list[Table]:
     """Return the differences: one table for each attack and metric."""
     rows, unit = rows_of_unit(numbers.run.comparisons)
     found = [
-        _difference_table(numbers, attack, metric, unit, rows)
+        difference_table(numbers, attack, metric, unit, rows)
         for attack in numbers.attacks
         if attack.strengths
         for metric in _METRICS
@@ -64,9 +71,18 @@ def comparison_tables(numbers: Numbers) -> list[Table]:
     return [table for table in found if table.rows]
 
 
-def _difference_table(
+def difference_table(
     numbers: Numbers, attack: AttackInfo, metric: str, unit: str, rows: Sequence[Row]
 ) -> Table:
+    """Return pairs of losses by eps: the difference of one metric, and whether it is shown.
+
+    Args:
+        numbers: Of the run.
+        attack: Under which the losses are compared.
+        metric: A metric of `comparisons`.
+        unit: "seeds" or "images".
+        rows: Of `comparisons`, all of this unit.
+    """
     name, scale, digits, words = _METRICS[metric]
     marks = Marks(numbers)
     eps = numbers.error_eps(attack) if metric == "error" else attack.strengths
@@ -75,11 +91,14 @@ def _difference_table(
         for row in rows
         if row["metric"] == metric and row["attack_label"] in (attack.label, "none")
     }
-    pairs = shown = list(dict.fromkeys((a, b) for a, b, _ in known))
+    pairs, limited = list(dict.fromkeys((a, b) for a, b, _ in known)), ""
     if len(numbers.labels) > FEW:
-        shown = [pair for pair in pairs if pair[0] == numbers.labels[0]]
+        first, every = numbers.labels[0], len(pairs)
+        pairs = [pair for pair in pairs if pair[0] == first]
+        if len(pairs) < every:
+            limited = f" Only {first} against each other loss; the CSV has every pair."
     body = []
-    for pair in shown:
+    for pair in pairs:
         cells = [Entry(label) for label in pair]
         for e in eps:
             row = known.get((*pair, e))
@@ -88,20 +107,10 @@ def _difference_table(
             cells.append(_difference(row, scale, digits, "".join(dict.fromkeys(doubts))))
         body.append(cells)
     n = max((int(row["n_seeds"]) for row in known.values()), default=0)
-    limited = (
-        f" Only {numbers.labels[0]} against each other loss; the CSV has every pair."
-        if shown != pairs
-        else ""
-    )
     return Table(
         f"comparison-{metric.replace('_', '-')}-{attack.slug}",
         f"Which losses differ under {attack.label}? {name}",
-        f"{words}: first loss less second, with its 95 % interval. Shown means that the "
-        "p-value is at most .05 after adjustment for all comparisons of this unit in the run, "
-        "over attacks, eps and metrics (Benjamini and Hochberg); such a difference is bold unless "
-        "a mark † doubts it. Where it reads “no difference shown”, one may be there and be too "
-        "small for these data: the number after it is the difference that would have been shown "
-        "four times out of five, before adjustment. The CSV has the p-values. "
+        f"{words}: first loss less second, with its 95 % interval. {_SHOWN} "
         f"{_UNITS[unit].format(n=n)}{limited}",
         ["loss", "less", *map(eps_name, eps)],
         body,
@@ -113,10 +122,17 @@ def _difference_table(
 
 
 def _difference(row: Row | None, scale: float, digits: int, doubt: str) -> Entry:
+    """Return a difference with its interval, in bold where it is shown and nothing doubts it."""
     if row is None:
         return Entry(NOTHING)
-    middle, low, high = (_signed(row[key], scale, digits) for key in ("difference", "low", "high"))
-    text = f"{middle} ({low} to {high})"
+
+    def signed(key: str) -> str:
+        if row[key] is None:
+            return NOTHING
+        value = round(scale * row[key], digits)
+        return minus(f"{value:+.{digits}f}") if value else f"{0:.{digits}f}"
+
+    text = f"{signed('difference')} ({signed('low')} to {signed('high')})"
     if row["shown"]:
         return Entry(text, doubt, kind="" if doubt else "top")
     least = row["minimum_detectable"]
@@ -124,23 +140,24 @@ def _difference(row: Row | None, scale: float, digits: int, doubt: str) -> Entry
     return Entry(f"{text} no difference shown{size}", doubt)
 
 
-def _signed(value: float | None, scale: float, digits: int) -> str:
-    if value is None:
-        return NOTHING
-    number = round(scale * value, digits)
-    return minus(f"{number:+.{digits}f}") if number else f"{0:.{digits}f}"
-
-
 def rank_tables(numbers: Numbers) -> list[Table]:
     """Return the ranks: one table an attack; none for a single loss or an older run."""
     rows, unit = rows_of_unit(numbers.run.ranks)
     found = [
-        _rank_table(numbers, attack, unit, rows) for attack in numbers.attacks if attack.strengths
+        rank_table(numbers, attack, unit, rows) for attack in numbers.attacks if attack.strengths
     ]
     return [table for table in found if table.rows]
 
 
-def _rank_table(numbers: Numbers, attack: AttackInfo, unit: str, rows: Sequence[Row]) -> Table:
+def rank_table(numbers: Numbers, attack: AttackInfo, unit: str, rows: Sequence[Row]) -> Table:
+    """Return losses by metric and eps: the ranks that a loss may have.
+
+    Args:
+        numbers: Of the run.
+        attack: Under which the losses are ranked.
+        unit: "seeds" or "images".
+        rows: Of `ranks`, all of this unit.
+    """
     marks = Marks(numbers)
     places: list[tuple[str, float]] = [("error", 0.0)]
     places += [(metric, eps) for metric in _RANKED for eps in attack.strengths]
@@ -157,7 +174,9 @@ def _rank_table(numbers: Numbers, attack: AttackInfo, unit: str, rows: Sequence[
         cells = [Entry(label)]
         for row, (_, eps) in zip(own, places, strict=True):
             mark = marks.on(label, attack, eps) if row and eps else ""
-            cells.append(_rank(row, mark))
+            ranks = sorted({row["rank_low"], row["rank_high"]}) if row else []
+            kind = "top" if len(ranks) == 1 and not mark else ""
+            cells.append(Entry(" to ".join(map(str, ranks)) or NOTHING, mark, kind))
         body.append(cells)
         data += [dict(row) for row in own if row]
     return Table(
@@ -176,12 +195,3 @@ def _rank_table(numbers: Numbers, attack: AttackInfo, unit: str, rows: Sequence[
         marks.notes(),
         section=attack.label,
     )
-
-
-def _rank(row: Row | None, mark: str) -> Entry:
-    if row is None:
-        return Entry(NOTHING)
-    low, high = row["rank_low"], row["rank_high"]
-    if low == high:
-        return Entry(str(low), mark, kind="" if mark else "top")
-    return Entry(f"{low} to {high}", mark)

@@ -1,7 +1,6 @@
 """Forest plot: every loss's difference to the first one, with what is shown and what is not."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,6 +22,9 @@ _METRICS = {
 }
 
 
+Differences = Mapping[tuple[str, float], Mapping[str, Row]]  # by metric and eps, then by loss
+
+
 def add_forest(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
     """Add the differences to the first loss: a column a metric, a block of rows an eps.
 
@@ -36,16 +38,7 @@ def add_forest(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
     rows, unit = rows_of_unit(
         [row for row in comparisons if row["attack_label"] in (attack.label, "none")]
     )
-    eps = (0.0, *chosen_eps(attack))
-    found = {
-        (metric, e): {
-            label: row
-            for label in others
-            if (row := _against(rows, metric, e, label, reference)) is not None
-        }
-        for metric in _METRICS
-        for e in eps
-    }
+    found = differences_to(reference, rows, others, (0.0, *chosen_eps(attack)))
     seen = {label for own in found.values() for label in own}
     if not seen:
         return
@@ -58,71 +51,71 @@ def add_forest(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
         for label, row in own.items()
         if row["shown"]
     ]
+    over = (
+        f"over {rows[0]['n_seeds']} training seeds, in pairs of equal seeds."
+        if unit == "seeds"
+        else "over the test images of one training seed: another training would give other "
+        "networks, and that is not in these intervals."
+    )
     album.add(
         f"forest-{attack.slug}",
-        _draw_forest([label for label in others if label in seen], reference, eps, found),
+        draw_forest([label for label in others if label in seen], reference, found),
         [row for own in found.values() for row in own.values()],
         title=f"How far is each loss from {plain(reference)}?",
         caption=f"Difference to {reference} (each loss less {reference}) with its 95 % interval, "
-        + (
-            f"over {rows[0]['n_seeds']} training seeds, in pairs of equal seeds. "
-            if unit == "seeds"
-            else "over the test images of one training seed: another training would give other "
-            "networks, and that is not in these intervals. "
-        )
-        + "Filled: shown, after adjustment for the number of comparisons. Hollow: no difference "
-        "shown, which does not mean that there is none. An interval is of its own difference "
-        "alone, so it may leave out 0 where nothing is shown. Each column has one horizontal axis "
-        "for its rows of one eps."
+        f"{over} Filled: shown, after adjustment for the number of comparisons. Hollow: no "
+        "difference shown, which does not mean that there is none. An interval is of its own "
+        "difference alone, so it may leave out 0 where nothing is shown. Each column has one "
+        "horizontal axis for its rows of one eps."
         + (f" Without a comparison, for want of seeds: {', '.join(left)}." if left else ""),
         alt=f"Forest plot of differences to {reference}. Shown: {'; '.join(shown) or 'none'}.",
         section=attack.label,
     )
 
 
-def _against(
-    rows: Sequence[Row], metric: str, eps: float, label: str, reference: str
-) -> dict[str, Any] | None:
-    """Return the row of a loss less the reference, turned round if stored the other way."""
+def differences_to(
+    reference: str, rows: Sequence[Row], others: Sequence[str], eps: Sequence[float]
+) -> Differences:
+    """Return each loss less the reference, turned round where it is stored the other way.
+
+    Args:
+        reference: Label of the loss that all are compared with.
+        rows: Of `comparisons`, of one attack.
+        others: Labels of the other losses, in the order wanted.
+        eps: Those wanted.
+    """
+    known: dict[tuple, Row] = {}
     for row in rows:
-        if row["metric"] != metric or eps_of(row) != eps:
-            continue
-        if (row["label_a"], row["label_b"]) == (label, reference):
-            return dict(row)
-        if (row["label_a"], row["label_b"]) == (reference, label):
+        pair = row["label_a"], row["label_b"]
+        if pair[0] == reference:
             low, high = (None if row[k] is None else -row[k] for k in ("high", "low"))
-            turned = {"label_a": label, "label_b": reference, "value_a": row["value_b"],
+            turned = {"label_a": pair[1], "label_b": reference, "value_a": row["value_b"],
                       "value_b": row["value_a"], "difference": -row["difference"],
                       "low": low, "high": high}  # fmt: skip
-            return dict(row) | turned
-    return None
+            row = dict(row) | turned
+        if reference in pair:
+            known.setdefault((row["metric"], eps_of(row), row["label_a"]), dict(row))
+    return {
+        (metric, e): {k: known[metric, e, k] for k in others if (metric, e, k) in known}
+        for metric in _METRICS
+        for e in eps
+    }
 
 
-def _draw_forest(
-    others: Sequence[str],
-    reference: str,
-    eps: Sequence[float],
-    found: Mapping[tuple[str, float], Mapping[str, Row]],
-) -> Figure:
+def draw_forest(others: Sequence[str], reference: str, found: Differences) -> Figure:
+    """Draw a panel for each metric and eps, with a row for each loss.
+
+    Args:
+        others: Labels of the losses that are compared.
+        reference: Label of the loss that they are compared with.
+        found: The differences.
+    """
+    eps = list(dict.fromkeys(e for _, e in found))
+
     def draw(ax: Axes, own: Mapping[str, Row], spot: Spot) -> None:
         _, unit, below, above = [*_METRICS.values()][spot.column]
-        ax.axvline(0, color="#444444", lw=0.9)
-        reach = 0.0
-        for label, row in own.items():
-            y, middle = others.index(label), unit * row["difference"]
-            colour, width, fill = (BLUE, 1.6, BLUE) if row["shown"] else (GREY, 1.2, "white")
-            ax.plot([middle], [y], "o", ms=5, color=colour, mfc=fill, zorder=3)
-            reach = max(reach, abs(middle))
-            if row["low"] is not None and row["high"] is not None:
-                low, high = unit * row["low"], unit * row["high"]
-                ax.hlines(y, low, high, color=colour, lw=width)
-                reach = max(reach, abs(low), abs(high))
-        ax.set_xlim(-1.08 * reach or -1.0, 1.08 * reach or 1.0)
-        ax.set_ylim(len(others) - 0.5, -0.5)
+        _draw_differences(ax, [own.get(label) for label in others], unit)
         ax.set_yticks(range(len(others)), [plain(k, 26) for k in others])
-        ax.xaxis.set_major_formatter(signed)
-        ax.locator_params(axis="x", nbins=5)
-        ax.grid(axis="x", color="#E4E1DB", lw=0.7)
         if spot.lowest:
             words = f"← {below}     less {plain(reference, 16)}     {above} →"
             ax.set_xlabel(words, fontsize=8.5)
@@ -143,3 +136,25 @@ def _draw_forest(
         ],
         margins=Margins(left=2.2, right=0.25, top=0.85, bottom=0.75, wgap=0.45, hgap=0.55),
     )  # fmt: skip
+
+
+def _draw_differences(ax: Axes, rows: Sequence[Row | None], unit: float) -> None:
+    """Draw a dot and its interval in each row; the axis is symmetric around 0."""
+    ax.axvline(0, color="#444444", lw=0.9)
+    reach = 0.0
+    for y, row in enumerate(rows):
+        if row is None:
+            continue
+        middle = unit * row["difference"]
+        colour, width, fill = (BLUE, 1.6, BLUE) if row["shown"] else (GREY, 1.2, "white")
+        ax.plot([middle], [y], "o", ms=5, color=colour, mfc=fill, zorder=3)
+        reach = max(reach, abs(middle))
+        if row["low"] is not None and row["high"] is not None:
+            low, high = unit * row["low"], unit * row["high"]
+            ax.hlines(y, low, high, color=colour, lw=width)
+            reach = max(reach, abs(low), abs(high))
+    ax.set_xlim(-1.08 * reach or -1.0, 1.08 * reach or 1.0)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.xaxis.set_major_formatter(signed)
+    ax.locator_params(axis="x", nbins=5)
+    ax.grid(axis="x", color="#E4E1DB", lw=0.7)

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from robustloss.reports.drawing.table import Column, Entry, Table
+from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
 from robustloss.reports.reading.facts import eps_words, images, interval_words
 from robustloss.reports.reading.marks import Marks, flags_of, names
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.words import NOTHING, Estimate, estimate_fields, fixed
+from robustloss.reports.words import Estimate, estimate_fields
 
 FEW = 5  # losses up to which the tables of the attacks are short enough
 CLEAN = AttackInfo("none", "none", None, (0.0,), "none")
@@ -33,6 +33,16 @@ class Glance:
         """Return the number of one loss over seeds."""
         return numbers.get(label, self.attack.label, self.eps, self.column.key)
 
+    def find_best(self, numbers: Numbers) -> float | None:
+        """Return the best mean; what may be an artefact of the attack is no best."""
+        sound = [
+            value.mean
+            for label in numbers.labels
+            if (value := self.of(numbers, label))
+            and not flags_of(numbers, label, self.attack, self.eps)
+        ]
+        return self.best(sound, default=None)
+
 
 def glance_table(numbers: Numbers) -> Table | None:
     """Return one row a loss, when there are many: what the other tables say at length."""
@@ -41,16 +51,7 @@ def glance_table(numbers: Numbers) -> Table | None:
         return None
     glances = _glances(numbers, attacks[0])
     marks = Marks(numbers)
-    bests = []
-    for glance in glances:
-        known = {k: value for k in numbers.labels if (value := glance.of(numbers, k))}
-        # what may be an artefact of the attack is no best
-        sound = [
-            value.mean
-            for k, value in known.items()
-            if not flags_of(numbers, k, glance.attack, glance.eps)
-        ]
-        bests.append(glance.best(sound, default=None))
+    bests = [glance.find_best(numbers) for glance in glances]
     rows = []
     for label in numbers.labels:
         row = [Entry(label)]
@@ -103,6 +104,20 @@ def _glances(numbers: Numbers, attack: AttackInfo) -> list[Glance]:
     ]
 
 
+SEED_COLUMNS = [
+    Column("loss", "label"),
+    Column("attack", "attack_label", words=lambda label: "clean" if label == "none" else label),
+    Column("seed", "seed", words=str),
+    Column("eps", "eps", words="{:.4g}".format),
+    Column("n", "n"),
+    Column("error", "error", 100.0, 2),
+    Column("AUROC, all", "auroc_all", 1.0, 3),
+    Column("AUROC, successful", "auroc_successful", 1.0, 3),
+    Column("n successful", "n_successful"),
+    Column("fooled and not noticed", "undetected_success_at_5fpr", 100.0, 2, checks=()),
+]
+
+
 def seed_table(numbers: Numbers) -> Table:
     """Return every row of results.json, as it stands there."""
     place = {label: i for i, label in enumerate(numbers.labels)}
@@ -111,39 +126,35 @@ def seed_table(numbers: Numbers) -> Table:
         key=lambda r: (place[r["label"]], r["seed"], r["attack_label"] != "none",
                        r["attack_label"], r["eps"]),
     )  # fmt: skip
+
+    def of_seed(mean: float | None, *ends: float | None) -> Estimate | None:
+        low, high = ends or (None, None)
+        return None if mean is None else Estimate(mean, low, high, 1, (mean,), None)
+
     rows = []
-    marks = Marks(numbers)
     for r in found:
         flags = numbers.flags(r["label"], r["attack_label"], r["eps"])
-        mark = marks.of(f for f in flags if f.get("seed") in (None, r["seed"]))
-        low, high = r["error_low"], r["error_high"]
-        wilson = "" if low is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
-        areas = [r["auroc_all"], r["auroc_successful"]]
-        n = r["n_successful"]
+        one = ("auroc_all", "auroc_successful", "undetected_success_at_5fpr")
         rows.append(
-            [
-                Entry(r["label"]),
-                Entry("clean" if r["attack_label"] == "none" else r["attack_label"]),
-                Entry(str(r["seed"])),
-                Entry(f"{r['eps']:.4g}"),
-                Entry(f"{r['n']:,}"),
-                Entry(f"{100 * r['error']:.2f}{wilson}", mark),
-                *(Entry(fixed(area), "" if area is None else mark) for area in areas),
-                Entry(NOTHING if n is None else f"{n:,}"),
-                Entry(fixed(r["undetected_success_at_5fpr"], 2, 100.0)),
-            ]
+            {
+                **r,
+                "error": of_seed(r["error"], r["error_low"], r["error_high"]),
+                **{metric: of_seed(r[metric]) for metric in one},
+                "flags": [flag for flag in flags if flag.get("seed") in (None, r["seed"])],
+            }
         )
+    marks = Marks(numbers)
+    header, entries, _ = lay_out(SEED_COLUMNS, rows, marks)  # the CSV has every column of a row
     return Table(
         "seeds",
         "Every seed",
         "Error in percent with a 95 % Wilson interval over images. The CSV holds every column of "
         "results.json.",
-        ["loss", "attack", "seed", "eps", "n", "error", "AUROC, all", "AUROC, successful",
-         "n successful", "fooled and not noticed"],
-        rows,
+        header,
+        entries,
         found,
         marks.notes(),
         left=2,
         fold="always",
         of_errors=True,
-    )  # fmt: skip
+    )
