@@ -4,9 +4,9 @@ import pytest
 
 from robustloss.reports.chapters.training.learning import (
     ROBUST,
-    _attacked_words,
-    _lesson,
+    Lesson,
     add_learning_curves,
+    attacked_words,
     draw_lessons,
 )
 from robustloss.reports.chapters.training.table import training_table
@@ -72,7 +72,7 @@ def test_curves_under_attack_stand_beside_the_clean_ones(run: Run) -> None:
 
 def test_a_run_without_says_nothing_of_it(run: Run) -> None:
     del run.results["training"][1]
-    assert _attacked_words(numbers(run)) == ""
+    assert attacked_words(numbers(run)) == ""
     table = training_table(numbers(run))
     assert "epoch kept" not in table.header
     assert "adversarial" not in table.data[0]
@@ -105,7 +105,7 @@ def test_what_was_run_says_which_images_were_learnt(run: Run) -> None:
 
 def test_many_losses_have_a_line_of_it_in_their_frames() -> None:
     run = hand.run(("softmax", "gm"), training=[hand.log("softmax"), defended()])
-    lessons = [_lesson(numbers(run), label) for label in ("Softmax", "GM")]
+    lessons = [Lesson.of(numbers(run), label) for label in ("Softmax", "GM")]
     assert ROBUST not in lessons[0].lines
     assert list(lessons[1].lines[ROBUST].y) == [90.0, 20.0, 40.0]
     legend = [text.get_text() for text in draw_lessons(lessons).legends[0].get_texts()]

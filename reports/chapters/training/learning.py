@@ -43,6 +43,21 @@ STROKES = {
     ROBUST: (VERMILLION, ":", "validation error under attack"),
     TRAINING: ("#8A97A6", (0, (4, 1.5)), "training error"),
 }
+HEIGHTS = (1.15, 0.1, 0.6)  # inches of the errors of a loss, of a gap, of its objective
+
+# how to read the figure of few losses, and the one of many
+TOGETHER = (
+    "Mean over seeds after each epoch; the band spans the lowest to the highest seed. Objectives "
+    "of different losses have different zero points and units of effort, so compare the shapes of "
+    "the first frame and the heights of errors only. On a logarithmic axis an error of exactly 0 "
+    "is drawn at the lower edge."
+)
+ONE_EACH = (
+    "One frame a loss, mean over seeds after each epoch; the band spans the lowest to the highest "
+    "seed. Above: errors, on one logarithmic axis for all losses, an error of exactly 0 at the "
+    "lower edge. Below: the objective, each on its own scale, because objectives of different "
+    "losses have different zero points and units of effort."
+)
 
 
 def add_learning_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) -> None:
@@ -64,23 +79,15 @@ def add_learning_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look
     if not grid:
         return
     if crowded:
-        figure = draw_lessons([_lesson(numbers, label) for label in numbers.labels])
-        how = (
-            "One frame a loss, mean over seeds after each epoch; the band spans the lowest to "
-            "the highest seed. Above: errors, on one logarithmic axis for all losses, an error of "
-            "exactly 0 at the lower edge. Below: the objective, each on its own scale, because "
-            "objectives of different losses have different zero points and units of effort."
-        )
-        alt, told = "one frame per loss", grid[-1:]
+        figure = draw_lessons([Lesson.of(numbers, label) for label in numbers.labels])
+        how, alt, told = ONE_EACH, "one frame per loss", grid[-1:]
     else:
         figure = draw_curves(grid, looks)
-        how = (
-            "Mean over seeds after each epoch; the band spans the lowest to the highest seed. "
-            "Objectives of different losses have different zero points and units of effort, so "
-            "compare the shapes of the first frame and the heights of errors only. On a "
-            "logarithmic axis an error of exactly 0 is drawn at the lower edge."
-        )
-        alt, told = "one line per loss", grid[2:] or grid[-1:]
+        how, alt, told = TOGETHER, "one line per loss", grid[2:] or grid[-1:]
+    if late := [label for label in numbers.labels if is_late(numbers, label)]:
+        verb = "predict" if len(late) > 1 else "predicts"
+        how += f" Not measured before the end: the error of {listed(late)}, which {verb} nothing "
+        how += "before the class means are fitted."
     ends = [
         f"{panel.title.lower()} ends at "
         + ", ".join(f"{line.y[-1]:.3g} for {line.label}" for line in panel.lines)
@@ -91,7 +98,7 @@ def add_learning_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look
         figure,
         curve_numbers(grid),
         title="Learning curves",
-        caption=f"{how}{_unmeasured_words(numbers)}{_attacked_words(numbers)}",
+        caption=how + attacked_words(numbers),
         alt=f"Line charts over training epochs, {alt}: {'; '.join(ends)}",
     )
 
@@ -135,24 +142,19 @@ def _logarithmic(panel: Panel, *, percent: bool) -> Panel:
     return replace(panel, lines=lines, y_range=(floor, 1.4 * max(positive)), log=True)
 
 
-def _is_late(numbers: Numbers, label: str) -> bool:
-    """Return whether a loss has no error before the end: it predicts nothing before its fit."""
+def is_late(numbers: Numbers, label: str) -> bool:
+    """Return whether a loss has no error before the end: it predicts nothing before its fit.
+
+    Args:
+        numbers: Of the run.
+        label: Of the loss.
+    """
     curves = [t.get("curve") or [] for t in numbers.run.training if t.get("label") == label]
     points = [point for curve in curves for point in curve[:-1]]
     return bool(points) and all(point.get(VALIDATION) is None for point in points)
 
 
-def _unmeasured_words(numbers: Numbers) -> str:
-    late = [label for label in numbers.labels if _is_late(numbers, label)]
-    if not late:
-        return ""
-    return (
-        f" Not measured before the end: the error of {listed(late)}, which "
-        f"{'predict' if len(late) > 1 else 'predicts'} nothing before the class means are fitted."
-    )
-
-
-def _attacked_words(numbers: Numbers) -> str:
+def attacked_words(numbers: Numbers) -> str:
     """Return what is shown of adversarial training, and whose weights were kept."""
     training = numbers.run.training
     if not any(ROBUST in point for log in training for point in log.get("curve") or []):
@@ -182,13 +184,19 @@ class Lesson:
     lines: Mapping[str, Line]
     note: str = ""
 
+    @classmethod
+    def of(cls, numbers: Numbers, label: str) -> "Lesson":
+        """Collect the lines of one loss.
 
-def _lesson(numbers: Numbers, label: str) -> Lesson:
-    lines = {key: line for key in TITLES if (line := _line_of(numbers, label, key))}
-    notes = ["not measured", "before the fit"] if _is_late(numbers, label) else []
-    if VALIDATION in lines:
-        notes.append(f"ends at {lines[VALIDATION].y[-1]:.2f} %")
-    return Lesson(label, lines, "\n".join(notes))
+        Args:
+            numbers: Of the run.
+            label: Of the loss.
+        """
+        lines = {key: line for key in TITLES if (line := _line_of(numbers, label, key))}
+        notes = ["not measured", "before the fit"] if is_late(numbers, label) else []
+        if VALIDATION in lines:
+            notes.append(f"ends at {lines[VALIDATION].y[-1]:.2f} %")
+        return cls(label, lines, "\n".join(notes))
 
 
 def draw_lessons(cells: Sequence[Lesson]) -> Figure:
@@ -201,57 +209,51 @@ def draw_lessons(cells: Sequence[Lesson]) -> Figure:
     handles.append(Line2D([], [], color=ORANGE, lw=1.6, label="training objective, own scale"))
     drawn = [v for c in cells for k in STROKES if k in c.lines for v in c.lines[k].y if v > 0]
     limits = (0.7 * min(drawn), 1.4 * max(drawn)) if drawn else (1.0, 100.0)
-    above, gap, below = 1.15, 0.1, 0.6  # inches
-    tall = above + gap + below
 
     def draw(ax: Axes, cell: Lesson, spot: Spot) -> None:
-        ax.set_axis_off()
-        errors = ax.inset_axes((0, 1 - above / tall, 1, above / tall))
-        objective = ax.inset_axes((0, 0, 1, below / tall))
-        _draw_errors(errors, cell, limits)
-        _draw_objective(objective, cell.lines.get(OBJECTIVE))
-        if OBJECTIVE in cell.lines:
-            errors.set_xlim(objective.get_xlim())
-        if spot.leftmost:
-            errors.set_ylabel("error", labelpad=2)
-            objective.set_ylabel("objective", labelpad=2, fontsize=8)
-        if spot.lowest:
-            objective.set_xlabel("epoch")
+        _draw_lesson(ax, cell, spot, limits)
 
     return draw_panels(
-        cells, draw, columns=columns_of(len(cells)), widest=3.4, height=tall,
+        cells, draw, columns=columns_of(len(cells)), widest=3.4, height=sum(HEIGHTS),
         titles=[cell.title for cell in cells], legend=Names(handles),
         margins=Margins(left=0.8, right=0.12, top=0.5, bottom=0.62, wgap=0.42, hgap=0.78),
     )  # fmt: skip
 
 
-def _draw_errors(ax: Axes, cell: Lesson, limits: tuple[float, float]) -> None:
-    ax.set_yscale("log")
-    ax.set_ylim(*limits)
+def _draw_lesson(ax: Axes, cell: Lesson, spot: Spot, limits: tuple[float, float]) -> None:
+    """Draw the errors above, within the limits that all losses share, and the objective below."""
+    above, _, below = (inches / sum(HEIGHTS) for inches in HEIGHTS)
+    ax.set_axis_off()
+    errors, objective = ax.inset_axes((0, 1 - above, 1, above)), ax.inset_axes((0, 0, 1, below))
+    errors.set_yscale("log")
+    errors.set_ylim(*limits)
     for key, (colour, dash, _) in STROKES.items():
         if line := cell.lines.get(key):
             y, low, high = (np.maximum(v, limits[0]) for v in (line.y, line.low, line.high))
             marker = "o" if len(y) < 3 else ""
-            ax.plot(line.x, y, color=colour, lw=1.6, ls=dash, marker=marker, ms=3.5)
-            ax.fill_between(line.x, low, high, color=colour, alpha=0.18, lw=0)
-    ax.text(0.97, 0.95, cell.note, transform=ax.transAxes, ha="right", va="top", fontsize=7.5,
-            color=SOFT, linespacing=1.25)  # fmt: skip
-    ax.yaxis.set_major_locator(LogLocator(numticks=6))
-    ax.yaxis.set_major_formatter(ticks.percent)
-    ax.yaxis.set_minor_formatter(ticks.unlabelled)
-    ax.tick_params(labelbottom=False, labelsize=7, length=2)
-    ax.grid(True, which="major")
-
-
-def _draw_objective(ax: Axes, line: Line | None) -> None:
-    if line is None:
-        blank(ax, "not recorded")
-        return
-    ax.plot(line.x, line.y, color=ORANGE, lw=1.5)
-    ax.fill_between(line.x, line.low, line.high, color=ORANGE, alpha=0.18, lw=0)
-    pad = 0.03 * max(1.0, line.x[-1] - line.x[0])
-    ax.set_xlim(line.x[0] - pad, line.x[-1] + pad)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=2))
-    ax.yaxis.set_major_formatter(ticks.rounded)
-    ax.tick_params(labelsize=7, length=2, pad=1.5)
+            errors.plot(line.x, y, color=colour, lw=1.6, ls=dash, marker=marker, ms=3.5)
+            errors.fill_between(line.x, low, high, color=colour, alpha=0.18, lw=0)
+    errors.text(0.97, 0.95, cell.note, transform=errors.transAxes, ha="right", va="top",
+                fontsize=7.5, color=SOFT, linespacing=1.25)  # fmt: skip
+    errors.yaxis.set_major_locator(LogLocator(numticks=6))
+    errors.yaxis.set_major_formatter(ticks.percent)
+    errors.yaxis.set_minor_formatter(ticks.unlabelled)
+    errors.tick_params(labelbottom=False, labelsize=7, length=2)
+    errors.grid(True, which="major")
+    if line := cell.lines.get(OBJECTIVE):
+        objective.plot(line.x, line.y, color=ORANGE, lw=1.5)
+        objective.fill_between(line.x, line.low, line.high, color=ORANGE, alpha=0.18, lw=0)
+        pad = 0.03 * max(1.0, line.x[-1] - line.x[0])
+        for each in (objective, errors):
+            each.set_xlim(line.x[0] - pad, line.x[-1] + pad)
+        objective.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+        objective.yaxis.set_major_locator(MaxNLocator(nbins=2))
+        objective.yaxis.set_major_formatter(ticks.rounded)
+        objective.tick_params(labelsize=7, length=2, pad=1.5)
+    else:
+        blank(objective, "not recorded")
+    if spot.leftmost:
+        errors.set_ylabel("error", labelpad=2)
+        objective.set_ylabel("objective", labelpad=2, fontsize=8)
+    if spot.lowest:
+        objective.set_xlabel("epoch")

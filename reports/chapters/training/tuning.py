@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -51,6 +52,15 @@ class Search:
         """Return every row of a loss."""
         return [row for trial in self.trials[label] for row in trial]
 
+    def rows_at(self, label: str, eps: float | None) -> list[Row]:
+        """Return the rows of a loss at one eps, one for each trial; None: those that diverged.
+
+        Args:
+            label: Of the loss.
+            eps: One of the budgets.
+        """
+        return [row for row in self.rows(label) if row["eps"] == eps]
+
 
 def in_words(value: object) -> str:
     """Return a searched value as text."""
@@ -63,12 +73,13 @@ def settings(row: Row) -> str:
 
 
 def tuning_tables(numbers: Numbers) -> list[Table]:
-    """Return what each loss kept, beside the spread over its trials, and every trial."""
+    """Return the tables of the search; none of a run without one."""
     search = Search(numbers)
-    return [_kept_table(search), _trial_table(search)] if search.trials else []
+    return [kept_table(search), trial_table(search)] if search.trials else []
 
 
-def _kept_table(search: Search) -> Table:
+def kept_table(search: Search) -> Table:
+    """Return what each loss kept, beside the spread over its trials."""
     rows: list[list[Entry]] = []
     every = [row for label in search.trials for row in search.rows(label)]
     for label, trials in search.trials.items():
@@ -83,7 +94,7 @@ def _kept_table(search: Search) -> Table:
             span(errors, 2, 100.0),
         ]
         for eps in search.eps:
-            tried = [row for row in search.rows(label) if row["eps"] == eps]
+            tried = search.rows_at(label, eps)
             own = next((row["fgsm_error"] for row in tried if row["chosen"]), None)
             texts += [fixed(own, 2, 100.0), span([row["fgsm_error"] for row in tried], 1, 100.0)]
         kind = "" if kept else "gap"
@@ -105,7 +116,8 @@ def _kept_table(search: Search) -> Table:
     )
 
 
-def _trial_table(search: Search) -> Table:
+def trial_table(search: Search) -> Table:
+    """Return every trial: its values, its errors, and why it has none."""
     rows: list[list[Entry]] = []
     for label, trials in search.trials.items():
         for trial in trials:
@@ -141,24 +153,9 @@ def add_tuning(album: Album, numbers: Numbers) -> None:
     if not search.trials or not search.eps:
         return
     eps = search.eps[0]
-    finished = {k: [r for r in search.rows(k) if r["eps"] == eps] for k in search.trials}
-    diverged = {k: [r for r in search.rows(k) if r["eps"] is None] for k in search.trials}
-    drawn = [100 * r[key] for own in finished.values() for r in own for key in ERRORS if r[key]]
-    limits = (0.7 * min(drawn), min(110.0, 1.4 * max(drawn))) if drawn else (1.0, 100.0)
-    searched = {label: list(trials[0][0]["settings"]) for label, trials in search.trials.items()}
-    columns = max(len(keys) for keys in searched.values())
-    cells: list[tuple[str, str] | str | None] = []
-    for label, keys in searched.items():
-        own = [(label, key) if finished[label] else "every trial diverged" for key in keys]
-        cells += [*own, *[None] * (columns - len(keys))]
-
-    def draw(ax: Axes, cell: tuple[str, str], spot: Spot) -> None:
-        label, key = cell
-        _draw_trials(ax, finished[label], diverged[label], key, limits)
-
     parts = []
-    for label, rows in finished.items():
-        if rows:
+    for label in search.trials:
+        if rows := search.rows_at(label, eps):
             clean, fgsm = ([100 * row[key] for row in rows] for key in ERRORS)
             parts.append(
                 f"{label} {min(clean):.2f} to {max(clean):.2f} % clean, {min(fgsm):.1f} to "
@@ -167,16 +164,7 @@ def add_tuning(album: Album, numbers: Numbers) -> None:
     kept = ("label", "trial", "chosen", "validation_error", "eps", "fgsm_error")
     album.add(
         "tuning",
-        draw_panels(
-            cells,
-            draw,
-            columns=columns,
-            widest=4.4,
-            height=1.75,
-            titles=[label for label in searched for _ in range(columns)],
-            legend=Names(_list_handles(eps, diverged=any(diverged.values()))),
-            margins=Margins(left=0.85, hgap=0.85),
-        ),
+        draw_tuning(search),
         [
             {key: row[key] for key in kept} | {"settings": settings(row)}
             for row in numbers.run.trials
@@ -193,17 +181,42 @@ def add_tuning(album: Album, numbers: Numbers) -> None:
     )
 
 
-def _list_handles(eps: float, *, diverged: bool) -> list[Line2D]:
-    """Return what the legend explains: both errors, the trial that was kept, one that failed."""
+def draw_tuning(search: Search) -> Figure:
+    """Draw a row of panels for each loss, one for each searched value, at the smallest eps."""
+    eps = search.eps[0]
+    finished = {label: search.rows_at(label, eps) for label in search.trials}
+    diverged = {label: search.rows_at(label, None) for label in search.trials}
+    drawn = [100 * r[key] for own in finished.values() for r in own for key in ERRORS if r[key]]
+    limits = (0.7 * min(drawn), min(110.0, 1.4 * max(drawn))) if drawn else (1.0, 100.0)
+    searched = {label: list(trials[0][0]["settings"]) for label, trials in search.trials.items()}
+    columns = max(len(keys) for keys in searched.values())
+    cells: list[tuple[str, str] | str | None] = []
+    for label, keys in searched.items():
+        own = [(label, key) if finished[label] else "every trial diverged" for key in keys]
+        cells += [*own, *[None] * (columns - len(keys))]
+
+    def draw(ax: Axes, cell: tuple[str, str], spot: Spot) -> None:
+        label, key = cell
+        _draw_trials(ax, finished[label], diverged[label], key, limits)
+
     handles = [
         Line2D([], [], color=colour, marker=marker, label=name.format(eps=eps))
         for colour, marker, name in ERRORS.values()
     ]
     handles.append(Line2D([], [], color=INK, marker="o", mfc="none", ms=9, ls="", label="kept"))
-    if diverged:
+    if any(diverged.values()):
         label = "some trial diverged"
         handles.append(Line2D([], [], color=SOFT, marker="x", ms=6, ls="", label=label))
-    return handles
+    return draw_panels(
+        cells,
+        draw,
+        columns=columns,
+        widest=4.4,
+        height=1.75,
+        titles=[label for label in searched for _ in range(columns)],
+        legend=Names(handles),
+        margins=Margins(left=0.85, hgap=0.85),
+    )
 
 
 def _draw_trials(
