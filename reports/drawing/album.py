@@ -105,8 +105,22 @@ class Album:
         self.pictures.append(Picture(name, title, caption, alt, self.folder, data, inches, section))
 
 
+def by_model(parts: Mapping[str, Mapping[str, np.ndarray | None]]) -> dict[str, np.ndarray]:
+    """Return the arrays of several models by "MODEL:PART".
+
+    Args:
+        parts: By slug of the model and name of the part; a part that is None is left out.
+    """
+    return {
+        f"{model}:{name}": array
+        for model, arrays in parts.items()
+        for name, array in arrays.items()
+        if array is not None
+    }
+
+
 def whole(text: str) -> str:
-    """The text with ? for each half of a character: JSON can name one, no file can hold it."""
+    """Return the text with ? for each half of a character, which JSON can name but no file hold."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -116,11 +130,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def csv_text(rows: Rows, columns: Sequence[str] | None = None) -> str:
-    """Rows as CSV with every digit; a missing number is an empty field.
+    """Return rows as CSV with every digit; a missing number is an empty field.
 
     Text, of the header too, may be a stranger's. It stays one field of one row, and no spreadsheet
     takes it for a formula: characters that could begin a new row become spaces, and text that
     could be a formula begins with an apostrophe.
+
+    Args:
+        rows: Values by column.
+        columns: Which, in order; None for those of the first row.
     """
     columns = list(columns or (rows[0] if rows else []))
     out = io.StringIO()

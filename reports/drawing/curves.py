@@ -33,6 +33,11 @@ class Line:
     low: Sequence[float]
     high: Sequence[float]
 
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """Every (x, y) that has a number."""
+        return [(x, y) for x, y in zip(self.x, self.y, strict=True) if math.isfinite(y)]
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -72,15 +77,13 @@ def draw_curves(grid: Sequence[Panel], looks: Mapping[str, Look], *, columns: in
     labels = [k for k in looks if any(line.label == k for p in grid for line in p.lines)]
     crowded = len(labels) > CROWD
     titles = [panel.title for panel in grid]
-    cells = [
-        panel if any(np.isfinite(line.y).any() for line in panel.lines) else NO_NUMBERS
-        for panel in grid
-    ]
+    cells = [panel if any(line.points for line in panel.lines) else NO_NUMBERS for panel in grid]
 
     def draw(ax: Axes, panel: Panel, spot: Spot) -> None:
         _draw_panel(ax, panel, looks, bands=not crowded)  # of many losses they hide the lines
         if crowded:
-            name_ends(ax, [(line.label, _end(line)) for line in panel.lines], looks)
+            ends = [(line.label, line.points[-1]) for line in panel.lines if line.points]
+            name_ends(ax, ends, looks)
 
     if crowded:
         tall = max(3.2, 0.175 * max(len(panel.lines) for panel in grid))
@@ -103,11 +106,6 @@ def draw_curves(grid: Sequence[Panel], looks: Mapping[str, Look], *, columns: in
         titles=titles,
         legend=Names(handles) if labels else None,
     )
-
-
-def _end(line: Line) -> tuple[float, float]:
-    known = [(x, y) for x, y in zip(line.x, line.y, strict=True) if np.isfinite(y)]
-    return known[-1] if known else (float("nan"), float("nan"))
 
 
 def name_ends(
@@ -137,7 +135,7 @@ def name_ends(
 
 
 def spread(heights: Sequence[float], step: float) -> list[float]:
-    """Rising heights moved as little as keeps them ``step`` apart and, if it fits, in [0, 1].
+    """Move heights as little as keeps them ``step`` apart and, if it fits, in [0, 1].
 
     Args:
         heights: Rising, in [0, 1].
@@ -181,27 +179,23 @@ def _draw_panel(ax: Axes, panel: Panel, looks: Mapping[str, Look], *, bands: boo
         if bands:
             ax.fill_between(line.x, line.low, line.high, color=look.colour, alpha=0.15, lw=0)
     if panel.reference is not None:
-        _reference(ax, panel, panel.reference)
+        ax.axhline(panel.reference, color=INK, linewidth=1, linestyle=(0, (1, 2)), zorder=2)
+        low, high = panel.y_range or ax.get_ylim()
+        below = panel.reference < low + 0.3 * (high - low)  # words go where the curves do not
+        ax.annotate(
+            panel.reference_label,
+            (0, panel.reference),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, -3 if below else 3),
+            textcoords="offset points",
+            va="top" if below else "bottom",
+            fontsize=8,
+            color=SOFT,
+        )
     ax.set_xlabel(panel.x_label)
     ax.set_ylabel(panel.y_label)
     ax.grid(True)
     _ranges(ax, panel)
-
-
-def _reference(ax: Axes, panel: Panel, height: float) -> None:
-    ax.axhline(height, color=INK, linewidth=1, linestyle=(0, (1, 2)), zorder=2)
-    low, high = panel.y_range or ax.get_ylim()
-    below = height < low + 0.3 * (high - low)  # words go where the curves do not
-    ax.annotate(
-        panel.reference_label,
-        (0, height),
-        xycoords=("axes fraction", "data"),
-        xytext=(4, -3 if below else 3),
-        textcoords="offset points",
-        va="top" if below else "bottom",
-        fontsize=8,
-        color=SOFT,
-    )
 
 
 def _ranges(ax: Axes, panel: Panel) -> None:
@@ -226,7 +220,7 @@ def _ranges(ax: Axes, panel: Panel) -> None:
 
 
 def curve_numbers(grid: Sequence[Panel]) -> list[dict[str, object]]:
-    """The numbers behind :func:`draw_curves`, one row per point."""
+    """Return the numbers behind :func:`draw_curves`, one row per point."""
     return [
         {"panel": panel.title, "label": line.label, "x": x, "y": y, "low": low, "high": high}
         for panel in grid
@@ -236,7 +230,7 @@ def curve_numbers(grid: Sequence[Panel]) -> list[dict[str, object]]:
 
 
 def band_words(numbers: Numbers) -> str:
-    """The sentence that says what the bands around the curves are."""
+    """Return the sentence that says what the bands around the curves are."""
     if len(numbers.labels) > CROWD:
         return (
             "Losses are named in the order in which their lines end; intervals are in the tables."
@@ -247,7 +241,14 @@ def band_words(numbers: Numbers) -> str:
 
 
 def lines_of(labels: Sequence[str], eps: Sequence[float], get: Get, unit: float) -> list[Line]:
-    """One line for each label: `unit` times the estimate at every eps, NaN where there is none."""
+    """Return a line for each label that has a number.
+
+    Args:
+        labels: Of losses.
+        eps: The horizontal axis.
+        get: Gives the estimate of a label at an eps.
+        unit: Factor of every number, such as 100 for percent.
+    """
     lines = []
     for label in labels:
         found = [get(label, e) for e in eps]
@@ -260,12 +261,16 @@ def lines_of(labels: Sequence[str], eps: Sequence[float], get: Get, unit: float)
 
 
 def in_words(panel: Panel, unit: str) -> str:
-    """Where each line of a panel begins and ends: the text for those who cannot see it."""
+    """Return where each line of a panel begins and ends, for a reader who cannot see it.
+
+    Args:
+        panel: Against eps.
+        unit: Stands behind every number.
+    """
     parts = []
     for line in panel.lines:
-        known = [(x, y) for x, y in zip(line.x, line.y, strict=True) if not math.isnan(y)]
-        if known:
-            (x0, y0), (x1, y1) = known[0], known[-1]
+        if line.points:
+            (x0, y0), (x1, y1) = line.points[0], line.points[-1]
             parts.append(
                 f"{line.label} from {y0:.3g}{unit} at eps {x0:g} to {y1:.3g}{unit} at eps {x1:g}"
             )

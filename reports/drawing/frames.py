@@ -6,14 +6,14 @@ anything to draw is given as a text, the reason, which then stands in its place.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustloss.reports.drawing.legends import Legend
-from robustloss.reports.drawing.style import blank, panel_width, panels, plain
+from robustloss.reports.drawing.style import PAGE_WIDTH, blank, panels, plain
 
 Cell = TypeVar("Cell")
 
@@ -49,6 +49,25 @@ class Margins:
     bottom: float = 0.68
     wgap: float = 0.75
     hgap: float = 0.95
+
+    def panel_width(self, columns: int, widest: float) -> float:
+        """Return inches of each panel in a row that fills the page, or ``widest``.
+
+        Args:
+            columns: Panels in the row.
+            widest: Inches.
+        """
+        free = PAGE_WIDTH - self.left - self.right - (columns - 1) * self.wgap
+        return min(widest, free / columns)
+
+    def figure_width(self, columns: int, width: float) -> float:
+        """Return inches of a figure whose panels have this width.
+
+        Args:
+            columns: Panels in a row.
+            width: Inches of each.
+        """
+        return self.left + columns * (width + self.wgap) - self.wgap + self.right
 
 
 GRID = Margins(left=0.85, right=0.15, top=0.88, bottom=0.6, wgap=0.22, hgap=0.55)
@@ -94,12 +113,9 @@ def draw_panels(
         margins: Around and between the panels.
     """
     columns = max(1, min(columns, len(cells)))
-    width = panel_width(
-        columns, left=margins.left, right=margins.right, wgap=margins.wgap, widest=widest
-    )
+    width = margins.panel_width(columns, widest)
     if legend is not None:
-        inches = margins.left + columns * (width + margins.wgap) - margins.wgap + margins.right
-        room = legend.room(inches, margins.left - 0.1)
+        room = legend.room(margins.figure_width(columns, width), margins.left - 0.1)
         margins = replace(margins, bottom=margins.bottom + room)
     tall = height(width) if callable(height) else height
     rows = -(-len(cells) // columns)
@@ -179,15 +195,7 @@ def draw_grid(
         height=height,
         margins=margins,
     )
-    above: dict[str, Any] = {
-        "xycoords": "axes fraction",
-        "textcoords": "offset points",
-        "ha": "center",
-    }
-    for ax, name in zip(figure.axes, columns, strict=False):
-        ax.annotate(plain(name, 34), (0.5, 1), (0, head), fontsize=10, **above)
-    for ax, name in zip(figure.axes[:: len(columns)], rows, strict=False):
-        ax.set_title(plain(name, 40), pad=title_pad)
+    _name_rows_and_columns(figure.axes, rows, columns, head=head, title_pad=title_pad)
     width = figure.get_figwidth()
     figure.supylabel(labels[1], x=0.12 / width, fontsize=9.5)
     figure.legend(
@@ -198,3 +206,14 @@ def draw_grid(
         bbox_to_anchor=(0.6 / width, 1.0),
     )
     return figure
+
+
+def _name_rows_and_columns(
+    axes: Sequence[Axes], rows: Sequence[str], columns: Sequence[str], *, head: float,
+    title_pad: float,
+) -> None:  # fmt: skip
+    for ax, name in zip(axes, columns, strict=False):
+        ax.annotate(plain(name, 34), (0.5, 1), (0, head), xycoords="axes fraction",
+                    textcoords="offset points", ha="center", fontsize=10)  # fmt: skip
+    for ax, name in zip(axes[:: len(columns)], rows, strict=False):
+        ax.set_title(plain(name, 40), pad=title_pad)

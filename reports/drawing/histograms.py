@@ -7,6 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from robustloss.reports.drawing.style import SOFT
+from robustloss.reports.words import minus
+
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 @dataclass(frozen=True)
 class Bins:
@@ -22,14 +27,19 @@ class Bins:
     above: bool
 
     def shares(self, values: np.ndarray, total: int) -> np.ndarray:
-        """Percent of ``total`` images in each bin, open bins included: (J + below + above,)."""
+        """Return (J + below + above,): percent of ``total`` images in each bin, open ones too.
+
+        Args:
+            values: Of a group of images.
+            total: Images of the group.
+        """
         inner, _ = np.histogram(values, self.edges)
         below = [np.count_nonzero(values < self.edges[0])] if self.below else []
         above = [np.count_nonzero(values > self.edges[-1])] if self.above else []
         return 100.0 * np.array([*below, *inner, *above], float) / max(total, 1)
 
     def drawn(self) -> np.ndarray:
-        """Edges as drawn: an open bin is two inner bins wide, so that it is seen as special."""
+        """Return the edges as drawn: an open bin is two inner bins wide, to be seen as special."""
         step = self.edges[1] - self.edges[0]
         below = [self.edges[0] - 2 * step] if self.below else []
         above = [self.edges[-1] + 2 * step] if self.above else []
@@ -43,7 +53,7 @@ def pooled_bins(
     quantiles: tuple[float, float] = (0.5, 99.5),
     around: np.ndarray | None = None,
 ) -> Bins:
-    """Bins shared by several groups, from quantiles of all groups with equal weight.
+    """Return bins shared by several groups, from quantiles of all groups with equal weight.
 
     Args:
         groups: Arrays of any length; infinite values only count for the open bins.
@@ -70,7 +80,14 @@ def pooled_bins(
 
 
 def bin_ticks(ax: Axes, bins: Bins, ticks: str, inches: float) -> None:
-    """Ticks of the score axis, and faint lines where open bins begin."""
+    """Set the ticks of the score axis, and faint lines where open bins begin.
+
+    Args:
+        ax: The panel.
+        bins: Its bins.
+        ticks: "percent", "odds" (of a log-odds axis) or "number".
+        inches: Width of the panel.
+    """
     low, high = bins.edges[0], bins.edges[-1]
     if ticks == "percent":
         ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
@@ -80,14 +97,19 @@ def bin_ticks(ax: Axes, bins: Bins, ticks: str, inches: float) -> None:
     else:
         ax.xaxis.set_major_locator(MaxNLocator(nbins=5, min_n_ticks=2))
         inside = [t for t in ax.get_xticks() if low <= t <= high]
-        ax.set_xticks(inside, [f"{t:,.6g}".replace("-", "−") for t in inside])
+        ax.set_xticks(inside, [minus(f"{t:,.6g}") for t in inside])
     for drawn, edge in ((bins.below, low), (bins.above, high)):
         if drawn:  # a line across the axis shows where the open bin starts
-            ax.axvline(edge, color="#5B6470", lw=0.6, ls=(0, (1, 1.5)), zorder=0)
+            ax.axvline(edge, color=SOFT, lw=0.6, ls=(0, (1, 1.5)), zorder=0)
 
 
 def odds_ticks(low: float, high: float, most: int) -> list[tuple[float, str]]:
-    """Positions and names of posteriors on a log-odds axis, at most ``most`` of them."""
+    """Return positions and names of posteriors on a log-odds axis.
+
+    Args:
+        low, high: Ends of the axis, natural logarithm of the odds.
+        most: So many at most.
+    """
     decades = (high - max(low, 0.0)) / np.log(10)
     steps = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000)
     step = next((s for s in steps if 1 + decades / s <= most), 2000)
@@ -96,11 +118,6 @@ def odds_ticks(low: float, high: float, most: int) -> list[tuple[float, str]]:
         # the log-odds of 1 - 10**-n
         at = float(np.log1p(-(10.0**-n)) + n * np.log(10))
         if low <= at <= high:
-            places.append((at, _certainty(n)))
+            named = ("90 %", "99 %", "99.9 %")
+            places.append((at, named[n - 1] if n <= 3 else f"1−10⁻{str(n).translate(RAISED)}"))
     return places
-
-
-def _certainty(n: int) -> str:
-    if n <= 3:
-        return ("90 %", "99 %", "99.9 %")[n - 1]
-    return "1−10⁻" + str(n).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))

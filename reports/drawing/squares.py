@@ -29,18 +29,14 @@ def frame_squares(
 
 
 def hatch_square(ax: Axes, row: int, column: int) -> None:
-    """Hatch a square that has no number."""
-    ax.add_patch(
-        Rectangle(
-            (column - 0.5, row - 0.5),
-            1,
-            1,
-            hatch="////",
-            facecolor="white",
-            edgecolor=FAINT,
-            linewidth=0,
-        )
-    )
+    """Hatch a square that has no number.
+
+    Args:
+        ax: Shows an image whose pixels are the squares.
+        row, column: Of the square, from 0.
+    """
+    corner = (column - 0.5, row - 0.5)
+    ax.add_patch(Rectangle(corner, 1, 1, hatch="////", fc="white", ec=FAINT, linewidth=0))
 
 
 def colour_bar(

@@ -56,7 +56,7 @@ _RC: dict[str, object] = {
     "axes.titlelocation": "left",
     "axes.titley": 1.0,  # a fixed place: finding a free one costs a sixth of the rendering
     "axes.labelsize": 9.5,
-    "axes.edgecolor": "#5B6470",
+    "axes.edgecolor": SOFT,
     "axes.linewidth": 0.8,
     "axes.labelcolor": INK,
     "axes.spines.top": False,
@@ -67,8 +67,8 @@ _RC: dict[str, object] = {
     "grid.linewidth": 0.8,
     "text.color": INK,
     "text.parse_math": False,  # a label of the user's may hold a dollar sign
-    "xtick.color": "#5B6470",
-    "ytick.color": "#5B6470",
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "xtick.labelsize": 8.5,
@@ -107,7 +107,7 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
 
 
 def class_colours(num_classes: int) -> list[tuple[float, float, float]]:
-    """(K,) colours of the classes: Petroff's ten, or steps of a perceptual map for more."""
+    """Return (K,) colours of the classes: Petroff's ten, or steps of a perceptual map for more."""
     if num_classes <= 10:
         return [to_rgb(c) for c in matplotlib.color_sequences["petroff10"][:num_classes]]
     steps = np.linspace(0.02, 0.98, num_classes)
@@ -128,7 +128,12 @@ def _drawable() -> frozenset[int]:
 
 
 def plain(text: str, limit: int = 30) -> str:
-    """Make any text drawable: one line, known glyphs only, at most ``limit`` characters."""
+    """Make any text drawable: one line, known glyphs only, at most ``limit`` characters.
+
+    Args:
+        text: Of the user's, or ours.
+        limit: Characters.
+    """
     known = _drawable()
     text = re.sub(r"\s+", " ", text).strip()
     text = "".join(c if ord(c) in known and c.isprintable() else "□" for c in text)
@@ -153,6 +158,12 @@ def panels(
 ) -> tuple[Figure, np.ndarray]:
     """Lay out a grid of axes of a fixed size; every length in inches.
 
+    Args:
+        rows, columns: Of axes.
+        width, height: Of each of them.
+        left, right, top, bottom: Free room around the grid.
+        wgap, hgap: Free room between columns, and between rows.
+
     Returns:
         The figure and its axes, (rows, columns).
     """
@@ -170,14 +181,30 @@ def panels(
     return figure, axes
 
 
-def panel_width(columns: int, *, left: float, right: float, wgap: float, widest: float) -> float:
-    """Inches for each of ``columns`` panels so that the figure fills the page, or ``widest``."""
-    free = PAGE_WIDTH - left - right - (columns - 1) * wgap
-    return min(widest, free / columns)
+Limits = tuple[tuple[float, float], tuple[float, float]]  # of horizontal and vertical axis
 
 
-def frame_plane(axes: Axes) -> None:
-    """A frame and few ticks for a panel of the feature space, whose units mean nothing."""
+def square_around(low: np.ndarray, high: np.ndarray, reach: float) -> Limits:
+    """Return the limits of two axes: a square around a box, so that panels stay equal in size.
+
+    Args:
+        low, high: (2,) corners of the box.
+        reach: Half a side of the square, as a share of the longer side of the box.
+    """
+    middle, half = (low + high) / 2, reach * float((high - low).max()) or 1.0
+    return tuple((float(m - half), float(m + half)) for m in middle)  # type: ignore[return-value]
+
+
+def frame_plane(axes: Axes, limits: Limits) -> None:
+    """Frame a panel of the feature space: equal scales, and few ticks, as units mean nothing.
+
+    Args:
+        axes: The panel.
+        limits: Of both axes, equally far apart.
+    """
+    axes.set_xlim(limits[0])
+    axes.set_ylim(limits[1])
+    axes.set_aspect("equal")
     axes.tick_params(labelsize=7, length=2, pad=1.5)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
@@ -188,7 +215,12 @@ def frame_plane(axes: Axes) -> None:
 
 
 def blank(axes: Axes, reason: str) -> None:
-    """Show a panel as a gap that says why it is empty."""
+    """Show a panel as a gap that says why it is empty.
+
+    Args:
+        axes: The panel.
+        reason: A few words.
+    """
     axes.set_axis_off()
     axes.text(
         0.5,
@@ -224,22 +256,34 @@ def write_note(ax: Axes, text: str, *, right: bool = False) -> None:
     )
 
 
-def write_above(ax: Axes, text: str, *, size: float = 7.5) -> None:
-    """Write one line or two between a panel and its title, which needs a pad for them."""
+def write_above(ax: Axes, text: str, *, size: float = 7.5, height: float = 1.015) -> None:
+    """Write one line or two between a panel and its title, which needs a pad for them.
+
+    Args:
+        ax: The panel.
+        text: One line, or two.
+        size: Of the letters, points.
+        height: Where the text begins, as a share of the panel's height.
+    """
     ax.text(
         0,
-        1.015,
+        height,
         text,
         transform=ax.transAxes,
         va="bottom",
         fontsize=size,
         color=SOFT,
-        linespacing=1.25,
+        linespacing=1.25 if "\n" in text else None,
     )
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Return a text in lines of at most ``width`` characters; a longer word has its own line."""
+    """Return a text in lines of at most ``width`` characters; a longer word has its own line.
+
+    Args:
+        text: Words with single spaces between them.
+        width: Characters.
+    """
     lines = [""]
     for word in text.split(" "):
         if lines[-1] and len(lines[-1]) + len(word) >= width:
@@ -249,11 +293,18 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def save(figure: Figure, folder: Path, name: str, *, dpi: int = DPI) -> None:
-    """Write NAME.png and NAME.svg; the same figure always gives the same bytes."""
+    """Write NAME.png and NAME.svg; the same figure always gives the same bytes.
+
+    Args:
+        figure: Drawn.
+        folder: Where the files go.
+        name: Without an ending.
+        dpi: Pixels per inch.
+    """
     figure.savefig(folder / f"{name}.png", dpi=dpi, metadata={"Software": None})
     figure.savefig(folder / f"{name}.svg", dpi=dpi, metadata={"Date": None, "Creator": None})
 
 
 def columns_of(count: int) -> int:
-    """Losses side by side: two or three large ones, or five of many."""
+    """Return how many losses stand side by side: two or three large ones, or five of many."""
     return count if count <= 4 else 3 if count in (5, 6) else 4 if count <= 8 else 5

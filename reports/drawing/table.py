@@ -150,24 +150,24 @@ def lay_out(
         marks: Numbers the flags, and writes the footnotes afterwards.
     """
     shown = [column for column in columns if column.head]
-    entries = [
-        [column.entry(row[column.key], _mark_of(column, row, marks)) for column in shown]
-        for row in rows
-    ]
+
+    def entry(column: Column, row: Mapping[str, Any]) -> Entry:
+        flags = row.get("flags", ()) if isinstance(row[column.key], Estimate) else ()
+        if column.checks is not None:
+            flags = [flag for flag in flags if flag.get("check") in column.checks]
+        return column.entry(row[column.key], marks.of(flags) if marks else "")
+
+    entries = [[entry(column, row) for column in shown] for row in rows]
     return [column.head for column in shown], entries, [fields_of(columns, row) for row in rows]
 
 
-def _mark_of(column: Column, row: Mapping[str, Any], marks: Marks | None) -> str:
-    if marks is None or not isinstance(row[column.key], Estimate):
-        return ""
-    flags = row.get("flags", ())
-    if column.checks is not None:
-        flags = [flag for flag in flags if flag.get("check") in column.checks]
-    return marks.of(flags)
-
-
 def fields_of(columns: Iterable[Column], row: Mapping[str, Any]) -> dict[str, object]:
-    """Return the CSV row of one row, as :func:`lay_out` does."""
+    """Return the CSV row of one row, as :func:`lay_out` does.
+
+    Args:
+        columns: Of the table.
+        row: A value for the key of every column, and flags where it has them.
+    """
     fields: dict[str, object] = {}
     for column in columns:
         if column.in_csv:
@@ -176,7 +176,12 @@ def fields_of(columns: Iterable[Column], row: Mapping[str, Any]) -> dict[str, ob
 
 
 def write_table(folder: Path, table: Table) -> dict[str, str]:
-    """Write NAME.csv, NAME.md and NAME.tex; returns their texts by ending."""
+    """Write NAME.csv, NAME.md and NAME.tex, and return their texts by ending.
+
+    Args:
+        folder: Where the files go; made if it is not there.
+        table: What is written.
+    """
     texts = {"csv": csv_text(table.data), "md": markdown(table), "tex": latex(table)}
     texts = {ending: whole(text) for ending, text in texts.items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -186,7 +191,7 @@ def write_table(folder: Path, table: Table) -> dict[str, str]:
 
 
 def markdown(table: Table) -> str:
-    """The table in GitHub's Markdown; text of the user's cannot become markup."""
+    """Return the table in GitHub's Markdown; text of the user's cannot become markup."""
     align = [":--" if i < table.left else "--:" for i in range(len(table.header))]
     lines = [
         f"**{markdown_text(table.title)}**",
@@ -233,7 +238,7 @@ def latex_text(text: str) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""The table as a LaTeX ``table``; needs ``\usepackage{booktabs}``."""
+    r"""Return the table as a LaTeX ``table``; needs ``\usepackage{booktabs}``."""
     columns = "l" * table.left + "r" * (len(table.header) - table.left)
     body = [" & ".join(_latex_entry(e) for e in row) + r" \\" for row in table.rows]
     notes = [rf"\par\footnotesize {latex_text(note)}" for note in table.notes]

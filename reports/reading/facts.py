@@ -23,9 +23,21 @@ def rows(numbers: Numbers, table: str, label: str, **where: object) -> list[dict
     return [row for row in found if all(row.get(k) == v for k, v in where.items())]
 
 
+def by_loss(numbers: Numbers, table: str, **where: object) -> dict[str, list[dict]]:
+    """Return such rows (see :func:`rows`) of every loss that has any, in the order of the spec.
+
+    Args:
+        numbers: Of the run.
+        table: Its name in results.json.
+        where: Columns and the values that the rows have in them.
+    """
+    found = {label: rows(numbers, table, label, **where) for label in numbers.labels}
+    return {label: own for label, own in found.items() if own}
+
+
 def losses_with(numbers: Numbers, table: str, **where: object) -> list[str]:
     """Return the losses with such a row (see :func:`rows`), in the order of the spec."""
-    return [label for label in numbers.labels if rows(numbers, table, label, **where)]
+    return [*by_loss(numbers, table, **where)]
 
 
 def mean(found: Sequence[dict], key: str, *, least: float = 0.0) -> Estimate | None:
@@ -75,7 +87,12 @@ def class_counts(numbers: Numbers) -> list[int]:
 
 
 def loss_spec(numbers: Numbers, label: str) -> dict:
-    """Return the spec's table of a loss: name, params."""
+    """Return the spec's table of a loss: name, params.
+
+    Args:
+        numbers: Of the run.
+        label: Of the loss.
+    """
     return next((x for x in numbers.spec.get("losses", []) if x.get("label") == label), {})
 
 

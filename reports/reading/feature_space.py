@@ -98,5 +98,10 @@ def space(arrays: Mapping[str, np.ndarray], loss: str) -> Space:
 
 
 def evenly(count: int, most: int) -> np.ndarray:
-    """Return the places of at most ``most`` of ``count`` things, evenly chosen, each once."""
+    """Return the places of at most ``most`` of ``count`` things, evenly chosen, each once.
+
+    Args:
+        count: Of things.
+        most: So many places at most.
+    """
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))

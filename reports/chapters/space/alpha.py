@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from robustloss.reports.chapters.space.boundary import nearest_centers
 from robustloss.reports.drawing.album import SPACE, Album
-from robustloss.reports.drawing.style import BLUE, INK, ORANGE, panels, plain
+from robustloss.reports.drawing.style import BLUE, INK, ORANGE, VERMILLION, panels, plain
 from robustloss.reports.drawing.ticks import percent
 from robustloss.reports.reading.facts import loss_spec, rows
 from robustloss.reports.reading.feature_space import Space
@@ -22,7 +23,12 @@ ALPHAS = (0.0, 0.1, 0.3, 1.0)
 
 
 def alpha_of(numbers: Numbers, label: str) -> float | None:
-    """Alpha of a GM or L-GM loss; None for any other."""
+    """Return alpha of a GM or L-GM loss; None for any other.
+
+    Args:
+        numbers: Of the run.
+        label: Of the loss.
+    """
     name = numbers.names.get(label)
     if name == "gm":
         return 0.0
@@ -32,22 +38,20 @@ def alpha_of(numbers: Numbers, label: str) -> float | None:
 
 
 def add_alpha(album: Album, numbers: Numbers, shown: Shown) -> None:
-    """Figure 2 of the paper, on the nearest pair of centers of the run's own L-GM."""
+    """Add Figure 2 of the paper, on the nearest pair of centers of the run's own L-GM."""
     known = [
-        (label, alpha, found)
+        (alpha, label, found, pair)
         for label in numbers.labels
         if (alpha := alpha_of(numbers, label)) is not None
         and isinstance(found := shown.space(label), Space)
-        and nearest_centers(found) is not None
+        and (pair := nearest_centers(found)) is not None
     ]
     if not known:
         return
-    label, own, found = max(known, key=lambda entry: entry[1])
-    alphas = sorted({*ALPHAS, *(alpha for _, alpha, _ in known)})
-    points, classes = _points(found)
-    measured = [m for k, alpha, _ in known if (m := _measured(numbers, k, alpha))]
-    pair = nearest_centers(found)
-    assert pair is not None
+    own, label, found, pair = max(known, key=lambda entry: entry[0])
+    alphas = sorted({*ALPHAS, *(alpha for alpha, *_ in known)})
+    points, classes = _between_centers(found, *pair)
+    measured = [m for alpha, k, *_ in known if (m := _measured(numbers, k, alpha))]
     album.add(
         "alpha",
         draw_alpha(alphas, points, classes, measured),
@@ -74,13 +78,11 @@ def add_alpha(album: Album, numbers: Numbers, shown: Shown) -> None:
     )  # fmt: skip
 
 
-def _points(known: Space) -> tuple[np.ndarray, np.ndarray]:
-    """Training images of the two classes in the frame of their centers; none beyond 2-D."""
-    pair = nearest_centers(known)
-    if pair is None or known.vectors is None or known.train is None or known.train.shape[1] != 2:
+def _between_centers(known: Space, a: int, b: int, length: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return training images of two classes in the frame of their centers; none beyond 2-D."""
+    if known.vectors is None or known.train is None or known.train.shape[1] != 2:
         return np.zeros((0, 2)), np.zeros(0, int)
     assert known.train_labels is not None
-    a, b, length = pair
     some = np.isin(known.train_labels, (a, b))
     along = (known.vectors[b] - known.vectors[a]).astype(float) / length
     frame = np.stack([along, [-along[1], along[0]]], 1) / length
@@ -113,17 +115,17 @@ def _measured(numbers: Numbers, label: str, alpha: float) -> Measured | None:
 
 
 def own_boundary(alpha: float) -> float:
-    """Where (1+alpha) d_a = d_b on the segment from a to b, as a share of its length."""
+    """Return where (1+alpha) d_a = d_b on the segment from a to b, as a share of its length."""
     return 1 / (1 + np.sqrt(1 + alpha))
 
 
 def margin_share(alpha: np.ndarray | float) -> np.ndarray | float:
-    """Margin over distance of the centers: between the two boundaries of training."""
+    """Return margin over distance of the centers: between the two boundaries of training."""
     return 1 - 2 * own_boundary(alpha)  # type: ignore[arg-type]
 
 
 def apollonius(alpha: float) -> tuple[float, float]:
-    """Center (on the line from a=0 to b=1) and radius of the circle (1+alpha) d_a = d_b.
+    """Return center (on the line from a=0 to b=1) and radius of the circle (1+alpha) d_a = d_b.
 
     All points whose distances to a and b have the ratio 1 : sqrt(1+alpha); alpha > 0.
     """
@@ -133,7 +135,7 @@ def apollonius(alpha: float) -> tuple[float, float]:
 def draw_alpha(
     alphas: Sequence[float], points: np.ndarray, classes: np.ndarray, measured: Sequence[Measured]
 ) -> Figure:
-    """Boundaries between two centers at (0, 0) and (1, 0), and the margin against alpha.
+    """Draw boundaries between two centers at (0, 0) and (1, 0), and the margin against alpha.
 
     Args:
         alphas: Rising; 0 gives the straight line.
@@ -142,9 +144,8 @@ def draw_alpha(
         measured: Of the losses of the run.
     """
     figure, axes = panels(1, 2, width=4.5, height=3.9, left=0.55, wgap=0.85, top=0.45, bottom=1.0)
-    left, right = axes[0]
-    _circles(left, alphas, points, classes)
-    _share(right, alphas, measured)
+    _draw_circles(axes[0, 0], alphas, points, classes)
+    _draw_widths(axes[0, 1], alphas, measured)
     return figure
 
 
@@ -153,13 +154,14 @@ def _tone(alphas: Sequence[float], alpha: float) -> tuple[float, float, float, f
     return matplotlib.colormaps["viridis"](0.85 * (1 - place))
 
 
-def _circles(ax: Axes, alphas: Sequence[float], points: np.ndarray, classes: np.ndarray) -> None:
+def _draw_circles(
+    ax: Axes, alphas: Sequence[float], points: np.ndarray, classes: np.ndarray
+) -> None:
     ax.set_title("Where training calls the two classes equal")
     if len(points):
         colours = np.where(classes == 0, BLUE, ORANGE)
-        ax.scatter(
-            points[:, 0], points[:, 1], s=5, c=colours, alpha=0.35, linewidths=0, rasterized=True
-        )
+        x, y = points.T
+        ax.scatter(x, y, s=5, c=colours, alpha=0.35, linewidths=0, rasterized=True)
     ax.plot([0, 1], [0, 0], ls="none", marker="X", ms=9, mfc="white", mec=INK, zorder=6)
     for alpha in alphas:
         tone = _tone(alphas, alpha)
@@ -185,31 +187,36 @@ def _circles(ax: Axes, alphas: Sequence[float], points: np.ndarray, classes: np.
               fontsize=8.5)  # fmt: skip
 
 
-def _share(ax: Axes, alphas: Sequence[float], measured: Sequence[Measured]) -> None:
+def _draw_widths(ax: Axes, alphas: Sequence[float], measured: Sequence[Measured]) -> None:
     ax.set_title("Width of the margin")
     end = 1.15 * max(1.0, *alphas, *(m.alpha for m in measured))
     x = np.linspace(0, end, 300)
     share = 100 * margin_share(x)
     ax.plot(x, share, color=INK, lw=1.6, label="closed form: 1 − 2/(1+√(1+alpha))")
     for alpha in alphas:
-        tone = _tone(alphas, alpha)
-        ax.plot([alpha], [100 * float(margin_share(alpha))], marker="o", ms=4.5, color=tone,
-                zorder=3)  # fmt: skip
+        height = 100 * float(margin_share(alpha))
+        ax.plot([alpha], [height], marker="o", ms=4.5, color=_tone(alphas, alpha), zorder=3)
+    diamond: dict[str, Any] = {
+        "marker": "D",
+        "ms": 6,
+        "mfc": "white",
+        "mec": VERMILLION,
+        "mew": 1.5,
+    }
     for m in measured:
-        ax.plot([m.alpha] * 2, [100 * m.low, 100 * m.high], color="#D55E00", lw=1.4, zorder=4)
-        ax.plot([m.alpha], [100 * m.nearest], marker="D", ms=6, mfc="white", mec="#D55E00",
-                mew=1.5, zorder=5)  # fmt: skip
+        ax.plot([m.alpha] * 2, [100 * m.low, 100 * m.high], color=VERMILLION, lw=1.4, zorder=4)
+        ax.plot([m.alpha], [100 * m.nearest], zorder=5, **diamond)
+        last = m.alpha > 0.8 * end  # its name goes to the left, where there is room
         ax.annotate(plain(m.label, 24), (m.alpha, 100 * m.nearest),
-                    xytext=(-9 if m.alpha > 0.8 * end else 9, -4 if m.alpha > 0.8 * end else -11),
-                    textcoords="offset points", fontsize=8.5,
-                    ha="right" if m.alpha > 0.8 * end else "left")  # fmt: skip
+                    xytext=(-9, -4) if last else (9, -11), textcoords="offset points",
+                    fontsize=8.5, ha="right" if last else "left")  # fmt: skip
     ax.set_xlim(-0.02 * end, end)
-    ax.set_ylim(min(-1.5, *(100 * m.low - 2 for m in measured)) if measured else -1.5, None)
+    ax.set_ylim(min([-1.5, *(100 * m.low - 2 for m in measured)]), None)
     ax.set_xlabel("alpha")
     ax.set_ylabel("margin, share of the distance")
     ax.yaxis.set_major_formatter(percent)
     ax.grid(True)
     if measured:
-        ax.plot([], [], ls="none", marker="D", ms=6, mfc="white", mec="#D55E00", mew=1.5,
-                label="measured, nearest pair (line: all pairs)")  # fmt: skip
+        name = "measured, nearest pair (line: all pairs)"
+        ax.plot([], [], ls="none", label=name, **diamond)
     ax.legend(loc="upper left", bbox_to_anchor=(-0.06, -0.12), fontsize=8.5)

@@ -1,35 +1,46 @@
 """How well a mini-batch knows its class means, and how near the centers of a loss are to them."""
 
+from collections.abc import Mapping
+
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from robustloss.reports.drawing.album import SPACE, Album
-from robustloss.reports.drawing.legends import LINE, legend_below, legend_shape
-from robustloss.reports.drawing.style import BLUE, GREEN, INK, panels, plain
+from robustloss.reports.drawing.legends import Names
+from robustloss.reports.drawing.style import BLUE, GREEN, INK, SOFT, panels, plain
 from robustloss.reports.drawing.ticks import number, unlabelled
-from robustloss.reports.reading.facts import in_widths, losses_with, rows
+from robustloss.reports.reading.facts import by_loss, in_widths
 from robustloss.reports.reading.numbers import Numbers
 
 _DOTS = (
     ("batch_mean_error", "mean of a mini-batch", "o", BLUE),
     ("centers_error", "center of the loss", "X", GREEN),
 )
+_ERRORS = ("batch_mean_error", "expected_error", "centers_error")
+Shares = Mapping[str, float | None]  # the errors of one loss
 
 
 def add_center_estimates(album: Album, numbers: Numbers) -> None:
-    """A dot plot, one line per loss, in units of the within-class distance."""
-    labels = losses_with(numbers, "center_estimates")
-    found = [_shares(numbers, label) for label in labels]
-    if not any(shares for shares in found):
+    """Add a dot plot, one line per loss, in units of the within-class distance."""
+    every = by_loss(numbers, "center_estimates")
+    found: dict[str, Shares] = {
+        label: {key: e.mean if (e := in_widths(own, key)) else None for key in _ERRORS}
+        for label, own in every.items()
+    }
+    if not found:
         return
-    size = {int(r["batch_size"]) for k in labels for r in rows(numbers, "center_estimates", k)}
-    batch = " or ".join(map(str, sorted(size)))
+    sizes = {int(row["batch_size"]) for own in every.values() for row in own}
+    batch = " or ".join(map(str, sorted(sizes)))
+    words = []
+    for label, shares in found.items():
+        dots = [f"{name} {shares[k]:.2f}" for k, name, *_ in _DOTS if shares[k] is not None]
+        words.append(f"{label}: {', '.join(dots) or 'nothing'}")
     album.add(
         "center-estimates",
-        _draw(labels, found),
+        _draw(found),
         [{"label": k, **{f"{key}_over_within_distance": v for key, v in shares.items()}}
-         for k, shares in zip(labels, found, strict=True)],
+         for k, shares in found.items()],
         title="How well are the class means known?",
         caption="Distance to the true class means of the training features, as a share of the mean "
         "distance of an image to its own (1: no better than one image). Open bar: what is expected "
@@ -39,39 +50,31 @@ def add_center_estimates(album: Album, numbers: Numbers) -> None:
         "dot; one to the right of it lags behind or is held elsewhere by the loss. Logarithmic "
         "axis, mean over seeds.",
         alt="Dot plot of the error of class means, in units of the within-class distance. "
-        + "; ".join(_in_words(k, s) for k, s in zip(labels, found, strict=True)) + ".",
+        + "; ".join(words) + ".",
         section=SPACE,
     )  # fmt: skip
 
 
-def _shares(numbers: Numbers, label: str) -> dict[str, float | None]:
-    found = rows(numbers, "center_estimates", label)
-    shares = {
-        k: in_widths(found, k) for k in ("batch_mean_error", "expected_error", "centers_error")
-    }
-    return {k: None if v is None else v.mean for k, v in shares.items()} if found else {}
-
-
-def _draw(labels: list[str], found: list[dict[str, float | None]]) -> Figure:
+def _draw(found: Mapping[str, Shares]) -> Figure:
     handles = [Line2D([], [], ls="none", marker="|", ms=12, mew=1.5, color=INK, label="expected")]
     handles += [Line2D([], [], ls="none", marker=marker, ms=7, color=colour, label=name,
                        mec="white", mew=0.5) for key, name, marker, colour in _DOTS
-                if any(shares.get(key) for shares in found)]  # fmt: skip
-    left = 0.35 + 0.075 * max(len(plain(k, 26)) for k in labels)
-    lines = legend_shape([str(h.get_label()) for h in handles], 6)[1]
+                if any(shares[key] for shares in found.values())]  # fmt: skip
+    labels, legend = [plain(label, 26) for label in found], Names(handles)
+    left = 0.35 + 0.075 * max(map(len, labels))
     figure, axes = panels(1, 1, width=6.2, height=0.35 + 0.25 * len(labels), left=left, top=0.2,
-                          bottom=0.7 + LINE * lines)  # fmt: skip
+                          bottom=0.7 + legend.room(6.0, 0.0))  # fmt: skip
     ax = axes[0, 0]
     ax.set_xscale("log")
-    for y, shares in enumerate(found):
-        if (value := shares.get("expected_error")) is not None:
+    for y, shares in enumerate(found.values()):
+        if (value := shares["expected_error"]) is not None:
             ax.plot([value], [y], ls="none", marker="|", ms=13, mew=1.5, color=INK, zorder=2)
         for key, _, marker, colour in _DOTS:
-            if (value := shares.get(key)) is not None and value > 0:
+            if (value := shares[key]) is not None and value > 0:
                 ax.plot([value], [y], ls="none", marker=marker, ms=7, color=colour, mec="white",
                         mew=0.5, zorder=3)  # fmt: skip
-    ax.axvline(1, color="#5B6470", lw=1, ls=(0, (1, 2)))
-    ax.set_yticks(range(len(labels)), [plain(k, 26) for k in labels])
+    ax.axvline(1, color=SOFT, lw=1, ls=(0, (1, 2)))
+    ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.set_xlabel("distance to the true class mean ÷ within-class distance")
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -79,10 +82,5 @@ def _draw(labels: list[str], found: list[dict[str, float | None]]) -> Figure:
     ax.xaxis.set_minor_formatter(unlabelled)
     ax.grid(True)
     ax.tick_params(axis="y", length=0)
-    legend_below(figure, handles, left=0.3)
+    legend.draw(figure, 0.3)
     return figure
-
-
-def _in_words(label: str, shares: dict[str, float | None]) -> str:
-    parts = [f"{name} {shares[key]:.2f}" for key, name, *_ in _DOTS if shares.get(key) is not None]
-    return f"{label}: {', '.join(parts) or 'nothing'}"

@@ -8,18 +8,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from robustloss.reports.drawing.legends import class_legend, class_legend_height
+from robustloss.reports.drawing.frames import Margins
+from robustloss.reports.drawing.legends import ClassColours
 from robustloss.reports.drawing.style import (
     INK,
+    Limits,
     blank,
     class_colours,
     columns_of,
     frame_plane,
-    panel_width,
     plain,
+    square_around,
+    write_above,
 )
 
-SOFT = "#5B6470"
 FULL_RINGS = 200  # mistakes in a panel; the rings of more are smaller and fainter
 
 
@@ -59,8 +61,8 @@ class Embedding:
     explained: tuple[float, float] | None = None
 
     @property
-    def limits(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Square limits of every panel of this loss, outliers beyond 99.8 % left outside."""
+    def limits(self) -> Limits:
+        """A square for every panel of this loss; outliers beyond 99.8 % are left outside."""
         drawn = [c.points for c in self.clouds if len(c.points)]
         points = np.concatenate(drawn) if drawn else np.zeros((1, 2))
         low, high = np.quantile(points, (0.001, 0.999), axis=0)
@@ -69,8 +71,17 @@ class Embedding:
                 np.minimum(low, self.centers.min(0)),
                 np.maximum(high, self.centers.max(0)),
             )
-        middle, half = (low + high) / 2, 0.54 * float((high - low).max()) or 1.0
-        return tuple((float(m - half), float(m + half)) for m in middle)  # type: ignore[return-value]
+        return square_around(low, high, 0.54)
+
+    def arrays(self) -> dict[str, np.ndarray | None]:
+        """Return what is drawn of training and test images, by name."""
+        train, test = self.clouds
+        return {
+            "points": test.points, "labels": test.labels, "wrong": test.wrong,
+            "train_points": None if train.gap else train.points,
+            "train_labels": None if train.gap else train.labels,
+            "centers": self.centers, "rays": self.rays,
+        }  # fmt: skip
 
 
 def draw_embeddings(
@@ -86,18 +97,18 @@ def draw_embeddings(
     """
     columns = columns or columns_of(len(cells))
     rows, high = -(-len(cells) // columns), len(bands)
-    margins = {"left": 0.72, "right": 0.1, "wgap": 0.3 if columns == 5 else 0.36}
-    width = panel_width(columns, widest=3.6, **margins)
+    margins = Margins(left=0.72, right=0.1, wgap=0.3 if columns == 5 else 0.36)
+    width = margins.panel_width(columns, widest=3.6)
     step, between = width + 0.22, 0.64
-    inches = 0.6 + columns * (width + margins["wgap"])
-    below = 0.35 + class_legend_height(num_classes, inches)
+    legend = ClassColours(num_classes, _marks(cells))
+    below = 0.35 + legend.room(0.6 + columns * (width + margins.wgap), 0.0)
     tall = 0.62 + rows * (high * step + between) - between - 0.15 + below
-    figure = Figure(figsize=(margins["left"] + columns * (width + margins["wgap"]), tall))
+    figure = Figure(figsize=(margins.left + columns * (width + margins.wgap), tall))
     colours = np.asarray(class_colours(num_classes))
     total = figure.get_figwidth()
     for i, cell in enumerate(cells):
         row, column = divmod(i, columns)
-        x = margins["left"] + column * (width + margins["wgap"])
+        x = margins.left + column * (width + margins.wgap)
         for band, cloud in enumerate(cell.clouds):
             y = tall - 0.62 - row * (high * step + between) - band * step - width
             ax = figure.add_axes((x / total, y / tall, width / total, width / tall))
@@ -108,11 +119,12 @@ def draw_embeddings(
                 ax.annotate(plain(cell.title, int(width * 15.4)), (0, 1), (0, 15),
                             xycoords="axes fraction", textcoords="offset points",
                             fontsize=10 if columns < 5 else 8.5, fontweight="bold")  # fmt: skip
-    class_legend(figure, num_classes, _marks(cells))
+    legend.draw(figure, 0.0)
     return figure
 
 
 def _marks(cells: Sequence[Embedding]) -> list[Line2D]:
+    """Return the legend of what is drawn beside the points."""
     marks = []
     if any(c.wrong is not None and c.wrong.any() for k in cells for c in k.clouds):
         marks.append(Line2D([], [], ls="none", marker="o", mfc="none", mec=INK, ms=7,
@@ -129,8 +141,7 @@ def _draw(ax: Axes, cell: Embedding, cloud: Cloud, colours: np.ndarray, *, last:
     if cloud.gap:
         blank(ax, cloud.gap)
         return
-    ax.text(0, 1.015, plain(cloud.note, 60), transform=ax.transAxes, fontsize=7.5, color=SOFT,
-            va="bottom")  # fmt: skip
+    write_above(ax, plain(cloud.note, 60))
     order = np.random.default_rng(0).permutation(len(cloud.points))  # no class covers another
     x, y = cloud.points[order].T
     ax.scatter(x, y, c=colours[cloud.labels[order]], s=4, alpha=0.55, linewidths=0,
@@ -151,11 +162,7 @@ def _draw(ax: Axes, cell: Embedding, cloud: Cloud, colours: np.ndarray, *, last:
         x, y = cell.centers.T
         ax.scatter(x, y, marker="X", s=38 if few else 12, c="white", edgecolors=INK,
                    linewidths=0.9 if few else 0.5, zorder=5)  # fmt: skip
-    (left, right), (low, high) = cell.limits
-    ax.set_xlim(left, right)
-    ax.set_ylim(low, high)
-    ax.set_aspect("equal", adjustable="box")
-    frame_plane(ax)
+    frame_plane(ax, cell.limits)
     ax.tick_params(labelbottom=last)
 
 

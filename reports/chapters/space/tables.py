@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustloss.reports.drawing.album import SPACE
-from robustloss.reports.drawing.table import Entry, Table
-from robustloss.reports.reading.facts import class_names, in_widths, losses_with, mean, rows
+from robustloss.reports.drawing.table import Column, Table, lay_out
+from robustloss.reports.reading.facts import by_loss, class_names, in_widths, mean, seed_words
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.words import NOTHING, Estimate, short, significant
+from robustloss.reports.words import NOTHING, Estimate, fixed, minus, short, significant
 
 _SPLITS = {
     "test": ("clean test images", ""),
@@ -15,75 +15,82 @@ _SPLITS = {
               "correlation (Spearman) with the feature's norm."),
     "untrained": ("clean test images through the untrained network", ""),
 }  # fmt: skip
+_OF_EPOCH = ("epoch", "tuples", "tuple_seconds", "seconds")
+_ERRORS = ("expected_error", "batch_mean_error", "centers_error")
 NO_MARGIN = 1e-6  # of the length: boundaries this near fall together
-_LENGTHS = (
-    ("within_distance", "within class"),
-    ("between_distance", "between classes"),
-    ("between_distance_min", "nearest two"),
-    ("norm_mean", "norm"),
-)
-_ANGLES = ("within_angle_deg", "between_angle_deg", "between_angle_min_deg")
-_GRADIENT = (
-    ("gradient_norm_mean", "gradient", 0.0),
-    ("gradient_norm_correlation", "correlation with norm", -1.0),
-)
 
 
 def geometry_tables(numbers: Numbers) -> list[Table]:
-    """One table per split that the run has, test images first."""
-    return [_geometry(numbers, split) for split in _SPLITS
-            if losses_with(numbers, "geometry", split=split)]  # fmt: skip
+    """Return one table per split that the run has, test images first."""
+    tables = []
+    for split, (what, more) in _SPLITS.items():
+        found = by_loss(numbers, "geometry", split=split)
+        if not found:
+            continue
+        columns = [
+            Column("loss", "label"),
+            Column("between ÷ within", "ratio", words=significant),
+            Column("Fisher ratio", "fisher_ratio", words=significant),
+            Column("angle within", "within_angle"),
+            Column("angle between", "between_angle"),
+            Column("gradient", "gradient_norm_mean", words=significant),
+            Column("correlation with norm", "gradient_norm_correlation", words=significant),
+            Column("within class", "within_distance", words=significant),
+            Column("between classes", "between_distance", words=significant),
+            Column("nearest two", "nearest"),
+            Column("norm", "norm"),
+        ]
+        if split != "train":
+            columns = [column for column in columns if not column.key.startswith("gradient")]
+        tables.append(Table(
+            f"geometry-{split}",
+            f"Distances and angles: {what}",
+            "Lengths in the unit of each loss's own space, so compare their ratios: Fisher ratio "
+            "is the scatter of the class means over the scatter within the classes (trace over "
+            "trace, per image), higher is better separated. Within class: mean distance of an "
+            "image to its class mean; between classes: mean distance of two class means; in "
+            "brackets the nearest two. Norm: mean [5 %, 95 % of the images]. Angles in degrees, "
+            "seen from the origin: of an image to its class mean, and between class means (least: "
+            f"the nearest two).{more} {_means_words(numbers)}",
+            *lay_out(columns, [_geometry_row(numbers, own) for own in found.values()])[:2],
+            [row for own in found.values() for row in own],
+            lemma_notes(numbers) if split == "test" else [],
+            section=SPACE,
+            fold="never" if split == "test" else "always",
+        ))  # fmt: skip
+    return tables
 
 
-def _geometry(numbers: Numbers, split: str) -> Table:
-    labels = losses_with(numbers, "geometry", split=split)
-    found = {k: rows(numbers, "geometry", k, split=split) for k in labels}
-    gradient = split == "train"
-    what, more = _SPLITS[split]
-    return Table(
-        f"geometry-{split}",
-        f"Distances and angles: {what}",
-        "Lengths in the unit of each loss's own space, so compare their ratios: Fisher ratio is "
-        "the scatter of the class means over the scatter within the classes (trace over trace, "
-        "per image), higher is better separated. Within class: mean distance of an image to its "
-        "class mean; between classes: mean distance of two class means; in brackets the nearest "
-        "two. Norm: mean [5 %, 95 % of the images]. Angles in degrees, seen from the origin: of an "
-        f"image to its class mean, and between class means (least: the nearest two).{more} "
-        f"{_seed_words(numbers)}",
-        ["loss", "between ÷ within", "Fisher ratio", "angle within", "angle between",
-         *(name for _, name, _ in _GRADIENT if gradient), *(name for _, name in _LENGTHS)],
-        [_geometry_row(numbers, k, found[k], gradient) for k in labels],
-        [row for k in labels for row in found[k]],
-        lemma_notes(numbers) if split == "test" else [],
-        section=SPACE,
-        fold="never" if split == "test" else "always",
-    )  # fmt: skip
-
-
-def _geometry_row(
-    numbers: Numbers, label: str, found: Sequence[dict], gradient: bool
-) -> list[Entry]:
-    texts = {key: significant(mean(found, key)) for key, _ in _LENGTHS}
+def _geometry_row(numbers: Numbers, found: Sequence[dict]) -> dict[str, Any]:
+    """Return the row of one loss, from a row of each seed."""
+    ratios = [
+        {"ratio": row["between_distance"] / row["within_distance"]}
+        for row in found
+        if row["within_distance"] and row["between_distance"] is not None
+    ]
     names = class_names(numbers)
     pairs = {f"{_name(names, r['nearest_a'])}, {_name(names, r['nearest_b'])}" for r in found}
-    if texts["between_distance_min"] != NOTHING:
-        texts["between_distance_min"] += f" ({pairs.pop() if len(pairs) == 1 else 'varies'})"
+    nearest = significant(mean(found, "between_distance_min"))
+    if nearest != NOTHING:
+        nearest += f" ({pairs.pop() if len(pairs) == 1 else 'varies'})"
+    norm = significant(mean(found, "norm_mean"))
     low, high = mean(found, "norm_p5"), mean(found, "norm_p95")
     if low and high:
-        texts["norm_mean"] += f" [{short(low.mean)}, {short(high.mean)}]"
-    ratios = [
-        {"r": r["between_distance"] / r["within_distance"]}
-        for r in found
-        if r["within_distance"] and r["between_distance"] is not None
-    ]
-    within, between, least = (_degrees(mean(found, key)) for key in _ANGLES)
-    angles = [within, f"{between} (least {least})"]
-    pull = [significant(mean(found, key, least=lowest)) for key, _, lowest in _GRADIENT if gradient]
-    if least == NOTHING:
-        angles = [within, between]
-    shares = [significant(mean(ratios, "r")), significant(mean(found, "fisher_ratio"))]
-    every = [*shares, *angles, *pull, *texts.values()]
-    return [Entry(label), *(Entry(text) for text in every)]
+        norm += f" [{short(low.mean)}, {short(high.mean)}]"
+    between, least = (
+        _degrees(mean(found, key)) for key in ("between_angle_deg", "between_angle_min_deg")
+    )
+    shares = ("fisher_ratio", "gradient_norm_mean", "within_distance", "between_distance")
+    return {
+        "label": found[0]["label"],
+        "ratio": mean(ratios, "ratio"),
+        **{key: mean(found, key) for key in shares},
+        "gradient_norm_correlation": mean(found, "gradient_norm_correlation", least=-1.0),
+        "within_angle": _degrees(mean(found, "within_angle_deg")),
+        "between_angle": between if least == NOTHING else f"{between} (least {least})",
+        "nearest": nearest,
+        "norm": norm,
+    }
 
 
 def _name(names: Sequence[str], place: int | None) -> str:
@@ -98,14 +105,12 @@ def _degrees(value: Estimate | None) -> str:
     return f"{value.mean:.1f}° ± {(value.high - value.low) / 2:.1f}"
 
 
-def _seed_words(numbers: Numbers) -> str:
-    if len(numbers.seeds) > 1:
-        return "Means over seeds; ± is half a 95 % t-interval over training seeds."
-    return "One training seed: no interval."
+def _means_words(numbers: Numbers) -> str:
+    return ("Means over seeds; " if len(numbers.seeds) > 1 else "") + seed_words(numbers)
 
 
 def lemma_notes(numbers: Numbers) -> list[str]:
-    """Lemma 1 of the paper, where both losses stand in the run."""
+    """Return Lemma 1 of the paper, where both losses stand in the run."""
     names = set(numbers.names.values())
     if "center" not in names or not names & {"gm", "lgm"}:
         return []
@@ -120,10 +125,24 @@ def lemma_notes(numbers: Numbers) -> list[str]:
 
 
 def margin_table(numbers: Numbers) -> Table | None:
-    """The margin between the nearest two classes, beside its closed form."""
-    labels = losses_with(numbers, "margins")
-    if not labels:
+    """Return the margin between the nearest two classes, beside its closed form."""
+    found = by_loss(numbers, "margins")
+    if not found:
         return None
+    columns = [
+        Column("loss", "label"),
+        Column("nearest pair", "pair"),
+        Column("length", "length", words=short),
+        Column("boundary", "boundary", words=fixed),
+        Column("true first", "boundary_a", words=fixed),
+        Column("true second", "boundary_b", words=fixed),
+        Column("margin", "margin"),
+        Column("closed form", "closed_margin"),
+        Column("margin ÷ length", "share", words=_share_words),
+        Column("mean over pairs", "mean_share", words=_share_words),
+        Column("pairs", "pairs"),
+        Column("difference", "difference"),
+    ]
     return Table(
         "margins",
         "Boundaries and margins, measured and in closed form",
@@ -136,77 +155,73 @@ def margin_table(numbers: Numbers) -> Table | None:
         "the largest between measured and closed form, of the three positions over all pairs and "
         "seeds. Shown is the nearest pair of classes of the first seed; margin ÷ length also as "
         "mean over pairs and seeds. The CSV has every pair and seed.",
-        ["loss", "nearest pair", "length", "boundary", "true first", "true second", "margin",
-         "closed form", "margin ÷ length", "mean over pairs", "pairs", "difference"],
-        [_margin_row(numbers, label) for label in labels],
-        [row for label in labels for row in rows(numbers, "margins", label)],
+        *lay_out(columns, [_margin_row(numbers, own) for own in found.values()])[:2],
+        [row for own in found.values() for row in own],
         section=SPACE,
         left=2,
-    )  # fmt: skip
+    )
 
 
-def _margin_row(numbers: Numbers, label: str) -> list[Entry]:
-    found = rows(numbers, "margins", label)
+def _margin_row(numbers: Numbers, found: Sequence[dict]) -> dict[str, Any]:
+    """Return the row of one loss: its nearest pair in the first seed, and what all pairs say."""
     first = min(row["seed"] for row in found)
     own = [row for row in found if row["seed"] == first]
     near = min(own, key=lambda row: row["length"])
     names = class_names(numbers)
     apart = [row["difference"] for row in found if row["difference"] is not None]
-    shares = [s for row in found if (s := _share(row)) is not None]
-    every = sum(shares) / len(shares) if shares else None
-    texts = [
-        f"{_name(names, near['class_a'])}, {_name(names, near['class_b'])}",
-        _short(near["length"]),
-        *(_place(near[key]) for key in ("boundary", "boundary_a", "boundary_b")),
-        _margin(near, "margin"),
-        _margin(near, "closed_margin"),
-        *(NOTHING if s is None else f"{_unsigned(100 * s)} %" for s in (_share(near), every)),
-        str(len(own)) if len(shares) == len(found) else f"{len(own)} ({_known(own)} with both)",
-        f"{max(apart):.1e}".replace("-", "−") if apart else NOTHING,
-    ]
-    return [Entry(label), *(Entry(text) for text in texts)]
+    shares = [share for row in found if (share := _share(row)) is not None]
+    both = sum(_share(row) is not None for row in own)
+    return near | {
+        "pair": f"{_name(names, near['class_a'])}, {_name(names, near['class_b'])}",
+        "margin": _margin_words(near, "margin"),
+        "closed_margin": _margin_words(near, "closed_margin"),
+        "share": _share(near),
+        "mean_share": sum(shares) / len(shares) if shares else None,
+        "pairs": f"{len(own)}" if len(shares) == len(found) else f"{len(own)} ({both} with both)",
+        "difference": minus(f"{max(apart):.1e}") if apart else NOTHING,
+    }
 
 
 def _share(row: Mapping[str, Any]) -> float | None:
-    """Margin over length; None where a boundary is missing, or two means are one."""
+    """Return margin over length; None where a boundary is missing, or two means are one."""
     if row["margin"] is None or not row["length"]:
         return None
     return float(row["margin"]) / float(row["length"])
 
 
-def _known(found: Sequence[Mapping[str, Any]]) -> int:
-    return sum(_share(row) is not None for row in found)
+def _share_words(share: float | None) -> str:
+    return NOTHING if share is None else minus(f"{100 * share:z.1f} %")
 
 
-def _unsigned(value: float) -> str:
-    """One decimal, no minus before what rounds to 0, a true minus before the rest."""
-    return f"{value + 0.0 if abs(value) >= 0.05 else 0.0:.1f}".replace("-", "−")
-
-
-def _margin(row: Mapping[str, Any], key: str) -> str:
-    """A margin in words where there is none: both boundaries on one place."""
+def _margin_words(row: Mapping[str, Any], key: str) -> str:
+    """Return a margin, in words where there is none: both boundaries on one place."""
     value = row[key]
     if value is None:
         return NOTHING
-    if abs(value) <= NO_MARGIN * row["length"]:
-        return "no margin"
-    return short(value)
-
-
-def _short(value: float | None) -> str:
-    return NOTHING if value is None else short(value)
-
-
-def _place(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.3f}"
+    return "no margin" if abs(value) <= NO_MARGIN * row["length"] else short(value)
 
 
 def center_table(numbers: Numbers) -> Table | None:
-    """How well batches and centers know the class means."""
-    labels = losses_with(numbers, "center_estimates")
-    if not labels:
+    """Return how well batches and centers know the class means."""
+    found = by_loss(numbers, "center_estimates")
+    if not found:
         return None
-    found = {k: rows(numbers, "center_estimates", k) for k in labels}
+    columns = [
+        Column("loss", "label"),
+        Column("batch size", "batch_size", words=str),
+        Column("images of a class", "images_per_class", words=significant),
+        Column("within class", "within_distance", words=significant),
+        Column("expected", "expected_error", words=significant),
+        Column("batch mean", "batch_mean_error", words=significant),
+        Column("centers", "centers_error", words=significant),
+    ]
+    made = [
+        {"label": label, "batch_size": own[0]["batch_size"]}
+        | {key: mean(own, key) for key in ("images_per_class", "within_distance")}
+        | {key: in_widths(own, key) for key in _ERRORS}
+        for label, own in found.items()
+    ]
+    fixed_centers = "mmc" in numbers.names.values()
     return Table(
         "class-means",
         "Class means: mini-batches and centers",
@@ -220,72 +235,51 @@ def center_table(numbers: Numbers) -> Table | None:
         "over many batches: an error of the centers below that of the batch mean is what this "
         "memory gains. Above it, the centers lag behind the features, or are not drawn to the "
         "means alone: the classification term moves the centers of the Gaussian losses too. "
-        f"{_fixed(numbers)}{_seed_words(numbers)}",
-        ["loss", "batch size", "images of a class", "within class", "expected", "batch mean",
-         "centers"],
-        [
-            [Entry(k), Entry(str(found[k][0]["batch_size"])),
-             Entry(significant(mean(found[k], "images_per_class"))),
-             Entry(significant(mean(found[k], "within_distance"))),
-             *(Entry(significant(in_widths(found[k], key))) for key in _ERRORS)]
-            for k in labels
-        ],
-        [row for k in labels for row in found[k]],
+        + ("The centers of the Max-Mahalanobis loss are fixed: there the features do the moving. "
+           if fixed_centers else "") + _means_words(numbers),
+        *lay_out(columns, made)[:2],
+        [row for own in found.values() for row in own],
         section=SPACE,
     )  # fmt: skip
 
 
-_ERRORS = ("expected_error", "batch_mean_error", "centers_error")
-
-
-def _fixed(numbers: Numbers) -> str:
-    if "mmc" not in numbers.names.values():
-        return ""
-    return "The centers of the Max-Mahalanobis loss are fixed: there the features do the moving. "
-
-
 def tuple_table(numbers: Numbers) -> Table | None:
-    """Pair losses: how many pairs or triplets pull, and what they cost."""
-    rows_, data = [], []
+    """Return how many pairs or triplets of a pair loss pull, and what they cost."""
+    made: list[dict[str, Any]] = []
+    data: list[dict[str, object]] = []
     for label in numbers.labels:
-        logs = [t for t in numbers.run.training if t.get("label") == label]
-        curves = [[p for p in t.get("curve") or [] if p.get("tuples") is not None] for t in logs]
-        curves = [curve for curve in curves if curve]
-        if not curves:
-            continue
-        ends = [
-            mean([c[place] for c in curves], "tuples") for place in (0, -1)
-        ]  # fmt: skip
-        share = _time_share(logs)
-        rows_.append(
-            [Entry(label), *(Entry(significant(end)) for end in ends),
-             Entry(NOTHING if share is None else f"{100 * share:.1f} %")]
-        )  # fmt: skip
-        data += [
-            {"label": label, "seed": log.get("seed"), "epoch": p["epoch"], "tuples": p["tuples"],
-             "tuple_seconds": p.get("tuple_seconds"), "seconds": p.get("seconds")}
-            for log in logs for p in log.get("curve") or [] if p.get("tuples") is not None
-        ]  # fmt: skip
-    if not rows_:
+        logs = [log for log in numbers.run.training if log.get("label") == label]
+        shares, curves = [], []
+        for log in logs:
+            curve = [p for p in log.get("curve") or [] if p.get("tuples") is not None]
+            spent = [p["tuple_seconds"] for p in curve if p.get("tuple_seconds") is not None]
+            if spent and log.get("seconds"):
+                shares.append(sum(spent) / float(log["seconds"]))
+            curves += [curve] if curve else []
+            place = {"label": label, "seed": log.get("seed")}
+            data += [place | {key: point.get(key) for key in _OF_EPOCH} for point in curve]
+        if curves:
+            made.append({
+                "label": label,
+                "first": mean([curve[0] for curve in curves], "tuples"),
+                "last": mean([curve[-1] for curve in curves], "tuples"),
+                "time": sum(shares) / len(shares) if shares else None,
+            })  # fmt: skip
+    if not made:
         return None
+    columns = [
+        Column("loss", "label"),
+        Column("per step, first epoch", "first", words=significant),
+        Column("per step, last epoch", "last", words=significant),
+        Column("time in the loss", "time", words=_share_words),
+    ]
     return Table(
         "tuples",
         "Pairs and triplets in training",
         "Pairs or triplets of a batch with a non-zero term, mean per step of the first and of the "
         "last epoch; time: share of the training time spent in the loss. Few tuples at the end "
         "mean that most batches no longer teach anything.",
-        ["loss", "per step, first epoch", "per step, last epoch", "time in the loss"],
-        rows_,
+        *lay_out(columns, made)[:2],
         data,
         section=SPACE,
     )
-
-
-def _time_share(logs: Sequence[dict]) -> float | None:
-    shares = []
-    for log in logs:
-        spent = [p["tuple_seconds"] for p in log.get("curve") or []
-                 if p.get("tuple_seconds") is not None]  # fmt: skip
-        if spent and log.get("seconds"):
-            shares.append(sum(spent) / float(log["seconds"]))
-    return sum(shares) / len(shares) if shares else None
