@@ -7,11 +7,17 @@ from typing import Any
 
 from robustloss.reports.words import NORM_NAMES, NORM_WORDS, Estimate
 from robustloss.results.run import Run
+from robustloss.results.schema import TABLES
 from robustloss.spec.text import slug
 
 WORST = "worst_case"  # attack of the per-image minimum, in results.json
 # These concern the clean pass too; every other check is about attacks.
 CLEAN_CHECKS = ("output_not_repeatable", "output_is_probability")
+# What names a row of some table beside loss, seed, attack and eps: `detection` has one for each
+# score and population. The label of an attack, or of a worst case, says its norm.
+_FURTHER = {
+    column for table in TABLES.values() if table.of == "cell" for column in table.sorted_by
+} - {"label", "seed", "attack_label", "norm", "eps"}
 
 
 @dataclass(frozen=True)
@@ -79,15 +85,19 @@ class Numbers:
         self._radii: dict[tuple[str, str], list[dict]] = {}
         for row in run.radii:
             self._radii.setdefault((row["label"], _attack_label(row)), []).append(row)
-        self._summary = {
-            (s["label"], _attack_label(s), _number(s["eps"]), s["metric"]): s for s in run.summary
-        }
+        self._summary: dict[tuple, dict] = {}
+        for row in run.summary:
+            further = frozenset((k, row[k]) for k in _FURTHER if row.get(k) is not None)
+            at = (row["label"], _attack_label(row), _number(row["eps"]))
+            self._summary[*at, row["metric"], further] = row
         self._flags: dict[tuple, list[dict]] = {}
         for flag in run.flags:
             key = (flag.get("label"), flag.get("attack_label"), _number(flag.get("eps")))
             self._flags.setdefault(key, []).append(flag)
 
-    def get(self, label: str, attack: str, eps: float | None, metric: str) -> Estimate | None:
+    def get(
+        self, label: str, attack: str, eps: float | None, metric: str, **further: object
+    ) -> Estimate | None:
         """Return the estimate over seeds, or None where the run has none.
 
         Args:
@@ -95,8 +105,10 @@ class Numbers:
             attack: Label of an attack or of a worst case; "none" at eps 0 is the clean pass.
             eps: None asks for a number of the whole error curve, such as "median_radius".
             metric: As ``summary`` of results.json names it.
+            further: What else names a row of the metric's table, such as score and population.
         """
-        found = self._summary.get((label, attack, _number(eps), metric))
+        key = (label, attack, _number(eps), metric, frozenset(further.items()))
+        found = self._summary.get(key)
         if found is None or _number(found.get("mean")) is None:
             return None
         values = tuple(float(v) for v in found.get("values", []) if _number(v) is not None)

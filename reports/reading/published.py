@@ -109,14 +109,22 @@ def _rows(table: Mapping, numbers: Numbers) -> list[tuple[str, Mapping]]:
     classes = len(numbers.data.get("class_names") or [])
     if table["data"] != called or table.get("classes", classes) != classes:
         return []
-    return [
-        (loss["label"], row)
-        for loss in numbers.spec.get("losses", [])
-        if loss["label"] in numbers.labels
-        if _fits(table.get("spec", {}), numbers.spec, loss)
-        for row in table["rows"]
-        if _same(row, loss)
-    ]
+    found = []
+    for loss in numbers.spec.get("losses", []):
+        if loss["label"] not in numbers.labels or not _fits(
+            table.get("spec", {}), numbers.spec, loss
+        ):
+            continue
+        given = loss.get("params") or {}
+        for row in table["rows"]:
+            usual = row.get("defaults", ())  # parameters of which our default is the row's
+            same = all(
+                given[key] == value if key in given else key in usual
+                for key, value in row["params"].items()
+            )
+            if row["loss"] == loss["name"] and same:
+                found.append((loss["label"], row))
+    return found
 
 
 def _fits(wanted: Mapping, spec: Mapping, loss: Mapping) -> bool:
@@ -128,15 +136,6 @@ def _fits(wanted: Mapping, spec: Mapping, loss: Mapping) -> bool:
         if any(own.get(key) != value for key, value in keys.items()):
             return False
     return True
-
-
-def _same(row: Mapping, loss: Mapping) -> bool:
-    """Return whether a loss is the row's: a parameter left out counts where our default is its."""
-    given, usual = loss.get("params") or {}, row.get("defaults", ())
-    return row["loss"] == loss["name"] and all(
-        given[key] == value if key in given else key in usual
-        for key, value in row["params"].items()
-    )
 
 
 def agreement(numbers: Numbers, attack: AttackInfo, table: Published) -> str:
