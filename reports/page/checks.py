@@ -21,11 +21,7 @@ _MANY_STEPS = ("iterative", "minimum_norm", "ensemble")
 # check: what it compares in one norm, as kinds of attacks
 _COMPARED = {
     "one_step_beats_many": ("a one-step attack", ("one_step",), _MANY_STEPS),
-    "black_box_beats_white_box": (
-        "a black-box attack",
-        ("black_box",),
-        ("one_step", *_MANY_STEPS),
-    ),
+    "black_box_beats_white_box": ("a black-box attack", ("black_box",), ("one_step", *_MANY_STEPS)),
 }
 
 

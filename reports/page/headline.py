@@ -63,8 +63,75 @@ def attack_answers(
     if full:
         if first != last:
             found.insert(0, error_answer(numbers, attack, first))
-        found += [_posterior_answer(numbers, attack, name), _auroc_answer(numbers, attack, name)]
-    return [*found, _unnoticed_answer(numbers, attack, name)]
+        found += [posterior_answer(numbers, attack, name), auroc_answer(numbers, attack, name)]
+    return [*found, unnoticed_answer(numbers, attack, name)]
+
+
+def posterior_answer(numbers: Numbers, attack: AttackInfo, name: str) -> Finding | None:
+    """Return how sure each loss still is of what it says, right or wrong.
+
+    Args:
+        numbers: Of the run.
+        attack: The attack, at its largest eps.
+        name: Behind the question, where there are other attacks.
+    """
+    eps = attack.strengths[-1]
+    found = {k: numbers.get(k, attack.label, eps, "mean_max_posterior") for k in numbers.labels}
+    order = rank(found, lower_is_better=True)
+    if order is None:
+        return None
+    each = [f"{label} {estimate(value, digits=2)}" for label, value in order]
+    text = listed(each) if len(each) <= 4 else f"from {each[0]} to {each[-1]}"
+    return Finding(
+        f"How sure it still is{name}",
+        f"Mean posterior of its prediction at eps {eps:.4g}: {text}.",
+    )
+
+
+def auroc_answer(numbers: Numbers, attack: AttackInfo, name: str) -> Finding | None:
+    """Return whose likelihood tells attacked images from clean ones best.
+
+    Args:
+        numbers: Of the run.
+        attack: The attack, at its largest eps.
+        name: Behind the question, where there are other attacks.
+    """
+    eps = attack.strengths[-1]
+    found = {k: numbers.get(k, attack.label, eps, "auroc_all") for k in numbers.labels}
+    found, remark = _sound(numbers, attack, eps, found)
+    order = rank(found, lower_is_better=False)
+    if order is None:
+        return None
+    best, worst = estimate(order.values[0]), estimate(order.values[-1])
+    if len(order.labels) == 1:
+        text = f"AUROC of {order.labels[0]} at eps {eps:.4g}: {best}."
+    elif order.tied:
+        text = f"Every loss has the same AUROC at eps {eps:.4g}: {best}."
+    else:
+        text = (
+            f"AUROC at eps {eps:.4g}: highest for {order.best()} ({best}), lowest for "
+            f"{order.worst()} ({worst})."
+        )
+    return Finding(f"Noticed by its likelihood{name}", text + remark, order.verdict())
+
+
+def unnoticed_answer(numbers: Numbers, attack: AttackInfo, name: str) -> Finding | None:
+    """Return who is fooled and accepted most rarely, with 5 % of clean images rejected.
+
+    Args:
+        numbers: Of the run.
+        attack: The attack, at its largest eps.
+        name: Behind the question, where there are other attacks.
+    """
+    eps = attack.strengths[-1]
+    metric = "undetected_success_at_5fpr"
+    found = {k: numbers.get(k, attack.label, eps, metric) for k in numbers.labels}
+    found, remark = _sound(numbers, attack, eps, found)
+    order = rank(found, lower_is_better=True)
+    if order is None:
+        return None
+    text = _rejection_words(order, eps, "of the images that were right")
+    return Finding(f"Fooled and not noticed{name}", text + remark, order.verdict())
 
 
 def error_answer(numbers: Numbers, attack: AttackInfo, eps: float) -> Finding | None:
@@ -124,52 +191,6 @@ def _error_words(order: Ranking) -> str:
     if order.tied:
         return f"Every loss is wrong on the same share of the test images: {best}."
     return f"Fewest errors: {order.best()} ({best}). Most: {order.worst()} ({worst})."
-
-
-def _posterior_answer(numbers: Numbers, attack: AttackInfo, name: str) -> Finding | None:
-    eps = attack.strengths[-1]
-    found = {k: numbers.get(k, attack.label, eps, "mean_max_posterior") for k in numbers.labels}
-    order = rank(found, lower_is_better=True)
-    if order is None:
-        return None
-    each = [f"{label} {estimate(value, digits=2)}" for label, value in order]
-    text = listed(each) if len(each) <= 4 else f"from {each[0]} to {each[-1]}"
-    return Finding(
-        f"How sure it still is{name}",
-        f"Mean posterior of its prediction at eps {eps:.4g}: {text}.",
-    )
-
-
-def _auroc_answer(numbers: Numbers, attack: AttackInfo, name: str) -> Finding | None:
-    eps = attack.strengths[-1]
-    found = {k: numbers.get(k, attack.label, eps, "auroc_all") for k in numbers.labels}
-    found, remark = _sound(numbers, attack, eps, found)
-    order = rank(found, lower_is_better=False)
-    if order is None:
-        return None
-    best, worst = estimate(order.values[0]), estimate(order.values[-1])
-    if len(order.labels) == 1:
-        text = f"AUROC of {order.labels[0]} at eps {eps:.4g}: {best}."
-    elif order.tied:
-        text = f"Every loss has the same AUROC at eps {eps:.4g}: {best}."
-    else:
-        text = (
-            f"AUROC at eps {eps:.4g}: highest for {order.best()} ({best}), lowest for "
-            f"{order.worst()} ({worst})."
-        )
-    return Finding(f"Noticed by its likelihood{name}", text + remark, order.verdict())
-
-
-def _unnoticed_answer(numbers: Numbers, attack: AttackInfo, name: str) -> Finding | None:
-    eps = attack.strengths[-1]
-    metric = "undetected_success_at_5fpr"
-    found = {k: numbers.get(k, attack.label, eps, metric) for k in numbers.labels}
-    found, remark = _sound(numbers, attack, eps, found)
-    order = rank(found, lower_is_better=True)
-    if order is None:
-        return None
-    text = _rejection_words(order, eps, "of the images that were right")
-    return Finding(f"Fooled and not noticed{name}", text + remark, order.verdict())
 
 
 def _rejection_words(order: Ranking, eps: float, of: str) -> str:

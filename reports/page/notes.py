@@ -1,5 +1,6 @@
 """What the numbers of a run cannot show, whatever they are."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from robustloss.reports.drawing.table import Table
@@ -53,6 +54,41 @@ def warning(numbers: Numbers) -> str:
     return " ".join(parts)
 
 
+def count_marks(numbers: Numbers) -> str:
+    """Return how many numbers carry a mark; nothing if none does."""
+    flags = numbers.run.flags
+    if not flags:
+        return ""
+    kinds = counted(len({flag.get("check") for flag in flags}), "kind")
+    return (
+        f"{counted(len(flags), 'sign')} of {kinds} that an attack, not the loss, made a number "
+        "look good: such numbers are marked †."
+    )
+
+
+def count_problems(numbers: Numbers, gaps: Sequence[str]) -> str:
+    """Return how many cells did not finish and how many files could not be read.
+
+    Args:
+        numbers: Of the run.
+        gaps: The files.
+    """
+    parts = []
+    if failed := len(numbers.run.failures):
+        parts.append(f"{counted(failed, 'cell')} of this run did not finish.")
+    if gaps:
+        parts.append(f"{counted(len(gaps), 'stored file')} could not be read.")
+    return " ".join(parts)
+
+
+def list_failures(numbers: Numbers) -> list[str]:
+    """Return which cells did not finish, and why."""
+    return [
+        f"{f.get('label')}, seed {f.get('seed')}, stage {f.get('stage')}: {f.get('reason')}"
+        for f in numbers.run.failures
+    ]
+
+
 def annotate(numbers: Numbers, table: Table) -> Table:
     """Return the table with the notes of the losses that it shows, each said once.
 
@@ -81,7 +117,12 @@ def loss_notes(numbers: Numbers) -> dict[str, str]:
 
 
 def shows(table: Table, label: str) -> bool:
-    """Return whether a loss has a row or a column of its own in a table."""
+    """Return whether a loss has a row or a column of its own in a table.
+
+    Args:
+        table: Of the report.
+        label: Of the loss.
+    """
     texts = (entry.text for row in table.rows for entry in row[: table.left])
     return label in texts or bool({label, f"shown to {label}"} & {*table.header})
 

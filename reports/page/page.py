@@ -1,7 +1,7 @@
 """The one page: everything inline, every text of the user's escaped, no script."""
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -13,11 +13,10 @@ from robustloss.reports.drawing.style import CROWD
 from robustloss.reports.drawing.table import Table
 from robustloss.reports.page.checks import FLAGS, checks_summary, verdicts
 from robustloss.reports.page.headline import headline
-from robustloss.reports.page.notes import warning
+from robustloss.reports.page.notes import count_marks, count_problems, list_failures, warning
 from robustloss.reports.page.run_facts import describe_run, list_facts, list_provenance
 from robustloss.reports.reading.featured import FEW
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.words import counted
 
 KINDS = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"),
          "tex": ("LaTeX", "application/x-tex")}  # fmt: skip
@@ -44,47 +43,45 @@ def render_page(
         gaps: Files that could not be read, and why.
         spec_text: The spec as it was written.
     """
-    folder = files("robustloss.reports") / "templates"
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
     # the feature space and the checks have sections of their own
     space = [written for written in tables if written[0].section == SPACE]
     flags = [_table(*written) for written in tables if written[0].name == FLAGS]
     others = [t for t in tables if t[0].section != SPACE and t[0].name != FLAGS]
     found = verdicts(numbers)
-    run = numbers.run
-    return template.render(
-        css=Markup((folder / "style.css").read_text(encoding="utf-8")),
-        name=run.name,
+    return _fill_template(
+        name=numbers.run.name,
         lead=describe_run(numbers),
         findings=headline(numbers),
         warning=warning(numbers),
-        marked=_marked_words(numbers),
-        problems=_problem_words(numbers, gaps),
+        marked=count_marks(numbers),
+        problems=count_problems(numbers, gaps),
         facts=list_facts(numbers),
-        **_arrange_tables(numbers, others),
-        pictures=[_picture(p) for p in pictures if not p.section],
+        **_arrange(numbers, others, [p for p in pictures if not p.section]),
         sections=_sections([p for p in pictures if p.section not in ("", SPACE)]),
-        space={
-            **_arrange_tables(numbers, space),
-            "pictures": [_picture(p) for p in pictures if p.section == SPACE],
-        },
+        space=_arrange(numbers, space, [p for p in pictures if p.section == SPACE]),
         space_title=SPACE,
         checks=found,
         checks_summary=checks_summary(found),
         flags_table=flags[0] if flags else None,
-        failures=_first_lines(
-            f"{f.get('label')}, seed {f.get('seed')}, stage {f.get('stage')}: {f.get('reason')}"
-            for f in run.failures
-        ),
+        failures=_first_lines(list_failures(numbers)),
         gaps=_first_lines(gaps),
         provenance=list_provenance(numbers),
         spec=spec_text,
     )
 
 
-def _arrange_tables(numbers: Numbers, tables: Sequence[Written]) -> dict[str, list[Shown]]:
-    """Return the tables that stand open, and the groups folded away under one line each.
+def _fill_template(**values: object) -> str:
+    folder = files("robustloss.reports") / "templates"
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
+    css = Markup((folder / "style.css").read_text(encoding="utf-8"))
+    return template.render(css=css, **values)
+
+
+def _arrange(
+    numbers: Numbers, tables: Sequence[Written], pictures: Sequence[Picture]
+) -> dict[str, list[Shown]]:
+    """Return figures, tables that stand open, and groups folded away under one line each.
 
     With many attacks only the first keeps its tables open: the overview has the others.
     """
@@ -102,7 +99,11 @@ def _arrange_tables(numbers: Numbers, tables: Sequence[Written]) -> dict[str, li
         else:
             shown.append(drawn)
     of_attacks = [{"title": f"Tables of {name}", "tables": own} for name, own in groups.items()]
-    return {"tables": shown, "folded": [*of_attacks, *folded]}
+    return {
+        "tables": shown,
+        "folded": [*of_attacks, *folded],
+        "pictures": [_picture(picture) for picture in pictures],
+    }
 
 
 def _table(table: Table, texts: Mapping[str, str]) -> Shown:
@@ -158,28 +159,7 @@ def _data_uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _marked_words(numbers: Numbers) -> str:
-    flags = numbers.run.flags
-    if not flags:
-        return ""
-    kinds = counted(len({flag.get("check") for flag in flags}), "kind")
-    return (
-        f"{counted(len(flags), 'sign')} of {kinds} that an attack, not the loss, made a number "
-        "look good: such numbers are marked †."
-    )
-
-
-def _problem_words(numbers: Numbers, gaps: Sequence[str]) -> str:
-    parts = []
-    if failed := len(numbers.run.failures):
-        parts.append(f"{counted(failed, 'cell')} of this run did not finish.")
-    if gaps:
-        parts.append(f"{counted(len(gaps), 'stored file')} could not be read.")
-    return " ".join(parts)
-
-
-def _first_lines(lines: Iterable[str]) -> list[str]:
-    lines = list(lines)
+def _first_lines(lines: Sequence[str]) -> list[str]:
     if len(lines) <= MOST_LINES:
-        return lines
+        return [*lines]
     return [*lines[:MOST_LINES], f"And {len(lines) - MOST_LINES} more in results.json."]

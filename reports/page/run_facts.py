@@ -56,7 +56,7 @@ def list_facts(numbers: Numbers) -> Facts:
     return _with_text(
         ("Data", numbers.data_label + (f": {', '.join(sizes)} images" if sizes else "")),
         ("About the data", data_remark(numbers)),
-        ("Converted", _converted_words(data)),
+        ("Converted", describe_converted(data)),
         ("Network", f"{model['backbone']}, {model.get('feature_dim', '?')} features"
          if model.get("backbone") else ""),
         ("Training", ", ".join(f"{k} {train[k]}" for k in TRAIN_KEYS if train.get(k) is not None)),
@@ -64,7 +64,7 @@ def list_facts(numbers: Numbers) -> Facts:
         ("Tuning", f"{trials} trials of each loss; the values below are those of the smallest "
          "clean validation error" if trials else ""),
         *(("Loss", describe_entry(loss)) for loss in losses),
-        *(("Attack", _attack_words(numbers, attack)) for attack in spec.get("attacks", [])),
+        *(("Attack", describe_attack(numbers, attack)) for attack in spec.get("attacks", [])),
         ("Seeds", ", ".join(map(str, numbers.seeds)) or "none finished"),
         *(("Merged from", f"{run.get('name')} (folder {run.get('folder')})")
           for run in provenance.get("merged") or []),
@@ -107,14 +107,20 @@ def describe_entry(table: Mapping[str, Any]) -> str:
     return ", ".join([*parts, *filter(None, settings)])
 
 
-def _attack_words(numbers: Numbers, attack: Mapping[str, Any]) -> str:
+def describe_attack(numbers: Numbers, attack: Mapping[str, Any]) -> str:
+    """Return what the spec sets of an attack, and the eps of the run.
+
+    Args:
+        numbers: Of the run.
+        attack: The spec's table.
+    """
     eps = ", ".join(f"{e:.4g}" for e in attack.get("eps", []))
     norm = next((a.norm for a in numbers.attacks if a.label == attack["label"]), None)
     words = f" ({NORM_WORDS[norm]})" if norm in NORM_WORDS else ""
     return f"{describe_entry(attack)}; eps {eps}{words}"
 
 
-def _converted_words(data: Mapping[str, Any]) -> str:
+def describe_converted(data: Mapping[str, Any]) -> str:
     """Return how many images had other channels than the rest, the first three by name."""
     found = data.get("converted") or {}
     count, some = int(found.get("count") or 0), [str(f) for f in found.get("files") or []][:3]
