@@ -61,10 +61,13 @@ def check_inputs(inputs: Tensor) -> None:
         raise ValueError(f"inputs (shape {tuple(inputs.shape)}) must hold at least one image.")
     low, high = (float(bound) for bound in torch.aminmax(inputs.detach()))
     if not (low >= 0 and high <= 1):  # NaN fails both
-        raise ValueError(
-            f"inputs (from {low:g} to {high:g}) must lie in [0, 1]; normalisation belongs inside "
-            "the model."
-        )
+        found = f"inputs (from {low:.9g} to {high:.9g})"
+        if math.isnan(low) or math.isnan(high):
+            raise ValueError(f"{found} must lie in [0, 1]; some pixels are NaN.")
+        hint = "normalisation belongs inside the model"
+        if low >= -1e-3 and high <= 1 + 1e-3:
+            hint = "they are off by rounding: write inputs.clamp(0, 1)"
+        raise ValueError(f"{found} must lie in [0, 1]; {hint}.")
 
 
 def check_labels(labels: Tensor, n: int) -> int:

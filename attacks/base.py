@@ -56,7 +56,8 @@ class Attack(Protocol):
     `class_means` (K,D), the means of the features over training images.
 
     An attack may also have `passes(budgets) -> Queries`, the most passes per image that it takes
-    for so many eps above 0. Its cost is then known before it runs.
+    for so many eps above 0. Its cost is then known before it runs. It may have `least_classes`, the
+    fewest classes that a model must have: a run with fewer is refused before anything is trained.
     """
 
     @property

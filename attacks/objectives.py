@@ -81,6 +81,9 @@ def negative_log_likelihood(class_log_likelihood: Tensor, labels: Tensor) -> Ten
 OBJECTIVES: dict[str, Objective] = {"ce": cross_entropy, "margin": margin, "dlr": logit_ratio}
 """Functions of logits (B,K) and labels (B,)."""
 
+LEAST_CLASSES = {"dlr": 3}
+"""The fewest classes of the objectives that need more than two; 4 for the targeted ratio."""
+
 TARGETED_OBJECTIVES: dict[str, Objective] = {"dlr": targeted_logit_ratio}
 """Functions of logits (B,K), labels (B,) and the wrong classes (B,) to be taken for."""
 

@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import sysconfig
@@ -84,7 +85,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _find_file(name: str, source: str, folders: Folders) -> Path:
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     places = [Path(folder) for folder in folders] + [Path.cwd()]
     candidates = [path] if path.is_absolute() else [place / path for place in places]
     for candidate in candidates:

@@ -7,6 +7,21 @@ import `run_files`, `metrics`, `spec`, `results` and `analysis`; `runs` and `cli
 chapter.
 """
 
+import os
+import sys
+from contextlib import suppress
+
+if "matplotlib" not in sys.modules:
+    # A backend that this environment lacks, such as that of the notebook which started the process,
+    # would end the import. Figures here need none; pyplot beside them gets the one that was named.
+    _backend = os.environ.pop("MPLBACKEND", None)
+    import matplotlib
+
+    if _backend is not None:
+        os.environ["MPLBACKEND"] = _backend
+        with suppress(ValueError):
+            matplotlib.rcParams["backend"] = _backend
+
 from robustloss.reports.page.build import build_report
 
 __all__ = ["build_report"]

@@ -76,6 +76,11 @@ class AutoAttack:
         """The name with the settings: other ensembles go by the same name."""
         return f"autoattack {self.version} ({VERSIONS[self.version].settings})"
 
+    @property
+    def least_classes(self) -> int:
+        """What its difference-of-logits ratio needs."""
+        return 3 if self.version == "rand" else 4
+
     def passes(self, budgets: int) -> Queries:
         """Return the passes as counted on a model that nothing fools."""
         forward, backward = VERSIONS[self.version].passes
@@ -95,11 +100,10 @@ class AutoAttack:
         images = inputs.contiguous()
         with torch.no_grad():
             classes = view(images[:1]).shape[1]
-        least = 3 if self.version == "rand" else 4
-        if classes < least:
+        if classes < self.least_classes:
             raise ValueError(
-                f"autoattack {self.version} needs at least {least} classes, the model has "
-                f"{classes}; use 'pgd' with objective 'margin', 'fab' and 'square'."
+                f"autoattack {self.version} needs at least {self.least_classes} classes, the model "
+                f"has {classes}; use 'pgd' with objective 'margin', 'fab' and 'square'."
             )
         adv_inputs = []
         for budget in eps:

@@ -97,6 +97,17 @@ class TorchAttack:
             view.zero_gradient if entry.whole_batch else None,
         )
 
+    @property
+    def _targeted(self) -> bool:
+        return self.name == f"{PREFIX}APGDT"
+
+    @property
+    def least_classes(self) -> int:
+        """What its difference-of-logits ratio needs, where it climbs that."""
+        if self._targeted:
+            return 4
+        return 3 if self.params.get("loss") == "dlr" else 2
+
     def _perturb(
         self, view: AdaptedModel, images: Tensor, labels: Tensor, eps: float, seed: int
     ) -> Tensor:
@@ -115,17 +126,16 @@ class TorchAttack:
         filled: dict[str, object] = {"norm": _THEIR_NORM[self.norm], "seed": seed}
         keys |= {key: value for key, value in filled.items() if key in known}
         # The difference-of-logits ratio divides by the third logit, or the third and fourth.
-        targeted = self.name == f"{PREFIX}APGDT"
-        if targeted or keys.get("loss") == "dlr":
+        if self.least_classes > 2:
             with torch.no_grad():
                 classes = view(images[:1]).shape[1]
-            least = 4 if targeted else 3
-            if classes < least:
+            if classes < self.least_classes:
                 raise ValueError(
-                    f"{self.name} with the difference-of-logits ratio needs at least {least} "
-                    f"classes, the model has {classes}; use 'pgd' with objective 'margin'."
+                    f"{self.name} with the difference-of-logits ratio needs at least "
+                    f"{self.least_classes} classes, the model has {classes}; use 'pgd' with "
+                    "objective 'margin'."
                 )
-            if targeted:
+            if self._targeted:
                 keys["n_classes"] = min(10, classes)
         seed_generators(seed)  # for each eps anew: no result depends on the other eps asked for
         return factory(view, **keys)(images, labels).detach()

@@ -81,6 +81,11 @@ class APGDCE:
         if not 0 < self.rho < 1:
             raise ValueError(f"rho (={self.rho}) must lie in (0, 1): a share of the steps.")
 
+    @property
+    def least_classes(self) -> int:
+        """The fewest classes of a model that the objective can tell apart."""
+        return 4 if self.targets else objectives.LEAST_CLASSES.get(self.objective, 2)
+
     def passes(self, budgets: int) -> Queries:
         """Return the most: the gradient at the image, every run's start, steps and last point."""
         runs = budgets * self.restarts * max(1, self.targets)

@@ -9,7 +9,7 @@ from robustloss.attacks.arguments import check_choice, check_norm
 from robustloss.attacks.ball import ascent_direction, vanishes
 from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.objectives import OBJECTIVES, differentiate
+from robustloss.attacks.objectives import LEAST_CLASSES, OBJECTIVES, differentiate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,11 @@ class FGSM:
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, OBJECTIVES)
         check_norm(self.norm)
+
+    @property
+    def least_classes(self) -> int:
+        """The fewest classes of a model that the objective can tell apart."""
+        return LEAST_CLASSES.get(self.objective, 2)
 
     def passes(self, budgets: int) -> Queries:
         """Return one pass forward and back, however many eps there are."""

@@ -12,7 +12,7 @@ from robustloss.attacks import ball, objectives
 from robustloss.attacks.arguments import check_choice, check_norm, check_paths
 from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.objectives import LIKELIHOOD_OBJECTIVES, OBJECTIVES
+from robustloss.attacks.objectives import LEAST_CLASSES, LIKELIHOOD_OBJECTIVES, OBJECTIVES
 
 Keep = Literal["best", "first", "last"]
 
@@ -100,6 +100,11 @@ class PGD:
     def needs(self) -> Needs:
         """What the objective asks of the model: the likelihood for "nll"."""
         return "likelihood" if self.objective in LIKELIHOOD_OBJECTIVES else "logits"
+
+    @property
+    def least_classes(self) -> int:
+        """The fewest classes of a model that the objective can tell apart."""
+        return LEAST_CLASSES.get(self.objective, 2)
 
     def passes(self, budgets: int) -> Queries:
         """Return the most: the gradient at the image, every path's steps and last point."""

@@ -66,7 +66,11 @@ def in_widths(found: Sequence[dict], key: str) -> Estimate | None:
 def class_names(numbers: Numbers) -> list[str]:
     """Return what each class is called: its number where the data set does not say."""
     count = numbers.classes or 0
-    names = [str(name) for name in numbers.data.get("class_names") or []]
+    # A folder's name need not be UTF-8; what is no letter in it can be neither drawn nor written.
+    names = [
+        str(name).encode("utf-8", "replace").decode()
+        for name in numbers.data.get("class_names") or []
+    ]
     return names if len(names) == count else [str(k) for k in range(count)]
 
 

@@ -6,6 +6,7 @@ stderr; 130 interrupted. Heavy modules are imported inside the commands, so that
 come at once.
 """
 
+import io
 import os
 import shlex
 import signal
@@ -337,6 +338,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a log in ASCII shows ? where it lacks a letter
+            stream.reconfigure(errors="replace")
+
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
@@ -348,11 +353,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     format_plain = warnings.formatwarning
     warnings.formatwarning = format_printable  # a warning may quote somebody else's label
     try:
-        status = _status(words)
+        status = _status(words) if _has_folder() else MISTAKE
     finally:
         signal.signal(signal.SIGTERM, before)
         warnings.formatwarning = format_plain
     sys.exit(status)
+
+
+def _has_folder() -> bool:
+    """Return whether the working folder is there; torch ends the process where it is not."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        _complain(f"The working folder cannot be used: {error.strerror}. Change to another folder.")
+        return False
+    return True
 
 
 def _status(words: list[str]) -> int:
@@ -377,6 +392,10 @@ def _status(words: list[str]) -> int:
         if error.filename is None:
             raise
         return _complain(f"{error.filename}: {error.strerror}.")
+    except (MemoryError, ImportError) as error:
+        if isinstance(error, ImportError) and "failed to map segment" not in str(error):
+            raise
+        return _complain("There is too little memory: end other programs, or raise its limit.")
     except KeyboardInterrupt:
         status = INTERRUPTED
     if status == INTERRUPTED:

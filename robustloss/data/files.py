@@ -35,16 +35,20 @@ class AbsentError(DataError):
 def data_root(root: Path | None) -> Path:
     """Return the data folder: the argument, else ROBUSTLOSS_DATA, else a cache folder."""
     if root is not None:
-        return Path(root).expanduser()
+        return Path(os.path.expanduser(root))
     if named := os.environ.get("ROBUSTLOSS_DATA"):
-        return Path(named).expanduser()
+        return Path(os.path.expanduser(named))
     return cache_folder()
 
 
 def cache_folder() -> Path:
     """Return the folder for what can be fetched or made again."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "robustloss"
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if cache.startswith("~"):
+        raise DataError(
+            "the cache has no place: this user has no home folder. Set XDG_CACHE_HOME to a folder."
+        )
+    return Path(cache) / "robustloss"
 
 
 def join_names(names: Sequence[object]) -> str:

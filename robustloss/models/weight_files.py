@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -94,7 +95,7 @@ def find_weights(name: str, folders: Sequence[Path]) -> Path:
         ValueError: There is no such file.
     """
     for folder in (*folders, Path.cwd()):
-        path = Path(folder) / Path(name).expanduser()
+        path = Path(folder) / os.path.expanduser(name)
         if path.is_file():
             return path
     looked = ", ".join(dict.fromkeys(map(str, (*folders, Path.cwd()))))

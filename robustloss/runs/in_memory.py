@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustloss.attacks.build import ATTACKS
 from robustloss.data.images import Dataset, ImageSet
 from robustloss.models.given import IN_MEMORY, wrap_given
 from robustloss.progress import Progress, choose_progress
@@ -20,6 +22,7 @@ from robustloss.runs.preflight import check_names
 from robustloss.runs.provenance import Start, provenance_of
 from robustloss.runs.settings import RunSettings, choose_device
 from robustloss.runs.write import write_run
+from robustloss.spec.errors import SpecError, did_you_mean
 from robustloss.spec.load import load_spec
 from robustloss.spec.spec import Spec
 from robustloss.storage import digest
@@ -117,6 +120,11 @@ class _FloatImages(ImageSet):
 
 def _image_set(name: str, part: Images) -> ImageSet:
     """Return checked images: as 8 bits where every pixel is a whole grey level, else as floats."""
+    if not isinstance(part, Sequence) or len(part) != 2:
+        raise ValueError(
+            f"{name} (={type(part).__name__}) must be a pair of tensors. Write "
+            f"{name}=(images, labels)."
+        )
     images, labels = part
     if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
         kind = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
@@ -129,8 +137,7 @@ def _image_set(name: str, part: Images) -> ImageSet:
     low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 1):
         raise ValueError(
-            f"{name} (from {low:g} to {high:g}) must lie in [0, 1]: divide by 255, and put a "
-            "normalisation into the model."
+            f"{name} (from {low:.9g} to {high:.9g}) must lie in [0, 1]. {_unfit_pixels(low, high)}"
         )
     if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
         raise ValueError(
@@ -141,6 +148,17 @@ def _image_set(name: str, part: Images) -> ImageSet:
     if torch.equal(grey / 255, images):
         return ImageSet(grey.to(torch.uint8), labels, index, 255.0)
     return _FloatImages(images, labels, index, 1.0)
+
+
+def _unfit_pixels(low: float, high: float) -> str:
+    """Return what pixels outside [0, 1] probably are, and what to do."""
+    if math.isnan(low) or math.isnan(high):
+        return "Some pixels are NaN: look at where they come from."
+    if low >= -1e-3 and high <= 1 + 1e-3:
+        return "They are off by rounding: write images.clamp(0, 1)."
+    if low >= 0:
+        return "Divide them by 255."
+    return "They look normalised: give the images as they were; the model is to normalise them."
 
 
 def _count_classes(named: Mapping[str, nn.Module], shape: Sequence[int], *, features: bool) -> int:
@@ -170,6 +188,7 @@ def _build_dataset(parts: Mapping[str, ImageSet], classes: int) -> Dataset:
             raise ValueError(
                 f"labels of {name} (from {low} to {high}) must lie in [0, {classes - 1}], the "
                 f"{classes} classes of the logits."
+                + (" They are counted from 1: subtract 1." if (low, high) == (1, classes) else "")
             )
         if part.shape != test.shape:
             raise ValueError(f"{name} (={part.shape}) must have the shape of images, {test.shape}.")
@@ -205,11 +224,18 @@ def _build_spec(spec: Any, labels: Sequence[str], channels: int) -> Spec:
         asked = {"attacks": ["fgsm", {"name": "pgd", "params": {"objective": "margin"}}]}
     elif isinstance(spec, Mapping):
         asked = spec
+    elif isinstance(spec, str) and spec in ATTACKS:
+        raise ValueError(f"spec (={spec!r}) must be a list of attacks. Write [{spec!r}].")
     elif isinstance(spec, Spec | str | Path):
         loaded = spec if isinstance(spec, Spec) else load_spec(spec)
         asked, folder = loaded.plain(), loaded.folder
     else:
         asked = {"attacks": list(spec)}
+    if unknown := sorted(asked.keys() - Spec.model_fields):
+        hint = did_you_mean(unknown[0], list(Spec.model_fields))
+        raise SpecError(f"{unknown[0]}: unknown key{hint or '.'}")
+    if isinstance(asked.get("attacks"), str):
+        raise SpecError(f"attacks (={asked['attacks']!r}) must be a list. Write a list of names.")
     attacks = [
         {"eps": eps, **({"name": each} if isinstance(each, str) else each)}
         for each in asked.get("attacks", ())

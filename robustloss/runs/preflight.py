@@ -100,6 +100,12 @@ def _attack_mistakes(spec: Spec, dataset: Dataset) -> list[str]:
                     f"{where}.eps (={max(attack.eps):g}) must lie in [0, 1]: pixel units, "
                     "not 0–255."
                 )
+            least = getattr(built, "least_classes", 2)
+            if dataset.num_classes < least:
+                lines.append(
+                    f"{where} (={attack.name}) needs at least {least} classes, the data have "
+                    f"{dataset.num_classes}; use 'pgd' with objective 'margin'."
+                )
     for number, score in enumerate(spec.detection.scores):
         with _collecting(lines, f"detection.scores[{number}]"):
             score_plugins.check([score], (spec.folder,))

@@ -138,6 +138,7 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 _NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?"
+_LONGEST = 100  # characters of a number or fraction as text
 _FRACTION = re.compile(rf"\s*({_NUMBER})\s*(?:/\s*({_NUMBER})\s*)?")
 
 
@@ -145,7 +146,8 @@ def _parse_eps(value: object) -> object:
     """Read a number, or an exact fraction as text: ``"8/255"`` is the float nearest to 8/255."""
     if isinstance(value, str):
         parts = _FRACTION.fullmatch(value)
-        if parts is None or (parts[2] and not Fraction(parts[2])):
+        # A number of thousands of digits would overflow a float, or Python's own reading of it.
+        if len(value) > _LONGEST or parts is None or (parts[2] and not Fraction(parts[2])):
             raise rule_error('must be a number or a fraction as text, such as 0.1 or "8/255".')
         value = float(Fraction(parts[1]) / Fraction(parts[2] or 1))
     if isinstance(value, (int, float)) and value < 0:

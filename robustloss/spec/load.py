@@ -1,5 +1,6 @@
 """A TOML file, the name of a shipped spec, or a dict becomes a Spec."""
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -46,10 +47,28 @@ def load_spec(source: str | Path | Mapping[str, Any]) -> Spec:
     except tomllib.TOMLDecodeError as error:
         placed = re.fullmatch(r"(.*) \(at (.*)\)", str(error), flags=re.DOTALL)
         what, where = placed.groups() if placed else (error, "an unknown place")
-        raise SpecError(f"{path}: not valid TOML at {where}: {what}.") from None
+        hint = _explain_toml(text, where)
+        raise SpecError(f"{path}: not valid TOML at {where}: {what}.{hint}") from None
+    except ValueError:  # Python reads no integer of more than some thousand digits
+        raise SpecError(f"{path}: not valid TOML: an integer is too long. Shorten it.") from None
+    except RecursionError:
+        raise SpecError(f"{path}: not valid TOML: arrays or tables are nested too deep.") from None
     spec = _validate(tables)
     spec._text, spec._folder = text, path.resolve().parent
     return spec
+
+
+def _explain_toml(text: str, where: str) -> str:
+    """Return what to write instead, after a common mistake in the line of an error; else ""."""
+    number = re.match(r"line (\d+)", where)
+    if number is None:  # at the end of the document
+        return ""
+    line = text.splitlines()[int(number[1]) - 1]
+    if fraction := re.search(r"(?<![\"'\w./])\d+\s*/\s*\d+(?![\"'\w./])", line):
+        return f' Write a fraction in quotes: "{fraction[0]}".'
+    if re.search(r'"[^"]*\\', line):
+        return " Write a path with / or in single quotes: in double quotes \\ begins an escape."
+    return ""
 
 
 def _validate(tables: Mapping[str, Any]) -> Spec:
@@ -64,7 +83,7 @@ def _find(source: str | Path) -> Path:
     shipped = shipped_specs()
     if (name := str(source)) in shipped:
         return shipped[name]
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     if path.is_file():
         return path
     if path.is_dir():

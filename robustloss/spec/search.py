@@ -16,6 +16,9 @@ from robustloss.spec.training import TrainSpec
 TRAIN_KEYS = frozenset(TrainSpec.model_fields)
 """Searched keys of these names are keys of [train]; all others are parameters of the loss."""
 
+MAX_COMBINATIONS = 100_000
+"""Combinations of a search of lists: each is looked at, even where few are tried."""
+
 
 class TuningSpec(Table):
     """Table [tuning]: how many values every loss may try."""
@@ -60,6 +63,13 @@ def check_search(
                     reason = error.errors()[0]["msg"].lower()
                     rule = f"is no value of train.{key}: {reason}."
                     problems.add(("search", key), value, rule)
+    problems.raise_if_any()
+    if (count := combinations(search) or 0) > MAX_COMBINATIONS:
+        rule = (
+            f"has {count:,} combinations, more than {MAX_COMBINATIONS:,}. Shorten its lists, or "
+            "give a range as { low = 0.01, high = 1.0 }."
+        )
+        problems.add(("search",), list(search), rule)
     problems.raise_if_any()
 
 

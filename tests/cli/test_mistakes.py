@@ -1,10 +1,16 @@
 """Mistakes on the command line and in specs: exit status 2, a few lines, nothing written."""
 
+import io
+import os
 import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from robustloss.cli import commands
+from robustloss.data.files import DataError, cache_folder
 from robustloss.data.load import load_dataset
 from robustloss.data.mnist import FILES
 from robustloss.runs import runner
@@ -180,6 +186,68 @@ def test_bad_spec_leaves_nothing(command, tiny, tmp_path, monkeypatch, old, new,
     assert re.search(message, err, re.DOTALL), err
     assert len(err.splitlines()) <= 3
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("epochs = 1", f"epochs = {'9' * 5000}", "an integer is too long. Shorten it."),
+        ("epochs = 1", f"epochs = {'[' * 30000}", "nested too deep"),
+        ("eps = [0.1]", f'eps = ["{"9" * 4000}/1"]', "must be a number or a fraction"),
+        ("eps = [0.1]", f'eps = ["1/{"9" * 4000}"]', "must be a number or a fraction"),
+        ("eps = [0.1]", "eps = [8/255]", r'Write a fraction in quotes: "8/255"\.'),
+        ("[model]", 'folder = "C:\\Users"\n[model]', "Write a path with / or in single quotes"),
+        ("[data]", '[data]\nname = "image_folder"\nfolder = "~nobody9/x"', "is not there; looked"),
+    ],
+)  # fmt: skip
+def test_toml_that_python_cannot_read_is_told(command, tiny, tmp_path, old, new, message):
+    status, out, err = command("run", tiny(old, new), "--out", tmp_path / "out", "--quiet")
+    assert (status, out) == (2, "")
+    assert re.search(message, err), err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_log_that_knows_no_accents_shows_a_question_mark(monkeypatch):
+    log = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", log)
+    with pytest.raises(SystemExit) as end:
+        commands.main(["list", "losses"])
+    assert end.value.code == 0
+    log.flush()
+    assert b"?" in log.buffer.getvalue()
+
+
+def test_a_working_folder_that_is_gone_is_told(command, monkeypatch):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(Path, "cwd", gone)
+    status, _, err = command("list", "losses")
+    assert (status, err) == (
+        2, "The working folder cannot be used: No such file or directory. "
+        "Change to another folder.\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), ImportError("libtorch_cpu.so: failed to map segment from shared object")],
+)
+def test_too_little_memory_is_told(command, monkeypatch, error):
+    def fail(**keys):
+        raise error
+
+    monkeypatch.setattr(commands, "app", fail)
+    status, _, err = command("list", "losses")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "too little memory" in err
+
+
+def test_a_user_without_a_home_is_told_where_to_name_the_cache(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(DataError, match="Set XDG_CACHE_HOME to a folder"):
+        cache_folder()
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", TINY.encode() + b"# \xff\n"])

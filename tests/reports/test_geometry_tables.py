@@ -168,6 +168,7 @@ def test_the_key_of_the_classes_says_names_only_where_there_are_some() -> None:
         return class_key(cast("Numbers", found))
 
     assert key(["airplane", "bird"]) == "Classes: 0 airplane, 1 bird. "
+    assert key(["d\udcffg", "cat"]) == "Classes: 0 d?g, 1 cat. "  # a folder name that is not UTF-8
     assert key(["0", "1"]) == key([]) == ""
     assert key([f"kind {k}" for k in range(100)], 100) == ""  # a colour bar; no list of so many
 

@@ -1,6 +1,9 @@
 """The arithmetic under the figures, against closed forms and independent oracles."""
 
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -228,3 +231,16 @@ def test_titles_of_attacked_images_stay_apart_and_inside(columns: list[str]) -> 
     assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
     below = [box for box, text in zip(boxes, texts, strict=True) if text in columns]
     assert not any(title.overlaps(box) for title in titles for box in below)
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
+def test_a_backend_that_is_not_here_costs_no_report(backend: str) -> None:
+    code = "from robustloss.reports import build_report; import os; print(os.environ['MPLBACKEND'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "MPLBACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, backend), done.stderr

@@ -94,7 +94,11 @@ def test_a_shipped_spec_lends_its_attacks():
         ({"images": lambda x: x * 255}, r"images \(from 0.* to 25.*\) must lie in \[0, 1\]"),
         ({"images": lambda x: (x * 255).byte()}, "must be floating, in .0, 1.. Write images.float"),
         ({"images": lambda x: x[0]}, r"must be a tensor of shape \(N, C, H, W\)"),
-        ({"images": lambda x: x * float("nan")}, r"must lie in \[0, 1\]"),
+        ({"images": lambda x: x * float("nan")}, r"must lie in \[0, 1\]. Some pixels are NaN"),
+        ({"images": lambda x: x / x.max() + 1e-6}, r"to 1\.0000.* rounding: write images.clamp"),
+        ({"images": lambda x: 4 * x - 2}, "must lie in .0, 1.. They look normalised"),
+        ({"labels": lambda y: y % 10 + 1}, "from 1 to 10.* counted from 1: subtract 1"),
+        ({"validation": torch.rand(4, 1, 8, 8)}, r"Write validation=\(images, labels\)"),
         ({"labels": lambda y: y + 5}, r"labels of images \(from 5 to 14\) must lie in \[0, 9\]"),
         ({"labels": lambda y: y - 1}, "labels of images .from -1 to 8"),
         ({"labels": lambda y: y.float()}, "must be int64 of shape"),
@@ -105,6 +109,9 @@ def test_a_shipped_spec_lends_its_attacks():
         ({"model": len}, "must be a torch.nn.Module"),
         ({"spec": [{"name": "fgsm", "eps": [8]}]}, "must lie in .0, 1."),
         ({"spec": [{"name": "fgms", "eps": [0.1]}]}, "fgms"),
+        ({"spec": "fgsm"}, r"must be a list of attacks. Write \['fgsm'\]"),
+        ({"spec": {"attacks": "fgsm"}}, "attacks .='fgsm'. must be a list"),
+        ({"spec": {"attacks": ["fgsm"], "cheks": {}}}, "cheks: unknown key; did you mean 'checks'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_evaluated_is_told(change, message, tmp_path):
@@ -115,8 +122,37 @@ def test_what_cannot_be_evaluated_is_told(change, message, tmp_path):
     )
     model = change.get("model") or given_models.plain()
     with pytest.raises(ValueError, match=message):
-        evaluate(model, images, labels, change.get("spec", FGSM), out=tmp_path / "out")
+        evaluate(
+            model,
+            images,
+            labels,
+            change.get("spec", FGSM),
+            validation=change.get("validation"),
+            out=tmp_path / "out",
+        )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "classes", "least"),
+    [
+        ("fgsm", {"objective": "dlr"}, 2, 3),
+        ("pgd", {"objective": "dlr"}, 2, 3),
+        ("apgd_dlr", {}, 2, 3),
+        ("apgd_dlr", {"targets": 2}, 3, 4),
+        ("autoattack", {}, 3, 4),
+        ("torchattacks:APGDT", {}, 3, 4),
+        ("torchattacks:APGD", {"loss": "dlr"}, 2, 3),
+    ],
+)
+def test_an_attack_that_needs_more_classes_is_refused_before_anything_is_computed(
+    name, params, classes, least
+):
+    images, labels = rand(8, 3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, classes)).eval()
+    attacks = [{"name": name, "params": params, "eps": [0.1]}]
+    with pytest.raises(ValueError, match=f"needs at least {least} classes, the data have"):
+        evaluate(model, images, labels % classes, {**QUICK, "attacks": attacks})
 
 
 def test_a_classifier_without_training_images_keeps_its_own_likelihood():

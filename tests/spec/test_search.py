@@ -91,6 +91,7 @@ def test_substitute_puts_the_chosen_values_in_place_of_the_search():
         (({"lr": {"low": 1, "high": 0.1}},), {}, "must have low below high"),
         (({"a": {"low": 0, "high": 1, "log": True}},), {}, "must have low above 0"),
         (({"a": {"low": 0, "top": 1}},), {}, "must have low and high"),
+        (({"a": [*range(400)], "b": [*range(400)]},), {"tuning": {"trials": 5}}, "160,000 combin"),
     ],
 )  # fmt: skip
 def test_a_search_that_cannot_be_made_is_told(searches, keys, message):

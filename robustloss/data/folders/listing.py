@@ -36,7 +36,7 @@ def find_folder(
     Raises:
         DataError: in none of them, or neither a folder nor an archive that can be unpacked.
     """
-    named = Path(folder).expanduser()
+    named = Path(os.path.expanduser(folder))
     tried = [named] if named.is_absolute() else [place / named for place in places]
     path = next((path for path in tried if path.exists()), None)
     if path is None:
