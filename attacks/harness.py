@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,8 @@ from robustloss.attacks.cuda_graphs import TRIALS, Replayer, find_replayer
 from robustloss.attacks.functions import as_attack
 from robustloss.attacks.noise import ImageNoise
 from robustloss.attacks.sealing import CountedModel, sealing
+from robustloss.attacks.settings import preserving_settings
+from robustloss.attacks.witness import find_witness, is_ours, watching
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +80,13 @@ def perturb(
     adv_inputs = torch.empty((len(eps), *inputs.shape), dtype=torch.float32, device=inputs.device)
     parts = []
     start = 0
-    for part in batches:
-        stop = start + len(part.outside)
-        adv_inputs[:, start:stop] = part.adv_inputs
-        parts.append((part.zero_gradient, part.radius, part.outside, part.queries, part.seconds))
-        start = stop
+    with watching():
+        for part in batches:
+            stop = start + len(part.outside)
+            adv_inputs[:, start:stop] = part.adv_inputs
+            rest = part.zero_gradient, part.radius, part.outside, part.queries, part.seconds
+            parts.append(rest)
+            start = stop
     zero_gradient, radius, outside, queries, seconds = zip(*parts, strict=True)
     return Perturbed(
         adv_inputs=adv_inputs,
@@ -148,11 +153,10 @@ def iter_perturb(
 def _asks_often(attack: Attack, budgets: int) -> bool:
     """Return whether an attack asks for so many gradients of one model that replaying pays.
 
-    Only of our own attacks: another's may change the model, or what it asks, from call to call.
+    Only of our own attacks: another's may change what it asks from call to call.
     """
-    ours = type(attack).__module__.startswith("robustloss.attacks.")
     passes = getattr(attack, "passes", None)
-    return ours and passes is not None and passes(budgets).backward >= 2 * TRIALS
+    return is_ours(attack) and passes is not None and passes(budgets).backward >= 2 * TRIALS
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,15 +177,25 @@ class _Job:
         noise = ImageNoise(self.seed, index.to(self.device))
         # eps 0 is answered here; 0 alone still asks for the zero-gradient flag or the radius.
         asked = tuple(dict.fromkeys(e for e in self.eps if e > 0)) or (0.0,)
-        with sealing(self.model, self.device, noise.batch_seed()):
+        with sealing(self.model, self.device, noise.batch_seed()) as freeze_again:
             if self.replayer is not None:
                 self.replayer.renew()
+            # Others' code may change the model, which is to judge what the attack returns.
+            witness = (
+                None if is_ours(self.attack) else find_witness(self.model, inputs, self.attack.name)
+            )
             counted = CountedModel(self.model, self.highest_label, self.replayer).eval()
             started = time.perf_counter()
-            returned = self.attack(counted, inputs.clone(), labels.clone(), eps=asked, noise=noise)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+            with preserving_settings() if witness else nullcontext():
+                returned = self.attack(
+                    counted, inputs.clone(), labels.clone(), eps=asked, noise=noise
+                )
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
             seconds = time.perf_counter() - started
+            if witness:
+                freeze_again()
+                witness.check()
             with torch.no_grad():
                 output = _check_output(self.attack.name, returned, inputs, asked)
                 outside = torch.zeros(len(inputs), dtype=torch.bool, device=self.device)
@@ -213,7 +227,7 @@ class _Job:
         nearest = nearest.clamp(0.0, 1.0)
         radius = distance(nearest - inputs, self.attack.norm)
         outside |= claimed & (radius > output.radius + TOLERANCE * output.radius.clamp(min=1.0))
-        fooled = self.model(nearest).argmax(dim=1) != labels
+        fooled = self.model(nearest.clone()).argmax(dim=1) != labels
         radius = radius.masked_fill(~(claimed & fooled), math.inf)
         return AttackOutput(nearest.unsqueeze(0), output.zero_gradient, radius), outside
 
@@ -243,10 +257,10 @@ def _check_output(
         )
     if zero_gradient is not None:
         _check_tensor(name, "zero_gradient", zero_gradient, torch.bool, {(len(inputs),)})
-        zero_gradient = zero_gradient.detach().to(inputs.device)
+        zero_gradient = zero_gradient.detach().to(inputs.device, copy=True)
     if radius is not None:
         _check_tensor(name, "radius", radius, None, {(len(inputs),)})
-        radius = radius.detach().to(inputs.device, torch.float32)
+        radius = radius.detach().to(inputs.device, torch.float32, copy=True)
         if not (radius >= 0).all():
             raise AttackError(f"attack '{name}' returned a radius that is NaN or below 0.")
     return AttackOutput(adv_inputs.detach().to(inputs.device), zero_gradient, radius)

@@ -20,6 +20,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from robustloss.attacks.patches import find_replaced, list_functions
+from robustloss.attacks.settings import preserving_settings
+
 Folders = Sequence[str | Path]
 
 _OURS = "robustloss"  # its versions are kept by hand, not by source
@@ -154,9 +157,15 @@ def _importing_from(folders: Folders) -> Iterator[None]:
 
 @contextmanager
 def _refusing_failures(name: str) -> Iterator[None]:
-    """Raise a PluginError that says where the plug-in's code failed, whatever it raised."""
+    """Raise a PluginError that says where the plug-in's code failed, whatever it raised.
+
+    What it set for the whole process is put back. Functions of others that it replaced are put back
+    too, and refused: every number after that would be another.
+    """
+    before = list_functions()
     try:
-        yield
+        with preserving_settings():
+            yield
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -175,6 +184,11 @@ def _refusing_failures(name: str) -> Iterator[None]:
         raise PluginError(
             f"plug-in '{name}': importing it failed: {reason}{where}.{hint}"
         ) from error
+    if replaced := find_replaced(before):
+        raise PluginError(
+            f"plug-in '{name}': importing it replaces {', '.join(replaced[:3])}, on which the "
+            "numbers of all others rest; call functions of its own instead."
+        )
 
 
 # --- digest ---------------------------------------------------------------------------------

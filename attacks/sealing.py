@@ -32,6 +32,8 @@ class CountedModel(nn.Module):
     ) -> None:
         super().__init__()
         self.attacked_model = model
+        # Ours never write on the images that they are given.
+        self.copies = not type(model).__module__.startswith("robustloss.")
         self.replayer = replayer
         self.highest_label = highest_label
         self.forward_images = 0
@@ -64,7 +66,7 @@ class CountedModel(nn.Module):
             # A view of its own for each pass: the hook then fires once per backward through it.
             images = images.view_as(images)
             images.register_hook(self._count_backward)
-        return call(images)
+        return call(images.clone() if self.copies else images)
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.backward_images += len(gradient)
@@ -111,8 +113,10 @@ def call_or_replay(
 
 
 @contextmanager
-def sealing(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
+def sealing(model: nn.Module, device: torch.device, seed: int) -> Iterator[Callable[[], None]]:
     """Run the block with a frozen model, seeded generators, gradients on, and float32.
+
+    Yields what `freezing` yields.
 
     Args:
         model: as for `freezing`.
@@ -123,18 +127,21 @@ def sealing(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]
         AttackError: as for `freezing`.
     """
     with (
-        freezing(model),
+        freezing(model) as freeze_again,
         seeding_generators(device, seed),
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast(device_type=device.type, enabled=False),
     ):
-        yield
+        yield freeze_again
 
 
 @contextmanager
-def freezing(model: nn.Module) -> Iterator[None]:
+def freezing(model: nn.Module) -> Iterator[Callable[[], None]]:
     """Hold the model in eval mode with frozen parameters; restore every flag, gradient and buffer.
+
+    Yields:
+        A function that makes the model in the block as it was at its beginning.
 
     Raises:
         AttackError: a parameter's value was changed inside.
@@ -142,12 +149,20 @@ def freezing(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     parameters = [(p, p.requires_grad, p.grad, p._version) for p in model.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
+
+    def freeze() -> None:
         model.eval()
         for parameter, *_ in parameters:
             parameter.requires_grad_(False)
             parameter.grad = None  # out of reach of a zero_grad inside
-        yield
+
+    def freeze_again() -> None:
+        freeze()
+        _restore(buffers)
+
+    try:
+        freeze()
+        yield freeze_again
     finally:
         # Flag by flag: model.train() would flip modules that were frozen on purpose.
         for module, training in modes:
@@ -155,14 +170,18 @@ def freezing(model: nn.Module) -> Iterator[None]:
         for parameter, requires_grad, gradient, _ in parameters:
             parameter.requires_grad_(requires_grad)
             parameter.grad = gradient
-        with torch.no_grad():
-            for buffer, content in buffers:
-                # Batch statistics move in train mode without a new version number. What did not
-                # move is not written: a graph of the caller's may still hold it.
-                if not torch.equal(buffer, content):
-                    buffer.copy_(content)
+        _restore(buffers)
     if any(parameter._version != version for parameter, _, _, version in parameters):
         raise AttackError("the attack changed the model's parameters; load the model again.")
+
+
+def _restore(buffers: list[tuple[Tensor, Tensor]]) -> None:
+    with torch.no_grad():
+        for buffer, content in buffers:
+            # Batch statistics move in train mode without a new version number. What did not
+            # move is not written: a graph of the caller's may still hold it.
+            if not torch.equal(buffer, content):
+                buffer.copy_(content)
 
 
 @contextmanager

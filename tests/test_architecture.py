@@ -72,10 +72,11 @@ FLOORS: dict[str, list[set[str]]] = {
         {""},
     ],
     "attacks": [
-        {"noise", "plugins", "cuda_graphs"},
+        {"noise", "patches", "settings", "cuda_graphs"},
+        {"plugins"},
         {"base"},
         {"ball", "arguments", "sealing"},
-        {"objectives", "functions"},
+        {"objectives", "functions", "witness"},
         {"harness", "bounded", "nearest", "adapted"},
         {"adaptive"},
         {"build"},

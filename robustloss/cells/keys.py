@@ -7,7 +7,8 @@ So a file is computed again when one of these changes, and only then:
     ---------------------  -------------------------------------------------------------------------
     model, checkpoint      training and validation images; network; loss; settings of [train]; seed;
                            source of the user's own loss and backbone; machine
-    model from elsewhere   its weights; its source; network; machine
+    model from elsewhere   its weights; its source; network; machine; what it answers to a few
+                           fixed images, if its code is not ours
     (OUTPUTS)              images of the data; key and content of the model file; machine
     none-0                 OUTPUTS
     ATTACK-EPS             OUTPUTS; name, source and parameters of the attack; this budget; seed;
@@ -140,7 +141,12 @@ def weights_key(training: str, processes: int) -> str:
 
 
 def given_key(
-    network: Mapping[str, Any], codes: Sequence[str], tensors: str, machine: Machine
+    network: Mapping[str, Any],
+    codes: Sequence[str],
+    tensors: str,
+    machine: Machine,
+    *,
+    answers: str | None,
 ) -> str:
     """Return the key of the weights of a model from elsewhere.
 
@@ -149,9 +155,11 @@ def given_key(
         codes: `plugin_digest` of the factory, or of loss and backbone; "" for a model in memory.
         tensors: Digest of its weights.
         machine: See `numerics`.
+        answers: `given.digest_answers`; None for a network of ours, which its weights decide.
     """
-    versions = [given.VERSION, build.VERSION, losses.VERSION]
-    return digest("given", versions, dict(network), list(codes), tensors, machine)
+    own = given.WEIGHTS_VERSION if answers is None else given.VERSION
+    versions, said = [own, build.VERSION, losses.VERSION], [] if answers is None else [answers]
+    return digest("given", versions, dict(network), list(codes), tensors, machine, *said)
 
 
 def output_ingredients(data: str, weights: str, tensors: str, machine: Machine) -> Outputs:
@@ -277,6 +285,19 @@ def trial_key(weights: str, params: Mapping[str, Any], eps: Sequence[float]) -> 
     return digest("trial", versions, weights, dict(params), list(eps))
 
 
+def model_identity(cell: Mapping[str, Any]) -> str:
+    """Return what decides the answers of a finished cell's model, apart from our own code.
+
+    Args:
+        cell: Its cell.json.
+    """
+    build = cell["build"]
+    names = (build["loss"], build.get("backbone", ""))
+    foreign = "factory" in build or any(map(is_plugin, names))
+    # Weights do not decide a model whose code is somebody else's; its key holds what it answers.
+    return f"{cell['weights']} {cell['key']}" if cell.get("given") and foreign else cell["weights"]
+
+
 def transfer_key(
     data: str,
     source: Mapping[str, Any],
@@ -293,7 +314,7 @@ def transfer_key(
     Args:
         data: Checksum of all images.
         source: cell.json of the attacked model.
-        targets: Digest of each target's weights, by label.
+        targets: What decides each target, by label, see `model_identity`.
         attack: The attack.
         eps: The budget.
         seed: The cells'.
@@ -305,7 +326,7 @@ def transfer_key(
         "transfer",
         [attacked.TRANSFER_VERSION, *versions],
         data,
-        source["weights"],
+        model_identity(source),
         source["files"]["reference"],  # thresholds and means that the attack may see
         [[label, weights] for label, weights in targets.items()],
         *(attack.name, code, dict(attack.params), eps),

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from robustloss.attacks.witness import is_ours
 from robustloss.cells import keys, parts
 from robustloss.cells.jobs import Part
 from robustloss.cells.workplace import Workplace
@@ -47,8 +48,12 @@ def ensure_attacked(place: Workplace, reference: passes.Arrays) -> ListedRecords
     clean, path = ensure_clean(place)
     paths = {("none", 0.0): path}
     entries = [_entry("none", "none", None, 0.0, path)]
-    for number, (table, attack) in enumerate(zip(place.spec.attacks, place.attacks, strict=True)):
-        for eps, path in _ensure_attack(place, reference, number, clean).items():
+    tables = list(zip(place.spec.attacks, place.attacks, strict=True))
+    # Others' code comes last: what it may leave behind then reaches no attack of ours.
+    order = sorted(range(len(tables)), key=lambda number: not is_ours(tables[number][1]))
+    files = {number: _ensure_attack(place, reference, number, clean) for number in order}
+    for number, (table, attack) in enumerate(tables):
+        for eps, path in files[number].items():
             paths[table.label, eps] = path
             entries.append(_entry(table.name, table.label, attack.norm, eps, path))
     # Only now: a cell that is stopped among its attacks finds the parts that it has.

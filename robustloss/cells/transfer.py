@@ -147,7 +147,7 @@ class _SeedTransfers:
             keys.transfer_key,
             self.dataset.checksum,
             source.content,
-            {target.label: target.content["weights"] for target in self.models},
+            {target.label: keys.model_identity(target.content) for target in self.models},
             attack,
             seed=self.seed,
             code=keys.plugin_digest(attack.name, self.spec.folder),

@@ -18,6 +18,7 @@ from robustloss.models.classifier import AnyClassifier, Classifier
 from robustloss.results.checking import check_tables
 from robustloss.run_files import read_file
 from robustloss.seeding import using_repeatable_kernels, using_seed
+from robustloss.spec.prefixes import is_plugin
 from robustloss.storage import CorruptFile, write_bytes
 from robustloss.training import precision, processes, train
 from robustloss.training.log import TrainingLog
@@ -69,12 +70,15 @@ class CellWeights:
         loss, folder = self.cell.loss, self.spec.folder
         names = (loss.factory,) if loss.factory else (loss.name, self.cell.model.backbone)
         in_memory = self.job.module is not None
+        # Built anew for each job: a factory may read a file that has changed since.
+        model = self.build_model()
+        foreign = loss.factory or any(map(is_plugin, names))
         return keys.given_key(
             {**self.network, "factory": loss.factory},
             ["" if in_memory else keys.plugin_digest(name, folder) for name in names],
-            # Built anew for each job: a factory may read a file that has changed since.
-            weight_files.tensor_digest(self.build_model().state_dict()),
+            weight_files.tensor_digest(model.state_dict()),
             machine,
+            answers=given.digest_answers(model, self.dataset.image_shape) if foreign else None,
         )
 
     @cached_property

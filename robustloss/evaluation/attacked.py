@@ -12,6 +12,7 @@ from robustloss.attacks import Perturbed, Queries, iter_perturb
 from robustloss.attacks.ball import to_8bit
 from robustloss.attacks.base import Attack
 from robustloss.attacks.cuda_graphs import keeping_graphs
+from robustloss.attacks.witness import watching
 from robustloss.data.images import ImageSet
 from robustloss.evaluation.detector import LikelihoodView
 from robustloss.evaluation.passes import LAYOUT, Columns, Report, add_outputs, to_numpy
@@ -91,6 +92,7 @@ def attacked_records(
 
     Raises:
         ValueError: The attack needs a detector, or budget 0 the clean record, and there is none.
+        AttackError: Somebody else's attack changed the model, or broke its contract.
     """
     attack, images, eps = attack_pass.attack, attack_pass.images, attack_pass.eps
     target: nn.Module = model
@@ -104,22 +106,23 @@ def attacked_records(
         raise ValueError("eps 0 needs the clean record.")
     columns = {budget: Columns() for budget in eps}
     done = 0
-    for inputs, perturbed in attack_pass.run(target):
-        for budget, adv_inputs in zip(eps, perturbed.adv_inputs, strict=True):
-            columns[budget].add(
-                zero_gradient=perturbed.zero_gradient,
-                radius=perturbed.radius,
-                outside=perturbed.outside,
-            )
-            # At budget 0 the images are unchanged, and `clean` holds what the model says of them.
-            if budget > 0:
-                add_outputs(columns[budget], model, adv_inputs, inputs)
-                if eight_bit:
-                    rounded = to_8bit(adv_inputs, inputs, budget, attack.norm)
-                    columns[budget].add(predictions_8bit=_classify(model, rounded))
-        spend(perturbed.queries, perturbed.seconds)
-        done += len(inputs)
-        report(done, images.n, _describe_progress(columns, images, done))
+    with watching():
+        for inputs, perturbed in attack_pass.run(target):
+            for budget, adv_inputs in zip(eps, perturbed.adv_inputs, strict=True):
+                columns[budget].add(
+                    zero_gradient=perturbed.zero_gradient,
+                    radius=perturbed.radius,
+                    outside=perturbed.outside,
+                )
+                # At budget 0 the images are unchanged: `clean` holds what the model says of them.
+                if budget > 0:
+                    add_outputs(columns[budget], model, adv_inputs, inputs)
+                    if eight_bit:
+                        rounded = to_8bit(adv_inputs, inputs, budget, attack.norm)
+                        columns[budget].add(predictions_8bit=_classify(model, rounded))
+            spend(perturbed.queries, perturbed.seconds)
+            done += len(inputs)
+            report(done, images.n, _describe_progress(columns, images, done))
     records = {}
     for budget in eps:
         # Removed with its batches: while they are concatenated, only one budget is held twice.
@@ -146,9 +149,10 @@ def transferred_predictions(
         For each budget the predicted classes, (T,N) int64.
     """
     parts: list[list[Tensor]] = [[] for _ in attack_pass.eps]
-    for _, perturbed in attack_pass.run(source):
-        for part, adv_inputs in zip(parts, perturbed.adv_inputs, strict=True):
-            part.append(torch.stack([_classify(model, adv_inputs) for model in targets]))
+    with watching():
+        for _, perturbed in attack_pass.run(source):
+            for part, adv_inputs in zip(parts, perturbed.adv_inputs, strict=True):
+                part.append(torch.stack([_classify(model, adv_inputs) for model in targets]))
     return [to_numpy(torch.cat(part, dim=1)) for part in parts]
 
 

@@ -199,6 +199,10 @@ class _MarginTrace(nn.Module):
         self._note(logits)
         return logits, likelihood
 
+    def unwrap(self) -> nn.Module:
+        """Return the model itself, which may be asked without a note."""
+        return self.model
+
     def _note(self, logits: Tensor) -> None:
         logits = logits.detach()
         whole = len(logits) == len(self.labels)

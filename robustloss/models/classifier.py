@@ -70,12 +70,19 @@ class Classifier(nn.Module):
     def joint(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B,K) and class log-likelihoods (B,K), in nats, in one graph."""
         features = self.features(images)
-        return self.head.logits(features), self.head.class_log_likelihood(features)
+        logits = self.head.logits(self._hand_out(features))
+        return logits, self.head.class_log_likelihood(self._hand_out(features))
 
     def outputs(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return features (B,D), logits (B,K) and class log-likelihoods (B,K)."""
         features = self.features(images)
-        return features, self.head.logits(features), self.head.class_log_likelihood(features)
+        logits = self.head.logits(self._hand_out(features))
+        return features, logits, self.head.class_log_likelihood(self._hand_out(features))
+
+    def _hand_out(self, features: Tensor) -> Tensor:
+        """Return the features for the head, which may write on them if it is not ours."""
+        ours = type(self.head).__module__.startswith("robustloss.losses.")
+        return features if ours else features.clone()
 
 
 AnyClassifier = Classifier | GivenModel

@@ -14,11 +14,15 @@ from torch import Tensor, nn
 
 from robustloss.attacks.plugins import load_object
 from robustloss.models.factories import call_factory
+from robustloss.models.weight_files import tensor_digest
 
-VERSION = 1  # raise when the same module would give other outputs
+VERSION = 2  # raise when the same module would give other outputs
+WEIGHTS_VERSION = 1  # raise when a file of weights would give a network of ours other outputs
 IN_MEMORY = "memory:model"  # stands for the factory of a model that no file holds
 NOTE = "given, not trained here"
+_RANDOM = "random"  # stands for the answers of a model that differ from call to call
 _TRIED = 4  # random images that a model is tried with
+_ASKED = 8  # images whose answers stand for a model
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class GivenModel(nn.Module):
     logits and class log-likelihoods, or ``class_log_likelihood(images)``. Without, there are no
     features, and the likelihoods are the logits, as for a plain softmax.
 
+    Every call gets images of its own, because a module may change them in place.
+
     Args:
         model: The module, in eval mode.
         head: What it offers, as `wrap_given` found.
@@ -55,7 +61,7 @@ class GivenModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B,C,H,W) in [0,1] to logits (B,K)."""
-        return self.model(images).float()
+        return self.model(images.clone()).float()
 
     def features(self, images: Tensor) -> Tensor:
         """Map images to features (B,D).
@@ -65,17 +71,18 @@ class GivenModel(nn.Module):
         """
         if not self.head.feature_dim:
             raise ValueError("the given model offers no features(images), which this needs.")
-        return cast(Any, self.model).features(images).float()
+        return cast(Any, self.model).features(images.clone()).float()
 
     def joint(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B,K) and class log-likelihoods (B,K), in nats, in one graph."""
         model = cast(Any, self.model)
         if callable(getattr(model, "joint", None)):
-            logits, likelihood = model.joint(images)
+            logits, likelihood = model.joint(images.clone())
         elif callable(getattr(model, "class_log_likelihood", None)):
-            logits, likelihood = model(images), model.class_log_likelihood(images)
+            logits = model(images.clone())
+            likelihood = model.class_log_likelihood(images.clone())
         else:
-            logits = likelihood = model(images)
+            logits = likelihood = model(images.clone())
         return logits.float(), likelihood.float()
 
     def outputs(self, images: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
@@ -127,7 +134,7 @@ def wrap_given(
     some = some.to(parameter.device)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
-            logits = module(some)
+            logits = module(some.clone())
         except Exception as error:
             first = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             channels, height, width = some.shape[1:]
@@ -149,6 +156,44 @@ def wrap_given(
                 f"the logits, (B, K) = {tuple(logits.shape)}."
             )
     return wrapped
+
+
+def digest_answers(model: Any, image_shape: Sequence[int]) -> str:
+    """Return a digest of all that a model says of a few fixed images, bit for bit.
+
+    Tensors alone do not decide what code of somebody else's answers: that may read a plain
+    attribute, a buffer that is not stored, or a file.
+
+    Args:
+        model: A classifier, or a given model that is wrapped.
+        image_shape: (C, H, W).
+
+    Returns:
+        The digest; the same text for every model that gives other answers each time.
+    """
+    # Few levels of grey, so that simple networks answer the same on every machine.
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 5, (_ASKED, *image_shape), generator=generator) / 4
+    images[0], images[1] = 0.0, 1.0
+    tensors = (*model.parameters(), *model.buffers())
+    images = images.to(tensors[0].device if tensors else "cpu")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the order in which floats are added must not depend on the executor
+    try:
+        found = [_ask(model, images) for _ in range(2)]
+    finally:
+        torch.set_num_threads(threads)
+    return (
+        tensor_digest(found[0]) if tensor_digest(found[0]) == tensor_digest(found[1]) else _RANDOM
+    )
+
+
+def _ask(model: Any, images: Tensor) -> dict[str, Tensor]:
+    """Return what a model says of images, under a fixed seed."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(0)
+        outputs = zip(("features", "logits", "likelihood"), model.outputs(images), strict=True)
+        return {name: value for name, value in outputs if value is not None}
 
 
 def _check_logits(logits: object, num_classes: int | None) -> None:
@@ -183,7 +228,7 @@ def _count_features(module: nn.Module, images: Tensor) -> int:
     if not callable(getattr(module, "features", None)):
         return 0
     try:
-        found = cast(Any, module).features(images)
+        found = cast(Any, module).features(images.clone())
     except (RuntimeError, TypeError, ValueError):
         return 0
     fits = isinstance(found, Tensor) and found.ndim == 2 and len(found) == len(images)
