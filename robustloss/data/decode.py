@@ -9,16 +9,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 VERSION = 1  # raise when the same file would give other pixels
 
+# What the README names, and nothing else: for other files Pillow may start other programs.
+FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
+# Pixels of a whole resized image. A larger one, of which little is kept, is cut before, so that an
+# image of 30,000 x 1 pixels does not take gigabytes; the pixels at the border then differ.
+MOST_PIXELS = 100_000_000
 CHUNK = 32  # files a thread decodes at a time: Pillow works outside the interpreter's lock
 _GREY = ("1", "L", "LA", "La")
 _KNOWN = (*_GREY, "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
+_ORIENTATION = 0x0112  # the tag of EXIF; 1 is upright
+_BITS_PER_SAMPLE = 258  # the tag of TIFF
 
 
 class UnreadableImage(ValueError):  # noqa: N818  (names the file's state)
@@ -50,6 +59,22 @@ class Recipe:
         return self.channels, *self.size
 
 
+class Head(NamedTuple):
+    """What an image file says of itself.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        channels: 1 or 3; None for a palette of greys, which is as good as either.
+        turned: a camera says in it that the image must be turned to be upright. It is not.
+    """
+
+    width: int
+    height: int
+    channels: int | None
+    turned: bool
+
+
 @cache
 def pool() -> ThreadPoolExecutor:
     """Return the threads that decode, one a core; shared, because they hold no state."""
@@ -59,22 +84,22 @@ def pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cores, thread_name_prefix="decode")
 
 
-def read_header(path: Path) -> tuple[int, int, int]:
-    """Return width, height and channels (1 or 3) as the head of a file says.
+def read_header(path: Path) -> Head:
+    """Return what the head of a file says.
 
     Raises:
-        UnreadableImage: no image, or one of more than 8 bits a channel.
+        UnreadableImage: no image of FORMATS, or one of more than 8 bits a channel.
     """
     try:
-        with Image.open(path) as image:
-            return *image.size, _channels(image)
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+            return _head(image)
     except UnreadableImage:
         raise
     except Exception as error:  # whatever a damaged file makes Pillow do
         raise UnreadableImage(_reason(error)) from None
 
 
-def decode(content: bytes, recipe: Recipe) -> tuple[NDArray[np.uint8], int]:
+def decode(content: bytes, recipe: Recipe) -> tuple[NDArray[np.uint8], Head]:
     """Decode, convert, resize and cut one image.
 
     The shorter side is resized with Pillow's bilinear filter (which averages as it shrinks) and the
@@ -85,15 +110,15 @@ def decode(content: bytes, recipe: Recipe) -> tuple[NDArray[np.uint8], int]:
         recipe: what is done to the image.
 
     Returns:
-        Pixels (C, H, W), and the channels that the file has, 1 or 3.
+        Pixels (C, H, W), and what the file says of itself.
 
     Raises:
-        UnreadableImage: no image, a damaged one, or one of more than 8 bits a channel.
+        UnreadableImage: no image of FORMATS, a damaged one, or one of more than 8 bits a channel.
         OtherSize: not of the recipe's size where nothing is resized.
     """
     try:
-        with Image.open(io.BytesIO(content)) as opened:
-            channels = _channels(opened)
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            head = _head(opened)
             image: Image.Image = opened
             if image.mode == "P" and "transparency" in image.info:
                 image = image.convert("RGBA")  # what Pillow asks for; transparency is dropped
@@ -104,6 +129,10 @@ def decode(content: bytes, recipe: Recipe) -> tuple[NDArray[np.uint8], int]:
                 raise OtherSize(f"{width}x{height}")
             if recipe.resize is not None:
                 short = min(width, height)
+                if width * height * (recipe.resize / short) ** 2 > MOST_PIXELS:
+                    left, top = (width - short) // 2, (height - short) // 2
+                    image = image.crop((left, top, left + short, top + short))
+                    width = height = short
                 if short != recipe.resize:
                     size = int(recipe.resize * width / short), int(recipe.resize * height / short)
                     image = image.resize(size, Image.Resampling.BILINEAR)
@@ -115,7 +144,7 @@ def decode(content: bytes, recipe: Recipe) -> tuple[NDArray[np.uint8], int]:
         raise
     except Exception as error:
         raise UnreadableImage(_reason(error)) from None
-    return pixels.reshape(*recipe.size, recipe.channels).transpose(2, 0, 1), channels
+    return pixels.reshape(*recipe.size, recipe.channels).transpose(2, 0, 1), head
 
 
 def _reason(error: Exception) -> str:
@@ -124,10 +153,52 @@ def _reason(error: Exception) -> str:
     return "no image" if "cannot identify image" in text else text or type(error).__name__
 
 
-def _channels(image: Image.Image) -> int:
+def _head(image: ImageFile) -> Head:
+    """Read the head of an image whose pixels are not read yet: then its raw mode is gone."""
     if image.mode not in _KNOWN:
         raise UnreadableImage(f"has more than 8 bits a channel (mode {image.mode})")
-    return 1 if image.mode in _GREY else 3
+    if _has_16_bits(image):
+        raise UnreadableImage(f"has more than 8 bits a channel (16, mode {image.mode})")
+    channels: int | None = 1 if image.mode in _GREY else 3
+    if image.mode == "P" and _has_grey_palette(image):
+        channels = None
+    return Head(*image.size, channels, _is_turned(image))
+
+
+def _has_16_bits(image: ImageFile) -> bool:
+    """Tell whether Pillow would make 8 bits of 16 without a word, as it does with colour."""
+    if max(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))) > 8:  # TIFF
+        return True
+    for tile in image.tile:
+        raw = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        largest = raw[-1] if image.format == "PPM" and isinstance(raw[-1], int) else 255
+        if largest > 255 or ";16" in str(raw[0]):
+            return True
+    return False
+
+
+def _has_grey_palette(image: ImageFile) -> bool:
+    assert image.palette is not None
+    layout = image.palette.rawmode or "RGB"
+    values = np.frombuffer(bytes(image.palette.palette), np.uint8)
+    if layout == "RGB;L":  # TIFF: all reds, all greens, all blues
+        colours = values[: len(values) // 3 * 3].reshape(3, -1).T
+    elif layout in ("RGB", "BGR", "BGRX"):
+        n = len(layout)
+        colours = values[: len(values) // n * n].reshape(-1, n)[:, :3]
+    else:
+        return False
+    return bool(len(colours)) and bool((colours == colours[:, :1]).all())
+
+
+def _is_turned(image: ImageFile) -> bool:
+    # Pillow itself turns TIFF. Of PNG, EXIF behind the pixels is not looked for.
+    if image.format == "TIFF" or "exif" not in image.info:
+        return False
+    try:
+        return image.getexif().get(_ORIENTATION, 1) in range(2, 9)
+    except Exception:  # damaged EXIF says nothing, and the image is whole
+        return False
 
 
 def decode_files(paths: Sequence[Path], recipe: Recipe, into: NDArray[np.uint8]) -> None:

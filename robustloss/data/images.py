@@ -125,13 +125,14 @@ class Dataset:
 
     Attributes:
         mean: (C,) of the training pixels in [0, 1].
-        std: (C,) of the training pixels, dividing by n.
+        std: (C,) of the training pixels, dividing by n; 1 where a channel has one value only.
         checksum: 16 hex digits of SHA-256 over images, labels, index and scale of the three sets.
         training_checksum: The same of what a training sees, training and validation set: other
             test images need no other weights.
         label: how reports call the data; "" for the name.
         summary: a remark that must stand beside its numbers; "" for none.
         converted: files whose channels had to be converted.
+        digests: SHA-256 of each image file; empty where the images are not all read from files.
         ten_crop: the clean test images are also classified from ten crops of each.
         held_out: test images of the classes that were left out, with their labels in the whole
             data set; None where no class was.
@@ -150,6 +151,7 @@ class Dataset:
     label: str = ""
     summary: str = ""
     converted: tuple[str, ...] = ()
+    digests: frozenset[bytes] = frozenset()
     ten_crop: bool = False
     held_out: ImageSet | None = None
 
@@ -181,6 +183,8 @@ def mean_and_std(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Compute mean and standard deviation per channel, in [0, 1].
 
+    The deviation of a channel that has one value everywhere is given as 1: it is to be divided by.
+
     Args:
         counts: (C, 256), how often each value occurs in each channel.
         scale: the value that becomes 1.
@@ -192,7 +196,7 @@ def mean_and_std(
         total = sum(value * count for value, count in enumerate(each))
         squares = sum(value**2 * count for value, count in enumerate(each))
         mean.append(total / n / scale)
-        std.append(math.sqrt(squares * n - total**2) / n / scale)
+        std.append(math.sqrt(squares * n - total**2) / n / scale or 1.0)
     return tuple(mean), tuple(std)
 
 

@@ -53,6 +53,8 @@ def load_dataset(
     sets = {name: loaded.image_set(name, part) for name, part in parts.items()}
     mean, std = mean_and_std(loaded.counts, loaded.scale)
     remarks = [loaded.summary]
+    if flat := [str(i) for i, each in enumerate(loaded.counts, 1) if (each > 0).sum() == 1]:
+        remarks.append(f"channel {', '.join(flat)} has one value in all training images")
     if data.classes is not None:
         remarks.append(f"{len(names)} of {len(all_names)} classes: {', '.join(names)}")
     if data.class_fractions is not None:
@@ -71,6 +73,7 @@ def load_dataset(
         label=data.label,
         summary="; ".join(filter(None, remarks)),
         converted=loaded.converted,
+        digests=loaded.digests,
         ten_crop=data.ten_crop,
         held_out=sets.get("held_out"),
     )

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robustloss.data.decode import Recipe, decode_files
-from robustloss.data.files import DataError, data_root
-from robustloss.data.folders.listing import find_folder, image_files
+from robustloss.data.files import DataError, data_root, join_names
+from robustloss.data.folders.listing import find_folder, list_files
 from robustloss.data.images import Dataset, ImageSet
 from robustloss.data.load import load_dataset
 from robustloss.seeding import new_generator
@@ -75,6 +75,7 @@ def load_outside(spec: Spec, dataset: Dataset, root: Path | None) -> tuple[Outsi
                 name = "test images of the classes that no network has seen"
             else:
                 _check_apart(table, spec.data, spec.folder, root)
+                _check_copies(table, dataset, spec.folder, root)
                 images, name = _load_table(
                     table, dataset.image_shape, dataset.test.scale, spec.folder, root
                 )
@@ -108,6 +109,18 @@ def _check_apart(table: OutsideSpec, own: DataSpec, near: Path, root: Path | Non
             )
 
 
+def _check_copies(table: OutsideSpec, dataset: Dataset, near: Path, root: Path | None) -> None:
+    """Refuse a folder with copies of the files of the data, whatever they are called."""
+    if table.folder is None or not dataset.digests:
+        return
+    files = _hash_files(table, near, root)
+    if shared := sorted(files[each] for each in files.keys() & dataset.digests):
+        raise DataError(
+            f"folder (={table.folder!r}) holds {len(shared)} images of the data: "
+            f"{join_names(shared)}. Name a folder of other images."
+        )
+
+
 def _find(folder: str, near: Path, root: Path | None) -> Path:
     return find_folder(folder, (near, data_root(root)), key="folder", what="of images", quiet=True)
 
@@ -135,11 +148,7 @@ def _load_table(
         images = ImageSet(pixels.to(torch.uint8), *_no_labels(table.images), scale)
         return images, "every pixel drawn uniformly from all grey levels"
     if table.folder is not None:
-        path = _find(table.folder, near, root)
-        names = image_files(path)
-        if not names:
-            raise DataError(f"{path} holds no image file. Name a folder of images, at any depth.")
-        paths = [path / names[i] for i in _spread(len(names), table.images)]
+        paths = _list_paths(table, near, root)
         array = np.empty((len(paths), *shape), np.uint8)
         recipe = Recipe(shape[0], shape[1:], resize=max(shape[1:]))
         try:
@@ -151,6 +160,28 @@ def _load_table(
     test = load_dataset(DataSpec(name=table.name), root=root, quiet=True).test
     images = fit_shape(_thin_out(test, table.images), shape)
     return images, f"test images of {DATASET_SUMMARIES[table.name]}"
+
+
+def _list_paths(table: OutsideSpec, near: Path, root: Path | None) -> list[Path]:
+    """Return the files that a table with a folder names, as many as it asks for."""
+    assert table.folder is not None
+    path = _find(table.folder, near, root)
+    names = list_files(path).images
+    if not names:
+        raise DataError(f"{path} holds no image file. Name a folder of images, at any depth.")
+    return [path / names[i] for i in _spread(len(names), table.images)]
+
+
+@lru_cache(maxsize=16)
+def _hash_files(table: OutsideSpec, near: Path, root: Path | None) -> dict[bytes, Path]:
+    """Return the files that a table with a folder names by their SHA-256."""
+    try:
+        return {
+            hashlib.sha256(path.read_bytes()).digest(): path
+            for path in _list_paths(table, near, root)
+        }
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}).") from None
 
 
 def _no_labels(n: int) -> tuple[Tensor, Tensor]:

@@ -109,6 +109,7 @@ class Loaded:
         size: (H, W) that a model sees, as in `ImageSet`.
         summary: a remark that must stand beside the numbers; "" for none.
         converted: files whose channels had to be converted.
+        digests: as in `Dataset`.
     """
 
     images: dict[str, Tensor | StreamedImages]
@@ -119,6 +120,7 @@ class Loaded:
     size: tuple[int, int] | None = None
     summary: str = ""
     converted: tuple[str, ...] = ()
+    digests: frozenset[bytes] = frozenset()
 
     def image_set(self, name: str, part: Part) -> ImageSet:
         """Return the images of a set with the labels and positions that belong to them."""

@@ -377,7 +377,8 @@ def test_names_not_the_order_on_disk_decide_the_order(tmp_path):
     shutil.copytree(tmp_path / "train", tmp_path / "test")
     from robustloss.data.folders.listing import read_layout
 
-    names, parts = read_layout(tmp_path)
+    names, parts, others = read_layout(tmp_path)
+    assert others == ()
     assert names == ("a", "b")
     found = [path.removeprefix("train/") for path in parts["train"].images]
     assert found == ["a/10.png", "a/2.png", "b/deep/y.png", "b/x.png", "b/z.png"]

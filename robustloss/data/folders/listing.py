@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +17,18 @@ from robustloss.data.reader import Part, Parts
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"))
 EXPECTED = "Expected train/CLASS/IMAGE and test/CLASS/IMAGE in it"
+
+
+class Listing(NamedTuple):
+    """The files below a folder, relative to it, sorted.
+
+    Attributes:
+        images: those that are read.
+        others: those that are not, for their suffix.
+    """
+
+    images: list[str]
+    others: list[str]
 
 
 def find_folder(
@@ -65,7 +80,7 @@ def _find_top(folder: Path) -> Path:
     return folders[0] if len(folders) == 1 and not images else folder
 
 
-def read_layout(folder: Path) -> tuple[tuple[str, ...], Parts]:
+def read_layout(folder: Path) -> tuple[tuple[str, ...], Parts, tuple[str, ...]]:
     """List the images of a data folder.
 
     Args:
@@ -73,42 +88,65 @@ def read_layout(folder: Path) -> tuple[tuple[str, ...], Parts]:
             folder val stands for the missing one of test and validation, test first.
 
     Returns:
-        The class names, sorted, whose places are the labels. And the images of train, test and
-        perhaps validation: paths relative to the folder, sorted by class and then by name.
+        The class names, sorted, whose places are the labels. The images of train, test and perhaps
+        validation: paths relative to the folder, sorted by class and then by name. And the files
+        that are left out: of no known suffix, or images that lie in no class folder.
 
     Raises:
-        DataError: a folder is missing or empty, or its classes are not those of train.
+        DataError: a folder is missing, empty or unreadable, or its classes are not those of train.
     """
     train = folder / "train"
-    if not train.is_dir():
-        raise DataError(f"{folder} has no folder train. {EXPECTED}.")
+    if not _is_folder(train):
+        with _naming_unreadable(folder):
+            held = sorted(entry.name for entry in folder.iterdir())
+        inner = [name for name in held if (folder / name / "train").is_dir()]
+        hint = f" Did you mean {folder / inner[0]}?" if inner else ""
+        raise DataError(
+            f"{folder} has no folder train. {EXPECTED}; it holds {join_names(held) or 'nothing'}."
+            f"{hint}"
+        )
     test, validation = folder / "test", folder / "validation"
-    if not test.is_dir():
+    if not _is_folder(test):
         test = folder / "val"
-    elif not validation.is_dir():
+    elif not _is_folder(validation):
         validation = folder / "val"
-    if not test.is_dir():
+    if not _is_folder(test):
         raise DataError(f"{folder} has no folder test (nor val). {EXPECTED}.")
-    names = _class_folders(train)
+    names, _ = _class_folders(train)
     if len(names) < 2:
         found = f"only one class folder ({names[0]})" if names else "no class folders"
         raise DataError(f"{train} holds {found}: a classifier needs at least two. {EXPECTED}.")
-    parts = {"train": _read_part(train, names), "test": _read_part(test, names)}
-    if validation.is_dir():
-        parts["validation"] = _read_part(validation, names)
-    return tuple(names), parts
+    places = {"train": train, "test": test}
+    if _is_folder(validation):
+        places["validation"] = validation
+    parts, others = {}, []
+    for name, place in places.items():
+        parts[name], left_out = _read_part(place, names)
+        others += left_out
+    return tuple(names), parts, tuple(others)
 
 
-def _class_folders(part: Path) -> list[str]:
-    try:
-        with os.scandir(part) as entries:
-            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{part}: cannot be read ({error.strerror}).") from None
+def _is_folder(path: Path) -> bool:
+    """Tell whether there is such a folder; a link that leads nowhere is refused."""
+    with _naming_unreadable(path):
+        if path.is_symlink() and not path.exists():
+            raise _dead_link(path)
+        return path.is_dir()
 
 
-def _read_part(part: Path, names: Sequence[str]) -> Part:
-    found = _class_folders(part)
+def _class_folders(part: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the class folders, and of images beside them, which have no class."""
+    with _naming_unreadable(part):
+        entries = sorted(part.iterdir())
+    entries = [entry for entry in entries if not entry.name.startswith(".")]
+    folders = [entry.name for entry in entries if _is_folder(entry)]
+    stray = {entry.name for entry in entries if entry.suffix.lower() in SUFFIXES}
+    return folders, sorted(stray - set(folders))
+
+
+def _read_part(part: Path, names: Sequence[str]) -> tuple[Part, list[str]]:
+    """Return the images of one set, and the files that are left out."""
+    found, stray = _class_folders(part)
     if not found:
         raise DataError(f"{part} holds no class folders. {EXPECTED}.")
     if strangers := sorted(set(found) - set(names)):
@@ -116,24 +154,64 @@ def _read_part(part: Path, names: Sequence[str]) -> Part:
             f"{part} has {len(strangers)} class folders that train does not have: "
             f"{join_names(strangers)}. Remove or rename them, or add training images."
         )
-    files = {name: image_files(part / name) for name in found}
-    if empty := [name for name in found if not files[name]]:
+    files = {name: list_files(part / name) for name in found}
+    if empty := [name for name in found if not files[name].images]:
         raise DataError(
             f"{part} has {len(empty)} class folders without an image: {join_names(empty)}. Put "
             f"images there ({', '.join(sorted(SUFFIXES))}) or remove the folders."
         )
-    paths = [f"{part.name}/{name}/{file}" for name in found for file in files[name]]
-    labels = [np.full(len(files[name]), names.index(name), np.int64) for name in found]
-    return Part.whole(np.array(paths, dtype=object), np.concatenate(labels))
+    paths = [f"{part.name}/{name}/{file}" for name in found for file in files[name].images]
+    labels = [np.full(len(files[name].images), names.index(name), np.int64) for name in found]
+    others = [f"{part.name}/{name}/{file}" for name in found for file in files[name].others]
+    others += [f"{part.name}/{name}" for name in stray]
+    return Part.whole(np.array(paths, dtype=object), np.concatenate(labels)), others
 
 
-def image_files(folder: Path) -> list[str]:
-    """List the image files at any depth below a folder, relative to it, sorted."""
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inner = Path(place).relative_to(folder)
-        for name in files:
-            if not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES:
-                found.append(name if place == str(folder) else (inner / name).as_posix())
-    return sorted(found)
+def list_files(folder: Path) -> Listing:
+    """List the files at any depth below a folder; those whose names begin with a dot are not seen.
+
+    Links are followed. Each folder is read once, however many links lead to it or round in a
+    circle; where it lies itself comes before any link.
+
+    Raises:
+        DataError: a folder that cannot be read, a link that leads nowhere, or a pipe or device.
+    """
+    found = Listing([], [])
+    seen: set[tuple[int, int]] = set()
+    waiting, links = [(folder, "")], deque[tuple[Path, str]]()
+    while waiting or links:
+        place, inner = waiting.pop() if waiting else links.popleft()
+        with _naming_unreadable(place):
+            state = place.stat()
+            if (known := (state.st_dev, state.st_ino)) in seen:
+                continue
+            seen.add(known)
+            with os.scandir(place) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
+            for entry in entries:
+                name = f"{inner}{entry.name}"
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    (links if entry.is_symlink() else waiting).append((Path(entry), f"{name}/"))
+                elif entry.is_symlink() and not Path(entry).exists():
+                    raise _dead_link(Path(entry))
+                elif PurePosixPath(entry.name).suffix.lower() not in SUFFIXES:
+                    found.others.append(name)
+                elif entry.is_file():
+                    found.images.append(name)
+                else:
+                    raise DataError(f"{entry.path} is a pipe or device and no file. Remove it.")
+    return Listing(sorted(found.images), sorted(found.others))
+
+
+def _dead_link(path: Path) -> DataError:
+    return DataError(f"{path} is a link that leads nowhere. Mend or remove it.")
+
+
+@contextmanager
+def _naming_unreadable(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename or place}: cannot be read ({error.strerror}).") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +18,7 @@ from robustloss.data import decode
 from robustloss.data.decode import Recipe, UnreadableImage
 from robustloss.data.files import DataError, join_names, show_remark, showing_progress
 from robustloss.data.folders.listing import find_folder, read_layout
-from robustloss.data.folders.survey import Survey, check_surveys, size_error, survey
+from robustloss.data.folders.survey import Survey, check_surveys, find_copies, size_error, survey
 from robustloss.data.reader import Content, Loaded, Parts, Place
 from robustloss.data.splits import stratified_split
 from robustloss.data.streamed import StreamedImages
@@ -29,6 +30,7 @@ from robustloss.spec.data import DataSpec
 FULL_BYTES = 2 * 10**9
 SAMPLE = 20_000  # training images whose pixels give mean and deviation of a larger folder
 SHARE_OF_MEMORY = 4  # images are kept in memory up to this part of it
+UNKNOWN_MEMORY = 8 * 2**30  # bytes that a machine is taken to have where it does not say
 
 
 class FolderReader:
@@ -47,7 +49,7 @@ class FolderReader:
         assert data.folder is not None, "the spec refuses image_folder without a folder"
         places = [place.root] if place.near is None else [place.near, place.root]
         folder = find_folder(data.folder, places, quiet=place.quiet)
-        class_names, parts = read_layout(folder)
+        class_names, parts, others = read_layout(folder)
         return FolderContent(
             where=str(folder),
             train=parts["train"],
@@ -55,6 +57,7 @@ class FolderReader:
             validation=parts.get("validation"),
             class_names=class_names,
             folder=folder,
+            others=others,
             data=data,
             quiet=place.quiet,
         )
@@ -66,12 +69,14 @@ class FolderContent(Content):
 
     Attributes:
         folder: what the paths are relative to.
+        others: files that are no images by their suffix, or lie in no class folder.
         data: what is done to the images, and whether they are kept in memory.
         quiet: no progress bar, no remark on stderr.
     """
 
     turns: ClassVar[bool] = True
     folder: Path
+    others: tuple[str, ...]
     data: DataSpec
     quiet: bool
 
@@ -95,6 +100,17 @@ class FolderContent(Content):
                 f"ones: {join_names(converted)}.",
                 quiet=self.quiet,
             )
+        # By what is said of them: what a reader of the numbers would not expect.
+        odd = {
+            "left out: no image by the suffix, or in no class folder": list(self.others),
+            "turned by their EXIF, and used as they are stored": [
+                path for found in surveys.values() for path in found.turned
+            ],
+            **(find_copies(parts, surveys) if full else {}),
+        }
+        odd = {what: paths for what, paths in odd.items() if paths}
+        for what, paths in odd.items():
+            show_remark(f"{_count(paths)} {what}: {join_names(paths)}.", quiet=self.quiet)
         size = None if data.image_size is None else (data.image_size, data.image_size)
         pixels = f"{decode.VERSION} {recipe} {size}"  # what makes the pixels out of a file
         return Loaded(
@@ -110,8 +126,16 @@ class FolderContent(Content):
                 name: (f"{name} {parts[name].n}", found.digests) for name, found in surveys.items()
             },
             size=size,
-            summary=_summarise(parts, recipe, size, converted),
+            summary="; ".join(
+                (
+                    _summarise(parts, recipe, size, converted),
+                    *(f"{_count(paths)} {what}" for what, paths in odd.items()),
+                )
+            ),
             converted=tuple(converted),
+            digests=frozenset(row.tobytes() for s in surveys.values() for row in s.digests)
+            if full
+            else frozenset(),
         )
 
     def _choose_recipe(self) -> Recipe:
@@ -123,11 +147,13 @@ class FolderContent(Content):
                 heads[path] = decode.read_header(self.folder / path)
             except UnreadableImage:
                 continue  # the survey names all of them
-        channels: int = data.channels or max((own for _, _, own in heads.values()), default=1)
+        known = [head.channels for head in heads.values() if head.channels is not None]
+        # Palettes of greys alone are taken for colour, as all palettes once were.
+        channels: int = data.channels or max(known, default=3 if heads else 1)
         if data.image_size is not None:
             resize = data.resize or data.image_size
             return Recipe(channels, (resize, resize), resize)
-        one_each = {(height, width): path for path, (width, height, _) in heads.items()}
+        one_each = {(head.height, head.width): path for path, head in heads.items()}
         if len(one_each) > 1:
             sizes = [f"{path} is {w}x{h}" for (h, w), path in one_each.items()]
             raise size_error(self.folder, sizes)
@@ -136,7 +162,10 @@ class FolderContent(Content):
     def _survey(self, parts: Parts, recipe: Recipe, keep: bool) -> tuple[dict[str, Survey], bool]:
         """Look at the files of every set under one progress bar; tell whether all were read."""
         files = [self.folder / path for part in parts.values() for path in part.images]
-        full = sum(file.stat().st_size for file in files) < FULL_BYTES
+        try:
+            full = sum(file.stat().st_size for file in files) < FULL_BYTES
+        except OSError as error:
+            raise DataError(f"{error.filename}: cannot be read ({error.strerror}).") from None
         surveys = {}
         with showing_progress(self.quiet, MofNCompleteColumn()) as bar:
             task = bar.add_task(printable(f"Reading {self.folder.name}"), total=len(files))
@@ -159,9 +188,16 @@ class FolderContent(Content):
         return surveys, full
 
 
+def _count(paths: Sequence[str]) -> str:
+    return f"{len(paths)} file{'s' if len(paths) > 1 else ''}"
+
+
 def _memory() -> int:
     """Return the bytes of memory of this machine, or of its GPU where that has less."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        memory = UNKNOWN_MEMORY
     if torch.cuda.is_available():
         memory = min(memory, torch.cuda.get_device_properties(0).total_memory)
     return memory

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from robustloss.data import decode
 from robustloss.data.decode import CHUNK, OtherSize, Recipe, UnreadableImage
 from robustloss.data.files import DataError, join_names
 from robustloss.data.images import value_counts
+from robustloss.data.reader import Parts
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Survey:
         counts: (C, 256), how often each pixel value occurs in the files that were counted.
         pixels: (N, C, H, W) uint8; None where they were not asked for.
         converted: paths of the files that have other channels than the recipe gives them.
+        turned: paths of the files that say they must be turned to be upright.
         damaged: paths of the files that cannot be decoded, each with the reason.
         sizes: paths of the files of another size, each with the size, where nothing is resized.
     """
@@ -34,6 +36,7 @@ class Survey:
     counts: NDArray[np.int64]
     pixels: NDArray[np.uint8] | None
     converted: list[str] = field(default_factory=list)
+    turned: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     sizes: list[str] = field(default_factory=list)
 
@@ -81,6 +84,7 @@ def survey(
             found.digests[piece] = one.digests
             found.counts += one.counts
             found.converted += one.converted
+            found.turned += one.turned
             found.damaged += one.damaged
             found.sizes += one.sizes
             advance(len(one.digests))
@@ -104,6 +108,32 @@ def check_surveys(folder: Path, surveys: Collection[Survey]) -> None:
         )
     if sizes := [name for found in surveys for name in found.sizes]:
         raise size_error(folder, sizes)
+
+
+def find_copies(parts: Parts, surveys: Mapping[str, Survey]) -> dict[str, list[str]]:
+    """Find files with the same bytes in two sets, or under two classes.
+
+    Args:
+        parts: of each set, paths and labels.
+        surveys: of each set, with the digests of whole files.
+
+    Returns:
+        What is said of them, and their paths; of two files the one that comes later.
+    """
+    found: dict[str, list[str]] = {}
+    first: dict[bytes, tuple[str, int]] = {}
+    for name in ("train", "validation", "test"):
+        part = parts[name]
+        rows = zip(part.images, part.labels.tolist(), surveys[name].digests, strict=True)
+        for path, label, digest in rows:
+            set_name, other = first.setdefault(digest.tobytes(), (name, label))
+            if set_name != name:
+                what = f"of the {name} set with the same bytes in the {set_name} set"
+                found.setdefault(what, []).append(path)
+            if other != label:
+                what = "with the same bytes under another class"
+                found.setdefault(what, []).append(path)
+    return found
 
 
 def size_error(folder: Path, sizes: Sequence[str]) -> DataError:
@@ -135,15 +165,17 @@ def _look(
             known = content if full else f"{name} {path.stat().st_size}".encode()
             found.digests[number] = np.frombuffer(hashlib.sha256(known).digest(), np.uint8)
             if not read:
-                channels = decode.read_header(path)[2]
+                head = decode.read_header(path)
             else:
-                pixels, channels = decode.decode(content, recipe)
+                pixels, head = decode.decode(content, recipe)
                 if into is not None:
                     into[number] = pixels
                 if counted[number]:
                     found.counts += value_counts(pixels[None])
-            if channels != recipe.channels:
+            if head.channels not in (None, recipe.channels):
                 found.converted.append(name)
+            if head.turned:
+                found.turned.append(name)
         except OtherSize as error:
             found.sizes.append(f"{name} is {error}")
         except (OSError, UnreadableImage) as error:
