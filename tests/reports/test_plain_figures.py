@@ -218,9 +218,8 @@ def test_titles_of_attacked_images_stay_apart_and_inside(columns: list[str]) -> 
     picture = np.zeros((3, 4, 4))
     names = [f"test image {k}, class {k} (automobile)" for k in range(10 // len(columns) - 1)]
     cells = [[[Attacked(picture, None, 0, 0.5, True) for _ in columns] for _ in names]]
-    scale = [0.1] * len(columns)
     with report_style():
-        figure = draw_images(ImageGrid(["softmax"], columns, names, cells, scale))
+        figure = draw_images(ImageGrid(["softmax"], columns, names, cells))
         draw = FigureCanvasAgg(figure).get_renderer()
         boxes = [text.get_window_extent(draw) for text in figure.axes[0].texts]
     texts = [text.get_text() for text in figure.axes[0].texts]

@@ -35,7 +35,8 @@ class Attacked:
 
     Attributes:
         image: (C, H, W) in [0, 1].
-        change: (C, H, W) attacked minus clean; None for the clean image.
+        change: (C, H, W) in [0, 1]: what the attack changed, grey where that is nothing; None for
+            the clean image.
         prediction: Class index.
         posterior: Of that class, in [0, 1].
         right: Whether the prediction is the true class.
@@ -48,20 +49,27 @@ class Attacked:
     right: bool
 
     @classmethod
-    def of(cls, clean: View, view: View | str, place: int) -> "Attacked | None":
+    def of(
+        cls, clean: View, view: View | str, place: int, scale: float | None
+    ) -> "Attacked | None":
         """Take one image from a pass; None where the pass has no such image.
 
         Args:
             clean: The clean pass of the same loss.
             view: The pass: the clean one too, or why there is none.
             place: Index among the stored images.
+            scale: Change in pixel units that is drawn black or white; None for the largest one.
         """
         if isinstance(view, str) or len(view.images) <= place:
             return None
-        image = view.images[place]
+        image, change = view.images[place], None
+        if view is not clean:
+            change = image - clean.images[place]
+            scale = scale or float(np.abs(change).max()) or 1.0
+            change = np.clip(0.5 + change / (2 * scale), 0, 1)
         return cls(
             image,
-            None if view is clean else image - clean.images[place],
+            change,
             int(view.predictions[place]),
             float(view.posterior[place]),
             not bool(view.wrong[place]),
@@ -76,15 +84,12 @@ class ImageGrid:
         rows, columns: Names of the losses and of the eps.
         examples: Caption of each source image ("test image 12, class 7").
         cells: [loss][example][eps]; None is a gap.
-        change_scale: Change in pixel units that is drawn black or white, per eps; None means the
-            largest change of each image.
     """
 
     rows: Sequence[str]
     columns: Sequence[str]
     examples: Sequence[str]
     cells: Sequence[Sequence[Sequence[Attacked | None]]]
-    change_scale: Sequence[float | None]
 
     @classmethod
     def of(cls, scene: Scene) -> "ImageGrid | None":
@@ -96,24 +101,18 @@ class ImageGrid:
             return None
         first, names, examples = next(iter(clean.values())), class_names(scene.numbers), []
         for place in picked:
-            # the number stands under the images too; the name, if there is one, explains it
+            # the number stands under the images too, so a name only explains it
             label = str(first.labels[place])
             name = dict(enumerate(names)).get(int(label), label)
             called = label if name == label else f"{label} ({name})"
             examples.append(f"test image {first.index[place]}, class {called}")
-        return cls(
-            rows=list(clean),
-            columns=[eps_name(e) for e in eps],
-            examples=examples,
-            cells=[
-                [
-                    [Attacked.of(view, scene.views[k, e] if e else view, place) for e in eps]
-                    for place in picked
-                ]
-                for k, view in clean.items()
-            ],
-            change_scale=[e if scene.attack.norm == "linf" else None for e in eps],
-        )
+        scales = [e if scene.attack.norm == "linf" else None for e in eps]
+        cells = []
+        for label, view in clean.items():
+            passes = [scene.views[label, e] if e else view for e in eps]
+            pairs = list(zip(passes, scales, strict=True))
+            cells.append([[Attacked.of(view, p, place, s) for p, s in pairs] for place in picked])
+        return cls(list(clean), [eps_name(e) for e in eps], examples, cells)
 
     def fooled_words(self) -> str:
         """Return from which eps on each loss gets the first source image wrong."""
@@ -223,31 +222,22 @@ def draw_images(grid: ImageGrid) -> Figure:
             ax.text(0.12, y - 1.5 * size - 0.28, "change", fontsize=8.5, color=SOFT, va="center")
         for e in range(sources):
             for c, cell in enumerate(grid.cells[r][e]):
-                x, scale = left + e * room + c * step, grid.change_scale[c]
-                _draw_attacked(ax, cell, x, y, size, scale=scale, changes=changes)
+                x = left + e * room + c * step
+                _draw_attacked(ax, cell, x, y, size)
+                if changes and cell is not None and cell.change is not None:
+                    _show(ax, cell.change, (x, x + size, y - 2 * size - 0.24, y - size - 0.24))
     for e, text in enumerate(titles):
         start = left + e * room
         ax.text(start, height - top + 0.42, text, fontsize=9.5, weight="bold", va="center")
         for c, eps in enumerate(grid.columns):
             ax.text(start + c * step + size / 2, height - top + 0.18, eps, fontsize=8.5,
                     ha="center", va="center")  # fmt: skip
-    ax.set_xlim(0, width)
-    ax.set_ylim(0, height)
-    ax.set_aspect("auto")
+    ax.set(xlim=(0, width), ylim=(0, height), aspect="auto")
     return figure
 
 
-def _draw_attacked(
-    ax: Axes,
-    cell: Attacked | None,
-    x: float,
-    y: float,
-    size: float,
-    *,
-    scale: float | None,
-    changes: bool,
-) -> None:
-    """Draw one image with its upper left corner at (x, y), under it the verdict and the change."""
+def _draw_attacked(ax: Axes, cell: Attacked | None, x: float, y: float, size: float) -> None:
+    """Draw one image with its upper left corner at (x, y), and the verdict under it."""
     if cell is None:
         ax.text(x + size / 2, y - size / 2, "no\nrecord", fontsize=7.5, ha="center", va="center",
                 color=SOFT, style="italic")  # fmt: skip
@@ -258,10 +248,6 @@ def _draw_attacked(
         x + size / 2, y - size - 0.115, f"{cell.prediction} {sign} {chance(cell.posterior)}",
         fontsize=min(8.5, 9 * size / 0.75), color=colour, ha="center", va="center",
     )  # fmt: skip
-    if changes and cell.change is not None:
-        scale = scale or float(np.abs(cell.change).max()) or 1.0
-        shown = np.clip(0.5 + cell.change / (2 * scale), 0, 1)
-        _show(ax, shown, (x, x + size, y - 2 * size - 0.24, y - size - 0.24))
 
 
 def _show(ax: Axes, image: np.ndarray, extent: tuple[float, float, float, float]) -> None:

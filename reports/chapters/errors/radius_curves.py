@@ -175,8 +175,6 @@ def draw_radius_curves(grid: Sequence[RadiusPanel], looks: Mapping[str, Look]) -
 
     def draw(ax: Axes, panel: RadiusPanel, spot: Spot) -> None:
         _draw_panel(ax, panel, looks, crowded=crowded)
-        if crowded:
-            _list_medians(ax, panel.curves, looks)
 
     if crowded:
         most = max(len(panel.curves) for panel in grid)
@@ -194,6 +192,7 @@ def draw_radius_curves(grid: Sequence[RadiusPanel], looks: Mapping[str, Look]) -
 
 
 def _draw_panel(ax: Axes, panel: RadiusPanel, looks: Mapping[str, Look], *, crowded: bool) -> None:
+    """Draw the curves; name the medians in a corner or, of many losses, beside the panel."""
     ax.axhline(50, color=SOFT, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
     for curve in panel.curves:
         look = looks[curve.label]
@@ -208,6 +207,9 @@ def _draw_panel(ax: Axes, panel: RadiusPanel, looks: Mapping[str, Look], *, crow
                 ax.errorbar([eps], [error], [[error - low], [high - error]], fmt=look.marker,
                             ms=7, mfc="white", mec=look.colour, ecolor=look.colour, mew=1.4,
                             elinewidth=1, zorder=5)  # fmt: skip
+    ax.set(xlim=(0, panel.end), ylim=(0, 102), xlabel=panel.x_label, ylabel="error")
+    ax.yaxis.set_major_formatter(ticks.percent)
+    ax.grid(True)
     if not crowded:  # the medians in figures, where the curves have already risen
         lines = [f"{plain(c.label, 16)} {c.words}" for c in panel.curves]
         ax.text(
@@ -215,17 +217,8 @@ def _draw_panel(ax: Axes, panel: RadiusPanel, looks: Mapping[str, Look], *, crow
             va="bottom", fontsize=8, color=INK, zorder=6, linespacing=1.35,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
         )  # fmt: skip
-    ax.set_xlim(0, panel.end)
-    ax.set_ylim(0, 102)
-    ax.yaxis.set_major_formatter(ticks.percent)
-    ax.set_xlabel(panel.x_label)
-    ax.set_ylabel("error")
-    ax.grid(True)
-
-
-def _list_medians(ax: Axes, curves: Sequence[RadiusCurve], looks: Mapping[str, Look]) -> None:
-    """Name the losses beside a panel with their median radii, farthest first."""
-    ordered = sorted(curves, key=lambda c: -np.inf if c.median is None else -c.median)
+        return
+    ordered = sorted(panel.curves, key=lambda c: -np.inf if c.median is None else -c.median)
     step = 1 / (len(ordered) + 1)
     ax.text(1.03, 1 - step / 2, "median radius", transform=ax.transAxes, fontsize=8, color=SOFT,
             va="center")  # fmt: skip

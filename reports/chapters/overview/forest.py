@@ -153,8 +153,8 @@ def _draw_differences(ax: Axes, rows: Sequence[Row | None], unit: float) -> None
             low, high = unit * row["low"], unit * row["high"]
             ax.hlines(y, low, high, color=colour, lw=width)
             reach = max(reach, abs(low), abs(high))
-    ax.set_xlim(-1.08 * reach or -1.0, 1.08 * reach or 1.0)
-    ax.set_ylim(len(rows) - 0.5, -0.5)
+    end = 1.08 * reach or 1.0
+    ax.set(xlim=(-end, end), ylim=(len(rows) - 0.5, -0.5))
     ax.xaxis.set_major_formatter(signed)
     ax.locator_params(axis="x", nbins=5)
     ax.grid(axis="x", color="#E4E1DB", lw=0.7)

@@ -80,10 +80,10 @@ def add_learning_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look
         return
     if crowded:
         figure = draw_lessons([Lesson.of(numbers, label) for label in numbers.labels])
-        how, alt, told = ONE_EACH, "one frame per loss", grid[-1:]
+        how, alt, final = ONE_EACH, "one frame per loss", grid[-1:]
     else:
         figure = draw_curves(grid, looks)
-        how, alt, told = TOGETHER, "one line per loss", grid[2:] or grid[-1:]
+        how, alt, final = TOGETHER, "one line per loss", grid[2:] or grid[-1:]
     if late := [label for label in numbers.labels if is_late(numbers, label)]:
         verb = "predict" if len(late) > 1 else "predicts"
         how += f" Not measured before the end: the error of {listed(late)}, which {verb} nothing "
@@ -91,7 +91,7 @@ def add_learning_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look
     ends = [
         f"{panel.title.lower()} ends at "
         + ", ".join(f"{line.y[-1]:.3g} for {line.label}" for line in panel.lines)
-        for panel in told
+        for panel in final
     ]
     album.add(
         "learning-curves",
@@ -225,8 +225,7 @@ def _draw_lesson(ax: Axes, cell: Lesson, spot: Spot, limits: tuple[float, float]
     above, _, below = (inches / sum(HEIGHTS) for inches in HEIGHTS)
     ax.set_axis_off()
     errors, objective = ax.inset_axes((0, 1 - above, 1, above)), ax.inset_axes((0, 0, 1, below))
-    errors.set_yscale("log")
-    errors.set_ylim(*limits)
+    errors.set(yscale="log", ylim=limits)
     for key, (colour, dash, _) in STROKES.items():
         if line := cell.lines.get(key):
             y, low, high = (np.maximum(v, limits[0]) for v in (line.y, line.low, line.high))

@@ -239,11 +239,10 @@ def _draw_trials(
         ax.plot(ends, [y[x == end].mean() for end in ends], color=colour, lw=1.5)
         kept = np.array([bool(row["chosen"]) for row in finished])
         ax.plot(x[kept], y[kept], marker="o", mfc="none", mec=INK, ms=9, ls="")
-    for value in {row["settings"][key] for row in diverged}:
+    for value in dict.fromkeys(row["settings"][key] for row in diverged):
         ax.plot(place[value], 0.97, marker="x", color=SOFT, ms=6, ls="",
                 transform=ax.get_xaxis_transform())  # fmt: skip
-    ax.set_yscale("log")
-    ax.set_ylim(*limits)
+    ax.set(yscale="log", ylim=limits)
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=9))
     ax.yaxis.set_major_formatter(ticks.percent)
     ax.yaxis.set_minor_formatter(ticks.unlabelled)
