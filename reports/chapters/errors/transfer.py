@@ -1,7 +1,6 @@
 """The transfer matrix over seeds: images made on one loss, shown to another."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -28,6 +27,7 @@ class Matrix:
         attack: With which the images were made.
         eps: Strengths that were transferred.
         labels: Losses in the order of the spec.
+        places: Source, target and eps of every number: by eps, by source, by target.
         clean: Error of each loss on the clean test images, as the error tables have it.
     """
 
@@ -41,14 +41,9 @@ class Matrix:
         self.eps = sorted({float(row["eps"]) for row in rows})
         known = {row[side] for row in rows for side in ("source", "target")}
         self.labels = [label for label in numbers.labels if label in known]
+        sources = targets = self.labels
+        self.places = [(s, t, eps) for eps in self.eps for s in sources for t in targets]
         self.clean = {label: numbers.get(label, "none", 0.0, "error") for label in self.labels}
-
-    def places(self) -> Iterator[tuple[str, str, float]]:
-        """Yield source, target and eps of every number: by eps, by source, by target."""
-        for eps in self.eps:
-            for source in self.labels:
-                for target in self.labels:
-                    yield source, target, eps
 
     def get(self, source: str, target: str, eps: float) -> Estimate | None:
         """Return the error of the target on images made on the source, at one eps.
@@ -76,7 +71,7 @@ class Matrix:
         middle = self.eps[len(self.eps) // 2]
         own: list[float] = []
         other: list[float] = []
-        for source, target, eps in self.places():
+        for source, target, eps in self.places:
             if eps == middle and (found := self.get(source, target, eps)):
                 (own if source == target else other).append(100 * found.mean)
         text = f"At eps {middle:.4g}: white box {min(own):.0f} to {max(own):.0f} %" if own else ""
@@ -98,7 +93,7 @@ def transfer_table(matrix: Matrix) -> Table:
     clean = [in_percent(matrix.clean[label]) for label in labels]
     rows = [[Entry(text) for text in ("clean", "(no attack)", *clean)]]
     data = []
-    for source, target, eps in matrix.places():
+    for source, target, eps in matrix.places:
         if target == labels[0]:
             rows.append([Entry(f"{eps:.4g}"), Entry(source)])
         found, flags = matrix.get(source, target, eps), matrix.flags(source, target, eps)
@@ -136,7 +131,7 @@ def add_transfers(album: Album, numbers: Numbers) -> None:
         under = [NOTHING if math.isnan(clean[k]) else f"{clean[k]:.1f} %" for k in labels]
         percents = {
             place: 100 * found.mean if (found := matrix.get(*place)) else math.nan
-            for place in matrix.places()
+            for place in matrix.places
         }
         square = (len(matrix.eps), len(labels), len(labels))
         values = np.array([*percents.values()]).reshape(square)
