@@ -210,8 +210,8 @@ def _markdown_entry(entry: Entry) -> str:
     return (f"**{text}**" if entry.kind == "top" and text else text) + markdown_text(entry.mark)
 
 
-def _row(cells: Sequence[str] | object) -> str:
-    return "| " + " | ".join(cells) + " |"  # type: ignore[arg-type]
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def markdown_text(text: str) -> str:
