@@ -76,16 +76,23 @@ def make_tables(numbers: Numbers, shown: Shown) -> list[Table]:
     """
     found: list[Table | None] = [glance_table(numbers)]
     for norm in numbers.norms:
-        for case in numbers.worst_cases:
-            if case.norm == norm:
-                found += [worst_table(numbers, case), overview_table(numbers, case)]
+        for case in [case for case in numbers.worst_cases if case.norm == norm]:
+            found += [worst_table(numbers, case), overview_table(numbers, case)]
         found.append(radius_table(numbers, norm))
     for each in guarded(numbers):
         found += [auroc_table(each), rejection_table(each), every_adaptive_table(each)]
     found += [transfer_table(matrix) for matrix in matrices(numbers)]
     detected = Detected(numbers)
     for attack in numbers.attacks:
-        found += _tables_of_attack(numbers, detected, attack)
+        found.append(error_table(numbers, attack))
+        if attack.strengths:
+            found += [
+                detection_table(numbers, attack),
+                populations_table(numbers, detected, attack),
+                attack_table(numbers, attack),
+                calibration_table(numbers, attack),
+                scores_table(numbers, attack),
+            ]
     found += [
         *comparison_tables(numbers),
         *rank_tables(numbers),
@@ -106,21 +113,6 @@ def make_tables(numbers: Numbers, shown: Shown) -> list[Table]:
         flags_table(numbers),
     ]
     return [annotate(numbers, table) for table in found if table is not None and table.rows]
-
-
-def _tables_of_attack(
-    numbers: Numbers, detected: Detected, attack: AttackInfo
-) -> list[Table | None]:
-    if not attack.strengths:
-        return [error_table(numbers, attack)]
-    return [
-        error_table(numbers, attack),
-        detection_table(numbers, attack),
-        populations_table(numbers, detected, attack),
-        attack_table(numbers, attack),
-        calibration_table(numbers, attack),
-        scores_table(numbers, attack),
-    ]
 
 
 def list_drawings(numbers: Numbers, shown: Shown) -> list[Drawing]:
