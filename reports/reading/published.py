@@ -86,18 +86,13 @@ def published_errors(numbers: Numbers, attack: AttackInfo) -> list[Published]:
 def published_crops(numbers: Numbers) -> PublishedCrops | None:
     """Return published errors from one crop and ten, for the same data; None without a match."""
     for table in _tables():
-        if table["attack"] == "crops":
-            rows = _rows(table, numbers)
+        rows = _rows(table, numbers) if table["attack"] == "crops" else []
+        if rows:
             error, spread = (
-                {
-                    k: {int(n): (pair[0], pair[1]) for n, pair in row[what].items()}
-                    for k, row in rows
-                }
+                {k: {int(n): tuple(pair) for n, pair in row[what].items()} for k, row in rows}
                 for what in ("crops", "spread")
             )
-            if error:
-                short, source, caveat = (table[k] for k in ("short", "source", "caveat"))
-                return PublishedCrops(short, source, caveat, error, spread)
+            return PublishedCrops(table["short"], table["source"], table["caveat"], error, spread)
     return None
 
 
