@@ -13,7 +13,7 @@ from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.style import report_style
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import Run
-from tests.reports.test_comparison_tables import comparison, numbers
+from tests.reports.overview.test_comparison_tables import comparison, numbers
 
 ERRORS = {"A": 0.10, "B": 0.15, "C": 0.12}
 

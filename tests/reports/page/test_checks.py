@@ -14,7 +14,7 @@ from robustloss.reports.page.checks import (
 )
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import Run
-from tests.reports.test_marks import flag, numbers
+from tests.reports.reading.test_marks import flag, numbers
 
 NAMES = {
     "zero_gradient", "not_finite_gradient", "margin_beats_cross_entropy",

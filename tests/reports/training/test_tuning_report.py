@@ -11,8 +11,8 @@ from robustloss.reports.drawing.style import report_style
 from robustloss.reports.page.build import build_report
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import Run, load_run
+from tests.reports.page.test_build import SMALL
 from tests.reports.synthetic import write_run
-from tests.reports.test_build import SMALL
 
 
 def trial(label, number, settings, error, fgsm, *, chosen=False, reason=None):

@@ -8,8 +8,8 @@ from robustloss.reports.page.run_facts import describe_run, list_facts
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.published import _fits
 from robustloss.results.run import load_run
+from tests.reports.page.test_build import SMALL
 from tests.reports.synthetic import write_run
-from tests.reports.test_build import SMALL
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from robustloss.reports.reading.published import published_errors
 from robustloss.reports.words import Estimate, estimate, few
 from robustloss.results.run import Run, load_run
 from tests.reports import synthetic_geometry_tables as hand
+from tests.reports.drawing.test_tables import EVIL
 from tests.reports.markup import Page
 from tests.reports.synthetic import write_run
 from tests.reports.tables import make_tables
-from tests.reports.test_tables import EVIL
 from tests.reports.world import Layout, Mock, MockAttack
 
 
