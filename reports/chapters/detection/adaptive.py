@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
+from robustloss.reports.chapters.detection.detected import sum_over
 from robustloss.reports.chapters.detection.table import interval_words_detection, score_name
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of, lay_out
 from robustloss.reports.reading.marks import Flag, Marks, flags_of
@@ -12,7 +14,6 @@ from robustloss.reports.words import NORM_NAMES, NOTHING, Estimate, over_seeds
 
 BEST = "best_of_adaptive"
 SCORE = "class_log_likelihood"  # what the adaptive attacks aim at
-
 MOST_NAIVE = 3
 _ESTIMATES = [
     Column("AUROC, all", "auroc_all", 1.0),
@@ -86,31 +87,31 @@ class Guarded:
         )
 
     def of_kind(self, kind: str) -> list[Rival]:
-        """The attacks of one kind."""
+        """Return the attacks of one kind."""
         return [rival for rival in self.rivals if rival.kind == kind]
 
     def get(
         self, label: str, rival: Rival, eps: float, metric: str, score: str = SCORE
     ) -> Estimate | None:
-        """The estimate over seeds; seeds without the number are left out."""
+        """Return the estimate over seeds; seeds without the number are left out."""
         rows = self.rows(label, rival, eps, score)
         return over_seeds([float(r[metric]) for r in rows if r[metric] is not None])
 
     def rows(self, label: str, rival: Rival, eps: float, score: str = SCORE) -> list[dict]:
-        """One row a seed."""
+        """Return one row a seed."""
         return self._rows.get((label, rival.label, rival.kind, float(eps), score), [])
 
     def extreme(
         self, label: str, rivals: Sequence[Rival], eps: float, metric: str, *, lowest: bool
     ) -> Rival | None:
-        """The attack with the lowest or highest number; the first of equals, None of nothing."""
+        """Return the attack with the lowest or highest number; the first of equals."""
         found = [(r, v.mean) for r in rivals if (v := self.get(label, r, eps, metric))]
         if not found:
             return None
         return (min if lowest else max)(found, key=lambda pair: pair[1])[0]
 
     def flags(self, label: str, rival: Rival, eps: float) -> list[Flag]:
-        """Flags of one attack; the best of the adaptive carries those of each of them."""
+        """Return the flags of one attack; the best of adaptive carries those of each of them."""
         concerned = self.of_kind("adaptive") if rival.kind == BEST else [rival]
         known = {attack.label: attack for attack in self.numbers.attacks}
         found: list[Flag] = []
@@ -127,32 +128,31 @@ class Guarded:
 
 
 def guarded(numbers: Numbers) -> list[Guarded]:
-    """One comparison for each norm that has an adaptive attack."""
+    """Return one comparison for each norm that has an adaptive attack."""
     found = [Guarded(numbers, norm) for norm in numbers.norms]
     return [one for one in found if one.eps and numbers.labels]
 
 
 def auroc_table(found: Guarded) -> Table:
-    """AUROC of the likelihood under naive attacks beside that under adaptive ones."""
+    """Return AUROC of the likelihood under naive attacks beside that under adaptive ones."""
     marks = Marks(found.numbers)
     naive = found.of_kind("naive")
     many = len(naive) > MOST_NAIVE
     rivals = [*(naive[:1] if many else naive), *found.of_kind("adaptive"), *found.of_kind(BEST)]
     rows, data = [], []
-    for label in found.numbers.labels:
-        for eps in found.eps:
-            row = [Entry(label), Entry(f"{eps:.4g}")]
-            row += [_entry(found, marks, label, rival, eps, _ESTIMATES[0]) for rival in rivals]
-            if many:
-                lowest = found.extreme(label, naive, eps, "auroc_all", lowest=True)
-                entry = _entry(found, marks, label, lowest, eps, _ESTIMATES[0])
-                name = f" ({lowest.label})" if lowest else ""
-                row.insert(3, Entry(f"{entry.text}{name}", entry.mark))
-            rows.append(row)
-            data += [
-                fields_of(_AUROC, _numbers(found, label, rival, eps, SCORE, _ESTIMATES[:1]))
-                for rival in found.rivals
-            ]
+    for label, eps in product(found.numbers.labels, found.eps):
+        row = [Entry(label), Entry(f"{eps:.4g}")]
+        row += [_entry(found, marks, label, rival, eps, _ESTIMATES[0]) for rival in rivals]
+        if many:
+            lowest = found.extreme(label, naive, eps, "auroc_all", lowest=True)
+            entry = _entry(found, marks, label, lowest, eps, _ESTIMATES[0])
+            name = f" ({lowest.label})" if lowest else ""
+            row.insert(3, Entry(f"{entry.text}{name}", entry.mark))
+        rows.append(row)
+        data += [
+            fields_of(_AUROC, _numbers(found, label, rival, eps, SCORE, _ESTIMATES[:1]))
+            for rival in found.rivals
+        ]
     header = ["loss", "eps", *(_name(rival) for rival in rivals)]
     if many:
         header.insert(3, f"lowest of {len(naive)} naive attacks")
@@ -172,24 +172,20 @@ def auroc_table(found: Guarded) -> Table:
 
 
 def rejection_table(found: Guarded) -> Table:
-    """Who is fooled and accepted when the model may reject: naive at worst against adaptive."""
+    """Return who passes a model that may reject: naive attacks at worst, and the best adaptive."""
     marks = Marks(found.numbers)
+    kinds = (("naive at worst", found.of_kind("naive")), ("best of adaptive", found.of_kind(BEST)))
     rows, data = [], []
-    for label in found.numbers.labels:
-        for eps in found.eps:
-            for name, rivals in (
-                ("naive at worst", found.of_kind("naive")),
-                ("best of adaptive", found.of_kind(BEST)),
-            ):
-                cells = []
-                for column in _REJECTING:
-                    worst = found.extreme(label, rivals, eps, column.key, lowest=False)
-                    cells.append(_entry(found, marks, label, worst, eps, column))
-                rows.append([Entry(label), Entry(name), Entry(f"{eps:.4g}"), *cells])
-            data += [
-                fields_of(_EVERY, _numbers(found, label, rival, eps, SCORE))
-                for rival in found.rivals
-            ]
+    for label, eps in product(found.numbers.labels, found.eps):
+        for name, rivals in kinds:
+            row = [Entry(label), Entry(name), Entry(f"{eps:.4g}")]
+            for column in _REJECTING:
+                worst = found.extreme(label, rivals, eps, column.key, lowest=False)
+                row.append(_entry(found, marks, label, worst, eps, column))
+            rows.append(row)
+        data += [
+            fields_of(_EVERY, _numbers(found, label, rival, eps, SCORE)) for rival in found.rivals
+        ]
     return Table(
         f"adaptive-rejection-{found.norm}",
         f"Error with the option to reject, {found.norm_name}",
@@ -218,14 +214,13 @@ def _entry(
 
 
 def every_adaptive_table(found: Guarded) -> Table:
-    """Every attack under every score: what the two tables above are taken from."""
+    """Return every attack under every score: what the two tables above are taken from."""
     marks = Marks(found.numbers)
     rows = [
         _numbers(found, label, rival, eps, score)
-        for label in found.numbers.labels
-        for eps in found.eps
-        for rival in found.rivals
-        for score in found.scores
+        for label, eps, rival, score in product(
+            found.numbers.labels, found.eps, found.rivals, found.scores
+        )
         if found.rows(label, rival, eps, score)
     ]
     return Table(
@@ -252,17 +247,10 @@ def _numbers(
 ) -> dict[str, Any]:  # fmt: skip
     """Return what the columns of these tables show of one attack at one eps under one score."""
     aimed = rival.kind != "naive" and score == SCORE
-    known = [
-        int(row["n_successful"])
-        for row in found.rows(label, rival, eps, score)
-        if row["n_successful"] is not None
-    ]
-    values = {
-        column.key: found.get(label, rival, eps, column.key, score)
-        for column in estimates
-        if column.unit
-    }
-    last = [*values.values()][-1]
+    known = sum_over(found.rows(label, rival, eps, score), "n_successful")
+    keys = [column.key for column in estimates if column.unit]
+    values = {key: found.get(label, rival, eps, key, score) for key in keys}
+    last = values[keys[-1]]
     return {
         "label": label,
         "norm": found.norm,
@@ -273,8 +261,8 @@ def _numbers(
         "score": score,
         "score_name": score_name(score, adapted=None if rival.kind == "naive" else aimed),
         "adapted": aimed,
-        "n_known": sum(known) if known else None,
-        "n_successful": sum(known),
+        "n_known": known,
+        "n_successful": known or 0,
         **values,
         "n_seeds": last.n_seeds if last else 0,
         "flags": found.flags(label, rival, eps),

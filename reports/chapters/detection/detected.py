@@ -31,12 +31,12 @@ Row = Mapping[str, Any]
 
 
 def score_words(score: str) -> str:
-    """A score as a reader knows it."""
+    """Return a score as a reader knows it."""
     return SCORE_WORDS.get(score, score.replace("_", " "))
 
 
 def in_order(scores: Iterable[str]) -> list[str]:
-    """Built-in scores in their order, then plug-ins by name."""
+    """Return built-in scores in their order, then plug-ins by name."""
     found = set(scores)
     return [k for k in SCORE_WORDS if k in found] + sorted(found - SCORE_WORDS.keys())
 
@@ -62,28 +62,48 @@ class Detected:
     def rows(
         self, label: str, attack: str, eps: float, score: str, population: str
     ) -> Sequence[Row]:
-        """One row a seed."""
+        """Return one row a seed."""
         return self._rows.get((label, attack, float(eps), score, population), [])
 
     def get(
         self, label: str, attack: str, eps: float, score: str, population: str,
         metric: str = "auroc",
     ) -> Estimate | None:  # fmt: skip
-        """A number over seeds; None where it does not exist, as without a successful attack."""
+        """Return a number over seeds; None where there is none, as without a successful attack."""
         return over_rows(self.rows(label, attack, eps, score, population), metric)
 
     def count(self, label: str, attack: str, eps: float, score: str, population: str) -> int | None:
-        """Attacked images of a population, summed over seeds."""
+        """Return the attacked images of a population, summed over seeds."""
         found = self.rows(label, attack, eps, score, population)
         return sum(int(row["n_attacked"]) for row in found) if found else None
 
+    def scores_of(self, label: str, attack: str) -> list[str]:
+        """Return the scores that a loss has under an attack, in order."""
+        return in_order(key[3] for key in self._rows if key[:2] == (label, attack))
+
     def adapted(self, attack: str) -> dict[str, bool | None]:
-        """Whether an attack aimed at each score; None for one that aims at none."""
+        """Return whether an attack aimed at each score; None for one that aims at none."""
         return {k[3]: found[0].get("adapted") for k, found in self._rows.items() if k[1] == attack}
 
 
+def sum_over(rows: Iterable[Row], key: str) -> int | None:
+    """Return a count summed over seeds; None where no seed has one.
+
+    Args:
+        rows: One a seed; those without the count are left out.
+        key: The column.
+    """
+    known = [int(row[key]) for row in rows if row[key] is not None]
+    return sum(known) if known else None
+
+
 def over_rows(rows: Sequence[Row], metric: str) -> Estimate | None:
-    """One column over seeds; the AUROC of one seed keeps its interval over images."""
+    """Return one column over seeds; the AUROC of one seed keeps its interval over images.
+
+    Args:
+        rows: One a seed; those without the number are left out.
+        metric: The column.
+    """
     known = [row for row in rows if row.get(metric) is not None]
     if len(known) == 1 and metric == "auroc" and known[0].get("auroc_low") is not None:
         mean, low, high = (float(known[0][k]) for k in ("auroc", "auroc_low", "auroc_high"))
@@ -92,7 +112,7 @@ def over_rows(rows: Sequence[Row], metric: str) -> Estimate | None:
 
 
 def interval_words(rows: Iterable[Row]) -> str:
-    """What stands behind an AUROC, by how many seeds there are and whether images were counted."""
+    """Return what stands behind an AUROC, by the seeds, and whether images were counted."""
     seeds, images = set(), False
     for row in rows:
         seeds.add(row["seed"])

@@ -1,6 +1,6 @@
 """Detection in full: every population with its intervals, noise as a control, outside images."""
 
-from collections.abc import Mapping
+from itertools import product
 
 from robustloss.reports.chapters.detection.detected import (
     LIKELIHOOD,
@@ -36,38 +36,33 @@ CONTROL = (
 
 
 def populations_table(numbers: Numbers, found: Detected, attack: AttackInfo) -> Table | None:
-    """Losses, eps and populations by detection numbers of the likelihood; None for older runs."""
+    """Return losses, eps and populations by numbers of the likelihood; None for older runs.
+
+    Args:
+        numbers: Of the run.
+        found: Its table `detection`.
+        attack: Detected by the likelihood.
+    """
     if not {"failed", "noise"} & set(found.populations):
         return None
-    marks = Marks(numbers)
+    detection = numbers.run.detection
     # runs of older versions lack some of the numbers
-    known = [
-        column
-        for column in _ESTIMATES
-        if any(row.get(column.key) is not None for row in numbers.run.detection)
-    ]
+    known = [c for c in _ESTIMATES if any(row.get(c.key) is not None for row in detection)]
     rows = []
-    behind: list[Mapping] = []
-    for label in numbers.labels:
-        for eps in attack.strengths:
-            # a flag is about the attack: noise had no gradient to lose
-            flags = numbers.flags(label, attack.label, eps)
-            for population in found.populations:
-                place = (label, attack.label, eps, LIKELIHOOD, population)
-                if not found.rows(*place):
-                    continue
-                behind += found.rows(*place)
-                rows.append(
-                    {
-                        "label": label,
-                        "attack_label": attack.label,
-                        "eps": eps,
-                        "population": population,
-                        "n_attacked": found.count(*place),
-                        **{column.key: found.get(*place, column.key) for column in known},
-                        "flags": () if population == "noise" else flags,
-                    }
-                )
+    for label, eps, population in product(numbers.labels, attack.strengths, found.populations):
+        place = (label, attack.label, eps, LIKELIHOOD, population)
+        if not found.rows(*place):
+            continue
+        # a flag is about the attack: noise had no gradient to lose
+        flags = () if population == "noise" else numbers.flags(label, attack.label, eps)
+        rows.append(
+            {"label": label, "attack_label": attack.label, "eps": eps, "population": population,
+             "n_attacked": found.count(*place), "flags": flags}
+            | {column.key: found.get(*place, column.key) for column in known}
+        )  # fmt: skip
+    behind = [row for row in detection if row["attack_label"] == attack.label
+              and row["score"] == LIKELIHOOD and row["eps"] > 0]  # fmt: skip
+    marks = Marks(numbers)
     return Table(
         f"populations-{attack.slug}",
         f"Detection of {attack.label} by likelihood, by population",

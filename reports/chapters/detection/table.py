@@ -1,13 +1,17 @@
 """Tables of one attack: detection by the likelihood, and every detection score beside it."""
 
+from itertools import product
+
 from robustloss.reports.chapters.detection.detected import (
     LIKELIHOOD,
     Detected,
     interval_words,
     score_words,
+    sum_over,
 )
-from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
-from robustloss.reports.reading.marks import Marks, names
+from robustloss.reports.drawing.table import Column, Entry, Table, fields_of, lay_out
+from robustloss.reports.reading.facts import seed_words
+from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.words import span
 
@@ -37,31 +41,42 @@ _COLUMNS = [
 _CONTROL = Column("AUROC, noise", "auroc_noise", 1.0, parts=("mean",), checks=())
 
 
+_AREA = Column("AUROC", "auroc", 1.0)
+_OF_A_SCORE = [
+    *(Column("", key) for key in ("label", "score", "population", "eps", "n_seeds")),
+    _AREA,
+    Column("", "adapted"),
+]
+_NOT_ADAPTED = (
+    " “Not adapted”: this attack did not try to deceive that score, so a high AUROC there is no "
+    "evidence."
+)
+
+
 def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
-    """Losses and eps by detection numbers; no successful attack gives n/a."""
+    """Return losses and eps by detection numbers; no successful attack gives n/a.
+
+    Args:
+        numbers: Of the run.
+        attack: Detected by the likelihood.
+    """
     marks, detected = Marks(numbers), Detected(numbers)
     control = "noise" in detected.populations
     rows = []
-    for label in numbers.labels:
-        for eps in attack.strengths:
-            place = (label, attack.label, eps)
-            successes = [
-                int(row["n_successful"])
-                for row in numbers.rows(*place)
-                if row["n_successful"] is not None
-            ]
-            rows.append(
-                {
-                    "label": label,
-                    "attack_label": attack.label,
-                    "eps": eps,
-                    "n_successful": sum(successes) if successes else None,
-                    **{column.key: numbers.get(*place, column.key) for column in _ESTIMATES},
-                    EARLY: detected.get(*place, LIKELIHOOD, "all", EARLY),
-                    "auroc_noise": detected.get(*place, LIKELIHOOD, "noise"),
-                    "flags": numbers.flags(*place),
-                }
-            )
+    for label, eps in product(numbers.labels, attack.strengths):
+        place = (label, attack.label, eps)
+        rows.append(
+            {
+                "label": label,
+                "attack_label": attack.label,
+                "eps": eps,
+                "n_successful": sum_over(numbers.rows(*place), "n_successful"),
+                **{column.key: numbers.get(*place, column.key) for column in _ESTIMATES},
+                EARLY: detected.get(*place, LIKELIHOOD, "all", EARLY),
+                "auroc_noise": detected.get(*place, LIKELIHOOD, "noise"),
+                "flags": numbers.flags(*place),
+            }
+        )
     return Table(
         f"detection-{attack.slug}",
         f"Detection of {attack.label} by likelihood",
@@ -74,53 +89,49 @@ def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
         "the one column that compares losses fairly, and beside it the same with the 1 % "
         "threshold. " + (f"{NOISE} " if control else "") + interval_words_detection(numbers),
         *lay_out([*_COLUMNS, _CONTROL] if control else _COLUMNS, rows, marks),
-        [*marks.notes(), *_stopped_notes(numbers, attack), *_rejected_notes(numbers)],
+        [*marks.notes(), *_notes(numbers, attack)],
         section=attack.label,
         fold="of many losses",
     )
 
 
 def interval_words_detection(numbers: Numbers) -> str:
-    """What stands behind the number in a table of detection."""
-    if len(numbers.seeds) > 1:
-        return "± is half a 95 % t-interval over training seeds."
-    known = any(row.get("auroc_low") is not None for row in numbers.run.detection)
+    """Return the sentence that says what stands behind the number in a table of detection."""
+    over_images = any(row.get("auroc_low") is not None for row in numbers.run.detection)
+    if len(numbers.seeds) > 1 or not over_images:
+        return seed_words(numbers)
     return (
         "One training seed: intervals of AUROC are 95 % over test images (clustered DeLong), "
         "the other numbers have none."
-        if known
-        else "One training seed: no interval."
     )
 
 
-def _stopped_notes(numbers: Numbers, attack: AttackInfo) -> list[str]:
-    """Ending at the first error shows a detector other images than going on does."""
+def _notes(numbers: Numbers, attack: AttackInfo) -> list[str]:
+    """Return what a reader of these numbers must know of the attack and of the threshold."""
+    notes = []
     entries = [e for e in numbers.spec.get("attacks", []) if e["label"] == attack.label]
-    if not any((e.get("params") or {}).get("keep") == "first" for e in entries):
-        return []
-    return [
-        f"{attack.label} leaves an image as soon as it is fooled (keep = first), near the "
-        "boundary: its errors are those of the whole attack, its detection numbers are not."
-    ]
-
-
-def _rejected_notes(numbers: Numbers) -> list[str]:
-    parts = []
+    if any((e.get("params") or {}).get("keep") == "first" for e in entries):
+        # ending at the first error shows a detector other images than going on does
+        notes.append(
+            f"{attack.label} leaves an image as soon as it is fooled (keep = first), near the "
+            "boundary: its errors are those of the whole attack, its detection numbers are not."
+        )
+    rejected = []
     for label in numbers.labels:
-        values = sorted({
+        values = [
             float(d["clean_rejected_fraction"]) for d in numbers.run.detection
-            if d["label"] == label and d["score"] == "class_log_likelihood"
-            and d["population"] == "all" and d["clean_rejected_fraction"] is not None
-        })  # fmt: skip
-        if values:
-            parts.append(f"{label} {span(values, 1, 100.0)} %")
-    if not parts:
-        return []
-    return [f"Clean test images that the 5 % threshold really rejects: {', '.join(parts)}."]
+            if (d["label"], d["score"], d["population"]) == (label, LIKELIHOOD, "all")
+            and d["clean_rejected_fraction"] is not None
+        ]  # fmt: skip
+        rejected += [f"{label} {span(values, 1, 100.0)} %"] if values else []
+    if rejected:
+        words = ", ".join(rejected)
+        notes.append(f"Clean test images that the 5 % threshold really rejects: {words}.")
+    return notes
 
 
 def score_name(score: str, *, adapted: bool | None) -> str:
-    """A score in words; one that an adaptive attack did not aim at says so.
+    """Return a score in words; one that an adaptive attack did not aim at says so.
 
     Args:
         score: Its key.
@@ -130,56 +141,42 @@ def score_name(score: str, *, adapted: bool | None) -> str:
     return f"{words} (not adapted)" if adapted is False else words
 
 
-_AREA = Column("AUROC", "auroc", 1.0)
-_NOT_ADAPTED = (
-    " “Not adapted”: this attack did not try to deceive that score, so a high AUROC there is no "
-    "evidence."
-)
-
-
 def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
-    """AUROC of every detection score, both populations; None with a single score."""
+    """Return AUROC of every detection score, both populations; None with a single score.
+
+    Args:
+        numbers: Of the run.
+        attack: Told from clean images by the scores.
+    """
     found = Detected(numbers)
+    adapted = found.adapted(attack.label)
+    if len(adapted) < 2:
+        return None
     behind = [d for d in numbers.run.detection
               if d["attack_label"] == attack.label and d["eps"] > 0]  # fmt: skip
-    adapted = found.adapted(attack.label)
-    scores = {k: adapted[k] for k in found.scores if k in adapted}
-    if len(scores) < 2:
-        return None
+    places = [*product(("all", "successful"), attack.strengths)]
     marks = Marks(numbers)
     rows, data = [], []
     for label in numbers.labels:
-        for score in scores:
-            own = [d for d in behind if (d["label"], d["score"]) == (label, score)]
-            if not own:
-                continue  # the loss has no such score
+        for score in found.scores_of(label, attack.label):
             cells = []
-            for population in ("all", "successful"):
-                for eps in attack.strengths:
-                    some = found.get(label, attack.label, eps, score, population)
-                    flags = numbers.flags(label, attack.label, eps)
-                    cells.append(_AREA.entry(some, marks.of(flags) if some else ""))
-                    data.append(
-                        {
-                            "label": label,
-                            "score": score,
-                            "population": population,
-                            "eps": eps,
-                            "n_seeds": some.n_seeds if some else 0,
-                            **_AREA.fields(some),
-                            "adapted": scores[score],
-                            "marks": names(flags),
-                        }
-                    )
-            rows.append([Entry(label), Entry(score_name(score, adapted=scores[score])), *cells])
-    heads = [f"{p}, eps {e:.4g}" for p in ("all", "successful") for e in attack.strengths]
+            for population, eps in places:
+                area = found.get(label, attack.label, eps, score, population)
+                flags = numbers.flags(label, attack.label, eps)
+                cells.append(_AREA.entry(area, marks.of(flags) if area else ""))
+                row = {"label": label, "score": score, "population": population, "eps": eps,
+                       "n_seeds": area.n_seeds if area else 0, "auroc": area,
+                       "adapted": adapted[score], "flags": flags}  # fmt: skip
+                data.append(fields_of(_OF_A_SCORE, row))
+            name = score_name(score, adapted=adapted[score])
+            rows.append([Entry(label), Entry(name), *cells])
     return Table(
         f"scores-{attack.slug}",
         f"Which score tells {attack.label} from clean images?",
         f"AUROC of each detection score. {interval_words(behind)} The likelihood "
         "asks whether the features look like the predicted class at all, the posterior only how "
-        f"clearly one class wins.{_NOT_ADAPTED if False in scores.values() else ''}",
-        ["loss", "score", *heads],
+        f"clearly one class wins.{_NOT_ADAPTED if False in adapted.values() else ''}",
+        ["loss", "score", *(f"{population}, eps {eps:.4g}" for population, eps in places)],
         rows,
         data,
         marks.notes(),
