@@ -7,6 +7,7 @@ from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.curves import Panel, curve_numbers, draw_curves, lines_of
 from robustloss.reports.drawing.style import ADVERSARIAL, GREY, Look
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.words import Estimate
 
 ATTACK, NOISE = "attack", "noise of the same size"
 LOOKS = {ATTACK: Look(ADVERSARIAL, "o", "-"), NOISE: Look(GREY, "s", (0, (5, 1.5)))}
@@ -14,26 +15,31 @@ POPULATIONS = {ATTACK: "all", NOISE: "noise"}
 
 
 def add_control(album: Album, numbers: Numbers, found: Detected, attack: AttackInfo) -> None:
-    """AUROC of the likelihood on attacked images and on as much noise, one frame a loss."""
+    """Draw AUROC of the likelihood on attacked images and on as much noise, one frame a loss.
+
+    Args:
+        album: Takes the figure.
+        numbers: Of the run.
+        found: Its table `detection`.
+        attack: Nothing is drawn where no loss saw noise of its size.
+    """
     grid: list[Panel] = []
     for label in numbers.labels:
-        lines = lines_of(
-            [*POPULATIONS],
-            attack.strengths,
-            lambda name, eps, label=label: found.get(  # type: ignore[misc]
-                label, attack.label, eps, LIKELIHOOD, POPULATIONS[name]
-            ),
-            1.0,
-        )
+
+        def get(name: str, eps: float, label: str = label) -> Estimate | None:
+            return found.get(label, attack.label, eps, LIKELIHOOD, POPULATIONS[name])
+
+        lines = lines_of([*POPULATIONS], attack.strengths, get, 1.0)
         if any(line.label == NOISE for line in lines):
-            grid.append(
-                Panel(
-                    label, attack.axis, "AUROC" if len(grid) % 3 == 0 else "", lines,
-                    y_range=(0.0, 1.005), reference=0.5, reference_label="guessing",
-                )
-            )  # fmt: skip
+            y_label = "AUROC" if len(grid) % 3 == 0 else ""
+            grid.append(Panel(label, attack.axis, y_label, lines, (0.0, 1.005), 0.5, "guessing"))
     if not grid:
         return
+    ends = [
+        f"{panel.title}: " + ", ".join(f"{line.label} {line.y[-1]:.3f}" for line in panel.lines
+                                       if not math.isnan(line.y[-1]))
+        for panel in grid
+    ]  # fmt: skip
     behind = [r for k in numbers.labels for e in attack.strengths for p in POPULATIONS.values()
               for r in found.rows(k, attack.label, e, LIKELIHOOD, p)]  # fmt: skip
     album.add(
@@ -49,11 +55,6 @@ def add_control(album: Album, numbers: Numbers, found: Detected, attack: AttackI
         "typical than they were. "
         + interval_words(behind).replace("Intervals", "Bands"),
         alt="Line charts of AUROC against eps, one per loss, of the attack and of noise. At the "
-        f"largest eps, {'; '.join(_ends(panel) for panel in grid)}.",
+        f"largest eps, {'; '.join(ends)}.",
         section=attack.label,
     )  # fmt: skip
-
-
-def _ends(panel: Panel) -> str:
-    parts = [f"{line.label} {line.y[-1]:.3f}" for line in panel.lines if not math.isnan(line.y[-1])]
-    return f"{panel.title}: {', '.join(parts)}"

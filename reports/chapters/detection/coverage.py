@@ -1,6 +1,6 @@
 """Coverage against error: what the detector buys, and at what price in accepted images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -17,32 +17,32 @@ POINTS = 60
 
 
 def add_coverage(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
-    """Error among the accepted images as the detector rejects the lowest scores."""
+    """Draw the error among the accepted images as the detector rejects the lowest scores.
+
+    Args:
+        album: Takes the figure.
+        scene: The attack; nothing is drawn where no pass of it could be read.
+        looks: Look of every loss.
+    """
     passes = [("clean images", [(k, scene.shown.clean(k)) for k in scene.labels])]
     passes += [(eps_name(e), [(k, scene.views[(k, e)]) for k in scene.labels]) for e in scene.eps]
-    grid = [
-        Panel(
-            title,
-            "images accepted",
-            "error of those" if i % 2 == 0 else "",
-            lines := [_line(label, view) for label, view in views if isinstance(view, View)],
-            y_range=_heights(lines),
-            percent=True,
-            x_percent=True,
-        )
-        for i, (title, views) in enumerate(passes)
-    ]
+    grid: list[Panel] = []
+    ends = []
+    for title, views in passes:
+        lines = [_line(label, view) for label, view in views if isinstance(view, View)]
+        # the curves decide, not the wide bands of the first few images; 0 is always in sight
+        highest = max((y for line in lines for y in line.y), default=1.0)
+        top = min(1.25 * highest, 102.0) or 1.0
+        y_label = "error of those" if len(grid) % 2 == 0 else ""
+        grid.append(Panel(title, "images accepted", y_label, lines, (-0.03 * top, top),
+                          percent=True, x_percent=True))  # fmt: skip
+        halves = [line.y[min(int(np.searchsorted(line.x, 50)), len(line.x) - 1)] for line in lines]
+        words = [f"{line.label} {half:.3g} %" for line, half in zip(lines, halves, strict=True)]
+        ends += [f"{title}: {', '.join(words)}"] if lines else []
     if not any(panel.lines for panel in grid[1:]):
         return
-    ends = [
-        f"{panel.title}: " + ", ".join(f"{k.label} {_at(k, 50):.3g} %" for k in panel.lines)
-        for panel in grid
-        if panel.lines
-    ]
     band = (
-        ""
-        if len(scene.labels) > CROWD
-        else "The band is a pointwise 95 % Wilson interval over images, for the order as it is; "
+        "The band is a pointwise 95 % Wilson interval over images, for the order as it is; "
         "of few images it may leave the frame. "
     )
     album.add(
@@ -56,32 +56,26 @@ def add_coverage(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
         "left; a flat curve means that it rejects right and wrong answers alike, and one that "
         "rises to the left that wrong answers look more typical than right ones. All images of a "
         "frame are attacked, except in the first. Each frame has its own vertical axis. "
-        f"{band}{scene.words()}",
+        f"{band if len(scene.labels) <= CROWD else ''}{scene.words()}",
         alt="Line charts of the error among accepted images against the share accepted. Error of "
         f"the half with the highest likelihood, {'; '.join(ends)}.",
         section=scene.attack.label,
     )
 
 
-def _heights(lines: Sequence[Line]) -> tuple[float, float]:
-    """The curves decide, not the wide bands of the first few images; 0 is always in sight."""
-    top = max((y for line in lines for y in line.y), default=1.0)
-    top = min(1.25 * top, 102.0) or 1.0
-    return -0.03 * top, top
-
-
 def _line(label: str, view: View) -> Line:
     coverage, wrong = risk(view.score, view.wrong)
-    at = thinned(coverage)
+    # at most so many points, spread evenly, the last always among them
+    wanted = np.linspace(LEAST, 1.0, POINTS)
+    at = np.unique(np.minimum(np.searchsorted(coverage, wanted - 1e-12), coverage.size - 1))
     accepted = np.rint(coverage[at] * view.n).astype(int)
     bounds = [wilson(int(w), int(n)) for w, n in zip(wrong[at], accepted, strict=True)]
-    share = 100.0 * wrong[at] / accepted
-    low, high = (tuple(100.0 * b[i] for b in bounds) for i in (0, 1))
-    return Line(label, tuple(100.0 * coverage[at]), tuple(share), low, high)
+    low, high = (tuple(100.0 * bound[end] for bound in bounds) for end in (0, 1))
+    return Line(label, tuple(100.0 * coverage[at]), tuple(100.0 * wrong[at] / accepted), low, high)
 
 
 def risk(scores: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Operating points of accepting the highest scores; ties are accepted together.
+    """Return the operating points of accepting the highest scores; ties are accepted together.
 
     Args:
         scores: (N,) higher is accepted first.
@@ -95,15 +89,3 @@ def risk(scores: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.flatnonzero(np.diff(scores[order])), scores.size - 1)
     return (last + 1) / scores.size, np.cumsum(wrong[order])[last]
-
-
-def thinned(coverage: np.ndarray) -> np.ndarray:
-    """Indices of at most ``POINTS`` operating points, spread evenly, the last always among them."""
-    wanted = np.linspace(LEAST, 1.0, POINTS)
-    places = np.minimum(np.searchsorted(coverage, wanted - 1e-12), coverage.size - 1)
-    return np.unique(places)
-
-
-def _at(line: Line, coverage: float) -> float:
-    place = min(int(np.searchsorted(line.x, coverage)), len(line.x) - 1)
-    return line.y[place]

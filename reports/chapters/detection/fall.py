@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from robustloss.reports.chapters.detection.adaptive import BEST, Guarded, Rival, guarded
+from robustloss.reports.chapters.detection.adaptive import BEST, guarded
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
@@ -16,34 +17,6 @@ from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import eps_name
 
 SOFT = "#5B6470"
-
-
-def add_falls(album: Album, numbers: Numbers) -> None:
-    """One figure for each norm with an adaptive attack."""
-    for found in guarded(numbers):
-        if found.of_kind("naive") and found.of_kind(BEST):
-            _add(album, found)
-
-
-def _add(album: Album, found: Guarded) -> None:
-    grid = [
-        (label, [_fall(found, label, eps) for eps in found.eps]) for label in found.numbers.labels
-    ]
-    start = found.of_kind("naive")[0].label
-    album.add(
-        f"adaptive-fall-{found.norm}",
-        draw_falls(grid, start),
-        _rows(found),
-        title=f"The detector falls when the attack knows it, {found.norm_name}",
-        caption=f"AUROC of the likelihood at the predicted class, over all attacked images. Grey: "
-        f"under {start} and the other attacks that only want a wrong class. Orange: under attacks "
-        "that want a wrong class that is also likely; the diamond takes the best of them image by "
-        "image. Left of the dotted line attacked images look more typical than clean ones. An "
-        "arrow that is long says that the high AUROC on its right was owed to an attack that did "
-        "not try. Mean over seeds; intervals are in the table.",
-        alt=f"Arrows from the AUROC under {start} to that under the best adaptive attack, one "
-        f"panel per loss. {_in_words(found)}",
-    )
 
 
 @dataclass(frozen=True)
@@ -63,37 +36,46 @@ class Fall:
     best: float | None
 
 
-def _fall(found: Guarded, label: str, eps: float) -> Fall:
-    def values(kind: str) -> list[float]:
-        known = [found.get(label, rival, eps, "auroc_all") for rival in found.of_kind(kind)]
-        return [value.mean for value in known if value]
-
-    best = values(BEST)
-    return Fall(eps_name(eps), values("naive"), values("adaptive"), best[0] if best else None)
-
-
-def _rows(found: Guarded) -> list[dict[str, object]]:
-    def auroc(label: str, rival: Rival, eps: float) -> float | None:
-        value = found.get(label, rival, eps, "auroc_all")
-        return value.mean if value else None
-
-    return [
-        {"label": label, "eps": eps, "attack_label": rival.label, "kind": rival.kind,
-         "auroc_all": auroc(label, rival, eps)}
-        for label in found.numbers.labels
-        for eps in found.eps
-        for rival in found.rivals
-    ]  # fmt: skip
-
-
-def _in_words(found: Guarded) -> str:
-    eps = found.eps[-1]
-    parts = []
-    for label in found.numbers.labels:
-        fall = _fall(found, label, eps)
-        if fall.naive and fall.best is not None:
-            parts.append(f"{label} from {fall.naive[0]:.2f} to {fall.best:.2f}")
-    return f"At {eps_name(eps)}: {', '.join(parts)}."
+def add_falls(album: Album, numbers: Numbers) -> None:
+    """Draw one figure for each norm with an adaptive attack."""
+    for found in guarded(numbers):
+        naive = found.of_kind("naive")
+        if not naive or not found.of_kind(BEST):
+            continue
+        rows = []
+        grid: dict[str, list[Fall]] = {label: [] for label in numbers.labels}
+        for label, eps in product(numbers.labels, found.eps):
+            areas: dict[str, list[float]] = {kind: [] for kind in ("naive", "adaptive", BEST)}
+            for rival in found.rivals:
+                area = found.get(label, rival, eps, "auroc_all")
+                areas[rival.kind] += [area.mean] if area else []
+                rows.append(
+                    {"label": label, "eps": eps, "attack_label": rival.label, "kind": rival.kind,
+                     "auroc_all": area.mean if area else None}
+                )  # fmt: skip
+            best = areas[BEST][0] if areas[BEST] else None
+            grid[label].append(Fall(eps_name(eps), areas["naive"], areas["adaptive"], best))
+        ends = [(label, falls[-1]) for label, falls in grid.items()]
+        words = [
+            f"{label} from {fall.naive[0]:.2f} to {fall.best:.2f}"
+            for label, fall in ends
+            if fall.naive and fall.best is not None
+        ]
+        start = naive[0].label
+        album.add(
+            f"adaptive-fall-{found.norm}",
+            draw_falls([*grid.items()], start),
+            rows,
+            title=f"The detector falls when the attack knows it, {found.norm_name}",
+            caption="AUROC of the likelihood at the predicted class, over all attacked images. "
+            f"Grey: under {start} and the other attacks that only want a wrong class. Orange: "
+            "under attacks that want a wrong class that is also likely; the diamond takes the best "
+            "of them image by image. Left of the dotted line attacked images look more typical "
+            "than clean ones. An arrow that is long says that the high AUROC on its right was owed "
+            "to an attack that did not try. Mean over seeds; intervals are in the table.",
+            alt=f"Arrows from the AUROC under {start} to that under the best adaptive attack, one "
+            f"panel per loss. At {eps_name(found.eps[-1])}: {', '.join(words)}.",
+        )
 
 
 def draw_falls(grid: Sequence[tuple[str, Sequence[Fall]]], start: str) -> Figure:
@@ -109,6 +91,17 @@ def draw_falls(grid: Sequence[tuple[str, Sequence[Fall]]], start: str) -> Figure
         _draw(ax, falls, most)
         ax.tick_params(labelleft=spot.leftmost)
 
+    def mark(label: str, marker: str, **look: object) -> Line2D:
+        return Line2D([], [], ls="none", marker=marker, label=label, **look)  # type: ignore[arg-type]
+
+    handles = [mark(f"naive: {plain(start)}", "o", ms=7, color=NORMAL)]
+    if any(len(fall.naive) > 1 for _, falls in grid for fall in falls):
+        handles.append(mark("other naive attacks", "o", ms=5, mfc="white", mec=NORMAL))
+    handles += [
+        mark("each adaptive attack", "|", ms=11, mew=1.6, color=ADVERSARIAL),
+        mark("best of adaptive, per image", "D", ms=6.5, color=ADVERSARIAL),
+        Line2D([], [], color=SOFT, lw=1, ls=(0, (1, 2)), label="guessing"),
+    ]
     return draw_panels(
         [
             "no numbers for this loss" if all(fall.best is None for fall in falls) else falls
@@ -119,9 +112,7 @@ def draw_falls(grid: Sequence[tuple[str, Sequence[Fall]]], start: str) -> Figure
         widest=4.4,
         height=0.42 + 0.52 * most,
         titles=[label for label, _ in grid],
-        legend=Names(
-            _handles(start, more=any(len(f.naive) > 1 for _, falls in grid for f in falls))
-        ),
+        legend=Names(handles),
         margins=Margins(left=0.85, wgap=0.35),
     )
 
@@ -135,7 +126,7 @@ def _draw(ax: Axes, falls: Sequence[Fall], most: int) -> None:
         ax.plot(fall.adaptive, [y] * len(fall.adaptive), ls="none", marker="|", ms=11, mew=1.6,
                 color=ADVERSARIAL, zorder=3)  # fmt: skip
         if fall.naive and fall.best is not None:
-            _arrow(ax, y, fall.naive[0], fall.best)
+            _draw_arrow(ax, y, fall.naive[0], fall.best)
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(most - 0.45, -0.75)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
@@ -146,7 +137,8 @@ def _draw(ax: Axes, falls: Sequence[Fall], most: int) -> None:
     ax.spines["left"].set_visible(False)
 
 
-def _arrow(ax: Axes, y: int, start: float, end: float) -> None:
+def _draw_arrow(ax: Axes, y: int, start: float, end: float) -> None:
+    """Draw both ends with their numbers, and an arrow where there is room between them."""
     if abs(start - end) > 0.03:
         ax.annotate("", (end, y), (start, y), zorder=2,
                     arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.1,
@@ -154,28 +146,10 @@ def _arrow(ax: Axes, y: int, start: float, end: float) -> None:
     ax.plot([start], [y], marker="o", ms=7, color=NORMAL, mec="white", mew=0.6, zorder=4)
     ax.plot([end], [y], marker="D", ms=6.5, color=ADVERSARIAL, mec="white", mew=0.6, zorder=5)
     close = abs(start - end) < 0.14
-    for x, text, side in ((start, _short(start), 1), (end, _short(end), -1)):
+    for x, side in ((start, 1), (end, -1)):
+        # two decimals, or three where two would read as perfect
+        text = f"{x:.2f}" if 0.005 <= x < 0.995 or x in (0, 1) else f"{x:.3f}"
         shift = side * (9 if close else 0) * (1 if start >= end else -1)
         ax.annotate(text, (x, y), xytext=(shift, 6), textcoords="offset points", fontsize=8,
                     ha="right" if x > 0.93 and not close else "left" if x < 0.07 else "center",
                     va="bottom", color=INK)  # fmt: skip
-
-
-def _handles(start: str, *, more: bool) -> list[Line2D]:
-    def mark(label: str, marker: str, **look: object) -> Line2D:
-        return Line2D([], [], ls="none", marker=marker, label=label, **look)  # type: ignore[arg-type]
-
-    out = [mark(f"naive: {plain(start)}", "o", ms=7, color=NORMAL)]
-    if more:
-        out.append(mark("other naive attacks", "o", ms=5, mfc="white", mec=NORMAL))
-    return [
-        *out,
-        mark("each adaptive attack", "|", ms=11, mew=1.6, color=ADVERSARIAL),
-        mark("best of adaptive, per image", "D", ms=6.5, color=ADVERSARIAL),
-        Line2D([], [], color=SOFT, lw=1, ls=(0, (1, 2)), label="guessing"),
-    ]
-
-
-def _short(auroc: float) -> str:
-    """Two decimals, or three where two would read as perfect."""
-    return f"{auroc:.2f}" if 0.005 <= auroc < 0.995 or auroc in (0, 1) else f"{auroc:.3f}"

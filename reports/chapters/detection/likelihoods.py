@@ -18,12 +18,12 @@ from robustloss.reports.drawing.histograms import Bins, bin_ticks, pooled_bins
 from robustloss.reports.drawing.style import ADVERSARIAL, BLUE, CROWD, INK, NORMAL
 from robustloss.reports.drawing.ticks import percent_of_all
 from robustloss.reports.reading.scene import Scene
-from robustloss.reports.reading.views import Reference, View
+from robustloss.reports.reading.views import View
 from robustloss.reports.words import eps_name
 
 FEW = 30  # images below which a histogram is noise: each is drawn as a stroke instead
 CLEAN, FAILED, SUCCESSFUL = "clean", "attack failed", "attack successful"
-_EMPTY = Bins(np.array([0.0, 1.0]), below=False, above=False)
+COLOURS = {CLEAN: "#4C5866", FAILED: BLUE, SUCCESSFUL: ADVERSARIAL}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,6 @@ class Populations:
         areas: AUROC of the failed and of the successful against the clean; NaN where there is none.
         line: Threshold of the detector, or None.
         caught: Fraction of the failed and of the successful below the threshold; NaN for none.
-        gap: Why there is nothing to draw; empty when there is.
     """
 
     bins: Bins
@@ -46,132 +45,33 @@ class Populations:
     areas: tuple[float, float] = (float("nan"), float("nan"))
     caught: tuple[float, float] = (float("nan"), float("nan"))
     line: float | None = None
-    gap: str = ""
 
-    def shares(self) -> dict[str, np.ndarray]:
-        """Percent of each population in each bin; nothing for an empty one."""
-        groups = {CLEAN: self.clean, FAILED: self.failed, SUCCESSFUL: self.successful}
-        return {k: self.bins.shares(v, v.size) for k, v in groups.items() if v.size}
+    def groups(self) -> dict[str, np.ndarray]:
+        """Return the scores by population."""
+        return {CLEAN: self.clean, FAILED: self.failed, SUCCESSFUL: self.successful}
 
-
-def draw_populations(
-    rows: Sequence[str],
-    columns: Sequence[str],
-    cells: Sequence[Sequence[Populations]],
-    *,
-    x_label: str,
-) -> Figure:
-    """Draw losses by eps; the panels of a row share both axes."""
-    tops = [
-        1.08 * max((h.max() for c in row if not c.gap for h in _solid(c).values()), default=1) or 1
-        for row in cells
-    ]
-
-    def draw(ax: Axes, cell: Populations, spot: Spot) -> None:
-        ax.set_ylim(0, tops[spot.row])
-        _draw(ax, cell, spot.width)
-
-    return draw_grid(
-        rows,
-        columns,
-        [[cell.gap or cell for cell in row] for row in cells],
-        draw,
-        widest=4.2,
-        height=1.35 if len(rows) <= CROWD else 1.0,
-        handles=[
-            Patch(facecolor=NORMAL, edgecolor="#4C5866", label=CLEAN),
-            Line2D([], [], color=BLUE, lw=1.5, ls=(0, (3, 1.2)), label=FAILED),
-            Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=SUCCESSFUL),
-            Line2D([], [], color=INK, lw=1.1, ls=(0, (4, 2)), label="threshold"),
-        ],
-        # two lines of words stand over each panel
-        head=48,
-        title_pad=29,
-        labels=(x_label, "share of its population"),
-        margins=replace(GRID, top=1.22, hgap=0.9),
-    )
-
-
-def _solid(cell: Populations) -> dict[str, np.ndarray]:
-    sizes = {CLEAN: cell.clean.size, FAILED: cell.failed.size, SUCCESSFUL: cell.successful.size}
-    return {k: v for k, v in cell.shares().items() if sizes[k] >= FEW}
-
-
-def _draw(ax: Axes, cell: Populations, inches: float) -> None:
-    edges, solid = cell.bins.drawn(), _solid(cell)
-    if CLEAN in solid:
-        ax.stairs(solid[CLEAN], edges, fill=True, color=NORMAL, alpha=0.75)
-        ax.stairs(solid[CLEAN], edges, color="#4C5866", lw=1)
-    if FAILED in solid:
-        ax.stairs(solid[FAILED], edges, color=BLUE, lw=1.5, ls=(0, (3, 1.2)))
-    if SUCCESSFUL in solid:
-        ax.stairs(solid[SUCCESSFUL], edges, fill=True, color=ADVERSARIAL, alpha=0.16)
-        ax.stairs(solid[SUCCESSFUL], edges, color=ADVERSARIAL, lw=1.3, hatch="////", fill=False)
-    for name, values, colour in (
-        (CLEAN, cell.clean, "#4C5866"),
-        (FAILED, cell.failed, BLUE),
-        (SUCCESSFUL, cell.successful, ADVERSARIAL),
-    ):
-        if name not in solid and values.size:
-            # those beyond the inner bins stand in the middle of the open ones
-            half = (cell.bins.edges[1] - cell.bins.edges[0]) or 1.0
-            at = np.clip(values, cell.bins.edges[0] - half, cell.bins.edges[-1] + half)
-            ax.vlines(at, 0, 0.22 * ax.get_ylim()[1], color=colour, lw=1.4)
-    if cell.line is not None:
-        ax.axvline(cell.line, color=INK, lw=1.1, ls=(0, (4, 2)))
-    ax.set_xlim(edges[0], edges[-1])
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    ax.yaxis.set_major_formatter(percent_of_all)
-    bin_ticks(ax, cell.bins, "number", inches)
-    for place, (words, colour) in enumerate(zip(words_of(cell), (BLUE, ADVERSARIAL), strict=True)):
-        ax.annotate(words, (0, 1), (1, 15 - 11 * place), xycoords="axes fraction", color=colour,
-                    textcoords="offset points", fontsize=7.8)  # fmt: skip
-
-
-def words_of(cell: Populations) -> tuple[str, str]:
-    """What stands over a panel: size and AUROC of the failed and of the successful."""
-    out = []
-    for name, values, area, caught in zip(
-        ("failed", "successful"), (cell.failed, cell.successful), cell.areas, cell.caught,
-        strict=True,
-    ):  # fmt: skip
-        known = f"AUROC {area:.3f}, caught {100 * caught:.0f} %" if np.isfinite(area) else ""
-        out.append(f"{name} {values.size:,}: {known}" if known else f"no {name} attack")
-    return out[0], out[1]
-
-
-def population_numbers(
-    rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Populations]]
-) -> list[dict[str, object]]:
-    """The numbers behind the figure, one row per population and bin; open bins lack an end."""
-    out: list[dict[str, object]] = []
-    for label, row in zip(rows, cells, strict=True):
-        for column, cell in zip(columns, row, strict=True):
-            if cell.gap:
-                continue
-            edges: list[float | str] = [float(e) for e in cell.bins.edges]
-            ends = [*([""] if cell.bins.below else []), *edges, *([""] if cell.bins.above else [])]
-            for name, shares in cell.shares().items():
-                for low, high, share in zip(ends[:-1], ends[1:], shares, strict=True):
-                    out.append(
-                        {"loss": label, "panel": column, "population": name, "from": low,
-                         "to": high, "share of its population (%)": float(share)}
-                    )  # fmt: skip
-    return out
+    def shares(self, least: int = 1) -> dict[str, np.ndarray]:
+        """Return the percent of each population in each bin, where it has so many images."""
+        return {k: self.bins.shares(v, v.size) for k, v in self.groups().items() if v.size >= least}
 
 
 def add_likelihoods(album: Album, scene: Scene) -> None:
-    """Likelihood of clean, failed and successful images over bins shared within a loss."""
+    """Draw the likelihood of clean, failed and successful images over bins shared within a loss.
+
+    Args:
+        album: Takes the figure.
+        scene: The attack; nothing is drawn where no pass of it could be read.
+    """
     cells = [[_populations(scene, k, e) for e in scene.eps] for k in scene.labels]
-    if all(cell.gap for row in cells for cell in row):
-        return
     columns = [eps_name(e) for e in scene.eps]
     areas = [
         f"{label} at {column}: {'; '.join(words_of(cell))}"
         for label, row in zip(scene.labels, cells, strict=True)
         for column, cell in zip(columns, row, strict=True)
-        if not cell.gap
+        if not isinstance(cell, str)
     ]
+    if not areas:
+        return
     album.add(
         f"likelihood-{scene.attack.slug}",
         draw_populations(scene.labels, columns, cells, x_label="log-likelihood (nats)"),
@@ -194,28 +94,136 @@ def add_likelihoods(album: Album, scene: Scene) -> None:
     )
 
 
-def _populations(scene: Scene, label: str, eps: float) -> Populations:
+def _populations(scene: Scene, label: str, eps: float) -> Populations | str:
     clean, known = scene.shown.clean(label), scene.shown.reference(label)
     attacked = scene.views[(label, eps)]
-    for part in (clean, attacked, known):
-        if isinstance(part, str):
-            return Populations(_EMPTY, np.zeros(0), np.zeros(0), np.zeros(0), gap=part)
-    assert isinstance(clean, View)
-    assert isinstance(attacked, View)
-    assert isinstance(known, Reference)
+    if isinstance(clean, str):
+        return clean
+    if isinstance(attacked, str):
+        return attacked
+    if isinstance(known, str):
+        return known
     if not np.array_equal(clean.index, attacked.index):
-        return Populations(
-            _EMPTY, np.zeros(0), np.zeros(0), np.zeros(0), gap="clean and attacked images differ"
-        )
+        return "clean and attacked images differ"
     row = [scene.views[(label, e)] for e in scene.eps]
     pools = [clean.score, *(v.score for v in row if isinstance(v, View))]
     right = ~clean.wrong
     typical = clean.score[right]
     failed, fooled = (attacked.score[right & hit] for hit in (~attacked.wrong, attacked.wrong))
-    areas = [auroc(typical, group) for group in (failed, fooled)]
-    caught = [rejected_fraction(group, known.threshold) for group in (failed, fooled)]
+    line = known.threshold
     return Populations(
         pooled_bins(pools, around=clean.score), typical, failed, fooled,
-        (areas[0], areas[1]), (caught[0], caught[1]),
-        known.threshold if math.isfinite(known.threshold) else None,
+        (auroc(typical, failed), auroc(typical, fooled)),
+        (rejected_fraction(failed, line), rejected_fraction(fooled, line)),
+        line if math.isfinite(line) else None,
     )  # fmt: skip
+
+
+def draw_populations(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Sequence[Sequence[Populations | str]],
+    *,
+    x_label: str,
+) -> Figure:
+    """Draw losses by eps; the panels of a row share both axes.
+
+    Args:
+        rows, columns: Names of the losses and of the eps.
+        cells: By row and column; a text is why there is nothing to draw.
+        x_label: What the scores are.
+    """
+    tops = []
+    for row in cells:
+        solid = [cell.shares(FEW) for cell in row if not isinstance(cell, str)]
+        tops.append(1.08 * max((h.max() for s in solid for h in s.values()), default=1) or 1)
+
+    def draw(ax: Axes, cell: Populations, spot: Spot) -> None:
+        ax.set_ylim(0, tops[spot.row])
+        _draw(ax, cell, spot.width)
+
+    return draw_grid(
+        rows,
+        columns,
+        cells,
+        draw,
+        widest=4.2,
+        height=1.35 if len(rows) <= CROWD else 1.0,
+        handles=[
+            Patch(facecolor=NORMAL, edgecolor="#4C5866", label=CLEAN),
+            Line2D([], [], color=BLUE, lw=1.5, ls=(0, (3, 1.2)), label=FAILED),
+            Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=SUCCESSFUL),
+            Line2D([], [], color=INK, lw=1.1, ls=(0, (4, 2)), label="threshold"),
+        ],
+        # two lines of words stand over each panel
+        head=48,
+        title_pad=29,
+        labels=(x_label, "share of its population"),
+        margins=replace(GRID, top=1.22, hgap=0.9),
+    )
+
+
+def _draw(ax: Axes, cell: Populations, inches: float) -> None:
+    edges, solid = cell.bins.drawn(), cell.shares(FEW)
+    if CLEAN in solid:
+        ax.stairs(solid[CLEAN], edges, fill=True, color=NORMAL, alpha=0.75)
+        ax.stairs(solid[CLEAN], edges, color="#4C5866", lw=1)
+    if FAILED in solid:
+        ax.stairs(solid[FAILED], edges, color=BLUE, lw=1.5, ls=(0, (3, 1.2)))
+    if SUCCESSFUL in solid:
+        ax.stairs(solid[SUCCESSFUL], edges, fill=True, color=ADVERSARIAL, alpha=0.16)
+        ax.stairs(solid[SUCCESSFUL], edges, color=ADVERSARIAL, lw=1.3, hatch="////", fill=False)
+    # those beyond the inner bins stand in the middle of the open ones
+    half = (cell.bins.edges[1] - cell.bins.edges[0]) or 1.0
+    for name, values in cell.groups().items():
+        if 0 < values.size < FEW:
+            at = np.clip(values, cell.bins.edges[0] - half, cell.bins.edges[-1] + half)
+            ax.vlines(at, 0, 0.22 * ax.get_ylim()[1], color=COLOURS[name], lw=1.4)
+    if cell.line is not None:
+        ax.axvline(cell.line, color=INK, lw=1.1, ls=(0, (4, 2)))
+    ax.set_xlim(edges[0], edges[-1])
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    ax.yaxis.set_major_formatter(percent_of_all)
+    bin_ticks(ax, cell.bins, "number", inches)
+    for place, (words, colour) in enumerate(zip(words_of(cell), (BLUE, ADVERSARIAL), strict=True)):
+        ax.annotate(words, (0, 1), (1, 15 - 11 * place), xycoords="axes fraction", color=colour,
+                    textcoords="offset points", fontsize=7.8)  # fmt: skip
+
+
+def words_of(cell: Populations) -> tuple[str, str]:
+    """Return what stands over a panel: size and AUROC of the failed and of the successful."""
+
+    def words(name: str, scores: np.ndarray, area: float, caught: float) -> str:
+        if not np.isfinite(area):
+            return f"no {name} attack"
+        return f"{name} {scores.size:,}: AUROC {area:.3f}, caught {100 * caught:.0f} %"
+
+    return (
+        words("failed", cell.failed, cell.areas[0], cell.caught[0]),
+        words("successful", cell.successful, cell.areas[1], cell.caught[1]),
+    )
+
+
+def population_numbers(
+    rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Populations | str]]
+) -> list[dict[str, object]]:
+    """Return one row a population and bin; open bins lack an end.
+
+    Args:
+        rows, columns, cells: As :func:`draw_populations` takes them.
+    """
+    out: list[dict[str, object]] = []
+    for label, row in zip(rows, cells, strict=True):
+        for column, cell in zip(columns, row, strict=True):
+            if isinstance(cell, str):
+                continue
+            bins = cell.bins
+            ends = [*([""] if bins.below else []), *map(float, bins.edges),
+                    *([""] if bins.above else [])]  # fmt: skip
+            out += [
+                {"loss": label, "panel": column, "population": name, "from": low, "to": high,
+                 "share of its population (%)": float(share)}
+                for name, shares in cell.shares().items()
+                for low, high, share in zip(ends[:-1], ends[1:], shares, strict=True)
+            ]  # fmt: skip
+    return out

@@ -20,7 +20,6 @@ from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import CROWD, INK, Look, plain
 from robustloss.reports.drawing.ticks import hundredths, unlabelled
 from robustloss.reports.reading.scene import Scene
-from robustloss.reports.reading.views import View
 from robustloss.reports.words import NOTHING, eps_name
 
 BANDS = 5  # losses up to which ROC curves in one frame carry bands
@@ -45,34 +44,6 @@ AXES_OF_CROWD = (
 )
 
 
-def add_rocs(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
-    """ROC of the likelihood detector for each eps, on a linear and a logarithmic axis."""
-    columns = [(eps_name(e), _curves(scene, e)) for e in scene.eps]
-    known = [curve for _, curves in columns for curve in curves]
-    if not known:
-        return
-    smallest = min(float(curve.fpr[1]) for curve in known)
-    lowest = min(0.01, 10.0 ** math.floor(math.log10(smallest) + 1e-9))
-    areas = [
-        f"{title}: " + ", ".join(f"{c.label} {c.auroc:.3f}" for c in curves)
-        for title, curves in columns
-        if curves
-    ]
-    album.add(
-        f"roc-{scene.attack.slug}",
-        draw_rocs(columns, looks, lowest),
-        roc_numbers(columns),
-        title="ROC of the likelihood detector",
-        caption="Share of attacked images caught against share of clean images rejected, as the "
-        f"threshold moves. {AXES_OF_CROWD if len(scene.labels) > CROWD else AXES} All attacked "
-        "images count, also those that did not fool the network. "
-        f"A curve under the dotted line means that attacked images look more typical. "
-        f"{BAND if len(scene.labels) <= BANDS else ''}{scene.words()}",
-        alt=f"ROC curves by eps. AUROC at {'; '.join(areas)}.",
-        section=scene.attack.label,
-    )
-
-
 @dataclass(frozen=True)
 class Roc:
     """One ROC curve at fixed false-alarm rates, fractions, with its area (None: not defined).
@@ -87,11 +58,21 @@ class Roc:
     band: tuple[np.ndarray, np.ndarray] | None = None
 
 
-def _curves(scene: Scene, eps: float) -> list[Roc]:
-    curves = []
-    for label in scene.labels:
-        clean, attacked = scene.shown.clean(label), scene.views[(label, eps)]
-        if isinstance(clean, View) and isinstance(attacked, View):
+def add_rocs(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
+    """Draw the ROC of the likelihood detector for each eps, on a linear and a logarithmic axis.
+
+    Args:
+        album: Takes the figure.
+        scene: The attack; nothing is drawn where no pass of it could be read.
+        looks: Look of every loss.
+    """
+    columns = []
+    for eps in scene.eps:
+        curves = []
+        for label in scene.labels:
+            clean, attacked = scene.shown.clean(label), scene.views[(label, eps)]
+            if isinstance(clean, str) or isinstance(attacked, str):
+                continue
             fpr, tpr, _ = roc_curve(clean.score, attacked.score)
             grid, band = fpr_grid(clean.n), None
             # more bands would hide each other
@@ -99,18 +80,48 @@ def _curves(scene: Scene, eps: float) -> list[Roc]:
                 band = roc_band(clean.score, attacked.score, grid, image_resamples(clean.n))
             area = auroc(clean.score, attacked.score)
             curves.append(Roc(label, grid, at_grid(fpr, tpr, grid), area, band))
-    return curves
+        columns.append((eps_name(eps), curves))
+    known = [curve for _, curves in columns for curve in curves]
+    if not known:
+        return
+    smallest = min(float(curve.fpr[1]) for curve in known)
+    lowest = min(0.01, 10.0 ** math.floor(math.log10(smallest) + 1e-9))
+    areas = [f"{title}: " + ", ".join(f"{c.label} {c.auroc:.3f}" for c in curves)
+             for title, curves in columns if curves]  # fmt: skip
+    album.add(
+        f"roc-{scene.attack.slug}",
+        draw_rocs(columns, looks, lowest),
+        roc_numbers(columns),
+        title="ROC of the likelihood detector",
+        caption="Share of attacked images caught against share of clean images rejected, as the "
+        f"threshold moves. {AXES_OF_CROWD if len(scene.labels) > CROWD else AXES} All attacked "
+        "images count, also those that did not fool the network. "
+        "A curve under the dotted line means that attacked images look more typical. "
+        f"{BAND if len(scene.labels) <= BANDS else ''}{scene.words()}",
+        alt=f"ROC curves by eps. AUROC at {'; '.join(areas)}.",
+        section=scene.attack.label,
+    )
 
 
 def fpr_grid(n_clean: int) -> np.ndarray:
-    """False-alarm rates to draw: even on a linear and on a logarithmic axis, from 1/n up."""
+    """Return the false-alarm rates to draw, from 1/n up.
+
+    They are even on a linear and on a logarithmic axis.
+    """
     low = max(1e-4, 1.0 / max(n_clean, 2))
     log = np.geomspace(low, 1.0, 160)
     return np.unique(np.concatenate([[0.0, 0.01, 0.05], log, np.linspace(0, 1, 161)]))
 
 
 def at_grid(fpr: np.ndarray, tpr: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Best detection rate reached without exceeding each false-alarm rate (no interpolation)."""
+    """Return the best detection rate reached without exceeding each false-alarm rate.
+
+    Nothing is interpolated.
+
+    Args:
+        fpr, tpr: (P,) points of a ROC curve, fractions.
+        grid: (G,) false-alarm rates in [0, 1].
+    """
     order = np.lexsort((tpr, fpr))
     best = np.maximum.accumulate(tpr[order])
     place = np.searchsorted(fpr[order], grid + 1e-12, side="right") - 1
@@ -130,20 +141,12 @@ def draw_rocs(
     names = [k for k in looks if any(curve.label == k for _, cs in columns for curve in cs)]
     if len(names) > CROWD:
         return _draw_crowded(columns, names, lowest)
+    percents = [0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"]
 
     def draw(ax: Axes, curves: Sequence[Roc], spot: Spot) -> None:
         _draw_guides(ax, lowest, width=0.9)
         for curve in curves:
-            look = looks[curve.label]
-            if curve.band is not None:
-                ax.fill_between(curve.fpr, *curve.band, color=look.colour, alpha=0.2, lw=0)
-            ax.plot(curve.fpr, curve.tpr, color=look.colour, ls=look.dash, lw=1.7)
-            marked = np.isin(curve.fpr, (0.01, 0.05))
-            ax.plot(
-                curve.fpr[marked], curve.tpr[marked], ls="none", marker=look.marker, ms=5.5,
-                color=look.colour, mec="white", mew=0.6, zorder=4,
-            )  # fmt: skip
-        percents = [0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"]
+            _draw_curve(ax, curve, looks[curve.label])
         if spot.lowest:
             _set_log_axis(ax, lowest)
             ax.set_xlabel("clean images rejected (%)")
@@ -175,12 +178,25 @@ def draw_rocs(
     )
 
 
+def _draw_curve(ax: Axes, curve: Roc, look: Look) -> None:
+    if curve.band is not None:
+        ax.fill_between(curve.fpr, *curve.band, color=look.colour, alpha=0.2, lw=0)
+    ax.plot(curve.fpr, curve.tpr, color=look.colour, ls=look.dash, lw=1.7)
+    marked = np.isin(curve.fpr, (0.01, 0.05))
+    ax.plot(
+        curve.fpr[marked], curve.tpr[marked], ls="none", marker=look.marker, ms=5.5,
+        color=look.colour, mec="white", mew=0.6, zorder=4,
+    )  # fmt: skip
+
+
 def _draw_crowded(
     columns: Sequence[tuple[str, Sequence[Roc]]], names: Sequence[str], lowest: float
 ) -> Figure:
     """Draw one frame a loss, logarithmic axis, one line an eps."""
     tones = [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.85, 0.05, len(columns))]
-    by_eps = [*zip(tones, columns, strict=True)]
+    by_eps = [(tone, title, curves) for tone, (title, curves) in zip(tones, columns, strict=True)]
+    cells = [[(tone, curve) for tone, _, curves in by_eps for curve in curves if curve.label == k]
+             for k in names]  # fmt: skip
 
     def draw(ax: Axes, lines: Sequence[tuple[Any, Roc]], spot: Spot) -> None:
         _draw_guides(ax, lowest, width=0.8)
@@ -200,17 +216,9 @@ def _draw_crowded(
         if spot.lowest:
             ax.set_xlabel("clean rejected (%)")
 
-    handles = [Line2D([], [], color=tone, lw=1.8, label=title) for tone, (title, _) in by_eps]
+    handles = [Line2D([], [], color=tone, lw=1.8, label=title) for tone, title, _ in by_eps]
     return draw_panels(
-        [
-            [
-                (tone, curve)
-                for tone, (_, curves) in by_eps
-                for curve in curves
-                if curve.label == name
-            ]
-            for name in names
-        ],
+        cells,
         draw,
         columns=5,
         widest=3.3,
@@ -252,7 +260,7 @@ def _area(curve: Roc) -> str:
 
 
 def roc_numbers(columns: Sequence[tuple[str, Sequence[Roc]]]) -> list[dict[str, object]]:
-    """The numbers behind :func:`draw_rocs`, one row per point."""
+    """Return the numbers behind :func:`draw_rocs`, one row a point."""
     return [
         {"panel": title, "label": curve.label, "fpr": float(x), "tpr": float(y),
          "tpr_low": low, "tpr_high": high}
@@ -266,14 +274,14 @@ def roc_numbers(columns: Sequence[tuple[str, Sequence[Roc]]]) -> list[dict[str, 
 
 @cache
 def image_resamples(n: int) -> Resamples:
-    """Resamples of n images, the same for every curve of a report."""
+    """Draw the resamples of n images, the same for every curve of a report."""
     return draw_resamples(n, RESAMPLES)
 
 
 def roc_band(
     clean: np.ndarray, attacked: np.ndarray, grid: np.ndarray, resamples: Resamples
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pointwise 95 % band of the detection rate at each false-alarm rate.
+    """Return the pointwise 95 % band of the detection rate at each false-alarm rate.
 
     An image is drawn with its clean and its attacked score, so the threshold moves with the
     clean images and the rate with the attacked ones, as a pair.

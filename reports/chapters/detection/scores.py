@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import product
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,14 +20,7 @@ from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.curves import Panel, curve_numbers, draw_curves, lines_of
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.squares import colour_bar, frame_squares, hatch_square
-from robustloss.reports.drawing.style import (
-    ADVERSARIAL,
-    BLUE,
-    CROWD,
-    INK,
-    Look,
-    plain,
-)
+from robustloss.reports.drawing.style import ADVERSARIAL, BLUE, CROWD, INK, Look, plain
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.scene import chosen_eps
 from robustloss.reports.words import Estimate, eps_name
@@ -49,13 +42,50 @@ COLOURS = LinearSegmentedColormap.from_list("auroc", [ADVERSARIAL, "#FFFFFF", BL
 LETTER = 0.07  # inches
 
 
+@dataclass(frozen=True)
+class ScoreHeat:
+    """AUROC of losses by scores, at one eps over one population.
+
+    Attributes:
+        eps, population: Of every number.
+        names: Of the losses; a † where a check doubts the attack.
+        areas: A row a loss, a column a score; None is a gap.
+    """
+
+    eps: float
+    population: str
+    names: Sequence[str]
+    areas: Sequence[Sequence[Estimate | None]]
+
+    @property
+    def title(self) -> str:
+        """What stands above the panel."""
+        return f"{eps_name(self.eps)}: {POPULATION_WORDS[self.population]}"
+
+    @property
+    def values(self) -> np.ndarray:
+        """(L, S) means; NaN is a gap."""
+        return np.array([[area.mean if area else NAN for area in row] for row in self.areas])
+
+
 def add_score_curves(
     album: Album, numbers: Numbers, found: Detected, attack: AttackInfo, looks: Mapping[str, Look]
 ) -> None:
-    """AUROC against eps, one frame a score, one line a loss; nothing with a single score."""
+    """Draw AUROC against eps, one frame a score, one line a loss; nothing with a single score.
+
+    Args:
+        album: Takes the figure.
+        numbers: Of the run.
+        found: Its table `detection`.
+        attack: Told from clean images by the scores.
+        looks: Look of every loss.
+    """
     grid = []
     for score in found.scores:
-        get = partial(_successful, found, attack, score)
+
+        def get(label: str, eps: float, score: str = score) -> Estimate | None:
+            return found.get(label, attack.label, eps, score, "successful")
+
         if lines := lines_of(numbers.labels, attack.strengths, get, 1.0):
             name = score_words(score)
             grid.append(Panel(name, attack.axis, "AUROC", lines, reference_label="guessing"))
@@ -71,6 +101,7 @@ def add_score_curves(
         for i, p in enumerate(grid)
     ]  # fmt: skip
     rows = [r for r in numbers.run.detection if r["attack_label"] == attack.label and r["eps"] > 0]
+    bands = interval_words(rows).replace("Intervals", "Bands")
     album.add(
         f"scores-vs-eps-{attack.slug}",
         draw_curves(grid, looks),
@@ -81,8 +112,7 @@ def add_score_curves(
         "lower score than every clean image, 0.5 is guessing, less means that they look more "
         f"typical than clean ones. All frames have one vertical axis, from {bottom:g}. A score "
         "that a loss does not have is left out, and so is an eps at which no attack succeeded. "
-        + ("Intervals are in the table of scores. " if crowd else
-           interval_words(rows).replace("Intervals", "Bands") + " ")
+        f"{'Intervals are in the table of scores.' if crowd else bands} "
         + _unadapted(found, attack),
         alt="Line charts of AUROC against eps, one per score, one line per loss. At the largest "
         f"eps, {'; '.join(_ends(panel) for panel in grid)}.",
@@ -90,10 +120,12 @@ def add_score_curves(
     )  # fmt: skip
 
 
-def _successful(
-    found: Detected, attack: AttackInfo, score: str, label: str, eps: float
-) -> Estimate | None:
-    return found.get(label, attack.label, eps, score, "successful")
+def _unadapted(found: Detected, attack: AttackInfo) -> str:
+    aimed = found.adapted(attack.label)
+    blind = ", ".join(score_words(k) for k in found.scores if aimed.get(k) is False)
+    if not blind:
+        return ""
+    return f"This attack did not try to deceive {blind}: high values prove nothing there."
 
 
 def _ends(panel: Panel) -> str:
@@ -104,85 +136,68 @@ def _ends(panel: Panel) -> str:
     return f"{panel.title}: {', '.join(parts)}"
 
 
-def _unadapted(found: Detected, attack: AttackInfo) -> str:
-    aimed = found.adapted(attack.label)
-    blind = [score_words(k) for k in found.scores if aimed.get(k) is False]
-    if not blind:
-        return ""
-    return (
-        f"This attack did not try to deceive {', '.join(blind)}: high values prove nothing there."
-    )
-
-
 def add_score_heat(album: Album, numbers: Numbers, found: Detected, attack: AttackInfo) -> None:
-    """Losses by scores: AUROC of every population, at up to four eps; of a crowd at the largest."""
-    strengths = chosen_eps(attack)
-    if len(numbers.labels) > CROWD:
-        strengths = strengths[-1:]
-    own = [score for score in found.scores if any(
-        found.get(label, attack.label, eps, score, "all")
-        for label in numbers.labels for eps in strengths
-    )]  # fmt: skip
-    if len(own) < 2:
+    """Draw losses by scores: every population, at up to four eps; of a crowd at the largest.
+
+    Args:
+        album: Takes the figure.
+        numbers: Of the run.
+        found: Its table `detection`.
+        attack: Told from clean images by the scores.
+    """
+    strengths = chosen_eps(attack)[-1 if len(numbers.labels) > CROWD else 0 :]
+    scores = [
+        score for score in found.scores
+        if any(found.get(label, attack.label, eps, score, "all")
+               for label, eps in product(numbers.labels, strengths))
+    ]  # fmt: skip
+    if len(scores) < 2:
         return
-    populations = found.populations
     grid: list[ScoreHeat | None] = []
-    rows = []
     for eps in strengths:
         grid += [None] * (len(grid) % ACROSS)  # every eps begins a row
-        for population in populations:
-            some = [[found.get(k, attack.label, eps, score, population) for score in own]
-                    for k in numbers.labels]  # fmt: skip
-            values = np.array([[s.mean if s else NAN for s in row] for row in some])
-            names = [k + (" †" if numbers.flags(k, attack.label, eps) else "")
+        names = [f"{k} †" if numbers.flags(k, attack.label, eps) else k for k in numbers.labels]
+        for population in found.populations:
+            areas = [[found.get(k, attack.label, eps, score, population) for score in scores]
                      for k in numbers.labels]  # fmt: skip
-            title = f"{eps_name(eps)}: {POPULATION_WORDS[population]}"
-            grid.append(ScoreHeat(title, values, names))
-            rows += [
-                {"eps": eps, "population": population, "label": k, "score": score,
-                 "auroc": s.mean if s else NAN, "low": s.low if s else None,
-                 "high": s.high if s else None, "n_seeds": s.n_seeds if s else 0}
-                for k, row in zip(numbers.labels, some, strict=True)
-                for score, s in zip(own, row, strict=True)
-            ]  # fmt: skip
+            grid.append(ScoreHeat(eps, population, names, areas))
+    marked = any("†" in name for heat in grid if heat for name in heat.names)
+    last = [heat for heat in grid[-len(found.populations) :] if heat]
     album.add(
         f"scores-heat-{attack.slug}",
-        draw_score_heat(grid, [score_words(k) for k in own], ACROSS),
-        rows,
+        draw_score_heat(grid, [score_words(k) for k in scores], ACROSS),
+        _heat_numbers(grid, numbers.labels, scores),
         title="Losses by scores",
         caption="AUROC of each score for each loss, mean over seeds (intervals are in the table of "
         "scores and in the file of numbers). “All” sets every attacked image against every clean "
         "one; “successful” the images that were right and became wrong, and “failed” those that "
         "stayed right, against all clean images that are right."
-        + (NOISE if "noise" in populations else "")
+        + (NOISE if "noise" in found.populations else "")
         + " Blue: attacked images look less typical than clean ones; white: guessing; orange: they "
         "look more typical. Hatched: the loss has no such score, or no image is in the population."
-        + (LEGEND if any("†" in k for heat in grid if heat for k in heat.rows) else ""),
+        + (LEGEND if marked else ""),
         alt="Tables of AUROC as coloured squares, losses by scores. "
-        + "; ".join(_best(heat, own) for heat in grid[-len(populations) :] if heat)
-        + ".",
+        f"{'; '.join(_best(heat, scores) for heat in last)}.",
         section=attack.label,
     )
 
 
-@dataclass(frozen=True)
-class ScoreHeat:
-    """One panel: losses by scores.
-
-    Attributes:
-        title: Above it.
-        values: (L, S) AUROC; NaN is a gap.
-        rows: Names of the losses, which may carry a mark.
-    """
-
-    title: str
-    values: np.ndarray
-    rows: Sequence[str]
+def _heat_numbers(
+    grid: Sequence[ScoreHeat | None], labels: Sequence[str], scores: Sequence[str]
+) -> list[dict[str, object]]:
+    return [
+        {"eps": heat.eps, "population": heat.population, "label": label, "score": score,
+         "auroc": area.mean if area else NAN, "low": area.low if area else None,
+         "high": area.high if area else None, "n_seeds": area.n_seeds if area else 0}
+        for heat in grid if heat
+        for label, row in zip(labels, heat.areas, strict=True)
+        for score, area in zip(scores, row, strict=True)
+    ]  # fmt: skip
 
 
-def _best(heat: ScoreHeat, scores: list[str]) -> str:
+def _best(heat: ScoreHeat, scores: Sequence[str]) -> str:
     parts = []
-    for name, row in zip(heat.rows, heat.values, strict=True):
+    for name, row in zip(heat.names, heat.values, strict=True):
         if not np.isnan(row).all():
             at = int(np.nanargmax(row))
             parts.append(f"{name} best with {score_words(scores[at])} {row[at]:.3f}")
@@ -197,7 +212,7 @@ def draw_score_heat(grid: Sequence[ScoreHeat | None], scores: Sequence[str], acr
         scores: Names of the columns.
         across: Panels in a row.
     """
-    letters = max(len(plain(name, 26)) for heat in grid if heat for name in heat.rows)
+    letters = max(len(plain(name, 26)) for heat in grid if heat for name in heat.names)
     left = 0.3 + LETTER * letters
     words = [plain(name, 26) for name in scores]
 
@@ -207,12 +222,12 @@ def draw_score_heat(grid: Sequence[ScoreHeat | None], scores: Sequence[str], acr
         for (row, column), value in np.ndenumerate(heat.values):
             if np.isnan(value):
                 hatch_square(ax, row, column)
-                continue
-            ax.text(column, row, short_area(value), ha="center", va="center", fontsize=8,
-                    color="white" if value > 0.9 or value < 0.06 else INK)  # fmt: skip
+            else:
+                ax.text(column, row, short_area(value), ha="center", va="center", fontsize=8,
+                        color="white" if value > 0.9 or value < 0.06 else INK)  # fmt: skip
         names = words if spot.lowest else [""] * len(words)
         ax.set_xticks(range(len(words)), names, rotation=90, va="top")
-        ax.set_yticks(range(len(heat.rows)), [plain(name, 26) for name in heat.rows])
+        ax.set_yticks(range(len(heat.names)), [plain(name, 26) for name in heat.names])
         ax.tick_params(labelleft=spot.leftmost)
         frame_squares(ax, heat.values.shape)
 
@@ -221,15 +236,10 @@ def draw_score_heat(grid: Sequence[ScoreHeat | None], scores: Sequence[str], acr
         draw,
         columns=across,
         widest=0.72 * len(scores),
-        height=0.25 * max(len(heat.rows) for heat in grid if heat),
-        margins=Margins(
-            left=left,
-            right=0.15,
-            bottom=0.95 + LETTER * max(len(word) for word in words),
-            wgap=0.25,
-            hgap=0.42,
-        ),
-    )
+        height=0.25 * max(len(heat.names) for heat in grid if heat),
+        margins=Margins(left=left, right=0.15, wgap=0.25, hgap=0.42,
+                        bottom=0.95 + LETTER * max(len(word) for word in words)),
+    )  # fmt: skip
     colour_bar(
         figure, Normalize(0, 1), COLOURS, "AUROC against clean images", left=left, widest=3.6,
         ticks=[0, 0.25, 0.5, 0.75, 1],
@@ -238,7 +248,7 @@ def draw_score_heat(grid: Sequence[ScoreHeat | None], scores: Sequence[str], acr
 
 
 def short_area(value: float) -> str:
-    """Three digits without the leading 0; a value that is not 1 never reads as 1."""
+    """Return three digits without the leading 0; a value that is not 1 never reads as 1."""
     if value == 1:
         return "1"
     return f"{min(max(value, 0.0), 0.9994):.3f}"[1:] if value < 0.9995 else ">.999"
