@@ -35,12 +35,26 @@ _AFTER_WORDS = (
     " After: with the logits divided by the temperature that suits the clean validation images "
     "best, which changes no prediction; at 0.05 or 20 the search ended at its limit."
 )
+_SEEDS = " Intervals are 95 % t-intervals over training seeds."
+_ONE_SEED = (
+    " One training seed: the interval of the ECE is 95 % over resampled test images, with the "
+    "upward bias of the resamples taken off; it lies too high where the ECE is near that by "
+    "chance. The other numbers have none."
+)
 
 
 def calibration_of(
     numbers: Numbers, label: str, attack: str, eps: float, metric: str
 ) -> Estimate | None:
-    """A column of `calibration` over seeds; the ECE of one seed keeps its interval over images."""
+    """Return a column of `calibration` over seeds; the ECE of one seed keeps its own interval.
+
+    Args:
+        numbers: Of the run.
+        label: Of the loss.
+        attack: Label of the attack.
+        eps: 0 is the clean pass.
+        metric: The column.
+    """
     rows = _rows(numbers, label, attack, eps)
     known = [row for row in rows if row.get(metric) is not None]
     if len(known) == 1 and metric == "ece_equal_width":
@@ -59,7 +73,12 @@ def _rows(numbers: Numbers, label: str, attack: str, eps: float) -> list[Row]:
 
 
 def calibration_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
-    """Losses by eps; None for older runs."""
+    """Return losses by eps; None for older runs.
+
+    Args:
+        numbers: Of the run.
+        attack: Stands beside the clean pass.
+    """
     scaled = any(row.get("temperature") is not None for row in numbers.run.calibration)
     estimates = [*_ESTIMATES, *(_AFTER if scaled else [])]
     rows = []
@@ -75,6 +94,7 @@ def calibration_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
                 )
     if not rows:
         return None
+    several = len({row["seed"] for row in numbers.run.calibration}) > 1
     marks = Marks(numbers)
     return Table(
         f"calibration-{attack.slug}",
@@ -87,20 +107,10 @@ def calibration_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
         "confidences would show on so many images; an ECE near it is no fault. Brier: mean squared "
         "distance of the posteriors from the truth, 0 to 2. NLL: mean −log posterior of the label."
         + (_AFTER_WORDS if scaled else "")
-        + f" {_interval_words(numbers)}",
+        + (_SEEDS if several else _ONE_SEED),
         *lay_out([*_COLUMNS, *estimates], rows, marks),
         marks.notes(),
         left=2,
         section=attack.label,
         fold="always",
-    )
-
-
-def _interval_words(numbers: Numbers) -> str:
-    if len({row["seed"] for row in numbers.run.calibration}) > 1:
-        return "Intervals are 95 % t-intervals over training seeds."
-    return (
-        "One training seed: the interval of the ECE is 95 % over resampled test images, with the "
-        "upward bias of the resamples taken off; it lies too high where the ECE is near that by "
-        "chance. The other numbers have none."
     )

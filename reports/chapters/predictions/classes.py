@@ -1,137 +1,137 @@
 """Errors class by class, and the errors that do not count every image alike."""
 
-from robustloss.reports.drawing.table import Entry, Table
-from robustloss.reports.reading.facts import class_counts, class_names, losses_with, mean, rows
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from robustloss.reports.drawing.table import Column, Table, lay_out
+from robustloss.reports.reading.facts import class_counts, class_names, mean, rows, seed_words
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.words import NOTHING, Estimate, estimate, over_seeds
+from robustloss.reports.words import NOTHING, Estimate, fixed, minus, over_seeds
 
 MOST_CLASSES = 20
 UNEQUAL = 1.5  # largest over smallest class; MNIST's digits have 1.25
 WEIGHTED = "weighted_softmax"
 
 
+def _count(value: Estimate | None) -> str:
+    return NOTHING if value is None else f"{value.mean:,.4g}"
+
+
+_OF_A_CLASS = [
+    Column("loss", "label"),
+    Column("class", "class"),
+    Column("images", "n"),
+    Column("error", "error", 100.0, 2),
+    Column("false negatives", "false_negatives", words=_count),
+    Column("false positives", "false_positives", words=_count),
+    Column("false positive rate", "false_positive_rate",
+           words=lambda rate: fixed(rate and rate.mean, 3, 100.0)),
+]  # fmt: skip
+_BALANCED = [
+    Column("loss", "label"),
+    Column("attack", "attack"),
+    Column("error", "error", 100.0, 2),
+    Column("balanced error", "balanced_error", 100.0, 2),
+    Column("balanced − error", "apart",
+           words=lambda apart: minus(f"{100 * apart:+.2f}") if abs(apart) >= 5e-5 else "0.00"),
+]  # fmt: skip
+
+
 def class_table(numbers: Numbers) -> Table | None:
-    """Clean error, false positives and false negatives of each class."""
-    labels = losses_with(numbers, "per_class", attack="none")
-    if not labels:
-        return None
+    """Return clean error, false positives and false negatives of each class."""
     names = class_names(numbers)
-    shown = len(names) <= MOST_CLASSES
-    rows_, data = [], []
-    for label in labels:
+    means: list[dict[str, Any]] = []
+    data: list[dict] = []
+    for label in numbers.labels:
         found = rows(numbers, "per_class", label, attack="none")
+        means += _class_means(label, found, names)
         data += found
-        worst = _worst(found)
-        for k in sorted({row["class_index"] for row in found}):
-            own = [row for row in found if row["class_index"] == k]
-            if shown or k in worst:
-                rows_.append(_class_row(label, names[k] if k < len(names) else str(k), own))
-    some = (
-        ""
-        if shown
-        else f" Of each loss the {MOST_CLASSES} classes with the highest error; the CSV has all."
-    )
+    if not data:
+        return None
+    widest = ", the widest over the training seeds" if len(numbers.seeds) > 1 else ""
+    some = f" Of each loss the {MOST_CLASSES} classes with the highest error; the CSV has all."
+    header, entries, _ = lay_out(_OF_A_CLASS, means)
     return Table(
         "per-class",
         "Clean error by class",
         "Error in percent of the class's own test images. False negatives: its images that are "
         "taken for another class; false positives: images of other classes that are taken for it; "
         "counts are means over seeds, the rate is a share of the images of all other classes, in "
-        f"percent. [low, high] is a 95 % Wilson interval over images{_widest(numbers)}.{some}",
-        ["loss", "class", "images", "error", "false negatives", "false positives",
-         "false positive rate"],
-        rows_,
+        f"percent. [low, high] is a 95 % Wilson interval over images{widest}."
+        + (some if len(names) > MOST_CLASSES else ""),
+        header,
+        entries,
         data,
         left=2,
         fold="always",
         of_errors=True,
-    )  # fmt: skip
+    )
 
 
-def _widest(numbers: Numbers) -> str:
-    return ", the widest over the training seeds" if len(numbers.seeds) > 1 else ""
-
-
-def _worst(found: list[dict]) -> list[int]:
-    """The classes with the highest mean error over seeds."""
-    errors: dict[int, list[float]] = {}
+def _class_means(label: str, found: Sequence[dict], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return means over seeds, a row a class; of many classes those with the highest errors."""
+    classes: dict[int, list[dict]] = {}
     for row in found:
-        if row["error"] is not None:  # a class without test images has none
-            errors.setdefault(row["class_index"], []).append(float(row["error"]))
-    order = sorted(errors, key=lambda k: (-sum(errors[k]) / len(errors[k]), k))
-    return order[:MOST_CLASSES]
-
-
-def _class_row(label: str, name: str, own: list[dict]) -> list[Entry]:
-    error = over_seeds([float(row["error"]) for row in own if row["error"] is not None])
-    if error:
-        low = min(float(row["error_low"]) for row in own if row["error_low"] is not None)
-        high = max(float(row["error_high"]) for row in own if row["error_high"] is not None)
-        error = Estimate(error.mean, low, high, len(own), error.values, "Wilson over images")
-    count = [mean(own, key) for key in ("false_negatives", "false_positives")]
-    rate = mean(own, "false_positive_rate")
+        classes.setdefault(row["class_index"], []).append(row)
+    errors: dict[int, Estimate] = {}
+    for k, own in classes.items():
+        known = [row for row in own if row["error"] is not None]
+        if error := over_seeds([float(row["error"]) for row in known]):
+            low = min(float(row["error_low"]) for row in known)
+            high = max(float(row["error_high"]) for row in known)
+            errors[k] = replace(error, low=low, high=high, interval="Wilson over images")
+    shown = list(classes)
+    if len(names) > MOST_CLASSES:  # a class without test images has no error
+        shown = sorted(errors, key=lambda k: (-sum(errors[k].values) / len(errors[k].values), k))
+        del shown[MOST_CLASSES:]
+    counts = ("false_negatives", "false_positives", "false_positive_rate")
     return [
-        Entry(label),
-        Entry(name),
-        Entry(f"{own[0]['n']:,}"),
-        Entry(estimate(error, unit=100, digits=2)),
-        *(Entry(NOTHING if c is None else f"{c.mean:,.4g}") for c in count),
-        Entry(NOTHING if rate is None else f"{100 * rate.mean:.3f}"),
-    ]
+        {"label": label, "class": names[k] if k < len(names) else str(k), "n": classes[k][0]["n"],
+         "error": errors.get(k)} | {key: mean(classes[k], key) for key in counts}
+        for k in sorted(shown)
+    ]  # fmt: skip
 
 
 def balance_table(numbers: Numbers) -> Table | None:
-    """Balanced error beside error, where the classes do not count alike."""
+    """Return balanced error beside error, where the classes do not count alike."""
     counts = class_counts(numbers)
     unequal = bool(counts) and min(counts) > 0 and max(counts) > UNEQUAL * min(counts)
-    weighted = WEIGHTED in numbers.names.values()
-    known = any(row.get("balanced_error") is not None for row in numbers.run.rows)
-    if not known or not (unequal or weighted):
+    if not (unequal or WEIGHTED in numbers.names.values()):
         return None
     places = [("clean", "none", 0.0)]
-    for attack in [a for a in numbers.attacks if a.strengths][:1]:
-        places += [(f"{attack.label}, eps {e:.4g}", attack.label, e) for e in attack.strengths]
-    rows_, data = [], []
-    for label in numbers.labels:
-        for name, attack_label, eps in places:
-            found = numbers.rows(label, attack_label, eps)
-            if not any(row.get("balanced_error") is not None for row in found):
-                continue
-            rows_.append(_balance_row(label, name, found))
-            data += [
-                {"label": label, "seed": row["seed"], "attack_label": attack_label, "eps": eps,
-                 "error": row["error"], "balanced_error": row["balanced_error"]}
-                for row in found
-            ]  # fmt: skip
+    for first in [attack for attack in numbers.attacks if attack.strengths][:1]:
+        places += [(f"{first.label}, eps {e:.4g}", first.label, e) for e in first.strengths]
+    means: list[dict[str, Any]] = []
+    data: list[dict[str, object]] = []
+    for label, (name, attack, eps) in product(numbers.labels, places):
+        known = [row for row in numbers.rows(label, attack, eps)
+                 if row.get("balanced_error") is not None]  # fmt: skip
+        if not known:
+            continue
+        errors = {k: over_seeds([row[k] for row in known]) for k in ("error", "balanced_error")}
+        apart = sum(row["balanced_error"] - row["error"] for row in known) / len(known)
+        means.append({"label": label, "attack": name, "apart": apart} | errors)
+        data += [
+            {"label": label, "seed": row["seed"], "attack_label": attack, "eps": eps,
+             "error": row["error"], "balanced_error": row["balanced_error"]}
+            for row in numbers.rows(label, attack, eps)
+        ]  # fmt: skip
+    if not means:
+        return None
     size = f" Training images per class: {min(counts):,} to {max(counts):,}." if counts else ""
+    header, entries, _ = lay_out(_BALANCED, means)
     return Table(
         "balanced",
         "Balanced error",
         "Balanced error is the mean of the errors of the classes, so a rare class counts as much "
         f"as a frequent one; in percent.{size} Higher than the error: the rare classes are the "
-        f"wrong ones. {interval_note(numbers)}",
-        ["loss", "attack", "error", "balanced error", "balanced − error"],
-        rows_,
+        f"wrong ones. {seed_words(numbers)}",
+        header,
+        entries,
         data,
         left=2,
         fold="of many losses",
         of_errors=True,
     )
-
-
-def _balance_row(label: str, name: str, found: list[dict]) -> list[Entry]:
-    some = [row for row in found if row.get("balanced_error") is not None]
-    error, balanced = (over_seeds([row[k] for row in some]) for k in ("error", "balanced_error"))
-    apart = sum(row["balanced_error"] - row["error"] for row in some) / len(some)
-    texts = (
-        *(estimate(v, unit=100, digits=2) for v in (error, balanced)),
-        f"{100 * apart:+.2f}" if abs(apart) >= 5e-5 else "0.00",
-    )
-    return [Entry(label), Entry(name), *(Entry(text.replace("-", "−")) for text in texts)]
-
-
-def interval_note(numbers: Numbers) -> str:
-    """The sentence that says what stands behind ±, for the caption of a table."""
-    if len(numbers.seeds) > 1:
-        return "± is half a 95 % t-interval over training seeds."
-    return "One training seed: no interval."

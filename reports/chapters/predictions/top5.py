@@ -1,40 +1,57 @@
 """Top-1 and top-5 error of image folders, from one crop and from ten."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from robustloss.reports.chapters.predictions.classes import interval_note
-from robustloss.reports.drawing.table import Entry, Table
+from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
+from robustloss.reports.reading.facts import seed_words
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.published import PublishedCrops, compared, published_crops
-from robustloss.reports.words import NOTHING, Estimate, estimate, over_seeds
+from robustloss.reports.words import NOTHING, Estimate, over_seeds
 
 KINDS = tuple((crops, top) for crops in (1, 10) for top in ("top1", "top5"))
 _NAMES = {"top1": "top-1", "top5": "top-5"}
+_TOP5 = [
+    Column("loss", "label"),
+    Column("top-1 error", "error", 100.0, 2),
+    Column("top-5 error", "top5_error", 100.0, 2),
+]
 
 
 def crops_table(numbers: Numbers) -> Table | None:
-    """Losses by crops and top-k, the published numbers under ours; None without ten crops."""
+    """Return losses by crops and top-k, the published numbers under ours; None without crops."""
     found = numbers.run.results.get("crops") or []
     if not found:
         return None
     published = published_crops(numbers)
     rows = []
     for label in numbers.labels:
-        seeds = sorted({row["seed"] for row in found if row["label"] == label})
-        for seed in seeds:
-            own = {r["crops"]: r for r in found if (r["label"], r["seed"]) == (label, seed)}
-            cells = [Entry(_text(own.get(crops), top)) for crops, top in KINDS]
-            rows.append([Entry(label), Entry(str(seed)), *cells])
-        if published and seeds and label in published.error:
-            rows.append(_published_row(published, label))
-    n = max(row["n"] for row in found)
+        own = [row for row in found if row["label"] == label]
+        for seed in sorted({row["seed"] for row in own}):
+            by_crops = {row["crops"]: row for row in own if row["seed"] == seed}
+            texts = []
+            for crops, top in KINDS:
+                row = by_crops.get(crops)
+                if row is None or row[f"{top}_error"] is None:
+                    texts.append(NOTHING)
+                else:
+                    ends = (100 * row[f"{top}_{end}"] for end in ("error", "low", "high"))
+                    texts.append("{:.2f} [{:.2f}, {:.2f}]".format(*ends))
+            rows.append([Entry(text) for text in (label, str(seed), *texts)])
+        if published and own and label in published.error:
+            theirs, spread = published.error[label], published.spread[label]
+            texts = [f"{100 * theirs[crops][k]:.2f} ± {100 * spread[crops][k]:.2f}"
+                     for crops in (1, 10) for k in (0, 1)]  # fmt: skip
+            name = f"{label}: published ({published.short})"
+            rows.append([Entry(text, kind="published") for text in (name, NOTHING, *texts)])
     return Table(
         "crops",
         "One crop and ten",
-        f"Error in percent on {n:,} clean test images, [low, high] a 95 % Wilson interval. Top-1: "
-        "the class with the largest logit is wrong; top-5: the true class is not among the five "
-        "largest. One crop is the center of the image, which is also what is attacked; ten are the "
-        "four corners and the center, each mirrored too, with the mean of their posteriors.",
+        f"Error in percent on {max(row['n'] for row in found):,} clean test images, [low, high] a "
+        "95 % Wilson interval. Top-1: the class with the largest logit is wrong; top-5: the true "
+        "class is not among the five largest. One crop is the center of the image, which is also "
+        "what is attacked; ten are the four corners and the center, each mirrored too, with the "
+        "mean of their posteriors.",
         ["loss", "seed", "1 crop, top-1", "1 crop, top-5", "10 crops, top-1", "10 crops, top-5"],
         rows,
         found,
@@ -45,7 +62,7 @@ def crops_table(numbers: Numbers) -> Table | None:
 def _pairs(
     found: list[dict], published: PublishedCrops
 ) -> Iterator[tuple[str, str, Estimate | None, float]]:
-    """Our numbers beside the published ones; a single seed has its interval over images."""
+    """Yield our numbers beside the published ones; a single seed has its interval over images."""
     for label, by_crops in published.error.items():
         for crops, top in KINDS:
             own = [
@@ -63,48 +80,32 @@ def _pairs(
             yield label, f"{crops}, {_NAMES[top]}", ours, by_crops[crops][top == "top5"]
 
 
-def _text(row: dict | None, top: str) -> str:
-    if row is None or row[f"{top}_error"] is None:
-        return NOTHING
-    error, low, high = (100 * row[f"{top}_{part}"] for part in ("error", "low", "high"))
-    return f"{error:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _published_row(published: PublishedCrops, label: str) -> list[Entry]:
-    values, spread = published.error[label], published.spread[label]
-    texts = [
-        f"{100 * values[crops][top == 'top5']:.2f} ± {100 * spread[crops][top == 'top5']:.2f}"
-        for crops, top in KINDS
-    ]
-    name = f"{label}: published ({published.short})"
-    return [Entry(text, kind="published") for text in (name, NOTHING, *texts)]
-
-
 def top5_table(numbers: Numbers) -> Table | None:
-    """Top-1 beside top-5 error; None up to ten classes, or where ten crops have their own table."""
+    """Return top-1 beside top-5 error; None up to ten classes, or where crops have their table."""
     if numbers.run.results.get("crops"):
         return None
-    rows, data = [], []
+    means: list[dict[str, Any]] = []
+    data: list[dict[str, object]] = []
     for label in numbers.labels:
         found = [r for r in numbers.rows(label, "none", 0.0) if r.get("top5_error") is not None]
-        if not found:
-            continue
-        errors = [over_seeds([float(row[k]) for row in found]) for k in ("error", "top5_error")]
-        rows.append([Entry(label), *(Entry(estimate(e, unit=100, digits=2)) for e in errors)])
+        if found:
+            errors = {k: over_seeds([float(r[k]) for r in found]) for k in ("error", "top5_error")}
+            means.append({"label": label} | errors)
         data += [
             {"label": label, "seed": row["seed"], "top1_error": row["error"],
              "top5_error": row["top5_error"]}
             for row in found
         ]  # fmt: skip
-    if not rows:
+    if not means:
         return None
+    header, entries, _ = lay_out(_TOP5, means)
     return Table(
         "top5",
         "Top-1 and top-5 error",
         "Clean test images; in percent. Top-5: the true class is not among the five with the "
-        f"highest logits. {interval_note(numbers)}",
-        ["loss", "top-1 error", "top-5 error"],
-        rows,
+        f"highest logits. {seed_words(numbers)}",
+        header,
+        entries,
         data,
         of_errors=True,
     )
