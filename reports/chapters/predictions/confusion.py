@@ -1,7 +1,8 @@
 """Which classes are taken for which, clean and under attack: matrices, or a table of pairs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,171 +17,177 @@ from robustloss.reports.drawing.style import INK, plain
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.facts import class_names
 from robustloss.reports.reading.featured import featured
-from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown, View
 
 MOST_PAIRS = 20
-
 MOST_CLASSES = 20  # more do not fit as numbers in a matrix
 COLOURS = "YlOrRd"
 SOFT = "#5B6470"
 
 
-def passes(numbers: Numbers) -> list[tuple[AttackInfo | None, float]]:
-    """The clean pass, and the first featured attack at a middle eps."""
-    found: list[tuple[AttackInfo | None, float]] = [(None, 0.0)]
+@dataclass(frozen=True)
+class Counted:
+    """The confusion matrices of one pass.
+
+    Attributes:
+        slug: "clean", or of the attack: for file names.
+        words: What a heading calls the pass.
+        matrices: (K, K) counts of each loss, true class by predicted class, or why there is none.
+    """
+
+    slug: str
+    words: str
+    matrices: Mapping[str, np.ndarray | str]
+
+    def known(self) -> dict[str, np.ndarray]:
+        """Return the matrices that could be counted."""
+        return {k: m for k, m in self.matrices.items() if not isinstance(m, str)}
+
+
+def count_passes(numbers: Numbers, shown: Shown) -> list[Counted]:
+    """Count the clean pass, and the first featured attack at a middle eps.
+
+    Args:
+        numbers: Of the run.
+        shown: The models whose predictions are counted.
+    """
+    passes: list[tuple[str, str, Callable[[str], View | str]]] = [("clean", "clean", shown.clean)]
     for attack in featured(numbers)[:1]:
-        found.append((attack, attack.strengths[(len(attack.strengths) - 1) // 2]))
-    return found
-
-
-def counts(
-    numbers: Numbers, shown: Shown, label: str, attack: AttackInfo | None, eps: float
-) -> np.ndarray | str:
-    """(K, K) true class by predicted class of one model, or why there is none."""
-    view = shown.clean(label) if attack is None else shown.attacked(label, attack, eps)
-    if not isinstance(view, View):
-        return view
-    return confusion(view.labels, view.predictions, numbers.classes or 1)
+        eps = attack.strengths[(len(attack.strengths) - 1) // 2]
+        attacked = partial(shown.attacked, attack=attack, eps=eps)
+        passes.append((attack.slug, f"{attack.label}, eps {eps:.4g}", attacked))
+    counted = []
+    for slug, words, load in passes:
+        views = {label: load(label) for label in numbers.labels}
+        matrices = {
+            label: view if isinstance(view, str)
+            else confusion(view.labels, view.predictions, numbers.classes or 1)
+            for label, view in views.items()
+        }  # fmt: skip
+        counted.append(Counted(slug, words, matrices))
+    return counted
 
 
 def add_confusions(album: Album, numbers: Numbers, shown: Shown) -> None:
-    """Matrices of up to twenty classes."""
+    """Draw matrices of up to twenty classes.
+
+    Args:
+        album: Takes a figure for each pass.
+        numbers: Of the run.
+        shown: The models whose predictions are counted.
+    """
     if not numbers.classes or numbers.classes > MOST_CLASSES:
         return
-    for attack, eps in passes(numbers):
-        found = {k: counts(numbers, shown, k, attack, eps) for k in numbers.labels}
-        cells = [_cell(label, value) for label, value in found.items()]
-        if not all(cell.gap for cell in cells):
-            _add(album, numbers, shown, attack, eps, cells)
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """One loss: (K, K) share in percent of row class's images that were given the column class."""
-
-    title: str
-    percent: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
-    note: str = ""
-    gap: str = ""
-
-
-def _cell(label: str, found: np.ndarray | str) -> Confusion:
-    if isinstance(found, str):
-        return Confusion(label, gap=found)
-    wrong = found.sum() - np.trace(found)
-    note = f"error {100 * wrong / max(1, found.sum()):.2f} %"
-    return Confusion(label, row_percent(found), note)
-
-
-def _add(
-    album: Album, numbers: Numbers, shown: Shown, attack: AttackInfo | None, eps: float,
-    cells: list[Confusion],
-) -> None:  # fmt: skip
-    where = "clean" if attack is None else f"{attack.label}, eps {eps:.4g}"
     names = class_names(numbers)
-    album.add(
-        "confusion-clean" if attack is None else f"confusion-{attack.slug}",
-        draw_confusions(cells, names),
-        [{"label": c.title, "true_class": i, "predicted_class": j, "percent": float(p)}
-         for c in cells if not c.gap for (i, j), p in np.ndenumerate(c.percent)],
-        title=f"Which classes are taken for which: {where}",
-        caption="Each row is a true class and adds up to 100 %; the column says what its images "
-        "are taken for. Numbers are percent of the row, empty is none. The diagonal, the share "
-        "that is right, is grey: colour shows errors only, on one scale for all losses of this "
-        f"figure, steeper for small shares. {shown.words(numbers.labels)}",
-        alt=f"Confusion matrices, {where}. Largest error of each loss: "
-        + "; ".join(_largest(c, names) for c in cells if not c.gap) + ".",
-        section=SPACE,
-    )  # fmt: skip
-
-
-def _largest(cell: Confusion, names: list[str]) -> str:
-    errors = cell.percent.copy()
-    np.fill_diagonal(errors, -1)
-    i, j = np.unravel_index(np.nanargmax(errors), errors.shape)
-    if errors[i, j] <= 0 or not off_diagonal(cell.percent).size:
-        return f"{cell.title}: none"
-    return f"{cell.title}: {names[i]} taken for {names[j]}, {errors[i, j]:.1f} %"
+    for counted in count_passes(numbers, shown):
+        percents = {label: row_percent(matrix) for label, matrix in counted.known().items()}
+        if not percents:
+            continue
+        largest = []
+        for label, percent in percents.items():
+            errors = percent.copy()
+            np.fill_diagonal(errors, -1)
+            i, j = np.unravel_index(np.nanargmax(errors), errors.shape)
+            words = f"{names[i]} taken for {names[j]}, {errors[i, j]:.1f} %"
+            largest.append(f"{label}: {words if errors[i, j] > 0 else 'none'}")
+        album.add(
+            f"confusion-{counted.slug}",
+            draw_confusions(counted.matrices, names),
+            [{"label": label, "true_class": i, "predicted_class": j, "percent": float(p)}
+             for label, percent in percents.items() for (i, j), p in np.ndenumerate(percent)],
+            title=f"Which classes are taken for which: {counted.words}",
+            caption="Each row is a true class and adds up to 100 %; the column says what its "
+            "images are taken for. Numbers are percent of the row, empty is none. The diagonal, "
+            "the share that is right, is grey: colour shows errors only, on one scale for all "
+            "losses of this figure, steeper for small shares. "
+            + shown.words(numbers.labels),
+            alt=f"Confusion matrices, {counted.words}. Largest error of each loss: "
+            f"{'; '.join(largest)}.",
+            section=SPACE,
+        )  # fmt: skip
 
 
 def confusion_tables(numbers: Numbers, shown: Shown) -> list[Table]:
-    """For more than twenty classes: the pairs that are most confused, over the losses."""
+    """Return, for more than twenty classes, the pairs that are most confused, over the losses.
+
+    Args:
+        numbers: Of the run.
+        shown: The models whose predictions are counted.
+    """
     if not numbers.classes or numbers.classes <= MOST_CLASSES:
         return []
-    out = []
-    for attack, eps in passes(numbers):
-        found = {
-            k: value for k in numbers.labels
-            if not isinstance(value := counts(numbers, shown, k, attack, eps), str)
-        }  # fmt: skip
-        if found:
-            out.append(_pairs(numbers, shown, attack, eps, found))
-    return out
+    return [
+        Table(
+            f"confused-{counted.slug}",
+            f"Most confused classes: {counted.words}",
+            f"Of {numbers.classes} classes the {MOST_PAIRS} pairs with the highest share of images "
+            "of the true class that are taken for the other, mean over losses; in percent of the "
+            f"true class's images. The CSV has every loss. {shown.words(numbers.labels)}",
+            ["true class", "taken for", "mean over losses", "lowest", "highest"],
+            *_confused_pairs(counted.known(), class_names(numbers)),
+            left=2,
+            section=SPACE,
+        )
+        for counted in count_passes(numbers, shown)
+        if counted.known()
+    ]
 
 
-def _pairs(
-    numbers: Numbers, shown: Shown, attack: AttackInfo | None, eps: float,
-    found: dict[str, np.ndarray],
-) -> Table:  # fmt: skip
-    names = class_names(numbers)
-    shares = {label: row_percent(value) for label, value in found.items()}
+def _confused_pairs(
+    matrices: Mapping[str, np.ndarray], names: Sequence[str]
+) -> tuple[list[list[Entry]], list[dict[str, object]]]:
+    """Return the rows of the page, a pair each, and those of the CSV file, a pair and loss each."""
+    shares = {label: row_percent(matrix) for label, matrix in matrices.items()}
     average = np.nan_to_num(np.nanmean(np.stack(list(shares.values())), axis=0))
     np.fill_diagonal(average, 0)
-    order = np.argsort(-average, axis=None, kind="stable")[:MOST_PAIRS]
     rows, data = [], []
-    for place in order:
+    for place in np.argsort(-average, axis=None, kind="stable")[:MOST_PAIRS]:
         i, j = (int(k) for k in np.unravel_index(place, average.shape))
         if average[i, j] <= 0:
             break
-        own = {label: float(value[i, j]) for label, value in shares.items()}
+        own = {label: float(percent[i, j]) for label, percent in shares.items()}
         top, low = max(own, key=own.__getitem__), min(own, key=own.__getitem__)
-        rows.append(
-            [Entry(names[i]), Entry(names[j]), Entry(f"{average[i, j]:.1f}"),
-             Entry(f"{own[low]:.1f} ({low})"), Entry(f"{own[top]:.1f} ({top})")]
-        )  # fmt: skip
+        rows.append([
+            Entry(text)
+            for text in (names[i], names[j], f"{average[i, j]:.1f}",
+                         f"{own[low]:.1f} ({low})", f"{own[top]:.1f} ({top})")
+        ])  # fmt: skip
         data += [
             {"true_class": names[i], "predicted_class": names[j], "label": label,
-             "share": value / 100, "count": int(found[label][i, j])}
+             "share": value / 100, "count": int(matrices[label][i, j])}
             for label, value in own.items()
         ]  # fmt: skip
-    where = "clean" if attack is None else f"{attack.label}, eps {eps:.4g}"
-    return Table(
-        "confused-clean" if attack is None else f"confused-{attack.slug}",
-        f"Most confused classes: {where}",
-        f"Of {numbers.classes} classes the {MOST_PAIRS} pairs with the highest share of images of "
-        "the true class that are taken for the other, mean over losses; in percent of the true "
-        f"class's images. The CSV has every loss. {shown.words(numbers.labels)}",
-        ["true class", "taken for", "mean over losses", "lowest", "highest"],
-        rows,
-        data,
-        left=2,
-        section=SPACE,
-    )
+    return rows, data
 
 
 def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """(K, K) counts: true class by predicted class."""
+    """Return (K, K) counts: true class by predicted class.
+
+    Args:
+        labels, predictions: (N,) class indices.
+        classes: K.
+    """
     flat = np.bincount(labels * classes + predictions, minlength=classes**2)
     return flat.reshape(classes, classes)
 
 
 def row_percent(counts: np.ndarray) -> np.ndarray:
-    """Percent of each row; a class without images has NaN."""
+    """Return the percent of each row; a class without images has NaN."""
     total = counts.sum(1, keepdims=True).astype(float)
     return np.divide(100.0 * counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
 
 
 def off_diagonal(percent: np.ndarray) -> np.ndarray:
-    """The errors only."""
+    """Return the errors only."""
     return percent[~np.eye(len(percent), dtype=bool)]
 
 
-def draw_confusions(cells: Sequence[Confusion], names: Sequence[str]) -> Figure:
-    """One matrix per loss; one colour scale for all, of errors only.
+def draw_confusions(matrices: Mapping[str, np.ndarray | str], names: Sequence[str]) -> Figure:
+    """Draw one matrix a loss; one colour scale for all, of errors only.
 
     Args:
-        cells: One per loss.
+        matrices: (K, K) counts of each loss, or why there is none.
         names: Of the K classes.
     """
     count = len(names)
@@ -188,44 +195,47 @@ def draw_confusions(cells: Sequence[Confusion], names: Sequence[str]) -> Figure:
     longest = max(len(word) for word in words)
     side = 0.24 + 0.062 * longest
     below = 0.1 + (0.062 * longest if longest > 2 else 0.16)
-    highest = max((np.nanmax(off_diagonal(c.percent)) for c in cells if not c.gap), default=1.0)
+    highest = max(
+        (
+            np.nanmax(off_diagonal(row_percent(m)))
+            for m in matrices.values()
+            if not isinstance(m, str)
+        ),
+        default=1.0,
+    )
     scale = PowerNorm(0.5, 0, max(float(highest), 0.1))
 
-    def draw(ax: Axes, cell: Confusion, spot: Spot) -> None:
-        _draw(ax, cell, words, scale, letters=min(8.5, 72 * spot.width / count / 2.9))
+    def draw(ax: Axes, matrix: np.ndarray, spot: Spot) -> None:
+        letters = min(8.5, 72 * spot.width / count / 2.9)
+        _draw_matrix(ax, matrix, words, scale, letters)
         if spot.leftmost:
             ax.set_ylabel("true class")
 
     figure = draw_panels(
-        [cell.gap or cell for cell in cells],
+        [*matrices.values()],
         draw,
         columns=3 if count <= 10 else 2,
         widest=4.2 if count <= 10 else 6.0,
         height=lambda width: width,
-        titles=[cell.title for cell in cells],
+        titles=[*matrices],
         title_pad=19,
-        margins=Margins(
-            left=0.25 + side,
-            right=0.1,
-            top=0.62,
-            bottom=below + 0.95,
-            wgap=0.2 + side,
-            hgap=below + 0.72,
-        ),
-    )
+        margins=Margins(left=0.25 + side, right=0.1, top=0.62, bottom=below + 0.95,
+                        wgap=0.2 + side, hgap=below + 0.72),
+    )  # fmt: skip
     label = "errors: share of the row's class given the column's class (%)"
     colour_bar(figure, scale, COLOURS, label, left=0.25 + side)
     return figure
 
 
-def _draw(
-    ax: Axes, cell: Confusion, words: Sequence[str], scale: PowerNorm, letters: float
+def _draw_matrix(
+    ax: Axes, matrix: np.ndarray, words: Sequence[str], scale: PowerNorm, letters: float
 ) -> None:
-    errors = cell.percent.copy()
+    percent = row_percent(matrix)
+    errors = percent.copy()
     np.fill_diagonal(errors, np.nan)
     errors[errors <= 0] = np.nan  # white: no such mistake
     ax.imshow(errors, cmap=COLOURS, norm=scale, aspect="auto")
-    for (row, column), value in np.ndenumerate(cell.percent):
+    for (row, column), value in np.ndenumerate(percent):
         if np.isnan(value) or (row != column and value <= 0):
             continue
         if row == column:
@@ -233,16 +243,18 @@ def _draw(
         dark = row != column and scale(value) > 0.62
         colour = "#8A93A0" if row == column else "white" if dark else INK
         ax.text(column, row, short(value), ha="center", va="center", fontsize=letters, color=colour)
-    ax.text(0, 1.015, cell.note, transform=ax.transAxes, fontsize=8.5, color=SOFT, va="bottom")
+    wrong = matrix.sum() - np.trace(matrix)
+    note = f"error {100 * wrong / max(1, matrix.sum()):.2f} %"
+    ax.text(0, 1.015, note, transform=ax.transAxes, fontsize=8.5, color=SOFT, va="bottom")
     turn = 90 if max(len(word) for word in words) > 2 else 0
     ax.set_xticks(range(len(words)), list(words), rotation=turn, fontsize=min(8, letters + 1))
     ax.set_yticks(range(len(words)), list(words), fontsize=min(8, letters + 1))
-    frame_squares(ax, cell.percent.shape, colour="#E3E6EA", width=0.6)
+    frame_squares(ax, percent.shape, colour="#E3E6EA", width=0.6)
     ax.tick_params(pad=2)
 
 
 def short(percent: float) -> str:
-    """At most three characters; a share reads 0 where it is 0, and only there."""
+    """Return at most three characters; a share reads 0 where it is 0, and only there."""
     if percent == 0 or percent >= 9.95:
         return f"{percent:.0f}"
     text = f"{percent:.1f}"

@@ -19,40 +19,79 @@ from robustloss.reports.reading.views import View
 from robustloss.reports.words import eps_name
 
 FIXED = Bins(np.linspace(0, 1, 21), below=False, above=False)
-GROUPS = ("still classified correctly", "classified wrongly")
+RIGHT, WRONG = "still classified correctly", "classified wrongly"
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Right and wrong answers of one pass over the same bins.
+
+    Attributes:
+        bins: Shared by the whole figure.
+        right, wrong: Percent of all images in each bin, drawn one on the other.
+        notes: Short lines written into the panel.
+    """
+
+    bins: Bins
+    right: np.ndarray
+    wrong: np.ndarray
+    notes: Sequence[str]
+
+
+Grid = Sequence[Sequence[Histogram | str]]  # losses by eps; a text is why there is nothing
 
 
 def add_posteriors(album: Album, scene: Scene) -> None:
-    """The posterior of the predicted class over fixed bins, losses by eps."""
+    """Draw the posterior of the predicted class over fixed bins, losses by eps.
+
+    Args:
+        album: Takes the figure.
+        scene: The attack; nothing is drawn where no pass of it could be read.
+    """
     if not scene.drawn():
         return
-    grid = _grid(scene, FIXED, "posterior", "posterior of the prediction", same_height=True)
+    grid = _histograms(scene, FIXED, "posterior")
+    last = scene.eps[-1]
+    means = [
+        f"{label} {view.posterior[view.wrong].mean():.2f}"
+        for label in scene.labels
+        if isinstance(view := scene.views[label, last], View) and view.wrong.any()
+    ]
     album.add(
         f"posterior-{scene.attack.slug}",
-        draw_histograms(grid, ticks="percent"),
-        histogram_numbers(grid),
+        _draw(scene, grid, odds=False),
+        _numbers(scene, grid),
         title="How confident is it under attack?",
         caption="Histogram of the posterior that the network gives to its own prediction on "
         "attacked images (Figure 3 of Wan et al. 2018), 20 bins. Hatched bars are mistakes: "
         "hatched mass at the right means wrong and sure of it, which no threshold on confidence "
         f"can catch. {scene.words()}",
         alt="Grid of histograms, losses by eps, of the posterior under attack. "
-        + _mean_posteriors(scene),
+        + (
+            f"Mean posterior of wrong predictions at {eps_name(last)}: {', '.join(means)}."
+            if means
+            else "No prediction is wrong."
+        ),
         section=scene.attack.label,
     )
 
 
 def add_log_odds(album: Album, scene: Scene) -> None:
-    """The same posteriors on a logit axis, where certainty does not saturate."""
+    """Draw the same posteriors on a logit axis, where certainty does not saturate.
+
+    Args:
+        album: Takes the figure.
+        scene: The attack; nothing is drawn where no pass of it could be read.
+    """
     drawn = scene.drawn()
     if not drawn:
         return
     bins = pooled_bins([v.log_odds for v in drawn], count=30, quantiles=(0.2, 98.5))
-    grid = _grid(scene, bins, "log_odds", "posterior, logit axis", note_at="right")
+    grid = _histograms(scene, bins, "log_odds")
     album.add(
         f"posterior-logit-{scene.attack.slug}",
-        draw_histograms(grid, ticks="odds"),
-        histogram_numbers(grid),
+        _draw(scene, grid, odds=True),
+        _numbers(scene, grid),
         title="The same confidence, unfolded",
         caption="The posterior on a logit axis, computed in the log domain: every step to the "
         "right cuts the remaining doubt by the same factor. Above 1−10⁻⁷ a 32-bit float reads "
@@ -63,151 +102,81 @@ def add_log_odds(album: Album, scene: Scene) -> None:
     )
 
 
-@dataclass(frozen=True)
-class Histogram:
-    """Two groups of images over the same bins.
+def _histograms(scene: Scene, bins: Bins, key: str) -> Grid:
+    """Count the values that the views have under a key, right and wrong answers apart."""
 
-    Attributes:
-        first, second: Percent per bin, drawn one on the other.
-        notes: Short lines written into the panel.
-        gap: Why there is nothing to draw; empty when there is.
-    """
+    def count(view: View | str) -> Histogram | str:
+        if isinstance(view, str):
+            return view
+        values, wrong = getattr(view, key), view.wrong
+        notes = [f"{100 * wrong.mean():.1f} % wrong"]
+        if wrong.any() and key == "posterior":
+            notes.append(f"mean posterior when wrong {view.posterior[wrong].mean():.2f}")
+        right, mistakes = (bins.shares(values[group], view.n) for group in (~wrong, wrong))
+        return Histogram(bins, right, mistakes, notes)
 
-    bins: Bins
-    first: np.ndarray
-    second: np.ndarray
-    notes: Sequence[str] = ()
-    gap: str = ""
-
-
-@dataclass(frozen=True)
-class HistogramGrid:
-    """Rows of losses, columns of eps, and the words around them."""
-
-    rows: Sequence[str]
-    columns: Sequence[str]
-    cells: Sequence[Sequence[Histogram]]
-    x_label: str
-    y_label: str
-    names: tuple[str, str]
-    same_height: bool = False
-    note_at: str = "left"
+    return [[count(scene.views[label, eps]) for eps in scene.eps] for label in scene.labels]
 
 
-def _grid(
-    scene: Scene,
-    bins: Bins,
-    key: str,
-    x_label: str,
-    *,
-    same_height: bool = False,
-    note_at: str = "left",
-) -> HistogramGrid:
-    return HistogramGrid(
-        rows=scene.labels,
-        columns=[eps_name(e) for e in scene.eps],
-        cells=[[_cell(scene.views[(k, e)], bins, key) for e in scene.eps] for k in scene.labels],
-        x_label=x_label,
-        y_label="share of images",
-        names=GROUPS,
-        same_height=same_height,
-        note_at=note_at,
-    )
-
-
-def _cell(view: View | str, bins: Bins, key: str) -> Histogram:
-    if isinstance(view, str):
-        return Histogram(bins, np.zeros(1), np.zeros(1), gap=view)
-    values, wrong = getattr(view, key), view.wrong
-    notes = [f"{100 * wrong.mean():.1f} % wrong"]
-    if wrong.any() and key == "posterior":
-        notes.append(f"mean posterior when wrong {view.posterior[wrong].mean():.2f}")
-    return Histogram(
-        bins, bins.shares(values[~wrong], view.n), bins.shares(values[wrong], view.n), notes
-    )
-
-
-def _mean_posteriors(scene: Scene) -> str:
-    last: Sequence[tuple[str, View | str]] = [
-        (k, scene.views[(k, scene.eps[-1])]) for k in scene.labels
-    ]
-    parts = [
-        f"{label} {view.posterior[view.wrong].mean():.2f}"
-        for label, view in last
-        if isinstance(view, View) and view.wrong.any()
-    ]
-    if not parts:
-        return "No prediction is wrong."
-    return f"Mean posterior of wrong predictions at {eps_name(scene.eps[-1])}: {', '.join(parts)}."
-
-
-def draw_histograms(grid: HistogramGrid, *, ticks: str = "number") -> Figure:
-    """Draw the grid; the panels of a row share the vertical axis, or all do (same_height).
-
-    Args:
-        grid: What to draw.
-        ticks: "number", "percent" (posterior in percent) or "odds" (posterior on a logit axis).
-    """
-    room = 1.12 if grid.same_height else 1.4  # above the bars, for the notes
+def _draw(scene: Scene, grid: Grid, *, odds: bool) -> Figure:
+    """Draw the grid; rows share the vertical axis, and all of them do but on a logit axis."""
+    room = 1.4 if odds else 1.12  # above the bars, for the notes
     tops = []
-    for row in grid.cells:
-        heights = [(cell.first + cell.second).max() for cell in row if not cell.gap]
+    for row in grid:
+        heights = [(h.right + h.wrong).max() for h in row if not isinstance(h, str)]
         tops.append(room * max(heights, default=1.0) or 1.0)
-    x, align = (0.03, "left") if grid.note_at == "left" else (0.97, "right")
+    x, align = (0.97, "right") if odds else (0.03, "left")
 
     def draw(ax: Axes, cell: Histogram, spot: Spot) -> None:
-        edges, both = cell.bins.drawn(), cell.first + cell.second
-        ax.stairs(cell.first, edges, fill=True, color=NORMAL)
-        ax.stairs(both, edges, baseline=cell.first, fill=True, color="#F0BF9C")
-        ax.stairs(both, edges, baseline=cell.first, color=ADVERSARIAL, lw=0.9, hatch="////",
+        edges, both = cell.bins.drawn(), cell.right + cell.wrong
+        ax.stairs(cell.right, edges, fill=True, color=NORMAL)
+        ax.stairs(both, edges, baseline=cell.right, fill=True, color="#F0BF9C")
+        ax.stairs(both, edges, baseline=cell.right, color=ADVERSARIAL, lw=0.9, hatch="////",
                   fill=False)  # fmt: skip
         ax.set_xlim(edges[0], edges[-1])
-        ax.set_ylim(0, max(tops) if grid.same_height else tops[spot.row])
+        ax.set_ylim(0, tops[spot.row] if odds else max(tops))
         ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
         # above 100 % there is room for the notes only
         ax.yaxis.set_major_formatter(percent_of_all)
-        bin_ticks(ax, cell.bins, ticks, spot.width)
+        bin_ticks(ax, cell.bins, "odds" if odds else "percent", spot.width)
         ax.text(
             x, 0.96, "\n".join(cell.notes), transform=ax.transAxes, ha=align, va="top",
             fontsize=8, linespacing=1.3,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
         )  # fmt: skip
 
-    first, second = grid.names
     return draw_grid(
-        grid.rows,
-        grid.columns,
-        [[cell.gap or cell for cell in row] for row in grid.cells],
+        scene.labels,
+        [eps_name(e) for e in scene.eps],
+        grid,
         draw,
         widest=4.2,
-        height=1.45 if len(grid.rows) <= CROWD else 1.05,
+        height=1.45 if len(scene.labels) <= CROWD else 1.05,
         handles=[
-            Patch(facecolor=NORMAL, edgecolor="#4C5866", label=first),
-            Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=second),
+            Patch(facecolor=NORMAL, edgecolor="#4C5866", label=RIGHT),
+            Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=WRONG),
         ],
-        labels=(grid.x_label, grid.y_label),
-        margins=replace(GRID, hgap=0.55 if ticks == "number" else 0.42),
-    )
+        labels=("posterior, logit axis" if odds else "posterior of the prediction",
+                "share of images"),
+        margins=replace(GRID, hgap=0.42),
+    )  # fmt: skip
 
 
-def histogram_numbers(grid: HistogramGrid) -> list[dict[str, object]]:
-    """The numbers behind :func:`draw_histograms`, one row per bin; open bins have an empty end."""
-    out: list[dict[str, object]] = []
-    for row, cells in zip(grid.rows, grid.cells, strict=True):
-        for column, cell in zip(grid.columns, cells, strict=True):
-            if cell.gap:
+def _numbers(scene: Scene, grid: Grid) -> list[dict[str, object]]:
+    """Return one row a bin; the outer end of an open bin is empty."""
+    rows: list[dict[str, object]] = []
+    for label, line in zip(scene.labels, grid, strict=True):
+        for eps, cell in zip(scene.eps, line, strict=True):
+            if isinstance(cell, str):
                 continue
-            edges = [float(e) for e in cell.bins.edges]
-            lows: list[float | str] = [*edges[:-1]]
-            highs: list[float | str] = [*edges[1:]]
-            if cell.bins.below:
-                lows, highs = ["", *lows], [edges[0], *highs]
-            if cell.bins.above:
-                lows, highs = [*lows, edges[-1]], [*highs, ""]
-            first, second = (f"{name} (% of images)" for name in grid.names)
-            for low, high, a, b in zip(lows, highs, cell.first, cell.second, strict=True):
-                out.append(
-                    {"loss": row, "panel": column, "from": low, "to": high,
-                     first: float(a), second: float(b)}
-                )  # fmt: skip
-    return out
+            bins = cell.bins
+            ends = [*([""] if bins.below else []), *map(float, bins.edges),
+                    *([""] if bins.above else [])]  # fmt: skip
+            rows += [
+                {"loss": label, "panel": eps_name(eps), "from": low, "to": high,
+                 f"{RIGHT} (% of images)": float(right), f"{WRONG} (% of images)": float(wrong)}
+                for low, high, right, wrong in zip(
+                    ends[:-1], ends[1:], cell.right, cell.wrong, strict=True
+                )
+            ]  # fmt: skip
+    return rows

@@ -23,38 +23,49 @@ from robustloss.results.schema import Row
 
 _STRIP = 0.24  # of a panel's height, for the counts
 _FEW = 10  # images below which a bin's accuracy is a matter of chance
+_KEYS = ("bin", "low", "high", "count", "mean_confidence", "accuracy")
 
 
 @dataclass(frozen=True)
-class _Diagram:
+class Diagram:
+    """The reliability diagram of one loss at one eps.
+
+    Attributes:
+        bins: Rows of `reliability`, those of all seeds together.
+        error: Expected calibration error, a fraction, mean over seeds.
+    """
+
     bins: Sequence[Row]
     error: float
 
-    @property
-    def images(self) -> int:
-        return sum(each["count"] for each in self.bins)
-
 
 def add_reliability(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
-    """Losses by eps; nothing for runs of before."""
+    """Draw losses by eps; nothing for runs of before.
+
+    Args:
+        album: Takes the figure.
+        numbers: Of the run.
+        attack: Stands beside the clean pass.
+    """
     strengths = (0.0, *chosen_eps(attack)[: 3 if len(numbers.labels) <= CROWD else 2])
     grid = [[_diagram(numbers, k, attack, e) for e in strengths] for k in numbers.labels]
     drawn = [
         (label, eps, cell)
         for label, row in zip(numbers.labels, grid, strict=True)
         for eps, cell in zip(strengths, row, strict=True)
-        if cell is not None
+        if isinstance(cell, Diagram)
     ]
     if not drawn:
         return
     seeds = len({row["seed"] for row in numbers.run.reliability})
+    errors = [f"{label} {eps_name(eps)} {100 * cell.error:.2g} %" for label, eps, cell in drawn]
     album.add(
         f"reliability-{attack.slug}",
-        _draw(numbers.labels, [eps_name(e) for e in strengths], grid),
+        draw_reliability(numbers.labels, [eps_name(e) for e in strengths], grid),
         [
-            {"label": label, "eps": eps} | {k: b[k] for k in _KEPT}
+            {"label": label, "eps": eps} | {key: each[key] for key in _KEYS}
             for label, eps, cell in drawn
-            for b in cell.bins
+            for each in cell.bins
         ],
         title="Reliability: is the network as often right as it says?",
         caption="Images by their confidence (largest posterior) in 15 bins of equal width: the bar "
@@ -62,40 +73,40 @@ def add_reliability(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
         "network is as often right as it says; a bar below its dot means that it is too sure. Bars "
         f"of fewer than {_FEW} images are pale: chance decides them. Below, on a logarithmic "
         "axis, how many of all images each bin holds. All test images, the attacked ones with the "
-        "labels of the images before"
-        + (f"; {seeds} seeds together. " if seeds > 1 else "; one seed. ")
-        + "ECE: the gap averaged over the images, in percent of them"
-        + (", mean over seeds." if seeds > 1 else "."),
-        alt="Grid of reliability diagrams, losses by eps. ECE: "
-        + "; ".join(f"{k} {eps_name(e)} {100 * c.error:.2g} %" for k, e, c in drawn)
-        + ".",
+        f"labels of the images before; {f'{seeds} seeds together' if seeds > 1 else 'one seed'}. "
+        "ECE: the gap averaged over the images, in percent of them"
+        f"{', mean over seeds' if seeds > 1 else ''}.",
+        alt=f"Grid of reliability diagrams, losses by eps. ECE: {'; '.join(errors)}.",
         section=attack.label,
     )
 
 
-_KEPT = ("bin", "low", "high", "count", "mean_confidence", "accuracy")
-
-
-def _diagram(numbers: Numbers, label: str, attack: AttackInfo, eps: float) -> _Diagram | None:
-    name = "none" if eps == 0 else attack.label
+def _diagram(numbers: Numbers, label: str, attack: AttackInfo, eps: float) -> Diagram | str:
+    place = (label, attack.label if eps else "none", float(eps))
     rows = [
         row
         for row in numbers.run.reliability
         if row["binning"] == "equal_width"
-        and (row["label"], row["attack_label"], float(row["eps"])) == (label, name, float(eps))
+        and (row["label"], row["attack_label"], float(row["eps"])) == place
     ]
     error = calibration_of(numbers, label, attack.label, eps, "ece_equal_width")
-    return _Diagram(pool_bins(rows), error.mean) if rows and error else None
+    return Diagram(pool_bins(rows), error.mean) if rows and error else "no such record"
 
 
-def _draw(
-    labels: Sequence[str], columns: Sequence[str], grid: Sequence[Sequence[_Diagram | None]]
+def draw_reliability(
+    labels: Sequence[str], columns: Sequence[str], grid: Sequence[Sequence[Diagram | str]]
 ) -> Figure:
+    """Draw losses by eps.
+
+    Args:
+        labels, columns: Names of the rows and of the columns.
+        grid: By row and column; a text is why there is nothing to draw.
+    """
     return draw_grid(
         labels,
         columns,
-        [[cell or "no such record" for cell in row] for row in grid],
-        _panel,
+        grid,
+        _draw_diagram,
         widest=2.6,
         height=lambda width: min(2.1, 0.95 * width),
         handles=[
@@ -109,15 +120,13 @@ def _draw(
     )
 
 
-def _panel(ax: Axes, cell: _Diagram, spot: Spot) -> None:
-    low, high, count, confidence, accuracy = (
-        np.array([each[k] for each in cell.bins], float)
-        for k in ("low", "high", "count", "mean_confidence", "accuracy")
-    )
-    total = cell.images
+def _draw_diagram(ax: Axes, cell: Diagram, spot: Spot) -> None:
     strip = ax.inset_axes((0, 0, 1, _STRIP))
     ax.set_ylim(-_STRIP / (1 - _STRIP), 1.04)
     ax.set_xlim(0, 1)
+    low, high, count, confidence, accuracy = (
+        np.array([each[key] for each in cell.bins], float) for key in _KEYS[1:]
+    )
     many = count >= _FEW
     for chosen, alpha in ((many, 1.0), (~many, 0.35)):
         if chosen.any():
@@ -136,15 +145,20 @@ def _panel(ax: Axes, cell: _Diagram, spot: Spot) -> None:
     ax.set_xticks([])
     ax.spines["bottom"].set_visible(False)
     ax.axhline(0, color="#444444", lw=0.8)
-    strip.bar(low, 100 * count / total, high - low, align="edge", color="#B9B2A5",
+    _draw_counts(strip, low, high, count, spot)
+
+
+def _draw_counts(
+    strip: Axes, low: np.ndarray, high: np.ndarray, count: np.ndarray, spot: Spot
+) -> None:
+    """Draw how many of all images each bin holds, on a logarithmic axis."""
+    strip.bar(low, 100 * count / count.sum(), high - low, align="edge", color="#B9B2A5",
               edgecolor="white", lw=0.5)  # fmt: skip
-    least = min(0.1, 50 / total)
     strip.set_yscale("log")
-    strip.set_ylim(least, 150)
+    strip.set_ylim(min(0.1, 50 / count.sum()), 150)
     strip.set_xlim(0, 1)
-    strip.set_yticks(
-        [1], ["1 %"] if spot.leftmost else [""]
-    )  # a label at 100 % would meet the axis above
+    # a label at 100 % would meet the axis above
+    strip.set_yticks([1], ["1 %"] if spot.leftmost else [""])
     strip.minorticks_off()
     strip.tick_params(labelsize=7)
     strip.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
@@ -157,7 +171,14 @@ def _panel(ax: Axes, cell: _Diagram, spot: Spot) -> None:
 def add_calibration_curves(
     album: Album, numbers: Numbers, attack: AttackInfo, looks: Mapping[str, Look]
 ) -> None:
-    """ECE and mean confidence against eps, one line a loss; nothing for runs of before."""
+    """Draw ECE and mean confidence against eps, one line a loss; nothing for runs of before.
+
+    Args:
+        album: Takes the figure.
+        numbers: Of the run.
+        attack: Its clean pass stands at eps 0.
+        looks: Look of every loss.
+    """
     eps = (0.0, *attack.strengths)
 
     def get(metric: str, label: str, eps: float) -> Estimate | None:
