@@ -41,13 +41,13 @@ def spoiled(path: Path, rng: random.Random) -> bool:
         Whether its digest fits what it holds now.
     """
     if rng.random() < 0.35 or path.suffix not in (".json", ".npz", ".safetensors"):
-        path.write_bytes(_damaged(path.read_bytes(), rng))
+        path.write_bytes(damaged(path.read_bytes(), rng))
         return False
     {".json": _json, ".npz": _npz, ".safetensors": _weights}[path.suffix](path, rng)
     return True
 
 
-def _damaged(data: bytes, rng: random.Random) -> bytes:
+def damaged(data: bytes, rng: random.Random) -> bytes:
     """By chance: cut, flipped bits, other bytes between, gone."""
     place = rng.randrange(len(data) + 1)
     kind = rng.choice(["cut", "flip", "flip", "insert", "twice", "empty", "noise", "zeros"])
