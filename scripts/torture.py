@@ -1,7 +1,7 @@
 """Kill a run at random moments and let it go on: nothing may be lost or come out different.
 
     python scripts/torture.py [--kills 300] [--seed 0] [--executors serial,processes:2]
-                              [--split 20] [--pictures] [--out FOLDER]
+                              [--split 20] [--plugin] [--pictures] [--out FOLDER]
 
 A small real run (digits, two losses, two seeds, FGSM, PGD, transfer) goes through the command line
 until a random moment, gets SIGKILL, SIGTERM or SIGINT, and is started again in the same folder,
@@ -82,6 +82,22 @@ name = "pgd"
 params = { steps = 5 }
 eps = [0.1]
 batch_size = 20
+"""
+PLUGIN = """
+[[attacks]]
+name = "own.py:step"
+label = "own"
+eps = [0.1]
+batch_size = 20
+"""
+PLUGIN_CODE = """\
+import torch
+
+
+def step(model, inputs, labels, eps):
+    point = inputs.clone().requires_grad_()
+    torch.nn.functional.cross_entropy(model(point), labels).backward()
+    return (inputs + eps * point.grad.sign()).clamp(0, 1)
 """
 TIMES = ("started", "finished", "seconds", "command", "attack_cost")
 PATIENCE = 120.0  # seconds after which a run that was told to stop counts as hanging
@@ -269,6 +285,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--executors", default="serial,processes:2")
     parser.add_argument("--split", type=int, help="compute the attacks in parts of so many images")
+    parser.add_argument("--plugin", action="store_true", help="attack with a plug-in too")
     parser.add_argument("--pictures", action="store_true", help="draw the figures too")
     parser.add_argument("--out", type=Path, help="keep the folders here")
     args = parser.parse_args()
@@ -276,7 +293,9 @@ def main() -> None:
     root = args.out or Path(tempfile.mkdtemp(prefix="torture-"))
     root.mkdir(parents=True, exist_ok=True)
     resources = f"\n[resources]\nsplit = {args.split}\n" if args.split else ""
-    (root / "spec.toml").write_text(SPEC + resources)
+    plugin = PLUGIN if args.plugin else ""
+    (root / "own.py").write_text(PLUGIN_CODE)
+    (root / "spec.toml").write_text(SPEC + plugin + resources)
     executors = args.executors.split(",")
     failed = False
     for number, executor in enumerate(executors):
