@@ -1,5 +1,6 @@
 """Which classes are taken for which, clean and under attack: matrices, or a table of pairs."""
 
+import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from scipy.sparse import csr_array
 
 from robustloss.reports.drawing.album import SPACE, Album
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
@@ -34,13 +36,14 @@ class Counted:
         slug: "clean", or of the attack: for file names.
         words: What a heading calls the pass.
         matrices: (K, K) counts of each loss, true class by predicted class, or why there is none.
+            Sparse: most of the pairs of thousands of classes never occur.
     """
 
     slug: str
     words: str
-    matrices: Mapping[str, np.ndarray | str]
+    matrices: Mapping[str, csr_array | str]
 
-    def known(self) -> dict[str, np.ndarray]:
+    def known(self) -> dict[str, csr_array]:
         """Return the matrices that could be counted."""
         return {k: m for k, m in self.matrices.items() if not isinstance(m, str)}
 
@@ -81,9 +84,10 @@ def add_confusions(album: Album, numbers: Numbers, shown: Shown) -> None:
         return
     names = class_names(numbers)
     for counted in count_passes(numbers, shown):
-        percents = {label: row_percent(matrix) for label, matrix in counted.known().items()}
-        if not percents:
+        matrices = {label: matrix.toarray() for label, matrix in counted.known().items()}
+        if not matrices:
             continue
+        percents = {label: row_percent(matrix) for label, matrix in matrices.items()}
         largest = []
         for label, percent in percents.items():
             errors = percent.copy()
@@ -93,7 +97,9 @@ def add_confusions(album: Album, numbers: Numbers, shown: Shown) -> None:
             largest.append(f"{label}: {words if errors[i, j] > 0 else 'none'}")
         album.add(
             f"confusion-{counted.slug}",
-            draw_confusions(counted.matrices, names),
+            draw_confusions(
+                {k: matrices.get(k, str(why)) for k, why in counted.matrices.items()}, names
+            ),
             [{"label": label, "true_class": i, "predicted_class": j, "percent": float(p)}
              for label, percent in percents.items() for (i, j), p in np.ndenumerate(percent)],
             title=f"Which classes are taken for which: {counted.words}",
@@ -125,7 +131,7 @@ def confusion_tables(numbers: Numbers, shown: Shown) -> list[Table]:
             "of the true class that are taken for the other, mean over losses; in percent of the "
             f"true class's images. The CSV has every loss. {shown.words(numbers.labels)}",
             ["true class", "taken for", "mean over losses", "lowest", "highest"],
-            *_confused_pairs(counted.known(), class_names(numbers)),
+            *confused_pairs(counted.known(), class_names(numbers)),
             left=2,
             section=SPACE,
         )
@@ -134,42 +140,52 @@ def confusion_tables(numbers: Numbers, shown: Shown) -> list[Table]:
     ]
 
 
-def _confused_pairs(
-    matrices: Mapping[str, np.ndarray], names: Sequence[str]
+def confused_pairs(
+    matrices: Mapping[str, csr_array], names: Sequence[str]
 ) -> tuple[list[list[Entry]], list[dict[str, object]]]:
-    """Return the rows of the page, a pair each, and those of the CSV file, a pair and loss each."""
-    shares = {label: row_percent(matrix) for label, matrix in matrices.items()}
-    average = np.nan_to_num(np.nanmean(np.stack(list(shares.values())), axis=0))
-    np.fill_diagonal(average, 0)
+    """Return the rows of the page, a pair each, and those of the CSV file, a pair and loss each.
+
+    Args:
+        matrices: (K, K) counts of each loss.
+        names: Of the K classes.
+    """
+    shares = {}
+    for label, matrix in matrices.items():
+        counts = matrix.tocoo()
+        percent = 100.0 * counts.data / matrix.sum(1)[counts.row]
+        shares[label] = csr_array((percent, (counts.row, counts.col)), shape=matrix.shape)
+    average = csr_array(sum(shares.values()) / len(shares)).tocoo()
+    pairs = [
+        (-value, int(i), int(j))
+        for value, i, j in zip(average.data, average.row, average.col, strict=True)
+        if i != j and value > 0
+    ]
     rows, data = [], []
-    for place in np.argsort(-average, axis=None, kind="stable")[:MOST_PAIRS]:
-        i, j = (int(k) for k in np.unravel_index(place, average.shape))
-        if average[i, j] <= 0:
-            break
+    for value, i, j in heapq.nsmallest(MOST_PAIRS, pairs):
         own = {label: float(percent[i, j]) for label, percent in shares.items()}
         top, low = max(own, key=own.__getitem__), min(own, key=own.__getitem__)
         rows.append([
             Entry(text)
-            for text in (names[i], names[j], f"{average[i, j]:.1f}",
+            for text in (names[i], names[j], f"{-value:.1f}",
                          f"{own[low]:.1f} ({low})", f"{own[top]:.1f} ({top})")
         ])  # fmt: skip
         data += [
             {"true_class": names[i], "predicted_class": names[j], "label": label,
-             "share": value / 100, "count": int(matrices[label][i, j])}
-            for label, value in own.items()
+             "share": share / 100, "count": int(matrices[label][i, j])}
+            for label, share in own.items()
         ]  # fmt: skip
     return rows, data
 
 
-def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> csr_array:
     """Return (K, K) counts: true class by predicted class.
 
     Args:
         labels, predictions: (N,) class indices.
         classes: K.
     """
-    flat = np.bincount(labels * classes + predictions, minlength=classes**2)
-    return flat.reshape(classes, classes)
+    places, counts = np.unique(labels * classes + predictions, return_counts=True)
+    return csr_array((counts, np.divmod(places, classes)), shape=(classes, classes))
 
 
 def row_percent(counts: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from robustloss.reports.chapters.errors.images import pick_images
 from robustloss.reports.chapters.predictions.confusion import (
+    confused_pairs,
     confusion,
     off_diagonal,
     row_percent,
@@ -58,7 +59,7 @@ def test_margin_region_lies_between_the_lines_of_training() -> None:
 
 def test_confusion_is_counted_row_by_true_class() -> None:
     labels, given_ = np.array([0, 0, 0, 1, 2, 2]), np.array([0, 1, 1, 1, 0, 2])
-    counts = confusion(labels, given_, 4)
+    counts = confusion(labels, given_, 4).toarray()
     slow = np.zeros((4, 4), int)
     for true, predicted in zip(labels, given_, strict=True):
         slow[true, predicted] += 1
@@ -68,6 +69,19 @@ def test_confusion_is_counted_row_by_true_class() -> None:
     assert percent[:3].sum(1) == pytest.approx(100)
     assert np.isnan(percent[3]).all()  # no image of that class
     assert off_diagonal(percent[:3, :3]).tolist() == pytest.approx([200 / 3, 0, 0, 0, 50, 0])
+
+
+def test_pairs_of_two_hundred_thousand_classes_need_no_square() -> None:
+    labels = np.array([0, 0, 0, 199_999, 199_999])
+    names = [str(k) for k in range(200_000)]
+    counted = {"a": confusion(labels, np.array([0, 7, 7, 3, 199_999]), 200_000),
+               "b": confusion(labels, np.array([0, 0, 7, 3, 3]), 200_000)}  # fmt: skip
+    _, data = confused_pairs(counted, names)
+    found = [(r["true_class"], r["predicted_class"], r["label"], r["count"]) for r in data]
+    assert found == [
+        ("199999", "3", "a", 1), ("199999", "3", "b", 2), ("0", "7", "a", 2), ("0", "7", "b", 1),
+    ]  # fmt: skip
+    assert [r["share"] for r in data] == pytest.approx([1 / 2, 1, 2 / 3, 1 / 3])
 
 
 @pytest.mark.parametrize(
