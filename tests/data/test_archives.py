@@ -284,6 +284,49 @@ def test_what_a_killed_process_left_is_removed_and_a_living_one_is_let_alone(tmp
     assert len(list(cache.iterdir())) == 2
 
 
+CRASHES = """
+import os, shutil, sys
+from pathlib import Path
+from robustloss.data.folders.unpack import cache_folder, unpack
+
+path, damaged = Path(sys.argv[1]), sys.argv[2] == "damaged"
+folder = unpack(path, quiet=True)
+whole = sorted(folder.rglob("*"))
+for point in range(1, 1000):
+    if damaged:
+        (folder / "test/a/0.png").unlink()
+    else:
+        shutil.rmtree(folder)
+    if not (child := os.fork()):
+        left = point
+        def stop(event, args):
+            global left
+            if event == "open" or event.startswith("os."):
+                left -= 1
+                if not left:
+                    os._exit(9)
+        sys.addaudithook(stop)
+        unpack(path, quiet=True)
+        os._exit(0)
+    ended = os.waitpid(child, 0)[1]
+    assert unpack(path, quiet=True) == folder
+    assert sorted(folder.rglob("*")) == whole, point
+    assert [*(cache_folder() / "unpacked").iterdir()] == [folder], point
+    if not ended:
+        print(point)
+        break
+"""
+
+
+@pytest.mark.parametrize("before", ["damaged", "absent"])
+def test_a_kill_at_any_step_leaves_a_whole_folder_or_none(tmp_path, before):
+    path = write(tmp_path, packed(("train/a/0.png", b"x"), ("test/a/0.png", b"yy")))
+    done = subprocess.run([sys.executable, "-c", CRASHES, path, before], capture_output=True,
+                          text=True, cwd=Path(unpacking.__file__).parents[3])  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 15
+
+
 def test_two_processes_may_unpack_at_once(tmp_path, cache):
     path = write(tmp_path, packed(*((f"train/a/{n}.png", b"x" * n) for n in range(300))))
     code = "import sys, pathlib; from robustloss.data.folders.unpack import unpack; "

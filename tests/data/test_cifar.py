@@ -164,6 +164,15 @@ def test_a_damaged_archive_is_refused(tmp_path):
         load_dataset(DataSpec(name="cifar10"), root=tmp_path, download=False)
 
 
+def test_an_archive_that_unpacks_without_end_is_refused(tmp_path, published, monkeypatch):
+    source, files = published["cifar10"]
+    monkeypatch.setattr(cifar, "LARGEST", 4 * 10**7)
+    big = {**files, "data_batch_2": bytes(5 * 10**7)}
+    (tmp_path / source.filename).write_bytes(archive_of(source, big))
+    with pytest.raises(DataError, match=r"cannot be read \(it has no data_batch_2\)\. Delete it"):
+        load_dataset(DataSpec(name="cifar10"), root=tmp_path, download=False)
+
+
 def test_absent_files_are_named_with_the_remedy(tmp_path):
     with pytest.raises(
         DataError,

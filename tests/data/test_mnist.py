@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import threading
 import time
+import tracemalloc
 import urllib.request
 from collections.abc import Iterator
 from functools import partial
@@ -203,6 +204,26 @@ def test_compressed_file_that_is_cut_is_refused(tmp_path, compressed):
     place(tmp_path, {f"{TRAIN_IMAGES}.gz": compressed[f"{TRAIN_IMAGES}.gz"][:-20]})
     with pytest.raises(DataError, match=rf"{TRAIN_IMAGES}\.gz: cannot be read \(.*\)\. Delete it"):
         load_dataset(DataSpec(name="kmnist"), root=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mnist", "kmnist"])
+@pytest.mark.parametrize("form", ["raw", "gz"])
+def test_a_file_without_end_takes_no_memory(tmp_path, contents, monkeypatch, name, form):
+    monkeypatch.setattr(mnist, "_LARGEST", 10**6)
+    folder = place(tmp_path, contents, "KMNIST" if name == "kmnist" else "MNIST")
+    end = bytes(50 * 10**6)
+    if form == "raw":
+        replace(folder / TRAIN_IMAGES, end)
+    else:
+        (folder / TRAIN_IMAGES).unlink()
+        (folder / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(end, 1))
+    del end
+    tracemalloc.start()
+    with pytest.raises(DataError, match=TRAIN_IMAGES):
+        load_dataset(DataSpec(name=name), root=tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**7
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])

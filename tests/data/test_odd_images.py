@@ -299,6 +299,15 @@ def test_files_that_are_left_out_are_counted_and_named(folder, capsys):
     assert load(folder).summary == data.summary
 
 
+def test_a_set_without_a_class_is_told(folder, capsys):
+    shutil.rmtree(folder / "test/bee")
+    shutil.copytree(folder / "test", folder / "validation")
+    data = load(folder, quiet=False)
+    assert "test images of 2 of 3 classes" in data.summary
+    err = " ".join(capsys.readouterr().err.split())
+    assert "validation images of 2 of 3 classes: none of bee." in err
+
+
 # Copies
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -100,17 +100,6 @@ class FolderContent(Content):
                 f"ones: {join_names(converted)}.",
                 quiet=self.quiet,
             )
-        # By what is said of them: what a reader of the numbers would not expect.
-        odd = {
-            "left out: no image by the suffix, or in no class folder": list(self.others),
-            "turned by their EXIF, and used as they are stored": [
-                path for found in surveys.values() for path in found.turned
-            ],
-            **(find_copies(parts, surveys) if full else {}),
-        }
-        odd = {what: paths for what, paths in odd.items() if paths}
-        for what, paths in odd.items():
-            show_remark(f"{_count(paths)} {what}: {join_names(paths)}.", quiet=self.quiet)
         size = None if data.image_size is None else (data.image_size, data.image_size)
         pixels = f"{decode.VERSION} {recipe} {size}"  # what makes the pixels out of a file
         return Loaded(
@@ -127,16 +116,34 @@ class FolderContent(Content):
             },
             size=size,
             summary="; ".join(
-                (
-                    _summarise(parts, recipe, size, converted),
-                    *(f"{_count(paths)} {what}" for what, paths in odd.items()),
-                )
+                (_summarise(parts, recipe, size, converted), *self._tell_oddities(parts, surveys))
             ),
             converted=tuple(converted),
-            digests=frozenset(row.tobytes() for s in surveys.values() for row in s.digests)
-            if full
-            else frozenset(),
+            digests=frozenset(
+                row.tobytes() for found in surveys.values() if found.full for row in found.digests
+            ),
         )
+
+    def _tell_oddities(self, parts: Parts, surveys: Mapping[str, Survey]) -> list[str]:
+        """Say, with names, what nobody would expect of the files; return it without the names."""
+        files = {
+            "left out: no image by the suffix, or in no class folder": list(self.others),
+            "turned by their EXIF, and used as they are stored": [
+                path for found in surveys.values() for path in found.turned
+            ],
+            **find_copies(parts, surveys),
+        }
+        found = {f"{len(names)} file{'s' if len(names) > 1 else ''} {what}": names
+                 for what, names in files.items() if names}  # fmt: skip
+        for name in ("validation", "test"):
+            labels = set(parts[name].labels.tolist())
+            absent = [each for i, each in enumerate(self.class_names) if i not in labels]
+            if absent:
+                found[f"{name} images of {len(labels)} of {len(self.class_names)} classes"] = absent
+        for text, names in found.items():
+            lacking = "none of " if text.startswith(("validation", "test")) else ""
+            show_remark(f"{text}: {lacking}{join_names(names)}.", quiet=self.quiet)
+        return list(found)
 
     def _choose_recipe(self) -> Recipe:
         """Decide what is done to each image; a sample of them decides what the spec leaves open."""
@@ -186,10 +193,6 @@ class FolderContent(Content):
                 )
         check_surveys(self.folder, surveys.values())
         return surveys, full
-
-
-def _count(paths: Sequence[str]) -> str:
-    return f"{len(paths)} file{'s' if len(paths) > 1 else ''}"
 
 
 def _memory() -> int:

@@ -23,7 +23,9 @@ class Survey:
     """What a pass over N files found.
 
     Attributes:
-        digests: (N, 32) uint8, SHA-256 of each file: of its bytes, or of its name and size.
+        full: every file was read.
+        digests: (N, 32) uint8, SHA-256 of each file: of its bytes, or, if not full, of its name and
+            size.
         counts: (C, 256), how often each pixel value occurs in the files that were counted.
         pixels: (N, C, H, W) uint8; None where they were not asked for.
         converted: paths of the files that have other channels than the recipe gives them.
@@ -32,6 +34,7 @@ class Survey:
         sizes: paths of the files of another size, each with the size, where nothing is resized.
     """
 
+    full: bool
     digests: NDArray[np.uint8]
     counts: NDArray[np.int64]
     pixels: NDArray[np.uint8] | None
@@ -68,6 +71,7 @@ def survey(
     """
     n = len(paths)
     found = Survey(
+        full,
         np.zeros((n, 32), np.uint8),
         np.zeros((recipe.channels, 256), np.int64),
         np.empty((n, *recipe.shape), np.uint8) if keep else None,
@@ -115,12 +119,15 @@ def find_copies(parts: Parts, surveys: Mapping[str, Survey]) -> dict[str, list[s
 
     Args:
         parts: of each set, paths and labels.
-        surveys: of each set, with the digests of whole files.
+        surveys: of each set.
 
     Returns:
-        What is said of them, and their paths; of two files the one that comes later.
+        What is said of them, and their paths, of two files the one that comes later; empty where
+        not every file was read.
     """
     found: dict[str, list[str]] = {}
+    if not all(each.full for each in surveys.values()):
+        return found
     first: dict[bytes, tuple[str, int]] = {}
     for name in ("train", "validation", "test"):
         part = parts[name]
@@ -154,7 +161,7 @@ def _look(
 ) -> Survey:
     """Look at some files, in a thread; the arguments are those of `survey`."""
     found = Survey(
-        np.zeros((len(paths), 32), np.uint8), np.zeros((recipe.channels, 256), np.int64), None
+        full, np.zeros((len(paths), 32), np.uint8), np.zeros((recipe.channels, 256), np.int64), None
     )
     for number, name in enumerate(paths):
         path = folder / name

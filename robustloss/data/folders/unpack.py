@@ -48,9 +48,9 @@ def unpack(path: Path, *, quiet: bool) -> Path:
     key = digest(str(path.resolve()), state.st_size, state.st_mtime_ns, content)
     folder = cache_folder() / "unpacked" / f"{path.name}-{key}"
     try:
+        _remove_abandoned(folder.parent)
         if not _is_whole(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(folder.parent)
             show_remark(f"Unpacking {path} to {folder}", quiet=quiet)
             with _making_folder(folder.parent, folder.name) as work:
                 _extract(path, work / "content")
