@@ -7,6 +7,7 @@ Works in the working folder, under the guard, and prints JSON: what happened, an
 
 import argparse
 import contextlib
+import gc
 import io
 import json
 import random
@@ -117,6 +118,8 @@ class Fuzz:
         tempfile.tempdir = str(self.here / "tmp")
         self.guard = Guard([self.run, self.merged, self.here / "tmp"])
         self.kept = self.outside()
+        gc.collect()
+        gc.freeze()  # what is imported stays: collections look at the cases alone
         resource.setrlimit(resource.RLIMIT_DATA, (8 * 2**30, 8 * 2**30))
 
     @staticmethod
