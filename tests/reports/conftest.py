@@ -1,5 +1,7 @@
 """One synthetic run, rendered once for all tests that read the result."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,13 @@ from tests.drawing import build_report
 from tests.reports.synthetic import write_run
 from tests.reports.world import ALL_KINDS, MOCKS, Layout, MockAttack
 
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 DPI = 40  # the tests read numbers and structure; a person judges figures at full size
 
 
 @pytest.fixture(scope="session")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rendered(make_once: MakeOnce) -> Path:
     """A run and its report: 2-D features, a failed cell, marks, an attack without success."""
-    path = tmp_path_factory.mktemp("runs") / "mixed"
     layout = Layout(
         mocks=(MOCKS[0], MOCKS[2], MOCKS[3]),
         seeds=(0, 1),
@@ -28,9 +30,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
         n=200,
         grid=30,
     )
-    write_run(path, layout)
-    build_report(path, dpi=DPI)
-    return path
+    return make_once("mixed", lambda path: build_report(write_run(path, layout), dpi=DPI))
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def html(rendered: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def strong(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def strong(make_once: MakeOnce) -> Path:
     """A run with an attack of every kind, not rendered: ten attacks, two norms, two seeds."""
     layout = Layout(
         mocks=MOCKS[:3],
@@ -55,7 +55,7 @@ def strong(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dim=20,
         strong=True,
     )
-    return write_run(tmp_path_factory.mktemp("runs") / "strong", layout)
+    return make_once("strong", lambda path: write_run(path, layout))
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +69,10 @@ def strong_numbers(strong_run: Run) -> Numbers:
 
 
 @pytest.fixture(scope="session")
-def strong_report(strong: Path) -> Path:
-    """The report of that run."""
-    return build_report(strong, dpi=30).parent
+def strong_report(strong: Path, make_once: MakeOnce) -> Path:
+    """The report of that run, which is copied: some tests read it as it is without."""
+
+    def write(path: Path) -> None:
+        build_report(shutil.copytree(strong, path), dpi=30)
+
+    return make_once("strong-rendered", write) / "report"
