@@ -13,6 +13,7 @@ from robustloss.attacks.bounded import apgd, fgsm, pgd, square
 from robustloss.attacks.functions import as_attack, attack_from_function
 from robustloss.attacks.nearest import carlini_wagner, deepfool, fab
 from robustloss.attacks.plugins import PluginError, check_parameters, did_you_mean, load_object
+from robustloss.attacks.settings import preserving_settings
 
 VERSION = 1
 """Raised by hand when a number that leaves this package changes; part of every record's key."""
@@ -72,7 +73,8 @@ def build_attack(name: str, /, *, folders: Sequence[str | Path] = (), **params: 
 def _construct(factory: Callable[..., Any], name: str, params: dict[str, Any]) -> Any:
     check_parameters(factory, params, name)
     try:
-        return factory(**params)
+        with preserving_settings():
+            return factory(**params)
     except (Exception, SystemExit) as error:
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise PluginError(f"attack '{name}': {reason}") from error

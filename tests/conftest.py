@@ -82,6 +82,37 @@ def _undrawn() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _in_this_process() -> Iterator[None]:
+    """Cells with code of others are computed here, where tests replace functions."""
+    from robustloss.runs.executors import alone
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alone, "needs_own_process", lambda job: False)
+        patch.setattr(alone, "spec_needs_own_process", lambda spec: False)
+        yield
+
+
+@pytest.fixture
+def own_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells with code of others have processes of their own, as they do for everybody."""
+    from robustloss.runs.executors import alone
+    from robustloss.spec.plugins import plugins_of_cell
+
+    monkeypatch.setattr(
+        alone, "needs_own_process", lambda job: bool(plugins_of_cell(job.spec, job.cell))
+    )
+
+
+@pytest.fixture
+def own_processes(own_cells: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All work with code of others is done in processes of its own, as it is for everybody."""
+    from robustloss.runs.executors import alone
+    from robustloss.spec.plugins import plugins_of
+
+    monkeypatch.setattr(alone, "spec_needs_own_process", lambda spec: bool(plugins_of(spec)))
+
+
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs end without a report."""

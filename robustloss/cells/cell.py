@@ -5,6 +5,7 @@ a digest of that content. What is there and whole is used; what is missing, stal
 computed.
 """
 
+import multiprocessing
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -15,6 +16,8 @@ import torch
 
 from robustloss.analysis.tables import of_cell
 from robustloss.analysis.tables.classes import crop_rows
+from robustloss.attacks.patches import find_replaced, list_functions
+from robustloss.attacks.settings import preserving_settings, reset_settings
 from robustloss.cells import measures, records
 from robustloss.cells.jobs import CellJob, Failure, Part, cell_name, remove_marks, trial_stage
 from robustloss.cells.time_limit import time_limit
@@ -24,9 +27,11 @@ from robustloss.data.images import Dataset
 from robustloss.progress import Event
 from robustloss.results import finished_cell
 from robustloss.seeding import using_repeatable_kernels
+from robustloss.spec.plugins import describe_plugins, plugins_of_cell
 from robustloss.spec.spec import TrialSpec
 from robustloss.storage import explain_disk_full, is_disk_full, write_json
 from robustloss.training import log
+from robustloss.training.processes import BrokenGroupError
 
 Enter = Callable[[str], None]  # notes the stage that begins, for the reason of a failure
 
@@ -43,26 +48,50 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
         None, or why the cell failed: an error is returned, not raised.
     """
     place, name = open_workplace(job, dataset, report), cell_name(job.cell)
-    stages = ["build"]
+    stages: list[str] = []
     try:
         with (
             time_limit(job.spec.resources.minutes),
             # What does not name a GPU means the current one.
             torch.cuda.device(place.device) if place.device.type == "cuda" else nullcontext(),
             using_repeatable_kernels(),
+            preserving_settings(),
+            torch.inference_mode(False),
         ):
-            _compute(place, stages.append)
-    except (Exception, SystemExit) as error:  # a plug-in may call exit()
+            _compute(place, _make_enter(place, stages))
+    except BaseException as error:  # a plug-in may call exit(), or raise anything
+        if stops_run(error):
+            raise
         reason = explain_error(error)
         remove_marks(place.folder)
         report(Event(name, "failed", 0, 1, reason))
-        return Failure(job.cell.loss.name, job.cell.label, job.cell.seed, stages[-1], reason)
+        stage = stages[-1] if stages else "build"
+        return Failure(job.cell.loss.name, job.cell.label, job.cell.seed, stage, reason)
     report(Event(name, "done" if place.weights.fresh else "cached", 1, 1, ""))
     return None
 
 
+def _make_enter(place: Workplace, stages: list[str]) -> Enter:
+    """Return what notes the stage that begins, and lets nothing of others' code go on into it."""
+    threads, foreign = torch.get_num_threads(), plugins_of_cell(place.spec, place.cell)
+    before = list_functions() if foreign else None
+
+    def enter(stage: str) -> None:
+        stages.append(stage)
+        reset_settings()
+        torch.set_num_threads(threads)
+        if before is not None and (replaced := find_replaced(before)):
+            raise ValueError(
+                f"code of others ({describe_plugins(foreign)}) replaced {', '.join(replaced[:3])}, "
+                "on which all numbers rest; call functions of its own instead."
+            )
+
+    return enter
+
+
 def _compute(place: Workplace, enter: Enter) -> None:
     """Do what the job asks for."""
+    enter("build")
     if isinstance(place.job.task, Part):
         _compute_part(place, place.job.task, enter)
     elif place.job.task == "preparation":
@@ -170,6 +199,20 @@ def _train(place: Workplace, enter: Enter) -> None:
     place.train()
 
 
+def stops_run(error: BaseException) -> bool:
+    """Return whether an error must end the whole run, not its cell alone.
+
+    In a worker nobody types Ctrl-C: there a KeyboardInterrupt comes from the code of others.
+
+    Args:
+        error: Whatever ended a stage.
+    """
+    in_worker = multiprocessing.parent_process() is not None
+    return isinstance(error, BrokenGroupError) or (
+        isinstance(error, KeyboardInterrupt) and not in_worker
+    )
+
+
 def explain_error(error: BaseException) -> str:
     """Return an error as one line, with the place in the code unless it is a message to the user.
 
@@ -178,10 +221,17 @@ def explain_error(error: BaseException) -> str:
     """
     if isinstance(error, torch.OutOfMemoryError):
         return "out of GPU memory; lower train.batch_size or attacks.batch_size."
-    text = " ".join(str(error).split()) or type(error).__name__
+    try:
+        text = " ".join(str(error).split()) or type(error).__name__
+    except Exception:  # an error of others may fail to say what it is
+        return f"{type(error).__name__}, whose text cannot be made{_name_place(error)}"
     if isinstance(error, log.TrainingDiverged | ValueError):
         return text
     if is_disk_full(error):
         return explain_disk_full(error)
+    return f"{type(error).__name__}: {text}{_name_place(error)}"
+
+
+def _name_place(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})"
+    return f" ({Path(last.filename).name}, line {last.lineno})"

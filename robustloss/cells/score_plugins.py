@@ -1,14 +1,17 @@
 """The user's own detection scores: a function of a Record, by name."""
 
+import copy
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from robustloss.analysis.detection.scores import Score
+from robustloss.attacks.patches import find_replaced, list_functions
 from robustloss.attacks.plugins import PluginError, load_object
+from robustloss.attacks.settings import preserving_settings
 
 Array = NDArray[Any]
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -48,7 +51,10 @@ def check(names: Sequence[str], folders: Sequence[Path]) -> None:
 
 
 def _load_score(name: str, reference: Mapping[str, Array], folders: Sequence[Path]) -> Score:
-    """Return a function of a Record alone, which passes the reference on where it is asked for."""
+    """Return a function of a Record alone, which passes the reference on where it is asked for.
+
+    It is given copies: what it writes on them must not reach the other scores.
+    """
     function = load_object(name, folders)
     if not callable(function) or inspect.isclass(function):
         raise PluginError(
@@ -57,7 +63,7 @@ def _load_score(name: str, reference: Mapping[str, Array], folders: Sequence[Pat
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # some compiled functions have no signature
-        return function
+        return lambda record: _call(name, function, record)
     needed = [p for p in parameters if p.default is p.empty and p.kind in _BY_PLACE]
     takes_all = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     only_named = [p.name for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
@@ -66,4 +72,17 @@ def _load_score(name: str, reference: Mapping[str, Array], folders: Sequence[Pat
             f"score '{name}' must take a Record, or a Record and the reference arrays, by "
             f"position; it needs ({', '.join(p.name for p in parameters)})."
         )
-    return function if len(needed) < 2 else lambda record: function(record, reference)
+    given = (reference,) if len(needed) == 2 else ()
+    return lambda record: _call(name, function, record, *given)
+
+
+def _call(name: str, function: Callable[..., Any], *given: Any) -> Any:
+    before = list_functions()
+    with preserving_settings():
+        values = function(*copy.deepcopy(given))
+    if replaced := find_replaced(before):
+        raise PluginError(
+            f"score '{name}' replaced {', '.join(replaced[:3])}, on which all numbers rest; call "
+            "functions of its own instead."
+        )
+    return values

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from robustloss.attacks import build_attack
+from robustloss.attacks.settings import preserving_settings, reset_settings
 from robustloss.cells import keys
-from robustloss.cells.cell import explain_error
+from robustloss.cells.cell import explain_error, stops_run
 from robustloss.cells.jobs import CellJob, Failure
 from robustloss.cells.workplace import Report
 from robustloss.data.images import Dataset
@@ -75,7 +76,8 @@ def run_transfers(
             if job.cell.seed == seed and (job.cell.label, seed) not in failed
         ]
         stage = _SeedTransfers(spec, seed, models, dataset, report)
-        with using_repeatable_kernels():
+        with using_repeatable_kernels(), preserving_settings():
+            reset_settings()
             transfers += stage.run()
         lost += stage.failures
         reasons = "; ".join(failure.reason for failure in stage.failures)
@@ -134,7 +136,9 @@ class _SeedTransfers:
             self.report(Event(self.name, "attack", number, len(work), attack.label))
             try:
                 transfers += self._ensure(source, attack)
-            except Exception as error:
+            except BaseException as error:  # a plug-in may raise anything
+                if stops_run(error):
+                    raise
                 cell = source.job.cell
                 reason = f"transfer of {attack.label}: {explain_error(error)}"
                 failure = Failure(cell.loss.name, cell.label, cell.seed, "transfer", reason)

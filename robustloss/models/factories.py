@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from robustloss.attacks.plugins import check_parameters
+from robustloss.attacks.settings import preserving_settings
 
 
 def call_factory(
@@ -33,7 +34,8 @@ def call_factory(
         )
     check_parameters(factory, params, name, given)
     try:
-        module = factory(**given, **params)
+        with preserving_settings():
+            module = factory(**given, **params)
     except (Exception, SystemExit) as error:
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         used = " and ".join(filter(None, (", ".join(given), "its params")))

@@ -31,6 +31,15 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
         LossWarning: Parameters that cannot do what they are meant to, once for each loss; the
             builds that follow are silent about it.
     """
+    for text in find_remarks(spec, cells, dataset):
+        warnings.warn(text, LossWarning, stacklevel=3)
+
+
+def find_remarks(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset, *_: object) -> list[str]:
+    """Build all as `check_names` does, and return the remarks of its LossWarnings.
+
+    Args: as for `check_names`; what else `call_alone` passes is not needed.
+    """
     lines: list[str] = []
     warned: list[str] = []
     positions = {loss.label: number for number, loss in enumerate(spec.losses)}
@@ -71,8 +80,7 @@ def check_names(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset) -> None
     lines += _attack_mistakes(spec, dataset)
     if lines:
         raise SpecError("\n".join(dict.fromkeys(lines)))
-    for text in warned:
-        warnings.warn(text, LossWarning, stacklevel=3)
+    return warned
 
 
 @contextmanager

@@ -4,29 +4,33 @@
 `finish`.
 """
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from robustloss.analysis.tables.trials import trial_rows
-from robustloss.cells.jobs import Failure, trial_stage
+from robustloss.cells.jobs import CellJob, Failure, trial_stage
 from robustloss.cells.transfer import run_transfers, transfer_seeds
 from robustloss.cells.trial import read_trial
 from robustloss.data.images import Dataset
 from robustloss.data.load import load_dataset
 from robustloss.data.outside import load_outside
-from robustloss.progress import Progress, Silent
+from robustloss.losses.feasibility import LossWarning
+from robustloss.progress import Event, Progress, Silent
 from robustloss.results.transfers import Transfer
-from robustloss.runs.executors import torchrun
+from robustloss.runs.errors import RunError
+from robustloss.runs.executors import alone, torchrun
 from robustloss.runs.executors.choose import run_jobs
 from robustloss.runs.executors.splitting import run_cells
 from robustloss.runs.folder import claiming
-from robustloss.runs.preflight import check_names
+from robustloss.runs.preflight import check_names, find_remarks
 from robustloss.runs.provenance import Start, provenance_of
 from robustloss.runs.settings import RunSettings, choose_device, choose_settings
 from robustloss.runs.write import write_run
 from robustloss.seeding import using_seed
 from robustloss.spec.load import load_spec
+from robustloss.spec.plugins import plugins_of
 from robustloss.spec.spec import Spec
 from robustloss.training import processes
 
@@ -123,8 +127,16 @@ def prepare(settings: RunSettings, *, quiet: bool) -> Dataset:
     """
     spec, root = settings.spec, settings.data_root
     dataset = load_dataset(spec.data, near=spec.folder, root=root, quiet=quiet)
-    with using_seed("names"):  # building the networks must not move the caller's random state
-        check_names(spec, [*spec.trials(), *spec.first_trial.cells(settings.seeds)], dataset)
+    cells = [*spec.trials(), *spec.first_trial.cells(settings.seeds)]
+    if alone.spec_needs_own_process(spec):
+        empty = {name: getattr(dataset, name).take(slice(0, 0)) for name in ("train", "validation")}
+        small = replace(dataset, test=dataset.test.take(slice(0, 1)), held_out=None, **empty)
+        arguments = (spec, cells, small)
+        for text in alone.call_alone(find_remarks, *arguments, foreign=plugins_of(spec)):
+            warnings.warn(text, LossWarning, stacklevel=2)
+    else:
+        with using_seed("names"):  # building the networks must not move the caller's random state
+            check_names(spec, cells, dataset)
     load_outside(spec, dataset, root)
     return dataset
 
@@ -171,10 +183,39 @@ def compute(settings: RunSettings, dataset: Dataset, progress: Progress) -> Comp
         ]
         jobs = [settings.job(spec, cell) for cell in cells if cell.label not in untuned]
         failures += run_cells(jobs, dataset, executor, progress)
-        transfers, without = run_transfers(spec, jobs, failures, dataset, progress)
+        transfers, without = _transfer(spec, jobs, failures, dataset, progress)
     finally:
         progress.stop()
     return Computed(spec, rows, failures, transfers, [*without, *lost])
+
+
+def _transfer(
+    spec: Spec,
+    jobs: Sequence[CellJob],
+    failures: Sequence[Failure],
+    dataset: Dataset,
+    progress: Progress,
+) -> tuple[list[Transfer], list[Failure]]:
+    """Compute the transfers as `run_transfers`; each seed alone where others' code takes part."""
+    if not alone.spec_needs_own_process(spec):
+        return run_transfers(spec, jobs, failures, dataset, progress)
+    transfers: list[Transfer] = []
+    lost: list[Failure] = []
+    for seed in transfer_seeds(spec, jobs):
+        own = [job for job in jobs if job.cell.seed == seed]
+        arguments = (spec, own, list(failures))
+        try:
+            made, without = alone.call_alone(
+                alone.transfer_alone, *arguments, foreign=plugins_of(spec), report=progress
+            )
+        except RunError as error:
+            cell = own[0].cell
+            made = []
+            without = [Failure(cell.loss.name, cell.label, seed, "transfer", str(error))]
+            progress(Event(f"transfer seed {seed}", "failed", text=str(error)))
+        transfers += made
+        lost += without
+    return transfers, lost
 
 
 def _choose_values(

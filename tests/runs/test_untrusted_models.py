@@ -205,3 +205,48 @@ def test_what_a_plug_in_sets_when_it_is_imported_reaches_nobody(tmp_path, monkey
     ]
     assert torch.get_default_dtype() == torch.float32
     assert load_spec("quickstart").name == "quickstart"
+
+
+SCORES = """\
+import numpy as np
+import torch
+
+
+def writing(record, reference):
+    record.logits[:] = 0
+    record.labels[:] = 0
+    for array in reference.values():
+        array[...] = 0
+    return np.arange(len(record.labels), dtype=float)
+
+
+def setting(record):
+    torch.set_default_dtype(torch.float64)
+    np.seterr(all="ignore")
+    return record.logits.max(1)
+
+
+def patching(record):
+    np.sort = np.argsort
+    return record.logits.max(1)
+"""
+
+
+def test_a_score_that_writes_on_what_it_is_given_changes_no_other_score(tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text(SCORES)
+    monkeypatch.chdir(tmp_path)
+    model, labels = Plain(), labels_of(Plain())
+    plain = ["max_logit", "energy"]
+
+    def scored(names):
+        keys = {**FGSM, "detection": {"noise": False, "scores": names}}
+        return evaluate({"model": model}, IMAGES, labels, keys)
+
+    expected = scored(plain)
+    found = scored(["own.py:writing", "own.py:setting", *plain])
+    assert found.rows == expected.rows
+    own = [row for row in found.detection if not row["score"].startswith("own.py")]
+    assert own == expected.detection
+    assert torch.get_default_dtype() == torch.float32
+    with pytest.raises(RuntimeError, match=r"score 'own\.py:patching' replaced numpy\.sort"):
+        scored(["own.py:patching", *plain])

@@ -9,6 +9,7 @@ from robustloss.cells.cell import run_cell
 from robustloss.cells.jobs import CellJob, Failure
 from robustloss.data.images import Dataset
 from robustloss.runs.errors import RunError
+from robustloss.runs.executors import alone
 from robustloss.runs.executors.cluster import check_address, run_on_ray
 from robustloss.runs.executors.processes import run_in_processes, threads_each
 from robustloss.runs.executors.workers import Report
@@ -46,6 +47,8 @@ def run_jobs(
 ) -> list[Failure]:
     """Compute the jobs and return the failures, in the order of the jobs.
 
+    A cell that runs somebody else's code has a process that no other cell uses.
+
     Args:
         jobs: Cells, trials or parts of cells, all of one run.
         dataset: Its data; other processes and nodes load them by themselves.
@@ -59,7 +62,12 @@ def run_jobs(
     elif workers := check_executor(executor):
         ends = run_in_processes(jobs, workers, report)
     else:
-        ends = [run_cell(job, dataset, report) for job in jobs]
+        ends = []
+        for job in jobs:
+            if alone.needs_own_process(job):
+                ends += run_in_processes([job], 1, report)
+            else:
+                ends.append(run_cell(job, dataset, report))
     return [failure for failure in ends if failure is not None]
 
 

@@ -28,6 +28,7 @@ from robustloss.models.weight_files import MOST_BYTES
 from robustloss.progress import ENDS, Event
 from robustloss.run_files import is_file, read_file
 from robustloss.runs.errors import RunError
+from robustloss.runs.executors.alone import needs_own_process
 from robustloss.runs.executors.workers import THREAD_LIMITS, Report, dataset_of, give_up
 from robustloss.runs.folder import MARK
 from robustloss.storage import write_bytes, write_text
@@ -189,7 +190,9 @@ class _Coordinator:
                 worker has to ask for them.
         """
         asked = job.spec.resources
-        task = self.ray.remote(_work).options(
+        # A worker that others' code was in computes nothing else.
+        remote = self.ray.remote(max_calls=1) if needs_own_process(job) else self.ray.remote
+        task = remote(_work).options(
             num_cpus=asked.cpus,
             num_gpus=asked.gpus if job.device == "cuda" else 0,
             max_retries=asked.retries,  # a dead node or process; what the cell throws is a result

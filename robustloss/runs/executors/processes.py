@@ -5,14 +5,11 @@ of them. In each other process: `_work_off`, at the end of the file.
 """
 
 import math
-import multiprocessing
-import os
-import signal
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -20,23 +17,24 @@ from multiprocessing.context import SpawnProcess
 import torch
 
 from robustloss.cells.cell import run_cell
-from robustloss.cells.jobs import CellJob, Failure
+from robustloss.cells.jobs import CellJob, Failure, cell_name
 from robustloss.data.files import DataError
 from robustloss.progress import Event
+from robustloss.runs.executors import alone
 from robustloss.runs.executors.workers import (
-    THREAD_LIMITS,
     Report,
+    begin_worker,
     dataset_of,
-    end_with_parent,
+    describe_end,
     give_up,
+    limiting_threads,
+    start_process,
+    stop_process,
 )
+from robustloss.spec.plugins import plugins_of_cell
 
 GRACE = 60.0  # seconds that a worker has to notice that the time of its cell is over
 
-_KILLED = (
-    "its worker process ended without a word{}, most likely killed for want of memory; use fewer "
-    "workers or smaller batches. Run the command again to go on."
-)
 _STUCK = (
     "took longer than resources.minutes (={:g}) inside a library that did not return, so its "
     "worker process was ended. Raise it, or look for what hangs."
@@ -67,25 +65,6 @@ def threads_each(workers: int) -> int:
     return max(1, torch.get_num_threads() // max(1, workers))
 
 
-@contextmanager
-def limiting_threads(threads: int) -> Iterator[None]:
-    """Let processes that start inside the block use so many threads each.
-
-    torch is told in the worker. NumPy's and scikit-learn's libraries read the environment when they
-    are loaded, and would each take every core of the machine.
-    """
-    before = {name: os.environ.get(name) for name in THREAD_LIMITS}
-    os.environ.update({name: str(threads) for name in THREAD_LIMITS})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 @dataclass
 class _Worker:
     """A process that computes one job after another.
@@ -97,6 +76,7 @@ class _Worker:
         job: The number of the job that it has; None while it waits for one.
         deadline: By time.monotonic(), when the job must have ended.
         stuck: Whether the process was ended because it did not keep the deadline.
+        foreign: The cell whose code of somebody else's the process has run; None for none.
     """
 
     process: SpawnProcess
@@ -104,11 +84,11 @@ class _Worker:
     job: int | None = None
     deadline: float = math.inf
     stuck: bool = False
+    foreign: str | None = None
 
     def stop(self) -> None:
         """End the process, whatever it does, and wait for that."""
-        self.process.terminate()
-        self.process.join()
+        stop_process(self.process)
         self.pipe.close()
 
 
@@ -162,23 +142,23 @@ class _Crew:
         job = self.jobs[number]
         if job.device == "cuda":  # a worker keeps to one GPU: each that it used would cost memory
             job = replace(job, device=f"cuda:{place % torch.cuda.device_count()}")
-        worker = self.workers.get(place) or self._start(place)
+        own = cell_name(job.cell) if alone.needs_own_process(job) else None
+        worker = self.workers.get(place)
+        if worker is not None and worker.foreign not in (None, own):
+            # What another cell's code has left in it must not reach this one.
+            worker.stop()
+            worker = None
+        worker = worker or self._start(place)
         try:
             worker.pipe.send(job)
         except OSError:  # it was killed while it had nothing to do
             worker.stop()
             worker = self._start(place)
             worker.pipe.send(job)
-        worker.job = number
+        worker.job, worker.foreign = number, own
 
     def _start(self, place: int) -> _Worker:
-        # Spawned, not forked: neither torch's threads nor CUDA survive a fork.
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work_off, args=(theirs, self.threads))
-        process.start()
-        theirs.close()  # with this end open here, the other end would not hear that it is gone
-        self.workers[place] = _Worker(process, ours)
+        self.workers[place] = _Worker(*start_process(_work_off, self.threads))
         return self.workers[place]
 
     def _hear(self, place: int) -> list[int]:
@@ -188,6 +168,7 @@ class _Crew:
             kind, value = worker.pipe.recv()
         except (EOFError, OSError):  # the process is gone
             del self.workers[place]
+            worker.process.join(1)  # for its exit status
             worker.stop()
             return [] if worker.job is None else self._bury(worker, worker.job)
         assert worker.job is not None
@@ -206,24 +187,25 @@ class _Crew:
     def _bury(self, worker: _Worker, number: int) -> list[int]:
         """Return the job of a lost worker if it is to be begun again; else note that it failed."""
         job, resources = self.jobs[number], self.jobs[number].spec.resources
+        foreign, exit_code = plugins_of_cell(job.spec, job.cell), worker.process.exitcode
+        # Nobody killed it, and it would do so again.
+        ended_itself = bool(foreign) and exit_code is not None and exit_code >= 0
         self.deaths[number] += 1
         deaths = self.deaths[number]
         if worker.stuck:
             reason = _STUCK.format(resources.minutes)
-        elif deaths <= resources.retries:
+        elif deaths <= resources.retries and not ended_itself:
             return [number]
         else:
             times = "" if deaths == 1 else f" {deaths} times, at last with no other cell beside it"
-            reason = _KILLED.format(times)
+            reason = describe_end(exit_code, foreign, times)
         self.ends[number] = give_up(job, "worker", reason, self.report)
         return []
 
 
 def _work_off(pipe: Connection, threads: int) -> None:
     """Compute, in a process of its own, one job after another that comes through the pipe."""
-    end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
-    torch.set_num_threads(threads)
+    begin_worker(threads)
 
     def send(kind: str, value: object) -> None:
         with suppress(OSError):  # the parent is gone, and this process ends in a moment

@@ -2,20 +2,31 @@
 
 import multiprocessing
 import os
+import signal
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing import connection
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from types import ModuleType
+
+import torch
 
 from robustloss.cells.jobs import CellJob, Failure, cell_name, remove_marks, trial_stage
 from robustloss.data.images import Dataset
 from robustloss.data.load import load_dataset
 from robustloss.progress import Event
+from robustloss.spec.plugins import describe_plugins
 from robustloss.spec.spec import TrialSpec
 
 Report = Callable[[Event], None]
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which libraries are told their number of threads; they are read at import."""
+
+_PATIENCE = 5.0  # seconds in which a process that is told to end may do so by itself
 
 _datasets: dict[tuple, Dataset] = {}
 
@@ -51,6 +62,90 @@ def give_up(job: CellJob, stage: str, reason: str, report: Report) -> Failure:
     remove_marks(job.folder / cell.folder)
     report(Event(cell_name(cell), "failed", 0, 1, reason))
     return Failure(cell.loss.name, cell.label, cell.seed, stage, reason)
+
+
+@contextmanager
+def limiting_threads(threads: int) -> Iterator[None]:
+    """Let processes that start inside the block use so many threads each.
+
+    torch is told in the worker. NumPy's and scikit-learn's libraries read the environment when they
+    are loaded, and would each take every core of the machine.
+    """
+    before = {name: os.environ.get(name) for name in THREAD_LIMITS}
+    os.environ.update({name: str(threads) for name in THREAD_LIMITS})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def start_process(
+    target: Callable[[Connection, int], None], threads: int
+) -> tuple[SpawnProcess, Connection]:
+    """Start a process of this program, and return it with our end of the pipe between the two.
+
+    Args:
+        target: Called there with its end of the pipe and the threads.
+        threads: How many torch may use there.
+    """
+    # Spawned, not forked: neither torch's threads nor CUDA survive a fork.
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=target, args=(theirs, threads))
+    # A new process runs the caller's script once more, which may not be written for that. Ours
+    # need nothing of it.
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        process.start()
+    finally:
+        sys.modules["__main__"] = main
+    theirs.close()  # with this end open here, the other end would not hear that it is gone
+    return process, ours
+
+
+def stop_process(process: SpawnProcess) -> None:
+    """End a process, whatever it does, and wait for that."""
+    process.terminate()
+    process.join(_PATIENCE)
+    if process.is_alive():  # others' code may not listen
+        process.kill()
+        process.join()
+
+
+def begin_worker(threads: int) -> None:
+    """Make this process a worker: it ends with its parent, which alone hears Ctrl-C.
+
+    Args:
+        threads: How many torch may use.
+    """
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+
+
+def describe_end(exit_code: int | None, foreign: Mapping[str, str], times: str = "") -> str:
+    """Return why a worker has ended before its work was done.
+
+    Args:
+        exit_code: Of its process; below 0 for a signal.
+        foreign: The code of others that it ran, by key of the spec.
+        times: How often, with a blank before it; "" for once.
+    """
+    named = f" It ran code of others: {describe_plugins(dict(foreign))}." if foreign else ""
+    if exit_code is not None and exit_code >= 0 and foreign:
+        return (
+            f"its process ended itself{times} with exit status {exit_code}, before the work was "
+            f"done.{named} Code that the spec names must not end the process."
+        )
+    return (
+        f"its worker process ended without a word{times}, most likely killed for want of memory; "
+        f"use fewer workers or smaller batches.{named} Run the command again to go on."
+    )
 
 
 def end_with_parent() -> None:
