@@ -42,9 +42,11 @@ def load_classifier(
         raise CorruptFile(f"{path} does not say how its network is built.")
     if build.get("factory") == IN_MEMORY:
         raise ValueError(f"{loss} was evaluated from memory; its network is not in the run.")
-    keys: dict[str, Place] = {"loss": "loss", "backbone": "backbone", "factory": "model"}
-    for key, place in keys.items():
-        name = build.get(key, "")
+    places: dict[str, Place] = {"loss": "loss", "backbone": "backbone"}
+    if "factory" in build:
+        places = {"loss": "loss", "factory": "model"}
+    for key, place in places.items():
+        name = build[key]
         if rule := misplaced_rule(name, place):
             raise CorruptFile(f"{path}: {key} (={name!r}) {rule}")
         if is_plugin(name) and not allow_plugins:

@@ -187,11 +187,15 @@ def test_load_classifier_gives_a_given_model_back_only_if_its_code_is_allowed(di
         "mean": [],
         "std": [],
     }
-    for change in ({"factory": "pml:evil"}, {**rest, "backbone": "pml:evil"}):
+    for change in (
+        {"factory": "pml:evil", "backbone": 7},
+        {**rest, "backbone": "pml:evil"},
+        {**rest, "loss": "torchattacks:evil", "backbone": "pml:evil"},
+    ):
         kept = {key: value for key, value in cell["build"].items() if key != "factory"}
         write_json(path, {**cell, "build": {**kept, **change}}, checked=True)
         for allow in (False, True):
-            with pytest.raises(CorruptFile, match='begins with "pml:", which names a loss'):
+            with pytest.raises(CorruptFile, match='begins with "(pml|torchattacks):", which'):
                 load_classifier(tmp_path, loss="plain", seed=3, allow_plugins=allow)
 
 
