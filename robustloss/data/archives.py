@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from robustloss.data.files import is_lfs_pointer
+
 # An archive may hold so many bytes for each of its own, or LEAST_LIMIT: images hardly shrink when
 # they are packed, and more is a bomb. The same for members.
 EXPANSION = 100
@@ -129,8 +131,10 @@ def iter_members(path: Path) -> Iterator[Member]:
 
 
 def _decompress(file: IO[bytes]) -> IO[bytes]:
-    start = file.read(6)
+    start = file.read(30)
     file.seek(0)
+    if is_lfs_pointer(start):
+        raise ArchiveError("it is a pointer of Git LFS; fetch the file itself: git lfs pull")
     opened: Any = file
     if start.startswith(b"\x1f\x8b"):
         opened = gzip.GzipFile(fileobj=file)

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from robustloss.data.files import is_lfs_pointer
+
 VERSION = 1  # raise when the same file would give other pixels
 
 # What the README names, and nothing else: for other files Pillow may start other programs.
@@ -143,6 +145,8 @@ def decode(content: bytes, recipe: Recipe) -> tuple[NDArray[np.uint8], Head]:
     except (UnreadableImage, OtherSize):
         raise
     except Exception as error:
+        if is_lfs_pointer(content):
+            raise UnreadableImage("a pointer of Git LFS: fetch it by git lfs pull") from None
         raise UnreadableImage(_reason(error)) from None
     return pixels.reshape(*recipe.size, recipe.channels).transpose(2, 0, 1), head
 

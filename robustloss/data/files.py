@@ -51,6 +51,11 @@ def cache_folder() -> Path:
     return Path(cache) / "robustloss"
 
 
+def is_lfs_pointer(start: bytes) -> bool:
+    """Tell whether a file that begins so is what Git LFS puts in the place of a large one."""
+    return start.startswith(b"version https://git-lfs")
+
+
 def join_names(names: Sequence[object]) -> str:
     """Return up to ten of the names in one line, and how many more there are."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""

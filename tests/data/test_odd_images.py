@@ -308,6 +308,22 @@ def test_a_set_without_a_class_is_told(folder, capsys):
     assert "validation images of 2 of 3 classes: none of bee." in err
 
 
+def test_names_of_no_encoding_and_pointers(folder, monkeypatch):
+    monkeypatch.setattr(image_folder, "FULL_BYTES", 1)
+    (folder / "train/\udcff").mkdir()
+    for number in range(2):
+        shutil.copy(folder / "train/ant/00.png", folder / f"train/\udcff/{number}\udcfe.png")
+    data = load(folder)
+    assert data.class_names == (*CLASSES, "\udcff")
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n"
+    (folder / "train/ant/00.png").write_bytes(pointer)
+    with pytest.raises(DataError, match=r"ant/00.png \(a pointer of Git LFS: fetch it by git lfs"):
+        load(folder)
+    (folder / "x.tar.xz").write_bytes(pointer)
+    with pytest.raises(DataError, match="it is a pointer of Git LFS; fetch the file itself"):
+        load(folder / "x.tar.xz")
+
+
 # Copies
 
 

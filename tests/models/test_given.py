@@ -195,7 +195,7 @@ def test_load_classifier_gives_a_given_model_back_only_if_its_code_is_allowed(di
         kept = {key: value for key, value in cell["build"].items() if key != "factory"}
         write_json(path, {**cell, "build": {**kept, **change}}, checked=True)
         for allow in (False, True):
-            with pytest.raises(CorruptFile, match='begins with "(pml|torchattacks):", which'):
+            with pytest.raises(CorruptFile, match=r'begins with "(pml|torchattacks):", which'):
                 load_classifier(tmp_path, loss="plain", seed=3, allow_plugins=allow)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -169,7 +170,7 @@ def _look(
             read = full or into is not None or bool(counted[number])
             content = path.read_bytes() if read else b""
             # A file of a large folder is known by its name and size: reading all takes too long.
-            known = content if full else f"{name} {path.stat().st_size}".encode()
+            known = content if full else os.fsencode(f"{name} {path.stat().st_size}")
             found.digests[number] = np.frombuffer(hashlib.sha256(known).digest(), np.uint8)
             if not read:
                 head = decode.read_header(path)
