@@ -148,6 +148,24 @@ def _json_pieces(data: Mapping[str, Any], sort_keys: bool) -> Iterator[bytes]:
     yield b"\n}\n" if keys else b"{}\n"
 
 
+def digest_content(data: Mapping[str, Any]) -> str:
+    """Return sha256 over the canonical JSON of plain values, row by row: a table may be large.
+
+    It is the same before they are written with `write_json` and after they are read back.
+
+    Args:
+        data: as `write_json` takes it.
+    """
+    sha256 = hashlib.sha256()
+    for key in sorted(data):
+        value = data[key]
+        rows = value if isinstance(value, list | tuple) else [value]
+        sha256.update(_canonical([key, type(rows) is type(value), len(rows)]))
+        for row in rows:
+            sha256.update(_canonical(_plain(row)))
+    return sha256.hexdigest()
+
+
 def read_json(path: str | Path, checked: bool = False) -> dict[str, Any]:
     """Read what `write_json` wrote.
 
@@ -158,6 +176,31 @@ def read_json(path: str | Path, checked: bool = False) -> dict[str, Any]:
     Raises:
         CorruptFile: the file is missing, no JSON object, or its digest does not fit.
     """
+    data = _read_object(path)
+    if checked:
+        _take_digest(path, data)
+    return data
+
+
+def read_checked_json(path: str | Path) -> tuple[dict[str, Any], str]:
+    """Read what `write_json` wrote with `checked`, errors as `read_json`.
+
+    Returns:
+        The values without their digest, and the digest.
+    """
+    data = _read_object(path)
+    return data, _take_digest(path, data)
+
+
+def _take_digest(path: str | Path, data: dict[str, Any]) -> str:
+    """Take the digest out of the values and return it; refuse one that does not fit them."""
+    stated = data.pop("sha256", None)
+    if stated != hashlib.sha256(_canonical(data)).hexdigest():
+        raise CorruptFile(f"{path} was altered: its sha256 does not fit its content.")
+    return stated
+
+
+def _read_object(path: str | Path) -> dict[str, Any]:
     try:
         content = _read(path, MOST_JSON)
         if (values := sum(map(content.count, (b",", b"[", b"{")))) > _MOST_VALUES:
@@ -174,10 +217,6 @@ def read_json(path: str | Path, checked: bool = False) -> dict[str, Any]:
         raise CorruptFile(f"{path} is not valid JSON ({error}).") from error
     if not isinstance(data, dict):
         raise CorruptFile(f"{path} holds a JSON {type(data).__name__}, not an object.")
-    if checked:
-        stated = data.pop("sha256", None)
-        if stated != hashlib.sha256(_canonical(data)).hexdigest():
-            raise CorruptFile(f"{path} was altered: its sha256 does not fit its content.")
     return data
 
 

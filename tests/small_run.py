@@ -24,6 +24,7 @@ def changed(**keys):
 def numbers(folder):
     """results.json without what may differ between two equal runs: times and the command."""
     results = read_json(folder / "results.json")
+    del results["digest"]  # it covers the times too
     for key in ("started", "finished", "seconds", "command", "attack_cost"):
         del results["provenance"][key]
     for training in results["training"]:

@@ -8,6 +8,7 @@ from robustloss.reports.page.notes import data_remark
 from robustloss.reports.reading.facts import is_given, loss_spec
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NORM_WORDS, counted, duration, listed
+from robustloss.results.run import Run
 
 Facts = list[tuple[str, str]]  # name and text, for a list on the page
 
@@ -16,7 +17,7 @@ TRAIN_KEYS = ("epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedu
 VERSIONS = ("robustloss", "torch", "torchvision", "numpy", "python")
 # of the provenance: told elsewhere on the page, or in another form
 TOLD = (*VERSIONS, "data", "started", "finished", "seconds", "spec", "command", "seeds",
-        "attack_cost", "merged", "notes")  # fmt: skip
+        "attack_cost", "merged", "notes", "cells")  # fmt: skip
 
 
 def describe_run(numbers: Numbers) -> str:
@@ -89,7 +90,16 @@ def list_provenance(numbers: Numbers) -> Facts:
         ("Data", f"{called}, checksum {data.get('checksum')}" if data else ""),
         ("Seeds", ", ".join(map(str, provenance.get("seeds") or []))),
         ("Time", times),
+        ("Digest", _digest_words(numbers.run)),
     )  # fmt: skip
+
+
+def _digest_words(run: Run) -> str:
+    """Return the digest of results.json and whether it fits."""
+    if run.digest_state == "absent":
+        return "no digest: an older version wrote the run, and nothing tells a change afterwards"
+    words = {"fits": "fits its content", "altered": "does not fit its content"}
+    return f"results.json, sha256 {run.results.get('digest')}, {words[run.digest_state]}"
 
 
 def describe_entry(table: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from robustloss.analysis.detection.scores import SCORES
 from robustloss.metrics.rates import max_log_posterior, threshold_at_fpr
 from robustloss.reports.reading.feature_space import Space, space
 from robustloss.reports.reading.numbers import AttackInfo
-from robustloss.results.finished_cell import Cell, load_cell
+from robustloss.results.finished_cell import Cell
 from robustloss.results.records import Record
 from robustloss.results.run import Run
 from robustloss.results.scores import StoredScores
@@ -127,27 +127,12 @@ class Shown:
         self.cells: dict[str, Cell] = {}
         self.gaps: list[str] = []
         self._failed = {f.get("label"): f.get("stage") for f in run.failures}
-        self._every = sorted(self._readable_cells(run), key=lambda c: c.seed)
+        cells, gaps = run.readable_cells  # one damaged cell.json must not hide the others
+        self.gaps += gaps
+        self._every = sorted(cells, key=lambda c: c.seed)
         for cell in self._every:
             self.cells.setdefault(cell.label, cell)
         self._known: dict[tuple[str, str], object] = {}  # by label, and what was read
-
-    def _readable_cells(self, run: Run) -> list[Cell]:
-        """Return the finished cells; one damaged cell.json must not hide the others."""
-        try:
-            return list(run.cells)
-        except ValueError:
-            pass
-        mentioned = {(row["label"], row["seed"]) for row in run.rows}
-        cells = []
-        for path in sorted(run.path.glob("cells/*/seed-*/cell.json")):
-            try:
-                cell = load_cell(path)
-            except ValueError as error:
-                self.gaps.append(f"{path.parent.relative_to(run.path)}: {error}")
-            else:
-                cells += [cell] if (cell.label, cell.seed) in mentioned else []
-        return cells
 
     @property
     def classes(self) -> int | None:

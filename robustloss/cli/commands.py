@@ -154,7 +154,9 @@ def report(
     from robustloss.results.run import load_run
 
     with showing_mistakes(ValueError):
-        load_run(run)
+        loaded = load_run(run)
+    for doubt in loaded.doubts:
+        _complain(f"warning: {doubt}")
     _render_report(Path(run))
     return DONE
 

@@ -15,7 +15,7 @@ from robustloss.results.provenance import Part, Text
 from robustloss.results.records import Record, load_record
 from robustloss.results.schema import SCHEMA_VERSION, TABLES, Row
 from robustloss.results.scores import StoredScores, load_scores
-from robustloss.storage import CorruptFile, read_arrays, read_json
+from robustloss.storage import CorruptFile, read_arrays, read_checked_json, read_json
 
 MOST_CLASSES = 100_000  # a file that states more is damaged or forged: lists are made of so many
 MOST_FEATURES = 10_000_000
@@ -77,6 +77,7 @@ class Cell:
         feature_dim: D.
         files: names by kind, as in cell.json.
         density: class_log_likelihood is a normalised log-density.
+        sha256: digest of cell.json.
     """
 
     loss: str
@@ -88,6 +89,7 @@ class Cell:
     feature_dim: int
     files: dict[str, Any]
     density: bool = False
+    sha256: str = ""
 
     def record(self, attack_label: str = "none", eps: float = 0.0) -> Record:
         """Load one record; the clean pass by default.
@@ -204,10 +206,11 @@ def load_cell(path: str | Path) -> Cell:
             ValueError: a newer schema.
     """
     path = Path(path)
-    data = read_json(path, checked=True)
+    data, sha256 = read_checked_json(path)
     check_version(path, data)
     check(path, "", _CellFile, data)
-    return Cell(folder=path.parent, **{name: data[name] for name in _CellFile.model_fields})
+    fields = {name: data[name] for name in _CellFile.model_fields}
+    return Cell(folder=path.parent, sha256=sha256, **fields)
 
 
 def check_version(path: Path, data: Mapping[str, Any]) -> None:

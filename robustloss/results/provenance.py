@@ -89,6 +89,14 @@ class Data(Part):
     converted: dict | None = None
 
 
+class CellSeal(Part):
+    """A cell that results.json was made from, by the digest of its cell.json."""
+
+    label: Text
+    seed: int
+    sha256: Text
+
+
 class Provenance(Part):
     """Where the numbers come from: versions, machine, data, spec and times."""
 
@@ -97,6 +105,7 @@ class Provenance(Part):
     seeds: list | None = None
     command: Text | list[Any] | None = None
     attack_cost: list[AttackCost] | None = None
+    cells: list[CellSeal] | None = None
     merged: list[dict] | None = None
     notes: list[Text] | None = None
     seconds: float | None = None

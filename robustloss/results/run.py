@@ -5,13 +5,13 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from robustloss.results.checking import check, check_tables, refuse
 from robustloss.results.finished_cell import Cell, check_version, load_cell
 from robustloss.results.provenance import Provenance
 from robustloss.results.schema import TABLES, Row
-from robustloss.storage import read_json
+from robustloss.storage import digest_content, read_json
 
 # Without these a row of `rows` has no place and no number.
 _NEEDED = {"label", "seed", "attack", "attack_label", "eps", "n", "error"}
@@ -84,10 +84,87 @@ class Run:
         """
         spec = self.provenance.get("spec") or {}
         order = {loss["label"]: number for number, loss in enumerate(spec.get("losses", []))}
-        mentioned = {(row["label"], row["seed"]) for row in self.rows}
-        cells = [load_cell(path) for path in self.path.glob("cells/*/seed-*/cell.json")]
-        cells = [cell for cell in cells if (cell.label, cell.seed) in mentioned]
+        cells = [load_cell(path) for path in self._cell_files()]
+        cells = [cell for cell in cells if (cell.label, cell.seed) in self._places]
         return tuple(sorted(cells, key=lambda c: (order.get(c.label, len(order)), c.label, c.seed)))
+
+    @cached_property
+    def readable_cells(self) -> tuple[list[Cell], list[str]]:
+        """The cells that can be read, and in a sentence each what cannot be read or is missing.
+
+        Missing is a cell that has rows, and one that the spec asks for and of which there is
+        nothing at all: neither rows nor the reason of a failure.
+        """
+        cells, problems, unread = [], [], set()
+        for path in sorted(self._cell_files()):
+            try:
+                cell = load_cell(path)
+            except ValueError as error:
+                unread.add(path.parent)
+                problems.append(f"{path.parent.relative_to(self.path)}: {error}")
+            else:
+                cells += [cell] if (cell.label, cell.seed) in self._places else []
+        found = {(cell.label, cell.seed) for cell in cells}
+        for label, seed in self._places:
+            # The file of one that is there and cannot be read is told already.
+            folders = [folder for folder in unread if folder.name == f"seed-{seed}"]
+            if (label, seed) not in found and not folders:
+                problems.append(f"{label}, seed {seed}: its cell.json is missing.")
+        failed = {(row.get("label"), row.get("seed")) for row in self.failures}
+        for place in self._asked_for():
+            if place not in self._places and place not in failed:
+                told = (
+                    "{}, seed {}: the spec asks for it, and it has neither numbers nor a failure."
+                )
+                problems.append(told.format(*place))
+        return cells, problems
+
+    @cached_property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the numbers may not be those that the run came to, a sentence each; mostly none."""
+        found = []
+        if self.digest_state == "altered":
+            found.append(
+                "results.json was altered after it was written: its digest does not fit its "
+                "content. Run `robustloss run` again to rewrite it."
+            )
+        sealed = {(s["label"], s["seed"]): s["sha256"] for s in self.provenance.get("cells") or ()}
+        found += [
+            f"{cell.label}, seed {cell.seed}: cell.json is another one than the numbers of "
+            "results.json were made from. Run `robustloss run` again to rewrite it."
+            for cell in self.readable_cells[0]
+            if sealed.get((cell.label, cell.seed), cell.sha256) != cell.sha256
+        ]
+        return tuple(found)
+
+    @cached_property
+    def digest_state(self) -> Literal["fits", "altered", "absent"]:
+        """Whether the digest of results.json fits; it is absent from runs of older versions."""
+        others = {key: value for key, value in self.results.items() if key != "digest"}
+        if len(others) == len(self.results):
+            return "altered" if "cells" in self.provenance else "absent"
+        return "fits" if digest_content(others) == self.results["digest"] else "altered"
+
+    def _cell_files(self) -> list[Path]:
+        return list(self.path.glob("cells/*/seed-*/cell.json"))
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, int], None]:
+        """Label and seed of the cells that have rows, in the order of the rows."""
+        return dict.fromkeys((row["label"], row["seed"]) for row in self.rows)
+
+    def _asked_for(self) -> list[tuple[str, int]]:
+        """Return label and seed of the cells that the spec asks for; none of a merged run."""
+        spec, seeds = self.provenance.get("spec") or {}, self.provenance.get("seeds") or []
+        if "merged" in self.provenance:  # each loss has the seeds of its own run
+            return []
+        seeds = [seed for seed in seeds if isinstance(seed, int)]
+        places = []
+        for loss in spec.get("losses") or ():
+            # A model that was trained elsewhere has no seed: it is one cell.
+            given = loss.get("weights") or isinstance(loss.get("model"), str)
+            places += [(loss["label"], seed) for seed in (seeds[:1] if given else seeds)]
+        return places
 
 
 def load_run(path: str | Path) -> Run:

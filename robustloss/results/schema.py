@@ -466,11 +466,16 @@ def json_schema() -> dict[str, Any]:
         "name": {"type": "string", "description": "Name of the run."},
         "provenance": provenance,
     }
+    digest = (
+        "sha256 over everything else, see storage.digest_content; runs of versions before this "
+        "value have none."
+    )
+    properties = head | {name: table.json_schema() for name, table in TABLES.items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "results.json of robustloss",
         "type": "object",
-        "properties": head | {name: table.json_schema() for name, table in TABLES.items()},
+        "properties": properties | {"digest": {"type": "string", "description": digest}},
         "required": [*head, *(name for name, table in TABLES.items() if not table.optional)],
         "$defs": definitions,
     }

@@ -5,8 +5,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from robustloss.results.finished_cell import Cell
 from robustloss.results.schema import SCHEMA_VERSION, TABLES, Row
-from robustloss.storage import write_json
+from robustloss.storage import digest_content, write_json
 
 
 def collect_tables(
@@ -30,6 +31,11 @@ def collect_tables(
     return tables
 
 
+def seals_of(cells: Iterable[Cell]) -> list[dict[str, Any]]:
+    """Return which cells a run was made from, for its provenance: label, seed, digest of each."""
+    return [{"label": cell.label, "seed": cell.seed, "sha256": cell.sha256} for cell in cells]
+
+
 def write_results(
     run_dir: str | Path,
     *,
@@ -38,6 +44,8 @@ def write_results(
     tables: Mapping[str, list[Row]],
 ) -> dict[str, Any]:
     """Write results.json into a run folder; equal runs give equal bytes.
+
+    Its last value is the digest of all others, by which a reader notices that one was changed.
 
     Args:
         run_dir: the run folder.
@@ -51,5 +59,6 @@ def write_results(
     results = {"schema_version": SCHEMA_VERSION, "name": name, "provenance": dict(provenance)}
     # only a run with a search has trials
     results |= {key: tables[key] for key in TABLES if tables[key] or key != "trials"}
+    results["digest"] = digest_content(results)
     write_json(Path(run_dir) / "results.json", results, sort_keys=False)
     return results

@@ -17,7 +17,7 @@ from robustloss.results.finished_cell import Cell, load_cell
 from robustloss.results.records import LazyRecords
 from robustloss.results.run import Run, load_run
 from robustloss.results.schema import TABLES, Row
-from robustloss.results.write import write_results
+from robustloss.results.write import seals_of, write_results
 from robustloss.run_files import is_file
 from robustloss.runs.comparable import (
     RunCell,
@@ -86,6 +86,7 @@ def merge_runs(
     cells, renamed = label_cells(runs)
     losses = spec_losses(runs[0], cells)
     notes += renamed + training_notes(runs) + version_notes(runs)
+    notes += [f"{run.path}: {doubt}" for run in runs for doubt in run.doubts]
     done = {(cell.content["label"], cell.content["seed"]) for cell in cells}
     failures = {(row["label"], row["seed"]): row for run in runs for row in run.failures}
     beside = out.resolve().parent  # of what a link leads to: files are moved, not copied
@@ -103,7 +104,10 @@ def merge_runs(
         write_results(
             fresh,
             name=" + ".join(dict.fromkeys(run.name for run in runs)),
-            provenance=_provenance(runs, losses, shared, outside, notes),
+            provenance={
+                **_provenance(runs, losses, shared, outside, notes),
+                "cells": seals_of(merged),
+            },
             tables=run_tables(merged, failures=lost),
         )
         _replace(out, fresh)
@@ -121,6 +125,8 @@ def _open_runs(paths: Sequence[str | Path]) -> list[Run]:
     for run in runs:
         if not run.rows:
             raise ValueError(f"run (={run.path}) has no finished cell: there is nothing to merge.")
+        if lost := run.readable_cells[1]:
+            raise CorruptFile(f"{run.path}: {lost[0]} Run `robustloss run` again for {run.path}.")
     return runs
 
 
@@ -195,6 +201,7 @@ def _write_cell(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]
         write_json(
             target / "cell.json", content | _tables(written, content, cell.run), checked=True
         )
+        written = load_cell(target / "cell.json")
     return written
 
 

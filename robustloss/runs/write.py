@@ -11,7 +11,7 @@ from robustloss.analysis.tables.transfers import transfer_rows
 from robustloss.cells.jobs import Failure
 from robustloss.results.finished_cell import load_cell
 from robustloss.results.transfers import Transfer
-from robustloss.results.write import write_results
+from robustloss.results.write import seals_of, write_results
 from robustloss.spec.spec import CellSpec, Spec
 
 
@@ -39,12 +39,14 @@ def write_run(
     """
     failed = {(failure.label, failure.seed) for failure in failures}
     done = [cell for cell in cells if (cell.label, cell.seed) not in failed]
+    finished = [load_cell(folder / cell.folder / "cell.json") for cell in done]
     tables = run_tables(
-        [load_cell(folder / cell.folder / "cell.json") for cell in done],
+        finished,
         failures=[asdict(failure) for failure in (*failures, *lost)],
         flags=transfer_beats_white_box(transfers, {loss.label: loss.name for loss in spec.losses}),
         trials=trials,
     )
     clean = {(r["label"], r["seed"]): r["error"] for r in tables["rows"] if r["attack"] == "none"}
     tables["transfer"] = transfer_rows(transfers, clean)
+    provenance = {**provenance, "cells": seals_of(finished)}
     write_results(folder, name=spec.name, provenance=provenance, tables=tables)

@@ -87,7 +87,7 @@ def test_results_have_the_schema(run):
         "schema_version, name, provenance, rows, summary, detection, training, worst_case, radii, "
         "adaptive, transfer, per_class, geometry, margins, center_estimates, "
         "out_of_distribution, calibration, reliability, crops, "
-        "comparisons, ranks, flags, failures"
+        "comparisons, ranks, flags, failures, digest"
     )
     assert data["schema_version"] == finished_cell.SCHEMA_VERSION == 1
     for table in ("rows", "detection", "summary"):

@@ -29,7 +29,7 @@ def validator():
 
 def test_every_table_and_every_column_is_described_in_a_sentence():
     properties = json_schema()["properties"]
-    assert properties.keys() == {"schema_version", "name", "provenance"} | TABLES.keys()
+    assert properties.keys() == {"schema_version", "name", "provenance", "digest"} | TABLES.keys()
     for name, table in TABLES.items():
         columns = properties[name]["items"]["properties"]
         assert tuple(columns) == table.names

@@ -13,7 +13,7 @@ from robustloss.results.schema import json_schema
 from robustloss.runs import runner
 from robustloss.runs.comparable import NotComparableError
 from robustloss.runs.merge import merge_runs
-from robustloss.storage import read_json, write_json
+from robustloss.storage import CorruptFile, read_json, write_json
 from tests.drawing import build_report
 from tests.small_run import SPEC, changed, files, numbers
 
@@ -96,6 +96,24 @@ def test_what_a_run_and_a_merged_run_write_fits_the_published_schema(runs, tmp_p
     merged = merge_runs([runs / "first", runs / "other"], tmp_path / "out")
     for folder in (runs / "first", merged.path):
         validator.validate(read_json(folder / "results.json"))
+
+
+def test_a_run_and_a_merged_run_are_sealed_and_a_change_is_noted(runs, tmp_path):
+    merged = merge_runs([runs / "first", runs / "other"], tmp_path / "out")
+    for folder in (runs / "first", merged.path):
+        run = load_run(folder)
+        assert (run.digest_state, run.doubts, run.readable_cells[1]) == ("fits", (), [])
+        assert len(run.provenance["cells"]) == len(run.cells) > 0
+    touched = altered(runs, tmp_path, lambda results: results["flags"].append({}))
+    notes = merge_runs([touched, runs / "other"], tmp_path / "other").notes
+    assert any("results.json was altered after it was written" in note for note in notes)
+
+
+def test_a_cell_that_is_missing_is_not_left_out_in_silence(runs, tmp_path):
+    copied = altered(runs, tmp_path, lambda results: None)
+    (copied / "cells/softmax/seed-0/cell.json").unlink()
+    with pytest.raises(CorruptFile, match=r"softmax, seed 0: its cell\.json is missing"):
+        merge_runs([copied, runs / "other"], tmp_path / "out")
 
 
 def test_outside_sets_stay_with_the_losses_that_saw_them(runs, tmp_path):
