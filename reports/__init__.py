@@ -2,8 +2,8 @@
 
 From low to high: `words` (numbers as text), `reading` (what a run holds), `drawing` (how figures
 and tables look), `chapters` (one for each question of a reader), `page` (the HTML file). It may
-import `run_files`, `metrics`, `spec`, `results` and `analysis`; `runs` and `cli` call
-`build_report`. Begin with `page.contents`, the list of every table and figure, then read one
+import `run_files`, `work_folders`, `metrics`, `spec`, `results` and `analysis`; `runs` and `cli`
+call `build_report`. Begin with `page.contents`, the list of every table and figure, then read one
 chapter.
 """
 

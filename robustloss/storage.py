@@ -102,9 +102,9 @@ def remove_leftovers(folder: str | Path) -> None:
 
     Only for the one who owns the folder: a live writer's file would go too.
     """
-    for path in Path(folder).rglob(".*.tmp-*"):
-        if _TEMPORARY.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+    for place, _, names in os.walk(folder):  # passes over folders that vanish meanwhile
+        for name in filter(_TEMPORARY.fullmatch, names):
+            Path(place, name).unlink(missing_ok=True)
 
 
 def write_json(

@@ -24,6 +24,7 @@ MOST_MODULES = 16  # in a folder: more than that has no order that a reader coul
 # cli may import everything.
 MAY_IMPORT = {
     "run_files": "",
+    "work_folders": "run_files",
     "storage": "run_files",
     "seeding": "",
     "progress": "",
@@ -33,7 +34,7 @@ MAY_IMPORT = {
     "spec": "",
     "results": "storage",
     "analysis": "metrics spec results",
-    "reports": "run_files metrics spec results analysis",
+    "reports": "run_files work_folders metrics spec results analysis",
     # above: free of torch but for attacks; below: with torch
     "losses": "attacks",
     "data": "storage seeding progress spec",
@@ -42,11 +43,12 @@ MAY_IMPORT = {
     "evaluation": "seeding metrics results attacks data losses models",
     "cells": "run_files storage seeding progress spec results analysis attacks data losses models "
     "training evaluation",
-    "runs": "run_files storage seeding progress spec results analysis attacks data losses models "
-    "training cells reports",
+    "runs": "run_files work_folders storage seeding progress spec results analysis attacks data "
+    "losses models training cells reports",
 }
 FREE_OF_TORCH = (
     "run_files",
+    "work_folders",
     "storage",
     "progress",
     "metrics",

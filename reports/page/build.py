@@ -1,7 +1,5 @@
 """From a run folder to its report: numbers, tables, figures, page."""
 
-import shutil
-import tempfile
 from pathlib import Path
 
 from robustloss.reports.drawing.album import Album, csv_text, write_text
@@ -16,6 +14,10 @@ from robustloss.results.checking import naming_missing_columns
 from robustloss.results.run import load_run
 from robustloss.run_files import check_no_link, read_file
 from robustloss.spec.load import MOST_BYTES
+from robustloss.work_folders import making_folder, put_in_place
+
+WRITTEN = ("index.html", "tables", "figures")
+UNFINISHED = ".report-"  # begins the name of a folder in which a report is made
 
 
 def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
@@ -37,15 +39,16 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
     """
     run = load_run(run_dir)
     target = Path(run_dir) / "report"
-    for path in (target, target / "tables", target / "figures"):
-        check_no_link(path)
+    check_no_link(target)
+    gaps: list[str] = []
+    spec = _read_spec(run.path, gaps)
     shown = Shown(run)
     with (
         naming_missing_columns(run.path / "results.json", run.results),
-        tempfile.TemporaryDirectory(prefix=".report-", dir=run_dir) as work,
+        making_folder(target, UNFINISHED) as work,
     ):
         numbers = Numbers(run, shown.classes)
-        fresh = Path(work)
+        fresh = work / "report"
         made = make_tables(numbers, shown)
         tables = [(table, write_table(fresh / "tables", table)) for table in made]
         (fresh / "tables").mkdir(exist_ok=True)
@@ -53,11 +56,10 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
         write_text(every, csv_text(run.rows))
         album = Album(fresh / "figures", dpi)
         draw_all(album, numbers, shown)
-        spec = _read_spec(run.path, shown.gaps)
-        gaps = sorted(set(shown.gaps))
+        gaps = sorted({*gaps, *shown.gaps})
         page = render_page(numbers, tables, album.pictures, gaps, spec)
         write_text(fresh / "index.html", page)
-        _replace(target, fresh)
+        put_in_place(fresh, target, WRITTEN)
     return target / "index.html"
 
 
@@ -77,13 +79,3 @@ def _read_spec(run_dir: Path, gaps: list[str]) -> str:
     except UnicodeDecodeError as error:
         gaps.append(f"spec.toml: cannot be read (no UTF-8 text at byte {error.start}).")
     return ""
-
-
-def _replace(target: Path, fresh: Path) -> None:
-    """Put the new report in place; other files that lie in the folder stay."""
-    target.mkdir(exist_ok=True)
-    for part in ("tables", "figures"):
-        shutil.rmtree(target / part, ignore_errors=True)
-        if (fresh / part).is_dir():
-            (fresh / part).rename(target / part)
-    (fresh / "index.html").replace(target / "index.html")

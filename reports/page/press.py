@@ -1,7 +1,8 @@
 """The figures of a report, drawn by several processes.
 
-Most of the time of a report goes into its figures. Each process reads the run by itself and draws
-its share of them, then what is left of the others'. The processes are started as a command and not
+Most of the time of a report goes into its figures. Each process is given the results and draws its
+share of them, then what is left of the others'. None reads results.json or a cell.json again: a run
+that goes on meanwhile may have written others. The processes are started as a command and not
 by multiprocessing, which would run the main module again: in a short script that is the very
 caller of ``build_report``.
 """
@@ -26,9 +27,9 @@ from robustloss.reports.drawing.style import report_style
 from robustloss.reports.page.contents import Drawing, list_drawings
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown
-from robustloss.results.run import load_run
+from robustloss.results.run import Run
 
-MOST = 4  # processes: each reads the run again, which more would not pay for
+MOST = 4  # processes: each reads the records again, which more would not pay for
 _START = (
     "import sys; sys.path[:] = {path!r}; from robustloss.reports.page.press import serve; serve()"
 )
@@ -52,7 +53,7 @@ def draw_all(album: Album, numbers: Numbers, shown: Shown) -> None:
     def draw(number: int) -> None:
         made[number] = _pictures(album.folder, album.dpi, drawings[number])
 
-    with report_style(), _working(numbers.run.path, album, len(drawings)) as (shares, workers):
+    with report_style(), _working(numbers.run, album, len(drawings)) as (shares, workers):
         while (number := shares.take(0)) is not None:
             draw(number)
         for worker in workers:
@@ -92,16 +93,14 @@ def cores() -> int:
 
 
 @contextmanager
-def _working(
-    run_dir: Path, album: Album, count: int
-) -> Iterator[tuple[Shares, Sequence["_Worker"]]]:
+def _working(run: Run, album: Album, count: int) -> Iterator[tuple[Shares, Sequence["_Worker"]]]:
     """Keep the other processes while the block runs; none where this one has one core."""
     hands = min(MOST, cores(), count) if sys.executable and count else 1
     shares = Shares(count, hands)
     workers: list[_Worker] = []
     try:
         for hand in range(1, hands):
-            task = run_dir, album.folder, album.dpi
+            task = run, album.folder, album.dpi
             with suppress(OSError):  # no room for another process: its share is drawn here
                 workers.append(_Worker(task, partial(shares.take, hand)))
         yield shares, workers
@@ -114,7 +113,7 @@ def _working(
 class _Worker:
     """One process and the thread that talks to it."""
 
-    def __init__(self, task: tuple[Path, Path, int], take: Callable[[], int | None]) -> None:
+    def __init__(self, task: tuple[Run, Path, int], take: Callable[[], int | None]) -> None:
         self.made: dict[int, list[Picture]] = {}
         self.warnings: list[Warning] = []
         self.gaps: list[str] = []
@@ -139,7 +138,7 @@ class _Worker:
         """Wait for the thread, which waits for the process."""
         self._thread.join()
 
-    def _talk(self, task: tuple[Path, Path, int]) -> None:
+    def _talk(self, task: tuple[Run, Path, int]) -> None:
         """Send the task, then one number after the other, and take the answers."""
         given, answers = self.process.stdin, self.process.stdout
         assert given is not None
@@ -166,8 +165,7 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears Ctrl-C and ends us
     given, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # what anybody prints is no answer
-    run_dir, folder, dpi = pickle.load(given)
-    run = load_run(run_dir)
+    run, folder, dpi = pickle.load(given)
     shown = Shown(run)
     drawings = list_drawings(Numbers(run, shown.classes), shown)
     _send(_READY, answers)

@@ -3,12 +3,11 @@
 import errno
 import json
 import os
-import shutil
 import socket
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +17,7 @@ from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
 from robustloss.spec.spec import Spec
 from robustloss.storage import CorruptFile, read_json, remove_leftovers, write_text
+from robustloss.work_folders import remove_left_folders
 
 try:
     import fcntl
@@ -117,8 +117,7 @@ def claiming(folder: Path, spec: Spec) -> Iterator[None]:
             stack.enter_context(locking(folder))
             remove_leftovers(folder)
             (folder / MARK).unlink(missing_ok=True)
-            for unfinished in folder.glob(".report-*"):
-                shutil.rmtree(unfinished, ignore_errors=True)
+            remove_left_folders(folder / "report", ".report-")
             write_text(folder / "spec.toml", spec.text)
         except OSError as error:
             raise RunFolderError(
@@ -151,10 +150,9 @@ def locking(folder: Path) -> Iterator[None]:
         handle.flush()
         yield
     finally:
-        with suppress(OSError):
+        with closing(handle), suppress(OSError):
             # Removed while it is locked: who opened it meanwhile sees that it is gone.
             (folder / LOCK).unlink()
-        handle.close()
 
 
 def _open_lock(path: Path) -> IO[str]:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from robustloss.runs.comparable import (
 from robustloss.spec.detection import SCORE_NAMES
 from robustloss.spec.text import slug
 from robustloss.storage import CorruptFile, read_arrays, write_json
+from robustloss.work_folders import making_folder, put_in_place
 
 MARK = "merged.json"  # names a folder that may be written anew
 
@@ -89,14 +89,14 @@ def merge_runs(
     notes += [f"{run.path}: {doubt}" for run in runs for doubt in run.doubts]
     done = {(cell.content["label"], cell.content["seed"]) for cell in cells}
     failures = {(row["label"], row["seed"]): row for run in runs for row in run.failures}
-    beside = out.resolve().parent  # of what a link leads to: files are moved, not copied
-    beside.mkdir(parents=True, exist_ok=True)
+    place = out.resolve()  # what a link leads to: files are moved, not copied
+    place.parent.mkdir(parents=True, exist_ok=True)
     # Not in `out` itself: a file that turns out to be damaged must not cost an earlier merge.
     with ExitStack() as stack:
-        work = stack.enter_context(tempfile.TemporaryDirectory(prefix=".compare-", dir=beside))
+        work = stack.enter_context(making_folder(place, f".compare-{place.name}-"))
         for cell in cells:
             stack.enter_context(naming_missing_columns(cell.folder / "cell.json", cell.content))
-        fresh = Path(work) / "run"
+        fresh = work / "run"
         fresh.mkdir()
         write_json(fresh / MARK, {"runs": [str(run.path) for run in runs]})
         merged = [_write_cell(cell, fresh, shared) for cell in cells]
@@ -110,7 +110,7 @@ def merge_runs(
             },
             tables=run_tables(merged, failures=lost),
         )
-        _replace(out, fresh)
+        put_in_place(fresh, place, (MARK, "cells", "results.json"))
     return Merged(out, tuple(notes))
 
 
@@ -146,18 +146,6 @@ def _check_out(out: Path, runs: Sequence[Run]) -> None:
                 f"out (={out}) is the run {run.path}, or one lies in the other. Name another "
                 "folder with --out."
             )
-
-
-def _replace(out: Path, fresh: Path) -> None:
-    """Put the finished folder in place; of an earlier merge it replaces what a merge writes."""
-    if not out.exists():
-        fresh.rename(out)
-        return
-    (fresh / MARK).replace(out / MARK)
-    if (out / "cells").exists():
-        (out / "cells").rename(fresh / "earlier")  # goes with the temporary folder
-    (fresh / "cells").rename(out / "cells")
-    (fresh / "results.json").replace(out / "results.json")
 
 
 def _write_cell(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]]) -> Cell:
