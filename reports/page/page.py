@@ -53,7 +53,7 @@ def render_page(
         lead=describe_run(numbers),
         findings=headline(numbers),
         warning=warning(numbers),
-marked=count_marks(numbers),
+        marked=count_marks(numbers),
         altered=" ".join(_first_lines(numbers.run.doubts)),
         problems=count_problems(numbers, gaps),
         facts=list_facts(numbers),

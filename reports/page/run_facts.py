@@ -17,7 +17,8 @@ TRAIN_KEYS = ("epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedu
 VERSIONS = ("robustloss", "torch", "torchvision", "numpy", "python")
 # of the provenance: told elsewhere on the page, or in another form
 TOLD = (*VERSIONS, "data", "started", "finished", "seconds", "spec", "command", "seeds",
-        "attack_cost", "merged", "notes", "cells")  # fmt: skip
+        "attack_cost", "merged", "notes", "cells",
+        "reused")  # fmt: skip
 
 
 def describe_run(numbers: Numbers) -> str:
@@ -66,6 +67,7 @@ def list_facts(numbers: Numbers) -> Facts:
          "clean validation error" if trials else ""),
         *(("Loss", describe_entry(loss)) for loss in losses),
         *(("Attack", describe_attack(numbers, attack)) for attack in spec.get("attacks", [])),
+        ("Weights taken over", _reused_words(provenance)),
         ("Seeds", ", ".join(map(str, numbers.seeds)) or "none finished"),
         *(("Merged from", f"{run.get('name')} (folder {run.get('folder')})")
           for run in provenance.get("merged") or []),
@@ -92,6 +94,21 @@ def list_provenance(numbers: Numbers) -> Facts:
         ("Time", times),
         ("Digest", _digest_words(numbers.run)),
     )  # fmt: skip
+
+
+def _reused_words(provenance: Mapping[str, Any]) -> str:
+    """Return which weights other runs have trained."""
+    reused = provenance.get("reused") or []
+    runs = dict.fromkeys(each["run"] for each in reused)
+    parts = []
+    for run in runs:
+        own = [f"{e['label']} seed {e['seed']}" for e in reused if e["run"] == run]
+        cells = listed(own) if len(own) <= FEW else counted(len(own), "cell")
+        parts.append(f"{cells} from the run folder {run}")
+    if not parts:
+        return ""
+    trust = "these were not trained here, so their numbers are as true as that folder is"
+    return f"{'; '.join(parts)}: {trust}"
 
 
 def _digest_words(run: Run) -> str:

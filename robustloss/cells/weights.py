@@ -1,8 +1,10 @@
 """The weights of one cell: what decides them, where they lie, how they come there."""
 
 import copy
+import operator
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +21,11 @@ from robustloss.results.checking import check_tables
 from robustloss.run_files import read_file
 from robustloss.seeding import using_repeatable_kernels, using_seed
 from robustloss.spec.prefixes import is_plugin
-from robustloss.storage import CorruptFile, write_bytes
+from robustloss.storage import CorruptFile, read_json, write_bytes, write_json
 from robustloss.training import precision, processes, train
 from robustloss.training.log import TrainingLog
+
+REUSED = "reused.json"  # in the folder of a cell whose weights were taken from another run
 
 
 class CellWeights:
@@ -95,7 +99,7 @@ class CellWeights:
         # A damaged file of the own name counts: it is trained anew under that name.
         if any(path.name == f"model-{own}.safetensors" for path in found):
             return own
-        whole = (path for path in found if _read_meta(path) is not None)
+        whole = (path for path in found if self._read_fitting(path) is not None)
         return next((path.stem.removeprefix("model-") for path in whole), own)
 
     @property
@@ -109,15 +113,16 @@ class CellWeights:
         return self.folder / f"checkpoint-{self.training_key}.safetensors"
 
     def find(self) -> bool:
-        """Read the metadata of the weights, and return whether these are there and whole."""
-        self.meta = (_read_meta(self.path) if self.path.exists() else None) or {}
+        """Read the metadata of the weights; return whether they are there, whole and the cell's."""
+        self.meta = (self._read_fitting(self.path) if self.path.exists() else None) or {}
         return bool(self.meta)
 
     def ensure(self, report: train.Report) -> None:
         """Train the weights if they are not there.
 
-        Equal weights of a trial or of another run are copied instead. Damaged ones are trained anew
-        and come out the same, because the key decides them.
+        Equal weights of a trial or of another run are copied instead; of another run this is noted
+        in reused.json. Damaged ones, and those of another network, are trained anew and come out
+        the same, because the key decides them.
 
         Args:
             report: Called with (done, total, text) as the training goes on.
@@ -127,10 +132,12 @@ class CellWeights:
         self.fresh = True
         # Names of equal weights are equal: the key holds whatever decides them.
         for other in self._find_elsewhere(self.path.name):
-            if (meta := _read_meta(other)) is not None:
+            if (meta := self._read_fitting(other)) is not None and _is_stated(other, meta):
+                self._note_reuse(other, meta)
                 write_bytes(self.path, read_file(other, weight_files.MOST_BYTES))
                 self.meta = meta
                 return
+        (self.folder / REUSED).unlink(missing_ok=True)
         model = self.build_model()
         if self.cell.loss.given:
             parameters = sum(p.numel() for p in model.parameters())
@@ -203,6 +210,48 @@ class CellWeights:
             report=report,
         )
 
+    def _read_fitting(self, path: Path) -> dict[str, Any] | None:
+        """Return the metadata of stored weights, or None where they cannot be those of the cell.
+
+        Their name alone proves nothing: a file may come from somebody else.
+        """
+        found = _read_weights(path)
+        if found is None:
+            return None
+        tensors, meta = found
+        model = self.build_model()
+        own = model.state_dict()
+        if self.cell.loss.given and meta["tensors"] != weight_files.tensor_digest(own):
+            return None
+        kinds = ({name: (each.shape, each.dtype) for name, each in state.items()}
+                 for state in (own, tensors))  # fmt: skip
+        trained = [name for name, _ in model.named_parameters()]
+        fits = (
+            operator.eq(*kinds)
+            and meta["density"] == model.head.density
+            and all(bool(tensors[name].isfinite().all()) for name in trained if name in tensors)
+        )
+        return meta if fits else None
+
+    def _note_reuse(self, other: Path, meta: Mapping[str, Any]) -> None:
+        """Write which run has trained weights that are taken over; nothing if this run has.
+
+        Args:
+            other: Their file. A trial of this run may have taken them from another run before.
+            meta: Their metadata.
+        """
+        reuse, note = self.job.reuse, {}
+        if reuse is not None and other.is_relative_to(reuse):
+            name = self.path.name
+            note = {"weights": name, "tensors": meta["tensors"], "run": reuse.resolve().name}
+        else:
+            with suppress(CorruptFile):
+                note = read_json(other.with_name(REUSED), checked=True)
+        if note:
+            write_json(self.folder / REUSED, note, checked=True)
+        else:
+            (self.folder / REUSED).unlink(missing_ok=True)
+
     def _find_elsewhere(self, pattern: str) -> list[Path]:
         """Return the files of such a name in trials, and in the run whose weights are reused."""
         # The trial whose values were chosen had the cell's own training, if it had its seed.
@@ -223,10 +272,26 @@ def _differences(here: Mapping[str, Any], leading: Mapping[str, Any]) -> Iterato
             yield f"{name} (={value!r}) is {other!r} in rank 0"
 
 
-def _read_meta(path: Path) -> dict[str, Any] | None:
-    """Return the metadata of stored weights, or None where they are damaged or of no training."""
+def _is_stated(path: Path, meta: Mapping[str, Any]) -> bool:
+    """Return whether weights are those that the cell beside them states, if there is one.
+
+    Args:
+        path: Their file.
+        meta: Their metadata.
+    """
     try:
-        meta = weight_files.load_tensors(path)[1]
+        cell = read_json(path.parent / "cell.json", checked=True)
+    except CorruptFile:
+        return True  # the cell is not finished, or they are a trial's
+    files = cell.get("files")
+    named = isinstance(files, dict) and files.get("model") == path.name
+    return not named or cell.get("weights") == meta["tensors"]
+
+
+def _read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """Return stored weights and their metadata; None where damaged, or of no training."""
+    try:
+        tensors, meta = weight_files.load_tensors(path)
         log = meta.get("log")
         if not isinstance(log, dict) or type(meta.get("density")) is not bool:
             return None
@@ -234,4 +299,5 @@ def _read_meta(path: Path) -> dict[str, Any] | None:
     except CorruptFile:
         return None
     curve = log.get("curve")
-    return meta if isinstance(curve, list) and all("epoch" in line for line in curve) else None
+    whole = isinstance(curve, list) and all("epoch" in line for line in curve)
+    return (tensors, meta) if whole else None

@@ -97,6 +97,14 @@ class CellSeal(Part):
     sha256: Text
 
 
+class ReusedWeights(Part):
+    """A cell whose weights were taken over, and the folder of the run that trained them."""
+
+    label: Text
+    seed: int
+    run: Text
+
+
 class Provenance(Part):
     """Where the numbers come from: versions, machine, data, spec and times."""
 
@@ -106,6 +114,7 @@ class Provenance(Part):
     command: Text | list[Any] | None = None
     attack_cost: list[AttackCost] | None = None
     cells: list[CellSeal] | None = None
+    reused: list[ReusedWeights] | None = None
     merged: list[dict] | None = None
     notes: list[Text] | None = None
     seconds: float | None = None

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 import robustloss
+from robustloss.cells.weights import REUSED
 from robustloss.data.images import Dataset
+from robustloss.results.finished_cell import load_cell
 from robustloss.results.provenance import is_cost
 from robustloss.runs.executors.choose import cell_threads
 from robustloss.runs.settings import RunSettings
@@ -74,8 +76,25 @@ def provenance_of(settings: RunSettings, spec: Spec, dataset: Dataset, start: St
         "threads": cell_threads(settings.executor, spec),
         "attack_cost": _attack_costs(settings, spec),
     }
+    if reused := _reused_weights(settings, spec):
+        found["reused"] = reused
     if files := dataset.converted:  # the first names are enough to find out which they are
         found["data"]["converted"] = {"count": len(files), "files": list(files[:10])}
+    return found
+
+
+def _reused_weights(settings: RunSettings, spec: Spec) -> list[dict]:
+    """Return which cells have weights that another run trained, and in which folder that was."""
+    found = []
+    for cell in spec.cells(settings.seeds):
+        folder = settings.folder / cell.folder
+        try:
+            note = read_json(folder / REUSED, checked=True)
+            used = load_cell(folder / "cell.json").files.get("model")
+        except ValueError:
+            continue
+        if note.get("weights") == used and isinstance(note.get("run"), str):
+            found.append({"label": cell.label, "seed": cell.seed, "run": note["run"]})
     return found
 
 
