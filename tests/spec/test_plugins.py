@@ -1,6 +1,9 @@
 """Somebody else's spec: what of it is code, and that looking at it runs nothing."""
 
 import itertools
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -17,6 +20,7 @@ from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec, shipped_specs
 from robustloss.spec.plugins import plugins_of
 from robustloss.spec.prefixes import PREFIXES, is_plugin
+from tests.guard import ROOT
 from tests.small_run import changed
 
 TRAP = """
@@ -162,6 +166,23 @@ def test_no_builder_takes_a_prefix_for_a_module(traps, prefix):
             assert isinstance(refused.value, PluginError)
     assert not (traps / "executed").exists()
     assert set(PREFIXES) == RESERVED
+
+
+def test_no_package_is_taken_from_the_folder_of_the_spec(tmp_path):
+    packages = ("torchattacks", "torchvision", "torch", "rich", "pydantic", "numpy", "typer")
+    for package in packages:
+        (tmp_path / f"{package}.py").write_text(TRAP)
+    (tmp_path / "spec.toml").write_text(
+        'name = "x"\n[data]\nname = "digits"\n[model]\nbackbone = "digits_cnn"\nfeature_dim = 4\n'
+        '[[losses]]\nname = "softmax"\n[[attacks]]\nname = "torchattacks:PGD"\neps = [0.1]\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "robustloss", "show", "spec.toml"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "# Cost to expect" in done.stdout
+    assert not (tmp_path / "executed").exists()
 
 
 def test_the_remedy_names_code_of_ones_own(traps):
