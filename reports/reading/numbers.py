@@ -70,7 +70,9 @@ class Numbers:
         self.data_label = str(self.data.get("label") or self.data.get("name") or "")
         # a loss of which no cell finished is known from its failures alone
         failed = [{"label": f.get("label"), "loss": f.get("loss")} for f in run.failures]
-        self.names = {r["label"]: r["loss"] for r in [*failed, *run.rows] if r.get("label")}
+        self.names = {
+            r["label"]: r["loss"] for r in [*failed, *run.rows] if r.get("label") is not None
+        }
         listed = [loss["label"] for loss in self.spec.get("losses", [])]
         self.labels = _ordered((k for k in listed if k in self.names), self.names)
         self.seeds = sorted({r["seed"] for r in run.rows})

@@ -79,7 +79,7 @@ def _row_model(table: str) -> type[BaseModel]:
 
 @contextmanager
 def naming_missing_columns(file: Path, results: Mapping[str, Any]) -> Iterator[None]:
-    """Raise a KeyError, TypeError or IndexError of the block as one that names a missing value.
+    """Raise what a missing value makes the block raise as an error that names the value.
 
     Args:
         file: for the message.
@@ -91,7 +91,9 @@ def naming_missing_columns(file: Path, results: Mapping[str, Any]) -> Iterator[N
     """
     try:
         yield
-    except (KeyError, TypeError, IndexError):
+    except CorruptFile:
+        raise
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError):
         for name, table in TABLES.items():
             for number, row in enumerate(results.get(name, ())):
                 for column in table.columns:

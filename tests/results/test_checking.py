@@ -70,6 +70,45 @@ def test_the_place_of_a_mistake_is_named(changed, change, message):
         changed(change)
 
 
+def test_a_column_that_is_null_throughout_is_named(whole, tmp_path):
+    import shutil
+
+    folder = Path(shutil.copytree(whole, tmp_path / "copy"))
+    results = json.loads((folder / "results.json").read_text())
+    for row in results["rows"]:
+        row["error"] = None
+    (folder / "results.json").write_text(json.dumps(results))
+    with pytest.raises(CorruptFile, match=r"rows\[0\].error is null"):
+        build_report(folder)
+
+
+@pytest.mark.parametrize("error", [KeyError, TypeError, IndexError, AttributeError, ValueError])
+def test_a_null_is_named_whatever_it_makes_a_reader_raise(whole, error):
+    file, results = Path("results.json"), json.loads((whole / "results.json").read_text())
+    with pytest.raises(error, match="mine"), naming_missing_columns(file, results):
+        raise error("mine")  # nothing is missing: a fault of our own
+    results["detection"][1]["score"] = None
+    with (
+        pytest.raises(CorruptFile, match=r"detection\[1\].score is null"),
+        naming_missing_columns(file, results),
+    ):
+        raise error("mine")
+
+
+@pytest.mark.parametrize("label", ["", " ", "\n=1+2", "none", "\u200b"])
+def test_a_label_of_nothing_is_a_label(whole, tmp_path, label):
+    import shutil
+
+    folder = Path(shutil.copytree(whole, tmp_path / "copy"))
+    text = (folder / "results.json").read_text()
+    old = json.loads(text)["rows"][0]["label"]
+    (folder / "results.json").write_text(text.replace(json.dumps(old), json.dumps(label)))
+    build_report(folder)
+    shown = label.replace("\n", " ")
+    lines = (folder / "report/tables/rows.csv").read_text(encoding="utf-8").split("\n")
+    assert any(f",{shown.replace('=', chr(39) + '=')}," in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

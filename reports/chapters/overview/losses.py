@@ -127,9 +127,9 @@ def seed_table(numbers: Numbers) -> Table:
                        r["attack_label"], r["eps"]),
     )  # fmt: skip
 
-    def of_seed(mean: float | None, *ends: float | None) -> Estimate | None:
+    def of_seed(mean: float, *ends: float | None) -> Estimate:
         low, high = ends or (None, None)
-        return None if mean is None else Estimate(mean, low, high, 1, (mean,), None)
+        return Estimate(mean, low, high, 1, (mean,), None)
 
     rows = []
     for r in found:
@@ -139,7 +139,7 @@ def seed_table(numbers: Numbers) -> Table:
             {
                 **r,
                 "error": of_seed(r["error"], r["error_low"], r["error_high"]),
-                **{metric: of_seed(r[metric]) for metric in one},
+                **{name: None if r[name] is None else of_seed(r[name]) for name in one},
                 "flags": [flag for flag in flags if flag.get("seed") in (None, r["seed"])],
             }
         )
