@@ -217,9 +217,15 @@ def check_loss(
 ) -> int:
     """Check that a loss keeps the contract of a loss head."""
     from robustloss.losses.contract import check as contract
+    from robustloss.runs.errors import RunError
+    from robustloss.runs.executors.alone import call_alone, check_loss_alone
+    from robustloss.spec.plugins import is_plugin
 
-    with showing_mistakes(ValueError):
-        checks = contract.check_loss(name)
+    with showing_mistakes(ValueError, RunError):
+        if is_plugin(name):  # whatever it does to its process, such as ending it, is told
+            checks = call_alone(check_loss_alone, name, foreign={"loss": name})
+        else:
+            checks = contract.check_loss(name)
     first_with: dict[str, str] = {}  # reason of a failure -> the first check that it fails
     for check in checks:
         first = check.name if check.passed else first_with.setdefault(check.detail, check.name)

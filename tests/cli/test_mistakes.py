@@ -311,6 +311,16 @@ def offline(load):
     return lambda *words, **options: load(*words, **(options | {"download": False}))
 
 
+def test_a_loss_that_ends_the_process_is_no_success(command, tmp_path):
+    (tmp_path / "ends.py").write_text(
+        "import os\nfrom robustloss.losses.softmax import SoftmaxHead\n"
+        "class Head(SoftmaxHead):\n    def loss(self, *words, **keys):\n        os._exit(0)\n"
+    )
+    status, out, err = command("check-loss", f"{tmp_path / 'ends.py'}:Head")
+    assert (status, out) == (2, "")
+    assert "its process ended itself with exit status 0, before the work was done" in err
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(command, tiny):
     status, _, err = command("run", tiny(), "--device", "cuda")

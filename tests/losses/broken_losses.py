@@ -361,8 +361,21 @@ class PlainFittedFlag(NearestMean):
         self.fitted = True
 
 
+class LastWord(BaseException):
+    """No Exception, and nobody can say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class RaisesAnything(Sound):
+    def loss(self, features, labels, *, progress):
+        raise LastWord
+
+
 BROKEN = {
     ConstructorRaises: ("builds", "KeyError: 'radius'"),
+    RaisesAnything: ("shapes", "LastWord: its text cannot be made"),
     NoSuperInit: ("builds", "AttributeError"),
     SwappedDimensions: ("builds", "Call super().__init__(feature_dim, num_classes)"),
     AveragedLoss: ("shapes", "loss().classification (shape ()) must have shape (28,)"),

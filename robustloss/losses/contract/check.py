@@ -87,6 +87,11 @@ def _run(name: str, check: Contract, subject: Subject) -> Check:
             return Check(name, True, check(subject) or "")
         except ContractBrokenError as broken:
             return Check(name, False, str(broken))
-        except (Exception, SystemExit) as error:  # a plug-in may raise anything; that is the result
-            reason = " ".join(str(error).split())[:400]
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plug-in may raise anything; that is the result
+            try:
+                reason = " ".join(str(error).split())[:400]
+            except Exception:
+                reason = "its text cannot be made"
             return Check(name, False, f"{type(error).__name__}: {reason}")

@@ -13,6 +13,7 @@ import torch
 from robustloss.cells.cell import explain_error
 from robustloss.cells.jobs import CellJob, Failure
 from robustloss.cells.transfer import run_transfers
+from robustloss.losses.contract.check import Check, check_loss
 from robustloss.progress import Event
 from robustloss.results.transfers import Transfer
 from robustloss.runs.errors import RunError
@@ -102,6 +103,16 @@ def _answer(pipe: Connection, threads: int) -> None:  # pragma: no cover - runs 
         pipe.send(("failed", explain_error(error)))
     else:
         pipe.send(("value", value))
+
+
+def check_loss_alone(name: str, report: Report) -> list[Check]:
+    """Check the contract of a loss of somebody else's as `check_loss`.
+
+    Args:
+        name: As `build_loss` takes it.
+        report: Receives nothing.
+    """
+    return check_loss(name)
 
 
 def transfer_alone(
