@@ -361,25 +361,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     format_plain = warnings.formatwarning
     warnings.formatwarning = format_printable  # a warning may quote somebody else's label
     try:
-        status = _status(words) if _has_folder() else MISTAKE
+        status = _status(words)
     finally:
         signal.signal(signal.SIGTERM, before)
         warnings.formatwarning = format_plain
     sys.exit(status)
 
 
-def _has_folder() -> bool:
-    """Return whether the working folder is there; torch ends the process where it is not."""
-    try:
-        Path.cwd()
-    except OSError as error:
-        _complain(f"The working folder cannot be used: {error.strerror}. Change to another folder.")
-        return False
-    return True
-
-
 def _status(words: list[str]) -> int:
     """Run a command and return its exit status; what the user did wrong is said on stderr."""
+    try:
+        Path.cwd()  # torch ends the process, without a word, where the folder is gone
+    except OSError as error:
+        return _complain(
+            f"The working folder cannot be used: {error.strerror}. Change to another folder."
+        )
     try:
         status = app(args=words, prog_name="robustloss", standalone_mode=False)
     except MistakeError as mistake:

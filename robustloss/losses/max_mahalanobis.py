@@ -93,7 +93,14 @@ def optimal_directions(num_classes: int, feature_dim: int) -> Array:
         feature_dim: D, at least 2, or at least 1 for two classes.
     """
     if feature_dim >= num_classes - 1:
-        unit = _simplex(num_classes, feature_dim)
+        # Algorithm 1: mu_i·mu_j = −1/(K−1), each vector with one coordinate more.
+        unit = np.zeros((num_classes, feature_dim))
+        unit[0, 0] = 1.0
+        for k in range(1, num_classes):
+            for j in range(k):
+                unit[k, j] = -(1.0 / (num_classes - 1) + unit[k] @ unit[j]) / unit[j, j]
+            if k < num_classes - 1:
+                unit[k, k] = math.sqrt(abs(1.0 - unit[k] @ unit[k]))
     elif feature_dim == 2:
         angles_rad = 2.0 * np.pi * np.arange(num_classes) / num_classes
         unit = np.stack([np.cos(angles_rad), np.sin(angles_rad)], axis=1)
@@ -104,18 +111,6 @@ def optimal_directions(num_classes: int, feature_dim: int) -> Array:
         unit = _spread(num_classes, feature_dim)
     unit.setflags(write=False)  # all who ask share the one array
     return unit
-
-
-def _simplex(num_classes: int, feature_dim: int) -> Array:
-    """Return the vectors of algorithm 1: mu_i·mu_j = −1/(K−1), each with one coordinate more."""
-    mu = np.zeros((num_classes, feature_dim))
-    mu[0, 0] = 1.0
-    for k in range(1, num_classes):
-        for j in range(k):
-            mu[k, j] = -(1.0 / (num_classes - 1) + mu[k] @ mu[j]) / mu[j, j]
-        if k < num_classes - 1:
-            mu[k, k] = math.sqrt(abs(1.0 - mu[k] @ mu[k]))
-    return mu
 
 
 def _spread(num_classes: int, feature_dim: int) -> Array:

@@ -2,7 +2,6 @@
 
 import inspect
 import warnings
-from collections.abc import Iterator
 from functools import cache
 from typing import Any, ClassVar
 
@@ -129,16 +128,9 @@ def _make_head(wrapped: type) -> type[LossHead]:
         MetricLearningHead.__init__(self, feature_dim, num_classes, **params)
 
     kind = inspect.Parameter
-    given = [kind(name, kind.POSITIONAL_OR_KEYWORD) for name in ("feature_dim", "num_classes")]
-    own = [kind(name, kind.KEYWORD_ONLY, default=value) for name, value in _plain_defaults(wrapped)]
-    first = kind("self", kind.POSITIONAL_OR_KEYWORD)
-    __init__.__signature__ = inspect.Signature([first, *given, *own])  # type: ignore[attr-defined]
-    own_names = {"__init__": __init__, "wrapped": wrapped, "__doc__": wrapped.__doc__}
-    return type(wrapped.__name__, (MetricLearningHead,), own_names)
-
-
-def _plain_defaults(wrapped: type) -> Iterator[tuple[str, object]]:
-    """Yield the loss's parameters that a spec can give: those whose default is a number or text."""
+    names = ("self", "feature_dim", "num_classes")
+    parameters = [kind(name, kind.POSITIONAL_OR_KEYWORD) for name in names]
+    # Of the loss's own, those that a spec can give: their default is a number or text.
     seen = set(_OURS)
     for base in wrapped.__mro__:
         if "__init__" not in vars(base) or not base.__module__.startswith("pytorch_metric"):
@@ -146,5 +138,8 @@ def _plain_defaults(wrapped: type) -> Iterator[tuple[str, object]]:
         for name, parameter in inspect.signature(base.__init__).parameters.items():  # type: ignore[misc]
             plain = isinstance(parameter.default, int | float | str)
             if name not in seen and plain and not name.endswith("_reg_weight"):
-                yield name, parameter.default
+                parameters.append(kind(name, kind.KEYWORD_ONLY, default=parameter.default))
             seen.add(name)
+    __init__.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    own_names = {"__init__": __init__, "wrapped": wrapped, "__doc__": wrapped.__doc__}
+    return type(wrapped.__name__, (MetricLearningHead,), own_names)

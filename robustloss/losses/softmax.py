@@ -92,7 +92,15 @@ class WeightedSoftmaxHead(SoftmaxHead):
         self.balanced = isinstance(class_weights, str) and class_weights == "balanced"
         relative = [1.0] * num_classes
         if not self.balanced:
-            relative = _check_class_weights(class_weights, num_classes)
+            rule = f"must be {num_classes} positive numbers, one per class, or 'balanced'"
+            if isinstance(class_weights, str) or not isinstance(class_weights, Sequence):
+                raise ValueError(f"class_weights (={class_weights!r}) {rule}.")
+            given = list(class_weights)
+            if len(given) != num_classes:
+                raise ValueError(f"class_weights (={given}) {rule}; these are {len(given)}.")
+            relative = [
+                check_number(f"class_weights[{k}]", v, at_least=1e-9) for k, v in enumerate(given)
+            ]
         self.register_buffer("relative", torch.tensor(relative))
         self.register_buffer("class_weights", self.relative / self.relative.mean())
 
@@ -116,16 +124,6 @@ class WeightedSoftmaxHead(SoftmaxHead):
         counts = class_counts.to(self.relative.device, torch.float64)
         relative = 1.0 / counts if self.balanced else self.relative.double()
         self.class_weights.copy_(relative * counts.sum() / (relative * counts).sum())
-
-
-def _check_class_weights(given: object, num_classes: int) -> list[float]:
-    """Return class weights as floats, if they are K positive numbers."""
-    rule = f"must be {num_classes} positive numbers, one per class, or 'balanced'"
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        raise ValueError(f"class_weights (={given!r}) {rule}.")
-    if len(given) != num_classes:
-        raise ValueError(f"class_weights (={list(given)}) {rule}; these are {len(given)}.")
-    return [check_number(f"class_weights[{k}]", v, at_least=1e-9) for k, v in enumerate(given)]
 
 
 class L2SoftmaxHead(SoftmaxHead):

@@ -221,7 +221,13 @@ def _score_interval(placed: Placements, variance: float, confidence: float) -> t
     known = model > 0 and variance > 0
     scale = variance / model if known else 1.0
     tail = (1 - confidence) / 2
-    quantile = student_quantile(tail, _carriers(placed) + 3 if known else math.inf)
+    freedom = math.inf
+    if known:
+        # How many scores, on the poorer side, in effect keep the AUROC from its nearer end.
+        sides = (placed.clean, placed.attacked)
+        short = [1 - side if auroc >= 0.5 else side for side in sides]
+        freedom = float(min(side.sum() ** 2 / (side @ side) for side in short)) + 3
+    quantile = student_quantile(tail, freedom)
 
     def end(bound: float) -> float:
         """Return the θ towards a bound at which |AUROC − θ| = q·√V(θ), by bisection."""
@@ -235,10 +241,3 @@ def _score_interval(placed: Placements, variance: float, confidence: float) -> t
         return inside
 
     return (0.0 if auroc == 0 else end(0.0)), (1.0 if auroc == 1 else end(1.0))
-
-
-def _carriers(placed: Placements) -> float:
-    """Return how many scores, on the poorer side, in effect keep the AUROC from its nearer end."""
-    sides = (placed.clean, placed.attacked)
-    short = [1 - side if placed.auroc >= 0.5 else side for side in sides]
-    return float(min(side.sum() ** 2 / (side @ side) for side in short))

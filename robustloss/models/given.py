@@ -180,20 +180,18 @@ def digest_answers(model: Any, image_shape: Sequence[int]) -> str:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the order in which floats are added must not depend on the executor
     try:
-        found = [_ask(model, images) for _ in range(2)]
+        found = []
+        for _ in range(2):  # twice under one seed: what then differs draws numbers of its own
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                torch.default_generator.manual_seed(0)
+                answers = model.outputs(images)
+            named = zip(("features", "logits", "likelihood"), answers, strict=True)
+            found.append({name: value for name, value in named if value is not None})
     finally:
         torch.set_num_threads(threads)
     return (
         tensor_digest(found[0]) if tensor_digest(found[0]) == tensor_digest(found[1]) else _RANDOM
     )
-
-
-def _ask(model: Any, images: Tensor) -> dict[str, Tensor]:
-    """Return what a model says of images, under a fixed seed."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.default_generator.manual_seed(0)
-        outputs = zip(("features", "logits", "likelihood"), model.outputs(images), strict=True)
-        return {name: value for name, value in outputs if value is not None}
 
 
 def _check_logits(logits: object, num_classes: int | None) -> None:

@@ -32,14 +32,12 @@ def misplaced_rule(name: str, place: Place) -> str:
     if not colon or PREFIXES.get(prefix, place) == place:
         return ""
     own = rest.rpartition(":")[2] or "Name"
+    named = PREFIXES[prefix]
+    article = "an" if named == "attack" else "a"
     return (
-        f'begins with "{prefix}:", which names {_a(PREFIXES[prefix])} and no {place}. Name code by '
+        f'begins with "{prefix}:", which names {article} {named} and no {place}. Name code by '
         f'its file or module: "path/to/file.py:{own}" or "package.module:{own}".'
     )
-
-
-def _a(place: Place) -> str:
-    return f"an {place}" if place == "attack" else f"a {place}"
 
 
 def placed(place: Place) -> AfterValidator:

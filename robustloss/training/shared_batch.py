@@ -112,18 +112,16 @@ class _SharedBatchNorm(_BatchNorm):
         mean, count = sums[:-1] / sums[-1], sums[-1].detach()
         centred = values - mean.view(shape)
         variance = _SummedOverProcesses.apply(centred.square().sum(others)) / count
-        self._update_running(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
+        if self.running_mean is not None and self.running_var is not None:
+            assert self.num_batches_tracked is not None
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                momentum = self.momentum
+                weight = 1 / float(self.num_batches_tracked) if momentum is None else momentum
+                self.running_mean.lerp_(mean, weight)
+                # as torch has it: the running variance is unbiased, the one that scales is not
+                self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), weight)
         normal = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             normal = normal * self.weight.view(shape) + self.bias.view(shape)
         return normal.to(input.dtype)
-
-    @torch.no_grad()
-    def _update_running(self, mean: Tensor, variance: Tensor) -> None:
-        if self.running_mean is None or self.running_var is None:
-            return
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked += 1
-        weight = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, weight)
-        self.running_var.lerp_(variance, weight)

@@ -99,8 +99,11 @@ def output_not_repeatable(evidence: Evidence) -> list[Row]:
 
     Source: check_randomized of AutoAttack (Croce and Hein 2020), and its threshold.
     """
-    first, again = (_unit(evidence.probe[name]) for name in ("logits", "logits_again"))
-    value = float(np.linalg.norm(first - again, axis=1).max())
+    units = []
+    for name in ("logits", "logits_again"):
+        logits = evidence.probe[name].astype(np.float64)
+        units.append(logits / (np.linalg.norm(logits, axis=1, keepdims=True) + 1e-10))
+    value = float(np.linalg.norm(units[0] - units[1], axis=1).max())
     return flag_above("output_not_repeatable", evidence, value)
 
 
@@ -163,12 +166,6 @@ def late_gain(trace: np.ndarray) -> float:
     quarter = max(1, (len(trace) - 1) // 4)
     whole, late = left[-1] - left[0], left[-1] - left[-1 - quarter]
     return float(np.divide(late, whole, out=np.zeros_like(late), where=whole > 0).mean())
-
-
-def _unit(logits: np.ndarray) -> np.ndarray:
-    """Return rows (M,K) scaled to length 1."""
-    logits = logits.astype(np.float64)
-    return logits / (np.linalg.norm(logits, axis=1, keepdims=True) + 1e-10)
 
 
 PROBE_CHECKS: tuple[Callable[[Evidence], list[Row]], ...] = (

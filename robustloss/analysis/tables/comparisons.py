@@ -89,17 +89,33 @@ def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
             present = [label for label in labels if label in measured]
             for a, b in itertools.combinations(present, 2):
                 names = {"unit": "images", "seed": seed, "label_a": a, "label_b": b} | place
-                rows = _compare_on_images(measured[a], measured[b])
-                on_images += [names | row for row in rows]
+                compared = _compare_on_images(measured[a], measured[b])
+                on_images += [names | row for row in compared]
     same = ("label_a", "label_b", *_PLACE, "metric")
     groups: dict[tuple, list[Row]] = {}
     for row in on_images:
         groups.setdefault(tuple(row[name] for name in same), []).append(row)
-    on_seeds = [
-        dict(zip(same, key, strict=True)) | _compare_on_seeds(rows)
-        for key, rows in groups.items()
-        if len(rows) > 1
-    ]
+    on_seeds: list[Row] = []
+    for key, rows in groups.items():
+        if len(rows) < 2:
+            continue
+        first, second = (np.array([row[name] for row in rows]) for name in ("value_a", "value_b"))
+        mean, sd, low, high = t_interval(first - second)
+        numbers = {
+            "unit": "seeds",
+            "seed": None,
+            "n": None,
+            "n_seeds": len(rows),
+            "value_a": float(first.mean()),
+            "value_b": float(second.mean()),
+            "difference": mean,
+            "low": low,
+            "high": high,
+            "test": "paired t",
+            "p_value": finite_or_null(paired_t(first - second)),
+            "minimum_detectable": finite_or_null(detectable_by_seeds(sd, len(rows))),
+        }
+        on_seeds.append(dict(zip(same, key, strict=True)) | numbers)
     return TABLES["comparisons"].arrange(_adjust(on_images) + _adjust(on_seeds))
 
 
@@ -206,26 +222,6 @@ def _compare_on_images(a: _Measured, b: _Measured) -> Iterator[Row]:
             "p_value": finite_or_null(p),
             "minimum_detectable": finite_or_null(detectable),
         }
-
-
-def _compare_on_seeds(rows: Sequence[Row]) -> Row:
-    """Return the numbers of one metric over seeds, from its rows of each seed."""
-    a, b = (np.array([row[name] for row in rows]) for name in ("value_a", "value_b"))
-    mean, sd, low, high = t_interval(a - b)
-    return {
-        "unit": "seeds",
-        "seed": None,
-        "n": None,
-        "n_seeds": len(rows),
-        "value_a": float(a.mean()),
-        "value_b": float(b.mean()),
-        "difference": mean,
-        "low": low,
-        "high": high,
-        "test": "paired t",
-        "p_value": finite_or_null(paired_t(a - b)),
-        "minimum_detectable": finite_or_null(detectable_by_seeds(sd, len(rows))),
-    }
 
 
 def _adjust(rows: list[Row]) -> list[Row]:

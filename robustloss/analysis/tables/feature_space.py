@@ -111,10 +111,17 @@ def center_rows(cell: Mapping[str, Any], reference: Mapping[str, Array]) -> list
     known = np.isfinite(means).all(1)
     centers = reference.get("centers")
     scatter = float((own**2).sum(1).mean())
+    rng = np.random.Generator(np.random.PCG64(SEED))
+    squares = []  # of the distance from a batch's class mean to the true one
+    for _ in range(BATCHES):
+        # With replacement: from a small set, draws without it would know the mean too well.
+        chosen = rng.integers(0, len(labels), drawn)
+        for label in np.unique(labels[chosen]):
+            squares.append((own[chosen[labels[chosen] == label]].mean(0) ** 2).sum())
     row = {
         "batch_size": drawn,
         "images_per_class": each,
-        "batch_mean_error": _batch_mean_error(own, labels, drawn),
+        "batch_mean_error": math.sqrt(float(np.mean(squares))),
         "expected_error": math.sqrt(scatter / each) if each >= 1 else None,
         "centers_error": None,
         "within_distance": float(np.linalg.norm(own, axis=1).mean()),
@@ -123,21 +130,3 @@ def center_rows(cell: Mapping[str, Any], reference: Mapping[str, Array]) -> list
         apart = np.asarray(centers[known] - means[known], np.float64)
         row["centers_error"] = math.sqrt(float((apart**2).sum(1).mean()))
     return [cell_place(cell) | row]
-
-
-def _batch_mean_error(own: Array, labels: Array, batch_size: int) -> float:
-    """Return the root mean square, over batches and classes, of a batch's class mean less the true.
-
-    Args:
-        own: (N,D) features less the mean of their class.
-        labels: (N,).
-        batch_size: images in a batch.
-    """
-    rng = np.random.Generator(np.random.PCG64(SEED))
-    squares = []
-    for _ in range(BATCHES):
-        # With replacement: from a small set, draws without it would know the mean too well.
-        chosen = rng.integers(0, len(labels), batch_size)
-        for label in np.unique(labels[chosen]):
-            squares.append((own[chosen[labels[chosen] == label]].mean(0) ** 2).sum())
-    return math.sqrt(float(np.mean(squares)))

@@ -38,33 +38,27 @@ def rank_rows(comparisons: Sequence[Mapping[str, Any]]) -> list[Row]:
     for row in comparisons:
         if row["unit"] == "seeds" or row["metric"] not in several:
             groups.setdefault(tuple(row[name] for name in _PLACE), []).append(row)
-    rows = []
+    rows: list[Row] = []
     for key, group in groups.items():
         place = dict(zip(_PLACE, key, strict=True))
-        rows += [place | row for row in _rank(group, HIGHER_IS_BETTER[place["metric"]])]
+        sign = 1.0 if HIGHER_IS_BETTER[place["metric"]] else -1.0
+        values: dict[str, float] = {}
+        better, worse = Counter[str](), Counter[str]()  # losses shown to be so, by label
+        for row in group:
+            a, b = row["label_a"], row["label_b"]
+            values |= {a: row["value_a"], b: row["value_b"]}
+            if row["shown"]:
+                first, last = (a, b) if sign * row["difference"] > 0 else (b, a)
+                better[last] += 1
+                worse[first] += 1
+        for label, value in values.items():
+            ranks = {
+                "label": label,
+                "value": value,
+                "rank": 1 + sum(sign * other > sign * value for other in values.values()),
+                "rank_low": 1 + better[label],
+                "rank_high": len(values) - worse[label],
+                "n_losses": len(values),
+            }
+            rows.append(place | ranks)
     return TABLES["ranks"].arrange(rows)
-
-
-def _rank(rows: Sequence[Mapping[str, Any]], higher_is_better: bool) -> list[Row]:
-    """Return label, value and ranks of every loss of one group of comparisons."""
-    sign = 1.0 if higher_is_better else -1.0
-    values: dict[str, float] = {}
-    better, worse = Counter[str](), Counter[str]()  # losses shown to be so, by label
-    for row in rows:
-        a, b = row["label_a"], row["label_b"]
-        values |= {a: row["value_a"], b: row["value_b"]}
-        if row["shown"]:
-            first, last = (a, b) if sign * row["difference"] > 0 else (b, a)
-            better[last] += 1
-            worse[first] += 1
-    return [
-        {
-            "label": label,
-            "value": value,
-            "rank": 1 + sum(sign * other > sign * value for other in values.values()),
-            "rank_low": 1 + better[label],
-            "rank_high": len(values) - worse[label],
-            "n_losses": len(values),
-        }
-        for label, value in values.items()
-    ]

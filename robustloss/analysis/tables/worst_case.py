@@ -85,7 +85,14 @@ def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outco
             name = {"attack": own[0].attack, "attack_label": label}
             rows.append(name | numbers | {"norm": norm, "eps_max": eps_max})
         if any(find_radius(own) is not None for own in attacks.values()):
-            numbers = radius_numbers(_smallest_found(clean, attacks), eps_max)
+            # The smallest perturbation of any attack: a radius, or the eps of a record.
+            smallest = np.where(clean.wrong, 0.0, np.inf)
+            for own in attacks.values():
+                if (radius := find_radius(own)) is not None:
+                    smallest = np.minimum(smallest, radius)
+                for one in own:
+                    smallest = np.minimum(smallest, np.where(one.wrong, one.eps, np.inf))
+            numbers = radius_numbers(smallest, eps_max)
         else:
             wrong_at = {
                 eps: np.any([clean.wrong, *find_wrong(clean, outcomes, norm, eps).values()], axis=0)
@@ -160,14 +167,3 @@ def _fixed_eps_numbers(
     wrongs = [clean_wrong, *wrong_at.values()]
     numbers = curve_numbers([0.0, *wrong_at], [float(wrong.mean()) for wrong in wrongs], eps_max)
     return numbers | {"n_found": int(np.any(wrongs, axis=0).sum())}
-
-
-def _smallest_found(clean: Outcome, attacks: Mapping[str, Sequence[Outcome]]) -> np.ndarray:
-    """Return the smallest perturbation (N,) of any attack: a radius, or the eps of a record."""
-    smallest = np.where(clean.wrong, 0.0, np.inf)
-    for own in attacks.values():
-        if (radius := find_radius(own)) is not None:
-            smallest = np.minimum(smallest, radius)
-        for one in own:
-            smallest = np.minimum(smallest, np.where(one.wrong, one.eps, np.inf))
-    return smallest
