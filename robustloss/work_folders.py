@@ -28,6 +28,7 @@ _EARLIER = "earlier"  # in a folder of work: what stood in the place of the resu
 _LONG = 24 * 3600.0  # seconds after which a folder counts as left behind where there are no locks
 _SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 _HERE = -100  # AT_FDCWD of Linux
+_SYSTEM: Any = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
 
 
 @contextmanager
@@ -134,12 +135,11 @@ def _exchange(one: Path, other: Path) -> None:
         OSError: they cannot, or the system has no such call.
     """
     sys.audit("os.rename", str(one), str(other), -1, -1)  # as Python does for its own calls
-    system: Any = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
     names = os.fsencode(one), os.fsencode(other)
-    if hasattr(system, "renameat2"):
-        failed = system.renameat2(_HERE, names[0], _HERE, names[1], _SWAP)
-    elif hasattr(system, "renamex_np"):
-        failed = system.renamex_np(*names, _SWAP)
+    if hasattr(_SYSTEM, "renameat2"):
+        failed = _SYSTEM.renameat2(_HERE, names[0], _HERE, names[1], _SWAP)
+    elif hasattr(_SYSTEM, "renamex_np"):
+        failed = _SYSTEM.renamex_np(*names, _SWAP)
     else:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(other))
     if failed:
