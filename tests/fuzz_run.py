@@ -34,7 +34,7 @@ from robustloss.runs.classifier import load_classifier
 from robustloss.spec.load import load_spec
 from tests.guard import BrokenOut, Guard
 from tests.small_run import changed, files, numbers
-from tests.spoiled import HTML, JUNK, spoiled
+from tests.spoiled import HTML, JUNK, displaced, spoiled
 
 SPEC = changed(
     seeds=[0],
@@ -110,6 +110,7 @@ class Fuzz:
         mmc = load_spec(changed(**{**SPEC, "name": "other", "losses": [{"name": "center"}]}))
         runner.run(mmc, out=self.other)
         self.numbers, self.files = numbers(self.whole), files(self.whole)
+        shutil.copytree(self.whole, self.here / "away")
         self.renew()
         for deed in ("load", "report", "draw", "show", "compare", "run"):
             if problem := self.done(deed):
@@ -152,7 +153,9 @@ class Fuzz:
         paths = sorted(self.run.glob(pattern))
         path = rng.choice(paths)
         sealed = False
-        if pattern == "spec.toml" and rng.random() < 0.6:
+        if rng.random() < 0.15:
+            sealed = displaced(path, self.run, self.here / "away", rng)
+        elif pattern == "spec.toml" and rng.random() < 0.6:
             spoil_text(path, rng)
         else:
             sealed = spoiled(path, rng)

@@ -7,8 +7,10 @@ import copy
 import hashlib
 import io
 import json
+import os
 import pickle
 import random
+import shutil
 import struct
 import zipfile
 from pathlib import Path
@@ -44,6 +46,38 @@ def spoiled(path: Path, rng: random.Random) -> bool:
         path.write_bytes(damaged(path.read_bytes(), rng))
         return False
     {".json": _json, ".npz": _npz, ".safetensors": _weights}[path.suffix](path, rng)
+    return True
+
+
+def displaced(path: Path, run: Path, away: Path, rng: random.Random) -> bool:
+    """Puts something that is no file in the place of one of a run, or of a folder above it.
+
+    Args:
+        path: the file.
+        run: the run folder.
+        away: a copy of it, to which links lead.
+        rng: chooses.
+
+    Returns:
+        True: what is read there, if anything is, need not be what was there.
+    """
+    deed = rng.choice(["link", "link", "pipe", "endless", "folder", "dead link", "loop"])
+    if deed == "link":
+        steps = [path, *(above for above in path.parents if above.is_relative_to(run))]
+        path = rng.choice([step for step in steps if step != run])
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        path.symlink_to(away / path.relative_to(run))
+        return True
+    path.unlink()
+    if deed == "pipe":
+        os.mkfifo(path)
+    elif deed == "endless":
+        with path.open("wb") as file:
+            file.truncate(10**12)
+    elif deed == "folder":
+        (path / "x").mkdir(parents=True)
+    else:
+        path.symlink_to(path.name if deed == "loop" else "/nowhere/at/all")
     return True
 
 
