@@ -15,7 +15,7 @@ MOST_PLACES = 12
 _PROBED = (
     *("not_finite_gradient", "margin_beats_cross_entropy", "rescaled_logits_beat_cross_entropy"),
     *("unbounded_attack_fails", "loss_still_rising", "output_not_repeatable"),
-    "output_is_probability",
+    *("output_depends_on_batch", "output_is_probability"),
 )
 _MANY_STEPS = ("iterative", "minimum_norm", "ensemble")
 # check: what it compares in one norm, as kinds of attacks

@@ -12,7 +12,7 @@ from robustloss.spec.text import slug
 
 WORST = "worst_case"  # attack of the per-image minimum, in results.json
 # These concern the clean pass too; every other check is about attacks.
-CLEAN_CHECKS = ("output_not_repeatable", "output_is_probability")
+CLEAN_CHECKS = ("output_not_repeatable", "output_depends_on_batch", "output_is_probability")
 # What names a row of some table beside loss, seed, attack and eps: `detection` has one for each
 # score and population. The label of an attack, or of a worst case, says its norm.
 _FURTHER = {

@@ -45,6 +45,7 @@ def probe_arrays(
     eps: float,
     traced: Sequence[Traced] = (),
     seed: int = 0,
+    halves: bool = False,
 ) -> Arrays:
     """Return what the trial attacks find on a model.
 
@@ -55,6 +56,7 @@ def probe_arrays(
         eps: L-inf budget of the trials.
         traced: Attacks of the run whose path is traced.
         seed: Decides the randomness of traced attacks, and of a model that draws some.
+        halves: Also show the model one half of the images after the other.
 
     Returns:
         labels (M,) and eps; logits and logits_again (M,K), of two equal calls; gradient_zero and
@@ -62,13 +64,14 @@ def probe_arrays(
         wrong_cross_entropy (M,); wrong_margin (M,), with the margin; wrong_unbounded (M,), with the
         margin at eps 1; wrong_rescaled (T,M), with the cross-entropy of z/T for the temperatures
         (T,). Of every traced attack NAME (S,M), the margin along its path, and NAME_eps. Where a
-        gradient is not finite, everything after PGD is left out.
+        gradient is not finite, everything after PGD is left out. With `halves` logits_halves (M,K).
     """
     inputs, labels = images.batch(slice(None)), images.labels
     device = inputs.device
     with sealing(model, device, seed):
         with torch.no_grad():
             logits, again = model(inputs), model(inputs)
+            parts = [model(each) for each in inputs.tensor_split(2) if len(each)] if halves else []
         zero, broken = _gradient_flags(model, inputs, labels)
     arrays: Arrays = {
         "labels": to_numpy(labels),
@@ -80,6 +83,8 @@ def probe_arrays(
         "wrong_clean": to_numpy(logits.argmax(1) != labels),
         "temperatures": np.array(TEMPERATURES),
     }
+    if halves:
+        arrays["logits_halves"] = to_numpy(torch.cat(parts).float())
     trials = _Trials(model, images, inputs, seed)
     # Attacks refuse a gradient that is not finite. That is a finding too: the flag says it, and the
     # checks do without the trials.

@@ -213,7 +213,8 @@ def check_inputs(head: LossHead, features: Tensor, labels: Tensor | None = None)
     Args:
         head: the head that they are for.
         features: must be (B,D), floating.
-        labels: must be (B,) int64, if given.
+        labels: must be (B,) int64 in [0, K), if given. The range is looked at on a CPU alone: a GPU
+            would have to be waited for.
 
     Raises:
         ValueError: if they are not.
@@ -232,6 +233,13 @@ def check_inputs(head: LossHead, features: Tensor, labels: Tensor | None = None)
             f"labels ({labels.dtype}, shape {tuple(labels.shape)}) must be int64 of shape "
             f"({features.shape[0]},), one class index per image."
         )
+    if labels.device.type == "cpu" and len(labels):
+        low, high = (int(each) for each in labels.aminmax())
+        if low < 0 or high >= head.num_classes:
+            raise ValueError(
+                f"labels (from {low} to {high}) must lie in [0, {head.num_classes - 1}], the "
+                f"{head.num_classes} classes of the loss."
+            )
 
 
 def check_class_counts(head: LossHead, class_counts: Tensor, *, at_least: int, remedy: str) -> None:

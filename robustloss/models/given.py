@@ -149,13 +149,53 @@ def wrap_given(
         owner = module if hasattr(module, "density") else getattr(module, "head", None)
         density = getattr(owner, "density", False) is True
         wrapped = GivenModel(module, GivenHead(logits.shape[1], dim, density)).eval()
-        likelihood = wrapped.joint(some)[1]
+        said, likelihood = _ask_joint(wrapped, some)
         if likelihood.shape != logits.shape:
             raise ValueError(
                 f"class log-likelihoods (shape {tuple(likelihood.shape)}) must have the shape of "
                 f"the logits, (B, K) = {tuple(logits.shape)}."
             )
+        _check_agreement(wrapped, some, said)
     return wrapped
+
+
+def _ask_joint(model: GivenModel, images: Tensor) -> tuple[Tensor, Tensor]:
+    try:
+        return model.joint(images)
+    except Exception as error:
+        raise ValueError(
+            f"joint(images), or class_log_likelihood(images), of the model fails: "
+            f"{type(error).__name__}: {error}. It must give (B, K) each; take it out if it is for "
+            "something else."
+        ) from error
+
+
+def _check_agreement(model: GivenModel, images: Tensor, joint_logits: Tensor) -> None:
+    """Refuse offers that belong to another model than `forward`."""
+    logits, again = model(images), model(images)
+    if not torch.equal(logits, again):
+        return  # it draws random numbers, and no two of its answers agree
+    scale = float(logits.abs().amax())
+    if joint_logits.shape != logits.shape or not torch.allclose(
+        joint_logits, logits, rtol=1e-3, atol=1e-4 * scale
+    ):
+        raise ValueError(
+            "joint(images) gives other logits than the model itself: it must return the logits of "
+            "forward(images), and the class log-likelihoods beside them."
+        )
+    if not model.head.feature_dim:
+        return
+    features = model.features(images)
+    if not bool(torch.isfinite(features).all()):
+        raise ValueError("features(images) are NaN or infinite for images in [0, 1].")
+    # Logits are a function of the features: where these are the same, those must be.
+    same = (features[:, None] == features).all(2)
+    apart = (logits[:, None] - logits).abs().amax(2) > 1e-3 * scale
+    if bool((same & apart).any()):
+        raise ValueError(
+            "features(images) are the same for images with other logits: they must be what the "
+            "logits are computed from. Take features out if it is for something else."
+        )
 
 
 def digest_answers(model: Any, image_shape: Sequence[int]) -> str:

@@ -142,13 +142,19 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) ->
         name: The file, for messages.
 
     Raises:
-        ValueError: A tensor is missing, unknown, or has another shape.
+        ValueError: A tensor is missing, unknown, or has another shape or kind of numbers.
     """
     own = module.state_dict()
     wrong = [
         f"{key} is {tuple(tensors[key].shape)} in the file and {tuple(own[key].shape)} here"
         for key in own
         if key in tensors and tensors[key].shape != own[key].shape
+    ]
+    # Rounding to another floating type is wanted; 0 and 1 for weights is a mistake.
+    wrong += [
+        f"{key} is {tensors[key].dtype} in the file and {own[key].dtype} here"
+        for key in own
+        if key in tensors and _kind(tensors[key]) != _kind(own[key])
     ]
     missing = [key for key in own if key not in tensors and key not in _FROM_DATA]
     unknown = [key for key in tensors if key not in own]
@@ -161,6 +167,12 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) ->
             hint = "It was saved from a wrapper: save model.module.state_dict()."
         raise ValueError(f"weights (={name}) do not fit: {'; '.join(parts)}. {hint}")
     module.load_state_dict({**own, **tensors})
+
+
+def _kind(tensor: Tensor) -> object:
+    if tensor.is_floating_point():
+        return "floating"
+    return tensor.dtype if tensor.is_complex() or tensor.dtype == torch.bool else "integer"
 
 
 def _name_some(names: Sequence[str]) -> str:

@@ -36,6 +36,9 @@ TRIGGERED = {
     "unbounded_attack_fails": of_probe(wrong_unbounded=first(98, M)),
     "loss_still_rising": of_probe(trace_pgd=RISING),
     "output_not_repeatable": of_probe(logits_again=sound_probe()["logits"] + 0.1 * np.eye(10)[0]),
+    "output_depends_on_batch": of_probe(
+        logits_halves=sound_probe()["logits"] + 0.1 * np.eye(10)[0]
+    ),
     "output_is_probability": of_probe(logits=PROBABILITIES, logits_again=PROBABILITIES),
     "outside_ball_or_box": of_outcome(outside_fraction=0.005),
     "one_step_training_collapsed": evidence(validation_robust_error=0.5),

@@ -48,6 +48,14 @@ def test_float32_agrees_with_float64(head):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("wrong", [-100, -1, K, 1000])
+def test_labels_of_no_class_are_refused(head, wrong):
+    features, labels = batch()
+    labels[3] = wrong
+    with pytest.raises(ValueError, match=r"labels \(from .* must lie in \[0, 3\], the 4 classes"):
+        head.loss(features, labels, progress=0.5)
+
+
 def test_a_batch_is_its_parts(head):
     if head.batching == "balanced":
         pytest.skip("pairs cross the parts")

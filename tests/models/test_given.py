@@ -219,6 +219,22 @@ def test_what_cannot_be_used_is_refused_before_anything_is_computed(digits, loss
         check_names(spec, spec.cells(), digits)
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.uint8, torch.complex64])
+def test_weights_of_another_kind_of_numbers_are_refused(digits, tmp_path, dtype):
+    state = classifier().state_dict()
+    name = next(key for key in state if key.endswith("weight"))
+    kind = str(dtype).replace(".", r"\.")
+    for changed in (dtype, torch.float64, torch.bfloat16):
+        path = tmp_path / "w.safetensors"
+        safetensors.torch.save_file({**state, name: state[name].to(changed)}, path)
+        spec = spec_of({"name": "lgm", "weights": str(path)})
+        if changed == dtype:
+            with pytest.raises(SpecError, match=f"{name} is {kind} in the file and torch.float32"):
+                check_names(spec, spec.cells(), digits)
+        else:
+            check_names(spec, spec.cells(), digits)
+
+
 def test_weights_that_do_not_fit_are_told_by_name_and_shape(digits, tmp_path):
     path = tmp_path / "w.safetensors"
     safetensors.torch.save_file(classifier(dim=6).state_dict(), path)

@@ -207,6 +207,7 @@ def test_what_a_plug_in_sets_when_it_is_imported_reaches_nobody(tmp_path, monkey
     assert load_spec("quickstart").name == "quickstart"
 
 
+<<<<<<< HEAD
 SCORES = """\
 import numpy as np
 import torch
@@ -250,3 +251,71 @@ def test_a_score_that_writes_on_what_it_is_given_changes_no_other_score(tmp_path
     assert torch.get_default_dtype() == torch.float32
     with pytest.raises(RuntimeError, match=r"score 'own\.py:patching' replaced numpy\.sort"):
         scored(["own.py:patching", *plain])
+=======
+# --- offers that disagree, and batches that matter ----------------------------------------------
+
+
+class Offering(Plain):
+    """Offers features and joint outputs; each test makes one of them wrong."""
+
+    def features(self, images):
+        return images.flatten(1)[:, :32].cumsum(1)
+
+    def forward(self, images):
+        return self.linear(images.flatten(1))
+
+    def joint(self, images):
+        return self(images), self(images).log_softmax(1)
+
+
+OFFERS = [
+    ({"joint": lambda images: (-torch.ones(len(images), 10), torch.zeros(len(images), 10))},
+     "joint.images. gives other logits than the model itself"),
+    ({"joint": lambda images: 3}, "of the model fails"),
+    ({"joint": lambda images: (torch.ones(len(images), 9), torch.zeros(len(images), 9))},
+     "must have the shape of the logits|gives other logits"),
+    ({"features": lambda images: torch.ones(len(images), 3)},
+     "features.images. are the same for images with other logits"),
+    ({"features": lambda images: images.flatten(1) / 0}, "features.images. are NaN or infinite"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "message"), OFFERS)
+def test_offers_that_disagree_with_the_logits_are_refused(wrong, message):
+    model = Offering()
+    labels = labels_of(model)
+    evaluate(model, IMAGES, labels, {**QUICK, "attacks": []}, train=rand(20))
+    for name, offer in wrong.items():
+        setattr(model, name, offer)
+    with pytest.raises(ValueError, match=message):
+        evaluate(model, IMAGES, labels, {**QUICK, "attacks": []}, train=rand(20))
+
+
+def normalised(tracked):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=tracked), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(144, 10)).eval()
+
+
+class Centred(Plain):
+    def forward(self, images):
+        return super().forward(images - images.mean(0))
+
+
+class Counting(Plain):
+    def forward(self, images):
+        return super().forward(images) + len(images)
+
+
+BATCHES = [
+    (normalised(True), False), (Plain(), False), (normalised(False), True), (Centred(), True),
+    (Counting(), True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "fires"), BATCHES)
+def test_a_model_whose_answers_depend_on_the_batch_is_marked(model, fires):
+    spec = {"attacks": FGSM["attacks"], "checks": {"images": 16}}
+    run = evaluate(model, IMAGES, torch.arange(20) % 10, spec)
+    assert ("output_depends_on_batch" in {flag["check"] for flag in run.flags}) == fires
+>>>>>>> 7df8dbe (Labels, weights and offers of models are checked; answers that depend on the batch are marked)

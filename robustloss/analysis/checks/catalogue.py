@@ -104,6 +104,13 @@ CHECKS: dict[str, Check] = {
         "model shows an attack one draw of its gradient, and the error may be too low.",
         "Switch the randomness off in evaluation, or attack the mean of many calls.",
     ),
+    "output_depends_on_batch": Check(
+        0.01,
+        "The logits of an image change by {value} of their length when other images stand beside "
+        "it: its error, clean and attacked, depends on the size and the order of the batches.",
+        "Let batch normalisation use its running statistics in eval mode, and look for other means "
+        "over the batch.",
+    ),
     "output_is_probability": Check(
         0.5,
         "For {value} of the images the model's outputs lie in [0, 1] and sum to 1: they are "

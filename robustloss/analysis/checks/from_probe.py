@@ -6,7 +6,8 @@ the clean image; wrong_cross_entropy, wrong_margin and wrong_rescaled (T,M) afte
 PGD within eps, wrong_unbounded (M,) after PGD at eps 1, all bool; temperatures (T,); and for each
 iterative attack trace_SLUG (S,M), the margin max over j != y of z_j - z_y after each step, with
 trace_SLUG_eps (). Where a gradient is not finite nothing was tried: the arrays from wrong_ on are
-absent, and their checks are not made.
+absent, and their checks are not made. A model whose code is not ours also has logits_halves (M,K),
+of the same images shown one half after the other.
 """
 
 from collections.abc import Callable, Mapping
@@ -107,6 +108,18 @@ def output_not_repeatable(evidence: Evidence) -> list[Row]:
     return flag_above("output_not_repeatable", evidence, value)
 
 
+def output_depends_on_batch(evidence: Evidence) -> list[Row]:
+    """Flag a model that gives an image other logits among other images.
+
+    As in `output_not_repeatable`, which says the same of a random model.
+    """
+    if "logits_halves" not in evidence.probe or output_not_repeatable(evidence):
+        return []
+    whole, halves = (_unit(evidence.probe[name]) for name in ("logits", "logits_halves"))
+    value = float(np.linalg.norm(whole - halves, axis=1).max())
+    return flag_above("output_depends_on_batch", evidence, value)
+
+
 def output_is_probability(evidence: Evidence) -> list[Row]:
     """Flag a model whose outputs lie in [0, 1] and sum to 1 for most images.
 
@@ -174,6 +187,7 @@ PROBE_CHECKS: tuple[Callable[[Evidence], list[Row]], ...] = (
     rescaled_logits_beat_cross_entropy,
     unbounded_attack_fails,
     output_not_repeatable,
+    output_depends_on_batch,
     output_is_probability,
     loss_still_rising,
 )

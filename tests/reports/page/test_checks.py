@@ -21,6 +21,7 @@ NAMES = {
     "rescaled_logits_beat_cross_entropy", "one_step_beats_many", "error_falls_with_eps",
     "black_box_beats_white_box", "transfer_beats_white_box", "unbounded_attack_fails",
     "loss_still_rising", "output_not_repeatable", "output_is_probability", "outside_ball_or_box",
+    "output_depends_on_batch",
     "one_step_training_collapsed", "training_without_direction",
 }  # fmt: skip
 
