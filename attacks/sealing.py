@@ -68,8 +68,9 @@ class CountedModel(nn.Module):
             images.register_hook(self._count_backward)
         return call(images.clone() if self.copies else images)
 
-    def _count_backward(self, gradient: Tensor) -> None:
-        self.backward_images += len(gradient)
+    def _count_backward(self, gradient: Tensor | None) -> None:
+        if gradient is not None:  # none comes through layers without a derivative, as quantised
+            self.backward_images += len(gradient)
 
     def _count_joint(self, call: Callable[[Tensor], Any], images: Tensor) -> tuple[Tensor, Tensor]:
         output = self._count(call, images)
@@ -180,8 +181,18 @@ def _restore(buffers: list[tuple[Tensor, Tensor]]) -> None:
         for buffer, content in buffers:
             # Batch statistics move in train mode without a new version number. What did not
             # move is not written: a graph of the caller's may still hold it.
-            if not torch.equal(buffer, content):
+            if not _are_equal(buffer, content):
                 buffer.copy_(content)
+
+
+def _are_equal(one: Tensor, other: Tensor) -> bool:
+    if one.is_meta or other.is_meta:
+        return True
+    if one.is_nested:
+        return all(map(torch.equal, one.unbind(), other.unbind()))
+    if one.layout != torch.strided:
+        one, other = one.to_dense(), other.to_dense()
+    return torch.equal(one, other)
 
 
 @contextmanager

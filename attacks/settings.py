@@ -62,6 +62,17 @@ def preserving_settings() -> Iterator[None]:
         _set_modes(*modes)
 
 
+@contextmanager
+def using_default_settings() -> Iterator[None]:
+    """Run the block with torch as it is by default, whatever the caller has set, or others set.
+
+    Gradients can be taken inside, also where the caller has switched on torch.inference_mode.
+    """
+    with preserving_settings(), torch.inference_mode(False):
+        reset_settings()
+        yield
+
+
 def reset_settings() -> None:
     """Set what decides numbers in torch to its default, apart from the number of threads."""
     torch.set_default_device(None)

@@ -216,7 +216,7 @@ class _SeedTransfers:
         """Return a model on its device; each is loaded once."""
         if trained.label not in self._loaded:
             model = build.build_classifier(trained.content["build"], (self.spec.folder,))
-            model.load_state_dict(weight_files.load_tensors(trained.path("model"))[0])
+            weight_files.load_state(model, weight_files.load_tensors(trained.path("model"))[0])
             model.to(device=trained.job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._loaded[trained.label] = model.eval()
         return self._loaded[trained.label]

@@ -1,6 +1,5 @@
 """The weights of one cell: what decides them, where they lie, how they come there."""
 
-import copy
 import operator
 import socket
 from collections.abc import Iterator, Mapping
@@ -80,7 +79,7 @@ class CellWeights:
         return keys.given_key(
             {**self.network, "factory": loss.factory},
             ["" if in_memory else keys.plugin_digest(name, folder) for name in names],
-            weight_files.tensor_digest(model.state_dict()),
+            weight_files.tensor_digest(weight_files.storable_state(model)),
             machine,
             answers=given.digest_answers(model, self.dataset.image_shape) if foreign else None,
         )
@@ -149,7 +148,8 @@ class CellWeights:
             log = self._fit(model, self.checkpoint, report)
             self._model = model
         self.meta |= {"log": asdict(log), "density": model.head.density}
-        self.meta["tensors"] = weight_files.save_tensors(self.path, model.state_dict(), self.meta)
+        state = weight_files.storable_state(model)
+        self.meta["tensors"] = weight_files.save_tensors(self.path, state, self.meta)
 
     def check_ingredients(self, leading: Mapping[str, Any]) -> None:
         """Compare what decides the training here with the same of the process that leads.
@@ -177,7 +177,7 @@ class CellWeights:
         self.fresh = True
         if self._model is None:
             model = self.build_model()
-            model.load_state_dict(weight_files.load_tensors(self.path)[0])
+            weight_files.load_state(model, weight_files.load_tensors(self.path)[0])
             model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._model = model.eval()
         return self._model
@@ -188,7 +188,7 @@ class CellWeights:
             with using_seed("weights", self.cell.seed):
                 weights, folders = self.cell.loss.weights, (self.spec.folder,)
                 return build.build_with_weights(weights, self.network, folders)
-        module = copy.deepcopy(self.job.module)
+        module = given.copy_module(self.job.module)
         features = self.dataset.train.n > 0  # else there is nothing to fit scores on
         if isinstance(module, Classifier) and features:
             return module.eval()
@@ -220,7 +220,7 @@ class CellWeights:
             return None
         tensors, meta = found
         model = self.build_model()
-        own = model.state_dict()
+        own = weight_files.storable_state(model)
         if self.cell.loss.given and meta["tensors"] != weight_files.tensor_digest(own):
             return None
         kinds = ({name: (each.shape, each.dtype) for name, each in state.items()}

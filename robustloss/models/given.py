@@ -5,6 +5,7 @@ Shape suffixes: B batch, K classes, D feature.
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -106,8 +107,60 @@ def build_given(name: str, params: Mapping[str, Any], folders: Sequence[Path] = 
     if isinstance(found, nn.Module):
         if params:
             raise ValueError(f"{name} is a module already and takes no params.")
-        return copy.deepcopy(found)
+        return copy_module(found)
     return call_factory(name, found, params)
+
+
+def copy_module(module: nn.Module) -> nn.Module:
+    """Return a copy of a module, also of one that copy.deepcopy refuses as it is.
+
+    Results of a computation that it keeps as attributes are copied as plain tensors. What cannot be
+    copied at all, as a lock, is shared.
+
+    Raises:
+        ValueError: It cannot be copied.
+    """
+    # Without gradients: parameters of TorchScript would come out as results of a computation.
+    with suppress(Exception), torch.no_grad():
+        return copy.deepcopy(module)
+    own = {id(part): part for part in module.modules()}
+    known: dict[int, Any] = {}  # what deepcopy is to take for copied already
+    for part in module.modules():
+        kept = {id(part._parameters), id(part._buffers), id(part._modules)}
+        for value in (*vars(part).values(), *part._buffers.values()):
+            if isinstance(value, Tensor):
+                known[id(value)] = value.detach().clone()
+            elif id(value) not in kept and not _can_copy(value, own):
+                known[id(value)] = value
+    try:
+        with torch.no_grad():
+            return copy.deepcopy(module, known)
+    except Exception as error:
+        raise ValueError(
+            f"the model (={type(module).__name__}) cannot be copied, and the evaluation must not "
+            f"change it: {type(error).__name__}: {error}. Take out what copy.deepcopy refuses, or "
+            'name a function that builds the model in a spec, model = "file.py:factory".'
+        ) from error
+
+
+def _can_copy(value: object, modules: Mapping[int, nn.Module]) -> bool:
+    """Return whether copy.deepcopy takes a value, apart from the modules that it refers to."""
+    try:
+        copy.deepcopy(value, dict(modules))
+    except Exception:
+        return False
+    return True
+
+
+def _set_eval(module: nn.Module) -> None:
+    """Put a module into eval mode; an exported program refuses that, and has no other mode."""
+    try:
+        module.eval()
+    except NotImplementedError:
+        for part in module.modules():
+            for name in ("train", "eval"):
+                vars(part).pop(name, None)  # torch.export puts functions there that raise
+        module.eval()
 
 
 def wrap_given(
@@ -128,7 +181,13 @@ def wrap_given(
     Raises:
         ValueError: It fails on such images, or returns no finite logits (B,K), or probabilities.
     """
-    module.eval()
+    _set_eval(module)
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        if value.is_meta:
+            raise ValueError(
+                f"{name} of the model is a tensor without values (on the device 'meta'). Load the "
+                "weights, or call model.to_empty(device=...) and set all values."
+            )
     some = torch.rand((_TRIED, *image_shape), generator=torch.Generator().manual_seed(0))
     parameter = next(iter((*module.parameters(), *module.buffers())), some)
     some = some.to(parameter.device)
@@ -142,7 +201,7 @@ def wrap_given(
                 f"the model fails on images of shape {tuple(some.shape)} in [0, 1]: "
                 f"{type(error).__name__}: {first}. They have {channels} "
                 f"channel{'s' if channels > 1 else ''} and {height}x{width} pixels; wrap the model "
-                "so that it takes them."
+                f"so that it takes them.{_hint_batch(module, some)}"
             ) from error
         _check_logits(logits, num_classes)
         dim = _count_features(module, some) if features else 0
@@ -157,6 +216,20 @@ def wrap_given(
             )
         _check_agreement(wrapped, some, said)
     return wrapped
+
+
+def _hint_batch(module: nn.Module, images: Tensor) -> str:
+    """Return a remark on the batch where a module takes fewer or more images, and "" otherwise."""
+    for size in (1, 2, 8, 16, 32, 64, 128):
+        try:
+            module(images[:1].expand(size, -1, -1, -1).clone())
+        except Exception:
+            continue
+        return (
+            f" It takes {size} images at a time: export or trace it for a batch of any size, with "
+            'dynamic_shapes={"x": {0: torch.export.Dim("batch")}} for torch.export.'
+        )
+    return ""
 
 
 def _ask_joint(model: GivenModel, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -81,6 +80,43 @@ def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     return sha256.hexdigest()
 
 
+def storable_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return the part of a state dict that a file can hold and give back.
+
+    Not what is no tensor, as quantised layers and `get_extra_state` have it, nor sparse tensors,
+    nor those without values or rows of their own. The code that made them must make them anew.
+    """
+    return {name: value for name, value in module.state_dict().items() if _is_storable(value)}
+
+
+def load_state(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load what `storable_state` returned into a module of the same build.
+
+    Raises:
+        RuntimeError: A tensor is missing, unknown, or has another shape.
+    """
+    own = storable_state(module)
+    if own.keys() == module.state_dict().keys():
+        module.load_state_dict(dict(tensors))
+        return
+    # Layers with other things in their state, as quantised ones, load all of it or fail.
+    if {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in tensors.items()}:
+        raise RuntimeError(f"it holds {sorted(tensors)}, or other shapes; expected {sorted(own)}.")
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(tensors[name])
+
+
+def _is_storable(value: object) -> bool:
+    if not isinstance(value, Tensor):
+        return False
+    plain = value.layout == torch.strided and not (value.is_quantized or value.is_nested)
+    if not plain or value.is_meta:
+        return False
+    steps = zip(value.stride(), value.shape, strict=True)
+    return all(step != 0 or size < 2 for step, size in steps)  # 0: all rows are one
+
+
 # --- a user's ------------------------------------------------------------------------------------
 
 
@@ -120,16 +156,29 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+    except Exception as error:  # whatever a damaged or an odd file makes the reader do
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        reason = f"{reason:.300}"
         raise ValueError(
             f"weights (={path.name}) holds more than tensors, or is damaged, and is not loaded: "
             f"{reason}. Save model.state_dict() alone, best as safetensors."
         ) from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping):
         raise ValueError(f"weights (={path.name}) must hold a state dict: names and tensors.")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(
+                f"weights (={path.name}) must hold a state dict: names and tensors. It has "
+                f"{name!r:.60}, a {type(name).__name__}, for a {type(value).__name__}."
+            )
+        if value.is_meta or value.is_nested or value.is_quantized or value.layout != torch.strided:
+            raise ValueError(
+                f"weights (={path.name}): {name!r:.60} is no ordinary tensor (device "
+                f"{value.device}, {value.dtype}, {value.layout}). Save dense tensors with "
+                "values: materialise the model, or call to_dense() or dequantize(), before that."
+            )
     return dict(state)
 
 
@@ -177,4 +226,4 @@ def _kind(tensor: Tensor) -> object:
 
 def _name_some(names: Sequence[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    return ", ".join(f"{name:.60}" for name in names[:3]) + more

@@ -6,7 +6,7 @@ from typing import Any, TypeGuard
 from robustloss.models.build import build_classifier
 from robustloss.models.classifier import AnyClassifier
 from robustloss.models.given import IN_MEMORY
-from robustloss.models.weight_files import load_tensors
+from robustloss.models.weight_files import load_state, load_tensors
 from robustloss.results.finished_cell import MOST_CLASSES, MOST_FEATURES
 from robustloss.results.run import load_run
 from robustloss.spec.prefixes import Place, is_plugin, misplaced_rule
@@ -57,7 +57,7 @@ def load_classifier(
     model = build_classifier(build, folders=(Path(run_dir),))
     tensors, _ = load_tensors(cells[0].model_file)
     try:
-        model.load_state_dict(tensors)
+        load_state(model, tensors)
     except RuntimeError as error:
         raise CorruptFile(
             f"{cells[0].model_file} holds no weights of this network: {error}"

@@ -1,6 +1,5 @@
 """A model in memory and some images: the numbers of a run in one call, without a spec or files."""
 
-import copy
 import hashlib
 import math
 import tempfile
@@ -12,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.attacks.build import ATTACKS
+from robustloss.attacks.settings import using_default_settings
 from robustloss.data.images import Dataset, ImageSet
-from robustloss.models.given import IN_MEMORY, wrap_given
+from robustloss.models.given import IN_MEMORY, copy_module, wrap_given
 from robustloss.progress import Progress, choose_progress
 from robustloss.results.run import Run, load_run
 from robustloss.runs.executors.choose import run_jobs
@@ -38,6 +38,7 @@ _NO_VALIDATION = (
 )
 
 
+@using_default_settings()
 def evaluate(
     model: nn.Module | Mapping[str, nn.Module],
     images: Tensor,
@@ -133,7 +134,9 @@ def _image_set(name: str, part: Images) -> ImageSet:
         raise ValueError(
             f"{name} (={images.dtype}) must be floating, in [0, 1]. Write images.float() / 255."
         )
-    images, labels = images.detach().cpu().float(), torch.as_tensor(labels).detach().cpu()
+    # Clones: a tensor of torch.inference_mode can have no part in a gradient.
+    images = images.detach().cpu().float().clone()
+    labels = torch.as_tensor(labels).detach().cpu().clone()
     low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 1):
         raise ValueError(
@@ -170,8 +173,9 @@ def _count_classes(named: Mapping[str, nn.Module], shape: Sequence[int], *, feat
         if not isinstance(module, nn.Module):
             raise ValueError(f"model (={type(module).__name__}) must be a torch.nn.Module.")
         try:
-            copied = copy.deepcopy(module)
-            found[label] = wrap_given(copied, shape, features=features).head.num_classes
+            found[label] = wrap_given(
+                copy_module(module), shape, features=features
+            ).head.num_classes
         except ValueError as error:
             raise ValueError(f"{label}: {error}") from error
     if len(set(found.values())) > 1:

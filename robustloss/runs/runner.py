@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from robustloss.analysis.tables.trials import trial_rows
+from robustloss.attacks.settings import using_default_settings
 from robustloss.cells.jobs import CellJob, Failure, trial_stage
 from robustloss.cells.transfer import run_transfers, transfer_seeds
 from robustloss.cells.trial import read_trial
@@ -52,6 +53,7 @@ class RunOutcome:
     exit_code: int
 
 
+@using_default_settings()
 def run(
     spec: Spec | str | Path | dict,
     *,

@@ -219,6 +219,31 @@ def test_what_cannot_be_used_is_refused_before_anything_is_computed(digits, loss
         check_names(spec, spec.cells(), digits)
 
 
+ODD_STATES = {
+    "a number as a name": ({3: torch.ones(2)}, "It has 3, a int, for a Tensor"),
+    "no name": ({None: torch.ones(2)}, "It has None, a NoneType, for a Tensor"),
+    "no tensor": ({"w": 3.0}, "It has 'w', a str, for a float"),
+    "no values": ({"w": torch.ones(2, device="meta")}, "'w' is no ordinary tensor .device meta"),
+    "sparse": ({"w": torch.eye(3).to_sparse()}, "'w' is no ordinary tensor .*to_dense"),
+    "nested": (
+        {"w": torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged)},
+        "'w' is no ordinary tensor|is not loaded",
+    ),
+    "a list": ([torch.ones(2)], "must hold a state dict"),
+    "one tensor": (torch.ones(2), "must hold a state dict"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_STATES)
+@pytest.mark.filterwarnings("ignore")
+def test_an_odd_state_dict_is_told(digits, tmp_path, kind):
+    state, message = ODD_STATES[kind]
+    torch.save(state, tmp_path / "odd.pt")
+    spec = spec_of({"name": "lgm", "weights": str(tmp_path / "odd.pt")})
+    with pytest.raises(SpecError, match=message):
+        check_names(spec, spec.cells(), digits)
+
+
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.uint8, torch.complex64])
 def test_weights_of_another_kind_of_numbers_are_refused(digits, tmp_path, dtype):
     state = classifier().state_dict()

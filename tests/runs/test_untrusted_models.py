@@ -207,7 +207,6 @@ def test_what_a_plug_in_sets_when_it_is_imported_reaches_nobody(tmp_path, monkey
     assert load_spec("quickstart").name == "quickstart"
 
 
-<<<<<<< HEAD
 SCORES = """\
 import numpy as np
 import torch
@@ -251,7 +250,8 @@ def test_a_score_that_writes_on_what_it_is_given_changes_no_other_score(tmp_path
     assert torch.get_default_dtype() == torch.float32
     with pytest.raises(RuntimeError, match=r"score 'own\.py:patching' replaced numpy\.sort"):
         scored(["own.py:patching", *plain])
-=======
+
+
 # --- offers that disagree, and batches that matter ----------------------------------------------
 
 
@@ -284,11 +284,11 @@ OFFERS = [
 def test_offers_that_disagree_with_the_logits_are_refused(wrong, message):
     model = Offering()
     labels = labels_of(model)
-    evaluate(model, IMAGES, labels, {**QUICK, "attacks": []}, train=rand(20))
+    evaluate(model, IMAGES, labels, FGSM, train=rand(20))
     for name, offer in wrong.items():
         setattr(model, name, offer)
     with pytest.raises(ValueError, match=message):
-        evaluate(model, IMAGES, labels, {**QUICK, "attacks": []}, train=rand(20))
+        evaluate(model, IMAGES, labels, FGSM, train=rand(20))
 
 
 def normalised(tracked):
@@ -318,4 +318,3 @@ def test_a_model_whose_answers_depend_on_the_batch_is_marked(model, fires):
     spec = {"attacks": FGSM["attacks"], "checks": {"images": 16}}
     run = evaluate(model, IMAGES, torch.arange(20) % 10, spec)
     assert ("output_depends_on_batch" in {flag["check"] for flag in run.flags}) == fires
->>>>>>> 7df8dbe (Labels, weights and offers of models are checked; answers that depend on the batch are marked)

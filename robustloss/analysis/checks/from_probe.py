@@ -100,11 +100,7 @@ def output_not_repeatable(evidence: Evidence) -> list[Row]:
 
     Source: check_randomized of AutoAttack (Croce and Hein 2020), and its threshold.
     """
-    units = []
-    for name in ("logits", "logits_again"):
-        logits = evidence.probe[name].astype(np.float64)
-        units.append(logits / (np.linalg.norm(logits, axis=1, keepdims=True) + 1e-10))
-    value = float(np.linalg.norm(units[0] - units[1], axis=1).max())
+    value = _largest_difference(evidence.probe["logits"], evidence.probe["logits_again"])
     return flag_above("output_not_repeatable", evidence, value)
 
 
@@ -115,9 +111,17 @@ def output_depends_on_batch(evidence: Evidence) -> list[Row]:
     """
     if "logits_halves" not in evidence.probe or output_not_repeatable(evidence):
         return []
-    whole, halves = (_unit(evidence.probe[name]) for name in ("logits", "logits_halves"))
-    value = float(np.linalg.norm(whole - halves, axis=1).max())
+    value = _largest_difference(evidence.probe["logits"], evidence.probe["logits_halves"])
     return flag_above("output_depends_on_batch", evidence, value)
+
+
+def _largest_difference(*answers: np.ndarray) -> float:
+    """Return the largest distance of two (M,K) logits of one image, each scaled to length 1."""
+    one, other = (
+        logits / (np.linalg.norm(logits, axis=1, keepdims=True) + 1e-10)
+        for logits in (each.astype(np.float64) for each in answers)
+    )
+    return float(np.linalg.norm(one - other, axis=1).max())
 
 
 def output_is_probability(evidence: Evidence) -> list[Row]:

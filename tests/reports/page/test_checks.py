@@ -36,7 +36,7 @@ def test_every_check_is_told_once_and_those_that_fired_come_first(
     assert {v.name for v in found if v.state == "fired"} == fired
     states = [v.state for v in found]
     assert states == sorted(states, key=("fired", "quiet", "not made").index)
-    assert f"Of 15 checks {len(fired)} fired" in checks_summary(found)
+    assert f"Of 16 checks {len(fired)} fired" in checks_summary(found)
     for verdict in found:
         count = sum(f["check"].replace("_", " ") == verdict.name for f in strong_run.flags)
         assert (f"fired {count} time" in verdict.result) == (count > 0)
@@ -65,7 +65,7 @@ def test_old_runs_had_one_check(strong_run: Run) -> None:
     results = {k: v for k, v in strong_run.results.items() if k != "radii"}
     found = verdicts(Numbers(Run(strong_run.path, results | {"flags": []})))
     assert [v.name for v in found if v.state == "quiet"] == ["zero gradient"]
-    assert sum("older than the check" in v.result for v in found) == 14
+    assert sum("older than the check" in v.result for v in found) == 15
 
 
 def test_two_hundred_flags_stay_readable() -> None:

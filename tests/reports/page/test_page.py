@@ -147,6 +147,6 @@ def test_of_many_attacks_three_have_their_own_figures(many: str) -> None:
 def test_checks_are_told_on_the_page(many: str) -> None:
     page = Page(many)
     section = many[many.index('<section id="checks">') : many.index('<section id="failures">')]
-    assert section.count("<dt ") == 15
+    assert section.count("<dt ") == 16
     assert "† margin beats cross entropy fired 5 times" in page.text
     assert "softmax: PGD at eps" in Page(section).text
