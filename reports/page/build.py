@@ -5,12 +5,12 @@ from pathlib import Path
 from robustloss.reports.drawing.album import Album, csv_text, write_text
 from robustloss.reports.drawing.style import DPI
 from robustloss.reports.drawing.table import write_table
-from robustloss.reports.page.contents import make_tables
+from robustloss.reports.page.contents import NOT_MADE, make_tables
 from robustloss.reports.page.page import render_page
 from robustloss.reports.page.press import draw_all
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown
-from robustloss.results.checking import naming_missing_columns
+from robustloss.results.checking import naming_missing_columns, refuse_missing
 from robustloss.results.run import load_run
 from robustloss.run_files import check_no_link, read_file
 from robustloss.spec.load import MOST_BYTES
@@ -56,6 +56,8 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
         write_text(every, csv_text(run.rows))
         album = Album(fresh / "figures", dpi)
         draw_all(album, numbers, shown)
+        if any(NOT_MADE in gap for gap in shown.gaps):  # for want of a value: refuse with its name
+            refuse_missing(run.path / "results.json", run.results)
         gaps = sorted({*gaps, *shown.gaps})
         page = render_page(numbers, tables, album.pictures, gaps, spec)
         write_text(fresh / "index.html", page)

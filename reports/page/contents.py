@@ -1,6 +1,10 @@
 """Every table and every figure of a report, in the order of the page."""
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 from robustloss.reports.chapters.detection.adaptive import (
     auroc_table,
@@ -65,6 +69,29 @@ from robustloss.reports.reading.scene import Scenes
 from robustloss.reports.reading.views import Shown
 
 Drawing = Callable[[Album], object]  # adds one figure or a few, or none where there is nothing
+Maker = Callable[[], Table | list[Table] | None]  # makes one table or a few, or none
+
+NOT_MADE = " could not be made: "  # stands in the gap of a table or figure that failed
+
+ADAPTIVE = (auroc_table, rejection_table, every_adaptive_table)
+OF_ATTACK = (attack_table, calibration_table, scores_table)
+OF_RUN = (
+    comparison_tables,
+    rank_tables,
+    outside_tables,
+    top5_table,
+    balance_table,
+    class_table,
+    crops_table,
+    cost_table,
+    tuning_tables,
+    training_table,
+    seed_table,
+    geometry_tables,
+    margin_table,
+    center_table,
+    tuple_table,
+)
 
 
 def make_tables(numbers: Numbers, shown: Shown) -> list[Table]:
@@ -74,45 +101,52 @@ def make_tables(numbers: Numbers, shown: Shown) -> list[Table]:
         numbers: Of the run.
         shown: The models whose single predictions are counted.
     """
-    found: list[Table | None] = [glance_table(numbers)]
+    detected = Detected(numbers)
+    makers: list[Maker] = [partial(glance_table, numbers)]
     for norm in numbers.norms:
         for case in [case for case in numbers.worst_cases if case.norm == norm]:
-            found += [worst_table(numbers, case), overview_table(numbers, case)]
-        found.append(radius_table(numbers, norm))
+            makers += [partial(worst_table, numbers, case), partial(overview_table, numbers, case)]
+        makers.append(partial(radius_table, numbers, norm))
     for each in guarded(numbers):
-        found += [auroc_table(each), rejection_table(each), every_adaptive_table(each)]
-    found += [transfer_table(matrix) for matrix in matrices(numbers)]
-    detected = Detected(numbers)
+        makers += [partial(make, each) for make in ADAPTIVE]
+    makers += [partial(transfer_table, matrix) for matrix in matrices(numbers)]
     for attack in numbers.attacks:
-        found.append(error_table(numbers, attack))
+        makers.append(partial(error_table, numbers, attack))
         if attack.strengths:
-            found += [
-                detection_table(numbers, attack),
-                populations_table(numbers, detected, attack),
-                attack_table(numbers, attack),
-                calibration_table(numbers, attack),
-                scores_table(numbers, attack),
+            makers += [
+                partial(detection_table, numbers, attack),
+                partial(populations_table, numbers, detected, attack),
+                *(partial(make, numbers, attack) for make in OF_ATTACK),
             ]
-    found += [
-        *comparison_tables(numbers),
-        *rank_tables(numbers),
-        *outside_tables(numbers),
-        top5_table(numbers),
-        balance_table(numbers),
-        class_table(numbers),
-        crops_table(numbers),
-        cost_table(numbers),
-        *tuning_tables(numbers),
-        training_table(numbers),
-        seed_table(numbers),
-        *geometry_tables(numbers),
-        margin_table(numbers),
-        center_table(numbers),
-        tuple_table(numbers),
-        *confusion_tables(numbers, shown),
-        flags_table(numbers),
-    ]
-    return [annotate(numbers, table) for table in found if table is not None and table.rows]
+    makers += [partial(make, numbers) for make in OF_RUN]
+    makers += [partial(confusion_tables, numbers, shown), partial(flags_table, numbers)]
+    tables: list[Table] = []
+    for make in makers:
+        with leaving_gap("a table", shown.gaps):
+            made = make()
+            found = made if isinstance(made, list) else [made]
+            tables += [annotate(numbers, table) for table in found if table and table.rows]
+    return tables
+
+
+@contextmanager
+def leaving_gap(what: str, gaps: list[str]) -> Iterator[None]:
+    """Note what goes wrong in the block as a gap of the page; a full disk ends the report.
+
+    Args:
+        what: The block makes.
+        gaps: Takes the reason.
+    """
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        gaps.append(
+            f"{what}{NOT_MADE}{type(error).__name__}: {error} "
+            f"({Path(place.filename).name}, line {place.lineno})"
+        )
 
 
 def list_drawings(numbers: Numbers, shown: Shown) -> list[Drawing]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from robustloss.reports.drawing.album import Album, Picture
 from robustloss.reports.drawing.style import report_style
-from robustloss.reports.page.contents import Drawing, list_drawings
+from robustloss.reports.page.contents import Drawing, leaving_gap, list_drawings
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown
 from robustloss.results.run import Run
@@ -51,7 +51,7 @@ def draw_all(album: Album, numbers: Numbers, shown: Shown) -> None:
     made: dict[int, list[Picture]] = {}
 
     def draw(number: int) -> None:
-        made[number] = _pictures(album.folder, album.dpi, drawings[number])
+        made[number] = _pictures(album.folder, album.dpi, drawings[number], shown.gaps)
 
     with report_style(), _working(numbers.run, album, len(drawings)) as (shares, workers):
         while (number := shares.take(0)) is not None:
@@ -175,14 +175,15 @@ def serve() -> None:
             known = len(shown.gaps)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                pictures = _pictures(folder, dpi, drawings[number])
+                pictures = _pictures(folder, dpi, drawings[number], shown.gaps)
             messages = [warning.message for warning in caught]
             _send((pictures, messages, shown.gaps[known:]), answers)
 
 
-def _pictures(folder: Path, dpi: int, drawing: Drawing) -> list[Picture]:
+def _pictures(folder: Path, dpi: int, drawing: Drawing, gaps: list[str]) -> list[Picture]:
     album = Album(folder, dpi)
-    drawing(album)
+    with leaving_gap("a figure", gaps):
+        drawing(album)
     return album.pictures
 
 

@@ -94,16 +94,26 @@ def naming_missing_columns(file: Path, results: Mapping[str, Any]) -> Iterator[N
     except CorruptFile:
         raise
     except (KeyError, TypeError, IndexError, AttributeError, ValueError):
-        for name, table in TABLES.items():
-            for number, row in enumerate(results.get(name, ())):
-                for column in table.columns:
-                    # of an interval both ends are there, or none
-                    half = row.get(_other_end(column.name)) is not None
-                    if column.name not in row and (not column.optional or half):
-                        refuse(file, f"{name}[{number}] has no {column.name!r}")
-                    if row.get(column.name, "") is None and (not column.nullable or half):
-                        refuse(file, f"{name}[{number}].{column.name} is null")
+        refuse_missing(file, results)
         raise
+
+
+def refuse_missing(file: Path, results: Mapping[str, Any]) -> None:
+    """Raise a CorruptFile if a row lacks a column, or has null in one that is never null.
+
+    Args:
+        file: for the message.
+        results: its tables.
+    """
+    for name, table in TABLES.items():
+        for number, row in enumerate(results.get(name, ())):
+            for column in table.columns:
+                # of an interval both ends are there, or none
+                half = row.get(_other_end(column.name)) is not None
+                if column.name not in row and (not column.optional or half):
+                    refuse(file, f"{name}[{number}] has no {column.name!r}")
+                if row.get(column.name, "") is None and (not column.nullable or half):
+                    refuse(file, f"{name}[{number}].{column.name} is null")
 
 
 def _other_end(name: str) -> str:

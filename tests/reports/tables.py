@@ -8,4 +8,9 @@ from robustloss.reports.reading.views import Shown
 
 def make_tables(numbers: Numbers) -> list[Table]:
     """Return every table of a run, with the models that its folder holds."""
-    return contents.make_tables(numbers, Shown(numbers.run))
+    shown = Shown(numbers.run)
+    tables = contents.make_tables(numbers, shown)
+    for gap in shown.gaps:
+        if contents.NOT_MADE in gap:  # on the page a gap; here a fault
+            raise KeyError(gap)
+    return tables

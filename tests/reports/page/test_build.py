@@ -15,6 +15,8 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from robustloss import reports
+from robustloss.reports.page import contents as page_contents
+from robustloss.reports.page import press
 from robustloss.results.run import Run
 from tests.drawing import build_report
 from tests.reports.conftest import DPI
@@ -115,6 +117,25 @@ def test_failure_while_drawing_keeps_the_old_report(
         build_report(small, dpi=DPI)
     assert contents(small / "report") == here
     assert [p.name for p in small.iterdir() if p.name.startswith(".report-")] == []
+
+
+def test_what_cannot_be_made_is_a_gap_and_costs_nothing_else(
+    here: dict[str, bytes], small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*words: object) -> None:
+        raise ZeroDivisionError("no such thing")
+
+    monkeypatch.setattr(page_contents, "OF_RUN", (fail, *page_contents.OF_RUN))
+    monkeypatch.setattr(page_contents, "add_error_curves", fail)
+    monkeypatch.setattr(press, "cores", lambda: 1)  # another process has its own functions
+    copy = Path(shutil.copytree(small, tmp_path / "small"))
+    html = build_report(copy, dpi=DPI).read_text(encoding="utf-8")
+    page = Page(html)
+    assert "a table could not be made: ZeroDivisionError: no such thing" in page.text
+    assert "a figure could not be made: ZeroDivisionError: no such thing" in page.text
+    names = {name for name in contents(copy / "report") if not name.startswith("notes")}
+    gone = {f"figures/error-vs-eps.{suffix}" for suffix in ("csv", "png", "svg")}
+    assert names == here.keys() - gone - {"notes.txt"}
 
 
 @pytest.mark.parametrize(
