@@ -77,6 +77,11 @@ def printable(text: str) -> str:
     return "".join(map(_show_character, text))
 
 
+def one_line(text: str) -> str:
+    """Return a text as `printable` does, in one line: a name must not look like lines of ours."""
+    return printable(" ".join(text.splitlines()))
+
+
 def _show_character(char: str) -> str:
     # Category Zs: the spaces of other scripts, which str.isprintable counts as not printable.
     if char in "\n\t" or char.isprintable() or unicodedata.category(char) == "Zs":

@@ -22,7 +22,7 @@ import typer
 from typer import Argument, Option
 
 from robustloss import __version__
-from robustloss.progress import printable
+from robustloss.progress import one_line, printable
 
 if TYPE_CHECKING:
     from robustloss.runs.runner import RunOutcome
@@ -128,7 +128,7 @@ def _show_outcome(outcome: "RunOutcome", quiet: bool) -> None:
         screen.print(printable(f"Report: {outcome.report}"), markup=False, soft_wrap=True)
     for failure in outcome.failures:
         cell = f"{failure['label']} seed {failure['seed']}"
-        _complain(f"failed: {cell} ({failure['stage']}): {failure['reason']}")
+        _complain(one_line(f"failed: {cell} ({failure['stage']}): {failure['reason']}"))
 
 
 def _parse_seeds(text: str | None) -> tuple[int, ...] | None:
@@ -156,7 +156,7 @@ def report(
     with showing_mistakes(ValueError):
         loaded = load_run(run)
     for doubt in loaded.doubts:
-        _complain(f"warning: {doubt}")
+        _complain(one_line(f"warning: {doubt}"))
     _render_report(Path(run))
     return DONE
 
@@ -255,7 +255,7 @@ def compare(
     with showing_mistakes(ValueError):
         merged = merge_runs(runs, folder, other_networks=other_networks)
     for note in merged.notes:
-        _say(f"Note: {' '.join(note.splitlines())}")
+        _say(one_line(f"Note: {note}"))
     _render_report(merged.path)
     return DONE
 

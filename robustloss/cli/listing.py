@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from robustloss.progress import one_line
 from robustloss.spec.data import DATASET_SUMMARIES
 from robustloss.spec.load import shipped_specs
 from robustloss.spec.plugins import describe_plugins, plugins_of
@@ -74,6 +75,11 @@ def spec_lines(spec: Spec, *, plugins: bool = False) -> Iterator[str]:
         DataError: No such data set, or sizes that it does not have.
     """
     yield to_toml(spec.plain())
+    # A name of several lines would go on as keys of the spec, which is shown to be trusted.
+    yield from map(one_line, _comments(spec, plugins))
+
+
+def _comments(spec: Spec, plugins: bool) -> Iterator[str]:
     cells = spec.cells()
     yield f"# {len(cells)} cells (losses x seeds)"
     if trials := spec.trials():

@@ -98,6 +98,18 @@ def test_a_shown_spec_can_be_run_again(monkeypatch):
     assert "time      unknown: not now" in text
 
 
+def test_no_name_of_a_shown_spec_goes_on_in_a_line_of_its_own():
+    name = "a\n[[losses]]\nname = 'softmax'\n# {}"
+    given = {"label": "b", "weights": name.format("w"), "name": "softmax"}
+    spec = small(
+        model={"backbone": name.format("c.py:C")},
+        losses=[{"model": name.format("f.py:f"), "label": "a"}, given],
+        detection={"scores": [name.format("s.py:s")]},
+    )
+    text = "\n".join(spec_lines(spec))
+    assert load_spec(tomllib.loads(text)).plain() == spec.plain()
+
+
 def test_showing_needs_no_data(monkeypatch, tmp_path):
     monkeypatch.setenv("ROBUSTLOSS_DATA", str(tmp_path))
     lines = list(spec_lines(load_spec("mnist")))

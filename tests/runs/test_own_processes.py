@@ -12,6 +12,7 @@ import torch
 from robustloss.results.run import load_run
 from robustloss.runs import runner
 from robustloss.runs.errors import RunError
+from robustloss.runs.executors import alone
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
 from tests.small_run import changed
@@ -191,3 +192,16 @@ def test_transfers_of_code_of_others_are_computed_elsewhere(own_processes, tmp_p
     numbers = (tmp_path / "attack.py.pids").read_text().split()
     assert len(set(numbers)) == 3  # two cells and their transfers
     assert str(os.getpid()) not in numbers
+
+
+def test_a_new_process_takes_no_module_from_the_working_directory(tmp_path, monkeypatch):
+    trap = f"open({str(tmp_path / 'executed')!r}, 'w').close()"
+    for module in ("multiprocessing", "pickle", "socket", "signal", "torch"):
+        (tmp_path / f"{module}.py").write_text(trap)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    environment = dict(os.environ)
+    checks = alone.call_alone(alone.check_loss_alone, "softmax", foreign={})
+    assert all(check.passed for check in checks)
+    assert not (tmp_path / "executed").exists()
+    assert dict(os.environ) == environment

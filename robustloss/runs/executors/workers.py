@@ -26,6 +26,7 @@ Report = Callable[[Event], None]
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which libraries are told their number of threads; they are read at import."""
 
+_SAFE_PATH = "PYTHONSAFEPATH", "robustloss"  # any text means yes; this one means that we set it
 _PATIENCE = 5.0  # seconds in which a process that is told to end may do so by itself
 
 _datasets: dict[tuple, Dataset] = {}
@@ -100,9 +101,14 @@ def start_process(
     # need nothing of it.
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
+    name, ours_to_set = _SAFE_PATH
+    # Until it knows our search path, Python takes modules from the working directory first: a file
+    # pickle.py beside somebody's spec would run.
+    os.environ.setdefault(name, ours_to_set)
     try:
         process.start()
     finally:
+        _unset_safe_path()
         sys.modules["__main__"] = main
     theirs.close()  # with this end open here, the other end would not hear that it is gone
     return process, ours
@@ -123,9 +129,16 @@ def begin_worker(threads: int) -> None:
     Args:
         threads: How many torch may use.
     """
+    _unset_safe_path()  # it would reach programs that others' code starts
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
+
+
+def _unset_safe_path() -> None:
+    name, ours_to_set = _SAFE_PATH
+    if os.environ.get(name) == ours_to_set:
+        del os.environ[name]
 
 
 def describe_end(exit_code: int | None, foreign: Mapping[str, str], times: str = "") -> str:
