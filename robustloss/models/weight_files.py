@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from robustloss.data.files import is_lfs_pointer
 from robustloss.run_files import check_file
 from robustloss.storage import CorruptFile, write_bytes
 
@@ -144,6 +145,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: Another format, a damaged file, or one that holds more than tensors.
     """
+    with path.open("rb") as file:
+        if is_lfs_pointer(file.read(100)):
+            raise ValueError(
+                f"weights (={path.name}) is a pointer of Git LFS, not the file itself. "
+                "Fetch it: git lfs pull."
+            )
     if path.suffix == ".safetensors":
         try:
             return safetensors.torch.load_file(path)
@@ -169,6 +176,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"weights (={path.name}) must hold a state dict: names and tensors.")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
+            inside = [k for k, v in state.items() if isinstance(v, Mapping) and _holds_tensors(v)]
+            if inside:
+                raise ValueError(
+                    f"weights (={path.name}) is a checkpoint with {_name_some(list(state))}. Save "
+                    f"what it has under {inside[0]!r:.60} alone: "
+                    f"torch.save(checkpoint[{inside[0]!r:.60}], path)."
+                )
             raise ValueError(
                 f"weights (={path.name}) must hold a state dict: names and tensors. It has "
                 f"{name!r:.60}, a {type(name).__name__}, for a {type(value).__name__}."
@@ -212,8 +226,9 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) ->
     parts += [f"nothing here is called {_name_some(unknown)}"] if unknown else []
     if parts:
         hint = "Name the network and loss that it was trained with."
-        if unknown and all(key.startswith("module.") for key in tensors):
-            hint = "It was saved from a wrapper: save model.module.state_dict()."
+        for wrapper in ("module", "_orig_mod"):  # of DataParallel, of torch.compile
+            if unknown and all(key.startswith(f"{wrapper}.") for key in tensors):
+                hint = f"It was saved from a wrapper: save model.{wrapper}.state_dict()."
         raise ValueError(f"weights (={name}) do not fit: {'; '.join(parts)}. {hint}")
     module.load_state_dict({**own, **tensors})
 
@@ -224,6 +239,10 @@ def _kind(tensor: Tensor) -> object:
     return tensor.dtype if tensor.is_complex() or tensor.dtype == torch.bool else "integer"
 
 
-def _name_some(names: Sequence[str]) -> str:
+def _holds_tensors(state: Mapping[object, object]) -> bool:
+    return bool(state) and all(isinstance(value, Tensor) for value in state.values())
+
+
+def _name_some(names: Sequence[object]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(f"{name:.60}" for name in names[:3]) + more
+    return ", ".join(f"{name!s:.60}" for name in names[:3]) + more
