@@ -172,26 +172,39 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
+    try:
+        return check_state(state)
+    except ValueError as error:
+        raise ValueError(f"weights (={path.name}) {error}") from None
+
+
+def check_state(state: object) -> dict[str, Tensor]:
+    """Return a state dict, if it is one: dense tensors with values, by name.
+
+    Raises:
+        ValueError: It is something else; the text goes on after the name of the file.
+    """
     if not isinstance(state, Mapping):
-        raise ValueError(f"weights (={path.name}) must hold a state dict: names and tensors.")
+        raise ValueError("must hold a state dict: names and tensors.")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            inside = [k for k, v in state.items() if isinstance(v, Mapping) and _holds_tensors(v)]
-            if inside:
-                raise ValueError(
-                    f"weights (={path.name}) is a checkpoint with {_name_some(list(state))}. Save "
-                    f"what it has under {inside[0]!r:.60} alone: "
-                    f"torch.save(checkpoint[{inside[0]!r:.60}], path)."
-                )
+            for inner, found in state.items():  # what training programs put around one
+                if isinstance(found, Mapping) and any(
+                    isinstance(each, Tensor) for each in found.values()
+                ):
+                    raise ValueError(
+                        f"is a checkpoint with {_name_some(list(state))}. Save what it has under "
+                        f"{inner!r:.60} alone: torch.save(checkpoint[{inner!r:.60}], path)."
+                    )
             raise ValueError(
-                f"weights (={path.name}) must hold a state dict: names and tensors. It has "
+                "must hold a state dict: names and tensors. It has "
                 f"{name!r:.60}, a {type(name).__name__}, for a {type(value).__name__}."
             )
         if value.is_meta or value.is_nested or value.is_quantized or value.layout != torch.strided:
             raise ValueError(
-                f"weights (={path.name}): {name!r:.60} is no ordinary tensor (device "
-                f"{value.device}, {value.dtype}, {value.layout}). Save dense tensors with "
-                "values: materialise the model, or call to_dense() or dequantize(), before that."
+                f"has {name!r:.60}, which is no ordinary tensor (device {value.device}, "
+                f"{value.dtype}, {value.layout}). Save dense tensors with values: materialise the "
+                "model, or call to_dense() or dequantize(), before that."
             )
     return dict(state)
 
@@ -237,10 +250,6 @@ def _kind(tensor: Tensor) -> object:
     if tensor.is_floating_point():
         return "floating"
     return tensor.dtype if tensor.is_complex() or tensor.dtype == torch.bool else "integer"
-
-
-def _holds_tensors(state: Mapping[object, object]) -> bool:
-    return bool(state) and all(isinstance(value, Tensor) for value in state.values())
 
 
 def _name_some(names: Sequence[object]) -> str:

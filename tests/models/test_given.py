@@ -223,11 +223,14 @@ ODD_STATES = {
     "a number as a name": ({3: torch.ones(2)}, "It has 3, a int, for a Tensor"),
     "no name": ({None: torch.ones(2)}, "It has None, a NoneType, for a Tensor"),
     "no tensor": ({"w": 3.0}, "It has 'w', a str, for a float"),
-    "no values": ({"w": torch.ones(2, device="meta")}, "'w' is no ordinary tensor .device meta"),
-    "sparse": ({"w": torch.eye(3).to_sparse()}, "'w' is no ordinary tensor .*to_dense"),
+    "no values": (
+        {"w": torch.ones(2, device="meta")},
+        "'w', which is no ordinary tensor .device meta",
+    ),
+    "sparse": ({"w": torch.eye(3).to_sparse()}, "'w', which is no ordinary tensor .*to_dense"),
     "nested": (
         {"w": torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged)},
-        "'w' is no ordinary tensor|is not loaded",
+        "'w', which is no ordinary tensor|is not loaded",
     ),
     "a list": ([torch.ones(2)], "must hold a state dict"),
     "one tensor": (torch.ones(2), "must hold a state dict"),
