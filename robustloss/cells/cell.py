@@ -60,7 +60,7 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
         ):
             _compute(place, _make_enter(place, stages))
     except BaseException as error:  # a plug-in may call exit(), or raise anything
-        if stops_run(error):
+        if stops_run(error, plugins_of_cell(job.spec, job.cell)):
             raise
         reason = explain_error(error)
         remove_marks(place.folder)
@@ -199,18 +199,21 @@ def _train(place: Workplace, enter: Enter) -> None:
     place.train()
 
 
-def stops_run(error: BaseException) -> bool:
+def stops_run(error: BaseException, foreign: Mapping[str, str]) -> bool:
     """Return whether an error must end the whole run, not its cell alone.
 
     In a worker nobody types Ctrl-C: there a KeyboardInterrupt comes from the code of others.
 
     Args:
         error: Whatever ended a stage.
+        foreign: The code of others that ran, by key of the spec; without any, an error that is no
+            Exception comes from the caller.
     """
-    in_worker = multiprocessing.parent_process() is not None
-    return isinstance(error, BrokenGroupError) or (
-        isinstance(error, KeyboardInterrupt) and not in_worker
-    )
+    if isinstance(error, Exception | SystemExit):
+        return False
+    if isinstance(error, KeyboardInterrupt):
+        return multiprocessing.parent_process() is None
+    return isinstance(error, BrokenGroupError) or not foreign
 
 
 def explain_error(error: BaseException) -> str:

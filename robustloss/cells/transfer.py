@@ -27,6 +27,7 @@ from robustloss.progress import Event, Stage
 from robustloss.results.transfers import Transfer, load_transfer, save_transfer
 from robustloss.seeding import using_repeatable_kernels
 from robustloss.spec.attacks import AttackSpec
+from robustloss.spec.plugins import plugins_of
 from robustloss.spec.spec import Spec
 from robustloss.storage import CorruptFile, read_arrays, read_json
 
@@ -137,7 +138,7 @@ class _SeedTransfers:
             try:
                 transfers += self._ensure(source, attack)
             except BaseException as error:  # a plug-in may raise anything
-                if stops_run(error):
+                if stops_run(error, plugins_of(self.spec)):
                     raise
                 cell = source.job.cell
                 reason = f"transfer of {attack.label}: {explain_error(error)}"
