@@ -162,7 +162,11 @@ def digest_content(data: Mapping[str, Any]) -> str:
         rows = value if isinstance(value, list | tuple) else [value]
         sha256.update(_canonical([key, type(rows) is type(value), len(rows)]))
         for row in rows:
-            sha256.update(_canonical(_plain(row)))
+            try:
+                text = _canonical(row)
+            except (TypeError, ValueError):  # NumPy scalars, or NaN, as before they are written
+                text = _canonical(_plain(row))
+            sha256.update(text)
     return sha256.hexdigest()
 
 

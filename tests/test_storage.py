@@ -113,6 +113,24 @@ def test_json_holds_plain_values_and_no_nan(tmp_path):
     assert text.index('"a"') < text.index('"b"')
 
 
+def test_the_digest_of_a_content_is_the_same_before_writing_and_after_reading(tmp_path):
+    data = {
+        "rows": [{"x": 0.1, "n": np.int64(3), "b": np.bool_(True), "t": (1, 2.0)}, {"x": -0.0}],
+        "nan": [float("nan"), np.float32("inf")],
+        "text": "a\ud800",
+        "empty": [],
+        "none": None,
+    }
+    storage.write_json(tmp_path / "x.json", data, sort_keys=False)
+    read = storage.read_json(tmp_path / "x.json")
+    assert storage.digest_content(read) == storage.digest_content(data)
+    others = [{**read, "empty": None}, {**read, "rows": read["rows"][0]}, {**read, "none": []},
+              {**read, "rows": read["rows"][::-1]}, {**read, "text": "a"}, {"rows": read["rows"]},
+              {**read, "nan": [[None, None]]}, {**read, "more": None}]  # fmt: skip
+    digests = {storage.digest_content(each) for each in [read, *others]}
+    assert len(digests) == 1 + len(others)
+
+
 def test_json_can_keep_the_order_of_its_keys(tmp_path):
     storage.write_json(tmp_path / "x.json", {"b": {"d": 1, "c": 2}, "a": 3}, sort_keys=False)
     assert list(storage.read_json(tmp_path / "x.json")["b"]) == ["d", "c"]
