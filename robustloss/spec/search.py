@@ -114,22 +114,25 @@ def trial_values(search: Mapping[str, Any], trials: int | None) -> list[dict[str
     """
     if combinations(search) is None:
         assert trials is not None, "the spec refuses a range without a number of trials"
-        return [{k: _draw(k, v, number) for k, v in search.items()} for number in range(trials)]
+        drawn: list[dict[str, Any]] = [{} for _ in range(trials)]
+        for key, values in search.items():
+            for number, trial in enumerate(drawn):
+                share = _share(key, repr(values), number)
+                if not isinstance(values, Mapping):
+                    trial[key] = values[int(share * len(values))]
+                    continue
+                low, high = values["low"], values["high"]
+                log = values.get("log")
+                value = low * (high / low) ** share if log else low + share * (high - low)
+                # three digits: a table shows them whole
+                trial[key] = min(max(float(f"{value:.3g}"), low), high)
+        return drawn
     grid = [dict(zip(search, each, strict=True)) for each in itertools.product(*search.values())]
     if trials is None or trials >= len(grid):
         return grid
     # By a hash, not by a generator: the same combination comes at the same place in any search.
     order = sorted(range(len(grid)), key=lambda number: _share("grid", repr(grid[number])))
     return [grid[number] for number in sorted(order[:trials])]
-
-
-def _draw(key: str, values: Any, number: int) -> Any:
-    share = _share(key, repr(values), number)
-    if not isinstance(values, Mapping):
-        return values[int(share * len(values))]
-    low, high = values["low"], values["high"]
-    value = low * (high / low) ** share if values.get("log") else low + share * (high - low)
-    return min(max(float(f"{value:.3g}"), low), high)  # three digits: a table shows them whole
 
 
 def _share(*parts: object) -> float:

@@ -152,28 +152,26 @@ class Loop:
         self.optimizer.step()
         with torch.no_grad():
             self.model.head.after_step(terms.features, labels)
+            # attacked images without a direction
             still = None if adversary is None else self.group.sum(adversary.still.double())
-            self._add_up(terms, labels, still)
-
-    def _add_up(self, terms: StepOutput, labels: Tensor, still: Tensor | None) -> None:
-        """Add a step to the sums of its epoch; still: attacked images without a direction."""
-        head, zero = self.model.head, torch.zeros_like(self.sums[0])
-        wrong, tuples = zero, None
-        if head.logits_while_training:
-            wrong = (head.logits(terms.features).argmax(1) != labels).sum()
-        if self.has_tuples:
-            tuples = count_tuples(head, terms.features, labels)
-        values = [
-            terms.classification.detach().sum(),
-            terms.regulariser.detach().sum(),
-            wrong,
-            zero + len(labels),
-            zero if tuples is None else tuples,
-            zero + 1,
-        ]
-        if self.adversary is not None:
-            values += [zero, zero] if still is None else [zero + len(labels), still]
-        self.sums += torch.stack([value.double() for value in values])
+            # the step joins the sums of its epoch
+            head, zero = self.model.head, torch.zeros_like(self.sums[0])
+            wrong, tuples = zero, None
+            if head.logits_while_training:
+                wrong = (head.logits(terms.features).argmax(1) != labels).sum()
+            if self.has_tuples:
+                tuples = count_tuples(head, terms.features, labels)
+            values = [
+                terms.classification.detach().sum(),
+                terms.regulariser.detach().sum(),
+                wrong,
+                zero + len(labels),
+                zero if tuples is None else tuples,
+                zero + 1,
+            ]
+            if self.adversary is not None:
+                values += [zero, zero] if still is None else [zero + len(labels), still]
+            self.sums += torch.stack([value.double() for value in values])
 
     def check_finite(self) -> None:
         """Raise TrainingDiverged when a loss of this epoch was NaN or infinite."""

@@ -147,20 +147,17 @@ def loss_still_rising(evidence: Evidence) -> list[Row]:
         name = trace_name(label)
         if name not in evidence.probe or attack in _JUST_REACHING:
             continue
-        trace = np.vstack([_clean_margin(evidence.probe), evidence.probe[name]])
+        # A trace begins with the margin of the clean images.
+        logits = evidence.probe["logits"].astype(np.float64)
+        labels = evidence.probe["labels"][:, None]
+        true = np.take_along_axis(logits, labels, axis=1)[:, 0]
+        np.put_along_axis(logits, labels, -np.inf, axis=1)
+        trace = np.vstack([logits.max(axis=1) - true, evidence.probe[name]])
         value = late_gain(trace)
         if value > CHECKS[check].threshold:
             at = f"{float(evidence.probe[f'{name}_eps']):g}"
             flags.append(make_flag(check, evidence.cell, value, label, at=at))
     return flags
-
-
-def _clean_margin(probe: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the margin (M,) of the clean images, with which the traces begin."""
-    logits, labels = probe["logits"].astype(np.float64), probe["labels"][:, None]
-    true = np.take_along_axis(logits, labels, axis=1)[:, 0]
-    np.put_along_axis(logits, labels, -np.inf, axis=1)
-    return logits.max(axis=1) - true
 
 
 def late_gain(trace: np.ndarray) -> float:

@@ -142,22 +142,16 @@ def curve_numbers(eps: Sequence[float], errors: Sequence[float], eps_max: float)
         widths = np.diff([*eps, eps_max])
         heights = np.array([*errors, errors[-1]])
         area = float(np.sum(widths * (heights[:-1] + heights[1:]) / 2) / eps_max)
+    half = float(eps[0]) if errors[0] >= 0.5 else None
+    for i in range(1, len(eps)):
+        if half is None and errors[i] >= 0.5:  # the curve crosses 1/2 before eps[i]
+            share = (0.5 - errors[i - 1]) / (errors[i] - errors[i - 1])
+            half = float(eps[i - 1] + share * (eps[i] - eps[i - 1]))
     return {
         "median_radius": None,
-        "eps_at_50_error": _first_half(eps, errors),
+        "eps_at_50_error": half,
         "area_under_error_curve": area,
     }
-
-
-def _first_half(eps: Sequence[float], errors: Sequence[float]) -> float | None:
-    """Return the eps at which the curve first reaches 1/2, or None."""
-    if errors[0] >= 0.5:
-        return float(eps[0])
-    for i in range(1, len(eps)):
-        if errors[i] >= 0.5:
-            share = (0.5 - errors[i - 1]) / (errors[i] - errors[i - 1])
-            return float(eps[i - 1] + share * (eps[i] - eps[i - 1]))
-    return None
 
 
 def _fixed_eps_numbers(
