@@ -199,15 +199,16 @@ def markdown(table: Table) -> str:
         _row(markdown_text(h) for h in table.header),
         _row(align),
     ]
-    lines += [_row(_markdown_entry(e) for e in row) for row in table.rows]
+    for row in table.rows:
+        cells = []
+        for entry in row:
+            text = markdown_text(entry.text)
+            text = f"**{text}**" if entry.kind == "top" and text else text
+            cells.append(text + markdown_text(entry.mark))
+        lines.append(_row(cells))
     lines += ["", markdown_text(table.caption)]
     lines += [part for note in table.notes for part in ("", markdown_text(note))]
     return "\n".join(lines) + "\n"
-
-
-def _markdown_entry(entry: Entry) -> str:
-    text = markdown_text(entry.text)
-    return (f"**{text}**" if entry.kind == "top" and text else text) + markdown_text(entry.mark)
 
 
 def _row(cells: Iterable[str]) -> str:
@@ -240,7 +241,17 @@ def latex_text(text: str) -> str:
 def latex(table: Table) -> str:
     r"""Return the table as a LaTeX ``table``; needs ``\usepackage{booktabs}``."""
     columns = "l" * table.left + "r" * (len(table.header) - table.left)
-    body = [" & ".join(_latex_entry(e) for e in row) + r" \\" for row in table.rows]
+    body = []
+    for row in table.rows:
+        cells = []
+        for entry in row:
+            text = latex_text(entry.text)
+            # a row that begins with "[" would be read as an argument of the \\ before it
+            text = "{}" + text if text.startswith("[") else text
+            text = rf"\textbf{{{text}}}" if entry.kind == "top" else text
+            mark = rf"\textsuperscript{{{latex_text(entry.mark)}}}" if entry.mark else ""
+            cells.append(text + mark)
+        body.append(" & ".join(cells) + r" \\")
     notes = [rf"\par\footnotesize {latex_text(note)}" for note in table.notes]
     lines = [
         r"% needs \usepackage{booktabs}",
@@ -258,11 +269,3 @@ def latex(table: Table) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _latex_entry(entry: Entry) -> str:
-    text = latex_text(entry.text)
-    # a row that begins with "[" would be read as an argument of the \\ before it
-    text = "{}" + text if text.startswith("[") else text
-    text = rf"\textbf{{{text}}}" if entry.kind == "top" else text
-    return text + (rf"\textsuperscript{{{latex_text(entry.mark)}}}" if entry.mark else "")

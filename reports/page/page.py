@@ -48,7 +48,11 @@ def render_page(
     flags = [_table(*written) for written in tables if written[0].name == FLAGS]
     others = [t for t in tables if t[0].section != SPACE and t[0].name != FLAGS]
     found = verdicts(numbers)
-    return _fill_template(
+    folder = files("robustloss.reports") / "templates"
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        css=Markup((folder / "style.css").read_text(encoding="utf-8")),
         name=numbers.run.name,
         lead=describe_run(numbers),
         findings=headline(numbers),
@@ -69,14 +73,6 @@ def render_page(
         provenance=list_provenance(numbers),
         spec=spec_text,
     )
-
-
-def _fill_template(**values: object) -> str:
-    folder = files("robustloss.reports") / "templates"
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
-    css = Markup((folder / "style.css").read_text(encoding="utf-8"))
-    return template.render(css=css, **values)
 
 
 def _arrange(

@@ -8,7 +8,6 @@ from robustloss.reports.page.notes import data_remark
 from robustloss.reports.reading.facts import is_given, loss_spec
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NORM_WORDS, counted, duration, listed
-from robustloss.results.run import Run
 
 Facts = list[tuple[str, str]]  # name and text, for a list on the page
 
@@ -55,6 +54,13 @@ def list_facts(numbers: Numbers) -> Facts:
     if losses and all(map(is_given, losses)):
         train = {}
     trials = max((row["trial"] for row in numbers.run.trials), default=0)
+    reused = provenance.get("reused") or []
+    sources = []  # of weights that other runs have trained
+    for run in dict.fromkeys(each["run"] for each in reused):
+        own = [f"{e['label']} seed {e['seed']}" for e in reused if e["run"] == run]
+        cells = listed(own) if len(own) <= FEW else counted(len(own), "cell")
+        sources.append(f"{cells} from the run folder {run}")
+    trust = "these were not trained here, so their numbers are as true as that folder is"
     return _with_text(
         ("Data", numbers.data_label + (f": {', '.join(sizes)} images" if sizes else "")),
         ("About the data", data_remark(numbers)),
@@ -67,7 +73,7 @@ def list_facts(numbers: Numbers) -> Facts:
          "clean validation error" if trials else ""),
         *(("Loss", describe_entry(loss)) for loss in losses),
         *(("Attack", describe_attack(numbers, attack)) for attack in spec.get("attacks", [])),
-        ("Weights taken over", _reused_words(provenance)),
+        ("Weights taken over", f"{'; '.join(sources)}: {trust}" if sources else ""),
         ("Seeds", ", ".join(map(str, numbers.seeds)) or "none finished"),
         *(("Merged from", f"{run.get('name')} (folder {run.get('folder')})")
           for run in provenance.get("merged") or []),
@@ -84,6 +90,10 @@ def list_provenance(numbers: Numbers) -> Facts:
     times = " to ".join(str(provenance[k]) for k in ("started", "finished") if provenance.get(k))
     if provenance.get("seconds"):
         times += f" ({duration(provenance['seconds'])})"
+    digest = "no digest: an older version wrote the run, and nothing tells a change afterwards"
+    if (state := numbers.run.digest_state) != "absent":
+        fits = {"fits": "fits its content", "altered": "does not fit its content"}[state]
+        digest = f"results.json, sha256 {numbers.run.results.get('digest')}, {fits}"
     return _with_text(
         ("Command", " ".join(map(str, command)) if isinstance(command, list) else str(command)),
         ("Versions", ", ".join(f"{k} {provenance[k]}" for k in VERSIONS if provenance.get(k))),
@@ -92,31 +102,8 @@ def list_provenance(numbers: Numbers) -> Facts:
         ("Data", f"{called}, checksum {data.get('checksum')}" if data else ""),
         ("Seeds", ", ".join(map(str, provenance.get("seeds") or []))),
         ("Time", times),
-        ("Digest", _digest_words(numbers.run)),
+        ("Digest", digest),
     )  # fmt: skip
-
-
-def _reused_words(provenance: Mapping[str, Any]) -> str:
-    """Return which weights other runs have trained."""
-    reused = provenance.get("reused") or []
-    runs = dict.fromkeys(each["run"] for each in reused)
-    parts = []
-    for run in runs:
-        own = [f"{e['label']} seed {e['seed']}" for e in reused if e["run"] == run]
-        cells = listed(own) if len(own) <= FEW else counted(len(own), "cell")
-        parts.append(f"{cells} from the run folder {run}")
-    if not parts:
-        return ""
-    trust = "these were not trained here, so their numbers are as true as that folder is"
-    return f"{'; '.join(parts)}: {trust}"
-
-
-def _digest_words(run: Run) -> str:
-    """Return the digest of results.json and whether it fits."""
-    if run.digest_state == "absent":
-        return "no digest: an older version wrote the run, and nothing tells a change afterwards"
-    words = {"fits": "fits its content", "altered": "does not fit its content"}
-    return f"results.json, sha256 {run.results.get('digest')}, {words[run.digest_state]}"
 
 
 def describe_entry(table: Mapping[str, Any]) -> str:

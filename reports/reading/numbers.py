@@ -79,7 +79,14 @@ class Numbers:
         self.classes = classes
         self.images = max((r["n"] for r in run.rows), default=None)
         self.attacks = _attacks(run.rows, [a["label"] for a in self.spec.get("attacks", [])])
-        self.worst_cases = _worst_cases(run.worst_case)
+        # the worst case of each norm as an attack, where more than one attack is in it
+        self.worst_cases: list[AttackInfo] = []
+        for norm in _ordered(NORM_NAMES, (r["norm"] for r in run.worst_case)):
+            own = [r for r in run.worst_case if r["norm"] == norm]
+            if len({attack for r in own for attack in r["attacks"]}) > 1:
+                eps = tuple(sorted({float(r["eps"]) for r in own}))
+                name = f"worst-case-{slug(norm)}"
+                self.worst_cases.append(AttackInfo(_worst_label(norm), WORST, norm, eps, name))
         self._rows: dict[tuple, list[dict]] = {}
         for row in [*run.rows, *(r | {"attack": WORST} for r in run.worst_case)]:
             place = (row["label"], _attack_label(row), float(row["eps"]))
@@ -213,17 +220,6 @@ def _attacks(rows: list[dict], listed: list[str]) -> list[AttackInfo]:
         first, eps = own[label][0], tuple(sorted({float(row["eps"]) for row in own[label]}))
         name = slug(label)[:60].strip("-.") or f"attack-{i + 1}"
         out.append(AttackInfo(label, first["attack"], first["norm"], eps, name))
-    return out
-
-
-def _worst_cases(rows: list[dict]) -> list[AttackInfo]:
-    """Return the worst case of each norm as an attack, where more than one attack is in it."""
-    out = []
-    for norm in _ordered(NORM_NAMES, (r["norm"] for r in rows)):
-        own = [r for r in rows if r["norm"] == norm]
-        if len({name for r in own for name in r["attacks"]}) > 1:
-            eps = tuple(sorted({float(r["eps"]) for r in own}))
-            out.append(AttackInfo(_worst_label(norm), WORST, norm, eps, f"worst-case-{slug(norm)}"))
     return out
 
 

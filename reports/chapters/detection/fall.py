@@ -125,8 +125,24 @@ def _draw(ax: Axes, falls: Sequence[Fall], most: int) -> None:
                 mew=1.1, zorder=3)  # fmt: skip
         ax.plot(fall.adaptive, [y] * len(fall.adaptive), ls="none", marker="|", ms=11, mew=1.6,
                 color=ADVERSARIAL, zorder=3)  # fmt: skip
-        if fall.naive and fall.best is not None:
-            _draw_arrow(ax, y, fall.naive[0], fall.best)
+        if not fall.naive or fall.best is None:
+            continue
+        # both ends with their numbers, and an arrow where there is room between them
+        start, end = fall.naive[0], fall.best
+        if abs(start - end) > 0.03:
+            ax.annotate("", (end, y), (start, y), zorder=2,
+                        arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.1,
+                                    "shrinkA": 4, "shrinkB": 5})  # fmt: skip
+        ax.plot([start], [y], marker="o", ms=7, color=NORMAL, mec="white", mew=0.6, zorder=4)
+        ax.plot([end], [y], marker="D", ms=6.5, color=ADVERSARIAL, mec="white", mew=0.6, zorder=5)
+        close = abs(start - end) < 0.14
+        for x, side in ((start, 1), (end, -1)):
+            # two decimals, or three where two would read as perfect
+            text = f"{x:.2f}" if 0.005 <= x < 0.995 or x in (0, 1) else f"{x:.3f}"
+            shift = side * (9 if close else 0) * (1 if start >= end else -1)
+            ax.annotate(text, (x, y), xytext=(shift, 6), textcoords="offset points", fontsize=8,
+                        ha="right" if x > 0.93 and not close else "left" if x < 0.07 else "center",
+                        va="bottom", color=INK)  # fmt: skip
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(most - 0.45, -0.75)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
@@ -135,21 +151,3 @@ def _draw(ax: Axes, falls: Sequence[Fall], most: int) -> None:
     ax.grid(True, axis="x")
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-
-
-def _draw_arrow(ax: Axes, y: int, start: float, end: float) -> None:
-    """Draw both ends with their numbers, and an arrow where there is room between them."""
-    if abs(start - end) > 0.03:
-        ax.annotate("", (end, y), (start, y), zorder=2,
-                    arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.1,
-                                "shrinkA": 4, "shrinkB": 5})  # fmt: skip
-    ax.plot([start], [y], marker="o", ms=7, color=NORMAL, mec="white", mew=0.6, zorder=4)
-    ax.plot([end], [y], marker="D", ms=6.5, color=ADVERSARIAL, mec="white", mew=0.6, zorder=5)
-    close = abs(start - end) < 0.14
-    for x, side in ((start, 1), (end, -1)):
-        # two decimals, or three where two would read as perfect
-        text = f"{x:.2f}" if 0.005 <= x < 0.995 or x in (0, 1) else f"{x:.3f}"
-        shift = side * (9 if close else 0) * (1 if start >= end else -1)
-        ax.annotate(text, (x, y), xytext=(shift, 6), textcoords="offset points", fontsize=8,
-                    ha="right" if x > 0.93 and not close else "left" if x < 0.07 else "center",
-                    va="bottom", color=INK)  # fmt: skip

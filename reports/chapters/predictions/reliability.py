@@ -145,13 +145,7 @@ def _draw_diagram(ax: Axes, cell: Diagram, spot: Spot) -> None:
     ax.set_xticks([])
     ax.spines["bottom"].set_visible(False)
     ax.axhline(0, color="#444444", lw=0.8)
-    _draw_counts(strip, low, high, count, spot)
-
-
-def _draw_counts(
-    strip: Axes, low: np.ndarray, high: np.ndarray, count: np.ndarray, spot: Spot
-) -> None:
-    """Draw how many of all images each bin holds, on a logarithmic axis."""
+    # below, how many of all images each bin holds
     strip.bar(low, 100 * count / count.sum(), high - low, align="edge", color="#B9B2A5",
               edgecolor="white", lw=0.5)  # fmt: skip
     strip.set_yscale("log")

@@ -1,6 +1,6 @@
 """Boundaries and margins of 2-D runs, measured and in closed form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from robustloss.reports.drawing.album import SPACE, Album, by_model
-from robustloss.reports.drawing.frames import Margins, draw_panels
+from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import (
     INK,
@@ -144,9 +144,32 @@ def draw_frontiers(cells: Mapping[str, Frontier | str], num_classes: int) -> Fig
         Line2D([], [], color=CLOSED, lw=1.4, ls=DOTTED, label="closed form"),
         Patch(facecolor=MARGIN, label="margin"),
     ]
+
+    def draw(ax: Axes, cell: Frontier, spot: Spot) -> None:
+        lines = cell.boundary
+        write_above(ax, cell.note, height=1.02)
+        region = margin_region(lines)
+        if (region > 0).any():
+            levels = [0, float(region.max())]
+            ax.contourf(lines.x, lines.y, region, levels, colors=[MARGIN], zorder=0)
+        x, y = cell.points.T
+        ax.scatter(x, y, c=np.asarray([colours[k] for k in cell.labels]), s=6, alpha=0.5,
+                   linewidths=0, rasterized=True)  # fmt: skip
+        fields: list[tuple[np.ndarray, object, object, float, int]]
+        fields = [(lines.free, INK, "-", 1.8, 3)]
+        for k, values in zip(lines.pair, lines.own, strict=True):
+            fields.append((values, colours[k], DASHED, 1.9, 4))
+        for values in lines.closed or ():
+            fields.append((values, CLOSED, DOTTED, 1.0, 5))
+        for values, line, dash, width, order in fields:
+            if values.min() < 0 < values.max():  # else no point of the grid is on it
+                ax.contour(lines.x, lines.y, values, [0], colors=[line], linestyles=[dash],
+                           linewidths=[width], zorder=order)  # fmt: skip
+        frame_plane(ax, cell.limits)
+
     return draw_panels(
         [*cells.values()],
-        lambda ax, cell, spot: _draw(ax, cell, colours),
+        draw,
         columns=columns_of(len(cells)),
         widest=3.6,
         height=lambda width: width,
@@ -155,24 +178,3 @@ def draw_frontiers(cells: Mapping[str, Frontier | str], num_classes: int) -> Fig
         legend=Names(handles),
         margins=Margins(left=0.5, right=0.1, top=0.68, bottom=0.45, wgap=0.34, hgap=0.86),
     )
-
-
-def _draw(ax: Axes, cell: Frontier, colours: Sequence) -> None:
-    lines = cell.boundary
-    write_above(ax, cell.note, height=1.02)
-    region = margin_region(lines)
-    if (region > 0).any():
-        ax.contourf(lines.x, lines.y, region, [0, float(region.max())], colors=[MARGIN], zorder=0)
-    colour = np.asarray([colours[k] for k in cell.labels])
-    x, y = cell.points.T
-    ax.scatter(x, y, c=colour, s=6, alpha=0.5, linewidths=0, rasterized=True)
-    fields: list[tuple[np.ndarray, object, object, float, int]] = [(lines.free, INK, "-", 1.8, 3)]
-    for k, values in zip(lines.pair, lines.own, strict=True):
-        fields.append((values, colours[k], DASHED, 1.9, 4))
-    for values in lines.closed or ():
-        fields.append((values, CLOSED, DOTTED, 1.0, 5))
-    for values, line, dash, width, order in fields:
-        if values.min() < 0 < values.max():  # else no point of the grid is on it
-            ax.contour(lines.x, lines.y, values, [0], colors=[line], linestyles=[dash],
-                       linewidths=[width], zorder=order)  # fmt: skip
-    frame_plane(ax, cell.limits)

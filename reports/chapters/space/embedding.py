@@ -121,7 +121,13 @@ def add_untrained(album: Album, numbers: Numbers, shown: Shown) -> None:
     cells: list[Embedding] = []
     arrays: dict[str, dict[str, np.ndarray | None]] = {}
     for number, members in enumerate(groups[:MOST_STARTS], 1):
-        before = _untrained(shown, members[0])
+        known = shown.space(members[0])
+        assert isinstance(known, Space)
+        assert known.untrained is not None
+        assert known.untrained_labels is not None
+        note = f"at the start, norm to {short(_reach(known.untrained))}"
+        points = plane(known.untrained)(known.untrained)
+        before = Cloud(points, known.untrained_labels, note=note)
         title = f"untrained (all {len(members)})" if alone else f"untrained {number}"
         cells.append(Embedding(title, [before]))
         cells += [Embedding(k, [_trained(shown, k)]) for k in members[: 4 if alone else 1]]
@@ -154,17 +160,6 @@ def _start_words(groups: Sequence[Sequence[str]]) -> str:
     parts = [f"{i + 1}: {listed(list(members))}" for i, members in enumerate(groups)]
     more = f" (the first {MOST_STARTS} are drawn)" if len(groups) > MOST_STARTS else ""
     return f"The losses start from {len(groups)} different networks{more}: {'; '.join(parts)}."
-
-
-def _untrained(shown: Shown, label: str) -> Cloud:
-    """Return test images as they lie before training."""
-    known = shown.space(label)
-    assert isinstance(known, Space)
-    assert known.untrained is not None
-    assert known.untrained_labels is not None
-    note = f"at the start, norm to {short(_reach(known.untrained))}"
-    view = plane(known.untrained)
-    return Cloud(view(known.untrained), known.untrained_labels, note=note)
 
 
 def _trained(shown: Shown, label: str) -> Cloud:

@@ -100,7 +100,16 @@ def draw_embeddings(
     margins = Margins(left=0.72, right=0.1, wgap=0.3 if columns == 5 else 0.36)
     width = margins.panel_width(columns, widest=3.6)
     step, between = width + 0.22, 0.64
-    legend = ClassColours(num_classes, _marks(cells))
+    marks = []  # what is drawn beside the points
+    if any(c.wrong is not None and c.wrong.any() for k in cells for c in k.clouds):
+        marks.append(Line2D([], [], ls="none", marker="o", mfc="none", mec=INK, ms=7,
+                            label="misclassified"))  # fmt: skip
+    if any(k.centers is not None for k in cells):
+        marks.append(Line2D([], [], ls="none", marker="X", mfc="white", mec=INK, ms=8,
+                            label="center"))  # fmt: skip
+    if any(k.rays is not None for k in cells):
+        marks.append(Line2D([], [], color=INK, lw=1.1, label="class weight"))
+    legend = ClassColours(num_classes, marks)
     below = 0.35 + legend.room(0.6 + columns * (width + margins.wgap), 0.0)
     tall = 0.62 + rows * (high * step + between) - between - 0.15 + below
     figure = Figure(figsize=(margins.left + columns * (width + margins.wgap), tall))
@@ -121,20 +130,6 @@ def draw_embeddings(
                             fontsize=10 if columns < 5 else 8.5, fontweight="bold")  # fmt: skip
     legend.draw(figure, 0.0)
     return figure
-
-
-def _marks(cells: Sequence[Embedding]) -> list[Line2D]:
-    """Return the legend of what is drawn beside the points."""
-    marks = []
-    if any(c.wrong is not None and c.wrong.any() for k in cells for c in k.clouds):
-        marks.append(Line2D([], [], ls="none", marker="o", mfc="none", mec=INK, ms=7,
-                            label="misclassified"))  # fmt: skip
-    if any(k.centers is not None for k in cells):
-        marks.append(Line2D([], [], ls="none", marker="X", mfc="white", mec=INK, ms=8,
-                            label="center"))  # fmt: skip
-    if any(k.rays is not None for k in cells):
-        marks.append(Line2D([], [], color=INK, lw=1.1, label="class weight"))
-    return marks
 
 
 def _draw(ax: Axes, cell: Embedding, cloud: Cloud, colours: np.ndarray, *, last: bool) -> None:

@@ -108,7 +108,14 @@ def _map_of(label: str, attacked: View | str, shown: Shown) -> LikelihoodMap | s
     assert isinstance(known, Reference)
     if known.grid is None or clean.features is None or attacked.features is None:
         return "features are not 2-D"
-    some = _first_successes(clean, attacked)
+    # the first successful attacks, at most two from each class
+    found = np.flatnonzero(~clean.wrong & attacked.wrong)
+    rank = np.zeros(len(found), int)
+    for k in np.unique(clean.labels[found]):
+        of_class = clean.labels[found] == k
+        rank[of_class] = np.arange(of_class.sum())
+    order = np.lexsort((found, rank))
+    some = np.sort(found[order[rank[order] < 2]][:ARROWS])
     x, y, values = known.grid
     ends = attacked.features[some]
     inside = (ends >= [x[0], y[0]]).all(1) & (ends <= [x[-1], y[-1]]).all(1)
@@ -121,17 +128,6 @@ def _map_of(label: str, attacked: View | str, shown: Shown) -> LikelihoodMap | s
         x, y, values, known.levels, region,
         clean.features[some], ends, clean.predictions[some], attacked.predictions[some], note,
     )  # fmt: skip
-
-
-def _first_successes(clean: View, attacked: View) -> np.ndarray:
-    """Return the places of the first successful attacks, at most two from each class."""
-    found = np.flatnonzero(~clean.wrong & attacked.wrong)
-    rank = np.zeros(len(found), int)
-    for k in np.unique(clean.labels[found]):
-        of_class = clean.labels[found] == k
-        rank[of_class] = np.arange(of_class.sum())
-    order = np.lexsort((found, rank))
-    return np.sort(found[order[rank[order] < 2]][:ARROWS])
 
 
 def map_range(values: np.ndarray, lowest_level: float) -> tuple[float, float]:

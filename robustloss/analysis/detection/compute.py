@@ -51,26 +51,23 @@ def compute_scores(
         record = passes[which]
         record.check_numbers(f"{name}, {describe_pass(which)}")
         for key, score in fitted.items():
-            values[key, which] = _check_score(key, score(record), record.n)
+            found = np.asarray(score(record))
+            if found.shape != (record.n,) or found.dtype.kind not in "fiub":
+                raise ValueError(
+                    f"score {key} returned {found.dtype} of shape {found.shape}. Return one real "
+                    f"number an image, shape ({record.n},); higher is more typical of clean images."
+                )
+            found = found.astype(np.float64)
+            if bad := int(np.isnan(found).sum()):
+                raise ValueError(
+                    f"score {key} is NaN for {bad} of {record.n} images: it has no rank."
+                )
+            values[key, which] = found
         if which.kind != "outside":
             wrong[which] = ~record.correct
         if which == CLEAN:
             index = record.index
     return StoredScores(tuple(fitted), values, wrong, index)
-
-
-def _check_score(name: str, found: object, n: int) -> Array:
-    """Return a score as (N,) float64; refuse anything else, and NaN."""
-    array = np.asarray(found)
-    if array.shape != (n,) or array.dtype.kind not in "fiub":
-        raise ValueError(
-            f"score {name} returned {array.dtype} of shape {array.shape}. Return one real number "
-            f"an image, shape ({n},); higher is more typical of clean images."
-        )
-    array = array.astype(np.float64)
-    if bad := int(np.isnan(array).sum()):
-        raise ValueError(f"score {name} is NaN for {bad} of {n} images: it has no rank.")
-    return array
 
 
 CLEAN_KEY = ("none", 0.0)  # attack_label and eps of the clean pass
