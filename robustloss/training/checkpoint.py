@@ -1,14 +1,22 @@
 """The file that a killed training goes on from: model, optimiser, sums of the epoch, and log."""
 
 import time
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from robustloss.models.weight_files import load_tensors, save_tensors
 from robustloss.storage import CorruptFile
+from robustloss.training.log import TrainingLog
 from robustloss.training.loop import Loop
+
+_LOG = TypeAdapter(TrainingLog)
+# What an optimiser keeps of a parameter: nothing, SGD's, AdamW's.
+_SLOTS: tuple[set[str], ...] = (set(), {"momentum_buffer"}, {"step", "exp_avg", "exp_avg_sq"})
 
 
 class Checkpoint:
@@ -75,9 +83,51 @@ class Checkpoint:
             tensors, meta = load_tensors(self.path)
         except CorruptFile:
             return None  # a damaged checkpoint only costs time
-        if meta.get("key") != self.key or tensors["sums"].shape != loop.sums.shape:
-            return None
-        return tensors, meta["log"]
+        log = _read_log(meta.get("log"), loop)
+        if meta.get("key") != self.key or log is None or not _fit(tensors, loop):
+            return None  # of another training, or of somebody else
+        return tensors, vars(log)
+
+
+def _read_log(value: object, loop: Loop) -> TrainingLog | None:
+    """Return the log of a training that has come so far; None if it cannot be one."""
+    try:
+        log = _LOG.validate_python(value)
+    except ValidationError:
+        return None
+    closed = len(log.curve)
+    first = closed * loop.per_epoch  # step of the epoch that goes on
+    fits = (
+        [line.get("epoch") for line in log.curve] == list(range(1, closed + 1))
+        and all(isinstance(n, int | float | None) for line in log.curve for n in line.values())
+        and first <= log.steps <= min(first + loop.per_epoch, loop.spec.epochs * loop.per_epoch)
+    )
+    return log if fits else None
+
+
+def _fit(tensors: dict[str, Tensor], loop: Loop) -> bool:
+    """Return whether tensors are the state of this training at some step."""
+    own = loop.model.state_dict()
+    best = _named(tensors, "best.")
+    parameters = {str(number): each for number, each in enumerate(_parameters(loop))}
+    slots: dict[str, set[str]] = defaultdict(set)
+    for name, value in _named(tensors, "optimizer.").items():
+        number, _, slot = name.partition(".")
+        if number not in parameters or value.shape not in (parameters[number].shape, ()):
+            return False
+        slots[number].add(slot)
+    return (
+        _are_alike(_named(tensors, "model."), own)
+        and _are_alike({"": tensors.get("sums", torch.empty(0))}, {"": loop.sums})
+        and (not best or _are_alike(best, own))
+        and all(found in _SLOTS for found in slots.values())
+    )
+
+
+def _are_alike(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    """Return whether they have the same names, shapes and types."""
+    kinds = [{k: (t.shape, t.dtype) for k, t in each.items()} for each in (tensors, others)]
+    return kinds[0] == kinds[1]
 
 
 def _parameters(loop: Loop) -> list[nn.Parameter]:

@@ -9,7 +9,7 @@ from torch import nn
 from robustloss.data.load import load_dataset
 from robustloss.losses.base import LossHead, LossTerms
 from robustloss.models.classifier import Classifier
-from robustloss.models.weight_files import load_tensors
+from robustloss.models.weight_files import load_tensors, save_tensors
 from robustloss.seeding import using_seed
 from robustloss.spec.data import DataSpec
 from robustloss.spec.training import TrainSpec
@@ -248,6 +248,45 @@ def test_a_checkpoint_that_is_damaged_or_anothers_is_not_used(
     key = "another" if damage == "other key" else "k"
     model = new_model(digits)
     training.train(model, digits, spec(), seed=0, device=CPU, checkpoint=path, key=key)
+    assert same(weights(undisturbed), weights(model))
+
+
+@pytest.mark.parametrize(
+    ("log", "tensors"),
+    [
+        (None, {}),
+        ({"processes": "many"}, {}),
+        ({"__class__": 3, "steps": -1}, {}),
+        ({"curve": [{}]}, {}),
+        ({"curve": [{"epoch": 1}] * 9}, {}),
+        ({"curve": [{"epoch": 1, "loss": "x"}], "steps": 10**9}, {}),
+        ({}, {"sums": None}),
+        ({}, {"sums": torch.zeros(2)}),
+        ({}, {"model.mean": None}),
+        ({}, {"model.mean": torch.zeros(1)}),
+        ({}, {"model.other": torch.zeros(1)}),
+        ({}, {"best.other": torch.zeros(1)}),
+        ({}, {"optimizer.999.momentum_buffer": torch.zeros(())}),
+        ({}, {"optimizer.x": torch.zeros(())}),
+        ({}, {"optimizer.0.": torch.zeros(())}),
+        ({}, {"optimizer.0.momentum_buffer": torch.zeros(2, 2)}),
+    ],
+)
+def test_a_checkpoint_of_somebody_else_is_not_used(digits, tmp_path, monkeypatch, log, tensors):
+    undisturbed = new_model(digits)
+    training.train(undisturbed, digits, spec(), seed=0, device=CPU)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    path = tmp_path / "checkpoint.safetensors"
+    training.train(new_model(digits), digits, spec(), seed=7, device=CPU, checkpoint=path, key="k")
+    whole, meta = load_tensors(path)
+    forged = {name: value for name, value in {**whole, **tensors}.items() if value is not None}
+    if log is None:
+        del meta["log"]
+    else:
+        meta["log"] |= log
+    save_tensors(path, forged, meta)
+    model = new_model(digits)
+    training.train(model, digits, spec(), seed=0, device=CPU, checkpoint=path, key="k")
     assert same(weights(undisturbed), weights(model))
 
 
