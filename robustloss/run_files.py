@@ -97,10 +97,11 @@ def check_run_folder(folder: Path) -> None:
 
 def _walk(paths: Sequence[Path]) -> Iterator[Path]:
     """Yield paths and whatever lies in those that are folders; no link is followed."""
-    for path in paths:
-        yield path
+    waiting = list(reversed(paths))
+    while waiting:  # not by recursion: somebody's folders may lie in one another without end
+        yield (path := waiting.pop())
         if not path.is_symlink() and path.is_dir():
-            yield from _walk(sorted(path.iterdir()))
+            waiting += sorted(path.iterdir(), reverse=True)
 
 
 def _folders_above(path: Path) -> Sequence[Path]:

@@ -9,6 +9,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -102,9 +103,14 @@ def remove_leftovers(folder: str | Path) -> None:
 
     Only for the one who owns the folder: a live writer's file would go too.
     """
-    for place, _, names in os.walk(folder):  # passes over folders that vanish meanwhile
-        for name in filter(_TEMPORARY.fullmatch, names):
-            Path(place, name).unlink(missing_ok=True)
+    waiting = [str(folder)]
+    while waiting:  # not os.walk, whose recursion somebody's folders may exhaust
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:  # may vanish meanwhile
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif _TEMPORARY.fullmatch(entry.name):
+                    Path(entry).unlink(missing_ok=True)
 
 
 def write_json(

@@ -8,6 +8,7 @@ makers that live.
 import ctypes
 import errno
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+MOST_DEPTH = 50  # folders in one another that are kept where they lie beside a result
 _EARLIER = "earlier"  # in a folder of work: what stood in the place of the result
 _LONG = 24 * 3600.0  # seconds after which a folder counts as left behind where there are no locks
 _SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
@@ -54,7 +56,7 @@ def making_folder(target: Path, prefix: str) -> Iterator[Path]:
         yield folder
     finally:
         try:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         finally:
             _unlock(lock)
 
@@ -67,8 +69,10 @@ def remove_left_folders(target: Path, prefix: str) -> None:
             away and putting the new one there, the old one is put back.
         prefix: likewise.
     """
-    for folder in sorted(target.parent.glob(f"{prefix}*")):
-        if folder.is_symlink() or not folder.is_dir():
+    # As mkdtemp names them; ".run-a-" also begins those of a target "a-b", which are not ours.
+    own = re.compile(f"{re.escape(prefix)}[a-z0-9_]{{8}}")
+    for folder in sorted(target.parent.iterdir()) if target.parent.is_dir() else ():
+        if not own.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
             continue
         try:
             lock = _lock(folder)
@@ -79,7 +83,7 @@ def remove_left_folders(target: Path, prefix: str) -> None:
             with suppress(OSError):
                 if not os.path.lexists(target):
                     (folder / _EARLIER).rename(target)
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         _unlock(lock)
 
 
@@ -115,12 +119,21 @@ def put_in_place(fresh: Path, target: Path, replaced: Collection[str]) -> None:
             raise
 
 
-def _link(source: Path, target: Path) -> None:
+def _remove(folder: Path) -> None:
+    """Remove a folder and what lies in it, as far as that can be done."""
+    with suppress(RecursionError):  # somebody's folders lie in one another without end
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _link(source: Path, target: Path, depth: int = 0) -> None:
     """Make an entry of a folder stand in another too; a link stays a link."""
     if source.is_dir() and not source.is_symlink():
+        if depth == MOST_DEPTH:
+            why = f"lies in more than {MOST_DEPTH} folders: remove it"
+            raise OSError(errno.ENAMETOOLONG, why, str(source))
         target.mkdir()
         for entry in sorted(source.iterdir()):
-            _link(entry, target / entry.name)
+            _link(entry, target / entry.name, depth + 1)
         return
     try:
         os.link(source, target, follow_symlinks=False)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from robustloss import work_folders
+from robustloss import run_files, storage, work_folders
 from robustloss.work_folders import making_folder, put_in_place, remove_left_folders
 from tests.crashes import count_changes, killed_before
 
@@ -57,20 +57,20 @@ def test_a_live_maker_is_let_be_and_a_killed_one_is_cleaned_up_after(maker, tmp_
 def test_a_link_of_such_a_name_is_not_followed(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/file").write_text("x")
-    (tmp_path / ".work-1").symlink_to(tmp_path / "mine")
+    (tmp_path / ".work-1_345678").symlink_to(tmp_path / "mine")
     remove_left_folders(tmp_path / "target", ".work-")
     assert (tmp_path / "mine/file").exists()
 
 
 def test_without_locks_only_what_lay_there_for_a_day_is_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(work_folders, "fcntl", None)
-    (tmp_path / ".work-1").mkdir()
-    (tmp_path / ".work-2").mkdir()
+    (tmp_path / ".work-1_345678").mkdir()
+    (tmp_path / ".work-2_345678").mkdir()
     day_ago = time.time() - 90_000
-    os.utime(tmp_path / ".work-2", (day_ago, day_ago))
+    os.utime(tmp_path / ".work-2_345678", (day_ago, day_ago))
     with making_folder(tmp_path / "target", ".work-"):
         pass
-    assert left(tmp_path) == [".work-1"]
+    assert left(tmp_path) == [".work-1_345678"]
 
 
 def make(root, name):
@@ -169,3 +169,47 @@ def test_a_disk_without_hard_links_gets_copies(place, monkeypatch):
     replace(place)
     assert contents(place / "target")["notes/mine"] == "mine"
     assert str((place / "target/away").readlink()) == "/nowhere"
+
+
+def nest(folder, count=1200):
+    """Make so many folders, one in another, of which the path is longer than the system takes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(count):
+        os.mkdir("a", dir_fd=here)
+        inner = os.open("a", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+
+
+@pytest.fixture
+def nested(tmp_path):
+    """A run folder in which folders without end lie in every place."""
+    for place in ("report/x", "report/tables", ".work-abcdefgh", "cells", "other"):
+        nest(tmp_path / "run" / place)
+    yield tmp_path / "run"
+    subprocess.run(["rm", "-rf", tmp_path / "run"], check=True)
+
+
+def test_folders_without_end_are_refused_or_let_be(nested):
+    run_files.check_run_folder(nested)
+    storage.remove_leftovers(nested)
+    remove_left_folders(nested / "report", ".work-")
+    with making_folder(nested / "report", ".work-") as folder:
+        (folder / "fresh").mkdir()
+        (folder / "other").mkdir()
+        with pytest.raises(OSError, match="more than 50 folders"):
+            put_in_place(folder / "fresh", nested / "report", ())
+        put_in_place(folder / "other", nested / "report", ("x", "tables"))
+    assert list((nested / "report").iterdir()) == []
+
+
+def test_the_folders_of_another_target_are_let_be(tmp_path):
+    others = (".run-a-b-abcdefgh", ".run-a-", ".run-a-mine", ".run-a-ABCDEFGH", ".run-[a]-abcdefgh")
+    for name in (*others, ".run-a-abcdefgh"):
+        (tmp_path / name / "earlier").mkdir(parents=True)
+    remove_left_folders(tmp_path / "a", ".run-a-")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "a"])
+    remove_left_folders(tmp_path / "[a]", ".run-[a]-")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others[:-1], "[a]", "a"])

@@ -49,6 +49,8 @@ def load_spec(source: str | Path | Mapping[str, Any]) -> Spec:
         what, where = placed.groups() if placed else (error, "an unknown place")
         hint = _explain_toml(text, where)
         raise SpecError(f"{path}: not valid TOML at {where}: {what}.{hint}") from None
+    except SpecError:
+        raise
     except ValueError:  # Python reads no integer of more than some thousand digits
         raise SpecError(f"{path}: not valid TOML: an integer is too long. Shorten it.") from None
     except RecursionError:

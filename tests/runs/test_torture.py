@@ -69,8 +69,8 @@ def test_a_worker_ends_with_a_parent_that_was_killed(tmp_path):
 
 def test_what_a_killed_run_left_of_its_report_and_its_cluster_goes(tmp_path):
     folder = tmp_path / "run"
-    (folder / ".report-abc" / "tables").mkdir(parents=True)
-    (folder / ".report-abc" / "index.html").write_text("half")
+    (folder / ".report-abc_4567" / "tables").mkdir(parents=True)
+    (folder / ".report-abc_4567" / "index.html").write_text("half")
     spec = changed(seeds=[0], losses=[{"name": "softmax"}])
     (folder / "spec.toml").write_text(load_spec(spec).text)
     (folder / ".ray-run").write_text("mark of a cluster's run")
