@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from robustloss.attacks import build_attack
+from robustloss.attacks.base import NORMS
 from robustloss.attacks.settings import preserving_settings, reset_settings
 from robustloss.cells import keys
 from robustloss.cells.cell import explain_error, stops_run
@@ -200,7 +201,10 @@ class _SeedTransfers:
         # The label of the attack is not part of the key, but the tables are made with it.
         described = self._describe(source, attack, eps)
         same = all(getattr(found, name) == value for name, value in described.items())
-        return found if same and np.array_equal(found.labels, self.dataset.test.labels) else None
+        same &= np.array_equal(found.labels, self.dataset.test.labels)
+        # A file may come from somebody else.
+        classes = 0 <= found.predictions.min() <= found.predictions.max() < self.dataset.num_classes
+        return found if same and classes and found.norm in NORMS else None
 
     def _describe(self, source: _Trained, attack: AttackSpec, eps: float) -> dict[str, Any]:
         """Return what identifies a Transfer: its values apart from the norm and the arrays."""

@@ -1,8 +1,14 @@
 """A model that a run has trained or evaluated, loaded back from the run folder."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import torch
+from torch import Tensor
+
+from robustloss.models.backbones import build_backbone
 from robustloss.models.build import build_classifier
 from robustloss.models.classifier import AnyClassifier
 from robustloss.models.given import IN_MEMORY
@@ -12,7 +18,9 @@ from robustloss.results.run import load_run
 from robustloss.spec.prefixes import Place, is_plugin, misplaced_rule
 from robustloss.storage import CorruptFile, read_json
 
-MOST_PIXELS = 10_000  # along one side of an image
+MOST_PIXELS = 3 * 4096**2  # of an image, all channels: the most that a spec can ask for
+# What robustloss decides itself, and a parameter of a loss or a backbone must not be called.
+_DECIDED = {"name", "folders", "feature_dim", "num_classes", "image_shape"}
 
 
 def load_classifier(
@@ -54,8 +62,10 @@ def load_classifier(
                 f"{name} is a plug-in: loading it executes its code. Pass allow_plugins=True if "
                 "you trust it."
             )
-    model = build_classifier(build, folders=(Path(run_dir),))
     tensors, _ = load_tensors(cells[0].model_file)
+    if "factory" not in build and not _may_fit(build, tensors):
+        raise CorruptFile(f"{cells[0].model_file} holds no weights of this network: too few.")
+    model = build_classifier(build, folders=(Path(run_dir),))
     try:
         load_state(model, tensors)
     except RuntimeError as error:
@@ -63,6 +73,28 @@ def load_classifier(
             f"{cells[0].model_file} holds no weights of this network: {error}"
         ) from error
     return model.eval()
+
+
+def _may_fit(build: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether weights may be those of a network, before it takes the memory that it states.
+
+    Args:
+        build: As `_is_build` lets it pass.
+        tensors: The weights.
+    """
+    held = sum(tensor.numel() for tensor in tensors.values())
+    if not is_plugin(build["loss"]) and build["num_classes"] * build["feature_dim"] > held:
+        return False  # each of our losses has a vector for each class
+    if is_plugin(build["backbone"]):
+        return True
+    with torch.device("meta"):  # shapes alone
+        backbone = build_backbone(
+            build["backbone"],
+            image_shape=tuple(build["image_shape"]),
+            feature_dim=build["feature_dim"],
+            **build["backbone_params"],
+        )
+    return sum(parameter.numel() for parameter in backbone.parameters()) <= held
 
 
 def _is_build(build: object) -> TypeGuard[dict[str, Any]]:
@@ -82,6 +114,11 @@ def _is_build(build: object) -> TypeGuard[dict[str, Any]]:
         # Forged counts must not make a network that fills the memory.
         and 1 <= build["num_classes"] <= MOST_CLASSES
         and 0 <= build.get("feature_dim", 0) <= MOST_FEATURES
-        and 1 <= min(shape) <= max(shape) <= MOST_PIXELS
+        and min(shape) >= 1
+        and math.prod(shape) <= MOST_PIXELS
+        # A factory of the user's decides for itself what its parameters are called.
+        and (
+            "factory" in build or not _DECIDED & {*build["loss_params"], *build["backbone_params"]}
+        )
         and all(type(each) is float for name in ("mean", "std") for each in build.get(name, ()))
     )

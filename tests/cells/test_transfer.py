@@ -15,7 +15,7 @@ from robustloss.results.run import load_run
 from robustloss.runs import runner
 from robustloss.runs.classifier import load_classifier
 from robustloss.spec.data import DataSpec
-from robustloss.storage import read_arrays
+from robustloss.storage import read_arrays, write_arrays
 from tests.small_run import SPEC, changed, numbers
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -96,6 +96,12 @@ def test_second_run_computes_nothing_and_a_damaged_file_is_made_anew(done, tmp_p
     assert calls == [[0.2]]
     assert path.read_bytes() == before
     assert numbers(folder) == numbers(done)
+    arrays, meta = read_arrays(path)  # what no model answers and no attack has
+    for predictions, norm in ((-1, "linf"), (10, "linf"), (0, "<b>|")):
+        forged = {**arrays, "predictions": np.full_like(arrays["predictions"], predictions)}
+        write_arrays(path, forged, {**meta, "norm": norm})
+        runner.run(TRANSFER, out=folder)
+        assert path.read_bytes() == before
 
 
 def test_retrained_target_is_judged_anew(done, tmp_path):

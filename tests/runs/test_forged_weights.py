@@ -7,8 +7,9 @@ import torch
 
 from robustloss.models.weight_files import load_tensors, save_tensors
 from robustloss.results.run import load_run
+from robustloss.runs import classifier as runs_classifier
 from robustloss.runs import runner
-from robustloss.storage import read_json, write_json
+from robustloss.storage import CorruptFile, read_json, write_json
 from tests.reports.markup import Page
 from tests.runs.test_links import TINY
 from tests.small_run import Counted, files, numbers
@@ -109,3 +110,33 @@ def test_reused_weights_are_said_as_long_as_they_are_used(copied, tmp_path):
 def test_a_run_without_reuse_says_nothing_of_it(whole):
     assert "reused" not in load_run(whole).provenance
     assert not list(whole.rglob("reused.json"))
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"feature_dim": 9_000_000},  # of 10 classes
+        {"num_classes": 90_000, "feature_dim": 90_000},
+        {"image_shape": [10_000, 10_000, 10_000]},
+        {"image_shape": [1, 7000, 7000]},
+        {"loss_params": {"folders": ["/"]}},
+        {"loss_params": {"name": "softmax"}},
+        {"loss_params": {"num_classes": 3}},
+        {"backbone_params": {"name": "x"}},
+        {"backbone_params": {"folders": ["/"]}},
+        {"backbone_params": {"feature_dim": 5}},
+    ],
+    ids=str,
+)
+def test_a_network_that_cell_json_cannot_mean_is_refused_without_its_memory(
+    copied, monkeypatch, forged
+):
+    monkeypatch.setattr(
+        runs_classifier, "build_classifier", lambda *given, **more: pytest.fail("built")
+    )
+    (path,) = copied.glob("cells/softmax/seed-0/cell.json")
+    content = read_json(path, checked=True)
+    content["build"] |= forged
+    write_json(path, content, checked=True)
+    with pytest.raises(CorruptFile, match=r"how its network is built|weights of this network"):
+        runs_classifier.load_classifier(copied, loss="softmax", seed=0)
