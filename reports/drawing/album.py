@@ -27,6 +27,7 @@ SPACE = "Feature space: why they differ"  # heading of the section
 # it skips spaces and invisible marks, reads wide signs as the usual ones, and in some countries
 # takes a semicolon for the end of a field.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_OBEYED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _FORMULA = re.compile(
     r"((?:^|;)[\s\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"
 )
@@ -120,8 +121,12 @@ def by_model(parts: Mapping[str, Mapping[str, np.ndarray | None]]) -> dict[str, 
 
 
 def whole(text: str) -> str:
-    """Return the text with ? for each half of a character, which JSON can name but no file hold."""
-    return text.encode("utf-8", "replace").decode()
+    """Return the text as a file may hold it, with ? for what is no letter.
+
+    That is half a character, which JSON can name, and what a terminal or an editor obeys: escape
+    characters and marks of direction, which names of somebody else's may have.
+    """
+    return _OBEYED.sub("?", text.encode("utf-8", "replace").decode())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import robustloss.reports
+from robustloss.reports.drawing.album import write_text
 from robustloss.reports.drawing.table import (
     Entry,
     Table,
@@ -16,6 +17,7 @@ from robustloss.reports.drawing.table import (
     latex_text,
     markdown,
     markdown_text,
+    write_table,
 )
 from robustloss.reports.words import Estimate, duration, estimate, listed, percent, span
 from robustloss.results.run import Run
@@ -164,6 +166,17 @@ def test_latex_table_is_balanced() -> None:
     assert len(re.findall(r"\\begin", text)) == len(re.findall(r"\\end", text)) == 2
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [1, 1]
+
+
+def test_no_face_of_a_table_holds_what_a_terminal_obeys(tmp_path: Path) -> None:
+    text = "a\x1b[2J\x1b]0;x\x07\x00\x9b31m\u202eb\u2066\ud800 größer"
+    texts = write_table(tmp_path, simple(text))
+    write_text(tmp_path / "index.html", text)
+    files = [path.read_text("utf-8") for path in tmp_path.iterdir()]
+    assert len(files) == 4
+    for found in (*texts.values(), *files):
+        assert all(char.isprintable() or char == "\n" for char in found)
+        assert "größer" in found
 
 
 def test_csv_is_no_formula() -> None:
