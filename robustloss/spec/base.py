@@ -198,17 +198,20 @@ def _copy_plain(value: object, loc: tuple[int | str, ...], problems: Problems) -
 PlainTable = Annotated[dict[str, Any], BeforeValidator(plain_table)]
 
 
-def refuse_keys(params: dict[str, Any], reasons: Mapping[str, str]) -> dict[str, Any]:
+def refuse_keys(
+    params: dict[str, Any], reasons: Mapping[str, str], table: str = "params"
+) -> dict[str, Any]:
     """Return the parameters, if none of them is decided elsewhere.
 
     Args:
         params: what the user wrote.
         reasons: parameter that is refused -> where it is decided.
+        table: where the user wrote them.
     """
     problems = Problems()
     for key, reason in reasons.items():
         if key in params:
-            problems.add((key,), params[key], f"cannot stand in params: {reason}. Remove it.")
+            problems.add((key,), params[key], f"cannot stand in {table}: {reason}. Remove it.")
     problems.raise_if_any()
     return params
 

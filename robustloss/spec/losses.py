@@ -96,6 +96,12 @@ class LossSpec(Labelled):
         """Refuse parameters that robustloss passes itself; a factory decides its own."""
         return params if info.data.get("name") == GIVEN else refuse_keys(params, _PASSED)
 
+    @field_validator("search")
+    @classmethod
+    def check_searched(cls, search: dict[str, Any]) -> dict[str, Any]:
+        """Refuse to try values of parameters that robustloss passes itself."""
+        return refuse_keys(search, _PASSED, "search")
+
     @field_validator("train", "model")
     @classmethod
     def check_overrides(cls, value: Any, info: ValidationInfo) -> Any:

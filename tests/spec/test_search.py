@@ -115,3 +115,9 @@ def test_the_shipped_spec_gives_four_losses_nine_trials_each():
     trials = load_spec("mnist-tuned").trials()
     counts = {label: sum(t.label == label for t in trials) for label in {t.label for t in trials}}
     assert counts == {"Softmax": 9, "Center": 9, "GM": 9, "L-GM": 9}
+
+
+@pytest.mark.parametrize("key", ["name", "folders", "feature_dim", "num_classes"])
+def test_what_robustloss_decides_itself_is_not_searched(key):
+    with pytest.raises(SpecError, match=rf"losses\[0\].search.{key} .*cannot stand in search"):
+        spec_of({key: ["a", "b"]})
