@@ -105,11 +105,13 @@ def check_each(values: tuple[T, ...], rule: Callable[[T], str] = lambda value: "
         rule: returns what is wrong with one value; "" where nothing is.
     """
     problems = Problems()
+    seen: set[T] = set()
     for i, value in enumerate(values):
         if broken := rule(value):
             problems.add((i,), value, broken)
-        elif value in values[:i]:
+        elif value in seen:
             problems.add((i,), value, "is listed twice. Remove one.")
+        seen.add(value)
     problems.raise_if_any()
     return values
 

@@ -12,6 +12,7 @@ from robustloss.spec.detection import SCORE_NAMES
 from robustloss.spec.load import load_spec, shipped_specs
 from robustloss.spec.spec import CellSpec
 from robustloss.spec.text import to_toml
+from tests.small_run import changed
 
 MINIMAL = {
     "name": "minimal",
@@ -274,3 +275,8 @@ def test_specs_are_read_without_torch():
 def test_an_l2_budget_may_exceed_one(name):
     attack = {"name": name, "params": {"norm": "l2"}, "eps": [0.5, 1.5]}
     assert load_spec({**MINIMAL, "attacks": [attack]}).attacks[0].eps == (0.5, 1.5)
+
+
+@pytest.mark.timeout(20)
+def test_a_list_as_long_as_a_spec_may_be_takes_no_minute():
+    assert len(load_spec(changed(seeds=list(range(150_000)))).seeds) == 150_000
