@@ -156,6 +156,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
             raise ValueError(f"weights (={path.name}) is no safetensors file: {error}.") from error
+        except MemoryError:
+            raise ValueError(f"weights (={path.name}) do not fit into memory.") from None
     if path.suffix not in (".pt", ".pth"):
         raise ValueError(
             f"weights (={path.name}) must end in .safetensors, or in .pt or .pth of torch's own "

@@ -298,6 +298,16 @@ def test_torch_files_are_read_without_running_what_is_in_them(tmp_path, capsys):
         read_weights(damaged)
 
 
+def test_weights_that_do_not_fit_into_memory_are_told(tmp_path, monkeypatch):
+    def fail(path):
+        raise MemoryError
+
+    (tmp_path / "w.safetensors").touch()
+    monkeypatch.setattr(safetensors.torch, "load_file", fail)
+    with pytest.raises(ValueError, match="do not fit into memory"):
+        read_weights(tmp_path / "w.safetensors")
+
+
 @pytest.mark.parametrize("suffix", ["safetensors", "pt"])
 def test_a_pointer_of_git_lfs_is_told_with_its_remedy(tmp_path, suffix):
     path = tmp_path / f"w.{suffix}"
