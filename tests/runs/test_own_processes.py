@@ -2,6 +2,7 @@
 
 import _thread
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("no_report", "one_thread")
 
 OWN = """
 import os
+import signal
 import signal
 import time
 import warnings
@@ -171,9 +173,14 @@ def test_ctrl_c_ends_what_swallows_every_error(own_cells, tmp_path):
         _thread.interrupt_main()
 
     pressing = threading.Thread(target=press, daemon=True)
-    pressing.start()
-    with pytest.raises(KeyboardInterrupt):
-        runner.run(spec, out=tmp_path / "run")
+    # Where the tests run in the background, SIGINT is ignored and Ctrl-C would do nothing.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        pressing.start()
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(spec, out=tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, before)
     pressing.join(1)
     assert not pressing.is_alive()
 
