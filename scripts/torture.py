@@ -151,8 +151,12 @@ def wait_for(child: int, seconds: float) -> int | None:
 
 
 def read_numbers(folder: Path) -> dict:
-    """Return results.json without what may differ between equal runs: times and the command."""
+    """Return results.json without what may differ between equal runs.
+
+    That is times and the command, and the digest, which covers them.
+    """
     results = json.loads((folder / "results.json").read_text())
+    del results["digest"]
     for key in TIMES:
         del results["provenance"][key]
     for training in results["training"]:
