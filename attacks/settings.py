@@ -87,8 +87,8 @@ def reset_settings() -> None:
         torch.set_autocast_enabled(device, False)
     if _read(torch.get_float32_matmul_precision) != "highest":
         torch.set_float32_matmul_precision("highest")
-    for names, value in _PRECISION.items():
-        torch._C._set_fp32_precision_setter(*names, value)
+    for (_, put), value in _precision_settings():
+        put(value)
 
 
 def _read(get: Callable[[], Any]) -> Any:
@@ -130,9 +130,8 @@ def _torch_settings() -> list[Setting]:
         (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
         *(_attribute(torch.backends.cudnn, n) for n in ("enabled", "benchmark", "deterministic")),
     ]
-    for names in _PRECISION:  # after the older setting above, which writes them too
-        setter = partial(torch._C._set_fp32_precision_setter, *names)
-        found.append((partial(torch._C._get_fp32_precision_getter, *names), setter))
+    # After the older setting above, which writes them too.
+    found += [setting for setting, _ in _precision_settings()]
     for device in _DEVICES:
         switch = partial(torch.set_autocast_enabled, device)
         found.append((partial(torch.is_autocast_enabled, device), switch))
@@ -141,6 +140,16 @@ def _torch_settings() -> list[Setting]:
     if torch.cuda.is_initialized():
         found.append((torch.cuda.current_device, torch.cuda.set_device))
     return found
+
+
+def _precision_settings() -> list[tuple[Setting, Any]]:
+    """Return the settings of float32 products, each with its default."""
+    if not hasattr(torch._C, "_set_fp32_precision_setter"):  # torch 2.8
+        return [(_attribute(torch.backends.cudnn, "allow_tf32"), True)]
+    get, put = torch._C._get_fp32_precision_getter, torch._C._set_fp32_precision_setter
+    return [
+        ((partial(get, *names), partial(put, *names)), value) for names, value in _PRECISION.items()
+    ]
 
 
 def _default_device() -> torch.device | None:

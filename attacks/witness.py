@@ -76,7 +76,10 @@ class ModelWitness:
 
     def _is_restless(self, part: str) -> bool:
         """Return whether a part, or what it is a part of, changes whenever the model is asked."""
-        return any(part.startswith(root) for root in self.restless)
+        return any(
+            part.startswith(root) and part[len(root) :][:1] in ("", ".", "[", " ")
+            for root in self.restless
+        )
 
     def _ask(self) -> list[Tensor]:
         """Return all that the model says of the images: logits, likelihoods, features."""

@@ -13,6 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+NO_DETOUR = sum(
+    getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC")
+)
+"""Flags of `os.open`, as far as the system has them: no link is followed, no pipe waited for."""
+
 # Where the files of a run lie: so many folders below the run folder, from this one on; or in the
 # run folder itself, as those do that are named here and could be taken for others.
 _DEPTHS = {"cells": 3, "trials": 3, "transfer": 2}
@@ -33,8 +38,7 @@ def read_file(path: str | Path, most: int) -> bytes:
     check_file(path, most)
     # Between the look and the opening something else may have come there: a link is refused, and
     # a pipe does not wait for its writer.
-    flags = ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC")
-    handle = os.open(path, os.O_RDONLY | sum(getattr(os, name, 0) for name in flags))
+    handle = os.open(path, os.O_RDONLY | NO_DETOUR)
     with os.fdopen(handle, "rb") as file:
         _check_ordinary(path, os.fstat(handle), most)
         content = file.read(most + 1)

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "reports": "run_files work_folders metrics spec results analysis",
     # above: free of torch but for attacks; below: with torch
     "losses": "attacks",
-    "data": "storage seeding progress spec",
+    "data": "work_folders storage seeding progress spec",
     "models": "run_files storage spec attacks data losses",
     "training": "storage seeding spec attacks data losses models",
     "evaluation": "seeding metrics results attacks data losses models",

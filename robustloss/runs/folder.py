@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from robustloss.run_files import check_run_folder
+from robustloss.run_files import NO_DETOUR, check_run_folder
 from robustloss.runs.errors import RunError
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
@@ -157,8 +157,7 @@ def locking(folder: Path) -> Iterator[None]:
 
 def _open_lock(path: Path) -> IO[str]:
     """Open the lock file, which is made if need be, so that writing to it changes no other file."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    handle = os.open(path, flags, 0o666)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | NO_DETOUR, 0o666)
     state = os.fstat(handle)
     if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
         os.close(handle)

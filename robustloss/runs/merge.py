@@ -100,7 +100,7 @@ def merge_runs(
         fresh.mkdir()
         write_json(fresh / MARK, {"runs": [str(run.path) for run in runs]})
         merged = [_write_cell(cell, fresh, shared) for cell in cells]
-        lost = [row for place, row in failures.items() if place not in done]
+        lost = [row for failed, row in failures.items() if failed not in done]
         write_results(
             fresh,
             name=" + ".join(dict.fromkeys(run.name for run in runs)),

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from robustloss.data.archives import ArchiveError, iter_members
 from robustloss.data.files import DataError, cache_folder, show_remark
 from robustloss.storage import CorruptFile, digest, read_json, write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows: there nobody can tell whether an unpacked half is still needed
-    fcntl = None  # type: ignore[assignment]
+from robustloss.work_folders import making_folder, remove_left_folders
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 READ_WHOLE = 2 * 10**9  # bytes up to which an archive is read in full to know it again
 BLOCKS, BLOCK = 256, 2**20  # what is read of a larger one, from the first byte to the last
 
 _COUNT = ".unpacked.json"  # what was unpacked, for the next time that it is used
+_UNFINISHED = ".unpacking-"  # begins the name of a folder into which any archive is unpacked
 
 
 def unpack(path: Path, *, quiet: bool) -> Path:
@@ -48,11 +41,11 @@ def unpack(path: Path, *, quiet: bool) -> Path:
     key = digest(str(path.resolve()), state.st_size, state.st_mtime_ns, content)
     folder = cache_folder() / "unpacked" / f"{path.name}-{key}"
     try:
-        _remove_abandoned(folder.parent)
+        remove_left_folders(folder, _UNFINISHED)
         if not _is_whole(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             show_remark(f"Unpacking {path} to {folder}", quiet=quiet)
-            with _making_folder(folder.parent, folder.name) as work:
+            with making_folder(folder, _UNFINISHED) as work:
                 _extract(path, work / "content")
                 _put_into_place(work / "content", folder, work / "damaged")
     except ArchiveError as error:
@@ -134,53 +127,3 @@ def _put_into_place(content: Path, folder: Path, damaged: Path) -> None:
     if not _is_whole(folder):  # else another process was faster
         folder.rename(damaged)
         content.rename(folder)
-
-
-@contextmanager
-def _making_folder(parent: Path, name: str) -> Iterator[Path]:
-    """Make a folder for the block alone; where its process is killed, the next one removes it."""
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=parent))
-        with suppress(BlockingIOError):  # before the lock, it could be taken for abandoned
-            handle = _lock(folder)
-            if folder.is_dir():
-                break
-            if handle is not None:
-                os.close(handle)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if handle is not None:
-            os.close(handle)
-
-
-def _remove_abandoned(parent: Path) -> None:
-    """Remove the folders of `_making_folder` whose process is dead."""
-    for folder in parent.glob(".*"):
-        with suppress(BlockingIOError):
-            if folder.is_dir() and (handle := _lock(folder)) is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-                os.close(handle)
-
-
-def _lock(folder: Path) -> int | None:
-    """Lock a folder as long as the process lives; None where there are no locks, or no folder.
-
-    Raises:
-        BlockingIOError: another process has locked it.
-    """
-    if fcntl is None:
-        return None
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            raise BlockingIOError from None
-        return None
-    return handle
