@@ -99,7 +99,9 @@ class _Stream:
             self._left -= len(piece)
             if self._left < 0:
                 most = f"{self._limit / 1e9:.3g} GB"
-                raise ArchiveError(f"it holds more than {most}, {EXPANSION} times its own size")
+                raise ArchiveError(
+                    f"it holds more than {most}, and more than {EXPANSION} times its own size"
+                )
         return b"".join(pieces)
 
     def _unpack(self, count: int) -> bytes:
@@ -146,7 +148,7 @@ def _decompress(file: IO[bytes]) -> IO[bytes]:
 
 
 def _iter_stream(stream: _Stream, most_members: int) -> Iterator[Member]:
-    count, before = 0, "its begin"
+    count, before = 0, "its beginning"
     common: dict[str, str] = {}  # records for all members that follow
     extra: dict[str, str] = {}  # for the next one
     while (block := stream.read(_BLOCK)).strip(b"\0"):

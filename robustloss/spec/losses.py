@@ -1,4 +1,4 @@
-"""Tables [[losses]]: what is trained, or given ready-made, and by which name."""
+"""Tables [model] and [[losses]]: the network, and what it is trained with or given ready-made."""
 
 import re
 from collections.abc import Mapping
@@ -15,13 +15,19 @@ from robustloss.spec.base import (
     declare,
     plain_table,
     refuse_keys,
+    without,
 )
 from robustloss.spec.errors import rule_error
-from robustloss.spec.model import FROM_DATA, FROM_MODEL, ModelSpec
 from robustloss.spec.prefixes import misplaced_rule, placed
 from robustloss.spec.search import TRAIN_KEYS, check_search
 from robustloss.spec.training import TrainSpec
 
+FROM_MODEL = "model.feature_dim decides it"  # why a parameter is refused
+FROM_DATA = "the data set decides it"
+BackboneParams = Annotated[
+    PlainTable,
+    without(feature_dim=FROM_MODEL, image_shape=FROM_DATA, name=BUILT_IN, folders=BUILT_IN),
+]
 GIVEN = "given"  # the name of a whole model that was trained elsewhere
 _FACTORY = re.compile(r"[^:\s][^:]*:[A-Za-z_][A-Za-z0-9_]*")
 # Parameters that robustloss passes to a loss itself, and where they are decided.
@@ -31,6 +37,17 @@ _PASSED = {
     "name": BUILT_IN,
     "folders": BUILT_IN,
 }
+
+
+class ModelSpec(Table):
+    """Table [model]: the network up to the features."""
+
+    backbone: Annotated[Name, placed("backbone")] = declare(
+        "network: robustloss list backbones, torchvision:NAME, module:Class, file.py:Class",
+        "lenet_plus",
+    )
+    feature_dim: int = declare("dimension D of the features", 100, ge=1, le=65536)
+    params: BackboneParams = declare("the backbone's own parameters", {})
 
 
 class LossSpec(Labelled):

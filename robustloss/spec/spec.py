@@ -19,8 +19,7 @@ from robustloss.spec.base import ListOf, Seed, Table, as_tuple, check_each, decl
 from robustloss.spec.data import DataSpec, OutsideSpec
 from robustloss.spec.detection import ChecksSpec, DetectionSpec
 from robustloss.spec.errors import Problems, rule_error
-from robustloss.spec.losses import LossSpec
-from robustloss.spec.model import ModelSpec
+from robustloss.spec.losses import LossSpec, ModelSpec
 from robustloss.spec.resources import ResourcesSpec
 from robustloss.spec.search import TuningSpec, combinations, name_of, trial_values
 from robustloss.spec.text import literal, slug, to_toml
