@@ -86,7 +86,7 @@ def add_rocs(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
         return
     smallest = min(float(curve.fpr[1]) for curve in known)
     lowest = min(0.01, 10.0 ** math.floor(math.log10(smallest) + 1e-9))
-    areas = [f"{title}: " + ", ".join(f"{c.label} {c.auroc:.3f}" for c in curves)
+    areas = [f"{title}: " + ", ".join(f"{c.label} {_area(c)}" for c in curves)
              for title, curves in columns if curves]  # fmt: skip
     album.add(
         f"roc-{scene.attack.slug}",
