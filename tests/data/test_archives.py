@@ -186,7 +186,7 @@ def test_a_bomb_is_stopped_while_it_unpacks(tmp_path, cache, monkeypatch, pack):
     monkeypatch.setattr(archives, "LEAST_LIMIT", 10**6)
     path = write(tmp_path, pack(packed(("a.png", bytes(2 * 10**7)))))
     assert path.stat().st_size < 10**5
-    with pytest.raises(DataError, match=r"it holds more than 0\.00.* GB, and more than 100 times its own"):
+    with pytest.raises(DataError, match=r"more than 0\.00.* GB, and more than 100 times its own"):
         unpack(path, quiet=True)
     assert not list(cache.iterdir())
 
