@@ -17,6 +17,8 @@ from torch.overrides import TorchFunctionMode
 from robustloss.attacks import harness
 from tests.attacks.models import Made
 
+OLD = not hasattr(torch.backends.mkldnn, "conv")  # torch 2.8: one switch for all backends
+
 
 class Settings:
     def __init__(self) -> None:
@@ -295,7 +297,10 @@ def matrix_products(**ignored):
 
 
 def products_by_backend(**ignored):
-    torch.backends.mkldnn.conv.fp32_precision = "bf16"
+    if OLD:
+        torch.backends.cudnn.allow_tf32 = False
+    else:
+        torch.backends.mkldnn.conv.fp32_precision = "bf16"
 
 
 def deterministic(**ignored):

@@ -22,6 +22,7 @@ from robustloss.attacks import AttackError, build_attack, harness, iter_perturb,
 from robustloss.attacks.settings import preserving_settings
 from robustloss.attacks.witness import ModelWitness, watching
 from tests.attacks.misdeeds import (
+    OLD,
     REFUSED,
     UNDONE,
     Settings,
@@ -61,7 +62,7 @@ def settings() -> list[object]:
         torch.is_autocast_enabled("cpu"),
         torch.get_num_threads(),
         torch.get_float32_matmul_precision(),
-        torch.backends.mkldnn.conv.fp32_precision,
+        torch.backends.cudnn.allow_tf32 if OLD else torch.backends.mkldnn.conv.fp32_precision,
         torch.are_deterministic_algorithms_enabled(),
         (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
         float(torch.full((1,), 1e-39) * 1.0),

@@ -2,6 +2,7 @@
 
 import threading
 import warnings
+from contextlib import suppress
 
 import pytest
 import torch
@@ -133,6 +134,9 @@ def test_a_quantised_model_is_judged_or_told():
 @pytest.mark.filterwarnings("ignore")
 def test_a_program_of_one_batch_size_is_told_what_to_do():
     model = torch.export.export(plain(), (IMAGES[:8],)).module()
+    with suppress(Exception):
+        model(IMAGES[:3])
+        pytest.skip("this torch, as 2.8, runs an exported program with any number of images")
     with pytest.raises(ValueError, match="It takes 8 images at a time: export or trace it for a"):
         evaluate(model, IMAGES, LABELS)
 
