@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustloss.attacks import AttackError, build_attack, harness, iter_perturb, perturb
-from robustloss.attacks.settings import preserving_settings
+from robustloss.attacks.settings import preserving_settings, reset_settings
 from robustloss.attacks.witness import ModelWitness, watching
 from tests.attacks.misdeeds import (
     OLD,
@@ -96,6 +96,14 @@ def test_what_can_be_undone_is_undone(misdeed) -> None:
     assert settings() == found
     assert same(before, state(model))
     assert torch.equal(perturb(attack, model, inputs, labels, eps=[0.1]).adv_inputs, expected)
+
+
+def test_torch_2_8_has_one_switch_of_precision_and_it_is_put_back(monkeypatch) -> None:
+    monkeypatch.delattr(torch._C, "_set_fp32_precision_setter", raising=False)
+    reset_settings()
+    with preserving_settings():
+        torch.backends.cudnn.allow_tf32 = False
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_functions_of_others_are_put_back_before_the_error_is_raised() -> None:
