@@ -21,7 +21,8 @@ class Entry:
         text: Already formatted.
         mark: Footnote marks, such as "†1"; empty for most.
         kind: "published" for numbers that are not ours, "detail" for what belongs to the row above,
-            "gap" for what is missing, "top" for what to look at first (bold).
+            "gap" for what is missing, "top" for what to look at first (bold),
+            "grey" for what to pass over.
     """
 
     text: str

@@ -54,6 +54,7 @@ class Numbers:
         spec: Its spec as plain tables; empty for a run that stored none.
         data: What its provenance says of the data.
         labels: Losses in the order of the spec.
+        baseline: Label of the loss that the others are compared with: the spec's, or the first.
         names: Built-in or plug-in name of each loss, by label.
         attacks: In the order of the spec.
         worst_cases: The per-image worst case, one for each norm with two attacks or more.
@@ -75,6 +76,8 @@ class Numbers:
         }
         listed = [loss["label"] for loss in self.spec.get("losses", [])]
         self.labels = _ordered((k for k in listed if k in self.names), self.names)
+        named = (self.spec.get("report") or {}).get("baseline")
+        self.baseline: str = named if named in self.labels else "".join(self.labels[:1])
         self.seeds = sorted({r["seed"] for r in run.rows})
         self.classes = classes
         self.images = max((r["n"] for r in run.rows), default=None)

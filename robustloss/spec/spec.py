@@ -18,8 +18,9 @@ from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.base import ListOf, Seed, Table, as_tuple, check_each, declare
 from robustloss.spec.data import DataSpec, OutsideSpec
 from robustloss.spec.detection import ChecksSpec, DetectionSpec
-from robustloss.spec.errors import Problems, rule_error
+from robustloss.spec.errors import Problems, choice_rule, rule_error
 from robustloss.spec.losses import LossSpec, ModelSpec
+from robustloss.spec.report import ReportSpec
 from robustloss.spec.resources import ResourcesSpec
 from robustloss.spec.search import TuningSpec, combinations, name_of, trial_values
 from robustloss.spec.text import literal, slug, to_toml
@@ -76,6 +77,7 @@ class Spec(Table):
     losses: ListOf[LossSpec]
     attacks: ListOf[AttackSpec]
     outside: Annotated[tuple[OutsideSpec, ...], BeforeValidator(as_tuple)] = ()
+    report: ReportSpec = ReportSpec()
 
     # No fields: where a spec came from decides nothing that is computed.
     _text: str = PrivateAttr("")
@@ -190,6 +192,24 @@ class Spec(Table):
                 problems.add((i, "name"), table.name, f"{rule}data.classes.")
         problems.raise_if_any()
         return tables
+
+    @field_validator("report")
+    @classmethod
+    def check_report(cls, report: ReportSpec, info: Any) -> ReportSpec:
+        """Refuse a baseline or a highlight that is no loss of the spec."""
+        labels = [loss.label for loss in info.data.get("losses", ())]  # absent if wrong themselves
+        named: list[tuple[tuple[int | str, ...], str]] = [
+            (("highlight", i), label) for i, label in enumerate(report.highlight)
+        ]
+        if report.baseline is not None:
+            named.insert(0, (("baseline",), report.baseline))
+        problems = Problems()
+        for place, label in named:
+            if labels and label not in labels:
+                rule = choice_rule(label, labels, quote=True)
+                problems.add(place, label, f"is the label of no loss: it {rule}")
+        problems.raise_if_any()
+        return report
 
     @model_validator(mode="after")
     def check_trials(self) -> Self:

@@ -70,6 +70,7 @@ ATTACKS = [
 RUNS = {
     "losses": {
         "seeds": [0, 7],
+        "report": {"baseline": "my own", "highlight": ["gm"], "all": True},  # in no key
         "losses": [
             {"name": "softmax"},
             {"name": "gm", "params": {"covariance": "diagonal"}, "train": {"augment": "shift"}},

@@ -44,6 +44,21 @@ BAD = [
     (loss(alpha=1), "losses[0].alpha: unknown key; the keys here are .* params = { alpha = ... }."),
     (loss(train={"lrr": 0.1}), "losses[0].train.lrr: unknown key; did you mean 'lr'?"),
     (loss(model={"features": 2}), "losses[0].model.features: unknown key; did you mean"),
+    # labels of [report]
+    (
+        {"report": {"baseline": "lg"}},
+        'report.baseline (="lg") is the label of no loss: it must be one of "lgm"; did you mean',
+    ),
+    (
+        {"report": {"highlight": ["lgm", "L-GM"]}},
+        'report.highlight[1] (="L-GM") is the label of no loss: it must be one of "lgm"',
+    ),
+    (
+        {"report": {"highlight": ["lgm", "lgm"]}},
+        'report.highlight[1] (="lgm") is listed twice. Remove one.',
+    ),
+    ({"report": {"all": 1}}, "report.all (=1) must be true or false. The default is false."),
+    ({"report": {"base": "lgm"}}, "report.base: unknown key; did you mean 'baseline'?"),
     # missing and empty
     ({"name": None}, "name (=None) must be text."),
     (loss(name=""), 'losses[0].name (="") must not be empty.'),

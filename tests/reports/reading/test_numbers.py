@@ -37,3 +37,14 @@ def test_each_score_and_population_keeps_its_own_number(strong_run: Run) -> None
     assert made.get(label, attack, eps, "auroc") is None  # of which score is not said
     error = made.get(label, attack, eps, "error")
     assert error == Numbers(strong_run, 10).get(label, attack, eps, "error")
+
+
+def test_the_baseline_is_the_one_of_the_spec_or_else_the_first_loss(strong_run: Run) -> None:
+    provenance = strong_run.provenance
+    for named, wanted in (("GM", "GM"), (None, "softmax"), ("gone", "softmax")):
+        spec = {**provenance["spec"], "report": {"baseline": named}}
+        results = {**strong_run.results, "provenance": {**provenance, "spec": spec}}
+        assert Numbers(Run(strong_run.path, results), 10).baseline == wanted
+    assert Numbers(strong_run, 10).baseline == "softmax"  # of a run without this table
+    empty = {**strong_run.results, "rows": [], "failures": [], "provenance": {}}
+    assert Numbers(Run(strong_run.path, empty), 10).baseline == ""
