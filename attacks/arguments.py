@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robustloss.attacks.base import NORMS, Budgets, Norm
+from robustloss.notation import eps_text
 
 
 def checked_eps(eps: Budgets, norm: Norm) -> tuple[float, ...]:
@@ -31,10 +32,12 @@ def checked_eps(eps: Budgets, norm: Norm) -> tuple[float, ...]:
             raise ValueError(f"eps (={value!r}) must be a number.")
         budget = float(value)
         if norm == "linf" and not 0 <= budget <= 1:
-            raise ValueError(f"eps (={budget:g}) must lie in [0, 1]: pixel units, not 0–255.")
+            raise ValueError(
+                f"eps (={eps_text(budget)}) must lie in [0, 1]: pixel units, not 0–255."
+            )
         if norm == "l2" and not 0 <= budget < math.inf:
             raise ValueError(
-                f"eps (={budget:g}) must be finite and at least 0: an L2 length in pixel "
+                f"eps (={eps_text(budget)}) must be finite and at least 0: an L2 length in pixel "
                 "units, not 0–255."
             )
     return tuple(float(value) for value in values)

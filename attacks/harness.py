@@ -18,6 +18,7 @@ from robustloss.attacks.noise import ImageNoise
 from robustloss.attacks.sealing import CountedModel, sealing
 from robustloss.attacks.settings import preserving_settings
 from robustloss.attacks.witness import find_witness, is_ours, watching
+from robustloss.notation import eps_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +252,7 @@ def _check_output(
     if not finite.all():
         row, image = (~finite).nonzero()[0].tolist()
         raise AttackError(
-            f"attack '{name}' returned NaN or infinity at eps {asked[row]:g} for "
+            f"attack '{name}' returned NaN or infinity at eps {eps_text(asked[row])} for "
             f"{int((~finite).any(dim=0).sum())} of {len(inputs)} images (the first is number "
             f"{image} of its batch); look for NaN in the model's logits or gradients."
         )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from robustloss.metrics.intervals import t_interval
+from robustloss.notation import eps_text, interval_text
 
 NOTHING = "n/a"
 
@@ -49,35 +50,30 @@ def over_seeds(
 
 
 def estimate(value: Estimate | None, *, unit: float = 1.0, digits: int = 3) -> str:
-    """Return a mean with its interval: "0.957 ± 0.004", or "[low, high]" if not symmetric.
+    """Return a mean with its interval: "0.957 [0.953, 0.961]".
 
     Args:
         value: None gives "n/a".
         unit: 100 shows a fraction in percent (without the sign).
-        digits: Decimals.
+        digits: Decimals; one fewer from 10 on.
     """
     if value is None:
         return NOTHING
-    mean = f"{unit * value.mean:.{digits}f}"
-    if value.low is None or value.high is None:
-        return mean
-    if value.interval == "t over seeds":
-        return f"{mean} ± {unit * (value.high - value.low) / 2:.{digits}f}"
-    return f"{mean} [{unit * value.low:.{digits}f}, {unit * value.high:.{digits}f}]"
+    return interval_text(value.mean, value.low, value.high, unit=unit, digits=digits)
 
 
 def in_percent(value: Estimate | None) -> str:
-    """Return an error or a rate for a table: "0.39 ± 0.05"; "n/a" for None."""
+    """Return an error or a rate for a table: "0.66 [0.52, 0.84]", "13.4 [11.9, 15.0]"."""
     return estimate(value, unit=100.0, digits=2)
 
 
 def percent(value: Estimate) -> str:
-    """Return an error or a rate for a sentence: "0.39 ± 0.05 %"."""
+    """Return an error or a rate for a sentence: "0.39 [0.34, 0.44] %"."""
     return f"{in_percent(value)} %"
 
 
 def significant(value: Estimate | None, digits: int = 3) -> str:
-    """Return a mean with so many significant digits, and half its interval to the same place."""
+    """Return a mean with so many significant digits, and its interval to the same place."""
     if value is None:
         return NOTHING
     size = abs(value.mean)
@@ -87,7 +83,8 @@ def significant(value: Estimate | None, digits: int = 3) -> str:
     text = minus(f"{value.mean:,.{places}f}")
     if value.low is None or value.high is None or value.low == value.high:
         return text  # seeds that agree exactly would claim a certainty that they do not have
-    return f"{text} ± {(value.high - value.low) / 2:,.{places}f}"
+    low, high = (minus(f"{end:,.{places}f}") for end in (value.low, value.high))
+    return f"{text} [{low}, {high}]"
 
 
 def estimate_fields(value: Estimate | None, key: str) -> dict[str, object]:
@@ -159,4 +156,4 @@ def duration(seconds: float) -> str:
 
 def eps_name(eps: float) -> str:
     """Return the heading of a column or a panel: "eps 0.1", or "clean" at eps 0."""
-    return f"eps {eps:.4g}" if eps else "clean"
+    return f"eps {eps_text(eps)}" if eps else "clean"

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from robustloss.notation import eps_text
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import CROWD, INK, SOFT, Look, plain
@@ -209,7 +210,7 @@ def _ranges(ax: Axes, panel: Panel) -> None:
     elif panel.x_percent:
         ax.set_xticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     elif len(ticks) <= 7:
-        ax.set_xticks(ticks, [f"{t:.3g}" for t in ticks])
+        ax.set_xticks(ticks, [eps_text(t) for t in ticks])
     if panel.log:
         low, high = ax.get_ylim()
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
@@ -272,6 +273,7 @@ def in_words(panel: Panel, unit: str) -> str:
         if line.points:
             (x0, y0), (x1, y1) = line.points[0], line.points[-1]
             parts.append(
-                f"{line.label} from {y0:.3g}{unit} at eps {x0:g} to {y1:.3g}{unit} at eps {x1:g}"
+                f"{line.label} from {y0:.3g}{unit} at eps {eps_text(x0)} to {y1:.3g}{unit} at eps "
+                f"{eps_text(x1)}"
             )
     return "; ".join(parts) + "."

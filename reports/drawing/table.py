@@ -71,8 +71,8 @@ class Column:
         columns = [
             Column("loss", "label"),
             Column("", "attack_label"),  # no heading: in the CSV file only
-            Column("eps", "eps", words="{:.4g}".format),
-            Column("AUROC, all", "auroc_all", 1.0, 3),  # "0.957 ± 0.004"; CSV: the three numbers
+            Column("eps", "eps", words=eps_text),
+            Column("AUROC, all", "auroc_all", 1.0, 3),  # "0.957 [0.953, 0.961]"; CSV: three numbers
             Column("fooled", "error", 100.0, 2, parts=("mean",)),  # in percent; CSV: a fraction
         ]
         rows = [
@@ -89,7 +89,7 @@ class Column:
         head: Heading on the page; "" keeps the column off it.
         key: Where a row holds the value, and the name of the field in the CSV file.
         unit: Of a column of estimates: 1, or 100 to show fractions in percent. None: plain values.
-        digits: Decimals of an estimate on the page.
+        digits: Decimals of an estimate on the page; one fewer from 10 on.
         parts: Attributes of an estimate that the CSV file has: KEY for the mean, KEY_PART for
             each other.
         words: From the value to the text on the page, where it is not the usual one.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustloss.analysis.checks.catalogue import CHECKS, explain_check
+from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Table, lay_out
 from robustloss.reports.reading.marks import Flag, check_name, measurement
 from robustloss.reports.reading.numbers import Numbers
@@ -116,7 +117,7 @@ def _places(flags: Sequence[Flag]) -> list[str]:
             eps = flag.get("eps")
             by_attack.setdefault(name, set()).update(() if eps is None else (eps,))
         attacks = [
-            name + (f" at eps {', '.join(f'{e:.4g}' for e in sorted(eps))}" if eps else "")
+            name + (f" at eps {', '.join(map(eps_text, sorted(eps)))}" if eps else "")
             for name, eps in by_attack.items()
         ]
         seeds = sorted({flag["seed"] for flag in own if flag.get("seed") is not None})
@@ -151,7 +152,7 @@ COLUMNS = [
     Column("loss", "label"),
     Column("", "seed"),
     Column("attack", "attack_label", words=_or("every")),
-    Column("eps", "eps", words=_or("every", ".4g")),
+    Column("eps", "eps", words=lambda eps: "every" if eps is None else eps_text(eps)),
     Column("seed", "seed", in_csv=False),
     Column("value", "value", words=_or(NOTHING, ".3g")),
     Column("threshold", "threshold", words=_or(NOTHING, ".3g")),

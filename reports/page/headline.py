@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from robustloss.notation import eps_text
 from robustloss.reports.chapters.detection.adaptive import BEST, Guarded, guarded
 from robustloss.reports.page.ranking import Finding, Ranking, rank
 from robustloss.reports.reading.marks import flags_of
@@ -84,7 +85,7 @@ def posterior_answer(numbers: Numbers, attack: AttackInfo, name: str) -> Finding
     text = listed(each) if len(each) <= 4 else f"from {each[0]} to {each[-1]}"
     return Finding(
         f"How sure it still is{name}",
-        f"Mean posterior of its prediction at eps {eps:.4g}: {text}.",
+        f"Mean posterior of its prediction at eps {eps_text(eps)}: {text}.",
     )
 
 
@@ -104,12 +105,12 @@ def auroc_answer(numbers: Numbers, attack: AttackInfo, name: str) -> Finding | N
         return None
     best, worst = estimate(order.values[0]), estimate(order.values[-1])
     if len(order.labels) == 1:
-        text = f"AUROC of {order.labels[0]} at eps {eps:.4g}: {best}."
+        text = f"AUROC of {order.labels[0]} at eps {eps_text(eps)}: {best}."
     elif order.tied:
-        text = f"Every loss has the same AUROC at eps {eps:.4g}: {best}."
+        text = f"Every loss has the same AUROC at eps {eps_text(eps)}: {best}."
     else:
         text = (
-            f"AUROC at eps {eps:.4g}: highest for {order.best()} ({best}), lowest for "
+            f"AUROC at eps {eps_text(eps)}: highest for {order.best()} ({best}), lowest for "
             f"{order.worst()} ({worst})."
         )
     return Finding(f"Noticed by its likelihood{name}", text + remark, order.verdict())
@@ -149,7 +150,7 @@ def error_answer(numbers: Numbers, attack: AttackInfo, eps: float) -> Finding | 
     text = _error_words(order)
     if numbers.classes and eps == attack.strengths[-1]:
         text += f" Guessing: {100 * (1 - 1 / numbers.classes):.3g} %."
-    return Finding(f"{attack.label}, eps {eps:.4g}", text + remark, order.verdict())
+    return Finding(f"{attack.label}, eps {eps_text(eps)}", text + remark, order.verdict())
 
 
 def _errors(numbers: Numbers, attack: AttackInfo | None, eps: float) -> Found:
@@ -195,7 +196,7 @@ def _error_words(order: Ranking) -> str:
 
 def _rejection_words(order: Ranking, eps: float, of: str) -> str:
     best, worst = percent(order.values[0]), percent(order.values[-1])
-    start = f"With 5 % of clean images rejected, at eps {eps:.4g}: "
+    start = f"With 5 % of clean images rejected, at eps {eps_text(eps)}: "
     if len(order.labels) == 1 or order.tied:
         who = order.labels[0] if len(order.labels) == 1 else "every loss"
         return f"{start}{who} {best} {of}."
@@ -220,10 +221,10 @@ def worst_answer(numbers: Numbers, case: AttackInfo) -> Finding | None:
     if largest is not None and last != first:
         low, high = (100 * largest.values[i].mean for i in (0, -1))
         reach = f"{low:.1f} %" if low == high else f"{low:.1f} to {high:.1f} %"
-        text += f" At eps {last:.4g}: {reach}."
+        text += f" At eps {eps_text(last)}: {reach}."
     rows = [row for label in order.labels for row in numbers.rows(label, case.label, first)]
     attacks = counted(len({name for row in rows for name in row["attacks"]}), "attack")
-    question = f"Worst of {attacks}, {case.norm_name} eps {first:.4g}"
+    question = f"Worst of {attacks}, {case.norm_name} eps {eps_text(first)}"
     return Finding(question, text, order.verdict())
 
 
@@ -278,7 +279,7 @@ def fall_answer(found: Guarded) -> Finding | None:
         limit = f"Below 0.5 attacked images look more typical than clean ones: {who}. {limit}"
     return Finding(
         f"Noticed when the attack knows it, {found.norm_name}",
-        f"AUROC of the likelihood at eps {eps:.4g}, from {start.label} to the best adaptive "
+        f"AUROC of the likelihood at eps {eps_text(eps)}, from {start.label} to the best adaptive "
         f"attack: {told}.",
         limit.strip(),
     )

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from robustloss.notation import eps_text
 from robustloss.reports.page.notes import data_remark
 from robustloss.reports.reading.facts import is_given, loss_spec
 from robustloss.reports.reading.numbers import Numbers
@@ -128,7 +129,7 @@ def describe_attack(numbers: Numbers, attack: Mapping[str, Any]) -> str:
         numbers: Of the run.
         attack: The spec's table.
     """
-    eps = ", ".join(f"{e:.4g}" for e in attack.get("eps", []))
+    eps = ", ".join(eps_text(e) for e in attack.get("eps", []))
     norm = next((a.norm for a in numbers.attacks if a.label == attack["label"]), None)
     words = f" ({NORM_WORDS[norm]})" if norm in NORM_WORDS else ""
     return f"{describe_entry(attack)}; eps {eps}{words}"

@@ -116,14 +116,17 @@ def eps_words(norm: str | None) -> str:
 
 
 def seed_words(numbers: Numbers) -> str:
-    """Return the sentence that says what stands behind ± in a table of means over seeds."""
+    """Return the sentence that says what [low, high] is in a table of means over seeds."""
     if len(numbers.seeds) > 1:
-        return "± is half a 95 % t-interval over training seeds."
+        return "[low, high] is a 95 % t-interval over training seeds."
     return "One training seed: no interval."
 
 
 def interval_words(numbers: Numbers) -> str:
-    """Return the sentence that says what stands behind the errors of a table."""
+    """Return the sentence that says what [low, high] is in a table of errors."""
     if len(numbers.seeds) > 1:
-        return "± is half a 95 % t-interval over training seeds; one seed alone has [Wilson 95 %]."
+        return (
+            "[low, high] is a 95 % t-interval over training seeds; of a loss with one seed, a 95 % "
+            "Wilson interval over images."
+        )
     return "[low, high] is a 95 % Wilson interval over images; one training seed."

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from robustloss.notation import eps_text
 from robustloss.reports.reading.numbers import WORST, AttackInfo, Numbers
 from robustloss.reports.words import NOTHING
 
@@ -92,7 +93,7 @@ def place(flag: Flag) -> str:
     if flag.get("attack_label"):
         parts.append(str(flag["attack_label"]))
     if flag.get("eps") is not None:
-        parts.append(f"eps {flag['eps']:.4g}")
+        parts.append(f"eps {eps_text(flag['eps'])}")
     if flag.get("seed") is not None:
         parts.append(f"seed {flag['seed']}")
     return ", ".join(parts)

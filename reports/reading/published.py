@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from robustloss.notation import eps_text
 from robustloss.reports.reading.facts import is_given
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.words import Estimate, listed
@@ -142,7 +143,7 @@ def agreement(numbers: Numbers, attack: AttackInfo, table: Published) -> str:
         table: Theirs.
     """
     pairs = [
-        (label, f"{eps:g}", numbers.error(label, attack, eps), value)
+        (label, eps_text(eps), numbers.error(label, attack, eps), value)
         for label, by_eps in table.error.items()
         for eps, value in by_eps.items()
     ]

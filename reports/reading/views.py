@@ -8,6 +8,7 @@ import numpy as np
 
 from robustloss.analysis.detection.scores import SCORES
 from robustloss.metrics.rates import max_log_posterior, threshold_at_fpr
+from robustloss.notation import eps_text
 from robustloss.reports.reading.feature_space import Space, space
 from robustloss.reports.reading.numbers import AttackInfo
 from robustloss.results.finished_cell import Cell
@@ -163,7 +164,7 @@ class Shown:
         """
         return self._load(
             label,
-            f"record of {attack.label} at eps {eps:.4g}",
+            f"record of {attack.label} at eps {eps_text(eps)}",
             lambda cell: view(cell.record(attack.label, eps), keep_features=cell.feature_dim == 2),
         )
 

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
+from robustloss.notation import eps_text
 from robustloss.progress import one_line
 from robustloss.spec.data import DATASET_SUMMARIES
 from robustloss.spec.load import shipped_specs
@@ -74,9 +76,22 @@ def spec_lines(spec: Spec, *, plugins: bool = False) -> Iterator[str]:
         SpecError: The spec names something that its builder refuses.
         DataError: No such data set, or sizes that it does not have.
     """
-    yield to_toml(spec.plain())
+    yield to_toml({key: _write_eps(value, key) for key, value in spec.plain().items()})
     # A name of several lines would go on as keys of the spec, which is shown to be trusted.
     yield from map(one_line, _comments(spec, plugins))
+
+
+def _write_eps(value: object, key: str) -> object:
+    """Return plain values of a spec in which each eps stands as a person writes it: "8/255"."""
+    if isinstance(value, Mapping):
+        inner = {k: v if k == "params" else _write_eps(v, k) for k, v in value.items()}
+        return inner  # what a plug-in calls eps is its own affair
+    if isinstance(value, list | tuple):
+        return [_write_eps(item, key) for item in value]
+    if key == "eps" and isinstance(value, float):
+        text = eps_text(value)
+        return text if "/" in text and float(Fraction(text)) == value else value
+    return value
 
 
 def _comments(spec: Spec, plugins: bool) -> Iterator[str]:

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from robustloss.notation import eps_text, interval_text
 from robustloss.progress import printable
 from robustloss.spec.text import Key
 
@@ -46,7 +47,8 @@ def error_tables(run: "Run") -> list[Group]:
         table.add_column("loss")
         budgets = sorted({eps for _, eps in found})
         for eps in budgets:
-            table.add_column(f"eps {eps:.3g}" if eps else "clean", justify="right", no_wrap=True)
+            head = f"eps {eps_text(eps)}" if eps else "clean"
+            table.add_column(head, justify="right", no_wrap=True)
         for label in [loss["label"] for loss in spec["losses"]]:
             rows = [found.get((label, eps)) for eps in budgets]
             if any(rows):
@@ -60,11 +62,7 @@ def error_tables(run: "Run") -> list[Group]:
 def _percent(row: dict | None) -> str:
     if row is None or row["mean"] is None:
         return "n/a"
-    digits = 2 if row["mean"] < 0.1 else 1
-    text = f"{100 * row['mean']:.{digits}f}"
-    if row["low"] is None:
-        return text
-    return f"{text} ({100 * row['low']:.{digits}f}–{100 * row['high']:.{digits}f})"
+    return interval_text(row["mean"], row["low"], row["high"], unit=100.0)
 
 
 def keys_table(rows: Iterable[Key]) -> Table:

@@ -17,6 +17,7 @@ from robustloss.data.images import ImageSet
 from robustloss.evaluation.detector import LikelihoodView
 from robustloss.evaluation.passes import LAYOUT, Columns, Report, add_outputs, to_numpy
 from robustloss.models.classifier import AnyClassifier
+from robustloss.notation import eps_text
 from robustloss.results.records import Record
 
 TRANSFER_VERSION = 1  # raise when the same weights and attack would give other transfers
@@ -168,4 +169,4 @@ def _describe_progress(columns: dict[float, Columns], images: ImageSet, done: in
         return "eps 0"
     logits = np.concatenate(columns[budget].parts["logits"])
     error = (logits.argmax(1) != to_numpy(images.labels[:done])).mean()
-    return f"eps {budget:.4g} error {100 * error:.1f} %"
+    return f"eps {eps_text(budget)} error {100 * error:.1f} %"

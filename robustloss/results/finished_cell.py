@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import ConfigDict, Field
 
+from robustloss.notation import eps_text
 from robustloss.results.checking import check, check_tables
 from robustloss.results.layout import check_reference
 from robustloss.results.provenance import Part, Text
@@ -105,8 +106,10 @@ class Cell:
         for entry in entries:
             if entry["attack_label"] == attack_label and entry["eps"] == eps:
                 return self._record(entry["file"])
-        known = ", ".join(f"{entry['attack_label']} at {entry['eps']:g}" for entry in entries)
-        raise ValueError(f"no record of {attack_label} at eps {eps:g}; there are: {known}.")
+        known = ", ".join(
+            f"{entry['attack_label']} at {eps_text(entry['eps'])}" for entry in entries
+        )
+        raise ValueError(f"no record of {attack_label} at eps {eps_text(eps)}; there are: {known}.")
 
     def outside(self, label: str) -> Record:
         """Load the record of a set of images that are not of the data.

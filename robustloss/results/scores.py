@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from robustloss.notation import eps_text
 from robustloss.results.layout import Layout, check_layout
 from robustloss.storage import CorruptFile, read_arrays, write_arrays
 
@@ -79,8 +80,8 @@ class StoredScores:
 def describe_pass(which: Pass) -> str:
     """Return a pass as messages name it."""
     return {
-        "attacked": f"{which.label} at eps {which.eps:g}",
-        "noise": f"noise like {which.label} at eps {which.eps:g}",
+        "attacked": f"{which.label} at eps {eps_text(which.eps)}",
+        "noise": f"noise like {which.label} at eps {eps_text(which.eps)}",
         "outside": f"outside set {which.label}",
     }.get(which.kind, which.kind)
 

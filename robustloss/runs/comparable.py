@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robustloss.notation import eps_text
 from robustloss.results.checking import check_tables
 from robustloss.results.run import Run
 from robustloss.spec.text import slug
@@ -130,7 +131,7 @@ def shared_attacks(runs: Sequence[Run]) -> tuple[dict[str, dict[str, Any]], list
         lists = []
         for run in runs:
             budgets = {
-                label: ", ".join(f"{eps:g}" for eps in attack["eps"])
+                label: ", ".join(eps_text(eps) for eps in attack["eps"])
                 for label, attack in _attacks(run).items()
             }
             each = ", ".join(f"{label} at {eps}" for label, eps in budgets.items())
@@ -142,7 +143,7 @@ def shared_attacks(runs: Sequence[Run]) -> tuple[dict[str, dict[str, Any]], list
     notes = []
     for run in runs:
         left = [
-            f"{label} at {eps:g}"
+            f"{label} at {eps_text(eps)}"
             for label, attack in _attacks(run).items()
             for eps in attack["eps"]
             if label not in shared or eps not in shared[label]["eps"]

@@ -9,6 +9,7 @@ from robustloss.cells import score_plugins
 from robustloss.data.images import Dataset
 from robustloss.losses.feasibility import LossWarning, collecting_warnings
 from robustloss.models import backbones, build
+from robustloss.notation import eps_text
 from robustloss.spec.errors import SpecError
 from robustloss.spec.spec import CellSpec, Spec
 from robustloss.storage import digest
@@ -105,7 +106,7 @@ def _attack_mistakes(spec: Spec, dataset: Dataset) -> list[str]:
                 )
             if built.norm == "linf" and max(attack.eps) > 1:
                 lines.append(
-                    f"{where}.eps (={max(attack.eps):g}) must lie in [0, 1]: pixel units, "
+                    f"{where}.eps (={eps_text(max(attack.eps))}) must lie in [0, 1]: pixel units, "
                     "not 0–255."
                 )
             least = getattr(built, "least_classes", 2)

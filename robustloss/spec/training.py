@@ -9,6 +9,7 @@ from pydantic import (
     model_validator,
 )
 
+from robustloss.notation import eps_text
 from robustloss.spec.base import Count, Eps, Table, as_tuple, declare, pixel_rule
 from robustloss.spec.errors import rule_error
 
@@ -103,8 +104,8 @@ class AdversarialSpec(Table):
         late = f", from {100 * self.start:.3g} % of training on" if self.start else ""
         rise = f", eps rising over {100 * self.ramp:.3g} % of training" if self.ramp else ""
         return (
-            f"trained with {self.attack.upper()} images ({norm} eps {self.eps:.3g}, {steps} of "
-            f"{length:.3g} on {climbed}{late}{rise})"
+            f"trained with {self.attack.upper()} images ({norm} eps {eps_text(self.eps)}, "
+            f"{steps} of {length:.3g} on {climbed}{late}{rise})"
         )
 
     @model_serializer(mode="wrap")

@@ -98,6 +98,21 @@ def test_a_shown_spec_can_be_run_again(monkeypatch):
     assert "time      unknown: not now" in text
 
 
+def test_a_shown_spec_has_each_eps_as_it_was_written(monkeypatch):
+    monkeypatch.setattr(cost, "measure", lambda *words: cost.Timing(None, "not now"))
+    attack = {
+        "name": "pgd",
+        "eps": ["0", "2/255", "0.1", "3/255"],
+        "params": {"step_size": 2 / 255},
+    }
+    adversarial = {"attack": "pgd", "eps": "8/255", "steps": 7}
+    spec = small(attacks=[attack], train={"adversarial": adversarial})
+    text = "\n".join(spec_lines(spec))
+    assert 'eps = [0.0, "2/255", 0.1, "3/255"]' in text
+    assert 'eps = "8/255"' in text
+    assert load_spec(tomllib.loads(text)).plain() == spec.plain()
+
+
 def test_no_name_of_a_shown_spec_goes_on_in_a_line_of_its_own():
     name = "a\n[[losses]]\nname = 'softmax'\n# {}"
     given = {"label": "b", "weights": name.format("w"), "name": "softmax"}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from robustloss.notation import eps_text
 from robustloss.reports.chapters.detection.detected import sum_over
 from robustloss.reports.chapters.detection.table import interval_words_detection, score_name
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of, lay_out
@@ -33,7 +34,7 @@ _EVERY = [
     Column("score", "score_name", in_csv=False),
     Column("", "score"),
     Column("", "adapted"),
-    Column("eps", "eps", words="{:.4g}".format, in_csv=False),
+    Column("eps", "eps", words=eps_text, in_csv=False),
     Column("n successful", "n_known", in_csv=False),
     Column("", "n_successful"),
     *_ESTIMATES,
@@ -141,7 +142,7 @@ def auroc_table(found: Guarded) -> Table:
     rivals = [*(naive[:1] if many else naive), *found.of_kind("adaptive"), *found.of_kind(BEST)]
     rows, data = [], []
     for label, eps in product(found.numbers.labels, found.eps):
-        row = [Entry(label), Entry(f"{eps:.4g}")]
+        row = [Entry(label), Entry(eps_text(eps))]
         row += [_entry(found, marks, label, rival, eps, _ESTIMATES[0]) for rival in rivals]
         if many:
             lowest = found.extreme(label, naive, eps, "auroc_all", lowest=True)
@@ -178,7 +179,7 @@ def rejection_table(found: Guarded) -> Table:
     rows, data = [], []
     for label, eps in product(found.numbers.labels, found.eps):
         for name, rivals in kinds:
-            row = [Entry(label), Entry(name), Entry(f"{eps:.4g}")]
+            row = [Entry(label), Entry(name), Entry(eps_text(eps))]
             for column in _REJECTING:
                 worst = found.extreme(label, rivals, eps, column.key, lowest=False)
                 row.append(_entry(found, marks, label, worst, eps, column))

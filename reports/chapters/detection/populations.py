@@ -2,6 +2,7 @@
 
 from itertools import product
 
+from robustloss.notation import eps_text
 from robustloss.reports.chapters.detection.detected import (
     LIKELIHOOD,
     POPULATION_WORDS,
@@ -15,7 +16,7 @@ from robustloss.reports.reading.numbers import AttackInfo, Numbers
 _COLUMNS = [
     Column("loss", "label"),
     Column("", "attack_label"),
-    Column("eps", "eps", words="{:.4g}".format),
+    Column("eps", "eps", words=eps_text),
     Column("population", "population", words=POPULATION_WORDS.__getitem__),
     Column("n", "n_attacked"),
 ]

@@ -2,6 +2,7 @@
 
 from itertools import product
 
+from robustloss.notation import eps_text
 from robustloss.reports.chapters.detection.detected import (
     LIKELIHOOD,
     Detected,
@@ -32,7 +33,7 @@ _ESTIMATES = [
 _COLUMNS = [
     Column("loss", "label"),
     Column("", "attack_label"),
-    Column("eps", "eps", words="{:.4g}".format),
+    Column("eps", "eps", words=eps_text),
     Column("n successful", "n_successful"),
     *_ESTIMATES,
     Column("the same, 1 % threshold", EARLY, 100.0, 2, parts=("mean",)),
@@ -176,7 +177,7 @@ def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
         f"AUROC of each detection score. {interval_words(behind)} The likelihood "
         "asks whether the features look like the predicted class at all, the posterior only how "
         f"clearly one class wins.{_NOT_ADAPTED if False in adapted.values() else ''}",
-        ["loss", "score", *(f"{population}, eps {eps:.4g}" for population, eps in places)],
+        ["loss", "score", *(f"{population}, eps {eps_text(eps)}" for population, eps in places)],
         rows,
         data,
         marks.notes(),

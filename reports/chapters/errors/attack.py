@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
@@ -11,7 +12,7 @@ from robustloss.reports.words import NOTHING, duration, span
 COLUMNS = [
     Column("loss", "label"),
     Column("", "attack_label"),
-    Column("eps", "eps", words="{:.4g}".format),
+    Column("eps", "eps", words=eps_text),
     Column("attack success", "attack_success_rate", 100.0, 2, parts=("mean",)),
     Column("mean posterior", "mean_max_posterior", 1.0, 3, parts=("mean",)),
     Column("zero gradient", "zero_gradient_fraction", 100.0, 2, parts=("mean",),

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of
 from robustloss.reports.reading.facts import eps_words, seed_words
 from robustloss.reports.reading.featured import featured
@@ -103,7 +104,7 @@ def radius_rows(numbers: Numbers, curves: Sequence[AttackInfo]) -> list[dict[str
 def _entries_of(row: Mapping[str, Any], marks: Marks) -> list[Entry]:
     """Return a row as the page shows it; what is unknown or never happened has no mark."""
     radius, half, area = (row[metric] for metric in METRICS)
-    never = f"> {row['eps_max']:.4g}" if area else NOTHING
+    never = f"> {eps_text(row['eps_max'])}" if area else NOTHING
     texts = [
         _length(radius, row["seeds"]) if radius else UNKNOWN,
         _length(half, row["seeds"]) if half else never,

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from robustloss.notation import eps_text
 from robustloss.reports.chapters.errors.heatmap import Heat, draw_heatmaps
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.table import Entry, Table
@@ -74,7 +75,11 @@ class Matrix:
         for source, target, eps in self.places:
             if eps == middle and (found := self.get(source, target, eps)):
                 (own if source == target else other).append(100 * found.mean)
-        text = f"At eps {middle:.4g}: white box {min(own):.0f} to {max(own):.0f} %" if own else ""
+        text = (
+            f"At eps {eps_text(middle)}: white box {min(own):.0f} to {max(own):.0f} %"
+            if own
+            else ""
+        )
         if not other:
             return text
         return f"{text}, from other losses {min(other):.0f} to {max(other):.0f} %."
@@ -95,7 +100,7 @@ def transfer_table(matrix: Matrix) -> Table:
     data = []
     for source, target, eps in matrix.places:
         if target == labels[0]:
-            rows.append([Entry(f"{eps:.4g}"), Entry(source)])
+            rows.append([Entry(eps_text(eps)), Entry(source)])
         found, flags = matrix.get(source, target, eps), matrix.flags(source, target, eps)
         mark, kind = marks.of(flags) if found else "", "top" if source == target else ""
         rows[-1].append(Entry(in_percent(found), mark, kind))

@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 
+from robustloss.notation import eps_text
 from robustloss.reports.drawing.style import CROWD
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.facts import eps_words, images, interval_words
@@ -15,6 +16,7 @@ from robustloss.reports.words import (
     estimate_fields,
     in_percent,
     listed,
+    over_seeds,
     seed_count,
 )
 
@@ -49,7 +51,8 @@ def worst_table(numbers: Numbers, case: AttackInfo) -> Table:
                 cells.append(Entry(in_percent(value), mark, "" if value or not e else "gap"))
                 if e:
                     best, error = _strongest_alone(numbers.rows(label, case.label, e))
-                    below.append("–" if error is None else f"{listed(best)} {100 * error:.2f}")
+                    share = None if error is None else over_seeds([error])
+                    below.append(f"{listed(best)} {in_percent(share)}" if share else "–")
             rows += [cells, [Entry(text, kind="detail") for text in below]]
         else:
             rows.append([Entry(label), *[Entry(NOTHING, kind="gap")] * (len(found) + 1)])
@@ -102,7 +105,7 @@ def _attack_notes(numbers: Numbers, case: AttackInfo) -> list[str]:
     if len(by_attacks) == 1:
         return [f"Attacks in it: {listed(order)}." for order in by_attacks]
     return [
-        f"Attacks in it at eps {listed([f'{e:.4g}' for e in eps])}: {listed(order)}."
+        f"Attacks in it at eps {listed([eps_text(e) for e in eps])}: {listed(order)}."
         for order, eps in by_attacks.items()
     ]
 
@@ -129,7 +132,7 @@ def overview_table(numbers: Numbers, case: AttackInfo) -> Table:
         for head, its_labels, its_attacks in lines:
             places = list(itertools.product(its_labels, its_attacks))
             entries = [_entry_of(numbers, marks, label, attack, eps) for label, attack in places]
-            rows.append([Entry(f"{eps:.4g}"), head, *entries])
+            rows.append([Entry(eps_text(eps)), head, *entries])
             data += [
                 {
                     "label": label,

@@ -125,6 +125,8 @@ def _difference(row: Row | None, scale: float, digits: int, doubt: str) -> Entry
     """Return a difference with its interval, in bold where it is shown and nothing doubts it."""
     if row is None:
         return Entry(NOTHING)
+    if scale * abs(row["difference"] or 0) >= 10:
+        digits -= 1
 
     def signed(key: str) -> str:
         if row[key] is None:
@@ -132,7 +134,7 @@ def _difference(row: Row | None, scale: float, digits: int, doubt: str) -> Entry
         value = round(scale * row[key], digits)
         return minus(f"{value:+.{digits}f}") if value else f"{0:.{digits}f}"
 
-    text = f"{signed('difference')} ({signed('low')} to {signed('high')})"
+    text = f"{signed('difference')} [{signed('low')}, {signed('high')}]"
     if row["shown"]:
         return Entry(text, doubt, kind="" if doubt else "top")
     least = row["minimum_detectable"]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
 from robustloss.reports.reading.facts import eps_words, images, interval_words
 from robustloss.reports.reading.marks import Marks, flags_of, names
@@ -94,11 +95,11 @@ def _glances(numbers: Numbers, attack: AttackInfo) -> list[Glance]:
     first, last = attack.strengths[0], attack.strengths[-1]
     places = [(attack, eps) for eps in dict.fromkeys((first, last))]
     places += [(case, case.strengths[0]) for case in numbers.worst_cases]
-    where = f"{attack.label} eps {last:.4g}"
+    where = f"{attack.label} eps {eps_text(last)}"
     missed = "undetected_success_at_5fpr"
     return [
         error("clean error", CLEAN, 0.0),
-        *(error(f"error, {each.label} eps {eps:.4g}", each, eps) for each, eps in places),
+        *(error(f"error, {each.label} eps {eps_text(eps)}", each, eps) for each, eps in places),
         Glance(attack, last, Column(f"AUROC, {where}", "auroc_all", 1.0, 3), max),
         Glance(attack, last, Column(f"fooled and not noticed, {where}", missed, 100.0, 2)),
     ]
@@ -108,7 +109,7 @@ SEED_COLUMNS = [
     Column("loss", "label"),
     Column("attack", "attack_label", words=lambda label: "clean" if label == "none" else label),
     Column("seed", "seed", words=str),
-    Column("eps", "eps", words="{:.4g}".format),
+    Column("eps", "eps", words=eps_text),
     Column("n", "n"),
     Column("error", "error", 100.0, 2),
     Column("AUROC, all", "auroc_all", 1.0, 3),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Table, lay_out
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
@@ -14,7 +15,7 @@ _TOP = {"brier": 2.0} | dict.fromkeys(_INFINITE, float("inf"))  # what a number 
 _COLUMNS = [
     Column("loss", "label"),
     Column("", "attack_label"),
-    Column("eps", "eps", words=lambda eps: f"{eps:.4g}" if eps else "clean"),
+    Column("eps", "eps", words=lambda eps: eps_text(eps) if eps else "clean"),
 ]
 # one mark a row is enough: it stands at the first number
 _ESTIMATES = [

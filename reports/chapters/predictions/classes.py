@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Table, lay_out
 from robustloss.reports.reading.facts import class_counts, class_names, mean, rows, seed_words
 from robustloss.reports.reading.numbers import Numbers
@@ -102,7 +103,7 @@ def balance_table(numbers: Numbers) -> Table | None:
         return None
     places = [("clean", "none", 0.0)]
     for first in [attack for attack in numbers.attacks if attack.strengths][:1]:
-        places += [(f"{first.label}, eps {e:.4g}", first.label, e) for e in first.strengths]
+        places += [(f"{first.label}, eps {eps_text(e)}", first.label, e) for e in first.strengths]
     means: list[dict[str, Any]] = []
     data: list[dict[str, object]] = []
     for label, (name, attack, eps) in product(numbers.labels, places):

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.sparse import csr_array
 
+from robustloss.notation import eps_text
 from robustloss.reports.drawing.album import SPACE, Album
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.squares import colour_bar, frame_squares
@@ -59,7 +60,7 @@ def count_passes(numbers: Numbers, shown: Shown) -> list[Counted]:
     for attack in featured(numbers)[:1]:
         eps = attack.strengths[(len(attack.strengths) - 1) // 2]
         attacked = partial(shown.attacked, attack=attack, eps=eps)
-        passes.append((attack.slug, f"{attack.label}, eps {eps:.4g}", attacked))
+        passes.append((attack.slug, f"{attack.label}, eps {eps_text(eps)}", attacked))
     counted = []
     for slug, words, load in passes:
         views = {label: load(label) for label in numbers.labels}

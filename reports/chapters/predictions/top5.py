@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from robustloss.notation import interval_text
 from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
 from robustloss.reports.reading.facts import seed_words
 from robustloss.reports.reading.numbers import Numbers
@@ -35,8 +36,8 @@ def crops_table(numbers: Numbers) -> Table | None:
                 if row is None or row[f"{top}_error"] is None:
                     texts.append(NOTHING)
                 else:
-                    ends = (100 * row[f"{top}_{end}"] for end in ("error", "low", "high"))
-                    texts.append("{:.2f} [{:.2f}, {:.2f}]".format(*ends))
+                    ends = (row[f"{top}_{end}"] for end in ("error", "low", "high"))
+                    texts.append(interval_text(*ends, unit=100.0))
             rows.append([Entry(text) for text in (label, str(seed), *texts)])
         if published and own and label in published.error:
             theirs, spread = published.error[label], published.spread[label]

@@ -11,6 +11,7 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from robustloss.notation import eps_text
 from robustloss.reports.drawing.album import Album, by_model
 from robustloss.reports.drawing.frames import Margins, draw_panels
 from robustloss.reports.drawing.legends import ClassColours
@@ -39,7 +40,7 @@ def add_likelihood_map(album: Album, scene: Scene) -> None:
         f"likelihood-map-{scene.attack.slug}",
         draw_likelihood_maps(cells, scene.numbers.classes or 1),
         by_model({shown.cells[k].slug: cell.arrays() for k, cell in maps.items()}),
-        title=f"Where attacked images land (eps {middle:.4g})",
+        title=f"Where attacked images land (eps {eps_text(middle)})",
         caption="Log-likelihood of the predicted class over the 2-D feature space (Figure 1f of "
         "Wan et al. 2018); brighter is more typical of clean data. 1, 5 and 50 % of clean "
         "validation images lie on the darker side of the white contours: a detector with 5 % "

@@ -49,9 +49,9 @@ def geometry_tables(numbers: Numbers) -> list[Table]:
             "is the scatter of the class means over the scatter within the classes (trace over "
             "trace, per image), higher is better separated. Within class: mean distance of an "
             "image to its class mean; between classes: mean distance of two class means; in "
-            "brackets the nearest two. Norm: mean [5 %, 95 % of the images]. Angles in degrees, "
-            "seen from the origin: of an image to its class mean, and between class means (least: "
-            f"the nearest two).{more} {_means_words(numbers)}",
+            "parentheses the nearest two. Norm: mean (5 % to 95 % quantile of the images). Angles "
+            "in degrees, seen from the origin: of an image to its class mean, and between class "
+            f"means (least: the nearest two).{more} {_means_words(numbers)}",
             *lay_out(columns, [_geometry_row(numbers, own) for own in found.values()])[:2],
             [row for own in found.values() for row in own],
             lemma_notes(numbers) if split == "test" else [],
@@ -76,7 +76,7 @@ def _geometry_row(numbers: Numbers, found: Sequence[dict]) -> dict[str, Any]:
     norm = significant(mean(found, "norm_mean"))
     low, high = mean(found, "norm_p5"), mean(found, "norm_p95")
     if low and high:
-        norm += f" [{short(low.mean)}, {short(high.mean)}]"
+        norm += f" ({short(low.mean)} to {short(high.mean)})"
     between, least = (
         _degrees(mean(found, key)) for key in ("between_angle_deg", "between_angle_min_deg")
     )
@@ -102,7 +102,7 @@ def _degrees(value: Estimate | None) -> str:
         return NOTHING
     if value.low is None or value.high is None:
         return f"{value.mean:.1f}°"
-    return f"{value.mean:.1f}° ± {(value.high - value.low) / 2:.1f}"
+    return minus(f"{value.mean:.1f}° [{value.low:.1f}, {value.high:.1f}]")
 
 
 def _means_words(numbers: Numbers) -> str:

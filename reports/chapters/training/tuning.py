@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from robustloss.notation import eps_text
 from robustloss.reports.drawing import ticks
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
@@ -24,7 +25,7 @@ Trial = Sequence[Row]  # the rows of one trial: one for each budget of its FGSM
 # column of `trials`: colour, marker, name
 ERRORS = {
     "validation_error": (BLUE, "o", "clean validation error"),
-    "fgsm_error": (VERMILLION, "^", "FGSM at eps {eps:.4g}, validation images"),
+    "fgsm_error": (VERMILLION, "^", "FGSM at eps {eps}, validation images"),
 }
 
 
@@ -100,7 +101,7 @@ def kept_table(search: Search) -> Table:
         kind = "" if kept else "gap"
         rows.append([Entry(label), *(Entry(text, kind=kind) for text in texts)])
     n = next((row["n"] for row in every if row["n"] is not None), 0)
-    heads = [f"FGSM {eps:.4g}, {what}" for eps in search.eps for what in ("kept", "tried")]
+    heads = [f"FGSM {eps_text(eps)}, {what}" for eps in search.eps for what in ("kept", "tried")]
     return Table(
         "tuning",
         "Tuning",
@@ -139,7 +140,7 @@ def trial_table(search: Search) -> Table:
         "Errors of validation images in percent, clean and under FGSM; cross-entropy of the "
         "logits on clean ones in nats. In bold what was kept.",
         ["loss", "values", "validation error", "validation loss",
-         *(f"FGSM {eps:.4g}" for eps in search.eps), "remark"],
+         *(f"FGSM {eps_text(eps)}" for eps in search.eps), "remark"],
         rows,
         [{**row, "settings": settings(row)} for k in search.trials for row in search.rows(k)],
         left=2,
@@ -159,7 +160,7 @@ def add_tuning(album: Album, numbers: Numbers) -> None:
             clean, fgsm = ([100 * row[key] for row in rows] for key in ERRORS)
             parts.append(
                 f"{label} {min(clean):.2f} to {max(clean):.2f} % clean, {min(fgsm):.1f} to "
-                f"{max(fgsm):.1f} % under FGSM at {eps:.4g}"
+                f"{max(fgsm):.1f} % under FGSM at {eps_text(eps)}"
             )
     kept = ("label", "trial", "chosen", "validation_error", "eps", "fgsm_error")
     album.add(
@@ -200,7 +201,7 @@ def draw_tuning(search: Search) -> Figure:
         _draw_trials(ax, finished[label], diverged[label], key, limits)
 
     handles = [
-        Line2D([], [], color=colour, marker=marker, label=name.format(eps=eps))
+        Line2D([], [], color=colour, marker=marker, label=name.format(eps=eps_text(eps)))
         for colour, marker, name in ERRORS.values()
     ]
     handles.append(Line2D([], [], color=INK, marker="o", mfc="none", ms=9, ls="", label="kept"))

@@ -21,6 +21,7 @@ from robustloss.analysis.checks.catalogue import (
     flag_above,
     make_flag,
 )
+from robustloss.notation import eps_text
 from robustloss.results.schema import Row
 from robustloss.spec.text import slug
 
@@ -81,7 +82,7 @@ def _flag_rival(check: str, evidence: Evidence, rivals: Mapping[str, np.ndarray]
     gain = better_rival(evidence.probe["wrong_cross_entropy"], rivals, CHECKS[check].threshold)
     if gain is None:
         return []
-    at = f"{float(evidence.probe['eps']):g}"
+    at = eps_text(float(evidence.probe["eps"]))
     return [make_flag(check, evidence.cell, gain.value, at=at, temperature=gain.rival)]
 
 
@@ -155,7 +156,7 @@ def loss_still_rising(evidence: Evidence) -> list[Row]:
         trace = np.vstack([logits.max(axis=1) - true, evidence.probe[name]])
         value = late_gain(trace)
         if value > CHECKS[check].threshold:
-            at = f"{float(evidence.probe[f'{name}_eps']):g}"
+            at = eps_text(float(evidence.probe[f"{name}_eps"]))
             flags.append(make_flag(check, evidence.cell, value, label, at=at))
     return flags
 

@@ -10,6 +10,7 @@ from robustloss.analysis.checks.catalogue import (
     make_flag,
 )
 from robustloss.analysis.outcomes import find_wrong, group_by_attack, list_budgets
+from robustloss.notation import eps_text
 from robustloss.results.schema import Row
 from robustloss.spec.attack_kinds import Kind
 
@@ -60,7 +61,7 @@ def error_falls_with_eps(evidence: Evidence) -> list[Row]:
         for label, own in group_by_attack(evidence.outcomes, norm).items():
             for one in (one for one in own if one.eps in all_eps):
                 smaller = {"0": evidence.clean.wrong}
-                smaller |= {f"{less.eps:g}": less.wrong for less in own if less.eps < one.eps}
+                smaller |= {eps_text(less.eps): less.wrong for less in own if less.eps < one.eps}
                 if gain := better_rival(one.wrong, smaller, CHECKS[check].threshold):
                     words = {"smaller": gain.rival}
                     flags.append(

@@ -67,11 +67,10 @@ def test_display_is_the_csv_rounded(rendered: Path) -> None:
     tex = (rendered / "report/tables/error-fgsm.tex").read_text(encoding="utf-8")
     for row in rows:
         mean, low, high = (100 * float(row[k]) for k in ("error", "low", "high"))
-        if row["interval"] == "t over seeds":
-            assert f"{mean:.2f} ± {(high - low) / 2:.2f}" in text
-            assert rf"{mean:.2f} $\pm$ {(high - low) / 2:.2f}" in tex
-        else:
-            assert rf"{mean:.2f} \[{low:.2f}, {high:.2f}\]" in text
+        digits = 1 if mean >= 10 else 2
+        first, *ends = (f"{value:.{digits}f}" for value in (mean, low, high))
+        assert rf"{first} \[{', '.join(ends)}\]" in text
+        assert f"{first} [{', '.join(ends)}]" in tex
 
 
 def test_marks_stand_where_a_flag_fires_and_only_there(run: Run, rendered: Path) -> None:
@@ -232,11 +231,11 @@ def make(mean: float, low: float | None, high: float | None, interval: str | Non
 def test_words() -> None:
     seeds = make(0.2408, 0.2308, 0.2508, "t over seeds")
     wilson = make(0.2408, 0.2325, 0.2493, "Wilson over images")
-    assert estimate(seeds, unit=100, digits=2) == "24.08 ± 1.00"
-    assert estimate(wilson, unit=100, digits=2) == "24.08 [23.25, 24.93]"
+    assert estimate(seeds, unit=100, digits=2) == "24.1 [23.1, 25.1]"
+    assert estimate(wilson, unit=100, digits=2) == "24.1 [23.2, 24.9]"
     assert estimate(make(0.5, None, None, None)) == "0.500"
     assert estimate(None) == "n/a"
-    assert percent(seeds) == "24.08 ± 1.00 %"
+    assert percent(seeds) == "24.1 [23.1, 25.1] %"
     assert (span([]), span([3.0]), span([3.0, 1200.0])) == ("n/a", "3", "3–1,200")
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert (duration(9), duration(700), duration(7200)) == ("9.0 s", "11.7 min", "2.0 h")

@@ -5,6 +5,7 @@ from statistics import fmean
 
 import pytest
 
+from robustloss.notation import interval_text
 from robustloss.reports.chapters.errors.radius import rank_labels
 from robustloss.reports.drawing.table import Table
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
@@ -30,6 +31,10 @@ def cell(table: Table, column: str, *first: str) -> str:
     return row[list(table.header).index(column)].text
 
 
+def percent(share: float) -> str:
+    return f"{100 * share:.{1 if share >= 0.1 else 2}f}"
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_worst_case_is_the_mean_of_its_rows(
     strong_run: Run, tables: dict[str, Table], norm: str
@@ -47,11 +52,11 @@ def test_worst_case_is_the_mean_of_its_rows(
 
 def test_worst_case_shows_interval_and_strongest(strong_run: Run, tables: dict[str, Table]) -> None:
     (own,) = some(strong_run.worst_case, label="GM", norm="linf", eps=0.1)
-    low, mean, high = (100 * own[k] for k in ("error_low", "error", "error_high"))
+    found = interval_text(own["error"], own["error_low"], own["error_high"], unit=100.0)
     table = tables["worst-case-linf"]
-    assert cell(table, "eps 0.1", "GM") == f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    assert cell(table, "eps 0.1", "GM") == found
     alone = cell(table, "eps 0.1", "GM: strongest alone")
-    assert alone == f"{own['strongest']} {100 * own['strongest_error']:.2f}"
+    assert alone == f"{own['strongest']} {percent(own['strongest_error'])}"
     assert "Attacks in it: FGSM, PGD, PGD, margin, APGD-CE, Square" in table.notes[-1]
 
 
@@ -147,9 +152,9 @@ def test_rejection_table_sets_the_worst_naive_attack_against_the_best_adaptive(
     naive = max(r[metric] for r in some(data, kind="naive"))
     (best,) = some(data, kind="best_of_adaptive")
     table = tables["adaptive-rejection-linf"]
-    assert cell(table, name, "center", "naive at worst", "0.2").startswith(f"{100 * naive:.2f} ")
+    assert cell(table, name, "center", "naive at worst", "0.2").startswith(f"{percent(naive)} ")
     text = cell(table, name, "center", "best of adaptive", "0.2")
-    assert text.startswith(f"{100 * best[metric]:.2f} ")
+    assert text.startswith(f"{percent(best[metric])} ")
 
 
 def test_scores_that_no_attack_aimed_at_say_so(tables: dict[str, Table]) -> None:
@@ -182,7 +187,7 @@ def test_rounded_row_stands_under_its_loss(strong_run: Run, tables: dict[str, Ta
     assert own["error_8bit"] < own["error"]
     texts = [row[0].text for row in table.rows]
     assert texts[texts.index("GM") + 1] == "GM: rounded to 8 bits"
-    assert cell(table, "eps 0.2", "GM: rounded to 8 bits") == f"{100 * own['error_8bit']:.2f}"
+    assert cell(table, "eps 0.2", "GM: rounded to 8 bits") == percent(own["error_8bit"])
     (row,) = some(table.data, label="GM", eps=0.2)
     assert row["error_8bit"] == own["error_8bit"]
 

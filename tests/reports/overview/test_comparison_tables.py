@@ -49,9 +49,9 @@ def test_a_shown_difference_is_bold_and_another_says_so():
     assert table.name == "comparison-error-fgsm"
     assert list(table.header) == ["loss", "less", "clean", "eps 0.1", "eps 0.2"]
     clean, first, second = table.rows[0][2:]
-    assert (first.kind, first.text) == ("top", "−5.00 (−6.00 to −4.00)")
+    assert (first.kind, first.text) == ("top", "−5.00 [−6.00, −4.00]")
     assert clean.kind == second.kind == ""
-    assert second.text == "+5.00 (+4.00 to +6.00) no difference shown; 3.10"
+    assert second.text == "+5.00 [+4.00, +6.00] no difference shown; 3.10"
     assert "3 seeds" in table.caption
     assert [row["eps"] for row in table.data] == [0.0, 0.1, 0.2]
 
@@ -78,8 +78,8 @@ def test_many_losses_stand_against_the_first_and_the_csv_has_every_pair(count, r
 def test_each_metric_has_a_table_in_its_own_unit():
     found = [comparison("A", "B", 0.1, m) for m in ("auroc_all", "undetected_success_at_5fpr")]
     first, second = comparison_tables(numbers(["A", "B"], found))
-    assert first.rows[0][2].text.startswith("−0.050 (")
-    assert second.rows[0][2].text.startswith("−5.00 (")
+    assert first.rows[0][2].text.startswith("−0.050 [")
+    assert second.rows[0][2].text.startswith("−5.00 [")
 
 
 def test_an_older_run_has_no_such_table():

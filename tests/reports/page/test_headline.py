@@ -111,7 +111,7 @@ def test_a_shared_place_names_all_who_share_it() -> None:
     errors = {"A": [0.02], "B": [0.02], "C": [0.3], "D": [0.1], "E": [0.3]}
     answer = headline(fake(errors))[0].answer
     assert answer == (
-        "Fewest errors: A and B (2.00 [1.09, 3.64] %). Most: C and E (30.00 [26.15, 34.16] %)."
+        "Fewest errors: A and B (2.00 [1.09, 3.64] %). Most: C and E (30.0 [26.1, 34.2] %)."
     )
 
 
@@ -138,8 +138,8 @@ def test_headline_names_the_extremes_of_results(run: Run) -> None:
     best, worst = min(errors, key=lambda k: errors[k]), max(errors, key=lambda k: errors[k])
     finding = next(f for f in headline(numbers) if f.question == "FGSM, eps 0.3")
     assert finding.answer.endswith("Not ranked, because marked †: softmax.")
-    assert f"Fewest errors: {best} ({100 * errors[best]:.2f}" in finding.answer
-    assert f"Most: {worst} ({100 * errors[worst]:.2f}" in finding.answer
+    assert f"Fewest errors: {best} ({100 * errors[best]:.1f} [" in finding.answer
+    assert f"Most: {worst} ({100 * errors[worst]:.1f} [" in finding.answer
     assert "Guessing: 90 %." in finding.answer
 
 

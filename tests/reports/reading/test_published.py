@@ -138,7 +138,7 @@ def test_table_4_stands_below_crops_of_imagenet():
     texts = [[entry.text for entry in row] for row in table.rows]
     short = "published (Wan et al. 2018, Table 4)"
     assert texts == [
-        ["B", "0", "25.00 [20.00, 30.00]", "5.00 [3.00, 8.00]", "25.00 [20.00, 30.00]", "n/a"],
+        ["B", "0", "25.0 [20.0, 30.0]", "5.00 [3.00, 8.00]", "25.0 [20.0, 30.0]", "n/a"],
         [f"B: {short}", "n/a", "22.70 ± 0.20", "7.14 ± 0.08", "21.90 ± 0.10", "6.05 ± 0.03"],
     ]
     assert "Table 4. All 3 published values lie within our 95 % intervals." in table.notes[0]

@@ -231,7 +231,7 @@ def test_top_5_of_more_than_ten_classes(told: Path) -> None:
         for row in run.rows
     ]
     found = {t.name: t for t in make_tables(Numbers(Run(run.path, run.results | {"rows": rows})))}
-    assert [[e.text for e in row] for row in found["top5"].rows] == [["softmax", "20.00", "5.00"]]
+    assert [[e.text for e in row] for row in found["top5"].rows] == [["softmax", "20.0", "5.00"]]
 
 
 def test_tuples_of_pair_losses(tables: dict[str, Table]) -> None:

@@ -165,7 +165,10 @@ def test_points_are_chosen_evenly_and_once() -> None:
 def test_significant_digits() -> None:
     assert significant(None) == "n/a"
     assert significant(Estimate(0.01234, None, None, 1, (), None)) == "0.0123"
-    assert significant(Estimate(1234.5, 1200.0, 1269.0, 2, (), "t over seeds")) == "1,234 ± 34"
+    assert (
+        significant(Estimate(1234.5, 1200.0, 1269.0, 2, (), "t over seeds"))
+        == "1,234 [1,200, 1,269]"
+    )
     assert significant(Estimate(-0.306, None, None, 1, (), None)) == "−0.306"
 
 

@@ -38,7 +38,7 @@ def test_geometry_of_one_seed() -> None:
     ]  # fmt: skip
     assert texts(found) == [
         ["softmax", "4.50", "12.5", "4.0°", "90.0° (least 60.2°)", "2.00", "9.00",
-         "5.00 (zero, two)", "10.0 [8, 12]"],
+         "5.00 (zero, two)", "10.0 (8 to 12)"],
     ]  # fmt: skip
 
 
@@ -48,8 +48,8 @@ def test_geometry_over_seeds_has_the_mean_of_ratios_and_says_when_pairs_vary() -
         hand.geometry("softmax", seed=1, within_distance=3.0, nearest_b=1),
     ]
     found = texts(tables(hand.run(geometry=rows))["geometry-test"])[0]
-    # t(0.975, 1) = 12.706: 2 and 3 give 2.5 ± 6.35, cut at 0, so half of 8.85
-    assert found[5] == "2.50 ± 4.43"
+    # t(0.975, 1) = 12.706: 2 and 3 give 2.5 and 6.35 to either side, cut at 0
+    assert found[5] == "2.50 [0.00, 8.85]"
     assert found[6] == "9.00"  # both seeds agree: no interval of no width
     assert found[7] == "5.00 (varies)"
     assert found[1].startswith("3.75 ")  # mean of 4.5 and 3, not 9 / 2.5
@@ -62,7 +62,7 @@ def test_one_class_alone_has_no_distance_to_another() -> None:
     )  # fmt: skip
     found = texts(tables(hand.run(geometry=[hand.geometry("softmax", **nothing)]))["geometry-test"])
     assert found[0] == [
-        "softmax", "n/a", "n/a", "4.0°", "n/a", "2.00", "n/a", "n/a", "10.0 [8, 12]"
+        "softmax", "n/a", "n/a", "4.0°", "n/a", "2.00", "n/a", "n/a", "10.0 (8 to 12)"
     ]  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def test_balanced_error_from_one_and_a_half_on(counts: tuple[int, ...], told: bo
     found = tables(run)
     assert ("balanced" in found) == told
     if told:
-        assert texts(found["balanced"]) == [["softmax", "clean", "10.00", "12.50", "+2.50"]]
+        assert texts(found["balanced"]) == [["softmax", "clean", "10.0", "12.5", "+2.50"]]
 
 
 def test_class_means_are_in_units_of_the_spread() -> None:
