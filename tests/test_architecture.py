@@ -69,7 +69,10 @@ FLOORS: dict[str, list[set[str]]] = {
         {"drawing"},
         {
             f"chapters.{name}"
-            for name in ("overview", "errors", "predictions", "detection", "space", "training")
+            for name in (
+                *("overview", "differences", "errors", "predictions", "detection", "space"),
+                "training",
+            )
         }
         | {"chapters"},
         {"page"},

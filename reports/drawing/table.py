@@ -46,6 +46,7 @@ class Table:
         fold: When the page shows only its title until a reader opens it: "always" for a table to
             look things up in, "of many losses" for one that has a row for each loss and eps.
         of_errors: It holds errors of test images, so a remark on the data stands under it.
+        further: CSV files that are written beside its own: rows by name.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Table:
     section: str = ""
     fold: Fold = "never"
     of_errors: bool = False
+    further: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def fields_of(columns: Iterable[Column], row: Mapping[str, Any]) -> dict[str, ob
 
 
 def write_table(folder: Path, table: Table) -> dict[str, str]:
-    """Write NAME.csv, NAME.md and NAME.tex, and return their texts by ending.
+    """Write NAME.csv, NAME.md, NAME.tex and further CSV files; return the first texts by ending.
 
     Args:
         folder: Where the files go; made if it is not there.
@@ -188,6 +190,8 @@ def write_table(folder: Path, table: Table) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     for ending, text in texts.items():
         write_text(folder / f"{table.name}.{ending}", text)
+    for name, rows in table.further.items():
+        write_text(folder / f"{name}.csv", csv_text(rows))
     return texts
 
 

@@ -23,6 +23,8 @@ from robustloss.reports.chapters.detection.populations import populations_table
 from robustloss.reports.chapters.detection.roc import add_rocs
 from robustloss.reports.chapters.detection.scores import add_score_curves, add_score_heat
 from robustloss.reports.chapters.detection.table import detection_table, scores_table
+from robustloss.reports.chapters.differences.forest import add_forest
+from robustloss.reports.chapters.differences.matrix import differences_table
 from robustloss.reports.chapters.errors.attack import attack_table, cost_table
 from robustloss.reports.chapters.errors.curves import add_error_curves
 from robustloss.reports.chapters.errors.images import add_images
@@ -31,8 +33,6 @@ from robustloss.reports.chapters.errors.radius_curves import add_radius_curves
 from robustloss.reports.chapters.errors.table import error_table
 from robustloss.reports.chapters.errors.transfer import add_transfers, matrices, transfer_table
 from robustloss.reports.chapters.errors.worst_case import overview_table, worst_table
-from robustloss.reports.chapters.overview.comparison import comparison_tables, rank_tables
-from robustloss.reports.chapters.overview.forest import add_forest
 from robustloss.reports.chapters.overview.losses import glance_table, seed_table
 from robustloss.reports.chapters.predictions.calibration import calibration_table
 from robustloss.reports.chapters.predictions.classes import balance_table, class_table
@@ -74,10 +74,8 @@ Maker = Callable[[], Table | list[Table] | None]  # makes one table or a few, or
 NOT_MADE = " could not be made: "  # stands in the gap of a table or figure that failed
 
 ADAPTIVE = (auroc_table, rejection_table, every_adaptive_table)
-OF_ATTACK = (attack_table, calibration_table, scores_table)
+OF_ATTACK = (attack_table, calibration_table, scores_table, differences_table)
 OF_RUN = (
-    comparison_tables,
-    rank_tables,
     outside_tables,
     top5_table,
     balance_table,

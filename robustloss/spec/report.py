@@ -13,7 +13,7 @@ class ReportSpec(Table):
     baseline: str | None = declare(
         "label of the loss that the others are compared with", None, shown="the first loss"
     )
-    highlight: Annotated[
-        tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(check_each)
-    ] = declare("labels of losses to highlight in the result", (), kind="list of text")
+    highlight: Annotated[tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(check_each)] = (
+        declare("labels of losses to highlight in the result", (), kind="list of text")
+    )
     all: bool = declare("draw everything, also what the page leaves out", False)

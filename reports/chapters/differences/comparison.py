@@ -1,0 +1,91 @@
+"""The differences between losses under one attack, with what is known of each, and the ranks.
+
+A difference is over training seeds where a run has several, and over the test images of its first
+seed otherwise. The ranks rest on the differences that are shown.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from robustloss.reports.reading.numbers import AttackInfo, Numbers
+
+Row = Mapping[str, Any]
+
+
+class Compared:
+    """The tables `comparisons` and `ranks` under one attack and on the clean images.
+
+    Attributes:
+        rows: Of `comparisons`: a row a pair, eps and metric.
+        ranks: Of `ranks`: a row a loss, eps and metric.
+        labels: The losses that are in a pair: the baseline first, the others as in the spec.
+        unit: "seeds" or "images".
+    """
+
+    def __init__(self, numbers: Numbers, attack: AttackInfo) -> None:
+        names = (attack.label, "none")
+        every, self.unit = _of_one_unit(numbers.run.comparisons)
+        self.rows = [row for row in every if row["attack_label"] in names]
+        self.ranks = [
+            row for row in _of_one_unit(numbers.run.ranks)[0] if row["attack_label"] in names
+        ]
+        self._pairs = {
+            (row["metric"], _eps(row), row["label_a"], row["label_b"]): row for row in self.rows
+        }
+        self._ranks = {(row["metric"], _eps(row), row["label"]): row for row in self.ranks}
+        paired = {label for *_, a, b in self._pairs for label in (a, b)}
+        order = dict.fromkeys([numbers.baseline, *numbers.labels])
+        self.labels = [label for label in order if label in paired]
+
+    def get(self, metric: str, eps: float, label: str, other: str) -> Row | None:
+        """Return the row of one loss minus another, turned round where it is stored so.
+
+        Args:
+            metric: A metric of `comparisons`.
+            eps: 0 for the clean images.
+            label, other: Of the losses.
+        """
+        row = self._pairs.get((metric, eps, label, other))
+        stored = self._pairs.get((metric, eps, other, label))
+        if row is not None or stored is None:
+            return row
+        low, high = (None if stored[k] is None else -stored[k] for k in ("high", "low"))
+        return dict(stored) | {
+            "label_a": label, "label_b": other, "value_a": stored["value_b"],
+            "value_b": stored["value_a"], "difference": -stored["difference"],
+            "low": low, "high": high,
+        }  # fmt: skip
+
+    def rank(self, metric: str, eps: float, label: str) -> Row | None:
+        """Return the row of `ranks` of one loss.
+
+        Args:
+            metric: A metric of `ranks`.
+            eps: 0 for the clean images.
+            label: Of the loss.
+        """
+        return self._ranks.get((metric, eps, label))
+
+    def unit_words(self) -> str:
+        """Return what the intervals and the tests are over."""
+        if self.unit == "seeds":
+            seeds = max((int(row["n_seeds"]) for row in self.rows), default=0)
+            return f"over {seeds} training seeds, in pairs of equal seeds (paired t-test)"
+        return (
+            "over the test images of one training seed (McNemar's test for errors, resampled "
+            "images for AUROC); other trainings of the same losses may differ otherwise"
+        )
+
+
+def _of_one_unit(rows: Sequence[Row]) -> tuple[list[Row], str]:
+    """Return the rows over seeds, or those over images of the first seed; and which these are."""
+    unit = "seeds" if any(row["unit"] == "seeds" for row in rows) else "images"
+    own = [row for row in rows if row["unit"] == unit]
+    if unit == "images" and own:
+        first = min(row["seed"] for row in own)
+        own = [row for row in own if row["seed"] == first]
+    return own, unit
+
+
+def _eps(row: Row) -> float:
+    return 0.0 if row["attack"] == "none" else float(row["eps"])

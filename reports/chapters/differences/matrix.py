@@ -1,0 +1,106 @@
+"""Every loss against every other in one table: the difference, if it is shown, and the rank."""
+
+from collections.abc import Mapping
+
+from robustloss.notation import interval_text
+from robustloss.reports.chapters.differences.comparison import Compared, Row
+from robustloss.reports.drawing.table import Entry, Table
+from robustloss.reports.reading.marks import Marks
+from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.reading.scene import chosen_eps
+from robustloss.reports.words import NOTHING, eps_name
+
+FEW = 6  # losses up to which every pair stands on the page
+METRICS = {"error": "error", "auroc_all": "AUROC"}
+_IN_FILES = (*METRICS, "undetected_success_at_5fpr")
+
+
+def differences_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
+    """Return the differences of error and AUROC, clean and at up to four eps, with the ranks.
+
+    A loss stands in a row and in a column; of many losses only the baseline has a column, and the
+    eps stand beside each other.
+
+    Args:
+        numbers: Of the run.
+        attack: Under which the losses are compared; None is returned where none are.
+    """
+    found, marks = Compared(numbers, attack), Marks(numbers)
+    if not found.rows:
+        return None
+    eps, crowd = (0.0, *chosen_eps(attack)), len(found.labels) > FEW
+    # blocks of rows by name, each with the numbers that stand side by side in it
+    blocks: dict[str, list[tuple[str, float]]] = {}
+    for metric, name in METRICS.items():
+        for e in eps:
+            if crowd:
+                blocks.setdefault(name, []).append((metric, e))
+            elif e or metric == "error":  # clean images have no AUROC
+                blocks[f"{name}, {eps_name(e)}"] = [(metric, e)]
+    columns = found.labels[:1] if crowd else found.labels[:-1]
+    body = []
+    for name, places in blocks.items():
+        for i, label in enumerate(found.labels):
+            cells = [Entry(name), Entry(label)]
+            for metric, e in places:
+                # the other half of the square is the same with the other sign
+                below = found.labels[:i] if e or metric == "error" else ()
+                for other in columns:
+                    flags = [f for k in (label, other) for f in numbers.flags(k, attack.label, e)]
+                    row = found.get(metric, e, label, other)
+                    mark = marks.of(flags) if row and e and other in below else ""
+                    cells.append(_difference(row, metric, mark) if other in below else Entry(""))
+                cells.append(_rank(found.rank(metric, e, label)))
+            body.append(cells)
+    heads = [f"minus {label}" for label in columns]
+    if crowd:
+        heads = [head for e in eps for head in (f"{eps_name(e)}, {heads[0]}", "rank")][:-1]
+    return Table(
+        f"differences-{attack.slug}",
+        f"Which losses differ under {attack.label}?",
+        "Row minus column, with 95 % intervals: error in percentage points, AUROC of the "
+        f"likelihood over all attacked images, {found.unit_words()}. Bold: shown (p at most .05, "
+        "adjusted by Benjamini and Hochberg for all comparisons of the run). Grey: not shown, "
+        "which does not mean equal. Rank 1 is best; “2 to 4” is what the shown differences leave "
+        "open (Mogstad et al. 2024). The CSV file has every pair, its p-value and the smallest "
+        "difference that would have been shown.",
+        ["", "loss", *heads, "rank"],
+        body,
+        found.rows,
+        marks.notes(),
+        left=2,
+        section=attack.label,
+        further=_files(found, attack, numbers),
+    )
+
+
+def _difference(row: Row | None, metric: str, mark: str) -> Entry:
+    """Return a difference with its interval: bold where it is shown and nothing doubts it."""
+    if row is None:
+        return Entry(NOTHING)
+    unit, digits = (100.0, 2) if metric == "error" else (1.0, 3)
+    text = interval_text(row["difference"], row["low"], row["high"], unit=unit, digits=digits)
+    if text[0] != "−" and float(text.partition(" ")[0]):
+        text = f"+{text}"
+    kind = ("" if mark else "top") if row["shown"] else "grey"
+    return Entry(text, mark, kind)
+
+
+def _rank(row: Row | None) -> Entry:
+    if row is None:
+        return Entry("")
+    return Entry(" to ".join(map(str, sorted({row["rank_low"], row["rank_high"]}))))
+
+
+def _files(found: Compared, attack: AttackInfo, numbers: Numbers) -> Mapping[str, list[Row]]:
+    """Return the CSV files of this attack: each metric of the differences, and the ranks."""
+    files = {
+        f"comparison-{metric.replace('_', '-')}-{attack.slug}": [
+            row for row in found.rows if row["metric"] == metric
+        ]
+        for metric in _IN_FILES
+    }
+    places = [("error", 0.0), *((metric, e) for metric in METRICS for e in attack.strengths)]
+    ranks = (found.rank(*place, label) for label in numbers.labels for place in places)
+    files[f"ranks-{attack.slug}"] = [row for row in ranks if row]
+    return {name: rows for name, rows in files.items() if rows}
