@@ -54,6 +54,15 @@ def test_a_cell_is_row_minus_column_bold_where_shown_and_grey_where_not():
     assert "3 training seeds" in table.caption
 
 
+@pytest.mark.parametrize(
+    ("difference", "text"),
+    [(0.134, "−13.4 [−15.4, −12.4]"), (0.0, "0.00 [−2.00, 1.00]"), (-1e-9, "0.00 [−2.00, 1.00]")],
+)
+def test_a_difference_is_written_as_everywhere_with_its_sign(difference: float, text: str) -> None:
+    found = [comparison("A", "B", 0.1, difference=difference)]
+    assert cells(matrix(numbers("AB", found)))["error, eps 0.1", "B", "minus A"].text == text
+
+
 def test_a_difference_that_a_check_doubts_is_marked_and_not_bold():
     flag = {"label": "B", "attack_label": "FGSM", "eps": 0.1, "check": "zero_gradient",
             "value": 0.5, "threshold": 0.1, "seed": 0, "message": "m"}  # fmt: skip
