@@ -21,7 +21,7 @@ NO_DETOUR = sum(
 # Where the files of a run lie: so many folders below the run folder, from this one on; or in the
 # run folder itself, as those do that are named here and could be taken for others.
 _DEPTHS = {"cells": 3, "trials": 3, "transfer": 2}
-_AT_THE_TOP = ("spec.toml", "results.json", "merged.json", ".lock", ".ray-run")
+_AT_THE_TOP = ("spec.toml", "results.json", "started.json", "merged.json", ".lock", ".ray-run")
 
 
 def read_file(path: str | Path, most: int) -> bytes:

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "metrics": "",
     "spec": "notation",
     "results": "storage notation",
-    "analysis": "notation metrics spec results",
+    "analysis": "run_files notation metrics spec results",
     "reports": "run_files work_folders notation metrics spec results analysis",
     # above: free of torch but for attacks; below: with torch
     "losses": "attacks",
@@ -62,7 +62,7 @@ FREE_OF_TORCH = (
 
 # Inside a room, from low to high: a module imports its own floor's part or what lies below.
 FLOORS: dict[str, list[set[str]]] = {
-    "analysis": [{"outcomes"}, {"detection", "checks"}, {"tables"}, {""}],
+    "analysis": [{"outcomes"}, {"detection", "checks"}, {"tables"}, {"unfinished"}, {""}],
     "reports": [
         {"words"},
         {"reading"},

@@ -1,7 +1,9 @@
 """From a run folder to its report: numbers, tables, figures, page."""
 
+import os
 from pathlib import Path
 
+from robustloss.analysis.unfinished import open_run
 from robustloss.reports.drawing.album import Album, csv_text, write_text
 from robustloss.reports.drawing.style import DPI
 from robustloss.reports.drawing.table import write_table
@@ -11,7 +13,7 @@ from robustloss.reports.page.press import draw_all
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown
 from robustloss.results.checking import naming_missing_columns, refuse_missing
-from robustloss.results.run import load_run
+from robustloss.results.run import Run
 from robustloss.run_files import check_no_link, read_file
 from robustloss.spec.load import MOST_BYTES
 from robustloss.work_folders import making_folder, put_in_place
@@ -20,25 +22,36 @@ WRITTEN = ("index.html", "tables", "figures")
 UNFINISHED = ".report-"  # begins the name of a folder in which a report is made
 
 
-def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
+def build_report(run_dir: str | Path | Run, *, dpi: int = DPI) -> Path:
     """Render RUN/report from the files of a run, without torch.
 
     Nothing is trained or attacked. The same run gives the same bytes. An earlier report in the
-    folder is replaced as a whole.
+    folder is replaced as a whole. A run that computes or was stopped is reported as far as it is,
+    and not disturbed.
 
     Args:
-        run_dir: A folder that ``robustloss run`` wrote.
+        run_dir: A folder that ``robustloss run`` wrote, or writes at the moment; or the run in it
+            as `open_run` gives it.
         dpi: Resolution of the PNG files and of the pixels inside the SVG files.
 
     Returns:
         The path of index.html.
 
     Raises:
-        ValueError: No run folder, or one without usable results.
+        ValueError: No run folder, or one that cannot be read.
         OSError: The report cannot be written; one reason is a link in its place.
     """
-    run = load_run(run_dir)
-    target = Path(run_dir) / "report"
+    run = run_dir if isinstance(run_dir, Run) else open_run(run_dir)
+    index = _write_report(run, dpi)
+    if run.read is not None and os.path.lexists(run.path / "results.json"):
+        # It has ended meanwhile, and may have put its own report in place before this one.
+        return build_report(run.path, dpi=dpi)
+    return index
+
+
+def _write_report(run: Run, dpi: int) -> Path:
+    """Render RUN/report of an open run and return the path of index.html."""
+    target = run.path / "report"
     check_no_link(target)
     gaps: list[str] = []
     spec = _read_spec(run.path, gaps)
@@ -51,7 +64,7 @@ def build_report(run_dir: str | Path, *, dpi: int = DPI) -> Path:
         fresh = work / "report"
         made = make_tables(numbers, shown)
         tables = [(table, write_table(fresh / "tables", table)) for table in made]
-        (fresh / "tables").mkdir(exist_ok=True)
+        (fresh / "tables").mkdir(parents=True, exist_ok=True)
         every = fresh / "tables" / "rows.csv"  # for a spreadsheet: results.json as it is
         write_text(every, csv_text(run.rows))
         album = Album(fresh / "figures", dpi)

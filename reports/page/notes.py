@@ -73,7 +73,7 @@ def count_problems(numbers: Numbers, gaps: Sequence[str]) -> str:
         numbers: Of the run.
         gaps: The files.
     """
-    parts = []
+    parts = [*numbers.run.unfinished]
     if failed := len(numbers.run.failures):
         parts.append(f"{counted(failed, 'cell')} of this run did not finish.")
     if gaps:

@@ -1,7 +1,5 @@
 """One trial of a search: a training, and its errors on the validation images."""
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from robustloss.attacks import build_attack
@@ -9,8 +7,9 @@ from robustloss.cells import keys
 from robustloss.cells.workplace import Workplace
 from robustloss.evaluation import validation
 from robustloss.evaluation.probes import DEFAULT_EPS
+from robustloss.results.trials import read_trial
 from robustloss.spec.spec import Spec, TrialSpec
-from robustloss.storage import CorruptFile, read_json, write_json
+from robustloss.storage import write_json
 from robustloss.training.log import TrainingDiverged
 
 
@@ -44,31 +43,6 @@ def run_trial(place: Workplace) -> None:
         content = {"reason": str(error)}
     trial = {"key": key, "trial": place.cell.number, **content}
     write_json(place.folder / "trial.json", trial, checked=True)
-
-
-def read_trial(folder: Path) -> dict[str, Any] | None:
-    """Return the content of a finished trial's trial.json, or None where it is not whole."""
-    try:
-        found = read_json(folder / "trial.json", checked=True)
-    except CorruptFile:
-        return None
-    return found if _is_result(found) else None
-
-
-def _is_result(found: Mapping[str, Any]) -> bool:
-    """Return whether it is what `run_trial` writes: a run folder may come from somebody else."""
-    if "validation_error" not in found:
-        return isinstance(found.get("reason"), str)
-    fgsm = found.get("fgsm")
-    numbers = [found["validation_error"]]
-    if found.get("validation_loss") is not None:  # null where it is infinite
-        numbers.append(found["validation_loss"])
-    if not isinstance(fgsm, list) or not all(isinstance(each, dict) for each in fgsm):
-        return False
-    if type(found.get("n")) is not int or "validation_loss" not in found:
-        return False
-    numbers += [each.get(name) for each in fgsm for name in ("eps", "fgsm_error")]
-    return all(type(number) in (int, float) for number in numbers)
 
 
 def choose_fgsm(spec: Spec) -> tuple[dict[str, Any], tuple[float, ...]]:

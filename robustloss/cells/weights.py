@@ -16,6 +16,7 @@ from robustloss.cells.jobs import CellJob, SharedTraining
 from robustloss.data.images import Dataset
 from robustloss.models import build, given, weight_files
 from robustloss.models.classifier import AnyClassifier, Classifier
+from robustloss.results.cell_notes import REUSED
 from robustloss.results.checking import check_tables
 from robustloss.run_files import read_file
 from robustloss.seeding import using_repeatable_kernels, using_seed
@@ -23,8 +24,6 @@ from robustloss.spec.prefixes import is_plugin
 from robustloss.storage import CorruptFile, read_json, write_bytes, write_json
 from robustloss.training import precision, processes, train
 from robustloss.training.log import TrainingLog
-
-REUSED = "reused.json"  # in the folder of a cell whose weights were taken from another run
 
 
 class CellWeights:

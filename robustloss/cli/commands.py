@@ -25,6 +25,7 @@ from robustloss import __version__
 from robustloss.progress import one_line, printable
 
 if TYPE_CHECKING:
+    from robustloss.results.run import Run
     from robustloss.runs.runner import RunOutcome
     from robustloss.spec.spec import Spec
 
@@ -150,14 +151,16 @@ def _parse_seeds(text: str | None) -> tuple[int, ...] | None:
 def report(
     run: Annotated[str, Argument(metavar="RUN", help="a run folder, such as runs/mnist")],
 ) -> int:
-    """Render the report of a run again; needs no torch."""
-    from robustloss.results.run import load_run
+    """Render the report of a run, finished or not; needs no torch."""
+    from robustloss.analysis.unfinished import open_run
 
     with showing_mistakes(ValueError):
-        loaded = load_run(run)
+        loaded = open_run(run)
+    for text in loaded.unfinished:
+        _complain(one_line(f"unfinished: {text}"))
     for doubt in loaded.doubts:
         _complain(one_line(f"warning: {doubt}"))
-    _render_report(Path(run))
+    _render_report(loaded)
     return DONE
 
 
@@ -318,13 +321,13 @@ def _load_spec(name: str) -> "Spec":
         return load_spec(name)
 
 
-def _render_report(folder: Path) -> None:
-    """Render the report of a run and say where it is."""
+def _render_report(run: "Path | Run") -> None:
+    """Render the report of a run, or of the run in a folder, and say where it is."""
     from robustloss.reports import build_report
     from robustloss.storage import CorruptFile
 
     with showing_mistakes(CorruptFile):
-        _say(f"Report: {build_report(folder)}")
+        _say(f"Report: {build_report(run)}")
 
 
 def _say(text: object) -> None:

@@ -208,12 +208,17 @@ def load_cell(path: str | Path) -> Cell:
         CorruptFile: missing, altered, incomplete, or with a value of another type than is read;
             ValueError: a newer schema.
     """
+    return read_cell(path)[0]
+
+
+def read_cell(path: str | Path) -> tuple[Cell, dict[str, Any]]:
+    """Read a cell.json as `load_cell` does, and return its whole content too."""
     path = Path(path)
     data, sha256 = read_checked_json(path)
     check_version(path, data)
     check(path, "", _CellFile, data)
     fields = {name: data[name] for name in _CellFile.model_fields}
-    return Cell(folder=path.parent, sha256=sha256, **fields)
+    return Cell(folder=path.parent, sha256=sha256, **fields), data
 
 
 def check_version(path: Path, data: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ from robustloss.results.provenance import Provenance
 from robustloss.results.schema import TABLES, Row
 from robustloss.storage import digest_content, read_json
 
+STARTED = "started.json"  # in the folder of a run that has not finished: what it was asked for
+
 # Without these a row of `rows` has no place and no number.
 _NEEDED = {"label", "seed", "attack", "attack_label", "eps", "n", "error"}
 
@@ -26,11 +28,19 @@ class Run:
 
     Attributes:
         path: the run folder.
-        results: the content of results.json.
+        results: the content of results.json; of a run without one, what it would hold now.
+        unfinished: what is still missing, a sentence each; empty for a finished run.
+        missing: the cells that are still to come, such as "L-GM seed 1".
+        asked: how many cells an unfinished run was asked for.
+        read: the readable cells and their problems, where whoever made this object has read them.
     """
 
     path: Path
     results: dict[str, Any] = field(repr=False)
+    unfinished: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    asked: int = 0
+    read: tuple[list[Cell], list[str]] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -41,6 +51,14 @@ class Run:
     def provenance(self) -> dict[str, Any]:
         """Versions, device, data checksum, seeds, times, the resolved spec."""
         return self.results["provenance"]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many cells are finished, and how many the run was asked for."""
+        if self.unfinished:
+            return self.asked - len(self.missing), self.asked
+        failed = {(row.get("label"), row.get("seed")) for row in self.failures}
+        return len(self._places), len(failed | self._places.keys())
 
     def __getattr__(self, name: str) -> list[Row]:
         if name in TABLES:
@@ -82,6 +100,8 @@ class Run:
         Raises:
             CorruptFile: a cell.json is altered.
         """
+        if self.read is not None:
+            return tuple(self.read[0])
         spec = self.provenance.get("spec") or {}
         order = {loss["label"]: number for number, loss in enumerate(spec.get("losses", []))}
         cells = [load_cell(path) for path in self._cell_files()]
@@ -95,6 +115,8 @@ class Run:
         Missing is a cell that has rows, and one that the spec asks for and of which there is
         nothing at all: neither rows nor the reason of a failure.
         """
+        if self.read is not None:
+            return self.read
         cells, problems, unread = [], [], set()
         for path in sorted(self._cell_files()):
             try:
@@ -139,7 +161,9 @@ class Run:
 
     @cached_property
     def digest_state(self) -> Literal["fits", "altered", "absent"]:
-        """Whether the digest of results.json fits; it is absent from runs of older versions."""
+        """Whether the digest of results.json fits; runs that are old or unfinished have none."""
+        if self.read is not None:
+            return "absent"
         others = {key: value for key, value in self.results.items() if key != "digest"}
         if len(others) == len(self.results):
             return "altered" if "cells" in self.provenance else "absent"
@@ -178,8 +202,12 @@ def load_run(path: str | Path) -> Run:
     if not path.is_dir():
         raise ValueError(f"run (={path}) must be a folder that `robustloss run` wrote.")
     if not os.path.lexists(file):
-        started = (path / "spec.toml").exists()
-        why = "the run has not finished: start it again to continue" if started else "no run folder"
+        why = "no run folder"
+        if (path / "spec.toml").exists():
+            why = (
+                "the run has not finished: start it again to continue, or see what is there with "
+                "`robustloss report`"
+            )
         raise ValueError(f"run (={path}) has no results.json ({why}).")
     results = read_json(file)
     check_version(file, results)
@@ -193,3 +221,22 @@ def load_run(path: str | Path) -> Run:
     check_tables(file, results)
     check(file, "provenance", Provenance, results["provenance"])
     return Run(path, results)
+
+
+def read_started(folder: str | Path) -> dict[str, Any] | None:
+    """Return what a run that has not finished noted as it began; None where it noted nothing.
+
+    It is the provenance of results.json as far as it is known then.
+
+    Args:
+        folder: the run folder.
+
+    Raises:
+        CorruptFile: the note is damaged.
+    """
+    file = Path(folder) / STARTED
+    if not os.path.lexists(file):
+        return None
+    started = read_json(file, checked=True)
+    check(file, "", Provenance, started)
+    return started

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from robustloss.analysis.tables.comparisons import comparison_rows
 from robustloss.analysis.tables.of_cell import cell_numbers
 from robustloss.analysis.tables.of_run import run_tables
 from robustloss.results.checking import naming_missing_columns
@@ -108,7 +109,7 @@ def merge_runs(
                 **_provenance(runs, losses, shared, outside, notes),
                 "cells": seals_of(merged),
             },
-            tables=run_tables(merged, failures=lost),
+            tables=run_tables(merged, comparison_rows(merged), failures=lost),
         )
         put_in_place(fresh, place, (MARK, "cells", "results.json"))
     return Merged(out, tuple(notes))

@@ -14,14 +14,13 @@ import numpy as np
 import torch
 
 import robustloss
-from robustloss.cells.weights import REUSED
 from robustloss.data.images import Dataset
-from robustloss.results.finished_cell import load_cell
-from robustloss.results.provenance import is_cost
+from robustloss.results.cell_notes import read_costs, read_reused
+from robustloss.results.run import STARTED
 from robustloss.runs.executors.choose import cell_threads
 from robustloss.runs.settings import RunSettings
 from robustloss.spec.spec import Spec
-from robustloss.storage import CorruptFile, read_json
+from robustloss.storage import write_json
 from robustloss.training.precision import choose_precision
 
 
@@ -42,6 +41,34 @@ def provenance_of(settings: RunSettings, spec: Spec, dataset: Dataset, start: St
         dataset: Its data.
         start: When it began.
     """
+    cells = spec.cells(settings.seeds)
+    places = [(cell.label, cell.seed, settings.folder / cell.folder) for cell in cells]
+    found = _provenance_at_start(settings, spec, dataset, start) | {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - start.clock, 1),
+        "attack_cost": read_costs(places, [attack.slug for attack in spec.attacks]),
+    }
+    if reused := read_reused(places):
+        found["reused"] = reused
+    return found
+
+
+def write_started(settings: RunSettings, dataset: Dataset, start: Start) -> None:
+    """Note in the run folder what the run was asked for, for reports that are made before its end.
+
+    Args:
+        settings: Of the run.
+        dataset: Its data.
+        start: When it began.
+    """
+    content = _provenance_at_start(settings, settings.spec, dataset, start)
+    write_json(settings.folder / STARTED, content, checked=True)
+
+
+def _provenance_at_start(
+    settings: RunSettings, spec: Spec, dataset: Dataset, start: Start
+) -> dict[str, Any]:
+    """Return the provenance as far as it is known before anything is computed."""
     program = Path(sys.argv[0])  # without its folder, which tells nothing to anybody else
     started_by = [program.name]
     if program.name == "__main__.py":
@@ -71,43 +98,8 @@ def provenance_of(settings: RunSettings, spec: Spec, dataset: Dataset, start: St
         "command": [*started_by, *sys.argv[1:]],
         "spec": spec.plain(),
         "started": start.date.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - start.clock, 1),
         "threads": cell_threads(settings.executor, spec),
-        "attack_cost": _attack_costs(settings, spec),
     }
-    if reused := _reused_weights(settings, spec):
-        found["reused"] = reused
     if files := dataset.converted:  # the first names are enough to find out which they are
         found["data"]["converted"] = {"count": len(files), "files": list(files[:10])}
     return found
-
-
-def _reused_weights(settings: RunSettings, spec: Spec) -> list[dict]:
-    """Return which cells have weights that another run trained, and in which folder that was."""
-    found = []
-    for cell in spec.cells(settings.seeds):
-        folder = settings.folder / cell.folder
-        try:
-            note = read_json(folder / REUSED, checked=True)
-            used = load_cell(folder / "cell.json").files.get("model")
-        except ValueError:
-            continue
-        if note.get("weights") == used and isinstance(note.get("run"), str):
-            found.append({"label": cell.label, "seed": cell.seed, "run": note["run"]})
-    return found
-
-
-def _attack_costs(settings: RunSettings, spec: Spec) -> list[dict]:
-    """Return what each attack spent on each cell when it was last computed there."""
-    costs = []
-    for cell in spec.cells(settings.seeds):
-        folder = settings.folder / cell.folder
-        for attack in spec.attacks:
-            try:
-                cost = read_json(folder / f"{attack.slug}-cost.json", checked=True)
-            except CorruptFile:
-                continue
-            if is_cost(cost):
-                costs.append({**cost, "label": cell.label, "seed": cell.seed})
-    return costs

@@ -13,20 +13,21 @@ from robustloss.analysis.tables.trials import trial_rows
 from robustloss.attacks.settings import using_default_settings
 from robustloss.cells.jobs import CellJob, Failure, trial_stage
 from robustloss.cells.transfer import run_transfers, transfer_seeds
-from robustloss.cells.trial import read_trial
 from robustloss.data.images import Dataset
 from robustloss.data.load import load_dataset
 from robustloss.data.outside import load_outside
 from robustloss.losses.feasibility import LossWarning
 from robustloss.progress import Event, Progress, Silent
+from robustloss.results.run import STARTED
 from robustloss.results.transfers import Transfer
+from robustloss.results.trials import read_trial
 from robustloss.runs.errors import RunError
 from robustloss.runs.executors import alone, torchrun
 from robustloss.runs.executors.choose import run_jobs
 from robustloss.runs.executors.splitting import run_cells
 from robustloss.runs.folder import claiming
 from robustloss.runs.preflight import check_names, find_remarks
-from robustloss.runs.provenance import Start, provenance_of
+from robustloss.runs.provenance import Start, provenance_of, write_started
 from robustloss.runs.settings import RunSettings, choose_device, choose_settings
 from robustloss.runs.write import write_run
 from robustloss.seeding import using_seed
@@ -110,6 +111,7 @@ def run(
         )
         dataset = prepare(settings, quiet=isinstance(shown, Silent))
         with claiming(settings.folder, settings.spec):
+            write_started(settings, dataset, start)
             computed = compute(settings, dataset, shown)
             return finish(settings, dataset, computed, start)
 
@@ -271,6 +273,7 @@ def finish(settings: RunSettings, dataset: Dataset, computed: Computed, start: S
         computed.lost,
         computed.trials,
     )
+    (settings.folder / STARTED).unlink(missing_ok=True)
     failed = [asdict(failure) for failure in (*computed.failures, *computed.lost)]
     report = build_report(settings.folder)
     return RunOutcome(settings.folder, report, failed, 1 if failed else 0)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from robustloss.analysis.checks.from_transfer import transfer_beats_white_box
+from robustloss.analysis.tables.comparisons import comparison_rows
 from robustloss.analysis.tables.of_run import run_tables
 from robustloss.analysis.tables.transfers import transfer_rows
 from robustloss.cells.jobs import Failure
@@ -42,6 +43,7 @@ def write_run(
     finished = [load_cell(folder / cell.folder / "cell.json") for cell in done]
     tables = run_tables(
         finished,
+        comparison_rows(finished),
         failures=[asdict(failure) for failure in (*failures, *lost)],
         flags=transfer_beats_white_box(transfers, {loss.label: loss.name for loss in spec.losses}),
         trials=trials,

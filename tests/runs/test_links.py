@@ -25,7 +25,8 @@ TINY = changed(
 )
 # What a link may stand for; the last folder is a cell's. A star stands for the first that fits.
 EVERY = (
-    *(".lock", "spec.toml", "results.json", "report", "report/tables", "report/figures"),
+    *(".lock", "spec.toml", "started.json", "results.json"),
+    *("report", "report/tables", "report/figures"),
     *("cells", "cells/softmax", "cells/softmax/seed-0", "cells/softmax/seed-0/cell.json"),
     *("cells/softmax/seed-0/none-0-*.npz", "cells/softmax/seed-0/fgsm-0.1-*.npz"),
     *("cells/softmax/seed-0/reference-*.npz", "cells/softmax/seed-0/scores-*.npz"),

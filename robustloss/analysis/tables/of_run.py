@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustloss.analysis.tables.comparisons import comparison_rows
 from robustloss.analysis.tables.ranks import rank_rows
 from robustloss.analysis.tables.summary import summarise
 from robustloss.results.finished_cell import Cell
@@ -11,14 +10,16 @@ from robustloss.results.schema import Row
 from robustloss.results.write import collect_tables
 
 
-def run_tables(cells: Sequence[Cell], **more: Sequence[Mapping[str, Any]]) -> dict[str, list[Row]]:
+def run_tables(
+    cells: Sequence[Cell], compared: Sequence[Row], **more: Sequence[Mapping[str, Any]]
+) -> dict[str, list[Row]]:
     """Return the tables of results.json: those of the cells and what follows from all of them.
 
     Args:
         cells: finished, in the order in which losses are compared.
+        compared: their `comparison_rows`.
         **more: further rows by table.
     """
-    compared = comparison_rows(cells)
     training = [
         {**cell.training(), "loss": cell.loss, "label": cell.label, "seed": cell.seed}
         for cell in cells

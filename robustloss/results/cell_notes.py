@@ -1,0 +1,46 @@
+"""Notes beside a cell.json: what each attack cost there, and whose weights the cell took over."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from robustloss.results.finished_cell import load_cell
+from robustloss.results.provenance import is_cost
+from robustloss.storage import CorruptFile, read_json
+
+Place = tuple[str, int, Path]  # label, seed and folder of a cell
+
+REUSED = "reused.json"  # in the folder of a cell whose weights were taken from another run
+
+
+def read_costs(cells: Sequence[Place], attacks: Collection[str]) -> list[dict[str, Any]]:
+    """Return what each attack spent on each cell when it was last computed there.
+
+    Args:
+        cells: of a run.
+        attacks: their slugs.
+    """
+    costs = []
+    for label, seed, folder in cells:
+        for attack in attacks:
+            try:
+                cost = read_json(folder / f"{attack}-cost.json", checked=True)
+            except CorruptFile:
+                continue
+            if is_cost(cost):
+                costs.append({**cost, "label": label, "seed": seed})
+    return costs
+
+
+def read_reused(cells: Sequence[Place]) -> list[dict[str, Any]]:
+    """Return which cells have weights that another run trained, and in which folder that was."""
+    found = []
+    for label, seed, folder in cells:
+        try:
+            note = read_json(folder / REUSED, checked=True)
+            used = load_cell(folder / "cell.json").files.get("model")
+        except ValueError:
+            continue
+        if note.get("weights") == used and isinstance(note.get("run"), str):
+            found.append({"label": label, "seed": seed, "run": note["run"]})
+    return found
