@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from robustloss.reports.drawing.style import DPI, save
 
 Rows = Sequence[Mapping[str, object]]
-LARGE = 400_000  # bytes from which on the smaller file is embedded
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -42,7 +41,7 @@ class Picture:
         title: What it shows, for the heading.
         caption: How to read it.
         alt: What a reader who cannot see it needs to know.
-        folder: Where its files lie: NAME.png and NAME.svg.
+        folder: Where its files lie, NAME with an ending for each format.
         numbers: The file with the numbers behind it.
         inches: Width at which it was drawn.
         section: Heading under which it stands: "" for the run, else an attack's label.
@@ -59,11 +58,9 @@ class Picture:
 
     @property
     def source(self) -> Path:
-        """The file embedded in the page; both must have been written."""
-        lines, pixels = self.folder / f"{self.name}.svg", self.folder / f"{self.name}.png"
-        size, limit = lines.stat().st_size, pixels.stat().st_size
-        # lines stay sharp at any size, but not at any price
-        return pixels if size > (2 * limit if size < LARGE else limit) else lines
+        """The file embedded in the page: lines, which stay sharp at any size, else pixels."""
+        lines = self.folder / f"{self.name}.svg"
+        return lines if lines.exists() else lines.with_suffix(".png")
 
 
 @dataclass
@@ -72,6 +69,7 @@ class Album:
 
     folder: Path
     dpi: int = DPI
+    formats: Sequence[str] = ("png", "svg")
     pictures: list[Picture] = field(default_factory=list)
 
     def add(
@@ -85,7 +83,7 @@ class Album:
         alt: str,
         section: str = "",
     ) -> None:
-        """Save NAME.png, NAME.svg and the numbers (CSV of rows, or .npz of arrays).
+        """Save NAME in every format, and the numbers (CSV of rows, or .npz of arrays).
 
         Args:
             name: Made of slugs only.
@@ -95,7 +93,7 @@ class Album:
             section: Attack label, or "" for the whole run.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        save(figure, self.folder, name, dpi=self.dpi)
+        save(figure, self.folder, name, dpi=self.dpi, formats=self.formats)
         if isinstance(numbers, Mapping):
             data = self.folder / f"{name}.npz"
             np.savez_compressed(data, **dict(numbers))  # type: ignore[arg-type]

@@ -255,7 +255,7 @@ def _show(ax: Axes, image: np.ndarray, extent: tuple[float, float, float, float]
     picture = picture[..., 0] if picture.shape[-1] not in (3, 4) else picture[..., :3]
     ax.imshow(
         np.clip(picture, 0, 1), extent=extent, cmap="gray", vmin=0, vmax=1, aspect="auto",
-        interpolation="nearest",
+        interpolation="none",
     )  # fmt: skip
     left, right, bottom, top = extent
     ax.plot([left, right, right, left, left], [bottom, bottom, top, top, bottom], color=FAINT,
