@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from robustloss.metrics.intervals import t_interval
+from robustloss.notation import NORM_NAMES as NORM_NAMES
 from robustloss.notation import eps_text, interval_text
 
 NOTHING = "n/a"
 
 NORM_WORDS = {"linf": "L∞, pixel units", "l2": "L2, pixel units"}
-NORM_NAMES = {"linf": "L∞", "l2": "L2"}
 
 
 @dataclass(frozen=True)

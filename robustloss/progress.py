@@ -2,10 +2,11 @@
 
 import sys
 import time
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
+
+from robustloss.notation import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,30 +64,6 @@ def choose_progress(quiet: bool) -> Progress:
     if console.is_terminal and not console.is_dumb_terminal:
         return Bars(console)
     return Lines(sys.stderr)
-
-
-def printable(text: str) -> str:
-    """Return a text as a terminal may show it: what is not visible becomes its escape in TOML.
-
-    Labels, names of files and messages may be somebody else's. An escape sequence in them could
-    clear the screen or write other words over ours, and a mark of direction turns words around.
-    Line feeds and tabs stay: messages have several lines.
-    """
-    if text.isprintable():
-        return text
-    return "".join(map(_show_character, text))
-
-
-def one_line(text: str) -> str:
-    """Return a text as `printable` does, in one line: a name must not look like lines of ours."""
-    return printable(" ".join(text.splitlines()))
-
-
-def _show_character(char: str) -> str:
-    # Category Zs: the spaces of other scripts, which str.isprintable counts as not printable.
-    if char in "\n\t" or char.isprintable() or unicodedata.category(char) == "Zs":
-        return char
-    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
 
 
 def duration(seconds: float) -> str:

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "work_folders": "run_files",
     "storage": "run_files",
     "seeding": "",
-    "progress": "",
+    "progress": "notation",
     "notation": "",
     "build_backend": "",
     "attacks": "notation",
@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "reports": "run_files work_folders notation metrics spec results analysis",
     # above: free of torch but for attacks; below: with torch
     "losses": "attacks",
-    "data": "work_folders storage seeding progress spec",
+    "data": "work_folders storage seeding notation spec",
     "models": "run_files storage spec attacks data losses",
     "training": "storage seeding spec attacks data losses models",
     "evaluation": "seeding notation metrics results attacks data losses models",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from robustloss.notation import markdown_text
 from robustloss.reports.drawing.album import csv_text, whole, write_text
 from robustloss.reports.reading.marks import Marks, names
 from robustloss.reports.words import NOTHING, Estimate, estimate
@@ -218,13 +219,6 @@ def markdown(table: Table) -> str:
 
 def _row(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def markdown_text(text: str) -> str:
-    """Escape whatever Markdown or the HTML in it would read as markup."""
-    text = re.sub(r"\s+", " ", text).strip()
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]#|~!$])", r"\\\1", text)
 
 
 _LATEX = {

@@ -8,7 +8,6 @@ from robustloss.reports.reading.numbers import WORST, AttackInfo, Numbers
 from robustloss.reports.words import NOTHING
 
 Flag = Mapping[str, Any]
-TRANSFER = "transfer_beats_white_box"
 
 
 class Marks:
@@ -54,10 +53,6 @@ class Marks:
 def flags_of(numbers: Numbers, label: str, attack: AttackInfo, eps: float | None) -> list[Flag]:
     """Return the flags that concern one number of an attack, or of a worst case.
 
-    A weak attack's flaw does not reach the worst case when another attack is stronger: it carries
-    the flags of the loss, those of the attack that is strongest alone at this eps, and every sign
-    that an attack from outside (a transfer) does better than what it holds.
-
     Args:
         numbers: Of the run.
         label: Of the loss.
@@ -68,13 +63,8 @@ def flags_of(numbers: Numbers, label: str, attack: AttackInfo, eps: float | None
         return list(numbers.flags(label, attack.label, eps))
     at = attack.strengths if eps is None else (eps,)
     strongest = {row["strongest"] for e in at for row in numbers.rows(label, attack.label, e)}
-    found: list[Flag] = []
-    for other in numbers.of_norm(attack.norm):
-        for flag in numbers.flags(label, other.label, eps):
-            own = flag.get("attack_label") is None or other.label in strongest
-            if (own or flag.get("check") == TRANSFER) and flag not in found:
-                found.append(flag)
-    return found
+    attacks = [other.label for other in numbers.of_norm(attack.norm)]
+    return list(numbers.flag_index.of_worst_case(label, attacks, strongest, eps))
 
 
 def names(flags: Iterable[Flag]) -> str:

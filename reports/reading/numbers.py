@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustloss.reports.words import NORM_NAMES, NORM_WORDS, Estimate
+from robustloss.results.flags import FlagIndex
 from robustloss.results.run import Run
 from robustloss.results.schema import TABLES
 from robustloss.spec.text import slug
 
 WORST = "worst_case"  # attack of the per-image minimum, in results.json
-# These concern the clean pass too; every other check is about attacks.
-CLEAN_CHECKS = ("output_not_repeatable", "output_depends_on_batch", "output_is_probability")
 # What names a row of some table beside loss, seed, attack and eps: `detection` has one for each
 # score and population. The label of an attack, or of a worst case, says its norm.
 _FURTHER = {
@@ -102,10 +101,7 @@ class Numbers:
             further = frozenset((k, row[k]) for k in _FURTHER if row.get(k) is not None)
             at = (row["label"], _attack_label(row), _number(row["eps"]))
             self._summary[*at, row["metric"], further] = row
-        self._flags: dict[tuple, list[dict]] = {}
-        for flag in run.flags:
-            key = (flag.get("label"), flag.get("attack_label"), _number(flag.get("eps")))
-            self._flags.setdefault(key, []).append(flag)
+        self.flag_index = FlagIndex(run.flags)
 
     def get(
         self, label: str, attack: str, eps: float | None, metric: str, **further: object
@@ -200,16 +196,7 @@ class Numbers:
             attack: Label of the attack.
             eps: None asks for a number of the whole error curve, which every eps concerns.
         """
-        if eps is None:
-            known = (f for (k, a, _), flags in self._flags.items()
-                     if k == label and a in (None, attack) for f in flags)  # fmt: skip
-            return [flag for flag in known if flag.get("eps") != 0]
-        keys = [(label, None, None), (label, attack, None), (label, attack, float(eps))]
-        found = [flag for key in keys for flag in self._flags.get(key, [])]
-        if eps == 0:
-            found = [f for f in found if f.get("eps") == 0 or f.get("check") in CLEAN_CHECKS]
-            found += self._flags.get((label, "none", 0.0), [])
-        return found
+        return self.flag_index.of_attack(label, attack, eps)
 
 
 def _attacks(rows: list[dict], listed: list[str]) -> list[AttackInfo]:

@@ -22,7 +22,7 @@ import typer
 from typer import Argument, Option
 
 from robustloss import __version__
-from robustloss.progress import one_line, printable
+from robustloss.notation import one_line, printable
 
 if TYPE_CHECKING:
     from robustloss.results.run import Run
@@ -115,18 +115,12 @@ def run(
 
 
 def _show_outcome(outcome: "RunOutcome", quiet: bool) -> None:
-    """Print the error rates, where the report is, and which cells failed."""
-    from robustloss.cli.terminal import console, error_tables
-    from robustloss.results.run import load_run
-
+    """Print the result, where the report is, and which cells failed."""
     if quiet:
         _say(outcome.report)
     else:
-        screen = console()
-        for table in error_tables(load_run(outcome.path)):
-            screen.print(table)
-            screen.print()
-        screen.print(printable(f"Report: {outcome.report}"), markup=False, soft_wrap=True)
+        _show_result(outcome.path)
+        _say(f"Report: {outcome.report}")
     for failure in outcome.failures:
         cell = f"{failure['label']} seed {failure['seed']}"
         _complain(one_line(f"failed: {cell} ({failure['stage']}): {failure['reason']}"))
@@ -322,12 +316,21 @@ def _load_spec(name: str) -> "Spec":
 
 
 def _render_report(run: "Path | Run") -> None:
-    """Render the report of a run, or of the run in a folder, and say where it is."""
+    """Render the report of a run, or of the run in a folder; print the result and its place."""
     from robustloss.reports import build_report
     from robustloss.storage import CorruptFile
 
     with showing_mistakes(CorruptFile):
-        _say(f"Report: {build_report(run)}")
+        written = build_report(run)
+    _show_result(run)
+    _say(f"Report: {written}")
+
+
+def _show_result(run: "Path | Run") -> None:
+    from robustloss.cli.terminal import print_result
+    from robustloss.results.run import load_run
+
+    print_result(load_run(run) if isinstance(run, Path) else run)
 
 
 def _say(text: object) -> None:

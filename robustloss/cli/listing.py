@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
-from robustloss.notation import eps_text
-from robustloss.progress import one_line
+from robustloss.notation import eps_text, one_line
 from robustloss.spec.data import DATASET_SUMMARIES
 from robustloss.spec.load import shipped_specs
 from robustloss.spec.plugins import describe_plugins, plugins_of

@@ -16,7 +16,7 @@ from typing import Any
 from rich import progress
 from rich.console import Console
 
-from robustloss.progress import printable
+from robustloss.notation import printable
 from robustloss.storage import write_bytes
 
 # To a mirror's first answer, then from byte to byte: no network must not look like a hang.

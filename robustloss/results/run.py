@@ -2,14 +2,17 @@
 
 import importlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from robustloss.notation import one_line
 from robustloss.results.checking import check, check_tables, refuse
 from robustloss.results.finished_cell import Cell, check_version, load_cell
 from robustloss.results.provenance import Provenance
+from robustloss.results.result import build_result_table
+from robustloss.results.result_table import as_paragraphs
 from robustloss.results.schema import TABLES, Row
 from robustloss.storage import digest_content, read_json
 
@@ -19,7 +22,7 @@ STARTED = "started.json"  # in the folder of a run that has not finished: what i
 _NEEDED = {"label", "seed", "attack", "attack_label", "eps", "n", "error"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run folder with its results.json; cells are read when asked for.
 
@@ -36,11 +39,11 @@ class Run:
     """
 
     path: Path
-    results: dict[str, Any] = field(repr=False)
+    results: dict[str, Any]
     unfinished: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     asked: int = 0
-    read: tuple[list[Cell], list[str]] | None = field(default=None, repr=False)
+    read: tuple[list[Cell], list[str]] | None = None
 
     @property
     def name(self) -> str:
@@ -67,6 +70,55 @@ class Run:
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *TABLES]
+
+    def table(self, name: str = "result") -> Any:
+        """Return a table of the run.
+
+        Args:
+            name: "result", the table that report and terminal begin with, as a ResultTable; or a
+                table of results.json, by its name in `schema.TABLES`, as a list of dicts.
+
+        Raises:
+            ValueError: no such table.
+        """
+        if name == "result":
+            return build_result_table(self.results)
+        if name not in TABLES:
+            raise ValueError(f"table (={name!r}) must be one of result, {', '.join(TABLES)}.")
+        return self.results.get(name, [])
+
+    def __repr__(self) -> str:
+        return "\n".join([self._describe(), *self._next_steps()])
+
+    def _repr_html_(self) -> str:
+        return self.table().as_html() + as_paragraphs([self._describe(), *self._next_steps()])
+
+    def _describe(self) -> str:
+        """Say in a line what was run, and where it lies if it still does."""
+        result, spec = self.table(), self.provenance.get("spec") or {}
+        seeds = len({row["seed"] for row in self.rows})
+        images = max((row["n"] for row in self.rows), default=0)
+        attacks = [str(attack["label"]) for attack in spec.get("attacks", ())]
+        data = self.provenance.get("data") or {}
+        counts = [(len(result.rows), "loss", "losses"), (seeds, "seed", "seeds")]
+        size = " × ".join(f"{n} {one if n == 1 else many}" for n, one, many in counts)
+        text = (
+            f"Run {self.name!r}: {size}, {data.get('label') or data.get('name')}, {images:,} test "
+            f"images; {', '.join(attacks) or 'no attack'}"
+        )
+        if self.unfinished:
+            text += "; not finished: {} of {} cells".format(*self.counts)
+        return one_line(f"{text}; in {self.path}" if self.path.is_dir() else text)
+
+    def _next_steps(self) -> list[str]:
+        steps = [
+            'run.table() is the result by loss; run.table("rows") and run.to_frame("rows") '
+            f"are every number, as are {', '.join(n for n in TABLES if n != 'rows')}.",
+        ]
+        report = self.path / "report" / "index.html"
+        if report.is_file():
+            steps.append(one_line(f"Its report: {report}"))
+        return steps
 
     def to_frame(self, table: str = "rows") -> Any:
         """Return a table as a pandas DataFrame.

@@ -191,7 +191,8 @@ eps_max                      number    Largest eps of the norm.
     "adaptive": Table(
         of="cell",
         optional=True,
-        meaning="Detection at the budgets of the adaptive attacks, which know the detector.",
+        meaning="Detection at the budgets of the adaptive attacks, which know the detector; the "
+        "table summary has the best of them.",
         sorted_by=("label", "seed", "attack_label", "eps", "norm", "score"),
         columns=parse_columns(f"""{_CELL}
 norm                         text?     Norm of the perturbation.
@@ -202,10 +203,11 @@ kind                         text      "naive", "adaptive", or the "best_of_adap
 {_SCORE}
 adapted                      boolean   Whether the attack raises this very score.
 {_N}
-auroc_all                    number?   AUROC of all clean against all attacked images.
+auroc_all                    number?   AUROC of all clean against all attacked images. [summarised]
 auroc_successful             number?   AUROC of the initially correct against successful attacks.
 n_successful                 integer   Number of successful attacks: correct before, wrong after.
-{_UNDETECTED}
+{_UNDETECTED.rstrip()} [summarised]
+
 error                        number    Share of the images that are classified wrongly.
 error_with_rejection_at_1fpr number    Share of the images that are wrong and accepted at the \
                                        threshold that rejects 1 % of clean validation images.

@@ -17,8 +17,10 @@ from robustloss.data.images import Dataset
 from robustloss.data.load import load_dataset
 from robustloss.data.outside import load_outside
 from robustloss.losses.feasibility import LossWarning
+from robustloss.notation import one_line
 from robustloss.progress import Event, Progress, Silent
-from robustloss.results.run import STARTED
+from robustloss.results.result_table import as_paragraphs
+from robustloss.results.run import STARTED, load_run
 from robustloss.results.transfers import Transfer
 from robustloss.results.trials import read_trial
 from robustloss.runs.errors import RunError
@@ -37,7 +39,7 @@ from robustloss.spec.spec import Spec
 from robustloss.training import processes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunOutcome:
     """What a run left behind.
 
@@ -52,6 +54,30 @@ class RunOutcome:
     report: Path
     failures: list[dict]
     exit_code: int
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _repr_html_(self) -> str:
+        there = (self.path / "results.json").is_file()
+        table = load_run(self.path).table().as_html() if there else ""
+        return table + as_paragraphs(self._lines())
+
+    def _lines(self) -> list[str]:
+        """Say what was run, which cells failed, and what to call next."""
+        if not (self.path / "results.json").is_file():
+            return ["Finished run, which is no longer where it was written."]
+        lines = [f"Finished run in {self.path}"]
+        if self.report.is_file():
+            lines[0] += f", its report in {self.report}"
+        for failure in self.failures:
+            where = f"{failure['label']} seed {failure['seed']}"
+            lines.append(f"Failed: {where} ({failure['stage']}): {failure['reason']}")
+        lines.append(
+            f"Next: robustloss.load_run({str(self.path)!r}) has every number, with .table() the "
+            "result by loss."
+        )
+        return [*map(one_line, lines)]
 
 
 @using_default_settings()

@@ -68,10 +68,12 @@ def test_a_run_ends_with_its_errors_and_the_report(command, finished):
     assert status == 0
     assert err == ""
     lines = out.splitlines()
-    assert lines[0] == "Error in %, FGSM [x], one seed (95 % interval)"
-    assert lines[1].split() == ["loss", "clean", "eps", "0.1"]
-    assert lines[2].split() == ["Softmax", "0.50", "[−0.50,", "1.50]", "14.4", "[13.4,", "15.4]"]
-    assert lines[3].split() == ["L-GM", "0.40", "[−0.60,", "1.40]", "6.60", "[5.60,", "7.60]"]
+    assert lines[0].startswith("Errors in percent, one training seed. [low, high]: 95 % Wilson")
+    heads = next(number for number, line in enumerate(lines) if line.startswith("loss"))
+    assert lines[heads].split()[:3] == ["loss", "clean", "0.1"]
+    assert "error, FGSM [x]" in lines[heads - 1]
+    assert lines[heads + 1].startswith("Softmax  0.50 [−0.50, 1.50]  14.4 [13.4, 15.4]")
+    assert lines[heads + 2].startswith("L-GM     0.40 [−0.60, 1.40]  6.60 [5.60, 7.60]")
     assert lines[-1].startswith("Report: ")
     assert lines[-1].endswith("index.html")
     assert "\x1b" not in out
@@ -80,7 +82,7 @@ def test_a_run_ends_with_its_errors_and_the_report(command, finished):
 def test_errors_are_means_over_seeds_with_t_intervals(command, finished):
     # 14.4, 15.4, 16.4: mean 15.4, standard deviation 1, t(0.975, 2) = 4.3027 -> +- 2.484
     _, out, _ = command("run", "quickstart", "--seeds", "0,1,2")
-    assert "mean over 3 seeds" in out
+    assert "means over 3 training seeds" in out
     assert "15.4 [12.9, 17.9]" in out
 
 

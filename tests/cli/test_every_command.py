@@ -99,7 +99,7 @@ def test_a_run_with_a_broken_plug_in_and_its_report_again_without_torch(command,
     out = tmp_path / "out"
     status, said, err = command("run", tmp_path / "whole.toml", "--out", out)
     assert status == 1
-    assert re.search(r"^softmax  \d", said, re.MULTILINE)
+    assert re.search(r"^softmax +\d", said, re.MULTILINE)
     assert f"Report: {out}/report/index.html" in said
     assert re.search(r"^failed: Wrong shape seed 0 .*\(20, 3\).*\(20, 10\)", err, re.MULTILINE)
     assert "Traceback" not in err

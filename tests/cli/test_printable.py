@@ -13,7 +13,9 @@ from robustloss import reports
 from robustloss.cli import commands, terminal
 from robustloss.data import files
 from robustloss.losses.contract import check as contract
-from robustloss.progress import Bars, Event, Lines, printable
+from robustloss.notation import printable
+from robustloss.progress import Bars, Event, Lines
+from robustloss.results.run import Run
 from robustloss.runs import merge
 
 # Clears the screen, sets the title, 8-bit control sequence, turns words around, takes a line back.
@@ -88,18 +90,21 @@ def test_notes_results_and_checks(command, tmp_path, monkeypatch, capsys):
     merged = merge.Merged(tmp_path / EVIL.replace("\0", ""), (f"one\nNote: two{EVIL}",))
     monkeypatch.setattr(merge, "merge_runs", lambda *given, **more: merged)
     monkeypatch.setattr(reports, "build_report", lambda run: run / "report.html", raising=False)
+    monkeypatch.setattr(commands, "_show_result", lambda run: None)
     code, out, _ = command("compare", "a", "b")
     assert (code, out.count("Note: "), out.count("\n"), harmless(out)) == (0, 2, 2, True)
     failed = [SimpleNamespace(name="shapes", passed=False, detail=EVIL)]
     monkeypatch.setattr(contract, "check_loss", lambda name: failed)
     assert harmless(command("check-loss", f"{EVIL}.py:X")[1])
     spec = {"attacks": [{"label": EVIL}], "losses": [{"label": EVIL}]}
-    row = {"metric": "error", "label": EVIL, "attack_label": EVIL, "eps": 0.1, "n_seeds": 1}
-    numbers = {"mean": 0.1, "low": None, "high": None}
-    run = SimpleNamespace(summary=[row | numbers], provenance={"spec": spec})
-    for table in terminal.error_tables(run):
-        terminal.console().print(table)
-    assert harmless(capsys.readouterr().out)
+    row = {"label": EVIL, "attack": "fgsm", "attack_label": EVIL, "norm": None, "eps": 0.1}
+    summary = [row | {"metric": "error", "n_seeds": 1, "mean": 0.1, "low": None, "high": None}]
+    tables = {"rows": [row], "summary": summary, "failures": [], "flags": []}
+    run = Run(tmp_path, {"name": EVIL, "provenance": {"spec": spec}} | tables)
+    terminal.print_result(run)
+    out = capsys.readouterr().out
+    assert "10.0" in out
+    assert harmless(out)
 
 
 def test_warnings_while_a_command_runs(command, monkeypatch):

@@ -9,7 +9,7 @@ from robustloss.reports.chapters.errors.heatmap import Heat, draw_heatmaps
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.facts import interval_words
-from robustloss.reports.reading.marks import TRANSFER, Flag, Marks, names
+from robustloss.reports.reading.marks import Flag, Marks, names
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.words import (
     NOTHING,
@@ -19,6 +19,7 @@ from robustloss.reports.words import (
     in_percent,
     over_seeds,
 )
+from robustloss.results.flags import TRANSFER
 
 
 class Matrix:

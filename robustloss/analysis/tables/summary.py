@@ -6,6 +6,7 @@ from typing import Any
 from robustloss.metrics.intervals import t_interval
 from robustloss.results.schema import TABLES, WORST_CASE, Row
 
+BEST = "best_of_adaptive"
 _PLACE = ("loss", "label", "attack", "attack_label", "norm", "eps")
 LENGTHS = ("median_radius", "eps_at_50_error")  # in the unit of eps; every other metric is a share
 
@@ -32,6 +33,8 @@ def summarise(tables: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[Row]:
         group_by = [column for column in table.sorted_by if column != "seed"]
         groups: dict[tuple, list[Row]] = {}
         for row in tables.get(name, ()) if metrics else ():
+            if name == "adaptive" and not (row.get("kind") == BEST and row["adapted"]):
+                continue  # the attacks by themselves have these numbers in `rows`
             row = {**WORST_CASE, **row} if name == "worst_case" else dict(row)
             groups.setdefault(tuple(row[column] for column in group_by), []).append(row)
         for group in groups.values():

@@ -22,7 +22,7 @@ from robustloss.data.folders.survey import Survey, check_surveys, find_copies, s
 from robustloss.data.reader import Content, Loaded, Parts, Place
 from robustloss.data.splits import stratified_split
 from robustloss.data.streamed import StreamedImages
-from robustloss.progress import printable
+from robustloss.notation import printable
 from robustloss.spec.data import DataSpec
 
 # Below, every file is read and decoded once at the start: checksum, mean and damaged files are
