@@ -21,7 +21,7 @@ from robustloss.attacks.witness import find_witness, is_ours, watching
 from robustloss.notation import eps_text
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Perturbed:
     """Attacked images, inside box and ball whatever the attack did.
 
@@ -33,6 +33,9 @@ class Perturbed:
         outside: (N,) bool, what the attack returned left the box or the ball by more than 1e-6.
         queries: images the attack sent forward and backward.
         seconds: time inside the attack.
+        eps: E budgets, as asked for.
+        success: (E,N) bool, the model's prediction is not the label; None in a part of
+            `iter_perturb`, whose caller is about to look at the images anyway.
     """
 
     adv_inputs: Tensor
@@ -41,6 +44,41 @@ class Perturbed:
     outside: Tensor
     queries: Queries
     seconds: float
+    eps: tuple[float, ...] = ()
+    success: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return "\n".join([self._describe(), *self._shares(), self._next_steps()])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<li>{text}</li>\n" for text in self._shares())
+        return f"<p>{self._describe()}</p>\n<ul>\n{rows}</ul>\n<p>{self._next_steps()}</p>\n"
+
+    def _describe(self) -> str:
+        _, count, *shape = self.adv_inputs.shape
+        size = " × ".join(map(str, shape))
+        return f"Perturbed: {count:,} images of {size}, attacked in {self.seconds:.1f} s."
+
+    def _shares(self) -> list[str]:
+        """Say for each eps how many images the model gets wrong."""
+        if self.success is None:
+            return [f"eps {eps_text(eps)}" for eps in self.eps]
+        counts = zip(self.eps, self.success.sum(dim=1).tolist(), strict=True)
+        total = self.success.shape[1]
+        return [
+            f"eps {eps_text(eps)}: {wrong:,} of {total:,} wrong ({100 * wrong / total:.1f} %)"
+            for eps, wrong in counts
+        ]
+
+    def _next_steps(self) -> str:
+        known = ["adv_inputs[i]: the images at eps[i]"]
+        if self.success is not None:
+            known.append("success[i]: which of them are wrong")
+        if self.radius is not None:
+            known.append("radius: how far the nearest mistake is")
+        if self.zero_gradient is not None:
+            known.append("zero_gradient: where the attack had no direction")
+        return f"Fields: {'; '.join(known)}; outside, queries, seconds."
 
 
 def perturb(
@@ -81,10 +119,12 @@ def perturb(
     adv_inputs = torch.empty((len(eps), *inputs.shape), dtype=torch.float32, device=inputs.device)
     parts = []
     start = 0
+    success = torch.empty((len(eps), len(inputs)), dtype=torch.bool, device=inputs.device)
     with watching():
         for part in batches:
             stop = start + len(part.outside)
             adv_inputs[:, start:stop] = part.adv_inputs
+            success[:, start:stop] = _find_success(model, part.adv_inputs, labels[start:stop])
             rest = part.zero_gradient, part.radius, part.outside, part.queries, part.seconds
             parts.append(rest)
             start = stop
@@ -96,7 +136,16 @@ def perturb(
         outside=torch.cat(outside).to(inputs.device),
         queries=Queries(sum(q.forward for q in queries), sum(q.backward for q in queries)),
         seconds=sum(seconds),
+        eps=tuple(map(float, eps)),
+        success=success,
     )
+
+
+def _find_success(model: nn.Module, adv_inputs: Tensor, labels: Tensor) -> Tensor:
+    """Return (E,B) bool: the prediction of the model, in eval mode, is not the label."""
+    labels = labels.to(adv_inputs.device)
+    with sealing(model, adv_inputs.device, 0), torch.no_grad():
+        return torch.stack([model(each.clone()).argmax(dim=1) != labels for each in adv_inputs])
 
 
 def _join(field: str, parts: tuple[Tensor | None, ...], device: torch.device) -> Tensor | None:
@@ -210,6 +259,7 @@ class _Job:
             outside=outside | left,
             queries=Queries(counted.forward_images, counted.backward_images),
             seconds=seconds,
+            eps=self.eps,
         )
 
     def _judge_nearest(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustloss.attacks import AttackError, build_attack, perturb
+from robustloss.attacks import AttackError, build_attack, iter_perturb
 from robustloss.attacks.base import Attack
 from robustloss.attacks.objectives import margin
 from robustloss.attacks.sealing import sealing
@@ -154,7 +154,7 @@ class _Trials:
 
     def _run(self, attack: Attack, target: nn.Module, eps: float) -> Tensor:
         """Return the attacked images (M,C,H,W)."""
-        found = perturb(
+        (found,) = iter_perturb(
             attack,
             target,
             self.inputs,
