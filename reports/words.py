@@ -1,6 +1,7 @@
 """How numbers are written: percent in tables, an interval beside every mean, "n/a" for nothing."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -157,3 +158,28 @@ def duration(seconds: float) -> str:
 def eps_name(eps: float) -> str:
     """Return the heading of a column or a panel: "eps 0.1", or "clean" at eps 0."""
     return f"eps {eps_text(eps)}" if eps else "clean"
+
+
+# From a root or a home: "/a/b/", "C:\\a\\", "~/a/"; not within a word, a URL or a fraction.
+_FOLDERS = re.compile(r"(?<![\w.:~/\\-])(?:~[\w.-]*|[A-Za-z]:)?[/\\](?:[^\s/\\'\"`,;()=]+[/\\])+")
+
+
+def name_files(text: str) -> str:
+    """Return a text with each file named without the folders above it.
+
+    They are those of the machine that a run was made on. Where its report is read they need not
+    exist, and nobody needs to know them. What begins at no root stays: `runs/mnist`, `8/255`.
+
+    Args:
+        text: Such as a command, or the message of an error.
+    """
+    return _FOLDERS.sub("", text)
+
+
+def file_name(name: str) -> str:
+    """Return a file, or what is taken from one, by its name alone: "heads.py:Mine".
+
+    Args:
+        name: A path, with or without folders, as a spec has it.
+    """
+    return re.split(r"[/\\]", name)[-1] or name

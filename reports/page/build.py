@@ -13,7 +13,7 @@ from robustloss.reports.page.press import draw_all
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown
 from robustloss.results.checking import naming_missing_columns, refuse_missing
-from robustloss.results.run import Run
+from robustloss.results.run import Run, from_folder_on
 from robustloss.run_files import check_no_link, read_file
 from robustloss.spec.load import MOST_BYTES
 from robustloss.work_folders import making_folder, put_in_place
@@ -71,7 +71,7 @@ def _write_report(run: Run, dpi: int) -> Path:
         draw_all(album, numbers, shown)
         if any(NOT_MADE in gap for gap in shown.gaps):  # for want of a value: refuse with its name
             refuse_missing(run.path / "results.json", run.results)
-        gaps = sorted({*gaps, *shown.gaps})
+        gaps = sorted(from_folder_on(run.path, gap) for gap in {*gaps, *shown.gaps})
         page = render_page(numbers, tables, album.pictures, gaps, spec)
         write_text(fresh / "index.html", page)
         put_in_place(fresh, target, WRITTEN)

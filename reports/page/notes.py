@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from robustloss.reports.drawing.table import Table
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.words import counted, listed
+from robustloss.reports.words import counted, listed, name_files
 from robustloss.spec.attack_kinds import attack_kind
 
 _MISSING = {
@@ -84,7 +84,8 @@ def count_problems(numbers: Numbers, gaps: Sequence[str]) -> str:
 def list_failures(numbers: Numbers) -> list[str]:
     """Return which cells did not finish, and why."""
     return [
-        f"{f.get('label')}, seed {f.get('seed')}, stage {f.get('stage')}: {f.get('reason')}"
+        f"{f.get('label')}, seed {f.get('seed')}, stage {f.get('stage')}: "
+        + name_files(str(f.get("reason")))
         for f in numbers.run.failures
     ]
 

@@ -8,7 +8,14 @@ from robustloss.notation import eps_text
 from robustloss.reports.page.notes import data_remark
 from robustloss.reports.reading.facts import is_given, loss_spec
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.words import NORM_WORDS, counted, duration, listed
+from robustloss.reports.words import (
+    NORM_WORDS,
+    counted,
+    duration,
+    file_name,
+    listed,
+    name_files,
+)
 
 Facts = list[tuple[str, str]]  # name and text, for a list on the page
 
@@ -85,7 +92,6 @@ def list_facts(numbers: Numbers) -> Facts:
 def list_provenance(numbers: Numbers) -> Facts:
     """Return by which command, versions and machine a run was made, and when."""
     provenance, data = numbers.run.provenance, numbers.data
-    command = provenance.get("command") or []
     name, label = data.get("name"), data.get("label")
     called = f"{label} ({name})" if label and label != name else name
     times = " to ".join(str(provenance[k]) for k in ("started", "finished") if provenance.get(k))
@@ -96,7 +102,7 @@ def list_provenance(numbers: Numbers) -> Facts:
         fits = {"fits": "fits its content", "altered": "does not fit its content"}[state]
         digest = f"results.json, sha256 {numbers.run.results.get('digest')}, {fits}"
     return _with_text(
-        ("Command", " ".join(map(str, command)) if isinstance(command, list) else str(command)),
+        ("Command", describe_command(provenance)),
         ("Versions", ", ".join(f"{k} {provenance[k]}" for k in VERSIONS if provenance.get(k))),
         *((key.replace("_", " ").capitalize(), _value_words(value))
           for key, value in provenance.items() if key not in TOLD and value is not None),
@@ -107,15 +113,24 @@ def list_provenance(numbers: Numbers) -> Facts:
     )  # fmt: skip
 
 
+def describe_command(provenance: Mapping[str, Any]) -> str:
+    """Return the command that started a run; of files outside it, their names."""
+    command = provenance.get("command") or []
+    if not isinstance(command, list):
+        return str(command)
+    words = map(str, command)
+    return " ".join(file_name(word) if word.startswith(("/", "~")) else word for word in words)
+
+
 def describe_entry(table: Mapping[str, Any]) -> str:
     """Return what the spec's table of a loss or an attack sets, beginning with its label."""
     label, name = table.get("label", "?"), table.get("name", "?")
-    parts = [f"{label} ({name})" if label != name else str(label)]
+    parts = [f"{label} ({file_name(str(name))})" if label != name else str(label)]
     network = table.get("model")
     if isinstance(network, str):
-        parts.append(f"model {network}")
+        parts.append(f"model {file_name(network)}")
     if table.get("weights"):
-        parts.append(f"weights {table['weights']}")
+        parts.append(f"weights {file_name(str(table['weights']))}")
     if isinstance(network, dict) and isinstance(network.get("params"), dict):
         network = {k: v for k, v in network.items() if k != "params"} | network["params"]
     settings = map(_settings, (table.get("params"), table.get("train"), network))
@@ -160,4 +175,4 @@ def _value_words(value: object) -> str:
 
 
 def _with_text(*facts: tuple[str, str]) -> Facts:
-    return [(name, text) for name, text in facts if text]
+    return [(name, name_files(text)) for name, text in facts if text]

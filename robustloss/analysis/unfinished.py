@@ -18,7 +18,7 @@ from robustloss.notation import eps_text
 from robustloss.results.cell_notes import read_costs, read_reused
 from robustloss.results.checking import check_tables, refuse, refuse_missing
 from robustloss.results.finished_cell import Cell, read_cell
-from robustloss.results.run import STARTED, Run, load_run, read_started
+from robustloss.results.run import STARTED, Run, from_folder_on, load_run, read_started
 from robustloss.results.schema import SCHEMA_VERSION, TABLES, Row
 from robustloss.results.trials import read_trial
 from robustloss.results.write import seals_of
@@ -250,7 +250,7 @@ def _assemble(folder: Path, asked: _Asked) -> Run:
     try:
         comparisons = comparison_rows(cells)
     except _UNUSABLE as error:
-        words.append(f"The losses are not compared: {_inside(folder, error)}")
+        words.append(f"The losses are not compared: {from_folder_on(folder, error)}")
     try:
         tables = run_tables(cells, comparisons, trials=asked.trials)
     except _UNUSABLE as error:
@@ -275,7 +275,7 @@ def _assemble(folder: Path, asked: _Asked) -> Run:
         unfinished=(*words, GO_ON),
         missing=tuple(state.name for state in states if state.cell is None),
         asked=len(states),
-        read=([*cells], [_inside(folder, text) for text in [*asked.problems, *damages]]),
+        read=([*cells], [from_folder_on(folder, text) for text in [*asked.problems, *damages]]),
     )
 
 
@@ -329,8 +329,3 @@ def _count_words(states: Sequence[_State]) -> str:
 def _name_some(names: Sequence[str]) -> str:
     more = len(names) - MOST_NAMED
     return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _inside(folder: Path, text: object) -> str:
-    """Return a message with the files of the run named from its folder on, on any machine alike."""
-    return str(text).replace(f"{folder}{os.sep}", "")

@@ -175,7 +175,8 @@ class Run:
                 cell = load_cell(path)
             except ValueError as error:
                 unread.add(path.parent)
-                problems.append(f"{path.parent.relative_to(self.path)}: {error}")
+                cell_folder = path.parent.relative_to(self.path)
+                problems.append(f"{cell_folder}: {from_folder_on(self.path, error)}")
             else:
                 cells += [cell] if (cell.label, cell.seed) in self._places else []
         found = {(cell.label, cell.seed) for cell in cells}
@@ -273,6 +274,16 @@ def load_run(path: str | Path) -> Run:
     check_tables(file, results)
     check(file, "provenance", Provenance, results["provenance"])
     return Run(path, results)
+
+
+def from_folder_on(folder: Path, text: object) -> str:
+    """Return a message with files of the run named from its folder on: alike on any machine.
+
+    Args:
+        folder: of the run.
+        text: of an error.
+    """
+    return str(text).replace(f"{folder}{os.sep}", "")
 
 
 def read_started(folder: str | Path) -> dict[str, Any] | None:

@@ -87,7 +87,7 @@ def merge_runs(
     cells, renamed = label_cells(runs)
     losses = spec_losses(runs[0], cells)
     notes += renamed + training_notes(runs) + version_notes(runs)
-    notes += [f"{run.path}: {doubt}" for run in runs for doubt in run.doubts]
+    notes += [f"{run.path.resolve().name}: {doubt}" for run in runs for doubt in run.doubts]
     done = {(cell.content["label"], cell.content["seed"]) for cell in cells}
     failures = {(row["label"], row["seed"]): row for run in runs for row in run.failures}
     place = out.resolve()  # what a link leads to: files are moved, not copied

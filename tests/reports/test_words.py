@@ -3,7 +3,7 @@
 import pytest
 
 from robustloss.reports.page.run_facts import describe_entry
-from robustloss.reports.words import short
+from robustloss.reports.words import file_name, name_files, short
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,25 @@ def test_a_loss_is_described_by_what_its_table_sets() -> None:
         describe_entry({"name": "mine", "label": "mine", "model": "net.py:build"})
         == "mine, model net.py:build"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("robustloss run /home/me/my.toml --out=/scratch/runs/a --data ~/d/e", "robustloss run "
+         "my.toml --out=a --data e"),
+        (r"'C:\Users\me\heads.py:Mine' is missing", "'heads.py:Mine' is missing"),
+        ("(/a/b/w.pt, line 3); ~me/x/y", "(w.pt, line 3); y"),
+        ("runs/mnist at 8/255 and/or https://a.org/b/c, ../x/y, 1 / 2 / 3", None),
+    ],
+)  # fmt: skip
+def test_files_are_named_without_folders_that_another_machine_lacks(
+    text: str, shown: str | None
+) -> None:
+    assert name_files(text) == (text if shown is None else shown)
+
+
+def test_a_file_of_a_spec_is_named_without_its_folders() -> None:
+    names = ["heads.py:Mine", "../my heads/heads.py:Mine", r"C:\a\heads.py:Mine"]
+    assert {file_name(name) for name in names} == {"heads.py:Mine"}
+    assert file_name("torchvision:resnet18") == "torchvision:resnet18"

@@ -7,7 +7,7 @@ from robustloss.reports.reading.facts import eps_words, images, interval_words
 from robustloss.reports.reading.marks import Marks, names
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.published import Published, agreement, published_errors
-from robustloss.reports.words import eps_name, estimate_fields, in_percent, seed_count
+from robustloss.reports.words import eps_name, estimate_fields, in_percent, name_files, seed_count
 
 ROUNDED = (
     "Rounded to 8 bits: error on the same attacked images after every pixel went to the nearest "
@@ -45,7 +45,7 @@ def error_table(numbers: Numbers, attack: AttackInfo) -> Table:
     notes = [*marks.notes(), *([ROUNDED] if rounded else [])]
     notes += [
         f"Missing: {f.get('label')}, seed {f.get('seed')}: {f.get('stage')} failed, "
-        f"{f.get('reason')}"
+        + name_files(str(f.get("reason")))
         for f in numbers.run.failures[:6]
     ]
     return Table(

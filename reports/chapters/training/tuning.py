@@ -17,7 +17,7 @@ from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import BLUE, INK, SOFT, VERMILLION, plain
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.words import fixed, span
+from robustloss.reports.words import fixed, name_files, span
 
 Row = Mapping[str, Any]
 Trial = Sequence[Row]  # the rows of one trial: one for each budget of its FGSM
@@ -128,7 +128,7 @@ def trial_table(search: Search) -> Table:
                 fixed(first["validation_error"], 2, 100.0),
                 fixed(first["validation_loss"], 4),  # null where it is infinite too
                 *(fixed(fgsm.get(eps), 2, 100.0) for eps in search.eps),
-                "kept" if first["chosen"] else str(first["reason"] or ""),
+                "kept" if first["chosen"] else name_files(str(first["reason"] or "")),
             ]
             failed = first["validation_error"] is None
             kind = "top" if first["chosen"] else "gap" if failed else ""

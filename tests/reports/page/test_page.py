@@ -1,12 +1,16 @@
 """The page: self-contained, well formed, honest about gaps, closed to hostile labels."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from robustloss.reports.page import build
+from robustloss.storage import read_json, write_json
 from tests.drawing import build_report
 from tests.reports.markup import Page
+from tests.reports.page.test_build import SMALL
 from tests.reports.synthetic import write_run
 from tests.reports.world import Layout, Mock, MockAttack
 
@@ -150,3 +154,43 @@ def test_checks_are_told_on_the_page(many: str) -> None:
     assert section.count("<dt ") == 16
     assert "† margin beats cross entropy fired 5 times" in page.text
     assert "softmax: PGD at eps" in Page(section).text
+
+
+def test_a_page_names_no_folder_of_the_machine_and_is_the_same_wherever_the_run_lies(
+    tmp_path: Path,
+) -> None:
+    run = write_run(tmp_path / "one" / "run", SMALL)
+    results = read_json(run / "results.json")
+    provenance = results["provenance"]
+    provenance["command"] = [
+        "robustloss",
+        "run",
+        "/gone/a b/my.toml",
+        "--data",
+        "/gone/data",
+        "--out=/gone/x",
+    ]
+    provenance["notes"] = ["/gone/runs/first: results.json was altered"]
+    provenance["spec"]["losses"][0] |= {
+        "weights": "gone/softmax.pt",
+        "model": "gone/nets.py:make",
+        "params": {"at": "/gone/centers"},
+    }
+    results["failures"] = [
+        {"loss": "x", "label": "X", "seed": 0, "stage": "build",
+         "reason": "/gone/losses/mine.py: No such file"}
+    ]  # fmt: skip
+    write_json(run / "results.json", results, sort_keys=False)
+    next(run.glob("cells/*/seed-0/cell.json")).write_text("{")
+    pages = []
+    for place in ("one", "other"):
+        (tmp_path / place).mkdir(exist_ok=True)
+        copy = run if place == "one" else Path(shutil.copytree(run, tmp_path / place / "run"))
+        build.build_report(copy)
+        pages.append((copy / "report/index.html").read_text(encoding="utf-8"))
+    assert pages[0] == pages[1]
+    assert "gone" not in pages[0]
+    assert str(tmp_path) not in pages[0]
+    for told in ("run my.toml", "--out=x", "weights softmax.pt", "model nets.py:make", "at centers",
+                 "first: results.json was altered", "mine.py: No such file"):  # fmt: skip
+        assert told in pages[0], told
