@@ -12,7 +12,6 @@ from robustloss.reports.chapters.detection.adaptive import (
     guarded,
     rejection_table,
 )
-from robustloss.reports.chapters.detection.control import add_control
 from robustloss.reports.chapters.detection.coverage import add_coverage
 from robustloss.reports.chapters.detection.curves import add_detection_curves
 from robustloss.reports.chapters.detection.detected import Detected
@@ -158,7 +157,7 @@ def list_drawings(numbers: Numbers, shown: Shown) -> list[Drawing]:
 
     def of_attack(attack: AttackInfo) -> list[Drawing]:
         return [
-            lambda album: add_detection_curves(album, numbers, attack, look),
+            lambda album: add_detection_curves(album, numbers, detected, attack, look),
             lambda album: add_posteriors(album, scenes.of(attack)),
             lambda album: add_log_odds(album, scenes.of(attack)),
             lambda album: add_likelihoods(album, scenes.of(attack)),
@@ -167,7 +166,6 @@ def list_drawings(numbers: Numbers, shown: Shown) -> list[Drawing]:
             lambda album: add_reliability(album, numbers, attack),
             lambda album: add_calibration_curves(album, numbers, attack, look),
             lambda album: add_forest(album, numbers, attack),
-            lambda album: add_control(album, numbers, detected, attack),
             lambda album: add_score_curves(album, numbers, detected, attack, look),
             lambda album: add_score_heat(album, numbers, detected, attack),
             lambda album: add_likelihood_map(album, scenes.of(attack)),

@@ -9,7 +9,7 @@ LABELS = {"softmax": "softmax", "center": "Center", "gm": "GM", "triplet": "Trip
 
 
 def place(loss: str, seed: int = 0) -> Row:
-    return {"loss": loss, "label": LABELS[loss], "seed": seed}
+    return {"loss": loss, "label": LABELS.get(loss, loss), "seed": seed}
 
 
 def row(loss: str, seed: int = 0, **more: object) -> Row:

@@ -15,13 +15,12 @@ from robustloss.reports.words import NORM_NAMES, NOTHING, Estimate, over_seeds
 
 BEST = "best_of_adaptive"
 SCORE = "class_log_likelihood"  # what the adaptive attacks aim at
-MOST_NAIVE = 3
 _ESTIMATES = [
     Column("AUROC, all", "auroc_all", 1.0),
     Column("", "n_seeds"),
     Column("AUROC, successful", "auroc_successful", 1.0),
-    Column("fooled and not noticed, 1 %", "undetected_success_at_1fpr", 100.0, 2),
-    Column("fooled and not noticed, 5 %", "undetected_success_at_5fpr", 100.0, 2),
+    Column("fooled and unnoticed, 1 %", "undetected_success_at_1fpr", 100.0, 2),
+    Column("fooled and unnoticed, 5 %", "undetected_success_at_5fpr", 100.0, 2),
     Column("error", "error", 100.0, 2),
     Column("wrong and accepted, 1 %", "error_with_rejection_at_1fpr", 100.0, 2),
     Column("wrong and accepted, 5 %", "error_with_rejection_at_5fpr", 100.0, 2),
@@ -39,12 +38,14 @@ _EVERY = [
     Column("", "n_successful"),
     *_ESTIMATES,
 ]
-_AUROC = [Column("loss", "label"), *_PLACE, *_ESTIMATES[:2]]
+_FALL = [Column("AUROC", "auroc_all", 1.0),
+         Column("fooled and unnoticed", "undetected_success_at_5fpr", 100.0, 2)]  # fmt: skip
+_BESIDE = [Column("loss", "label"), *_PLACE, _FALL[0], Column("", "n_seeds"), _FALL[1]]
 _REJECTING = [
     Column("error, nothing rejected", "error", 100.0, 2),
-    Column("fooled and not noticed, 1 % of clean rejected",
+    Column("fooled and unnoticed, 1 % of clean rejected",
            "undetected_success_at_1fpr", 100.0, 2),
-    Column("fooled and not noticed, 5 % of clean rejected",
+    Column("fooled and unnoticed, 5 % of clean rejected",
            "undetected_success_at_5fpr", 100.0, 2),
     Column("wrong and accepted, 1 % of clean rejected",
            "error_with_rejection_at_1fpr", 100.0, 2),
@@ -102,14 +103,14 @@ class Guarded:
         """Return one row a seed."""
         return self._rows.get((label, rival.label, rival.kind, float(eps), score), [])
 
-    def extreme(
-        self, label: str, rivals: Sequence[Rival], eps: float, metric: str, *, lowest: bool
-    ) -> Rival | None:
-        """Return the attack with the lowest or highest number; the first of equals."""
-        found = [(r, v.mean) for r in rivals if (v := self.get(label, r, eps, metric))]
-        if not found:
-            return None
-        return (min if lowest else max)(found, key=lambda pair: pair[1])[0]
+    @property
+    def start(self) -> Rival | None:
+        """The naive attack that the adaptive ones are set beside: the first with most eps."""
+
+        def count(rival: Rival) -> int:
+            return len({key[3] for key in self._rows if key[1:3] == (rival.label, rival.kind)})
+
+        return max(self.of_kind("naive"), key=count, default=None)
 
     def flags(self, label: str, rival: Rival, eps: float) -> list[Flag]:
         """Return the flags of one attack; the best of adaptive carries those of each of them."""
@@ -135,37 +136,26 @@ def guarded(numbers: Numbers) -> list[Guarded]:
 
 
 def auroc_table(found: Guarded) -> Table:
-    """Return AUROC of the likelihood under naive attacks beside that under adaptive ones."""
+    """Return AUROC and who is fooled and unnoticed, under a naive and the best adaptive attack."""
     marks = Marks(found.numbers)
-    naive = found.of_kind("naive")
-    many = len(naive) > MOST_NAIVE
-    rivals = [*(naive[:1] if many else naive), *found.of_kind("adaptive"), *found.of_kind(BEST)]
+    rivals = [*([found.start] if found.start else []), *found.of_kind(BEST)]
+    names = [rival.label if rival.kind == "naive" else "best adaptive" for rival in rivals]
     rows, data = [], []
     for label, eps in product(found.numbers.labels, found.eps):
-        row = [Entry(label), Entry(eps_text(eps))]
-        row += [_entry(found, marks, label, rival, eps, _ESTIMATES[0]) for rival in rivals]
-        if many:
-            lowest = found.extreme(label, naive, eps, "auroc_all", lowest=True)
-            entry = _entry(found, marks, label, lowest, eps, _ESTIMATES[0])
-            name = f" ({lowest.label})" if lowest else ""
-            row.insert(3, Entry(f"{entry.text}{name}", entry.mark))
-        rows.append(row)
+        cells = [_entry(found, marks, label, rival, eps, c) for c in _FALL for rival in rivals]
+        rows.append([Entry(label), Entry(eps_text(eps)), *cells])
         data += [
-            fields_of(_AUROC, _numbers(found, label, rival, eps, SCORE, _ESTIMATES[:1]))
+            fields_of(_BESIDE, _numbers(found, label, rival, eps, SCORE, _FALL))
             for rival in found.rivals
         ]
-    header = ["loss", "eps", *(_name(rival) for rival in rivals)]
-    if many:
-        header.insert(3, f"lowest of {len(naive)} naive attacks")
     return Table(
         f"adaptive-auroc-{found.norm}",
-        f"AUROC when the attack knows the detector, {found.norm_name}",
-        "Score: log-likelihood of the features at the predicted class; over all attacked images, "
-        "0.5 is guessing, and below it attacked images look more typical than clean ones. Naive "
-        "attacks only want a wrong class. Adaptive attacks want a wrong class that is also "
-        "likely; best of adaptive takes for every image the one among them that is wrong and most "
-        "likely. The CSV has every naive attack. " + interval_words_detection(found.numbers),
-        header,
+        f"What is noticed when the attack knows the detector, {found.norm_name}",
+        "A naive attack only wants a wrong class; an adaptive one wants a wrong class that is also "
+        "likely. Best adaptive: for each image the adaptive attack that is wrong and most likely. "
+        "AUROC is over all attacked images; fooled and unnoticed is in percent, at 5 % FPR. The "
+        "CSV file has every attack. " + interval_words_detection(found.numbers),
+        ["loss", "eps", *(f"{column.head}, {name}" for column in _FALL for name in names)],
         rows,
         data,
         marks.notes(),
@@ -175,13 +165,15 @@ def auroc_table(found: Guarded) -> Table:
 def rejection_table(found: Guarded) -> Table:
     """Return who passes a model that may reject: naive attacks at worst, and the best adaptive."""
     marks = Marks(found.numbers)
-    kinds = (("naive at worst", found.of_kind("naive")), ("best of adaptive", found.of_kind(BEST)))
+    kinds = (("naive at worst", found.of_kind("naive")), ("best adaptive", found.of_kind(BEST)))
     rows, data = [], []
     for label, eps in product(found.numbers.labels, found.eps):
         for name, rivals in kinds:
             row = [Entry(label), Entry(name), Entry(eps_text(eps))]
             for column in _REJECTING:
-                worst = found.extreme(label, rivals, eps, column.key, lowest=False)
+                known = [(value.mean, rival) for rival in rivals
+                         if (value := found.get(label, rival, eps, column.key))]  # fmt: skip
+                worst = max(known, key=lambda pair: pair[0], default=(0.0, None))[1]
                 row.append(_entry(found, marks, label, worst, eps, column))
             rows.append(row)
         data += [
@@ -190,17 +182,16 @@ def rejection_table(found: Guarded) -> Table:
     return Table(
         f"adaptive-rejection-{found.norm}",
         f"Error with the option to reject, {found.norm_name}",
-        "In percent. The model rejects images whose likelihood lies below a threshold that rejects "
-        "1 or 5 % of clean validation images. Fooled and not noticed: of the initially correct "
-        "images, those that are wrong after the attack and accepted. Wrong and accepted: of all "
-        "images, clean mistakes included: the error that remains with the option to reject. Naive "
-        "at worst: in each column the highest over the attacks that do not know the detector. Best "
-        "of adaptive: image by image. " + interval_words_detection(found.numbers),
+        "In percent, with 1 or 5 % of clean validation images rejected. Wrong and accepted: of all "
+        "images, clean mistakes included, those that are wrong and not rejected. Naive at worst: "
+        "in each column the highest over the naive attacks. "
+        + interval_words_detection(found.numbers),
         ["loss", "attack", "eps", *(column.head for column in _REJECTING)],
         rows,
         data,
         marks.notes(),
         left=2,
+        fold="always",
     )
 
 
@@ -239,6 +230,8 @@ def every_adaptive_table(found: Guarded) -> Table:
 
 
 def _name(rival: Rival) -> str:
+    if rival.kind == BEST:
+        return "best adaptive"
     return f"naive: {rival.label}" if rival.kind == "naive" else rival.label
 
 

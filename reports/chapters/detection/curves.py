@@ -1,80 +1,92 @@
-"""AUROC and undetected success against eps."""
+"""AUROC of the likelihood against eps: of the attack, and of as much noise as a control."""
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
+from robustloss.reports.chapters.detection.detected import LIKELIHOOD, Detected, interval_words
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.curves import (
-    Line,
-    Panel,
-    band_words,
-    curve_numbers,
-    draw_curves,
-    in_words,
-    lines_of,
-)
-from robustloss.reports.drawing.style import CROWD, Look
+from robustloss.reports.drawing.curves import Line, Panel, curve_numbers, draw_curves, lines_of
+from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, GREY, Look, columns_of
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.words import Estimate
 
+# population: title of its frame, name of its line, and its look
+_POPULATIONS = {
+    "all": ("AUROC, all attacked images", "all attacked images", Look(ADVERSARIAL, "o", "-")),
+    "successful": ("AUROC, successful attacks", "successful attacks",
+                   Look(ADVERSARIAL, "^", (0, (2, 1.5)))),
+    "noise": ("AUROC, noise control", "noise control", Look(GREY, "s", (0, (5, 1.5)))),
+}  # fmt: skip
+
 
 def add_detection_curves(
-    album: Album, numbers: Numbers, attack: AttackInfo, looks: Mapping[str, Look]
+    album: Album, numbers: Numbers, found: Detected, attack: AttackInfo, looks: Mapping[str, Look]
 ) -> None:
-    """Draw AUROC of both populations and undetected success against eps, for one attack.
+    """Draw one frame a loss with a line a population; of a crowd, one a population, a line a loss.
 
     Args:
         album: Takes the figure.
         numbers: Of the run.
+        found: Its table `detection`.
         attack: Nothing is drawn where it has no numbers of detection.
         looks: Look of every loss.
     """
-    grid = _panels(numbers, attack)
-    if not any(panel.lines for panel in grid):
+    lines: dict[str, list[Line]] = {}
+    for population in _POPULATIONS:
+
+        def get(label: str, eps: float, population: str = population) -> Estimate | None:
+            return found.get(label, attack.label, eps, LIKELIHOOD, population)
+
+        if own := lines_of(numbers.labels, attack.strengths, get, 1.0):
+            lines[population] = own
+    if not lines:
         return
-    cut = grid[0].y_range is not None and grid[0].y_range[0] > 0
-    start = " The AUROC axes start at 0.45, just below guessing." if cut else ""
-    bands = (
-        "Bands are 95 % t-intervals over training seeds; of one seed alone the AUROC has an "
-        "interval over test images, and the share fooled and not noticed has none."
-    )
+    crowd = len(numbers.labels) > CROWD
+    lowest = min((y for own in lines.values() for line in own for _, y in line.points), default=1.0)
+    # a panel for each population: it is drawn of a crowd, and its numbers are written of all
+    grid = [
+        Panel(_POPULATIONS[p][0], attack.axis, "AUROC", own,
+              (0.45 if lowest >= 0.49 else 0.0, 1.01), 0.5, "guessing")
+        for p, own in lines.items()
+    ]  # fmt: skip
+    of_losses = [
+        replace(
+            grid[0], title=label, reference_label="",
+            y_label="" if i % columns_of(len(numbers.labels)) else "AUROC",
+            lines=[replace(line, label=_POPULATIONS[p][1])
+                   for p, own in lines.items() for line in own if line.label == label],
+        )
+        for i, label in enumerate(numbers.labels)
+    ]  # fmt: skip
+    names = {name: look for _, name, look in _POPULATIONS.values()}
+    ends = [
+        f"{panel.title}: " + ", ".join(f"{line.label} {line.y[-1]:.3f}" for line in panel.lines
+                                       if not math.isnan(line.y[-1]))
+        for panel in of_losses
+    ]  # fmt: skip
+    behind = [row for k in numbers.labels for e in attack.strengths
+              for row in found.rows(k, attack.label, e, LIKELIHOOD, "all")]  # fmt: skip
     album.add(
         f"detection-vs-eps-{attack.slug}",
-        draw_curves(grid, looks),
+        draw_curves(grid, looks)
+        if crowd
+        else draw_curves(of_losses, names, columns=columns_of(len(of_losses))),
         curve_numbers(grid),
         title="Does the likelihood give the attack away?",
-        caption="First: AUROC over all attacked images, failed attacks included (1 means that "
-        "every attacked image has a lower likelihood than every clean one, 0.5 is guessing). "
-        "Second: only images that were right and became wrong, against all clean images that "
-        "are right. Third, and the only panel that compares losses fairly: the share of "
-        "initially correct images that are fooled and still pass a threshold that rejects 5 % "
-        "of clean validation images; lower is better, and the axis ends just above the highest "
-        f"curve.{start} {band_words(numbers) if len(numbers.labels) > CROWD else bands} "
-        "A one-step attack overshoots, so do not read a rise of AUROC with eps as "
-        "safety.",
-        alt="Three line charts against eps, one line per loss. AUROC over all attacked images: "
-        f"{in_words(grid[0], '')} Fooled and not noticed: {in_words(grid[2], ' %')}",
+        caption="AUROC: how often a clean image has a higher likelihood than an attacked one. 1 is "
+        "perfect, 0.5 (dotted) is guessing, and below it attacked images look more typical than "
+        "clean ones. All attacked images include failed attacks; successful attacks are images "
+        "that were right and became wrong, against the clean images that are right. "
+        + (
+            "Noise control: clean images with random noise as large, image by image, as the "
+            "attack's change. Where noise lies as high as the attack, the detector notices changed "
+            "pixels, not the attack. "
+            if "noise" in lines
+            else ""
+        )
+        + ("" if crowd else interval_words(behind).replace("Intervals", "Bands") + " ")
+        + "One-step attacks overshoot at a large eps: do not read their rising AUROC as safety.",
+        alt=f"Line charts of AUROC against eps. At the largest eps, {'; '.join(ends)}.",
         section=attack.label,
     )
-
-
-def _panels(numbers: Numbers, attack: AttackInfo) -> list[Panel]:
-    def lines(metric: str, unit: float = 1.0) -> list[Line]:
-        def get(label: str, eps: float) -> Estimate | None:
-            return numbers.get(label, attack.label, eps, metric)
-
-        return lines_of(numbers.labels, attack.strengths, get, unit)
-
-    every, successful = lines("auroc_all"), lines("auroc_successful")
-    missed = lines("undetected_success_at_5fpr", 100.0)
-    areas = [y for line in [*every, *successful] for y in line.y if not math.isnan(y)]
-    area_range = (0.45 if min(areas, default=1.0) >= 0.49 else 0.0, 1.01)
-    guessing = (0.5, "no better than guessing")
-    highest = max((y for line in missed for y in line.y if not math.isnan(y)), default=0.0)
-    top = min(100.0, max(1.0, 1.3 * highest))
-    return [
-        Panel("AUROC, all attacked images", attack.axis, "AUROC", every, area_range, *guessing),
-        Panel("AUROC, successful attacks only", attack.axis, "", successful, area_range, *guessing),
-        Panel("Fooled and not noticed", attack.axis, "share of images", missed, (0.0, top),
-              percent=True),
-    ]  # fmt: skip

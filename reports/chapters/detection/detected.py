@@ -27,6 +27,7 @@ POPULATION_WORDS = {
 }
 IMAGES = "clustered DeLong over images"
 LIKELIHOOD = "class_log_likelihood"
+EARLY = "undetected_success_at_1fpr"
 Row = Mapping[str, Any]
 
 

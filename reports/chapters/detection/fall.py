@@ -25,12 +25,13 @@ class Fall:
 
     Attributes:
         name: Of the eps.
-        naive: AUROC of each naive attack, the one to start from first.
-        adaptive: AUROC of each adaptive attack.
-        best: AUROC under the best of them, image by image; None where there is none.
+        start: AUROC under the naive attack that the arrow starts from, or None.
+        naive, adaptive: AUROC under each other naive attack, and under each adaptive one.
+        best: AUROC under the best of the adaptive ones, image by image, or None.
     """
 
     name: str
+    start: float | None
     naive: Sequence[float]
     adaptive: Sequence[float]
     best: float | None
@@ -39,42 +40,45 @@ class Fall:
 def add_falls(album: Album, numbers: Numbers) -> None:
     """Draw one figure for each norm with an adaptive attack."""
     for found in guarded(numbers):
-        naive = found.of_kind("naive")
-        if not naive or not found.of_kind(BEST):
+        start, bests = found.start, found.of_kind(BEST)
+        if start is None or not bests:
             continue
         rows = []
         grid: dict[str, list[Fall]] = {label: [] for label in numbers.labels}
         for label, eps in product(numbers.labels, found.eps):
-            areas: dict[str, list[float]] = {kind: [] for kind in ("naive", "adaptive", BEST)}
-            for rival in found.rivals:
-                area = found.get(label, rival, eps, "auroc_all")
-                areas[rival.kind] += [area.mean] if area else []
-                rows.append(
-                    {"label": label, "eps": eps, "attack_label": rival.label, "kind": rival.kind,
-                     "auroc_all": area.mean if area else None}
-                )  # fmt: skip
-            best = areas[BEST][0] if areas[BEST] else None
-            grid[label].append(Fall(eps_name(eps), areas["naive"], areas["adaptive"], best))
-        ends = [(label, falls[-1]) for label, falls in grid.items()]
+            areas = {
+                rival: area.mean
+                for rival in found.rivals
+                if (area := found.get(label, rival, eps, "auroc_all"))
+            }
+            naive = [y for rival, y in areas.items() if rival.kind == "naive" and rival != start]
+            adaptive = [y for rival, y in areas.items() if rival.kind == "adaptive"]
+            grid[label].append(
+                Fall(eps_name(eps), areas.get(start), naive, adaptive, areas.get(bests[0]))
+            )
+            rows += [
+                {"label": label, "eps": eps, "attack_label": rival.label, "kind": rival.kind,
+                 "auroc_all": areas.get(rival)}
+                for rival in found.rivals
+            ]  # fmt: skip
         words = [
-            f"{label} from {fall.naive[0]:.2f} to {fall.best:.2f}"
-            for label, fall in ends
-            if fall.naive and fall.best is not None
+            f"{label} from {falls[-1].start:.2f} to {falls[-1].best:.2f}"
+            for label, falls in grid.items()
+            if falls[-1].start is not None and falls[-1].best is not None
         ]
-        start = naive[0].label
         album.add(
             f"adaptive-fall-{found.norm}",
-            draw_falls([*grid.items()], start),
+            draw_falls([*grid.items()], start.label),
             rows,
             title=f"The detector falls when the attack knows it, {found.norm_name}",
-            caption="AUROC of the likelihood at the predicted class, over all attacked images. "
-            f"Grey: under {start} and the other attacks that only want a wrong class. Orange: "
-            "under attacks that want a wrong class that is also likely; the diamond takes the best "
-            "of them image by image. Left of the dotted line attacked images look more typical "
-            "than clean ones. An arrow that is long says that the high AUROC on its right was owed "
-            "to an attack that did not try. Mean over seeds; intervals are in the table.",
-            alt=f"Arrows from the AUROC under {start} to that under the best adaptive attack, one "
-            f"panel per loss. At {eps_name(found.eps[-1])}: {', '.join(words)}.",
+            caption="AUROC of the likelihood over all attacked images. Grey: naive attacks, which "
+            f"only want a wrong class; the arrow starts at {start.label}. Orange: adaptive "
+            "attacks, which want a wrong class that is also likely; the diamond takes the best of "
+            "them for each image. A long arrow: the high AUROC on its right was owed to an attack "
+            "that did not try. Left of the dotted line attacked images look more typical than "
+            "clean ones. Means over seeds; the table has intervals.",
+            alt=f"Arrows from the AUROC under {start.label} to that under the best adaptive "
+            f"attack, one panel per loss. At {eps_name(found.eps[-1])}: {', '.join(words)}.",
         )
 
 
@@ -95,11 +99,11 @@ def draw_falls(grid: Sequence[tuple[str, Sequence[Fall]]], start: str) -> Figure
         return Line2D([], [], ls="none", marker=marker, label=label, **look)  # type: ignore[arg-type]
 
     handles = [mark(f"naive: {plain(start)}", "o", ms=7, color=NORMAL)]
-    if any(len(fall.naive) > 1 for _, falls in grid for fall in falls):
+    if any(fall.naive for _, falls in grid for fall in falls):
         handles.append(mark("other naive attacks", "o", ms=5, mfc="white", mec=NORMAL))
     handles += [
         mark("each adaptive attack", "|", ms=11, mew=1.6, color=ADVERSARIAL),
-        mark("best of adaptive, per image", "D", ms=6.5, color=ADVERSARIAL),
+        mark("best adaptive, per image", "D", ms=6.5, color=ADVERSARIAL),
         Line2D([], [], color=SOFT, lw=1, ls=(0, (1, 2)), label="guessing"),
     ]
     return draw_panels(
@@ -120,15 +124,14 @@ def draw_falls(grid: Sequence[tuple[str, Sequence[Fall]]], start: str) -> Figure
 def _draw(ax: Axes, falls: Sequence[Fall], most: int) -> None:
     ax.axvline(0.5, color=SOFT, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
     for y, fall in enumerate(falls):
-        others = fall.naive[1:]
-        ax.plot(others, [y] * len(others), ls="none", marker="o", ms=5, mfc="white", mec=NORMAL,
-                mew=1.1, zorder=3)  # fmt: skip
+        ax.plot(fall.naive, [y] * len(fall.naive), ls="none", marker="o", ms=5, mfc="white",
+                mec=NORMAL, mew=1.1, zorder=3)  # fmt: skip
         ax.plot(fall.adaptive, [y] * len(fall.adaptive), ls="none", marker="|", ms=11, mew=1.6,
                 color=ADVERSARIAL, zorder=3)  # fmt: skip
-        if not fall.naive or fall.best is None:
+        start, end = fall.start, fall.best
+        if start is None or end is None:
             continue
         # both ends with their numbers, and an arrow where there is room between them
-        start, end = fall.naive[0], fall.best
         if abs(start - end) > 0.03:
             ax.annotate("", (end, y), (start, y), zorder=2,
                         arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.1,

@@ -100,10 +100,10 @@ def add_outside(album: Album, numbers: Numbers, shown: Shown) -> None:
         title="Likelihood of images that are not of the data",
         caption="Log-likelihood of the features at the predicted class, of all clean test images "
         "and of images of another kind, which nobody attacked. Each histogram adds up to 100 % of "
-        "its own images. The less the two overlap, the better the likelihood tells that an image "
-        "is not of the data; hatched bars to the right of the filled ones mean that it takes them "
-        "for more typical than the data themselves. The dashed line rejects 5 % of clean "
-        "validation images, and “caught” is the share of the other images left of it. Bins are "
+        "its own images. The smaller the overlap, the better the likelihood tells that an image is "
+        "not of the data; hatched bars to the right of the filled ones look more typical than the "
+        "data themselves. The dashed line rejects 5 % of clean validation images, and “caught” is "
+        "the share of the other images left of it. Bins are "
         "shared within a row; the wide bins at the ends are open. For a loss without a density, "
         f"such as softmax, the quantity is the logit. {shown.words(numbers.labels)}",
         alt="Grid of overlaid histograms, losses by sets of other images, of the log-likelihood. "
@@ -210,8 +210,8 @@ def _outside(numbers: Numbers, every: Sequence[Mapping], name: str, how: str) ->
         name,
         f"Images that are not of the data: are they noticed {how}?",
         f"Shown to the networks as they are: {'; '.join(shown)}. AUROC: of these images against "
-        "all clean test images; 1 means that every one of them has a lower score than every clean "
-        "image, 0.5 is guessing, and less that they look more typical than the network's own data. "
+        "all clean test images; 1 is perfect, 0.5 is guessing, and below 0.5 they look more "
+        "typical than the network's own data. "
         "Caught: percent of them below the threshold that rejects 5 % of clean validation images. "
         "Nobody attacked here. A score that a loss does not have is left out. "
         + interval_words(every),

@@ -1,15 +1,16 @@
-"""Detection in full: every population with its intervals, noise as a control, outside images."""
+"""Detection in full: every population of images, with noise as a control."""
 
 from itertools import product
 
 from robustloss.notation import eps_text
 from robustloss.reports.chapters.detection.detected import (
+    EARLY,
     LIKELIHOOD,
     POPULATION_WORDS,
     Detected,
     interval_words,
 )
-from robustloss.reports.drawing.table import Column, Table, lay_out
+from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 
@@ -27,25 +28,17 @@ _ESTIMATES = [
     Column("caught at 5 % FPR", "tpr_at_5fpr", 100.0, 1),
     Column("clean rejected at 95 % caught", "clean_rejected_at_95tpr", 100.0, 1),
 ]
-CONTROL = (
-    "Noise is the control: clean images with random noise that is, image by image, as large as "
-    "what this attack did at this eps, against the clean images. If noise is caught as easily as "
-    "the attack, the detector notices that pixels were changed at all, and its AUROC says nothing "
-    "about attacks; the attack is noticed as such only as far as its AUROC is higher. Noise near "
-    "0.5 under a high AUROC means that it is the attack that is seen."
-)
+_UNNOTICED = Column("fooled and unnoticed, 1 %", EARLY, 100.0, 2)
 
 
 def populations_table(numbers: Numbers, found: Detected, attack: AttackInfo) -> Table | None:
-    """Return losses, eps and populations by numbers of the likelihood; None for older runs.
+    """Return losses, eps and populations by numbers of the likelihood.
 
     Args:
         numbers: Of the run.
         found: Its table `detection`.
         attack: Detected by the likelihood.
     """
-    if not {"failed", "noise"} & set(found.populations):
-        return None
     detection = numbers.run.detection
     # runs of older versions lack some of the numbers
     known = [c for c in _ESTIMATES if any(row.get(c.key) is not None for row in detection)]
@@ -60,6 +53,8 @@ def populations_table(numbers: Numbers, found: Detected, attack: AttackInfo) -> 
             {"label": label, "attack_label": attack.label, "eps": eps, "population": population,
              "n_attacked": found.count(*place), "flags": flags}
             | {column.key: found.get(*place, column.key) for column in known}
+            # a share of all images that were right
+            | {EARLY: found.get(*place, EARLY) if population == "all" else Entry("")}
         )  # fmt: skip
     behind = [row for row in detection if row["attack_label"] == attack.label
               and row["score"] == LIKELIHOOD and row["eps"] > 0]  # fmt: skip
@@ -67,14 +62,14 @@ def populations_table(numbers: Numbers, found: Detected, attack: AttackInfo) -> 
     return Table(
         f"populations-{attack.slug}",
         f"Detection of {attack.label} by likelihood, by population",
-        "Score: log-likelihood of the features at the predicted class. All attacked images against "
-        "all clean ones; those that were right and became wrong (successful) and those that stayed "
-        "right (failed) against all clean images that are right. n: attacked images, summed over "
-        f"seeds. {CONTROL if 'noise' in found.populations else ''} AUROC is a fraction, the rest "
-        "percent. Equal error rate: where as many clean images are rejected as attacked ones pass. "
-        "FPR: share of clean images rejected. The last column: clean images rejected by the "
-        "threshold that catches 95 % of the population. " + interval_words(behind),
-        *lay_out([*_COLUMNS, *known], rows, marks),
+        "Score: log-likelihood at the predicted class. All attacked images stand against all clean "
+        "ones; the successful (right, now wrong) and the failed (still right) against all clean "
+        "images that are right; noise, as large as the attack's change of each image, against all "
+        "clean ones. n: images, summed over seeds. AUROC is a fraction, the rest percent. Equal "
+        "error rate: where as many clean images are rejected as attacked ones pass. Clean rejected "
+        "at 95 % caught: by the threshold that catches 95 % of the population. "
+        + interval_words(behind),
+        *lay_out([*_COLUMNS, *known, _UNNOTICED], rows, marks),
         marks.notes(),
         left=3,
         section=attack.label,

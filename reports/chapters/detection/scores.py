@@ -108,9 +108,8 @@ def add_score_curves(
         curve_numbers(grid),
         title="Which score gives the attack away?",
         caption="AUROC of each detection score against eps: the images that were right and became "
-        "wrong, against all clean images that are right. 1 means that every one of them has a "
-        "lower score than every clean image, 0.5 is guessing, less means that they look more "
-        f"typical than clean ones. All frames have one vertical axis, from {bottom:g}. A score "
+        "wrong, against all clean images that are right. Below 0.5 they look more typical than "
+        f"clean ones. All frames have one vertical axis, from {bottom:g}. A score "
         "that a loss does not have is left out, and so is an eps at which no attack succeeded. "
         f"{'Intervals are in the table of scores.' if crowd else bands} "
         + _unadapted(found, attack),

@@ -68,7 +68,7 @@ def glance_table(numbers: Numbers) -> Table | None:
         "All losses at a glance",
         f"Errors in percent on {images(numbers)} test images, eps in "
         f"{eps_words(attacks[0].norm)}; AUROC of the likelihood over all attacked images, a "
-        "fraction; fooled and not noticed: of the initially correct images, in percent, with 5 % "
+        "fraction; fooled and unnoticed: of the initially correct images, in percent, with 5 % "
         "of clean images rejected. Bold: the best mean without a mark, told apart from the others "
         f"only where its interval does not overlap theirs. {interval_words(numbers)}",
         ["loss", *(glance.column.head for glance in glances)],
@@ -101,7 +101,7 @@ def _glances(numbers: Numbers, attack: AttackInfo) -> list[Glance]:
         error("clean error", CLEAN, 0.0),
         *(error(f"error, {each.label} eps {eps_text(eps)}", each, eps) for each, eps in places),
         Glance(attack, last, Column(f"AUROC, {where}", "auroc_all", 1.0, 3), max),
-        Glance(attack, last, Column(f"fooled and not noticed, {where}", missed, 100.0, 2)),
+        Glance(attack, last, Column(f"fooled and unnoticed, {where}", missed, 100.0, 2)),
     ]
 
 
@@ -115,7 +115,7 @@ SEED_COLUMNS = [
     Column("AUROC, all", "auroc_all", 1.0, 3),
     Column("AUROC, successful", "auroc_successful", 1.0, 3),
     Column("n successful", "n_successful"),
-    Column("fooled and not noticed", "undetected_success_at_5fpr", 100.0, 2, checks=()),
+    Column("fooled and unnoticed", "undetected_success_at_5fpr", 100.0, 2, checks=()),
 ]
 
 

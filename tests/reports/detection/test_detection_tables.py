@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.reports.chapters.detection.control import add_control
+from robustloss.reports.chapters.detection.curves import add_detection_curves
 from robustloss.reports.chapters.detection.detected import Detected, in_order
 from robustloss.reports.chapters.detection.outside import outside_tables
 from robustloss.reports.chapters.detection.populations import populations_table
@@ -35,12 +35,13 @@ def test_each_population_has_its_row_with_n_and_interval() -> None:
     rows = {tuple(r[:3]): r[3:] for r in texts(table)}
     assert len(rows) == 2 * 2 * len(POPULATIONS)
     assert rows[("softmax", "0.3", "attack failed")] == [
-        "100", "0.800 [0.770, 0.820]", "12.0", "40.0", "60.0", "30.0",
+        "100", "0.800 [0.770, 0.820]", "12", "40", "60", "30", "",
     ]  # fmt: skip
+    assert rows[("softmax", "0.3", "all attacked images")][-1] == "4.00"
     # nothing succeeded at 0.1: n/a and n 0, not an AUROC of 0
-    assert rows[("GM", "0.1", "attack successful")] == ["0", *["n/a"] * 5]
+    assert rows[("GM", "0.1", "attack successful")] == ["0", *["n/a"] * 5, ""]
     assert "clustered DeLong" in table.caption
-    assert "Noise is the control" in table.caption
+    assert len({d["undetected_success_at_1fpr"] for d in table.data}) == 2  # 0.04, and no number
 
 
 def test_over_seeds_the_interval_is_that_of_the_seeds() -> None:
@@ -56,9 +57,16 @@ def test_over_seeds_the_interval_is_that_of_the_seeds() -> None:
 def test_noise_stands_beside_the_attack_in_the_table_of_detection() -> None:
     numbers = detected_numbers(seeds=(0,))
     table = detection_table(numbers, numbers.attacks[0])
-    place = table.header.index("AUROC, noise")
-    assert {row[place] for row in texts(table)} == {"0.550 [0.520, 0.570]"}
+    assert list(table.header) == [
+        *("loss", "eps", "AUROC, all", "AUROC, successful", "AUROC, noise control"),
+        "fooled and unnoticed",
+    ]
+    assert {row[4] for row in texts(table)} == {"0.550 [0.520, 0.570]"}
+    # what the page leaves out stands in the file
     assert table.data[0]["undetected_success_at_1fpr"] == 0.04
+    assert {"n_successful", "tpr_at_1fpr", "tpr_at_5fpr", "tpr_at_5fpr_successful"} <= set(
+        table.data[0]
+    )
 
 
 def test_an_attack_that_stops_at_the_first_error_is_told_with_its_detection() -> None:
@@ -85,8 +93,10 @@ def test_runs_without_controls_have_no_such_column_and_table() -> None:
     old = {k: v for k, v in run.results.items() if k != "out_of_distribution"}
     numbers = Numbers(Run(Path("nowhere"), old), 10)
     attack = numbers.attacks[0]
-    assert populations_table(numbers, Detected(numbers), attack) is None
-    assert "AUROC, noise" not in detection_table(numbers, attack).header
+    table = populations_table(numbers, Detected(numbers), attack)
+    assert {row[2] for row in texts(table)} == {"all attacked images", "attack successful"}
+    assert "equal error rate" not in table.header
+    assert "AUROC, noise control" not in detection_table(numbers, attack).header
     assert outside_tables(numbers) == []
 
 
@@ -104,7 +114,7 @@ def test_outside_sets_are_columns() -> None:
     lean, every = outside_tables(detected_numbers(seeds=(0,)))
     assert list(lean.header) == ["loss", "score", "fashion: AUROC", "fashion: caught",
                                  "noise: AUROC", "noise: caught"]  # fmt: skip
-    assert texts(lean)[0] == ["softmax", "log-likelihood", *["0.900 [0.870, 0.920]", "70.0"] * 2]
+    assert texts(lean)[0] == ["softmax", "log-likelihood", *["0.900 [0.870, 0.920]", "70"] * 2]
     assert "fashion (Fashion-MNIST), 50 images" in lean.caption
     assert len(every.rows) == 3 + 4
     assert {d["n_outside"] for d in every.data} == {50}
@@ -149,16 +159,36 @@ def test_every_eps_begins_a_row_of_the_heat_table(tmp_path: Path) -> None:
     assert drawing.count("0.3,failed,") == 2 * len(SCORES)
 
 
-def test_control_sets_noise_beside_the_attack_and_needs_noise(tmp_path: Path) -> None:
-    numbers, album = detected_numbers(seeds=(0,)), Album(tmp_path, 30)
+def drawn(numbers: Numbers, folder: Path) -> tuple[Album, set[str]]:
+    album = Album(folder, 30)
+    attack, found = numbers.attacks[0], Detected(numbers)
     with report_style():
-        add_control(album, numbers, Detected(numbers), numbers.attacks[0])
-    lines = (tmp_path / "control-fgsm.csv").read_text().splitlines()
-    assert "GM,attack,0.1,0.9,0.87,0.92" in lines
-    assert lines[-1].startswith("GM,noise of the same size,0.3,0.55,")
-    assert "GM: attack 0.900, noise of the same size 0.550" in album.pictures[0].alt
+        add_detection_curves(album, numbers, found, attack, looks(numbers.labels))
+    return album, set((folder / "detection-vs-eps-fgsm.csv").read_text().splitlines())
+
+
+@pytest.mark.parametrize("losses", [("softmax", "gm"), tuple(f"loss {i}" for i in range(9))])
+def test_curves_of_the_attack_and_of_noise_stand_in_one_figure(
+    tmp_path: Path, losses: tuple[str, ...]
+) -> None:
+    numbers = Numbers(detected_run(losses, seeds=(0,)), 10)
+    album, lines = drawn(numbers, tmp_path)
+    last = numbers.labels[-1]
+    (picture,) = album.pictures
+    # the numbers are the same whether a frame shows a loss or, of a crowd, a population
+    assert len(lines) == 1 + len(losses) * 3 * 2
+    assert f'"AUROC, all attacked images",{last},0.1,0.9,0.87,0.92' in lines
+    assert f'"AUROC, successful attacks",{last},0.1,,,' in lines  # none succeeded
+    assert any(line.startswith(f'"AUROC, noise control",{last},0.3,0.55,') for line in lines)
+    wanted = f"{last}: all attacked images 0.900, successful attacks 0.950, noise control 0.550"
+    assert wanted in picture.alt
+    assert "Noise control: clean images with random noise" in picture.caption
+    assert ("Bands" in picture.caption) == (len(losses) == 2)
+
+
+def test_curves_of_a_run_without_noise_do_not_speak_of_it(tmp_path: Path) -> None:
     run = detected_run()
     run.results["detection"] = [r for r in run.detection if r["population"] != "noise"]
-    old = Numbers(run, 10)
-    add_control(album, old, Detected(old), old.attacks[0])
-    assert len(album.pictures) == 1
+    album, lines = drawn(Numbers(run, 10), tmp_path)
+    assert not any("noise" in line for line in lines)
+    assert "oise" not in album.pictures[0].caption + album.pictures[0].alt

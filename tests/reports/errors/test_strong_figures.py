@@ -99,7 +99,10 @@ def test_gaps_are_drawn_as_gaps() -> None:
         figure = draw_heatmaps([Heat("eps 1", values, np.eye(2) > 0)], names, names, scale="x")
         texts = [text.get_text() for text in figure.axes[0].texts]
         assert texts == ["10†", "100", "0†"]
-        falls = [("a", [Fall("eps 1", [0.9], [0.2], 0.1)]), ("b", [Fall("eps 1", [], [], None)])]
+        falls = [
+            ("a", [Fall("eps 1", 0.9, [], [0.2], 0.1), Fall("eps 2", None, [0.8], [0.2], 0.1)]),
+            ("b", [Fall("eps 1", None, [], [], None)]),
+        ]
         figure = draw_falls(falls, "FGSM")
         assert "no numbers for this" in figure.axes[1].texts[0].get_text()
         figure.draw_without_rendering()

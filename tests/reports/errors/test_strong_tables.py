@@ -6,6 +6,7 @@ from statistics import fmean
 import pytest
 
 from robustloss.notation import interval_text
+from robustloss.reports.chapters.detection.adaptive import guarded
 from robustloss.reports.chapters.errors.radius import rank_labels
 from robustloss.reports.drawing.table import Table
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
@@ -139,8 +140,18 @@ def test_adaptive_tables_are_the_mean_over_seeds(strong_run: Run, tables: dict[s
         assert row["adapted"] == own[0]["adapted"]
     best = some(data, kind="best_of_adaptive", score="class_log_likelihood")
     (auroc,) = [r["auroc_all"] for r in some(best, label="center", eps=0.2)]
-    text = cell(tables["adaptive-auroc-linf"], "best of adaptive", "center", "0.2")
-    assert text.startswith(f"{auroc:.3f}")
+    beside = tables["adaptive-auroc-linf"]
+    assert list(beside.header) == [
+        *("loss", "eps", "AUROC, FGSM", "AUROC, best adaptive"),
+        *("fooled and unnoticed, FGSM", "fooled and unnoticed, best adaptive"),
+    ]
+    assert cell(beside, "AUROC, best adaptive", "center", "0.2").startswith(f"{auroc:.3f}")
+    fgsm = some(strong_run.adaptive, label="center", eps=0.2, attack_label="FGSM",
+                score="class_log_likelihood")  # fmt: skip
+    missed = fmean(r["undetected_success_at_5fpr"] for r in fgsm)
+    found = cell(beside, "fooled and unnoticed, FGSM", "center", "0.2")
+    assert found.startswith(f"{percent(missed)} ")
+    assert {r["attack_label"] for r in beside.data} >= {"FGSM", "PGD", "best of adaptive"}
 
 
 def test_rejection_table_sets_the_worst_naive_attack_against_the_best_adaptive(
@@ -153,7 +164,7 @@ def test_rejection_table_sets_the_worst_naive_attack_against_the_best_adaptive(
     (best,) = some(data, kind="best_of_adaptive")
     table = tables["adaptive-rejection-linf"]
     assert cell(table, name, "center", "naive at worst", "0.2").startswith(f"{percent(naive)} ")
-    text = cell(table, name, "center", "best of adaptive", "0.2")
+    text = cell(table, name, "center", "best adaptive", "0.2")
     assert text.startswith(f"{percent(best[metric])} ")
 
 
@@ -221,3 +232,16 @@ def test_results_older_than_the_new_tables_still_have_theirs(strong_run: Run) ->
     names = {table.name for table in make_tables(Numbers(Run(strong_run.path, results)))}
     assert {"error-fgsm", "detection-cw", "training", "seeds"} <= names
     assert not [n for n in names if n.startswith(("worst", "radius", "adaptive-", "transfer"))]
+
+
+def test_the_naive_attack_beside_the_adaptive_ones_has_numbers_at_most_eps(strong_run: Run) -> None:
+    def start(rows: list[dict]) -> str | None:
+        (found, *_) = guarded(
+            Numbers(Run(strong_run.path, strong_run.results | {"adaptive": rows}))
+        )
+        return found.start.label if found.start else None
+
+    rows = strong_run.adaptive
+    assert start(rows) == "FGSM"
+    assert start([r for r in rows if (r["attack_label"], r["eps"]) != ("FGSM", 0.2)]) == "PGD"
+    assert start([r for r in rows if r["kind"] != "naive"]) is None

@@ -277,7 +277,7 @@ def test_many_losses_have_one_table_of_clean_error_attack_and_auroc(tmp_path: Pa
     assert found.name == "losses"
     assert list(found.header) == [
         "loss", "clean error", "error, FGSM eps 0.1", "error, FGSM eps 0.3", "AUROC, FGSM eps 0.3",
-        "fooled and not noticed, FGSM eps 0.3",
+        "fooled and unnoticed, FGSM eps 0.3",
     ]  # fmt: skip
     assert [row[0].text for row in found.rows] == [mock.label for mock in many]
     for row in found.rows:
