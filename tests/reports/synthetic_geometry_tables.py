@@ -83,7 +83,7 @@ def run(
 ) -> Run:
     """A run of these losses whose results hold only the given tables."""
     known = {"name": "mnist", "class_names": ["zero", "one", "two"], "test": 200} | (data or {})
-    spec = {"losses": [{"name": k, "label": LABELS[k]} for k in losses], "attacks": []}
+    spec = {"losses": [{"name": k, "label": LABELS.get(k, k)} for k in losses], "attacks": []}
     empty = dict.fromkeys(("summary", "detection", "worst_case", "flags", "failures"), ())
     results = {
         "name": "by hand",

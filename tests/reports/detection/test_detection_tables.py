@@ -35,7 +35,7 @@ def test_each_population_has_its_row_with_n_and_interval() -> None:
     rows = {tuple(r[:3]): r[3:] for r in texts(table)}
     assert len(rows) == 2 * 2 * len(POPULATIONS)
     assert rows[("softmax", "0.3", "attack failed")] == [
-        "100", "0.800 [0.770, 0.820]", "12", "40", "60", "30", "",
+        "100", "0.800 [0.770, 0.820]", "12.0", "40.0", "60.0", "30.0", "",
     ]  # fmt: skip
     assert rows[("softmax", "0.3", "all attacked images")][-1] == "4.00"
     # nothing succeeded at 0.1: n/a and n 0, not an AUROC of 0
@@ -114,7 +114,7 @@ def test_outside_sets_are_columns() -> None:
     lean, every = outside_tables(detected_numbers(seeds=(0,)))
     assert list(lean.header) == ["loss", "score", "fashion: AUROC", "fashion: caught",
                                  "noise: AUROC", "noise: caught"]  # fmt: skip
-    assert texts(lean)[0] == ["softmax", "log-likelihood", *["0.900 [0.870, 0.920]", "70"] * 2]
+    assert texts(lean)[0] == ["softmax", "log-likelihood", *["0.900 [0.870, 0.920]", "70.0"] * 2]
     assert "fashion (Fashion-MNIST), 50 images" in lean.caption
     assert len(every.rows) == 3 + 4
     assert {d["n_outside"] for d in every.data} == {50}
