@@ -286,6 +286,12 @@ def test_each_public_name_is_a_function_that_no_module_hides(name):
     assert f"robustloss.{name}" not in modules()
 
 
+def test_dir_shows_the_public_names_only():
+    assert [name for name in dir(robustloss) if not name.startswith("__")] == sorted(
+        robustloss.__all__
+    )
+
+
 def test_the_public_names_of_the_design_are_there():
     asked = {"load_spec", "run", "evaluate", "build_report", "load_run", "load_classifier"}
     assert asked <= set(robustloss.__all__)

@@ -1,5 +1,6 @@
 """Which numbers of a run stand in its result table, and which checks doubt them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
@@ -105,7 +106,7 @@ class _Numbers:
                 and row[column.metric] is not None
             ]  # fmt: skip
             row = {"mean": fmean(values), "n_seeds": len(values)} if values else None
-        if row is None or row["mean"] is None:
+        if row is None or row["mean"] is None or math.isnan(row["mean"]):  # NaN: an old version
             return ResultCell()
         checks: dict[str, None] = {}
         for flag in self._flags_of(label, column):

@@ -14,9 +14,9 @@ from robustloss.notation import interval_text, markdown_text, one_line
 
 _GAP = "  "
 _INTERVALS = {
-    "t over seeds": "t-interval over training seeds",
-    "Wilson over images": "Wilson interval over test images",
-    "clustered DeLong over images": "interval over test images (clustered DeLong)",
+    "t over seeds": "over training seeds (t)",
+    "Wilson over images": "over test images (Wilson)",
+    "clustered DeLong over images": "over test images (clustered DeLong)",
 }
 
 
@@ -116,7 +116,7 @@ class ResultTable:
         over = f"means over {seeds} training seeds" if seeds > 1 else "one training seed"
         kinds = {cell.interval for cell in cells if cell.low is not None}
         known = [words for kind, words in _INTERVALS.items() if kind in kinds]
-        ends = f" [low, high]: 95 % {', or '.join(known)}." if known else ""
+        ends = f" [low, high]: 95 % interval {', or '.join(known)}." if known else ""
         return f"Errors in percent, {over}.{ends}"
 
     def as_text(self, width: int = 100) -> str:

@@ -112,8 +112,8 @@ class Run:
 
     def _next_steps(self) -> list[str]:
         steps = [
-            'run.table() is the result by loss; run.table("rows") and run.to_frame("rows") '
-            f"are every number, as are {', '.join(n for n in TABLES if n != 'rows')}.",
+            'Next: run.table() is the result by loss, run.table("rows") every number of it; '
+            "dir(run) names the other tables, run.cells hold predictions and scores."
         ]
         report = self.path / "report" / "index.html"
         if report.is_file():

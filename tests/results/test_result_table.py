@@ -191,8 +191,8 @@ def test_columns_that_do_not_fit_stand_below_with_the_labels_again():
     # The caption aside: a terminal breaks a sentence where it likes.
     assert max(map(len, narrow[1:])) <= 60
     assert wide[0] == (
-        "Errors in percent, means over 2 training seeds. [low, high]: 95 % t-interval over "
-        "training seeds."
+        "Errors in percent, means over 2 training seeds. [low, high]: 95 % interval over "
+        "training seeds (t)."
     )
 
 

@@ -39,6 +39,8 @@ def test_the_rows_are_those_of_a_run_with_the_same_model(digits, tmp_path):  # n
     assert found.rows == ran["rows"]
     assert found.detection == ran["detection"]
     assert not found.path.exists()
+    assert str(found.path) not in repr(found) + found._repr_html_()
+    assert [row.label for row in found.table().rows] == ["plain"]
 
 
 def test_a_torchvision_model_and_a_restored_classifier_in_one_call(tmp_path):

@@ -62,6 +62,26 @@ def test_a_run_leaves_what_the_design_names(done):
     assert (done / "spec.toml").exists()
 
 
+def test_the_outcome_says_what_there_is_and_shows_its_result(done, tmp_path):
+    failure = {"label": "a\x1bb", "seed": 1, "stage": "train", "reason": "NaN\nloss"}
+    outcome = runner.RunOutcome(done, done / "report/index.html", [failure], 1)
+    first, second, last = repr(outcome).splitlines()
+    assert first == f"Finished run in {done}"  # no word of a report that was not written
+    assert second == "Failed: a\\u001bb seed 1 (train): NaN loss"
+    assert last.startswith(f"Next: robustloss.load_run({str(done)!r})")
+    html = outcome._repr_html_()
+    assert html.startswith("<table>")
+    assert "<style" not in html
+    assert html.index("<th>L-GM</th>") < html.index("Finished run in")
+    (tmp_path / "index.html").touch()
+    (tmp_path / "results.json").touch()
+    assert f"its report in {tmp_path}" in repr(
+        runner.RunOutcome(tmp_path, tmp_path / "index.html", [], 0)
+    )
+    gone = runner.RunOutcome(tmp_path / "gone", tmp_path / "gone/report/index.html", [], 0)
+    assert "gone" not in repr(gone) + gone._repr_html_()
+
+
 def test_rows_follow_from_the_records(done):
     """The numbers of the report are those of the arrays on disk, computed here by hand."""
     run = load_run(done)
