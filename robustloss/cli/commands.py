@@ -120,7 +120,7 @@ def _show_outcome(outcome: "RunOutcome", quiet: bool) -> None:
         _say(outcome.report)
     else:
         _show_result(outcome.path)
-        _say(f"Report: {outcome.report}")
+        _say_where(outcome.report)
     for failure in outcome.failures:
         cell = f"{failure['label']} seed {failure['seed']}"
         _complain(one_line(f"failed: {cell} ({failure['stage']}): {failure['reason']}"))
@@ -323,7 +323,7 @@ def _render_report(run: "Path | Run") -> None:
     with showing_mistakes(CorruptFile):
         written = build_report(run)
     _show_result(run)
-    _say(f"Report: {written}")
+    _say_where(written)
 
 
 def _show_result(run: "Path | Run") -> None:
@@ -331,6 +331,15 @@ def _show_result(run: "Path | Run") -> None:
     from robustloss.results.run import load_run
 
     print_result(load_run(run) if isinstance(run, Path) else run)
+
+
+def _say_where(report: Path) -> None:
+    """Print where the report is, and what else of it there is."""
+    parts = {"Tables": "tables", "Figures": "figures", "Details": "details.html"}
+    for what, name in (parts | {"Summary": "summary.md"}).items():
+        if (path := report.parent / name).exists():
+            _say(f"{what}: {path}")
+    _say(f"Report: {report}")
 
 
 def _say(text: object) -> None:

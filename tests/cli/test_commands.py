@@ -68,7 +68,9 @@ def test_a_run_ends_with_its_errors_and_the_report(command, finished):
     assert status == 0
     assert err == ""
     lines = out.splitlines()
-    assert lines[0].startswith("Errors in percent, one training seed. [low, high]: 95 % interval over")
+    assert lines[0].startswith(
+        "Errors in percent, one training seed. [low, high]: 95 % interval over"
+    )
     heads = next(number for number, line in enumerate(lines) if line.startswith("loss"))
     assert lines[heads].split()[:3] == ["loss", "clean", "0.1"]
     assert "error, FGSM [x]" in lines[heads - 1]
