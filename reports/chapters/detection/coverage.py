@@ -41,21 +41,17 @@ def add_coverage(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
         ends += [f"{title}: {', '.join(words)}"] if lines else []
     if not any(panel.lines for panel in grid[1:]):
         return
-    band = (
-        "The band is a pointwise 95 % Wilson interval over images, for the order as it is; "
-        "of few images it may leave the frame. "
-    )
+    band = "Bands are pointwise 95 % Wilson intervals over images. "
     album.add(
         f"coverage-{scene.attack.slug}",
         draw_curves(grid, looks, columns=2),
         curve_numbers(grid),
         title="What is gained by rejecting: error against coverage",
-        caption="The detector sorts the images by log-likelihood at the predicted class and "
-        "accepts the highest: the further to the left, the more are rejected. The curve is the "
-        "error among the accepted ones (clean mistakes count). A good detector falls towards the "
-        "left; a flat curve means that it rejects right and wrong answers alike, and one that "
-        "rises to the left that wrong answers look more typical than right ones. All images of a "
-        "frame are attacked, except in the first. Each frame has its own vertical axis. "
+        caption="The detector accepts the images of the highest likelihood; further to the left it "
+        "rejects more. The curve is the error among the accepted images, clean mistakes included. "
+        "A good detector falls towards the left; a flat curve rejects right and wrong answers "
+        "alike; one that rises to the left finds wrong answers more typical. All images of a frame "
+        "are attacked, except in the first. Each frame has its own vertical axis. "
         f"{band if len(scene.labels) <= CROWD else ''}{scene.words()}",
         alt="Line charts of the error among accepted images against the share accepted. Error of "
         f"the half with the highest likelihood, {'; '.join(ends)}.",

@@ -77,17 +77,14 @@ def add_likelihoods(album: Album, scene: Scene) -> None:
         draw_populations(scene.labels, columns, cells, x_label="log-likelihood (nats)"),
         population_numbers(scene.labels, columns, cells),
         title="Likelihood of clean, failed and successful images",
-        caption="Log-likelihood of the features at the predicted class (Figure 4 of Wan et al. "
-        "2018, which plots its exponential). Only images that are classified correctly before "
-        "the attack: as they were (clean), and after it, those that stayed correct (attack "
-        "failed) and those that became wrong (attack successful); their numbers stand over each "
-        "frame. Each histogram adds up to 100 % of its own population; of fewer than "
-        f"{FEW} images each is one stroke. The smaller the overlap of successful "
-        "and clean, the better the likelihood gives the attack away; if the failed ones move "
-        "as far, the likelihood sees the perturbation and not the mistake. The dashed line rejects "
-        "5 % of clean validation images: “caught” is the share left of it. AUROC is against the "
-        "clean images. Bins are shared within a row; the wide bins at the ends are open. For a "
-        f"loss without a density, such as softmax, the quantity is the logit. {scene.words()}",
+        caption="Log-likelihood at the predicted class (Figure 4 of Wan et al. 2018 plots its "
+        "exponential), of the images that were right: clean; attacked and still right (failed); "
+        "attacked and now wrong (successful). Each histogram adds up to 100 % of its population; "
+        f"of fewer than {FEW} images each is a stroke. The smaller the overlap of successful and "
+        "clean, the better the likelihood gives the attack away; where the failed move as far, it "
+        "sees changed pixels, not the mistake. The dashed line rejects 5 % of clean validation "
+        "images; “caught” is the share left of it. Bins are shared within a row; those at the ends "
+        f"are open. A loss without a density, such as softmax, has its logit. {scene.words()}",
         alt="Grid of overlaid histograms, losses by eps, of the log-likelihood of clean images "
         f"and of images on which the attack failed or succeeded. {'. '.join(areas)}.",
         section=scene.attack.label,

@@ -98,14 +98,13 @@ def add_outside(album: Album, numbers: Numbers, shown: Shown) -> None:
             )
         ],
         title="Likelihood of images that are not of the data",
-        caption="Log-likelihood of the features at the predicted class, of all clean test images "
-        "and of images of another kind, which nobody attacked. Each histogram adds up to 100 % of "
-        "its own images. The smaller the overlap, the better the likelihood tells that an image is "
-        "not of the data; hatched bars to the right of the filled ones look more typical than the "
-        "data themselves. The dashed line rejects 5 % of clean validation images, and “caught” is "
-        "the share of the other images left of it. Bins are "
-        "shared within a row; the wide bins at the ends are open. For a loss without a density, "
-        f"such as softmax, the quantity is the logit. {shown.words(numbers.labels)}",
+        caption="Log-likelihood at the predicted class, of clean test images and of images of "
+        "another kind, which nobody attacked; each histogram adds up to 100 %. The smaller the "
+        "overlap, the better the likelihood tells that an image is not of the data; hatched bars "
+        "to the right of the filled ones look more typical than the data themselves. The dashed "
+        "line rejects 5 % of clean validation images; “caught” is the share of the other images "
+        "left of it. Bins are shared within a row; those at the ends are open. A loss without a "
+        f"density, such as softmax, has its logit. {shown.words(numbers.labels)}",
         alt="Grid of overlaid histograms, losses by sets of other images, of the log-likelihood. "
         f"{'; '.join(areas)}.",
     )  # fmt: skip
@@ -209,12 +208,9 @@ def _outside(numbers: Numbers, every: Sequence[Mapping], name: str, how: str) ->
     return Table(
         name,
         f"Images that are not of the data: are they noticed {how}?",
-        f"Shown to the networks as they are: {'; '.join(shown)}. AUROC: of these images against "
-        "all clean test images; 1 is perfect, 0.5 is guessing, and below 0.5 they look more "
-        "typical than the network's own data. "
-        "Caught: percent of them below the threshold that rejects 5 % of clean validation images. "
-        "Nobody attacked here. A score that a loss does not have is left out. "
-        + interval_words(every),
+        f"Shown to the networks as they are: {'; '.join(shown)}. AUROC: against all clean test "
+        "images; below 0.5 they look more typical than the data themselves. Caught: percent below "
+        "the threshold that rejects 5 % of clean validation images. " + interval_words(every),
         ["loss", "score", *(f"{o}: {column.head}" for o in sets for column in _SHOWN)],
         rows,
         data,

@@ -28,19 +28,16 @@ GUESSING: dict[str, Any] = {"color": "#5B6470", "lw": 0.9, "ls": (0, (1, 2))}
 
 RESAMPLES = 200  # enough for a band that is looked at; tables take more
 BAND = (
-    "The band is a pointwise 95 % interval of the share caught, from "
-    f"{RESAMPLES} resamples of the test images, each drawn with its clean and its attacked "
-    "score: at any one place of the axis, not of the whole curve at once, and about these "
-    "images with this trained network, not about training seeds. "
+    f"Bands are pointwise 95 % intervals over test images ({RESAMPLES} resamples), of the network "
+    "that is shown. "
 )
 AXES = (
-    "Upper row: linear axis, the whole curve. Lower row: logarithmic axis, the corner where a "
-    "detector would really work; markers sit at 1 % and 5 % of clean images rejected."
+    "Upper row: the whole curve. Lower row: a logarithmic axis, for the few false alarms at which "
+    "a detector would work; markers at 1 % and 5 %."
 )
 AXES_OF_CROWD = (
-    "One frame a loss, one line an eps with its AUROC; the axis of clean images rejected "
-    "is logarithmic and shows the corner where a detector would really work, with lines at "
-    "1 % and 5 %."
+    "One frame a loss, one line an eps with its AUROC. The axis is logarithmic, for the few false "
+    "alarms at which a detector would work; lines at 1 % and 5 %."
 )
 
 
@@ -93,10 +90,9 @@ def add_rocs(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
         draw_rocs(columns, looks, lowest),
         roc_numbers(columns),
         title="ROC of the likelihood detector",
-        caption="Share of attacked images caught against share of clean images rejected, as the "
-        f"threshold moves. {AXES_OF_CROWD if len(scene.labels) > CROWD else AXES} All attacked "
-        "images count, also those that did not fool the network. "
-        "A curve under the dotted line means that attacked images look more typical. "
+        caption="Share of all attacked images caught against share of clean images rejected, as "
+        f"the threshold moves. {AXES_OF_CROWD if len(scene.labels) > CROWD else AXES} Under the "
+        "dotted line attacked images look more typical than clean ones. "
         f"{BAND if len(scene.labels) <= BANDS else ''}{scene.words()}",
         alt=f"ROC curves by eps. AUROC at {'; '.join(areas)}.",
         section=scene.attack.label,

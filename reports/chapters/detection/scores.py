@@ -33,8 +33,8 @@ LEGEND = (
 )
 
 NOISE = (
-    " “Noise” sets clean images with random noise of the same size against clean ones: where it is "
-    "as blue as the attack, the score notices that pixels were changed, not that somebody attacked."
+    " Noise is as large as the attack's change: where it is as blue as the attack, the score "
+    "notices changed pixels, not the attack."
 )
 
 # white is guessing; blue, attacked images look odd; orange, they look more typical than clean ones
@@ -107,10 +107,9 @@ def add_score_curves(
         draw_curves(grid, looks),
         curve_numbers(grid),
         title="Which score gives the attack away?",
-        caption="AUROC of each detection score against eps: the images that were right and became "
-        "wrong, against all clean images that are right. Below 0.5 they look more typical than "
-        f"clean ones. All frames have one vertical axis, from {bottom:g}. A score "
-        "that a loss does not have is left out, and so is an eps at which no attack succeeded. "
+        caption="AUROC of each detection score: images that were right and became wrong, against "
+        f"the clean images that are right. All frames have one vertical axis, from {bottom:g}. "
+        "Left out: scores that a loss does not have, and an eps at which no attack succeeded. "
         f"{'Intervals are in the table of scores.' if crowd else bands} "
         + _unadapted(found, attack),
         alt="Line charts of AUROC against eps, one per score, one line per loss. At the largest "
@@ -167,13 +166,12 @@ def add_score_heat(album: Album, numbers: Numbers, found: Detected, attack: Atta
         draw_score_heat(grid, [score_words(k) for k in scores], ACROSS),
         _heat_numbers(grid, numbers.labels, scores),
         title="Losses by scores",
-        caption="AUROC of each score for each loss, mean over seeds (intervals are in the table of "
-        "scores and in the file of numbers). “All” sets every attacked image against every clean "
-        "one; “successful” the images that were right and became wrong, and “failed” those that "
-        "stayed right, against all clean images that are right."
+        caption="AUROC of each score, mean over seeds; the CSV file has intervals. All attacked "
+        "images stand against all clean ones; the successful (right, now wrong) and the failed "
+        "(still right) against the clean images that are right."
         + (NOISE if "noise" in found.populations else "")
-        + " Blue: attacked images look less typical than clean ones; white: guessing; orange: they "
-        "look more typical. Hatched: the loss has no such score, or no image is in the population."
+        + " Blue: attacked images look less typical than clean ones; orange: more typical; white: "
+        "guessing. Hatched: no such score of this loss, or no image in the population."
         + (LEGEND if marked else ""),
         alt="Tables of AUROC as coloured squares, losses by scores. "
         f"{'; '.join(_best(heat, scores) for heat in last)}.",

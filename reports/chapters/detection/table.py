@@ -114,7 +114,7 @@ def _notes(numbers: Numbers, attack: AttackInfo) -> list[str]:
         rejected += [f"{label} {span(values, 1, 100.0)} %"] if values else []
     if rejected:
         words = ", ".join(rejected)
-        notes.append(f"Clean test images that the 5 % threshold really rejects: {words}.")
+        notes.append(f"Of the clean test images the 5 % threshold rejects: {words}.")
     return notes
 
 

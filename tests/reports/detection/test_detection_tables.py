@@ -144,7 +144,7 @@ def test_figures_of_scores_hold_the_numbers_of_the_rows(tmp_path: Path) -> None:
     assert "nearest neighbours,GM,0.1,," in curves  # a gap where nothing succeeded
     assert "0.3,noise,GM,class_log_likelihood,0.555" in heat
     assert "softmax,marginal_log_likelihood,," in heat
-    assert "pixels were changed" in album.pictures[1].caption
+    assert "notices changed pixels" in album.pictures[1].caption
     assert "GM best with log-likelihood 0.555" in album.pictures[1].alt
 
 
