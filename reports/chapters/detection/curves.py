@@ -47,13 +47,12 @@ def add_detection_curves(
     # a panel for each population: it is drawn of a crowd, and its numbers are written of all
     grid = [
         Panel(_POPULATIONS[p][0], attack.axis, "AUROC", own,
-              (0.45 if lowest >= 0.49 else 0.0, 1.01), 0.5, "guessing")
+              (0.45 if lowest >= 0.49 else 0.0, 1.01), reference=0.5)
         for p, own in lines.items()
     ]  # fmt: skip
     of_losses = [
         replace(
-            grid[0], title=label, reference_label="",
-            y_label="" if i % columns_of(len(numbers.labels)) else "AUROC",
+            grid[0], title=label, y_label="" if i % columns_of(len(numbers.labels)) else "AUROC",
             lines=[replace(line, label=_POPULATIONS[p][1])
                    for p, own in lines.items() for line in own if line.label == label],
         )

@@ -64,7 +64,7 @@ def differences_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
         "which does not mean equal. Rank 1 is best; “2 to 4” is what the shown differences leave "
         "open (Mogstad et al. 2024). The CSV file has every pair, its p-value and the smallest "
         "difference that would have been shown.",
-        ["", "loss", *heads, "rank"],
+        ["metric", "loss", *heads, "rank"],
         body,
         found.rows,
         marks.notes(),

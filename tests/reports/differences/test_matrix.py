@@ -38,7 +38,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def test_a_cell_is_row_minus_column_bold_where_shown_and_grey_where_not():
     table = matrix(numbers("ABC", compared()))
-    assert list(table.header) == ["", "loss", "minus A", "minus B", "rank"]
+    assert list(table.header) == ["metric", "loss", "minus A", "minus B", "rank"]
     found = cells(table)
     # stored as A − B = −0.05 [−0.06, −0.03], and turned round
     shown = found["error, eps 0.1", "B", "minus A"]
@@ -75,7 +75,7 @@ def test_a_difference_that_a_check_doubts_is_marked_and_not_bold():
 
 def test_the_baseline_of_the_spec_comes_first_and_turns_the_signs_round():
     table = matrix(numbers("ABC", compared(), baseline="B"))
-    assert list(table.header) == ["", "loss", "minus B", "minus A", "rank"]
+    assert list(table.header) == ["metric", "loss", "minus B", "minus A", "rank"]
     assert [row[1].text for row in table.rows[:3]] == ["B", "A", "C"]
     found = cells(table)
     assert found["error, eps 0.1", "A", "minus B"].text == "−5.00 [−6.00, −3.00]"
@@ -99,7 +99,7 @@ def test_of_many_losses_the_page_has_those_against_the_baseline_and_the_files_ha
     labels = [f"loss {i}" for i in range(9)]
     table = matrix(numbers(labels, compared(labels), baseline="loss 4"))
     assert list(table.header) == [
-        *("", "loss", "clean, minus loss 4", "rank"),
+        *("metric", "loss", "clean, minus loss 4", "rank"),
         *("eps 0.1, minus loss 4", "rank", "eps 0.2, minus loss 4", "rank"),
     ]
     assert [row[1].text for row in table.rows[:2]] == ["loss 4", "loss 0"]
