@@ -13,10 +13,9 @@ from itertools import groupby
 from robustloss.notation import interval_text, markdown_text, one_line
 
 _GAP = "  "
-_INTERVALS = {
-    "t over seeds": "over training seeds (t)",
-    "Wilson over images": "over test images (Wilson)",
-    "clustered DeLong over images": "over test images (clustered DeLong)",
+_OVER_IMAGES = {
+    "Wilson over images": "Wilson",
+    "clustered DeLong over images": "clustered DeLong for AUROC",
 }
 
 
@@ -115,7 +114,9 @@ class ResultTable:
         seeds = max((cell.n_seeds for cell in cells), default=0)
         over = f"means over {seeds} training seeds" if seeds > 1 else "one training seed"
         kinds = {cell.interval for cell in cells if cell.low is not None}
-        known = [words for kind, words in _INTERVALS.items() if kind in kinds]
+        known = ["over training seeds (t)"] if "t over seeds" in kinds else []
+        if ways := [words for kind, words in _OVER_IMAGES.items() if kind in kinds]:
+            known.append(f"over test images ({', '.join(ways)})")
         ends = f" [low, high]: 95 % interval {', or '.join(known)}." if known else ""
         return f"Errors in percent, {over}.{ends}"
 

@@ -183,6 +183,17 @@ def test_a_loss_with_fewer_seeds_says_so():
     assert "GM (1 seed)" in build_result_table(found).as_text()
 
 
+def test_the_caption_says_what_the_intervals_are_over():
+    found = results_of()
+    for row in found["summary"]:
+        over = "Wilson" if row["metric"] == "error" else "clustered DeLong"
+        row |= {"n_seeds": 1, "interval": f"{over} over images"}
+    assert build_result_table(found).caption == (
+        "Errors in percent, one training seed. [low, high]: 95 % interval over test images "
+        "(Wilson, clustered DeLong for AUROC)."
+    )
+
+
 def test_columns_that_do_not_fit_stand_below_with_the_labels_again():
     table = build_result_table(results_of())
     wide, narrow = table.as_text(200).splitlines(), table.as_text(60).splitlines()
