@@ -4,12 +4,16 @@ import csv
 import math
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
+from robustloss.analysis.tables.comparisons import comparison_rows
+from robustloss.analysis.tables.ranks import rank_rows
 from robustloss.reports.chapters.differences.matrix import differences_table
 from robustloss.reports.drawing.table import Entry, Table, latex, markdown, write_table
 from robustloss.reports.reading.numbers import Numbers
+from robustloss.results.run import Run
 from robustloss.results.schema import TABLES
 from tests.reports.differences.compared import compared, comparison, numbers
 
@@ -145,3 +149,24 @@ def test_labels_stay_text_in_every_format(tmp_path: Path, count: int) -> None:
     assert r"\input" not in latex(table)
     row = read(tmp_path / "comparison-error-fgsm.csv")[0]
     assert row["label_a"] == f"'{HOSTILE}"
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss:RuntimeWarning")  # two seeds that agree
+def test_the_cells_are_the_differences_of_the_errors_of_the_run(strong_run: Run) -> None:
+    comparisons = comparison_rows(strong_run.readable_cells[0], resamples=10)
+    tables = {"comparisons": comparisons, "ranks": rank_rows(comparisons)}
+    spec = {**strong_run.provenance["spec"], "report": {"baseline": "center"}}
+    provenance = {**strong_run.provenance, "spec": spec}
+    results = {**strong_run.results, **tables, "provenance": provenance}
+    found = cells(matrix(Numbers(Run(strong_run.path, results), 10)))
+    errors = {(r["label"], r["seed"], r["eps"]): 100 * r["error"] for r in strong_run.rows
+              if r["attack_label"] == "FGSM" and r["eps"] > 0}  # fmt: skip
+    for eps in (0.05, 0.1, 0.2):
+        wanted = fmean(errors["softmax", s, eps] - errors["center", s, eps] for s in (0, 1))
+        cell = found[f"error, eps {eps}", "softmax", "minus center"]
+        written = float(cell.text.split(" ")[0].replace("−", "-"))
+        assert written == pytest.approx(wanted, abs=0.051)
+        (row,) = [r for r in comparisons if (r["unit"], r["attack_label"], r["eps"], r["metric"])
+                  == ("seeds", "FGSM", eps, "error")]  # fmt: skip
+        assert cell.kind == ("grey" if not row["shown"] else "" if cell.mark else "top")
+    assert not any(label == "GM" for _, label, _ in found)  # its other seed failed
