@@ -143,7 +143,8 @@ def few(names: Sequence[str], most: int = 5) -> str:
 
 def counted(count: int, name: str) -> str:
     """Return a count with the word for what is counted: "1 seed", "3 seeds"."""
-    return f"{count} {name}{'' if count == 1 else 's'}"
+    plural = f"{name}es" if name.endswith("s") else f"{name}s"
+    return f"{count} {name if count == 1 else plural}"
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from robustloss.reports.drawing.table import write_table
 from robustloss.reports.page.contents import NOT_MADE, make_tables
 from robustloss.reports.page.page import render_page
 from robustloss.reports.page.press import draw_all
+from robustloss.reports.page.summary import summarise_run
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown
 from robustloss.results.checking import naming_missing_columns, refuse_missing
@@ -18,7 +19,7 @@ from robustloss.run_files import check_no_link, read_file
 from robustloss.spec.load import MOST_BYTES
 from robustloss.work_folders import making_folder, put_in_place
 
-WRITTEN = ("index.html", "tables", "figures")
+WRITTEN = ("index.html", "summary.md", "tables", "figures")
 UNFINISHED = ".report-"  # begins the name of a folder in which a report is made
 
 
@@ -74,6 +75,7 @@ def _write_report(run: Run, dpi: int) -> Path:
         gaps = sorted(from_folder_on(run.path, gap) for gap in {*gaps, *shown.gaps})
         page = render_page(numbers, tables, album.pictures, gaps, spec)
         write_text(fresh / "index.html", page)
+        write_text(fresh / "summary.md", summarise_run(numbers, gaps))
         put_in_place(fresh, target, WRITTEN)
     return target / "index.html"
 

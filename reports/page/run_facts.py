@@ -98,7 +98,9 @@ def list_provenance(numbers: Numbers) -> Facts:
     if provenance.get("seconds"):
         times += f" ({duration(provenance['seconds'])})"
     digest = "no digest: an older version wrote the run, and nothing tells a change afterwards"
-    if (state := numbers.run.digest_state) != "absent":
+    if numbers.run.read is not None:
+        digest = "none yet: there is no results.json before the run has finished"
+    elif (state := numbers.run.digest_state) != "absent":
         fits = {"fits": "fits its content", "altered": "does not fit its content"}[state]
         digest = f"results.json, sha256 {numbers.run.results.get('digest')}, {fits}"
     return _with_text(

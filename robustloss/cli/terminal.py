@@ -27,9 +27,10 @@ def console() -> Console:
 
 def print_result(run: "Run") -> None:
     """Print the result of a run: a row for each loss, and a line for each mark."""
-    screen = console()
-    text = run.table().as_text(screen.width)
-    screen.print(printable(text), markup=False, soft_wrap=True)
+    screen, table = console(), run.table()
+    if not table.rows:  # no cell has finished
+        return
+    screen.print(printable(table.as_text(screen.width)), markup=False, soft_wrap=True)
     screen.print()
 
 

@@ -112,7 +112,8 @@ finally:
     assert told in text
     checksum = read_json(folder / STARTED, checked=True)["data"]["checksum"]
     assert f"checksum {checksum}" in text
-    assert "An older version wrote" not in text
+    assert "older version wrote" not in text
+    assert f"**Status:** {told}" in (folder / "report/summary.md").read_text(encoding="utf-8")
     assert str(tmp_path) not in (folder / "report/index.html").read_text(encoding="utf-8")
 
 
@@ -260,6 +261,9 @@ def test_a_run_without_a_finished_cell_says_so(stopped, tmp_path, command):
     assert (status, out) == (0, f"Report: {folder / 'report/index.html'}\n")
     assert told.startswith("unfinished: 0 of 4 cells are finished; missing: softmax seed 0, ")
     assert "No cell finished: this report says nothing about any loss." in words(folder)
+    summary = (folder / "report/summary.md").read_text(encoding="utf-8")
+    assert len(summary.splitlines()) <= 60
+    assert "**Status:** 0 of 4 cells are finished" in summary
     (folder / "spec.toml").write_text("name = ")
     status, _, told = command("report", folder)
     assert status == 2

@@ -1,0 +1,128 @@
+"""The report on one screen of text, for a pull request or a model card."""
+
+from collections.abc import Sequence
+
+from robustloss.notation import eps_text
+from robustloss.reports.chapters.detection.adaptive import BEST, guarded
+from robustloss.reports.drawing.table import markdown_text
+from robustloss.reports.page.checks import verdicts
+from robustloss.reports.page.headline import headline
+from robustloss.reports.page.notes import count_problems, list_failures, warning
+from robustloss.reports.page.run_facts import list_facts, list_provenance
+from robustloss.reports.reading.facts import is_given, loss_spec
+from robustloss.reports.reading.marks import check_name
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.words import counted, estimate, in_percent, listed
+from robustloss.results.result_table import ResultTable
+
+MOST_LINES = 60
+MOST_LOSSES = 19  # rows of the table; ten losses more would leave no room for anything else
+MOST_NAMED = 3
+_FACTS = ("Data", "Checksum", "Seeds", "Command", "Versions", "Device", "Digest")
+
+
+def summarise_run(numbers: Numbers, gaps: Sequence[str]) -> str:
+    """Return summary.md, at most 60 lines of Markdown in which no text of the user's is markup.
+
+    Args:
+        numbers: Of the run.
+        gaps: Files that could not be read, and why.
+    """
+    table = numbers.run.table()
+    first = [
+        f"# {markdown_text(numbers.run.name)}",
+        markdown_text(_size(numbers)),
+        f"**Status:** {markdown_text(_status(numbers, gaps))}",
+        markdown_text(" ".join(finding.answer for finding in headline(numbers)[:3])),
+    ]
+    head = [line for text in first for line in (text, "")] + _table(table)
+    last = ["", "## What was not tested", "", markdown_text(warning(numbers))]
+    last += ["", "## What was run", "", *_items(_facts(numbers), len(_FACTS))]
+    # Headings and the blank lines around them leave this much for the two lists between.
+    room = MOST_LINES - len(head) - len(last) - 6
+    marks, detection = _marks(numbers, table), _detection(numbers)
+    of_marks = _items(marks, max(room // 2, room - len(detection)))
+    of_detection = _items(detection, room - len(of_marks))
+    middle = ["", "## Detection under attacks that know the detector", "", *of_detection]
+    middle += ["", "## Checks that fired", "", *of_marks]
+    return "\n".join([*head, *middle, *last]) + "\n"
+
+
+def _size(numbers: Numbers) -> str:
+    """Return "4 losses × 3 seeds, MNIST, 10,000 test images, FGSM and PGD"."""
+    attacks = [attack.label for attack in numbers.attacks if attack.strengths]
+    given = all(is_given(loss_spec(numbers, label)) for label in numbers.labels)
+    what = counted(len(numbers.labels), "model" if given else "loss")
+    few = listed(attacks) if len(attacks) <= 2 * MOST_NAMED else counted(len(attacks), "attack")
+    parts = [
+        what if given else f"{what} × {counted(len(numbers.seeds), 'seed')}",
+        numbers.data_label,
+        f"{numbers.images:,} test images" if numbers.images else "",
+        few or "no attack",
+    ]
+    return ", ".join(part for part in parts if part) + "."
+
+
+def _status(numbers: Numbers, gaps: Sequence[str]) -> str:
+    done, asked = numbers.run.counts
+    failures = list_failures(numbers)
+    more = f" and {len(failures) - MOST_NAMED} more" if len(failures) > MOST_NAMED else ""
+    failed = f"{'; '.join(failures[:MOST_NAMED])}{more}" if failures else ""
+    problems = [*numbers.run.doubts, count_problems(numbers, gaps), failed]
+    found = " ".join(text for text in problems if text)
+    return found or f"complete, {done} of {asked} cells finished."
+
+
+def _table(table: ResultTable) -> list[str]:
+    """Return caption and rows of the result table; its notes stand with the checks."""
+    lines = table.as_markdown().splitlines()[: 4 + len(table.rows)]
+    more = len(table.rows) - MOST_LOSSES
+    return lines if more <= 0 else [*lines[:-more], "", f"And {more} more in index.html."]
+
+
+def _detection(numbers: Numbers) -> list[str]:
+    """Return a line for each norm and loss: AUROC without and with knowledge of the detector."""
+    lines = []
+    for each in guarded(numbers):
+        known = each.of_kind(BEST) or each.of_kind("adaptive")
+        for label in numbers.labels if known else ():
+            best, eps = known[0], each.eps[-1]
+            before = [
+                (r.label, each.get(label, r, eps, "auroc_all")) for r in each.of_kind("naive")
+            ]
+            after = each.get(label, best, eps, "auroc_all")
+            passed = each.get(label, best, eps, "undetected_success_at_5fpr")
+            naive = "".join(f"{estimate(v)} under {name}, " for name, v in before[:1] if v)
+            lines.append(
+                f"{label}, {each.norm_name} eps {eps_text(eps)}: AUROC {naive}{estimate(after)} "
+                f"under {best.label}; fooled and unnoticed {in_percent(passed)} %"
+            )
+    return lines or ["None was run: detection numbers hold against attacks that ignore it only."]
+
+
+def _marks(numbers: Numbers, table: ResultTable) -> list[str]:
+    """Return a line for each check that fired: first those that mark numbers of the table."""
+    marks = [f"†{number} {note}" for number, note in enumerate(table.notes.values(), 1)]
+    told = {check_name(check) for check in table.notes}
+    fired = [found for found in verdicts(numbers) if found.state == "fired"]
+    marks += [
+        f"{found.name} ({found.result}): {found.example.split('. ')[0].rstrip('.')}."
+        for found in fired
+        if found.name not in told
+    ]
+    return marks or ["None."]
+
+
+def _facts(numbers: Numbers) -> list[str]:
+    """Return data, checksum, seeds, command, versions and device, as far as they are known."""
+    known = {**dict(list_facts(numbers)), **dict(list_provenance(numbers))}
+    known["Data"] = dict(list_facts(numbers)).get("Data", "")
+    known["Checksum"] = str(numbers.data.get("checksum") or "")
+    return [f"{name}: {known[name]}" for name in _FACTS if known.get(name)]
+
+
+def _items(lines: Sequence[str], most: int) -> list[str]:
+    """Return lines as a list; what is beyond the most that fit is counted."""
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"and {len(lines) - most + 1} more in index.html"]
+    return [f"- {markdown_text(line)}" for line in lines]
