@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
 from robustloss.reports.drawing.style import SOFT
@@ -77,6 +79,30 @@ def pooled_bins(
     below = any((g < edges[0]).any() for g in groups)
     above = any((g > edges[-1]).any() for g in groups)
     return Bins(edges, below, above)
+
+
+def draw_bars(
+    ax: Axes,
+    ends: tuple[np.ndarray, np.ndarray],
+    low: float,
+    high: np.ndarray,
+    colour: str,
+    alpha: float = 1.0,
+) -> None:
+    """Draw upright bars as one shape, with a white line between them.
+
+    Args:
+        ax: The panel.
+        ends: (J,) left and (J,) right ends.
+        low: Where all begin.
+        high: (J,) where each ends.
+        colour, alpha: Of the bars.
+    """
+    left, right = ends
+    base = np.full(len(left), low)
+    corners = np.stack([[left, base], [left, high], [right, high], [right, base]], 0)
+    shape = Path.make_compound_path_from_polys(corners.transpose(2, 0, 1))
+    ax.add_patch(PathPatch(shape, facecolor=colour, alpha=alpha, edgecolor="white", lw=0.5))
 
 
 def bin_ticks(ax: Axes, bins: Bins, ticks: str, inches: float) -> None:

@@ -1,13 +1,17 @@
 """Numbers as coloured squares: what heat maps of any two axes share."""
 
+from functools import cache
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.typing import ColorType
 
-from robustloss.reports.drawing.style import FAINT
+from robustloss.reports.drawing.style import FAINT, INK, contrast
 
 
 def frame_squares(
@@ -20,12 +24,25 @@ def frame_squares(
         shape: (rows, columns).
         colour, width: Of the lines.
     """
-    ax.set_xticks(np.arange(shape[1] + 1) - 0.5, minor=True)
-    ax.set_yticks(np.arange(shape[0] + 1) - 0.5, minor=True)
-    ax.grid(which="minor", color=colour, linewidth=width)
-    ax.tick_params(which="both", length=0)
+    rows, columns = np.array(shape[:2]) - 0.5
+    lines = [[(x, -0.5), (x, rows)] for x in np.arange(shape[1] + 1) - 0.5]
+    lines += [[(-0.5, y), (columns, y)] for y in np.arange(shape[0] + 1) - 0.5]
+    ax.add_collection(LineCollection(lines, colors=colour, linewidths=width, zorder=0.5),
+                      autolim=False)  # fmt: skip
+    ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)
+
+
+@cache
+def ink_on(colour: ColorType) -> str:
+    """Return the colour in which text on a square is read best: dark as everywhere, or white.
+
+    Args:
+        colour: Of the square.
+    """
+    inks = (INK, "white", "black")  # one of the last two always has 4.5:1
+    return next(ink for ink in inks if contrast(ink, colour) >= 4.5)
 
 
 def hatch_square(ax: Axes, row: int, column: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from robustloss.metrics.bootstrap import Resamples, draw_resamples
 from robustloss.metrics.rates import auroc, roc_curve
@@ -237,6 +238,7 @@ def _set_log_axis(ax: Axes, lowest: float) -> None:
     ax.set_xscale("log")
     ax.set_xlim(lowest, 1)
     ax.xaxis.set_major_formatter(hundredths)
+    ax.xaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))  # each tick costs as much as a curve
     ax.xaxis.set_minor_formatter(unlabelled)
 
 

@@ -19,8 +19,8 @@ from robustloss.reports.chapters.detection.detected import (
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.curves import Panel, curve_numbers, draw_curves, lines_of
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
-from robustloss.reports.drawing.squares import colour_bar, frame_squares, hatch_square
-from robustloss.reports.drawing.style import ADVERSARIAL, BLUE, CROWD, INK, Look, plain
+from robustloss.reports.drawing.squares import colour_bar, frame_squares, hatch_square, ink_on
+from robustloss.reports.drawing.style import ADVERSARIAL, BLUE, CROWD, Look, plain
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.scene import chosen_eps
 from robustloss.reports.words import Estimate, eps_name
@@ -221,11 +221,11 @@ def draw_score_heat(grid: Sequence[ScoreHeat | None], scores: Sequence[str], acr
                 hatch_square(ax, row, column)
             else:
                 ax.text(column, row, short_area(value), ha="center", va="center", fontsize=8,
-                        color="white" if value > 0.9 or value < 0.06 else INK)  # fmt: skip
-        names = words if spot.lowest else [""] * len(words)
-        ax.set_xticks(range(len(words)), names, rotation=90, va="top")
-        ax.set_yticks(range(len(heat.names)), [plain(name, 26) for name in heat.names])
-        ax.tick_params(labelleft=spot.leftmost)
+                        color=ink_on(COLOURS(value)))  # fmt: skip
+        columns = words if spot.lowest else []  # each tick costs as much as a curve
+        names = [plain(name, 26) for name in heat.names] if spot.leftmost else []
+        ax.set_xticks(range(len(columns)), columns, rotation=90, va="top")
+        ax.set_yticks(range(len(names)), names)
         frame_squares(ax, heat.values.shape)
 
     figure = draw_panels(

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from robustloss.reports.drawing.squares import colour_bar, frame_squares, hatch_square
+from robustloss.reports.drawing.squares import colour_bar, frame_squares, hatch_square, ink_on
 from robustloss.reports.drawing.style import CROWD, INK, PAGE_WIDTH, panels, plain
 
 COLOURS = "Blues"  # grows darker steadily, so it survives a grey print
-DARK = 58.0  # percent from which on black letters are lost
 LETTER = 0.075  # inches
 
 
@@ -76,14 +76,15 @@ def draw_heatmaps(
 
 def _draw_heat(ax: Axes, heat: Heat) -> None:
     ax.set_title(heat.title, fontweight="normal", pad=6)
-    ax.imshow(heat.values, cmap=COLOURS, vmin=0, vmax=100, aspect="auto")
+    colours = matplotlib.colormaps[COLOURS]
+    ax.imshow(heat.values, cmap=colours, vmin=0, vmax=100, aspect="auto")
     for (row, column), value in np.ndenumerate(heat.values):
         if np.isnan(value):
             hatch_square(ax, row, column)
             continue
         ax.text(
             column, row, f"{value:.0f}" + ("†" if heat.marked[row, column] else ""), ha="center",
-            va="center", fontsize=9.5, color="white" if value > DARK else INK,
+            va="center", fontsize=9.5, color=ink_on(colours(value / 100)),
             fontweight="bold" if row == column else "normal",
         )  # fmt: skip
     for place in range(min(heat.values.shape)):

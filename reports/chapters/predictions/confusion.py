@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
@@ -15,8 +16,8 @@ from scipy.sparse import csr_array
 from robustloss.notation import eps_text
 from robustloss.reports.drawing.album import SPACE, Album
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
-from robustloss.reports.drawing.squares import colour_bar, frame_squares
-from robustloss.reports.drawing.style import INK, plain
+from robustloss.reports.drawing.squares import colour_bar, frame_squares, ink_on
+from robustloss.reports.drawing.style import SOFT, plain
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.facts import class_names
 from robustloss.reports.reading.featured import featured
@@ -26,7 +27,6 @@ from robustloss.reports.reading.views import Shown, View
 MOST_PAIRS = 20
 MOST_CLASSES = 20  # more do not fit as numbers in a matrix
 COLOURS = "YlOrRd"
-SOFT = "#5B6470"
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,11 @@ def draw_confusions(matrices: Mapping[str, np.ndarray | str], names: Sequence[st
                         wgap=0.2 + side, hgap=below + 0.72),
     )  # fmt: skip
     label = "errors: share of the row's class given the column's class (%)"
-    colour_bar(figure, scale, COLOURS, label, left=0.25 + side)
+    ticks = [0.0]
+    for tick in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0):
+        if tick <= scale.vmax and scale(tick) > scale(ticks[-1]) + 0.12:  # apart on the bar
+            ticks.append(tick)
+    colour_bar(figure, scale, COLOURS, label, left=0.25 + side, ticks=ticks)
     return figure
 
 
@@ -251,14 +255,14 @@ def _draw_matrix(
     errors = percent.copy()
     np.fill_diagonal(errors, np.nan)
     errors[errors <= 0] = np.nan  # white: no such mistake
+    colours = matplotlib.colormaps[COLOURS]
     ax.imshow(errors, cmap=COLOURS, norm=scale, aspect="auto")
     for (row, column), value in np.ndenumerate(percent):
         if np.isnan(value) or (row != column and value <= 0):
             continue
         if row == column:
             ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color="#EEF0F3", lw=0))
-        dark = row != column and scale(value) > 0.62
-        colour = "#8A93A0" if row == column else "white" if dark else INK
+        colour = SOFT if row == column else ink_on(colours(scale(value)))
         ax.text(column, row, short(value), ha="center", va="center", fontsize=letters, color=colour)
     wrong = matrix.sum() - np.trace(matrix)
     note = f"error {100 * wrong / max(1, matrix.sum()):.2f} %"

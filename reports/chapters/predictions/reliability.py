@@ -15,13 +15,14 @@ from robustloss.reports.chapters.predictions.calibration import calibration_of
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.curves import Panel, curve_numbers, draw_curves, lines_of
 from robustloss.reports.drawing.frames import GRID, Spot, draw_grid
+from robustloss.reports.drawing.histograms import draw_bars
 from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, NORMAL, Look
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.scene import chosen_eps
 from robustloss.reports.words import Estimate, eps_name
 from robustloss.results.schema import Row
 
-_STRIP = 0.24  # of a panel's height, for the counts
+_STRIP = 0.31  # height of the counts, where that of all images is 1
 _FEW = 10  # images below which a bin's accuracy is a matter of chance
 _KEYS = ("bin", "low", "high", "count", "mean_confidence", "accuracy")
 
@@ -115,23 +116,19 @@ def draw_reliability(
             Line2D([], [], ls=":", color="#444444", label="as often right as sure"),
         ],
         title_pad=5,
-        labels=("", "share right"),
+        labels=("confidence", "share right"),
         margins=replace(GRID, right=0.2, top=0.95, wgap=0.32, hgap=0.5),
     )
 
 
 def _draw_diagram(ax: Axes, cell: Diagram, spot: Spot) -> None:
-    strip = ax.inset_axes((0, 0, 1, _STRIP))
-    ax.set_ylim(-_STRIP / (1 - _STRIP), 1.04)
-    ax.set_xlim(0, 1)
     low, high, count, confidence, accuracy = (
         np.array([each[key] for each in cell.bins], float) for key in _KEYS[1:]
     )
     many = count >= _FEW
     for chosen, alpha in ((many, 1.0), (~many, 0.35)):
         if chosen.any():
-            ax.bar(low[chosen], accuracy[chosen], (high - low)[chosen], align="edge", color=NORMAL,
-                   alpha=alpha, edgecolor="white", lw=0.5)  # fmt: skip
+            draw_bars(ax, (low[chosen], high[chosen]), 0, accuracy[chosen], NORMAL, alpha)
             ax.plot(confidence[chosen], confidence[chosen], "o", ms=3.6, color=ADVERSARIAL,
                     alpha=max(alpha, 0.5), zorder=3, clip_on=False)  # fmt: skip
             ax.vlines(confidence[chosen], accuracy[chosen], confidence[chosen], color=ADVERSARIAL,
@@ -141,25 +138,23 @@ def _draw_diagram(ax: Axes, cell: Diagram, spot: Spot) -> None:
         0.04, 0.97, f"ECE {100 * cell.error:.2g} %", transform=ax.transAxes, va="top", fontsize=8,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
     )  # fmt: skip
-    ax.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"] if spot.leftmost else ["", "", ""])
-    ax.set_xticks([])
-    ax.spines["bottom"].set_visible(False)
     ax.axhline(0, color="#444444", lw=0.8)
-    # below, how many of all images each bin holds
-    strip.bar(low, 100 * count / count.sum(), high - low, align="edge", color="#B9B2A5",
-              edgecolor="white", lw=0.5)  # fmt: skip
-    strip.set_yscale("log")
-    strip.set_ylim(min(0.1, 50 / count.sum()), 150)
-    strip.set_xlim(0, 1)
-    # a label at 100 % would meet the axis above
-    strip.set_yticks([1], ["1 %"] if spot.leftmost else [""])
-    strip.minorticks_off()
-    strip.tick_params(labelsize=7)
-    strip.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
-    if spot.lowest:
-        strip.set_xlabel("confidence")
-    for side in ("top", "right"):
-        strip.spines[side].set_visible(False)
+    # below, how many of all images each bin holds: from `least` to 150 %, on a logarithmic axis
+    share = 100 * count / count.sum()
+    least = min(0.1, 50 / count.sum())
+
+    def height(percent: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(percent, least) / least) / np.log(150 / least) * _STRIP - _STRIP
+
+    held = share > 0
+    draw_bars(ax, (low[held], high[held]), -_STRIP, height(share[held]), "#B9B2A5")
+    ax.set_xlim(0, 1)
+    ax.set_ylim(-_STRIP, 1.04)
+    if spot.leftmost:
+        ax.set_yticks([float(height(np.ones(1))[0]), 0, 0.5, 1], ["1 %", "0", "50 %", "100 %"])
+    else:
+        ax.set_yticks([])
+    ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"] if spot.lowest else [""] * 3, fontsize=7)
 
 
 def add_calibration_curves(
