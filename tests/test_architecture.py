@@ -260,6 +260,12 @@ def test_importing_robustloss_imports_nothing_heavy():
     assert not heavy & set(loaded)
 
 
+def test_the_report_does_not_load_what_costs_half_of_its_start():
+    loaded = run_python("import sys, robustloss.reports.page.build; print(*sys.modules)").split()
+    assert "matplotlib.figure" in loaded
+    assert not {"scipy.stats", "scipy.optimize", "scipy.spatial", "sklearn", "rich"} & set(loaded)
+
+
 def test_torch_free_modules_and_the_report_load_where_there_is_no_torch():
     names = [*in_rooms(*FREE_OF_TORCH), "robustloss.cli.commands"]
     code = f"""

@@ -4,9 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from robustloss.metrics.intervals import check_confidence
 from robustloss.metrics.rates import check_sides
@@ -147,7 +145,7 @@ def percentile_interval(
     if 2 * known.size < np.size(values) or known.size == 0:
         return math.nan, math.nan
     quantile = student_quantile((1 - confidence) / 2, freedom)
-    tail = float(norm.sf(quantile))
+    tail = float(ndtr(-quantile))
     low, high = np.quantile(known, (tail, 1 - tail))
     if observed is not None and tail < 1 / (known.size + 1):
         reach = quantile * known.std()
@@ -180,11 +178,11 @@ def p_value(
     if 2 * known.size < np.size(differences) or known.size == 0:
         return math.nan
     side = min(int((known <= 0).sum()), int((known >= 0).sum()))
-    quantile = float(norm.isf(min(1.0, 2 * (side + 1) / (known.size + 1)) / 2))
+    quantile = float(-ndtri(min(1.0, 2 * (side + 1) / (known.size + 1)) / 2))
     spread = float(known.std())
     if observed is not None and side == 0 and spread > 0.0:
         quantile = max(quantile, abs(observed) / spread)
-    tail = norm.sf(quantile) if math.isinf(freedom) else student.sf(quantile, freedom)
+    tail = ndtr(-quantile) if math.isinf(freedom) else stdtr(freedom, -quantile)
     return 2 * float(tail)
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from robustloss.metrics.bootstrap import Resamples
@@ -215,7 +215,7 @@ def fit_temperature(logits: Array, labels: Array) -> float:
     Source: Guo et al. 2017, section 4.2.
     """
     low, high = np.log(TEMPERATURES)
-    found = minimize_scalar(
+    found = scipy.optimize.minimize_scalar(
         lambda t: negative_log_likelihood(logits, labels, float(np.exp(t))),
         bounds=(low, high),
         method="bounded",

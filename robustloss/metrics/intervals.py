@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+import scipy  # whose parts are loaded where they are used: a report needs few of them
+from scipy.special import ndtri, stdtrit
 
 
 def wilson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -26,7 +27,7 @@ def wilson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     if n < 1 or not 0 <= k <= n:
         raise ValueError(f"k (={k}) of n (={n}) must fulfil 0 <= k <= n and n >= 1.")
     check_confidence(confidence)
-    z = float(stats.norm.isf((1 - confidence) / 2))
+    z = float(-ndtri((1 - confidence) / 2))
     center = (k + z**2 / 2) / (n + z**2)
     half = z * np.sqrt(k * (n - k) / n + z**2 / 4) / (n + z**2)
     # rounding would leave a bound of 1 - 1e-16 that misses the observed 1; at 0 it is exact
@@ -64,7 +65,7 @@ def t_interval(
     if array.size == 1:
         return mean, math.nan, math.nan, math.nan
     sd = float(array.std(ddof=1))
-    half = float(stats.t.isf((1 - confidence) / 2, array.size - 1)) * sd / np.sqrt(array.size)
+    half = float(-stdtrit(array.size - 1, (1 - confidence) / 2)) * sd / np.sqrt(array.size)
     return mean, sd, float(mean - half), float(mean + half)
 
 
@@ -87,7 +88,7 @@ def sign_test(wins: int, losses: int) -> float:
     """
     if wins < 0 or losses < 0:
         raise ValueError(f"wins (={wins}) and losses (={losses}) must be counts, >= 0.")
-    return float(stats.binom.sf(wins - 1, wins + losses, 0.5))
+    return float(scipy.stats.binom.sf(wins - 1, wins + losses, 0.5))
 
 
 def check_confidence(confidence: float) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize, stats
+import scipy
 
 EXACT_FROM = 25  # discordant images; below it the exact McNemar test is too conservative
 
@@ -31,8 +31,8 @@ def mcnemar(only_a: int, only_b: int, *, mid_p: bool = False) -> float:
     n, least = only_a + only_b, min(only_a, only_b)
     if n == 0:
         return 1.0
-    twice = 2 * float(stats.binom.cdf(least, n, 0.5))
-    return min(1.0, twice - float(stats.binom.pmf(least, n, 0.5)) if mid_p else twice)
+    twice = 2 * float(scipy.stats.binom.cdf(least, n, 0.5))
+    return min(1.0, twice - float(scipy.stats.binom.pmf(least, n, 0.5)) if mid_p else twice)
 
 
 def mcnemar_test(only_a: int, only_b: int) -> tuple[str, float]:
@@ -67,7 +67,7 @@ def paired_difference(
     if n < 1 or only_a < 0 or only_b < 0 or only_a + only_b > n:
         raise ValueError(f"only_a (={only_a}) and only_b (={only_b}) must be counts of n (={n}).")
     a, b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
-    half = float(stats.norm.isf((1 - confidence) / 2))
+    half = float(scipy.stats.norm.isf((1 - confidence) / 2))
     half *= math.sqrt(max(0.0, a + b - (a - b) ** 2) / (n + 2))
     return (only_a - only_b) / n, max(-1.0, a - b - half), min(1.0, a - b + half)
 
@@ -87,7 +87,7 @@ def paired_t(differences: Sequence[float] | np.ndarray) -> float:
         return math.nan
     if np.ptp(values) == 0:
         return 1.0 if values[0] == 0 else 0.0
-    return float(stats.ttest_1samp(values, 0.0).pvalue)
+    return float(scipy.stats.ttest_1samp(values, 0.0).pvalue)
 
 
 def benjamini_hochberg(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ def benjamini_hochberg(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     adjusted = np.full(values.shape, np.nan)
     known = np.isfinite(values)
     if known.any():
-        adjusted[known] = stats.false_discovery_control(values[known], method="bh")
+        adjusted[known] = scipy.stats.false_discovery_control(values[known], method="bh")
     return adjusted
 
 
@@ -126,7 +126,7 @@ def detectable_by_images(
         raise ValueError(f"n (={n}) must be >= 1 and discordant (={discordant}) in [0, 1].")
     if discordant == 0:
         return math.nan
-    z_alpha, z_power = stats.norm.isf(alpha / 2), stats.norm.isf(1 - power)
+    z_alpha, z_power = scipy.stats.norm.isf(alpha / 2), scipy.stats.norm.isf(1 - power)
 
     def missing(difference: float) -> float:
         spread = math.sqrt(max(0.0, discordant - difference**2))
@@ -135,7 +135,7 @@ def detectable_by_images(
 
     if missing(discordant) < 0:
         return math.nan  # too few images for any difference
-    return float(optimize.brentq(missing, 0.0, discordant))
+    return float(scipy.optimize.brentq(missing, 0.0, discordant))
 
 
 def detectable_by_seeds(sd: float, seeds: int, power: float = 0.8, alpha: float = 0.05) -> float:
@@ -154,13 +154,13 @@ def detectable_by_seeds(sd: float, seeds: int, power: float = 0.8, alpha: float 
     """
     if seeds < 2:
         return math.nan
-    limit = stats.t.isf(alpha / 2, seeds - 1)
+    limit = scipy.stats.t.isf(alpha / 2, seeds - 1)
 
     def missing(size: float) -> float:
         # a difference shown the wrong way round is no success, so one tail counts
-        return float(stats.nct.sf(limit, seeds - 1, size * math.sqrt(seeds)) - power)
+        return float(scipy.stats.nct.sf(limit, seeds - 1, size * math.sqrt(seeds)) - power)
 
     most = 0.5
     while missing(most) < 0:  # in steps: far out the noncentral t has no value
         most *= 1.5
-    return sd * float(optimize.brentq(missing, 1e-6, most))
+    return sd * float(scipy.optimize.brentq(missing, 1e-6, most))

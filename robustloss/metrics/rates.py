@@ -8,7 +8,6 @@ comparisons are made in float64 on the scores as they come: no exp, no sigmoid, 
 import math
 
 import numpy as np
-from scipy.stats import rankdata
 
 
 def auroc(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> float:
@@ -30,7 +29,11 @@ def auroc(clean_scores: np.ndarray, attacked_scores: np.ndarray) -> float:
     n, m = clean.size, attacked.size
     if n == 0 or m == 0:
         return math.nan
-    ranks = rankdata(np.concatenate([clean, attacked]))  # sums of halves: exact in float64
+    # the rank of a score is the mean of the ranks of its equals: halves, exact in float64
+    _, place, counts = np.unique(
+        np.concatenate([clean, attacked]), return_inverse=True, return_counts=True
+    )
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 

@@ -242,7 +242,7 @@ def draw_confusions(matrices: Mapping[str, np.ndarray | str], names: Sequence[st
     label = "errors: share of the row's class given the column's class (%)"
     ticks = [0.0]
     for tick in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0):
-        if tick <= scale.vmax and scale(tick) > scale(ticks[-1]) + 0.12:  # apart on the bar
+        if tick <= highest and scale(tick) > scale(ticks[-1]) + 0.12:  # apart on the bar
             ticks.append(tick)
     colour_bar(figure, scale, COLOURS, label, left=0.25 + side, ticks=ticks)
     return figure

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
 from scipy.special import logsumexp
 
 from robustloss.metrics.rates import auroc
@@ -154,8 +154,8 @@ def _whitening(centered: Array, *, shrink: bool = False) -> Array:
         covariance = centered.T @ centered / len(centered)
     size = float(np.trace(covariance)) / len(covariance)
     ridge = _RIDGE * size if size > 0 else 1.0  # one image, or constant features: a unit sphere
-    lower = cholesky(covariance + ridge * np.eye(len(covariance)), lower=True)
-    return np.asarray(solve_triangular(lower, np.eye(len(lower)), lower=True).T)
+    lower = scipy.linalg.cholesky(covariance + ridge * np.eye(len(covariance)), lower=True)
+    return np.asarray(scipy.linalg.solve_triangular(lower, np.eye(len(lower)), lower=True).T)
 
 
 def _unit(features: Array) -> Array:

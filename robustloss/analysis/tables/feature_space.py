@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+import scipy
 
 from robustloss.metrics.feature_space import Array, class_means, shape_of
 from robustloss.results.records import Record
@@ -44,7 +44,9 @@ def geometry_rows(
             norms = np.linalg.norm(np.asarray(features, np.float64), axis=1)
             row["gradient_norm_mean"] = float(np.mean(slopes, dtype=np.float64))
             if np.ptp(norms) > 0 and np.ptp(slopes) > 0:  # constants have no ranks
-                row["gradient_norm_correlation"] = float(spearmanr(norms, slopes).statistic)
+                row["gradient_norm_correlation"] = float(
+                    scipy.stats.spearmanr(norms, slopes).statistic
+                )
         rows.append(row)
     return rows
 
