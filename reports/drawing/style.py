@@ -18,7 +18,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.typing import ColorType
@@ -132,6 +132,20 @@ def contrast(colour: ColorType, other: ColorType = "white") -> float:
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     dark, light = sorted(linear @ (0.2126, 0.7152, 0.0722))
     return float((light + 0.05) / (dark + 0.05))
+
+
+@cache
+def legible(colour: ColorType) -> str:
+    """Return a colour for text on white, as much darker as 4.5:1 needs.
+
+    Args:
+        colour: Of the curve or the bars that the text is about.
+    """
+    red, green, blue = to_rgb(colour)
+    share = 1.0
+    while contrast(shade := to_hex((share * red, share * green, share * blue))) < 4.5:
+        share *= 0.97
+    return shade
 
 
 @contextmanager

@@ -1,16 +1,19 @@
 """A table with four faces: CSV of exact numbers, Markdown, LaTeX, and HTML (by the template)."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from robustloss.notation import markdown_text
 from robustloss.reports.drawing.album import csv_text, whole, write_text
+from robustloss.reports.drawing.style import wrap
 from robustloss.reports.reading.marks import Marks, names
 from robustloss.reports.words import NOTHING, Estimate, estimate
 
+EMPTY = ("", "–", "—", "-", NOTHING)  # what a cell says that has no value
 Fold = Literal["never", "of many losses", "always"]
 
 
@@ -98,6 +101,7 @@ class Column:
         words: From the value to the text on the page, where it is not the usual one.
         checks: The checks that can put a mark on an estimate here; None for all of them.
         in_csv: False keeps the column out of the CSV file.
+        quiet: Zeros alone, which say that a check did not fire, keep the column off the page.
     """
 
     head: str
@@ -108,6 +112,7 @@ class Column:
     words: Callable[[Any], str] | None = None
     checks: Collection[str] | None = None
     in_csv: bool = True
+    quiet: bool = False
 
     def text(self, value: Any) -> str:
         """Return a value as the page shows it; "n/a" for None."""
@@ -147,6 +152,9 @@ def lay_out(
 ) -> tuple[list[str], list[list[Entry]], list[dict[str, object]]]:
     """Return header, rows and data of a Table, in the order in which it takes them.
 
+    A column in which no row has anything, or in which a `quiet` one has only zeros, is in the data
+    alone.
+
     Args:
         columns: Of the page and of the CSV file, in order.
         rows: A value for the key of every column. "flags" may hold the flags that concern the
@@ -161,8 +169,30 @@ def lay_out(
             flags = [flag for flag in flags if flag.get("check") in column.checks]
         return column.entry(row[column.key], marks.of(flags) if marks else "")
 
-    entries = [[entry(column, row) for column in shown] for row in rows]
-    return [column.head for column in shown], entries, [fields_of(columns, row) for row in rows]
+    shown = [column for column in shown if not (column.quiet and _only_zeros(column, rows))]
+    heads, entries = without_empty_columns(
+        [column.head for column in shown],
+        [[entry(column, row) for column in shown] for row in rows],
+    )
+    return heads, entries, [fields_of(columns, row) for row in rows]
+
+
+def _only_zeros(column: Column, rows: Sequence[Mapping[str, Any]]) -> bool:
+    values = [row[column.key] for row in rows]
+    return not any(v.mean if isinstance(v, Estimate) else v for v in values)
+
+
+def without_empty_columns(
+    header: Sequence[str], rows: Sequence[Sequence[Entry]]
+) -> tuple[list[str], list[list[Entry]]]:
+    """Return header and rows of a table without the columns in which no row has anything.
+
+    Args:
+        header: Column names.
+        rows: Cells, as many as columns.
+    """
+    kept = [i for i in range(len(header)) if any(row[i].text not in EMPTY for row in rows)]
+    return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def fields_of(columns: Iterable[Column], row: Mapping[str, Any]) -> dict[str, object]:
@@ -212,14 +242,31 @@ def markdown(table: Table) -> str:
             text = f"**{text}**" if entry.kind == "top" and text else text
             cells.append(text + markdown_text(entry.mark))
         lines.append(_row(cells))
-    lines += ["", markdown_text(table.caption)]
-    lines += [part for note in table.notes for part in ("", markdown_text(note))]
-    return "\n".join(lines) + "\n"
+    below = filter(None, map(markdown_text, (table.caption, *table.notes)))
+    return "\n".join([*lines, *(f"\n{text}" for text in below)]) + "\n"
 
 
 def _row(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
+
+@dataclass(frozen=True)
+class _Size:
+    """Letters of a LaTeX table: command and points, of intervals under numbers too; gaps."""
+
+    command: str
+    points: float
+    under: str
+    points_under: float
+    gap: float
+
+
+SMALL = _Size(r"\small", 9.0, "", 9.0, 6.0)
+SMALLER = _Size(r"\footnotesize", 8.0, r"\scriptsize", 7.0, 3.0)
+SMALLEST = _Size(r"\scriptsize", 7.0, r"\tiny", 5.0, 3.0)
+ONE, BOTH = 246.0, 500.0  # points: width of a column of a journal, and of two
+_FACES = {"top": r"\textbf", "published": r"\textit"}
+_PUBLISHED = re.compile(r".*: published \((.*)\)", re.DOTALL)
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -238,33 +285,125 @@ def latex_text(text: str) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""Return the table as a LaTeX ``table``; needs ``\usepackage{booktabs}``."""
-    columns = "l" * table.left + "r" * (len(table.header) - table.left)
-    body = []
-    for row in table.rows:
-        cells = []
-        for entry in row:
-            text = latex_text(entry.text)
-            # a row that begins with "[" would be read as an argument of the \\ before it
-            text = "{}" + text if text.startswith("[") else text
-            text = rf"\textbf{{{text}}}" if entry.kind == "top" else text
-            mark = rf"\textsuperscript{{{latex_text(entry.mark)}}}" if entry.mark else ""
-            cells.append(text + mark)
-        body.append(" & ".join(cells) + r" \\")
-    notes = [rf"\par\footnotesize {latex_text(note)}" for note in table.notes]
+    r"""Return the table as LaTeX that fits a column, or both; needs ``\usepackage{booktabs}``.
+
+    The caption is the title; how to read the table stands above it as a comment. An interval
+    stands under its number where it would not fit beside it.
+    """
+    rows, sources = _grouped(table)
+    under = [line for row in rows for line in _in_two_lines(row, table.left)]
+    heads = [_lines_of(head) for head in table.header]
+    forms = ((False, SMALL, rows), (False, SMALLER, under), (True, SMALL, rows),
+             (True, SMALLER, under), (True, SMALLEST, under))  # fmt: skip
+    wide, size, body = next(
+        (f for f in forms if _width(heads, f[2], f[1]) <= (BOTH if f[0] else ONE)), forms[-1]
+    )
+    several = len(body) > len(rows) or any(not row[0].text for row in rows)
+    lines: list[str] = []
+    for row in body:
+        if several and lines and row[0].text and row[0].kind != "published":
+            lines.append(r"\addlinespace")
+        lines.append(_latex_row(row, size))
+    sides = ["l" if i < table.left else "r" for i in range(len(heads))]
+    environment = "table*" if wide else "table"
+    comment = textwrap.wrap(re.sub(r"\s+", " ", table.caption), 98)
     lines = [
         r"% needs \usepackage{booktabs}",
-        r"\begin{table}",
+        *(f"% {line}" for line in comment),
+        rf"\begin{{{environment}}}",
         r"\centering",
-        rf"\caption{{{latex_text(table.title)}. {latex_text(table.caption)}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
+        rf"{size.command}\setlength{{\tabcolsep}}{{{size.gap / 2:g}pt}}",
+        rf"\caption{{{latex_text(table.title)}.}}",
+        rf"\label{{tab:{table.name}}}",
+        rf"\begin{{tabular}}{{@{{}}{''.join(sides)}@{{}}}}",
         r"\toprule",
-        " & ".join(latex_text(h) for h in table.header) + r" \\",
+        " & ".join(_latex_head(*each) for each in zip(heads, sides, strict=True)) + r" \\",
         r"\midrule",
-        *body,
+        *lines,
         r"\bottomrule",
         r"\end{tabular}",
-        *notes,
-        r"\end{table}",
+        *(rf"\par\smallskip\footnotesize {latex_text(note)}" for note in [*sources, *table.notes]),
+        rf"\end{{{environment}}}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _grouped(table: Table) -> tuple[list[list[Entry]], list[str]]:
+    """Return rows that name a loss once and a source not at all, and the sources as notes."""
+    rows: list[list[Entry]] = []
+    sources: dict[str, None] = {}
+    last = ""
+    for row in table.rows:
+        first, *others = row
+        if found := _PUBLISHED.fullmatch(first.text):
+            sources[f"Published: {found[1]}."] = None
+            others = [replace(e, text="" if e.text in EMPTY else e.text) for e in others]
+            rows.append([replace(first, text="published"), *others])
+        elif len(row) > 1 and first.text == last:
+            rows.append([replace(first, text=""), *others])
+        else:
+            rows.append([*row])
+            last = first.text
+    return rows, list(sources)
+
+
+def _lines_of(head: str) -> list[str]:
+    """Return a heading in lines as long as its longest word, or eleven letters."""
+    words = head.replace(" %", "\u00a0%").split(" ")
+    return wrap(" ".join(words), max(11, *map(len, words)))
+
+
+def _width(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[Entry]], size: _Size) -> float:
+    """Return about how many points wide a table is: each column as its longest line, and gaps."""
+
+    def length(entry: Entry) -> float:
+        own = size.points_under if entry.kind == "interval" else size.points
+        return own * _ems(entry.text) + 6.0 * _ems(entry.mark)
+
+    columns = zip(heads, zip(*rows, strict=True), strict=True) if rows else ()
+    longest = [
+        max(*(size.points * _ems(line) for line in lines), *map(length, column))
+        for lines, column in columns
+    ]
+    return sum(longest) + size.gap * (len(longest) - 1)
+
+
+def _ems(text: str) -> float:
+    return sum(0.28 if c in ".,:;[]()|'!ijlt" else 0.7 if c.isupper() else 0.5 for c in text)
+
+
+def _in_two_lines(row: Sequence[Entry], left: int) -> Iterator[list[Entry]]:
+    """Yield the row with its numbers, and a row with their intervals if there are any."""
+    parts = [entry.text.split(" [", 1) if i >= left and entry.text.endswith("]") else [entry.text]
+             for i, entry in enumerate(row)]  # fmt: skip
+    yield [replace(entry, text=part[0]) for entry, part in zip(row, parts, strict=True)]
+    if any(len(part) == 2 for part in parts):
+        yield [Entry("[" + part[1] if len(part) == 2 else "", kind="interval") for part in parts]
+
+
+def _latex_head(lines: Sequence[str], side: str) -> str:
+    said = [_guarded(latex_text(line)) for line in lines]
+    if len(said) == 1:
+        return said[0]
+    return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}" + r"\\".join(said) + r"\end{tabular}"
+
+
+def _latex_row(row: Sequence[Entry], size: _Size) -> str:
+    cells = []
+    for entry in row:
+        text = latex_text(entry.text)
+        if text and entry.kind in _FACES:
+            text = rf"{_FACES[entry.kind]}{{{text}}}"
+        elif text and entry.kind == "interval":
+            text = rf"{{{size.under} {text}}}"
+        # a row that begins so would be read as an argument of the \\ before it
+        text = "{}" + text if text.startswith(("[", "*")) else text
+        cells.append(
+            text + (rf"\textsuperscript{{{latex_text(entry.mark)}}}" if entry.mark else "")
+        )
+    return " & ".join(cells) + r" \\"
+
+
+def _guarded(text: str) -> str:
+    r"""Return text that cannot be read as an argument of the ``\\`` before it."""
+    return "{}" + text if text.startswith(("[", "*")) else text

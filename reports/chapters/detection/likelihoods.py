@@ -15,7 +15,7 @@ from robustloss.metrics.rates import auroc, rejected_fraction
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.frames import GRID, Spot, draw_grid
 from robustloss.reports.drawing.histograms import Bins, bin_ticks, pooled_bins
-from robustloss.reports.drawing.style import ADVERSARIAL, BLUE, CROWD, INK, NORMAL
+from robustloss.reports.drawing.style import ADVERSARIAL, BLUE, CROWD, INK, NORMAL, legible
 from robustloss.reports.drawing.ticks import percent_of_all
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.reading.views import View
@@ -183,7 +183,8 @@ def _draw(ax: Axes, cell: Populations, inches: float) -> None:
     ax.yaxis.set_major_formatter(percent_of_all)
     bin_ticks(ax, cell.bins, "number", inches)
     for place, (words, colour) in enumerate(zip(words_of(cell), (BLUE, ADVERSARIAL), strict=True)):
-        ax.annotate(words, (0, 1), (1, 15 - 11 * place), xycoords="axes fraction", color=colour,
+        ax.annotate(words, (0, 1), (1, 15 - 11 * place), xycoords="axes fraction",
+                    color=legible(colour),
                     textcoords="offset points", fontsize=7.8)  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from robustloss.metrics.rates import auroc, roc_curve
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
-from robustloss.reports.drawing.style import CROWD, INK, Look, plain
+from robustloss.reports.drawing.style import CROWD, INK, Look, legible, plain
 from robustloss.reports.drawing.ticks import hundredths, unlabelled
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import NOTHING, eps_name
@@ -201,7 +201,7 @@ def _draw_crowded(
             ax.plot(curve.fpr, curve.tpr, color=tone, lw=1.6)
         for i, (tone, curve) in enumerate(reversed(lines)):
             ax.text(0.97, 0.04 + 0.1 * i, _area(curve), transform=ax.transAxes, ha="right",
-                    fontsize=7.5, color=tone, zorder=5, fontweight="bold",
+                    fontsize=7.5, color=legible(tone), zorder=5, fontweight="bold",
                     bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6})  # fmt: skip
         _set_log_axis(ax, lowest)
         ax.set_ylim(0, 1.02)

@@ -16,10 +16,17 @@ COLUMNS = [
     Column("attack success", "attack_success_rate", 100.0, 2, parts=("mean",)),
     Column("mean posterior", "mean_max_posterior", 1.0, 3, parts=("mean",)),
     Column("zero gradient", "zero_gradient_fraction", 100.0, 2, parts=("mean",),
-           checks=("zero_gradient",)),
+           checks=("zero_gradient",), quiet=True),
     Column("left ball or box", "outside_fraction", 100.0, 2, parts=("mean",),
-           checks=("outside_ball_or_box",)),
+           checks=("outside_ball_or_box",), quiet=True),
 ]  # fmt: skip
+EXPLAINED = {
+    "zero gradient": " Zero gradient: share of images, in percent, for which the attack had no "
+    "direction to go, so that it left them as they were; such images are no evidence of "
+    "robustness.",
+    "left ball or box": " Left ball or box: share of images, in percent, that came back outside "
+    "and were put back before they were judged.",
+}
 METRICS = [column.key for column in COLUMNS if column.unit]
 COST_KEYS = ("label", "seed", "attack_label", "images", "budgets", "forward", "backward", "seconds")
 
@@ -38,25 +45,22 @@ def attack_table(numbers: Numbers, attack: AttackInfo) -> Table:
         for label in numbers.labels
         for eps in attack.strengths
     ]  # fmt: skip
-    columns, outside = COLUMNS, (
-        " Left ball or box: share of images, in percent, that came back outside and were put back "
-        "before they were judged."
-    )  # fmt: skip
-    if not any(row["outside_fraction"] for row in rows):  # older runs did not count it
-        columns, outside = COLUMNS[:-1], ""
     marks = Marks(numbers)
+    header, cells, data = lay_out(COLUMNS, rows, marks)
+    explained = [words for head, words in EXPLAINED.items() if head in header]
     return Table(
         f"attack-{attack.slug}",
         f"How {attack.label} fared",
         "Attack success: share of the initially correct images that became wrong, in percent. "
-        "Mean posterior: of the predicted class, over all attacked images. Zero gradient: share "
-        "of images, in percent, for which the attack had no direction to go, so that it left "
-        f"them as they were; such images are no evidence of robustness.{outside}",
-        *lay_out(columns, rows, marks),
+        "Mean posterior: of the predicted class, over all attacked images."
+        + "".join(explained),
+        header,
+        cells,
+        data,
         marks.notes(),
         section=attack.label,
         fold="of many losses",
-    )
+    )  # fmt: skip
 
 
 def cost_table(numbers: Numbers) -> Table | None:

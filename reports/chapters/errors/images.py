@@ -14,6 +14,7 @@ from robustloss.reports.drawing.style import (
     FAINT,
     PAGE_WIDTH,
     SOFT,
+    legible,
     plain,
     wrap,
 )
@@ -243,7 +244,7 @@ def _draw_attacked(ax: Axes, cell: Attacked | None, x: float, y: float, size: fl
                 color=SOFT, style="italic")  # fmt: skip
         return
     _show(ax, cell.image, (x, x + size, y - size, y))
-    colour, sign = (RIGHT_INK, "✓") if cell.right else (ADVERSARIAL, "✗")
+    colour, sign = (RIGHT_INK, "✓") if cell.right else (legible(ADVERSARIAL), "✗")
     ax.text(
         x + size / 2, y - size - 0.115, f"{cell.prediction} {sign} {chance(cell.posterior)}",
         fontsize=min(8.5, 9 * size / 0.75), color=colour, ha="center", va="center",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustloss.notation import eps_text
-from robustloss.reports.drawing.table import Column, Entry, Table, fields_of
+from robustloss.reports.drawing.table import Column, Entry, Table, fields_of, without_empty_columns
 from robustloss.reports.reading.facts import eps_words, seed_words
 from robustloss.reports.reading.featured import featured
 from robustloss.reports.reading.marks import Marks, flags_of
@@ -60,9 +60,11 @@ def radius_table(numbers: Numbers, norm: str) -> Table | None:
         "worst case knows an attack with fixed eps at these eps only, so such an attack, read "
         f"between them, may seem to do better than it. Radius and eps in {eps_words(norm)}."
         f"{set_aside} {seed_words(numbers)}",
-        ["attack", "loss", "median radius", "eps at 50 % error", "area under the error curve",
-         "n found"],
-        [_entries_of(row, marks) for row in rows if row["attack"] in shown],
+        *without_empty_columns(
+            ["attack", "loss", "median radius", "eps at 50 % error", "area under the error curve",
+             "n found"],
+            [_entries_of(row, marks) for row in rows if row["attack"] in shown],
+        ),
         [fields_of(COLUMNS, row) for row in rows],
         marks.notes(),
         left=2,

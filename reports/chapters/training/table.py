@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from robustloss.reports.drawing.table import Entry, Table
+from robustloss.reports.drawing.table import Entry, Table, without_empty_columns
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NOTHING, duration, span
 
@@ -40,12 +40,14 @@ def training_table(numbers: Numbers) -> Table:
         "Errors in percent after the last epoch, lowest to highest seed; time is the mean of one "
         "training; GPU memory the most that one held in tensors, images included."
         + (words if attacked else ""),
-        (
-            *("loss", "seeds", "epochs", "parameters", "training error", "validation error"),
-            *(("validation error under attack", "epoch kept") if attacked else ()),
-            *("time", "GPU memory", "precision"),
+        *without_empty_columns(
+            (
+                *("loss", "seeds", "epochs", "parameters", "training error", "validation error"),
+                *(("validation error under attack", "epoch kept") if attacked else ()),
+                *("time", "GPU memory", "precision"),
+            ),
+            rows,
         ),
-        rows,
         data,
     )
 

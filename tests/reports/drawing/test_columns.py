@@ -34,9 +34,27 @@ def test_the_page_has_words_and_the_csv_file_every_digit():
 
 def test_what_is_missing_is_said_and_has_no_mark():
     flags = [{"check": "zero_gradient"}]
-    _, (entries,), (data,) = lay_out(COLUMNS, [row(n=None, error=None, flags=flags)], Marks(None))
+    rows = [row(n=None, error=None, flags=flags), row()]
+    _, (entries, _), (data, _) = lay_out(COLUMNS, rows, Marks(None))
     assert [(entry.text, entry.mark) for entry in entries[2:4]] == [("n/a", ""), ("n/a", "")]
     assert (data["n"], data["error"], data["error_low"]) == (None, None, None)
+
+
+def test_a_column_without_any_number_stands_in_the_csv_file_alone():
+    header, (entries, _), (data, _) = lay_out(COLUMNS, [row(error=None, remark="–")] * 2)
+    assert header == ["loss", "eps", "n", "mean alone"]
+    assert len(entries) == 4
+    assert data["error"] is None
+
+
+def test_zeros_of_a_check_that_did_not_fire_stand_in_the_csv_file_alone():
+    none = Estimate(0.0, 0.0, 0.0, 2, (0.0, 0.0), "t over seeds")
+    columns = [Column("loss", "label"), Column("error", "error", 1.0),
+               Column("no gradient", "share", 1.0, parts=("mean",), quiet=True)]  # fmt: skip
+    header, _, (data, _) = lay_out(columns, [row(error=none, share=none), row(share=None)])
+    assert header == ["loss", "error"]
+    assert (data["error"], data["share"]) == (0.0, 0.0)
+    assert lay_out(columns, [row(share=none), row()])[0] == ["loss", "error", "no gradient"]
 
 
 def test_a_flag_marks_the_estimates_that_its_check_doubts():

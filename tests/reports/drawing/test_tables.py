@@ -158,13 +158,78 @@ def test_latex_text_has_no_live_command() -> None:
     assert tame.startswith(r"\textless{}b\textgreater{}\textbar{}a\_b")
 
 
-def test_latex_table_is_balanced() -> None:
+def check_latex(text: str) -> int:
+    """Check structure as LaTeX reads it, and return the number of columns."""
+    bare = re.sub(r"\\[{}&%]", "", re.sub(r"(?m)^%.*\n", "", text))
+    assert "%" not in bare
+    depth = 0
+    for brace in re.findall("[{}]", bare):
+        depth += 1 if brace == "{" else -1
+        assert depth >= 0
+    assert depth == 0
+    open_ones = []
+    for what, name in re.findall(r"\\(begin|end)\{([a-z*]+)\}", bare):
+        if what == "begin":
+            open_ones.append(name)
+        else:
+            assert open_ones.pop() == name
+    assert not open_ones
+    (columns,) = re.findall(r"(?m)^\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}$", bare)
+    body = bare.split("\\toprule\n")[1].split("\\bottomrule")[0]
+    rows = [row for row in body.splitlines() if not re.fullmatch(r"\\[a-z]+", row)]
+    for row in rows:
+        outer = re.sub(r"\\begin\{tabular\}.*?\\end\{tabular\}", "", row)
+        assert outer.endswith(r" \\")
+        assert outer.count("\\\\") == 1
+        assert outer.count("&") == len(columns) - 1
+        assert not outer.startswith(("[", "*"))
+    assert len(rows) > 1
+    return len(columns)
+
+
+def test_every_latex_table_of_a_run_holds_together(rendered: Path, strong_report: Path) -> None:
+    files = [*rendered.glob("report/tables/*.tex"), *strong_report.glob("tables/*.tex")]
+    assert len(files) > 30
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        assert check_latex(text) > 1
+        assert rf"\label{{tab:{path.stem}}}" in text
+        (caption,) = re.findall(r"\\caption\{(.*)\}", text)
+        assert len(caption) < 120  # the title alone; how to read it is a comment
+        assert max(map(len, re.findall(r"(?m)^%.*", text))) <= 100
+
+
+def test_latex_of_hostile_text_is_balanced() -> None:
     text = latex(simple(EVIL))
-    bare = re.sub(r"\\[{}]", "", text)
-    assert bare.count("{") == bare.count("}")
-    assert len(re.findall(r"\\begin", text)) == len(re.findall(r"\\end", text)) == 2
-    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [1, 1]
+    assert check_latex(text) == 2
+    assert "% " + " ".join(EVIL.split()[:3]) in text  # as it is, in a comment
+    cells = [[Entry("*x"), Entry("1")], [Entry("[y"), Entry("2")]]
+    starred = Table("t", "t", "", ["[a", "b"], cells, [])
+    rows = [row for row in latex(starred).splitlines() if row.endswith(r"\\")]
+    assert rows == [r"{}[a & b \\", r"{}*x & 1 \\", r"{}[y & 2 \\"]
+
+
+def intervals(count: int) -> Table:
+    row = [Entry("softmax"), *[Entry("12.3 [11.1, 13.3]", "†1")] * count]
+    texts = ("softmax: published (A 2018, Table 6)", "–", *["9.87"] * (count - 1))
+    theirs = [Entry(text, kind="published") for text in texts]
+    heads = [f"eps {i / 255:.3f}" for i in range(count)]
+    return Table("t", "Error", "How to read it.", ["loss", *heads], [row, theirs], [])
+
+
+def test_a_latex_table_fits_its_column_or_stands_across_both() -> None:
+    narrow, stacked, wide = (latex(intervals(count)) for count in (2, 4, 6))
+    assert r"\begin{table}" in narrow
+    assert r"softmax & 12.3 [11.1, 13.3]\textsuperscript{$\dagger$1} &" in narrow
+    assert r"\begin{table}" in stacked
+    assert r"softmax & 12.3\textsuperscript{$\dagger$1} &" in stacked
+    assert r" & {\scriptsize [11.1, 13.3]} & {\scriptsize [11.1, 13.3]} &" in stacked
+    assert r"\begin{table*}" in wide
+    for text in (narrow, stacked, wide):
+        check_latex(text)
+        assert r"\textit{published} &  & \textit{9.87}" in text  # its source is a note
+        assert r"\footnotesize Published: A 2018, Table 6." in text
+        assert "\n% How to read it.\n" in text
 
 
 def test_no_face_of_a_table_holds_what_a_terminal_obeys(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Figures as files: small, the same twice, and safe inside a page."""
 
+import itertools
 import re
 import statistics
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from robustloss.reports.drawing.style import report_style, save
+from robustloss.reports.drawing.squares import ink_on
+from robustloss.reports.drawing.style import BLUE, contrast, legible, report_style, save
 from robustloss.reports.drawing.vector import NEAR, shrink, thin
 
 EVIL = "<script>alert('1')</script> & \"b\" </text> _x"
@@ -142,3 +144,34 @@ def test_the_figures_of_a_run_are_light(rendered: Path) -> None:
     assert len(sizes) > 15
     assert statistics.median(sizes.values()) < 40_000
     assert max(sizes.values()) < 150_000, sizes
+
+
+@pytest.mark.parametrize("report", ["rendered", "strong_report"])
+def test_every_text_of_a_figure_has_contrast(report: str, request: pytest.FixtureRequest) -> None:
+    found: dict[str, set[str]] = {}
+
+    def look(node: ElementTree.Element, colour: str, name: str) -> None:
+        colour = node.get("fill", colour)
+        if node.tag == f"{SVG}text":
+            found.setdefault(colour, set()).add(name)
+        for child in node:
+            look(child, colour, name)
+
+    folder = request.getfixturevalue(report)
+    for path in folder.rglob("*.svg"):
+        look(ElementTree.parse(path).getroot(), "#000", path.stem)
+    assert len(found) > 2
+    on_squares = found.pop("#fff", set())  # of a colour each: see ink_on
+    assert all(re.match("confusion|scores-heat|transfer", name) for name in on_squares)
+    faint = {colour: names for colour, names in found.items() if contrast(colour) < 4.5}
+    assert not faint
+
+
+def test_contrast_is_that_of_the_standard_and_can_be_had_on_any_colour() -> None:
+    assert contrast("black") == pytest.approx(21)
+    assert contrast("#777777") == pytest.approx(4.48, abs=0.01)  # WebAIM's example
+    shades = np.linspace(0, 1, 12)
+    for colour in itertools.product(shades, shades, shades):
+        assert contrast(ink_on(colour), colour) >= 4.5
+        assert contrast(legible(colour)) >= 4.5
+    assert legible(BLUE) == BLUE.lower()
