@@ -63,6 +63,11 @@ class Panel:
     whole_x: bool = False
     x_percent: bool = False
 
+    def has_axis_of(self, other: "Panel") -> bool:
+        """Whether the vertical axis of this panel can be read for another beside it."""
+        own, its = ((p.y_range, p.log, p.percent) for p in (self, other))
+        return self.y_range is not None and own == its and other.y_label in ("", self.y_label)
+
 
 def draw_curves(grid: Sequence[Panel], looks: Mapping[str, Look], *, columns: int = 3) -> Figure:
     """Draw the panels in rows, with one legend under them.
@@ -78,10 +83,15 @@ def draw_curves(grid: Sequence[Panel], looks: Mapping[str, Look], *, columns: in
     labels = [k for k in looks if any(line.label == k for p in grid for line in p.lines)]
     crowded = len(labels) > CROWD
     titles = [panel.title for panel in grid]
+    across = min(2 if crowded else columns, len(grid))
     cells = [panel if any(line.points for line in panel.lines) else NO_NUMBERS for panel in grid]
 
     def draw(ax: Axes, panel: Panel, spot: Spot) -> None:
         _draw_panel(ax, panel, looks, bands=not crowded)  # of many losses they hide the lines
+        first = cells[spot.row * across]
+        if spot.column and isinstance(first, Panel) and first.has_axis_of(panel):
+            ax.set_ylabel("")
+            ax.tick_params(labelleft=False)
         if crowded:
             ends = [(line.label, line.points[-1]) for line in panel.lines if line.points]
             name_ends(ax, ends, looks)
@@ -210,7 +220,7 @@ def _ranges(ax: Axes, panel: Panel) -> None:
     elif panel.x_percent:
         ax.set_xticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     elif len(ticks) <= 7:
-        ax.set_xticks(ticks, [eps_text(t) for t in ticks])
+        ax.set_xticks(ticks, _names_apart(ax, ticks))
     if panel.log:
         low, high = ax.get_ylim()
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
@@ -218,6 +228,19 @@ def _ranges(ax: Axes, panel: Panel) -> None:
         ax.yaxis.set_major_formatter(percent if panel.percent else number)
     elif panel.percent:
         ax.yaxis.set_major_formatter(percent)
+
+
+def _names_apart(ax: Axes, ticks: Sequence[float]) -> list[str]:
+    """Return every eps as it was written, but for those that would touch the one before."""
+    low, high = ax.get_xlim()
+    inches = ax.get_position().width * ax.get_figure().get_figwidth()  # type: ignore[union-attr]
+    names, end = [], -math.inf
+    for tick in ticks:
+        name = eps_text(tick)
+        middle, half = inches * (tick - low) / (high - low), 0.037 * len(name)
+        names.append(name if middle - half > end else "")
+        end = middle + half + 0.06 if names[-1] else end
+    return names
 
 
 def curve_numbers(grid: Sequence[Panel]) -> list[dict[str, object]]:

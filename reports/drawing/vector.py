@@ -20,7 +20,7 @@ from PIL import Image
 # Every machine draws text with a font of its own: letters of the first two have the same width.
 FONTS = "DejaVu Sans,Verdana,sans-serif"
 LONG = 30  # vertices from which on a line is thinned, and has one decimal instead of two
-NEAR = 0.04  # points that a vertex may lie beside the line that goes on without it
+NEAR = 0.1  # points that a vertex may lie beside the line that goes on without it
 LARGE = 4000  # bytes from which on pixels are looked at
 SHADES = 96  # of a cloud of points
 ROUNDS = 6  # of thinning, each of which may leave out every second vertex

@@ -96,9 +96,8 @@ def add_score_curves(
     lowest = min(y for y in heights if not math.isnan(y))
     bottom = max(0.0, min(0.9, math.floor(10 * lowest) / 10))  # the tenth below everything drawn
     grid = [
-        replace(p, y_range=(bottom, 1.005), y_label="AUROC" if i % (2 if crowd else 3) == 0 else "",
-                reference=0.5 if bottom < 0.5 else None)
-        for i, p in enumerate(grid)
+        replace(p, y_range=(bottom, 1.005), reference=0.5 if bottom < 0.5 else None)
+        for p in grid
     ]  # fmt: skip
     rows = [r for r in numbers.run.detection if r["attack_label"] == attack.label and r["eps"] > 0]
     bands = interval_words(rows).replace("Intervals", "Bands")

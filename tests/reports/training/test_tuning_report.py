@@ -80,7 +80,7 @@ def test_the_figure_has_a_frame_for_each_searched_value_and_keeps_its_numbers(tu
     assert lines[0].startswith("label,trial,chosen")
     text = (tmp_path / "tuning.svg").read_text()
     for words in ("lr", "alpha", "covariance", "kept", "some trial diverged", "diagonal"):
-        assert f"<!-- {words} -->" in text
+        assert f">{words}</text>" in text
 
 
 def test_the_page_shows_the_search_and_a_run_without_one_does_not(tuned):
