@@ -8,6 +8,7 @@ from robustloss.reports.drawing.album import Album, csv_text, write_text
 from robustloss.reports.drawing.style import DPI
 from robustloss.reports.drawing.table import write_table
 from robustloss.reports.page.contents import NOT_MADE, make_tables
+from robustloss.reports.page.headline import headline
 from robustloss.reports.page.page import render_page
 from robustloss.reports.page.press import draw_all
 from robustloss.reports.page.summary import summarise_run
@@ -75,7 +76,8 @@ def _write_report(run: Run, dpi: int) -> Path:
         gaps = sorted(from_folder_on(run.path, gap) for gap in {*gaps, *shown.gaps})
         page = render_page(numbers, tables, album.pictures, gaps, spec)
         write_text(fresh / "index.html", page)
-        write_text(fresh / "summary.md", summarise_run(numbers, gaps))
+        verdict = " ".join(finding.answer for finding in headline(numbers)[:3])
+        write_text(fresh / "summary.md", summarise_run(numbers, verdict, gaps))
         put_in_place(fresh, target, WRITTEN)
     return target / "index.html"
 

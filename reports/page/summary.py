@@ -6,7 +6,6 @@ from robustloss.notation import eps_text
 from robustloss.reports.chapters.detection.adaptive import BEST, guarded
 from robustloss.reports.drawing.table import markdown_text
 from robustloss.reports.page.checks import verdicts
-from robustloss.reports.page.headline import headline
 from robustloss.reports.page.notes import count_problems, list_failures, warning
 from robustloss.reports.page.run_facts import list_facts, list_provenance
 from robustloss.reports.reading.facts import is_given, loss_spec
@@ -21,11 +20,12 @@ MOST_NAMED = 3
 _FACTS = ("Data", "Checksum", "Seeds", "Command", "Versions", "Device", "Digest")
 
 
-def summarise_run(numbers: Numbers, gaps: Sequence[str]) -> str:
+def summarise_run(numbers: Numbers, verdict: str, gaps: Sequence[str]) -> str:
     """Return summary.md, at most 60 lines of Markdown in which no text of the user's is markup.
 
     Args:
         numbers: Of the run.
+        verdict: The result in two or three sentences.
         gaps: Files that could not be read, and why.
     """
     table = numbers.run.table()
@@ -33,7 +33,7 @@ def summarise_run(numbers: Numbers, gaps: Sequence[str]) -> str:
         f"# {markdown_text(numbers.run.name)}",
         markdown_text(_size(numbers)),
         f"**Status:** {markdown_text(_status(numbers, gaps))}",
-        markdown_text(" ".join(finding.answer for finding in headline(numbers)[:3])),
+        markdown_text(verdict),
     ]
     head = [line for text in first for line in (text, "")] + _table(table)
     last = ["", "## What was not tested", "", markdown_text(warning(numbers))]
