@@ -14,8 +14,8 @@ from robustloss.reports.page import build, press
 _DRAW = press.draw_all
 
 
-def build_report(run_dir: str | Path, **keys: int) -> Path:
-    """reports.build_report as users have it."""
+def build_report(run_dir: str | Path, *, everything: bool = True, **keys: int) -> Path:
+    """reports.build_report as users have it, with every figure."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "draw_all", _DRAW)
-        return reports.build_report(run_dir, **keys)
+        return reports.build_report(run_dir, everything=everything, **keys)

@@ -43,7 +43,7 @@ class Picture:
         alt: What a reader who cannot see it needs to know.
         folder: Where its files lie, NAME with an ending for each format.
         numbers: The file with the numbers behind it.
-        inches: Width at which it was drawn.
+        inches: Width and height at which it was drawn.
         section: Heading under which it stands: "" for the run, else an attack's label.
     """
 
@@ -53,7 +53,7 @@ class Picture:
     alt: str
     folder: Path
     numbers: Path
-    inches: float
+    inches: tuple[float, float]
     section: str
 
     @property
@@ -100,7 +100,7 @@ class Album:
         else:
             data = self.folder / f"{name}.csv"
             write_text(data, csv_text(numbers))
-        inches = float(figure.get_figwidth())
+        inches = (float(figure.get_figwidth()), float(figure.get_figheight()))
         self.pictures.append(Picture(name, title, caption, alt, self.folder, data, inches, section))
 
 

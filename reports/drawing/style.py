@@ -29,6 +29,7 @@ from robustloss.reports.drawing.vector import shrink
 PAGE_WIDTH = 10.4  # inches; the page shows a figure at 96 CSS pixels per inch
 DPI = 150
 RARELY = 200_000  # objects between two searches for garbage, which cost a fifth of the drawing
+FORMATS = ("png", "svg", "pdf")
 
 # Okabe & Ito (2008), told apart with every common colour vision deficiency. Vermillion is last
 # among the losses because it marks "adversarial" and "wrong" everywhere else.

@@ -51,6 +51,8 @@ class Table:
             look things up in, "of many losses" for one that has a row for each loss and eps.
         of_errors: It holds errors of test images, so a remark on the data stands under it.
         further: CSV files that are written beside its own: rows by name.
+        groups: Headings above the header, each with the number of columns that it spans.
+        highlight: Texts of first columns whose rows a reader shall find at once.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Table:
     fold: Fold = "never"
     of_errors: bool = False
     further: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
+    groups: Sequence[tuple[str, int]] = ()
+    highlight: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 
 from robustloss.analysis.unfinished import open_run
+from robustloss.reports.chapters.result.verdict import verdict
 from robustloss.reports.drawing.album import Album, csv_text, write_text
-from robustloss.reports.drawing.style import DPI
+from robustloss.reports.drawing.style import DPI, FORMATS, report_style
 from robustloss.reports.drawing.table import write_table
-from robustloss.reports.page.contents import NOT_MADE, make_tables
-from robustloss.reports.page.headline import headline
-from robustloss.reports.page.page import render_page
+from robustloss.reports.page.contents import NOT_MADE, Contents, make_tables
+from robustloss.reports.page.page import Page
 from robustloss.reports.page.press import draw_all
 from robustloss.reports.page.summary import summarise_run
 from robustloss.reports.reading.numbers import Numbers
@@ -20,11 +20,11 @@ from robustloss.run_files import check_no_link, read_file
 from robustloss.spec.load import MOST_BYTES
 from robustloss.work_folders import making_folder, put_in_place
 
-WRITTEN = ("index.html", "summary.md", "tables", "figures")
+WRITTEN = ("index.html", "details.html", "summary.md", "tables", "figures")
 UNFINISHED = ".report-"  # begins the name of a folder in which a report is made
 
 
-def build_report(run_dir: str | Path | Run, *, dpi: int = DPI) -> Path:
+def build_report(run_dir: str | Path | Run, *, dpi: int = DPI, everything: bool = False) -> Path:
     """Render RUN/report from the files of a run, without torch.
 
     Nothing is trained or attacked. The same run gives the same bytes. An earlier report in the
@@ -35,6 +35,8 @@ def build_report(run_dir: str | Path | Run, *, dpi: int = DPI) -> Path:
         run_dir: A folder that ``robustloss run`` wrote, or writes at the moment; or the run in it
             as `open_run` gives it.
         dpi: Resolution of the PNG files and of the pixels inside the SVG files.
+        everything: Also draw the figures under Details, and show them in details.html; so does
+            ``all = true`` in the table [report] of the spec.
 
     Returns:
         The path of index.html.
@@ -44,14 +46,14 @@ def build_report(run_dir: str | Path | Run, *, dpi: int = DPI) -> Path:
         OSError: The report cannot be written; one reason is a link in its place.
     """
     run = run_dir if isinstance(run_dir, Run) else open_run(run_dir)
-    index = _write_report(run, dpi)
+    index = _write_report(run, dpi, everything=everything)
     if run.read is not None and os.path.lexists(run.path / "results.json"):
         # It has ended meanwhile, and may have put its own report in place before this one.
-        return build_report(run.path, dpi=dpi)
+        return build_report(run.path, dpi=dpi, everything=everything)
     return index
 
 
-def _write_report(run: Run, dpi: int) -> Path:
+def _write_report(run: Run, dpi: int, *, everything: bool) -> Path:
     """Render RUN/report of an open run and return the path of index.html."""
     target = run.path / "report"
     check_no_link(target)
@@ -62,24 +64,71 @@ def _write_report(run: Run, dpi: int) -> Path:
         naming_missing_columns(run.path / "results.json", run.results),
         making_folder(target, UNFINISHED) as work,
     ):
-        numbers = Numbers(run, shown.classes)
+        contents = Contents(Numbers(run, shown.classes), shown)
+        everything = everything or bool((contents.numbers.spec.get("report") or {}).get("all"))
         fresh = work / "report"
-        made = make_tables(numbers, shown)
-        tables = [(table, write_table(fresh / "tables", table)) for table in made]
-        (fresh / "tables").mkdir(parents=True, exist_ok=True)
+        tables = make_tables(contents)
+        (fresh / "tables").mkdir(parents=True)
+        for table in (table for _, made in tables for table in made):
+            write_table(fresh / "tables", table)
         every = fresh / "tables" / "rows.csv"  # for a spreadsheet: results.json as it is
         write_text(every, csv_text(run.rows))
-        album = Album(fresh / "figures", dpi)
-        draw_all(album, numbers, shown)
+        pictures = draw_all(fresh / "figures", contents, dpi=dpi, details=everything)
         if any(NOT_MADE in gap for gap in shown.gaps):  # for want of a value: refuse with its name
             refuse_missing(run.path / "results.json", run.results)
         gaps = sorted(from_folder_on(run.path, gap) for gap in {*gaps, *shown.gaps})
-        page = render_page(numbers, tables, album.pictures, gaps, spec)
-        write_text(fresh / "index.html", page)
-        verdict = " ".join(finding.answer for finding in headline(numbers)[:3])
-        write_text(fresh / "summary.md", summarise_run(numbers, verdict, gaps))
+        page = Page(contents, tables, pictures, gaps, spec)
+        write_text(fresh / "index.html", page.render())
+        if everything:
+            write_text(fresh / "details.html", page.render_details())
+        write_text(
+            fresh / "summary.md",
+            summarise_run(contents.numbers, " ".join(verdict(contents.numbers)), gaps),
+        )
         put_in_place(fresh, target, WRITTEN)
     return target / "index.html"
+
+
+def draw_figure(run_dir: str | Path | Run, name: str, *, dpi: int = DPI) -> Path:
+    """Draw one figure of a run, also one that the report leaves out, into RUN/report/figures.
+
+    Args:
+        run_dir: See `build_report`.
+        name: Of the file, such as "roc-fgsm.pdf"; the ending is png, svg or pdf.
+        dpi: See `build_report`.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ValueError: No run folder, no such figure in it, or another ending.
+        OSError: The file cannot be written; one reason is a link in its place.
+    """
+    stem, _, ending = name.rpartition(".")
+    if ending not in FORMATS:
+        raise ValueError(f"figure (={name}) must end in {', '.join(FORMATS)}, as in roc-fgsm.pdf.")
+    run = run_dir if isinstance(run_dir, Run) else open_run(run_dir)
+    folder = run.path / "report" / "figures"
+    check_no_link(folder.parent)
+    check_no_link(folder)
+    shown = Shown(run)
+    contents = Contents(Numbers(run, shown.classes), shown)
+    drawings = contents.list_drawings(details=True)
+    wanted = [item for item in drawings if f"{stem}-".startswith(f"{item.name}-")]
+    own = [item for item in wanted if stem == f"{item.name}-{item.attack}"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with making_folder(folder, UNFINISHED) as work, report_style():
+        for item in own or wanted:
+            album = Album(work, dpi, formats=(ending,))
+            assert item.draw is not None
+            item.draw(album)
+            if stem in {picture.name for picture in album.pictures}:
+                (work / name).replace(folder / name)  # a link in its place goes, and nothing else
+                return folder / name
+    known = [f"{item.name}-{item.attack}" if item.attack else item.name for item in drawings]
+    raise ValueError(
+        f"figure (={name}) is none of this run. Its figures are {', '.join(dict.fromkeys(known))}."
+    )
 
 
 def _read_spec(run_dir: Path, gaps: list[str]) -> str:

@@ -1,10 +1,12 @@
-"""Every table and every figure of a report, in the order of the page."""
+"""Every table and every figure of a report, in the chapters of the page: one question each."""
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from robustloss.reports.chapters.detection.adaptive import (
     auroc_table,
@@ -32,7 +34,7 @@ from robustloss.reports.chapters.errors.radius_curves import add_radius_curves
 from robustloss.reports.chapters.errors.table import error_table
 from robustloss.reports.chapters.errors.transfer import add_transfers, matrices, transfer_table
 from robustloss.reports.chapters.errors.worst_case import overview_table, worst_table
-from robustloss.reports.chapters.overview.losses import glance_table, seed_table
+from robustloss.reports.chapters.overview.losses import seed_table
 from robustloss.reports.chapters.predictions.calibration import calibration_table
 from robustloss.reports.chapters.predictions.classes import balance_table, class_table
 from robustloss.reports.chapters.predictions.confusion import add_confusions, confusion_tables
@@ -42,6 +44,7 @@ from robustloss.reports.chapters.predictions.reliability import (
     add_reliability,
 )
 from robustloss.reports.chapters.predictions.top5 import crops_table, top5_table
+from robustloss.reports.chapters.result.table import result_table
 from robustloss.reports.chapters.space.alpha import add_alpha
 from robustloss.reports.chapters.space.boundary import add_boundaries
 from robustloss.reports.chapters.space.centers import add_center_estimates
@@ -52,6 +55,7 @@ from robustloss.reports.chapters.space.tables import (
     center_table,
     geometry_tables,
     margin_table,
+    space_table,
     tuple_table,
 )
 from robustloss.reports.chapters.training.learning import add_learning_curves
@@ -62,8 +66,8 @@ from robustloss.reports.drawing.style import looks
 from robustloss.reports.drawing.table import Table
 from robustloss.reports.page.checks import flags_table
 from robustloss.reports.page.notes import annotate
-from robustloss.reports.reading.featured import featured
-from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.reading.featured import featured, strongest
+from robustloss.reports.reading.numbers import WORST, AttackInfo, Numbers
 from robustloss.reports.reading.scene import Scenes
 from robustloss.reports.reading.views import Shown
 
@@ -72,58 +76,341 @@ Maker = Callable[[], Table | list[Table] | None]  # makes one table or a few, or
 
 NOT_MADE = " could not be made: "  # stands in the gap of a table or figure that failed
 
-ADAPTIVE = (auroc_table, rejection_table, every_adaptive_table)
-OF_ATTACK = (attack_table, calibration_table, scores_table, differences_table)
-OF_RUN = (
-    outside_tables,
-    top5_table,
-    balance_table,
-    class_table,
-    crops_table,
-    cost_table,
-    tuning_tables,
-    training_table,
-    seed_table,
-    geometry_tables,
-    margin_table,
-    center_table,
-    tuple_table,
-)
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One thing that a chapter shows: a table, a figure, or a few that are made together.
+
+    Attributes:
+        name: How its files are called, without the attack: "roc" for roc-fgsm.png.
+        title: What the contents call it.
+        make: Makes the tables; None for figures.
+        draw: Draws the figures; None for tables.
+        attack: Slug of the attack that it is about; "" for the whole run.
+        choices: The choices of an attack under which the page shows it; empty for all of them.
+        detail: It stands under Details, and its figures are drawn on demand only.
+    """
+
+    name: str
+    title: str
+    make: Maker | None = None
+    draw: Drawing | None = None
+    attack: str = ""
+    choices: tuple[str, ...] = ()
+    detail: bool = False
 
 
-def make_tables(numbers: Numbers, shown: Shown) -> list[Table]:
-    """Make every table of the report, in the order of the page: what sums up comes first.
+@dataclass(frozen=True)
+class Chapter:
+    """One question of a reader, and what answers it.
+
+    Attributes:
+        key: Anchor on the page.
+        title: The question.
+        words: One or two sentences that say how to read the chapter; may be empty.
+        items: In the order of the page.
+    """
+
+    key: str
+    title: str
+    words: str
+    items: Sequence[Item]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a reader can choose at the top of the page: the worst case, or one attack.
+
+    Attributes:
+        key: Of the choice, made of slugs.
+        label: As the page calls it.
+        attack: An attack, or a worst case.
+    """
+
+    key: str
+    label: str
+    attack: AttackInfo
+
+
+class Contents:
+    """Every table and figure of a report, in the chapters of the page.
+
+    Attributes:
+        numbers, shown: Of the run.
+        choices: The worst case of each norm, then the attacks that are shown in full.
+        chapters: In the order of the page.
+    """
+
+    def __init__(self, numbers: Numbers, shown: Shown) -> None:
+        self.numbers, self.shown = numbers, shown
+        self._look = looks(numbers.labels)
+        self._detected, self._scenes = Detected(numbers), Scenes(numbers, shown)
+        self._featured = featured(numbers)
+        cases = numbers.worst_cases if self._featured else []
+        self.choices = [Choice(case.slug, _capital(case.label), case) for case in cases]
+        self.choices += [Choice(a.slug, a.label, a) for a in self._featured]
+        self.chapters = [
+            self._result(), self._paper(), self._detection(), self._differences(),
+            self._confidence(), self._space(), self._images(), self._trust(), self._run(),
+        ]  # fmt: skip
+
+    def list_items(self) -> list[Item]:
+        """Return every item, those of one attack together: they read the same files."""
+        items = [item for chapter in self.chapters for item in chapter.items]
+        order = [choice.key for choice in self.choices]
+        return sorted(items, key=lambda item: order.index(item.choices[-1]) if item.choices else -1)
+
+    def list_drawings(self, *, details: bool) -> list[Item]:
+        """Return the items that are figures.
+
+        Args:
+            details: Also those under Details.
+        """
+        return [item for item in self.list_items() if item.draw and (details or not item.detail)]
+
+    def _scene(self, of: Callable[..., Any], *words: Any) -> Callable[[Album, AttackInfo], Any]:
+        """Return how to draw one attack by a function of album, scene and these words."""
+        return lambda album, attack: of(album, self._scenes.of(attack), *words)
+
+    def _each(
+        self, name: str, title: str, of: Callable[..., Any], *, figure: bool = False,
+        detail: bool = False, first: bool = False,
+    ) -> list[Item]:  # fmt: skip
+        """Return an item for each attack that a reader can choose, or for each that was run.
+
+        Args:
+            name, title, detail: See `Item`.
+            of: Makes the table from an attack, or draws into an album from an attack.
+            figure: It draws.
+            first: Under the worst case, the first attack stands in; else the strongest one.
+        """
+        items = []
+        for attack in self._featured if figure else self.numbers.attacks:
+            if attack.strengths:
+                item = (
+                    _figure(name, title, of, attack) if figure else _table(name, title, of, attack)
+                )
+                choices = self._choices_of(attack, first=first)
+                aside = detail or not choices
+                items.append(replace(item, attack=attack.slug, choices=choices, detail=aside))
+        return items
+
+    def _choices_of(self, attack: AttackInfo, *, first: bool) -> tuple[str, ...]:
+        """Return under which choices an attack is shown: its own, and worst cases it stands for."""
+        keys = []
+        for choice in self.choices:
+            if choice.attack == attack:
+                keys.append(choice.key)
+            elif choice.attack.name == WORST:
+                own = [a for a in self._featured if a.norm == choice.attack.norm]
+                own = own or self._featured
+                stands_in = own[0] if first else strongest(self.numbers, own)
+                if attack == stands_in:
+                    keys.append(choice.key)
+        return tuple(keys)
+
+    def _result(self) -> Chapter:
+        numbers, shown = self.numbers, self.shown
+        main = [
+            _table("result", "All losses", result_table, numbers),
+            _figure("error-vs-eps", "Error against eps", add_error_curves, numbers, self._look),
+        ]
+        items: list[Item] = []
+        for norm in numbers.norms:
+            for case in [case for case in numbers.worst_cases if case.norm == norm]:
+                items += [
+                    _table("worst", "Worst case", worst_table, numbers, case),
+                    _table("overview", "Every attack", overview_table, numbers, case),
+                ]  # fmt: skip
+            items.append(_table("radius", "Radius", radius_table, numbers, norm))
+        items += [
+            _figure("error-vs-radius", "Radius", add_radius_curves, numbers, shown, self._look),
+            *(_table("transfer", "Transfer", transfer_table, each) for each in matrices(numbers)),
+            _figure("transfer", "Transfer between losses", add_transfers, numbers),
+            *self._each("attack", "What it did", partial(attack_table, numbers)),
+            _table("attack-cost", "Cost of the attacks", cost_table, numbers),
+            _table("seeds", "Every seed", seed_table, numbers),
+        ]  # fmt: skip
+        return Chapter("result", "Result", "", [*main, *map(_as_detail, items)])
+
+    def _paper(self) -> Chapter:
+        numbers = self.numbers
+        plain = [a for a in numbers.attacks if not a.strengths]
+        return Chapter(
+            "paper", "Beside the paper",
+            "The table and the figures of Wan et al., CVPR 2018, made from this run.",
+            [
+                *self._each("error", "Table 6: error", partial(error_table, numbers), first=True),
+                *(_table("error", "Table 6: error", error_table, numbers, a) for a in plain),
+                *self._each("posterior", "Figure 3: confidence",
+                            self._scene(add_posteriors),
+                            figure=True, first=True),
+                *self._each("likelihood", "Figure 4: likelihood",
+                            self._scene(add_likelihoods),
+                            figure=True, first=True),
+                *self._each("posterior-logit", "Confidence on a logit axis",
+                            self._scene(add_log_odds),
+                            figure=True, detail=True),
+            ],
+        )  # fmt: skip
+
+    def _detection(self) -> Chapter:
+        numbers, shown, found = self.numbers, self.shown, self._detected
+        look = self._look
+        known = guarded(numbers)
+        return Chapter(
+            "detection", "Is the attack noticed?", "",
+            [
+                *self._each("detection-vs-eps", "AUROC against eps",
+                            lambda album, a: add_detection_curves(album, numbers, found, a, look),
+                            figure=True),
+                *self._each("detection", "Detection", partial(detection_table, numbers)),
+                _figure("adaptive-fall", "An attack that knows it", add_falls, numbers),
+                *(_table("adaptive-auroc", "Naive and adaptive", auroc_table, g) for g in known),
+                *self._each("scores-heat", "Other scores",
+                            lambda album, a: add_score_heat(album, numbers, found, a), figure=True),
+                _table("outside", "Images not of the data", lambda: outside_tables(numbers)[:1]),
+                *map(_as_detail, (
+                    _figure("outside", "Images not of the data", add_outside, numbers, shown),
+                    _table("outside-scores", "By score", lambda: outside_tables(numbers)[1:]),
+                    *(_table("adaptive-rejection", "Rejection", rejection_table, g) for g in known),
+                    *(_table("adaptive-every", "Every adaptive number", every_adaptive_table, g)
+                      for g in known),
+                    *self._each("populations", "Populations",
+                                partial(populations_table, numbers, found)),
+                    *self._each("scores", "Scores", partial(scores_table, numbers)),
+                    *self._each("scores-vs-eps", "Scores against eps",
+                                lambda album, a: add_score_curves(album, numbers, found, a, look),
+                                figure=True),
+                    *self._each("roc", "ROC curves",
+                                self._scene(add_rocs, look), figure=True),
+                    *self._each("coverage", "Error against coverage",
+                                self._scene(add_coverage, look), figure=True),
+                    *self._each("likelihood-map", "Likelihood in the plane",
+                                self._scene(add_likelihood_map), figure=True),
+                )),
+            ],
+        )  # fmt: skip
+
+    def _differences(self) -> Chapter:
+        numbers = self.numbers
+        return Chapter(
+            "differences", "Are the differences real?", "",
+            [
+                *self._each("forest", "Differences to the baseline",
+                            lambda album, a: add_forest(album, numbers, a), figure=True),
+                *self._each("differences", "Pairs of losses", partial(differences_table, numbers)),
+            ],
+        )  # fmt: skip
+
+    def _confidence(self) -> Chapter:
+        numbers, shown, look = self.numbers, self.shown, self._look
+        return Chapter(
+            "confidence", "How sure is it?", "",
+            [
+                *self._each("reliability", "Confidence and accuracy",
+                            lambda album, a: add_reliability(album, numbers, a), figure=True),
+                *map(_as_detail, (
+                    *self._each("calibration", "Calibration", partial(calibration_table, numbers)),
+                    *self._each("calibration-vs-eps", "Calibration against eps",
+                                lambda album, a: add_calibration_curves(album, numbers, a, look),
+                                figure=True),
+                    _figure("confusion", "Confusion", add_confusions, numbers, shown),
+                    _table("confusion", "Confusion", confusion_tables, numbers, shown),
+                    _table("top5", "Top-5 error", top5_table, numbers),
+                    _table("balance", "Balanced error", balance_table, numbers),
+                    _table("per-class", "Error by class", class_table, numbers),
+                    _table("crops", "Ten crops", crops_table, numbers),
+                )),
+            ],
+        )  # fmt: skip
+
+    def _space(self) -> Chapter:
+        numbers, shown = self.numbers, self.shown
+        return Chapter(
+            "space", "Why: the feature space", "",
+            [
+                _figure("embedding", "Figure 1: feature space", add_embedding, numbers, shown),
+                _figure("boundaries", "Figure 2: boundaries", add_boundaries, numbers, shown),
+                _table("space", "Distances", space_table, numbers),
+                *map(_as_detail, (
+                    _table("geometry", "Distances and angles", geometry_tables, numbers),
+                    _figure("untrained", "Before training", add_untrained, numbers, shown),
+                    _figure("alpha", "Margin alpha", add_alpha, numbers, shown),
+                    _figure("norms", "Feature norms", add_norms, numbers, shown),
+                    _figure("center-estimates", "Centers", add_center_estimates, numbers),
+                    _table("margins", "Margins", margin_table, numbers),
+                    _table("class-means", "Class means", center_table, numbers),
+                    _table("tuples", "Pairs and triplets", tuple_table, numbers),
+                )),
+            ],
+        )  # fmt: skip
+
+    def _images(self) -> Chapter:
+        return Chapter(
+            "images", "What it looks like", "",
+            self._each("images", "Attacked images",
+                       self._scene(add_images), figure=True),
+        )  # fmt: skip
+
+    def _trust(self) -> Chapter:
+        return Chapter(
+            "trust", "Can I trust it?", "",
+            [_as_detail(_table("flags", "Every mark", flags_table, self.numbers))],
+        )  # fmt: skip
+
+    def _run(self) -> Chapter:
+        numbers = self.numbers
+        items = [
+            _table("training", "Training", training_table, numbers),
+            _figure("learning-curves", "Learning curves", add_learning_curves, numbers, self._look),
+            _table("tuning", "Tuning", tuning_tables, numbers),
+            _figure("tuning", "Tuning", add_tuning, numbers),
+        ]
+        return Chapter("run", "What was run", "", [_as_detail(item) for item in items])
+
+
+def _table(name: str, title: str, of: Callable[..., Any], *words: Any) -> Item:
+    """Return the item of a table, made by calling ``of`` with these words."""
+    return Item(name, title, make=partial(of, *words))
+
+
+def _figure(name: str, title: str, of: Callable[..., Any], *words: Any) -> Item:
+    """Return the item of a figure, drawn by calling ``of`` with an album and these words."""
+    return Item(name, title, draw=lambda album: of(album, *words))
+
+
+def _as_detail(item: Item) -> Item:
+    return replace(item, detail=True)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def make_tables(contents: Contents) -> list[tuple[Item, list[Table]]]:
+    """Make every table of the report, with the item that it belongs to.
 
     Args:
-        numbers: Of the run.
-        shown: The models whose single predictions are counted.
+        contents: Of the report; what cannot be made is a gap of its models.
     """
-    detected = Detected(numbers)
-    makers: list[Maker] = [partial(glance_table, numbers)]
-    for norm in numbers.norms:
-        for case in [case for case in numbers.worst_cases if case.norm == norm]:
-            makers += [partial(worst_table, numbers, case), partial(overview_table, numbers, case)]
-        makers.append(partial(radius_table, numbers, norm))
-    for each in guarded(numbers):
-        makers += [partial(make, each) for make in ADAPTIVE]
-    makers += [partial(transfer_table, matrix) for matrix in matrices(numbers)]
-    for attack in numbers.attacks:
-        makers.append(partial(error_table, numbers, attack))
-        if attack.strengths:
-            makers += [
-                partial(detection_table, numbers, attack),
-                partial(populations_table, numbers, detected, attack),
-                *(partial(make, numbers, attack) for make in OF_ATTACK),
-            ]
-    makers += [partial(make, numbers) for make in OF_RUN]
-    makers += [partial(confusion_tables, numbers, shown), partial(flags_table, numbers)]
-    tables: list[Table] = []
-    for make in makers:
-        with leaving_gap("a table", shown.gaps):
-            made = make()
-            found = made if isinstance(made, list) else [made]
-            tables += [annotate(numbers, table) for table in found if table and table.rows]
-    return tables
+    made = []
+    for item in contents.list_items():
+        if item.make:
+            with leaving_gap("a table", contents.shown.gaps):
+                found = item.make()
+                tables = found if isinstance(found, list) else [found]
+                made.append(
+                    (
+                        item,
+                        [
+                            annotate(contents.numbers, table)
+                            for table in tables
+                            if table and table.rows
+                        ],
+                    )
+                )
+    return made
 
 
 @contextmanager
@@ -144,48 +431,3 @@ def leaving_gap(what: str, gaps: list[str]) -> Iterator[None]:
             f"{what}{NOT_MADE}{type(error).__name__}: {error} "
             f"({Path(place.filename).name}, line {place.lineno})"
         )
-
-
-def list_drawings(numbers: Numbers, shown: Shown) -> list[Drawing]:
-    """List what draws the figures, in the order of the page; neighbours read the same files.
-
-    Args:
-        numbers: Of the run.
-        shown: The models whose single images are shown.
-    """
-    look, detected, scenes = looks(numbers.labels), Detected(numbers), Scenes(numbers, shown)
-
-    def of_attack(attack: AttackInfo) -> list[Drawing]:
-        return [
-            lambda album: add_detection_curves(album, numbers, detected, attack, look),
-            lambda album: add_posteriors(album, scenes.of(attack)),
-            lambda album: add_log_odds(album, scenes.of(attack)),
-            lambda album: add_likelihoods(album, scenes.of(attack)),
-            lambda album: add_rocs(album, scenes.of(attack), look),
-            lambda album: add_coverage(album, scenes.of(attack), look),
-            lambda album: add_reliability(album, numbers, attack),
-            lambda album: add_calibration_curves(album, numbers, attack, look),
-            lambda album: add_forest(album, numbers, attack),
-            lambda album: add_score_curves(album, numbers, detected, attack, look),
-            lambda album: add_score_heat(album, numbers, detected, attack),
-            lambda album: add_likelihood_map(album, scenes.of(attack)),
-            lambda album: add_images(album, scenes.of(attack)),
-        ]
-
-    return [
-        lambda album: add_error_curves(album, numbers, look),
-        lambda album: add_radius_curves(album, numbers, shown, look),
-        lambda album: add_falls(album, numbers),
-        lambda album: add_transfers(album, numbers),
-        *(drawing for attack in featured(numbers) for drawing in of_attack(attack)),
-        lambda album: add_outside(album, numbers, shown),
-        lambda album: add_embedding(album, numbers, shown),
-        lambda album: add_untrained(album, numbers, shown),
-        lambda album: add_boundaries(album, numbers, shown),
-        lambda album: add_alpha(album, numbers, shown),
-        lambda album: add_confusions(album, numbers, shown),
-        lambda album: add_norms(album, numbers, shown),
-        lambda album: add_center_estimates(album, numbers),
-        lambda album: add_tuning(album, numbers),
-        lambda album: add_learning_curves(album, numbers, look),
-    ]

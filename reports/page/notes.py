@@ -15,6 +15,12 @@ _MISSING = {
     "attacks that ignore it",
 }
 
+_LACKING = {
+    "black_box": "an attack without gradients",
+    "minimum_norm": "a minimum-norm attack",
+    "adaptive": "an attack that knows the detector",
+}
+
 
 def warning(numbers: Numbers) -> str:
     """Return what to keep in mind, depending on what was run."""
@@ -52,6 +58,23 @@ def warning(numbers: Numbers) -> str:
     if total and numbers.images and numbers.images < total:
         parts.append(f"{numbers.images:,} of {total:,} test images were attacked.")
     return " ".join(parts)
+
+
+def care(numbers: Numbers) -> str:
+    """Return the one sentence to keep in mind, depending on what was run."""
+    attacks = [attack for attack in numbers.attacks if attack.strengths]
+    kinds = {attack_kind(attack.name) for attack in attacks}
+    if not attacks:
+        return "No attack was run at eps above 0: this says nothing about robustness."
+    if kinds == {"one_step"}:
+        name = listed([attack.label for attack in attacks])
+        return (
+            f"{name} alone does not show robustness: a stronger attack may find more errors, and "
+            "one that knows the detector may go unnoticed."
+        )
+    missing = [words for kind, words in _LACKING.items() if kind not in kinds]
+    text = "A stronger attack may find more errors."
+    return f"{text} Not run: {listed(missing)}." if missing else text
 
 
 def count_marks(numbers: Numbers) -> str:

@@ -1,109 +1,156 @@
-"""The one page: everything inline, every text of the user's escaped, no script."""
+"""The page: everything inline, every text of the user's escaped, and one short script of ours."""
 
 import base64
-from collections.abc import Mapping, Sequence
+import hashlib
+import re
+from collections.abc import Sequence
 from importlib.resources import files
+from itertools import groupby
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from robustloss.reports.drawing.album import OTHERS, SPACE, Picture
-from robustloss.reports.drawing.style import CROWD
+from robustloss.reports.chapters.result.verdict import verdict
+from robustloss.reports.drawing.album import Picture
 from robustloss.reports.drawing.table import Table
-from robustloss.reports.page.checks import FLAGS, checks_summary, verdicts
-from robustloss.reports.page.headline import headline
-from robustloss.reports.page.notes import count_marks, count_problems, list_failures, warning
-from robustloss.reports.page.run_facts import describe_run, list_facts, list_provenance
-from robustloss.reports.reading.featured import FEW
-from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.page.checks import verdicts
+from robustloss.reports.page.contents import Chapter, Contents, Item
+from robustloss.reports.page.notes import care, count_marks, count_problems, list_failures, warning
+from robustloss.reports.page.run_facts import (
+    describe_run,
+    list_facts,
+    list_provenance,
+    measure_run,
+)
 
-KINDS = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"),
-         "tex": ("LaTeX", "application/x-tex")}  # fmt: skip
-BELOW = ("published", "detail")  # rows that belong to the one above them
 MOST_LINES = 60
+TALL = 9.0  # inches of height from which on a figure is folded: it is of many losses
+BELOW = ("published", "detail")  # rows that belong to the one above them
 
-Written = tuple[Table, Mapping[str, str]]  # a table with its texts by file ending
 Shown = dict[str, Any]  # what the template shows of a table, a picture, or a group of them
 
 
-def render_page(
-    numbers: Numbers,
-    tables: Sequence[Written],
-    pictures: Sequence[Picture],
-    gaps: Sequence[str],
-    spec_text: str,
-) -> str:
-    """Fill the template.
+class Page:
+    """What the page shows of a run.
 
     Args:
-        numbers: Of the run.
-        tables: Each with its texts by file ending.
-        pictures: Saved figures, in order.
+        contents: Chapters and their items.
+        tables: The tables of each item.
+        pictures: The saved figures of each item that was drawn.
         gaps: Files that could not be read, and why.
         spec_text: The spec as it was written.
     """
-    # the feature space and the checks have sections of their own
-    space = [written for written in tables if written[0].section == SPACE]
-    flags = [_table(*written) for written in tables if written[0].name == FLAGS]
-    others = [t for t in tables if t[0].section != SPACE and t[0].name != FLAGS]
-    found = verdicts(numbers)
-    folder = files("robustloss.reports") / "templates"
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
-    return template.render(
-        css=Markup((folder / "style.css").read_text(encoding="utf-8")),
-        name=numbers.run.name,
-        lead=describe_run(numbers),
-        findings=headline(numbers),
-        warning=warning(numbers),
-        marked=count_marks(numbers),
-        altered=" ".join(_first_lines(numbers.run.doubts)),
-        problems=count_problems(numbers, gaps),
-        facts=list_facts(numbers),
-        **_arrange(numbers, others, [p for p in pictures if not p.section]),
-        sections=_sections([p for p in pictures if p.section not in ("", SPACE)]),
-        space=_arrange(numbers, space, [p for p in pictures if p.section == SPACE]),
-        space_title=SPACE,
-        checks=found,
-        checks_summary=checks_summary(found),
-        flags_table=flags[0] if flags else None,
-        failures=_first_lines(list_failures(numbers)),
-        gaps=_first_lines(gaps),
-        provenance=list_provenance(numbers),
-        spec=spec_text,
-    )
+
+    def __init__(
+        self,
+        contents: Contents,
+        tables: Sequence[tuple[Item, Sequence[Table]]],
+        pictures: Sequence[tuple[Item, Sequence[Picture]]],
+        gaps: Sequence[str],
+        spec_text: str,
+    ) -> None:
+        self._contents, self._gaps, self._spec = contents, gaps, spec_text
+        self._tables, self._pictures = dict(tables), dict(pictures)
+
+    def render(self) -> str:
+        """Return index.html."""
+        numbers, contents = self._contents.numbers, self._contents
+        drawn = any(item.detail for item in self._pictures)
+        details = [
+            (chapter, [item for item in chapter.items if item.detail and not item.draw])
+            for chapter in contents.chapters
+        ]
+        return self._fill(
+            "report.html.j2",
+            chapters=[self._chapter(chapter, detail=False) for chapter in contents.chapters],
+            meta=measure_run(numbers),
+            lead=describe_run(numbers),
+            verdict=verdict(numbers),
+            care=care(numbers),
+            warning=warning(numbers),
+            marked=count_marks(numbers),
+            altered=" ".join(_first_lines(numbers.run.doubts)),
+            problems=count_problems(numbers, self._gaps),
+            facts=list_facts(numbers),
+            checks=verdicts(numbers),
+            failures=_first_lines(list_failures(numbers)),
+            gaps=_first_lines(self._gaps),
+            provenance=list_provenance(numbers),
+            spec=self._spec,
+            details=[(c.title, tables) for c, own in details if (tables := self._all_tables(own))],
+            drawn=drawn,
+            undrawn=[] if drawn else _names(contents.list_drawings(details=True)),
+        )
+
+    def render_details(self) -> str:
+        """Return details.html: the figures that index.html leaves out."""
+        chapters = [self._chapter(chapter, detail=True) for chapter in self._contents.chapters]
+        return self._fill("details.html.j2", chapters=chapters)
+
+    def _fill(self, name: str, **context: Any) -> str:
+        folder = files("robustloss.reports") / "templates"
+        environment = Environment(autoescape=True, undefined=StrictUndefined)
+
+        def source(name: str) -> str:
+            return (folder / name).read_text(encoding="utf-8")
+
+        environment.loader = DictLoader({n: source(n) for n in (name, "parts.html.j2")})
+        script = source("script.js")
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        return environment.get_template(name).render(
+            css=Markup(source("style.css")),
+            script=Markup(script),
+            script_hash=digest,
+            name=self._contents.numbers.run.name,
+            choices=self._contents.choices,
+            **context,
+        )
+
+    def _chapter(self, chapter: Chapter, *, detail: bool) -> Shown:
+        """Return a chapter with its blocks: an item in all its variants, one for each attack."""
+        labels = {attack.slug: attack.label for attack in self._contents.numbers.attacks}
+        blocks = []
+        own = [
+            item for item in chapter.items if item.detail == detail and (item.draw or not detail)
+        ]
+        for (name, title, _), items in groupby(own, lambda i: (i.name, i.title, bool(i.draw))):
+            variants = [
+                {
+                    "choices": item.choices,
+                    "attack": labels.get(item.attack, ""),
+                    "tables": tables,
+                    "pictures": pictures,
+                }
+                for item in items
+                for tables, pictures in [self._of(item)]
+                if tables or pictures
+            ]
+            if variants:
+                kind = "table" if variants[0]["tables"] else "figure"
+                block = {
+                    "name": f"{chapter.key}-{name}-{kind}",
+                    "title": title,
+                    "paper": title.partition(":")[0] if ":" in title else "",
+                    "variants": variants,
+                }
+                blocks.append(block)
+        return {
+            "key": chapter.key,
+            "title": chapter.title,
+            "words": chapter.words,
+            "blocks": blocks,
+        }
+
+    def _of(self, item: Item) -> tuple[list[Shown], list[Shown]]:
+        """Return what an item shows: its tables and its pictures."""
+        return self._all_tables([item]), [_picture(p) for p in self._pictures.get(item, ())]
+
+    def _all_tables(self, items: Sequence[Item]) -> list[Shown]:
+        return [_table(table) for item in items for table in self._tables.get(item, ())]
 
 
-def _arrange(
-    numbers: Numbers, tables: Sequence[Written], pictures: Sequence[Picture]
-) -> dict[str, list[Shown]]:
-    """Return figures, tables that stand open, and groups folded away under one line each.
-
-    With many attacks only the first keeps its tables open: the overview has the others.
-    """
-    attacks = [attack.label for attack in numbers.attacks if attack.strengths]
-    aside = attacks[1:] if len(attacks) > FEW else []
-    fold = ("always", "of many losses") if len(numbers.labels) > CROWD else ("always",)
-    shown, folded = [], []
-    groups: dict[str, list[Shown]] = {}
-    for table, texts in tables:
-        drawn = _table(table, texts)
-        if table.section in aside:
-            groups.setdefault(table.section, []).append(drawn)
-        elif table.fold in fold:
-            folded.append({"title": table.title, "tables": [drawn]})
-        else:
-            shown.append(drawn)
-    of_attacks = [{"title": f"Tables of {name}", "tables": own} for name, own in groups.items()]
-    return {
-        "tables": shown,
-        "folded": [*of_attacks, *folded],
-        "pictures": [_picture(picture) for picture in pictures],
-    }
-
-
-def _table(table: Table, texts: Mapping[str, str]) -> Shown:
+def _table(table: Table) -> Shown:
     first = [row[0] for row in table.rows]
     grouped = len({entry.text for entry in first}) < len(first)
     again = [i > 0 and entry.text == first[i - 1].text for i, entry in enumerate(first)]
@@ -111,49 +158,43 @@ def _table(table: Table, texts: Mapping[str, str]) -> Shown:
     for i, entry in enumerate(first):
         below = entry.kind in BELOW
         new_group = i > 0 and grouped and not below and not again[i]
-        classes.append("below" if below else "group" if new_group else "")
+        kind = "below" if below else "group" if new_group else ""
+        classes.append("highlight" if entry.text in table.highlight else kind)
     heads = list(table.header[: table.left])
     return {
-        **{k: getattr(table, k) for k in ("name", "title", "caption", "header", "notes", "left")},
+        **{k: getattr(table, k) for k in ("name", "title", "header", "notes", "left", "groups")},
+        "caption": split_caption(table.caption),
         "rows": table.rows,
         # the column that stays in sight while one scrolls: the loss, wherever it stands
         "key": heads.index("loss") if "loss" in heads else 0,
         "again": again,
         "classes": classes,
-        "files": [
-            {"name": f"{table.name}.{end}", "kind": KINDS[end][0],
-             "uri": _data_uri(text.encode(), KINDS[end][1])}
-            for end, text in texts.items()
-        ],
-    }  # fmt: skip
-
-
-def _sections(pictures: Sequence[Picture]) -> list[Shown]:
-    """Return the figures by attack in the order of their making; what is set aside comes last."""
-    own: dict[str, list[Shown]] = {}
-    for picture in pictures:
-        own.setdefault(picture.section, []).append(_picture(picture))
-    order = sorted(own, key=lambda name: name == OTHERS)
-    return [
-        {"title": f"Figures of {name}", "open": i == 0 and name != OTHERS, "pictures": own[name]}
-        for i, name in enumerate(order)
-    ]
+    }
 
 
 def _picture(picture: Picture) -> Shown:
     kind = "image/svg+xml" if picture.source.suffix == ".svg" else "image/png"
-    pixels = round(96 * picture.inches)
+    pixels = round(96 * picture.inches[0])
+    data = base64.b64encode(picture.source.read_bytes()).decode("ascii")
     return {
-        "name": picture.name, "title": picture.title, "caption": picture.caption,
-        "alt": picture.alt, "uri": _data_uri(picture.source.read_bytes(), kind),
-        "numbers": picture.numbers.name,
+        "name": picture.name, "title": picture.title,
+        "caption": split_caption(picture.caption), "tall": picture.inches[1] > TALL,
+        "alt": picture.alt, "uri": f"data:{kind};base64,{data}", "numbers": picture.numbers.name,
         # narrower than 60 % the smallest letters are lost: the frame scrolls instead
         "least": min(round(0.62 * pixels), 640), "most": pixels,
     }  # fmt: skip
 
 
-def _data_uri(data: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+def split_caption(caption: str) -> tuple[str, str]:
+    """Return the first sentence of a caption, which the page shows, and the rest to fold."""
+    end = re.search(r"(?<!\bal)\.\s+(?=[^a-z])", caption)
+    return (caption[: end.start() + 1], caption[end.end() :]) if end else (caption, "")
+
+
+def _names(items: Sequence[Item]) -> list[str]:
+    """Return the figures that are drawn on demand, by the names of their files."""
+    aside = [item for item in items if item.detail]
+    return sorted({f"{i.name}-{i.attack}" if i.attack else i.name for i in aside})
 
 
 def _first_lines(lines: Sequence[str]) -> list[str]:

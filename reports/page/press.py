@@ -17,6 +17,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 
 from robustloss.reports.drawing.album import Album, Picture
 from robustloss.reports.drawing.style import report_style
-from robustloss.reports.page.contents import Drawing, leaving_gap, list_drawings
+from robustloss.reports.page.contents import Contents, Item, leaving_gap
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown
 from robustloss.results.run import Run
@@ -36,36 +37,53 @@ _START = (
 _READY = b"ready"
 
 
-def draw_all(album: Album, numbers: Numbers, shown: Shown) -> None:
-    """Draw every figure of the report into the album, in the order of the page.
+def draw_all(
+    folder: Path, contents: Contents, *, dpi: int, details: bool
+) -> list[tuple[Item, list[Picture]]]:
+    """Draw the figures of a report, and return them with the items that they belong to.
 
     Args:
-        album: Takes the pictures.
-        numbers: Of the run, whose folder the other processes read too.
-        shown: The models whose images are shown; takes the gaps that are found on the way.
+        folder: Where the files go.
+        contents: Of the report; what cannot be drawn is a gap of its models.
+        dpi: Pixels per inch.
+        details: Also draw the figures under Details.
 
     Warns:
         Whatever warns while a figure is drawn, wherever that is.
     """
-    drawings = list_drawings(numbers, shown)
+    drawings = contents.list_drawings(details=details)
     made: dict[int, list[Picture]] = {}
+    gaps = contents.shown.gaps
+    task = Task(contents.numbers.run, folder, dpi, details)
 
-    def draw(number: int) -> None:
-        made[number] = _pictures(album.folder, album.dpi, drawings[number], shown.gaps)
-
-    with report_style(), _working(numbers.run, album, len(drawings)) as (shares, workers):
+    with report_style(), _working(task, len(drawings)) as (shares, workers):
         while (number := shares.take(0)) is not None:
-            draw(number)
+            made[number] = _pictures(task, drawings[number], gaps)
         for worker in workers:
             worker.end()
             made |= worker.made
-            shown.gaps += worker.gaps
+            gaps += worker.gaps
             for message in worker.warnings:
                 warnings.warn(message, stacklevel=2)
         # what a process began and did not bring to its end
         for number in sorted(set(range(len(drawings))) - made.keys()):
-            draw(number)
-    album.pictures += [picture for number in sorted(made) for picture in made[number]]
+            made[number] = _pictures(task, drawings[number], gaps)
+    return [(drawings[number], made[number]) for number in sorted(made)]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every process draws: the figures of a run, and how.
+
+    Attributes:
+        run: The results, and the folder that they came from.
+        folder, dpi, details: See `draw_all`.
+    """
+
+    run: Run
+    folder: Path
+    dpi: int
+    details: bool
 
 
 class Shares:
@@ -93,14 +111,13 @@ def cores() -> int:
 
 
 @contextmanager
-def _working(run: Run, album: Album, count: int) -> Iterator[tuple[Shares, Sequence["_Worker"]]]:
+def _working(task: Task, count: int) -> Iterator[tuple[Shares, Sequence["_Worker"]]]:
     """Keep the other processes while the block runs; none where this one has one core."""
     hands = min(MOST, cores(), count) if sys.executable and count else 1
     shares = Shares(count, hands)
     workers: list[_Worker] = []
     try:
         for hand in range(1, hands):
-            task = run, album.folder, album.dpi
             with suppress(OSError):  # no room for another process: its share is drawn here
                 workers.append(_Worker(task, partial(shares.take, hand)))
         yield shares, workers
@@ -113,7 +130,7 @@ def _working(run: Run, album: Album, count: int) -> Iterator[tuple[Shares, Seque
 class _Worker:
     """One process and the thread that talks to it."""
 
-    def __init__(self, task: tuple[Run, Path, int], take: Callable[[], int | None]) -> None:
+    def __init__(self, task: Task, take: Callable[[], int | None]) -> None:
         self.made: dict[int, list[Picture]] = {}
         self.warnings: list[Warning] = []
         self.gaps: list[str] = []
@@ -138,7 +155,7 @@ class _Worker:
         """Wait for the thread, which waits for the process."""
         self._thread.join()
 
-    def _talk(self, task: tuple[Run, Path, int]) -> None:
+    def _talk(self, task: Task) -> None:
         """Send the task, then one number after the other, and take the answers."""
         given, answers = self.process.stdin, self.process.stdout
         assert given is not None
@@ -165,9 +182,10 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears Ctrl-C and ends us
     given, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # what anybody prints is no answer
-    run, folder, dpi = pickle.load(given)
-    shown = Shown(run)
-    drawings = list_drawings(Numbers(run, shown.classes), shown)
+    task: Task = pickle.load(given)
+    shown = Shown(task.run)
+    contents = Contents(Numbers(task.run, shown.classes), shown)
+    drawings = contents.list_drawings(details=task.details)
     _send(_READY, answers)
     with report_style(), suppress(EOFError):
         while True:
@@ -175,15 +193,16 @@ def serve() -> None:
             known = len(shown.gaps)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                pictures = _pictures(folder, dpi, drawings[number], shown.gaps)
+                pictures = _pictures(task, drawings[number], shown.gaps)
             messages = [warning.message for warning in caught]
             _send((pictures, messages, shown.gaps[known:]), answers)
 
 
-def _pictures(folder: Path, dpi: int, drawing: Drawing, gaps: list[str]) -> list[Picture]:
-    album = Album(folder, dpi)
+def _pictures(task: Task, item: Item, gaps: list[str]) -> list[Picture]:
+    album = Album(task.folder, task.dpi)
+    assert item.draw is not None
     with leaving_gap("a figure", gaps):
-        drawing(album)
+        item.draw(album)
     return album.pictures
 
 

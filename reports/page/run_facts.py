@@ -29,26 +29,41 @@ TOLD = (*VERSIONS, "data", "started", "finished", "seconds", "spec", "command", 
 
 
 def describe_run(numbers: Numbers) -> str:
-    """Return the sentence that opens the page: what was trained, on what, against what."""
+    """Return the sentence that opens the page: which losses or models, and on what."""
     if not numbers.labels:
         return "A run without results."
     given = [label for label in numbers.labels if is_given(loss_spec(numbers, label))]
     trained = [label for label in numbers.labels if label not in given]
     few = len(numbers.labels) <= FEW
     models = listed(given) if few else f"{len(given)} models"
-    what = f"{models}, given and not trained here"
+    what = f"{models}, not trained here, and attacked"
     if trained:
         losses = listed(trained) if few else f"{len(trained)} losses"
-        beside = f", beside {models}, trained elsewhere" if given else ""
-        seeds = counted(len(numbers.seeds), "seed")
-        what = f"The same network trained with {losses} ({seeds}){beside}"
-    attacks = [a["label"] for a in numbers.spec.get("attacks", [])] or ["no attack"]
-    against = listed(attacks) if len(attacks) <= FEW else f"{len(attacks)} attacks"
-    return (
-        f"{what}, on {numbers.data_label or 'unnamed data'}, against {against}: how often "
-        "is each fooled, how sure is it then, and does the likelihood of its features give the "
-        "attack away?"
-    )
+        what = f"One network, trained with {losses} and attacked"
+        what += f", beside {models}, trained elsewhere" if given else ""
+    smoke = numbers.data.get("name") == "digits"
+    small = " Images of 8×8 pixels are a smoke test." if smoke else ""
+    return f"{what}.{small}"
+
+
+def measure_run(numbers: Numbers) -> str:
+    """Return the size of a run in one line: "4 losses × 3 seeds, MNIST, 10,000 images, FGSM"."""
+    attacks = [a["label"] for a in numbers.spec.get("attacks", [])]
+    finished = str(numbers.run.provenance.get("finished") or "")[:10]
+    marks = len({flag.get("check") for flag in numbers.run.flags})
+    failed = len(numbers.run.failures)
+    given = all(is_given(loss_spec(numbers, label)) for label in numbers.labels)
+    what = counted(len(numbers.labels), "model" if given else "loss")
+    parts = [
+        what if given else f"{what} × {counted(len(numbers.seeds), 'seed')}",
+        numbers.data_label,
+        f"{numbers.images:,} test images" if numbers.images else "",
+        listed(attacks) if len(attacks) <= FEW else f"{len(attacks)} attacks",
+        finished,
+        f"{counted(failed, 'cell')} failed" if failed else "complete",
+        f"{counted(marks, 'kind')} of marks †" if marks else "no marks",
+    ]
+    return " · ".join(part for part in parts if part)
 
 
 def list_facts(numbers: Numbers) -> Facts:

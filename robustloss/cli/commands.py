@@ -144,6 +144,13 @@ def _parse_seeds(text: str | None) -> tuple[int, ...] | None:
 @app.command()
 def report(
     run: Annotated[str, Argument(metavar="RUN", help="a run folder, such as runs/mnist")],
+    everything: Annotated[
+        bool, Option("--all", help="Also draw the figures under Details, in details.html.")
+    ] = False,
+    figure: Annotated[
+        str | None,
+        Option("--figure", metavar="FILE", help="Draw one figure only, such as roc-fgsm.pdf."),
+    ] = None,
 ) -> int:
     """Render the report of a run, finished or not; needs no torch."""
     from robustloss.analysis.unfinished import open_run
@@ -154,7 +161,13 @@ def report(
         _complain(one_line(f"unfinished: {text}"))
     for doubt in loaded.doubts:
         _complain(one_line(f"warning: {doubt}"))
-    _render_report(loaded)
+    if figure is None:
+        _render_report(loaded, everything=everything)
+        return DONE
+    from robustloss.reports.page.build import draw_figure
+
+    with showing_mistakes(ValueError):
+        _say(f"Figure: {draw_figure(loaded, figure)}")
     return DONE
 
 
@@ -315,13 +328,13 @@ def _load_spec(name: str) -> "Spec":
         return load_spec(name)
 
 
-def _render_report(run: "Path | Run") -> None:
+def _render_report(run: "Path | Run", *, everything: bool = False) -> None:
     """Render the report of a run, or of the run in a folder; print the result and its place."""
     from robustloss.reports import build_report
     from robustloss.storage import CorruptFile
 
     with showing_mistakes(CorruptFile):
-        written = build_report(run)
+        written = build_report(run, everything=everything)
     _show_result(run)
     _say_where(written)
 

@@ -9,8 +9,8 @@ from robustloss.reports.reading.views import Shown
 def make_tables(numbers: Numbers) -> list[Table]:
     """Return every table of a run, with the models that its folder holds."""
     shown = Shown(numbers.run)
-    tables = contents.make_tables(numbers, shown)
+    made = contents.make_tables(contents.Contents(numbers, shown))
     for gap in shown.gaps:
         if contents.NOT_MADE in gap:  # on the page a gap; here a fault
             raise KeyError(gap)
-    return tables
+    return [table for _, tables in made for table in tables]

@@ -145,7 +145,7 @@ def draw_populations(
         cells,
         draw,
         widest=4.2,
-        height=1.35 if len(rows) <= CROWD else 1.0,
+        height=1.1 if len(rows) <= CROWD else 1.0,
         handles=[
             Patch(facecolor=NORMAL, edgecolor="#4C5866", label=CLEAN),
             Line2D([], [], color=BLUE, lw=1.5, ls=(0, (3, 1.2)), label=FAILED),

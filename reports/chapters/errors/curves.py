@@ -41,7 +41,7 @@ def add_error_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) 
     set_aside = f" The other {len(others)} attacks have their own figure below." if others else ""
     album.add(
         "error-vs-eps",
-        draw_curves(grid, looks),
+        draw_curves(grid, looks, columns=4),
         curve_numbers(grid),
         title="Error against eps",
         caption="How often each loss is wrong as the attacker may change every pixel by more. "

@@ -151,7 +151,7 @@ def _draw(scene: Scene, grid: Grid, *, odds: bool) -> Figure:
         grid,
         draw,
         widest=4.2,
-        height=1.45 if len(scene.labels) <= CROWD else 1.05,
+        height=1.1 if len(scene.labels) <= CROWD else 1.0,
         handles=[
             Patch(facecolor=NORMAL, edgecolor="#4C5866", label=RIGHT),
             Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=WRONG),

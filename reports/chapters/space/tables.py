@@ -20,6 +20,28 @@ _ERRORS = ("expected_error", "batch_mean_error", "centers_error")
 NO_MARGIN = 1e-6  # of the length: boundaries this near fall together
 
 
+def space_table(numbers: Numbers) -> Table | None:
+    """Return what shape the features of the test images have, in three numbers a loss."""
+    found = by_loss(numbers, "geometry", split="test")
+    columns = [
+        Column("loss", "label"),
+        Column("between ÷ within", "ratio", words=significant),
+        Column("angle between classes", "between_angle"),
+        Column("norm", "norm"),
+    ]
+    return Table(
+        "feature-space",
+        "Distances and angles of the test images",
+        "Between ÷ within: mean distance of two class means over the mean distance of an image to "
+        "its class mean, the higher the better separated. Angle: between class means, seen from "
+        "the origin (least: the nearest two). Norm: length of a feature, mean [5 %, 95 % of the "
+        f"images], in each loss's own unit. {_means_words(numbers)}",
+        *lay_out(columns, [_geometry_row(numbers, own) for own in found.values()])[:2],
+        [row for own in found.values() for row in own],
+        section=SPACE,
+    )
+
+
 def geometry_tables(numbers: Numbers) -> list[Table]:
     """Return one table per split that the run has, test images first."""
     tables = []

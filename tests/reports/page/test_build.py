@@ -95,7 +95,7 @@ def test_another_process_without_torch_gives_the_same_bytes(
     import matplotlib
     matplotlib.rcParams.update({{"font.size": 30, "svg.hashsalt": "other", "savefig.dpi": 300}})
     from robustloss.reports import build_report
-    build_report({str(copy)!r}, dpi={DPI})
+    build_report({str(copy)!r}, dpi={DPI}, everything=True)
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
@@ -125,7 +125,7 @@ def test_what_cannot_be_made_is_a_gap_and_costs_nothing_else(
     def fail(*words: object) -> None:
         raise ZeroDivisionError("no such thing")
 
-    monkeypatch.setattr(page_contents, "OF_RUN", (fail, *page_contents.OF_RUN))
+    monkeypatch.setattr(page_contents, "training_table", fail)
     monkeypatch.setattr(page_contents, "add_error_curves", fail)
     monkeypatch.setattr(press, "cores", lambda: 1)  # another process has its own functions
     copy = Path(shutil.copytree(small, tmp_path / "small"))
@@ -135,6 +135,7 @@ def test_what_cannot_be_made_is_a_gap_and_costs_nothing_else(
     assert "a figure could not be made: ZeroDivisionError: no such thing" in page.text
     names = {name for name in contents(copy / "report") if not name.startswith("notes")}
     gone = {f"figures/error-vs-eps.{suffix}" for suffix in ("csv", "png", "svg")}
+    gone |= {f"tables/training.{suffix}" for suffix in ("csv", "md", "tex")}
     assert names == here.keys() - gone - {"notes.txt"}
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from robustloss.reports.page.run_facts import describe_run, list_facts
+from robustloss.reports.page.run_facts import describe_run, list_facts, measure_run
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.published import _fits
 from robustloss.results.run import load_run
@@ -30,15 +30,16 @@ def given(tmp_path):
 def test_given_models_stand_beside_the_trained_ones(given):
     numbers, labels = given(1)
     lead = describe_run(numbers)
-    assert f", beside {labels[1]}, trained elsewhere, on " in lead
-    assert lead.startswith(f"The same network trained with {labels[0]}")
+    assert f", beside {labels[1]}, trained elsewhere." in lead
+    assert lead.startswith(f"One network, trained with {labels[0]}")
     assert labels[1] not in lead.split("beside")[0]
     assert {"Network", "Training"} <= dict(list_facts(numbers)).keys()
 
 
 def test_where_nothing_was_trained_no_training_and_no_network_are_told(given):
     numbers, labels = given(*range(len(given()[1])))
-    assert describe_run(numbers).split(", given and not trained here, on ")[0].startswith(labels[0])
+    assert describe_run(numbers).split(", not trained here, and attacked.")[0].startswith(labels[0])
+    assert measure_run(numbers).startswith(f"{len(labels)} models · ")
     facts = list_facts(numbers)
     assert not {"Network", "Training"} & dict(facts).keys()
     told = [text for name, text in facts if name == "Loss"]

@@ -96,9 +96,9 @@ def test_warnings_and_gaps_of_the_other_process_are_told(
 def waiting(draw):  # type: ignore[no-untyped-def]
     import time
 
-    def later(folder, dpi, step, gaps):  # type: ignore[no-untyped-def]
+    def later(task, item, gaps):  # type: ignore[no-untyped-def]
         time.sleep(0.2)
-        return draw(folder, dpi, step, gaps)
+        return draw(task, item, gaps)
 
     return later
 

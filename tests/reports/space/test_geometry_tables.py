@@ -1,25 +1,21 @@
 """Tables of the feature space, cell by cell, of rows that one can work out by hand."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
 from robustloss.reports.drawing.table import Table, latex, markdown
-from robustloss.reports.page.ranking import Ranking
-from robustloss.reports.page.run_facts import describe_run, list_facts, list_provenance
+from robustloss.reports.page.run_facts import list_facts, list_provenance, measure_run
 from robustloss.reports.reading.facts import class_key
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.published import published_errors
-from robustloss.reports.words import Estimate, estimate, few
-from robustloss.results.run import Run, load_run
+from robustloss.reports.words import few
+from robustloss.results.run import Run
 from tests.reports import synthetic_geometry_tables as hand
 from tests.reports.drawing.test_tables import EVIL
 from tests.reports.markup import Page
-from tests.reports.synthetic import write_run
 from tests.reports.tables import make_tables
-from tests.reports.world import Layout, Mock, MockAttack
 
 
 def tables(run: Run, classes: int = 3) -> dict[str, Table]:
@@ -178,7 +174,7 @@ def test_an_older_run_has_none_of_them() -> None:
     run = hand.run(("softmax", "triplet"), data={"class_names": []})
     for log in run.results["training"]:
         del log["note"]
-    assert set(tables(run)) == {"training", "seeds"}
+    assert set(tables(run)) == {"losses", "training", "seeds"}
 
 
 def test_a_note_is_a_footnote_of_every_table_with_that_loss_and_of_no_other() -> None:
@@ -229,7 +225,7 @@ JPEG = {
 
 def test_data_go_by_their_label_with_what_is_remarkable_about_them() -> None:
     numbers = Numbers(hand.run(data=JPEG), 3)
-    assert "on CIFAR-10 (JPEG), against" in describe_run(numbers)
+    assert " · CIFAR-10 (JPEG) · 200 test images · " in measure_run(numbers)
     facts = dict(list_facts(numbers))
     assert facts["Data"] == "CIFAR-10 (JPEG): 200 test images"
     assert facts["About the data"] == "read from JPEG files, 32x32 pixels"
@@ -261,69 +257,16 @@ def test_a_remark_stands_once_under_every_table_of_errors() -> None:
 
 
 def test_the_loss_stays_in_sight_wherever_its_column_is(html: str) -> None:
-    table = html[html.index('id="radius-linf"') : html.index('id="error-fgsm"')]
+    table = html[html.index('id="radius-linf"') :]
     assert '<th scope="col" class="text">attack</th>' in table
     assert '<th scope="col" class="text key">loss</th>' in table
     assert '<td class="text key">softmax</td>' in table
-    error = html[html.index('id="error-fgsm"') :]
+    error = html[html.index('id="error-fgsm"') : html.index('id="radius-linf"')]
     assert '<th scope="row" class="text first key short">softmax</th>' in error
     assert Page(html).ids.count("radius-linf") == 1
-
-
-def test_many_losses_have_one_table_of_clean_error_attack_and_auroc(tmp_path: Path) -> None:
-    many = [Mock("softmax", f"loss {k}", 0.1 + 0.02 * k, 0.3, 0.05) for k in range(6)]
-    layout = Layout(mocks=many, seeds=(0,), n=100, grid=20, attacks=(MockAttack(eps=(0.1, 0.3)),))
-    numbers = Numbers(load_run(write_run(tmp_path / "six", layout)), 10)
-    found = make_tables(numbers)[0]
-    assert found.name == "losses"
-    assert list(found.header) == [
-        "loss", "clean error", "error, FGSM eps 0.1", "error, FGSM eps 0.3", "AUROC, FGSM eps 0.3",
-        "fooled and unnoticed, FGSM eps 0.3",
-    ]  # fmt: skip
-    assert [row[0].text for row in found.rows] == [mock.label for mock in many]
-    for row in found.rows:
-        for place, (attack, eps, metric, unit, digits) in enumerate(
-            (("none", 0.0, "error", 100, 2), ("FGSM", 0.1, "error", 100, 2),
-             ("FGSM", 0.3, "error", 100, 2), ("FGSM", 0.3, "auroc_all", 1, 3),
-             ("FGSM", 0.3, "undetected_success_at_5fpr", 100, 2)), 1,
-        ):  # fmt: skip
-            value = numbers.get(row[0].text, attack, eps, metric)
-            assert row[place].text == estimate(value, unit=unit, digits=digits)
-    clean = {k: numbers.get(k, "none", 0.0, "error") for k in numbers.labels}
-    best = min(value.mean for value in clean.values() if value)
-    bold = [row[0].text for row in found.rows if row[1].kind == "top"]
-    assert bold == [k for k, value in clean.items() if value and value.mean == best]
-    layout = Layout(mocks=many[:5], seeds=(0,), n=50, grid=20)
-    small = make_tables(Numbers(load_run(write_run(tmp_path / "five", layout)), 10))
-    assert "losses" not in {table.name for table in small}
 
 
 def test_many_names_are_cut_to_five_places() -> None:
     assert few([]) == ""
     assert few(list("abcde")) == "a, b, c, d and e"
     assert few(list("abcdefg")) == "a, b, c, d and 3 others"
-
-
-def test_of_many_losses_a_verdict_names_the_first_not_told_apart() -> None:
-    values = [Estimate(k / 100, k / 100 - 0.05, k / 100 + 0.05, 1, (), "w") for k in range(19)]
-    order = Ranking([f"loss {k}" for k in range(19)], values)
-    assert "loss 1, loss 2, loss 3, loss 4 and 6 others are not told apart from loss 0." in (
-        order.verdict()
-    )
-
-
-def test_a_marked_number_is_not_the_best(tmp_path: Path) -> None:
-    many = [Mock("softmax", f"loss {k}", 0.1 + 0.02 * k, 0.3, 0.05) for k in range(6)]
-    layout = Layout(mocks=many, seeds=(0,), n=100, grid=20, attacks=(MockAttack(eps=(0.1, 0.3)),))
-    run = load_run(write_run(tmp_path / "six", layout))
-    plain = make_tables(Numbers(run, 10))[0]
-    (best,) = [row for row in plain.rows if row[2].kind == "top"][:1]
-    flag = {
-        "check": "zero_gradient", "loss": "softmax", "label": best[0].text, "seed": 0,
-        "attack_label": "FGSM", "eps": 0.1, "value": 0.5, "threshold": 0.01, "message": "masked",
-    }  # fmt: skip
-    marked = make_tables(Numbers(Run(run.path, run.results | {"flags": [flag]}), 10))[0]
-    again = {row[0].text: row[2] for row in marked.rows}
-    assert again[best[0].text].kind == ""
-    assert [label for label, entry in again.items() if entry.kind == "top"] != [best[0].text]
-    assert any(entry.kind == "top" for entry in again.values())
