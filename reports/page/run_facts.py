@@ -52,6 +52,9 @@ def measure_run(numbers: Numbers) -> str:
     finished = str(numbers.run.provenance.get("finished") or "")[:10]
     marks = len({flag.get("check") for flag in numbers.run.flags})
     failed = len(numbers.run.failures)
+    state = f"{counted(failed, 'cell')} failed" if failed else "complete"
+    if numbers.run.unfinished:
+        state = "unfinished: {} of {} cells".format(*numbers.run.counts)
     given = all(is_given(loss_spec(numbers, label)) for label in numbers.labels)
     what = counted(len(numbers.labels), "model" if given else "loss")
     parts = [
@@ -60,7 +63,7 @@ def measure_run(numbers: Numbers) -> str:
         f"{numbers.images:,} test images" if numbers.images else "",
         listed(attacks) if len(attacks) <= FEW else f"{len(attacks)} attacks",
         finished,
-        f"{counted(failed, 'cell')} failed" if failed else "complete",
+        state,
         f"{counted(marks, 'kind')} of marks †" if marks else "no marks",
     ]
     return " · ".join(part for part in parts if part)

@@ -7,11 +7,10 @@ from robustloss.reports.chapters.detection.adaptive import BEST, guarded
 from robustloss.reports.drawing.table import markdown_text
 from robustloss.reports.page.checks import verdicts
 from robustloss.reports.page.notes import count_problems, list_failures, warning
-from robustloss.reports.page.run_facts import list_facts, list_provenance
-from robustloss.reports.reading.facts import is_given, loss_spec
+from robustloss.reports.page.run_facts import list_facts, list_provenance, measure_run
 from robustloss.reports.reading.marks import check_name
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.words import counted, estimate, in_percent, listed
+from robustloss.reports.words import estimate, in_percent
 from robustloss.results.result_table import ResultTable
 
 MOST_LINES = 60
@@ -31,7 +30,7 @@ def summarise_run(numbers: Numbers, verdict: str, gaps: Sequence[str]) -> str:
     table = numbers.run.table()
     first = [
         f"# {markdown_text(numbers.run.name)}",
-        markdown_text(_size(numbers)),
+        markdown_text(measure_run(numbers)),
         f"**Status:** {markdown_text(_status(numbers, gaps))}",
         markdown_text(verdict),
     ]
@@ -46,21 +45,6 @@ def summarise_run(numbers: Numbers, verdict: str, gaps: Sequence[str]) -> str:
     middle = ["", "## Detection under attacks that know the detector", "", *of_detection]
     middle += ["", "## Checks that fired", "", *of_marks]
     return "\n".join([*head, *middle, *last]) + "\n"
-
-
-def _size(numbers: Numbers) -> str:
-    """Return "4 losses × 3 seeds, MNIST, 10,000 test images, FGSM and PGD"."""
-    attacks = [attack.label for attack in numbers.attacks if attack.strengths]
-    given = all(is_given(loss_spec(numbers, label)) for label in numbers.labels)
-    what = counted(len(numbers.labels), "model" if given else "loss")
-    few = listed(attacks) if len(attacks) <= 2 * MOST_NAMED else counted(len(attacks), "attack")
-    parts = [
-        what if given else f"{what} × {counted(len(numbers.seeds), 'seed')}",
-        numbers.data_label,
-        f"{numbers.images:,} test images" if numbers.images else "",
-        few or "no attack",
-    ]
-    return ", ".join(part for part in parts if part) + "."
 
 
 def _status(numbers: Numbers, gaps: Sequence[str]) -> str:

@@ -94,7 +94,7 @@ def test_a_stopped_run_is_reported_without_torch_and_left_as_it_is(stopped, tmp_
     code = """
 import sys
 from robustloss.reports.page import build
-build.draw_all = lambda album, numbers, shown: None
+build.draw_all = lambda folder, contents, **how: []
 from robustloss.cli.commands import main
 try:
     main(["report", sys.argv[1]])
@@ -113,6 +113,7 @@ finally:
     checksum = read_json(folder / STARTED, checked=True)["data"]["checksum"]
     assert f"checksum {checksum}" in text
     assert "older version wrote" not in text
+    assert "· unfinished: 2 of 4 cells ·" in text
     assert f"**Status:** {told}" in (folder / "report/summary.md").read_text(encoding="utf-8")
     assert str(tmp_path) not in (folder / "report/index.html").read_text(encoding="utf-8")
 
@@ -152,8 +153,8 @@ def test_a_report_that_the_end_of_the_run_overtakes_is_made_again(finished, tmp_
     (folder / "results.json").unlink()
     made = build._write_report
 
-    def end_meanwhile(run, dpi):
-        found = made(run, dpi)
+    def end_meanwhile(run, dpi, *, everything):
+        found = made(run, dpi, everything=everything)
         (folder / "results.json").write_bytes(results)
         return found
 

@@ -99,7 +99,7 @@ def test_more_losses_than_fit_are_counted(crowd: Run, monkeypatch: pytest.Monkey
 def test_given_models_are_no_losses_with_seeds(given) -> None:
     numbers, labels = given(*range(len(given()[1])))
     text = summarise(numbers.run)
-    assert f"\n{len(labels)} models, mnist, 60 test images, FGSM.\n" in text
+    assert f"\n{len(labels)} models · mnist · 60 test images · FGSM · " in text
 
 
 def test_without_a_finished_cell_it_says_so(tmp_path: Path) -> None:
