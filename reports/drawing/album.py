@@ -17,11 +17,6 @@ Rows = Sequence[Mapping[str, object]]
 Arrays = Mapping[str, np.ndarray]
 
 
-OTHERS = "the other attacks"  # heading of what is folded away
-
-SPACE = "Feature space: why they differ"  # heading of the section
-
-
 # What a spreadsheet might take for the end of a row or a field, and for the beginning of a formula:
 # it skips spaces and invisible marks, reads wide signs as the usual ones, and in some countries
 # takes a semicolon for the end of a field.
@@ -44,7 +39,6 @@ class Picture:
         folder: Where its files lie, NAME with an ending for each format.
         numbers: The file with the numbers behind it.
         inches: Width and height at which it was drawn.
-        section: Heading under which it stands: "" for the run, else an attack's label.
     """
 
     name: str
@@ -54,7 +48,6 @@ class Picture:
     folder: Path
     numbers: Path
     inches: tuple[float, float]
-    section: str
 
     @property
     def source(self) -> Path:
@@ -81,7 +74,6 @@ class Album:
         title: str,
         caption: str,
         alt: str,
-        section: str = "",
     ) -> None:
         """Save NAME in every format, and the numbers (CSV of rows, or .npz of arrays).
 
@@ -90,7 +82,6 @@ class Album:
             figure: Drawn, not yet saved.
             numbers: What the figure shows.
             title, caption, alt: See :class:`Picture`.
-            section: Attack label, or "" for the whole run.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         save(figure, self.folder, name, dpi=self.dpi, formats=self.formats)
@@ -101,7 +92,7 @@ class Album:
             data = self.folder / f"{name}.csv"
             write_text(data, csv_text(numbers))
         inches = (float(figure.get_figwidth()), float(figure.get_figheight()))
-        self.pictures.append(Picture(name, title, caption, alt, self.folder, data, inches, section))
+        self.pictures.append(Picture(name, title, caption, alt, self.folder, data, inches))
 
 
 def by_model(parts: Mapping[str, Mapping[str, np.ndarray | None]]) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from robustloss.notation import markdown_text
 from robustloss.reports.drawing.album import csv_text, whole, write_text
@@ -14,7 +14,6 @@ from robustloss.reports.reading.marks import Marks, names
 from robustloss.reports.words import NOTHING, Estimate, estimate
 
 EMPTY = ("", "–", "—", "-", NOTHING)  # what a cell says that has no value
-Fold = Literal["never", "of many losses", "always"]
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,6 @@ class Table:
         data: The exact numbers, for the CSV; fractions as in results.json.
         notes: Footnotes.
         left: Leading columns that hold text.
-        section: Attack label, or "" for the whole run.
-        fold: When the page shows only its title until a reader opens it: "always" for a table to
-            look things up in, "of many losses" for one that has a row for each loss and eps.
         of_errors: It holds errors of test images, so a remark on the data stands under it.
         further: CSV files that are written beside its own: rows by name.
         groups: Headings above the header, each with the number of columns that it spans.
@@ -63,8 +59,6 @@ class Table:
     data: Sequence[Mapping[str, object]]
     notes: Sequence[str] = field(default_factory=tuple)
     left: int = 1
-    section: str = ""
-    fold: Fold = "never"
     of_errors: bool = False
     further: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
     groups: Sequence[tuple[str, int]] = ()

@@ -8,6 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from robustloss.reports.chapters.confidence.calibration import calibration_table
+from robustloss.reports.chapters.confidence.classes import balance_table, class_table
+from robustloss.reports.chapters.confidence.confusion import add_confusions, confusion_tables
+from robustloss.reports.chapters.confidence.reliability import (
+    add_calibration_curves,
+    add_reliability,
+)
+from robustloss.reports.chapters.confidence.top5 import crops_table, top5_table
 from robustloss.reports.chapters.detection.adaptive import (
     auroc_table,
     every_adaptive_table,
@@ -18,7 +26,6 @@ from robustloss.reports.chapters.detection.coverage import add_coverage
 from robustloss.reports.chapters.detection.curves import add_detection_curves
 from robustloss.reports.chapters.detection.detected import Detected
 from robustloss.reports.chapters.detection.fall import add_falls
-from robustloss.reports.chapters.detection.likelihoods import add_likelihoods
 from robustloss.reports.chapters.detection.outside import add_outside, outside_tables
 from robustloss.reports.chapters.detection.populations import populations_table
 from robustloss.reports.chapters.detection.roc import add_rocs
@@ -26,25 +33,21 @@ from robustloss.reports.chapters.detection.scores import add_score_curves, add_s
 from robustloss.reports.chapters.detection.table import detection_table, scores_table
 from robustloss.reports.chapters.differences.forest import add_forest
 from robustloss.reports.chapters.differences.matrix import differences_table
-from robustloss.reports.chapters.errors.attack import attack_table, cost_table
-from robustloss.reports.chapters.errors.curves import add_error_curves
-from robustloss.reports.chapters.errors.images import add_images
-from robustloss.reports.chapters.errors.radius import radius_table
-from robustloss.reports.chapters.errors.radius_curves import add_radius_curves
-from robustloss.reports.chapters.errors.table import error_table
-from robustloss.reports.chapters.errors.transfer import add_transfers, matrices, transfer_table
-from robustloss.reports.chapters.errors.worst_case import overview_table, worst_table
-from robustloss.reports.chapters.overview.losses import seed_table
-from robustloss.reports.chapters.predictions.calibration import calibration_table
-from robustloss.reports.chapters.predictions.classes import balance_table, class_table
-from robustloss.reports.chapters.predictions.confusion import add_confusions, confusion_tables
-from robustloss.reports.chapters.predictions.posterior import add_log_odds, add_posteriors
-from robustloss.reports.chapters.predictions.reliability import (
-    add_calibration_curves,
-    add_reliability,
-)
-from robustloss.reports.chapters.predictions.top5 import crops_table, top5_table
+from robustloss.reports.chapters.images.attacked import add_images
+from robustloss.reports.chapters.paper.error import error_table
+from robustloss.reports.chapters.paper.likelihoods import add_likelihoods
+from robustloss.reports.chapters.paper.posterior import add_log_odds, add_posteriors
+from robustloss.reports.chapters.result.attack import attack_table, cost_table
+from robustloss.reports.chapters.result.curves import add_error_curves
+from robustloss.reports.chapters.result.radius import radius_table
+from robustloss.reports.chapters.result.radius_curves import add_radius_curves
+from robustloss.reports.chapters.result.seeds import seed_table
 from robustloss.reports.chapters.result.table import result_table
+from robustloss.reports.chapters.result.transfer import add_transfers, matrices, transfer_table
+from robustloss.reports.chapters.result.worst_case import overview_table, worst_table
+from robustloss.reports.chapters.run.learning import add_learning_curves
+from robustloss.reports.chapters.run.table import training_table
+from robustloss.reports.chapters.run.tuning import add_tuning, tuning_tables
 from robustloss.reports.chapters.space.alpha import add_alpha
 from robustloss.reports.chapters.space.boundary import add_boundaries
 from robustloss.reports.chapters.space.centers import add_center_estimates
@@ -58,9 +61,6 @@ from robustloss.reports.chapters.space.tables import (
     space_table,
     tuple_table,
 )
-from robustloss.reports.chapters.training.learning import add_learning_curves
-from robustloss.reports.chapters.training.table import training_table
-from robustloss.reports.chapters.training.tuning import add_tuning, tuning_tables
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.style import looks
 from robustloss.reports.drawing.table import Table

@@ -191,7 +191,6 @@ def rejection_table(found: Guarded) -> Table:
         data,
         marks.notes(),
         left=2,
-        fold="always",
     )
 
 
@@ -225,7 +224,6 @@ def every_adaptive_table(found: Guarded) -> Table:
         *lay_out(_EVERY, rows, marks),
         marks.notes(),
         left=3,
-        fold="always",
     )
 
 

@@ -55,7 +55,6 @@ def add_coverage(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
         f"{band if len(scene.labels) <= CROWD else ''}{scene.words()}",
         alt="Line charts of the error among accepted images against the share accepted. Error of "
         f"the half with the highest likelihood, {'; '.join(ends)}.",
-        section=scene.attack.label,
     )
 
 

@@ -87,5 +87,4 @@ def add_detection_curves(
         + ("" if crowd else interval_words(behind).replace("Intervals", "Bands") + " ")
         + "One-step attacks overshoot at a large eps: do not read their rising AUROC as safety.",
         alt=f"Line charts of AUROC against eps. At the largest eps, {'; '.join(ends)}.",
-        section=attack.label,
     )

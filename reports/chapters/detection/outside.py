@@ -215,5 +215,4 @@ def _outside(numbers: Numbers, every: Sequence[Mapping], name: str, how: str) ->
         rows,
         data,
         left=2,
-        fold="always" if name.startswith("scores") else "never",
     )

@@ -72,6 +72,4 @@ def populations_table(numbers: Numbers, found: Detected, attack: AttackInfo) -> 
         *lay_out([*_COLUMNS, *known, _UNNOTICED], rows, marks),
         marks.notes(),
         left=3,
-        section=attack.label,
-        fold="always",
     )

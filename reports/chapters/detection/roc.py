@@ -96,7 +96,6 @@ def add_rocs(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
         "dotted line attacked images look more typical than clean ones. "
         f"{BAND if len(scene.labels) <= BANDS else ''}{scene.words()}",
         alt=f"ROC curves by eps. AUROC at {'; '.join(areas)}.",
-        section=scene.attack.label,
     )
 
 

@@ -113,7 +113,6 @@ def add_score_curves(
         + _unadapted(found, attack),
         alt="Line charts of AUROC against eps, one per score, one line per loss. At the largest "
         f"eps, {'; '.join(_ends(panel) for panel in grid)}.",
-        section=attack.label,
     )  # fmt: skip
 
 
@@ -174,7 +173,6 @@ def add_score_heat(album: Album, numbers: Numbers, found: Detected, attack: Atta
         + (LEGEND if marked else ""),
         alt="Tables of AUROC as coloured squares, losses by scores. "
         f"{'; '.join(_best(heat, scores) for heat in last)}.",
-        section=attack.label,
     )
 
 

@@ -78,8 +78,6 @@ def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
         + interval_words_detection(numbers),
         *lay_out(columns, rows, marks),
         [*marks.notes(), *_notes(numbers, attack)],
-        section=attack.label,
-        fold="of many losses",
     )
 
 
@@ -169,6 +167,4 @@ def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
         data,
         marks.notes(),
         left=2,
-        section=attack.label,
-        fold="always",
     )

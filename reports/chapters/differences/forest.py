@@ -62,7 +62,6 @@ def add_forest(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
         "not mean equal. Each frame has its own axis."
         + (f" Without a comparison, for want of seeds: {', '.join(left)}." if left else ""),
         alt=f"Forest plot of differences to {baseline}. Shown: {'; '.join(shown) or 'none'}.",
-        section=attack.label,
     )
 
 

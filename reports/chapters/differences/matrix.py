@@ -69,7 +69,6 @@ def differences_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
         found.rows,
         marks.notes(),
         left=2,
-        section=attack.label,
         further=_files(found, attack, numbers),
     )
 

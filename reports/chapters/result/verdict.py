@@ -1,14 +1,13 @@
 """The result in two or three sentences that claim no more than the tests and intervals do."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
-from robustloss.reports.chapters.detection.adaptive import BEST, guarded
 from robustloss.reports.reading.featured import strongest
-from robustloss.reports.reading.marks import flags_of
-from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.words import Estimate, counted, eps_name, few, listed
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.words import counted, eps_name, few, listed
+from robustloss.results.result_table import ResultCell, ResultTable
 
-Found = Mapping[str, Estimate]  # one number of every loss that has it
+Found = dict[str, ResultCell]  # a number of every loss that has it
 
 
 def verdict(numbers: Numbers) -> list[str]:
@@ -19,38 +18,38 @@ def verdict(numbers: Numbers) -> list[str]:
     """
     if not numbers.run.rows:
         return ["No cell finished, so there is no result."]
-    attacks = [attack for attack in numbers.attacks if attack.strengths]
-    sentences = [_errors(numbers, attacks)]
-    if attacks:
-        sentences += [_differences(numbers, attacks), _detection(numbers, attacks[0])]
-    return [sentence for sentence in sentences if sentence]
+    table = numbers.run.table()
+    found = [_errors(table), _differences(numbers), _detection(table)]
+    return [sentence for sentence in found if sentence]
 
 
-def _errors(numbers: Numbers, attacks: Sequence[AttackInfo]) -> str:
-    """Say how often the losses err, clean and at the smallest eps of the worst case."""
-    clean = _of_all(numbers, lambda label: numbers.get(label, "none", 0.0, "error"))
-    start = f"{_span(clean, 100.0)} % of the clean test images are classified wrongly"
-    if not attacks:
-        return f"{start}; no attack was run."
-    attack = (*numbers.worst_cases, attacks[0])[0]
-    eps = attack.strengths[0]
-    found = _of_all(numbers, lambda label: numbers.error(label, attack, eps))
-    place = "in the worst case" if attack in numbers.worst_cases else f"under {attack.label}"
-    text = f"{start}, and {_span(found, 100.0)} % {place} at {eps_name(eps)}"
-    sound = {k: v for k, v in found.items() if not flags_of(numbers, k, attack, eps)}
-    if len(sound) > 1 and (best := _best(sound, min)):
-        text += f" (fewest: {best})"
+def _errors(table: ResultTable) -> str:
+    """Say how often the losses err, clean and at the smallest eps."""
+    text = f"{_span(_column(table, 'clean'), 100.0)} % of the clean test images are misclassified"
+    attacked = next((c for c in table.columns if c.metric == "error" and c.eps > 0), None)
+    if attacked is None:
+        return f"{text}; no attack was run."
+    found = _column(table, attacked.key)
+    worst = attacked.attack == "worst_case"
+    place = "in the worst case" if worst else f"under {attacked.attack_label}"
+    text += f", and {_span(found, 100.0)} % {place} at {eps_name(attacked.eps)}"
+    sound = {label: cell for label, cell in found.items() if not cell.checks}
     if marked := len(found) - len(sound):
-        text += f"; {counted(marked, 'loss')} marked † {'is' if marked == 1 else 'are'} not ranked"
-    return f"{text}."
+        is_or_are = "is" if marked == 1 else "are"
+        return f"{text}; {counted(marked, 'loss')} marked † {is_or_are} not ranked."
+    least = min(_means(sound), default=0.0)
+    best = [label for label, cell in sound.items() if cell.mean == least]
+    return f"{text} (fewest: {listed(best)})." if len(best) < len(sound) else f"{text}."
 
 
-def _differences(numbers: Numbers, attacks: Sequence[AttackInfo]) -> str:
-    """Say which losses are shown to differ from the first one under the strongest attack."""
-    baseline = numbers.labels[0]
+def _differences(numbers: Numbers) -> str:
+    """Say which losses are shown to differ from the baseline under the strongest attack."""
+    attacks = [attack for attack in numbers.attacks if attack.strengths]
     own = [attack for attack in attacks if attack.norm == attacks[0].norm]
-    attack = strongest(numbers, own) or attacks[0]
-    eps = attack.strengths[0]
+    attack = strongest(numbers, own)
+    if attack is None:
+        return ""
+    baseline, eps = numbers.baseline, attack.strengths[0]
     rows = [
         row for row in numbers.run.comparisons
         if (row["metric"], row["attack_label"], row["eps"]) == ("error", attack.label, eps)
@@ -58,12 +57,13 @@ def _differences(numbers: Numbers, attacks: Sequence[AttackInfo]) -> str:
     ]  # fmt: skip
     unit = "seeds" if any(row["unit"] == "seeds" for row in rows) else "images"
     groups: dict[str, list[str]] = {"fewer": [], "more": [], "": []}
+    told: set[str] = set()
     for row in rows:
         other = row["label_b"] if row["label_a"] == baseline else row["label_a"]
-        if row["unit"] != unit or other in {name for group in groups.values() for name in group}:
-            continue
-        sign = row["difference"] * (1 if row["label_a"] == other else -1)
-        groups["" if not row["shown"] else "more" if sign > 0 else "fewer"].append(other)
+        if row["unit"] == unit and other not in told:  # over images: of the first seed
+            told.add(other)
+            sign = row["difference"] * (1 if row["label_a"] == other else -1)
+            groups["" if not row["shown"] else "more" if sign > 0 else "fewer"].append(other)
     parts = [
         f"{what} errors are shown for {few(names)}"
         for what, names in groups.items()
@@ -77,40 +77,38 @@ def _differences(numbers: Numbers, attacks: Sequence[AttackInfo]) -> str:
     return f"Against {baseline}, {'; '.join(parts)} ({attack.label}, {eps_name(eps)}{one})."
 
 
-def _detection(numbers: Numbers, attack: AttackInfo) -> str:
-    """Say what the likelihood notices of the first attack, and of one that knows the detector."""
-    known = [each for each in guarded(numbers) if each.norm == attack.norm and each.of_kind(BEST)]
-    shared = [eps for eps in attack.strengths if not known or eps in known[0].eps]
-    if not shared:
-        known, shared = [], [*attack.strengths]
-    eps = shared[-1]
-    naive = _of_all(numbers, lambda label: numbers.get(label, attack.label, eps, "auroc_all"))
-    if not naive:
+def _detection(table: ResultTable) -> str:
+    """Say what the likelihood notices of a naive attack, and of one that knows the detector."""
+    naive = next((column for column in table.columns if column.key == "auroc-naive"), None)
+    if naive is None or not (found := _column(table, naive.key)):
         return ""
     text = (
-        f"The likelihood tells {attack.label} at {eps_name(eps)} from clean images with AUROC "
-        f"{_span(naive, 1.0)}"
+        f"The likelihood tells {naive.attack_label} at {eps_name(naive.eps)} from clean images "
+        f"with AUROC {_span(found, 1.0)}"
     )
+    known = _column(table, "auroc-adaptive")
     if not known:
         return f"{text}; no attack that knows the detector was run."
-    best = known[0].of_kind(BEST)[0]
-    fallen = _of_all(numbers, lambda label: known[0].get(label, best, eps, "auroc_all"))
-    return f"{text}, and the best attack that knows the detector with {_span(fallen, 1.0)}."
+    return f"{text}, and the best attack that knows the detector with {_span(known, 1.0)}."
 
 
-def _of_all(numbers: Numbers, get: Callable[[str], Estimate | None]) -> Found:
-    return {label: value for label in numbers.labels if (value := get(label)) is not None}
+def _column(table: ResultTable, key: str) -> Found:
+    """Return the cells of one column that have a number; none where there is no such column."""
+    places = [i for i, column in enumerate(table.columns) if column.key == key]
+    return {
+        row.label: row.cells[i]
+        for i in places
+        for row in table.rows
+        if row.cells[i].mean is not None
+    }
+
+
+def _means(found: Found) -> Sequence[float]:
+    return [cell.mean for cell in found.values() if cell.mean is not None]
 
 
 def _span(found: Found, unit: float) -> str:
-    """Return the lowest and the highest mean: "0.66 to 1.40", or ".031 to .089"."""
+    """Return the lowest and the highest mean: "0.7 to 1.4", or "0.031 to 0.089"."""
     digits = 3 if unit == 1.0 else 1
-    ends = [f"{unit * end(v.mean for v in found.values()):.{digits}f}" for end in (min, max)]
+    ends = [f"{unit * end(_means(found)):.{digits}f}" for end in (min, max)]
     return " to ".join(dict.fromkeys(ends))
-
-
-def _best(found: Found, end: Callable[..., float]) -> str:
-    """Return who has the best mean, with its number's name; nothing where all are equal."""
-    best = end(value.mean for value in found.values())
-    names = [label for label, value in found.items() if value.mean == best]
-    return listed(names) if len(names) < len(found) else ""

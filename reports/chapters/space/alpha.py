@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from robustloss.reports.chapters.space.boundary import nearest_centers
-from robustloss.reports.drawing.album import SPACE, Album
+from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.style import BLUE, INK, ORANGE, VERMILLION, panels, plain
 from robustloss.reports.drawing.ticks import percent
 from robustloss.reports.reading.facts import loss_spec, rows
@@ -74,7 +74,6 @@ def add_alpha(album: Album, numbers: Numbers, shown: Shown) -> None:
         "distance: "
         + ", ".join(f"{100 * float(margin_share(a)):.1f} % at alpha {a:g}" for a in alphas)
         + "".join(f"; measured {m.label} {100 * m.nearest:.1f} %" for m in measured) + ".",
-        section=SPACE,
     )  # fmt: skip
 
 

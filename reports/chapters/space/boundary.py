@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from robustloss.reports.drawing.album import SPACE, Album, by_model
+from robustloss.reports.drawing.album import Album, by_model
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import (
@@ -56,7 +56,6 @@ def add_boundaries(album: Album, numbers: Numbers, shown: Shown) -> None:
         alt="Scatter plots of the two nearest classes of each loss with the decision boundary and "
         "the boundaries of training. "
         + "; ".join(f"{label}: {c.note}".replace("\n", ", ") for label, c in drawn.items()),
-        section=SPACE,
     )
 
 

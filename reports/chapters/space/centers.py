@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from robustloss.reports.drawing.album import SPACE, Album
+from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import BLUE, GREEN, INK, SOFT, panels, plain
 from robustloss.reports.drawing.ticks import number, unlabelled
@@ -51,7 +51,6 @@ def add_center_estimates(album: Album, numbers: Numbers) -> None:
         "axis, mean over seeds.",
         alt="Dot plot of the error of class means, in units of the within-class distance. "
         + "; ".join(words) + ".",
-        section=SPACE,
     )  # fmt: skip
 
 

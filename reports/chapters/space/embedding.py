@@ -10,7 +10,7 @@ from robustloss.reports.chapters.space.embedding_drawing import (
     draw_embeddings,
     plane,
 )
-from robustloss.reports.drawing.album import SPACE, Album, by_model
+from robustloss.reports.drawing.album import Album, by_model
 from robustloss.reports.drawing.style import columns_of
 from robustloss.reports.reading.facts import class_key
 from robustloss.reports.reading.feature_space import MOST_POINTS, Space, evenly
@@ -52,7 +52,6 @@ def add_embedding(album: Album, numbers: Numbers, shown: Shown) -> None:
         alt="Scatter plots of the clean features, training images above test images, one column "
         "per loss, coloured by class. "
         + "; ".join(f"{cell.title}: {cell.clouds[1].note}" for cell in drawn),
-        section=SPACE,
     )
 
 
@@ -145,7 +144,6 @@ def add_untrained(album: Album, numbers: Numbers, shown: Shown) -> None:
         "on the left was learned; what is already apart on the left was not. "
         f"{class_key(numbers)}{shown.words(numbers.labels)}",
         alt=f"Scatter plots of the untrained and the trained features. {_start_words(groups)}",
-        section=SPACE,
     )  # fmt: skip
 
 

@@ -52,7 +52,6 @@ def add_likelihood_map(album: Album, scene: Scene) -> None:
         alt="Maps of the log-likelihood over the 2-D feature space, one per loss, with arrows "
         "from clean to attacked images. "
         + "; ".join(f"{label}: {cell.note}" for label, cell in maps.items()),
-        section=scene.attack.label,
     )
 
 

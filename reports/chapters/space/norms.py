@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from robustloss.reports.drawing.album import SPACE, Album
+from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import BLUE, NORMAL, columns_of, write_above
@@ -45,7 +45,6 @@ def add_norms(album: Album, numbers: Numbers, shown: Shown) -> None:
         f"{shown.words(numbers.labels)}",
         alt="Gradient size against feature norm, one panel per loss. "
         + "; ".join(f"{label}: {cell.note}" for label, cell in drawn.items()) + ".",
-        section=SPACE,
     )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustloss.reports.drawing.album import SPACE
 from robustloss.reports.drawing.table import Column, Table, lay_out
 from robustloss.reports.reading.facts import by_loss, class_names, in_widths, mean, seed_words
 from robustloss.reports.reading.numbers import Numbers
@@ -38,7 +37,6 @@ def space_table(numbers: Numbers) -> Table | None:
         f"images], in each loss's own unit. {_means_words(numbers)}",
         *lay_out(columns, [_geometry_row(numbers, own) for own in found.values()])[:2],
         [row for own in found.values() for row in own],
-        section=SPACE,
     )
 
 
@@ -77,8 +75,6 @@ def geometry_tables(numbers: Numbers) -> list[Table]:
             *lay_out(columns, [_geometry_row(numbers, own) for own in found.values()])[:2],
             [row for own in found.values() for row in own],
             lemma_notes(numbers) if split == "test" else [],
-            section=SPACE,
-            fold="never" if split == "test" else "always",
         ))  # fmt: skip
     return tables
 
@@ -179,7 +175,6 @@ def margin_table(numbers: Numbers) -> Table | None:
         "mean over pairs and seeds. The CSV has every pair and seed.",
         *lay_out(columns, [_margin_row(numbers, own) for own in found.values()])[:2],
         [row for own in found.values() for row in own],
-        section=SPACE,
         left=2,
     )
 
@@ -261,7 +256,6 @@ def center_table(numbers: Numbers) -> Table | None:
            if fixed_centers else "") + _means_words(numbers),
         *lay_out(columns, made)[:2],
         [row for own in found.values() for row in own],
-        section=SPACE,
     )  # fmt: skip
 
 
@@ -303,5 +297,4 @@ def tuple_table(numbers: Numbers) -> Table | None:
         "mean that most batches no longer teach anything.",
         *lay_out(columns, made)[:2],
         data,
-        section=SPACE,
     )

@@ -9,7 +9,8 @@ import pytest
 from robustloss.metrics.bootstrap import draw_resamples
 from robustloss.metrics.rates import auroc, tpr_at_fpr
 from robustloss.reports.chapters.detection.coverage import risk
-from robustloss.reports.chapters.detection.likelihoods import (
+from robustloss.reports.chapters.detection.roc import roc_band
+from robustloss.reports.chapters.paper.likelihoods import (
     FAILED,
     FEW,
     SUCCESSFUL,
@@ -18,7 +19,6 @@ from robustloss.reports.chapters.detection.likelihoods import (
     population_numbers,
     words_of,
 )
-from robustloss.reports.chapters.detection.roc import roc_band
 from robustloss.reports.drawing.histograms import pooled_bins
 from robustloss.reports.drawing.style import report_style
 from robustloss.results.run import Run

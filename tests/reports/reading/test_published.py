@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from robustloss.losses import LOSSES
-from robustloss.reports.chapters.errors.table import error_rows
-from robustloss.reports.chapters.predictions.top5 import crops_table
+from robustloss.reports.chapters.confidence.top5 import crops_table
+from robustloss.reports.chapters.paper.error import error_rows
 from robustloss.reports.reading.published import (
     _tables,
     agreement,

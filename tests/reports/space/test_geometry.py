@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robustloss.reports.chapters.run.learning import is_late
 from robustloss.reports.chapters.space.embedding import same_start
-from robustloss.reports.chapters.training.learning import is_late
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.page.notes import annotate, shows
 from robustloss.reports.reading.numbers import Numbers

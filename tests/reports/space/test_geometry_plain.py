@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustloss.reports.chapters.errors.images import pick_images
-from robustloss.reports.chapters.predictions.confusion import (
+from robustloss.reports.chapters.confidence.confusion import (
     confused_pairs,
     confusion,
     off_diagonal,
     row_percent,
     short,
 )
+from robustloss.reports.chapters.images.attacked import pick_images
 from robustloss.reports.chapters.space.alpha import apollonius, margin_share, own_boundary
 from robustloss.reports.chapters.space.boundary import margin_region
 from robustloss.reports.chapters.space.embedding_drawing import (

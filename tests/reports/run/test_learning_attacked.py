@@ -2,14 +2,14 @@
 
 import pytest
 
-from robustloss.reports.chapters.training.learning import (
+from robustloss.reports.chapters.run.learning import (
     ROBUST,
     Lesson,
     add_learning_curves,
     attacked_words,
     draw_lessons,
 )
-from robustloss.reports.chapters.training.table import training_table
+from robustloss.reports.chapters.run.table import training_table
 from robustloss.reports.drawing.style import looks
 from robustloss.reports.page.run_facts import list_facts
 from robustloss.reports.reading.numbers import Numbers

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.reports.chapters.predictions.calibration import calibration_of, calibration_table
-from robustloss.reports.chapters.predictions.reliability import (
+from robustloss.reports.chapters.confidence.calibration import calibration_of, calibration_table
+from robustloss.reports.chapters.confidence.reliability import (
     add_calibration_curves,
     add_reliability,
 )

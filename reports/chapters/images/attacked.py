@@ -166,7 +166,6 @@ def add_images(album: Album, scene: Scene) -> None:
         f"differ. {scene.words()}",
         alt="Grid of attacked images, losses by eps. "
         f"On {grid.examples[0]}: {grid.fooled_words()}.",
-        section=scene.attack.label,
     )
 
 

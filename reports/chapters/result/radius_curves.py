@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from robustloss.reports.chapters.errors.radius import is_minimum_norm
+from robustloss.reports.chapters.result.radius import is_minimum_norm
 from robustloss.reports.drawing import ticks
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.curves import stroke

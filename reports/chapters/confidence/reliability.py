@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from robustloss.analysis.tables.calibration import pool_bins
-from robustloss.reports.chapters.predictions.calibration import calibration_of
+from robustloss.reports.chapters.confidence.calibration import calibration_of
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.curves import Panel, curve_numbers, draw_curves, lines_of
 from robustloss.reports.drawing.frames import GRID, Spot, draw_grid
@@ -78,7 +78,6 @@ def add_reliability(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
         "ECE: the gap averaged over the images, in percent of them"
         f"{', mean over seeds' if seeds > 1 else ''}.",
         alt=f"Grid of reliability diagrams, losses by eps. ECE: {'; '.join(errors)}.",
-        section=attack.label,
     )
 
 
@@ -202,5 +201,4 @@ def add_calibration_curves(
         ),
         alt="Line charts of expected calibration error and mean confidence against eps, one line "
         f"per loss. Calibration error at the largest eps: {', '.join(ends)}.",
-        section=attack.label,
     )

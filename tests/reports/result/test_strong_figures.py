@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from robustloss.reports.chapters.detection.fall import Fall, draw_falls
-from robustloss.reports.chapters.errors.heatmap import Heat, draw_heatmaps
-from robustloss.reports.chapters.errors.radius_curves import (
+from robustloss.reports.chapters.result.heatmap import Heat, draw_heatmaps
+from robustloss.reports.chapters.result.radius_curves import (
     RadiusPanel,
     curve_end,
     draw_radius_curves,

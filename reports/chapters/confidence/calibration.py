@@ -112,6 +112,4 @@ def calibration_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
         *lay_out([*_COLUMNS, *estimates], rows, marks),
         marks.notes(),
         left=2,
-        section=attack.label,
-        fold="always",
     )

@@ -57,7 +57,6 @@ def error_table(numbers: Numbers, attack: AttackInfo) -> Table:
         rows,
         [row for label in numbers.labels for row in error_rows(numbers, attack, label, published)],
         [*notes, *(agreement(numbers, attack, each) for each in published)],
-        section=attack.label,
         of_errors=True,
     )
 

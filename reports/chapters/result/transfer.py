@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from robustloss.notation import eps_text
-from robustloss.reports.chapters.errors.heatmap import Heat, draw_heatmaps
+from robustloss.reports.chapters.result.heatmap import Heat, draw_heatmaps
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.facts import interval_words
@@ -125,7 +125,6 @@ def transfer_table(matrix: Matrix) -> Table:
         data,
         marks.notes(),
         left=2,
-        fold="of many losses",
     )
 
 

@@ -72,7 +72,6 @@ def add_posteriors(album: Album, scene: Scene) -> None:
             if means
             else "No prediction is wrong."
         ),
-        section=scene.attack.label,
     )
 
 
@@ -98,7 +97,6 @@ def add_log_odds(album: Album, scene: Scene) -> None:
         "exactly 1; here degrees of certainty stay apart. The wide bins at the ends are open and "
         f"hold everything beyond. Heights differ from row to row. {scene.words()}",
         alt="The histograms of the previous figure with the posterior on a logit axis.",
-        section=scene.attack.label,
     )
 
 

@@ -57,6 +57,5 @@ def seed_table(numbers: Numbers) -> Table:
         found,
         marks.notes(),
         left=2,
-        fold="always",
         of_errors=True,
     )

@@ -87,7 +87,6 @@ def add_likelihoods(album: Album, scene: Scene) -> None:
         f"are open. A loss without a density, such as softmax, has its logit. {scene.words()}",
         alt="Grid of overlaid histograms, losses by eps, of the log-likelihood of clean images "
         f"and of images on which the attack failed or succeeded. {'. '.join(areas)}.",
-        section=scene.attack.label,
     )
 
 

@@ -58,8 +58,6 @@ def attack_table(numbers: Numbers, attack: AttackInfo) -> Table:
         cells,
         data,
         marks.notes(),
-        section=attack.label,
-        fold="of many losses",
     )  # fmt: skip
 
 

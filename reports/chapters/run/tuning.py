@@ -144,7 +144,6 @@ def trial_table(search: Search) -> Table:
         rows,
         [{**row, "settings": settings(row)} for k in search.trials for row in search.rows(k)],
         left=2,
-        fold="always",
     )  # fmt: skip
 
 

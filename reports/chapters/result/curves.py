@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from robustloss.reports.drawing.album import OTHERS, Album
+from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.curves import (
     Panel,
     band_words,
@@ -62,7 +62,6 @@ def add_error_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) 
             caption=f"As the figure above. {band_words(numbers)}{guess}",
             alt="Line charts of error in percent against eps, one panel per attack, one line per "
             f"loss. {grid[0].title}: {in_words(grid[0], '%')}",
-            section=OTHERS,
         )
 
 

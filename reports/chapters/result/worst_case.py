@@ -155,7 +155,6 @@ def overview_table(numbers: Numbers, case: AttackInfo) -> Table:
         data,
         marks.notes(),
         left=2,
-        fold="of many losses",
         of_errors=True,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from scipy.sparse import csr_array
 
 from robustloss.notation import eps_text
-from robustloss.reports.drawing.album import SPACE, Album
+from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.squares import colour_bar, frame_squares, ink_on
 from robustloss.reports.drawing.style import SOFT, plain
@@ -111,7 +111,6 @@ def add_confusions(album: Album, numbers: Numbers, shown: Shown) -> None:
             + shown.words(numbers.labels),
             alt=f"Confusion matrices, {counted.words}. Largest error of each loss: "
             f"{'; '.join(largest)}.",
-            section=SPACE,
         )  # fmt: skip
 
 
@@ -134,7 +133,6 @@ def confusion_tables(numbers: Numbers, shown: Shown) -> list[Table]:
             ["true class", "taken for", "mean over losses", "lowest", "highest"],
             *confused_pairs(counted.known(), class_names(numbers)),
             left=2,
-            section=SPACE,
         )
         for counted in count_passes(numbers, shown)
         if counted.known()

@@ -66,7 +66,6 @@ def class_table(numbers: Numbers) -> Table | None:
         entries,
         data,
         left=2,
-        fold="always",
         of_errors=True,
     )
 
@@ -133,6 +132,5 @@ def balance_table(numbers: Numbers) -> Table | None:
         entries,
         data,
         left=2,
-        fold="of many losses",
         of_errors=True,
     )

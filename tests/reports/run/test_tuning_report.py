@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from robustloss.reports.chapters.training.table import training_table
-from robustloss.reports.chapters.training.tuning import add_tuning, tuning_tables
+from robustloss.reports.chapters.run.table import training_table
+from robustloss.reports.chapters.run.tuning import add_tuning, tuning_tables
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.style import report_style
 from robustloss.reports.page.build import build_report

@@ -1,0 +1,1 @@
+"""What do attacked images look like? Begin with `attacked`."""

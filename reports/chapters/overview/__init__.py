@@ -1,1 +1,0 @@
-"""Which loss is better? All losses at a glance."""

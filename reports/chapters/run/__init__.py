@@ -1,0 +1,4 @@
+"""What was run: training, its curves, and the search for the values of a loss.
+
+Begin with `table`.
+"""
