@@ -8,9 +8,8 @@ from functools import partial
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
+from matplotlib.colors import PowerNorm, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from scipy.sparse import csr_array
 
 from robustloss.notation import eps_text
@@ -222,7 +221,13 @@ def draw_confusions(matrices: Mapping[str, np.ndarray | str], names: Sequence[st
 
     def draw(ax: Axes, matrix: np.ndarray, spot: Spot) -> None:
         letters = min(8.5, 72 * spot.width / count / 2.9)
-        _draw_matrix(ax, matrix, words, scale, letters)
+        _draw_matrix(ax, matrix, scale, letters)
+        # all matrices have the same classes in the same order: the outer ones name them
+        rows, columns = (words if named else [] for named in (spot.leftmost, spot.lowest))
+        size = min(8, letters + 1)
+        ax.set_yticks(range(len(rows)), rows, fontsize=size)
+        ax.set_xticks(range(len(columns)), columns, fontsize=size, rotation=90 * (longest > 2))
+        ax.tick_params(pad=2, length=0)
         if spot.leftmost:
             ax.set_ylabel("true class")
 
@@ -235,7 +240,7 @@ def draw_confusions(matrices: Mapping[str, np.ndarray | str], names: Sequence[st
         titles=[*matrices],
         title_pad=19,
         margins=Margins(left=0.25 + side, right=0.1, top=0.62, bottom=below + 0.95,
-                        wgap=0.2 + side, hgap=below + 0.72),
+                        wgap=0.3, hgap=0.75),
     )  # fmt: skip
     label = "errors: share of the row's class given the column's class (%)"
     ticks = [0.0]
@@ -246,30 +251,22 @@ def draw_confusions(matrices: Mapping[str, np.ndarray | str], names: Sequence[st
     return figure
 
 
-def _draw_matrix(
-    ax: Axes, matrix: np.ndarray, words: Sequence[str], scale: PowerNorm, letters: float
-) -> None:
-    percent = row_percent(matrix)
-    errors = percent.copy()
-    np.fill_diagonal(errors, np.nan)
-    errors[errors <= 0] = np.nan  # white: no such mistake
-    colours = matplotlib.colormaps[COLOURS]
-    ax.imshow(errors, cmap=COLOURS, norm=scale, aspect="auto")
+def _draw_matrix(ax: Axes, matrix: np.ndarray, scale: PowerNorm, letters: float) -> None:
+    percent, diagonal = row_percent(matrix), np.eye(len(matrix), dtype=bool)
+    wrong = ~diagonal & (percent > 0)
+    colours = np.ones((*percent.shape, 4))  # white: no such mistake
+    colours[wrong] = matplotlib.colormaps[COLOURS](scale(percent[wrong]))
+    colours[diagonal] = to_rgba("#EEF0F3")
+    ax.imshow(colours, aspect="auto")
     for (row, column), value in np.ndenumerate(percent):
-        if np.isnan(value) or (row != column and value <= 0):
-            continue
-        if row == column:
-            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color="#EEF0F3", lw=0))
-        colour = SOFT if row == column else ink_on(colours(scale(value)))
-        ax.text(column, row, short(value), ha="center", va="center", fontsize=letters, color=colour)
-    wrong = matrix.sum() - np.trace(matrix)
-    note = f"error {100 * wrong / max(1, matrix.sum()):.2f} %"
+        if wrong[row, column] or (diagonal[row, column] and not np.isnan(value)):
+            ink = SOFT if row == column else ink_on(tuple(colours[row, column]))
+            ax.text(column, row, short(value), ha="center", va="center", fontsize=letters,
+                    color=ink)  # fmt: skip
+    missed = matrix.sum() - np.trace(matrix)
+    note = f"error {100 * missed / max(1, matrix.sum()):.2f} %"
     ax.text(0, 1.015, note, transform=ax.transAxes, fontsize=8.5, color=SOFT, va="bottom")
-    turn = 90 if max(len(word) for word in words) > 2 else 0
-    ax.set_xticks(range(len(words)), list(words), rotation=turn, fontsize=min(8, letters + 1))
-    ax.set_yticks(range(len(words)), list(words), fontsize=min(8, letters + 1))
     frame_squares(ax, percent.shape, colour="#E3E6EA", width=0.6)
-    ax.tick_params(pad=2)
 
 
 def short(percent: float) -> str:
