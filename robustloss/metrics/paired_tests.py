@@ -75,7 +75,7 @@ def paired_difference(
 def paired_t(differences: Sequence[float] | np.ndarray) -> float:
     """Return the p-value of a two-sided paired t-test over seeds.
 
-    NaN for fewer than two seeds; 1 or 0 where they all agree.
+    NaN for fewer than two seeds; 1 or 0 where they all agree but for rounding.
 
     Args:
         differences: (S,) A − B of each seed.
@@ -85,8 +85,9 @@ def paired_t(differences: Sequence[float] | np.ndarray) -> float:
     values = np.asarray(differences, dtype=np.float64)
     if values.size < 2:
         return math.nan
-    if np.ptp(values) == 0:
-        return 1.0 if values[0] == 0 else 0.0
+    mean = values.mean()
+    if np.abs(values - mean).max() <= 10 * np.finfo(np.float64).eps * abs(mean):
+        return 1.0 if mean == 0 else 0.0
     return float(scipy.stats.ttest_1samp(values, 0.0).pvalue)
 
 

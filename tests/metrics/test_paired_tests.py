@@ -75,6 +75,8 @@ def test_too_few_seeds_give_no_test():
 def test_seeds_that_agree_exactly():
     assert paired_t([0.0, 0.0]) == 1
     assert paired_t([0.1, 0.1]) == 0
+    assert paired_t([0.1, 0.3 - 0.2, 0.1]) == 0  # but for rounding: scipy warns there
+    assert 0 < paired_t([0.1, 0.1 + 1e-12, 0.1]) < 1e-6
 
 
 @pytest.mark.parametrize(("only_a", "only_b", "n"), [(0.004, 0.004, 2000), (0.1, 0.05, 200)])
