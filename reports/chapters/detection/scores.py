@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,7 +21,6 @@ from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.squares import colour_bar, frame_squares, hatch_square, ink_on
 from robustloss.reports.drawing.style import ADVERSARIAL, BLUE, CROWD, Look, plain
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.reading.scene import chosen_eps
 from robustloss.reports.words import Estimate, eps_name
 
 NAN = math.nan
@@ -133,7 +131,7 @@ def _ends(panel: Panel) -> str:
 
 
 def add_score_heat(album: Album, numbers: Numbers, found: Detected, attack: AttackInfo) -> None:
-    """Draw losses by scores: every population, at up to four eps; of a crowd at the largest.
+    """Draw losses by scores: every population, at the largest eps.
 
     Args:
         album: Takes the figure.
@@ -141,24 +139,22 @@ def add_score_heat(album: Album, numbers: Numbers, found: Detected, attack: Atta
         found: Its table `detection`.
         attack: Told from clean images by the scores.
     """
-    strengths = chosen_eps(attack)[-1 if len(numbers.labels) > CROWD else 0 :]
+    eps = attack.strengths[-1]
     scores = [
         score for score in found.scores
-        if any(found.get(label, attack.label, eps, score, "all")
-               for label, eps in product(numbers.labels, strengths))
+        if any(found.get(label, attack.label, eps, score, "all") for label in numbers.labels)
     ]  # fmt: skip
     if len(scores) < 2:
         return
-    grid: list[ScoreHeat | None] = []
-    for eps in strengths:
-        grid += [None] * (len(grid) % ACROSS)  # every eps begins a row
-        names = [f"{k} †" if numbers.flags(k, attack.label, eps) else k for k in numbers.labels]
-        for population in found.populations:
-            areas = [[found.get(k, attack.label, eps, score, population) for score in scores]
-                     for k in numbers.labels]  # fmt: skip
-            grid.append(ScoreHeat(eps, population, names, areas))
-    marked = any("†" in name for heat in grid if heat for name in heat.names)
-    last = [heat for heat in grid[-len(found.populations) :] if heat]
+    names = [f"{k} †" if numbers.flags(k, attack.label, eps) else k for k in numbers.labels]
+    grid = [
+        ScoreHeat(eps, population, names, [
+            [found.get(k, attack.label, eps, score, population) for score in scores]
+            for k in numbers.labels
+        ])
+        for population in found.populations
+    ]  # fmt: skip
+    marked = any("†" in name for name in names)
     album.add(
         f"scores-heat-{attack.slug}",
         draw_score_heat(grid, [score_words(k) for k in scores], ACROSS),
@@ -172,18 +168,18 @@ def add_score_heat(album: Album, numbers: Numbers, found: Detected, attack: Atta
         "guessing. Hatched: no such score of this loss, or no image in the population."
         + (LEGEND if marked else ""),
         alt="Tables of AUROC as coloured squares, losses by scores. "
-        f"{'; '.join(_best(heat, scores) for heat in last)}.",
+        f"{'; '.join(_best(heat, scores) for heat in grid)}.",
     )
 
 
 def _heat_numbers(
-    grid: Sequence[ScoreHeat | None], labels: Sequence[str], scores: Sequence[str]
+    grid: Sequence[ScoreHeat], labels: Sequence[str], scores: Sequence[str]
 ) -> list[dict[str, object]]:
     return [
         {"eps": heat.eps, "population": heat.population, "label": label, "score": score,
          "auroc": area.mean if area else NAN, "low": area.low if area else None,
          "high": area.high if area else None, "n_seeds": area.n_seeds if area else 0}
-        for heat in grid if heat
+        for heat in grid
         for label, row in zip(labels, heat.areas, strict=True)
         for score, area in zip(scores, row, strict=True)
     ]  # fmt: skip
@@ -198,7 +194,7 @@ def _best(heat: ScoreHeat, scores: Sequence[str]) -> str:
     return f"{heat.title}: {', '.join(parts) or 'no numbers'}"
 
 
-def draw_score_heat(grid: Sequence[ScoreHeat | None], scores: Sequence[str], across: int) -> Figure:
+def draw_score_heat(grid: Sequence[ScoreHeat], scores: Sequence[str], across: int) -> Figure:
     """Draw the panels in rows of ``across`` over one colour bar.
 
     Args:
@@ -206,7 +202,7 @@ def draw_score_heat(grid: Sequence[ScoreHeat | None], scores: Sequence[str], acr
         scores: Names of the columns.
         across: Panels in a row.
     """
-    letters = max(len(plain(name, 26)) for heat in grid if heat for name in heat.names)
+    letters = max(len(plain(name, 26)) for heat in grid for name in heat.names)
     left = 0.3 + LETTER * letters
     words = [plain(name, 26) for name in scores]
 
@@ -230,7 +226,7 @@ def draw_score_heat(grid: Sequence[ScoreHeat | None], scores: Sequence[str], acr
         draw,
         columns=across,
         widest=0.72 * len(scores),
-        height=0.25 * max(len(heat.names) for heat in grid if heat),
+        height=0.25 * max(len(heat.names) for heat in grid),
         margins=Margins(left=left, right=0.15, wgap=0.25, hgap=0.42,
                         bottom=0.95 + LETTER * max(len(word) for word in words)),
     )  # fmt: skip
