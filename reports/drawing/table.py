@@ -269,9 +269,11 @@ _PUBLISHED = re.compile(r".*: published \((.*)\)", re.DOTALL)
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"{\ttfamily\char34}",
     "±": r"$\pm$", "†": r"$\dagger$", "–": "--", "−": "$-$", "∞": r"$\infty$", "✓": "ok",
     "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "“": "``", "”": "''", "’": "'",
+    "÷": r"$\div$", "°": r"$^\circ$", "½": r"$\frac12$", "π": r"$\pi$", "→": r"$\to$",
+    "≈": r"$\approx$", "…": r"\ldots{}", "\u2009": " ",
     "λ": r"$\lambda$", "`": r"\textasciigrave{}",
 }  # fmt: skip
 

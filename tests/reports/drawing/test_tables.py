@@ -195,6 +195,7 @@ def test_every_latex_table_of_a_run_holds_together(rendered: Path, strong_report
     for path in files:
         text = path.read_text(encoding="utf-8")
         assert check_latex(text) > 1
+        assert re.sub(r"(?m)^%.*\n", "", text).isascii()  # no font lacks anything of ours
         assert rf"\label{{tab:{path.stem}}}" in text
         (caption,) = re.findall(r"\\caption\{(.*)\}", text)
         assert len(caption) < 120  # the title alone; how to read it is a comment
