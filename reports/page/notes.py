@@ -64,6 +64,8 @@ def care(numbers: Numbers) -> str:
     """Return the one sentence to keep in mind, depending on what was run."""
     attacks = [attack for attack in numbers.attacks if attack.strengths]
     kinds = {attack_kind(attack.name) for attack in attacks}
+    if not numbers.run.rows:
+        return "No cell finished: this says nothing about any loss."
     if not attacks:
         return "No attack was run at eps above 0: this says nothing about robustness."
     if kinds == {"one_step"}:

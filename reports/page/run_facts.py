@@ -56,9 +56,9 @@ def measure_run(numbers: Numbers) -> str:
     if numbers.run.unfinished:
         state = "unfinished: {} of {} cells".format(*numbers.run.counts)
     given = all(is_given(loss_spec(numbers, label)) for label in numbers.labels)
-    what = counted(len(numbers.labels), "model" if given else "loss")
+    what = counted(len(numbers.labels), "model" if given else "loss") if numbers.labels else ""
     parts = [
-        what if given else f"{what} × {counted(len(numbers.seeds), 'seed')}",
+        what if given or not numbers.seeds else f"{what} × {counted(len(numbers.seeds), 'seed')}",
         numbers.data_label,
         f"{numbers.images:,} test images" if numbers.images else "",
         listed(attacks) if len(attacks) <= FEW else f"{len(attacks)} attacks",

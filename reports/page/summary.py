@@ -34,9 +34,12 @@ def summarise_run(numbers: Numbers, verdict: str, gaps: Sequence[str]) -> str:
         f"**Status:** {markdown_text(_status(numbers, gaps))}",
         markdown_text(verdict),
     ]
-    head = [line for text in first for line in (text, "")] + _table(table)
+    head = [line for text in first for line in (text, "")]
     last = ["", "## What was not tested", "", markdown_text(warning(numbers))]
     last += ["", "## What was run", "", *_items(_facts(numbers), len(_FACTS))]
+    if not table.rows:
+        return "\n".join([*head[:-1], *last]) + "\n"
+    head += _table(table)
     # Headings and the blank lines around them leave this much for the two lists between.
     room = MOST_LINES - len(head) - len(last) - 6
     marks, detection = _marks(numbers, table), _detection(numbers)

@@ -27,7 +27,7 @@ from robustloss.spec.load import MOST_BYTES, load_spec
 from robustloss.spec.spec import CellSpec, Spec
 
 MOST_NAMED = 8  # missing cells that a sentence names
-GO_ON = "If nothing computes in the folder now, `robustloss run` goes on where it stopped."
+GO_ON = "If nothing is computing now, start the run again: it goes on where it stopped."
 _UNUSABLE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError)
 
 

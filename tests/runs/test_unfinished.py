@@ -264,6 +264,7 @@ def test_a_run_without_a_finished_cell_says_so(stopped, tmp_path, command):
     assert "loss  clean" not in out
     assert told.startswith("unfinished: 0 of 4 cells are finished; missing: softmax seed 0, ")
     assert "No cell finished: this report says nothing about any loss." in words(folder)
+    assert "Read with care. No cell finished" in words(folder)
     summary = (folder / "report/summary.md").read_text(encoding="utf-8")
     assert len(summary.splitlines()) <= 60
     assert "**Status:** 0 of 4 cells are finished" in summary

@@ -112,6 +112,9 @@ def test_without_a_finished_cell_it_says_so(tmp_path: Path) -> None:
     text = (run / "report/summary.md").read_text(encoding="utf-8")
     assert text.splitlines()[7:] == summarise(load_run(run)).splitlines()[7:]
     assert "No cell finished" in text
+    assert "|" not in text
+    assert "Detection" not in text
+    assert "0 models" not in text
 
 
 def test_no_text_of_the_users_becomes_markup(tmp_path: Path) -> None:
