@@ -25,6 +25,7 @@ from robustloss.reports.page.run_facts import (
 )
 
 MOST_LINES = 60
+_WITHOUT_BLOCKS = ("result", "trust", "run")  # chapters that have more than tables and figures
 TALL = 9.0  # inches of height from which on a figure is folded: it is of many losses
 BELOW = ("published", "detail")  # rows that belong to the one above them
 
@@ -57,13 +58,14 @@ class Page:
         """Return index.html."""
         numbers, contents = self._contents.numbers, self._contents
         drawn = any(item.detail for item in self._pictures)
+        chapters = [self._chapter(chapter, detail=False) for chapter in contents.chapters]
         details = [
             (chapter, [item for item in chapter.items if item.detail and not item.draw])
             for chapter in contents.chapters
         ]
         return self._fill(
             "report.html.j2",
-            chapters=[self._chapter(chapter, detail=False) for chapter in contents.chapters],
+            chapters=[c for c in chapters if c["blocks"] or c["key"] in _WITHOUT_BLOCKS],
             meta=measure_run(numbers),
             lead=describe_run(numbers),
             verdict=verdict(numbers),
