@@ -14,6 +14,7 @@ from robustloss.reports.reading.marks import Marks, names
 from robustloss.reports.words import NOTHING, Estimate, estimate
 
 EMPTY = ("", "–", "—", "-", NOTHING)  # what a cell says that has no value
+BELOW = ("published", "detail")  # rows that belong to the one above them
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,6 @@ SMALLER = _Size(r"\footnotesize", 8.0, r"\scriptsize", 7.0, 3.0)
 SMALLEST = _Size(r"\scriptsize", 7.0, r"\tiny", 5.0, 3.0)
 ONE, BOTH = 246.0, 500.0  # points: width of a column of a journal, and of two
 _FACES = {"top": r"\textbf", "published": r"\textit"}
-_PUBLISHED = re.compile(r".*: published \((.*)\)", re.DOTALL)
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -290,7 +290,7 @@ def latex(table: Table) -> str:
     The caption is the title; how to read the table stands above it as a comment. An interval
     stands under its number where it would not fit beside it.
     """
-    rows, sources = _grouped(table)
+    rows = _named_once(table)
     under = [line for row in rows for line in _in_two_lines(row, table.left)]
     heads = [_lines_of(head) for head in table.header]
     forms = ((False, SMALL, rows), (False, SMALLER, under), (True, SMALL, rows),
@@ -301,7 +301,7 @@ def latex(table: Table) -> str:
     several = len(body) > len(rows) or any(not row[0].text for row in rows)
     lines: list[str] = []
     for row in body:
-        if several and lines and row[0].text and row[0].kind != "published":
+        if several and lines and row[0].text and row[0].kind not in BELOW:
             lines.append(r"\addlinespace")
         lines.append(_latex_row(row, size))
     sides = ["l" if i < table.left else "r" for i in range(len(heads))]
@@ -322,29 +322,21 @@ def latex(table: Table) -> str:
         *lines,
         r"\bottomrule",
         r"\end{tabular}",
-        *(rf"\par\smallskip\footnotesize {latex_text(note)}" for note in [*sources, *table.notes]),
+        *(rf"\par\smallskip\footnotesize {latex_text(note)}" for note in table.notes),
         rf"\end{{{environment}}}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _grouped(table: Table) -> tuple[list[list[Entry]], list[str]]:
-    """Return rows that name a loss once and a source not at all, and the sources as notes."""
+def _named_once(table: Table) -> list[list[Entry]]:
+    """Return rows that name a loss once."""
     rows: list[list[Entry]] = []
-    sources: dict[str, None] = {}
     last = ""
-    for row in table.rows:
-        first, *others = row
-        if found := _PUBLISHED.fullmatch(first.text):
-            sources[f"Published: {found[1]}."] = None
-            others = [replace(e, text="" if e.text in EMPTY else e.text) for e in others]
-            rows.append([replace(first, text="published"), *others])
-        elif len(row) > 1 and first.text == last:
-            rows.append([replace(first, text=""), *others])
-        else:
-            rows.append([*row])
-            last = first.text
-    return rows, list(sources)
+    for first, *others in table.rows:
+        again = bool(others) and first.text == last
+        rows.append([replace(first, text="") if again else first, *others])
+        last = first.text
+    return rows
 
 
 def _lines_of(head: str) -> list[str]:

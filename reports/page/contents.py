@@ -34,7 +34,7 @@ from robustloss.reports.chapters.detection.table import detection_table, scores_
 from robustloss.reports.chapters.differences.forest import add_forest
 from robustloss.reports.chapters.differences.matrix import differences_table
 from robustloss.reports.chapters.images.attacked import add_images
-from robustloss.reports.chapters.paper.error import error_table
+from robustloss.reports.chapters.paper.error import error_table, introduce_paper
 from robustloss.reports.chapters.paper.likelihoods import add_likelihoods
 from robustloss.reports.chapters.paper.posterior import add_log_odds, add_posteriors
 from robustloss.reports.chapters.result.attack import attack_table, cost_table
@@ -238,7 +238,7 @@ class Contents:
         plain = [a for a in numbers.attacks if not a.strengths]
         return Chapter(
             "paper", "Beside the paper",
-            "The table and the figures of Wan et al., CVPR 2018, made from this run.",
+            introduce_paper(numbers),
             [
                 *self._each("error", "Table 6: error", partial(error_table, numbers), first=True),
                 *(_table("error", "Table 6: error", error_table, numbers, a) for a in plain),

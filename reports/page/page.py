@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from robustloss.reports.chapters.result.verdict import verdict
 from robustloss.reports.drawing.album import Picture
-from robustloss.reports.drawing.table import Table
+from robustloss.reports.drawing.table import BELOW, Table
 from robustloss.reports.page.checks import verdicts
 from robustloss.reports.page.contents import Chapter, Contents, Item
 from robustloss.reports.page.notes import care, count_marks, count_problems, list_failures, warning
@@ -27,7 +27,6 @@ from robustloss.reports.page.run_facts import (
 MOST_LINES = 60
 _WITHOUT_BLOCKS = ("result", "trust", "run")  # chapters that have more than tables and figures
 TALL = 9.0  # inches of height from which on a figure is folded: it is of many losses
-BELOW = ("published", "detail")  # rows that belong to the one above them
 
 Shown = dict[str, Any]  # what the template shows of a table, a picture, or a group of them
 

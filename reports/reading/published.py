@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from robustloss.notation import eps_text
 from robustloss.reports.reading.facts import is_given
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.words import Estimate, listed
+from robustloss.reports.words import Estimate
 
 FOLDER = Path(__file__).parent.parent / "published"
 
@@ -103,7 +102,8 @@ def _rows(table: Mapping, numbers: Numbers) -> list[tuple[str, Mapping]]:
     folder = numbers.data.get("name") == "image_folder"
     called = numbers.data.get("label" if folder else "name")
     classes = len(numbers.data.get("class_names") or [])
-    if table["data"] != called or table.get("classes", classes) != classes:
+    some = (numbers.spec.get("data") or {}).get("classes")  # the others are held out
+    if table["data"] != called or table.get("classes", classes) != classes or some:
         return []
     found = []
     for loss in numbers.spec.get("losses", []):
@@ -134,57 +134,24 @@ def _fits(wanted: Mapping, spec: Mapping, loss: Mapping) -> bool:
     return True
 
 
-def agreement(numbers: Numbers, attack: AttackInfo, table: Published) -> str:
-    """Return a plain sentence on which published errors lie outside our intervals.
+def count_outside(pairs: Iterable[tuple[Estimate | None, float]]) -> str:
+    """Return how many published values lie outside our intervals, as a sentence.
 
     Args:
-        numbers: Of the run.
-        attack: Ours.
-        table: Theirs.
+        pairs: Our number and the published one, as fractions.
     """
-    pairs = [
-        (label, eps_text(eps), numbers.error(label, attack, eps), value)
-        for label, by_eps in table.error.items()
-        for eps, value in by_eps.items()
+    known = [
+        ours.low <= value <= ours.high
+        for ours, value in pairs
+        if ours and ours.low is not None and ours.high is not None
     ]
-    return compared(table, "eps", pairs)
-
-
-def compared(
-    table: Published | PublishedCrops,
-    place: str,
-    pairs: Iterable[tuple[str, str, Estimate | None, float]],
-) -> str:
-    """Return a plain sentence on which published values lie outside our intervals.
-
-    Args:
-        table: Whose numbers.
-        place: What a place is.
-        pairs: Loss, place, our number and the published one, as fractions.
-    """
-    apart: dict[str, list[str]] = {}
-    count = 0
-    for label, where, ours, value in pairs:
-        if ours is None or ours.low is None or ours.high is None:
-            continue
-        count += 1
-        if not ours.low <= value <= ours.high:
-            text = f"{100 * ours.mean:.2f} here and {100 * value:.2f} there at {where}"
-            apart.setdefault(label, []).append(text)
-    begin = f"Published numbers: {table.source}."
-    if not count:
-        return f"{begin} Nothing of it can be compared."
-    if not apart:
-        inside = (
-            f"All {count} published values lie within our 95 % intervals."
-            if count > 1
-            else "The one published value lies within our 95 % interval."
-        )
-        return f"{begin} {inside} {table.caveat}"
-    outside = sum(map(len, apart.values()))
-    listing = listed([f"{label} ({', '.join(texts)})" for label, texts in apart.items()])
-    return (
-        f"{begin} {outside} of {count} published values lie outside our 95 % intervals; error in "
-        f"percent at {place}: {listing}. {table.caveat} Network, training and attack details can "
-        "move these numbers by many points, so neither row corrects the other."
-    )
+    outside = known.count(False)
+    if not known:
+        return "None of the published values can be compared."
+    if len(known) == 1:
+        place = "outside" if outside else "within"
+        return f"The one published value lies {place} our 95 % interval."
+    if not outside:
+        return f"All {len(known)} published values lie within our 95 % intervals."
+    verb = "lies" if outside == 1 else "lie"
+    return f"{outside} of {len(known)} published values {verb} outside our 95 % intervals."

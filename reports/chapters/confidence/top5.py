@@ -7,11 +7,10 @@ from robustloss.notation import interval_text
 from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
 from robustloss.reports.reading.facts import seed_words
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.reading.published import PublishedCrops, compared, published_crops
+from robustloss.reports.reading.published import PublishedCrops, count_outside, published_crops
 from robustloss.reports.words import NOTHING, Estimate, over_seeds
 
 KINDS = tuple((crops, top) for crops in (1, 10) for top in ("top1", "top5"))
-_NAMES = {"top1": "top-1", "top5": "top-5"}
 _TOP5 = [
     Column("loss", "label"),
     Column("top-1 error", "error", 100.0, 2),
@@ -43,8 +42,7 @@ def crops_table(numbers: Numbers) -> Table | None:
             theirs, spread = published.error[label], published.spread[label]
             texts = [f"{100 * theirs[crops][k]:.2f} ± {100 * spread[crops][k]:.2f}"
                      for crops in (1, 10) for k in (0, 1)]  # fmt: skip
-            name = f"{label}: published ({published.short})"
-            rows.append([Entry(text, kind="published") for text in (name, NOTHING, *texts)])
+            rows.append([Entry(text, kind="published") for text in ("published", NOTHING, *texts)])
     return Table(
         "crops",
         "One crop and ten",
@@ -56,13 +54,12 @@ def crops_table(numbers: Numbers) -> Table | None:
         ["loss", "seed", "1 crop, top-1", "1 crop, top-5", "10 crops, top-1", "10 crops, top-5"],
         rows,
         found,
-        [compared(published, "crops", _pairs(found, published))] if published else [],
-    )
+        [f"Published: {published.source}. {count_outside(_pairs(found, published))} "
+         f"{published.caveat}"] if published else [],
+    )  # fmt: skip
 
 
-def _pairs(
-    found: list[dict], published: PublishedCrops
-) -> Iterator[tuple[str, str, Estimate | None, float]]:
+def _pairs(found: list[dict], published: PublishedCrops) -> Iterator[tuple[Estimate | None, float]]:
     """Yield our numbers beside the published ones; a single seed has its interval over images."""
     for label, by_crops in published.error.items():
         for crops, top in KINDS:
@@ -78,7 +75,7 @@ def _pairs(
             if len(own) == 1:
                 error, low, high = (own[0][f"{top}_{part}"] for part in ("error", "low", "high"))
                 ours = Estimate(error, low, high, 1, (error,), None)
-            yield label, f"{crops}, {_NAMES[top]}", ours, by_crops[crops][top == "top5"]
+            yield ours, by_crops[crops][top == "top5"]
 
 
 def top5_table(numbers: Numbers) -> Table | None:

@@ -1,19 +1,71 @@
-"""The error table: losses by eps, with the published numbers under ours."""
+"""Table 6 of the paper: losses by eps, the published numbers and the difference under ours."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.facts import eps_words, images, interval_words
 from robustloss.reports.reading.marks import Marks, names
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.reading.published import Published, agreement, published_errors
-from robustloss.reports.words import eps_name, estimate_fields, in_percent, name_files, seed_count
+from robustloss.reports.reading.published import Published, count_outside, published_errors
+from robustloss.reports.words import (
+    Estimate,
+    eps_name,
+    estimate_fields,
+    in_percent,
+    minus,
+    name_files,
+    seed_count,
+    span,
+)
 
 ROUNDED = (
     "Rounded to 8 bits: error on the same attacked images after every pixel went to the nearest "
     "k/255 inside box and ball, as an image file would hold it. A clearly lower error says that "
     "the attack lives between the grey levels."
 )
+BESIDE = (
+    " Difference: ours minus published, in points; bold where the published value lies outside our "
+    "interval. Network, training and attack can move such numbers by many points."
+)
+# training and test images of the data sets that the paper's networks were trained on
+WHOLE = {"mnist": (60_000, 10_000), "cifar100": (50_000, 10_000)}
+
+
+def introduce_paper(numbers: Numbers) -> str:
+    """Return how much smaller the run is than the paper's, and how many of its numbers fit."""
+    pairs = [
+        (numbers.error(label, attack, eps), value)
+        for attack in numbers.attacks
+        for table in published_errors(numbers, attack)
+        for label, by_eps in table.error.items()
+        for eps, value in by_eps.items()
+    ]
+    if not pairs:
+        return (
+            "Wan et al., CVPR 2018, give no numbers for these data and losses: this table and "
+            "these figures have the form of theirs."
+        )
+    return f"{_compare_sizes(numbers)}{count_outside(pairs)}"
+
+
+def _compare_sizes(numbers: Numbers) -> str:
+    """Return a sentence on what the run was trained and tested on; nothing if that is not known."""
+    train, test = (numbers.data.get(key) for key in ("train", "test"))
+    whole = WHOLE.get(str(numbers.data.get("name")))
+    if not (train and test and whole) or (train, test) == whole:
+        return ""
+    own = numbers.spec.get("train") or {}
+    epochs = {
+        ({**own, **(loss.get("train") or {})}).get("epochs")
+        for loss in numbers.spec.get("losses", [])
+    }
+    known = [each for each in epochs if each]
+    tested = f"{test:,} of {whole[1]:,}" if test < whole[1] else f"all {whole[1]:,}"
+    return (
+        f"Trained on {train:,} of {whole[0]:,} images"
+        + (f" for {span(known)} {'epoch' if known == [1] else 'epochs'}" if known else "")
+        + f", tested on {tested}; the networks of Wan et al. 2018 saw all of them. "
+    )
 
 
 def error_table(numbers: Numbers, attack: AttackInfo) -> Table:
@@ -27,21 +79,31 @@ def error_table(numbers: Numbers, attack: AttackInfo) -> Table:
     marks = Marks(numbers)
     published = published_errors(numbers, attack)
     rows, rounded = [], False
+    seeds = set()
     for label in numbers.labels:
         found = [numbers.error(label, attack, e) for e in eps]
+        seeds.add(seed_count(found))
         cells = [Entry(label), Entry(seed_count(found))]
         for value, e in zip(found, eps, strict=True):
             mark = marks.on(label, attack, e) if value else ""
             cells.append(Entry(in_percent(value), mark, "" if value else "gap"))
         rows.append(cells)
         # the same images as an 8-bit file holds them, where the spec asked for it
-        found = [numbers.get(label, attack.label, e, "error_8bit") for e in eps]
-        if any(found):
+        held = [numbers.get(label, attack.label, e, "error_8bit") for e in eps]
+        if any(held):
             rounded = True
-            texts = [f"{label}: rounded to 8 bits", seed_count(found)]
-            texts += [in_percent(value) if value else "–" for value in found]
-            rows.append([Entry(text, kind="detail") for text in texts])
-        rows += [_published_row(each, label, eps) for each in published if label in each.error]
+            texts = [in_percent(value) if value else "–" for value in held]
+            rows.append([Entry("rounded to 8 bits", kind="detail"), Entry(seed_count(held)),
+                         *map(Entry, texts)])  # fmt: skip
+        for each in published:
+            if label in each.error:
+                name = "published" if len(published) == 1 else f"published ({each.short})"
+                rows += _published_rows(name, each, label, dict(zip(eps, found, strict=True)))
+    header = ["loss", "seeds", *map(eps_name, eps)]
+    over = ""
+    if len(seeds) == 1:  # the caption says it
+        header, rows = [header[0], *header[2:]], [[row[0], *row[2:]] for row in rows]
+        over = f", mean over {seeds.pop()} training seeds" if len(numbers.seeds) > 1 else ""
     notes = [*marks.notes(), *([ROUNDED] if rounded else [])]
     notes += [
         f"Missing: {f.get('label')}, seed {f.get('seed')}: {f.get('stage')} failed, "
@@ -51,24 +113,39 @@ def error_table(numbers: Numbers, attack: AttackInfo) -> Table:
     return Table(
         f"error-{attack.slug}",
         f"Error under {attack.label}",
-        f"Error in percent on {images(numbers)} test images; eps in {eps_words(attack.norm)}, 0 is "
-        f"the clean test set. {interval_words(numbers)}",
-        ["loss", "seeds", *map(eps_name, eps)],
+        f"Error in percent on {images(numbers)} test images{over}. Eps is in "
+        f"{eps_words(attack.norm)}; clean is eps 0. {interval_words(numbers)}"
+        f"{BESIDE if published else ''}",
+        header,
         rows,
         [row for label in numbers.labels for row in error_rows(numbers, attack, label, published)],
-        [*notes, *(agreement(numbers, attack, each) for each in published)],
+        [*notes, *(f"Published: {each.source}. {each.caveat}" for each in published)],
         of_errors=True,
     )
 
 
-def _published_row(table: Published, label: str, eps: Sequence[float]) -> list[Entry]:
+def _published_rows(
+    name: str, table: Published, label: str, ours: Mapping[float, Estimate | None]
+) -> list[list[Entry]]:
+    """Return the published values, and below them ours minus these; bold outside our interval."""
     spread = table.spread.get(label, {})
-    texts = [f"{label}: published ({table.short})", "–" if spread else "1"]
-    for e in eps:
-        around = f" ± {100 * spread[e]:.2f}" if e in spread else ""
-        known = e in table.error[label]
-        texts.append(f"{100 * table.error[label][e]:.2f}{around}" if known else "–")
-    return [Entry(text, kind="published") for text in texts]
+    quoted, apart = [], []
+    for eps, own in ours.items():
+        theirs = table.error[label].get(eps)
+        around = f" ± {100 * spread[eps]:.2f}" if eps in spread else ""
+        quote = "–" if theirs is None else f"{100 * theirs:.2f}{around}"
+        quoted.append(Entry(quote, kind="published"))
+        if theirs is None or own is None:
+            apart.append(Entry("–"))
+            continue
+        text = minus(f"{100 * (own.mean - theirs):+.{1 if own.mean >= 0.1 else 2}f}")
+        known = own.low is not None and own.high is not None
+        outside = known and not own.low <= theirs <= own.high  # type: ignore[operator]
+        apart.append(Entry(text, kind="top" if outside else ""))
+    return [
+        [Entry(name, kind="published"), Entry("–"), *quoted],
+        [Entry("difference", kind="detail"), Entry("–"), *apart],
+    ]
 
 
 def error_rows(

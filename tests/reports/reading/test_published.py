@@ -8,16 +8,16 @@ import pytest
 
 from robustloss.losses import LOSSES
 from robustloss.reports.chapters.confidence.top5 import crops_table
-from robustloss.reports.chapters.paper.error import error_rows
+from robustloss.reports.chapters.paper.error import error_rows, error_table, introduce_paper
+from robustloss.reports.page.page import split_caption
 from robustloss.reports.reading.published import (
     _tables,
-    agreement,
     published_crops,
     published_errors,
 )
 from robustloss.reports.words import Estimate
 
-FGSM = SimpleNamespace(name="fgsm", label="FGSM", norm="linf")
+FGSM = SimpleNamespace(name="fgsm", label="FGSM", norm="linf", slug="fgsm")
 PGD = SimpleNamespace(name="pgd", label="PGD", norm="linf")
 VGG = {"backbone": "vgg13_cifar", "feature_dim": 384}
 
@@ -98,23 +98,90 @@ def test_a_parameter_that_is_left_out_has_the_published_value_only_where_that_is
             assert (key in row.get("defaults", ())) == is_default, (table["short"], row)
 
 
-def test_the_sentence_names_what_lies_outside_and_the_data_name_their_source():
-    losses = [SIX[0], {"name": "l_softmax", "label": "E", "params": {"margin": 2}}]
-    run = numbers("mnist", losses, model={"feature_dim": 100})
-    own = {"A": (0.006, 0.005, 0.008), "E": (0.0031, 0.0022, 0.0044)}
-    run.error = lambda label, attack, eps: Estimate(*own[label], 1, (), None) if not eps else None
+def mnist(**data: object) -> Any:
+    """A run of softmax and L-Softmax on MNIST with given clean errors and no attacked ones."""
+    losses = [
+        SIX[0],
+        {"name": "l_softmax", "label": "E", "params": {"margin": 2}, "train": {"epochs": 4}},
+    ]
+    run = numbers("mnist", losses, model={"feature_dim": 100}, train={"epochs": 3})
+    own = {"A": (0.006, 0.005, 0.008), "E": (0.1231, 0.1022, 0.1344)}
+    run.error = lambda label, attack, eps: Estimate(*own[label], 2, (), None) if not eps else None
     run.error_eps = lambda attack: (0.0, 0.1)
     run.flags = lambda *place: []
     run.get = lambda *place: None
+    run.images, run.seeds = 1000, [0, 1]
+    run.run.failures = run.run.flags = []
+    run.data |= data
+    return run
+
+
+def test_published_value_and_difference_stand_below_ours():
+    run = mnist()
+    table = error_table(run, FGSM)
+    texts = [[entry.text for entry in row] for row in table.rows]
+    assert table.header == ["loss", "clean", "eps 0.1"]
+    assert texts == [
+        ["A", "0.60 [0.50, 0.80]", "n/a"],
+        ["published (Wan et al. 2018, Table 6)", "0.68", "24.08"],
+        ["difference", "−0.08", "–"],
+        ["published (Liu et al. 2016)", "0.40", "–"],
+        ["difference", "+0.20", "–"],
+        ["E", "12.3 [10.2, 13.4]", "n/a"],
+        ["published (Liu et al. 2016)", "0.32", "–"],
+        ["difference", "+12.0", "–"],
+    ]
+    bold = [row[1].text for row in table.rows if row[1].kind == "top"]
+    assert bold == ["+0.20", "+12.0"]  # the published value lies outside our interval
+    assert split_caption(table.caption)[0] == (
+        "Error in percent on 1,000 test images, mean over 2 training seeds."
+    )
+    assert [note.count("Liu et al.,") for note in table.notes] == [0, 1]
     tables = published_errors(run, FGSM)
-    wan, liu = (agreement(run, FGSM, table) for table in tables)
-    assert "The one published value lies within our 95 % interval." in wan
-    assert "1 of 2 published values lie outside our 95 % intervals" in liu
-    assert "A (0.60 here and 0.40 there at 0)." in liu
-    assert "Another network" in liu
     data = {r["eps"]: (r["published_error"], r["published_source"])
             for r in error_rows(run, FGSM, "A", tables[::-1])}  # fmt: skip
     assert data == {0.0: (0.0040, "Liu et al. 2016"), 0.1: (0.2408, "Wan et al. 2018, Table 6")}
+
+
+def test_seeds_have_a_column_where_they_differ():
+    run = mnist()
+    own = {"A": 2, "E": 1}
+    run.error = lambda label, *_: Estimate(0.5, 0.4, 0.6, own[label], (), None)
+    table = error_table(run, FGSM)
+    assert table.header[:2] == ["loss", "seeds"]
+    assert [row[1].text for row in table.rows if row[0].text in own] == ["2", "1"]
+    assert "mean over" not in table.caption
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"train": 6000, "test": 1000},
+         "Trained on 6,000 of 60,000 images for 3–4 epochs, tested on 1,000 of 10,000; the "
+         "networks of Wan et al. 2018 saw all of them. "),
+        ({"train": 55_000, "test": 10_000},
+         "Trained on 55,000 of 60,000 images for 3–4 epochs, tested on all 10,000; the networks "
+         "of Wan et al. 2018 saw all of them. "),
+        ({"train": 60_000, "test": 10_000}, ""),
+        ({}, ""),
+    ],
+)  # fmt: skip
+def test_the_chapter_begins_with_how_much_smaller_the_run_is(data, said):
+    outside = "2 of 3 published values lie outside our 95 % intervals."
+    assert introduce_paper(mnist(**data)) == said + outside
+
+
+def test_where_nothing_matches_the_chapter_says_so_in_one_sentence():
+    assert introduce_paper(mnist(name="digits", train=997, test=500)) == (
+        "Wan et al., CVPR 2018, give no numbers for these data and losses: this table and these "
+        "figures have the form of theirs."
+    )
+
+
+def test_some_classes_of_a_data_set_are_not_the_papers_data():
+    run = mnist()
+    run.spec["data"] = {"classes": [0, 1, 2]}
+    assert published_errors(run, FGSM) == []
 
 
 def test_mnist_has_the_rows_of_both_papers():
@@ -136,11 +203,11 @@ def test_table_4_stands_below_crops_of_imagenet():
     table = crops_table(run)
     assert table is not None
     texts = [[entry.text for entry in row] for row in table.rows]
-    short = "published (Wan et al. 2018, Table 4)"
     assert texts == [
         ["B", "0", "25.0 [20.0, 30.0]", "5.00 [3.00, 8.00]", "25.0 [20.0, 30.0]", "n/a"],
-        [f"B: {short}", "n/a", "22.70 ± 0.20", "7.14 ± 0.08", "21.90 ± 0.10", "6.05 ± 0.03"],
+        ["published", "n/a", "22.70 ± 0.20", "7.14 ± 0.08", "21.90 ± 0.10", "6.05 ± 0.03"],
     ]
+    assert table.notes[0].startswith("Published: Wan et al., ")
     assert "Table 4. All 3 published values lie within our 95 % intervals." in table.notes[0]
 
 
