@@ -32,6 +32,7 @@ from robustloss.results.run import load_run
 from robustloss.runs import runner
 from robustloss.runs.classifier import load_classifier
 from robustloss.spec.load import load_spec
+from robustloss.storage import write_json
 from tests.guard import BrokenOut, Guard
 from tests.small_run import changed, files, numbers
 from tests.spoiled import HTML, JUNK, displaced, spoiled
@@ -52,21 +53,22 @@ SPEC = changed(
 )
 KINDS = {  # of files, by pattern: how often, and what is done with the folder afterwards
     "results.json": (6, ("load", "report", "compare", "run")),
-    "cells/*/*/cell.json": (5, ("load", "report", "compare", "run")),
-    "cells/*/*/train.json": (1, ("load", "compare", "run")),
-    "cells/*/*/none-0-*.npz": (2, ("load", "draw", "compare", "run")),
-    "cells/*/*/fgsm-*.npz": (2, ("load", "draw", "compare", "run")),
-    "cells/*/*/reference-*.npz": (3, ("load", "draw", "compare", "run")),
+    "started.json": (2, ("report", "unfinished", "run")),
+    "cells/*/*/cell.json": (5, ("load", "report", "unfinished", "compare", "run")),
+    "cells/*/*/train.json": (1, ("load", "unfinished", "compare", "run")),
+    "cells/*/*/none-0-*.npz": (2, ("load", "draw", "unfinished", "compare", "run")),
+    "cells/*/*/fgsm-*.npz": (2, ("load", "draw", "unfinished", "compare", "run")),
+    "cells/*/*/reference-*.npz": (3, ("load", "draw", "unfinished", "compare", "run")),
     "cells/*/*/scores-*.npz": (2, ("load", "draw", "compare", "run")),
     "cells/*/*/probe-*.npz": (1, ("run",)),
     "cells/*/*/noise-*.npz": (1, ("run",)),
     "cells/*/*/outside-*.npz": (1, ("load", "draw", "run")),
-    "cells/*/*/*-cost.json": (1, ("run", "report")),
+    "cells/*/*/*-cost.json": (1, ("unfinished", "run", "report")),
     "cells/*/*/model-*.safetensors": (2, ("load", "run")),
     "transfer/*/*.npz": (1, ("run",)),
-    "trials/*/*/trial.json": (2, ("run",)),
+    "trials/*/*/trial.json": (2, ("unfinished", "run")),
     "trials/*/*/model-*.safetensors": (1, ("run",)),
-    "spec.toml": (2, ("show", "report", "run")),
+    "spec.toml": (2, ("show", "report", "unfinished", "run")),
 }
 LIMIT = 60  # seconds for one deed
 BUGS = ("KeyError", "TypeError", "AttributeError", "IndexError", "AssertionError")
@@ -109,10 +111,14 @@ class Fuzz:
         runner.run(self.spec, out=self.whole)
         mmc = load_spec(changed(**{**SPEC, "name": "other", "losses": [{"name": "center"}]}))
         runner.run(mmc, out=self.other)
+        found = load_run(self.whole).provenance
+        started = {key: found[key] for key in ("torch", "device", "data", "seeds", "started")}
+        started["spec"] = load_spec(SPEC).plain()  # of the searches, not what they chose
+        write_json(self.here / "started.json", started, checked=True)
         self.numbers, self.files = numbers(self.whole), files(self.whole)
         shutil.copytree(self.whole, self.here / "away")
         self.renew()
-        for deed in ("load", "report", "draw", "show", "compare", "run"):
+        for deed in ("load", "report", "unfinished", "draw", "show", "compare", "run"):
             if problem := self.done(deed):
                 raise SystemExit(f"{deed} fails with a whole folder: {problem}")
         (self.here / "tmp").mkdir()
@@ -132,6 +138,7 @@ class Fuzz:
         """A whole folder to spoil."""
         shutil.rmtree(self.here / "case", ignore_errors=True)
         shutil.copytree(self.whole, self.run)
+        shutil.copy(self.here / "started.json", self.run)
         self.merged.mkdir()
 
     def outside(self) -> dict[str, int]:
@@ -197,11 +204,18 @@ class Fuzz:
 
     def done(self, deed: str) -> str:
         """Does it; what went wrong, in words."""
+        results, kept = self.run / "results.json", self.run / "kept.json"
         try:
             if deed == "load":
                 self.load()
                 return ""
-            return self.command(deed)
+            if deed != "unfinished":
+                return self.command(deed)
+            results.rename(kept)
+            try:
+                return self.command(deed)
+            finally:
+                kept.rename(results)
         except Exception:
             return traceback.format_exc()[-1200:]
 
@@ -226,6 +240,7 @@ class Fuzz:
         """A command of the command line; what is wrong with its end."""
         words = {
             "report": ["report", self.run],
+            "unfinished": ["report", self.run],
             "draw": ["report", self.run],
             "show": ["show", self.run / "spec.toml"],
             "compare": ["compare", self.run, self.other, "--out", self.merged / "out"],
@@ -247,7 +262,7 @@ class Fuzz:
             return f"status {status} without a word"
         if status == 1 and any(bug in told for bug in BUGS):
             return f"a failure that tells nothing: {told[-500:]}"
-        if status == 0 and deed in ("report", "draw"):
+        if status == 0 and deed in ("report", "unfinished", "draw"):
             page = (self.run / "report/index.html").read_text(encoding="utf-8")
             return "HTML of a label stands in the page" if HTML in page else ""
         return ""
