@@ -253,15 +253,13 @@ def curve_numbers(grid: Sequence[Panel]) -> list[dict[str, object]]:
     ]
 
 
+BANDS = "Bands are 95 % intervals."
+
+
 def band_words(numbers: Numbers) -> str:
     """Return the sentence that says what the bands around the curves are."""
-    if len(numbers.labels) > CROWD:
-        return (
-            "Losses are named in the order in which their lines end; intervals are in the tables."
-        )
-    if len(numbers.seeds) > 1:
-        return f"The band is a 95 % t-interval over up to {len(numbers.seeds)} training seeds."
-    return "The band is a 95 % Wilson interval over test images; there is one training seed only."
+    crowd = len(numbers.labels) > CROWD
+    return "Losses are named in the order in which their lines end." if crowd else BANDS
 
 
 def lines_of(labels: Sequence[str], eps: Sequence[float], get: Get, unit: float) -> list[Line]:

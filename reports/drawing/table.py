@@ -50,6 +50,7 @@ class Table:
         further: CSV files that are written beside its own: rows by name.
         groups: Headings above the header, each with the number of columns that it spans.
         highlight: Texts of first columns whose rows a reader shall find at once.
+        on_page: False for a table that other tables of the page hold; it stands in its files only.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Table:
     further: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
     groups: Sequence[tuple[str, int]] = ()
     highlight: Sequence[str] = ()
+    on_page: bool = True
 
 
 @dataclass(frozen=True)

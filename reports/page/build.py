@@ -9,6 +9,7 @@ from robustloss.reports.drawing.album import Album, csv_text, write_text
 from robustloss.reports.drawing.style import DPI, FORMATS, report_style
 from robustloss.reports.drawing.table import write_table
 from robustloss.reports.page.contents import NOT_MADE, Contents, make_tables
+from robustloss.reports.page.notes import annotate
 from robustloss.reports.page.page import Page
 from robustloss.reports.page.press import draw_all
 from robustloss.reports.page.summary import summarise_run
@@ -70,7 +71,7 @@ def _write_report(run: Run, dpi: int, *, everything: bool) -> Path:
         tables = make_tables(contents)
         (fresh / "tables").mkdir(parents=True)
         for table in (table for _, made in tables for table in made):
-            write_table(fresh / "tables", table)
+            write_table(fresh / "tables", annotate(contents.numbers, table))
         every = fresh / "tables" / "rows.csv"  # for a spreadsheet: results.json as it is
         write_text(every, csv_text(run.rows))
         pictures = draw_all(fresh / "figures", contents, dpi=dpi, details=everything)

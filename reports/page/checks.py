@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from robustloss.analysis.checks.catalogue import CHECKS, explain_check
+from robustloss.analysis.checks.catalogue import CHECKS
 from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Table, lay_out
 from robustloss.reports.reading.marks import Flag, check_name, measurement
@@ -33,16 +33,14 @@ class Verdict:
     Attributes:
         name: In words.
         state: "fired", "quiet" or "not made".
-        result: The state with its number or its reason.
-        words: When it fires, and what to do then.
+        result: How often it fired, or why it could not be made.
         places: Where it fired, a line a loss.
-        example: The message of the first flag.
+        example: The message of the first flag: what it means, and what to do.
     """
 
     name: str
     state: str
     result: str
-    words: str
     places: Sequence[str] = ()
     example: str = ""
 
@@ -51,15 +49,15 @@ def verdicts(numbers: Numbers) -> list[Verdict]:
     """Return every check: those that fired first, then the quiet ones, then those not made."""
     found = []
     for check, flags in _flags_by_check(numbers).items():
-        name, words = check_name(check), explain_check(check) if check in CHECKS else ""
+        name = check_name(check)
         if flags:
             fired = f"fired {counted(len(flags), 'time')}"
             example = str(flags[0].get("message"))
-            found.append(Verdict(name, "fired", fired, words, _places(flags), example))
+            found.append(Verdict(name, "fired", fired, _places(flags), example))
         elif reason := why_not_made(numbers, check):
-            found.append(Verdict(name, "not made", f"not made: {reason}", words))
+            found.append(Verdict(name, "not made", reason))
         else:
-            found.append(Verdict(name, "quiet", "did not fire", words))
+            found.append(Verdict(name, "quiet", "did not fire"))
     states = ("fired", "quiet", "not made")
     return sorted(found, key=lambda verdict: states.index(verdict.state))
 
@@ -80,7 +78,7 @@ def why_not_made(numbers: Numbers, check: str) -> str:
         check: Key of the check.
     """
     if not any(attack.strengths for attack in numbers.attacks):
-        return "no attack was run at eps above 0"
+        return "needs an attack at eps above 0"
     if check == "zero_gradient":
         return ""
     if "radii" not in numbers.run.results:
@@ -89,18 +87,18 @@ def why_not_made(numbers: Numbers, check: str) -> str:
         probes = any(numbers.run.path.glob("cells/*/seed-*/probe-*.npz"))
         return "" if probes else "the cells have no probe"
     if check == "transfer_beats_white_box":
-        return "" if numbers.run.transfer else "no images were shown to another loss"
+        return "" if numbers.run.transfer else "needs an attack with transfer = true"
     if check in ("one_step_training_collapsed", "training_without_direction"):
         words = [str(log.get("adversarial") or "") for log in numbers.run.training]
         asked = "one step" if check == "one_step_training_collapsed" else "trained"
-        return "" if any(asked in each for each in words) else "no loss was trained so"
+        return "" if any(asked in each for each in words) else "needs adversarial training"
     if check in _COMPARED:
         what, first, second = _COMPARED[check]
         for norm in numbers.norms:
             kinds = {attack_kind(attack.name) for attack in numbers.of_norm(norm)}
             if kinds & {*first} and kinds & {*second}:
                 return ""
-        return f"it needs {what} and another to compare it with, in the same norm"
+        return f"needs {what} and another one in the same norm"
     return ""
 
 
@@ -126,19 +124,8 @@ def _places(flags: Sequence[Flag]) -> list[str]:
         lines.append(f"{label}: {listed(attacks)}{words} ({measurement(own)})")
     if len(lines) > MOST_PLACES:
         more = len(lines) - MOST_PLACES
-        lines = [*lines[:MOST_PLACES], f"and {more} more losses, in the table of all flags"]
+        lines = [*lines[:MOST_PLACES], f"and {more} more losses, in the table of all marks"]
     return lines
-
-
-def checks_summary(found: Sequence[Verdict]) -> str:
-    """Return in one sentence how many checks there are and what became of them."""
-    counts = {state: sum(v.state == state for v in found) for state in ("fired", "quiet")}
-    rest = len(found) - sum(counts.values())
-    return (
-        f"Of {len(found)} checks {counts['fired']} fired, {counts['quiet']} did not, and {rest} "
-        "could not be made in this run. A check looks for a sign that a number is an artefact of "
-        "the attack; one that fires is a reason to look, one that does not is no proof."
-    )
 
 
 def _or(missing: str, form: str = "") -> Callable[[Any], str]:
@@ -169,9 +156,9 @@ def flags_table(numbers: Numbers) -> Table:
     ]
     return Table(
         FLAGS,
-        "Every flag",
-        "What each check measured and from where on it fires. A flag without an attack concerns "
-        "every number of its loss. The CSV holds the messages.",
+        "Every mark",
+        "What each check measured, and the threshold above which it fires. A mark without an "
+        "attack concerns every number of its loss. The CSV has the messages.",
         *lay_out(COLUMNS, rows),
         left=3,
     )

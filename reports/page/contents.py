@@ -65,7 +65,6 @@ from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.style import looks
 from robustloss.reports.drawing.table import Table
 from robustloss.reports.page.checks import flags_table
-from robustloss.reports.page.notes import annotate
 from robustloss.reports.reading.featured import featured, strongest
 from robustloss.reports.reading.numbers import WORST, AttackInfo, Numbers
 from robustloss.reports.reading.scene import Scenes
@@ -227,7 +226,7 @@ class Contents:
             _figure("error-vs-radius", "Radius", add_radius_curves, numbers, shown, self._look),
             *(_table("transfer", "Transfer", transfer_table, each) for each in matrices(numbers)),
             _figure("transfer", "Transfer between losses", add_transfers, numbers),
-            *self._each("attack", "What it did", partial(attack_table, numbers)),
+            *self._each("attack", "Success and confidence", partial(attack_table, numbers)),
             _table("attack-cost", "Cost of the attacks", cost_table, numbers),
             _table("seeds", "Every seed", seed_table, numbers),
         ]  # fmt: skip
@@ -259,7 +258,10 @@ class Contents:
         look = self._look
         known = guarded(numbers)
         return Chapter(
-            "detection", "Is the attack noticed?", "",
+            "detection", "Is the attack noticed?",
+            "A detector rejects images that look unlikely to the network. AUROC is how often a "
+            "clean image looks more likely than an attacked one (1: always, 0.5: guessing); FPR, "
+            "the false positive rate, is the share of clean images rejected.",
             [
                 *self._each("detection-vs-eps", "AUROC against eps",
                             lambda album, a: add_detection_curves(album, numbers, found, a, look),
@@ -295,7 +297,9 @@ class Contents:
     def _differences(self) -> Chapter:
         numbers = self.numbers
         return Chapter(
-            "differences", "Are the differences real?", "",
+            "differences", "Are the differences real?",
+            "A difference is shown if a test finds it at the 5 % level with all comparisons of the "
+            "run counted. A difference that is not shown may exist all the same.",
             [
                 *self._each("forest", "Differences to the baseline",
                             lambda album, a: add_forest(album, numbers, a), figure=True),
@@ -355,7 +359,9 @@ class Contents:
 
     def _trust(self) -> Chapter:
         return Chapter(
-            "trust", "Can I trust it?", "",
+            "trust", "Can I trust it?",
+            "Checks look for signs that an error is low because an attack failed, not because the "
+            "loss is robust. One that fires is a reason to look; one that does not is no proof.",
             [_as_detail(_table("flags", "Every mark", flags_table, self.numbers))],
         )  # fmt: skip
 
@@ -367,7 +373,8 @@ class Contents:
             _table("tuning", "Tuning", tuning_tables, numbers),
             _figure("tuning", "Tuning", add_tuning, numbers),
         ]
-        return Chapter("run", "What was run", "", [_as_detail(item) for item in items])
+        words = "The settings of the run, and what it takes to repeat and to cite it."
+        return Chapter("run", "What was run", words, [_as_detail(item) for item in items])
 
 
 def _table(name: str, title: str, of: Callable[..., Any], *words: Any) -> Item:
@@ -400,16 +407,7 @@ def make_tables(contents: Contents) -> list[tuple[Item, list[Table]]]:
             with leaving_gap("a table", contents.shown.gaps):
                 found = item.make()
                 tables = found if isinstance(found, list) else [found]
-                made.append(
-                    (
-                        item,
-                        [
-                            annotate(contents.numbers, table)
-                            for table in tables
-                            if table and table.rows
-                        ],
-                    )
-                )
+                made.append((item, [table for table in tables if table and table.rows]))
     return made
 
 

@@ -4,21 +4,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from robustloss.reports.drawing.table import Table
+from robustloss.reports.reading.facts import data_remark, interval_words
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import counted, listed, name_files
 from robustloss.spec.attack_kinds import attack_kind
 
+# kind of attack: in words, and what a run without it cannot show
 _MISSING = {
-    "black_box": "an attack without gradients, which finds errors that a hidden gradient hides",
-    "minimum_norm": "a minimum-norm attack, which gives every image its radius",
-    "adaptive": "an attack that knows the detector: every detection number holds only against "
-    "attacks that ignore it",
-}
-
-_LACKING = {
-    "black_box": "an attack without gradients",
-    "minimum_norm": "a minimum-norm attack",
-    "adaptive": "an attack that knows the detector",
+    "black_box": ("an attack without gradients", "errors behind a gradient that leads nowhere"),
+    "minimum_norm": ("a minimum-norm attack", "the smallest change that fools each image"),
+    "adaptive": ("an attack that knows the detector", "what such an attack leaves unnoticed"),
 }
 
 
@@ -34,25 +29,24 @@ def warning(numbers: Numbers) -> str:
         fgsm = all(attack.name == "fgsm" for attack in attacks)
         name = "FGSM" if fgsm else listed([attack.label for attack in attacks])
         return (
-            f"{name} alone does not show robustness. It is a single step along one gradient: a low "
-            "error under it can mean that the gradient was useless, and its detection AUROC often "
-            "rises with eps only because one long step overshoots. Errors are those that the "
-            "attacks of this run found; a stronger attack may find more, and one that also tries "
-            "to stay likely may not be noticed."
+            f"{name} alone does not show robustness. It takes one step along the gradient, so a "
+            "low error can mean that the gradient was useless, and AUROC often rises with eps only "
+            "because one long step overshoots. A stronger attack may find more errors, and one "
+            "that also tries to look likely may go unnoticed."
         )
     what = "one attack" if len(attacks) == 1 else counted(len(attacks), "attack")
     parts = [
-        f"Errors are those that {what} found with the settings of this run: the true error is at "
-        "least as high, and no attack proves robustness. Networks trained without a defence end "
-        "near 100 % error under strong attacks, so losses are ranked by radius, not by the error "
-        "at a large eps."
+        f"The errors are those that {what} found: the true error is at least as high, and no "
+        "attack proves robustness. At a large eps nearly every image of an undefended network is "
+        "fooled, so compare losses at a small eps, or by the eps that fools half of the images."
     ]
-    if missing := [words for kind, words in _MISSING.items() if kind not in kinds]:
-        parts.append(f"Not run: {listed(missing)}.")
+    missing = [f"{name} ({lost})" for kind, (name, lost) in _MISSING.items() if kind not in kinds]
+    if missing:
+        parts.append(f"Not run, so not known: {listed(missing)}.")
     if numbers.run.adaptive:
         parts.append(
-            "The adaptive attacks aim at the likelihood only; scores marked “not adapted” were "
-            "never attacked."
+            "The adaptive attacks aim at the likelihood only; no attack tried to deceive scores "
+            "marked “not adapted”."
         )
     total = numbers.data.get("test")
     if total and numbers.images and numbers.images < total:
@@ -74,20 +68,18 @@ def care(numbers: Numbers) -> str:
             f"{name} alone does not show robustness: a stronger attack may find more errors, and "
             "one that knows the detector may go unnoticed."
         )
-    missing = [words for kind, words in _LACKING.items() if kind not in kinds]
+    missing = [name for kind, (name, _) in _MISSING.items() if kind not in kinds]
     text = "A stronger attack may find more errors."
     return f"{text} Not run: {listed(missing)}." if missing else text
 
 
 def count_marks(numbers: Numbers) -> str:
-    """Return how many numbers carry a mark; nothing if none does."""
-    flags = numbers.run.flags
-    if not flags:
+    """Return how many checks put marks on numbers; nothing if none did."""
+    fired = len({flag.get("check") for flag in numbers.run.flags})
+    if not fired:
         return ""
-    kinds = counted(len({flag.get("check") for flag in flags}), "kind")
     return (
-        f"{counted(len(flags), 'sign')} of {kinds} that an attack, not the loss, made a number "
-        "look good: such numbers are marked †."
+        f"{counted(fired, 'check')} fired: a number marked † may be low because an attack failed."
     )
 
 
@@ -116,30 +108,49 @@ def list_failures(numbers: Numbers) -> list[str]:
 
 
 def annotate(numbers: Numbers, table: Table) -> Table:
-    """Return the table with the notes of the losses that it shows, each said once.
+    """Return the table as its files need it, with what the page says once for all tables.
 
     Args:
         numbers: Of the run.
         table: A table of it.
     """
-    by_note: dict[str, list[str]] = {}
-    for label, note in loss_notes(numbers).items():
-        if shows(table, label):
-            by_note.setdefault(note, []).append(label)
-    notes = [f"{listed(labels)}: {note.rstrip('.')}." for note, labels in by_note.items()]
+    found = loss_notes(numbers, [label for label in numbers.labels if shows(table, label)])
+    notes = [f"{note}." for note in found]
     if table.of_errors and (remark := data_remark(numbers)):
         notes.append(f"Data: {remark}.")
-    return replace(table, notes=[*dict.fromkeys([*table.notes, *notes])])
+    brackets = any(entry.text.endswith("]") for row in table.rows for entry in row)
+    if brackets and "[low, high]" not in table.caption:
+        notes.append(interval_words(numbers))
+    return replace(table, notes=[*dict.fromkeys(filter(None, [*table.notes, *notes]))])
 
 
-def loss_notes(numbers: Numbers) -> dict[str, str]:
-    """Return by label what training says of the loss after it ended; most losses have nothing."""
-    out: dict[str, list[str]] = {}
+def shorten(notes: Sequence[str]) -> list[str]:
+    """Return the footnotes of a table for the page, which explains each mark once.
+
+    Args:
+        notes: "†1 zero gradient: where, and what to do" for each mark, then others.
+    """
+    marks = [note.partition(":")[0] for note in notes if note.startswith("†")]
+    line = [f"{'; '.join(marks)}: see “Can I trust it?”."] if marks else []
+    return [*line, *(note for note in notes if not note.startswith("†"))]
+
+
+def loss_notes(numbers: Numbers, labels: Sequence[str]) -> list[str]:
+    """Return what training says of some losses after it ended, each note once; often nothing.
+
+    Args:
+        numbers: Of the run.
+        labels: Of the losses.
+    """
+    notes: dict[str, dict[str, None]] = {}  # by label, each once, in order
     for log in numbers.run.training:
-        note = str(log.get("note") or "").strip()
-        if note and note not in out.setdefault(str(log.get("label")), []):
-            out[str(log.get("label"))].append(note)
-    return {label: "; ".join(out[label]) for label in numbers.labels if out.get(label)}
+        if note := str(log.get("note") or "").strip().rstrip("."):
+            notes.setdefault(str(log.get("label")), {})[note] = None
+    by_note: dict[str, list[str]] = {}
+    for label in labels:
+        if label in notes:
+            by_note.setdefault("; ".join(notes[label]), []).append(label)
+    return [f"{listed(labels)}: {note}" for note, labels in by_note.items()]
 
 
 def shows(table: Table, label: str) -> bool:
@@ -151,8 +162,3 @@ def shows(table: Table, label: str) -> bool:
     """
     texts = (entry.text for row in table.rows for entry in row[: table.left])
     return label in texts or bool({label, f"shown to {label}"} & {*table.header})
-
-
-def data_remark(numbers: Numbers) -> str:
-    """Return what must be known of the data, as their provenance says it."""
-    return str(numbers.data.get("summary") or "").strip().rstrip(".")

@@ -16,7 +16,14 @@ from robustloss.reports.drawing.album import Picture
 from robustloss.reports.drawing.table import BELOW, Table
 from robustloss.reports.page.checks import verdicts
 from robustloss.reports.page.contents import Chapter, Contents, Item
-from robustloss.reports.page.notes import care, count_marks, count_problems, list_failures, warning
+from robustloss.reports.page.notes import (
+    care,
+    count_marks,
+    count_problems,
+    list_failures,
+    shorten,
+    warning,
+)
 from robustloss.reports.page.run_facts import (
     describe_run,
     list_facts,
@@ -148,7 +155,8 @@ class Page:
         return self._all_tables([item]), [_picture(p) for p in self._pictures.get(item, ())]
 
     def _all_tables(self, items: Sequence[Item]) -> list[Shown]:
-        return [_table(table) for item in items for table in self._tables.get(item, ())]
+        made = [table for item in items for table in self._tables.get(item, ())]
+        return [_table(table) for table in made if table.on_page]
 
 
 def _table(table: Table) -> Shown:
@@ -163,7 +171,8 @@ def _table(table: Table) -> Shown:
         classes.append("highlight" if entry.text in table.highlight else kind)
     heads = list(table.header[: table.left])
     return {
-        **{k: getattr(table, k) for k in ("name", "title", "header", "notes", "left", "groups")},
+        **{k: getattr(table, k) for k in ("name", "title", "header", "left", "groups")},
+        "notes": shorten(table.notes),
         "caption": split_caption(table.caption),
         "rows": table.rows,
         # the column that stays in sight while one scrolls: the loss, wherever it stands

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from robustloss.notation import eps_text
-from robustloss.reports.page.notes import data_remark
-from robustloss.reports.reading.facts import is_given, loss_spec
+from robustloss.reports.page.notes import loss_notes
+from robustloss.reports.reading.facts import data_remark, is_given, loss_spec
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import (
     NORM_WORDS,
@@ -24,8 +24,11 @@ TRAIN_KEYS = ("epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedu
 VERSIONS = ("robustloss", "torch", "torchvision", "numpy", "python")
 # of the provenance: told elsewhere on the page, or in another form
 TOLD = (*VERSIONS, "data", "started", "finished", "seconds", "spec", "command", "seeds",
-        "attack_cost", "merged", "notes", "cells",
-        "reused")  # fmt: skip
+        "attack_cost", "merged", "notes", "cells", "reused")  # fmt: skip
+PAPER = (
+    "the table and the figures follow Wan, Zhong, Li and Chen, Rethinking Feature Distribution for "
+    "Loss Functions in Image Classification, CVPR 2018 (arXiv:1803.02988)"
+)
 
 
 def describe_run(numbers: Numbers) -> str:
@@ -36,13 +39,13 @@ def describe_run(numbers: Numbers) -> str:
     trained = [label for label in numbers.labels if label not in given]
     few = len(numbers.labels) <= FEW
     models = listed(given) if few else f"{len(given)} models"
-    what = f"{models}, not trained here, and attacked"
+    what = f"{models}, trained elsewhere, under attack"
     if trained:
         losses = listed(trained) if few else f"{len(trained)} losses"
-        what = f"One network, trained with {losses} and attacked"
+        what = f"One network trained with {losses}, under attack"
         what += f", beside {models}, trained elsewhere" if given else ""
     smoke = numbers.data.get("name") == "digits"
-    small = " Images of 8×8 pixels are a smoke test." if smoke else ""
+    small = " Digits of 8×8 pixels are a smoke test, not a benchmark." if smoke else ""
     return f"{what}.{small}"
 
 
@@ -64,7 +67,7 @@ def measure_run(numbers: Numbers) -> str:
         listed(attacks) if len(attacks) <= FEW else f"{len(attacks)} attacks",
         finished,
         state,
-        f"{counted(marks, 'kind')} of marks †" if marks else "no marks",
+        f"{counted(marks, 'check')} fired (†)" if marks else "no check fired",
     ]
     return " · ".join(part for part in parts if part)
 
@@ -86,7 +89,7 @@ def list_facts(numbers: Numbers) -> Facts:
         own = [f"{e['label']} seed {e['seed']}" for e in reused if e["run"] == run]
         cells = listed(own) if len(own) <= FEW else counted(len(own), "cell")
         sources.append(f"{cells} from the run folder {run}")
-    trust = "these were not trained here, so their numbers are as true as that folder is"
+    trust = "not trained in this run, so their numbers are as good as that folder is"
     return _with_text(
         ("Data", numbers.data_label + (f": {', '.join(sizes)} images" if sizes else "")),
         ("About the data", data_remark(numbers)),
@@ -98,6 +101,7 @@ def list_facts(numbers: Numbers) -> Facts:
         ("Tuning", f"{trials} trials of each loss; the values below are those of the smallest "
          "clean validation error" if trials else ""),
         *(("Loss", describe_entry(loss)) for loss in losses),
+        ("Training said", "; ".join(loss_notes(numbers, numbers.labels))),
         *(("Attack", describe_attack(numbers, attack)) for attack in spec.get("attacks", [])),
         ("Weights taken over", f"{'; '.join(sources)}: {trust}" if sources else ""),
         ("Seeds", ", ".join(map(str, numbers.seeds)) or "none finished"),
@@ -108,7 +112,7 @@ def list_facts(numbers: Numbers) -> Facts:
 
 
 def list_provenance(numbers: Numbers) -> Facts:
-    """Return by which command, versions and machine a run was made, and when."""
+    """Return by which command, versions and machine a run was made, when, and how to cite it."""
     provenance, data = numbers.run.provenance, numbers.data
     name, label = data.get("name"), data.get("label")
     called = f"{label} ({name})" if label and label != name else name
@@ -124,12 +128,13 @@ def list_provenance(numbers: Numbers) -> Facts:
     return _with_text(
         ("Command", describe_command(provenance)),
         ("Versions", ", ".join(f"{k} {provenance[k]}" for k in VERSIONS if provenance.get(k))),
-        *((key.replace("_", " ").capitalize(), _value_words(value))
-          for key, value in provenance.items() if key not in TOLD and value is not None),
+        ("Machine", ", ".join(
+            f"{key.replace('_', ' ')} {_value_words(value)}"
+            for key, value in provenance.items() if key not in TOLD and value is not None)),
         ("Data", f"{called}, checksum {data.get('checksum')}" if data else ""),
-        ("Seeds", ", ".join(map(str, provenance.get("seeds") or []))),
         ("Time", times),
         ("Digest", digest),
+        ("Cite", f"robustloss {provenance.get('robustloss', '')}".rstrip() + f"; {PAPER}"),
     )  # fmt: skip
 
 
@@ -138,7 +143,7 @@ def describe_command(provenance: Mapping[str, Any]) -> str:
     command = provenance.get("command") or []
     if not isinstance(command, list):
         return str(command)
-    words = map(str, command)
+    words = [] if command == ["-"] else map(str, command)  # a program called the library
     return " ".join(file_name(word) if word.startswith(("/", "~")) else word for word in words)
 
 

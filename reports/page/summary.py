@@ -16,7 +16,7 @@ from robustloss.results.result_table import ResultTable
 MOST_LINES = 60
 MOST_LOSSES = 19  # rows of the table; ten losses more would leave no room for anything else
 MOST_NAMED = 3
-_FACTS = ("Data", "Checksum", "Seeds", "Command", "Versions", "Device", "Digest")
+_FACTS = ("Data", "Checksum", "Seeds", "Command", "Versions", "Machine", "Digest")
 
 
 def summarise_run(numbers: Numbers, verdict: str, gaps: Sequence[str]) -> str:

@@ -123,10 +123,10 @@ def seed_words(numbers: Numbers) -> str:
 
 
 def interval_words(numbers: Numbers) -> str:
-    """Return the sentence that says what [low, high] is in a table of errors."""
-    if len(numbers.seeds) > 1:
-        return (
-            "[low, high] is a 95 % t-interval over training seeds; of a loss with one seed, a 95 % "
-            "Wilson interval over images."
-        )
-    return "[low, high] is a 95 % Wilson interval over images; one training seed."
+    """Return the sentence that says what [low, high] is, in every table; nothing without any."""
+    return numbers.run.table().interval_words
+
+
+def data_remark(numbers: Numbers) -> str:
+    """Return what must be known of the data, as their provenance says it."""
+    return str(numbers.data.get("summary") or "").strip().rstrip(".")

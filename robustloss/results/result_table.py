@@ -14,8 +14,8 @@ from robustloss.notation import interval_text, markdown_text, one_line
 
 _GAP = "  "
 _OVER_IMAGES = {
-    "Wilson over images": "Wilson",
-    "clustered DeLong over images": "clustered DeLong for AUROC",
+    "Wilson over images": "Wilson for shares",
+    "clustered DeLong over images": "DeLong for AUROC",
 }
 
 
@@ -110,15 +110,19 @@ class ResultTable:
     @property
     def caption(self) -> str:
         """What the numbers and the brackets are."""
-        cells = [cell for row in self.rows for cell in row.cells if cell.mean is not None]
-        seeds = max((cell.n_seeds for cell in cells), default=0)
+        seeds = max((cell.n_seeds for row in self.rows for cell in row.cells), default=0)
         over = f"means over {seeds} training seeds" if seeds > 1 else "one training seed"
+        return f"Errors in percent, {over}. {self.interval_words}".rstrip()
+
+    @property
+    def interval_words(self) -> str:
+        """The sentence that says what [low, high] is; nothing where no number has an interval."""
+        cells = [cell for row in self.rows for cell in row.cells]
         kinds = {cell.interval for cell in cells if cell.low is not None}
         known = ["over training seeds (t)"] if "t over seeds" in kinds else []
         if ways := [words for kind, words in _OVER_IMAGES.items() if kind in kinds]:
             known.append(f"over test images ({', '.join(ways)})")
-        ends = f" [low, high]: 95 % interval {', or '.join(known)}." if known else ""
-        return f"Errors in percent, {over}.{ends}"
+        return f"[low, high] is a 95 % interval {', or '.join(known)}." if known else ""
 
     def as_text(self, width: int = 100) -> str:
         """Return the table in aligned columns, the caption above it and the notes below.

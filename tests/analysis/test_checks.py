@@ -7,7 +7,6 @@ from robustloss.analysis.checks.catalogue import (
     CHECKS,
     SIGNIFICANCE,
     better_rival,
-    explain_check,
     make_flag,
 )
 from tests.evidence import (
@@ -99,10 +98,6 @@ def test_a_message_explains_names_and_helps(check):
         assert " %" in row["message"]
         assert row["attack_label"] is None or row["attack_label"] in row["message"]
         assert "{" not in row["message"].replace("{ objective", "")
-    listed = explain_check(check)
-    assert listed.endswith(".")
-    assert "more than" in listed
-    assert "{" not in listed.replace("{ objective", "")
 
 
 def test_messages_by_hand():
@@ -115,7 +110,6 @@ def test_messages_by_hand():
     assert "divided by 100:" in row["message"]
     (row,) = fired(TRIGGERED["error_falls_with_eps"])["error_falls_with_eps"]
     assert "lower by 5.0 % of the images than at the smaller eps (0.1)" in row["message"]
-    assert "more than 0.01 % of the length" in explain_check("output_not_repeatable")
     assert make_flag("zero_gradient", CELL, 0.25)["value"] == 0.25
 
 

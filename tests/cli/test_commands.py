@@ -69,7 +69,7 @@ def test_a_run_ends_with_its_errors_and_the_report(command, finished):
     assert err == ""
     lines = out.splitlines()
     assert lines[0].startswith(
-        "Errors in percent, one training seed. [low, high]: 95 % interval over"
+        "Errors in percent, one training seed. [low, high] is a 95 % interval over"
     )
     heads = next(number for number, line in enumerate(lines) if line.startswith("loss"))
     assert lines[heads].split()[:3] == ["loss", "clean", "0.1"]

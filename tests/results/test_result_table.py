@@ -189,8 +189,8 @@ def test_the_caption_says_what_the_intervals_are_over():
         over = "Wilson" if row["metric"] == "error" else "clustered DeLong"
         row |= {"n_seeds": 1, "interval": f"{over} over images"}
     assert build_result_table(found).caption == (
-        "Errors in percent, one training seed. [low, high]: 95 % interval over test images "
-        "(Wilson, clustered DeLong for AUROC)."
+        "Errors in percent, one training seed. [low, high] is a 95 % interval over test images "
+        "(Wilson for shares, DeLong for AUROC)."
     )
 
 
@@ -202,7 +202,7 @@ def test_columns_that_do_not_fit_stand_below_with_the_labels_again():
     # The caption aside: a terminal breaks a sentence where it likes.
     assert max(map(len, narrow[1:])) <= 60
     assert wide[0] == (
-        "Errors in percent, means over 2 training seeds. [low, high]: 95 % interval over "
+        "Errors in percent, means over 2 training seeds. [low, high] is a 95 % interval over "
         "training seeds (t)."
     )
 

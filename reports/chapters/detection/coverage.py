@@ -47,12 +47,11 @@ def add_coverage(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
         draw_curves(grid, looks, columns=2),
         curve_numbers(grid),
         title="What is gained by rejecting: error against coverage",
-        caption="The detector accepts the images of the highest likelihood; further to the left it "
-        "rejects more. The curve is the error among the accepted images, clean mistakes included. "
-        "A good detector falls towards the left; a flat curve rejects right and wrong answers "
-        "alike; one that rises to the left finds wrong answers more typical. All images of a frame "
-        "are attacked, except in the first. Each frame has its own vertical axis. "
-        f"{band if len(scene.labels) <= CROWD else ''}{scene.words()}",
+        caption="Error among the accepted images, as the detector rejects more of the least likely "
+        "(to the left). A good detector falls towards the left; a flat curve rejects right and "
+        "wrong answers alike; one that rises to the left finds wrong answers more typical. All "
+        "images of a frame are attacked, except in the first. Each frame has its own vertical "
+        f"axis. {band if len(scene.labels) <= CROWD else ''}{scene.words()}",
         alt="Line charts of the error among accepted images against the share accepted. Error of "
         f"the half with the highest likelihood, {'; '.join(ends)}.",
     )

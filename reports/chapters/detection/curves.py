@@ -4,9 +4,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from robustloss.reports.chapters.detection.detected import LIKELIHOOD, Detected, interval_words
+from robustloss.reports.chapters.detection.detected import LIKELIHOOD, Detected
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.curves import Line, Panel, curve_numbers, draw_curves, lines_of
+from robustloss.reports.drawing.curves import (
+    Line,
+    Panel,
+    band_words,
+    curve_numbers,
+    draw_curves,
+    lines_of,
+)
 from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, GREY, Look, columns_of
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.words import Estimate
@@ -64,8 +71,6 @@ def add_detection_curves(
                                        if not math.isnan(line.y[-1]))
         for panel in of_losses
     ]  # fmt: skip
-    behind = [row for k in numbers.labels for e in attack.strengths
-              for row in found.rows(k, attack.label, e, LIKELIHOOD, "all")]  # fmt: skip
     album.add(
         f"detection-vs-eps-{attack.slug}",
         draw_curves(grid, looks)
@@ -73,18 +78,16 @@ def add_detection_curves(
         else draw_curves(of_losses, names, columns=columns_of(len(of_losses))),
         curve_numbers(grid),
         title="Does the likelihood give the attack away?",
-        caption="AUROC: how often a clean image has a higher likelihood than an attacked one. 1 is "
-        "perfect, 0.5 (dotted) is guessing, and below it attacked images look more typical than "
-        "clean ones. All attacked images include failed attacks; successful attacks are images "
-        "that were right and became wrong, against the clean images that are right. "
+        caption="AUROC of the likelihood against eps. Below 0.5 (dotted) attacked images look more "
+        "typical than clean ones. Successful attacks are images that were right and became wrong, "
+        "against the clean images that are right. "
         + (
-            "Noise control: clean images with random noise as large, image by image, as the "
-            "attack's change. Where noise lies as high as the attack, the detector notices changed "
-            "pixels, not the attack. "
+            "Noise control: random noise as large as the attack's change of each image; where it "
+            "lies as high as the attack, the detector notices changed pixels, not the attack. "
             if "noise" in lines
             else ""
         )
-        + ("" if crowd else interval_words(behind).replace("Intervals", "Bands") + " ")
-        + "One-step attacks overshoot at a large eps: do not read their rising AUROC as safety.",
+        + f"{band_words(numbers)} A one-step attack overshoots at a large eps: its rising AUROC is "
+        "no safety.",
         alt=f"Line charts of AUROC against eps. At the largest eps, {'; '.join(ends)}.",
     )

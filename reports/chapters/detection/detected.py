@@ -110,19 +110,3 @@ def over_rows(rows: Sequence[Row], metric: str) -> Estimate | None:
         mean, low, high = (float(known[0][k]) for k in ("auroc", "auroc_low", "auroc_high"))
         return Estimate(mean, low, high, 1, (mean,), IMAGES)
     return over_seeds([float(row[metric]) for row in known])
-
-
-def interval_words(rows: Iterable[Row]) -> str:
-    """Return what stands behind an AUROC, by the seeds, and whether images were counted."""
-    seeds, images = set(), False
-    for row in rows:
-        seeds.add(row["seed"])
-        images |= row.get("auroc_low") is not None
-    if len(seeds) > 1:
-        return "Intervals are 95 % t-intervals over training seeds."
-    if images:
-        return (
-            "Intervals are 95 % over test images (clustered DeLong, which knows that the clean and "
-            "the attacked score come from the same image); there is one training seed only."
-        )
-    return "One training seed: no interval."

@@ -71,12 +71,11 @@ def add_falls(album: Album, numbers: Numbers) -> None:
             draw_falls([*grid.items()], start.label),
             rows,
             title=f"The detector falls when the attack knows it, {found.norm_name}",
-            caption="AUROC of the likelihood over all attacked images. Grey: naive attacks, which "
+            caption="How far AUROC falls when the attack knows the detector. Grey: attacks that "
             f"only want a wrong class; the arrow starts at {start.label}. Orange: adaptive "
-            "attacks, which want a wrong class that is also likely; the diamond takes the best of "
-            "them for each image. A long arrow: the high AUROC on its right was owed to an attack "
-            "that did not try. Left of the dotted line attacked images look more typical than "
-            "clean ones. Means over seeds; the table has intervals.",
+            "attacks, which want a wrong class that also looks likely; the diamond takes the best "
+            "of them for each image. Left of the dotted line attacked images look more typical "
+            "than clean ones. All attacked images, means over seeds.",
             alt=f"Arrows from the AUROC under {start.label} to that under the best adaptive "
             f"attack, one panel per loss. At {eps_name(found.eps[-1])}: {', '.join(words)}.",
         )

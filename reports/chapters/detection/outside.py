@@ -14,7 +14,6 @@ from robustloss.metrics.rates import auroc, rejected_fraction
 from robustloss.reports.chapters.detection.detected import (
     LIKELIHOOD,
     in_order,
-    interval_words,
     over_rows,
     score_words,
 )
@@ -98,13 +97,12 @@ def add_outside(album: Album, numbers: Numbers, shown: Shown) -> None:
             )
         ],
         title="Likelihood of images that are not of the data",
-        caption="Log-likelihood at the predicted class, of clean test images and of images of "
-        "another kind, which nobody attacked; each histogram adds up to 100 %. The smaller the "
-        "overlap, the better the likelihood tells that an image is not of the data; hatched bars "
-        "to the right of the filled ones look more typical than the data themselves. The dashed "
-        "line rejects 5 % of clean validation images; “caught” is the share of the other images "
-        "left of it. Bins are shared within a row; those at the ends are open. A loss without a "
-        f"density, such as softmax, has its logit. {shown.words(numbers.labels)}",
+        caption="Log-likelihood at the predicted class of clean test images, and of images of "
+        "another kind that nobody attacked. Each histogram adds up to 100 %; hatched bars to the "
+        "right of the filled ones look more typical than the data themselves. The dashed line "
+        "rejects 5 % of clean validation images; “caught” is the share of the other images left of "
+        "it. Bins at the ends are open. A loss without a density, such as softmax, has its logit. "
+        f"{shown.words(numbers.labels)}",
         alt="Grid of overlaid histograms, losses by sets of other images, of the log-likelihood. "
         f"{'; '.join(areas)}.",
     )  # fmt: skip
@@ -207,10 +205,10 @@ def _outside(numbers: Numbers, every: Sequence[Mapping], name: str, how: str) ->
         rows.append([Entry(label), Entry(score_words(score)), *cells])
     return Table(
         name,
-        f"Images that are not of the data: are they noticed {how}?",
-        f"Shown to the networks as they are: {'; '.join(shown)}. AUROC: against all clean test "
-        "images; below 0.5 they look more typical than the data themselves. Caught: percent below "
-        "the threshold that rejects 5 % of clean validation images. " + interval_words(every),
+        f"Are images that are not of the data noticed {how}?",
+        "Images of another kind, not attacked, against all clean test images: "
+        f"{'; '.join(shown)}. An AUROC below 0.5 means that they look more typical than the data "
+        "themselves. Caught: percentage that the threshold at 5 % FPR rejects.",
         ["loss", "score", *(f"{o}: {column.head}" for o in sets for column in _SHOWN)],
         rows,
         data,

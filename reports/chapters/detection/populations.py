@@ -8,9 +8,8 @@ from robustloss.reports.chapters.detection.detected import (
     LIKELIHOOD,
     POPULATION_WORDS,
     Detected,
-    interval_words,
 )
-from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
+from robustloss.reports.drawing.table import Column, Table, lay_out
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 
@@ -23,12 +22,12 @@ _COLUMNS = [
 ]
 _ESTIMATES = [
     Column("AUROC", "auroc", 1.0),
-    Column("equal error rate", "equal_error_rate", 100.0, 1),
-    Column("caught at 1 % FPR", "tpr_at_1fpr", 100.0, 1),
-    Column("caught at 5 % FPR", "tpr_at_5fpr", 100.0, 1),
-    Column("clean rejected at 95 % caught", "clean_rejected_at_95tpr", 100.0, 1),
+    Column("EER", "equal_error_rate", 100.0, 1),
+    Column("caught, 1 %", "tpr_at_1fpr", 100.0, 1),
+    Column("caught, 5 %", "tpr_at_5fpr", 100.0, 1),
+    Column("FPR at 95 %", "clean_rejected_at_95tpr", 100.0, 1),
 ]
-_UNNOTICED = Column("fooled and unnoticed, 1 %", EARLY, 100.0, 2)
+_UNNOTICED = Column("", EARLY, 100.0, 2)  # of all attacked images, a share of all that were right
 
 
 def populations_table(numbers: Numbers, found: Detected, attack: AttackInfo) -> Table | None:
@@ -53,22 +52,18 @@ def populations_table(numbers: Numbers, found: Detected, attack: AttackInfo) -> 
             {"label": label, "attack_label": attack.label, "eps": eps, "population": population,
              "n_attacked": found.count(*place), "flags": flags}
             | {column.key: found.get(*place, column.key) for column in known}
-            # a share of all images that were right
-            | {EARLY: found.get(*place, EARLY) if population == "all" else Entry("")}
+            | {EARLY: found.get(*place, EARLY) if population == "all" else None}
         )  # fmt: skip
-    behind = [row for row in detection if row["attack_label"] == attack.label
-              and row["score"] == LIKELIHOOD and row["eps"] > 0]  # fmt: skip
     marks = Marks(numbers)
     return Table(
         f"populations-{attack.slug}",
         f"Detection of {attack.label} by likelihood, by population",
-        "Score: log-likelihood at the predicted class. All attacked images stand against all clean "
-        "ones; the successful (right, now wrong) and the failed (still right) against all clean "
-        "images that are right; noise, as large as the attack's change of each image, against all "
-        "clean ones. n: images, summed over seeds. AUROC is a fraction, the rest percent. Equal "
-        "error rate: where as many clean images are rejected as attacked ones pass. Clean rejected "
-        "at 95 % caught: by the threshold that catches 95 % of the population. "
-        + interval_words(behind),
+        "How well the likelihood tells each population of attacked images from clean ones. "
+        "Successful (right, now wrong) and failed (still right) attacks stand against the clean "
+        "images that are right, the other populations against all clean ones; noise is as large as "
+        "the attack's change of each image. n: images of all seeds. Caught: percentage rejected at "
+        "1 % or 5 % FPR. EER: equal error rate, where as many clean images are rejected as "
+        "attacked ones pass. FPR at 95 %: clean images rejected when 95 % are caught.",
         *lay_out([*_COLUMNS, *known, _UNNOTICED], rows, marks),
         marks.notes(),
         left=3,

@@ -28,10 +28,7 @@ BANDS = 5  # losses up to which ROC curves in one frame carry bands
 GUESSING: dict[str, Any] = {"color": "#5B6470", "lw": 0.9, "ls": (0, (1, 2))}
 
 RESAMPLES = 200  # enough for a band that is looked at; tables take more
-BAND = (
-    f"Bands are pointwise 95 % intervals over test images ({RESAMPLES} resamples), of the network "
-    "that is shown. "
-)
+BAND = f"Bands are pointwise 95 % intervals over test images ({RESAMPLES} resamples). "
 AXES = (
     "Upper row: the whole curve. Lower row: a logarithmic axis, for the few false alarms at which "
     "a detector would work; markers at 1 % and 5 %."
@@ -91,8 +88,8 @@ def add_rocs(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
         draw_rocs(columns, looks, lowest),
         roc_numbers(columns),
         title="ROC of the likelihood detector",
-        caption="Share of all attacked images caught against share of clean images rejected, as "
-        f"the threshold moves. {AXES_OF_CROWD if len(scene.labels) > CROWD else AXES} Under the "
+        caption="Share of attacked images caught against share of clean images rejected, as the "
+        f"threshold moves. {AXES_OF_CROWD if len(scene.labels) > CROWD else AXES} Under the "
         "dotted line attacked images look more typical than clean ones. "
         f"{BAND if len(scene.labels) <= BANDS else ''}{scene.words()}",
         alt=f"ROC curves by eps. AUROC at {'; '.join(areas)}.",

@@ -12,11 +12,16 @@ from matplotlib.figure import Figure
 from robustloss.reports.chapters.detection.detected import (
     POPULATION_WORDS,
     Detected,
-    interval_words,
     score_words,
 )
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.curves import Panel, curve_numbers, draw_curves, lines_of
+from robustloss.reports.drawing.curves import (
+    Panel,
+    band_words,
+    curve_numbers,
+    draw_curves,
+    lines_of,
+)
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.squares import colour_bar, frame_squares, hatch_square, ink_on
 from robustloss.reports.drawing.style import ADVERSARIAL, BLUE, CROWD, Look, plain
@@ -25,14 +30,11 @@ from robustloss.reports.words import Estimate, eps_name
 
 NAN = math.nan
 ACROSS = 2  # panels in a row: ten scores need half a page
-LEGEND = (
-    " A † beside a loss: a check found signs that this attack, not the loss, made the number look "
-    "good."
-)
+LEGEND = " †: a check fired for this loss, and its numbers may be artefacts."
 
 NOISE = (
-    " Noise is as large as the attack's change: where it is as blue as the attack, the score "
-    "notices changed pixels, not the attack."
+    " Where noise as large as the attack's change is as blue as the attack, the score notices "
+    "changed pixels, not the attack."
 )
 
 # white is guessing; blue, attacked images look odd; orange, they look more typical than clean ones
@@ -97,17 +99,13 @@ def add_score_curves(
         replace(p, y_range=(bottom, 1.005), reference=0.5 if bottom < 0.5 else None)
         for p in grid
     ]  # fmt: skip
-    rows = [r for r in numbers.run.detection if r["attack_label"] == attack.label and r["eps"] > 0]
-    bands = interval_words(rows).replace("Intervals", "Bands")
     album.add(
         f"scores-vs-eps-{attack.slug}",
         draw_curves(grid, looks),
         curve_numbers(grid),
         title="Which score gives the attack away?",
-        caption="AUROC of each detection score: images that were right and became wrong, against "
-        f"the clean images that are right. All frames have one vertical axis, from {bottom:g}. "
-        "Left out: scores that a loss does not have, and an eps at which no attack succeeded. "
-        f"{'Intervals are in the table of scores.' if crowd else bands} "
+        caption="AUROC of each detection score against eps: successful attacks against the clean "
+        f"images that are right. The vertical axes begin at {bottom:g}. {band_words(numbers)} "
         + _unadapted(found, attack),
         alt="Line charts of AUROC against eps, one per score, one line per loss. At the largest "
         f"eps, {'; '.join(_ends(panel) for panel in grid)}.",
@@ -159,13 +157,12 @@ def add_score_heat(album: Album, numbers: Numbers, found: Detected, attack: Atta
         f"scores-heat-{attack.slug}",
         draw_score_heat(grid, [score_words(k) for k in scores], ACROSS),
         _heat_numbers(grid, numbers.labels, scores),
-        title="Losses by scores",
-        caption="AUROC of each score, mean over seeds; the CSV file has intervals. All attacked "
-        "images stand against all clean ones; the successful (right, now wrong) and the failed "
-        "(still right) against the clean images that are right."
+        title="How well does each score notice the attack?",
+        caption="AUROC of each detection score, mean over seeds. Blue: attacked images look less "
+        "typical than clean ones; orange: more typical; white: guessing; hatched: no number. "
+        "Successful (right, now wrong) and failed (still right) attacks stand against the clean "
+        "images that are right."
         + (NOISE if "noise" in found.populations else "")
-        + " Blue: attacked images look less typical than clean ones; orange: more typical; white: "
-        "guessing. Hatched: no such score of this loss, or no image in the population."
         + (LEGEND if marked else ""),
         alt="Tables of AUROC as coloured squares, losses by scores. "
         f"{'; '.join(_best(heat, scores) for heat in grid)}.",

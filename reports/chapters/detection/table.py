@@ -7,12 +7,10 @@ from robustloss.reports.chapters.detection.detected import (
     EARLY,
     LIKELIHOOD,
     Detected,
-    interval_words,
     score_words,
     sum_over,
 )
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of, lay_out
-from robustloss.reports.reading.facts import seed_words
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.words import span
@@ -71,24 +69,13 @@ def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
     return Table(
         f"detection-{attack.slug}",
         f"Detection of {attack.label} by likelihood",
-        "AUROC of the log-likelihood at the predicted class. Fooled and unnoticed: of the images "
-        "that were right, the percentage that the attack fools and the detector accepts, at the "
-        "threshold that rejects 5 % of clean validation images (false positive rate, FPR, 5 %). It "
-        "is the one column that compares losses fairly; lower is better. n/a: no attack succeeded. "
-        + interval_words_detection(numbers),
+        "AUROC of the likelihood, and the percentage of the initially correct images that are "
+        "fooled and unnoticed. All: every attacked image against every clean one. Successful: "
+        "images that were right and became wrong, against the clean images that are right (n/a: "
+        "no attack succeeded). Fooled and unnoticed, at 5 % FPR, is the one column that compares "
+        "losses fairly; lower is better.",
         *lay_out(columns, rows, marks),
         [*marks.notes(), *_notes(numbers, attack)],
-    )
-
-
-def interval_words_detection(numbers: Numbers) -> str:
-    """Return the sentence that says what stands behind the number in a table of detection."""
-    over_images = any(row.get("auroc_low") is not None for row in numbers.run.detection)
-    if len(numbers.seeds) > 1 or not over_images:
-        return seed_words(numbers)
-    return (
-        "One training seed: intervals of AUROC are 95 % over test images (clustered DeLong), "
-        "the other numbers have none."
     )
 
 
@@ -99,8 +86,9 @@ def _notes(numbers: Numbers, attack: AttackInfo) -> list[str]:
     if any((e.get("params") or {}).get("keep") == "first" for e in entries):
         # ending at the first error shows a detector other images than going on does
         notes.append(
-            f"{attack.label} leaves an image as soon as it is fooled (keep = first), near the "
-            "boundary: its errors are those of the whole attack, its detection numbers are not."
+            f"{attack.label} stops at the first change that fools an image (keep = first), near "
+            "the boundary: its errors are sound, but an attack that goes on looks different to a "
+            "detector."
         )
     rejected = []
     for label in numbers.labels:
@@ -112,7 +100,7 @@ def _notes(numbers: Numbers, attack: AttackInfo) -> list[str]:
         rejected += [f"{label} {span(values, 1, 100.0)} %"] if values else []
     if rejected:
         words = ", ".join(rejected)
-        notes.append(f"Of the clean test images the 5 % threshold rejects: {words}.")
+        notes.append(f"Clean test images that the 5 % threshold rejects: {words}.")
     return notes
 
 
@@ -138,8 +126,6 @@ def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
     adapted = found.adapted(attack.label)
     if len(adapted) < 2:
         return None
-    behind = [d for d in numbers.run.detection
-              if d["attack_label"] == attack.label and d["eps"] > 0]  # fmt: skip
     places = [*product(("all", "successful"), attack.strengths)]
     marks = Marks(numbers)
     rows, data = [], []
@@ -159,7 +145,7 @@ def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
     return Table(
         f"scores-{attack.slug}",
         f"Which score tells {attack.label} from clean images?",
-        f"AUROC of each detection score. {interval_words(behind)} The likelihood "
+        "AUROC of each detection score, by population of attacked images and eps. The likelihood "
         "asks whether the features look like the predicted class at all, the posterior only how "
         f"clearly one class wins.{_NOT_ADAPTED if False in adapted.values() else ''}",
         ["loss", "score", *(f"{population}, eps {eps_text(eps)}" for population, eps in places)],

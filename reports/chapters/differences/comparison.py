@@ -67,13 +67,13 @@ class Compared:
         return self._ranks.get((metric, eps, label))
 
     def unit_words(self) -> str:
-        """Return what the intervals and the tests are over."""
+        """Return the sentence that says what the intervals and the tests are over."""
         if self.unit == "seeds":
             seeds = max((int(row["n_seeds"]) for row in self.rows), default=0)
-            return f"over {seeds} training seeds, in pairs of equal seeds (paired t-test)"
+            return f"Tested over {seeds} training seeds in pairs of equal seeds (paired t-test)."
         return (
-            "over the test images of one training seed (McNemar's test for errors, resampled "
-            "images for AUROC); other trainings of the same losses may differ otherwise"
+            "Tested over the test images of one training seed (McNemar's test for errors, "
+            "resampled images for AUROC); another training may differ otherwise."
         )
 
 

@@ -56,10 +56,9 @@ def add_forest(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
         draw_forest([label for label in others if label in drawn], baseline, differences),
         [row for own in differences.values() for row in own.values()],
         title=f"How far is each loss from {plain(baseline)}?",
-        caption=f"Each loss minus {baseline}: error in percentage points, and AUROC of the "
-        f"likelihood over all attacked images, with 95 % intervals {found.unit_words()}. Filled: "
-        "shown, with all comparisons of the run taken into account. Hollow: not shown, which does "
-        "not mean equal. Each frame has its own axis."
+        caption=f"Each loss minus {baseline}, with 95 % intervals: error in percentage points, and "
+        f"AUROC over all attacked images. Filled: shown; hollow: not shown. {found.unit_words()} "
+        "Each frame has its own axis."
         + (f" Without a comparison, for want of seeds: {', '.join(left)}." if left else ""),
         alt=f"Forest plot of differences to {baseline}. Shown: {'; '.join(shown) or 'none'}.",
     )

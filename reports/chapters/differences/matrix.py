@@ -58,12 +58,12 @@ def differences_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
     return Table(
         f"differences-{attack.slug}",
         f"Which losses differ under {attack.label}?",
-        "Row minus column, with 95 % intervals: error in percentage points, AUROC of the "
-        f"likelihood over all attacked images, {found.unit_words()}. Bold: shown (p at most .05, "
-        "adjusted by Benjamini and Hochberg for all comparisons of the run). Grey: not shown, "
-        "which does not mean equal. Rank 1 is best; “2 to 4” is what the shown differences leave "
-        "open (Mogstad et al. 2024). The CSV file has every pair, its p-value and the smallest "
-        "difference that would have been shown.",
+        "Row minus column, with 95 % intervals: error in percentage points, and AUROC over all "
+        "attacked images. Bold: shown (p at most .05, adjusted by Benjamini and Hochberg for all "
+        f"comparisons of the run); grey: not shown, which does not mean equal. "
+        f"{found.unit_words()} Rank 1 is best; “2 to 4” is what the shown differences leave open "
+        "(Mogstad et al. 2024). The CSV has every pair, its p-value and the smallest difference "
+        "that would have been shown.",
         ["metric", "loss", *heads, "rank"],
         body,
         found.rows,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from robustloss.reports.drawing.table import Entry, Table
-from robustloss.reports.reading.facts import eps_words, images, interval_words
+from robustloss.reports.reading.facts import eps_words, images
 from robustloss.reports.reading.marks import Marks, names
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.published import Published, count_outside, published_errors
@@ -114,7 +114,7 @@ def error_table(numbers: Numbers, attack: AttackInfo) -> Table:
         f"error-{attack.slug}",
         f"Error under {attack.label}",
         f"Error in percent on {images(numbers)} test images{over}. Eps is in "
-        f"{eps_words(attack.norm)}; clean is eps 0. {interval_words(numbers)}"
+        f"{eps_words(attack.norm)}; clean is eps 0."
         f"{BESIDE if published else ''}",
         header,
         rows,

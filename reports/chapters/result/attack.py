@@ -1,4 +1,4 @@
-"""How each attack fared, and what the attacks cost: passes through the network, and time here."""
+"""What each attack did, and how many passes through the network it took."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.words import NOTHING, duration, span
+from robustloss.reports.words import span
 
 # A share that a check looks at is itself in doubt only if that check fired.
 COLUMNS = [
@@ -21,11 +21,10 @@ COLUMNS = [
            checks=("outside_ball_or_box",), quiet=True),
 ]  # fmt: skip
 EXPLAINED = {
-    "zero gradient": " Zero gradient: share of images, in percent, for which the attack had no "
-    "direction to go, so that it left them as they were; such images are no evidence of "
-    "robustness.",
-    "left ball or box": " Left ball or box: share of images, in percent, that came back outside "
-    "and were put back before they were judged.",
+    "zero gradient": " Zero gradient: percentage of images that the attack left as they were for "
+    "want of a direction; they are no evidence of robustness.",
+    "left ball or box": " Left ball or box: percentage of images that came back outside and were "
+    "put back before they were judged.",
 }
 METRICS = [column.key for column in COLUMNS if column.unit]
 COST_KEYS = ("label", "seed", "attack_label", "images", "budgets", "forward", "backward", "seconds")
@@ -50,9 +49,9 @@ def attack_table(numbers: Numbers, attack: AttackInfo) -> Table:
     explained = [words for head, words in EXPLAINED.items() if head in header]
     return Table(
         f"attack-{attack.slug}",
-        f"How {attack.label} fared",
-        "Attack success: share of the initially correct images that became wrong, in percent. "
-        "Mean posterior: of the predicted class, over all attacked images."
+        f"Success and confidence: {attack.label}",
+        "Percentage of the initially correct images that the attack fools, and the mean posterior "
+        "of the predicted class over all attacked images."
         + "".join(explained),
         header,
         cells,
@@ -73,34 +72,30 @@ def cost_table(numbers: Numbers) -> Table | None:
     rows = []
     for name in order:
         own = by_attack[name]
-        times = [float(e["seconds"]) for e in own if e.get("seconds") is not None]
         rows.append(
             {
                 "attack": name,
                 "cells": str(len(own)),
-                "images a cell": span([float(e["images"]) for e in own]),
-                "eps computed": span([float(e["budgets"]) for e in own]),
-                "forward passes an image": _per_image(own, "forward"),
-                "backward passes an image": _per_image(own, "backward"),
-                "ms an image here": _per_image(own, "seconds", 1000.0),
-                "time here, all cells": duration(sum(times)) if times else NOTHING,
+                "images per cell": span([float(e["images"]) for e in own]),
+                "eps": span([float(e["budgets"]) for e in own]),
+                "forward passes": _per_image(own, "forward"),
+                "backward passes": _per_image(own, "backward"),
             }
         )
     return Table(
         "attack-cost",
-        "What the attacks cost",
-        "Forward and backward passes of one image through the network, for all eps computed "
-        "together; lowest to highest cell. A pass does not depend on the machine; seconds are "
-        "those of this run on this machine and are no benchmark.",
+        "Cost of the attacks",
+        "Passes through the network for each image, for all eps together. A cell is one loss with "
+        "one seed; where cells differ, the lowest and the highest stand. The CSV has the seconds.",
         list(rows[0]),
         [[Entry(text) for text in row.values()] for row in rows],
         [{key: entry.get(key) for key in COST_KEYS} for name in order for entry in by_attack[name]],
     )  # fmt: skip
 
 
-def _per_image(entries: Sequence[Mapping], key: str, unit: float = 1.0) -> str:
+def _per_image(entries: Sequence[Mapping], key: str) -> str:
     values = [
         float(e[key]) / e["images"] for e in entries if e.get(key) is not None and e["images"]
     ]
-    largest = unit * max(values, default=0.0)
-    return span(values, 0 if largest >= 100 or largest == round(largest) else 1, unit)
+    largest = max(values, default=0.0)
+    return span(values, 0 if largest >= 100 or largest == round(largest) else 1)

@@ -44,11 +44,10 @@ def add_error_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) 
         draw_curves(grid, looks, columns=4),
         curve_numbers(grid),
         title="Error against eps",
-        caption="How often each loss is wrong as the attacker may change every pixel by more. "
-        "Lower is better; eps 0 is the clean test set, and clean mistakes count as errors."
-        f"{WORST_WORDS if numbers.worst_cases else ''} {band_words(numbers)}{guess} A line that "
-        "stays low under one attack only says that this attack did not find the errors."
-        f"{set_aside}",
+        caption="How often each loss is wrong when an attack may change the image by up to eps. "
+        f"Lower is better; eps 0 is the clean test set.{WORST_WORDS if numbers.worst_cases else ''}"
+        f" {band_words(numbers)}{guess} A line that stays low under one attack may only mean that "
+        f"this attack missed the errors.{set_aside}",
         alt="Line chart of error in percent against eps, one line per loss: "
         + in_words(grid[0], "%"),
     )
@@ -59,7 +58,7 @@ def add_error_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) 
             draw_curves(grid, looks),
             curve_numbers(grid),
             title="Error against eps under the other attacks",
-            caption=f"As the figure above. {band_words(numbers)}{guess}",
+            caption=f"Error against eps under each other attack. {band_words(numbers)}{guess}",
             alt="Line charts of error in percent against eps, one panel per attack, one line per "
             f"loss. {grid[0].title}: {in_words(grid[0], '%')}",
         )

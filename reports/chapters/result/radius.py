@@ -6,7 +6,7 @@ from typing import Any
 
 from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of, without_empty_columns
-from robustloss.reports.reading.facts import eps_words, seed_words
+from robustloss.reports.reading.facts import eps_words
 from robustloss.reports.reading.featured import featured
 from robustloss.reports.reading.marks import Marks, flags_of
 from robustloss.reports.reading.numbers import WORST, AttackInfo, Numbers
@@ -49,20 +49,17 @@ def radius_table(numbers: Numbers, norm: str) -> Table | None:
     set_aside = " The CSV has every attack." if len(shown) < len(curves) else ""
     return Table(
         f"radius-{norm}",
-        f"How far to the first mistake, {NORM_NAMES.get(norm, norm)}",
-        "Networks trained without a defence all end near 100 % error under strong attacks at L∞ "
-        "eps 0.1 and above, where an error ranks nothing. So losses stand in the order of how far "
-        f"{curves[0].label} must go, farthest first. Median radius: the smallest change that fools "
-        "half of the images, known where an attack looks for the smallest change (n found: images "
-        "for which it found any; clean mistakes have radius 0). Eps at 50 % error: where the error "
-        "curve crosses 50 %, read between the eps of the run for an attack with fixed eps. Area: "
-        "mean error in percent over eps from 0 to the largest of the run; lower is better. The "
-        "worst case knows an attack with fixed eps at these eps only, so such an attack, read "
-        f"between them, may seem to do better than it. Radius and eps in {eps_words(norm)}."
-        f"{set_aside} {seed_words(numbers)}",
+        f"How large a change fools half of the images, {NORM_NAMES.get(norm, norm)}",
+        f"How far each attack must go, in {eps_words(norm)}; losses stand in the order of "
+        f"{curves[0].label}, the most robust first. Eps at 50 % error: where the error curve "
+        "crosses 50 %, interpolated between the eps of the run, so that one attack may seem "
+        "stronger than the worst case. Area: mean error in percent over eps from 0 to the largest; "
+        "lower is better. Fooled: images that the attack fools at any eps, clean mistakes "
+        "included. Median radius: the smallest change that fools half of the images, from attacks "
+        f"that look for it.{set_aside}",
         *without_empty_columns(
             ["attack", "loss", "median radius", "eps at 50 % error", "area under the error curve",
-             "n found"],
+             "fooled"],
             [_entries_of(row, marks) for row in rows if row["attack"] in shown],
         ),
         [fields_of(COLUMNS, row) for row in rows],

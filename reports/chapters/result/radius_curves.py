@@ -130,11 +130,10 @@ def add_radius_curves(
             for kind, eps, error in curve.points()
         ],
         title="Error against the smallest change that fools",
-        caption="A minimum-norm attack gives every image its radius, so its error is known at "
-        "every eps: the curve is the share of images with a radius of at most eps, mean over "
-        "seeds; clean mistakes have radius 0. The curve farther to the right belongs to the loss "
-        "that is harder to fool. The median radius is read off where a curve crosses 50 %. "
-        f"{worst} Each axis ends where the slowest curve does.",
+        caption="Error against eps under attacks that find the smallest change that fools each "
+        "image (its radius), mean over seeds. The farther to the right a curve lies, the harder "
+        "its loss is to fool; it crosses 50 % at the median radius, and clean mistakes have radius "
+        f"0. {worst} Each axis ends where the slowest curve does.",
         alt=f"Rising curves of error against eps, one line per loss. {'; '.join(medians)}.",
     )  # fmt: skip
 

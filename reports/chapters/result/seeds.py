@@ -11,7 +11,6 @@ SEED_COLUMNS = [
     Column("attack", "attack_label", words=lambda label: "clean" if label == "none" else label),
     Column("seed", "seed", words=str),
     Column("eps", "eps", words=eps_text),
-    Column("n", "n"),
     Column("error", "error", 100.0, 2),
     Column("AUROC, all", "auroc_all", 1.0, 3),
     Column("AUROC, successful", "auroc_successful", 1.0, 3),
@@ -35,6 +34,8 @@ def seed_table(numbers: Numbers) -> Table:
 
     rows = []
     for r in found:
+        if r["eps"] == 0 and r["attack_label"] != "none":
+            continue  # an attack at eps 0 changes nothing: the row of the clean images again
         flags = numbers.flags(r["label"], r["attack_label"], r["eps"])
         one = ("auroc_all", "auroc_successful", "undetected_success_at_5fpr")
         rows.append(
@@ -50,8 +51,8 @@ def seed_table(numbers: Numbers) -> Table:
     return Table(
         "seeds",
         "Every seed",
-        "Error in percent with a 95 % Wilson interval over images. The CSV holds every column of "
-        "results.json.",
+        "Every loss, attack and seed; [low, high] is a 95 % Wilson interval over test images. The "
+        "CSV has every column of results.json.",
         header,
         entries,
         found,

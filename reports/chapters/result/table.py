@@ -3,7 +3,7 @@
 from itertools import groupby
 
 from robustloss.reports.drawing.table import Entry, Table
-from robustloss.reports.reading.facts import images
+from robustloss.reports.reading.facts import data_remark, images
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.result_table import ResultCell, ResultColumn, ResultTable
 
@@ -32,17 +32,20 @@ def result_table(numbers: Numbers) -> Table:
     groups = [(group, len([*own])) for group, own in groupby(found.columns, lambda c: c.group)]
     detection = [column for column in found.columns if column.metric != "error"]
     words = (
-        " AUROC: how well the likelihood tells attacked images from clean ones; 1 is always, 0.5 "
-        "is guessing, below 0.5 attacked images look more typical than clean ones. Fooled and "
-        "unnoticed: share of the initially correct images that are wrong after the attack and "
-        "pass a threshold that rejects 5 % of clean validation images."
+        " AUROC: how often a clean image has a higher likelihood than an attacked one; 1 is "
+        "always, 0.5 is guessing, below 0.5 attacked images look more typical than clean ones. "
+        "Fooled and unnoticed: percentage of the initially correct images that are wrong after the "
+        "attack and pass a threshold that rejects 5 % of clean validation images."
     )
+    remark = data_remark(numbers)
     return Table(
         "losses",
         "All losses",
-        f"On {images(numbers)} test images. {found.caption} An error counts clean mistakes; in the "
-        "worst case an image counts if any attack fools it. Bold: the best, where its interval "
-        f"overlaps no other.{words if detection else ''}",
+        f"{found.caption.replace('percent', f'percent of {images(numbers)} test images', 1)} Eps: "
+        "how much an attack may change an image (L∞: each pixel, where 1 is from black to white; "
+        "L2: the length of the whole change). Clean mistakes count; in the worst case an image "
+        "counts if any attack fools it. Bold: the best, where its interval overlaps no other."
+        f"{words if detection else ''}",
         ["loss", *(column.head for column in found.columns)],
         rows,
         [
@@ -53,7 +56,8 @@ def result_table(numbers: Numbers) -> Table:
             for row in found.rows
             for column, cell in zip(found.columns, row.cells, strict=True)
         ],
-        [f"†{number} {text}" for number, text in enumerate(found.notes.values(), 1)],
+        [*(f"†{number} {text}" for number, text in enumerate(found.notes.values(), 1)),
+         *([f"Data: {remark}."] if remark else [])],
         of_errors=True,
         groups=[("", 1), *groups],
         highlight=[*((numbers.spec.get("report") or {}).get("highlight") or ())],

@@ -8,7 +8,6 @@ from robustloss.notation import eps_text
 from robustloss.reports.chapters.result.heatmap import Heat, draw_heatmaps
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.table import Entry, Table
-from robustloss.reports.reading.facts import interval_words
 from robustloss.reports.reading.marks import Flag, Marks, names
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.words import (
@@ -116,10 +115,9 @@ def transfer_table(matrix: Matrix) -> Table:
     return Table(
         f"transfer-{matrix.attack.slug}",
         f"Transfer of {name} between the losses",
-        f"Error in percent of the loss of the column on images that {name} made on the loss of "
-        "the row. Bold, on the diagonal: white box, the attack sees the very model. An error off "
-        "the diagonal that is above the one on it in the same column means that the white-box "
-        f"attack did not find what another model's images do. {interval_words(matrix.numbers)}",
+        f"Error in percent of one loss (column) on images that {name} made on another (row). Bold: "
+        "the diagonal, where the attack sees the very model (white box). A higher error elsewhere "
+        "in its column means that the model hides its gradient from the attack.",
         ["eps", "made on", *(f"shown to {label}" for label in labels)],
         rows,
         data,
@@ -156,11 +154,9 @@ def add_transfers(album: Album, numbers: Numbers) -> None:
                 for (source, target, eps), percent in percents.items()
             ],
             title=f"Transfer of {name} between the losses",
-            caption=f"Error in percent on images that {name} made on one loss (row) and another "
-            "loss sees (column); its error on clean images stands under its name. The framed "
-            "diagonal is the white-box attack. Images made elsewhere should do less harm than "
-            "those: a column with a number above its diagonal is a model that hides its gradient, "
-            "not one that resists. † on the diagonal: images made on another loss did better "
-            "there, beyond chance. Mean over seeds; intervals are in the table.",
+            caption=f"Error in percent of one loss (column) on images that {name} made on another "
+            "(row), mean over seeds. The framed diagonal is the white-box attack. A higher error "
+            "elsewhere in its column means that the model hides its gradient; † on the diagonal: "
+            "beyond chance.",
             alt=f"Heat maps of the error under transfer, source by target. {matrix.words()}",
         )  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from robustloss.reports.reading.featured import strongest
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.words import counted, eps_name, few, listed
+from robustloss.reports.words import counted, eps_name, few
 from robustloss.results.result_table import ResultCell, ResultTable
 
 Found = dict[str, ResultCell]  # a number of every loss that has it
@@ -34,12 +34,13 @@ def _errors(table: ResultTable) -> str:
     place = "in the worst case" if worst else f"under {attacked.attack_label}"
     text += f", and {_span(found, 100.0)} % {place} at {eps_name(attacked.eps)}"
     sound = {label: cell for label, cell in found.items() if not cell.checks}
-    if marked := len(found) - len(sound):
-        is_or_are = "is" if marked == 1 else "are"
-        return f"{text}; {counted(marked, 'loss')} marked † {is_or_are} not ranked."
+    marked = len(found) - len(sound)
     least = min(_means(sound), default=0.0)
     best = [label for label, cell in sound.items() if cell.mean == least]
-    return f"{text} (fewest: {listed(best)})." if len(best) < len(sound) else f"{text}."
+    fewest = f"fewest: {few(best)}" if len(best) < len(sound) else ""
+    aside = f"not counting {counted(marked, 'loss')} marked †" if marked else ""
+    words = ", ".join(filter(None, [fewest, aside]))
+    return f"{text} ({words})." if words else f"{text}."
 
 
 def _differences(numbers: Numbers) -> str:
@@ -83,13 +84,13 @@ def _detection(table: ResultTable) -> str:
     if naive is None or not (found := _column(table, naive.key)):
         return ""
     text = (
-        f"The likelihood tells {naive.attack_label} at {eps_name(naive.eps)} from clean images "
-        f"with AUROC {_span(found, 1.0)}"
+        f"The likelihood tells clean images from {naive.attack_label} at {eps_name(naive.eps)} "
+        f"with an AUROC of {_span(found, 1.0)} (0.5 is guessing)"
     )
     known = _column(table, "auroc-adaptive")
     if not known:
         return f"{text}; no attack that knows the detector was run."
-    return f"{text}, and the best attack that knows the detector with {_span(known, 1.0)}."
+    return f"{text}, and from the best attack that knows the detector with {_span(known, 1.0)}."
 
 
 def _column(table: ResultTable, key: str) -> Found:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from robustloss.notation import eps_text
 from robustloss.reports.drawing.style import CROWD
 from robustloss.reports.drawing.table import Entry, Table
-from robustloss.reports.reading.facts import eps_words, images, interval_words
+from robustloss.reports.reading.facts import eps_words, images
 from robustloss.reports.reading.marks import Marks, flags_of, names
 from robustloss.reports.reading.numbers import WORST, AttackInfo, Numbers
 from robustloss.reports.words import (
@@ -26,8 +26,8 @@ REACH = (
     "reach it."
 )
 BOLD = (
-    "Bold: the highest error that one attack reaches alone, and the worst case over all of them. A "
-    "minimum-norm attack counts an image at every eps from its radius on."
+    "Bold: the highest error of a single attack, and the worst case. A minimum-norm attack counts "
+    "an image at every eps from its radius on."
 )
 
 
@@ -61,16 +61,15 @@ def worst_table(numbers: Numbers, case: AttackInfo) -> Table:
     return Table(
         case.slug,
         f"Worst case over all attacks, {case.norm_name}",
-        "An image counts as an error if it is wrong when clean or under any of the attacks: an "
-        "attacker may choose for every image. Error in percent on "
-        f"{images(numbers)} test images; eps in {eps_words(case.norm)}. Below each loss stands the "
-        "attack that finds most errors alone; what the worst case adds to it was found by the "
-        f"others. {interval_words(numbers)}",
+        f"Error in percent on {images(numbers)} test images; an image counts if it is wrong when "
+        "clean or under any of the attacks. Below each loss stands the attack that finds most "
+        f"errors alone. Eps in {eps_words(case.norm)}.",
         ["loss", "seeds", *map(eps_name, numbers.error_eps(case))],
         rows,
         data,
         [*notes, *([REACH] if notes else []), *_attack_notes(numbers, case)],
         of_errors=True,
+        on_page=False,  # the overview beside it holds these numbers
     )
 
 
@@ -149,7 +148,8 @@ def overview_table(numbers: Numbers, case: AttackInfo) -> Table:
     return Table(
         f"overview-{case.norm}",
         f"Every attack, {case.norm_name}",
-        f"Error in percent, by eps and {by}. {BOLD} {interval_words(numbers)}",
+        f"Error in percent by eps and {by}; in the worst case an image counts if any attack fools "
+        f"it. {BOLD}",
         ["eps", by, *([a.label for a in attacks] if crowded else labels)],
         rows,
         data,

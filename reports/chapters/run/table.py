@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from robustloss.reports.drawing.table import Entry, Table, without_empty_columns
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.words import NOTHING, duration, span
+from robustloss.reports.words import NOTHING, span
 
 KEYS = ("loss", "label", "seed", "steps", "seconds", "peak_bytes", "precision", "parameters")
 ERRORS = ("train_error", "validation_error")
@@ -16,9 +16,9 @@ def training_table(numbers: Numbers) -> Table:
     logs = {k: [t for t in numbers.run.training if t.get("label") == k] for k in numbers.labels}
     attacked = any(log.get("adversarial") for own in logs.values() for log in own)
     words = (
-        " Of a loss trained on attacked images, errors are those of the epoch kept: the training "
-        "error on attacked images (TRADES: clean ones), the validation error clean and under "
-        "PGD on the margin, which chose the epoch if one was chosen."
+        " A loss trained on attacked images has the errors of the epoch kept: the training error "
+        "on attacked images (TRADES: clean ones), the validation error clean and under the PGD on "
+        "the margin that chose the epoch."
     )
     keys = (*KEYS, "adversarial", "chosen_epoch") if attacked else KEYS
     ends = (*ERRORS, *ATTACKED) if attacked else ERRORS
@@ -37,14 +37,13 @@ def training_table(numbers: Numbers) -> Table:
     return Table(
         "training",
         "Training",
-        "Errors in percent after the last epoch, lowest to highest seed; time is the mean of one "
-        "training; GPU memory the most that one held in tensors, images included."
-        + (words if attacked else ""),
+        "Errors in percent after the last epoch, lowest to highest seed. GPU memory: the most that "
+        "one training held in tensors, images included." + (words if attacked else ""),
         *without_empty_columns(
             (
                 *("loss", "seeds", "epochs", "parameters", "training error", "validation error"),
                 *(("validation error under attack", "epoch kept") if attacked else ()),
-                *("time", "GPU memory", "precision"),
+                *("GPU memory", "precision"),
             ),
             rows,
         ),
@@ -55,8 +54,7 @@ def training_table(numbers: Numbers) -> Table:
 def _row(logs: Sequence[Mapping], *, attacked: bool) -> list[str]:
     parameters = span([float(log["parameters"]) for log in logs if log.get("parameters")])
     if logs and not any(map(_epochs, logs)):
-        return [str(len(logs)), "none", parameters, *[NOTHING] * (7 if attacked else 5)]
-    seconds = [float(log["seconds"]) for log in logs if log.get("seconds") is not None]
+        return [str(len(logs)), "none", parameters, *[NOTHING] * (6 if attacked else 4)]
     peaks = [int(log["peak_bytes"]) for log in logs if log.get("peak_bytes") is not None]
     kept = [log.get("chosen_epoch") or _epochs(log) for log in logs if log.get("adversarial")]
     return [
@@ -66,7 +64,6 @@ def _row(logs: Sequence[Mapping], *, attacked: bool) -> list[str]:
         _range(logs, "train_error"),
         _range(logs, "validation_error"),
         *((_range(logs, "validation_robust_error"), span(kept)) if attacked else ()),
-        duration(sum(seconds) / len(seconds)) if seconds else NOTHING,
         f"{max(peaks) / 2**20:.0f} MiB" if peaks else NOTHING,
         ", ".join(sorted({str(log.get("precision")) for log in logs})) or NOTHING,
     ]

@@ -234,15 +234,6 @@ def flag_above(check: str, evidence: Evidence, value: float) -> list[Row]:
     return [make_flag(check, evidence.cell, value)] if value > CHECKS[check].threshold else []
 
 
-def explain_check(check: str) -> str:
-    """Return a check in words, for a list of all: explanation with its threshold, and remedy."""
-    threshold, explanation, remedy = CHECKS[check]
-    words = {"value": f"more than {percent(threshold)}", "attack": "the attack"}
-    words |= {"rival": "another", "at": "some value", "smaller": "before"}
-    words |= {"temperature": "some number"}
-    return _fill(f"{explanation} {remedy}", words)
-
-
 def percent(share: float) -> str:
     """Return a share as a person reads it: "12.5 %", "0.01 %"."""
     return f"{100 * share:.1f} %" if share >= 0.001 or share == 0 else f"{100 * share:.1g} %"

@@ -7,7 +7,6 @@ import pytest
 from robustloss.analysis.checks.catalogue import CHECKS
 from robustloss.reports.page.checks import (
     MOST_PLACES,
-    checks_summary,
     flags_table,
     verdicts,
     why_not_made,
@@ -36,7 +35,6 @@ def test_every_check_is_told_once_and_those_that_fired_come_first(
     assert {v.name for v in found if v.state == "fired"} == fired
     states = [v.state for v in found]
     assert states == sorted(states, key=("fired", "quiet", "not made").index)
-    assert f"Of 16 checks {len(fired)} fired" in checks_summary(found)
     for verdict in found:
         count = sum(f["check"].replace("_", " ") == verdict.name for f in strong_run.flags)
         assert (f"fired {count} time" in verdict.result) == (count > 0)
@@ -47,11 +45,11 @@ def test_every_check_is_told_once_and_those_that_fired_come_first(
     [
         ("zero_gradient", ""),
         ("one_step_beats_many", ""),
-        ("black_box_beats_white_box", "it needs a black-box attack"),
-        ("transfer_beats_white_box", "no images were shown to another loss"),
+        ("black_box_beats_white_box", "needs a black-box attack"),
+        ("transfer_beats_white_box", "needs an attack with transfer = true"),
         ("output_is_probability", "the cells have no probe"),
         ("error_falls_with_eps", ""),
-        ("training_without_direction", "no loss was trained so"),
+        ("training_without_direction", "needs adversarial training"),
     ],
 )
 def test_a_check_that_could_not_be_made_does_not_look_passed(check: str, reason: str) -> None:
@@ -81,7 +79,7 @@ def test_two_hundred_flags_stay_readable() -> None:
         "loss 0: fgsm at eps 0.1, 0.2 and pgd at eps 0.1, 0.2, seeds 0, 1, 2 "
         "(value 0.1 to 2.1, threshold 0.01)"
     )
-    assert fired.places[-1] == "and 8 more losses, in the table of all flags"
+    assert fired.places[-1] == "and 8 more losses, in the table of all marks"
     assert len(flags_table(known).rows) == len(flags)
 
 

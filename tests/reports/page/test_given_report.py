@@ -31,14 +31,16 @@ def test_given_models_stand_beside_the_trained_ones(given):
     numbers, labels = given(1)
     lead = describe_run(numbers)
     assert f", beside {labels[1]}, trained elsewhere." in lead
-    assert lead.startswith(f"One network, trained with {labels[0]}")
+    assert lead.startswith(f"One network trained with {labels[0]}")
     assert labels[1] not in lead.split("beside")[0]
     assert {"Network", "Training"} <= dict(list_facts(numbers)).keys()
 
 
 def test_where_nothing_was_trained_no_training_and_no_network_are_told(given):
     numbers, labels = given(*range(len(given()[1])))
-    assert describe_run(numbers).split(", not trained here, and attacked.")[0].startswith(labels[0])
+    assert (
+        describe_run(numbers).split(", trained elsewhere, under attack.")[0].startswith(labels[0])
+    )
     assert measure_run(numbers).startswith(f"{len(labels)} models · ")
     facts = list_facts(numbers)
     assert not {"Network", "Training"} & dict(facts).keys()
