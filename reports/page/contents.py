@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from robustloss.reports.chapters.confidence.calibration import calibration_table
+from robustloss.reports.chapters.confidence.calibration import calibration_table, confidence_table
 from robustloss.reports.chapters.confidence.classes import balance_table, class_table
 from robustloss.reports.chapters.confidence.confusion import add_confusions, confusion_tables
 from robustloss.reports.chapters.confidence.reliability import (
@@ -312,6 +312,9 @@ class Contents:
         return Chapter(
             "confidence", "How sure is it?", "",
             [
+                *(item for item in self._each("confidence", "Calibration error",
+                                              partial(confidence_table, numbers))
+                  if item.choices),
                 *self._each("reliability", "Confidence and accuracy",
                             lambda album, a: add_reliability(album, numbers, a), figure=True),
                 *map(_as_detail, (
@@ -335,12 +338,12 @@ class Contents:
             "space", "Why: the feature space", "",
             [
                 _figure("embedding", "Figure 1: feature space", add_embedding, numbers, shown),
-                _figure("boundaries", "Figure 2: boundaries", add_boundaries, numbers, shown),
+                _figure("alpha", "Figure 2: margin", add_alpha, numbers, shown),
+                _figure("boundaries", "Boundaries", add_boundaries, numbers, shown),
                 _table("space", "Distances", space_table, numbers),
                 *map(_as_detail, (
                     _table("geometry", "Distances and angles", geometry_tables, numbers),
                     _figure("untrained", "Before training", add_untrained, numbers, shown),
-                    _figure("alpha", "Margin alpha", add_alpha, numbers, shown),
                     _figure("norms", "Feature norms", add_norms, numbers, shown),
                     _figure("center-estimates", "Centers", add_center_estimates, numbers),
                     _table("margins", "Margins", margin_table, numbers),

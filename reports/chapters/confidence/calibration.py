@@ -4,10 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from robustloss.notation import eps_text
-from robustloss.reports.drawing.table import Column, Table, lay_out
+from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.words import Estimate, over_seeds
+from robustloss.reports.words import (
+    Estimate,
+    eps_name,
+    estimate_fields,
+    fixed,
+    in_percent,
+    over_seeds,
+)
 
 Row = Mapping[str, Any]
 _INFINITE = ("nll", "nll_after", "temperature")
@@ -73,6 +80,51 @@ def _rows(numbers: Numbers, label: str, attack: str, eps: float) -> list[Row]:
     ]
 
 
+def confidence_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
+    """Return calibration error and mean confidence of each loss by eps; None for older runs.
+
+    Args:
+        numbers: Of the run.
+        attack: Stands beside the clean pass.
+    """
+    marks, rows, data = Marks(numbers), [], []
+    strengths = (0.0, *attack.strengths)
+    for label in numbers.labels:
+        errors, sure = (
+            [calibration_of(numbers, label, attack.label, eps, metric) for eps in strengths]
+            for metric in ("ece_equal_width", "mean_confidence")
+        )
+        if not any(errors):
+            continue
+        rows.append([
+            Entry(label),
+            *(Entry(in_percent(value), marks.on(label, attack, eps) if value and eps else "")
+              for value, eps in zip(errors, strengths, strict=True)),
+            *(Entry(fixed(value.mean if value else None, 1, 100.0)) for value in sure),
+        ])  # fmt: skip
+        data += [
+            {"label": label, "attack_label": attack.label, "eps": eps,
+             **estimate_fields(error, "ece"), "confidence": mean and mean.mean}
+            for eps, error, mean in zip(strengths, errors, sure, strict=True)
+        ]  # fmt: skip
+    if not rows:
+        return None
+    names = [eps_name(eps).replace(" ", "\u00a0") for eps in strengths]
+    return Table(
+        f"confidence-{attack.slug}",
+        f"Calibration error and confidence under {attack.label}",
+        "ECE, the expected calibration error, is the mean gap between confidence and accuracy in "
+        "percentage points: 0 where a network that is 90 % sure is right 9 times in 10. Confidence "
+        "is the mean posterior of the predicted class, in percent. All test images; the table "
+        "“Calibration” under Details has accuracy, chance and other measures."
+        + (_SEEDS if len(numbers.seeds) > 1 else ""),
+        ["loss", *(f"ECE, {name}" for name in names), *(f"confidence, {name}" for name in names)],
+        rows,
+        data,
+        marks.notes(),
+    )
+
+
 def calibration_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
     """Return losses by eps; None for older runs.
 
@@ -100,13 +152,12 @@ def calibration_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
     return Table(
         f"calibration-{attack.slug}",
         f"Calibration, clean and under {attack.label}",
-        "Does a network that is 90 % sure err in one case out of ten? Right and confidence (mean "
-        "largest posterior) in percent of all test images; labels of attacked images are those of "
-        "the images before. ECE: expected calibration error in percent, the gap between the two "
-        "averaged over 15 bins of confidence of equal width, or of equally many images with equal "
-        "confidences kept together. By chance: what a perfectly calibrated network with the same "
+        "Share of images that are right, mean confidence, and the gap between them, in percent. "
+        "ECE: the gap averaged over 15 bins of confidence of equal width, or (equal mass) of "
+        "equally many images. By chance: what a perfectly calibrated network with the same "
         "confidences would show on so many images; an ECE near it is no fault. Brier: mean squared "
-        "distance of the posteriors from the truth, 0 to 2. NLL: mean −log posterior of the label."
+        "distance of the posteriors from the truth, 0 to 2. NLL: mean −log posterior of the label. "
+        "All test images; attacked ones keep their label."
         + (_AFTER_WORDS if scaled else "")
         + (_SEEDS if several else _ONE_SEED),
         *lay_out([*_COLUMNS, *estimates], rows, marks),

@@ -16,13 +16,13 @@ from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.curves import Panel, curve_numbers, draw_curves, lines_of
 from robustloss.reports.drawing.frames import GRID, Spot, draw_grid
 from robustloss.reports.drawing.histograms import draw_bars
-from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, NORMAL, Look
+from robustloss.reports.drawing.style import ADVERSARIAL, NORMAL, Look
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.reading.scene import chosen_eps
 from robustloss.reports.words import Estimate, eps_name
 from robustloss.results.schema import Row
 
 _STRIP = 0.31  # height of the counts, where that of all images is 1
+FEW_LOSSES = 5  # that stand side by side
 _FEW = 10  # images below which a bin's accuracy is a matter of chance
 _KEYS = ("bin", "low", "high", "count", "mean_confidence", "accuracy")
 
@@ -41,15 +41,17 @@ class Diagram:
 
 
 def add_reliability(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
-    """Draw losses by eps; nothing for runs of before.
+    """Draw each loss on clean images and at the middle eps; nothing for runs of before.
 
     Args:
         album: Takes the figure.
         numbers: Of the run.
         attack: Stands beside the clean pass.
     """
-    strengths = (0.0, *chosen_eps(attack)[: 3 if len(numbers.labels) <= CROWD else 2])
-    grid = [[_diagram(numbers, k, attack, e) for e in strengths] for k in numbers.labels]
+    strengths = (0.0, attack.strengths[(len(attack.strengths) - 1) // 2])
+    grid: Sequence[Sequence[Diagram | str]] = [
+        [_diagram(numbers, k, attack, e) for e in strengths] for k in numbers.labels
+    ]
     drawn = [
         (label, eps, cell)
         for label, row in zip(numbers.labels, grid, strict=True)
@@ -59,25 +61,26 @@ def add_reliability(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
     if not drawn:
         return
     seeds = len({row["seed"] for row in numbers.run.reliability})
-    errors = [f"{label} {eps_name(eps)} {100 * cell.error:.2g} %" for label, eps, cell in drawn]
+    rows, columns = numbers.labels, [eps_name(e) for e in strengths]
+    if len(rows) <= FEW_LOSSES:  # side by side
+        rows, columns, grid = columns, rows, [*zip(*grid, strict=True)]
+    errors = [f"{label} {eps_name(eps)} {100 * cell.error:.2g}" for label, eps, cell in drawn]
     album.add(
         f"reliability-{attack.slug}",
-        draw_reliability(numbers.labels, [eps_name(e) for e in strengths], grid),
+        draw_reliability(rows, columns, grid),
         [
             {"label": label, "eps": eps} | {key: each[key] for key in _KEYS}
             for label, eps, cell in drawn
             for each in cell.bins
         ],
-        title="Reliability: is the network as often right as it says?",
-        caption="Images by their confidence (largest posterior) in 15 bins of equal width: the bar "
-        "is the share that is right, the dot the mean confidence. On the dotted diagonal the "
-        "network is as often right as it says; a bar below its dot means that it is too sure. Bars "
-        f"of fewer than {_FEW} images are pale: chance decides them. Below, on a logarithmic "
-        "axis, how many of all images each bin holds. All test images, the attacked ones with the "
-        f"labels of the images before; {f'{seeds} seeds together' if seeds > 1 else 'one seed'}. "
-        "ECE: the gap averaged over the images, in percent of them"
-        f"{', mean over seeds' if seeds > 1 else ''}.",
-        alt=f"Grid of reliability diagrams, losses by eps. ECE: {'; '.join(errors)}.",
+        title="Is each network as often right as it says?",
+        caption="Share of images that are right (bar) beside the mean confidence (dot), in 15 bins "
+        "of confidence. On the dotted diagonal both are the same; a bar below its dot says that "
+        f"the network is too sure. Pale bars are of fewer than {_FEW} images, where chance "
+        "decides. Below each panel, on a logarithmic axis: the share of all images in the bin. "
+        f"All test images, {f'{seeds} seeds together' if seeds > 1 else 'one seed'}; attacked ones "
+        "keep their label.",
+        alt=f"Reliability diagrams of each loss. ECE in points: {'; '.join(errors)}.",
     )
 
 
@@ -96,7 +99,7 @@ def _diagram(numbers: Numbers, label: str, attack: AttackInfo, eps: float) -> Di
 def draw_reliability(
     labels: Sequence[str], columns: Sequence[str], grid: Sequence[Sequence[Diagram | str]]
 ) -> Figure:
-    """Draw losses by eps.
+    """Draw a grid of diagrams.
 
     Args:
         labels, columns: Names of the rows and of the columns.
@@ -148,7 +151,7 @@ def _draw_diagram(ax: Axes, cell: Diagram, spot: Spot) -> None:
     held = share > 0
     draw_bars(ax, (low[held], high[held]), -_STRIP, height(share[held]), "#B9B2A5")
     ax.set_xlim(0, 1)
-    ax.set_ylim(-_STRIP, 1.04)
+    ax.set_ylim(-_STRIP, 1.25)  # room for the note
     if spot.leftmost:
         ax.set_yticks([float(height(np.ones(1))[0]), 0, 0.5, 1], ["1 %", "0", "50 %", "100 %"])
     else:
@@ -188,11 +191,10 @@ def add_calibration_curves(
         f"calibration-vs-eps-{attack.slug}",
         draw_curves(grid, looks),
         curve_numbers(grid),
-        title="How wrong is the stated confidence as the attack grows?",
-        caption="Left: expected calibration error (15 bins of equal width), the mean gap between "
-        "how sure the network is and how often it is right. Right: how sure it is on average. All "
-        "test images; attacked images keep the labels that they had before. A network that errs "
-        "but says that it is unsure keeps a small error on the left. "
+        title="How wrong is the confidence as the attack grows?",
+        caption="Calibration error (left) and mean confidence (right) against eps. A network that "
+        "errs and says that it is unsure keeps a small calibration error. All test images, 15 bins "
+        "of equal width; attacked images keep their label. "
         + (
             "Bands are 95 % t-intervals over training seeds."
             if several

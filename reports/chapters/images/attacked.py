@@ -23,7 +23,7 @@ from robustloss.reports.reading.scene import Scene
 from robustloss.reports.reading.views import View
 from robustloss.reports.words import eps_name
 
-CHANGE = "the change that the attack made (grey: none, white: brighter, black: darker"
+CHANGE = "the change (grey: none, white: brighter, black: darker"
 RIGHT_INK = "#00694D"
 LETTER = 0.088  # width of a letter of a title, in inches, rather too much
 BETWEEN = 0.06  # inches between two images of one source
@@ -159,11 +159,11 @@ def add_images(album: Album, scene: Scene) -> None:
         f"images-{scene.attack.slug}",
         draw_images(grid),
         grid.arrays(),
-        title="The attacked images",
-        caption="The first test images, of different classes where there are, that most losses "
-        "classify correctly when clean. Under each image stand the predicted class, ✓ or ✗, and "
-        f"the posterior{change}. Each loss is attacked with its own gradient, so the changes "
-        f"differ. {scene.words()}",
+        title="Clean and attacked images",
+        caption="Clean and attacked test images; under each the predicted class, ✓ or ✗, and the "
+        f"posterior{change}. They are the first of different classes that most losses classify "
+        "correctly when clean. Each loss is attacked with its own gradient, so the changes differ. "
+        f"{scene.words()}",
         alt="Grid of attacked images, losses by eps. "
         f"On {grid.examples[0]}: {grid.fooled_words()}.",
     )

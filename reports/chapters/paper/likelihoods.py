@@ -76,15 +76,15 @@ def add_likelihoods(album: Album, scene: Scene) -> None:
         f"likelihood-{scene.attack.slug}",
         draw_populations(scene.labels, columns, cells, x_label="log-likelihood (nats)"),
         population_numbers(scene.labels, columns, cells),
-        title="Likelihood of clean, failed and successful images",
-        caption="Log-likelihood at the predicted class (Figure 4 of Wan et al. 2018 plots its "
-        "exponential), of the images that were right: clean; attacked and still right (failed); "
-        "attacked and now wrong (successful). Each histogram adds up to 100 % of its population; "
-        f"of fewer than {FEW} images each is a stroke. The smaller the overlap of successful and "
-        "clean, the better the likelihood gives the attack away; where the failed move as far, it "
-        "sees changed pixels, not the mistake. The dashed line rejects 5 % of clean validation "
-        "images; “caught” is the share left of it. Bins are shared within a row; those at the ends "
-        f"are open. A loss without a density, such as softmax, has its logit. {scene.words()}",
+        title="How likely are clean and attacked images?",
+        caption="Images by their log-likelihood at the predicted class: clean, attacked and still "
+        "right (failed), attacked and now wrong (successful). Only images that are right when "
+        "clean count. The less successful and clean overlap, the better the likelihood gives the "
+        "attack away; where the failed move as far, it sees changed pixels, not the mistake. The "
+        "dashed line rejects 5 % of clean validation images; “caught” is the share left of it. "
+        f"Each histogram adds up to 100 %; fewer than {FEW} images are drawn as strokes. A row "
+        "shares its bins; those at the ends are open. A loss without a density, such as softmax, "
+        f"shows its logit. Figure 4 of Wan et al. 2018 plots the exponential. {scene.words()}",
         alt="Grid of overlaid histograms, losses by eps, of the log-likelihood of clean images "
         f"and of images on which the attack failed or succeeded. {'. '.join(areas)}.",
     )

@@ -61,11 +61,10 @@ def add_posteriors(album: Album, scene: Scene) -> None:
         f"posterior-{scene.attack.slug}",
         _draw(scene, grid, odds=False),
         _numbers(scene, grid),
-        title="How confident is it under attack?",
-        caption="Histogram of the posterior that the network gives to its own prediction on "
-        "attacked images (Figure 3 of Wan et al. 2018), 20 bins. Hatched bars are mistakes: "
-        "hatched mass at the right means wrong and sure of it, which no threshold on confidence "
-        f"can catch. {scene.words()}",
+        title="How sure is each network of its answer?",
+        caption="Attacked images by their posterior: the probability that the network gives to the "
+        "class it predicts. Hatched: mistakes. Those at the right end are wrong and sure, which no "
+        f"threshold on confidence catches. Figure 3 of Wan et al. 2018; 20 bins. {scene.words()}",
         alt="Grid of histograms, losses by eps, of the posterior under attack. "
         + (
             f"Mean posterior of wrong predictions at {eps_name(last)}: {', '.join(means)}."
@@ -91,11 +90,11 @@ def add_log_odds(album: Album, scene: Scene) -> None:
         f"posterior-logit-{scene.attack.slug}",
         _draw(scene, grid, odds=True),
         _numbers(scene, grid),
-        title="The same confidence, unfolded",
-        caption="The posterior on a logit axis, computed in the log domain: every step to the "
-        "right cuts the remaining doubt by the same factor. Above 1−10⁻⁷ a 32-bit float reads "
-        "exactly 1; here degrees of certainty stay apart. The wide bins at the ends are open and "
-        f"hold everything beyond. Heights differ from row to row. {scene.words()}",
+        title="How sure is each network, on a logit axis?",
+        caption="The posterior on a logit axis: every step to the right divides the remaining "
+        "doubt by the same factor. It is computed from logits, so certainties above 1−10⁻⁷, where "
+        "a 32-bit float reads exactly 1, stay apart. The bins at the ends are open. Each row has "
+        f"its own height. {scene.words()}",
         alt="The histograms of the previous figure with the posterior on a logit axis.",
     )
 
@@ -118,11 +117,10 @@ def _histograms(scene: Scene, bins: Bins, key: str) -> Grid:
 
 def _draw(scene: Scene, grid: Grid, *, odds: bool) -> Figure:
     """Draw the grid; rows share the vertical axis, and all of them do but on a logit axis."""
-    room = 1.4 if odds else 1.12  # above the bars, for the notes
     tops = []
     for row in grid:
         heights = [(h.right + h.wrong).max() for h in row if not isinstance(h, str)]
-        tops.append(room * max(heights, default=1.0) or 1.0)
+        tops.append(1.4 * max(heights, default=1.0) or 1.0)  # the notes stand above the bars
     x, align = (0.97, "right") if odds else (0.03, "left")
 
     def draw(ax: Axes, cell: Histogram, spot: Spot) -> None:

@@ -59,16 +59,16 @@ def add_alpha(album: Album, numbers: Numbers, shown: Shown) -> None:
           "margin_share": float(margin_share(a)), "low": None, "high": None} for a in alphas]
         + [{"kind": "measured", "label": m.label, "alpha": m.alpha, "boundary": None,
             "margin_share": m.nearest, "low": m.low, "high": m.high} for m in measured],
-        title="What alpha does to the margin",
-        caption=f"Figure 2 of Wan et al. 2018, on the nearest pair of centers of {label} (classes "
-        f"{pair[0]} and {pair[1]}, {pair[2]:.3g} apart, alpha {own:g}). Left: training calls the "
-        "two classes equal where (1+alpha) times the squared distance to the true center is that "
-        "to the other: a straight line at alpha 0, else a circle around the true center "
-        "(Apollonius), tighter with every alpha. The margin is the gap between a solid and a "
-        "dashed line of one colour. Right: its width on the line between the centers; measured "
-        "points are read off the trained heads between the class means of the training images, so "
-        "they leave the curve where those means are not the centers, or where variances are "
-        "learned. " + ("Dots are the training images of the two classes. " if len(points) else "")
+        title="How does alpha widen the margin?",
+        caption="Left: where training calls two classes equal, for several alpha; the gap between "
+        "the solid and the dashed line of a colour is the margin. Right: its width between the "
+        "centers. Figure 2 of Wan et al. 2018 sketches the left half; here it stands for the "
+        f"nearest centers of {label} (classes {pair[0]} and {pair[1]}, {pair[2]:.3g} apart, alpha "
+        f"{own:g}). On a line, (1+alpha) times the squared distance to the true center is that to "
+        "the other: straight at alpha 0, else a circle around the true center. Diamonds are "
+        "measured between the class means of the training images; they leave the curve where "
+        "these are not the centers, or where variances are learned. "
+        + ("Dots are the training images of the two classes. " if len(points) else "")
         + shown.words([label]),
         alt="Circles around two centers for several alpha, and the margin as a share of their "
         "distance: "

@@ -43,16 +43,14 @@ def add_boundaries(album: Album, numbers: Numbers, shown: Shown) -> None:
         "boundaries",
         draw_frontiers(cells, numbers.classes or 1),
         by_model({shown.cells[label].slug: cell.arrays() for label, cell in drawn.items()}),
-        title="Boundary and margin between the two nearest classes",
-        caption="Training images of the two classes whose means are nearest, in the space of each "
-        "loss. Solid: where the margin-free logits of the two are equal, which is where the "
-        "prediction changes if no third class is more likely. Dashed, in the colour of a class: "
-        "where training, which takes the margin off the true class, calls the two equal; an image "
-        "of that class beyond it is still pushed. Between the two dashed lines, shaded, lies the "
-        "margin; without one all three lines are one. Magenta dots: the closed form of the same "
-        "lines, computed from the class vectors alone; it must lie on them. Margin: measured "
-        "along the line between the two class means, where the closed form of a loss exists "
-        f"beside it. Own scale in every panel. {shown.words(numbers.labels)}",
+        title="Where is the boundary between the two nearest classes?",
+        caption="Training images of the two nearest classes of each loss, and the boundary between "
+        "them. Solid: the boundary of prediction. Dashed, in the colour of a class: where training "
+        "calls the two equal for images of that class; beyond it they are still pushed. Shaded "
+        "between the dashed lines lies the margin; without one the three lines are one. Magenta "
+        "dots, the closed form of these lines, must lie on them. The margin above a panel is "
+        "measured between the two class means. Every panel has its own scale. "
+        f"{shown.words(numbers.labels)}",
         alt="Scatter plots of the two nearest classes of each loss with the decision boundary and "
         "the boundaries of training. "
         + "; ".join(f"{label}: {c.note}".replace("\n", ", ") for label, c in drawn.items()),

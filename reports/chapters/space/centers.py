@@ -42,13 +42,11 @@ def add_center_estimates(album: Album, numbers: Numbers) -> None:
         [{"label": k, **{f"{key}_over_within_distance": v for key, v in shares.items()}}
          for k, shares in found.items()],
         title="How well are the class means known?",
-        caption="Distance to the true class means of the training features, as a share of the mean "
-        "distance of an image to its own (1: no better than one image). Open bar: what is expected "
-        f"of the mean of a class in a mini-batch of {batch} images, from the scatter alone; a dot "
-        "off the bar would say that batches are not drawn as they should be. Cross: the centers "
-        "that the loss itself keeps, which average over many batches and so should lie left of the "
-        "dot; one to the right of it lags behind or is held elsewhere by the loss. Logarithmic "
-        "axis, mean over seeds.",
+        caption="Distance of mini-batch means and of a loss's centers to the true class means, "
+        "as a share of the distance of a single image. Bar: what scatter alone predicts for a "
+        f"class's mean in a mini-batch of {batch}; the dot should lie on it. Cross: the centers "
+        "that the loss keeps; they average over many batches, so right of the dot they lag behind "
+        "or are held elsewhere. Logarithmic axis, mean over seeds.",
         alt="Dot plot of the error of class means, in units of the within-class distance. "
         + "; ".join(words) + ".",
     )  # fmt: skip

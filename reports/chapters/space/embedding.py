@@ -30,25 +30,23 @@ def add_embedding(album: Album, numbers: Numbers, shown: Shown) -> None:
         return
     plain = any(cell.explained is None for cell in drawn)
     how = (
-        "the two features themselves, equal scale on both axes"
+        "The axes are the two features."
         if plain
-        else "the two leading principal components of the test features, so most of the space is "
-        "not seen (“seen” is the share of the variance that is): clusters that overlap here may be "
-        "apart in it"
+        else "The axes are the two leading principal components of the test features and show "
+        "only a part of the variance (“seen”): clusters that overlap here may be apart."
     )
     album.add(
         "embedding",
         draw_embeddings(cells, numbers.classes or 1, BANDS),
         by_model({shown.cells[cell.title].slug: cell.arrays() for cell in drawn}),
-        title="Feature space",
-        caption="Clean images in the space that each loss shaped (Figure 1 of Wan et al. 2018): "
-        f"{how}. Above training images, below test images, on the same axes; every loss has its "
-        "own scale, so read the numbers on the axes and the norm (95 % of the images have a "
-        "feature no longer than this). Colour is the true class; a ring marks a mistake, which is "
-        "known for test images only. A cross is the center of a class, a line from the origin the "
-        "direction of its weight, drawn as long as that norm. Compact, well separated clusters are "
-        f"what the center and Gaussian losses aim for. At most {MOST_POINTS:,} evenly chosen "
-        f"images of each kind are drawn. {class_key(numbers)}{shown.words(numbers.labels)}",
+        title="Where do the classes lie?",
+        caption="Clean images in the feature space of each loss, coloured by their class: training "
+        f"images above, test images below. {how} Compact clusters far apart are what the center "
+        "and Gaussian losses aim for. A ring marks a mistake on a test image, a cross the center "
+        "of a class, a line from the origin the direction of its weight. Every loss has its own "
+        "scale; 95 % of its features are no longer than the norm above the panel. As Figure 1 of "
+        f"Wan et al. 2018, with at most {MOST_POINTS:,} images a panel. "
+        f"{class_key(numbers)}{shown.words(numbers.labels)}",
         alt="Scatter plots of the clean features, training images above test images, one column "
         "per loss, coloured by class. "
         + "; ".join(f"{cell.title}: {cell.clouds[1].note}" for cell in drawn),
@@ -137,11 +135,10 @@ def add_untrained(album: Album, numbers: Numbers, shown: Shown) -> None:
         draw_embeddings(cells, numbers.classes or 1, ["test images"],
                         columns=columns if alone else columns_of(columns)),
         by_model(arrays),
-        title="Before and after training",
-        caption="Clean test images through the network as it was initialised, beside what training "
-        f"made of them. {_start_words(groups)} Own scale in every panel; in more than two "
-        "dimensions each panel shows its own principal plane. What is apart on the right and not "
-        "on the left was learned; what is already apart on the left was not. "
+        title="What did training change?",
+        caption="Features of clean test images before training and after it. Classes that are "
+        f"apart before it were not learned to be so. {_start_words(groups)} Every panel has its "
+        "own scale and, in more than two dimensions, its own principal plane. "
         f"{class_key(numbers)}{shown.words(numbers.labels)}",
         alt=f"Scatter plots of the untrained and the trained features. {_start_words(groups)}",
     )  # fmt: skip

@@ -41,14 +41,13 @@ def add_likelihood_map(album: Album, scene: Scene) -> None:
         draw_likelihood_maps(cells, scene.numbers.classes or 1),
         by_model({shown.cells[k].slug: cell.arrays() for k, cell in maps.items()}),
         title=f"Where attacked images land (eps {eps_text(middle)})",
-        caption="Log-likelihood of the predicted class over the 2-D feature space (Figure 1f of "
-        "Wan et al. 2018); brighter is more typical of clean data. 1, 5 and 50 % of clean "
-        "validation images lie on the darker side of the white contours: a detector with 5 % "
-        "false alarms rejects whatever lands on the darker side of the dashed one. Arrows lead "
-        "from clean images (dots) to the same images under attack (diamonds, in the colour of "
-        "the class they are taken for): the first successful attacks, at most two from each "
-        "class. A diamond in a dark region is a mistake that the likelihood gives away. Each "
-        f"panel has its own scale in nats. {class_key(scene.numbers)}{scene.words()}",
+        caption="Log-likelihood over the feature space, brighter where more typical of clean data; "
+        "arrows lead from clean images to the same images under attack. A diamond, in the colour "
+        "of the class it is taken for, on dark ground is a mistake that the likelihood gives away: "
+        "a detector with 5 % false alarms rejects what is darker than the dashed contour. 1, 5 and "
+        "50 % of clean validation images are darker than the contours. Drawn are the first "
+        "successful attacks, at most two from each class. As Figure 1f of Wan et al. 2018; every "
+        f"panel has its own scale. {class_key(scene.numbers)}{scene.words()}",
         alt="Maps of the log-likelihood over the 2-D feature space, one per loss, with arrows "
         "from clean to attacked images. "
         + "; ".join(f"{label}: {cell.note}" for label, cell in maps.items()),

@@ -34,15 +34,13 @@ def add_norms(album: Album, numbers: Numbers, shown: Shown) -> None:
         draw_norms(cells),
         [{"label": label, "norm": n, "gradient_5": a, "gradient_50": b, "gradient_95": d}
          for label, cell in drawn.items() for n, a, b, d in cell.groups.tolist()],
-        title="Feature norm, and the gradient left at it",
-        caption="How hard the finished loss (classification and regulariser, full margin) still "
-        "pulls at the features of training images, against how long the feature is; groups of "
-        "equally many images, logarithmic axis. Grey, without a scale of its own: how the norms "
-        "are distributed. Losses that normalise features give short ones the larger gradient, as "
-        "1/norm; a softmax gives it to what is near a boundary, which is where norms are small; "
-        "distance losses pull at what is far from its center. Rank correlation (Spearman) of the "
-        "two above each panel; an image whose gradient is exactly 0 lies at the lower end. "
-        f"{shown.words(numbers.labels)}",
+        title="Which features does the loss still pull at?",
+        caption="Gradient of the finished loss at the features of training images, against the "
+        "length of the feature (its norm). Losses that normalise features pull at short ones, as "
+        "1/norm; softmax pulls near a boundary, where norms are small; distance losses pull at "
+        "what is far from its center. Groups of equally many images, logarithmic axis; a gradient "
+        "of exactly 0 lies at the lower end. Grey: the distribution of the norms. Above each "
+        f"panel: Spearman's rank correlation of the two. {shown.words(numbers.labels)}",
         alt="Gradient size against feature norm, one panel per loss. "
         + "; ".join(f"{label}: {cell.note}" for label, cell in drawn.items()) + ".",
     )  # fmt: skip

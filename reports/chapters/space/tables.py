@@ -25,16 +25,16 @@ def space_table(numbers: Numbers) -> Table | None:
     columns = [
         Column("loss", "label"),
         Column("between ÷ within", "ratio", words=significant),
-        Column("angle between classes", "between_angle"),
-        Column("norm", "norm"),
+        Column("angle between classes", "angle"),
+        Column("norm", "length", words=significant),
     ]
     return Table(
         "feature-space",
         "Distances and angles of the test images",
-        "Between ÷ within: mean distance of two class means over the mean distance of an image to "
-        "its class mean, the higher the better separated. Angle: between class means, seen from "
-        "the origin (least: the nearest two). Norm: length of a feature, mean [5 %, 95 % of the "
-        f"images], in each loss's own unit. {_means_words(numbers)}",
+        "How far apart the classes lie: between ÷ within is the mean distance of two class means "
+        "over that of an image to its class mean; the higher, the better separated. Angle: between "
+        "class means, seen from the origin. Norm: mean length of a feature, in each loss's own "
+        f"unit. {_means_words(numbers)}",
         *lay_out(columns, [_geometry_row(numbers, own) for own in found.values()])[:2],
         [row for own in found.values() for row in own],
     )
@@ -91,7 +91,8 @@ def _geometry_row(numbers: Numbers, found: Sequence[dict]) -> dict[str, Any]:
     nearest = significant(mean(found, "between_distance_min"))
     if nearest != NOTHING:
         nearest += f" ({pairs.pop() if len(pairs) == 1 else 'varies'})"
-    norm = significant(mean(found, "norm_mean"))
+    length = mean(found, "norm_mean")
+    norm = significant(length)
     low, high = mean(found, "norm_p5"), mean(found, "norm_p95")
     if low and high:
         norm += f" ({short(low.mean)} to {short(high.mean)})"
@@ -108,6 +109,8 @@ def _geometry_row(numbers: Numbers, found: Sequence[dict]) -> dict[str, Any]:
         "between_angle": between if least == NOTHING else f"{between} (least {least})",
         "nearest": nearest,
         "norm": norm,
+        "angle": between,
+        "length": length,
     }
 
 

@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.reports.chapters.confidence.calibration import calibration_of, calibration_table
+from robustloss.reports.chapters.confidence.calibration import (
+    calibration_of,
+    calibration_table,
+    confidence_table,
+)
 from robustloss.reports.chapters.confidence.reliability import (
     add_calibration_curves,
     add_reliability,
@@ -69,6 +73,24 @@ def test_the_table_has_clean_and_every_eps() -> None:
     assert rows["GM", "clean"][table.header.index("NLL (nats)")] == "1.500 [1.500, 1.500]"
 
 
+def test_the_short_table_has_calibration_error_and_confidence_by_eps() -> None:
+    numbers = calibrated()
+    table = confidence_table(numbers, numbers.attacks[0])
+    assert table is not None
+    assert [head.replace("\u00a0", " ") for head in table.header] == [
+        "loss", "ECE, clean", "ECE, eps 0.1", "ECE, eps 0.3",
+        "confidence, clean", "confidence, eps 0.1", "confidence, eps 0.3",
+    ]  # fmt: skip
+    (softmax, gm) = ([entry.text for entry in row] for row in table.rows)
+    assert [text.split(" ")[0] for text in softmax] == [
+        "softmax", "20.5", "21.5", "23.5", "95.0", "95.0", "95.0",
+    ]  # fmt: skip
+    assert gm[1].startswith("10.5 [")
+    assert table.data[2]["eps"] == 0.3
+    assert table.data[2]["ece"] == pytest.approx(0.235)
+    assert table.data[2]["confidence"] == pytest.approx(0.95)
+
+
 def test_one_seed_shows_the_interval_over_images() -> None:
     numbers = calibrated(seeds=(0,))
     found = calibration_of(numbers, "GM", "FGSM", 0.3, "ece_equal_width")
@@ -95,9 +117,10 @@ def test_figures_hold_the_bins_of_all_seeds(tmp_path: Path) -> None:
         add_calibration_curves(album, numbers, numbers.attacks[0], looks(numbers.labels))
     first, second = album.pictures
     assert "2 seeds together" in first.caption
-    assert "softmax clean 20 %" in first.alt or "softmax clean 21 %" in first.alt
+    assert "softmax clean 20" in first.alt or "softmax clean 21" in first.alt
+    assert first.inches[1] < 6  # the losses stand side by side
     lines = (tmp_path / "reliability-fgsm.csv").read_text().splitlines()
-    assert len(lines) == 1 + 2 * 3 * 2  # losses, passes, bins
+    assert len(lines) == 1 + 2 * 2 * 2  # losses; clean and one eps; bins
     assert ",390," in lines[2]  # 195 images of each of two seeds
     assert "Calibration error at the largest eps" in second.alt
 
@@ -109,3 +132,4 @@ def test_older_runs_have_neither(tmp_path: Path) -> None:
     add_calibration_curves(album, numbers, numbers.attacks[0], looks(numbers.labels))
     assert album.pictures == []
     assert calibration_table(numbers, numbers.attacks[0]) is None
+    assert confidence_table(numbers, numbers.attacks[0]) is None

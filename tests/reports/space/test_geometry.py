@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -61,13 +62,18 @@ def read(path: Path) -> list[dict[str, str]]:
 def test_chapter_has_figures_of_the_paper_and_the_rest_under_details(told: Path) -> None:
     page = Page((told / "report/index.html").read_text(encoding="utf-8"))
     order = [page.ids.index(k) for k in (
-        "error-vs-eps", "detection-vs-eps-fgsm", "space", "embedding", "boundaries",
+        "error-vs-eps", "detection-vs-eps-fgsm", "space", "embedding", "alpha", "boundaries",
         "feature-space", "trust", "details", "geometry-test", "margins",
     )]  # fmt: skip
     assert order == sorted(order)
     assert len(page.ids) == len(set(page.ids))
+    html = (told / "report/index.html").read_text(encoding="utf-8")
+    paper = [re.sub("<[^>]+>", "", each) for each in re.findall(r"<h3>.*?</h3>", html)]
+    paper = [text for text in paper if text.startswith("Figure")]
+    assert "Figure 1. Where do the classes lie?" in paper
+    assert "Figure 2. How does alpha widen the margin?" in paper  # as in the paper, not boundaries
     details = Page((told / "report/details.html").read_text(encoding="utf-8"))
-    assert {"untrained", "alpha", "confusion-clean", "confusion-fgsm", "norms",
+    assert {"untrained", "confusion-clean", "confusion-fgsm", "norms",
             "center-estimates"} <= set(details.ids)  # fmt: skip
 
 
