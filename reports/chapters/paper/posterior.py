@@ -120,7 +120,7 @@ def _draw(scene: Scene, grid: Grid, *, odds: bool) -> Figure:
     tops = []
     for row in grid:
         heights = [(h.right + h.wrong).max() for h in row if not isinstance(h, str)]
-        tops.append(1.4 * max(heights, default=1.0) or 1.0)  # the notes stand above the bars
+        tops.append(1.6 * max(heights, default=1.0) or 1.0)  # the notes stand above the bars
     x, align = (0.97, "right") if odds else (0.03, "left")
 
     def draw(ax: Axes, cell: Histogram, spot: Spot) -> None:
