@@ -124,17 +124,6 @@ def annotate(numbers: Numbers, table: Table) -> Table:
     return replace(table, notes=[*dict.fromkeys(filter(None, [*table.notes, *notes]))])
 
 
-def shorten(notes: Sequence[str]) -> list[str]:
-    """Return the footnotes of a table for the page, which explains each mark once.
-
-    Args:
-        notes: "†1 zero gradient: where, and what to do" for each mark, then others.
-    """
-    marks = [note.partition(":")[0] for note in notes if note.startswith("†")]
-    line = [f"{'; '.join(marks)}: see “Can I trust it?”."] if marks else []
-    return [*line, *(note for note in notes if not note.startswith("†"))]
-
-
 def loss_notes(numbers: Numbers, labels: Sequence[str]) -> list[str]:
     """Return what training says of some losses after it ended, each note once; often nothing.
 

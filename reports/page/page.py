@@ -5,7 +5,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from importlib.resources import files
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
@@ -21,7 +21,6 @@ from robustloss.reports.page.notes import (
     count_marks,
     count_problems,
     list_failures,
-    shorten,
     warning,
 )
 from robustloss.reports.page.run_facts import (
@@ -33,7 +32,10 @@ from robustloss.reports.page.run_facts import (
 
 MOST_LINES = 60
 _WITHOUT_BLOCKS = ("result", "trust", "run")  # chapters that have more than tables and figures
+MARK = re.compile(r"(†\d+) ([^:(]+?)(?=:| \()")
 TALL = 9.0  # inches of height from which on a figure is folded: it is of many losses
+MANY_ROWS = 8  # above, an interval stands beside its value where the window has room
+ROOM = 960  # pixels for a table in a window of 1280
 
 Shown = dict[str, Any]  # what the template shows of a table, a picture, or a group of them
 
@@ -59,19 +61,25 @@ class Page:
     ) -> None:
         self._contents, self._gaps, self._spec = contents, gaps, spec_text
         self._tables, self._pictures = dict(tables), dict(pictures)
+        self._checks = verdicts(contents.numbers)
+        self._told: set[str] = set()  # notes that stand on the page, whichever attack is chosen
 
     def render(self) -> str:
         """Return index.html."""
         numbers, contents = self._contents.numbers, self._contents
         drawn = any(item.detail for item in self._pictures)
-        chapters = [self._chapter(chapter, detail=False) for chapter in contents.chapters]
         details = [
             (chapter, [item for item in chapter.items if item.detail and not item.draw])
             for chapter in contents.chapters
         ]
+        self._told.clear()
+        chapters = [self._chapter(chapter, detail=False) for chapter in contents.chapters]
+        chapters = [c for c in chapters if c["blocks"] or c["key"] in _WITHOUT_BLOCKS]
+        blocks = [block for chapter in chapters for block in chapter["blocks"] if block["paper"]]
         return self._fill(
             "report.html.j2",
-            chapters=[c for c in chapters if c["blocks"] or c["key"] in _WITHOUT_BLOCKS],
+            chapters=chapters,
+            paper=sorted(blocks, key=lambda b: (not b["paper"].startswith("Table"), b["paper"])),
             meta=measure_run(numbers),
             lead=describe_run(numbers),
             verdict=verdict(numbers),
@@ -81,7 +89,7 @@ class Page:
             altered=" ".join(_first_lines(numbers.run.doubts)),
             problems=count_problems(numbers, self._gaps),
             facts=list_facts(numbers),
-            checks=verdicts(numbers),
+            checks=self._checks,
             failures=_first_lines(list_failures(numbers)),
             gaps=_first_lines(self._gaps),
             provenance=list_provenance(numbers),
@@ -99,6 +107,7 @@ class Page:
     def _fill(self, name: str, **context: Any) -> str:
         folder = files("robustloss.reports") / "templates"
         environment = Environment(autoescape=True, undefined=StrictUndefined)
+        environment.filters["anchor"] = _anchor
 
         def source(name: str) -> str:
             return (folder / name).read_text(encoding="utf-8")
@@ -136,8 +145,11 @@ class Page:
             ]
             if variants:
                 kind = "table" if variants[0]["tables"] else "figure"
+                own_choices = [variant["choices"] for variant in variants]
                 block = {
                     "name": f"{chapter.key}-{name}-{kind}",
+                    # empty: it shows something whichever attack is chosen
+                    "choices": sorted({*chain(*own_choices)}) if all(own_choices) else [],
                     "title": title,
                     "paper": title.partition(":")[0] if ":" in title else "",
                     "variants": variants,
@@ -155,8 +167,36 @@ class Page:
         return self._all_tables([item]), [_picture(p) for p in self._pictures.get(item, ())]
 
     def _all_tables(self, items: Sequence[Item]) -> list[Shown]:
-        made = [table for item in items for table in self._tables.get(item, ())]
-        return [_table(table) for table in made if table.on_page]
+        return [
+            _table(table) | self._notes(table, item)
+            for item in items
+            for table in self._tables.get(item, ())
+            if table.on_page
+        ]
+
+    def _notes(self, table: Table, item: Item) -> Shown:
+        """Return the notes under a table: a mark by its name, which links to what it means."""
+        fired = {check.name for check in self._checks if check.state == "fired"}
+        notes, marks = [], []
+        for note in table.notes:
+            mark = MARK.match(note)
+            if mark and mark[2] in fired:
+                marks.append((mark[1], mark[2], _anchor(mark[2])))
+            elif item.detail or note not in self._told:
+                notes.append(note)
+        if not item.detail and (not item.choices or len(self._contents.choices) < 2):
+            self._told.update(notes)
+        return {"notes": notes, "marks": marks}
+
+
+def _anchor(check: str) -> str:
+    return "check-" + re.sub(r"[^a-z0-9]+", "-", check.lower())
+
+
+def _fits_lined(table: Table) -> bool:
+    """Return whether the intervals of a long table have room beside their values."""
+    longest = [max(len(row[i].text) for row in table.rows) for i in range(len(table.header))]
+    return len(table.rows) > MANY_ROWS and sum(19 + 7.7 * n for n in longest) <= ROOM
 
 
 def _table(table: Table) -> Shown:
@@ -172,9 +212,9 @@ def _table(table: Table) -> Shown:
     heads = list(table.header[: table.left])
     return {
         **{k: getattr(table, k) for k in ("name", "title", "header", "left", "groups")},
-        "notes": shorten(table.notes),
         "caption": split_caption(table.caption),
         "rows": table.rows,
+        "lined": _fits_lined(table),
         # the column that stays in sight while one scrolls: the loss, wherever it stands
         "key": heads.index("loss") if "loss" in heads else 0,
         "again": again,

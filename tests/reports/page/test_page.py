@@ -96,7 +96,7 @@ def test_chapters_come_in_the_order_of_a_readers_questions(html: str) -> None:
     order = [html.index(part) for part in (
         "<h1>", 'id="result"', 'class="verdict"', "A stronger attack may find more errors",
         'id="error-vs-eps"', 'id="paper"', 'id="error-fgsm"', 'id="posterior-fgsm"',
-        'id="likelihood-fgsm"', 'id="detection"', 'id="detection-vs-eps-fgsm"', 'id="differences"',
+        'id="likelihood-fgsm"', 'id="detection"', 'id="detection-vs-eps-fgsm"',
         'id="confidence"', 'id="space"', 'id="embedding"', 'id="images"', 'id="images-fgsm"',
         'id="trust"', "What these numbers cannot show", 'id="run"', "The spec, as it was written",
         'id="details"', 'id="seeds"',
@@ -107,7 +107,8 @@ def test_chapters_come_in_the_order_of_a_readers_questions(html: str) -> None:
 def test_contents_name_every_chapter_figure_and_what_the_paper_has(html: str) -> None:
     nav = html[html.index("<nav") : html.index("</nav>")]
     links = re.findall(r'href="#([^"]+)"', nav)
-    assert {"result", "paper", "detection", "differences", "confidence", "space", "images",
+    assert "differences" not in links  # this run has none, and an empty chapter is not shown
+    assert {"result", "paper", "detection", "confidence", "space", "images",
             "trust", "run", "details"} <= set(links)  # fmt: skip
     figures = re.findall(r'<div class="block" id="([^"]+)"', html)
     assert set(figures) <= set(links)
@@ -254,3 +255,46 @@ def test_details_hold_the_figures_that_the_page_leaves_out(strong_report: Path, 
     drawn = {path.stem for path in (strong_report / "figures").glob("*.png")}
     assert page | own == drawn
     assert Page(details).ids
+
+
+def test_every_number_is_text_without_script_and_style(strong_report: Path, many: str) -> None:
+    bare = re.sub(r"<(script|style)>.*?</\1>", "", many, flags=re.S)
+    page = Page(bare)
+    text = page.text
+    for file in (strong_report / "tables").glob("*.md"):
+        rows = [line for line in file.read_text().splitlines() if line.startswith("|")]
+        for number in re.findall(r"\d+\.\d+", " ".join(rows)):
+            assert number in text, (file.name, number)
+    assert {file.stem for file in (strong_report / "tables").glob("*.md")} <= set(page.ids)
+    told = ("title", "aria-label", "data-title", "data-name")
+    for tag, attrs in page.tags:
+        for name in told:
+            assert tag == "nav" or (attrs.get(name) or "") in text, (tag, name)
+    assert [tag for tag, _ in page.tags].count("figure") == bare.count("<img ")
+
+
+def test_each_choice_leaves_every_chapter_its_content(many: str) -> None:
+    keys = re.findall(r'id="choose-([^"]+)"', many)
+    sections = many.split('<section id="')[1:]
+    with_blocks = [section for section in sections if '<div class="block"' in section]
+    assert {"result", "paper", "detection", "differences", "confidence", "images"} <= {
+        section.split('"')[0] for section in with_blocks
+    }
+    for section in with_blocks:
+        variants = re.findall(r'<div(?: class="(variant[^"]*)")?>', section)
+        for key in keys:
+            assert any(not v or f"of-{key}" in v.split() for v in variants), (section[:20], key)
+
+
+def test_a_mark_is_explained_once_and_named_with_a_link_elsewhere(many: str) -> None:
+    trust = re.findall(r'<div class="check" id="([^"]+)"', many)
+    assert "check-margin-beats-cross-entropy" in trust
+    body = many[many.index('<section id="paper">') :]
+    assert '†1 <a href="#check-' in body
+    assert not re.search(r'<p class="note">†\d', body.replace('<p class="note">†1 <a', ""))
+
+
+def test_the_paper_is_listed_in_its_order(html: str) -> None:
+    listed = html[html.index("<h2>The paper</h2>") : html.index("</nav>")]
+    titles = [title.split(":")[0] for title in re.findall(r'">([^<]+)</a>', listed)]
+    assert titles == ["Table 6", "Figure 1", "Figure 3", "Figure 4"]
