@@ -214,7 +214,7 @@ def _table(table: Table) -> Shown:
         **{k: getattr(table, k) for k in ("name", "title", "header", "left", "groups")},
         "caption": split_caption(table.caption),
         "rows": table.rows,
-        "lined": _fits_lined(table),
+        "spacing": "lined" if _fits_lined(table) else "many" if len(table.header) > 8 else "",
         # the column that stays in sight while one scrolls: the loss, wherever it stands
         "key": heads.index("loss") if "loss" in heads else 0,
         "again": again,

@@ -277,7 +277,7 @@ def test_each_choice_leaves_every_chapter_its_content(many: str) -> None:
     keys = re.findall(r'id="choose-([^"]+)"', many)
     sections = many.split('<section id="')[1:]
     with_blocks = [section for section in sections if '<div class="block"' in section]
-    assert {"result", "paper", "detection", "differences", "confidence", "images"} <= {
+    assert {"result", "paper", "detection", "confidence", "images"} <= {
         section.split('"')[0] for section in with_blocks
     }
     for section in with_blocks:
