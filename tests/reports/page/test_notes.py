@@ -1,7 +1,7 @@
 """What the page says once of all tables stands in full in the files of each."""
 
 from robustloss.reports.drawing.table import Entry, Table
-from robustloss.reports.page.notes import annotate, shorten
+from robustloss.reports.page.notes import annotate
 from robustloss.reports.reading.numbers import Numbers
 
 
@@ -19,11 +19,3 @@ def test_brackets_are_explained_in_the_files_of_each_table_that_has_some(
     assert annotate(strong_numbers, table("13.4")).notes == []
     own = table("13.4 [11.9, 15.0]", "[low, high] is a Wilson interval.")
     assert annotate(strong_numbers, own).notes == []
-
-
-def test_the_page_names_each_mark_and_explains_it_elsewhere() -> None:
-    notes = ["†1 zero gradient: GM, FGSM. Do this.", "†2 loss still rising: GM. Or that.", "Rest."]
-    assert shorten(notes) == [
-        "†1 zero gradient; †2 loss still rising: see “Can I trust it?”.", "Rest."
-    ]  # fmt: skip
-    assert shorten([]) == []
