@@ -132,7 +132,7 @@ class Page:
             item for item in chapter.items if item.detail == detail and (item.draw or not detail)
         ]
         for (name, title, _), items in groupby(own, lambda i: (i.name, i.title, bool(i.draw))):
-            variants = [
+            variants: list[Shown] = [
                 {
                     "choices": item.choices,
                     "attack": labels.get(item.attack, ""),
