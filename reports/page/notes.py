@@ -1,5 +1,6 @@
 """What the numbers of a run cannot show, whatever they are."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -134,12 +135,19 @@ def loss_notes(numbers: Numbers, labels: Sequence[str]) -> list[str]:
     notes: dict[str, dict[str, None]] = {}  # by label, each once, in order
     for log in numbers.run.training:
         if note := str(log.get("note") or "").strip().rstrip("."):
-            notes.setdefault(str(log.get("label")), {})[note] = None
+            label = str(log.get("label"))
+            head, _, rest = note.partition(": ")
+            named = _bare(head) == _bare(label)
+            notes.setdefault(label, {})[rest if named else note] = None
     by_note: dict[str, list[str]] = {}
     for label in labels:
         if label in notes:
             by_note.setdefault("; ".join(notes[label]), []).append(label)
     return [f"{listed(labels)}: {note}" for note, labels in by_note.items()]
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def shows(table: Table, label: str) -> bool:

@@ -35,11 +35,6 @@ def by_loss(numbers: Numbers, table: str, **where: object) -> dict[str, list[dic
     return {label: own for label, own in found.items() if own}
 
 
-def losses_with(numbers: Numbers, table: str, **where: object) -> list[str]:
-    """Return the losses with such a row (see :func:`rows`), in the order of the spec."""
-    return [*by_loss(numbers, table, **where)]
-
-
 def mean(found: Sequence[dict], key: str, *, least: float = 0.0) -> Estimate | None:
     """Return the mean over seeds of a number that is no share.
 

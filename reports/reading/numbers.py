@@ -140,15 +140,6 @@ class Numbers:
         found = self.get(label, attack.label, eps, "error")
         return self.get(label, "none", 0.0, "error") if found is None and eps == 0 else found
 
-    def error_over_images(self, label: str, attack: str, eps: float) -> tuple[float, float]:
-        """Return the widest Wilson interval of one error over its seeds, as fractions.
-
-        Args:
-            label, attack, eps: Of the error; see :meth:`rows`.
-        """
-        rows = self.rows(label, attack, eps)
-        return min(r["error_low"] for r in rows), max(r["error_high"] for r in rows)
-
     def rows(self, label: str, attack: str, eps: float) -> list[dict]:
         """Return one row a seed, of `rows` or, for the label of a worst case, of `worst_case`.
 

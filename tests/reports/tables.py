@@ -1,7 +1,8 @@
-"""The tables of a report, without its files."""
+"""The tables of a report as its files hold them."""
 
 from robustloss.reports.drawing.table import Table
 from robustloss.reports.page import contents
+from robustloss.reports.page.notes import annotate
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown
 
@@ -13,4 +14,4 @@ def make_tables(numbers: Numbers) -> list[Table]:
     for gap in shown.gaps:
         if contents.NOT_MADE in gap:  # on the page a gap; here a fault
             raise KeyError(gap)
-    return [table for _, tables in made for table in tables]
+    return [annotate(numbers, table) for _, tables in made for table in tables]

@@ -10,9 +10,11 @@ from robustloss.reports.chapters.detection.detected import (
     score_words,
     sum_over,
 )
+from robustloss.reports.drawing.style import CROWD
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of, lay_out
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.reading.scene import chosen_eps
 from robustloss.reports.words import span
 
 _COLUMNS = [
@@ -31,6 +33,7 @@ _COLUMNS = [
     Column("", EARLY, 100.0, parts=("mean",)),
 ]
 
+MOST_EPS = 3  # for which the page has room
 _AREA = Column("AUROC", "auroc", 1.0)
 _OF_A_SCORE = [
     *(Column("", key) for key in ("label", "score", "population", "eps", "n_seeds")),
@@ -90,7 +93,7 @@ def _notes(numbers: Numbers, attack: AttackInfo) -> list[str]:
             "the boundary: its errors are sound, but an attack that goes on looks different to a "
             "detector."
         )
-    rejected = []
+    rejected, every = [], []
     for label in numbers.labels:
         values = [
             float(d["clean_rejected_fraction"]) for d in numbers.run.detection
@@ -98,8 +101,10 @@ def _notes(numbers: Numbers, attack: AttackInfo) -> list[str]:
             and d["clean_rejected_fraction"] is not None
         ]  # fmt: skip
         rejected += [f"{label} {span(values, 1, 100.0)} %"] if values else []
+        every += values
     if rejected:
-        words = ", ".join(rejected)
+        crowd = len(rejected) > CROWD
+        words = f"{span(every, 1, 100.0)} %" if crowd else ", ".join(rejected)
         notes.append(f"Clean test images that the 5 % threshold rejects: {words}.")
     return notes
 
@@ -127,6 +132,7 @@ def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
     if len(adapted) < 2:
         return None
     places = [*product(("all", "successful"), attack.strengths)]
+    kept = [place for place in places if place[1] in chosen_eps(attack)[-MOST_EPS:]]
     marks = Marks(numbers)
     rows, data = [], []
     for label in numbers.labels:
@@ -135,7 +141,8 @@ def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
             for population, eps in places:
                 area = found.get(label, attack.label, eps, score, population)
                 flags = numbers.flags(label, attack.label, eps)
-                cells.append(_AREA.entry(area, marks.of(flags) if area else ""))
+                if (population, eps) in kept:
+                    cells.append(_AREA.entry(area, marks.of(flags) if area else ""))
                 row = {"label": label, "score": score, "population": population, "eps": eps,
                        "n_seeds": area.n_seeds if area else 0, "auroc": area,
                        "adapted": adapted[score], "flags": flags}  # fmt: skip
@@ -145,10 +152,11 @@ def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
     return Table(
         f"scores-{attack.slug}",
         f"Which score tells {attack.label} from clean images?",
-        "AUROC of each detection score, by population of attacked images and eps. The likelihood "
-        "asks whether the features look like the predicted class at all, the posterior only how "
-        f"clearly one class wins.{_NOT_ADAPTED if False in adapted.values() else ''}",
-        ["loss", "score", *(f"{population}, eps {eps_text(eps)}" for population, eps in places)],
+        "AUROC of each detection score, over all attacked images and over the successful attacks. "
+        "The likelihood asks whether the features look like the predicted class at all, the "
+        "posterior only how clearly one class wins."
+        f"{_NOT_ADAPTED if False in adapted.values() else ''} The CSV has every eps.",
+        ["loss", "score", *(f"{population}, eps {eps_text(eps)}" for population, eps in kept)],
         rows,
         data,
         marks.notes(),

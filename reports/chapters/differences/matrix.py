@@ -53,12 +53,13 @@ def differences_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
                 cells.append(_rank(found.rank(metric, e, label)))
             body.append(cells)
     heads = [f"minus {label}" for label in columns]
+    minus = "Each loss minus the baseline, the first row" if crowd else "Row minus column"
     if crowd:
-        heads = [head for e in eps for head in (f"{eps_name(e)}, {heads[0]}", "rank")][:-1]
+        heads = [head for e in eps for head in (eps_name(e), "rank")][:-1]
     return Table(
         f"differences-{attack.slug}",
         f"Which losses differ under {attack.label}?",
-        "Row minus column, with 95 % intervals: error in percentage points, and AUROC over all "
+        f"{minus}, with 95 % intervals: error in percentage points, and AUROC over all "
         "attacked images. Bold: shown (p at most .05, adjusted by Benjamini and Hochberg for all "
         f"comparisons of the run); grey: not shown, which does not mean equal. "
         f"{found.unit_words()} Rank 1 is best; “2 to 4” is what the shown differences leave open "

@@ -58,7 +58,7 @@ def radius_table(numbers: Numbers, norm: str) -> Table | None:
         "included. Median radius: the smallest change that fools half of the images, from attacks "
         f"that look for it.{set_aside}",
         *without_empty_columns(
-            ["attack", "loss", "median radius", "eps at 50 % error", "area under the error curve",
+            ["attack", "loss", "median radius", "eps at 50 % error", "area",
              "fooled"],
             [_entries_of(row, marks) for row in rows if row["attack"] in shown],
         ),

@@ -103,9 +103,9 @@ def test_of_many_losses_the_page_has_those_against_the_baseline_and_the_files_ha
     labels = [f"loss {i}" for i in range(9)]
     table = matrix(numbers(labels, compared(labels), baseline="loss 4"))
     assert list(table.header) == [
-        *("metric", "loss", "clean, minus loss 4", "rank"),
-        *("eps 0.1, minus loss 4", "rank", "eps 0.2, minus loss 4", "rank"),
+        *("metric", "loss", "clean", "rank", "eps 0.1", "rank", "eps 0.2", "rank")
     ]
+    assert table.caption.startswith("Each loss minus the baseline")
     assert [row[1].text for row in table.rows[:2]] == ["loss 4", "loss 0"]
     assert len(table.rows) == 2 * 9
     write_table(tmp_path, table)
