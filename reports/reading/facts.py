@@ -110,13 +110,6 @@ def eps_words(norm: str | None) -> str:
     return "pixel units" if norm == "linf" else "Euclidean length"
 
 
-def seed_words(numbers: Numbers) -> str:
-    """Return the sentence that says what [low, high] is in a table of means over seeds."""
-    if len(numbers.seeds) > 1:
-        return "[low, high] is a 95 % t-interval over training seeds."
-    return "One training seed: no interval."
-
-
 def interval_words(numbers: Numbers) -> str:
     """Return the sentence that says what [low, high] is, in every table; nothing without any."""
     return numbers.run.table().interval_words

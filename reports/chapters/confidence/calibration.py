@@ -43,7 +43,6 @@ _AFTER_WORDS = (
     " After: with the logits divided by the temperature that suits the clean validation images "
     "best, which changes no prediction; at 0.05 or 20 the search ended at its limit."
 )
-_SEEDS = " Intervals are 95 % t-intervals over training seeds."
 _ONE_SEED = (
     " One training seed: the interval of the ECE is 95 % over resampled test images, with the "
     "upward bias of the resamples taken off; it lies too high where the ECE is near that by "
@@ -116,8 +115,7 @@ def confidence_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
         "ECE, the expected calibration error, is the mean gap between confidence and accuracy in "
         "percentage points: 0 where a network that is 90 % sure is right 9 times in 10. Confidence "
         "is the mean posterior of the predicted class, in percent. All test images; the table "
-        "“Calibration” under Details has accuracy, chance and other measures."
-        + (_SEEDS if len(numbers.seeds) > 1 else ""),
+        "“Calibration” under Details has accuracy, chance and other measures.",
         ["loss", *(f"ECE, {name}" for name in names), *(f"confidence, {name}" for name in names)],
         rows,
         data,
@@ -159,7 +157,7 @@ def calibration_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
         "distance of the posteriors from the truth, 0 to 2. NLL: mean −log posterior of the label. "
         "All test images; attacked ones keep their label."
         + (_AFTER_WORDS if scaled else "")
-        + (_SEEDS if several else _ONE_SEED),
+        + ("" if several else _ONE_SEED),
         *lay_out([*_COLUMNS, *estimates], rows, marks),
         marks.notes(),
         left=2,

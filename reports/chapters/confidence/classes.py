@@ -7,7 +7,7 @@ from typing import Any
 
 from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Table, lay_out
-from robustloss.reports.reading.facts import class_counts, class_names, mean, rows, seed_words
+from robustloss.reports.reading.facts import class_counts, class_names, mean, rows
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NOTHING, Estimate, fixed, minus, over_seeds
 
@@ -127,7 +127,7 @@ def balance_table(numbers: Numbers) -> Table | None:
         "Balanced error",
         "Balanced error is the mean of the errors of the classes, so a rare class counts as much "
         f"as a frequent one; in percent.{size} Higher than the error: the rare classes are the "
-        f"wrong ones. {seed_words(numbers)}",
+        "wrong ones.",
         header,
         entries,
         data,

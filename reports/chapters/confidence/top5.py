@@ -5,7 +5,6 @@ from typing import Any
 
 from robustloss.notation import interval_text
 from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
-from robustloss.reports.reading.facts import seed_words
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.published import PublishedCrops, count_outside, published_crops
 from robustloss.reports.words import NOTHING, Estimate, over_seeds
@@ -101,7 +100,7 @@ def top5_table(numbers: Numbers) -> Table | None:
         "top5",
         "Top-1 and top-5 error",
         "Clean test images; in percent. Top-5: the true class is not among the five with the "
-        f"highest logits. {seed_words(numbers)}",
+        "highest logits.",
         header,
         entries,
         data,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustloss.reports.drawing.table import Column, Table, lay_out
-from robustloss.reports.reading.facts import by_loss, class_names, in_widths, mean, seed_words
+from robustloss.reports.reading.facts import by_loss, class_names, in_widths, mean
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NOTHING, Estimate, fixed, minus, short, significant
 
@@ -34,7 +34,7 @@ def space_table(numbers: Numbers) -> Table | None:
         "How far apart the classes lie: between ÷ within is the mean distance of two class means "
         "over that of an image to its class mean; the higher, the better separated. Angle: between "
         "class means, seen from the origin. Norm: mean length of a feature, in each loss's own "
-        f"unit. {_means_words(numbers)}",
+        "unit.",
         *lay_out(columns, [_geometry_row(numbers, own) for own in found.values()])[:2],
         [row for own in found.values() for row in own],
     )
@@ -71,7 +71,7 @@ def geometry_tables(numbers: Numbers) -> list[Table]:
             "image to its class mean; between classes: mean distance of two class means; in "
             "parentheses the nearest two. Norm: mean (5 % to 95 % quantile of the images). Angles "
             "in degrees, seen from the origin: of an image to its class mean, and between class "
-            f"means (least: the nearest two).{more} {_means_words(numbers)}",
+            f"means (least: the nearest two).{more}",
             *lay_out(columns, [_geometry_row(numbers, own) for own in found.values()])[:2],
             [row for own in found.values() for row in own],
             lemma_notes(numbers) if split == "test" else [],
@@ -124,10 +124,6 @@ def _degrees(value: Estimate | None) -> str:
     if value.low is None or value.high is None:
         return f"{value.mean:.1f}°"
     return minus(f"{value.mean:.1f}° [{value.low:.1f}, {value.high:.1f}]")
-
-
-def _means_words(numbers: Numbers) -> str:
-    return ("Means over seeds; " if len(numbers.seeds) > 1 else "") + seed_words(numbers)
 
 
 def lemma_notes(numbers: Numbers) -> list[str]:
@@ -256,7 +252,7 @@ def center_table(numbers: Numbers) -> Table | None:
         "memory gains. Above it, the centers lag behind the features, or are not drawn to the "
         "means alone: the classification term moves the centers of the Gaussian losses too. "
         + ("The centers of the Max-Mahalanobis loss are fixed: there the features do the moving. "
-           if fixed_centers else "") + _means_words(numbers),
+           if fixed_centers else ""),
         *lay_out(columns, made)[:2],
         [row for own in found.values() for row in own],
     )  # fmt: skip
