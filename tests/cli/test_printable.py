@@ -89,7 +89,9 @@ def test_the_words_of_the_command_line(command, tmp_path, words):
 def test_notes_results_and_checks(command, tmp_path, monkeypatch, capsys):
     merged = merge.Merged(tmp_path / EVIL.replace("\0", ""), (f"one\nNote: two{EVIL}",))
     monkeypatch.setattr(merge, "merge_runs", lambda *given, **more: merged)
-    monkeypatch.setattr(reports, "build_report", lambda run: run / "report.html", raising=False)
+    monkeypatch.setattr(
+        reports, "build_report", lambda run, **how: run / "report.html", raising=False
+    )
     monkeypatch.setattr(commands, "_show_result", lambda run: None)
     code, out, _ = command("compare", "a", "b")
     assert (code, out.count("Note: "), out.count("\n"), harmless(out)) == (0, 2, 2, True)

@@ -106,10 +106,11 @@ def test_a_killed_comparison_leaves_the_earlier_one_or_the_new_one(whole, root, 
 def drawn(monkeypatch):
     """Two files in place of the figures."""
 
-    def draw(album, numbers, shown):
-        album.folder.mkdir()
+    def draw(folder, contents, **how):
+        folder.mkdir()
         for name in ("a.png", "a.svg"):
-            (album.folder / name).write_text(numbers.run.name)
+            (folder / name).write_text(contents.numbers.run.name)
+        return []
 
     monkeypatch.setattr(build, "draw_all", draw)
 
