@@ -111,7 +111,7 @@ def draw_reliability(
         grid,
         _draw_diagram,
         widest=2.6,
-        height=lambda width: min(1.6, 0.75 * width),
+        height=lambda width: min(1.35, 0.75 * width),
         handles=[
             Patch(facecolor=NORMAL, label="share right"),
             Line2D([], [], marker="o", ls="", ms=4, color=ADVERSARIAL, label="mean confidence"),

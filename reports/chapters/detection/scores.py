@@ -129,7 +129,7 @@ def _ends(panel: Panel) -> str:
 
 
 def add_score_heat(album: Album, numbers: Numbers, found: Detected, attack: AttackInfo) -> None:
-    """Draw losses by scores: every population, at the largest eps.
+    """Draw losses by scores at the largest eps; the file of numbers has every population.
 
     Args:
         album: Takes the figure.
@@ -152,20 +152,20 @@ def add_score_heat(album: Album, numbers: Numbers, found: Detected, attack: Atta
         ])
         for population in found.populations
     ]  # fmt: skip
+    drawn = [heat for heat in grid if heat.population in ("all", "successful")]
     marked = any("†" in name for name in names)
     album.add(
         f"scores-heat-{attack.slug}",
-        draw_score_heat(grid, [score_words(k) for k in scores], ACROSS),
+        draw_score_heat(drawn, [score_words(k) for k in scores], ACROSS),
         _heat_numbers(grid, numbers.labels, scores),
         title="How well does each score notice the attack?",
         caption="AUROC of each detection score, mean over seeds. Blue: attacked images look less "
         "typical than clean ones; orange: more typical; white: guessing; hatched: no number. "
-        "Successful (right, now wrong) and failed (still right) attacks stand against the clean "
-        "images that are right."
-        + (NOISE if "noise" in found.populations else "")
+        "Successful attacks (right, now wrong) stand against the clean images that are right. "
+        "Failed attacks and noise of the same size are in the file of numbers."
         + (LEGEND if marked else ""),
         alt="Tables of AUROC as coloured squares, losses by scores. "
-        f"{'; '.join(_best(heat, scores) for heat in grid)}.",
+        f"{'; '.join(_best(heat, scores) for heat in drawn)}.",
     )
 
 

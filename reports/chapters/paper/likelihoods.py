@@ -15,7 +15,7 @@ from robustloss.metrics.rates import auroc, rejected_fraction
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.frames import GRID, Spot, draw_grid
 from robustloss.reports.drawing.histograms import Bins, bin_ticks, pooled_bins
-from robustloss.reports.drawing.style import ADVERSARIAL, BLUE, CROWD, INK, NORMAL, legible
+from robustloss.reports.drawing.style import ADVERSARIAL, BLUE, INK, NORMAL, legible
 from robustloss.reports.drawing.ticks import percent_of_all
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.reading.views import View
@@ -144,7 +144,7 @@ def draw_populations(
         cells,
         draw,
         widest=4.2,
-        height=1.1 if len(rows) <= CROWD else 1.0,
+        height=0.95,
         handles=[
             Patch(facecolor=NORMAL, edgecolor="#4C5866", label=CLEAN),
             Line2D([], [], color=BLUE, lw=1.5, ls=(0, (3, 1.2)), label=FAILED),

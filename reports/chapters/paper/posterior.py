@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.frames import GRID, Spot, draw_grid
 from robustloss.reports.drawing.histograms import Bins, bin_ticks, pooled_bins
-from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, NORMAL
+from robustloss.reports.drawing.style import ADVERSARIAL, NORMAL
 from robustloss.reports.drawing.ticks import percent_of_all
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.reading.views import View
@@ -147,7 +147,7 @@ def _draw(scene: Scene, grid: Grid, *, odds: bool) -> Figure:
         grid,
         draw,
         widest=4.2,
-        height=1.1 if len(scene.labels) <= CROWD else 1.0,
+        height=0.95,
         handles=[
             Patch(facecolor=NORMAL, edgecolor="#4C5866", label=RIGHT),
             Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=WRONG),

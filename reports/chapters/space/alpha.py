@@ -142,7 +142,7 @@ def draw_alpha(
         classes: (N,) 0 for the class of the left center, 1 for the right.
         measured: Of the losses of the run.
     """
-    figure, axes = panels(1, 2, width=4.5, height=3.9, left=0.55, wgap=0.85, top=0.45, bottom=1.0)
+    figure, axes = panels(1, 2, width=4.5, height=2.9, left=0.55, wgap=0.85, top=0.45, bottom=1.0)
     _draw_circles(axes[0, 0], alphas, points, classes)
     _draw_widths(axes[0, 1], alphas, measured)
     return figure
