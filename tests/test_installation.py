@@ -18,7 +18,14 @@ from robustloss.attacks.plugins import source_digest
 
 ROOT = Path(robustloss.__file__).parent.parent
 LINKS = ("attacks", "reports")
-DATA = (".toml", ".typed", ".css", ".j2", ".json")  # of the files that are installed beside modules
+DATA = (
+    ".toml",
+    ".typed",
+    ".css",
+    ".js",
+    ".j2",
+    ".json",
+)  # of the files that are installed beside modules
 
 
 def python(*words, folder, path=()):
@@ -91,6 +98,7 @@ def test_the_wheel_holds_every_module_and_nothing_at_the_top_level(checkout, whe
     assert {name for name in packaged(found) if not name.endswith(".pyc")} == expected
     for name in ("py.typed", "specs/quickstart.toml", "guide/safety.md", "attacks/noise.py",
                  "reports/page/build.py", "reports/templates/style.css",
+                 "reports/templates/script.js",
                  "reports/published/liu2016-mnist.json"):  # fmt: skip
         assert f"robustloss/{name}" in expected
 

@@ -101,7 +101,7 @@ def list_facts(numbers: Numbers) -> Facts:
         ("Tuning", f"{trials} trials of each loss; the values below are those of the smallest "
          "clean validation error" if trials else ""),
         *(("Loss", describe_entry(loss)) for loss in losses),
-        ("Training said", "; ".join(loss_notes(numbers, numbers.labels))),
+        ("Notes from training", "; ".join(loss_notes(numbers, numbers.labels))),
         *(("Attack", describe_attack(numbers, attack)) for attack in spec.get("attacks", [])),
         ("Weights taken over", f"{'; '.join(sources)}: {trust}" if sources else ""),
         ("Seeds", ", ".join(map(str, numbers.seeds)) or "none finished"),

@@ -96,7 +96,9 @@ def test_reused_weights_are_said_as_long_as_they_are_used(copied, tmp_path):
     for reuse in (copied, None):  # and when the run goes on by itself
         outcome = runner.run(TRIED, out=tmp_path / "new", reuse=reuse)
         assert load_run(outcome.path).provenance["reused"] == told
-        assert "softmax seed 0 from the run folder copied: these were not trained" in words(outcome)
+        assert "softmax seed 0 from the run folder copied: not trained in this run" in words(
+            outcome
+        )
     next(outcome.path.glob("cells/*/*/model-*")).unlink()  # a trial has the same
     outcome = runner.run(TRIED, out=tmp_path / "new")
     assert load_run(outcome.path).provenance["reused"] == told
@@ -104,7 +106,7 @@ def test_reused_weights_are_said_as_long_as_they_are_used(copied, tmp_path):
     shutil.rmtree(outcome.path / "trials")
     outcome = runner.run(TRIED, out=tmp_path / "new")
     assert "reused" not in load_run(outcome.path).provenance
-    assert "were not trained here" not in words(outcome)
+    assert "not trained in this run" not in words(outcome)
 
 
 def test_a_run_without_reuse_says_nothing_of_it(whole):

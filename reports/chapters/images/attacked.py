@@ -199,7 +199,7 @@ def draw_images(grid: ImageGrid) -> Figure:
     """
     sources, across = len(grid.examples), len(grid.columns) * len(grid.examples)
     left, gaps = 1.35, GAP * (sources - 1)
-    size = min(0.62, (PAGE_WIDTH - left - 0.1 - gaps) / across - BETWEEN)
+    size = min(0.7, (PAGE_WIDTH - left - 0.1 - gaps) / across - BETWEEN)
     step = size + BETWEEN
     room = len(grid.columns) * step + GAP  # of one source
     titles = list(grid.examples)
