@@ -116,16 +116,17 @@ def draw_figure(run_dir: str | Path | Run, name: str, *, dpi: int = DPI) -> Path
     contents = Contents(Numbers(run, shown.classes), shown)
     drawings = contents.list_drawings(details=True)
     wanted = [item for item in drawings if f"{stem}-".startswith(f"{item.name}-")]
-    own = [item for item in wanted if stem == f"{item.name}-{item.attack}"]
-    folder.mkdir(parents=True, exist_ok=True)
-    with making_folder(folder, UNFINISHED) as work, report_style():
-        for item in own or wanted:
-            album = Album(work, dpi, formats=(ending,))
-            assert item.draw is not None
-            item.draw(album)
-            if stem in {picture.name for picture in album.pictures}:
-                (work / name).replace(folder / name)  # a link in its place goes, and nothing else
-                return folder / name
+    wanted = [item for item in wanted if stem == f"{item.name}-{item.attack}"] or wanted
+    if wanted:
+        folder.mkdir(parents=True, exist_ok=True)
+        with making_folder(folder, UNFINISHED) as work, report_style():
+            for item in wanted:
+                album = Album(work, dpi, formats=(ending,))
+                assert item.draw is not None
+                item.draw(album)
+                if stem in {picture.name for picture in album.pictures}:
+                    (work / name).replace(folder / name)  # a link in its place goes, no more
+                    return folder / name
     known = [f"{item.name}-{item.attack}" if item.attack else item.name for item in drawings]
     raise ValueError(
         f"figure (={name}) is none of this run. Its figures are {', '.join(dict.fromkeys(known))}."

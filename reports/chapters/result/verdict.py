@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from robustloss.reports.reading.featured import strongest
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.words import counted, eps_name, few
+from robustloss.reports.words import NOTHING, counted, eps_name, few
 from robustloss.results.result_table import ResultCell, ResultTable
 
 Found = dict[str, ResultCell]  # a number of every loss that has it
@@ -109,7 +109,9 @@ def _means(found: Found) -> Sequence[float]:
 
 
 def _span(found: Found, unit: float) -> str:
-    """Return the lowest and the highest mean: "0.7 to 1.4", or "0.031 to 0.089"."""
+    """Return the lowest and the highest mean: "0.7 to 1.4"; "n/a" where no loss has one."""
+    if not found:
+        return NOTHING
     digits = 3 if unit == 1.0 else 1
     ends = [f"{unit * end(_means(found)):.{digits}f}" for end in (min, max)]
     return " to ".join(dict.fromkeys(ends))
