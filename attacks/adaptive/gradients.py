@@ -63,7 +63,7 @@ class AdaptiveJoint(Adaptive):
 class AdaptiveSelective(Adaptive):
     """Selective PGD: the lead's gradient until the wrong class is predicted, then that of ℓ.
 
-    Per image and step, so that no weight has to be chosen. Arguments as for Adaptive.
+    Per image and step, so that no weight has to be chosen.
 
     Source: Bryniarski et al., "Evading adversarial example detection defenses with orthogonal
         projected gradient descent" (ICLR 2022).

@@ -22,7 +22,7 @@ class AdaptiveMatching(Adaptive):
 
     Args:
         targets: classes aimed at, each on paths of its own, those first whose mean is nearest to
-            the features of the image; at least 1. Others as for Adaptive.
+            the features of the image; at least 1.
 
     Raises:
         ValueError: an argument is out of range.

@@ -46,9 +46,10 @@ class _Peak(NamedTuple):
 class APGDCE:
     """x ← project(x + 0.75 (z − x) + 0.25 (x − x_before)), z = project(x + a · u), u unit ascent.
 
-    The objective is the cross-entropy. The step length a starts at 2 eps; see StepLength. An image
-    that fools, at the start or after a run, drops out of the runs to come. What comes back is the
-    image of all runs on which the true logit trails most, else the one of highest objective.
+    The objective is the cross-entropy. The step length a starts at 2 eps and is halved where the
+    objective stops rising. An image that fools, at the start or after a run, drops out of the runs
+    to come. What comes back is the image of all runs on which the true logit trails most, else the
+    one of highest objective.
 
     Args:
         norm: "linf" or "l2".
@@ -174,8 +175,6 @@ class APGDCE:
 @dataclass(frozen=True, kw_only=True)
 class APGDDLR(APGDCE):
     """Auto-PGD on the difference-of-logits ratio, which ignores shift and scale of the logits.
-
-    Arguments as for APGDCE, and
 
     Args:
         targets: 0, away from the label; otherwise the targeted ratio, `restarts` runs towards each

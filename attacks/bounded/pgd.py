@@ -58,7 +58,7 @@ class PGD:
         step_size: a over eps, positive; None stands for 2.5 / steps in L-inf and 5 / steps in L2
             (at most 1): enough to cross the ball and turn, and in L2, where a path from a random
             start bends towards its goal along the sphere, to arrive.
-        schedule: how the step shrinks, a key of STEP_SCHEDULES.
+        schedule: how the step shrinks: "constant", "linear" or "cosine" (both to 0).
         momentum: mu in g ← mu · g + ∇ₓ J / ‖∇ₓ J‖₁, at least 0; 0 follows the gradient itself.
         random_start: begin at a uniformly drawn point of the ball; otherwise at the image.
         restarts: paths per image, at least 1; more than 1 needs the random start.
@@ -183,7 +183,7 @@ class PGD:
 class MIFGSM(PGD):
     """Momentum iterative FGSM: PGD from the image with momentum 1 and steps of eps / steps.
 
-    Arguments as for PGD, with the published values as defaults.
+    The defaults are the published values.
 
     Source: Dong et al., "Boosting adversarial attacks with momentum" (CVPR 2018).
     """

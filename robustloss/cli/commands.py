@@ -281,6 +281,36 @@ def schema() -> int:
     return DONE
 
 
+@app.command()
+def guide(
+    topic: Annotated[
+        str | None, Argument(metavar="TOPIC", help="a page; without one, the list of all")
+    ] = None,
+) -> int:
+    """Print a page of the guide, or the list of its pages."""
+    from robustloss.cli.guide import list_topics, read_page
+
+    if topic is not None:
+        with showing_mistakes(ValueError):
+            print(read_page(topic), end="")
+        return DONE
+    topics = list_topics()
+    width = max(map(len, topics))
+    for name, title in topics.items():
+        print(f"{name:{width}}  {title}")
+    print("\nRead one with: robustloss guide TOPIC")
+    return DONE
+
+
+@app.command()
+def cite() -> int:
+    """Print the BibTeX of this tool and of the paper that it starts from."""
+    from robustloss.cli.guide import BIBTEX
+
+    print(BIBTEX)
+    return DONE
+
+
 class MistakeError(Exception):
     """What the user did wrong, in the words to show."""
 

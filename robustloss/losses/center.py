@@ -22,7 +22,8 @@ class CenterHead(SoftmaxHead):
         center_weight: the paper's lambda; 0.01 in the authors' MNIST example.
         center_rate: gamma, the share of the way to the batch mean that a center moves, in [0,1];
             the paper's alpha.
-        center_init: where the centers start, see `draw_centers`.
+        center_init: where the centers start: "xavier", uniform with norm 1 on average; "normal",
+            standard normal; or "zeros".
         bias: whether the linear layer has a bias.
 
     Raises:

@@ -24,9 +24,9 @@ class GaussianMixtureHead(LossHead):
 
     With d_k = ½ (f − mu_k)ᵀ S_k⁻¹ (f − mu_k):
         logits_k       = log p(k) − ½ log|S_k| − d_k
-        classification = −log softmax of the logits with margin(d_y) taken off the true one
+        classification = −log softmax of the logits
         regulariser    = lambda · (d_y + ½ log|S_y|)
-    GM has margin 0; a member of the family overrides `margin`.
+    The family takes margin(d_y) off the true logit in training. GM has margin 0.
 
     Centers and log-variances are ordinary parameters, so they follow the loss gradient.
 
@@ -34,14 +34,16 @@ class GaussianMixtureHead(LossHead):
         feature_dim: D.
         num_classes: K.
         likelihood_weight: the paper's lambda, at least 0.
-        likelihood_weight_schedule: how lambda grows, a key of SCHEDULES.
+        likelihood_weight_schedule: how lambda grows: "constant"; "linear" from 0; or "steps", from
+            a thousandth by a factor of 10 at each third of the way, as in the released code.
         schedule_until: fraction of training after which scheduled values are full, in [0,1].
         covariance: S_k: "identity"; "spherical", one variance per class; "diagonal", one per
             class and dimension. Learned variances start at 1.
         variance_floor: smallest learned variance, in (0,1]. The likelihood has no bound without
             it: features shrink onto the centers while the variances go to 0.
         priors: p(k): "uniform", or "counts" for the class shares of the training set.
-        center_init: where the centers start, see `draw_centers`.
+        center_init: where the centers start: "xavier", uniform with norm 1 on average; "normal",
+            standard normal; or "zeros".
         center_lr_ratio: learning rate of centers and log-variances over that of the network, at
             least 0; 0.3 in the released MNIST configuration. Near 1, L-GM diverges earlier.
         center_weight_decay: weight decay of the centers; the released code decays them like any
@@ -206,7 +208,7 @@ class LargeMarginGaussianMixtureHead(GaussianMixtureHead):
         feature_dim: D.
         num_classes: K.
         alpha: margin, at least 0; 0 is GM. Paper: 1 on MNIST, 0.3 on CIFAR-100, 0.01 on ImageNet.
-        alpha_schedule: how alpha grows, a key of SCHEDULES; "steps" is the released code's.
+        alpha_schedule: how alpha grows: "constant", "linear" or "steps", as lambda does in GM.
         likelihood_weight: as in GM, like all that follow.
         likelihood_weight_schedule: see GM.
         schedule_until: see GM; also for alpha.

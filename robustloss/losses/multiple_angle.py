@@ -66,17 +66,20 @@ class MultipleAngleHead(CosineHead):
 class LSoftmaxHead(MultipleAngleHead):
     """L-Softmax: large-margin softmax, logits_k = ‖w_k‖ ‖f‖ cos(theta_k) = w_k·f, no bias.
 
-    The weights keep their norm, and with it the training's weight decay.
+    In training psi(theta_y) = (−1)^k cos(m theta) − 2k stands for cos(theta_y), with theta in
+    [k pi/m, (k+1) pi/m]. The margin is annealed: training uses (lambda cos + psi) / (1 + lambda),
+    and lambda = max(anneal_min, anneal_base · (1 + anneal_gamma · it)^−anneal_power) falls with the
+    iteration it. The weights keep their norm, and with it the training's weight decay.
 
     Args:
         feature_dim: D.
         num_classes: K.
         margin: m, a whole number of at least 1 (softmax without bias); 2 to 4 in the paper.
-        anneal_base: lambda at the start; anneal_* as in the authors' MNIST example for m = 4,
-            where lambda is 421 after 1,000 of 20,000 iterations, .41 after 10,000, .0007 at the
-            end. CIFAR-10, m = 2: gamma 2e-5, power 45; with augmentation gamma 1e-5.
-        anneal_gamma: see `Annealing`.
-        anneal_power: see `Annealing`.
+        anneal_base: lambda at the start. All of anneal_ are those of the authors' MNIST example
+            for m = 4, where lambda is 421 after 1,000 of 20,000 iterations, .41 after 10,000, .0007
+            at the end. CIFAR-10, m = 2: gamma 2e-5, power 45; with augmentation gamma 1e-5.
+        anneal_gamma: see lambda above.
+        anneal_power: see lambda above.
         anneal_min: lambda never falls below; the authors name .5 to 10 where training diverges.
         anneal_steps: iterations of the published run, all of which a training goes through.
 
@@ -116,17 +119,17 @@ class LSoftmaxHead(MultipleAngleHead):
 class ASoftmaxHead(MultipleAngleHead):
     """A-Softmax, SphereFace: logits_k = ‖f‖ cos(theta_k), weights normalised, no bias.
 
-    lambda never falls below 5 in the published settings, so even at the end the margin counts only
-    a sixth: say "m 4" of it, and lambda with it. The authors normalise the weights in place after
-    each step; here the normalisation is in the graph.
+    The margin is annealed as in L-Softmax. In the published settings lambda never falls below 5, so
+    even at the end the margin counts only a sixth, and every table says so. The authors normalise
+    the weights in place after each step; here the normalisation is in the graph.
 
     Args:
         feature_dim: D.
         num_classes: K.
         margin: m, a whole number of at least 1 (modified softmax); 4 in the paper.
         anneal_base: lambda at the start; anneal_* as published, max(5, 1000 / (1 + .12 it)).
-        anneal_gamma: see `Annealing`.
-        anneal_power: see `Annealing`.
+        anneal_gamma: see lambda in L-Softmax.
+        anneal_power: see lambda in L-Softmax.
         anneal_min: lambda never falls below.
         anneal_steps: iterations of the published run, all of which a training goes through.
 

@@ -175,7 +175,7 @@ class TripletHead(PairHead):
         feature_dim: D.
         num_classes: K.
         margin: m; .2 in FaceNet.
-        mining: one of MININGS.
+        mining: "semi_hard", "batch_hard" or "all".
         squared: whether d is the squared distance, as in FaceNet.
         normalise: compare features on the unit sphere, as FaceNet does.
         hard_from: fraction of training after which "batch_hard" is hard, in [0,1].
