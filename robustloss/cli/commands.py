@@ -251,6 +251,30 @@ def check_loss(
 
 
 @app.command()
+def new(
+    kind: Annotated[str, Argument(metavar="loss|attack|score")],
+    name: Annotated[str, Argument(metavar="NAME", help="a Python name: my_loss gives my_loss.py")],
+) -> int:
+    """Write a file with a loss, an attack or a score of your own that works as it is."""
+    from robustloss.cli.starters import write_starter
+
+    with showing_mistakes(ValueError):
+        path, own = write_starter(kind, name)
+    plugin = f"{path}:{own}"
+    _say(f"Wrote {path} with the {kind} {own}.")
+    if kind == "loss":
+        _say(f"Check it:     robustloss check-loss {plugin}\nTry it out:   robustloss try {plugin}")
+        return DONE
+    if kind == "attack":
+        _say(f'Add to a spec beside it:\n  [[attacks]]\n  name = "{plugin}"\n  eps = [0.1]')
+    else:
+        _say(f'Add "{plugin}" to the scores under [detection] in a spec beside it.')
+    _say(f"A spec to begin with:   robustloss show quickstart > {name}.toml")
+    _say(f"Then run it:            robustloss run {name}.toml --out runs/{name}")
+    return DONE
+
+
+@app.command()
 def compare(
     runs: Annotated[list[str], Argument(metavar="RUN RUN...", help="finished run folders")],
     out: Annotated[str | None, Option(metavar="DIR", help="Folder of the merged run.")] = None,

@@ -1,0 +1,18 @@
+"""A detection score of your own: a function of what a model says of images."""
+
+import numpy as np
+
+from robustloss.results.records import Record
+
+
+# A second parameter, `reference`, would be given arrays of clean images to fit on, by name:
+# train_features (M,D), train_labels (M,), validation_logits (V,K) and others.
+def my_score(record: Record) -> np.ndarray:
+    """Return (N,) numbers, higher for images that look clean: the lead of the largest logit.
+
+    Args:
+        record: One pass of N images: logits (N,K), class_log_likelihood (N,K), features (N,D),
+            predictions (N,).
+    """
+    ordered = np.sort(record.logits, axis=1)
+    return ordered[:, -1] - ordered[:, -2]
