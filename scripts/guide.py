@@ -183,7 +183,7 @@ def _usage(command: Any) -> str:
     words = []
     for param in command.params:
         if param.param_type_name == "argument":
-            metavar = param.metavar if len(param.metavar) < 24 else "WHAT"
+            metavar = param.metavar if len(param.metavar) < 16 else "WHAT"
             words.append(metavar if param.required else f"[{metavar}]")
     return " ".join(["robustloss", command.name, *words])
 

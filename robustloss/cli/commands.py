@@ -296,7 +296,7 @@ def compare(
 
 @app.command()
 def schema() -> int:
-    """Print the JSON Schema of results.json: every table and column, with its meaning."""
+    """Print the JSON Schema of results.json, with the meaning of every column."""
     import json
 
     from robustloss.results.schema import json_schema

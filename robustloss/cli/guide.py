@@ -10,22 +10,14 @@ FOLDER = Path(__file__).parent.parent / "guide"
 _MARKER = re.compile(r"^<!-- .* -->\n", re.MULTILINE)  # around what scripts/guide.py writes
 
 BIBTEX = f"""\
-@software{{robustloss,
-  title   = {{robustloss: losses under attack, with error, confidence and detection in one report}},
-  author  = {{{{The robustloss authors}}}},
-  year    = {{2026}},
-  version = {{{__version__}}},
-}}
+@software{{robustloss, title = {{robustloss: losses under attack, in one report}},
+  author = {{{{The robustloss authors}}}}, year = {{2026}}, version = {{{__version__}}}}}
 
 @inproceedings{{wan2018rethinking,
-  title     = {{Rethinking Feature Distribution for Loss Functions in Image Classification}},
-  author    = {{Wan, Weitao and Zhong, Yuanyi and Li, Tianpeng and Chen, Jiansheng}},
+  title = {{Rethinking Feature Distribution for Loss Functions in Image Classification}},
+  author = {{Wan, Weitao and Zhong, Yuanyi and Li, Tianpeng and Chen, Jiansheng}},
   booktitle = {{Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition}},
-  year      = {{2018}},
-  pages     = {{9117--9126}},
-  eprint    = {{1803.02988}},
-  archivePrefix = {{arXiv}},
-}}"""
+  pages = {{9117--9126}}, year = {{2018}}, eprint = {{1803.02988}}}}"""
 """This tool, and the paper that it starts from."""
 
 

@@ -5,7 +5,7 @@ Begin at `load.load_dataset`: a reader reads the files (`reader`; `digits`, `mni
 (`images`). `catalogue.DATASETS` names every data set and its reader. `archives` reads tar archives.
 `outside` loads the images of the tables [[outside]].
 
-A new data set is a reader, its entry in the catalogue, its line in `spec.data` and in the README.
+A new data set is a reader, its entry in the catalogue, its line in `spec.data`.
 
 Imports `spec`, `storage`, `seeding` and `progress`. Imported by whatever sees images: `models`,
 `training`, `evaluation`, `cells`, `runs` and `cli`.

@@ -20,7 +20,7 @@ from robustloss.data.files import is_lfs_pointer
 
 VERSION = 1  # raise when the same file would give other pixels
 
-# What the README names, and nothing else: for other files Pillow may start other programs.
+# What the guide names, and nothing else: for other files Pillow may start other programs.
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
 # Pixels of a whole resized image. A larger one, of which little is kept, is cut before, so that an
 # image of 30,000 x 1 pixels does not take gigabytes; the pixels at the border then differ.

@@ -1,6 +1,5 @@
 """What `list` and `show` say: names with a meaning, specs that can be run, true counts."""
 
-import re
 import time
 import tomllib
 
@@ -73,17 +72,6 @@ def test_every_name_has_a_meaning_of_one_line(kind):
 )
 def test_what_is_listed(kind, names):
     assert names <= set(entries(kind))
-
-
-def test_the_readme_has_every_loss_once(pytestconfig):
-    text = (pytestconfig.rootpath / "README.md").read_text("utf-8")
-    table = text.split("## Losses\n")[1].split("\n## ")[0]
-    keys = re.findall(r"^\| `([\w:]+)` \|", table, flags=re.MULTILINE)
-    assert len(keys) == len(set(keys))
-    assert set(entries("losses")) <= set(keys)
-    for line in table.splitlines():
-        if line.startswith("| "):
-            assert line.count("|") == 6, line  # five columns
 
 
 def test_a_shown_spec_can_be_run_again(monkeypatch):

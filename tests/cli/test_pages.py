@@ -1,0 +1,214 @@
+"""What README and guide say can be done: every block of code runs, every link and name exists."""
+
+import re
+import shlex
+import shutil
+import textwrap
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+import robustloss
+from robustloss.analysis.checks.catalogue import CHECKS
+from robustloss.cli.commands import app
+from robustloss.cli.guide import BIBTEX, list_topics
+from robustloss.data.load import load_dataset
+from robustloss.spec import load as spec_files
+from robustloss.spec.data import DataSpec
+from robustloss.spec.load import load_spec
+from robustloss.spec.text import to_toml
+from tests.small_run import changed
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "robustloss" / "guide").glob("*.md"))]
+BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+COMMANDS = typer.main.get_command(app)
+COMING = {"models", "data", "attacks", "training", "scale", "try"}  # pages and a command
+
+
+def blocks(page):
+    """The blocks of code of a page: language, text."""
+    found = BLOCK.findall(page.read_text("utf-8"))
+    return [(language, textwrap.dedent(text)) for _, language, text in found]
+
+
+def prose(page):
+    return BLOCK.sub("", page.read_text("utf-8"))
+
+
+def of_language(*languages):
+    return [
+        pytest.param(text, id=f"{page.stem}-{number}")
+        for page in PAGES
+        for number, (language, text) in enumerate(blocks(page))
+        if language in languages
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_is_of_a_language_that_is_tested(page):
+    known = {"", "sh", "python", "toml", "text", "bibtex"}
+    assert {language for language, _ in blocks(page)} <= known
+
+
+@pytest.mark.parametrize("text", of_language("", "sh"))
+def test_a_shell_block_holds_commands_that_exist(text):
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(re.sub(r" > \S+", "", line), comments=True)
+        if words:
+            check_command(words)
+
+
+def check_command(words):
+    """Fails for a line of shell that the program, or a file that it names, does not have."""
+    if "-m" in words and "robustloss" in words and words[0] in ("torchrun", "python"):
+        words = words[words.index("robustloss") :]
+    match words:
+        case ["robustloss", name, *rest]:
+            if name in COMING:
+                return
+            assert name in COMMANDS.commands, f"no command {name}"
+            given = COMMANDS.commands[name].make_context(name, [*rest])  # a mistake raises
+            for spec in filter(None, [given.params.get("spec"), given.params.get("against")]):
+                known = str(spec) in spec_files.shipped_specs()
+                assert known or "/" in spec or spec.endswith(".toml"), spec
+        case ["python", script, *_] if script.startswith("scripts/"):
+            assert (ROOT / script).is_file()
+        case [script] if script.startswith("scripts/"):
+            assert (ROOT / script).is_file()
+        case ["scripts/test.sh", *_]:
+            assert (ROOT / "scripts/test.sh").is_file()
+        case [".", ".venv/bin/activate"] | ["source", ".venv/bin/activate"]:
+            assert ".venv" in (ROOT / "scripts/setup.sh").read_text()
+        case ["pip", "install", *_] | ["git", "clone", *_] | ["cd", _] | ["ray", "start", *_]:
+            pass
+        case ["nvidia-cuda-mps-control", "-d"]:
+            pass
+        case _:
+            pytest.fail(f"a command that no test knows: {shlex.join(words)}")
+
+
+@pytest.mark.parametrize("text", of_language("toml"))
+def test_a_toml_block_is_a_spec_or_tables_of_one(text):
+    tables = tomllib.loads(text)
+    load_spec(tables if "name" in tables else changed(**tables))
+
+
+def test_a_fragment_that_is_no_spec_is_refused():
+    with pytest.raises(ValueError, match="scors"):
+        load_spec(changed(**tomllib.loads("[detection]\nscors = []")))
+
+
+def test_the_bibtex_of_the_readme_is_that_of_cite():
+    assert [text.strip() for language, text in blocks(README) if language == "bibtex"] == [BIBTEX]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder as a reader has it: shipped specs, in small, and their finished runs."""
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "specs").mkdir()
+    spec = changed(name="quickstart", checks={"images": 0}, detection={"noise": False})
+    spec["train"] |= {"epochs": 8}
+    (folder / "specs" / "quickstart.toml").write_text(to_toml(spec))
+    return folder
+
+
+@pytest.fixture
+def reader(workplace, tmp_path, monkeypatch):
+    """Runs blocks of Python as a reader pastes them, in a folder with a finished run."""
+    monkeypatch.setattr(spec_files, "SHIPPED", workplace / "specs")
+    if not (workplace / "runs").exists():
+        monkeypatch.chdir(workplace)
+        robustloss.run("quickstart", seeds=[0])
+    shutil.copytree(workplace / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    digits = load_dataset(DataSpec(name="digits", test_size=20)).test
+    return {
+        "model": robustloss.load_classifier("runs/quickstart", loss="L-GM", seed=0),
+        "images": digits.batch(slice(None)),
+        "labels": digits.labels,
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_python_of_a_page_runs_as_pasted(page, reader, capsys):
+    for language, text in blocks(page):
+        if language == "python":
+            exec(compile(text, str(page), "exec"), reader)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_a_page_names_exists(page):
+    text = prose(page)
+    for name in re.findall(r"`robustloss ([a-z-]+)[^`]*`", text):
+        assert name in COMMANDS.commands or name in COMING, name
+    for topic in re.findall(r"robustloss\sguide\s([a-z]+)", text):
+        assert topic in list_topics() or topic in COMING, topic
+    for path in re.findall(r"`((?:robustloss|attacks|reports|scripts|tests)/[\w./-]+)`", text):
+        path = path.replace("NAME.py", "__init__.py")
+        assert (ROOT / path).exists() or (ROOT / "robustloss" / path).exists(), path
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        check_link(page, target)
+
+
+def check_link(page, target):
+    """Fails for a link to a file or a heading that is not there."""
+    if target.startswith("https://"):
+        return
+    path, _, anchor = target.partition("#")
+    file = page if not path else page.parent / path
+    if file.parent.name == "guide" and file.stem in COMING:
+        return
+    assert file.exists(), target
+    if anchor:
+        headings = re.findall(r"^#+ (.*)$", BLOCK.sub("", file.read_text("utf-8")), re.MULTILINE)
+        assert anchor in {anchor_of(heading) for heading in headings}, target
+
+
+def anchor_of(heading):
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_a_link_to_nothing_is_noticed():
+    check_link(README, "robustloss/guide/losses.md#your-own-loss")
+    for broken in ("robustloss/guide/los.md", "robustloss/guide/losses.md#your-loss", "#nowhere"):
+        with pytest.raises(AssertionError):
+            check_link(README, broken)
+
+
+def test_every_check_is_explained_under_mistakes():
+    text = " ".join((ROOT / "robustloss/guide/mistakes.md").read_text("utf-8").split())
+    assert [check for check in CHECKS if f"*{check.replace('_', ' ')}*" not in text] == []
+
+
+def test_every_key_of_a_spec_stands_on_one_page():
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    tables = {key.key.rpartition(".")[0] or "-" for key in spec_files.key_table()}
+    found = re.findall(r"<!-- generated: keys (\S+) -->", text)
+    assert len(found) == len(set(found))
+    assert COMING or sorted(found) == sorted(tables)
+
+
+def test_every_shipped_spec_and_data_set_and_backbone_is_listed_once():
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    for kind in ("losses", "attacks", "scores", "datasets", "backbones", "specs", "tables"):
+        count = text.count(f"<!-- generated: {kind} -->")
+        assert count == 1 or (COMING and count == 0), kind
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
+def test_a_page_of_the_guide_fits_a_terminal(page):
+    long = [line for line in page.read_text("utf-8").splitlines() if len(line) > 100]
+    assert long == []
+
+
+def test_the_readme_is_read_in_two_minutes():
+    lines = README.read_text("utf-8").splitlines()
+    assert len(lines) <= 200
+    assert [line for line in lines if len(line) > 110] == []
+    assert len(" ".join(lines).split()) <= 1500
