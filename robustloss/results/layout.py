@@ -108,6 +108,9 @@ def check_reference(
         labels = arrays.get(name, np.zeros(0))
         if labels.size and not 0 <= labels.min() <= labels.max() < sizes["K"]:
             raise ValueError(f"{name} must lie in [0, {sizes['K']}).")
+    for name in ("validation_logits", "validation_class_log_likelihood"):  # they give thresholds
+        if np.isnan(arrays[name]).any():
+            raise ValueError(f"{name} must not be NaN.")
     for name in ("grid_x", "grid_y"):  # a figure's axes
         if name in arrays and not np.isfinite(arrays[name]).all():
             raise ValueError(f"{name} must be finite.")

@@ -144,13 +144,15 @@ def load_record_and_meta(path: str | Path) -> tuple[Record, dict[str, Any]]:
     """Read a record and the plain values that were saved with it.
 
     Raises:
-        CorruptFile: missing, altered, or holding something else.
+        CorruptFile: missing, altered, or holding something else, such as logits that are NaN.
     """
     arrays, meta = read_arrays(path)
     # what the constructor has no default for, and a pass may lack
     optional = dict.fromkeys(("features", "zero_gradient", "radius"))
     try:
-        return Record(**{**optional, **arrays}), meta  # type: ignore[arg-type]
+        record = Record(**{**optional, **arrays})  # type: ignore[arg-type]
+        record.check_numbers(Path(path).stem)
+        return record, meta
     except (TypeError, ValueError) as error:
         raise CorruptFile(f"{path} holds no record: {error}") from error
 

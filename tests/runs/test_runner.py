@@ -15,6 +15,7 @@ from robustloss.runs import runner
 from robustloss.runs.classifier import load_classifier
 from robustloss.runs.folder import RunFolderError
 from robustloss.spec.errors import SpecError
+from robustloss.storage import read_arrays, write_arrays
 from tests.small_run import SPEC, Counted, changed, files, numbers
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -207,6 +208,25 @@ def test_a_damaged_file_is_made_anew(done, tmp_path, what, damage):
     assert numbers(folder) == numbers(done)
     if what != "train.json" or damage != "delete":
         assert len(path.read_bytes()) > 0
+    assert files(folder) == files(done)
+
+
+@pytest.mark.parametrize(
+    ("what", "array"),
+    [
+        ("reference", "validation_class_log_likelihood"),
+        ("reference", "validation_logits"),
+        ("none", "class_log_likelihood"),
+        ("fgsm-0.1", "logits"),
+    ],
+)
+def test_a_file_whose_numbers_have_no_rank_is_made_anew(done, tmp_path, what, array):
+    folder = copy_of(done, tmp_path)
+    path = next((folder / "cells/l-gm/seed-0").glob(f"{what}-*.npz"))
+    arrays, meta = read_arrays(path)
+    write_arrays(path, arrays | {array: np.full_like(arrays[array], np.nan)}, meta)
+    runner.run(SPEC, out=folder)
+    assert numbers(folder) == numbers(done)
     assert files(folder) == files(done)
 
 
