@@ -240,11 +240,14 @@ def markdown(table: Table) -> str:
         cells = []
         for entry in row:
             text = markdown_text(entry.text)
-            text = f"**{text}**" if entry.kind == "top" and text else text
-            cells.append(text + markdown_text(entry.mark))
+            face = _STARS.get(entry.kind, "") if text else ""
+            cells.append(f"{face}{text}{face}{markdown_text(entry.mark)}")
         lines.append(_row(cells))
     below = filter(None, map(markdown_text, (table.caption, *table.notes)))
     return "\n".join([*lines, *(f"\n{text}" for text in below)]) + "\n"
+
+
+_STARS = {"top": "**", "published": "*"}  # bold, and italics for what is not ours
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -59,7 +59,7 @@ def _write_report(run: Run, dpi: int, *, everything: bool) -> Path:
     target = run.path / "report"
     check_no_link(target)
     gaps: list[str] = []
-    spec = _read_spec(run.path, gaps)
+    spec = read_spec(run.path, gaps)
     shown = Shown(run)
     with (
         naming_missing_columns(run.path / "results.json", run.results),
@@ -133,7 +133,7 @@ def draw_figure(run_dir: str | Path | Run, name: str, *, dpi: int = DPI) -> Path
     )
 
 
-def _read_spec(run_dir: Path, gaps: list[str]) -> str:
+def read_spec(run_dir: Path, gaps: list[str]) -> str:
     """Return the spec as it was written; nothing if it cannot be read.
 
     Args:

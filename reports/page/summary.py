@@ -31,7 +31,7 @@ def summarise_run(numbers: Numbers, verdict: str, gaps: Sequence[str]) -> str:
     first = [
         f"# {markdown_text(numbers.run.name)}",
         markdown_text(measure_run(numbers)),
-        f"**Status:** {markdown_text(_status(numbers, gaps))}",
+        f"**Status:** {markdown_text(describe_status(numbers, gaps))}",
         markdown_text(verdict),
     ]
     head = [line for text in first for line in (text, "")]
@@ -50,7 +50,13 @@ def summarise_run(numbers: Numbers, verdict: str, gaps: Sequence[str]) -> str:
     return "\n".join([*head, *middle, *last]) + "\n"
 
 
-def _status(numbers: Numbers, gaps: Sequence[str]) -> str:
+def describe_status(numbers: Numbers, gaps: Sequence[str]) -> str:
+    """Return whether the run is complete; else what is missing or in doubt, and why.
+
+    Args:
+        numbers: Of the run.
+        gaps: Files that could not be read, and why.
+    """
     done, asked = numbers.run.counts
     failures = list_failures(numbers)
     more = f" and {len(failures) - MOST_NAMED} more" if len(failures) > MOST_NAMED else ""

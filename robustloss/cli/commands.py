@@ -151,8 +151,20 @@ def report(
         str | None,
         Option("--figure", metavar="FILE", help="Draw one figure only, such as roc-fgsm.pdf."),
     ] = None,
+    page: Annotated[
+        bool, Option("--page", help="Write a page of Markdown and its figures to FILE instead.")
+    ] = False,
+    file: Annotated[
+        str | None, Argument(metavar="FILE", help="of --page, RUN/report/page.md by default")
+    ] = None,
 ) -> int:
     """Render the report of a run, finished or not; needs no torch."""
+    if file is not None and not page:
+        raise MistakeError(
+            f"report: FILE (={file}) goes with --page only. Add it, or leave FILE out."
+        )
+    if page and (figure is not None or everything):
+        raise MistakeError("report: --page goes without --all and --figure. Name one of them.")
     from robustloss.analysis.unfinished import open_run
 
     with showing_mistakes(ValueError):
@@ -161,6 +173,12 @@ def report(
         _complain(one_line(f"unfinished: {text}"))
     for doubt in loaded.doubts:
         _complain(one_line(f"warning: {doubt}"))
+    if page:
+        from robustloss.reports.page.gallery import write_gallery_page
+
+        with showing_mistakes(ValueError):
+            _say(f"Page: {write_gallery_page(loaded, file)}")
+        return DONE
     if figure is None:
         _render_report(loaded, everything=everything)
         return DONE
