@@ -195,8 +195,8 @@ def draw_bumps(inputs: Tensor, eps: float, noise: ImageNoise) -> Tensor:
 def regroup(images: Tensor, inputs: Tensor, eps: float, side: int, numbers: Tensor) -> Tensor:
     """Move in L2: what two windows hold and the box left unused goes into the first, as a bump.
 
-    Args: as for `recolour`; numbers 0 and 1 place the first window, 2 and 3 the second, 4 turns the
-        bump, and those from 5 on give the signs.
+    The arguments are those of `recolour`; numbers 0 and 1 place the first window, 2 and 3 the
+    second, 4 turns the bump, and those from 5 on give the signs.
 
     Source: algorithm 3 of the publication.
     """
