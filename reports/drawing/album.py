@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,14 +28,31 @@ _FORMULA = re.compile(
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One figure on the page.
+class Plot:
+    """A figure, drawn and not yet saved, with its numbers and the words that explain it.
 
     Attributes:
-        name: File name without its ending.
+        name: File name without its ending, made of slugs only.
+        figure: Drawn.
+        numbers: What it shows: rows for a CSV file, or arrays by name for an .npz file.
         title: What it shows, for the heading.
         caption: How to read it.
         alt: What a reader who cannot see it needs to know.
+    """
+
+    name: str
+    figure: Figure
+    numbers: Rows | Arrays
+    title: str
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure on the page: name, title, caption and alt as in :class:`Plot`.
+
+    Attributes:
         folder: Where its files lie, NAME with an ending for each format.
         numbers: The file with the numbers behind it.
         inches: Width and height at which it was drawn.
@@ -65,34 +82,21 @@ class Album:
     formats: Sequence[str] = ("png", "svg")
     pictures: list[Picture] = field(default_factory=list)
 
-    def add(
-        self,
-        name: str,
-        figure: Figure,
-        numbers: Rows | Arrays,
-        *,
-        title: str,
-        caption: str,
-        alt: str,
-    ) -> None:
-        """Save NAME in every format, and the numbers (CSV of rows, or .npz of arrays).
-
-        Args:
-            name: Made of slugs only.
-            figure: Drawn, not yet saved.
-            numbers: What the figure shows.
-            title, caption, alt: See :class:`Picture`.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        save(figure, self.folder, name, dpi=self.dpi, formats=self.formats)
-        if isinstance(numbers, Mapping):
-            data = self.folder / f"{name}.npz"
-            np.savez_compressed(data, **dict(numbers))  # type: ignore[arg-type]
-        else:
-            data = self.folder / f"{name}.csv"
-            write_text(data, csv_text(numbers))
-        inches = (float(figure.get_figwidth()), float(figure.get_figheight()))
-        self.pictures.append(Picture(name, title, caption, alt, self.folder, data, inches))
+    def add(self, plots: Iterable[Plot]) -> None:
+        """Save each plot in every format, and its numbers."""
+        for plot in plots:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save(plot.figure, self.folder, plot.name, dpi=self.dpi, formats=self.formats)
+            if isinstance(plot.numbers, Mapping):
+                data = self.folder / f"{plot.name}.npz"
+                np.savez_compressed(data, **dict(plot.numbers))  # type: ignore[arg-type]
+            else:
+                data = self.folder / f"{plot.name}.csv"
+                write_text(data, csv_text(plot.numbers))
+            words = plot.name, plot.title, plot.caption, plot.alt
+            inches = plot.figure.get_size_inches()
+            size = float(inches[0]), float(inches[1])
+            self.pictures.append(Picture(*words, self.folder, data, size))
 
 
 def by_model(parts: Mapping[str, Mapping[str, np.ndarray | None]]) -> dict[str, np.ndarray]:

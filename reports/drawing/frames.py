@@ -4,7 +4,7 @@ A chapter says what one panel shows; what stands here is the same for all of the
 anything to draw is given as a text, the reason, which then stands in its place.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
@@ -16,6 +16,8 @@ from robustloss.reports.drawing.legends import Legend
 from robustloss.reports.drawing.style import PAGE_WIDTH, blank, panels, plain
 
 Cell = TypeVar("Cell")
+Row = TypeVar("Row")
+Column = TypeVar("Column")
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,23 @@ def draw_panels(
     if legend is not None:
         legend.draw(figure, margins.left - 0.1)
     return figure
+
+
+def drawn_cells(
+    rows: Iterable[Row], columns: Sequence[Column], grid: Iterable[Sequence[Cell | str]]
+) -> list[tuple[Row, Column, Cell]]:
+    """Return row, column and cell of every panel that has something to draw.
+
+    Args:
+        rows, columns: Names, or what else stands for them.
+        grid: By row and column; a text is why there is nothing to draw.
+    """
+    return [
+        (row, column, cell)
+        for row, cells in zip(rows, grid, strict=True)
+        for column, cell in zip(columns, cells, strict=True)
+        if not isinstance(cell, str)
+    ]
 
 
 def draw_grid(

@@ -1,7 +1,8 @@
-"""Histograms of single images in two groups: confidence when right and wrong (Figure 3)."""
+"""Histograms of single images in groups: confidence when right and wrong (Figure 3), scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +11,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
 from robustloss.reports.drawing.style import SOFT
+from robustloss.reports.drawing.ticks import percent_of_all
 from robustloss.reports.words import minus
 
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -39,6 +41,11 @@ class Bins:
         below = [np.count_nonzero(values < self.edges[0])] if self.below else []
         above = [np.count_nonzero(values > self.edges[-1])] if self.above else []
         return 100.0 * np.array([*below, *inner, *above], float) / max(total, 1)
+
+    def ends(self) -> list[tuple[object, object]]:
+        """Return where each bin begins and ends; the outer end of an open one is empty."""
+        below, above = ([""] if drawn else [] for drawn in (self.below, self.above))
+        return list(pairwise([*below, *map(float, self.edges), *above]))
 
     def drawn(self) -> np.ndarray:
         """Return the edges as drawn: an open bin is two inner bins wide, to be seen as special."""
@@ -105,16 +112,20 @@ def draw_bars(
     ax.add_patch(PathPatch(shape, facecolor=colour, alpha=alpha, edgecolor="white", lw=0.5))
 
 
-def bin_ticks(ax: Axes, bins: Bins, ticks: str, inches: float) -> None:
-    """Set the ticks of the score axis, and faint lines where open bins begin.
+def frame_bins(ax: Axes, bins: Bins, top: float, ticks: str, inches: float) -> None:
+    """Set both axes of a panel of histograms, and faint lines where open bins begin.
 
     Args:
         ax: The panel.
         bins: Its bins.
+        top: Percent at its upper end; above 100 there is room for words only.
         ticks: "percent", "odds" (of a log-odds axis) or "number".
         inches: Width of the panel.
     """
     low, high = bins.edges[0], bins.edges[-1]
+    ax.set(xlim=bins.drawn()[[0, -1]], ylim=(0, top))
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    ax.yaxis.set_major_formatter(percent_of_all)
     if ticks == "percent":
         ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     elif ticks == "odds":

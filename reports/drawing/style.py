@@ -275,25 +275,19 @@ def blank(axes: Axes, reason: str) -> None:
     )
 
 
-def write_note(ax: Axes, text: str, *, right: bool = False) -> None:
+def write_note(ax: Axes, text: str, *, right: bool = False, spacing: float = 1.3) -> None:
     """Write a few words into the upper left (or right) corner of a panel, legible on what is drawn.
 
     Args:
         ax: The panel.
         text: One line or several.
         right: In the upper right corner.
+        spacing: Of lines, in heights of a line.
     """
-    ax.text(
-        0.97 if right else 0.03,
-        0.96,
-        text,
-        transform=ax.transAxes,
-        ha="right" if right else "left",
-        va="top",
-        fontsize=8,
-        linespacing=1.3,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
-    )
+    x, align = (0.97, "right") if right else (0.03, "left")
+    under = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0}
+    ax.text(x, 0.96, text, transform=ax.transAxes, ha=align, va="top", fontsize=8,
+            linespacing=spacing, bbox=under)  # fmt: skip
 
 
 def write_above(ax: Axes, text: str, *, size: float = 7.5, height: float = 1.015) -> None:

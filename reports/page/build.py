@@ -14,7 +14,6 @@ from robustloss.reports.page.page import Page
 from robustloss.reports.page.press import draw_all
 from robustloss.reports.page.summary import summarise_run
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.reading.views import Shown
 from robustloss.results.checking import naming_missing_columns, refuse_missing
 from robustloss.results.run import Run, from_folder_on
 from robustloss.run_files import check_no_link, read_file
@@ -60,32 +59,30 @@ def _write_report(run: Run, dpi: int, *, everything: bool) -> Path:
     check_no_link(target)
     gaps: list[str] = []
     spec = read_spec(run.path, gaps)
-    shown = Shown(run)
     with (
         naming_missing_columns(run.path / "results.json", run.results),
         making_folder(target, UNFINISHED) as work,
     ):
-        contents = Contents(Numbers(run, shown.classes), shown)
-        everything = everything or bool((contents.numbers.spec.get("report") or {}).get("all"))
+        numbers = Numbers(run)
+        contents, unread = Contents(numbers), numbers.shown.gaps
+        everything = everything or bool((numbers.spec.get("report") or {}).get("all"))
         fresh = work / "report"
         tables = make_tables(contents)
         (fresh / "tables").mkdir(parents=True)
         for table in (table for _, made in tables for table in made):
-            write_table(fresh / "tables", annotate(contents.numbers, table))
+            write_table(fresh / "tables", annotate(numbers, table))
         every = fresh / "tables" / "rows.csv"  # for a spreadsheet: results.json as it is
         write_text(every, csv_text(run.rows))
         pictures = draw_all(fresh / "figures", contents, dpi=dpi, details=everything)
-        if any(NOT_MADE in gap for gap in shown.gaps):  # for want of a value: refuse with its name
+        if any(NOT_MADE in gap for gap in unread):  # for want of a value: refuse with its name
             refuse_missing(run.path / "results.json", run.results)
-        gaps = sorted(from_folder_on(run.path, gap) for gap in {*gaps, *shown.gaps})
+        gaps = sorted(from_folder_on(run.path, gap) for gap in {*gaps, *unread})
         page = Page(contents, tables, pictures, gaps, spec)
         write_text(fresh / "index.html", page.render())
         if everything:
             write_text(fresh / "details.html", page.render_details())
-        write_text(
-            fresh / "summary.md",
-            summarise_run(contents.numbers, " ".join(verdict(contents.numbers)), gaps),
-        )
+        summary = summarise_run(numbers, " ".join(verdict(numbers)), gaps)
+        write_text(fresh / "summary.md", summary)
         put_in_place(fresh, target, WRITTEN)
     return target / "index.html"
 
@@ -112,22 +109,19 @@ def draw_figure(run_dir: str | Path | Run, name: str, *, dpi: int = DPI) -> Path
     folder = run.path / "report" / "figures"
     check_no_link(folder.parent)
     check_no_link(folder)
-    shown = Shown(run)
-    contents = Contents(Numbers(run, shown.classes), shown)
-    drawings = contents.list_drawings(details=True)
+    drawings = Contents(Numbers(run)).list_drawings(details=True)
     wanted = [item for item in drawings if f"{stem}-".startswith(f"{item.name}-")]
-    wanted = [item for item in wanted if stem == f"{item.name}-{item.attack}"] or wanted
+    wanted = [item for item in wanted if item.attack and stem == item.file] or wanted
     if wanted:
         folder.mkdir(parents=True, exist_ok=True)
         with making_folder(folder, UNFINISHED) as work, report_style():
             for item in wanted:
                 album = Album(work, dpi, formats=(ending,))
-                assert item.draw is not None
-                item.draw(album)
+                album.add(item.make())
                 if stem in {picture.name for picture in album.pictures}:
                     (work / name).replace(folder / name)  # a link in its place goes, no more
                     return folder / name
-    known = [f"{item.name}-{item.attack}" if item.attack else item.name for item in drawings]
+    known = [item.file for item in drawings]
     raise ValueError(
         f"figure (={name}) is none of this run. Its figures are {', '.join(dict.fromkeys(known))}."
     )

@@ -4,74 +4,53 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 
-from robustloss.reports.chapters.confidence.calibration import calibration_table, confidence_table
-from robustloss.reports.chapters.confidence.classes import balance_table, class_table
-from robustloss.reports.chapters.confidence.confusion import add_confusions, confusion_tables
-from robustloss.reports.chapters.confidence.reliability import (
-    add_calibration_curves,
-    add_reliability,
+from robustloss.reports.chapters.confidence import calibration, classes, confusion, reliability
+from robustloss.reports.chapters.confidence import top5 as top_five
+from robustloss.reports.chapters.detection import (
+    adaptive,
+    coverage,
+    fall,
+    outside,
+    populations,
+    roc,
+    scores,
 )
-from robustloss.reports.chapters.confidence.top5 import crops_table, top5_table
-from robustloss.reports.chapters.detection.adaptive import (
-    auroc_table,
-    every_adaptive_table,
-    guarded,
-    rejection_table,
+from robustloss.reports.chapters.detection import curves as detection_curves
+from robustloss.reports.chapters.detection import table as detection
+from robustloss.reports.chapters.differences import forest, matrix
+from robustloss.reports.chapters.images import attacked
+from robustloss.reports.chapters.paper import error, likelihoods, posterior
+from robustloss.reports.chapters.result import attack as attack_tables
+from robustloss.reports.chapters.result import (
+    curves,
+    radius,
+    radius_curves,
+    seeds,
+    transfer,
+    worst_case,
 )
-from robustloss.reports.chapters.detection.coverage import add_coverage
-from robustloss.reports.chapters.detection.curves import add_detection_curves
-from robustloss.reports.chapters.detection.detected import Detected
-from robustloss.reports.chapters.detection.fall import add_falls
-from robustloss.reports.chapters.detection.outside import add_outside, outside_tables
-from robustloss.reports.chapters.detection.populations import populations_table
-from robustloss.reports.chapters.detection.roc import add_rocs
-from robustloss.reports.chapters.detection.scores import add_score_curves, add_score_heat
-from robustloss.reports.chapters.detection.table import detection_table, scores_table
-from robustloss.reports.chapters.differences.forest import add_forest
-from robustloss.reports.chapters.differences.matrix import differences_table
-from robustloss.reports.chapters.images.attacked import add_images
-from robustloss.reports.chapters.paper.error import error_table, introduce_paper
-from robustloss.reports.chapters.paper.likelihoods import add_likelihoods
-from robustloss.reports.chapters.paper.posterior import add_log_odds, add_posteriors
-from robustloss.reports.chapters.result.attack import attack_table, cost_table
-from robustloss.reports.chapters.result.curves import add_error_curves
-from robustloss.reports.chapters.result.radius import radius_table
-from robustloss.reports.chapters.result.radius_curves import add_radius_curves
-from robustloss.reports.chapters.result.seeds import seed_table
-from robustloss.reports.chapters.result.table import result_table
-from robustloss.reports.chapters.result.transfer import add_transfers, matrices, transfer_table
-from robustloss.reports.chapters.result.worst_case import overview_table, worst_table
-from robustloss.reports.chapters.run.learning import add_learning_curves
-from robustloss.reports.chapters.run.table import training_table
-from robustloss.reports.chapters.run.tuning import add_tuning, tuning_tables
-from robustloss.reports.chapters.space.alpha import add_alpha
-from robustloss.reports.chapters.space.boundary import add_boundaries
-from robustloss.reports.chapters.space.centers import add_center_estimates
-from robustloss.reports.chapters.space.embedding import add_embedding, add_untrained
-from robustloss.reports.chapters.space.likelihood_map import add_likelihood_map
-from robustloss.reports.chapters.space.norms import add_norms
-from robustloss.reports.chapters.space.tables import (
-    center_table,
-    geometry_tables,
-    margin_table,
-    space_table,
-    tuple_table,
+from robustloss.reports.chapters.result import table as result
+from robustloss.reports.chapters.run import learning, tuning
+from robustloss.reports.chapters.run import table as training
+from robustloss.reports.chapters.space import (
+    alpha,
+    boundary,
+    centers,
+    embedding,
+    likelihood_map,
+    norms,
 )
-from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.style import looks
+from robustloss.reports.chapters.space import tables as space
 from robustloss.reports.drawing.table import Table
 from robustloss.reports.page.checks import flags_table
 from robustloss.reports.reading.featured import featured, strongest
-from robustloss.reports.reading.numbers import WORST, AttackInfo, Numbers
-from robustloss.reports.reading.scene import Scenes
-from robustloss.reports.reading.views import Shown
-
-Drawing = Callable[[Album], object]  # adds one figure or a few, or none where there is nothing
-Maker = Callable[[], Table | list[Table] | None]  # makes one table or a few, or none
+from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.reading.scene import Scene
+from robustloss.results.numbers import WORST
 
 NOT_MADE = " could not be made: "  # stands in the gap of a table or figure that failed
 
@@ -83,8 +62,8 @@ class Item:
     Attributes:
         name: How its files are called, without the attack: "roc" for roc-fgsm.png.
         title: What the contents call it.
-        make: Makes the tables; None for figures.
-        draw: Draws the figures; None for tables.
+        make: Returns a table, a list of them or None; of figures, an iterable of `Plot`.
+        draws: It makes figures.
         attack: Slug of the attack that it is about; "" for the whole run.
         choices: The choices of an attack under which the page shows it; empty for all of them.
         detail: It stands under Details, and its figures are drawn on demand only.
@@ -92,11 +71,16 @@ class Item:
 
     name: str
     title: str
-    make: Maker | None = None
-    draw: Drawing | None = None
+    make: Callable[[], Any]
+    draws: bool = False
     attack: str = ""
     choices: tuple[str, ...] = ()
     detail: bool = False
+
+    @property
+    def file(self) -> str:
+        """How its files are called, with the attack."""
+        return f"{self.name}-{self.attack}" if self.attack else self.name
 
 
 @dataclass(frozen=True)
@@ -135,15 +119,14 @@ class Contents:
     """Every table and figure of a report, in the chapters of the page.
 
     Attributes:
-        numbers, shown: Of the run.
+        numbers: Of the run.
         choices: The worst case of each norm, then the attacks that are shown in full.
         chapters: In the order of the page.
     """
 
-    def __init__(self, numbers: Numbers, shown: Shown) -> None:
-        self.numbers, self.shown = numbers, shown
-        self._look = looks(numbers.labels)
-        self._detected, self._scenes = Detected(numbers), Scenes(numbers, shown)
+    def __init__(self, numbers: Numbers) -> None:
+        self.numbers = numbers
+        self._scene: Scene | None = None
         self._featured = featured(numbers)
         cases = numbers.worst_cases if self._featured else []
         self.choices = [Choice(case.slug, _capital(case.label), case) for case in cases]
@@ -165,36 +148,35 @@ class Contents:
         Args:
             details: Also those under Details.
         """
-        return [item for item in self.list_items() if item.draw and (details or not item.detail)]
+        return [item for item in self.list_items() if item.draws and (details or not item.detail)]
 
-    def _scene(self, of: Callable[..., Any], *words: Any) -> Callable[[Album, AttackInfo], Any]:
-        """Return how to draw one attack by a function of album, scene and these words."""
-        return lambda album, attack: of(album, self._scenes.of(attack), *words)
+    def _make(self, of: Callable[[Scene], Any], attack: AttackInfo) -> Any:
+        """Call ``of`` with an attack; what the last one read stays in memory, no other."""
+        if self._scene is None or self._scene.attack != attack:
+            self._scene = Scene(self.numbers, attack)
+        return of(self._scene)
 
-    def _each(
-        self, name: str, title: str, of: Callable[..., Any], *, figure: bool = False,
-        detail: bool = False, first: bool = False,
+    def _tables(
+        self, name: str, title: str, of: Callable[[Scene], Any], *, draws: bool = False,
+        first: bool = False,
     ) -> list[Item]:  # fmt: skip
-        """Return an item for each attack that a reader can choose, or for each that was run.
+        """Return an item for each attack that was run; of figures, that a reader can choose.
 
         Args:
-            name, title, detail: See `Item`.
-            of: Makes the table from an attack, or draws into an album from an attack.
-            figure: It draws.
+            name, title, draws: See `Item`.
+            of: Makes the tables or figures of one attack.
             first: Under the worst case, the first attack stands in; else the strongest one.
         """
         items = []
-        for attack in self._featured if figure else self.numbers.attacks:
+        for attack in self._featured if draws else self.numbers.attacks:
             if attack.strengths:
-                item = (
-                    _figure(name, title, of, attack) if figure else _table(name, title, of, attack)
-                )
-                choices = self._choices_of(attack, first=first)
-                aside = detail or not choices
-                items.append(replace(item, attack=attack.slug, choices=choices, detail=aside))
+                make, choices = partial(self._make, of, attack), self._choices_of(attack, first)
+                items.append(Item(name, title, make, draws, attack.slug, choices, not choices))
         return items
 
-    def _choices_of(self, attack: AttackInfo, *, first: bool) -> tuple[str, ...]:
+    _figures = partialmethod(_tables, draws=True)
+
+    def _choices_of(self, attack: AttackInfo, first: bool) -> tuple[str, ...]:
         """Return under which choices an attack is shown: its own, and worst cases it stands for."""
         keys = []
         for choice in self.choices:
@@ -209,189 +191,166 @@ class Contents:
         return tuple(keys)
 
     def _result(self) -> Chapter:
-        numbers, shown = self.numbers, self.shown
-        main = [
-            _table("result", "All losses", result_table, numbers),
-            _figure("error-vs-eps", "Error against eps", add_error_curves, numbers, self._look),
+        numbers = self.numbers
+        items = [
+            _table("result", "All losses", result.result_table, numbers),
+            _figure("error-vs-eps", "Error against eps", curves.plot_error_curves, numbers),
         ]
-        items: list[Item] = []
+        details: list[Item] = []
         for norm in numbers.norms:
             for case in [case for case in numbers.worst_cases if case.norm == norm]:
-                items += [
-                    _table("worst", "Worst case", worst_table, numbers, case),
-                    _table("overview", "Every attack", overview_table, numbers, case),
-                ]  # fmt: skip
-            items.append(_table("radius", "Radius", radius_table, numbers, norm))
-        items += [
-            _figure("error-vs-radius", "Radius", add_radius_curves, numbers, shown, self._look),
-            *(_table("transfer", "Transfer", transfer_table, each) for each in matrices(numbers)),
-            _figure("transfer", "Transfer between losses", add_transfers, numbers),
-            *self._each("attack", "Success and confidence", partial(attack_table, numbers)),
-            _table("attack-cost", "Cost of the attacks", cost_table, numbers),
-            _table("seeds", "Every seed", seed_table, numbers),
-        ]  # fmt: skip
-        return Chapter("result", "Result", "", [*main, *map(_as_detail, items)])
+                scene = Scene(numbers, case)
+                details += [
+                    _table("worst", "Worst case", worst_case.worst_table, scene),
+                    _table("overview", "Every attack", worst_case.overview_table, scene),
+                ]
+            details.append(_table("radius", "Radius", radius.radius_table, numbers, norm))
+        moved = transfer.matrices(numbers)
+        details += [
+            _figure("error-vs-radius", "Radius", radius_curves.plot_radius_curves, numbers),
+            *(_table("transfer", "Transfer", transfer.transfer_table, each) for each in moved),
+            _figure("transfer", "Transfer between losses", transfer.plot_transfers, numbers),
+            *self._tables("attack", "Success and confidence", attack_tables.attack_table),
+            _table("attack-cost", "Cost of the attacks", attack_tables.cost_table, numbers),
+            _table("seeds", "Every seed", seeds.seed_table, numbers),
+        ]
+        return Chapter("result", "Result", "", [*items, *_aside(details)])
 
     def _paper(self) -> Chapter:
-        numbers = self.numbers
-        plain = [a for a in numbers.attacks if not a.strengths]
-        return Chapter(
-            "paper", "Beside the paper",
-            introduce_paper(numbers),
-            [
-                *self._each("error", "Table 6: error", partial(error_table, numbers), first=True),
-                *(_table("error", "Table 6: error", error_table, numbers, a) for a in plain),
-                *self._each("posterior", "Figure 3: confidence",
-                            self._scene(add_posteriors),
-                            figure=True, first=True),
-                *self._each("likelihood", "Figure 4: likelihood",
-                            self._scene(add_likelihoods),
-                            figure=True, first=True),
-                *self._each("posterior-logit", "Confidence on a logit axis",
-                            self._scene(add_log_odds),
-                            figure=True, detail=True),
-            ],
-        )  # fmt: skip
+        plain = [Scene(self.numbers, a) for a in self.numbers.attacks if not a.strengths]
+        sure, likely = "Figure 3: confidence", "Figure 4: likelihood"
+        logit = "Confidence on a logit axis"
+        items = [
+            *self._tables("error", "Table 6: error", error.error_table, first=True),
+            *(_table("error", "Table 6: error", error.error_table, scene) for scene in plain),
+            *self._figures("posterior", sure, posterior.plot_posteriors, first=True),
+            *self._figures("likelihood", likely, likelihoods.plot_likelihoods, first=True),
+            *_aside(self._figures("posterior-logit", logit, posterior.plot_log_odds)),
+        ]
+        return Chapter("paper", "Beside the paper", error.introduce_paper(self.numbers), items)
 
     def _detection(self) -> Chapter:
-        numbers, shown, found = self.numbers, self.shown, self._detected
-        look = self._look
-        known = guarded(numbers)
-        return Chapter(
-            "detection", "Is the attack noticed?",
+        numbers, figures, tables = self.numbers, self._figures, self._tables
+        known = adaptive.guarded(numbers)
+        words = (
             "A detector rejects images that look unlikely to the network. AUROC is how often a "
             "clean image looks more likely than an attacked one (1: always, 0.5: guessing); FPR, "
-            "the false positive rate, is the share of clean images rejected.",
-            [
-                *self._each("detection-vs-eps", "AUROC against eps",
-                            lambda album, a: add_detection_curves(album, numbers, found, a, look),
-                            figure=True),
-                *self._each("detection", "Detection", partial(detection_table, numbers)),
-                _figure("adaptive-fall", "An attack that knows it", add_falls, numbers),
-                *(_table("adaptive-auroc", "Naive and adaptive", auroc_table, g) for g in known),
-                *self._each("scores-heat", "Other scores",
-                            lambda album, a: add_score_heat(album, numbers, found, a), figure=True),
-                _table("outside", "Images not of the data", lambda: outside_tables(numbers)[:1]),
-                *map(_as_detail, (
-                    _figure("outside", "Images not of the data", add_outside, numbers, shown),
-                    _table("outside-scores", "By score", lambda: outside_tables(numbers)[1:]),
-                    *(_table("adaptive-rejection", "Rejection", rejection_table, g) for g in known),
-                    *(_table("adaptive-every", "Every adaptive number", every_adaptive_table, g)
-                      for g in known),
-                    *self._each("populations", "Populations",
-                                partial(populations_table, numbers, found)),
-                    *self._each("scores", "Scores", partial(scores_table, numbers)),
-                    *self._each("scores-vs-eps", "Scores against eps",
-                                lambda album, a: add_score_curves(album, numbers, found, a, look),
-                                figure=True),
-                    *self._each("roc", "ROC curves",
-                                self._scene(add_rocs, look), figure=True),
-                    *self._each("coverage", "Error against coverage",
-                                self._scene(add_coverage, look), figure=True),
-                    *self._each("likelihood-map", "Likelihood in the plane",
-                                self._scene(add_likelihood_map), figure=True),
-                )),
-            ],
-        )  # fmt: skip
+            "the false positive rate, is the share of clean images rejected."
+        )
+        more, every = "Naive and adaptive", "Every adaptive number"
+        others, name = "Images not of the data", "likelihood-map"
+        items = [
+            *figures("detection-vs-eps", "AUROC against eps", detection_curves.plot_areas),
+            *tables("detection", "Detection", detection.detection_table),
+            _figure("adaptive-fall", "An attack that knows it", fall.plot_falls, numbers),
+            *(_table("adaptive-auroc", more, adaptive.auroc_table, each) for each in known),
+            *figures("scores-heat", "Other scores", scores.plot_score_heat),
+            _table("outside", others, outside.likelihood_tables, numbers),
+        ]
+        details = [
+            _figure("outside", others, outside.plot_outside, numbers),
+            _table("outside-scores", "By score", outside.score_tables, numbers),
+            *(_table("adaptive-rejection", "Rejection", adaptive.rejection_table, each)
+              for each in known),
+            *(_table("adaptive-every", every, adaptive.every_adaptive_table, each)
+              for each in known),
+            *tables("populations", "Populations", populations.populations_table),
+            *tables("scores", "Scores", detection.scores_table),
+            *figures("scores-vs-eps", "Scores against eps", scores.plot_score_curves),
+            *figures("roc", "ROC curves", roc.plot_rocs),
+            *figures("coverage", "Error against coverage", coverage.plot_coverage),
+            *figures(name, "Likelihood in the plane", likelihood_map.plot_likelihood_map),
+        ]  # fmt: skip
+        return Chapter("detection", "Is the attack noticed?", words, [*items, *_aside(details)])
 
     def _differences(self) -> Chapter:
-        numbers = self.numbers
-        return Chapter(
-            "differences", "Are the differences real?",
+        words = (
             "A difference is shown if a test finds it at the 5 % level with all comparisons of the "
-            "run counted. A difference that is not shown may exist all the same.",
-            [
-                *self._each("forest", "Differences to the baseline",
-                            lambda album, a: add_forest(album, numbers, a), figure=True),
-                *self._each("differences", "Pairs of losses", partial(differences_table, numbers)),
-            ],
-        )  # fmt: skip
+            "run counted. A difference that is not shown may exist all the same."
+        )
+        items = [
+            *self._figures("forest", "Differences to the baseline", forest.plot_forest),
+            *self._tables("differences", "Pairs of losses", matrix.differences_table),
+        ]
+        return Chapter("differences", "Are the differences real?", words, items)
 
     def _confidence(self) -> Chapter:
-        numbers, shown, look = self.numbers, self.shown, self._look
-        return Chapter(
-            "confidence", "How sure is it?", "",
-            [
-                *(item for item in self._each("confidence", "Calibration error",
-                                              partial(confidence_table, numbers))
-                  if item.choices),
-                *self._each("reliability", "Confidence and accuracy",
-                            lambda album, a: add_reliability(album, numbers, a), figure=True),
-                *map(_as_detail, (
-                    *self._each("calibration", "Calibration", partial(calibration_table, numbers)),
-                    *self._each("calibration-vs-eps", "Calibration against eps",
-                                lambda album, a: add_calibration_curves(album, numbers, a, look),
-                                figure=True),
-                    _figure("confusion", "Confusion", add_confusions, numbers, shown),
-                    _table("confusion", "Confusion", confusion_tables, numbers, shown),
-                    _table("top5", "Top-5 error", top5_table, numbers),
-                    _table("balance", "Balanced error", balance_table, numbers),
-                    _table("per-class", "Error by class", class_table, numbers),
-                    _table("crops", "Ten crops", crops_table, numbers),
-                )),
-            ],
-        )  # fmt: skip
+        numbers = self.numbers
+        tables = self._tables("confidence", "Calibration error", calibration.confidence_table)
+        sure, against = "Confidence and accuracy", "Calibration against eps"
+        details = [
+            *self._tables("calibration", "Calibration", calibration.calibration_table),
+            *self._figures("calibration-vs-eps", against, reliability.plot_calibration_curves),
+            _figure("confusion", "Confusion", confusion.plot_confusions, numbers),
+            _table("confusion", "Confusion", confusion.confusion_tables, numbers),
+            _table("top5", "Top-5 error", top_five.top5_table, numbers),
+            _table("balance", "Balanced error", classes.balance_table, numbers),
+            _table("per-class", "Error by class", classes.class_table, numbers),
+            _table("crops", "Ten crops", top_five.crops_table, numbers),
+        ]
+        items = [
+            *(item for item in tables if item.choices),
+            *self._figures("reliability", sure, reliability.plot_reliability),
+            *_aside(details),
+        ]
+        return Chapter("confidence", "How sure is it?", "", items)
 
     def _space(self) -> Chapter:
-        numbers, shown = self.numbers, self.shown
-        return Chapter(
-            "space", "Why: the feature space", "",
-            [
-                _figure("embedding", "Figure 1: feature space", add_embedding, numbers, shown),
-                _figure("alpha", "Figure 2: margin", add_alpha, numbers, shown),
-                _figure("boundaries", "Boundaries", add_boundaries, numbers, shown),
-                _table("space", "Distances", space_table, numbers),
-                *map(_as_detail, (
-                    _table("geometry", "Distances and angles", geometry_tables, numbers),
-                    _figure("untrained", "Before training", add_untrained, numbers, shown),
-                    _figure("norms", "Feature norms", add_norms, numbers, shown),
-                    _figure("center-estimates", "Centers", add_center_estimates, numbers),
-                    _table("margins", "Margins", margin_table, numbers),
-                    _table("class-means", "Class means", center_table, numbers),
-                    _table("tuples", "Pairs and triplets", tuple_table, numbers),
-                )),
-            ],
-        )  # fmt: skip
+        numbers, name = self.numbers, "Figure 1: feature space"
+        details = [
+            _table("geometry", "Distances and angles", space.geometry_tables, numbers),
+            _figure("untrained", "Before training", embedding.plot_untrained, numbers),
+            _figure("norms", "Feature norms", norms.plot_norms, numbers),
+            _figure("center-estimates", "Centers", centers.plot_center_estimates, numbers),
+            _table("margins", "Margins", space.margin_table, numbers),
+            _table("class-means", "Class means", space.center_table, numbers),
+            _table("tuples", "Pairs and triplets", space.tuple_table, numbers),
+        ]
+        items = [
+            _figure("embedding", name, embedding.plot_embedding, numbers),
+            _figure("alpha", "Figure 2: margin", alpha.plot_alpha, numbers),
+            _figure("boundaries", "Boundaries", boundary.plot_boundaries, numbers),
+            _table("space", "Distances", space.space_table, numbers),
+            *_aside(details),
+        ]
+        return Chapter("space", "Why: the feature space", "", items)
 
     def _images(self) -> Chapter:
-        return Chapter(
-            "images", "What it looks like", "",
-            self._each("images", "Attacked images",
-                       self._scene(add_images), figure=True),
-        )  # fmt: skip
+        items = self._figures("images", "Attacked images", attacked.plot_images)
+        return Chapter("images", "What it looks like", "", items)
 
     def _trust(self) -> Chapter:
-        return Chapter(
-            "trust", "Can I trust it?",
+        words = (
             "Checks look for signs that an error is low because an attack failed, not because the "
-            "loss is robust. One that fires is a reason to look; one that does not is no proof.",
-            [_as_detail(_table("flags", "Every mark", flags_table, self.numbers))],
-        )  # fmt: skip
+            "loss is robust. One that fires is a reason to look; one that does not is no proof."
+        )
+        items = _aside([_table("flags", "Every mark", flags_table, self.numbers)])
+        return Chapter("trust", "Can I trust it?", words, items)
 
     def _run(self) -> Chapter:
         numbers = self.numbers
         items = [
-            _table("training", "Training", training_table, numbers),
-            _figure("learning-curves", "Learning curves", add_learning_curves, numbers, self._look),
-            _table("tuning", "Tuning", tuning_tables, numbers),
-            _figure("tuning", "Tuning", add_tuning, numbers),
+            _table("training", "Training", training.training_table, numbers),
+            _figure("learning-curves", "Learning curves", learning.plot_learning_curves, numbers),
+            _table("tuning", "Tuning", tuning.tuning_tables, numbers),
+            _figure("tuning", "Tuning", tuning.plot_tuning, numbers),
         ]
         words = "The settings of the run, and what it takes to repeat and to cite it."
-        return Chapter("run", "What was run", words, [_as_detail(item) for item in items])
+        return Chapter("run", "What was run", words, _aside(items))
 
 
 def _table(name: str, title: str, of: Callable[..., Any], *words: Any) -> Item:
-    """Return the item of a table, made by calling ``of`` with these words."""
-    return Item(name, title, make=partial(of, *words))
+    """Return the item of tables, made by calling ``of`` with these words."""
+    return Item(name, title, partial(of, *words))
 
 
-def _figure(name: str, title: str, of: Callable[..., Any], *words: Any) -> Item:
-    """Return the item of a figure, drawn by calling ``of`` with an album and these words."""
-    return Item(name, title, draw=lambda album: of(album, *words))
+def _figure(name: str, title: str, of: Callable[[Numbers], Any], numbers: Numbers) -> Item:
+    return Item(name, title, partial(of, numbers), draws=True)
 
 
-def _as_detail(item: Item) -> Item:
-    return replace(item, detail=True)
+def _aside(items: Sequence[Item]) -> list[Item]:
+    """Return the items as those that stand under Details."""
+    return [replace(item, detail=True) for item in items]
 
 
 def _capital(text: str) -> str:
@@ -406,8 +365,8 @@ def make_tables(contents: Contents) -> list[tuple[Item, list[Table]]]:
     """
     made = []
     for item in contents.list_items():
-        if item.make:
-            with leaving_gap("a table", contents.shown.gaps):
+        if not item.draws:
+            with leaving_gap("a table", contents.numbers.shown.gaps):
                 found = item.make()
                 tables = found if isinstance(found, list) else [found]
                 made.append((item, [table for table in tables if table and table.rows]))

@@ -26,7 +26,7 @@ from robustloss.reports.reading.facts import is_given, loss_spec
 from robustloss.reports.reading.featured import strongest
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.published import published_errors
-from robustloss.reports.reading.views import Shown
+from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import counted, few, listed
 from robustloss.results.checking import naming_missing_columns
 from robustloss.results.run import Run
@@ -75,14 +75,15 @@ def write_gallery_page(run_dir: str | Path | Run, file: str | Path | None = None
     elif not page.parent.is_dir():
         raise ValueError(f"page (={page}) needs a folder that exists: make {page.parent} first.")
     notes, gaps = _read_notes(page), list[str]()
-    spec, shown = read_spec(run.path, gaps), Shown(run)
+    spec = read_spec(run.path, gaps)
     with (
         naming_missing_columns(run.path / "results.json", run.results),
         making_folder(page, f".{page.name}-") as work,
     ):
-        contents = Contents(Numbers(run, shown.classes), shown)
-        pictures = _draw(contents, work, dpi)
-        text = _compose(contents.numbers, spec, notes, page.stem, pictures, [*gaps, *shown.gaps])
+        numbers = Numbers(run)
+        pictures = _draw(Contents(numbers), work, dpi)
+        gaps += numbers.shown.gaps
+        text = _compose(numbers, spec, notes, page.stem, pictures, gaps)
         for picture in filter(None, pictures):
             (work / f"{picture.name}.png").replace(page.parent / _file_name(page.stem, picture))
         write_text(work / page.name, text)
@@ -115,9 +116,9 @@ def _draw(contents: Contents, folder: Path, dpi: int) -> tuple[Picture | None, P
     for name, attack in (("error-vs-eps", ""), ("detection-vs-eps", first)):
         album = Album(folder, dpi, formats=("png",))
         for item in drawings:
-            if (item.name, item.attack) == (name, attack) and item.draw:
-                with leaving_gap("a figure", contents.shown.gaps), report_style():
-                    item.draw(album)
+            if (item.name, item.attack) == (name, attack):
+                with leaving_gap("a figure", contents.numbers.shown.gaps), report_style():
+                    album.add(item.make())
         found.append(album.pictures[0] if album.pictures else None)
     return found[0], found[1]
 
@@ -200,7 +201,7 @@ def _detection(numbers: Numbers) -> Iterable[Table]:
     Of many losses the first table has the largest eps alone.
     """
     attack = next((a for a in numbers.attacks if a.strengths), None)
-    table = detection_table(numbers, attack) if attack else None
+    table = detection_table(Scene(numbers, attack)) if attack else None
     if attack and table and table.rows:
         largest = eps_text(attack.strengths[-1])
         crowd = len(numbers.labels) > FEW
@@ -214,10 +215,10 @@ def _detection(numbers: Numbers) -> Iterable[Table]:
 def _differences(numbers: Numbers, told: set[str]) -> list[str]:
     """Return the differences under the strongest attack that are shown, or that none is."""
     attack = strongest(numbers, [a for a in numbers.attacks if a.strengths])
-    table = differences_table(numbers, attack) if attack else None
+    table = differences_table(Scene(numbers, attack)) if attack else None
     if attack is None or table is None:
         return []
-    unit = Compared(numbers, attack).unit_words()
+    unit = Compared(Scene(numbers, attack)).unit_words()
     places = [i for i, head in enumerate(table.header) if i >= table.left and head != "rank"]
     # Markdown has no grey letters for what is not shown: it stands there in words
     rows = [
@@ -243,7 +244,7 @@ def _paper(numbers: Numbers, told: set[str]) -> list[str]:
     attacks = [attack for attack in numbers.attacks if published_errors(numbers, attack)]
     if not attacks:
         return []
-    tables = (error_table(numbers, attack) for attack in attacks)
+    tables = (error_table(Scene(numbers, attack)) for attack in attacks)
     return [markdown_text(introduce_paper(numbers)), *_show(tables, told)]
 
 

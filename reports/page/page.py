@@ -69,7 +69,7 @@ class Page:
         numbers, contents = self._contents.numbers, self._contents
         drawn = any(item.detail for item in self._pictures)
         details = [
-            (chapter, [item for item in chapter.items if item.detail and not item.draw])
+            (chapter, [item for item in chapter.items if item.detail and not item.draws])
             for chapter in contents.chapters
         ]
         self._told.clear()
@@ -129,9 +129,9 @@ class Page:
         labels = {attack.slug: attack.label for attack in self._contents.numbers.attacks}
         blocks = []
         own = [
-            item for item in chapter.items if item.detail == detail and (item.draw or not detail)
+            item for item in chapter.items if item.detail == detail and (item.draws or not detail)
         ]
-        for (name, title, _), items in groupby(own, lambda i: (i.name, i.title, bool(i.draw))):
+        for (name, title, _), items in groupby(own, lambda i: (i.name, i.title, i.draws)):
             variants: list[Shown] = [
                 {
                     "choices": item.choices,
@@ -243,8 +243,7 @@ def split_caption(caption: str) -> tuple[str, str]:
 
 def _names(items: Sequence[Item]) -> list[str]:
     """Return the figures that are drawn on demand, by the names of their files."""
-    aside = [item for item in items if item.detail]
-    return sorted({f"{i.name}-{i.attack}" if i.attack else i.name for i in aside})
+    return sorted({item.file for item in items if item.detail})
 
 
 def _first_lines(lines: Sequence[str]) -> list[str]:

@@ -27,7 +27,6 @@ from robustloss.reports.drawing.album import Album, Picture
 from robustloss.reports.drawing.style import report_style
 from robustloss.reports.page.contents import Contents, Item, leaving_gap
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.reading.views import Shown
 from robustloss.results.run import Run
 
 MOST = 4  # processes: each reads the records again, which more would not pay for
@@ -53,7 +52,7 @@ def draw_all(
     """
     drawings = contents.list_drawings(details=details)
     made: dict[int, list[Picture]] = {}
-    gaps = contents.shown.gaps
+    gaps = contents.numbers.shown.gaps
     task = Task(contents.numbers.run, folder, dpi, details)
 
     with report_style(), _working(task, len(drawings)) as (shares, workers):
@@ -183,26 +182,25 @@ def serve() -> None:
     given, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # what anybody prints is no answer
     task: Task = pickle.load(given)
-    shown = Shown(task.run)
-    contents = Contents(Numbers(task.run, shown.classes), shown)
-    drawings = contents.list_drawings(details=task.details)
+    numbers = Numbers(task.run)
+    gaps = numbers.shown.gaps
+    drawings = Contents(numbers).list_drawings(details=task.details)
     _send(_READY, answers)
     with report_style(), suppress(EOFError):
         while True:
             number = pickle.load(given)
-            known = len(shown.gaps)
+            known = len(gaps)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                pictures = _pictures(task, drawings[number], shown.gaps)
+                pictures = _pictures(task, drawings[number], gaps)
             messages = [warning.message for warning in caught]
-            _send((pictures, messages, shown.gaps[known:]), answers)
+            _send((pictures, messages, gaps[known:]), answers)
 
 
 def _pictures(task: Task, item: Item, gaps: list[str]) -> list[Picture]:
     album = Album(task.folder, task.dpi)
-    assert item.draw is not None
     with leaving_gap("a figure", gaps):
-        item.draw(album)
+        album.add(item.make())
     return album.pictures
 
 

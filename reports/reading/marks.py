@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from robustloss.notation import eps_text
-from robustloss.reports.reading.numbers import WORST, AttackInfo, Numbers
 from robustloss.reports.words import NOTHING
 
 Flag = Mapping[str, Any]
@@ -13,19 +12,8 @@ Flag = Mapping[str, Any]
 class Marks:
     """Numbers the checks that fired on a table, and writes their footnotes."""
 
-    def __init__(self, numbers: Numbers) -> None:
-        self.numbers = numbers
+    def __init__(self) -> None:
         self._notes: dict[str, dict[str, Flag]] = {}
-
-    def on(self, label: str, attack: AttackInfo, eps: float | None) -> str:
-        """Return the marks of one number: "†1", or nothing.
-
-        Args:
-            label: Of the loss.
-            attack: An attack or a worst case.
-            eps: None for a number of the whole error curve.
-        """
-        return self.of(flags_of(self.numbers, label, attack, eps))
 
     def of(self, flags: Iterable[Flag]) -> str:
         """Return the marks of a number that these flags concern."""
@@ -48,23 +36,6 @@ class Marks:
                 f"{first.get('message')}{rest}"
             )
         return out
-
-
-def flags_of(numbers: Numbers, label: str, attack: AttackInfo, eps: float | None) -> list[Flag]:
-    """Return the flags that concern one number of an attack, or of a worst case.
-
-    Args:
-        numbers: Of the run.
-        label: Of the loss.
-        attack: An attack or a worst case.
-        eps: None for a number of the whole error curve.
-    """
-    if attack.name != WORST:
-        return list(numbers.flags(label, attack.label, eps))
-    at = attack.strengths if eps is None else (eps,)
-    strongest = {row["strongest"] for e in at for row in numbers.rows(label, attack.label, e)}
-    attacks = [other.label for other in numbers.of_norm(attack.norm)]
-    return list(numbers.flag_index.of_worst_case(label, attacks, strongest, eps))
 
 
 def names(flags: Iterable[Flag]) -> str:

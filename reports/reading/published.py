@@ -1,10 +1,11 @@
 """Numbers that others published, matched to the losses of a run and never mixed with ours."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from robustloss.reports.reading.facts import is_given
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
@@ -21,34 +22,15 @@ class Published:
         short: How tables call it.
         source: The full reference.
         caveat: What the source leaves open.
-        error: Fractions, by label and eps.
-        spread: What the source prints after ±, as fractions, likewise; empty where it prints none.
+        error: Fractions, by label and eps; of crops (top-1, top-5), by label and number of crops.
+        spread: What the source prints after ±, likewise; empty where it prints none.
     """
 
     short: str
     source: str
     caveat: str
-    error: Mapping[str, Mapping[float, float]]
-    spread: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class PublishedCrops:
-    """One published table of clean errors from one crop and from ten.
-
-    Attributes:
-        short: How tables call it.
-        source: The full reference.
-        caveat: What the source leaves open.
-        error: (top-1, top-5) as fractions, by label and number of crops.
-        spread: What the source prints after ±, as fractions, likewise.
-    """
-
-    short: str
-    source: str
-    caveat: str
-    error: Mapping[str, Mapping[int, tuple[float, float]]]
-    spread: Mapping[str, Mapping[int, tuple[float, float]]]
+    error: Mapping[str, Mapping[Any, Any]]
+    spread: Mapping[str, Mapping[Any, Any]] = field(default_factory=dict)
 
 
 @cache
@@ -71,29 +53,34 @@ def published_errors(numbers: Numbers, attack: AttackInfo) -> list[Published]:
     tables = [t for t in _tables() if (t["attack"], t["norm"]) == (attack.name, attack.norm)]
     if numbers.attacks and attack.label == numbers.attacks[0].label:
         tables += [t for t in _tables() if t["attack"] == "none"]
-    found = []
-    for table in tables:
-        rows = _rows(table, numbers)
-        error, spread = (
-            {k: {float(e): v for e, v in row.get(what, {}).items()} for k, row in rows}
-            for what in ("error", "spread")
-        )
-        if error:
-            found.append(Published(table["short"], table["source"], table["caveat"], error, spread))
-    return found
+    found = (_of_run(table, numbers, "error", float, float) for table in tables)
+    return [each for each in found if each.error]
 
 
-def published_crops(numbers: Numbers) -> PublishedCrops | None:
+def published_crops(numbers: Numbers) -> Published | None:
     """Return published errors from one crop and ten, for the same data; None without a match."""
-    for table in _tables():
-        rows = _rows(table, numbers) if table["attack"] == "crops" else []
-        if rows:
-            error, spread = (
-                {k: {int(n): tuple(pair) for n, pair in row[what].items()} for k, row in rows}
-                for what in ("crops", "spread")
-            )
-            return PublishedCrops(table["short"], table["source"], table["caveat"], error, spread)
-    return None
+    tables = [table for table in _tables() if table["attack"] == "crops"]
+    found = (_of_run(table, numbers, "crops", int, tuple) for table in tables)
+    return next((each for each in found if each.error), None)
+
+
+def _of_run(
+    table: Mapping, numbers: Numbers, key: str, by: Callable[[str], Any], of: Callable[[Any], Any]
+) -> Published:
+    """Return a table as far as it concerns the run.
+
+    Args:
+        table: Of a file of ours.
+        numbers: Of the run.
+        key: Where its rows have their numbers.
+        by, of: Make a key and a value out of those of JSON.
+    """
+    error, spread = (
+        {label: {by(k): of(v) for k, v in row.get(what, {}).items()}
+         for label, row in _rows(table, numbers)}
+        for what in (key, "spread")
+    )  # fmt: skip
+    return Published(table["short"], table["source"], table["caveat"], error, spread)
 
 
 def _rows(table: Mapping, numbers: Numbers) -> list[tuple[str, Mapping]]:

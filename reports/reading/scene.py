@@ -1,12 +1,15 @@
-"""One attack as the figures of single images see it: chosen eps, one model per loss."""
+"""One attack of a run: what tables and figures about it look at."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.views import Shown, View
+from robustloss.reports.words import Estimate
+from robustloss.results.columns import Row
 
 MOST_EPS = 4
 
@@ -17,22 +20,32 @@ class Scene:
 
     Attributes:
         numbers: Of the whole run.
-        shown: The models whose images are shown.
-        attack: The attack.
-        eps: At most four strengths, rising.
-        views: By (label, eps): the attacked pass, or why there is none.
+        attack: An attack, or a worst case.
     """
 
     numbers: Numbers
-    shown: Shown
     attack: AttackInfo
-    eps: tuple[float, ...]
-    views: Mapping[tuple[str, float], View | str]
 
     @property
     def labels(self) -> list[str]:
         """Losses in the order of the spec."""
         return self.numbers.labels
+
+    @property
+    def shown(self) -> Shown:
+        """The models whose single images are shown."""
+        return self.numbers.shown
+
+    @property
+    def eps(self) -> tuple[float, ...]:
+        """At most four strengths, rising, the smallest and the largest among them."""
+        return chosen_eps(self.attack)
+
+    @cached_property
+    def views(self) -> Mapping[tuple[str, float], View | str]:
+        """By (label, eps): the attacked pass, or why there is none; each is read once."""
+        return {(k, e): self.shown.attacked(k, self.attack, e)
+                for k in self.labels for e in self.eps}  # fmt: skip
 
     def drawn(self) -> list[View]:
         """Return every attacked pass that could be read."""
@@ -42,22 +55,17 @@ class Scene:
         """Return the sentence that says which models the pictures show."""
         return self.shown.words(self.labels)
 
+    def get(self, label: str, eps: float | None, metric: str) -> Estimate | None:
+        """Return a number of a loss under the attack, as `Numbers.get` does."""
+        return self.numbers.get(label, self.attack.label, eps, metric)
 
-class Scenes:
-    """The attacks as scenes; the last one that was asked for is kept in memory, no other."""
+    def error(self, label: str, eps: float) -> Estimate | None:
+        """Return the error of a loss; at eps 0 that of the clean pass."""
+        return self.numbers.error(label, self.attack, eps)
 
-    def __init__(self, numbers: Numbers, shown: Shown) -> None:
-        self._numbers, self._shown = numbers, shown
-        self._last: Scene | None = None
-
-    def of(self, attack: AttackInfo) -> Scene:
-        """Read the records of one attack, each once, reduced to what is drawn."""
-        if self._last is None or self._last.attack != attack:
-            self._last = None
-            labels, eps = self._numbers.labels, chosen_eps(attack)
-            views = {(k, e): self._shown.attacked(k, attack, e) for k in labels for e in eps}
-            self._last = Scene(self._numbers, self._shown, attack, eps, views)
-        return self._last
+    def flags(self, label: str, eps: float | None) -> list[Row]:
+        """Return the flags that concern a number of a loss under the attack."""
+        return self.numbers.flags_of(label, self.attack, eps)
 
 
 def chosen_eps(attack: AttackInfo) -> tuple[float, ...]:

@@ -10,8 +10,8 @@ from robustloss.analysis.detection.scores import SCORES
 from robustloss.metrics.rates import max_log_posterior, threshold_at_fpr
 from robustloss.notation import eps_text
 from robustloss.reports.reading.feature_space import Space, space
-from robustloss.reports.reading.numbers import AttackInfo
 from robustloss.results.finished_cell import Cell
+from robustloss.results.numbers import Attack
 from robustloss.results.records import Record
 from robustloss.results.run import Run
 from robustloss.results.scores import StoredScores
@@ -154,7 +154,7 @@ class Shown:
             label, "clean record", lambda cell: view(cell.record(), keep_features=True)
         )
 
-    def attacked(self, label: str, attack: AttackInfo, eps: float) -> View | str:
+    def attacked(self, label: str, attack: Attack, eps: float) -> View | str:
         """Return one attacked pass, which is not kept in memory here.
 
         Args:
@@ -168,7 +168,7 @@ class Shown:
             lambda cell: view(cell.record(attack.label, eps), keep_features=cell.feature_dim == 2),
         )
 
-    def radii(self, label: str, attack: AttackInfo) -> list[np.ndarray]:
+    def radii(self, label: str, attack: Attack) -> list[np.ndarray]:
         """Return (N,) radii for every readable seed; clean mistakes have radius 0.
 
         Args:

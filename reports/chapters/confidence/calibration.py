@@ -6,7 +6,8 @@ from typing import Any
 from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
 from robustloss.reports.reading.marks import Marks
-from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import (
     Estimate,
     eps_name,
@@ -79,15 +80,10 @@ def _rows(numbers: Numbers, label: str, attack: str, eps: float) -> list[Row]:
     ]
 
 
-def confidence_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
-    """Return calibration error and mean confidence of each loss by eps; None for older runs.
-
-    Args:
-        numbers: Of the run.
-        attack: Stands beside the clean pass.
-    """
-    marks, rows, data = Marks(numbers), [], []
-    strengths = (0.0, *attack.strengths)
+def confidence_table(scene: Scene) -> Table | None:
+    """Return calibration error and mean confidence of each loss by eps; None for older runs."""
+    numbers, attack, marks = scene.numbers, scene.attack, Marks()
+    rows, data, strengths = [], [], attack.with_clean
     for label in numbers.labels:
         errors, sure = (
             [calibration_of(numbers, label, attack.label, eps, metric) for eps in strengths]
@@ -97,7 +93,7 @@ def confidence_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
             continue
         rows.append([
             Entry(label),
-            *(Entry(in_percent(value), marks.on(label, attack, eps) if value and eps else "")
+            *(Entry(in_percent(value), marks.of(scene.flags(label, eps)) if value and eps else "")
               for value, eps in zip(errors, strengths, strict=True)),
             *(Entry(fixed(value.mean if value else None, 1, 100.0)) for value in sure),
         ])  # fmt: skip
@@ -123,30 +119,26 @@ def confidence_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
     )
 
 
-def calibration_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
-    """Return losses by eps; None for older runs.
-
-    Args:
-        numbers: Of the run.
-        attack: Stands beside the clean pass.
-    """
+def calibration_table(scene: Scene) -> Table | None:
+    """Return losses by eps; None for older runs."""
+    numbers, attack = scene.numbers, scene.attack
     scaled = any(row.get("temperature") is not None for row in numbers.run.calibration)
     estimates = [*_ESTIMATES, *(_AFTER if scaled else [])]
     rows = []
     for label in numbers.labels:
-        for eps in (0.0, *attack.strengths):
+        for eps in attack.with_clean:
             place = (label, attack.label, eps)
             if _rows(numbers, *place):
                 row = {column.key: calibration_of(numbers, *place, column.key)
                        for column in estimates}  # fmt: skip
-                flags = numbers.flags(*place) if eps else ()
+                flags = scene.flags(label, eps) if eps else ()
                 rows.append(
                     {"label": label, "attack_label": attack.label, "eps": eps, "flags": flags} | row
                 )
     if not rows:
         return None
     several = len({row["seed"] for row in numbers.run.calibration}) > 1
-    marks = Marks(numbers)
+    marks = Marks()
     return Table(
         f"calibration-{attack.slug}",
         f"Calibration, clean and under {attack.label}",

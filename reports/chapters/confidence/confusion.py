@@ -1,7 +1,7 @@
 """Which classes are taken for which, clean and under attack: matrices, or a table of pairs."""
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scipy.sparse import csr_array
 
 from robustloss.notation import eps_text
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.squares import colour_bar, frame_squares, ink_on
 from robustloss.reports.drawing.style import SOFT, plain
@@ -21,7 +21,7 @@ from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.facts import class_names
 from robustloss.reports.reading.featured import featured
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.reading.views import Shown, View
+from robustloss.reports.reading.views import View
 
 MOST_PAIRS = 20
 MOST_CLASSES = 20  # more do not fit as numbers in a matrix
@@ -30,17 +30,12 @@ COLOURS = "YlOrRd"
 
 @dataclass(frozen=True)
 class Counted:
-    """The confusion matrices of one pass.
+    """The confusion matrices of one pass."""
 
-    Attributes:
-        slug: "clean", or of the attack: for file names.
-        words: What a heading calls the pass.
-        matrices: (K, K) counts of each loss, true class by predicted class, or why there is none.
-            Sparse: most of the pairs of thousands of classes never occur.
-    """
-
-    slug: str
-    words: str
+    slug: str  # "clean", or of the attack: for file names
+    words: str  # what a heading calls the pass
+    # (K, K) counts of each loss, true class by predicted class, or why there is none; sparse, as
+    # most of the pairs of thousands of classes never occur
     matrices: Mapping[str, csr_array | str]
 
     def known(self) -> dict[str, csr_array]:
@@ -48,13 +43,9 @@ class Counted:
         return {k: m for k, m in self.matrices.items() if not isinstance(m, str)}
 
 
-def count_passes(numbers: Numbers, shown: Shown) -> list[Counted]:
-    """Count the clean pass, and the first featured attack at a middle eps.
-
-    Args:
-        numbers: Of the run.
-        shown: The models whose predictions are counted.
-    """
+def _count_passes(numbers: Numbers) -> list[Counted]:
+    """Count the clean pass, and the first featured attack at a middle eps."""
+    shown = numbers.shown
     passes: list[tuple[str, str, Callable[[str], View | str]]] = [("clean", "clean", shown.clean)]
     for attack in featured(numbers)[:1]:
         eps = attack.strengths[(len(attack.strengths) - 1) // 2]
@@ -72,18 +63,12 @@ def count_passes(numbers: Numbers, shown: Shown) -> list[Counted]:
     return counted
 
 
-def add_confusions(album: Album, numbers: Numbers, shown: Shown) -> None:
-    """Draw matrices of up to twenty classes.
-
-    Args:
-        album: Takes a figure for each pass.
-        numbers: Of the run.
-        shown: The models whose predictions are counted.
-    """
+def plot_confusions(numbers: Numbers) -> Iterator[Plot]:
+    """Draw matrices of up to twenty classes, a figure for each pass."""
     if not numbers.classes or numbers.classes > MOST_CLASSES:
         return
     names = class_names(numbers)
-    for counted in count_passes(numbers, shown):
+    for counted in _count_passes(numbers):
         matrices = {label: matrix.toarray() for label, matrix in counted.known().items()}
         if not matrices:
             continue
@@ -95,9 +80,9 @@ def add_confusions(album: Album, numbers: Numbers, shown: Shown) -> None:
             i, j = np.unravel_index(np.nanargmax(errors), errors.shape)
             words = f"{names[i]} taken for {names[j]}, {errors[i, j]:.1f} %"
             largest.append(f"{label}: {words if errors[i, j] > 0 else 'none'}")
-        album.add(
+        yield Plot(
             f"confusion-{counted.slug}",
-            draw_confusions(
+            _draw(
                 {k: matrices.get(k, str(why)) for k, why in counted.matrices.items()}, names
             ),
             [{"label": label, "true_class": i, "predicted_class": j, "percent": float(p)}
@@ -107,19 +92,14 @@ def add_confusions(album: Album, numbers: Numbers, shown: Shown) -> None:
             "images are taken for. Numbers are percent of the row, empty is none. The diagonal, "
             "the share that is right, is grey: colour shows errors only, on one scale for all "
             "losses of this figure, steeper for small shares. "
-            + shown.words(numbers.labels),
+            + numbers.shown.words(numbers.labels),
             alt=f"Confusion matrices, {counted.words}. Largest error of each loss: "
             f"{'; '.join(largest)}.",
         )  # fmt: skip
 
 
-def confusion_tables(numbers: Numbers, shown: Shown) -> list[Table]:
-    """Return, for more than twenty classes, the pairs that are most confused, over the losses.
-
-    Args:
-        numbers: Of the run.
-        shown: The models whose predictions are counted.
-    """
+def confusion_tables(numbers: Numbers) -> list[Table]:
+    """Return, for more than twenty classes, the pairs that are most confused, over the losses."""
     if not numbers.classes or numbers.classes <= MOST_CLASSES:
         return []
     return [
@@ -128,12 +108,12 @@ def confusion_tables(numbers: Numbers, shown: Shown) -> list[Table]:
             f"Most confused classes: {counted.words}",
             f"Of {numbers.classes} classes the {MOST_PAIRS} pairs with the highest share of images "
             "of the true class that are taken for the other, mean over losses; in percent of the "
-            f"true class's images. The CSV has every loss. {shown.words(numbers.labels)}",
+            f"true class's images. The CSV has every loss. {numbers.shown.words(numbers.labels)}",
             ["true class", "taken for", "mean over losses", "lowest", "highest"],
             *confused_pairs(counted.known(), class_names(numbers)),
             left=2,
         )
-        for counted in count_passes(numbers, shown)
+        for counted in _count_passes(numbers)
         if counted.known()
     ]
 
@@ -197,26 +177,15 @@ def off_diagonal(percent: np.ndarray) -> np.ndarray:
     return percent[~np.eye(len(percent), dtype=bool)]
 
 
-def draw_confusions(matrices: Mapping[str, np.ndarray | str], names: Sequence[str]) -> Figure:
-    """Draw one matrix a loss; one colour scale for all, of errors only.
-
-    Args:
-        matrices: (K, K) counts of each loss, or why there is none.
-        names: Of the K classes.
-    """
+def _draw(matrices: Mapping[str, np.ndarray | str], names: Sequence[str]) -> Figure:
+    """Draw one matrix a loss; one colour scale for all, of errors only."""
     count = len(names)
     words = [plain(name, 11) for name in names]
     longest = max(len(word) for word in words)
     side = 0.24 + 0.062 * longest
     below = 0.1 + (0.062 * longest if longest > 2 else 0.16)
-    highest = max(
-        (
-            np.nanmax(off_diagonal(row_percent(m)))
-            for m in matrices.values()
-            if not isinstance(m, str)
-        ),
-        default=1.0,
-    )
+    counts = [matrix for matrix in matrices.values() if not isinstance(matrix, str)]
+    highest = max((np.nanmax(off_diagonal(row_percent(m))) for m in counts), default=1.0)
     scale = PowerNorm(0.5, 0, max(float(highest), 0.1))
 
     def draw(ax: Axes, matrix: np.ndarray, spot: Spot) -> None:
@@ -232,13 +201,9 @@ def draw_confusions(matrices: Mapping[str, np.ndarray | str], names: Sequence[st
             ax.set_ylabel("true class")
 
     figure = draw_panels(
-        [*matrices.values()],
-        draw,
-        columns=3 if count <= 10 else 2,
-        widest=4.2 if count <= 10 else 6.0,
-        height=lambda width: width,
-        titles=[*matrices],
-        title_pad=19,
+        [*matrices.values()], draw, columns=3 if count <= 10 else 2,
+        widest=4.2 if count <= 10 else 6.0, height=lambda width: width,
+        titles=[*matrices], title_pad=19,
         margins=Margins(left=0.25 + side, right=0.1, top=0.62, bottom=below + 0.95,
                         wgap=0.3, hgap=0.75),
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """Reliability diagrams, and the calibration error against eps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,12 +12,12 @@ from matplotlib.patches import Patch
 
 from robustloss.analysis.tables.calibration import pool_bins
 from robustloss.reports.chapters.confidence.calibration import calibration_of
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.curves import Panel, curve_numbers, draw_curves, lines_of
-from robustloss.reports.drawing.frames import GRID, Spot, draw_grid
+from robustloss.reports.drawing.frames import GRID, Spot, draw_grid, drawn_cells
 from robustloss.reports.drawing.histograms import draw_bars
-from robustloss.reports.drawing.style import ADVERSARIAL, NORMAL, Look
-from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.drawing.style import ADVERSARIAL, NORMAL, looks
+from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import Estimate, eps_name
 from robustloss.results.schema import Row
 
@@ -28,36 +28,21 @@ _KEYS = ("bin", "low", "high", "count", "mean_confidence", "accuracy")
 
 
 @dataclass(frozen=True)
-class Diagram:
-    """The reliability diagram of one loss at one eps.
+class _Diagram:
+    """The reliability diagram of one loss at one eps."""
 
-    Attributes:
-        bins: Rows of `reliability`, those of all seeds together.
-        error: Expected calibration error, a fraction, mean over seeds.
-    """
-
-    bins: Sequence[Row]
-    error: float
+    bins: Sequence[Row]  # of `reliability`, those of all seeds together
+    error: float  # expected calibration error, a fraction, mean over seeds
 
 
-def add_reliability(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
-    """Draw each loss on clean images and at the middle eps; nothing for runs of before.
-
-    Args:
-        album: Takes the figure.
-        numbers: Of the run.
-        attack: Stands beside the clean pass.
-    """
+def plot_reliability(scene: Scene) -> Iterator[Plot]:
+    """Draw each loss on clean images and at the middle eps; nothing for runs of before."""
+    numbers, attack = scene.numbers, scene.attack
     strengths = (0.0, attack.strengths[(len(attack.strengths) - 1) // 2])
-    grid: Sequence[Sequence[Diagram | str]] = [
-        [_diagram(numbers, k, attack, e) for e in strengths] for k in numbers.labels
+    grid: Sequence[Sequence[_Diagram | str]] = [
+        [_diagram(scene, label, eps) for eps in strengths] for label in scene.labels
     ]
-    drawn = [
-        (label, eps, cell)
-        for label, row in zip(numbers.labels, grid, strict=True)
-        for eps, cell in zip(strengths, row, strict=True)
-        if isinstance(cell, Diagram)
-    ]
+    drawn = drawn_cells(scene.labels, strengths, grid)
     if not drawn:
         return
     seeds = len({row["seed"] for row in numbers.run.reliability})
@@ -65,9 +50,9 @@ def add_reliability(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
     if len(rows) <= FEW_LOSSES:  # side by side
         rows, columns, grid = columns, rows, [*zip(*grid, strict=True)]
     errors = [f"{label} {eps_name(eps)} {100 * cell.error:.2g}" for label, eps, cell in drawn]
-    album.add(
+    yield Plot(
         f"reliability-{attack.slug}",
-        draw_reliability(rows, columns, grid),
+        _draw(rows, columns, grid),
         [
             {"label": label, "eps": eps} | {key: each[key] for key in _KEYS}
             for label, eps, cell in drawn
@@ -84,7 +69,8 @@ def add_reliability(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
     )
 
 
-def _diagram(numbers: Numbers, label: str, attack: AttackInfo, eps: float) -> Diagram | str:
+def _diagram(scene: Scene, label: str, eps: float) -> _Diagram | str:
+    numbers, attack = scene.numbers, scene.attack
     place = (label, attack.label if eps else "none", float(eps))
     rows = [
         row
@@ -93,37 +79,26 @@ def _diagram(numbers: Numbers, label: str, attack: AttackInfo, eps: float) -> Di
         and (row["label"], row["attack_label"], float(row["eps"])) == place
     ]
     error = calibration_of(numbers, label, attack.label, eps, "ece_equal_width")
-    return Diagram(pool_bins(rows), error.mean) if rows and error else "no such record"
+    return _Diagram(pool_bins(rows), error.mean) if rows and error else "no such record"
 
 
-def draw_reliability(
-    labels: Sequence[str], columns: Sequence[str], grid: Sequence[Sequence[Diagram | str]]
+def _draw(
+    labels: Sequence[str], columns: Sequence[str], grid: Sequence[Sequence[_Diagram | str]]
 ) -> Figure:
-    """Draw a grid of diagrams.
-
-    Args:
-        labels, columns: Names of the rows and of the columns.
-        grid: By row and column; a text is why there is nothing to draw.
-    """
+    handles = [
+        Patch(facecolor=NORMAL, label="share right"),
+        Line2D([], [], marker="o", ls="", ms=4, color=ADVERSARIAL, label="mean confidence"),
+        Line2D([], [], ls=":", color="#444444", label="as often right as sure"),
+    ]
     return draw_grid(
-        labels,
-        columns,
-        grid,
-        _draw_diagram,
-        widest=2.6,
-        height=lambda width: min(1.35, 0.75 * width),
-        handles=[
-            Patch(facecolor=NORMAL, label="share right"),
-            Line2D([], [], marker="o", ls="", ms=4, color=ADVERSARIAL, label="mean confidence"),
-            Line2D([], [], ls=":", color="#444444", label="as often right as sure"),
-        ],
-        title_pad=5,
+        labels, columns, grid, _draw_diagram, widest=2.6,
+        height=lambda width: min(1.35, 0.75 * width), handles=handles, title_pad=5,
         labels=("confidence", "share right"),
         margins=replace(GRID, right=0.2, top=0.95, wgap=0.32, hgap=0.5),
-    )
+    )  # fmt: skip
 
 
-def _draw_diagram(ax: Axes, cell: Diagram, spot: Spot) -> None:
+def _draw_diagram(ax: Axes, cell: _Diagram, spot: Spot) -> None:
     low, high, count, confidence, accuracy = (
         np.array([each[key] for each in cell.bins], float) for key in _KEYS[1:]
     )
@@ -159,18 +134,9 @@ def _draw_diagram(ax: Axes, cell: Diagram, spot: Spot) -> None:
     ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"] if spot.lowest else [""] * 3, fontsize=7)
 
 
-def add_calibration_curves(
-    album: Album, numbers: Numbers, attack: AttackInfo, looks: Mapping[str, Look]
-) -> None:
-    """Draw ECE and mean confidence against eps, one line a loss; nothing for runs of before.
-
-    Args:
-        album: Takes the figure.
-        numbers: Of the run.
-        attack: Its clean pass stands at eps 0.
-        looks: Look of every loss.
-    """
-    eps = (0.0, *attack.strengths)
+def plot_calibration_curves(scene: Scene) -> Iterator[Plot]:
+    """Draw ECE and mean confidence against eps, one line a loss; nothing for runs of before."""
+    numbers, attack = scene.numbers, scene.attack
 
     def get(metric: str, label: str, eps: float) -> Estimate | None:
         return calibration_of(numbers, label, attack.label, eps, metric)
@@ -181,26 +147,26 @@ def add_calibration_curves(
             ("ece_equal_width", "calibration error", "ECE"),
             ("mean_confidence", "mean confidence", "largest posterior"),
         )
-        if (lines := lines_of(numbers.labels, eps, partial(get, metric), 100.0))
+        if (lines := lines_of(scene.labels, attack.with_clean, partial(get, metric), 100.0))
     ]  # fmt: skip
     if not grid:
         return
     ends = [f"{line.label} {line.y[-1]:.1f} %" for line in grid[0].lines]
     several = len({row["seed"] for row in numbers.run.calibration}) > 1
-    album.add(
+    band = "Bands are 95 % t-intervals over training seeds."
+    if not several:
+        band = (
+            "The band on the left is 95 % over resampled images of the one training seed; near 0 "
+            "it lies too high, because chance alone makes a gap."
+        )
+    yield Plot(
         f"calibration-vs-eps-{attack.slug}",
-        draw_curves(grid, looks),
+        draw_curves(grid, looks(scene.labels)),
         curve_numbers(grid),
         title="How wrong is the confidence as the attack grows?",
         caption="Calibration error (left) and mean confidence (right) against eps. A network that "
         "errs and says that it is unsure keeps a small calibration error. All test images, 15 bins "
-        "of equal width; attacked images keep their label. "
-        + (
-            "Bands are 95 % t-intervals over training seeds."
-            if several
-            else "The band on the left is 95 % over resampled images of the one training seed; "
-            "near 0 it lies too high, because chance alone makes a gap."
-        ),
+        f"of equal width; attacked images keep their label. {band}",
         alt="Line charts of expected calibration error and mean confidence against eps, one line "
         f"per loss. Calibration error at the largest eps: {', '.join(ends)}.",
     )

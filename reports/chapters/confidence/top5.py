@@ -6,7 +6,7 @@ from typing import Any
 from robustloss.notation import interval_text
 from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.reading.published import PublishedCrops, count_outside, published_crops
+from robustloss.reports.reading.published import Published, count_outside, published_crops
 from robustloss.reports.words import NOTHING, Estimate, over_seeds
 
 KINDS = tuple((crops, top) for crops in (1, 10) for top in ("top1", "top5"))
@@ -58,7 +58,7 @@ def crops_table(numbers: Numbers) -> Table | None:
     )  # fmt: skip
 
 
-def _pairs(found: list[dict], published: PublishedCrops) -> Iterator[tuple[Estimate | None, float]]:
+def _pairs(found: list[dict], published: Published) -> Iterator[tuple[Estimate | None, float]]:
     """Yield our numbers beside the published ones; a single seed has its interval over images."""
     for label, by_crops in published.error.items():
         for crops, top in KINDS:

@@ -6,15 +6,16 @@ from itertools import product
 from typing import Any
 
 from robustloss.notation import eps_text
-from robustloss.reports.chapters.detection.detected import sum_over
 from robustloss.reports.chapters.detection.table import score_name
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of, lay_out
-from robustloss.reports.reading.marks import Flag, Marks, flags_of
+from robustloss.reports.reading.detected import LIKELIHOOD, sum_over
+from robustloss.reports.reading.marks import Flag, Marks
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NORM_NAMES, NOTHING, Estimate, over_seeds
+from robustloss.results.numbers import BEST as _BEST
 
-BEST = "best_of_adaptive"
-SCORE = "class_log_likelihood"  # what the adaptive attacks aim at
+BEST = _BEST["attack"]
+SCORE = LIKELIHOOD  # what the adaptive attacks aim at
 _ESTIMATES = [
     Column("AUROC, all", "auroc_all", 1.0),
     Column("", "n_seeds"),
@@ -112,7 +113,7 @@ class Guarded:
         found: list[Flag] = []
         for one in concerned:
             if one.label in known:
-                some = flags_of(self.numbers, label, known[one.label], eps)
+                some = self.numbers.flags_of(label, known[one.label], eps)
                 found += [flag for flag in some if flag not in found]
         return found
 
@@ -130,7 +131,7 @@ def guarded(numbers: Numbers) -> list[Guarded]:
 
 def auroc_table(found: Guarded) -> Table:
     """Return AUROC and who is fooled and unnoticed, under a naive and the best adaptive attack."""
-    marks = Marks(found.numbers)
+    marks = Marks()
     rivals = [*([found.start] if found.start else []), *found.of_kind(BEST)]
     names = [rival.label if rival.kind == "naive" else "best adaptive" for rival in rivals]
     rows, data = [], []
@@ -157,7 +158,7 @@ def auroc_table(found: Guarded) -> Table:
 
 def rejection_table(found: Guarded) -> Table:
     """Return who passes a model that may reject: naive attacks at worst, and the best adaptive."""
-    marks = Marks(found.numbers)
+    marks = Marks()
     kinds = (("naive at worst", found.of_kind("naive")), ("best adaptive", found.of_kind(BEST)))
     rows, data = [], []
     for label, eps in product(found.numbers.labels, found.eps):
@@ -199,7 +200,7 @@ def _entry(
 
 def every_adaptive_table(found: Guarded) -> Table:
     """Return every attack under every score: what the two tables above are taken from."""
-    marks = Marks(found.numbers)
+    marks = Marks()
     rows = [
         _numbers(found, label, rival, eps, score)
         for label, eps, rival, score in product(

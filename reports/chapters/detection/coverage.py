@@ -1,13 +1,13 @@
 """Coverage against error: what the detector buys, and at what price in accepted images."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
 from robustloss.metrics.intervals import wilson
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.curves import Line, Panel, curve_numbers, draw_curves
-from robustloss.reports.drawing.style import CROWD, Look
+from robustloss.reports.drawing.style import CROWD, looks
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.reading.views import View
 from robustloss.reports.words import eps_name
@@ -16,16 +16,10 @@ LEAST = 0.02  # of so few images the error says nothing
 POINTS = 60
 
 
-def add_coverage(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
-    """Draw the error among the accepted images as the detector rejects the lowest scores.
-
-    Args:
-        album: Takes the figure.
-        scene: The attack; nothing is drawn where no pass of it could be read.
-        looks: Look of every loss.
-    """
+def plot_coverage(scene: Scene) -> Iterator[Plot]:
+    """Draw the error among the accepted images as the detector rejects the lowest scores."""
     passes = [("clean images", [(k, scene.shown.clean(k)) for k in scene.labels])]
-    passes += [(eps_name(e), [(k, scene.views[(k, e)]) for k in scene.labels]) for e in scene.eps]
+    passes += [(eps_name(e), [(k, scene.views[k, e]) for k in scene.labels]) for e in scene.eps]
     grid: list[Panel] = []
     ends = []
     for title, views in passes:
@@ -42,9 +36,9 @@ def add_coverage(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
     if not any(panel.lines for panel in grid[1:]):
         return
     band = "Bands are pointwise 95 % Wilson intervals over images. "
-    album.add(
+    yield Plot(
         f"coverage-{scene.attack.slug}",
-        draw_curves(grid, looks, columns=2),
+        draw_curves(grid, looks(scene.labels), columns=2),
         curve_numbers(grid),
         title="What is gained by rejecting: error against coverage",
         caption="Error among the accepted images, as the detector rejects more of the least likely "

@@ -1,11 +1,10 @@
 """AUROC of the likelihood against eps: of the attack, and of as much noise as a control."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
-from robustloss.reports.chapters.detection.detected import LIKELIHOOD, Detected
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.curves import (
     Line,
     Panel,
@@ -14,8 +13,9 @@ from robustloss.reports.drawing.curves import (
     draw_curves,
     lines_of,
 )
-from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, GREY, Look, columns_of
-from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, GREY, Look, columns_of, looks
+from robustloss.reports.reading.detected import LIKELIHOOD
+from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import Estimate
 
 # population: title of its frame, name of its line, and its look
@@ -27,29 +27,22 @@ _POPULATIONS = {
 }  # fmt: skip
 
 
-def add_detection_curves(
-    album: Album, numbers: Numbers, found: Detected, attack: AttackInfo, looks: Mapping[str, Look]
-) -> None:
+def plot_areas(scene: Scene) -> Iterator[Plot]:
     """Draw one frame a loss with a line a population; of a crowd, one a population, a line a loss.
 
-    Args:
-        album: Takes the figure.
-        numbers: Of the run.
-        found: Its table `detection`.
-        attack: Nothing is drawn where it has no numbers of detection.
-        looks: Look of every loss.
+    Nothing is drawn of an attack that has no numbers of detection.
     """
+    numbers, attack, labels = scene.numbers, scene.attack, scene.labels
     lines: dict[str, list[Line]] = {}
     for population in _POPULATIONS:
 
         def get(label: str, eps: float, population: str = population) -> Estimate | None:
-            return found.get(label, attack.label, eps, LIKELIHOOD, population)
+            return numbers.detected.get(label, attack.label, eps, LIKELIHOOD, population)
 
-        if own := lines_of(numbers.labels, attack.strengths, get, 1.0):
+        if own := lines_of(labels, attack.strengths, get, 1.0):
             lines[population] = own
     if not lines:
         return
-    crowd = len(numbers.labels) > CROWD
     lowest = min((y for own in lines.values() for line in own for _, y in line.points), default=1.0)
     # a panel for each population: it is drawn of a crowd, and its numbers are written of all
     grid = [
@@ -59,11 +52,11 @@ def add_detection_curves(
     ]  # fmt: skip
     of_losses = [
         replace(
-            grid[0], title=label, y_label="" if i % columns_of(len(numbers.labels)) else "AUROC",
+            grid[0], title=label, y_label="" if i % columns_of(len(labels)) else "AUROC",
             lines=[replace(line, label=_POPULATIONS[p][1])
                    for p, own in lines.items() for line in own if line.label == label],
         )
-        for i, label in enumerate(numbers.labels)
+        for i, label in enumerate(labels)
     ]  # fmt: skip
     names = {name: look for _, name, look in _POPULATIONS.values()}
     ends = [
@@ -71,23 +64,23 @@ def add_detection_curves(
                                        if not math.isnan(line.y[-1]))
         for panel in of_losses
     ]  # fmt: skip
-    album.add(
+    if len(labels) > CROWD:
+        figure = draw_curves(grid, looks(labels))
+    else:
+        figure = draw_curves(of_losses, names, columns=columns_of(len(of_losses)))
+    noise = (
+        "Noise control: random noise as large as the attack's change of each image; where it "
+        "lies as high as the attack, the detector notices changed pixels, not the attack. "
+    )
+    yield Plot(
         f"detection-vs-eps-{attack.slug}",
-        draw_curves(grid, looks)
-        if crowd
-        else draw_curves(of_losses, names, columns=columns_of(len(of_losses))),
+        figure,
         curve_numbers(grid),
         title="Does the likelihood give the attack away?",
         caption="AUROC of the likelihood against eps. Below 0.5 (dotted) attacked images look more "
         "typical than clean ones. Successful attacks are images that were right and became wrong, "
         "against the clean images that are right. "
-        + (
-            "Noise control: random noise as large as the attack's change of each image; where it "
-            "lies as high as the attack, the detector notices changed pixels, not the attack. "
-            if "noise" in lines
-            else ""
-        )
-        + f"{band_words(numbers)} A one-step attack overshoots at a large eps: its rising AUROC is "
-        "no safety.",
+        f"{noise if 'noise' in lines else ''}{band_words(numbers)} A one-step attack overshoots "
+        "at a large eps: its rising AUROC is no safety.",
         alt=f"Line charts of AUROC against eps. At the largest eps, {'; '.join(ends)}.",
     )

@@ -1,6 +1,6 @@
 """The fall of the detector when the attack knows it, as a figure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -9,35 +9,26 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from robustloss.reports.chapters.detection.adaptive import BEST, guarded
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
-from robustloss.reports.drawing.style import ADVERSARIAL, INK, NORMAL, plain
+from robustloss.reports.drawing.style import ADVERSARIAL, INK, NORMAL, SOFT, plain
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import eps_name
-
-SOFT = "#5B6470"
 
 
 @dataclass(frozen=True)
 class Fall:
-    """One eps of one loss.
-
-    Attributes:
-        name: Of the eps.
-        start: AUROC under the naive attack that the arrow starts from, or None.
-        naive, adaptive: AUROC under each other naive attack, and under each adaptive one.
-        best: AUROC under the best of the adaptive ones, image by image, or None.
-    """
+    """AUROC at one eps of one loss; None where there is no number."""
 
     name: str
-    start: float | None
-    naive: Sequence[float]
+    start: float | None  # under the naive attack that the arrow starts from
+    naive: Sequence[float]  # under each other naive attack
     adaptive: Sequence[float]
-    best: float | None
+    best: float | None  # of the adaptive ones, image by image
 
 
-def add_falls(album: Album, numbers: Numbers) -> None:
+def plot_falls(numbers: Numbers) -> Iterator[Plot]:
     """Draw one figure for each norm with an adaptive attack."""
     for found in guarded(numbers):
         start, bests = found.start, found.of_kind(BEST)
@@ -66,7 +57,7 @@ def add_falls(album: Album, numbers: Numbers) -> None:
             for label, falls in grid.items()
             if falls[-1].start is not None and falls[-1].best is not None
         ]
-        album.add(
+        yield Plot(
             f"adaptive-fall-{found.norm}",
             draw_falls([*grid.items()], start.label),
             rows,
@@ -105,19 +96,13 @@ def draw_falls(grid: Sequence[tuple[str, Sequence[Fall]]], start: str) -> Figure
         mark("best adaptive, per image", "D", ms=6.5, color=ADVERSARIAL),
         Line2D([], [], color=SOFT, lw=1, ls=(0, (1, 2)), label="guessing"),
     ]
+    cells = [falls if any(fall.best is not None for fall in falls) else "no numbers for this loss"
+             for _, falls in grid]  # fmt: skip
     return draw_panels(
-        [
-            "no numbers for this loss" if all(fall.best is None for fall in falls) else falls
-            for _, falls in grid
-        ],
-        draw,
-        columns=4,
-        widest=4.4,
-        height=0.42 + 0.52 * most,
-        titles=[label for label, _ in grid],
-        legend=Names(handles),
+        cells, draw, columns=4, widest=4.4, height=0.42 + 0.52 * most,
+        titles=[label for label, _ in grid], legend=Names(handles),
         margins=Margins(left=0.85, wgap=0.35),
-    )
+    )  # fmt: skip
 
 
 def _draw(ax: Axes, falls: Sequence[Fall], most: int) -> None:

@@ -1,6 +1,6 @@
 """Likelihood of clean test images beside images that are not of the data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -8,21 +8,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from robustloss.metrics.rates import auroc, rejected_fraction
-from robustloss.reports.chapters.detection.detected import (
-    LIKELIHOOD,
-    in_order,
-    over_rows,
-    score_words,
-)
-from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.frames import Spot, draw_grid
-from robustloss.reports.drawing.histograms import Bins, bin_ticks, pooled_bins
-from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, NORMAL
+from robustloss.reports.drawing.album import Plot
+from robustloss.reports.drawing.frames import Spot, draw_grid, drawn_cells
+from robustloss.reports.drawing.histograms import Bins, frame_bins, pooled_bins
+from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, NORMAL, write_note
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of
-from robustloss.reports.drawing.ticks import percent_of_all
+from robustloss.reports.reading.detected import LIKELIHOOD, in_order, over_rows, score_words
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown
 from robustloss.results.scores import CLEAN, Pass
@@ -41,19 +34,13 @@ _COLUMNS = [*(Column("", key) for key in ("outside", "label", "score", "n_outsid
 
 
 @dataclass(frozen=True)
-class Overlap:
-    """Scores of clean test images and of images of another kind, of one loss.
+class _Overlap:
+    """Scores of clean test images and of images of another kind, of one loss."""
 
-    Attributes:
-        bins: Shared by the sets of images of another kind.
-        clean, other: (N,), (M,) scores.
-        threshold: Of the detector.
-    """
-
-    bins: Bins
+    bins: Bins  # of all sets of images of another kind
     clean: np.ndarray
     other: np.ndarray
-    threshold: float
+    threshold: float  # of the detector
 
     @property
     def area(self) -> float:
@@ -66,28 +53,17 @@ class Overlap:
         return [self.bins.shares(scores, scores.size) for scores in (self.clean, self.other)]
 
 
-def add_outside(album: Album, numbers: Numbers, shown: Shown) -> None:
-    """Draw losses by outside sets; nothing where no set was shown.
-
-    Args:
-        album: Takes the figure.
-        numbers: Of the run.
-        shown: The models whose scores are drawn.
-    """
+def plot_outside(numbers: Numbers) -> Iterator[Plot]:
+    """Draw losses by outside sets; nothing where no set was shown."""
     sets = list(dict.fromkeys(row["outside"] for row in numbers.run.out_of_distribution))
-    grid = [[_overlap(shown, label, outside) for outside in sets] for label in numbers.labels]
-    drawn = [
-        (label, outside, cell)
-        for label, row in zip(numbers.labels, grid, strict=True)
-        for outside, cell in zip(sets, row, strict=True)
-        if isinstance(cell, Overlap)
-    ]
+    grid = [[_overlap(numbers.shown, k, outside) for outside in sets] for k in numbers.labels]
+    drawn = drawn_cells(numbers.labels, sets, grid)
     if not drawn:
         return
     areas = [f"{label}, {outside}: AUROC {cell.area:.3f}" for label, outside, cell in drawn]
-    album.add(
+    yield Plot(
         "outside",
-        draw_overlaps(numbers.labels, sets, grid),
+        _draw(numbers.labels, sets, grid),
         [
             {"label": label, "outside": outside, "low": low, "high": high, "clean_percent": clean,
              "outside_percent": other}
@@ -102,13 +78,13 @@ def add_outside(album: Album, numbers: Numbers, shown: Shown) -> None:
         "right of the filled ones look more typical than the data themselves. The dashed line "
         "rejects 5 % of clean validation images; “caught” is the share of the other images left of "
         "it. Bins at the ends are open. A loss without a density, such as softmax, has its logit. "
-        f"{shown.words(numbers.labels)}",
+        f"{numbers.shown.words(numbers.labels)}",
         alt="Grid of overlaid histograms, losses by sets of other images, of the log-likelihood. "
         f"{'; '.join(areas)}.",
     )  # fmt: skip
 
 
-def _overlap(shown: Shown, label: str, outside: str) -> Overlap | str:
+def _overlap(shown: Shown, label: str, outside: str) -> _Overlap | str:
     scores, known = shown.scores(label), shown.reference(label)
     if isinstance(scores, str):
         return scores
@@ -119,65 +95,49 @@ def _overlap(shown: Shown, label: str, outside: str) -> Overlap | str:
     clean = scores.get(LIKELIHOOD, CLEAN)
     every = [scores.get(LIKELIHOOD, each) for each in scores.passes("outside")]
     bins = pooled_bins([clean, *every], around=clean)
-    return Overlap(bins, clean, scores.get(LIKELIHOOD, Pass("outside", outside)), known.threshold)
+    return _Overlap(bins, clean, scores.get(LIKELIHOOD, Pass("outside", outside)), known.threshold)
 
 
-def draw_overlaps(
-    labels: Sequence[str], sets: Sequence[str], grid: Sequence[Sequence[Overlap | str]]
+def _draw(
+    labels: Sequence[str], sets: Sequence[str], grid: Sequence[Sequence[_Overlap | str]]
 ) -> Figure:
-    """Draw losses by sets of other images.
-
-    Args:
-        labels, sets: Names of the rows and of the columns.
-        grid: By row and column; a text is why there is nothing to draw.
-    """
     # as high as the highest bar of its row, with room for the words in it
     tops = []
     for row in grid:
         heights = [h.max() for cell in row if not isinstance(cell, str) for h in cell.shares]
         tops.append(1.45 * max(heights, default=1.0) or 1.0)
 
-    def draw(ax: Axes, cell: Overlap, spot: Spot) -> None:
+    def draw(ax: Axes, cell: _Overlap, spot: Spot) -> None:
         edges, (clean, other) = cell.bins.drawn(), cell.shares
         ax.stairs(clean, edges, fill=True, color=NORMAL)
         ax.stairs(other, edges, color=ADVERSARIAL, lw=1.0, hatch="////", fill=False)
         if edges[0] < cell.threshold < edges[-1]:
             ax.axvline(cell.threshold, color="#444444", lw=0.9, ls="--")
         caught = 100 * rejected_fraction(cell.other, cell.threshold)
-        ax.text(
-            0.03, 0.96, f"AUROC {cell.area:.3f}, caught {caught:.1f} %",
-            transform=ax.transAxes, va="top", fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
-        )  # fmt: skip
-        ax.set_xlim(edges[0], edges[-1])
-        ax.set_ylim(0, tops[spot.row])
-        ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
-        ax.yaxis.set_major_formatter(percent_of_all)
-        bin_ticks(ax, cell.bins, "number", spot.width)
+        write_note(ax, f"AUROC {cell.area:.3f}, caught {caught:.1f} %", spacing=1.2)
+        frame_bins(ax, cell.bins, tops[spot.row], "number", spot.width)
 
-    return draw_grid(
-        labels,
-        sets,
-        grid,
-        draw,
-        widest=4.2,
-        height=1.45 if len(labels) <= CROWD else 1.05,
-        handles=[
-            Patch(facecolor=NORMAL, label="clean test images"),
-            Patch(facecolor="none", edgecolor=ADVERSARIAL, hatch="////", label="other images"),
-        ],
-        labels=("log-likelihood (nats)", "share of images"),
-    )
+    handles = [
+        Patch(facecolor=NORMAL, label="clean test images"),
+        Patch(facecolor="none", edgecolor=ADVERSARIAL, hatch="////", label="other images"),
+    ]
+    height = 1.45 if len(labels) <= CROWD else 1.05
+    return draw_grid(labels, sets, grid, draw, widest=4.2, height=height, handles=handles,
+                     labels=("log-likelihood (nats)", "share of images"))  # fmt: skip
 
 
-def outside_tables(numbers: Numbers) -> list[Table]:
-    """Return the sets by the likelihood of every loss, and, if there are others, by all scores."""
-    every = numbers.run.results.get("out_of_distribution") or []
-    lean = [row for row in every if row["score"] == LIKELIHOOD]
-    tables = [_outside(numbers, lean, "out-of-distribution", "by likelihood")] if lean else []
-    if len(every) > len(lean):
-        tables.append(_outside(numbers, every, "scores-out-of-distribution", "by every score"))
-    return tables
+def likelihood_tables(numbers: Numbers) -> list[Table]:
+    """Return the sets by the likelihood of every loss; nothing where no set was shown."""
+    lean = [row for row in numbers.run.out_of_distribution if row["score"] == LIKELIHOOD]
+    return [_outside(numbers, lean, "out-of-distribution", "by likelihood")] if lean else []
+
+
+def score_tables(numbers: Numbers) -> list[Table]:
+    """Return the sets by all scores of every loss, if there are others than the likelihood."""
+    every = numbers.run.out_of_distribution
+    if all(row["score"] == LIKELIHOOD for row in every):
+        return []
+    return [_outside(numbers, every, "scores-out-of-distribution", "by every score")]
 
 
 def _outside(numbers: Numbers, every: Sequence[Mapping], name: str, how: str) -> Table:

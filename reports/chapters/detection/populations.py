@@ -3,15 +3,10 @@
 from itertools import product
 
 from robustloss.notation import eps_text
-from robustloss.reports.chapters.detection.detected import (
-    EARLY,
-    LIKELIHOOD,
-    POPULATION_WORDS,
-    Detected,
-)
 from robustloss.reports.drawing.table import Column, Table, lay_out
+from robustloss.reports.reading.detected import EARLY, LIKELIHOOD, POPULATION_WORDS
 from robustloss.reports.reading.marks import Marks
-from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.reading.scene import Scene
 
 _COLUMNS = [
     Column("loss", "label"),
@@ -30,31 +25,25 @@ _ESTIMATES = [
 _UNNOTICED = Column("", EARLY, 100.0, 2)  # of all attacked images, a share of all that were right
 
 
-def populations_table(numbers: Numbers, found: Detected, attack: AttackInfo) -> Table | None:
-    """Return losses, eps and populations by numbers of the likelihood.
-
-    Args:
-        numbers: Of the run.
-        found: Its table `detection`.
-        attack: Detected by the likelihood.
-    """
-    detection = numbers.run.detection
+def populations_table(scene: Scene) -> Table | None:
+    """Return losses, eps and populations by numbers of the likelihood."""
+    attack, found, detection = scene.attack, scene.numbers.detected, scene.numbers.run.detection
     # runs of older versions lack some of the numbers
     known = [c for c in _ESTIMATES if any(row.get(c.key) is not None for row in detection)]
     rows = []
-    for label, eps, population in product(numbers.labels, attack.strengths, found.populations):
+    for label, eps, population in product(scene.labels, attack.strengths, found.populations):
         place = (label, attack.label, eps, LIKELIHOOD, population)
         if not found.rows(*place):
             continue
         # a flag is about the attack: noise had no gradient to lose
-        flags = () if population == "noise" else numbers.flags(label, attack.label, eps)
+        flags = () if population == "noise" else scene.flags(label, eps)
         rows.append(
             {"label": label, "attack_label": attack.label, "eps": eps, "population": population,
              "n_attacked": found.count(*place), "flags": flags}
             | {column.key: found.get(*place, column.key) for column in known}
             | {EARLY: found.get(*place, EARLY) if population == "all" else None}
         )  # fmt: skip
-    marks = Marks(numbers)
+    marks = Marks()
     return Table(
         f"populations-{attack.slug}",
         f"Detection of {attack.label} by likelihood, by population",

@@ -1,9 +1,9 @@
 """Figure 4 of the paper and the ROC curves: does the likelihood tell attacked from clean?"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import matplotlib
@@ -15,10 +15,10 @@ from matplotlib.ticker import LogLocator
 
 from robustloss.metrics.bootstrap import Resamples, draw_resamples
 from robustloss.metrics.rates import auroc, roc_curve
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
-from robustloss.reports.drawing.style import CROWD, INK, Look, legible, plain
+from robustloss.reports.drawing.style import CROWD, INK, Look, legible, looks, plain
 from robustloss.reports.drawing.ticks import hundredths, unlabelled
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import NOTHING, eps_name
@@ -28,6 +28,7 @@ BANDS = 5  # losses up to which ROC curves in one frame carry bands
 GUESSING: dict[str, Any] = {"color": "#5B6470", "lw": 0.9, "ls": (0, (1, 2))}
 
 RESAMPLES = 200  # enough for a band that is looked at; tables take more
+_resamples = cache(partial(draw_resamples, resamples=RESAMPLES))  # the same for every curve
 BAND = f"Bands are pointwise 95 % intervals over test images ({RESAMPLES} resamples). "
 AXES = (
     "Upper row: the whole curve. Lower row: a logarithmic axis, for the few false alarms at which "
@@ -40,7 +41,7 @@ AXES_OF_CROWD = (
 
 
 @dataclass(frozen=True)
-class Roc:
+class _Roc:
     """One ROC curve at fixed false-alarm rates, fractions, with its area (None: not defined).
 
     The band (low, high) is pointwise over the rates; None where it is not drawn.
@@ -53,28 +54,22 @@ class Roc:
     band: tuple[np.ndarray, np.ndarray] | None = None
 
 
-def add_rocs(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
-    """Draw the ROC of the likelihood detector for each eps, on a linear and a logarithmic axis.
-
-    Args:
-        album: Takes the figure.
-        scene: The attack; nothing is drawn where no pass of it could be read.
-        looks: Look of every loss.
-    """
+def plot_rocs(scene: Scene) -> Iterator[Plot]:
+    """Draw the ROC of the likelihood detector for each eps, on a linear and a logarithmic axis."""
     columns = []
     for eps in scene.eps:
         curves = []
         for label in scene.labels:
-            clean, attacked = scene.shown.clean(label), scene.views[(label, eps)]
+            clean, attacked = scene.shown.clean(label), scene.views[label, eps]
             if isinstance(clean, str) or isinstance(attacked, str):
                 continue
             fpr, tpr, _ = roc_curve(clean.score, attacked.score)
             grid, band = fpr_grid(clean.n), None
             # more bands would hide each other
             if len(scene.labels) <= BANDS and np.array_equal(clean.index, attacked.index):
-                band = roc_band(clean.score, attacked.score, grid, image_resamples(clean.n))
+                band = roc_band(clean.score, attacked.score, grid, _resamples(clean.n))
             area = auroc(clean.score, attacked.score)
-            curves.append(Roc(label, grid, at_grid(fpr, tpr, grid), area, band))
+            curves.append(_Roc(label, grid, at_grid(fpr, tpr, grid), area, band))
         columns.append((eps_name(eps), curves))
     known = [curve for _, curves in columns for curve in curves]
     if not known:
@@ -83,10 +78,10 @@ def add_rocs(album: Album, scene: Scene, looks: Mapping[str, Look]) -> None:
     lowest = min(0.01, 10.0 ** math.floor(math.log10(smallest) + 1e-9))
     areas = [f"{title}: " + ", ".join(f"{c.label} {_area(c)}" for c in curves)
              for title, curves in columns if curves]  # fmt: skip
-    album.add(
+    yield Plot(
         f"roc-{scene.attack.slug}",
-        draw_rocs(columns, looks, lowest),
-        roc_numbers(columns),
+        _draw(columns, looks(scene.labels), lowest),
+        _numbers(columns),
         title="ROC of the likelihood detector",
         caption="Share of attacked images caught against share of clean images rejected, as the "
         f"threshold moves. {AXES_OF_CROWD if len(scene.labels) > CROWD else AXES} Under the "
@@ -121,25 +116,20 @@ def at_grid(fpr: np.ndarray, tpr: np.ndarray, grid: np.ndarray) -> np.ndarray:
     return np.where(place >= 0, best[np.maximum(place, 0)], 0.0)
 
 
-def draw_rocs(
-    columns: Sequence[tuple[str, Sequence[Roc]]], looks: Mapping[str, Look], lowest: float
-) -> Figure:
-    """Draw one column per eps: linear axis above, logarithmic below.
+_Columns = Sequence[tuple[str, Sequence[_Roc]]]  # an eps and its curves
 
-    Args:
-        columns: Title and curves of each column.
-        looks: Look of every loss.
-        lowest: Left end of the logarithmic axis, in (0, 0.01].
-    """
-    names = [k for k in looks if any(curve.label == k for _, cs in columns for curve in cs)]
+
+def _draw(columns: _Columns, look: Mapping[str, Look], lowest: float) -> Figure:
+    """Draw one column per eps: linear axis above, logarithmic below, which begins at ``lowest``."""
+    names = [k for k in look if any(curve.label == k for _, cs in columns for curve in cs)]
     if len(names) > CROWD:
         return _draw_crowded(columns, names, lowest)
     percents = [0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"]
 
-    def draw(ax: Axes, curves: Sequence[Roc], spot: Spot) -> None:
+    def draw(ax: Axes, curves: Sequence[_Roc], spot: Spot) -> None:
         _draw_guides(ax, lowest, width=0.9)
         for curve in curves:
-            _draw_curve(ax, curve, looks[curve.label])
+            _draw_curve(ax, curve, look[curve.label])
         if spot.lowest:
             _set_log_axis(ax, lowest)
             ax.set_xlabel("clean images rejected (%)")
@@ -157,21 +147,18 @@ def draw_rocs(
             ax.set_ylabel("attacked images caught (%)")
 
     lines = [
-        Line2D([], [], color=looks[name].colour, ls=looks[name].dash, lw=1.8, label=plain(name))
+        Line2D([], [], color=look[name].colour, ls=look[name].dash, lw=1.8, label=plain(name))
         for name in names
     ]
     return draw_panels(
-        [curves or "no record" for _ in range(2) for _, curves in columns],
-        draw,
-        columns=len(columns),
-        widest=3.3,
-        height=lambda width: width,
+        [curves or "no record" for _ in range(2) for _, curves in columns], draw,
+        columns=len(columns), widest=3.3, height=lambda width: width,
         legend=Names([*lines, Line2D([], [], **GUESSING, label="guessing")]),
         margins=Margins(right=0.25, bottom=0.65, wgap=0.4, hgap=0.6),
-    )
+    )  # fmt: skip
 
 
-def _draw_curve(ax: Axes, curve: Roc, look: Look) -> None:
+def _draw_curve(ax: Axes, curve: _Roc, look: Look) -> None:
     if curve.band is not None:
         ax.fill_between(curve.fpr, *curve.band, color=look.colour, alpha=0.2, lw=0)
     ax.plot(curve.fpr, curve.tpr, color=look.colour, ls=look.dash, lw=1.7)
@@ -182,16 +169,14 @@ def _draw_curve(ax: Axes, curve: Roc, look: Look) -> None:
     )  # fmt: skip
 
 
-def _draw_crowded(
-    columns: Sequence[tuple[str, Sequence[Roc]]], names: Sequence[str], lowest: float
-) -> Figure:
+def _draw_crowded(columns: _Columns, names: Sequence[str], lowest: float) -> Figure:
     """Draw one frame a loss, logarithmic axis, one line an eps."""
     tones = [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.85, 0.05, len(columns))]
     by_eps = [(tone, title, curves) for tone, (title, curves) in zip(tones, columns, strict=True)]
     cells = [[(tone, curve) for tone, _, curves in by_eps for curve in curves if curve.label == k]
              for k in names]  # fmt: skip
 
-    def draw(ax: Axes, lines: Sequence[tuple[Any, Roc]], spot: Spot) -> None:
+    def draw(ax: Axes, lines: Sequence[tuple[Any, _Roc]], spot: Spot) -> None:
         _draw_guides(ax, lowest, width=0.8)
         for tone, curve in lines:
             ax.plot(curve.fpr, curve.tpr, color=tone, lw=1.6)
@@ -211,15 +196,10 @@ def _draw_crowded(
 
     handles = [Line2D([], [], color=tone, lw=1.8, label=title) for tone, title, _ in by_eps]
     return draw_panels(
-        cells,
-        draw,
-        columns=5,
-        widest=3.3,
-        height=lambda width: width,
-        titles=names,
+        cells, draw, columns=5, widest=3.3, height=lambda width: width, titles=names,
         legend=Names([*handles, Line2D([], [], **GUESSING, label="guessing")]),
         margins=Margins(left=0.6, wgap=0.28, hgap=0.62),
-    )
+    )  # fmt: skip
 
 
 def _draw_guides(ax: Axes, lowest: float, width: float) -> None:
@@ -238,7 +218,7 @@ def _set_log_axis(ax: Axes, lowest: float) -> None:
     ax.xaxis.set_minor_formatter(unlabelled)
 
 
-def _write_areas(ax: Axes, curves: Sequence[Roc]) -> None:
+def _write_areas(ax: Axes, curves: Sequence[_Roc]) -> None:
     ax.text(0.97, 0.05 + 0.075 * len(curves), "AUROC", transform=ax.transAxes, ha="right",
             fontsize=8, color="#5B6470")  # fmt: skip
     for i, curve in enumerate(reversed(curves)):
@@ -249,12 +229,12 @@ def _write_areas(ax: Axes, curves: Sequence[Roc]) -> None:
         )  # fmt: skip
 
 
-def _area(curve: Roc) -> str:
+def _area(curve: _Roc) -> str:
     return NOTHING if curve.auroc is None else f"{curve.auroc:.3f}"
 
 
-def roc_numbers(columns: Sequence[tuple[str, Sequence[Roc]]]) -> list[dict[str, object]]:
-    """Return the numbers behind :func:`draw_rocs`, one row a point."""
+def _numbers(columns: _Columns) -> list[dict[str, object]]:
+    """Return one row a point."""
     return [
         {"panel": title, "label": curve.label, "fpr": float(x), "tpr": float(y),
          "tpr_low": low, "tpr_high": high}
@@ -264,12 +244,6 @@ def roc_numbers(columns: Sequence[tuple[str, Sequence[Roc]]]) -> list[dict[str, 
             curve.fpr, curve.tpr, *(curve.band or ([math.nan] * curve.fpr.size,) * 2), strict=True
         )
     ]  # fmt: skip
-
-
-@cache
-def image_resamples(n: int) -> Resamples:
-    """Draw the resamples of n images, the same for every curve of a report."""
-    return draw_resamples(n, RESAMPLES)
 
 
 def roc_band(

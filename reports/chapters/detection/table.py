@@ -3,18 +3,11 @@
 from itertools import product
 
 from robustloss.notation import eps_text
-from robustloss.reports.chapters.detection.detected import (
-    EARLY,
-    LIKELIHOOD,
-    Detected,
-    score_words,
-    sum_over,
-)
 from robustloss.reports.drawing.style import CROWD
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of, lay_out
+from robustloss.reports.reading.detected import EARLY, LIKELIHOOD, score_words, sum_over
 from robustloss.reports.reading.marks import Marks
-from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.reading.scene import chosen_eps
+from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import span
 
 _COLUMNS = [
@@ -46,29 +39,21 @@ _NOT_ADAPTED = (
 )
 
 
-def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
-    """Return AUROC of the likelihood and who is fooled and unnoticed; the CSV file has more.
-
-    Args:
-        numbers: Of the run.
-        attack: Detected by the likelihood.
-    """
-    marks, detected = Marks(numbers), Detected(numbers)
+def detection_table(scene: Scene) -> Table:
+    """Return AUROC of the likelihood and who is fooled and unnoticed; the CSV file has more."""
+    attack, marks, detected = scene.attack, Marks(), scene.numbers.detected
     columns = [c for c in _COLUMNS if c.key != "auroc_noise" or "noise" in detected.populations]
-    estimates = [column.key for column in columns if column.unit]
     rows = []
-    for label, eps in product(numbers.labels, attack.strengths):
+    for label, eps in product(scene.labels, attack.strengths):
         place = (label, attack.label, eps)
         rows.append(
-            {
-                **{"label": label, "attack_label": attack.label, "eps": eps},
-                "n_successful": sum_over(numbers.rows(*place), "n_successful"),
-                **{key: numbers.get(*place, key) for key in estimates},
-                EARLY: detected.get(*place, LIKELIHOOD, "all", EARLY),
-                "auroc_noise": detected.get(*place, LIKELIHOOD, "noise"),
-                "flags": numbers.flags(*place),
-            }
-        )
+            {"label": label, "attack_label": attack.label, "eps": eps,
+             "n_successful": sum_over(scene.numbers.rows(*place), "n_successful"),
+             **{column.key: scene.get(label, eps, column.key) for column in columns if column.unit},
+             EARLY: detected.get(*place, LIKELIHOOD, "all", EARLY),
+             "auroc_noise": detected.get(*place, LIKELIHOOD, "noise"),
+             "flags": scene.flags(label, eps)}
+        )  # fmt: skip
     return Table(
         f"detection-{attack.slug}",
         f"Detection of {attack.label} by likelihood",
@@ -78,13 +63,13 @@ def detection_table(numbers: Numbers, attack: AttackInfo) -> Table:
         "no attack succeeded). Fooled and unnoticed, at 5 % FPR, is the one column that compares "
         "losses fairly; lower is better.",
         *lay_out(columns, rows, marks),
-        [*marks.notes(), *_notes(numbers, attack)],
+        [*marks.notes(), *_notes(scene)],
     )
 
 
-def _notes(numbers: Numbers, attack: AttackInfo) -> list[str]:
+def _notes(scene: Scene) -> list[str]:
     """Return what a reader of these numbers must know of the attack and of the threshold."""
-    notes = []
+    numbers, attack, notes = scene.numbers, scene.attack, []
     entries = [e for e in numbers.spec.get("attacks", []) if e["label"] == attack.label]
     if any((e.get("params") or {}).get("keep") == "first" for e in entries):
         # ending at the first error shows a detector other images than going on does
@@ -120,27 +105,21 @@ def score_name(score: str, *, adapted: bool | None) -> str:
     return f"{words} (not adapted)" if adapted is False else words
 
 
-def scores_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
-    """Return AUROC of every detection score, both populations; None with a single score.
-
-    Args:
-        numbers: Of the run.
-        attack: Told from clean images by the scores.
-    """
-    found = Detected(numbers)
+def scores_table(scene: Scene) -> Table | None:
+    """Return AUROC of every detection score, both populations; None with a single score."""
+    attack, found, marks = scene.attack, scene.numbers.detected, Marks()
     adapted = found.adapted(attack.label)
     if len(adapted) < 2:
         return None
     places = [*product(("all", "successful"), attack.strengths)]
-    kept = [place for place in places if place[1] in chosen_eps(attack)[-MOST_EPS:]]
-    marks = Marks(numbers)
+    kept = [place for place in places if place[1] in scene.eps[-MOST_EPS:]]
     rows, data = [], []
-    for label in numbers.labels:
+    for label in scene.labels:
         for score in found.scores_of(label, attack.label):
             cells = []
             for population, eps in places:
                 area = found.get(label, attack.label, eps, score, population)
-                flags = numbers.flags(label, attack.label, eps)
+                flags = scene.flags(label, eps)
                 if (population, eps) in kept:
                     cells.append(_AREA.entry(area, marks.of(flags) if area else ""))
                 row = {"label": label, "score": score, "population": population, "eps": eps,

@@ -7,7 +7,7 @@ seed otherwise. The ranks rest on the differences that are shown.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.reading.scene import Scene
 
 Row = Mapping[str, Any]
 
@@ -22,8 +22,8 @@ class Compared:
         unit: "seeds" or "images".
     """
 
-    def __init__(self, numbers: Numbers, attack: AttackInfo) -> None:
-        names = (attack.label, "none")
+    def __init__(self, scene: Scene) -> None:
+        numbers, names = scene.numbers, (scene.attack.label, "none")
         every, self.unit = _of_one_unit(numbers.run.comparisons)
         self.rows = [row for row in every if row["attack_label"] in names]
         self.ranks = [
@@ -57,13 +57,7 @@ class Compared:
         }  # fmt: skip
 
     def rank(self, metric: str, eps: float, label: str) -> Row | None:
-        """Return the row of `ranks` of one loss.
-
-        Args:
-            metric: A metric of `ranks`.
-            eps: 0 for the clean images.
-            label: Of the loss.
-        """
+        """Return the row of `ranks` of one loss; eps is 0 for the clean images."""
         return self._ranks.get((metric, eps, label))
 
     def unit_words(self) -> str:

@@ -1,18 +1,17 @@
 """Forest plot: every loss minus the baseline, with what is shown and what is not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from robustloss.reports.chapters.differences.comparison import Compared, Row
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.frames import Margins, Spot, draw_grid
 from robustloss.reports.drawing.style import BLUE, GREY, plain
 from robustloss.reports.drawing.ticks import signed
-from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.reading.scene import chosen_eps
+from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import eps_name
 
 # metric: title, unit, what lies on the left and on the right of 0
@@ -24,25 +23,22 @@ _METRICS = {
 Differences = Mapping[tuple[str, float], Mapping[str, Row]]  # by metric and eps, then by loss
 
 
-def add_forest(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
-    """Add the differences to the baseline: a row of frames a metric, a column an eps.
+def plot_forest(scene: Scene) -> Iterator[Plot]:
+    """Draw the differences to the baseline: a row of frames a metric, a column an eps.
 
-    Args:
-        album: Takes the figure; none for a single loss or a run without comparisons.
-        numbers: Of the run.
-        attack: Under which the losses are compared.
+    Nothing is drawn of a single loss or a run without comparisons.
     """
-    found = Compared(numbers, attack)
+    found = Compared(scene)
     if not found.rows:
         return
     baseline, *others = found.labels
     differences: Differences = {
         (metric, e): {k: row for k in others if (row := found.get(metric, e, k, baseline))}
         for metric in _METRICS
-        for e in (0.0, *chosen_eps(attack))
+        for e in (0.0, *scene.eps)
     }
     drawn = {label for own in differences.values() for label in own}
-    left = [label for label in numbers.labels if label not in drawn and label != baseline]
+    left = [label for label in scene.labels if label not in drawn and label != baseline]
     shown = [
         f"{label} {eps_name(e)}: {metric} {100 * row['difference']:+.2g} points"
         if metric == "error"
@@ -51,9 +47,9 @@ def add_forest(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
         for label, row in own.items()
         if row["shown"]
     ]
-    album.add(
-        f"forest-{attack.slug}",
-        draw_forest([label for label in others if label in drawn], baseline, differences),
+    yield Plot(
+        f"forest-{scene.attack.slug}",
+        _draw([label for label in others if label in drawn], baseline, differences),
         [row for own in differences.values() for row in own.values()],
         title=f"How far is each loss from {plain(baseline)}?",
         caption=f"Each loss minus {baseline}, with 95 % intervals: error in percentage points, and "
@@ -64,14 +60,8 @@ def add_forest(album: Album, numbers: Numbers, attack: AttackInfo) -> None:
     )
 
 
-def draw_forest(others: Sequence[str], baseline: str, differences: Differences) -> Figure:
-    """Draw a frame for each metric and eps, with a line for each loss.
-
-    Args:
-        others: Labels of the losses that are compared.
-        baseline: Label of the loss that they are compared with.
-        differences: By metric and eps, then by loss.
-    """
+def _draw(others: Sequence[str], baseline: str, differences: Differences) -> Figure:
+    """Draw a frame for each metric and eps, with a line for each of the other losses."""
     eps = list(dict.fromkeys(e for _, e in differences))
 
     def draw(ax: Axes, own: Mapping[str, Row], spot: Spot) -> None:

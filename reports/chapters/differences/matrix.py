@@ -6,8 +6,7 @@ from robustloss.notation import interval_text
 from robustloss.reports.chapters.differences.comparison import Compared, Row
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.marks import Marks
-from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.reading.scene import chosen_eps
+from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import NOTHING, eps_name
 
 FEW = 6  # losses up to which every pair stands on the page
@@ -15,20 +14,16 @@ METRICS = {"error": "error", "auroc_all": "AUROC"}
 _IN_FILES = (*METRICS, "undetected_success_at_5fpr")
 
 
-def differences_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
+def differences_table(scene: Scene) -> Table | None:
     """Return the differences of error and AUROC, clean and at up to four eps, with the ranks.
 
     A loss stands in a row and in a column; of many losses only the baseline has a column, and the
-    eps stand beside each other.
-
-    Args:
-        numbers: Of the run.
-        attack: Under which the losses are compared; None is returned where none are.
+    eps stand beside each other. None is returned where no losses are compared.
     """
-    found, marks = Compared(numbers, attack), Marks(numbers)
+    found, marks = Compared(scene), Marks()
     if not found.rows:
         return None
-    eps, crowd = (0.0, *chosen_eps(attack)), len(found.labels) > FEW
+    eps, crowd = (0.0, *scene.eps), len(found.labels) > FEW
     # blocks of rows by name, each with the numbers that stand side by side in it
     blocks: dict[str, list[tuple[str, float]]] = {}
     for metric, name in METRICS.items():
@@ -46,7 +41,7 @@ def differences_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
                 # the other half of the square is the same with the other sign
                 below = found.labels[:i] if e or metric == "error" else ()
                 for other in columns:
-                    flags = [f for k in (label, other) for f in numbers.flags(k, attack.label, e)]
+                    flags = [f for k in (label, other) for f in scene.flags(k, e)]
                     row = found.get(metric, e, label, other)
                     mark = marks.of(flags) if row and e and other in below else ""
                     cells.append(_difference(row, metric, mark) if other in below else Entry(""))
@@ -57,8 +52,8 @@ def differences_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
     if crowd:
         heads = [head for e in eps for head in (eps_name(e), "rank")][:-1]
     return Table(
-        f"differences-{attack.slug}",
-        f"Which losses differ under {attack.label}?",
+        f"differences-{scene.attack.slug}",
+        f"Which losses differ under {scene.attack.label}?",
         f"{minus}, with 95 % intervals: error in percentage points, and AUROC over all "
         "attacked images. Bold: shown (p at most .05, adjusted by Benjamini and Hochberg for all "
         f"comparisons of the run); grey: not shown, which does not mean equal. "
@@ -70,7 +65,7 @@ def differences_table(numbers: Numbers, attack: AttackInfo) -> Table | None:
         found.rows,
         marks.notes(),
         left=2,
-        further=_files(found, attack, numbers),
+        further=_files(found, scene),
     )
 
 
@@ -92,15 +87,15 @@ def _rank(row: Row | None) -> Entry:
     return Entry(" to ".join(map(str, sorted({row["rank_low"], row["rank_high"]}))))
 
 
-def _files(found: Compared, attack: AttackInfo, numbers: Numbers) -> Mapping[str, list[Row]]:
+def _files(found: Compared, scene: Scene) -> Mapping[str, list[Row]]:
     """Return the CSV files of this attack: each metric of the differences, and the ranks."""
     files = {
-        f"comparison-{metric.replace('_', '-')}-{attack.slug}": [
+        f"comparison-{metric.replace('_', '-')}-{scene.attack.slug}": [
             row for row in found.rows if row["metric"] == metric
         ]
         for metric in _IN_FILES
     }
-    places = [("error", 0.0), *((metric, e) for metric in METRICS for e in attack.strengths)]
-    ranks = (found.rank(*place, label) for label in numbers.labels for place in places)
-    files[f"ranks-{attack.slug}"] = [row for row in ranks if row]
+    places = [("error", 0.0), *((metric, e) for metric in METRICS for e in scene.attack.strengths)]
+    ranks = (found.rank(*place, label) for label in scene.labels for place in places)
+    files[f"ranks-{scene.attack.slug}"] = [row for row in ranks if row]
     return {name: rows for name, rows in files.items() if rows}

@@ -1,13 +1,13 @@
 """The attacked images of a run, with what each loss says about them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.style import (
     ADVERSARIAL,
     CROWD,
@@ -32,21 +32,13 @@ GAP = 0.3  # inches between two sources
 
 @dataclass(frozen=True)
 class Attacked:
-    """One image under attack.
+    """One image under attack."""
 
-    Attributes:
-        image: (C, H, W) in [0, 1].
-        change: (C, H, W) in [0, 1]: what the attack changed, grey where that is nothing; None for
-            the clean image.
-        prediction: Class index.
-        posterior: Of that class, in [0, 1].
-        right: Whether the prediction is the true class.
-    """
-
-    image: np.ndarray
+    image: np.ndarray  # (C, H, W) in [0, 1]
+    # (C, H, W) in [0, 1]: grey where the attack changed nothing; None for the clean image
     change: np.ndarray | None
-    prediction: int
-    posterior: float
+    prediction: int  # class index
+    posterior: float  # of that class, in [0, 1]
     right: bool
 
     @classmethod
@@ -68,29 +60,18 @@ class Attacked:
             change = image - clean.images[place]
             scale = scale or float(np.abs(change).max()) or 1.0
             change = np.clip(0.5 + change / (2 * scale), 0, 1)
-        return cls(
-            image,
-            change,
-            int(view.predictions[place]),
-            float(view.posterior[place]),
-            not bool(view.wrong[place]),
-        )
+        prediction, posterior = int(view.predictions[place]), float(view.posterior[place])
+        return cls(image, change, prediction, posterior, not bool(view.wrong[place]))
 
 
 @dataclass(frozen=True)
 class ImageGrid:
-    """Rows of losses by columns of eps, for one or more source images.
+    """Rows of losses by columns of eps, for one or more source images."""
 
-    Attributes:
-        rows, columns: Names of the losses and of the eps.
-        examples: Caption of each source image ("test image 12, class 7").
-        cells: [loss][example][eps]; None is a gap.
-    """
-
-    rows: Sequence[str]
-    columns: Sequence[str]
-    examples: Sequence[str]
-    cells: Sequence[Sequence[Sequence[Attacked | None]]]
+    rows: Sequence[str]  # names of the losses
+    columns: Sequence[str]  # names of the eps
+    examples: Sequence[str]  # caption of each source image: "test image 12, class 7"
+    cells: Sequence[Sequence[Sequence[Attacked | None]]]  # [loss][example][eps]; None is a gap
 
     @classmethod
     def of(cls, scene: Scene) -> "ImageGrid | None":
@@ -141,13 +122,8 @@ class ImageGrid:
         return named | {name: a.reshape(shape + a.shape[1:]) for name, a in arrays.items()}
 
 
-def add_images(album: Album, scene: Scene) -> None:
-    """Add the first test images that most losses get right, under attack.
-
-    Args:
-        album: Takes the figure.
-        scene: The attack.
-    """
+def plot_images(scene: Scene) -> Iterator[Plot]:
+    """Draw the first test images that most losses get right, under attack."""
     grid = ImageGrid.of(scene)
     if grid is None:
         return
@@ -155,7 +131,7 @@ def add_images(album: Album, scene: Scene) -> None:
     if len(grid.rows) <= CROWD:
         scale = ", full scale ± eps" if scene.attack.norm == "linf" else ""
         change = f"; below it {CHANGE}{scale})"
-    album.add(
+    yield Plot(
         f"images-{scene.attack.slug}",
         draw_images(grid),
         grid.arrays(),

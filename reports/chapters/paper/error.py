@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.facts import eps_words, images
 from robustloss.reports.reading.marks import Marks, names
-from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.published import Published, count_outside, published_errors
+from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import (
     Estimate,
     eps_name,
@@ -18,6 +19,7 @@ from robustloss.reports.words import (
     span,
 )
 
+IN_8_BITS = "rounded to 8 bits"
 ROUNDED = (
     "Rounded to 8 bits: error on the same attacked images after every pixel went to the nearest "
     "k/255 inside box and ball, as an image file would hold it. A clearly lower error says that "
@@ -68,48 +70,29 @@ def _compare_sizes(numbers: Numbers) -> str:
     )
 
 
-def error_table(numbers: Numbers, attack: AttackInfo) -> Table:
+def error_table(scene: Scene) -> Table:
     """Return losses by eps: error in percent, and below ours what others published.
 
-    Args:
-        numbers: Of the run.
-        attack: Also one without eps above 0.
+    The attack may have no eps above 0.
     """
-    eps = numbers.error_eps(attack)
-    marks = Marks(numbers)
-    published = published_errors(numbers, attack)
-    rows, rounded = [], False
-    seeds = set()
-    for label in numbers.labels:
-        found = [numbers.error(label, attack, e) for e in eps]
-        seeds.add(seed_count(found))
-        cells = [Entry(label), Entry(seed_count(found))]
-        for value, e in zip(found, eps, strict=True):
-            mark = marks.on(label, attack, e) if value else ""
-            cells.append(Entry(in_percent(value), mark, "" if value else "gap"))
-        rows.append(cells)
-        # the same images as an 8-bit file holds them, where the spec asked for it
-        held = [numbers.get(label, attack.label, e, "error_8bit") for e in eps]
-        if any(held):
-            rounded = True
-            texts = [in_percent(value) if value else "–" for value in held]
-            rows.append([Entry("rounded to 8 bits", kind="detail"), Entry(seed_count(held)),
-                         *map(Entry, texts)])  # fmt: skip
-        for each in published:
-            if label in each.error:
-                name = "published" if len(published) == 1 else f"published ({each.short})"
-                rows += _published_rows(name, each, label, dict(zip(eps, found, strict=True)))
-    header = ["loss", "seeds", *map(eps_name, eps)]
+    numbers, attack = scene.numbers, scene.attack
+    published, marks = published_errors(numbers, attack), Marks()
+    rows = [row for label in scene.labels for row in _rows_of(scene, label, published, marks)]
+    header = ["loss", "seeds", *map(eps_name, attack.with_clean)]
     over = ""
+    seeds = {row[1].text for row in rows if not row[0].kind}
     if len(seeds) == 1:  # the caption says it
         header, rows = [header[0], *header[2:]], [[row[0], *row[2:]] for row in rows]
         over = f", mean over {seeds.pop()} training seeds" if len(numbers.seeds) > 1 else ""
-    notes = [*marks.notes(), *([ROUNDED] if rounded else [])]
+    notes = marks.notes()
+    if any(row[0].text == IN_8_BITS for row in rows):
+        notes.append(ROUNDED)
     notes += [
         f"Missing: {f.get('label')}, seed {f.get('seed')}: {f.get('stage')} failed, "
         + name_files(str(f.get("reason")))
         for f in numbers.run.failures[:6]
     ]
+    notes += [f"Published: {each.source}. {each.caveat}" for each in published]
     return Table(
         f"error-{attack.slug}",
         f"Error under {attack.label}",
@@ -118,10 +101,34 @@ def error_table(numbers: Numbers, attack: AttackInfo) -> Table:
         f"{BESIDE if published else ''}",
         header,
         rows,
-        [row for label in numbers.labels for row in error_rows(numbers, attack, label, published)],
-        [*notes, *(f"Published: {each.source}. {each.caveat}" for each in published)],
+        [row for label in scene.labels for row in error_rows(scene, label, published)],
+        notes,
         of_errors=True,
     )
+
+
+def _rows_of(
+    scene: Scene, label: str, published: Sequence[Published], marks: Marks
+) -> list[list[Entry]]:
+    """Return the rows of one loss: ours, ours as 8-bit files hold the images, and others'."""
+    eps = scene.attack.with_clean
+    found = {e: scene.error(label, e) for e in eps}
+    ours = [
+        Entry(in_percent(value), marks.of(scene.flags(label, e)) if value else "",
+              "" if value else "gap")
+        for e, value in found.items()
+    ]  # fmt: skip
+    rows = [[Entry(label), Entry(seed_count([*found.values()])), *ours]]
+    held = [scene.get(label, e, "error_8bit") for e in eps]  # where the spec asked for it
+    if any(held):
+        texts = [in_percent(value) if value else "–" for value in held]
+        seeds = Entry(seed_count(held))
+        rows.append([Entry(IN_8_BITS, kind="detail"), seeds, *map(Entry, texts)])
+    for each in published:
+        if label in each.error:
+            name = "published" if len(published) == 1 else f"published ({each.short})"
+            rows += _published_rows(name, each, label, found)
+    return rows
 
 
 def _published_rows(
@@ -140,7 +147,7 @@ def _published_rows(
             continue
         text = minus(f"{100 * (own.mean - theirs):+.{1 if own.mean >= 0.1 else 2}f}")
         known = own.low is not None and own.high is not None
-        outside = known and not own.low <= theirs <= own.high  # type: ignore[operator]
+        outside = known and not own.low <= theirs <= own.high
         apart.append(Entry(text, kind="top" if outside else ""))
     return [
         [Entry(name, kind="published"), Entry("–"), *quoted],
@@ -148,26 +155,23 @@ def _published_rows(
     ]
 
 
-def error_rows(
-    numbers: Numbers, attack: AttackInfo, label: str, published: Sequence[Published]
-) -> list[dict]:
+def error_rows(scene: Scene, label: str, published: Sequence[Published]) -> list[dict]:
     """Return the exact errors of one loss for the CSV, and the first published one at each eps.
 
     Args:
-        numbers: Of the run.
-        attack: Of the table.
+        scene: The attack of the table.
         label: Of the loss.
         published: What others published about this attack.
     """
     out = []
-    for eps in numbers.error_eps(attack):
-        rounded = numbers.get(label, attack.label, eps, "error_8bit")
+    for eps in scene.attack.with_clean:
+        rounded = scene.get(label, eps, "error_8bit")
         theirs = next((p for p in published if eps in p.error.get(label, {})), None)
         out.append(
-            {"label": label, "attack_label": attack.label, "norm": attack.norm, "eps": eps,
-             **estimate_fields(numbers.error(label, attack, eps), "error"),
+            {"label": label, "attack_label": scene.attack.label, "norm": scene.attack.norm,
+             "eps": eps, **estimate_fields(scene.error(label, eps), "error"),
              "error_8bit": rounded.mean if rounded else None,
-             "marks": names(numbers.flags(label, attack.label, eps)),
+             "marks": names(scene.flags(label, eps)),
              "published_error": theirs.error[label][eps] if theirs else None,
              "published_source": theirs.short if theirs else None}
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """Histograms of one score for clean, failed and successful images over shared bins."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,14 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from robustloss.metrics.rates import auroc, rejected_fraction
-from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.frames import GRID, Spot, draw_grid
-from robustloss.reports.drawing.histograms import Bins, bin_ticks, pooled_bins
+from robustloss.reports.drawing.album import Plot
+from robustloss.reports.drawing.frames import GRID, Spot, draw_grid, drawn_cells
+from robustloss.reports.drawing.histograms import Bins, frame_bins, pooled_bins
 from robustloss.reports.drawing.style import ADVERSARIAL, BLUE, INK, NORMAL, legible
-from robustloss.reports.drawing.ticks import percent_of_all
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.reading.views import View
 from robustloss.reports.words import eps_name
@@ -28,23 +26,16 @@ COLOURS = {CLEAN: "#4C5866", FAILED: BLUE, SUCCESSFUL: ADVERSARIAL}
 
 @dataclass(frozen=True)
 class Populations:
-    """The scores of one loss at one eps, by population.
+    """The scores of one loss at one eps, by population; any may be empty."""
 
-    Attributes:
-        bins: Shared by the populations and by the panels of a row.
-        clean, failed, successful: (N,), (F,), (S,) scores; any may be empty.
-        areas: AUROC of the failed and of the successful against the clean; NaN where there is none.
-        line: Threshold of the detector, or None.
-        caught: Fraction of the failed and of the successful below the threshold; NaN for none.
-    """
-
-    bins: Bins
+    bins: Bins  # of all populations, and of the panels of a row
     clean: np.ndarray
     failed: np.ndarray
     successful: np.ndarray
-    areas: tuple[float, float] = (float("nan"), float("nan"))
-    caught: tuple[float, float] = (float("nan"), float("nan"))
-    line: float | None = None
+    # of the failed and of the successful; NaN where there is none
+    areas: tuple[float, float] = (float("nan"), float("nan"))  # AUROC against the clean
+    caught: tuple[float, float] = (float("nan"), float("nan"))  # fraction below the threshold
+    line: float | None = None  # threshold of the detector
 
     def groups(self) -> dict[str, np.ndarray]:
         """Return the scores by population."""
@@ -55,26 +46,17 @@ class Populations:
         return {k: self.bins.shares(v, v.size) for k, v in self.groups().items() if v.size >= least}
 
 
-def add_likelihoods(album: Album, scene: Scene) -> None:
-    """Draw the likelihood of clean, failed and successful images over bins shared within a loss.
-
-    Args:
-        album: Takes the figure.
-        scene: The attack; nothing is drawn where no pass of it could be read.
-    """
+def plot_likelihoods(scene: Scene) -> Iterator[Plot]:
+    """Draw the likelihood of clean, failed and successful images over bins shared within a loss."""
     cells = [[_populations(scene, k, e) for e in scene.eps] for k in scene.labels]
     columns = [eps_name(e) for e in scene.eps]
-    areas = [
-        f"{label} at {column}: {'; '.join(words_of(cell))}"
-        for label, row in zip(scene.labels, cells, strict=True)
-        for column, cell in zip(columns, row, strict=True)
-        if not isinstance(cell, str)
-    ]
+    drawn = drawn_cells(scene.labels, columns, cells)
+    areas = [f"{label} at {column}: {'; '.join(words_of(cell))}" for label, column, cell in drawn]
     if not areas:
         return
-    album.add(
+    yield Plot(
         f"likelihood-{scene.attack.slug}",
-        draw_populations(scene.labels, columns, cells, x_label="log-likelihood (nats)"),
+        draw_populations(scene.labels, columns, cells),
         population_numbers(scene.labels, columns, cells),
         title="How likely are clean and attacked images?",
         caption="Images by their log-likelihood at the predicted class: clean, attacked and still "
@@ -92,7 +74,7 @@ def add_likelihoods(album: Album, scene: Scene) -> None:
 
 def _populations(scene: Scene, label: str, eps: float) -> Populations | str:
     clean, known = scene.shown.clean(label), scene.shown.reference(label)
-    attacked = scene.views[(label, eps)]
+    attacked = scene.views[label, eps]
     if isinstance(clean, str):
         return clean
     if isinstance(attacked, str):
@@ -101,7 +83,7 @@ def _populations(scene: Scene, label: str, eps: float) -> Populations | str:
         return known
     if not np.array_equal(clean.index, attacked.index):
         return "clean and attacked images differ"
-    row = [scene.views[(label, e)] for e in scene.eps]
+    row = [scene.views[label, e] for e in scene.eps]
     pools = [clean.score, *(v.score for v in row if isinstance(v, View))]
     right = ~clean.wrong
     typical = clean.score[right]
@@ -116,18 +98,13 @@ def _populations(scene: Scene, label: str, eps: float) -> Populations | str:
 
 
 def draw_populations(
-    rows: Sequence[str],
-    columns: Sequence[str],
-    cells: Sequence[Sequence[Populations | str]],
-    *,
-    x_label: str,
+    rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Populations | str]]
 ) -> Figure:
     """Draw losses by eps; the panels of a row share both axes.
 
     Args:
         rows, columns: Names of the losses and of the eps.
         cells: By row and column; a text is why there is nothing to draw.
-        x_label: What the scores are.
     """
     tops = []
     for row in cells:
@@ -135,31 +112,23 @@ def draw_populations(
         tops.append(1.08 * max((h.max() for s in solid for h in s.values()), default=1) or 1)
 
     def draw(ax: Axes, cell: Populations, spot: Spot) -> None:
-        ax.set_ylim(0, tops[spot.row])
-        _draw(ax, cell, spot.width)
+        _draw(ax, cell, spot.width, tops[spot.row])
 
+    handles = [
+        Patch(facecolor=NORMAL, edgecolor="#4C5866", label=CLEAN),
+        Line2D([], [], color=BLUE, lw=1.5, ls=(0, (3, 1.2)), label=FAILED),
+        Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=SUCCESSFUL),
+        Line2D([], [], color=INK, lw=1.1, ls=(0, (4, 2)), label="threshold"),
+    ]
     return draw_grid(
-        rows,
-        columns,
-        cells,
-        draw,
-        widest=4.2,
-        height=0.95,
-        handles=[
-            Patch(facecolor=NORMAL, edgecolor="#4C5866", label=CLEAN),
-            Line2D([], [], color=BLUE, lw=1.5, ls=(0, (3, 1.2)), label=FAILED),
-            Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=SUCCESSFUL),
-            Line2D([], [], color=INK, lw=1.1, ls=(0, (4, 2)), label="threshold"),
-        ],
-        # two lines of words stand over each panel
-        head=48,
-        title_pad=29,
-        labels=(x_label, "share of its population"),
+        rows, columns, cells, draw, widest=4.2, height=0.95, handles=handles,
+        head=48, title_pad=29,  # two lines of words stand over each panel
+        labels=("log-likelihood (nats)", "share of its population"),
         margins=replace(GRID, top=1.22, hgap=0.9),
-    )
+    )  # fmt: skip
 
 
-def _draw(ax: Axes, cell: Populations, inches: float) -> None:
+def _draw(ax: Axes, cell: Populations, inches: float, top: float) -> None:
     edges, solid = cell.bins.drawn(), cell.shares(FEW)
     if CLEAN in solid:
         ax.stairs(solid[CLEAN], edges, fill=True, color=NORMAL, alpha=0.75)
@@ -174,13 +143,10 @@ def _draw(ax: Axes, cell: Populations, inches: float) -> None:
     for name, values in cell.groups().items():
         if 0 < values.size < FEW:
             at = np.clip(values, cell.bins.edges[0] - half, cell.bins.edges[-1] + half)
-            ax.vlines(at, 0, 0.22 * ax.get_ylim()[1], color=COLOURS[name], lw=1.4)
+            ax.vlines(at, 0, 0.22 * top, color=COLOURS[name], lw=1.4)
     if cell.line is not None:
         ax.axvline(cell.line, color=INK, lw=1.1, ls=(0, (4, 2)))
-    ax.set_xlim(edges[0], edges[-1])
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    ax.yaxis.set_major_formatter(percent_of_all)
-    bin_ticks(ax, cell.bins, "number", inches)
+    frame_bins(ax, cell.bins, top, "number", inches)
     for place, (words, colour) in enumerate(zip(words_of(cell), (BLUE, ADVERSARIAL), strict=True)):
         ax.annotate(words, (0, 1), (1, 15 - 11 * place), xycoords="axes fraction",
                     color=legible(colour),
@@ -189,16 +155,14 @@ def _draw(ax: Axes, cell: Populations, inches: float) -> None:
 
 def words_of(cell: Populations) -> tuple[str, str]:
     """Return what stands over a panel: size and AUROC of the failed and of the successful."""
-
-    def words(name: str, scores: np.ndarray, area: float, caught: float) -> str:
-        if not np.isfinite(area):
-            return f"no {name} attack"
-        return f"{name} {scores.size:,}: AUROC {area:.3f}, caught {100 * caught:.0f} %"
-
-    return (
-        words("failed", cell.failed, cell.areas[0], cell.caught[0]),
-        words("successful", cell.successful, cell.areas[1], cell.caught[1]),
+    groups = (("failed", cell.failed), ("successful", cell.successful))
+    failed, successful = (
+        f"{name} {scores.size:,}: AUROC {area:.3f}, caught {100 * caught:.0f} %"
+        if np.isfinite(area)
+        else f"no {name} attack"
+        for (name, scores), area, caught in zip(groups, cell.areas, cell.caught, strict=True)
     )
+    return failed, successful
 
 
 def population_numbers(
@@ -209,18 +173,10 @@ def population_numbers(
     Args:
         rows, columns, cells: As :func:`draw_populations` takes them.
     """
-    out: list[dict[str, object]] = []
-    for label, row in zip(rows, cells, strict=True):
-        for column, cell in zip(columns, row, strict=True):
-            if isinstance(cell, str):
-                continue
-            bins = cell.bins
-            ends = [*([""] if bins.below else []), *map(float, bins.edges),
-                    *([""] if bins.above else [])]  # fmt: skip
-            out += [
-                {"loss": label, "panel": column, "population": name, "from": low, "to": high,
-                 "share of its population (%)": float(share)}
-                for name, shares in cell.shares().items()
-                for low, high, share in zip(ends[:-1], ends[1:], shares, strict=True)
-            ]  # fmt: skip
-    return out
+    return [
+        {"loss": label, "panel": column, "population": name, "from": low, "to": high,
+         "share of its population (%)": float(share)}
+        for label, column, cell in drawn_cells(rows, columns, cells)
+        for name, shares in cell.shares().items()
+        for (low, high), share in zip(cell.bins.ends(), shares, strict=True)
+    ]  # fmt: skip

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
 from robustloss.reports.reading.marks import Marks
-from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import span
 
 # A share that a check looks at is itself in doubt only if that check fired.
@@ -26,25 +27,22 @@ EXPLAINED = {
     "left ball or box": " Left ball or box: percentage of images that came back outside and were "
     "put back before they were judged.",
 }
-METRICS = [column.key for column in COLUMNS if column.unit]
 COST_KEYS = ("label", "seed", "attack_label", "images", "budgets", "forward", "backward", "seconds")
 
 
-def attack_table(numbers: Numbers, attack: AttackInfo) -> Table:
+def attack_table(scene: Scene) -> Table:
     """Return how well an attack did: success, confidence, and the gradients that it did not have.
 
-    Args:
-        numbers: Of the run.
-        attack: With an eps above 0.
+    The attack has an eps above 0.
     """
+    attack, marks = scene.attack, Marks()
     rows = [
         {"label": label, "attack_label": attack.label, "eps": eps,
-         **{metric: numbers.get(label, attack.label, eps, metric) for metric in METRICS},
-         "flags": numbers.flags(label, attack.label, eps)}
-        for label in numbers.labels
+         **{column.key: scene.get(label, eps, column.key) for column in COLUMNS if column.unit},
+         "flags": scene.flags(label, eps)}
+        for label in scene.labels
         for eps in attack.strengths
     ]  # fmt: skip
-    marks = Marks(numbers)
     header, cells, data = lay_out(COLUMNS, rows, marks)
     explained = [words for head, words in EXPLAINED.items() if head in header]
     return Table(
@@ -69,19 +67,18 @@ def cost_table(numbers: Numbers) -> Table | None:
         return None
     place = {attack.label: i for i, attack in enumerate(numbers.attacks)}
     order = sorted(by_attack, key=lambda name: (place.get(name, len(place)), name))
-    rows = []
-    for name in order:
-        own = by_attack[name]
-        rows.append(
-            {
-                "attack": name,
-                "cells": str(len(own)),
-                "images per cell": span([float(e["images"]) for e in own]),
-                "eps": span([float(e["budgets"]) for e in own]),
-                "forward passes": _per_image(own, "forward"),
-                "backward passes": _per_image(own, "backward"),
-            }
-        )
+    rows = [
+        {
+            "attack": name,
+            "cells": str(len(own)),
+            "images per cell": span([float(e["images"]) for e in own]),
+            "eps": span([float(e["budgets"]) for e in own]),
+            "forward passes": _per_image(own, "forward"),
+            "backward passes": _per_image(own, "backward"),
+        }
+        for name in order
+        for own in [by_attack[name]]
+    ]
     return Table(
         "attack-cost",
         "Cost of the attacks",

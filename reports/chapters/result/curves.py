@@ -1,8 +1,8 @@
 """Curves of error against eps: the worst case and the featured attacks, then all others."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.curves import (
     Panel,
     band_words,
@@ -11,27 +11,22 @@ from robustloss.reports.drawing.curves import (
     in_words,
     lines_of,
 )
-from robustloss.reports.drawing.style import Look
+from robustloss.reports.drawing.style import looks
 from robustloss.reports.reading.featured import featured
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.words import Estimate
 
 WORST_WORDS = (
     " The worst case counts an image as an error if any of the attacks of that norm fools it."
 )
 
 
-def add_error_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) -> None:
-    """Add error against eps, one panel per attack; of many attacks some have their own figure.
-
-    Args:
-        album: Takes the figures.
-        numbers: Of the run.
-        looks: Look of every loss.
-    """
+def plot_error_curves(numbers: Numbers) -> Iterator[Plot]:
+    """Draw error against eps, one panel per attack; of many attacks some have their own figure."""
     shown = [a.label for a in featured(numbers)]
     attacks = [a for a in numbers.attacks if not shown or a.label in shown or not a.strengths]
     others = [a for a in numbers.attacks if a not in attacks]
-    chance, guess = None, ""
+    look, chance, guess = looks(numbers.labels), None, ""
     if numbers.classes:
         chance = 100 * (1 - 1 / numbers.classes)
         guess = f" The dotted line is guessing among {numbers.classes} classes ({chance:.3g} %)."
@@ -39,9 +34,9 @@ def add_error_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) 
     if not any(panel.lines for panel in grid):
         return
     set_aside = f" The other {len(others)} attacks have their own figure below." if others else ""
-    album.add(
+    yield Plot(
         "error-vs-eps",
-        draw_curves(grid, looks, columns=4),
+        draw_curves(grid, look, columns=4),
         curve_numbers(grid),
         title="Error against eps",
         caption="How often each loss is wrong when an attack may change the image by up to eps. "
@@ -53,9 +48,9 @@ def add_error_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) 
     )
     if others:
         grid = [_error_panel(numbers, attack, chance) for attack in others]
-        album.add(
+        yield Plot(
             "error-vs-eps-others",
-            draw_curves(grid, looks),
+            draw_curves(grid, look),
             curve_numbers(grid),
             title="Error against eps under the other attacks",
             caption=f"Error against eps under each other attack. {band_words(numbers)}{guess}",
@@ -65,14 +60,9 @@ def add_error_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) 
 
 
 def _error_panel(numbers: Numbers, attack: AttackInfo, chance: float | None) -> Panel:
-    eps = numbers.error_eps(attack)
-    return Panel(
-        title=attack.label,
-        x_label=attack.axis,
-        y_label="error",
-        lines=lines_of(numbers.labels, eps, lambda k, e: numbers.error(k, attack, e), 100.0),
-        y_range=(0.0, 100.0),
-        reference=chance,
-        reference_label="guessing",
-        percent=True,
-    )
+    def get(label: str, eps: float) -> Estimate | None:
+        return numbers.error(label, attack, eps)
+
+    lines = lines_of(numbers.labels, attack.with_clean, get, 100.0)
+    return Panel(attack.label, attack.axis, "error", lines, (0.0, 100.0), reference=chance,
+                 reference_label="guessing", percent=True)  # fmt: skip

@@ -19,17 +19,11 @@ LETTER = 0.075  # inches
 
 @dataclass(frozen=True)
 class Heat:
-    """One panel.
-
-    Attributes:
-        title: Above it.
-        values: (S, T) percent; NaN is a gap.
-        marked: (S, T) bool: a † stands beside the number.
-    """
+    """One panel, percent; NaN is a gap."""
 
     title: str
-    values: np.ndarray
-    marked: np.ndarray
+    values: np.ndarray  # (S, T)
+    marked: np.ndarray  # (S, T) bool: a † stands beside the number
 
 
 def draw_heatmaps(

@@ -8,9 +8,10 @@ from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of, without_empty_columns
 from robustloss.reports.reading.facts import eps_words
 from robustloss.reports.reading.featured import featured
-from robustloss.reports.reading.marks import Marks, flags_of
-from robustloss.reports.reading.numbers import WORST, AttackInfo, Numbers
+from robustloss.reports.reading.marks import Marks
+from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.words import NORM_NAMES, NOTHING, Estimate, estimate, in_percent
+from robustloss.results.numbers import WORST
 from robustloss.spec.attack_kinds import attack_kind
 
 METRICS = ("median_radius", "eps_at_50_error", "area_under_error_curve")
@@ -44,8 +45,7 @@ def radius_table(numbers: Numbers, norm: str) -> Table | None:
         for attack in curves
         if attack.name == WORST or is_minimum_norm(numbers, attack) or attack in featured(numbers)
     ]
-    rows = radius_rows(numbers, curves)
-    marks = Marks(numbers)
+    rows, marks = _rows(numbers, curves), Marks()
     set_aside = " The CSV has every attack." if len(shown) < len(curves) else ""
     return Table(
         f"radius-{norm}",
@@ -58,8 +58,7 @@ def radius_table(numbers: Numbers, norm: str) -> Table | None:
         "included. Median radius: the smallest change that fools half of the images, from attacks "
         f"that look for it.{set_aside}",
         *without_empty_columns(
-            ["attack", "loss", "median radius", "eps at 50 % error", "area",
-             "fooled"],
+            ["attack", "loss", "median radius", "eps at 50 % error", "area", "fooled"],
             [_entries_of(row, marks) for row in rows if row["attack"] in shown],
         ),
         [fields_of(COLUMNS, row) for row in rows],
@@ -68,16 +67,13 @@ def radius_table(numbers: Numbers, norm: str) -> Table | None:
     )  # fmt: skip
 
 
-def radius_rows(numbers: Numbers, curves: Sequence[AttackInfo]) -> list[dict[str, Any]]:
+def _rows(numbers: Numbers, curves: Sequence[AttackInfo]) -> list[dict[str, Any]]:
     """Return one row for each attack and loss with radii, by attack and then by rank.
 
-    Args:
-        numbers: Of the run.
-        curves: Attacks and worst cases of one norm; the first one ranks the losses.
+    The first of the curves ranks the losses.
     """
-    ranked = rank_labels(numbers, curves[0])
     rows = []
-    for attack, label in itertools.product(curves, ranked):
+    for attack, label in itertools.product(curves, rank_labels(numbers, curves[0])):
         radii = numbers.radii(label, attack)
         if not radii:
             continue
@@ -94,7 +90,7 @@ def radius_rows(numbers: Numbers, curves: Sequence[AttackInfo]) -> list[dict[str
                 "n": sum(int(row["n"]) for row in known or radii),
                 "eps_max": max(row["eps_max"] for row in radii),
                 "seeds": len(radii),
-                "flags": flags_of(numbers, label, attack, None),
+                "flags": numbers.flags_of(label, attack, None),
             }
         )
     return rows

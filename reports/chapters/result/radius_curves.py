@@ -1,6 +1,6 @@
 """Error against eps where a minimum-norm attack gives the whole curve."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +10,12 @@ from matplotlib.lines import Line2D
 
 from robustloss.reports.chapters.result.radius import is_minimum_norm
 from robustloss.reports.drawing import ticks
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.curves import stroke
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
-from robustloss.reports.drawing.style import CROWD, INK, SOFT, Look, plain
+from robustloss.reports.drawing.style import CROWD, INK, SOFT, Look, looks, plain
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.reading.views import Shown
 
 POINTS = 400
 WORST_WORDS = (
@@ -27,21 +26,13 @@ WORST_WORDS = (
 
 @dataclass(frozen=True)
 class RadiusCurve:
-    """One loss.
-
-    Attributes:
-        label: Of the loss.
-        x: (P,) eps from 0.
-        y: (P,) error in percent.
-        median: Half of the images have a smaller radius; None where fewer have any.
-        worst: (eps, error, low, high) in percent of the worst case.
-    """
+    """The curve of one loss."""
 
     label: str
-    x: np.ndarray
-    y: np.ndarray
-    median: float | None
-    worst: Sequence[tuple[float, float, float, float]]
+    x: np.ndarray  # (P,) eps from 0
+    y: np.ndarray  # (P,) error in percent
+    median: float | None  # half of the images have a smaller radius; None where fewer have any
+    worst: Sequence[tuple[float, float, float, float]]  # worst case: (eps, error, low, high) in %
 
     @property
     def words(self) -> str:
@@ -64,15 +55,14 @@ class RadiusPanel:
     end: float
 
     @classmethod
-    def of(cls, numbers: Numbers, shown: Shown, attack: AttackInfo) -> "RadiusPanel":
+    def of(cls, numbers: Numbers, attack: AttackInfo) -> "RadiusPanel":
         """Count the images by radius.
 
         Args:
             numbers: Of the run.
-            shown: Reads the radii.
             attack: Looks for the smallest change.
         """
-        radii = {label: shown.radii(label, attack) for label in numbers.labels}
+        radii = {label: numbers.shown.radii(label, attack) for label in numbers.labels}
         known = {label: by_seed for label, by_seed in radii.items() if by_seed}
         end = curve_end(list(known.values()))
         x = np.linspace(0, end, POINTS)
@@ -91,19 +81,10 @@ class RadiusPanel:
         return cls(attack.label, attack.axis, curves, end)
 
 
-def add_radius_curves(
-    album: Album, numbers: Numbers, shown: Shown, looks: Mapping[str, Look]
-) -> None:
-    """Add one panel for each attack that looks for the smallest change.
-
-    Args:
-        album: Takes the figure.
-        numbers: Of the run.
-        shown: Reads the radii of single images, of every seed.
-        looks: Look of every loss.
-    """
+def plot_radius_curves(numbers: Numbers) -> Iterator[Plot]:
+    """Draw one panel for each attack that looks for the smallest change."""
     grid = [
-        RadiusPanel.of(numbers, shown, attack)
+        RadiusPanel.of(numbers, attack)
         for attack in numbers.attacks
         if attack.strengths and is_minimum_norm(numbers, attack)
     ]
@@ -111,17 +92,13 @@ def add_radius_curves(
         return
     crowded = max(len(panel.curves) for panel in grid) > CROWD
     worst = "The worst case over all attacks is in the tables." if crowded else WORST_WORDS
-    medians = [
-        f"{panel.title}, median radius: "
-        + (
-            ", ".join(f"{c.label} {c.words}" for c in panel.curves if c.median is not None)
-            or "none"
-        )
-        for panel in grid
-    ]
-    album.add(
+    medians = []
+    for panel in grid:
+        known = [f"{c.label} {c.words}" for c in panel.curves if c.median is not None]
+        medians.append(f"{panel.title}, median radius: {', '.join(known) or 'none'}")
+    yield Plot(
         "error-vs-radius",
-        draw_radius_curves(grid, looks),
+        draw_radius_curves(grid, looks(numbers.labels)),
         [
             {"panel": panel.title, "label": curve.label, "kind": kind, "eps": eps,
              "error_percent": error}

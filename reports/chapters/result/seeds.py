@@ -28,25 +28,24 @@ def seed_table(numbers: Numbers) -> Table:
                        r["attack_label"], r["eps"]),
     )  # fmt: skip
 
-    def of_seed(mean: float, *ends: float | None) -> Estimate:
-        low, high = ends or (None, None)
-        return Estimate(mean, low, high, 1, (mean,), None)
-
     rows = []
     for r in found:
         if r["eps"] == 0 and r["attack_label"] != "none":
             continue  # an attack at eps 0 changes nothing: the row of the clean images again
-        flags = numbers.flags(r["label"], r["attack_label"], r["eps"])
+        flags = numbers.flag_index.of_attack(r["label"], r["attack_label"], r["eps"])
         one = ("auroc_all", "auroc_successful", "undetected_success_at_5fpr")
         rows.append(
             {
                 **r,
-                "error": of_seed(r["error"], r["error_low"], r["error_high"]),
-                **{name: None if r[name] is None else of_seed(r[name]) for name in one},
+                "error": Estimate(r["error"], r["error_low"], r["error_high"], 1, (), None),
+                **{
+                    k: r[k] if r[k] is None else Estimate(r[k], None, None, 1, (), None)
+                    for k in one
+                },
                 "flags": [flag for flag in flags if flag.get("seed") in (None, r["seed"])],
             }
         )
-    marks = Marks(numbers)
+    marks = Marks()
     header, entries, _ = lay_out(SEED_COLUMNS, rows, marks)  # the CSV has every column of a row
     return Table(
         "seeds",

@@ -9,12 +9,8 @@ from robustloss.results.result_table import ResultCell, ResultColumn, ResultTabl
 
 
 def result_table(numbers: Numbers) -> Table:
-    """Return the result table of a run as the page and the files show it.
-
-    Args:
-        numbers: Of the run.
-    """
-    found: ResultTable = numbers.run.table("result")
+    """Return the result table of a run as the page and the files show it."""
+    found: ResultTable = numbers.run.table()
     bests = [
         best_rows([row.cells[place] for row in found.rows], column)
         for place, column in enumerate(found.columns)

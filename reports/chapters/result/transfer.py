@@ -1,12 +1,13 @@
 """The transfer matrix over seeds: images made on one loss, shown to another."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 from robustloss.notation import eps_text
 from robustloss.reports.chapters.result.heatmap import Heat, draw_heatmaps
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.marks import Flag, Marks, names
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
@@ -18,7 +19,7 @@ from robustloss.reports.words import (
     in_percent,
     over_seeds,
 )
-from robustloss.results.flags import TRANSFER
+from robustloss.results.numbers import TRANSFER
 
 
 class Matrix:
@@ -61,7 +62,7 @@ class Matrix:
         """Return the flags of a white-box number; an error on others' images claims nothing."""
         if source != target:
             return []
-        return list(self.numbers.flags(target, self.attack.label, eps))
+        return list(self.numbers.flags_of(target, self.attack, eps))
 
     def is_beaten(self, source: str, target: str, eps: float) -> bool:
         """Return whether a white-box number was beaten from outside, beyond chance."""
@@ -70,19 +71,14 @@ class Matrix:
     def words(self) -> str:
         """Return the errors at the middle eps in words: of the white box, and on others' images."""
         middle = self.eps[len(self.eps) // 2]
-        own: list[float] = []
-        other: list[float] = []
+        percents: dict[bool, list[float]] = {True: [], False: []}  # white box: the errors
         for source, target, eps in self.places:
             if eps == middle and (found := self.get(source, target, eps)):
-                (own if source == target else other).append(100 * found.mean)
-        text = (
-            f"At eps {eps_text(middle)}: white box {min(own):.0f} to {max(own):.0f} %"
-            if own
-            else ""
-        )
-        if not other:
-            return text
-        return f"{text}, from other losses {min(other):.0f} to {max(other):.0f} %."
+                percents[source == target].append(100 * found.mean)
+        own, other = (f"{min(found):.0f} to {max(found):.0f} %" if found else ""
+                      for found in percents.values())  # fmt: skip
+        text = f"At eps {eps_text(middle)}: white box {own}" if own else ""
+        return f"{text}, from other losses {other}." if other else text
 
 
 def matrices(numbers: Numbers) -> list[Matrix]:
@@ -93,8 +89,7 @@ def matrices(numbers: Numbers) -> list[Matrix]:
 
 def transfer_table(matrix: Matrix) -> Table:
     """Return the errors: in the rows the loss that images were made on, in the columns others."""
-    marks = Marks(matrix.numbers)
-    labels = matrix.labels
+    marks, labels = Marks(), matrix.labels
     clean = [in_percent(matrix.clean[label]) for label in labels]
     rows = [[Entry(text) for text in ("clean", "(no attack)", *clean)]]
     data = []
@@ -126,8 +121,8 @@ def transfer_table(matrix: Matrix) -> Table:
     )
 
 
-def add_transfers(album: Album, numbers: Numbers) -> None:
-    """Add one figure for each attack whose images were shown to other losses."""
+def plot_transfers(numbers: Numbers) -> Iterator[Plot]:
+    """Draw one figure for each attack whose images were shown to other losses."""
     for matrix in matrices(numbers):
         name, labels = matrix.attack.label, matrix.labels
         clean = {k: 100 * v.mean if v else math.nan for k, v in matrix.clean.items()}
@@ -139,7 +134,7 @@ def add_transfers(album: Album, numbers: Numbers) -> None:
         square = (len(matrix.eps), len(labels), len(labels))
         values = np.array([*percents.values()]).reshape(square)
         marked = np.array([matrix.is_beaten(*place) for place in percents]).reshape(square)
-        album.add(
+        yield Plot(
             f"transfer-{matrix.attack.slug}",
             draw_heatmaps(
                 [Heat(eps_name(eps), values[i], marked[i]) for i, eps in enumerate(matrix.eps)],

@@ -1,6 +1,6 @@
 """Learning curves: a panel a number for few losses, two panels a loss for many."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from robustloss.reports.drawing import ticks
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.curves import Line, Panel, curve_numbers, draw_curves
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
@@ -20,9 +20,9 @@ from robustloss.reports.drawing.style import (
     ORANGE,
     SOFT,
     VERMILLION,
-    Look,
     blank,
     columns_of,
+    looks,
 )
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import listed
@@ -60,14 +60,8 @@ ONE_EACH = (
 )
 
 
-def add_learning_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look]) -> None:
-    """Add objective, training error and validation error against epochs.
-
-    Args:
-        album: Takes the figure.
-        numbers: Of the run.
-        looks: Look of every loss.
-    """
+def plot_learning_curves(numbers: Numbers) -> Iterator[Plot]:
+    """Draw objective, training error and validation error against epochs."""
     crowded = len(numbers.labels) > CROWD
     grid = []
     for key in (OBJECTIVE, TRAINING, ROBUST, VALIDATION) if crowded else TITLES:
@@ -82,7 +76,7 @@ def add_learning_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look
         figure = draw_lessons([Lesson.of(numbers, label) for label in numbers.labels])
         how, alt, final = ONE_EACH, "one frame per loss", grid[-1:]
     else:
-        figure = draw_curves(grid, looks)
+        figure = draw_curves(grid, looks(numbers.labels))
         how, alt, final = TOGETHER, "one line per loss", grid[2:] or grid[-1:]
     if late := [label for label in numbers.labels if is_late(numbers, label)]:
         verb = "predict" if len(late) > 1 else "predicts"
@@ -93,7 +87,7 @@ def add_learning_curves(album: Album, numbers: Numbers, looks: Mapping[str, Look
         + ", ".join(f"{line.y[-1]:.3g} for {line.label}" for line in panel.lines)
         for panel in final
     ]
-    album.add(
+    yield Plot(
         "learning-curves",
         figure,
         curve_numbers(grid),
@@ -115,13 +109,8 @@ def _line_of(numbers: Numbers, label: str, key: str) -> Line | None:
         return None
     epochs = sorted(by_epoch)
     values = [by_epoch[epoch] for epoch in epochs]
-    return Line(
-        label,
-        tuple(map(float, epochs)),
-        tuple(sum(v) / len(v) for v in values),
-        tuple(map(min, values)),
-        tuple(map(max, values)),
-    )
+    means = tuple(sum(v) / len(v) for v in values)
+    return Line(label, [*map(float, epochs)], means, [*map(min, values)], [*map(max, values)])
 
 
 def _logarithmic(panel: Panel, *, percent: bool) -> Panel:

@@ -1,6 +1,6 @@
 """The search for each loss's values: what was tried, what it changed, what was kept."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from robustloss.notation import eps_text
 from robustloss.reports.drawing import ticks
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import BLUE, INK, SOFT, VERMILLION, plain
@@ -54,12 +54,7 @@ class Search:
         return [row for trial in self.trials[label] for row in trial]
 
     def rows_at(self, label: str, eps: float | None) -> list[Row]:
-        """Return the rows of a loss at one eps, one for each trial; None: those that diverged.
-
-        Args:
-            label: Of the loss.
-            eps: One of the budgets.
-        """
+        """Return the rows of a loss at one eps, one for each trial; None: those that diverged."""
         return [row for row in self.rows(label) if row["eps"] == eps]
 
 
@@ -76,10 +71,10 @@ def settings(row: Row) -> str:
 def tuning_tables(numbers: Numbers) -> list[Table]:
     """Return the tables of the search; none of a run without one."""
     search = Search(numbers)
-    return [kept_table(search), trial_table(search)] if search.trials else []
+    return [_kept_table(search), _trial_table(search)] if search.trials else []
 
 
-def kept_table(search: Search) -> Table:
+def _kept_table(search: Search) -> Table:
     """Return what each loss kept, beside the spread over its trials."""
     rows: list[list[Entry]] = []
     every = [row for label in search.trials for row in search.rows(label)]
@@ -117,7 +112,7 @@ def kept_table(search: Search) -> Table:
     )
 
 
-def trial_table(search: Search) -> Table:
+def _trial_table(search: Search) -> Table:
     """Return every trial: its values, its errors, and why it has none."""
     rows: list[list[Entry]] = []
     for label, trials in search.trials.items():
@@ -147,8 +142,8 @@ def trial_table(search: Search) -> Table:
     )  # fmt: skip
 
 
-def add_tuning(album: Album, numbers: Numbers) -> None:
-    """Add a panel for each loss and searched value: clean and FGSM error of the trials."""
+def plot_tuning(numbers: Numbers) -> Iterator[Plot]:
+    """Draw a panel for each loss and searched value: clean and FGSM error of the trials."""
     search = Search(numbers)
     if not search.trials or not search.eps:
         return
@@ -162,9 +157,9 @@ def add_tuning(album: Album, numbers: Numbers) -> None:
                 f"{max(fgsm):.1f} % under FGSM at {eps_text(eps)}"
             )
     kept = ("label", "trial", "chosen", "validation_error", "eps", "fgsm_error")
-    album.add(
+    yield Plot(
         "tuning",
-        draw_tuning(search),
+        _draw(search),
         [
             {key: row[key] for key in kept} | {"settings": settings(row)}
             for row in numbers.run.trials
@@ -181,7 +176,7 @@ def add_tuning(album: Album, numbers: Numbers) -> None:
     )
 
 
-def draw_tuning(search: Search) -> Figure:
+def _draw(search: Search) -> Figure:
     """Draw a row of panels for each loss, one for each searched value, at the smallest eps."""
     eps = search.eps[0]
     finished = {label: search.rows_at(label, eps) for label in search.trials}
@@ -208,24 +203,16 @@ def draw_tuning(search: Search) -> Figure:
         label = "some trial diverged"
         handles.append(Line2D([], [], color=SOFT, marker="x", ms=6, ls="", label=label))
     return draw_panels(
-        cells,
-        draw,
-        columns=columns,
-        widest=4.4,
-        height=1.75,
-        titles=[label for label in searched for _ in range(columns)],
-        legend=Names(handles),
+        cells, draw, columns=columns, widest=4.4, height=1.75,
+        titles=[label for label in searched for _ in range(columns)], legend=Names(handles),
         margins=Margins(left=0.85, hgap=0.85),
-    )
+    )  # fmt: skip
 
 
 def _draw_trials(
-    ax: Axes,
-    finished: Sequence[Row],
-    diverged: Sequence[Row],
-    key: str,
+    ax: Axes, finished: Sequence[Row], diverged: Sequence[Row], key: str,
     limits: tuple[float, float],
-) -> None:
+) -> None:  # fmt: skip
     """Draw the trials of one loss against one of its values."""
     every = [row["settings"][key] for row in (*finished, *diverged)]
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in every)

@@ -1,6 +1,6 @@
 """The effect of alpha on the margin, drawn when the run has a Gaussian-mixture loss."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,24 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from robustloss.reports.chapters.space.boundary import nearest_centers
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.style import BLUE, INK, ORANGE, VERMILLION, panels, plain
 from robustloss.reports.drawing.ticks import percent
 from robustloss.reports.reading.facts import loss_spec, rows
 from robustloss.reports.reading.feature_space import Space
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.reading.views import Shown
 
 ALPHAS = (0.0, 0.1, 0.3, 1.0)
 
 
-def alpha_of(numbers: Numbers, label: str) -> float | None:
-    """Return alpha of a GM or L-GM loss; None for any other.
-
-    Args:
-        numbers: Of the run.
-        label: Of the loss.
-    """
+def _alpha_of(numbers: Numbers, label: str) -> float | None:
+    """Return alpha of a GM or L-GM loss; None for any other."""
     name = numbers.names.get(label)
     if name == "gm":
         return 0.0
@@ -37,13 +31,13 @@ def alpha_of(numbers: Numbers, label: str) -> float | None:
     return None
 
 
-def add_alpha(album: Album, numbers: Numbers, shown: Shown) -> None:
-    """Add Figure 2 of the paper, on the nearest pair of centers of the run's own L-GM."""
+def plot_alpha(numbers: Numbers) -> Iterator[Plot]:
+    """Draw Figure 2 of the paper, on the nearest pair of centers of the run's own L-GM."""
     known = [
         (alpha, label, found, pair)
         for label in numbers.labels
-        if (alpha := alpha_of(numbers, label)) is not None
-        and isinstance(found := shown.space(label), Space)
+        if (alpha := _alpha_of(numbers, label)) is not None
+        and isinstance(found := numbers.shown.space(label), Space)
         and (pair := nearest_centers(found)) is not None
     ]
     if not known:
@@ -52,9 +46,9 @@ def add_alpha(album: Album, numbers: Numbers, shown: Shown) -> None:
     alphas = sorted({*ALPHAS, *(alpha for alpha, *_ in known)})
     points, classes = _between_centers(found, *pair)
     measured = [m for alpha, k, *_ in known if (m := _measured(numbers, k, alpha))]
-    album.add(
+    yield Plot(
         "alpha",
-        draw_alpha(alphas, points, classes, measured),
+        _draw(alphas, points, classes, measured),
         [{"kind": "closed form", "label": "", "alpha": a, "boundary": own_boundary(a),
           "margin_share": float(margin_share(a)), "low": None, "high": None} for a in alphas]
         + [{"kind": "measured", "label": m.label, "alpha": m.alpha, "boundary": None,
@@ -69,7 +63,7 @@ def add_alpha(album: Album, numbers: Numbers, shown: Shown) -> None:
         "measured between the class means of the training images; they leave the curve where "
         "these are not the centers, or where variances are learned. "
         + ("Dots are the training images of the two classes. " if len(points) else "")
-        + shown.words([label]),
+        + numbers.shown.words([label]),
         alt="Circles around two centers for several alpha, and the margin as a share of their "
         "distance: "
         + ", ".join(f"{100 * float(margin_share(a)):.1f} % at alpha {a:g}" for a in alphas)
@@ -131,16 +125,13 @@ def apollonius(alpha: float) -> tuple[float, float]:
     return -1 / alpha, float(np.sqrt(1 + alpha)) / alpha
 
 
-def draw_alpha(
+def _draw(
     alphas: Sequence[float], points: np.ndarray, classes: np.ndarray, measured: Sequence[Measured]
 ) -> Figure:
     """Draw boundaries between two centers at (0, 0) and (1, 0), and the margin against alpha.
 
-    Args:
-        alphas: Rising; 0 gives the straight line.
-        points: (N, 2) training images in units of the distance of the centers; may be empty.
-        classes: (N,) 0 for the class of the left center, 1 for the right.
-        measured: Of the losses of the run.
+    Alphas rise. Points are (N, 2) training images of the two classes, 0 and 1, in units of the
+    distance of the centers; there may be none.
     """
     figure, axes = panels(1, 2, width=4.5, height=2.9, left=0.55, wgap=0.85, top=0.45, bottom=1.0)
     _draw_circles(axes[0, 0], alphas, points, classes)
@@ -195,13 +186,8 @@ def _draw_widths(ax: Axes, alphas: Sequence[float], measured: Sequence[Measured]
     for alpha in alphas:
         height = 100 * float(margin_share(alpha))
         ax.plot([alpha], [height], marker="o", ms=4.5, color=_tone(alphas, alpha), zorder=3)
-    diamond: dict[str, Any] = {
-        "marker": "D",
-        "ms": 6,
-        "mfc": "white",
-        "mec": VERMILLION,
-        "mew": 1.5,
-    }
+    diamond: dict[str, Any] = {"marker": "D", "ms": 6, "mfc": "white", "mec": VERMILLION,
+                               "mew": 1.5}  # fmt: skip
     for m in measured:
         ax.plot([m.alpha] * 2, [100 * m.low, 100 * m.high], color=VERMILLION, lw=1.4, zorder=4)
         ax.plot([m.alpha], [100 * m.nearest], zorder=5, **diamond)

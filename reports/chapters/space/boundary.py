@@ -1,6 +1,6 @@
 """Boundaries and margins of 2-D runs, measured and in closed form."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from robustloss.reports.drawing.album import Album, by_model
+from robustloss.reports.drawing.album import Plot, by_model
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import (
@@ -25,7 +25,6 @@ from robustloss.reports.drawing.style import (
 from robustloss.reports.reading.facts import rows
 from robustloss.reports.reading.feature_space import Boundary, Space
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.reading.views import Shown
 from robustloss.reports.words import short
 
 CLOSED = "#FF2BD6"  # far from every class colour and from the ink under it
@@ -33,15 +32,15 @@ MARGIN = "#FFE9A8"
 DASHED, DOTTED = (0, (4, 1.6)), (0, (0.8, 2.2))
 
 
-def add_boundaries(album: Album, numbers: Numbers, shown: Shown) -> None:
-    """Add a panel per loss: the two nearest classes, the boundary between them, the margin."""
-    cells = {label: _frontier(numbers, shown, label) for label in numbers.labels}
+def plot_boundaries(numbers: Numbers) -> Iterator[Plot]:
+    """Draw a panel per loss: the two nearest classes, the boundary between them, the margin."""
+    shown, cells = numbers.shown, {label: _frontier(numbers, label) for label in numbers.labels}
     drawn = {label: cell for label, cell in cells.items() if isinstance(cell, Frontier)}
     if not drawn:
         return
-    album.add(
+    yield Plot(
         "boundaries",
-        draw_frontiers(cells, numbers.classes or 1),
+        _draw(cells, numbers.classes or 1),
         by_model({shown.cells[label].slug: cell.arrays() for label, cell in drawn.items()}),
         title="Where is the boundary between the two nearest classes?",
         caption="Training images of the two nearest classes of each loss, and the boundary between "
@@ -59,18 +58,12 @@ def add_boundaries(album: Album, numbers: Numbers, shown: Shown) -> None:
 
 @dataclass(frozen=True)
 class Frontier:
-    """What one panel shows.
+    """What one panel shows."""
 
-    Attributes:
-        boundary: Between the two classes.
-        points, labels: (N, 2) and (N,) their training images.
-        note: Two lines above the panel.
-    """
-
-    boundary: Boundary
-    points: np.ndarray
-    labels: np.ndarray
-    note: str
+    boundary: Boundary  # between the two classes
+    points: np.ndarray  # (N, 2) their training images
+    labels: np.ndarray  # (N,)
+    note: str  # two lines above the panel
 
     @property
     def limits(self) -> Limits:
@@ -90,9 +83,9 @@ class Frontier:
         }  # fmt: skip
 
 
-def _frontier(numbers: Numbers, shown: Shown, label: str) -> Frontier | str:
+def _frontier(numbers: Numbers, label: str) -> Frontier | str:
     """Return what the panel of a loss shows, or why it is empty."""
-    known = shown.space(label)
+    known = numbers.shown.space(label)
     if isinstance(known, str):
         return known
     if known.boundary is None:
@@ -101,7 +94,7 @@ def _frontier(numbers: Numbers, shown: Shown, label: str) -> Frontier | str:
         return "no training features stored"
     a, b = known.boundary.pair
     margin = "no margin on the line"
-    for row in rows(numbers, "margins", label, seed=shown.cells[label].seed):
+    for row in rows(numbers, "margins", label, seed=numbers.shown.cells[label].seed):
         if {row["class_a"], row["class_b"]} == {a, b} and row["margin"] is not None:
             closed = row["closed_margin"]
             beside = "no closed form" if closed is None else f"closed form {short(closed)}"
@@ -127,13 +120,8 @@ def margin_region(boundary: Boundary) -> np.ndarray:
     return np.minimum(-boundary.own[0], boundary.own[1])
 
 
-def draw_frontiers(cells: Mapping[str, Frontier | str], num_classes: int) -> Figure:
-    """Draw one square panel per loss.
-
-    Args:
-        cells: By label; a text is why there is nothing to draw.
-        num_classes: K.
-    """
+def _draw(cells: Mapping[str, Frontier | str], num_classes: int) -> Figure:
+    """Draw one square panel per loss."""
     colours = class_colours(num_classes)
     handles = [
         Line2D([], [], color=INK, lw=1.8, label="boundary, no margin"),
@@ -166,12 +154,7 @@ def draw_frontiers(cells: Mapping[str, Frontier | str], num_classes: int) -> Fig
 
     return draw_panels(
         [*cells.values()],
-        draw,
-        columns=columns_of(len(cells)),
-        widest=3.6,
-        height=lambda width: width,
-        titles=[*cells],
-        title_pad=27,
-        legend=Names(handles),
+        draw, columns=columns_of(len(cells)), widest=3.6, height=lambda width: width,
+        titles=[*cells], title_pad=27, legend=Names(handles),
         margins=Margins(left=0.5, right=0.1, top=0.68, bottom=0.45, wgap=0.34, hgap=0.86),
-    )
+    )  # fmt: skip

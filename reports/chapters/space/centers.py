@@ -1,12 +1,12 @@
 """How well a mini-batch knows its class means, and how near the centers of a loss are to them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import BLUE, GREEN, INK, SOFT, panels, plain
 from robustloss.reports.drawing.ticks import number, unlabelled
@@ -21,8 +21,8 @@ _ERRORS = ("batch_mean_error", "expected_error", "centers_error")
 Shares = Mapping[str, float | None]  # the errors of one loss
 
 
-def add_center_estimates(album: Album, numbers: Numbers) -> None:
-    """Add a dot plot, one line per loss, in units of the within-class distance."""
+def plot_center_estimates(numbers: Numbers) -> Iterator[Plot]:
+    """Draw a dot plot, one line per loss, in units of the within-class distance."""
     every = by_loss(numbers, "center_estimates")
     found: dict[str, Shares] = {
         label: {key: e.mean if (e := in_widths(own, key)) else None for key in _ERRORS}
@@ -36,7 +36,7 @@ def add_center_estimates(album: Album, numbers: Numbers) -> None:
     for label, shares in found.items():
         dots = [f"{name} {shares[k]:.2f}" for k, name, *_ in _DOTS if shares[k] is not None]
         words.append(f"{label}: {', '.join(dots) or 'nothing'}")
-    album.add(
+    yield Plot(
         "center-estimates",
         _draw(found),
         [{"label": k, **{f"{key}_over_within_distance": v for key, v in shares.items()}}

@@ -1,6 +1,6 @@
 """Where training and test images lie in the space of each loss, and where they started."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from robustloss.reports.chapters.space.embedding_drawing import (
     draw_embeddings,
     plane,
 )
-from robustloss.reports.drawing.album import Album, by_model
+from robustloss.reports.drawing.album import Plot, by_model
 from robustloss.reports.drawing.style import columns_of
 from robustloss.reports.reading.facts import class_key
 from robustloss.reports.reading.feature_space import MOST_POINTS, Space, evenly
@@ -22,20 +22,20 @@ BANDS = ("training images", "test images")
 MOST_STARTS = 4
 
 
-def add_embedding(album: Album, numbers: Numbers, shown: Shown) -> None:
-    """Add Figure 1 of the paper: where the clean images lie in feature space."""
+def plot_embedding(numbers: Numbers) -> Iterator[Plot]:
+    """Draw Figure 1 of the paper: where the clean images lie in feature space."""
+    shown = numbers.shown
     cells = [_embedding(label, shown) for label in numbers.labels]
     drawn = [cell for cell in cells if not all(cloud.gap for cloud in cell.clouds)]
     if not drawn:
         return
-    plain = any(cell.explained is None for cell in drawn)
-    how = (
-        "The axes are the two features."
-        if plain
-        else "The axes are the two leading principal components of the test features and show "
-        "only a part of the variance (“seen”): clusters that overlap here may be apart."
-    )
-    album.add(
+    how = "The axes are the two features."
+    if all(cell.explained is not None for cell in drawn):
+        how = (
+            "The axes are the two leading principal components of the test features and show only "
+            "a part of the variance (“seen”): clusters that overlap here may be apart."
+        )
+    yield Plot(
         "embedding",
         draw_embeddings(cells, numbers.classes or 1, BANDS),
         by_model({shown.cells[cell.title].slug: cell.arrays() for cell in drawn}),
@@ -109,8 +109,9 @@ def same_start(shown: Shown, labels: Sequence[str]) -> list[list[str]]:
     return [members for _, members in groups]
 
 
-def add_untrained(album: Album, numbers: Numbers, shown: Shown) -> None:
-    """Add the untrained network's features beside those that training made of them."""
+def plot_untrained(numbers: Numbers) -> Iterator[Plot]:
+    """Draw the untrained network's features beside those that training made of them."""
+    shown = numbers.shown
     groups = same_start(shown, numbers.labels)
     if not groups:
         return
@@ -130,7 +131,7 @@ def add_untrained(album: Album, numbers: Numbers, shown: Shown) -> None:
         cells += [Embedding(k, [_trained(shown, k)]) for k in members[: 4 if alone else 1]]
         arrays[str(number)] = {"points": before.points, "labels": before.labels}
     columns = min(len(cells), 5)
-    album.add(
+    yield Plot(
         "untrained",
         draw_embeddings(cells, numbers.classes or 1, ["test images"],
                         columns=columns if alone else columns_of(columns)),

@@ -27,38 +27,24 @@ FULL_RINGS = 200  # mistakes in a panel; the rings of more are smaller and faint
 
 @dataclass(frozen=True)
 class Cloud:
-    """Points of one split.
+    """Points of one split."""
 
-    Attributes:
-        points: (N, 2) drawn images; labels (N,) true class.
-        wrong: (N,) bool misclassified, or None where it is not known.
-        note: One line above the panel.
-        gap: Why there is nothing to draw.
-    """
-
-    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
-    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
-    wrong: np.ndarray | None = None
-    note: str = ""
-    gap: str = ""
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # (N, 2) images
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, int))  # (N,) true class
+    wrong: np.ndarray | None = None  # (N,) bool misclassified, or None where it is not known
+    note: str = ""  # one line above the panel
+    gap: str = ""  # why there is nothing to draw
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """One loss: its clouds share plane, limits and class vectors.
-
-    Attributes:
-        clouds: Drawn one below the other.
-        centers: (K, 2) points, or None.
-        rays: (K, 2, 2) start and end of each class's direction, or None.
-        explained: Variance shares of the two axes, None for 2-D features.
-    """
+    """One loss: its clouds share plane, limits and class vectors."""
 
     title: str
-    clouds: Sequence[Cloud]
-    centers: np.ndarray | None = None
-    rays: np.ndarray | None = None
-    explained: tuple[float, float] | None = None
+    clouds: Sequence[Cloud]  # drawn one below the other
+    centers: np.ndarray | None = None  # (K, 2) points
+    rays: np.ndarray | None = None  # (K, 2, 2) start and end of each class's direction
+    explained: tuple[float, float] | None = None  # variance shares; None for 2-D features
 
     @property
     def limits(self) -> Limits:
@@ -67,10 +53,8 @@ class Embedding:
         points = np.concatenate(drawn) if drawn else np.zeros((1, 2))
         low, high = np.quantile(points, (0.001, 0.999), axis=0)
         if self.centers is not None:
-            low, high = (
-                np.minimum(low, self.centers.min(0)),
-                np.maximum(high, self.centers.max(0)),
-            )
+            low = np.minimum(low, self.centers.min(0))
+            high = np.maximum(high, self.centers.max(0))
         return square_around(low, high, 0.54)
 
     def arrays(self) -> dict[str, np.ndarray | None]:
@@ -163,17 +147,11 @@ def _draw(ax: Axes, cell: Embedding, cloud: Cloud, colours: np.ndarray, *, last:
 
 @dataclass(frozen=True)
 class Plane:
-    """A linear map of features to the page.
+    """A linear map of features to the page."""
 
-    Attributes:
-        origin: (D,) point that lands on (0, 0).
-        axes: (D, 2) directions of the page axes.
-        explained: Share of the variance along each, or None when the features are 2-D already.
-    """
-
-    origin: np.ndarray
-    axes: np.ndarray
-    explained: tuple[float, float] | None
+    origin: np.ndarray  # (D,) point that lands on (0, 0)
+    axes: np.ndarray  # (D, 2) directions of the page axes
+    explained: tuple[float, float] | None  # share of the variance along each; None in 2-D
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Map (N, D) features to (N, 2)."""

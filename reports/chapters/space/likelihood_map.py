@@ -1,6 +1,6 @@
 """The likelihood map of a 2-D feature space, with attacked images on it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from robustloss.notation import eps_text
-from robustloss.reports.drawing.album import Album, by_model
+from robustloss.reports.drawing.album import Plot, by_model
 from robustloss.reports.drawing.frames import Margins, draw_panels
 from robustloss.reports.drawing.legends import ClassColours
 from robustloss.reports.drawing.style import INK, Limits, class_colours, square_around, write_above
@@ -26,8 +26,8 @@ DEPTH = 25.0  # most nats shown below the highest likelihood
 CONTOURS = ((0.01, (0, (1, 1.2))), (0.05, (0, (4, 1.5))), (0.5, "-"))  # share of clean, dash
 
 
-def add_likelihood_map(album: Album, scene: Scene) -> None:
-    """Add Figure 1f of the paper, for every loss with 2-D features."""
+def plot_likelihood_map(scene: Scene) -> Iterator[Plot]:
+    """Draw Figure 1f of the paper, for every loss with 2-D features."""
     shown = scene.shown
     if not any(cell.feature_dim == 2 for cell in shown.cells.values()):
         return
@@ -36,9 +36,9 @@ def add_likelihood_map(album: Album, scene: Scene) -> None:
     maps = {k: cell for k, cell in cells.items() if isinstance(cell, LikelihoodMap)}
     if not maps:
         return
-    album.add(
+    yield Plot(
         f"likelihood-map-{scene.attack.slug}",
-        draw_likelihood_maps(cells, scene.numbers.classes or 1),
+        _draw(cells, scene.numbers.classes or 1),
         by_model({shown.cells[k].slug: cell.arrays() for k, cell in maps.items()}),
         title=f"Where attacked images land (eps {eps_text(middle)})",
         caption="Log-likelihood over the feature space, brighter where more typical of clean data; "
@@ -56,28 +56,18 @@ def add_likelihood_map(album: Album, scene: Scene) -> None:
 
 @dataclass(frozen=True)
 class LikelihoodMap:
-    """One panel.
+    """One panel."""
 
-    Attributes:
-        x, y: (G,) grid lines.
-        values: (G, G) log-likelihood of the predicted class, row = y, column = x; nats.
-        levels: Log-likelihood below which 1, 5 and 50 % of clean validation images lie.
-        region: (2, 2) lower and upper corner of where nearly all clean images lie.
-        clean, attacked: (M, 2) positions of the same images before and after the attack.
-        clean_class, attacked_class: (M,) predicted classes.
-        note: One line under the title.
-    """
-
-    x: np.ndarray
+    x: np.ndarray  # (G,) grid lines
     y: np.ndarray
-    values: np.ndarray
-    levels: tuple[float, float, float]
-    region: np.ndarray
-    clean: np.ndarray
+    values: np.ndarray  # (G, G) log-likelihood of the predicted class, row = y, column = x; nats
+    levels: tuple[float, float, float]  # below which 1, 5 and 50 % of clean validation images lie
+    region: np.ndarray  # (2, 2) lower and upper corner of where nearly all clean images lie
+    clean: np.ndarray  # (M, 2) positions of the same images before and after the attack
     attacked: np.ndarray
-    clean_class: np.ndarray
+    clean_class: np.ndarray  # (M,) predicted classes
     attacked_class: np.ndarray
-    note: str
+    note: str  # one line under the title
 
     @property
     def limits(self) -> Limits:
@@ -143,32 +133,23 @@ def map_range(values: np.ndarray, lowest_level: float) -> tuple[float, float]:
     return top - max(min(DEPTH, 4 * clean), 1.25 * clean), top
 
 
-def draw_likelihood_maps(cells: Mapping[str, LikelihoodMap | str], num_classes: int) -> Figure:
-    """Draw one square map per loss, each with its own colour bar in nats.
-
-    Args:
-        cells: By label; a text is why there is no map.
-        num_classes: K.
-    """
+def _draw(cells: Mapping[str, LikelihoodMap | str], num_classes: int) -> Figure:
+    """Draw one square map per loss, each with its own colour bar in nats."""
     colours = np.asarray(class_colours(num_classes))
     marks = [
         Line2D([], [], color=INK, lw=1.2, ls=dash, label=f"{100 * share:g} %")
         for share, dash in CONTOURS
     ]
     return draw_panels(
-        [*cells.values()],
-        lambda ax, cell, spot: _draw(ax, cell, colours),
-        columns=3 if len(cells) == 5 else 4,
-        widest=4.6,
-        height=lambda width: width,
-        titles=[*cells],
-        title_pad=18,
+        [*cells.values()], lambda ax, cell, spot: _draw_map(ax, cell, colours),
+        columns=3 if len(cells) == 5 else 4, widest=4.6, height=lambda width: width,
+        titles=[*cells], title_pad=18,
         legend=ClassColours(num_classes, marks, "contours: share of clean images below"),
         margins=Margins(left=0.5, top=0.5, bottom=0.95, wgap=0.4, hgap=1.35),
-    )
+    )  # fmt: skip
 
 
-def _draw(ax: Axes, cell: LikelihoodMap, colours: np.ndarray) -> None:
+def _draw_map(ax: Axes, cell: LikelihoodMap, colours: np.ndarray) -> None:
     across, up = cell.limits
     seen = np.outer(_within(cell.y, up), _within(cell.x, across))
     low, high = map_range(cell.values[seen], cell.levels[0])

@@ -1,6 +1,6 @@
 """Feature norms and gradients of the training images."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,28 +10,27 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from robustloss.reports.drawing.album import Album
+from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import BLUE, NORMAL, columns_of, write_above
 from robustloss.reports.drawing.ticks import power, unlabelled
 from robustloss.reports.reading.facts import mean, rows
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.reading.views import Shown
 from robustloss.reports.words import minus
 
 GROUPS = 15
 
 
-def add_norms(album: Album, numbers: Numbers, shown: Shown) -> None:
-    """Add a panel per loss whose gradients are stored."""
-    cells = {label: _norms(numbers, shown, label) for label in numbers.labels}
+def plot_norms(numbers: Numbers) -> Iterator[Plot]:
+    """Draw a panel per loss whose gradients are stored."""
+    cells = {label: _norms(numbers, label) for label in numbers.labels}
     drawn = {label: cell for label, cell in cells.items() if isinstance(cell, Norms)}
     if not drawn:
         return
-    album.add(
+    yield Plot(
         "norms",
-        draw_norms(cells),
+        _draw(cells),
         [{"label": label, "norm": n, "gradient_5": a, "gradient_50": b, "gradient_95": d}
          for label, cell in drawn.items() for n, a, b, d in cell.groups.tolist()],
         title="Which features does the loss still pull at?",
@@ -40,7 +39,7 @@ def add_norms(album: Album, numbers: Numbers, shown: Shown) -> None:
         "1/norm; softmax pulls near a boundary, where norms are small; distance losses pull at "
         "what is far from its center. Groups of equally many images, logarithmic axis; a gradient "
         "of exactly 0 lies at the lower end. Grey: the distribution of the norms. Above each "
-        f"panel: Spearman's rank correlation of the two. {shown.words(numbers.labels)}",
+        f"panel: Spearman's rank correlation of the two. {numbers.shown.words(numbers.labels)}",
         alt="Gradient size against feature norm, one panel per loss. "
         + "; ".join(f"{label}: {cell.note}" for label, cell in drawn.items()) + ".",
     )  # fmt: skip
@@ -48,22 +47,16 @@ def add_norms(album: Album, numbers: Numbers, shown: Shown) -> None:
 
 @dataclass(frozen=True)
 class Norms:
-    """What one panel shows.
+    """What one panel shows."""
 
-    Attributes:
-        norms: (N,) of training images.
-        groups: (G, 4), see :func:`norm_groups`.
-        note: One line above the panel.
-    """
-
-    norms: np.ndarray
-    groups: np.ndarray
-    note: str
+    norms: np.ndarray  # (N,) of training images
+    groups: np.ndarray  # (G, 4), see `norm_groups`
+    note: str  # one line above the panel
 
 
-def _norms(numbers: Numbers, shown: Shown, label: str) -> Norms | str:
+def _norms(numbers: Numbers, label: str) -> Norms | str:
     """Return what the panel of a loss shows, or why it is empty."""
-    known = shown.space(label)
+    known = numbers.shown.space(label)
     if isinstance(known, str):
         return known
     if known.norms is None or known.gradients is None:
@@ -72,7 +65,7 @@ def _norms(numbers: Numbers, shown: Shown, label: str) -> Norms | str:
     fine = np.isfinite(gradients) & np.isfinite(known.norms)
     if not fine.any():
         return "no finite gradient"
-    seed = shown.cells[label].seed
+    seed = numbers.shown.cells[label].seed
     found = mean(rows(numbers, "geometry", label, split="train", seed=seed),
                  "gradient_norm_correlation", least=-1.0)  # fmt: skip
     note = "rank correlation n/a" if found is None else f"rank correlation {found.mean:.2f}"
@@ -95,31 +88,21 @@ def norm_groups(norms: np.ndarray, gradients: np.ndarray) -> np.ndarray:
     )
 
 
-def draw_norms(cells: Mapping[str, Norms | str]) -> Figure:
-    """Draw a panel per loss: gradient against norm, the histogram of norms below it.
-
-    Args:
-        cells: By label; a text is why there is nothing to draw.
-    """
+def _draw(cells: Mapping[str, Norms | str]) -> Figure:
+    """Draw a panel per loss: gradient against norm, the histogram of norms below it."""
     handles = [
         Line2D([], [], color=BLUE, lw=1.8, label="gradient, median"),
         Patch(facecolor=BLUE, alpha=0.25, label="5 to 95 % of images"),
         Patch(facecolor=NORMAL, label="norms (histogram)"),
     ]
     return draw_panels(
-        [*cells.values()],
-        _draw,
-        columns=columns_of(len(cells)),
-        widest=3.4,
-        height=lambda width: 0.95 * width,
-        titles=[*cells],
-        title_pad=15,
-        legend=Names(handles),
+        [*cells.values()], _draw_norms, columns=columns_of(len(cells)), widest=3.4,
+        height=lambda width: 0.95 * width, titles=[*cells], title_pad=15, legend=Names(handles),
         margins=Margins(left=0.68, right=0.1, top=0.5, bottom=0.62, wgap=0.5, hgap=0.8),
-    )
+    )  # fmt: skip
 
 
-def _draw(ax: Axes, cell: Norms, spot: Spot) -> None:
+def _draw_norms(ax: Axes, cell: Norms, spot: Spot) -> None:
     write_above(ax, cell.note)
     found = cell.groups
     positive = found[:, 1:][found[:, 1:] > 0]

@@ -10,12 +10,13 @@ from robustloss.reports.chapters.confidence.calibration import (
     confidence_table,
 )
 from robustloss.reports.chapters.confidence.reliability import (
-    add_calibration_curves,
-    add_reliability,
+    plot_calibration_curves,
+    plot_reliability,
 )
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.style import looks, report_style
+from robustloss.reports.drawing.style import report_style
 from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.reading.scene import Scene
 from robustloss.results.run import Run
 from tests.reports.synthetic_detection import EPS, detected_run
 from tests.reports.synthetic_geometry_tables import place
@@ -59,7 +60,7 @@ def calibrated(seeds: tuple[int, ...] = (0, 1), temperature: float | None = None
 
 def test_the_table_has_clean_and_every_eps() -> None:
     numbers = calibrated()
-    table = calibration_table(numbers, numbers.attacks[0])
+    table = calibration_table(Scene(numbers, numbers.attacks[0]))
     assert table is not None
     rows = {(row[0].text, row[1].text): [entry.text for entry in row] for row in table.rows}
     assert list(rows)[:3] == [("softmax", "clean"), ("softmax", "0.1"), ("softmax", "0.3")]
@@ -74,7 +75,7 @@ def test_the_table_has_clean_and_every_eps() -> None:
 
 def test_the_short_table_has_calibration_error_and_confidence_by_eps() -> None:
     numbers = calibrated()
-    table = confidence_table(numbers, numbers.attacks[0])
+    table = confidence_table(Scene(numbers, numbers.attacks[0]))
     assert table is not None
     assert [head.replace("\u00a0", " ") for head in table.header] == [
         "loss", "ECE, clean", "ECE, eps 0.1", "ECE, eps 0.3",
@@ -95,14 +96,14 @@ def test_one_seed_shows_the_interval_over_images() -> None:
     found = calibration_of(numbers, "GM", "FGSM", 0.3, "ece_equal_width")
     assert found is not None
     assert (found.mean, found.low, found.high) == pytest.approx((0.13, 0.10, 0.17))
-    table = calibration_table(numbers, numbers.attacks[0])
+    table = calibration_table(Scene(numbers, numbers.attacks[0]))
     assert table is not None
     assert "resampled test images" in table.caption
 
 
 def test_temperature_has_columns_where_it_was_asked_for() -> None:
     numbers = calibrated(temperature=1.7)
-    table = calibration_table(numbers, numbers.attacks[0])
+    table = calibration_table(Scene(numbers, numbers.attacks[0]))
     assert table is not None
     assert table.rows[0][table.header.index("temperature")].text == "1.70 [1.70, 1.70]"
     assert "divided by the temperature" in table.caption
@@ -112,8 +113,8 @@ def test_figures_hold_the_bins_of_all_seeds(tmp_path: Path) -> None:
     numbers = calibrated()
     album = Album(tmp_path, 60)
     with report_style():
-        add_reliability(album, numbers, numbers.attacks[0])
-        add_calibration_curves(album, numbers, numbers.attacks[0], looks(numbers.labels))
+        album.add(plot_reliability(Scene(numbers, numbers.attacks[0])))
+        album.add(plot_calibration_curves(Scene(numbers, numbers.attacks[0])))
     first, second = album.pictures
     assert "2 seeds together" in first.caption
     assert "softmax clean 20" in first.alt or "softmax clean 21" in first.alt
@@ -127,8 +128,8 @@ def test_figures_hold_the_bins_of_all_seeds(tmp_path: Path) -> None:
 def test_older_runs_have_neither(tmp_path: Path) -> None:
     numbers = Numbers(detected_run(), 10)
     album = Album(tmp_path, 60)
-    add_reliability(album, numbers, numbers.attacks[0])
-    add_calibration_curves(album, numbers, numbers.attacks[0], looks(numbers.labels))
+    album.add(plot_reliability(Scene(numbers, numbers.attacks[0])))
+    album.add(plot_calibration_curves(Scene(numbers, numbers.attacks[0])))
     assert album.pictures == []
-    assert calibration_table(numbers, numbers.attacks[0]) is None
-    assert confidence_table(numbers, numbers.attacks[0]) is None
+    assert calibration_table(Scene(numbers, numbers.attacks[0])) is None
+    assert confidence_table(Scene(numbers, numbers.attacks[0])) is None

@@ -65,12 +65,12 @@ def test_an_empty_population_is_said_and_not_drawn() -> None:
     rows = population_numbers(["a"], ["eps 0.1"], [[none]])
     assert {row["population"] for row in rows} == {"clean", FAILED}
     with report_style():
-        draw_populations(["a"], ["e"], [[cell(0, 0)]], x_label="x").draw_without_rendering()
+        draw_populations(["a"], ["e"], [[cell(0, 0)]]).draw_without_rendering()
 
 
 def test_few_images_are_strokes_one_each() -> None:
     with report_style():
-        figure = draw_populations(["a"], ["e"], [[cell(100, FEW - 1)]], x_label="x")
+        figure = draw_populations(["a"], ["e"], [[cell(100, FEW - 1)]])
     (ax,) = figure.axes
     (strokes,) = ax.collections
     assert len(strokes.get_paths()) == FEW - 1

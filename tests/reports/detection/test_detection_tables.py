@@ -4,20 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.reports.chapters.detection.curves import add_detection_curves
-from robustloss.reports.chapters.detection.detected import Detected, in_order
-from robustloss.reports.chapters.detection.outside import outside_tables
+from robustloss.reports.chapters.detection.curves import plot_areas
+from robustloss.reports.chapters.detection.outside import likelihood_tables, score_tables
 from robustloss.reports.chapters.detection.populations import populations_table
 from robustloss.reports.chapters.detection.scores import (
-    add_score_curves,
-    add_score_heat,
+    plot_score_curves,
+    plot_score_heat,
     short_area,
 )
 from robustloss.reports.chapters.detection.table import detection_table, scores_table
 from robustloss.reports.drawing.album import Album
-from robustloss.reports.drawing.style import looks, report_style
+from robustloss.reports.drawing.style import report_style
 from robustloss.reports.drawing.table import Table
+from robustloss.reports.reading.detected import in_order
 from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.reading.scene import Scene
 from robustloss.results.run import Run
 from tests.reports.synthetic_detection import POPULATIONS, SCORES, detected_numbers, detected_run
 
@@ -30,7 +31,7 @@ def texts(table: Table) -> list[list[str]]:
 
 def test_each_population_has_its_row_with_n_and_interval() -> None:
     numbers = detected_numbers(seeds=(0,))
-    table = populations_table(numbers, Detected(numbers), numbers.attacks[0])
+    table = populations_table(Scene(numbers, numbers.attacks[0]))
     assert table is not None
     rows = {tuple(r[:3]): r[3:] for r in texts(table)}
     assert len(rows) == 2 * 2 * len(POPULATIONS)
@@ -44,17 +45,17 @@ def test_each_population_has_its_row_with_n_and_interval() -> None:
 
 def test_over_seeds_the_interval_is_that_of_the_seeds() -> None:
     numbers = detected_numbers()
-    found = Detected(numbers).get("GM", "FGSM", 0.3, LIKELIHOOD, "all")
+    found = numbers.detected.get("GM", "FGSM", 0.3, LIKELIHOOD, "all")
     assert found is not None
     assert found.values == (0.9, 0.91)
     assert found.interval == "t over seeds"
     assert found.mean == pytest.approx(0.905)
-    assert Detected(numbers).count("GM", "FGSM", 0.3, LIKELIHOOD, "all") == 200
+    assert numbers.detected.count("GM", "FGSM", 0.3, LIKELIHOOD, "all") == 200
 
 
 def test_noise_stands_beside_the_attack_in_the_table_of_detection() -> None:
     numbers = detected_numbers(seeds=(0,))
-    table = detection_table(numbers, numbers.attacks[0])
+    table = detection_table(Scene(numbers, numbers.attacks[0]))
     # this run has no other number: columns of n/a stand in the file alone
     assert list(table.header) == ["loss", "eps", "AUROC, noise control"]
     assert {row[2] for row in texts(table)} == {"0.550 [0.520, 0.570]"}
@@ -71,7 +72,7 @@ def test_an_attack_that_stops_at_the_first_error_is_told_with_its_detection() ->
     attack = numbers.attacks[0]
 
     def told() -> bool:
-        return any("keep = first" in note for note in detection_table(numbers, attack).notes)
+        return any("keep = first" in note for note in detection_table(Scene(numbers, attack)).notes)
 
     assert not told()
     numbers.spec["attacks"] = [{"label": attack.label, "params": {"keep": "first"}}]
@@ -90,16 +91,16 @@ def test_runs_without_controls_have_no_such_column_and_table() -> None:
     old = {k: v for k, v in run.results.items() if k != "out_of_distribution"}
     numbers = Numbers(Run(Path("nowhere"), old), 10)
     attack = numbers.attacks[0]
-    table = populations_table(numbers, Detected(numbers), attack)
+    table = populations_table(Scene(numbers, attack))
     assert {row[2] for row in texts(table)} == {"all attacked images", "attack successful"}
     assert "equal error rate" not in table.header
-    assert "AUROC, noise control" not in detection_table(numbers, attack).header
-    assert outside_tables(numbers) == []
+    assert "AUROC, noise control" not in detection_table(Scene(numbers, attack)).header
+    assert likelihood_tables(numbers) == score_tables(numbers) == []
 
 
 def test_a_score_that_a_loss_does_not_have_has_no_row() -> None:
     numbers = detected_numbers()
-    table = scores_table(numbers, numbers.attacks[0])
+    table = scores_table(Scene(numbers, numbers.attacks[0]))
     assert table is not None
     rows = [r[:2] for r in texts(table)]
     assert ["GM", "marginal likelihood"] in rows
@@ -108,7 +109,8 @@ def test_a_score_that_a_loss_does_not_have_has_no_row() -> None:
 
 
 def test_outside_sets_are_columns() -> None:
-    lean, every = outside_tables(detected_numbers(seeds=(0,)))
+    numbers = detected_numbers(seeds=(0,))
+    (lean,), (every,) = likelihood_tables(numbers), score_tables(numbers)
     assert list(lean.header) == ["loss", "score", "fashion: AUROC", "fashion: caught",
                                  "noise: AUROC", "noise: caught"]  # fmt: skip
     assert texts(lean)[0] == ["softmax", "log-likelihood", *["0.900 [0.870, 0.920]", "70.0"] * 2]
@@ -131,10 +133,10 @@ def test_an_area_below_one_never_reads_as_one() -> None:
 
 def test_figures_of_scores_hold_the_numbers_of_the_rows(tmp_path: Path) -> None:
     numbers, album = detected_numbers(), Album(tmp_path, 30)
-    attack, found = numbers.attacks[0], Detected(numbers)
+    scene = Scene(numbers, numbers.attacks[0])
     with report_style():
-        add_score_curves(album, numbers, found, attack, looks(numbers.labels))
-        add_score_heat(album, numbers, found, attack)
+        album.add(plot_score_curves(scene))
+        album.add(plot_score_heat(scene))
     assert [p.name for p in album.pictures] == ["scores-vs-eps-fgsm", "scores-heat-fgsm"]
     curves, heat = ((tmp_path / f"{p.name}.csv").read_text() for p in album.pictures)
     assert "nearest neighbours,GM,0.3,0.855" in curves  # 0.95 - 2 x 0.05 + 0.005
@@ -151,7 +153,7 @@ def test_every_eps_begins_a_row_of_the_heat_table(tmp_path: Path) -> None:
     run.results["detection"] = [r for r in run.detection if r["population"] != "noise"]
     numbers = Numbers(run, 10)
     with report_style():
-        add_score_heat(Album(tmp_path, 30), numbers, Detected(numbers), numbers.attacks[0])
+        Album(tmp_path, 30).add(plot_score_heat(Scene(numbers, numbers.attacks[0])))
     drawing = (tmp_path / "scores-heat-fgsm.csv").read_text()
     assert "noise" not in drawing
     assert drawing.count("0.3,failed,") == 2 * len(SCORES)
@@ -159,9 +161,8 @@ def test_every_eps_begins_a_row_of_the_heat_table(tmp_path: Path) -> None:
 
 def drawn(numbers: Numbers, folder: Path) -> tuple[Album, set[str]]:
     album = Album(folder, 30)
-    attack, found = numbers.attacks[0], Detected(numbers)
     with report_style():
-        add_detection_curves(album, numbers, found, attack, looks(numbers.labels))
+        album.add(plot_areas(Scene(numbers, numbers.attacks[0])))
     return album, set((folder / "detection-vs-eps-fgsm.csv").read_text().splitlines())
 
 

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.reports.chapters.differences.forest import add_forest
+from robustloss.reports.chapters.differences.forest import plot_forest
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.style import report_style
 from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.reading.scene import Scene
 from tests.reports.differences.compared import ERRORS, compared, numbers
 
 
 def drawn(found: Numbers, tmp_path: Path) -> tuple[Album, list[dict[str, str]]]:
     album = Album(tmp_path, 60)
     with report_style():
-        add_forest(album, found, found.attacks[0])
+        album.add(plot_forest(Scene(found, found.attacks[0])))
     path = tmp_path / "forest-fgsm.csv"
     if not path.exists():
         return album, []

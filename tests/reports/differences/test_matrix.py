@@ -13,6 +13,7 @@ from robustloss.analysis.tables.ranks import rank_rows
 from robustloss.reports.chapters.differences.matrix import differences_table
 from robustloss.reports.drawing.table import Entry, Table, latex, markdown, write_table
 from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.reading.scene import Scene
 from robustloss.results.run import Run
 from robustloss.results.schema import TABLES
 from tests.reports.differences.compared import compared, comparison, numbers
@@ -21,7 +22,7 @@ HOSTILE = '=cmd|"/c calc"!A1 <script>alert(1)</script> $x_1$ \\input{a} | `b`'
 
 
 def matrix(found: Numbers) -> Table:
-    table = differences_table(found, found.attacks[0])
+    table = differences_table(Scene(found, found.attacks[0]))
     assert table is not None
     return table
 
@@ -131,7 +132,7 @@ def test_without_several_seeds_the_unit_is_the_image_and_the_caption_warns():
 def test_one_loss_or_an_older_run_has_no_matrix():
     for labels in ("A", "AB"):
         found = numbers(labels, [])
-        assert differences_table(found, found.attacks[0]) is None
+        assert differences_table(Scene(found, found.attacks[0])) is None
 
 
 def test_a_loss_without_a_pair_is_left_out_even_as_the_baseline():

@@ -35,7 +35,7 @@ def test_the_page_has_words_and_the_csv_file_every_digit():
 def test_what_is_missing_is_said_and_has_no_mark():
     flags = [{"check": "zero_gradient"}]
     rows = [row(n=None, error=None, flags=flags), row()]
-    _, (entries, _), (data, _) = lay_out(COLUMNS, rows, Marks(None))
+    _, (entries, _), (data, _) = lay_out(COLUMNS, rows, Marks())
     assert [(entry.text, entry.mark) for entry in entries[2:4]] == [("n/a", ""), ("n/a", "")]
     assert (data["n"], data["error"], data["error_low"]) == (None, None, None)
 
@@ -59,7 +59,7 @@ def test_zeros_of_a_check_that_did_not_fire_stand_in_the_csv_file_alone():
 
 def test_a_flag_marks_the_estimates_that_its_check_doubts():
     flags = [{"check": "loss_still_rising"}]
-    marks = Marks(None)
+    marks = Marks()
     _, (entries,), (data,) = lay_out(COLUMNS, [row(flags=flags)], marks)
     assert [entry.mark for entry in entries] == ["", "", "", "†1", "", ""]
     assert data["marks"] == "loss_still_rising"

@@ -125,8 +125,8 @@ def test_what_cannot_be_made_is_a_gap_and_costs_nothing_else(
     def fail(*words: object) -> None:
         raise ZeroDivisionError("no such thing")
 
-    monkeypatch.setattr(page_contents, "training_table", fail)
-    monkeypatch.setattr(page_contents, "add_error_curves", fail)
+    monkeypatch.setattr(page_contents.training, "training_table", fail)
+    monkeypatch.setattr(page_contents.curves, "plot_error_curves", fail)
     monkeypatch.setattr(press, "cores", lambda: 1)  # another process has its own functions
     copy = Path(shutil.copytree(small, tmp_path / "small"))
     html = build_report(copy, dpi=DPI).read_text(encoding="utf-8")

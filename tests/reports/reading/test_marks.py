@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from robustloss.reports.drawing.table import Table
-from robustloss.reports.reading.marks import Marks, flags_of
+from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import Run
 from robustloss.results.schema import TABLES
@@ -70,7 +70,7 @@ def test_a_flag_reaches_exactly_the_numbers_that_it_concerns(
         (attack.label, eps)
         for attack in (*known.attacks, *known.worst_cases)
         for eps in (0.0, *EPS)
-        if flags_of(known, "A", attack, eps)
+        if known.flags_of("A", attack, eps)
     }
     assert found == marked
 
@@ -78,11 +78,11 @@ def test_a_flag_reaches_exactly_the_numbers_that_it_concerns(
 def test_footnote_states_value_threshold_remedy_and_how_many_more() -> None:
     known = numbers(flag("zero_gradient", "fgsm", 0.1), flag("zero_gradient", "fgsm", 0.2),
                     flag("output_not_repeatable"))  # fmt: skip
-    marks = Marks(known)
-    fgsm = known.attacks[0]
-    assert marks.on("A", fgsm, 0.1) == "†1 †2"
-    assert marks.on("A", fgsm, 0.2) == "†1 †2"
-    assert marks.on("A", known.attacks[1], 0.1) == "†1"
+    marks = Marks()
+    fgsm, pgd, *_ = known.attacks
+    assert marks.of(known.flags_of("A", fgsm, 0.1)) == "†1 †2"
+    assert marks.of(known.flags_of("A", fgsm, 0.2)) == "†1 †2"
+    assert marks.of(known.flags_of("A", pgd, 0.1)) == "†1"
     assert marks.notes() == [
         "†1 output not repeatable: A, seed 0 (value 0.25, threshold 0.01). "
         "output_not_repeatable: do this.",
@@ -94,7 +94,7 @@ def test_footnote_states_value_threshold_remedy_and_how_many_more() -> None:
 def test_a_number_of_the_whole_curve_carries_the_marks_of_every_eps() -> None:
     known = numbers(flag("zero_gradient", "fgsm", 0.1), flag("error_falls_with_eps", "fgsm", 0.2),
                     flag("loss_still_rising", "pgd", 0.2))  # fmt: skip
-    checks = [f["check"] for f in flags_of(known, "A", known.attacks[0], None)]
+    checks = [f["check"] for f in known.flags_of("A", known.attacks[0], None)]
     assert checks == ["zero_gradient", "error_falls_with_eps"]
 
 

@@ -30,9 +30,9 @@ def test_each_score_and_population_keeps_its_own_number(strong_run: Run) -> None
             aurocs[*place, row["score"], row["population"]].append(row["auroc"])
     assert len({place[-2:] for place in aurocs}) > 2
     for (*place, score, population), values in aurocs.items():
-        found = made.get(*place, "auroc", score=score, population=population)
+        found = made.find(*place, "auroc", score=score, population=population)
         assert found is not None
-        assert found.values == tuple(values)
+        assert found["values"] == values
     label, attack, eps, *_ = next(iter(aurocs))
     assert made.get(label, attack, eps, "auroc") is None  # of which score is not said
     error = made.get(label, attack, eps, "error")

@@ -10,15 +10,17 @@ from robustloss.losses import LOSSES
 from robustloss.reports.chapters.confidence.top5 import crops_table
 from robustloss.reports.chapters.paper.error import error_rows, error_table, introduce_paper
 from robustloss.reports.page.page import split_caption
+from robustloss.reports.reading.numbers import AttackInfo
 from robustloss.reports.reading.published import (
     _tables,
     published_crops,
     published_errors,
 )
+from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import Estimate
 
-FGSM = SimpleNamespace(name="fgsm", label="FGSM", norm="linf", slug="fgsm")
-PGD = SimpleNamespace(name="pgd", label="PGD", norm="linf")
+FGSM = AttackInfo("FGSM", "fgsm", "linf", (0.0, 0.1), "fgsm")
+PGD = AttackInfo("PGD", "pgd", "linf", (0.1,), "pgd")
 VGG = {"backbone": "vgg13_cifar", "feature_dim": 384}
 
 
@@ -107,8 +109,7 @@ def mnist(**data: object) -> Any:
     run = numbers("mnist", losses, model={"feature_dim": 100}, train={"epochs": 3})
     own = {"A": (0.006, 0.005, 0.008), "E": (0.1231, 0.1022, 0.1344)}
     run.error = lambda label, attack, eps: Estimate(*own[label], 2, (), None) if not eps else None
-    run.error_eps = lambda attack: (0.0, 0.1)
-    run.flags = lambda *place: []
+    run.flags_of = lambda *place: []
     run.get = lambda *place: None
     run.images, run.seeds = 1000, [0, 1]
     run.run.failures = run.run.flags = []
@@ -118,7 +119,7 @@ def mnist(**data: object) -> Any:
 
 def test_published_value_and_difference_stand_below_ours():
     run = mnist()
-    table = error_table(run, FGSM)
+    table = error_table(Scene(run, FGSM))
     texts = [[entry.text for entry in row] for row in table.rows]
     assert table.header == ["loss", "clean", "eps 0.1"]
     assert texts == [
@@ -139,7 +140,7 @@ def test_published_value_and_difference_stand_below_ours():
     assert [note.count("Liu et al.,") for note in table.notes] == [0, 1]
     tables = published_errors(run, FGSM)
     data = {r["eps"]: (r["published_error"], r["published_source"])
-            for r in error_rows(run, FGSM, "A", tables[::-1])}  # fmt: skip
+            for r in error_rows(Scene(run, FGSM), "A", tables[::-1])}  # fmt: skip
     assert data == {0.0: (0.0040, "Liu et al. 2016"), 0.1: (0.2408, "Wan et al. 2018, Table 6")}
 
 
@@ -147,7 +148,7 @@ def test_seeds_have_a_column_where_they_differ():
     run = mnist()
     own = {"A": 2, "E": 1}
     run.error = lambda label, *_: Estimate(0.5, 0.4, 0.6, own[label], (), None)
-    table = error_table(run, FGSM)
+    table = error_table(Scene(run, FGSM))
     assert table.header[:2] == ["loss", "seeds"]
     assert [row[1].text for row in table.rows if row[0].text in own] == ["2", "1"]
     assert "mean over" not in table.caption

@@ -1,7 +1,6 @@
 """The result table and the report take the same numbers and put the same marks on them."""
 
 from robustloss.reports.chapters.detection.adaptive import BEST, guarded
-from robustloss.reports.reading.marks import flags_of
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import Run
 
@@ -26,11 +25,11 @@ def test_numbers_and_marks_are_those_of_the_report(strong_run: Run, strong_numbe
                 flags = known.flags(row.label, best, column.eps)
             elif column.metric == "error":
                 found = strong_numbers.error(row.label, case, column.eps)
-                flags = flags_of(strong_numbers, row.label, case, column.eps)
+                flags = strong_numbers.flags_of(row.label, case, column.eps)
             else:
                 first = strong_numbers.attacks[0]
                 found = strong_numbers.get(row.label, first.label, column.eps, column.metric)
-                flags = flags_of(strong_numbers, row.label, first, column.eps)
+                flags = strong_numbers.flags_of(row.label, first, column.eps)
             assert (cell.mean, cell.n_seeds) == (found.mean, found.n_seeds)
             assert (cell.low, cell.high) == (found.low, found.high)
             assert {*cell.checks} == checks(flags)

@@ -5,12 +5,11 @@ import pytest
 from robustloss.reports.chapters.run.learning import (
     ROBUST,
     Lesson,
-    add_learning_curves,
     attacked_words,
     draw_lessons,
+    plot_learning_curves,
 )
 from robustloss.reports.chapters.run.table import training_table
-from robustloss.reports.drawing.style import looks
 from robustloss.reports.page.run_facts import list_facts
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import Run
@@ -44,30 +43,16 @@ def numbers(run: Run) -> Numbers:
     return Numbers(run, 10)
 
 
-class Kept:
-    """An album that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.added: list[tuple] = []
-        self.words: list[dict] = []
-
-    def add(self, name: str, figure: object, rows: list[dict], **words: str) -> None:
-        self.added.append((name, figure, rows))
-        self.words.append(words)
-
-
 def test_curves_under_attack_stand_beside_the_clean_ones(run: Run) -> None:
-    album = Kept()
-    add_learning_curves(album, numbers(run), looks(["Softmax", "GM"]))  # type: ignore[arg-type]
-    ((name, _, rows),) = album.added
-    assert name == "learning-curves"
-    found = [row for row in rows if row["panel"] == "Validation error under attack"]
+    (plot,) = plot_learning_curves(numbers(run))
+    assert plot.name == "learning-curves"
+    found = [row for row in plot.numbers if row["panel"] == "Validation error under attack"]
     assert [(row["label"], row["x"], row["y"]) for row in found] == [
         ("GM", 1.0, 90.0), ("GM", 2.0, 20.0), ("GM", 3.0, 40.0),
     ]  # fmt: skip
-    assert "weights of the epoch with the fewest of these errors" in album.words[0]["caption"]
-    assert album.words[0]["caption"].endswith("for having been chosen: GM: 2.")
-    assert "validation error under attack ends at 40 for GM" in album.words[0]["alt"]
+    assert "weights of the epoch with the fewest of these errors" in plot.caption
+    assert plot.caption.endswith("for having been chosen: GM: 2.")
+    assert "validation error under attack ends at 40 for GM" in plot.alt
 
 
 def test_a_run_without_says_nothing_of_it(run: Run) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from robustloss.reports.chapters.run.table import training_table
-from robustloss.reports.chapters.run.tuning import add_tuning, tuning_tables
+from robustloss.reports.chapters.run.tuning import plot_tuning, tuning_tables
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.style import report_style
 from robustloss.reports.page.build import build_report
@@ -72,7 +72,7 @@ def test_the_figure_has_a_frame_for_each_searched_value_and_keeps_its_numbers(tu
     folder, first, _ = tuned
     with report_style():
         album = Album(tmp_path)
-        add_tuning(album, Numbers(load_run(folder)))
+        album.add(plot_tuning(Numbers(load_run(folder))))
     (picture,) = album.pictures
     assert f"{first} 1.00 to 2.00 % clean, 40.0 to 60.0 % under FGSM at 0.1" in picture.alt
     lines = picture.numbers.read_text().splitlines()

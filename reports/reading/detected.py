@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import Estimate, over_seeds
 
 # in the order of tables and figures; a plug-in comes after them under its own name
@@ -50,9 +49,9 @@ class Detected:
         populations: Every population with a row, in order.
     """
 
-    def __init__(self, numbers: Numbers) -> None:
+    def __init__(self, rows: Iterable[Row]) -> None:
         self._rows: dict[tuple, list[Row]] = {}
-        for row in numbers.run.detection:
+        for row in rows:
             if row["eps"] > 0:
                 key = (row["label"], row["attack_label"], float(row["eps"]), row["score"],
                        row["population"])  # fmt: skip
