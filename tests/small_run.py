@@ -12,8 +12,8 @@ SPEC = {
     "train": {"epochs": 3, "batch_size": 40, "precision": "float32", "lr": 0.02},
     "detection": {"fit_size": 100},
     "checks": {"images": 10},  # each is tried in some twenty ways, most of the time of a run
-    "losses": [{"name": "softmax"}, {"name": "lgm", "label": "L-GM"}],
-    "attacks": [{"name": "fgsm", "eps": [0, "1/10", 0.2]}],
+    "losses": [{"name": "softmax", "label": "softmax"}, {"name": "lgm", "label": "L-GM"}],
+    "attacks": [{"name": "fgsm", "label": "fgsm", "eps": [0, "1/10", 0.2]}],
 }
 
 

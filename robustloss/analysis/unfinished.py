@@ -86,7 +86,8 @@ def _read_asked(folder: Path, seeds: Sequence[int] | None = None) -> _Asked:
     started: dict[str, Any] = {}
     try:
         started = read_started(folder) or {}
-        spec = load_spec(started["spec"]) if started else None
+        # Notes of older versions have no "asked"; in them every label names files.
+        spec = load_spec(started.get("asked") or started["spec"]) if started else None
         seeds = started["seeds"] if started else seeds
         if not all(type(seed) is int for seed in seeds or ()):
             raise ValueError(f"seeds (={seeds!r}) are no whole numbers.")
@@ -261,7 +262,9 @@ def _assemble(folder: Path, asked: _Asked) -> Run:
         "seeds": sorted({cell.seed for cell in asked.cells}),
         **asked.provenance,
         "spec": asked.spec.plain(),
-        "attack_cost": read_costs(places, [attack.slug for attack in asked.spec.attacks]),
+        "attack_cost": read_costs(
+            places, {attack.slug: attack.label for attack in asked.spec.attacks}
+        ),
         "cells": seals_of(cells),
     }
     if reused := read_reused(places):

@@ -21,9 +21,15 @@ from robustloss.evaluation.reference import reference_arrays
 from robustloss.models.classifier import Classifier
 from robustloss.results.layout import check_reference
 from robustloss.results.records import Record
-from robustloss.results.scores import StoredScores, load_scores, save_scores
+from robustloss.results.scores import (
+    Pass,
+    StoredScores,
+    describe_pass,
+    load_scores,
+    save_scores,
+)
 from robustloss.spec.prefixes import is_plugin
-from robustloss.storage import read_arrays, write_arrays
+from robustloss.storage import CorruptFile, read_arrays, write_arrays
 
 T = TypeVar("T")
 
@@ -79,6 +85,15 @@ def ensure_scores(
     codes = {name: keys.plugin_digest(name, folder) for name in names}
     key = keys.scores_key(reference.file, files, codes, density=density)
 
+    attacked = {Pass("attacked", *key) for key in tested.records if key[0] != "none"}
+
+    def load(path: Path) -> StoredScores:
+        """Read the file; its key does not hold the labels of the attacks, which it is read by."""
+        found = load_scores(path)
+        if missing := attacked - {*found.passes("attacked")}:
+            raise CorruptFile(f"{path} holds no scores of {describe_pass(min(missing))}.")
+        return found
+
     def compute() -> StoredScores:
         place.report_scoring("detection scores")
         return detection.compute_scores(
@@ -90,7 +105,7 @@ def ensure_scores(
             name=cell_name(place.cell),
         )
 
-    return _ensure(place.folder / f"scores-{key}.npz", load_scores, compute, save_scores)
+    return _ensure(place.folder / f"scores-{key}.npz", load, compute, save_scores)
 
 
 def ensure_probe(place: Workplace, reference: Arrays) -> Stored[Arrays] | None:

@@ -75,7 +75,7 @@ def spec_lines(spec: Spec, *, plugins: bool = False) -> Iterator[str]:
         SpecError: The spec names something that its builder refuses.
         DataError: No such data set, or sizes that it does not have.
     """
-    yield to_toml({key: _write_eps(value, key) for key, value in spec.plain().items()})
+    yield to_toml({key: _write_eps(value, key) for key, value in spec.as_written().items()})
     # A name of several lines would go on as keys of the spec, which is shown to be trusted.
     yield from map(one_line, _comments(spec, plugins))
 

@@ -1,6 +1,6 @@
 """Notes beside a cell.json: what each attack cost there, and whose weights the cell took over."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,22 @@ Place = tuple[str, int, Path]  # label, seed and folder of a cell
 REUSED = "reused.json"  # in the folder of a cell whose weights were taken from another run
 
 
-def read_costs(cells: Sequence[Place], attacks: Collection[str]) -> list[dict[str, Any]]:
+def read_costs(cells: Sequence[Place], attacks: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return what each attack spent on each cell when it was last computed there.
 
     Args:
         cells: of a run.
-        attacks: their slugs.
+        attacks: their labels, by slug.
     """
     costs = []
     for label, seed, folder in cells:
-        for attack in attacks:
+        for attack, attack_label in attacks.items():
             try:
                 cost = read_json(folder / f"{attack}-cost.json", checked=True)
             except CorruptFile:
                 continue
             if is_cost(cost):
-                costs.append({**cost, "label": label, "seed": seed})
+                costs.append({**cost, "attack_label": attack_label, "label": label, "seed": seed})
     return costs
 
 

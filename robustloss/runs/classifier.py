@@ -16,6 +16,7 @@ from robustloss.models.weight_files import load_state, load_tensors
 from robustloss.results.finished_cell import MOST_CLASSES, MOST_FEATURES
 from robustloss.results.run import load_run
 from robustloss.spec.prefixes import Place, is_plugin, misplaced_rule
+from robustloss.spec.text import slug
 from robustloss.storage import CorruptFile, read_json
 
 MOST_PIXELS = 3 * 4096**2  # of an image, all channels: the most that a spec can ask for
@@ -30,7 +31,7 @@ def load_classifier(
 
     Args:
         run_dir: The run folder.
-        loss: The label of its loss in the run.
+        loss: The label of its loss in the run, in any case, or the loss's name where one has it.
         seed: Its training seed.
         allow_plugins: Whether to import modules of the user's own that the run names. This
             executes their code.
@@ -40,8 +41,10 @@ def load_classifier(
         CorruptFile: The weights are damaged.
     """
     run = load_run(run_dir)
-    cells = [cell for cell in run.cells if cell.label == loss and cell.seed == seed]
-    if not cells:
+    seeded = [cell for cell in run.cells if cell.seed == seed]
+    exact = [cell for cell in seeded if cell.label == loss]
+    cells = exact or [c for c in seeded if loss == c.loss or slug(loss) in (c.slug, slug(c.label))]
+    if len(cells) != 1:
         have = ", ".join(f"{cell.label!r} seed {cell.seed}" for cell in run.cells)
         raise ValueError(f"loss (={loss!r}) with seed (={seed}) is not in this run; it has {have}.")
     path = cells[0].folder / "cell.json"

@@ -46,7 +46,7 @@ def provenance_of(settings: RunSettings, spec: Spec, dataset: Dataset, start: St
     found = _provenance_at_start(settings, spec, dataset, start) | {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - start.clock, 1),
-        "attack_cost": read_costs(places, [attack.slug for attack in spec.attacks]),
+        "attack_cost": read_costs(places, {attack.slug: attack.label for attack in spec.attacks}),
     }
     if reused := read_reused(places):
         found["reused"] = reused
@@ -62,6 +62,7 @@ def write_started(settings: RunSettings, dataset: Dataset, start: Start) -> None
         start: When it began.
     """
     content = _provenance_at_start(settings, settings.spec, dataset, start)
+    content["asked"] = settings.spec.as_written()  # which labels name files, too
     write_json(settings.folder / STARTED, content, checked=True)
 
 

@@ -44,6 +44,25 @@ ATTACK_FACTS: dict[str, AttackFacts] = {
 }
 """The attacks of `robustloss.attacks.ATTACKS`, in its order, after the clean pass."""
 
+ATTACK_LABELS = {
+    "fgsm": "FGSM",
+    "pgd": "PGD",
+    "mifgsm": "MIFGSM",
+    "apgd_ce": "APGD-CE",
+    "apgd_dlr": "APGD-DLR",
+    "deepfool": "DeepFool",
+    "cw": "CW",
+    "fab": "FAB",
+    "square": "Square",
+    "autoattack": "AutoAttack",
+    "adaptive_joint": "Adaptive, joint",
+    "adaptive_selective": "Adaptive, selective",
+    "adaptive_orthogonal": "Adaptive, orthogonal",
+    "adaptive_matching": "Adaptive, matching",
+}
+"""How tables call an attack whose label is left out. Its slug is that of the name: arrays of the
+trial attacks are named by it."""
+
 _TORCHATTACKS = "torchattacks:"
 # The classes of torchattacks 3.5 with an L-inf or L2 budget; the others are refused elsewhere, and
 # so are the two ensembles, which run shorter than published or are listed one by one.

@@ -1,11 +1,12 @@
 """Table [[attacks]]: names, norms, eps."""
 
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from robustloss.spec import base
-from robustloss.spec.attack_kinds import attack_norm
+from robustloss.spec.attack_kinds import ATTACK_FACTS, ATTACK_LABELS, attack_norm
 from robustloss.spec.errors import Problems
 from robustloss.spec.prefixes import placed
 
@@ -21,7 +22,9 @@ AttackParams = Annotated[base.PlainTable, base.without(folders=base.BUILT_IN)]
 class AttackSpec(base.Labelled):
     """One table [[attacks]]: an attack, its parameters and its budgets."""
 
-    name: Annotated[base.Name, placed("attack")] = base.declare(
+    labels: ClassVar[Mapping[str, str]] = ATTACK_LABELS
+
+    name: Annotated[base.Name, placed("attack", ATTACK_FACTS)] = base.declare(
         "attack: robustloss list attacks, module:name, file.py:name", example="fgsm"
     )
     params: AttackParams = base.declare("its own parameters", {})

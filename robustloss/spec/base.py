@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -226,27 +226,47 @@ def without(**reasons: str) -> AfterValidator:
 class Labelled(Table):
     """A table of an array: what is named, and how tables and figures call it."""
 
+    labels: ClassVar[Mapping[str, str]] = {}
+    """The label of a name where the spec gives none; other names are their own labels."""
+
     name: Name
     label: str = declare(
-        "how tables and figures call it; its slug names files", "", shown="the name"
+        "how tables and figures call it; its slug names files", "", shown="the name, as L-GM"
     )
 
     @model_validator(mode="after")
     def complete_label(self) -> Self:
         """Call it by its name, unless the spec says otherwise."""
         if "label" not in self.model_fields_set:
-            self._complete({"label": self.default_label})
+            self._complete({"label": self.labels.get(self.name, self.short_name)})
         if not (self.label.isprintable() and 0 < len(self.slug) <= MAX_LABEL):
             rule = f"must be one line of 1 to {MAX_LABEL} characters, with a letter a-z or a digit."
             self._refuse("label", rule)
         return self
 
     @property
-    def default_label(self) -> str:
-        """The label where the spec gives none."""
+    def short_name(self) -> str:
+        """The name without what stands before it."""
         return self.name
 
     @property
+    def file_label(self) -> str:
+        """What names of files rest on: the label that the spec gives, else the short name.
+
+        So a default label can change and no stored file gets another name: a loss "lgm" without a
+        label is called L-GM and keeps its folder "lgm".
+        """
+        return self.label if "label" in self.model_fields_set else self.short_name
+
+    @property
     def slug(self) -> str:
-        """The label as a file name."""
-        return slug(self.label)
+        """Its file name."""
+        return slug(self.file_label)
+
+    def is_called(self, text: str) -> bool:
+        """Tell whether a text means this table: its label in any wording of one slug, or its name.
+
+        Args:
+            text: as a person wrote it.
+        """
+        return slug(text) in (slug(self.label), self.slug) or text in (self.name, self.label)

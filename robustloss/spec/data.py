@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from robustloss.spec.base import MAX_LABEL, Count, Labelled, ListOf, Name, Table, declare, only
 from robustloss.spec.errors import choice_rule, rule_error
+from robustloss.spec.prefixes import canonical_name
 
 DATASET_SUMMARIES = {
     "digits": "1,797 handwritten digits of 8x8 pixels, bundled with scikit-learn (no download)",
@@ -21,6 +22,8 @@ DATASET_SUMMARIES = {
 
 OUTSIDE_SETS = (*DATASET_SUMMARIES, "uniform_noise", "held_out_classes")
 
+DataName = Annotated[Name, AfterValidator(lambda name: canonical_name(name, OUTSIDE_SETS))]
+
 _FOLDER_MISSING = "must be given: image_folder reads the folder it names."
 _FOLDER_ONLY = 'is for name = "image_folder" only, not {!r}. Remove it.'
 _FOLDER_KEYS = ("folder", "image_size", "resize", "channels", "ten_crop", "in_memory")
@@ -35,7 +38,7 @@ def _size(meaning: str) -> Any:
 class DataSpec(Table):
     """Table [data]: the images. A size left out is the data set's own."""
 
-    name: Name = declare("data set: robustloss list datasets", "digits")
+    name: DataName = declare("data set: robustloss list datasets", "digits")
     train_size: Count | None = _size("training images, equal class shares")
     validation_size: Count | None = _size("validation images (thresholds)")
     test_size: Count | None = _size("test images, the ones that are attacked")
@@ -128,7 +131,7 @@ class DataSpec(Table):
 class OutsideSpec(Labelled):
     """One table [[outside]]: images that are not of the data, shown to every network."""
 
-    name: Name = declare(f"which images: {', '.join(OUTSIDE_SETS)}", example="fashion_mnist")
+    name: DataName = declare(f"which images: {', '.join(OUTSIDE_SETS)}", example="fashion_mnist")
     images: Count = declare("how many of them at most, spread evenly", 2000)
     folder: Name | None = declare(
         "image_folder: any folder of images, or a tar archive of one; relative to the spec, then "

@@ -4,7 +4,7 @@ from pydantic import field_validator
 
 from robustloss.spec.base import Count, Eps, ListOf, Table, check_each, declare, pixel_rule
 from robustloss.spec.errors import choice_rule, rule_error
-from robustloss.spec.prefixes import misplaced_rule
+from robustloss.spec.prefixes import canonical_name, misplaced_rule
 
 SCORE_NAMES = (
     *("class_log_likelihood", "marginal_log_likelihood", "max_log_posterior", "max_logit"),
@@ -33,6 +33,8 @@ class DetectionSpec(Table):
     @classmethod
     def check_scores(cls, scores: tuple[str, ...]) -> tuple[str, ...]:
         """Refuse unknown scores; a name with a colon is the user's own, loaded by the run."""
+
+        scores = tuple(canonical_name(score, SCORE_NAMES) for score in scores)
 
         def broken(score: str) -> str:
             if ":" in score:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
@@ -28,6 +28,32 @@ BackboneParams = Annotated[
     PlainTable,
     without(feature_dim=FROM_MODEL, image_shape=FROM_DATA, name=BUILT_IN, folders=BUILT_IN),
 ]
+BACKBONES = (
+    *("lenet_plus", "small_cnn", "digits_cnn", "cifar_cnn", "vgg13_cifar", "resnet18_cifar"),
+)
+"""Every backbone of our own. What builds them stands in `models.backbones`."""
+
+LOSS_LABELS = {
+    "softmax": "Softmax",
+    "center": "Center",
+    "gm": "GM",
+    "lgm": "L-GM",
+    "weighted_softmax": "Weighted softmax",
+    "l_softmax": "L-Softmax",
+    "a_softmax": "A-Softmax",
+    "modified_softmax": "Modified softmax",
+    "fnorm_sphereface": "FNorm SphereFace",
+    "l2_softmax": "L2-softmax",
+    "normface": "NormFace",
+    "cosface": "CosFace",
+    "arcface": "ArcFace",
+    "contrastive": "Contrastive",
+    "triplet": "Triplet",
+    "mmc": "MMC",
+}
+"""Every loss of our own, and how tables call it where its label is left out. What computes them
+stands in `losses.LOSSES`."""
+
 GIVEN = "given"  # the name of a whole model that was trained elsewhere
 _FACTORY = re.compile(r"[^:\s][^:]*:[A-Za-z_][A-Za-z0-9_]*")
 # Parameters that robustloss passes to a loss itself, and where they are decided.
@@ -42,7 +68,7 @@ _PASSED = {
 class ModelSpec(Table):
     """Table [model]: the network up to the features."""
 
-    backbone: Annotated[Name, placed("backbone")] = declare(
+    backbone: Annotated[Name, placed("backbone", BACKBONES)] = declare(
         "network: robustloss list backbones, torchvision:NAME, module:Class, file.py:Class",
         "lenet_plus",
     )
@@ -57,7 +83,9 @@ class LossSpec(Labelled):
     whole `model` as text.
     """
 
-    name: Annotated[Name, placed("loss")] = declare(
+    labels: ClassVar[Mapping[str, str]] = LOSS_LABELS
+
+    name: Annotated[Name, placed("loss", (*LOSS_LABELS, GIVEN))] = declare(
         'loss: robustloss list losses, module:Class, file.py:Class; "given" for a whole model',
         example="lgm",
     )
@@ -158,8 +186,8 @@ class LossSpec(Labelled):
         return {} if isinstance(self.model, str) else self.model
 
     @property
-    def default_label(self) -> str:
-        """The label where the spec gives none: the name of the loss or of the factory."""
+    def short_name(self) -> str:
+        """The name of the loss or of the factory."""
         return self.factory.rpartition(":")[2] if self.factory else self.name
 
     def substitute(self, values: Mapping[str, Any]) -> Self:

@@ -1,5 +1,7 @@
 """Names in a spec that point at code: a package's, by a prefix in its own place, or the user's."""
 
+import re
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import AfterValidator
@@ -40,10 +42,33 @@ def misplaced_rule(name: str, place: Place) -> str:
     )
 
 
-def placed(place: Place) -> AfterValidator:
-    """Make the validator that refuses a prefix which belongs to another place."""
+def canonical_name(name: str, known: Iterable[str]) -> str:
+    """Return a name as files store it: "FGSM" is "fgsm", "L-GM" is "lgm".
+
+    Args:
+        name: as the user wrote it, in any case, with spaces, hyphens and underscores anywhere.
+        known: the names as they are stored.
+
+    Returns:
+        The known name of the same letters and digits; where there is none, the name as it is.
+    """
+
+    def squeeze(text: str) -> str:
+        return re.sub(r"[-_\s]", "", text.casefold())
+
+    return {squeeze(each): each for each in known}.get(squeeze(name), name)
+
+
+def placed(place: Place, known: Iterable[str]) -> AfterValidator:
+    """Make the validator that refuses a prefix which belongs to another place.
+
+    Args:
+        place: what the name is to name.
+        known: the built-in names, which may be written in any case.
+    """
 
     def check(name: str) -> str:
+        name = canonical_name(name, known)
         if rule := misplaced_rule(name, place):
             raise rule_error(rule)
         return name

@@ -86,7 +86,7 @@ class Spec(Table):
     @property
     def text(self) -> str:
         """The source, verbatim; of a spec given as a dict, its TOML."""
-        return self._text or to_toml(self.plain())
+        return self._text or to_toml(self.as_written())
 
     @property
     def folder(self) -> Path:
@@ -94,8 +94,20 @@ class Spec(Table):
         return self._folder
 
     def plain(self) -> dict[str, Any]:
-        """Return every value, defaults included, as JSON holds it; `load_spec` reads it back."""
+        """Return every value, defaults included, as JSON holds it."""
         return self.model_dump(mode="json")
+
+    def as_written(self) -> dict[str, Any]:
+        """Return every value but the labels that were left out, for `load_spec` to read back.
+
+        A label that is given names files, one that is left out does not.
+        """
+        plain = self.plain()
+        for key in ("losses", "attacks", "outside"):
+            for table, values in zip(getattr(self, key), plain[key], strict=True):
+                if "label" not in table.model_fields_set:
+                    del values["label"]
+        return plain
 
     def cells(self, seeds: Sequence[int] | None = None) -> tuple[CellSpec, ...]:
         """Return what a run computes: losses in the order of the file, then seeds.
@@ -167,11 +179,13 @@ class Spec(Table):
         problems = Problems()
         first: dict[str, int] = {}
         for i, table in enumerate(tables):
-            j = first.setdefault(table.slug, i)
-            if j != i:
-                twin = f"{info.field_name}[{j}].label (={literal(tables[j].label)})"
-                rule = f"names the same files as {twin}: {table.slug!r}. Give it another label."
-                problems.add((i, "label"), table.label, rule)
+            for name in dict.fromkeys((table.slug, slug(table.label))):
+                j = first.setdefault(name, i)
+                if j != i:
+                    twin = f"{info.field_name}[{j}].label (={literal(tables[j].label)})"
+                    rule = f"names the same files as {twin}: {name!r}. Give it another label."
+                    problems.add((i, "label"), table.label, rule)
+                    break
         problems.raise_if_any()
         return tables
 
@@ -196,20 +210,29 @@ class Spec(Table):
     @field_validator("report")
     @classmethod
     def check_report(cls, report: ReportSpec, info: Any) -> ReportSpec:
-        """Refuse a baseline or a highlight that is no loss of the spec."""
-        labels = [loss.label for loss in info.data.get("losses", ())]  # absent if wrong themselves
-        named: list[tuple[tuple[int | str, ...], str]] = [
-            (("highlight", i), label) for i, label in enumerate(report.highlight)
-        ]
-        if report.baseline is not None:
-            named.insert(0, (("baseline",), report.baseline))
+        """Put the label of a loss in place of its name, or of the label in other words.
+
+        Refuses a baseline or a highlight that is no loss of the spec.
+        """
+        losses = info.data.get("losses", ())  # absent if wrong themselves
+        labels = [loss.label for loss in losses]
         problems = Problems()
-        for place, label in named:
-            if labels and label not in labels:
-                rule = choice_rule(label, labels, quote=True)
-                problems.add(place, label, f"is the label of no loss: it {rule}")
+
+        def find(text: str, *place: int | str) -> str:
+            found = [text] if text in labels else [o.label for o in losses if o.is_called(text)]
+            if losses and len(found) != 1:
+                rule = choice_rule(text, labels, quote=True)
+                problems.add(place, text, f"is the label of no loss: it {rule}")
+            return found[0] if found else text
+
+        known: dict[str, Any] = {}
+        if report.baseline is not None:
+            known["baseline"] = find(report.baseline, "baseline")
+        if report.highlight:
+            each = enumerate(report.highlight)
+            known["highlight"] = tuple(find(text, "highlight", i) for i, text in each)
         problems.raise_if_any()
-        return report
+        return report.override(known) if known else report
 
     @model_validator(mode="after")
     def check_trials(self) -> Self:

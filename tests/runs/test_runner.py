@@ -370,3 +370,23 @@ def test_other_training_or_damaged_weights_are_not_taken(done, tmp_path, monkeyp
 def test_only_a_run_folder_can_be_reused(tmp_path):
     with pytest.raises(RunFolderError, match=r"reuse .* is no run folder"):
         runner.run(SPEC, out=tmp_path / "run", reuse=tmp_path)
+
+
+def test_a_run_with_the_names_as_labels_is_found_again_under_default_labels(tmp_path, monkeypatch):
+    losses = [{"name": "softmax", "label": "softmax"}, {"name": "lgm", "label": "lgm"}]
+    attack = {"name": "fgsm", "eps": [0.1]}
+    old = changed(seeds=[0], losses=losses, attacks=[{**attack, "label": "fgsm"}])
+    folder = runner.run(old, out=tmp_path / "run").path
+    before = files(folder)
+    counted = Counted(monkeypatch)
+    new = changed(seeds=[0], losses=[{"name": "softmax"}, {"name": "LGM"}], attacks=[attack])
+    assert runner.run(new, out=folder).exit_code == 0
+    assert (counted.trained, counted.attacked) == (0, [])
+    assert files(folder).keys() == before.keys()
+    run = load_run(folder)
+    assert {row["label"] for row in run.rows} == {"Softmax", "L-GM"}
+    assert {row["attack_label"] for row in run.rows} == {"none", "FGSM"}
+    assert {cost["attack_label"] for cost in run.provenance["attack_cost"]} == {"FGSM"}
+    for name in ("lgm", "l-gm", "L-GM"):
+        assert load_classifier(folder, loss=name, seed=0).head
+    assert run.cells[0].scores().passes("attacked")[0].label == "FGSM"
