@@ -294,16 +294,24 @@ def new(
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], Argument(metavar="RUN RUN...", help="finished run folders")],
+    runs: Annotated[
+        list[str] | None, Argument(metavar="RUN RUN...", help="finished run folders")
+    ] = None,
     out: Annotated[str | None, Option(metavar="DIR", help="Folder of the merged run.")] = None,
     other_networks: Annotated[
         bool, Option("--other-networks", help="Merge runs of different networks too.")
     ] = False,
 ) -> int:
-    """Merge losses and seeds of several runs into one report."""
+    """Merge losses and seeds of several runs into one report.
+
+    An attack or a loss of two runs counts as one where it is the same with all defaults filled in,
+    whatever it is called.
+    """
     from robustloss.runs.merge import merge_runs
 
-    folder = out or str(Path(runs[0]).parent / "-and-".join(Path(run).name for run in runs))
+    runs = runs or []
+    together = "-and-".join(Path(run).name for run in runs)
+    folder = out or str(Path(*runs[:1]).parent / together)
     with showing_mistakes(ValueError):
         merged = merge_runs(runs, folder, other_networks=other_networks)
     for note in merged.notes:

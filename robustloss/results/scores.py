@@ -72,6 +72,24 @@ class StoredScores:
         """Return whether a score of a pass is there."""
         return (score, which) in self.values
 
+    def relabel(self, attacks: Mapping[str, str]) -> "StoredScores":
+        """Return the scores with the attacks called otherwise.
+
+        Args:
+            attacks: new labels by old ones; other attacks are left out.
+        """
+
+        def rename(which: Pass) -> Pass | None:
+            if which.kind not in ("attacked", "noise"):
+                return which
+            return which._replace(label=attacks[which.label]) if which.label in attacks else None
+
+        values = {
+            (score, new): v for (score, old), v in self.values.items() if (new := rename(old))
+        }
+        wrong = {new: each for old, each in self.wrong.items() if (new := rename(old))}
+        return StoredScores(self.names, values, wrong, self.index)
+
     def passes(self, kind: str) -> list[Pass]:
         """Return the passes of a kind, in the order of the run."""
         return list(dict.fromkeys(p for _, p in self.values if p.kind == kind))

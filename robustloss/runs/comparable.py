@@ -1,13 +1,22 @@
 """What several runs have in common, and a clear word why they cannot stand in one table."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from robustloss.notation import eps_text
 from robustloss.results.checking import check_tables
 from robustloss.results.run import Run
+from robustloss.runs.meaning import (
+    fill_network,
+    fill_training,
+    find_attack_differences,
+    find_loss_differences,
+    list_differences,
+    loss_settings,
+    spec_of,
+)
 from robustloss.spec.text import slug
 from robustloss.storage import read_json
 
@@ -30,6 +39,7 @@ class RunCell:
         content: Its cell.json.
         label: Its label in the merged run.
         settings: What decides its training beside seed and data, as in a table [[losses]].
+        attacks: The labels in the merged run by those of its run, of the attacks that all have.
     """
 
     run: Run
@@ -37,11 +47,7 @@ class RunCell:
     content: dict[str, Any]
     label: str
     settings: dict[str, Any]
-
-
-def spec_of(run: Run) -> Mapping[str, Any]:
-    """Return the resolved spec that a run was made with; {} if it does not say."""
-    return run.provenance.get("spec") or {}
+    attacks: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_data(first: Run, other: Run) -> None:
@@ -64,6 +70,8 @@ def check_network(first: Run, other: Run) -> None:
         NotComparableError: Names what differs.
     """
     models = [spec_of(run).get("model") or {} for run in (first, other)]
+    if models[0] != models[1]:
+        models = [fill_network(model) for model in models]
     why = (
         "A difference could come from the network and not from the loss; "
         "--other-networks merges them all the same."
@@ -110,60 +118,106 @@ def outside_sets(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return [dict(table) for _, table in known.values()]
 
 
-def shared_attacks(runs: Sequence[Run]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return the attacks of all runs by label, with the eps of all, and notes on what is left out.
+@dataclass
+class SharedAttacks:
+    """The attacks that every run has.
+
+    Attributes:
+        tables: The tables [[attacks]] of the merged run by label, with the eps of all runs.
+        labels: For each run, the labels in the merged run by its own.
+        notes: What is called otherwise, means something else, or is left out.
+    """
+
+    tables: dict[str, dict[str, Any]]
+    labels: list[dict[str, str]]
+    notes: list[str]
+
+
+def shared_attacks(runs: Sequence[Run]) -> SharedAttacks:
+    """Return the attacks of all runs: those that do the same, however each run calls them.
 
     Raises:
-        NotComparableError: One label means two attacks, or no attack has an eps in every run.
+        NotComparableError: No attack has an eps in every run.
     """
-    shared = {label: dict(attack) for label, attack in _attacks(runs[0]).items()}
-    for other in runs[1:]:
-        theirs = _attacks(other)
-        shared = {label: attack for label, attack in shared.items() if label in theirs}
-        for label, attack in shared.items():
-            name = f"{{}} of the attack {label!r}"
-            why = "One label must mean one attack. Run one again with another label."
-            pair = attack, theirs[label]
-            _check_equal((runs[0], other), pair, ("name", "params", "eight_bit"), name, why)
-            attack["eps"] = [eps for eps in attack["eps"] if eps in theirs[label]["eps"]]
-    shared = {label: attack for label, attack in shared.items() if attack["eps"]}
-    if not shared:
-        lists = []
-        for run in runs:
-            budgets = {
-                label: ", ".join(eps_text(eps) for eps in attack["eps"])
-                for label, attack in _attacks(run).items()
-            }
-            each = ", ".join(f"{label} at {eps}" for label, eps in budgets.items())
-            lists.append(f"{run.path} has {each}")
-        raise NotComparableError(
-            f"The runs have no attack with an eps in common: {'; '.join(lists)}. Run one of them "
-            "again with an attack of the other."
+    lists = [list(spec_of(run).get("attacks", [])) for run in runs]
+    tables: dict[str, dict[str, Any]] = {}
+    labels: list[dict[str, str]] = [{} for _ in runs]
+    for attack in lists[0]:
+        twins = [_find_twin(attack, known) for known in lists]
+        found = [twin for twin in twins if twin is not None]
+        common = [eps for eps in attack["eps"] if all(eps in twin["eps"] for twin in found)]
+        if len(found) < len(runs) or not common:
+            continue
+        tables[attack["label"]] = {**attack, "eps": common}
+        for own, twin in zip(labels, found, strict=True):
+            own[twin["label"]] = attack["label"]
+    names = tell_apart(runs)
+    notes = _other_meanings(names, lists, labels)
+    if not tables:
+        each = "; ".join(
+            f"{run.path} has "
+            + ", ".join(f"{a['label']} at {', '.join(map(eps_text, a['eps']))}" for a in known)
+            for run, known in zip(runs, lists, strict=True)
         )
-    notes = []
-    for run in runs:
+        told = "".join(f"{note} " for note in notes)
+        raise NotComparableError(
+            f"The runs have no attack with an eps in common: {each}. {told}Run one of them again "
+            "with an attack of the other."
+        )
+    notes = [*_renaming_note(names, labels), *notes]
+    for name, known, own in zip(names, lists, labels, strict=True):
         left = [
-            f"{label} at {eps_text(eps)}"
-            for label, attack in _attacks(run).items()
+            f"{attack['label']} at {eps_text(eps)}"
+            for attack in known
             for eps in attack["eps"]
-            if label not in shared or eps not in shared[label]["eps"]
+            if attack["label"] not in own or eps not in tables[own[attack["label"]]]["eps"]
         ]
         if left:
-            notes.append(
-                f"Left out of {run.name}, because not every run has it: {', '.join(left)}."
-            )
-    return shared, notes
+            notes.append(f"Left out of {name}, because not every run has it: {', '.join(left)}.")
+    return SharedAttacks(tables, labels, notes)
 
 
-def _attacks(run: Run) -> dict[str, Mapping[str, Any]]:
-    return {attack["label"]: attack for attack in spec_of(run).get("attacks", [])}
+def _find_twin(
+    attack: Mapping[str, Any], known: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """Return the attack of a run that does the same as another; one of the same label first."""
+    same = [each for each in known if not find_attack_differences(attack, each)]
+    return min(same, key=lambda each: each["label"] != attack["label"], default=None)
+
+
+def _other_meanings(
+    names: Sequence[str],
+    lists: Sequence[Sequence[Mapping[str, Any]]],
+    labels: Sequence[Mapping[str, str]],
+) -> list[str]:
+    """Say in what an attack of the first run differs from another run's of the same label."""
+    notes = []
+    for name, known, own in zip(names[1:], lists[1:], labels[1:], strict=True):
+        for first, other in ((a, b) for a in lists[0] for b in known):
+            if slug(first["label"]) != slug(other["label"]) or other["label"] in own:
+                continue
+            if differences := find_attack_differences(first, other):
+                told = list_differences(differences, names[0], name)
+                notes.append(f"{first['label']} is another attack in {name}: {told}.")
+    return notes
+
+
+def _renaming_note(names: Sequence[str], labels: Sequence[Mapping[str, str]]) -> list[str]:
+    """Say in one line what is called otherwise than in its run; nothing where nothing is."""
+    renamed = [
+        f"{old} of {name} is {new}"
+        for name, own in zip(names, labels, strict=True)
+        for old, new in own.items()
+        if old != new
+    ]
+    return [f"The same by another label: {', '.join(renamed)}."] if renamed else []
 
 
 def label_cells(runs: Sequence[Run]) -> tuple[list[RunCell], list[str]]:
     """Return the cells of all runs under labels that mean one loss each, and notes on new labels.
 
-    A label keeps its name where it means the same in every run; its seeds then stand side by side,
-    and a cell that two runs have counts once. Where it means two things, its name would be right
+    A loss that two runs have gets the label of the first of them, and its seeds stand side by side;
+    a cell that two runs have counts once. Where a label means two things, its name would be right
     for neither. Say the run `one` has "L-GM" with alpha 1 and the run `two` has "L-GM" with alpha
     0.5: then the merged run has "L-GM (one)" and "L-GM (two)".
 
@@ -172,69 +226,100 @@ def label_cells(runs: Sequence[Run]) -> tuple[list[RunCell], list[str]]:
             the same files.
         CorruptFile: A cell.json is damaged.
     """
-    ambiguous = _find_ambiguous(runs)
-    # What tells the runs apart: their names, else their folders, else their numbers.
-    names = [run.name for run in runs]
-    if len(set(names)) < len(names):
-        names = [run.path.resolve().name for run in runs]
-    if len(set(names)) < len(names):
-        names = [f"{run.name} {number}" for number, run in enumerate(runs, 1)]
-    notes = [
-        f"{label} has other settings in {', '.join(names)}, so its labels name the run."
-        for label in sorted(ambiguous)
-    ]
-    cells: dict[tuple[str, int], RunCell] = {}
-    for run, name in zip(runs, names, strict=True):
-        losses = {loss["label"]: loss for loss in spec_of(run).get("losses", [])}
-        for cell in run.cells:
-            settings = _settings(run, losses.get(cell.label, {"name": cell.loss}))
-            label = f"{cell.label} ({name})" if cell.label in ambiguous else cell.label
-            content = read_json(cell.folder / "cell.json", checked=True)
-            check_tables(cell.folder / "cell.json", content)
-            made = RunCell(run, cell.folder, content, label, settings)
-            first = cells.setdefault((label, cell.seed), made)
-            if first.content.get("weights") != content.get("weights"):
+    read = [_read_cells(run) for run in runs]
+    labels = _unify_labels(read)
+    names = tell_apart(runs)
+    notes = _renaming_note(names, labels)
+    for cells, own in zip(read, labels, strict=True):
+        for cell in cells:
+            cell.label = own[cell.label]
+    ambiguous: dict[str, str] = {}  # slug of a label that means several things -> why
+    first: dict[str, tuple[str, RunCell]] = {}
+    for cells, name in zip(read, names, strict=True):
+        for cell in cells:
+            known_name, known = first.setdefault(slug(cell.label), (name, cell))
+            if differences := find_loss_differences(known.settings, cell.settings):
+                told = list_differences(differences, known_name, name)
+                ambiguous.setdefault(slug(cell.label), told)
+    for key, told in ambiguous.items():
+        label = first[key][1].label
+        notes.append(f"{label} has other settings, so its labels name the run: {told}.")
+    found: dict[tuple[str, int], RunCell] = {}
+    for cells, name in zip(read, names, strict=True):
+        for cell in cells:
+            if slug(cell.label) in ambiguous:
+                cell.label = f"{cell.label} ({name})"
+            twin = found.setdefault((cell.label, cell.content["seed"]), cell)
+            if twin.content.get("weights") != cell.content.get("weights"):
                 raise NotComparableError(
-                    f"{first.run.path} and {run.path} cannot be compared: both have {label!r} with "
-                    f"seed {cell.seed}, trained with the same settings to other weights (another "
-                    "device or version). Run one of them again with another label or other seeds."
+                    f"{twin.run.path} and {cell.run.path} cannot be compared: both have "
+                    f"{cell.label!r} with seed {cell.content['seed']}, trained with the same "
+                    "settings to other weights (another device or version). Run one of them again "
+                    "with another label or other seeds."
                 )
     slugs: dict[str, str] = {}
-    for label, _ in cells:
+    for label, _ in found:
         if (other := slugs.setdefault(slug(label), label)) != label:
             raise NotComparableError(
                 f"the labels {other!r} and {label!r} name the same files. Run one of the runs "
                 "again with another label."
             )
-    return list(cells.values()), notes
+    return list(found.values()), notes
 
 
-def _find_ambiguous(runs: Sequence[Run]) -> set[str]:
-    """Return the labels under which the runs trained with different settings."""
-    meanings: dict[str, list[dict[str, Any]]] = {}
-    for run in runs:
-        for loss in spec_of(run).get("losses", []):
-            known = meanings.setdefault(loss["label"], [])
-            if (settings := _settings(run, loss)) not in known:
-                known.append(settings)
-    return {label for label, known in meanings.items() if len(known) > 1}
+def _read_cells(run: Run) -> list[RunCell]:
+    """Return the cells of a run under the labels that they have there."""
+    losses = {loss["label"]: loss for loss in spec_of(run).get("losses", [])}
+    cells = []
+    for cell in run.cells:
+        content = read_json(cell.folder / "cell.json", checked=True)
+        check_tables(cell.folder / "cell.json", content)
+        settings = loss_settings(run, losses.get(cell.label, {"name": cell.loss}))
+        cells.append(RunCell(run, cell.folder, content, cell.label, settings))
+    return cells
 
 
-def _settings(run: Run, loss: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides a loss's training beside seed and data."""
-    spec = spec_of(run)
-    own = {"name": loss["name"], "params": loss.get("params") or {}}
-    if isinstance(loss.get("model"), str):  # a whole model from elsewhere
-        return {**own, "model": loss["model"], "weights": loss.get("weights"), "train": {}}
-    train = (spec.get("train") or {}) | (loss.get("train") or {})
-    if not train.get("adversarial"):  # false and absent both mean clean training
-        train.pop("adversarial", None)
-    return {
-        **own,
-        "train": train,
-        "model": (spec.get("model") or {}) | (loss.get("model") or {}),
-        "weights": loss.get("weights"),
-    }
+def tell_apart(runs: Sequence[Run]) -> list[str]:
+    """Return what tells the runs apart: their names, else their folders, else their numbers."""
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        names = [run.path.resolve().name for run in runs]
+    if len(set(names)) < len(names):
+        names = [f"{run.name} {number}" for number, run in enumerate(runs, 1)]
+    return names
+
+
+def _unify_labels(read: Sequence[Sequence[RunCell]]) -> list[dict[str, str]]:
+    """Return for each run the labels to have by its own: one loss, one label.
+
+    Two runs that trained a loss with one seed to other weights keep both labels: they were given to
+    tell the two apart.
+
+    Args:
+        read: The cells of each run.
+    """
+    labels: list[dict[str, str]] = []
+    known: list[tuple[str, RunCell, dict[int, Any]]] = []  # label, a cell, weights by seed
+    for cells in read:
+        own: dict[str, str] = {}
+        weights: dict[str, dict[int, Any]] = {}
+        for cell in cells:
+            weights.setdefault(cell.label, {})[cell.content["seed"]] = cell.content.get("weights")
+        for cell in cells:
+            if cell.label in own:
+                continue
+            trained = weights[cell.label]
+            twins = [
+                label
+                for label, other, theirs in known
+                if not find_loss_differences(other.settings, cell.settings)
+                and all(trained[seed] == theirs[seed] for seed in trained.keys() & theirs.keys())
+                and (label == cell.label or label not in weights)
+            ]
+            own[cell.label] = cell.label if cell.label in twins or not twins else twins[0]
+        known += [(own[c.label], c, weights[c.label]) for c in {c.label: c for c in cells}.values()]
+        labels.append(own)
+    return labels
 
 
 def spec_losses(first: Run, cells: Sequence[RunCell]) -> list[dict[str, Any]]:
@@ -248,7 +333,7 @@ def spec_losses(first: Run, cells: Sequence[RunCell]) -> list[dict[str, Any]]:
         first: The run whose [train] and [model] the merged run has.
         cells: As `label_cells` returns them.
     """
-    base = {key: spec_of(first).get(key) or {} for key in ("train", "model")}
+    base = {"train": fill_training(first, {}), "model": spec_of(first).get("model") or {}}
     losses: dict[str, dict[str, Any]] = {}
     for cell in cells:
         settings = cell.settings
@@ -268,28 +353,30 @@ def spec_losses(first: Run, cells: Sequence[RunCell]) -> list[dict[str, Any]]:
 
 def training_notes(runs: Sequence[Run]) -> list[str]:
     """Return what differs in the training of the runs, which a reader must know."""
-    first, notes = runs[0], []
-    for other in runs[1:]:
-        a, b = (spec_of(run).get("train") or {} for run in (first, other))
-        differences = ", ".join(
-            f"{key} {a.get(key)} against {b.get(key)}"
-            for key in sorted(a.keys() | b.keys())
-            if a.get(key) != b.get(key)
-        )
+    notes, names = [], tell_apart(runs)
+    base = fill_training(runs[0], {})
+    for other, name in zip(runs[1:], names[1:], strict=True):
+        train = fill_training(other, {})
+        differences = {
+            key: (base.get(key), train.get(key))
+            for key in sorted(base.keys() | train.keys())
+            if base.get(key) != train.get(key)
+        }
         if differences:
+            told = list_differences(differences, names[0], name)
             notes.append(
-                f"{other.name} was trained otherwise than {first.name}: {differences}. A "
-                "difference between their losses may come from that."
+                f"{name} was trained otherwise than {names[0]}: {told}. A difference between "
+                "their losses may come from that."
             )
     return notes
 
 
 def version_notes(runs: Sequence[Run]) -> list[str]:
     """Return what differs in the versions and machines of the runs."""
-    notes = []
+    notes, names = [], tell_apart(runs)
     for key in ("robustloss", "torch", "device", "precision"):
         values = [str(run.provenance.get(key)) for run in runs]
         if len(set(values)) > 1:
-            each = ", ".join(f"{r.name}: {v}" for r, v in zip(runs, values, strict=True))
+            each = ", ".join(f"{name}: {v}" for name, v in zip(names, values, strict=True))
             notes.append(f"The runs differ in {key} ({each}).")
     return notes

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from robustloss.analysis.checks.from_probe import trace_name
 from robustloss.analysis.tables.comparisons import comparison_rows
 from robustloss.analysis.tables.of_cell import cell_numbers
 from robustloss.analysis.tables.of_run import run_tables
@@ -17,6 +18,7 @@ from robustloss.results.finished_cell import Cell, load_cell
 from robustloss.results.records import LazyRecords
 from robustloss.results.run import Run, load_run
 from robustloss.results.schema import TABLES, Row
+from robustloss.results.scores import load_scores, save_scores
 from robustloss.results.write import seals_of, write_results
 from robustloss.run_files import is_file
 from robustloss.runs.comparable import (
@@ -27,13 +29,14 @@ from robustloss.runs.comparable import (
     outside_sets,
     shared_attacks,
     spec_losses,
-    spec_of,
     training_notes,
     version_notes,
 )
+from robustloss.runs.meaning import spec_of
 from robustloss.spec.detection import SCORE_NAMES
 from robustloss.spec.text import slug
-from robustloss.storage import CorruptFile, read_arrays, write_json
+from robustloss.storage import CorruptFile, read_arrays, write_arrays, write_json
+from robustloss.training.log import find_chosen_line
 from robustloss.work_folders import making_folder, put_in_place
 
 MARK = "merged.json"  # names a folder that may be written anew
@@ -59,9 +62,10 @@ def merge_runs(
 
     The files of the cells are hard links where the file system has them, else copies: the folder
     stays whole when the runs are moved or deleted. Numbers are not computed anew, but for the
-    comparisons of loss with loss. Attacks and budgets that not every run has are left out. A loss
-    that two runs have under one label with other settings gets the run's name in its label. The
-    same cell in two runs counts once.
+    comparisons of loss with loss. Attacks, losses and trainings are compared by what they are,
+    defaults filled in. One that two runs have gets the label of the first of them. Attacks and
+    budgets that not every run has are left out. A loss that two runs have under one label with
+    other settings gets the run's name in its label. The same cell in two runs counts once.
 
     Args:
         paths: two run folders or more.
@@ -69,9 +73,8 @@ def merge_runs(
         other_networks: also merge runs of different networks.
 
     Raises:
-        NotComparableError: other data, other test images, another network, an attack or outside
-            set that means something else, no attack in common, or other weights under one label
-            and seed.
+        NotComparableError: other data, other test images, another network, an outside set that
+            means something else, no attack in common, or other weights under one label and seed.
         ValueError: fewer than two runs, a folder that is no finished run, or an `out` that
             belongs to something else or to one of the runs; CorruptFile: a damaged file. An
             earlier merged run in `out` is then as it was.
@@ -83,10 +86,14 @@ def merge_runs(
         if not other_networks:
             check_network(runs[0], other)
     outside = outside_sets(runs)
-    shared, notes = shared_attacks(runs)
+    attacks = shared_attacks(runs)
+    shared = attacks.tables
     cells, renamed = label_cells(runs)
+    own_labels = {run.path: own for run, own in zip(runs, attacks.labels, strict=True)}
+    for cell in cells:
+        cell.attacks = own_labels[cell.run.path]
     losses = spec_losses(runs[0], cells)
-    notes += renamed + training_notes(runs) + version_notes(runs)
+    notes = attacks.notes + renamed + training_notes(runs) + version_notes(runs)
     notes += [f"{run.path.resolve().name}: {doubt}" for run in runs for doubt in run.doubts]
     done = {(cell.content["label"], cell.content["seed"]) for cell in cells}
     failures = {(row["label"], row["seed"]): row for run in runs for row in run.failures}
@@ -117,7 +124,10 @@ def merge_runs(
 
 def _open_runs(paths: Sequence[str | Path]) -> list[Run]:
     if len(paths) < 2:
-        raise ValueError("compare needs two run folders or more.")
+        raise ValueError(
+            "compare: name two runs or more, such as robustloss compare runs/mnist runs/mine. "
+            "robustloss report shows one."
+        )
     places = [Path(path).resolve() for path in paths]
     for i, place in enumerate(places):
         if place in places[:i]:
@@ -151,23 +161,32 @@ def _check_out(out: Path, runs: Sequence[Run]) -> None:
 
 def _write_cell(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]]) -> Cell:
     """Put one cell into the merged folder and return it as it stands there."""
+    renamed = any(old != new for old, new in cell.attacks.items())
 
     def is_shared(entry: Mapping[str, Any]) -> bool:
         """Whether a row or a record is of the clean pass or of an attack that all runs have."""
         label, eps = entry.get("attack_label"), entry.get("eps")
         if label in (None, "", "none") or entry.get("attack") == "none":
             return True
-        return label in shared and (eps is None or eps in shared[label]["eps"])
+        if label not in cell.attacks:
+            return False
+        return eps is None or eps in shared[cell.attacks[label]]["eps"]
+
+    def rename(entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a row or a record under the label that its attack has in the merged run."""
+        label = entry.get("attack_label")
+        new = cell.attacks.get(label, label) if isinstance(label, str) else label
+        return {**entry, "attack_label": new} if new != label else dict(entry)
 
     content = cell.content | {"label": cell.label, "slug": slug(cell.label)}
     for name in TABLES.keys() & content.keys():
         content[name] = [
-            row | ({"label": cell.label} if "label" in row else {})
+            rename(row) | ({"label": cell.label} if "label" in row else {})
             for row in content[name]
             if is_shared(row)
         ]
     files = dict(content["files"])
-    files["records"] = [entry for entry in files["records"] if is_shared(entry)]
+    files["records"] = [rename(entry) for entry in files["records"] if is_shared(entry)]
     content["files"] = files
     target = out / "cells" / content["slug"] / f"seed-{content['seed']}"
     target.mkdir(parents=True)
@@ -184,14 +203,39 @@ def _write_cell(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]
         except OSError:  # another file system, or one without links
             shutil.copyfile(source, target / name)
     write_json(target / "cell.json", content, checked=True)
+    if renamed:
+        _rename_arrays(target, files, cell.attacks)
     written = load_cell(target / "cell.json")
-    if len(files["records"]) < len(cell.content["files"]["records"]):
-        # What is over all attacks, as the worst case, must be over those that are left.
+    if renamed or len(files["records"]) < len(cell.content["files"]["records"]):
+        # What is over all attacks, as the worst case, must be over those that are left; and the
+        # texts of marks hold the labels of attacks.
         write_json(
             target / "cell.json", content | _tables(written, content, cell.run), checked=True
         )
         written = load_cell(target / "cell.json")
     return written
+
+
+def _rename_arrays(folder: Path, files: Mapping[str, Any], attacks: Mapping[str, str]) -> None:
+    """Write scores and probe of a cell anew, with the labels that the attacks have now.
+
+    Args:
+        folder: Of the merged cell; its files are links to those of the run, which stay as they are.
+        files: The names of its files by kind.
+        attacks: Labels in the merged run by those in the cell's run; others are left out.
+    """
+    if "reference" in files:  # else an older version wrote the cell, without stored scores
+        path = folder / files["scores"]
+        save_scores(path, load_scores(path).relabel(attacks))
+    if "probe" in files:
+        path = folder / files["probe"]
+        arrays, meta = read_arrays(path)
+        kept = {name: array for name, array in arrays.items() if not name.startswith("trace_")}
+        for old, new in attacks.items():
+            for end in ("", "_eps"):
+                if (name := trace_name(old) + end) in arrays:
+                    kept[trace_name(new) + end] = arrays[name]
+        write_arrays(path, kept, meta)
 
 
 def _tables(cell: Cell, content: Mapping[str, Any], run: Run) -> dict[str, list[Row]]:
@@ -206,6 +250,7 @@ def _tables(cell: Cell, content: Mapping[str, Any], run: Run) -> dict[str, list[
         read_arrays(cell.folder / cell.files["probe"])[0] if "probe" in cell.files else None,
         stored=cell.scores() if "reference" in cell.files else None,
         temperature=bool(detection.get("temperature")),
+        training=find_chosen_line(cell.training()),
     )
 
 

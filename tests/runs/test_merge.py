@@ -27,10 +27,10 @@ def runs(tmp_path_factory):
     more = changed(name="more", seeds=[1, 2], losses=[{"name": "lgm", "label": "L-GM"}])
     other = changed(
         name="other",
-        losses=[{"name": "center"}],
+        losses=[{"name": "center", "label": "center"}],
         attacks=[
-            {"name": "fgsm", "eps": [0, 0.2]},
-            {"name": "pgd", "params": {"steps": 2}, "eps": [0.1]},
+            {"name": "fgsm", "label": "fgsm", "eps": [0, 0.2]},
+            {"name": "pgd", "label": "pgd", "params": {"steps": 2}, "eps": [0.1]},
         ],
     )
     for spec in (first, more, other):
@@ -166,7 +166,9 @@ def test_the_same_label_with_other_settings_names_its_run(runs, tmp_path):
     merged = merge_runs([runs / "first", tmp_path / "longer"], tmp_path / "out")
     run = load_run(merged.path)
     assert {c.label for c in run.cells} == {"softmax", "L-GM (first)", "L-GM (longer)"}
-    assert any("L-GM has other settings" in note for note in merged.notes)
+    told = "L-GM has other settings, so its labels name the run: train.epochs is 3 in first, 4 in"
+    told += " longer."
+    assert told in merged.notes
     losses = {loss["label"]: loss for loss in run.provenance["spec"]["losses"]}
     assert losses["L-GM (longer)"]["train"] == {"epochs": 4}
     assert losses["L-GM (first)"]["train"] == {}
@@ -175,11 +177,11 @@ def test_the_same_label_with_other_settings_names_its_run(runs, tmp_path):
 
 
 def test_another_schedule_is_allowed_and_told(runs, tmp_path):
-    spec = changed(name="fast", seeds=[0], losses=[{"name": "center"}])
+    spec = changed(name="fast", seeds=[0], losses=[{"name": "center", "label": "center"}])
     spec["train"]["lr"] = 0.05
     runner.run(spec, out=tmp_path / "fast")
     merged = merge_runs([runs / "first", tmp_path / "fast"], tmp_path / "out")
-    assert any("lr 0.02 against 0.05" in note for note in merged.notes)
+    assert any("lr is 0.02 in first, 0.05 in fast" in note for note in merged.notes)
     loss = load_run(merged.path).provenance["spec"]["losses"][-1]
     assert loss["train"] == {"lr": 0.05}
 
@@ -213,7 +215,7 @@ REFUSED = [
     ),
     (
         lambda r: r["provenance"]["spec"]["attacks"][0].update(params={"objective": "margin"}),
-        "params of the attack 'fgsm'",
+        "fgsm is another attack in first-altered: params.objective is 'ce' in first, 'margin' in",
     ),
     (
         lambda r: r["provenance"]["spec"]["attacks"][0].update(eps=[0.3]),
@@ -245,7 +247,7 @@ def test_other_weights_under_one_label_and_seed_are_refused(runs, tmp_path):
 
 
 def test_networks_may_differ_when_asked_for(runs, tmp_path):
-    spec = changed(name="wide", seeds=[0], losses=[{"name": "center"}])
+    spec = changed(name="wide", seeds=[0], losses=[{"name": "center", "label": "center"}])
     spec["model"]["feature_dim"] = 6
     runner.run(spec, out=tmp_path / "wide")
     pair = [runs / "first", tmp_path / "wide"]
@@ -302,7 +304,8 @@ def test_the_command(runs, tmp_path, command):
     assert "Note: Left out of first" in text
     assert "Report: " in text
     for words, message in [
-        ([str(runs / "first")], "two run folders or more"),
+        ([], "name two runs or more"),
+        ([str(runs / "first")], "name two runs or more"),
         ([str(runs / "first"), str(runs / "first")], "is named twice"),
         ([str(runs / "first"), str(tmp_path)], "has no results.json"),
         ([str(runs / "first"), "nowhere"], "must be a folder"),
