@@ -314,7 +314,7 @@ def transfer_key(
     Args:
         data: Checksum of all images.
         source: cell.json of the attacked model.
-        targets: What decides each target, by label, see `model_identity`.
+        targets: What decides each target, by `file_label`, see `model_identity`.
         attack: The attack.
         eps: The budget.
         seed: The cells'.

@@ -153,7 +153,7 @@ class _SeedTransfers:
             keys.transfer_key,
             self.dataset.checksum,
             source.content,
-            {target.label: keys.model_identity(target.content) for target in self.models},
+            {t.job.cell.loss.file_label: keys.model_identity(t.content) for t in self.models},
             attack,
             seed=self.seed,
             code=keys.plugin_digest(attack.name, self.spec.folder),
@@ -198,7 +198,8 @@ class _SeedTransfers:
             found = load_transfer(path)
         except CorruptFile:
             return None
-        # The label of the attack is not part of the key, but the tables are made with it.
+        # Labels of attacks are not part of the key, nor are default labels of losses, but the
+        # tables are made with them.
         described = self._describe(source, attack, eps)
         same = all(getattr(found, name) == value for name, value in described.items())
         same &= np.array_equal(found.labels, self.dataset.test.labels)

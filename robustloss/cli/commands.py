@@ -197,11 +197,17 @@ def show(
     keys: Annotated[
         bool, Option("--keys", help="Every key of a spec: type, default, meaning.")
     ] = False,
+    data: Annotated[
+        bool, Option("--data", help="Its data: counts, sizes, classes, checksum, where they lie.")
+    ] = False,
     plugins: Annotated[
         bool, Option("--plugins", help="Load the spec's own code to time it.")
     ] = False,
 ) -> int:
-    """Show a spec in full, its cells, and the cost to expect."""
+    """Show a spec in full, its cells, and the cost to expect.
+
+    It prints a spec that runs: `robustloss show mnist > mine.toml` is where one of yours begins.
+    """
     if keys:
         from robustloss.cli.terminal import console, keys_table
         from robustloss.spec.load import key_table
@@ -211,21 +217,29 @@ def show(
     if spec is None:
         raise MistakeError("show: name a SPEC, or use --keys for every key of a spec.")
     loaded = _load_spec(spec)
-    from robustloss.cli.listing import spec_lines
+    from robustloss.cli.listing import data_lines, spec_lines
 
     with showing_spec_mistakes():
-        for line in spec_lines(loaded, plugins=plugins):
+        for line in data_lines(loaded) if data else spec_lines(loaded, plugins=plugins):
             _say(line)
     return DONE
 
 
 @app.command("list")
 def list_(
-    what: Annotated[str, Argument(metavar="losses|attacks|scores|datasets|backbones|specs")],
+    what: Annotated[
+        str | None,
+        Argument(metavar="losses|attacks|scores|datasets|backbones|specs", help="all by default"),
+    ] = None,
 ) -> int:
     """List what can be named in a spec, one line each."""
-    from robustloss.cli.listing import KINDS, entries
+    from robustloss.cli.listing import KINDS, all_entries, entries
 
+    if what is None:
+        for line in all_entries():
+            print(line)
+        return DONE
+    what = what.casefold()
     if what not in KINDS:
         near = get_close_matches(what, KINDS, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else "."
@@ -247,8 +261,10 @@ def check_loss(
     from robustloss.losses.contract import check as contract
     from robustloss.runs.errors import RunError
     from robustloss.runs.executors.alone import call_alone, check_loss_alone
-    from robustloss.spec.plugins import is_plugin
+    from robustloss.spec.losses import LOSS_LABELS
+    from robustloss.spec.prefixes import canonical_name, is_plugin
 
+    name = canonical_name(name, LOSS_LABELS)
     with showing_mistakes(ValueError, RunError):
         if is_plugin(name):  # whatever it does to its process, such as ending it, is told
             checks = call_alone(check_loss_alone, name, foreign={"loss": name})

@@ -52,6 +52,49 @@ def entries(kind: str) -> dict[str, str]:
     return {name: _first_line(text).lstrip("# ") for name, text in texts.items()}  # a comment
 
 
+def all_entries() -> Iterator[str]:
+    """Yield the lines of every list, each under its kind."""
+    for kind in KINDS:
+        found = entries(kind)
+        width = max(len(name) for name in found)
+        yield f"{kind}:"
+        yield from (f"  {name:{width}}  {meaning}" for name, meaning in found.items())
+        yield ""
+
+
+def data_lines(spec: Spec) -> Iterator[str]:
+    """Yield what the data of a spec are: sizes, classes, checksum, place; nothing is trained.
+
+    Args:
+        spec: Whose [data] to read.
+
+    Raises:
+        DataError: The data are absent, which fetches nothing, or damaged.
+    """
+    from robustloss.data import load
+
+    data = load.load_dataset(spec.data, near=spec.folder, download=False, quiet=True)
+    yield f"{data.name}: {DATASET_SUMMARIES[data.name]}"
+    for name, meaning in (
+        ("train", "the losses learn from"),
+        ("validation", "set the thresholds"),
+        ("test", "are attacked"),
+    ):
+        yield f"  {name:10}  {getattr(data, name).n:>7,} images, which {meaning}"
+    channels, height, width = data.image_shape
+    colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    levels = int(data.train.scale) + 1
+    yield f"  images      {height} x {width} pixels, {colour}, {levels} levels a channel"
+    counts = data.class_counts
+    named = [f"{name} {n:,}" for name, n in zip(data.class_names, counts, strict=True)]
+    more = f", and {len(named) - 20} more" if len(named) > 20 else ""
+    yield f"  classes     {len(named)}, with their training images: {', '.join(named[:20])}{more}"
+    yield f"  checksum    {data.checksum}, of the images, labels and order of the three sets"
+    yield f"  files       {data.files or 'none: a package that robustloss needs brings them'}"
+    if data.summary:
+        yield f"  remark      {data.summary}"
+
+
 def _documented(table: Mapping[str, Any]) -> dict[str, str]:
     return {name: _first_line(item.__doc__ or "") for name, item in table.items()}
 

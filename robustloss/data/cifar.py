@@ -80,6 +80,7 @@ class CifarReader:
             check_md5(at / name, contents[name], expected, what=f"of {self.name}", remedy=remedy)
         return ArrayContent(
             where=data.name,
+            files=str(archive if absent else folder),
             train=self._part([(name, contents[name]) for name, _ in source.train_list]),
             test=self._part([(name, contents[name]) for name, _ in source.test_list]),
         )

@@ -136,6 +136,7 @@ class Dataset:
         ten_crop: the clean test images are also classified from ten crops of each.
         held_out: test images of the classes that were left out, with their labels in the whole
             data set; None where no class was.
+        files: the folder or archive that the images were read from; "" where a package brings them.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Dataset:
     digests: frozenset[bytes] = frozenset()
     ten_crop: bool = False
     held_out: ImageSet | None = None
+    files: str = ""
 
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test"):

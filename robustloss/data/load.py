@@ -76,6 +76,7 @@ def load_dataset(
         digests=loaded.digests,
         ten_crop=data.ten_crop,
         held_out=sets.get("held_out"),
+        files=content.files,
     )
 
 

@@ -81,6 +81,7 @@ class IdxReader:
                     )
         return ArrayContent(
             where=data.name,
+            files=str(folder),
             train=Part.whole(images, labels),
             test=Part.whole(test_images, test_labels),
         )

@@ -143,6 +143,7 @@ class Content(ABC):
         test: test images; None: they are cut out of `train`, as many as the catalogue says.
         validation: validation images; None: they are cut out of `train`.
         class_names: in the order of the labels; () where the catalogue says them.
+        files: the folder or archive of its files; "" where a package brings them.
         turns: whether test images take turns by class, for files that are sorted by class.
     """
 
@@ -152,6 +153,7 @@ class Content(ABC):
     test: Part | None
     validation: Part | None = None
     class_names: tuple[str, ...] = ()
+    files: str = ""
 
     @abstractmethod
     def load(self, parts: Parts) -> Loaded:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from robustloss.spec.base import inner_tables
 from robustloss.spec.errors import SpecError, did_you_mean, explain
+from robustloss.spec.prefixes import canonical_name
 from robustloss.spec.spec import Spec
 from robustloss.spec.text import Key, rows_of
 
@@ -88,6 +89,8 @@ def _find(source: str | Path) -> Path:
     path = Path(os.path.expanduser(source))
     if path.is_file():
         return path
+    if (known := canonical_name(name, shipped)) in shipped:
+        return shipped[known]
     if path.is_dir():
         inside = path / "spec.toml"
         hint = f" Did you mean {inside}?" if inside.is_file() else " Name a TOML file."

@@ -99,13 +99,13 @@ def test_a_run_with_a_broken_plug_in_and_its_report_again_without_torch(command,
     out = tmp_path / "out"
     status, said, err = command("run", tmp_path / "whole.toml", "--out", out)
     assert status == 1
-    assert re.search(r"^softmax +\d", said, re.MULTILINE)
+    assert re.search(r"^Softmax +\d", said, re.MULTILINE)
     assert said.endswith(f"Report: {out}/report/index.html\n")
     assert f"Tables: {out}/report/tables\n" in said
     assert "details.html" not in said  # which nobody asked for
     assert re.search(r"^failed: Wrong shape seed 0 .*\(20, 3\).*\(20, 10\)", err, re.MULTILINE)
     assert "Traceback" not in err
-    assert [cell.label for cell in run.load_run(out).cells] == ["softmax"]
+    assert [cell.label for cell in run.load_run(out).cells] == ["Softmax"]
 
     (out / "report" / "index.html").unlink()
     code = (

@@ -168,7 +168,8 @@ def test_another_training_reads_no_stale_file(done, tmp_path, monkeypatch, keys)
 
 def test_a_loss_that_overrides_training_is_trained_so(done, tmp_path):
     folder = tmp_path / "run"
-    losses = [{"name": "softmax"}, {"name": "lgm", "label": "L-GM", "train": {"epochs": 1}}]
+    lgm = {"name": "lgm", "label": "L-GM", "train": {"epochs": 1}}
+    losses = [{"name": "softmax", "label": "softmax"}, lgm]
     runner.run(changed(losses=losses, seeds=[0]), out=folder)
     run = load_run(folder)
     assert [len(t["curve"]) for t in run.training] == [1, 3]

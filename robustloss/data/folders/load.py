@@ -52,6 +52,7 @@ class FolderReader:
         class_names, parts, others = read_layout(folder)
         return FolderContent(
             where=str(folder),
+            files=str(folder),
             train=parts["train"],
             test=parts["test"],
             validation=parts.get("validation"),
