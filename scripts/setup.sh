@@ -61,7 +61,11 @@ install() {
     local extra=$1 log=$ENVIRONMENT/robustloss-install.log
     "$PYTHON" -m pip --version >/dev/null 2>&1 ||
         stop "the environment $ENVIRONMENT has no pip. Add it ($PYTHON -m ensurepip), or deactivate the environment."
-    printf 'Installing robustloss%s into %s (the first time some minutes and about 6 GB, mostly torch).\n' "$extra" "$ENVIRONMENT"
+    printf 'Installing robustloss%s into %s: the first time some minutes and about 6 GB of disk.\n' "$extra" "$ENVIRONMENT"
+    if ! "$PYTHON" -c 'import torch' >/dev/null 2>&1; then
+        printf 'Without a GPU, 4 GB of them can be spared: Ctrl-C, then this, then the script again.\n'
+        printf '  %s -m pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu\n' "$PYTHON"
+    fi
     # Stamps of an older state, or of another checkout in the same environment, hold no longer.
     rm -f "$ENVIRONMENT"/.robustloss*
     # pip is quiet for long on a slow line, so what it fetches is shown; the log has the rest.
