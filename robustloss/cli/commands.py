@@ -1,9 +1,9 @@
 """The commands, and `main`, which is the entry point.
 
 A command parses its words, calls what Python calls too, prints what came of it, and returns the
-exit status: 0 done; 1 finished with failed cells or checks; 2 the user's mistake, in a few lines on
-stderr; 130 interrupted. Heavy modules are imported inside the commands, so that help and mistakes
-come at once.
+exit status: 0 done; 1 finished, but cells of a run or checks of a loss failed; 2 the user's
+mistake, in a few lines on stderr; 130 interrupted. Heavy modules are imported inside the commands,
+so that help and mistakes come at once.
 """
 
 import io
@@ -83,7 +83,12 @@ def run(
     ] = False,
     quiet: Annotated[bool, Option("--quiet", help="Print the report's path only.")] = False,
 ) -> int:
-    """Train, attack and report what a spec asks for. Goes on where an earlier run stopped."""
+    """Train, attack and report what a spec asks for. Goes on where an earlier run stopped.
+
+    Exit status: 0 when everything was computed; 1 when cells failed and have no numbers; 2 for a
+    mistake in the spec or the command; 130 when interrupted. It tells whether the run is whole, not
+    whether a model is robust: high errors and marked numbers end with 0 too.
+    """
     wanted = _parse_seeds(seeds)
     loaded = _load_spec(spec)
     from robustloss.progress import choose_progress
@@ -95,7 +100,7 @@ def run(
             outcome = runner.run(
                 loaded,
                 out=out,
-                device=device,
+                device=device.casefold(),
                 data=data,
                 seeds=wanted,
                 executor=executor,
@@ -116,14 +121,27 @@ def run(
 
 def _show_outcome(outcome: "RunOutcome", quiet: bool) -> None:
     """Print the result, where the report is, and which cells failed."""
+    from robustloss.runs.executors.queue import NOT_BEGUN
+
     if quiet:
         _say(outcome.report)
     else:
         _show_result(outcome.path)
         _say_where(outcome.report)
+    cells: dict[tuple[str, str], list[str]] = {}  # by stage and reason
     for failure in outcome.failures:
-        cell = f"{failure['label']} seed {failure['seed']}"
-        _complain(one_line(f"failed: {cell} ({failure['stage']}): {failure['reason']}"))
+        same = cells.setdefault((failure["stage"], failure["reason"]), [])
+        same.append(f"{failure['label']} seed {failure['seed']}")
+    for (stage, reason), names in cells.items():
+        told = f"failed: {', '.join(names)} ({stage}): {reason}"
+        if stage == NOT_BEGUN:
+            told = f"not begun: {', '.join(names)}, because {reason}"
+        _complain(one_line(told))
+    if cells:
+        _complain(
+            f"Exit status {FAILED} means this: what failed has no numbers. What is done is kept; "
+            "run the command again to try the rest."
+        )
 
 
 def _parse_seeds(text: str | None) -> tuple[int, ...] | None:

@@ -12,6 +12,7 @@ from robustloss.runs.errors import RunError
 from robustloss.runs.executors import alone
 from robustloss.runs.executors.cluster import check_address, run_on_ray
 from robustloss.runs.executors.processes import run_in_processes, threads_each
+from robustloss.runs.executors.queue import JobQueue
 from robustloss.runs.executors.workers import Report
 from robustloss.spec.spec import Spec
 
@@ -47,7 +48,8 @@ def run_jobs(
 ) -> list[Failure]:
     """Compute the jobs and return the failures, in the order of the jobs.
 
-    A cell that runs somebody else's code has a process that no other cell uses.
+    Where the first job of every loss fails with the same message, the rest is left out, see
+    `JobQueue`. A cell that runs somebody else's code has a process that no other cell uses.
 
     Args:
         jobs: Cells, trials or parts of cells, all of one run.
@@ -62,12 +64,14 @@ def run_jobs(
     elif workers := check_executor(executor):
         ends = run_in_processes(jobs, workers, report)
     else:
-        ends = []
-        for job in jobs:
+        queue = JobQueue(jobs)
+        while (number := queue.take()) is not None:
+            job = jobs[number]
             if alone.needs_own_process(job):
-                ends += run_in_processes([job], 1, report)
+                queue.end(number, run_in_processes([job], 1, report)[0])
             else:
-                ends.append(run_cell(job, dataset, report))
+                queue.end(number, run_cell(job, dataset, report))
+        ends = queue.ends()
     return [failure for failure in ends if failure is not None]
 
 

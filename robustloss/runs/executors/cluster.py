@@ -13,7 +13,7 @@ import secrets
 import socket
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from robustloss.progress import ENDS, Event
 from robustloss.run_files import is_file, read_file
 from robustloss.runs.errors import RunError
 from robustloss.runs.executors.alone import needs_own_process
+from robustloss.runs.executors.queue import JobQueue
 from robustloss.runs.executors.workers import THREAD_LIMITS, Report, dataset_of, give_up
 from robustloss.runs.folder import MARK
 from robustloss.storage import write_bytes, write_text
@@ -148,8 +149,8 @@ class _Coordinator:
     def run(self) -> list[Failure | None]:
         """Return how each job ended, when all have."""
         ray = self.ray
-        ends: list[Failure | None] = [None] * len(self.jobs)
-        pending = {}
+        queue = JobQueue(self.jobs)
+        pending: dict[Any, int] = {}
         for number, job in enumerate(self.jobs):
             folder = job.folder / job.cell.folder
             # A cell without files is sent as such; the files of any other are sent when asked for.
@@ -167,19 +168,26 @@ class _Coordinator:
                     if isinstance(result, _FilesWanted):
                         pending[self._submit(job, self._parcel(job))] = number
                         continue
-                    ends[number] = result
+                    queue.end(number, result)
                     self.readers[_readable(job)] -= 1
                     if not self.readers[_readable(job)]:
                         self.parcels.pop(_readable(job), None)  # Ray may forget it
+                if queue.leave_out(pending.values()):
+                    self._cancel(pending)
+                    break
         except BaseException:
-            for task in pending:
-                with suppress(Exception):
-                    ray.cancel(task, force=True)
+            self._cancel(pending)
             raise
         finally:
             with suppress(Exception):
                 ray.kill(self.mailbox)
-        return ends
+        return queue.ends()
+
+    def _cancel(self, tasks: Iterable[Any]) -> None:
+        """End tasks, those that compute too."""
+        for task in tasks:
+            with suppress(Exception):
+                self.ray.cancel(task, force=True)
 
     def _submit(self, job: CellJob, files: Any) -> Any:
         """Return the task that computes a job.

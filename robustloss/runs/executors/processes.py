@@ -21,6 +21,7 @@ from robustloss.cells.jobs import CellJob, Failure, cell_name
 from robustloss.data.files import DataError
 from robustloss.progress import Event
 from robustloss.runs.executors import alone
+from robustloss.runs.executors.queue import JobQueue
 from robustloss.runs.executors.workers import (
     Report,
     begin_worker,
@@ -105,16 +106,19 @@ class _Crew:
         self.threads = threads_each(workers)
         self.places = range(min(workers, len(jobs)))
         self.workers: dict[int, _Worker] = {}  # by place
-        self.ends: list[Failure | None] = [None] * len(jobs)
+        self.queue = JobQueue(jobs)
         self.deaths = [0] * len(jobs)
 
     def run(self) -> list[Failure | None]:
         """Return how each job ended, when all have."""
-        waiting, again = deque(range(len(self.jobs))), deque[int]()
-        while waiting or again or self._busy():
+        again = deque[int]()
+        while True:
             for place in self.places:
-                if waiting and place not in self._busy():
-                    self._begin(waiting.popleft(), place)
+                if place in self._busy() or (number := self.queue.take()) is None:
+                    continue
+                self._begin(number, place)
+            if not again and not self._busy():
+                return self.queue.ends()
             if again and not self._busy():
                 self.stop()  # idle workers keep memory too
                 self._begin(again.popleft(), 0)
@@ -127,7 +131,6 @@ class _Crew:
                 if time.monotonic() > worker.deadline:
                     worker.stuck = True
                     worker.process.kill()
-        return self.ends
 
     def stop(self) -> None:
         """End all workers, whatever they do."""
@@ -178,7 +181,7 @@ class _Crew:
             minutes = self.jobs[worker.job].spec.resources.minutes or math.inf
             worker.deadline = time.monotonic() + 60 * minutes + GRACE
         elif kind == "ended":
-            self.ends[worker.job] = value
+            self.queue.end(worker.job, value)
             worker.job, worker.deadline = None, math.inf
         else:
             raise value
@@ -199,7 +202,7 @@ class _Crew:
         else:
             times = "" if deaths == 1 else f" {deaths} times, at last with no other cell beside it"
             reason = describe_end(exit_code, foreign, times)
-        self.ends[number] = give_up(job, "worker", reason, self.report)
+        self.queue.end(number, give_up(job, "worker", reason, self.report))
         return []
 
 
