@@ -109,10 +109,14 @@ class ResultTable:
 
     @property
     def caption(self) -> str:
-        """What the numbers and the brackets are."""
-        seeds = max((cell.n_seeds for row in self.rows for cell in row.cells), default=0)
+        """What the numbers and the brackets are, and what two seeds are too few for."""
+        cells = [cell for row in self.rows for cell in row.cells]
+        seeds = max((cell.n_seeds for cell in cells), default=0)
         over = f"means over {seeds} training seeds" if seeds > 1 else "one training seed"
-        return f"Errors in percent, {over}. {self.interval_words}".rstrip()
+        advice = ""
+        if any(cell.n_seeds == 2 and cell.interval == "t over seeds" for cell in cells):
+            advice = " Two seeds tell little of the spread over seeds: use three seeds or more."
+        return f"Errors in percent, {over}. {self.interval_words}".rstrip() + advice
 
     @property
     def interval_words(self) -> str:
