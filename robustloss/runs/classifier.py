@@ -34,7 +34,7 @@ def load_classifier(
         loss: The label of its loss in the run, in any case, or the loss's name where one has it.
         seed: Its training seed.
         allow_plugins: Whether to import modules of the user's own that the run names. This
-            executes their code.
+            executes their code, so it is asked for: a run folder may come from anybody.
 
     Raises:
         ValueError: No such cell, or a plug-in without leave to import it.
@@ -62,8 +62,9 @@ def load_classifier(
             raise CorruptFile(f"{path}: {key} (={name!r}) {rule}")
         if is_plugin(name) and not allow_plugins:
             raise ValueError(
-                f"{name} is a plug-in: loading it executes its code. Pass allow_plugins=True if "
-                "you trust it."
+                f"{name} is code that the run's author wrote, and loading this model executes it "
+                "with your rights. Read it first. If you trust it, say so: load_classifier(..., "
+                "allow_plugins=True)."
             )
     tensors, _ = load_tensors(cells[0].model_file)
     if "factory" not in build and not _may_fit(build, tensors):
