@@ -75,20 +75,17 @@ def data_lines(spec: Spec) -> Iterator[str]:
 
     data = load.load_dataset(spec.data, near=spec.folder, download=False, quiet=True)
     yield f"{data.name}: {DATASET_SUMMARIES[data.name]}"
-    for name, meaning in (
-        ("train", "the losses learn from"),
-        ("validation", "set the thresholds"),
-        ("test", "are attacked"),
-    ):
-        yield f"  {name:10}  {getattr(data, name).n:>7,} images, which {meaning}"
+    yield f"  train       {data.train.n:,} images to learn from"
+    yield f"  validation  {data.validation.n:,} images for the thresholds of detection"
+    yield f"  test        {data.test.n:,} images to attack"
     channels, height, width = data.image_shape
     colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     levels = int(data.train.scale) + 1
     yield f"  images      {height} x {width} pixels, {colour}, {levels} levels a channel"
     counts = data.class_counts
-    named = [f"{name} {n:,}" for name, n in zip(data.class_names, counts, strict=True)]
+    named = [f"{name} ({n:,})" for name, n in zip(data.class_names, counts, strict=True)]
     more = f", and {len(named) - 20} more" if len(named) > 20 else ""
-    yield f"  classes     {len(named)}, with their training images: {', '.join(named[:20])}{more}"
+    yield f"  classes     {len(named)}, with training images: {', '.join(named[:20])}{more}"
     yield f"  checksum    {data.checksum}, of the images, labels and order of the three sets"
     yield f"  files       {data.files or 'none: a package that robustloss needs brings them'}"
     if data.summary:

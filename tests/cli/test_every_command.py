@@ -4,7 +4,11 @@ import re
 import subprocess
 import sys
 
+import pytest
+
+from robustloss.cli import listing
 from robustloss.results import run
+from robustloss.spec.load import load_spec, shipped_specs
 
 
 def test_list(command):
@@ -15,6 +19,67 @@ def test_list(command):
         *("energy", "mahalanobis", "relative_mahalanobis", "knn", "gaussian_mixture"),
         "feature_norm",
     ]
+
+
+def test_list_alone_prints_every_list(command):
+    status, out, _ = command("list")
+    assert status == 0
+    kinds = [line for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert kinds == ["losses:", "attacks:", "scores:", "datasets:", "backbones:", "specs:"]
+    for kind in ("Losses", "attacks", "specs"):
+        _, one, _ = command("list", kind)
+        assert {f"  {line}" for line in one.splitlines()} <= set(out.splitlines())
+
+
+def test_names_on_the_command_line_may_be_in_any_case(command):
+    for words in (("show", "QuickStart", "--data"), ("check-loss", "Softmax")):
+        status, out, err = command(*words)
+        assert (status, err) == (0, ""), err
+    assert out.splitlines()[-1].startswith("softmax: ")
+
+
+def test_show_data(command, tmp_path, monkeypatch):
+    status, out, _ = command("show", "quickstart", "--data")
+    assert status == 0
+    lines = [re.split(r"  +", line.strip()) for line in out.splitlines()]
+    assert lines[0][0].startswith("digits: 1,797 handwritten digits")
+    assert lines[1] == ["train", "997 images to learn from"]
+    assert lines[3] == ["test", "500 images to attack"]
+    assert lines[4] == ["images", "8 x 8 pixels, grey, 17 levels a channel"]
+    assert lines[5][1].startswith("10, with training images: 0 (98), 1 (101), ")
+    assert re.match(r"[0-9a-f]{16}, ", lines[6][1])
+    monkeypatch.setenv("ROBUSTLOSS_DATA", str(tmp_path))
+    status, out, err = command("show", "mnist", "--data")
+    assert (status, out) == (2, "")
+    assert f"{tmp_path}/MNIST/raw lacks 4 of the 4 files" in err
+    assert not list(tmp_path.iterdir())  # nothing is fetched
+
+
+@pytest.mark.mnist
+def test_show_data_names_the_folder(command, real_data):
+    _, out, _ = command("show", "mnist", "--data")
+    assert f"  files       {real_data}/MNIST/raw\n" in out
+
+
+@pytest.mark.parametrize("name", shipped_specs())
+def test_a_shown_spec_in_a_file_is_the_spec(command, tmp_path, monkeypatch, name):
+    """robustloss show NAME > mine.toml"""
+    monkeypatch.setattr(listing, "_cost_lines", lambda spec: ["# not now"])
+    status, out, _ = command("show", name)
+    assert status == 0
+    (tmp_path / "mine.toml").write_text(out)
+    mine, spec = load_spec(tmp_path / "mine.toml"), load_spec(name)
+    assert mine.plain() == spec.plain()
+    assert [cell.folder for cell in mine.cells()] == [cell.folder for cell in spec.cells()]
+
+
+def test_help_says_how_a_spec_of_ones_own_begins_and_what_the_exit_status_means(command):
+    _, out, _ = command("show", "--help")
+    assert "robustloss show mnist > mine.toml" in out
+    _, out, _ = command("run", "--help")
+    said = " ".join(out.split())
+    assert "1 when cells failed and have no numbers" in said
+    assert "not whether a model is robust" in said
 
 
 def test_show_keys(command):
