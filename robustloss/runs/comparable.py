@@ -233,17 +233,8 @@ def label_cells(runs: Sequence[Run]) -> tuple[list[RunCell], list[str]]:
     for cells, own in zip(read, labels, strict=True):
         for cell in cells:
             cell.label = own[cell.label]
-    ambiguous: dict[str, str] = {}  # slug of a label that means several things -> why
-    first: dict[str, tuple[str, RunCell]] = {}
-    for cells, name in zip(read, names, strict=True):
-        for cell in cells:
-            known_name, known = first.setdefault(slug(cell.label), (name, cell))
-            if differences := find_loss_differences(known.settings, cell.settings):
-                told = list_differences(differences, known_name, name)
-                ambiguous.setdefault(slug(cell.label), told)
-    for key, told in ambiguous.items():
-        label = first[key][1].label
-        notes.append(f"{label} has other settings, so its labels name the run: {told}.")
+    ambiguous = _find_ambiguous(read, names)
+    notes += ambiguous.values()
     found: dict[tuple[str, int], RunCell] = {}
     for cells, name in zip(read, names, strict=True):
         for cell in cells:
@@ -277,6 +268,26 @@ def _read_cells(run: Run) -> list[RunCell]:
         settings = loss_settings(run, losses.get(cell.label, {"name": cell.loss}))
         cells.append(RunCell(run, cell.folder, content, cell.label, settings))
     return cells
+
+
+def _find_ambiguous(read: Sequence[Sequence[RunCell]], names: Sequence[str]) -> dict[str, str]:
+    """Return the slugs of labels under which the runs have several losses, and a note on each.
+
+    Args:
+        read: The cells of each run.
+        names: What tells the runs apart.
+    """
+    notes: dict[str, str] = {}
+    first: dict[str, tuple[str, RunCell]] = {}
+    for cells, name in zip(read, names, strict=True):
+        for cell in cells:
+            key = slug(cell.label)
+            known_name, known = first.setdefault(key, (name, cell))
+            if differences := find_loss_differences(known.settings, cell.settings):
+                told = list_differences(differences, known_name, name)
+                note = f"{known.label} has other settings, so its labels name the run: {told}."
+                notes.setdefault(key, note)
+    return notes
 
 
 def tell_apart(runs: Sequence[Run]) -> list[str]:

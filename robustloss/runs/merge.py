@@ -162,11 +162,12 @@ def _check_out(out: Path, runs: Sequence[Run]) -> None:
 def _write_cell(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]]) -> Cell:
     """Put one cell into the merged folder and return it as it stands there."""
     renamed = any(old != new for old, new in cell.attacks.items())
+    own = {entry["attack_label"] for entry in cell.content["files"]["records"]} - {"none"}
 
     def is_shared(entry: Mapping[str, Any]) -> bool:
-        """Whether a row or a record is of the clean pass or of an attack that all runs have."""
-        label, eps = entry.get("attack_label"), entry.get("eps")
-        if label in (None, "", "none") or entry.get("attack") == "none":
+        """Whether a row or a record is of no single attack, or of one that all runs have."""
+        label, eps = str(entry.get("attack_label")), entry.get("eps")
+        if label not in own:  # the clean pass, or what is over several attacks
             return True
         if label not in cell.attacks:
             return False
@@ -190,18 +191,7 @@ def _write_cell(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]
     content["files"] = files
     target = out / "cells" / content["slug"] / f"seed-{content['seed']}"
     target.mkdir(parents=True)
-    entries = [entry for kind in ("records", "outside") for entry in files.get(kind) or ()]
-    names = {name for name in files.values() if isinstance(name, str)}
-    names |= {entry[key] for entry in entries for key in ("file", "noise") if entry.get(key)}
-    for name in sorted(names):
-        source = cell.folder / name
-        if Path(name).name != name or not is_file(source):
-            what = "is a link or no file" if os.path.lexists(source) else "is missing"
-            raise CorruptFile(f"{source} {what}. Run `robustloss run` again for {cell.run.path}.")
-        try:
-            os.link(source, target / name)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(source, target / name)
+    _link_files(cell, files, target)
     write_json(target / "cell.json", content, checked=True)
     if renamed:
         _rename_arrays(target, files, cell.attacks)
@@ -214,6 +204,28 @@ def _write_cell(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]
         )
         written = load_cell(target / "cell.json")
     return written
+
+
+def _link_files(cell: RunCell, files: Mapping[str, Any], target: Path) -> None:
+    """Put the files of a cell into the merged one, as hard links where the file system has them.
+
+    Args:
+        cell: The cell in its run.
+        files: Their names by kind, as in cell.json.
+        target: The folder of the merged cell.
+    """
+    entries = [entry for kind in ("records", "outside") for entry in files.get(kind) or ()]
+    names = {name for name in files.values() if isinstance(name, str)}
+    names |= {entry[key] for entry in entries for key in ("file", "noise") if entry.get(key)}
+    for name in sorted(names):
+        source = cell.folder / name
+        if Path(name).name != name or not is_file(source):
+            what = "is a link or no file" if os.path.lexists(source) else "is missing"
+            raise CorruptFile(f"{source} {what}. Run `robustloss run` again for {cell.run.path}.")
+        try:
+            os.link(source, target / name)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source, target / name)
 
 
 def _rename_arrays(folder: Path, files: Mapping[str, Any], attacks: Mapping[str, str]) -> None:

@@ -64,6 +64,10 @@ def test_losses_and_seeds_stand_side_by_side(runs, tmp_path):
         for row in load_run(runs / part).rows:
             assert row in run.rows
     assert run.name == "first + more"
+    # what is over several attacks and budgets, too
+    own = [row for row in load_run(runs / "first").results["radii"] if row["label"] == "softmax"]
+    assert own
+    assert all(row in run.results["radii"] for row in own)
     # L-GM's second seed is in both, with equal weights: it counts once
     assert len(run.rows) == 5 * 4
     assert run.provenance["seeds"] == [0, 1, 2]
