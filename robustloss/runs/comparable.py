@@ -166,14 +166,13 @@ def shared_attacks(runs: Sequence[Run]) -> SharedAttacks:
         )
     notes = [*_renaming_note(names, labels), *notes]
     for name, known, own in zip(names, lists, labels, strict=True):
-        left = [
-            f"{attack['label']} at {eps_text(eps)}"
-            for attack in known
-            for eps in attack["eps"]
-            if attack["label"] not in own or eps not in tables[own[attack["label"]]]["eps"]
-        ]
+        left = []
+        for attack in known:
+            kept = tables[own[attack["label"]]]["eps"] if attack["label"] in own else ()
+            if lost := [eps_text(eps) for eps in attack["eps"] if eps not in kept]:
+                left.append(f"{attack['label']} at {', '.join(lost)}")
         if left:
-            notes.append(f"Left out of {name}, because not every run has it: {', '.join(left)}.")
+            notes.append(f"Left out of {name}, because not every run has it: {'; '.join(left)}.")
     return SharedAttacks(tables, labels, notes)
 
 
