@@ -19,3 +19,7 @@ def test_brackets_are_explained_in_the_files_of_each_table_that_has_some(
     assert annotate(strong_numbers, table("13.4")).notes == []
     own = table("13.4 [11.9, 15.0]", "[low, high] is a Wilson interval.")
     assert annotate(strong_numbers, own).notes == []
+
+
+def test_two_seeds_are_called_too_few_once(html: str) -> None:
+    assert html.count("use three seeds or more") == 1
