@@ -328,9 +328,7 @@ def new(
 
 @app.command()
 def compare(
-    runs: Annotated[
-        list[str] | None, Argument(metavar="RUN RUN...", help="finished run folders")
-    ] = None,
+    runs: Annotated[list[str], Argument(metavar="RUN RUN...", help="finished run folders")],
     out: Annotated[str | None, Option(metavar="DIR", help="Folder of the merged run.")] = None,
     other_networks: Annotated[
         bool, Option("--other-networks", help="Merge runs of different networks too.")
@@ -343,9 +341,7 @@ def compare(
     """
     from robustloss.runs.merge import merge_runs
 
-    runs = runs or []
-    together = "-and-".join(Path(run).name for run in runs)
-    folder = out or str(Path(*runs[:1]).parent / together)
+    folder = out or str(Path(runs[0]).parent / "-and-".join(Path(run).name for run in runs))
     with showing_mistakes(ValueError):
         merged = merge_runs(runs, folder, other_networks=other_networks)
     for note in merged.notes:

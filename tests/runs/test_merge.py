@@ -308,7 +308,6 @@ def test_the_command(runs, tmp_path, command):
     assert "Note: Left out of first" in text
     assert "Report: " in text
     for words, message in [
-        ([], "name two runs or more"),
         ([str(runs / "first")], "name two runs or more"),
         ([str(runs / "first"), str(runs / "first")], "is named twice"),
         ([str(runs / "first"), str(tmp_path)], "has no results.json"),
