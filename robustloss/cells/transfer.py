@@ -5,7 +5,7 @@ target, so no retrained model is judged by old images.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -198,14 +198,17 @@ class _SeedTransfers:
             found = load_transfer(path)
         except CorruptFile:
             return None
-        # Labels of attacks are not part of the key, nor are default labels of losses, but the
-        # tables are made with them.
         described = self._describe(source, attack, eps)
-        same = all(getattr(found, name) == value for name, value in described.items())
+        same = all(getattr(found, name) == described[name] for name in ("attack", "eps", "seed"))
         same &= np.array_equal(found.labels, self.dataset.test.labels)
+        same &= len(found.targets) == len(self.models)
         # A file may come from somebody else.
         classes = 0 <= found.predictions.min() <= found.predictions.max() < self.dataset.num_classes
-        return found if same and classes and found.norm in NORMS else None
+        if not (same and classes and found.norm in NORMS):
+            return None
+        # Labels of attacks are not part of the key, nor are default labels of losses: the tables
+        # are made with those of today.
+        return replace(found, **described)
 
     def _describe(self, source: _Trained, attack: AttackSpec, eps: float) -> dict[str, Any]:
         """Return what identifies a Transfer: its values apart from the norm and the arrays."""

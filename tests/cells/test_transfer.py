@@ -24,8 +24,8 @@ pytestmark = pytest.mark.usefixtures("no_report")
 TRANSFER = changed(
     seeds=[0],
     attacks=[
-        {"name": "fgsm", "eps": [0, 0.1, 0.2], "transfer": True},
-        {"name": "pgd", "eps": [0.1], "params": {"steps": 3}},
+        {"name": "fgsm", "label": "fgsm", "eps": [0, 0.1, 0.2], "transfer": True},
+        {"name": "pgd", "label": "pgd", "eps": [0.1], "params": {"steps": 3}},
     ],
 )
 
@@ -102,6 +102,17 @@ def test_second_run_computes_nothing_and_a_damaged_file_is_made_anew(done, tmp_p
         write_arrays(path, forged, {**meta, "norm": norm})
         runner.run(TRANSFER, out=folder)
         assert path.read_bytes() == before
+
+
+def test_another_wording_of_labels_computes_nothing(done, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(done, tmp_path / "copy"))
+    monkeypatch.setattr(attacked, "transferred_predictions", lambda *args: 1 / 0)
+    spec = json.loads(json.dumps(TRANSFER))
+    del spec["losses"][0]["label"], spec["attacks"][0]["label"]
+    assert runner.run(spec, out=folder).exit_code == 0
+    rows = load_run(folder).transfer
+    assert {row["source"] for row in rows} == {row["target"] for row in rows} == {"Softmax", "L-GM"}
+    assert {row["attack_label"] for row in rows} == {"FGSM"}
 
 
 def test_retrained_target_is_judged_anew(done, tmp_path):
