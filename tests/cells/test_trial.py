@@ -47,9 +47,9 @@ def test_the_least_clean_validation_error_is_chosen_then_its_loss_then_the_first
     def chosen(*contents):
         return trial_rows(trials, contents)[1]
 
-    assert chosen(content(0.3), content(0.1), content(0.2), reason) == {"softmax": {"lr": 0.2}}
-    assert chosen(content(0.1, 2.0), content(0.1, 1.0), reason, reason) == {"softmax": {"lr": 0.2}}
-    assert chosen(reason, content(0.1), content(0.1), content(0.1)) == {"softmax": {"lr": 0.2}}
+    assert chosen(content(0.3), content(0.1), content(0.2), reason) == {"Softmax": {"lr": 0.2}}
+    assert chosen(content(0.1, 2.0), content(0.1, 1.0), reason, reason) == {"Softmax": {"lr": 0.2}}
+    assert chosen(reason, content(0.1), content(0.1), content(0.1)) == {"Softmax": {"lr": 0.2}}
     assert chosen(reason, reason, reason, reason) == {}
 
 
@@ -57,7 +57,7 @@ def test_fgsm_chooses_nothing():
     trials = load_spec(changed(losses=[{"name": "softmax", "search": {"lr": [0.1, 0.2]}}])).trials()
     robust = {**content(0.2), "fgsm": [{"eps": 0.1, "fgsm_error": 0.0}]}
     rows, chosen = trial_rows(trials, [content(0.1), robust])
-    assert chosen == {"softmax": {"lr": 0.1}}
+    assert chosen == {"Softmax": {"lr": 0.1}}
     assert [row["chosen"] for row in rows] == [True, False]
 
 
@@ -78,7 +78,7 @@ def test_a_tuned_run_keeps_the_best_trial_and_does_not_train_it_again(
     tried = [row for row in run.trials if row["label"] == "L-GM"]
     assert kept["L-GM"]["validation_error"] == min(row["validation_error"] for row in tried)
     losses = {loss["label"]: loss for loss in run.provenance["spec"]["losses"]}
-    assert losses["softmax"]["train"] == {"lr": 0.02}
+    assert losses["Softmax"]["train"] == {"lr": 0.02}
     assert losses["L-GM"]["params"] == kept["L-GM"]["settings"]
     assert (outcome.path / "spec.toml").read_text() == spec.text
     model = robustloss.load_classifier(outcome.path, loss="L-GM", seed=0)
@@ -105,7 +105,7 @@ def test_a_loss_of_which_every_trial_diverges_is_a_gap_and_the_others_go_on(tmp_
     outcome = runner.run(spec, out=tmp_path / "run")
     assert outcome.exit_code == 1
     (failure,) = outcome.failures
-    assert (failure["label"], failure["stage"]) == ("softmax", "tuning")
+    assert (failure["label"], failure["stage"]) == ("Softmax", "tuning")
     assert "no trial finished" in failure["reason"]
     assert {row["label"] for row in robustloss.load_run(outcome.path).rows} == {"L-GM"}
 

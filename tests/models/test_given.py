@@ -79,7 +79,7 @@ def classifier(seed=0, dim=4):
 def test_a_given_model_is_one_cell_and_a_trained_loss_one_a_seed():
     spec = spec_of({"name": "softmax"}, {"model": f"{HERE}:resnet"})
     assert [(c.label, c.seed) for c in spec.cells()] == [
-        *(("softmax", 3), ("softmax", 4)),
+        *(("Softmax", 3), ("Softmax", 4)),
         ("resnet", 3),
     ]
     assert [(c.label, c.seed) for c in spec.cells([9, 3])][-1] == ("resnet", 9)
@@ -110,7 +110,7 @@ def test_weights_from_a_safetensors_file_give_the_very_model(digits, tmp_path):
     model = classifier(seed=1)
     safetensors.torch.save_file(model.state_dict(), tmp_path / "lgm.safetensors")
     spec = spec_of({"name": "lgm", "weights": str(tmp_path / "lgm.safetensors")})
-    content = computed(spec, digits, tmp_path / "run")["lgm"]
+    content = computed(spec, digits, tmp_path / "run")["L-GM"]
     assert content["density"]
     assert content["given"]
     assert content["feature_dim"] == 4

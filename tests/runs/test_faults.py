@@ -174,7 +174,7 @@ def test_data_that_vanish_while_a_run_reads_them(tmp_path, monkeypatch):
         patch.setenv("VANISH", str(pictures))
         outcome = runner.run(path, out=tmp_path / "run")
     assert [(f["label"], f["stage"]) for f in outcome.failures] == [
-        ("own", "train"), ("softmax", "train"),
+        ("own", "train"), ("Softmax", "train"),
     ]  # fmt: skip
     for failure in outcome.failures:
         assert f"{pictures}/train/" in failure["reason"]

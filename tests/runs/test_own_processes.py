@@ -129,7 +129,7 @@ def test_what_code_of_others_leaves_or_ends_is_its_own_cell_alone(own_cells, tmp
     spec = write(tmp_path, honest)
     runner.run(spec, out=tmp_path / "honest")
     found, expected = load_run(tmp_path / "run").rows, load_run(tmp_path / "honest").rows
-    assert [row for row in found if row["label"] in ("softmax", "gm")] == expected
+    assert [row for row in found if row["label"] in ("Softmax", "GM")] == expected
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_the_limit_of_minutes_ends_what_swallows_every_error(own_cells, tmp_path
     (failure,) = outcome.failures
     assert failure["label"] == "deaf"
     assert "longer than resources.minutes (=0.1)" in failure["reason"]
-    assert [cell.label for cell in load_run(tmp_path / "run").cells] == ["softmax"]
+    assert [cell.label for cell in load_run(tmp_path / "run").cells] == ["Softmax"]
 
 
 def test_ctrl_c_ends_what_swallows_every_error(own_cells, tmp_path):

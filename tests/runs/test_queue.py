@@ -63,6 +63,14 @@ def test_one_failure_of_the_only_loss_may_be_its_seed(tmp_path):
     assert work_off(JobQueue(jobs(tmp_path, ("softmax",))), failed) == [0, 1]
 
 
+def test_trials_that_diverge_stop_no_other_trial(tmp_path):
+    search = {"lr": [900.0, 0.02]}
+    losses = [{"name": name, "search": search} for name in ("softmax", "lgm")]
+    spec = load_spec(changed(losses=losses))
+    trials = [CellJob(spec, trial, tmp_path, "cpu", None) for trial in spec.trials()]
+    assert sorted(work_off(JobQueue(trials), failed)) == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("executor", ["serial", "processes:2"])
 def test_a_run_stops_with_the_message_and_status_1(tmp_path, command, executor):
     (tmp_path / "broken.py").write_text(BROKEN)

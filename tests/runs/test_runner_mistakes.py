@@ -97,7 +97,7 @@ def test_a_failed_cell_is_told_and_stops_no_other(tmp_path, value, reason):
     assert re.search(reason, failure["reason"])
     run = load_run(folder)
     assert run.failures == [failure]
-    assert {row["label"] for row in run.rows} == {"softmax"}
+    assert {row["label"] for row in run.rows} == {"Softmax"}
 
 
 def test_a_cell_that_fails_now_leaves_no_old_numbers(tmp_path):
@@ -105,7 +105,7 @@ def test_a_cell_that_fails_now_leaves_no_old_numbers(tmp_path):
     assert runner.run(own_loss(tmp_path), out=folder).exit_code == 0
     assert runner.run(own_loss(tmp_path, "1 // 0"), out=folder).exit_code == 1
     run = load_run(folder)
-    assert {cell.label for cell in run.cells} == {"softmax"}
+    assert {cell.label for cell in run.cells} == {"Softmax"}
 
 
 @pytest.mark.parametrize(

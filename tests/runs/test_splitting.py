@@ -213,10 +213,10 @@ def test_a_part_that_takes_too_long_fails_its_cell_and_keeps_the_others(
     told = Told()
     run = {"out": tmp_path / "run", "executor": "processes:2"}
     (failure,) = runner.run(tmp_path / "spec.toml", **run, progress=told).failures
-    assert (failure["label"], failure["stage"]) == ("softmax", "attack")
+    assert (failure["label"], failure["stage"]) == ("Softmax", "attack")
     assert failure["reason"] == "took longer than resources.minutes (=1)."
     assert staged[-1] == []  # the cell itself was not tried
-    assert told.ends == [("softmax seed 0", "failed")]
+    assert told.ends == [("Softmax seed 0", "failed")]
     (tmp_path / "late").unlink()
     counted = Counted(monkeypatch)
     assert runner.run(tmp_path / "spec.toml", **run).exit_code == 0
@@ -237,7 +237,7 @@ def test_the_display_counts_a_cell_once_and_its_parts_one_by_one(tmp_path, stage
     spec = FGSM | SPLIT | {"losses": [{"name": "softmax"}]}
     runner.run(spec, out=tmp_path, executor="processes:2", progress=told)
     assert told.cells == 1
-    assert told.ends == [("softmax seed 0", "done")]
+    assert told.ends == [("Softmax seed 0", "done")]
     counts = [(e.done, e.total) for e in told.events if e.stage == "attack"]
     assert counts == sorted(counts)
     assert (counts[0], counts[-1]) == ((0, 3), (3, 3))

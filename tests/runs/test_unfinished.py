@@ -326,7 +326,7 @@ def test_trials_that_are_done_are_shown_and_choose_the_values(tmp_path):
     assert [(row["trial"], row["chosen"]) for row in run.trials] == [(1, False)] * len(run.trials)
     assert run.trials
     assert run.unfinished[1] == "1 of 2 trials of the search are finished."
-    assert run.missing == ("softmax seed 0",)
+    assert run.missing == ("Softmax seed 0",)
     runner.run(spec, out=folder)
     later = load_run(folder)
     (folder / "results.json").unlink()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from robustloss.cells.jobs import CellJob, Failure, remove_marks
+from robustloss.spec.spec import TrialSpec
 
 NOT_BEGUN = "not begun"  # the stage of a failure of a cell that a hopeless run leaves out
 
@@ -59,8 +60,9 @@ class JobQueue:
         labels = {failure.label for failure in failures}
         reasons = {(failure.stage, failure.reason) for failure in failures}
         succeeded = len(failures) < len(self._ends)
-        # One failure of the only loss may be bad luck of its seed.
-        if succeeded or len(failures) < 2 or len(reasons) > 1:
+        # One failure of the only loss may be bad luck of its seed, and trials differ in settings.
+        trials = any(isinstance(job.cell, TrialSpec) for job in self.jobs)
+        if succeeded or trials or len(failures) < 2 or len(reasons) > 1:
             return False
         if labels != {job.cell.label for job in self.jobs}:
             return False
