@@ -50,8 +50,12 @@ def canonical_name(name: str, known: Iterable[str]) -> str:
         known: the names as they are stored.
 
     Returns:
-        The known name of the same letters and digits; where there is none, the name as it is.
+        The known name of the same letters and digits; where there is none, the name as it is, but
+        for the case of a prefix.
     """
+    prefix, colon, rest = name.partition(":")
+    if colon and prefix.casefold() in PREFIXES:
+        name = f"{prefix.casefold()}:{rest}"
 
     def squeeze(text: str) -> str:
         return re.sub(r"[-_\s]", "", text.casefold())

@@ -42,9 +42,12 @@ def test_names_may_be_written_in_any_case_and_are_stored_in_one():
     assert spec.outside[0].name == "mnist"
 
 
-def test_a_users_own_name_stays_as_it_is():
-    spec = load_spec({**PLAIN, "losses": [{"name": "Mine.py:LGM"}]})
+def test_a_users_own_name_stays_as_it_is_and_a_prefix_is_in_lower_case():
+    losses = [{"name": "Mine.py:LGM"}, {"name": "PML:ArcFaceLoss"}]
+    spec = load_spec({**PLAIN, "losses": losses, "model": {"backbone": "TorchVision:resnet18"}})
     assert spec.losses[0].name == spec.losses[0].label == "Mine.py:LGM"
+    assert spec.losses[1].name == "pml:ArcFaceLoss"
+    assert spec.model.backbone == "torchvision:resnet18"
 
 
 def test_every_built_in_name_is_known_to_the_spec_and_no_two_are_alike():
