@@ -57,7 +57,7 @@ def test_a_hang_ends_with_its_reason_and_the_others_go_on(tmp_path, executor, mi
             (failure,) = outcome.failures
             assert (failure["label"], failure["stage"]) == ("own", "train")
             assert f"resources.minutes (={minutes})" in failure["reason"]
-            assert labels == ["softmax"]
+            assert labels == ["Softmax"]
         else:
             assert outcome.failures == []
             assert labels == ["own", "softmax"]

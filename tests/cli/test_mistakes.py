@@ -73,7 +73,7 @@ BAD_LINES = [
     ("report no-such-run", r"run \(=no-such-run\) must be a folder"),
     ("show", "show: name a SPEC, or use --keys"),
     ("show no-such-spec", "no-such-spec: no such file"),
-    ("list", "robustloss list: Missing argument"),
+    ("compare", "robustloss compare: Missing argument"),
     ("list loses", r"list \(=loses\) must be one of losses, .*did you mean 'losses'"),
     ("check-loss", "robustloss check-loss: Missing argument 'NAME'"),
     ("check-loss sofmax", "sofmax.*did you mean 'softmax'"),

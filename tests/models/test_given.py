@@ -170,7 +170,7 @@ def test_load_classifier_gives_a_given_model_back_only_if_its_code_is_allowed(di
     settings = RunSettings(spec, tmp_path, "cpu", (3,))
     provenance = provenance_of(settings, spec, digits, Start())
     write.write_run(tmp_path, spec, cells, [], provenance)
-    with pytest.raises(ValueError, match="is a plug-in"):
+    with pytest.raises(ValueError, match="executes it with your rights"):
         load_classifier(tmp_path, loss="plain", seed=3)
     model = load_classifier(tmp_path, loss="plain", seed=3, allow_plugins=True)
     stored = np.load(next(tmp_path.glob("cells/plain/seed-3/none-0-*.npz")))["logits"]

@@ -92,11 +92,11 @@ def test_reused_weights_are_said_as_long_as_they_are_used(copied, tmp_path):
     cell = read_json(path.parent / "cell.json", checked=True)
     cell["weights"] = load_tensors(path)[1]["tensors"]
     write_json(path.parent / "cell.json", cell, checked=True)  # a thorough forger
-    told = [{"label": "softmax", "seed": 0, "run": "copied"}]
+    told = [{"label": "Softmax", "seed": 0, "run": "copied"}]
     for reuse in (copied, None):  # and when the run goes on by itself
         outcome = runner.run(TRIED, out=tmp_path / "new", reuse=reuse)
         assert load_run(outcome.path).provenance["reused"] == told
-        assert "softmax seed 0 from the run folder copied: not trained in this run" in words(
+        assert "Softmax seed 0 from the run folder copied: not trained in this run" in words(
             outcome
         )
     next(outcome.path.glob("cells/*/*/model-*")).unlink()  # a trial has the same

@@ -296,7 +296,7 @@ def test_what_a_finished_run_is_asked_for_since_is_told(finished, tmp_path):
     assert run.results == load_run(finished).results
     assert run.unfinished[0] == (
         "The numbers are of an earlier, finished state of this run, which was then asked for "
-        "more: loss center, more at eps 0.05, 0.1, seed 2."
+        "more: loss Center, more at eps 0.05, 0.1, seed 2."
     )
     assert run.unfinished[1].startswith("1 of 9 cells are finished; missing: softmax seed 2, ")
     assert run.counts == (1, 9)
@@ -306,7 +306,7 @@ def test_what_a_finished_run_is_asked_for_since_is_told(finished, tmp_path):
     assert (
         open_run(folder)
         .unfinished[0]
-        .endswith("asked for more: loss center, more at eps 0.05, 0.1.")
+        .endswith("asked for more: loss Center, more at eps 0.05, 0.1.")
     )
 
 
