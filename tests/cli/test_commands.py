@@ -233,6 +233,8 @@ def test_help_names_the_commands_that_work(command):
         "new",
         "compare",
         "schema",
+        "guide",
+        "cite",
     ]
 
 

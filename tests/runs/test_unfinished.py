@@ -301,7 +301,7 @@ def test_what_a_finished_run_is_asked_for_since_is_told(finished, tmp_path):
     assert run.unfinished[1].startswith("1 of 9 cells are finished; missing: softmax seed 2, ")
     assert run.counts == (1, 9)
     build.build_report(folder)
-    assert "loss center, more at eps 0.05, 0.1, seed 2" in words(folder)
+    assert "loss Center, more at eps 0.05, 0.1, seed 2" in words(folder)
     (folder / STARTED).unlink()  # without it the spec still tells of losses and attacks
     assert (
         open_run(folder)
