@@ -240,7 +240,7 @@ def markdown(table: Table) -> str:
         cells = []
         for entry in row:
             text = markdown_text(entry.text)
-            face = _STARS.get(entry.kind, "") if text else ""
+            face = _STARS.get(entry.kind, "") if entry.text not in EMPTY else ""
             cells.append(f"{face}{text}{face}{markdown_text(entry.mark)}")
         lines.append(_row(cells))
     below = filter(None, map(markdown_text, (table.caption, *table.notes)))

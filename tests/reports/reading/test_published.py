@@ -9,6 +9,7 @@ import pytest
 from robustloss.losses import LOSSES
 from robustloss.reports.chapters.confidence.top5 import crops_table
 from robustloss.reports.chapters.paper.error import error_rows, error_table, introduce_paper
+from robustloss.reports.drawing.table import markdown
 from robustloss.reports.page.page import split_caption
 from robustloss.reports.reading.numbers import AttackInfo
 from robustloss.reports.reading.published import (
@@ -134,6 +135,7 @@ def test_published_value_and_difference_stand_below_ours():
     ]
     bold = [row[1].text for row in table.rows if row[1].kind == "top"]
     assert bold == ["+0.20", "+12.0"]  # the published value lies outside our interval
+    assert "| *published (Liu et al. 2016)* | *0.40* | – |" in markdown(table)
     assert split_caption(table.caption)[0] == (
         "Error in percent on 1,000 test images, mean over 2 training seeds."
     )
