@@ -15,7 +15,13 @@ from robustloss.reports.chapters.paper.error import error_table, introduce_paper
 from robustloss.reports.chapters.result.verdict import verdict
 from robustloss.reports.drawing.album import Album, Picture, write_text
 from robustloss.reports.drawing.style import DPI, report_style
-from robustloss.reports.drawing.table import EMPTY, Table, markdown, markdown_text
+from robustloss.reports.drawing.table import (
+    EMPTY,
+    Table,
+    markdown,
+    markdown_text,
+    without_empty_columns,
+)
 from robustloss.reports.page.build import read_spec
 from robustloss.reports.page.checks import verdicts
 from robustloss.reports.page.contents import Contents, leaving_gap
@@ -133,7 +139,7 @@ def _compose(
     sections = {
         "Result": [table.as_markdown() if table.rows else "", errors],
         "Is the attack noticed?": [*_show(_detection(numbers), told), areas],
-        "Which differences are shown?": _differences(numbers, told),
+        "Which differences are shown?": list_differences(numbers, told),
         "Beside the paper": _paper(numbers, told),
         "Checks": [_items(_checks(numbers, [*table.notes]))],
         "What was not tested": [markdown_text(warning(numbers))],
@@ -212,8 +218,13 @@ def _detection(numbers: Numbers) -> Iterable[Table]:
         yield auroc_table(each)
 
 
-def _differences(numbers: Numbers, told: set[str]) -> list[str]:
-    """Return the differences under the strongest attack that are shown, or that none is."""
+def list_differences(numbers: Numbers, told: set[str]) -> list[str]:
+    """Return the differences under the strongest attack that are shown, or that none is.
+
+    Args:
+        numbers: Of the run.
+        told: See `_show`.
+    """
     attack = strongest(numbers, [a for a in numbers.attacks if a.strengths])
     table = differences_table(Scene(numbers, attack)) if attack else None
     if attack is None or table is None:
@@ -236,7 +247,8 @@ def _differences(numbers: Numbers, told: set[str]) -> list[str]:
         "and Hochberg for all comparisons of the run); what is not shown may differ all the same. "
         f"{unit} Rank 1 is best; “2 to 4” is what the shown differences leave open."
     )
-    return _show([replace(table, rows=rows, caption=caption)], told)
+    header, rows = without_empty_columns(table.header, rows)
+    return _show([replace(table, header=header, rows=rows, caption=caption)], told)
 
 
 def _paper(numbers: Numbers, told: set[str]) -> list[str]:

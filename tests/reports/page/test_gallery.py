@@ -11,9 +11,10 @@ from PIL import Image
 
 from robustloss import reports
 from robustloss.cli import commands
-from robustloss.reports.page.gallery import END, NOTES, write_gallery_page
+from robustloss.reports.page.gallery import END, NOTES, list_differences, write_gallery_page
 from robustloss.results.run import Run
 from tests.reports.conftest import DPI
+from tests.reports.differences.compared import compared, numbers
 from tests.reports.page.test_summary import EVIL, cells
 from tests.reports.synthetic import write_run
 from tests.reports.world import Layout, Mock, MockAttack
@@ -49,7 +50,7 @@ def test_it_has_the_numbers_of_the_run_and_what_was_run(page: Path, run: Run) ->
         "and 2 seeds (0, 1)",
         "- **Status**: 1 cell of this run did not finish. GM, seed 1, stage train: the loss",
         "| loss | eps | AUROC, all | AUROC, successful |",
-        "## Which differences are shown?",
+        "| *published* | – | *0.68* | *24.08* | *84.87* |",
         "**Did not fire**",
     ):
         assert told in text, told
@@ -137,3 +138,12 @@ def test_no_text_of_the_users_becomes_markup(tmp_path: Path) -> None:
     assert "".join(html).split("\n") == [NOTES, END, ""] or [*html] == [f"{NOTES}\n", f"{END}\n"]
     assert not {token.type for token in tokens} & {"link_open", "code_inline", "s_open", "fence"}
     assert sum(token.type == "image" for token in tokens) == 2
+
+
+def test_only_differences_that_are_shown_have_a_number() -> None:
+    (text,) = list_differences(numbers("ABC", compared()), set())
+    rows = [line for line in text.splitlines() if line.startswith("| error, eps 0.1")]
+    assert rows == ["| error, eps 0.1 | B | **+5.00 \\[3.00, 6.00\\]** | 2 to 3 |"]
+    (words,) = list_differences(numbers("ABC", compared(shown=())), set())
+    assert words.startswith("No difference between two losses is shown on clean images or under FG")
+    assert list_differences(numbers("A", []), set()) == []
