@@ -95,7 +95,7 @@ def test_published_numbers_stand_beside_ours_and_are_named(rendered: Path) -> No
     text = (rendered / "report/tables/error-fgsm.md").read_text(encoding="utf-8")
     ours = next(line for line in text.splitlines() if line.startswith("| softmax |"))
     assert "| *published* | – | *0.68* | *24.08* | *84.87* |" in text
-    assert text.index(ours) < text.index("| published |") < text.index("| difference |")
+    assert text.index(ours) < text.index("| *published* |") < text.index("| difference |")
     assert text.count("CVPR 2018") == 1  # the source
     # another attack than FGSM has no published row
     other = (rendered / "report/tables/error-nothing.md").read_text(encoding="utf-8")
