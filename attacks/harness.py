@@ -15,7 +15,7 @@ from robustloss.attacks.base import Attack, AttackError, AttackOutput, Budgets, 
 from robustloss.attacks.cuda_graphs import TRIALS, Replayer, find_replayer
 from robustloss.attacks.functions import as_attack
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.sealing import CountedModel, sealing
+from robustloss.attacks.sealing import CountedModel, OnPass, sealing
 from robustloss.attacks.settings import preserving_settings
 from robustloss.attacks.witness import find_witness, is_ours, watching
 from robustloss.notation import eps_text
@@ -167,11 +167,15 @@ def iter_perturb(
     seed: int = 0,
     batch_size: int = 512,
     index: Tensor | Sequence[int] | None = None,
+    on_pass: OnPass | None = None,
 ) -> Iterator[Perturbed]:
     """Attack images batch by batch, in their order; arguments and errors as for `perturb`.
 
     Between two batches the model is as it was before, and only one batch is held in memory. Each
     part stays on the model's device, where it is about to be looked at.
+
+    `on_pass` is called before each pass with the images of the batch sent forward so far, but not
+    where a GPU replays passes.
     """
     attack = as_attack(attack)
     if not isinstance(model, nn.Module):
@@ -193,7 +197,7 @@ def iter_perturb(
     tensors = (*model.parameters(), *model.buffers())
     device = tensors[0].device if tensors else inputs.device
     replayer = find_replayer(model, device) if _asks_often(attack, len(budgets)) else None
-    job = _Job(attack, model, budgets, seed, highest_label, device, replayer)
+    job = _Job(attack, model, budgets, seed, highest_label, device, replayer, on_pass)
     return (
         job.perturb_batch(*(each[start : start + batch_size] for each in (inputs, labels, rows)))
         for start in range(0, len(inputs), batch_size)
@@ -220,6 +224,7 @@ class _Job:
     highest_label: int
     device: torch.device
     replayer: Replayer | None
+    on_pass: OnPass | None
 
     def perturb_batch(self, inputs: Tensor, labels: Tensor, index: Tensor) -> Perturbed:
         """Attack one batch, then check, judge and bound what came back."""
@@ -234,7 +239,9 @@ class _Job:
             witness = (
                 None if is_ours(self.attack) else find_witness(self.model, inputs, self.attack.name)
             )
-            counted = CountedModel(self.model, self.highest_label, self.replayer).eval()
+            counted = CountedModel(
+                self.model, self.highest_label, self.replayer, self.on_pass
+            ).eval()
             started = time.perf_counter()
             with preserving_settings() if witness else nullcontext():
                 returned = self.attack(

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from robustloss.attacks.base import AttackError
 from robustloss.attacks.cuda_graphs import Measure, Replayer
 
+OnPass = Callable[[int], None]  # images sent forward so far
+
 
 class CountedModel(nn.Module):
     """The model as an attack sees it: the same attributes, every pass over images counted.
@@ -21,6 +23,7 @@ class CountedModel(nn.Module):
         model: what is attacked; it is not changed.
         highest_label: the model must return more logits than this.
         replayer: replays gradients that are asked for again and again; None: every pass is plain.
+        on_pass: called before each pass with the images sent forward until then.
 
     Attributes:
         forward_images: images sent through `model(...)`, `model.joint(...)`, `model.features(...)`.
@@ -28,13 +31,18 @@ class CountedModel(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, highest_label: int, replayer: Replayer | None = None
+        self,
+        model: nn.Module,
+        highest_label: int,
+        replayer: Replayer | None = None,
+        on_pass: OnPass | None = None,
     ) -> None:
         super().__init__()
         self.attacked_model = model
         # Ours never write on the images that they are given.
         self.copies = not type(model).__module__.startswith("robustloss.")
         self.replayer = replayer
+        self.on_pass = on_pass
         self.highest_label = highest_label
         self.forward_images = 0
         self.backward_images = 0
@@ -61,6 +69,8 @@ class CountedModel(nn.Module):
         return attribute
 
     def _count(self, call: Callable[[Tensor], Any], images: Tensor) -> Any:
+        if self.on_pass is not None:
+            self.on_pass(self.forward_images)
         self.forward_images += len(images)
         if images.requires_grad and torch.is_grad_enabled():
             # A view of its own for each pass: the hook then fires once per backward through it.

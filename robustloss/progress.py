@@ -18,7 +18,8 @@ Clock = Callable[[], float]
 ENDS = ("done", "failed", "cached")
 # Where each stage begins and ends within a cell, as measured on small networks: training is most
 # of it. Only the estimate of the time left depends on these.
-_SHARE = {"train": (0.0, 0.8), "attack": (0.8, 0.95), "score": (0.95, 1.0)}
+TRAINED = 0.8
+_SHARE = {"train": (0.0, TRAINED), "attack": (TRAINED, 0.95), "score": (0.95, 1.0)}
 _LINE_EVERY = 30.0  # seconds between lines of a step that is still going on
 
 
@@ -32,6 +33,7 @@ class Event:
         done: how much of the step is done, 0 to total.
         total: the size of the step, in any unit.
         text: the numbers to show, such as "epoch 3/5 loss 0.12", or the reason of a failure.
+        fraction: how much of the whole cell is done, 0 to 1, where it was counted beforehand.
     """
 
     cell: str
@@ -39,6 +41,7 @@ class Event:
     done: float = 1.0
     total: float = 1.0
     text: str = ""
+    fraction: float | None = None
 
 
 class Progress(Protocol):
@@ -52,6 +55,17 @@ class Progress(Protocol):
 
     def stop(self) -> None:
         """Take note that the run is over, finished or not."""
+
+
+def show_note(progress: Progress, text: str) -> None:
+    """Show a line of text beside the progress, where the one at hand can: it may be a user's own.
+
+    Args:
+        progress: Of a run.
+        text: One line.
+    """
+    if isinstance(progress, Lines | Bars):
+        progress.note(text)
 
 
 def choose_progress(quiet: bool) -> Progress:
@@ -85,6 +99,7 @@ class Pace:
         self.finished = 0
         self.failed = 0
         self._cached = 0
+        self._skipped = 0.0  # in cells: what was there already when their first event came
         self._active: dict[str, float] = {}
         self._clock = clock
         self._began: float | None = None
@@ -99,8 +114,13 @@ class Pace:
             return
         if self._began is None:
             self._began = self._clock()
-        low, high = _SHARE[event.stage]
-        self._active[event.cell] = low + (high - low) * event.done / max(event.total, 1e-9)
+        if event.fraction is None:
+            low, high = _SHARE[event.stage]
+            self._active[event.cell] = low + (high - low) * event.done / max(event.total, 1e-9)
+            return
+        if event.cell not in self._active:
+            self._skipped += event.fraction
+        self._active[event.cell] = event.fraction
 
     @property
     def fraction(self) -> float:
@@ -110,7 +130,7 @@ class Pace:
     def left(self) -> str:
         """Return the estimated time to the end, as "3 min left"; "" while nothing is known."""
         partial = sum(self._active.values())
-        work = self.finished - self._cached + partial
+        work = self.finished - self._cached + partial - self._skipped
         if self._began is None or work < 0.01:
             return ""
         rest = self.cells - self.finished - partial
@@ -142,7 +162,11 @@ class Lines:
     def start(self, cells: int) -> None:
         """Print how many cells there are."""
         self._pace = Pace(cells, self._clock)
-        self._print(f"{cells} cells")
+        self._print(f"{cells} cell{'' if cells == 1 else 's'}")
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        self._print(text)
 
     def __call__(self, event: Event) -> None:
         """Print a line if a step or a cell ended, or if there was none for a while."""
@@ -208,6 +232,11 @@ class Bars:
         self._pace = Pace(cells, self._clock)
         self._overall = self._bars.add_task("cells", total=1.0, info=f"0/{cells}", left="")
         self._bars.start()
+
+    def note(self, text: str) -> None:
+        """Leave a line above the bars."""
+        text = printable(text)
+        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def __call__(self, event: Event) -> None:
         """Move the bars; a failure also leaves a line above them."""

@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from robustloss.analysis.checks.from_probe import check_probe, trace_name
+from robustloss.analysis.checks.from_probe import check_probe
 from robustloss.analysis.detection import compute as detection
-from robustloss.cells import keys, score_plugins
+from robustloss.cells import keys, score_plugins, work
 from robustloss.cells.jobs import cell_name
-from robustloss.cells.records import ListedRecords, PassName
+from robustloss.cells.records import ListedRecords, PassName, ensure_clean
 from robustloss.cells.workplace import Workplace
 from robustloss.data.images import fit_subset
 from robustloss.evaluation import detector, probes, ten_crop
@@ -48,6 +48,7 @@ def ensure_reference(place: Workplace) -> Stored[Arrays]:
     def compute() -> Arrays:
         untrained = None if loss.given else place.weights.build_model()
         assert untrained is None or isinstance(untrained, Classifier)
+        shared = place.dataset.validation is place.dataset.test
         return reference_arrays(
             place.weights.load(),
             place.dataset,
@@ -56,6 +57,7 @@ def ensure_reference(place: Workplace) -> Stored[Arrays]:
             loss=loss.name,
             params=loss.params,
             untrained=untrained,
+            validation=ensure_clean(place)[0] if shared else None,
         )
 
     key = keys.reference_key(place.outputs, fit_size)
@@ -118,30 +120,29 @@ def ensure_probe(place: Workplace, reference: Arrays) -> Stored[Arrays] | None:
     size = place.spec.checks.images
     if size == 0:
         return None
-    tables = list(zip(place.spec.attacks, place.attacks, strict=True))
     eps = place.spec.checks.eps
     if eps is None:  # the smallest L-inf budget of the run
+        tables = zip(place.spec.attacks, place.attacks, strict=True)
         bounded = (e for table, attack in tables if attack.norm == "linf" for e in table.eps)
         eps = min((e for e in bounded if e > 0), default=probes.DEFAULT_EPS)
-    traced, decisive = [], []  # attacks whose path is traced, each at its smallest budget
-    for table, attack in tables:
-        positive = [e for e in table.eps if e > 0]
-        if positive and probes.is_traceable(attack):
-            code = keys.plugin_digest(table.name, place.spec.folder)
-            traced.append(probes.Traced(trace_name(table.label), attack, min(positive)))
-            decisive.append((table, code, min(positive)))
-
+    traced = work.trace_attacks(place.spec, place.attacks)
+    folder = place.spec.folder
+    decisive = [(t, keys.plugin_digest(t.name, folder), each.eps) for t, each in traced]
     names = (place.cell.loss.name, place.cell.model.backbone)
 
     def compute() -> Arrays:
+        images = fit_subset(place.dataset.test, size).to(place.device)
+        text = f"trial attacks on {images.n} images"
+        place.report_scoring(text, work.CHECKS)
         return probes.probe_arrays(
             detector.detector_view(place.weights.load(), reference),
-            fit_subset(place.dataset.test, size).to(place.device),
+            images,
             eps=eps,
-            traced=traced,
+            traced=[each for _, each in traced],
             seed=place.cell.seed,
             # What is ours answers each image by itself.
             halves=place.cell.loss.given or any(map(is_plugin, names)),
+            report=place.make_reporter("score", text, work.CHECKS),
         )
 
     key = keys.probe_key(place.outputs, size, eps, decisive)
@@ -154,7 +155,7 @@ def ensure_crops(place: Workplace) -> Stored[Arrays] | None:
         return None
 
     def compute() -> Arrays:
-        place.report_scoring("ten crops")
+        place.report_scoring("ten crops", work.CROPS)
         test = place.dataset.test.to(place.device)
         return {"rank_10": ten_crop.ten_crop_ranks(place.weights.load(), test)}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from robustloss.attacks.witness import is_ours
-from robustloss.cells import keys, parts
+from robustloss.cells import keys, parts, work
 from robustloss.cells.jobs import Part
 from robustloss.cells.workplace import Workplace
 from robustloss.data.images import ImageSet
@@ -35,7 +35,8 @@ def ensure_clean(place: Workplace) -> tuple[Record, Path]:
     """Return the record of the unattacked test images, and its file."""
     path = place.folder / f"none-0-{keys.clean_key(place.outputs)}.npz"
     meta = {"attack": "none", "eps": 0.0}
-    return _ensure_pass(place, place.dataset.test, path, "clean images", meta), path
+    test = place.dataset.test
+    return _ensure_pass(place, test, path, "clean images", meta, work.CLEAN), path
 
 
 def ensure_attacked(place: Workplace, reference: passes.Arrays) -> ListedRecords:
@@ -99,7 +100,8 @@ def ensure_noise(place: Workplace, tested: ListedRecords) -> Mapping[PassName, R
         tested: The attacked records. Each entry gets the name of its control, key "noise".
     """
     paths: dict[PassName, Path] = {}
-    for entry in tested.entries if place.spec.detection.noise else ():
+    wanted = tested.entries if place.spec.detection.noise else ()
+    for number, entry in enumerate(wanted):
         label, eps = entry["attack_label"], entry["eps"]
         if eps == 0:
             continue
@@ -107,7 +109,7 @@ def ensure_noise(place: Workplace, tested: ListedRecords) -> Mapping[PassName, R
         attack, _, _ = Path(entry["file"]).stem.rpartition("-")  # without its own key
         path = place.folder / f"noise-{attack}-{key}.npz"
         if read_record(path) is None:
-            place.report_scoring(f"noise like {label}")
+            place.report_scoring(f"noise like {label}", work.NOISE, number / len(wanted))
             control = noise_control.noise_record(
                 place.weights.load(),
                 place.dataset.test.to(place.device),
@@ -127,7 +129,9 @@ def ensure_outside(place: Workplace) -> ListedRecords:
     for each in load_outside(place.spec, place.dataset, place.job.data_root):
         key = keys.outside_key(place.outputs, each.checksum)
         path = place.folder / f"outside-{each.slug}-{key}.npz"
-        record = _ensure_pass(place, each.images, path, each.label, {"outside": each.name})
+        record = _ensure_pass(
+            place, each.images, path, each.label, {"outside": each.name}, work.OUTSIDE
+        )
         paths[each.label] = path
         entries.append({"label": each.label, "name": each.name, "n": record.n, "file": path.name})
     return ListedRecords(_load_lazily(paths), entries)
@@ -144,7 +148,12 @@ def read_record(path: Path) -> Record | None:
 
 
 def _ensure_pass(
-    place: Workplace, images: ImageSet, path: Path, text: str, meta: Mapping[str, Any]
+    place: Workplace,
+    images: ImageSet,
+    path: Path,
+    text: str,
+    meta: Mapping[str, Any],
+    step: str,
 ) -> Record:
     """Return the record of images as they are.
 
@@ -154,10 +163,11 @@ def _ensure_pass(
         path: The record's file.
         text: Names the images in the progress of the run.
         meta: Plain values to store with the record.
+        step: Of `Workplace.work` that it is.
     """
     record = read_record(path)
     if record is None:
-        place.report_scoring(text)
+        place.report_scoring(text, step)
         record = passes.clean_record(place.weights.load(), images.to(place.device))
         stored.save_record(path, record, meta)
     return record
@@ -215,7 +225,7 @@ def _attack(place: Workplace, reference: passes.Arrays, part: Part, clean: Recor
     """Attack some images at once."""
     table, test = place.spec.attacks[part.attack], place.dataset.test
     spent: list[parts.Spent] = []
-    report = place.make_reporter("attack", table.label)
+    report = place.make_reporter("attack", table.label, work.attack_step(table.label))
     images = test.take(slice(part.start, part.stop)).to(place.device)
     attack, model = place.attacks[part.attack], place.weights.load()
     made = attacked.attacked_records(

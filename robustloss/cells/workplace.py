@@ -1,5 +1,6 @@
 """Where a cell is computed: what is asked for, the data, the folder, the device, the weights."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,13 +12,16 @@ from robustloss.attacks import Attack, build_attack
 from robustloss.cells import keys
 from robustloss.cells.jobs import CellJob, cell_name
 from robustloss.cells.weights import CellWeights
+from robustloss.cells.work import Work, count_work
 from robustloss.data.images import Dataset
 from robustloss.evaluation import passes
-from robustloss.progress import Event, Stage
+from robustloss.progress import TRAINED, Event, Stage
 from robustloss.spec.spec import CellSpec, Spec
 from robustloss.storage import write_json
 
 Report = Callable[[Event], None]
+
+_PAUSE = 0.1  # seconds between events that say no more than how far a step is
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,29 +67,55 @@ class Workplace:
         tensors = weights.meta["tensors"]
         return keys.output_ingredients(self.dataset.checksum, weights.key, tensors, machine)
 
+    @cached_property
+    def work(self) -> Work:
+        """The passes of the model that come after its training."""
+        return count_work(self.spec, self.attacks, self.dataset)
+
     def train(self) -> None:
         """Train the weights if they are not there, and write train.json, what the training left."""
         self.weights.ensure(self.make_reporter("train"))
         content = {"key": self.weights.key, **self.weights.meta["log"]}
         write_json(self.folder / "train.json", content, checked=True)
 
-    def report_scoring(self, text: str) -> None:
-        """Report that a piece of work of the stage "score" begins, which the text names."""
-        self.report(Event(cell_name(self.cell), "score", 0, 1, text))
+    def report_scoring(self, text: str, step: str = "", share: float = 0.0) -> None:
+        """Report that a piece of work of the stage "score" begins.
 
-    def make_reporter(self, stage: Stage, prefix: str = "") -> passes.Report:
+        Args:
+            text: Names it.
+            step: Of `work` that it belongs to, if any.
+            share: Of that step that is done.
+        """
+        fraction = self._fraction(step, share)
+        self.report(Event(cell_name(self.cell), "score", 0, 1, text, fraction))
+
+    def make_reporter(self, stage: Stage, prefix: str = "", step: str = "") -> passes.Report:
         """Return a function that takes (done, total, text) and reports them as an Event.
 
         Args:
             stage: The stage of the events.
             prefix: Begins their text.
+            step: Of `work`, which these events tell of, if any.
         """
+        last = time.monotonic()
 
         def report(done: float, total: float, text: str) -> None:
-            text = f"{prefix} {text}".strip()
-            self.report(Event(cell_name(self.cell), stage, done, total, text))
+            nonlocal last
+            now = time.monotonic()
+            if not text and now - last < _PAUSE:
+                return
+            last, text = now, f"{prefix} {text}".strip()
+            fraction = self._fraction(step, done / max(total, 1e-9))
+            self.report(Event(cell_name(self.cell), stage, done, total, text, fraction))
 
         return report
+
+    def _fraction(self, step: str, share: float) -> float | None:
+        """Return how much of the cell is done; None where it was not counted."""
+        if not step or self.job.task != "cell":
+            return None
+        before = 0.0 if self.cell.loss.given else TRAINED
+        return before + (1 - before) * self.work.fraction(step, share)
 
 
 def open_workplace(job: CellJob, dataset: Dataset, report: Report) -> Workplace:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.spec import CellSpec, Spec
@@ -175,33 +175,23 @@ def _evaluation_seconds(
     device: str,
 ) -> float:
     """Return the seconds of a cell without its training, from passes counted and two timed."""
-    from robustloss.attacks import build_attack, perturb
-    from robustloss.evaluation.passes import clean_record
+    from robustloss.attacks import build_attack
+    from robustloss.cells.work import count_work, time_passes
 
-    images = dataset.test.take(slice(0, _ATTACKED)).to(device)
-    clean_record(model, images)  # the first pass of all also chooses kernels
-    started = time.perf_counter()
-    clean_record(model, images)
-    forward = (time.perf_counter() - started) / images.n
-    inputs, fgsm = images.batch(slice(None)), build_attack("fgsm")
-    for _ in range(2):  # likewise; FGSM takes one gradient, its forward pass included
-        gradient = perturb(fgsm, model, inputs, images.labels, eps=[0.1]).seconds / images.n
-    count = dataset.test.n + (1 + cell.train.epochs) * dataset.validation.n
-    count += min(spec.detection.fit_size, dataset.train.n)
-    count += sum(table.images for table in spec.outside)
-    if dataset.ten_crop:
-        count += 10 * dataset.test.n
-    total = forward * count
+    images, validation = dataset.test.take(slice(0, _ATTACKED)).to(device), dataset.validation.n
+    forward, gradient = time_passes(model, images)
+    folders = (spec.folder,)
+    attacks = [build_attack(each.name, folders=folders, **each.params) for each in spec.attacks]
+    work = count_work(spec, attacks, dataset)
+    total = work.seconds(forward, gradient) + forward * cell.train.epochs * validation
+    for attack in spec.attacks:
+        if attack.label in work.unknown:
+            spent = _tried_passes(spec, attack, model, images)
+            total += dataset.test.n * (gradient * spent.backward + forward * spent.forward)
     if table := cell.train.adversarial:  # its PGD on validation images, epoch by epoch
         measured = -(-cell.train.epochs // table.select_every)
-        shown = min(table.select_images, dataset.validation.n)
+        shown = min(table.select_images, validation)
         total += gradient * measured * shown * (1 + table.select_steps)
-    for attack in spec.attacks:
-        spent = known_passes(spec, attack) or _tried_passes(spec, attack, model, images)
-        shown = sum(e > 0 for e in attack.eps) * (1 + spec.detection.noise)  # with its controls
-        total += dataset.test.n * forward * shown
-        total += dataset.test.n * (gradient * spent.backward)
-        total += dataset.test.n * forward * max(0, spent.forward - spent.backward)
     return total
 
 
@@ -213,9 +203,10 @@ def known_passes(spec: Spec, attack: AttackSpec) -> "Queries | None":
         attack: One of its attacks.
     """
     from robustloss.attacks import build_attack
+    from robustloss.cells.work import passes_of
 
-    built: Any = build_attack(attack.name, folders=(spec.folder,), **attack.params)
-    return built.passes(sum(eps > 0 for eps in attack.eps)) if hasattr(built, "passes") else None
+    built = build_attack(attack.name, folders=(spec.folder,), **attack.params)
+    return passes_of(built, sum(eps > 0 for eps in attack.eps))
 
 
 def _tried_passes(

@@ -12,6 +12,7 @@ from robustloss.attacks import Perturbed, Queries, iter_perturb
 from robustloss.attacks.ball import to_8bit
 from robustloss.attacks.base import Attack
 from robustloss.attacks.cuda_graphs import keeping_graphs
+from robustloss.attacks.sealing import OnPass
 from robustloss.attacks.witness import watching
 from robustloss.data.images import ImageSet
 from robustloss.evaluation.detector import LikelihoodView
@@ -43,11 +44,14 @@ class AttackPass:
     seed: int = 0
     batch_size: int = 500
 
-    def run(self, target: nn.Module) -> Iterator[tuple[Tensor, Perturbed]]:
+    def run(
+        self, target: nn.Module, on_pass: OnPass | None = None
+    ) -> Iterator[tuple[Tensor, Perturbed]]:
         """Yield clean images (B,C,H,W) and their Perturbed, batch by batch: memory stays flat.
 
         Args:
             target: What the attack sees, in eval mode.
+            on_pass: As for `iter_perturb`.
         """
         for start in range(0, self.images.n, self.batch_size):
             piece = slice(start, start + self.batch_size)
@@ -62,6 +66,7 @@ class AttackPass:
                 seed=self.seed,
                 batch_size=self.batch_size,
                 index=index,
+                on_pass=on_pass,
             ):
                 yield clean, perturbed
 
@@ -86,7 +91,7 @@ def attacked_records(
         detector: The model with its detector, for attacks that need the likelihood.
         eight_bit: Also classify the attacked images rounded to multiples of 1/255.
         spend: Called with the queries and the seconds of every batch.
-        report: Called with (images done, images, text).
+        report: Called with (images done, images, text); within a batch the text is "".
 
     Returns:
         A Record for each budget.
@@ -107,8 +112,15 @@ def attacked_records(
         raise ValueError("eps 0 needs the clean record.")
     columns = {budget: Columns() for budget in eps}
     done = 0
+    passes = getattr(attack, "passes", None)
+    most = passes(sum(budget > 0 for budget in eps)).forward if passes else 0
+
+    def tell(sent: int) -> None:
+        # Below the end, which only a whole batch reaches, whatever an attack says of its passes.
+        report(min(done + sent / most, images.n - 0.5), images.n, "")
+
     with watching():
-        for inputs, perturbed in attack_pass.run(target):
+        for inputs, perturbed in attack_pass.run(target, tell if most else None):
             for budget, adv_inputs in zip(eps, perturbed.adv_inputs, strict=True):
                 columns[budget].add(
                     zero_gradient=perturbed.zero_gradient,

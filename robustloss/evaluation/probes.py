@@ -5,7 +5,7 @@ whether it is a reason to doubt a number.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustloss.attacks import AttackError, build_attack, iter_perturb
+from robustloss.attacks import AttackError, Queries, build_attack, iter_perturb
 from robustloss.attacks.base import Attack
 from robustloss.attacks.objectives import margin
 from robustloss.attacks.sealing import sealing
 from robustloss.data.images import ImageSet
-from robustloss.evaluation.passes import Arrays, to_numpy
+from robustloss.evaluation.passes import Arrays, Report, to_numpy
 
 VERSION = 1  # raise when the same weights would give other arrays
 
@@ -46,6 +46,7 @@ def probe_arrays(
     traced: Sequence[Traced] = (),
     seed: int = 0,
     halves: bool = False,
+    report: Report = lambda done, total, text: None,
 ) -> Arrays:
     """Return what the trial attacks find on a model.
 
@@ -57,6 +58,7 @@ def probe_arrays(
         traced: Attacks of the run whose path is traced.
         seed: Decides the randomness of traced attacks, and of a model that draws some.
         halves: Also show the model one half of the images after the other.
+        report: Called with (passes forward, all of them, "") after each trial.
 
     Returns:
         labels (M,) and eps; logits and logits_again (M,K), of two equal calls; gradient_zero and
@@ -85,7 +87,7 @@ def probe_arrays(
     }
     if halves:
         arrays["logits_halves"] = to_numpy(torch.cat(parts).float())
-    trials = _Trials(model, images, inputs, seed)
+    trials = _Trials(model, images, inputs, seed, report, count_passes(traced).forward)
     # Attacks refuse a gradient that is not finite. That is a finding too: the flag says it, and the
     # checks do without the trials.
     try:
@@ -101,6 +103,21 @@ def probe_arrays(
         if (margins := trials.trace(each)) is not None:
             arrays |= {each.name: margins, f"{each.name}_eps": np.array(float(each.eps))}
     return arrays
+
+
+def count_passes(traced: Sequence[Traced]) -> Queries:
+    """Return how often an image is sent forward and a gradient is taken back, at most.
+
+    Args:
+        traced: Attacks of the run whose path is traced.
+    """
+    steps = [*[STEPS] * (2 + len(TEMPERATURES)), UNBOUNDED_STEPS]
+    # Twice as it is, once in halves, once for its gradient; then the trials, each of them judged.
+    forward, backward = 4 + sum(each + 2 for each in steps), 1 + sum(steps)
+    for each in traced:  # a gradient at the image itself, and a look at the last point
+        walked = cast(Any, each.attack).steps
+        forward, backward = forward + walked + 2, backward + walked + 1
+    return Queries(forward, backward)
 
 
 def is_traceable(attack: Attack) -> bool:
@@ -129,6 +146,9 @@ class _Trials:
     images: ImageSet
     inputs: Tensor
     seed: int
+    report: Report
+    passes: int
+    made: list[int] = field(default_factory=list)  # passes forward of each trial so far
 
     def wrong(
         self, objective: str, eps: float, temperature: float = 1.0, steps: int = STEPS
@@ -164,6 +184,8 @@ class _Trials:
             batch_size=self.images.n,
             index=self.images.index,
         )
+        self.made.append(found.queries.forward // self.images.n)
+        self.report(min(sum(self.made), self.passes), self.passes, "")
         return found.adv_inputs[0]
 
 

@@ -13,6 +13,7 @@ from robustloss.evaluation.landscape import UNTRAINED, landscape_arrays
 from robustloss.evaluation.passes import Arrays, clean_record, to_numpy
 from robustloss.losses.base import LossHead
 from robustloss.models.classifier import AnyClassifier, Classifier, compute_features
+from robustloss.results.records import Record
 
 GRID = 240  # points a side of the likelihood map
 
@@ -27,6 +28,7 @@ def reference_arrays(
     loss: str = "",
     params: Mapping[str, Any] | None = None,
     untrained: Classifier | None = None,
+    validation: Record | None = None,
 ) -> Arrays:
     """Return what scores, thresholds and pictures need beside the records.
 
@@ -44,8 +46,9 @@ def reference_arrays(
         params: The loss's parameters in the spec.
         untrained: The network as it was before training; its features of some test images of
             every class are ``untrained_features``. Batch normalisation has its first statistics.
+        validation: The clean validation pass, where it has been made.
     """
-    validation = clean_record(model, dataset.validation.to(device))
+    validation = validation or clean_record(model, dataset.validation.to(device))
     kept = ("index", "labels", "logits", "class_log_likelihood")
     arrays: Arrays = {f"validation_{name}": getattr(validation, name) for name in kept}
     if validation.features is None:  # a given model: nothing to fit scores on

@@ -4,17 +4,29 @@ import hashlib
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from robustloss.attacks.build import ATTACKS
+from robustloss.attacks.build import ATTACKS, build_attack
 from robustloss.attacks.settings import using_default_settings
+from robustloss.cells.work import (
+    CHECKS,
+    NOISE,
+    Work,
+    choose_check_images,
+    count_work,
+    time_passes,
+)
 from robustloss.data.images import Dataset, ImageSet
 from robustloss.models.given import IN_MEMORY, copy_module, wrap_given
-from robustloss.progress import Progress, choose_progress
+from robustloss.progress import Progress, Silent, choose_progress, duration, show_note
 from robustloss.results.run import Run, load_run
 from robustloss.runs.executors.choose import run_jobs
 from robustloss.runs.folder import check_folder, claiming
@@ -22,16 +34,18 @@ from robustloss.runs.preflight import check_names
 from robustloss.runs.provenance import Start, provenance_of
 from robustloss.runs.settings import RunSettings, choose_device
 from robustloss.runs.write import write_run
+from robustloss.spec.detection import ChecksSpec
 from robustloss.spec.errors import SpecError, did_you_mean
 from robustloss.spec.load import load_spec
 from robustloss.spec.spec import Spec
 from robustloss.storage import digest
 
 Images = tuple[Tensor, Tensor]  # images (N,C,H,W) in [0,1], labels (N,)
-Attacks = Sequence[str | Mapping[str, Any]]
+Asked = Spec | str | Path | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 
 GREY = (0.1, 0.2, 0.3)  # L-inf budgets that the literature uses for MNIST
 COLOUR = ("2/255", "4/255", "8/255")  # and for colour images
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32)
 _NO_VALIDATION = (
     "thresholds and temperatures are those of the very images that are attacked, because no "
     "validation images were given"
@@ -43,50 +57,90 @@ def evaluate(
     model: nn.Module | Mapping[str, nn.Module],
     images: Tensor,
     labels: Tensor,
-    spec: Spec | str | Path | Mapping[str, Any] | Attacks | None = None,
+    attacks: Asked | None = None,
     *,
+    checks: bool | int = True,
+    noise: bool = True,
+    quick: bool = False,
     validation: Images | None = None,
     train: Images | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
+    spec: Asked | None = None,
 ) -> Run:
     """Attack a trained model: how often is it fooled, and is that noticed?
 
+    Before it starts it says what it will cost, and while it runs how long it will still take. Most
+    of that are the attacks. The default ones take some 250 passes for each image.
+
     Args:
         model: Maps images (B,C,H,W) in [0,1] to logits (B,K), or several such by label. It is
-            copied, not changed. If it offers ``features(images)`` or ``joint(images)`` they are
-            used, see `given.GivenModel`.
+            copied, not changed, and normalises the images itself. If it offers
+            ``features(images)`` or ``joint(images)`` they are used, see `given.GivenModel`.
         images: (N,C,H,W) floating, in [0,1].
         labels: (N,) int64, in [0,K).
-        spec: Attacks by name, or as tables of a spec, ``{"name": "pgd", "eps": ["8/255"]}``; or a
-            spec, of which the attacks, [detection], [checks] and the first seed count. FGSM and
-            PGD by default, at eps 0.1, 0.2, 0.3 for one channel and 2, 4, 8 of 255 for more.
+        attacks: Attacks by name, ``["fgsm", "pgd"]``, or as tables of a spec,
+            ``[{"name": "pgd", "eps": ["8/255"]}]``. By default FGSM and PGD, at eps 0.1, 0.2, 0.3
+            for one channel and 2, 4, 8 of 255 for more. Or a whole spec, its tables or the name of
+            one, of which the attacks, [detection], [checks] and the first seed count.
+        checks: Short trial attacks on some of the images, which tell a robust model from one that
+            hides its gradient. True tries at most 200, and fewer where these would cost more than
+            a fifth of the attacks; a number tries so many; False none, and then nothing says
+            whether an error is too low because the attack was misled. A spec that has
+            checks.images decides this itself.
+        noise: Also show the model noise as large as each attack, a pass for each image and eps.
+            Without it nothing tells a detector of attacks from a detector of any change.
+        quick: Neither checks nor noise, and of the detection scores only the log-likelihood of the
+            predicted class: what the errors and their AUROC need, and no more.
         validation: Other clean images and labels, for the thresholds. Without them the thresholds
             come from `images` themselves, and every table says so.
         train: Clean training images and labels, on which the scores of features are fitted.
             Without them no score uses features.
-        out: A run folder, as `build_report` takes it; without it no file stays.
+        out: A run folder, as `build_report` takes it; what it holds already is not computed again.
+            Without it no file stays.
         device: "auto", "cpu", "cuda" or "mps".
-        progress: Receives every event; bars on a terminal by default.
+        progress: Receives every event; by default bars on a terminal and lines elsewhere, both on
+            stderr. `robustloss.progress.Silent()` shows nothing.
+        spec: Another name of `attacks`.
 
     Returns:
-        The run: its rows, detection, flags and other tables, as `load_run` gives them.
+        The run: ``run.table()`` is its result, ``run.rows`` has a dict for each attack and eps,
+        with "error" (a fraction) and "auroc_all"; the other tables are as `load_run` gives them.
 
     Raises:
-        ValueError: Images, labels, model or spec cannot be used; nothing was computed.
+        ValueError: Images, labels, model or attacks cannot be used; nothing was computed.
         RuntimeError: The evaluation of a model failed.
+
+    Example:
+        >>> run = robustloss.evaluate(model, images, labels, ["fgsm", "pgd"], quick=True)
+        >>> [(row["attack"], row["eps"], row["error"], row["auroc_all"]) for row in run.rows]
     """
     start = Start()
+    progress = progress or choose_progress(quiet=False)
     named = dict(model) if isinstance(model, Mapping) else {type(model).__name__: model}
+    chosen = choose_device(device)
+    _say_begin(progress, named, images, chosen)
     sets = {"images": (images, labels), "validation": validation, "train": train}
     parts = {name: _image_set(name, part) for name, part in sets.items() if part is not None}
-    chosen = choose_device(device)
-    classes = _count_classes(named, parts["images"].shape, features=train is not None)
+    classes, seconds = _try_models(
+        named,
+        parts["images"],
+        chosen,
+        features=train is not None,
+        timed=not isinstance(progress, Silent),
+    )
     dataset = _build_dataset(parts, classes)
-    loaded = _build_spec(spec, list(named), dataset.image_shape[0])
+    if attacks is not None and spec is not None:
+        raise ValueError("spec is another name of attacks. Give one of them.")
+    extras = _Extras(checks, noise, quick)
+    asked = spec if attacks is None else attacks
+    loaded = _build_spec(asked, list(named), dataset.image_shape[0], extras)
     check_names(loaded, [], dataset)  # the models were looked over above
-    progress = progress or choose_progress(quiet=False)
+    fit = extras.fits(asked)
+    loaded, cost = _settle_checks(loaded, dataset, fit)
+    for line in _describe_cost(cost, seconds, loaded, dataset.test.n if fit else 0):
+        show_note(progress, line)
     with tempfile.TemporaryDirectory(prefix="robustloss-") as work:
         folder = Path(work if out is None else out)
         check_folder(folder, loaded)
@@ -105,6 +159,71 @@ def evaluate(
             provenance = provenance_of(settings, loaded, dataset, start)
             write_run(folder, loaded, cells, failures, provenance)
             return load_run(folder)
+
+
+def _say_begin(
+    progress: Progress, named: Mapping[str, nn.Module], images: Tensor, device: str
+) -> None:
+    """Say what is evaluated, before anything that may take long."""
+    if isinstance(images, Tensor) and images.ndim == 4:
+        count, *shape = images.shape
+        threads = torch.get_num_threads()
+        where = f"cpu, {threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else device
+        size = " × ".join(map(str, shape))
+        text = f"Evaluating {', '.join(named)} on {count:,} images of {size} ({where})."
+        show_note(progress, text)
+
+
+def _settle_checks(spec: Spec, dataset: Dataset, fit: bool) -> tuple[Spec, Work]:
+    """Return the spec with the number of images for trial attacks, and the passes of each model.
+
+    Args:
+        spec: Of the evaluation; checks.images is the most.
+        dataset: Its data.
+        fit: Take fewer images where more would cost much beside the attacks.
+    """
+    folders = (spec.folder,)
+    built = [build_attack(each.name, folders=folders, **each.params) for each in spec.attacks]
+    if fit:
+        images = choose_check_images(spec, built, dataset)
+        settled = spec.checks.override({"images": images})
+        spec = spec.model_copy(update={"checks": settled})
+    return spec, count_work(spec, built, dataset)
+
+
+def _describe_cost(
+    work: Work, seconds: tuple[float, float] | None, spec: Spec, images: int
+) -> list[str]:
+    """Return lines that say what the evaluation costs, and what it leaves out by itself.
+
+    Args:
+        work: The passes of each model.
+        seconds: Of an image's pass forward, and forward and back, over all models; None if unknown.
+        spec: Of the evaluation.
+        images: That trial attacks could be made on; 0 where their number was asked for.
+    """
+    total = max(work.passes, 1)
+    parts = {"attacks": work.attacks, "checks": sum(work.steps[CHECKS])}
+    parts |= {"noise": sum(work.steps[NOISE])}
+    parts |= {"clean images": work.passes - sum(parts.values())}
+    shares = ", ".join(
+        f"{name} {100 * n / total:.0f} %" for name, n in parts.items() if n > total / 200
+    )
+    rough = "" if seconds is None else f"about {duration(max(1.0, work.seconds(*seconds)))}: "
+    each = " for each model" if len(spec.losses) > 1 else ""
+    lines = [f"Cost: {rough}{work.passes:,} passes of an image, forward or back{each} ({shares})."]
+    if work.unknown:
+        lines.append(
+            f"It may be more: {', '.join(work.unknown)} does not say how many passes it takes."
+        )
+    most, tried = min(ChecksSpec().images, images), spec.checks.images
+    if tried < most:
+        what = f"on {tried} of {images:,} images" if tried else "none"
+        lines.append(
+            f"Checks by trial attacks: {what}, to cost at most a fifth of the attacks; "
+            f"checks={most} tries {most}."
+        )
+    return lines
 
 
 class _FloatImages(ImageSet):
@@ -129,7 +248,9 @@ def _image_set(name: str, part: Images) -> ImageSet:
     images, labels = part
     if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
         kind = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise ValueError(f"{name} (={kind}) must be a tensor of shape (N, C, H, W), N >= 1.")
+        raise ValueError(
+            f"{name} (={kind}) must be a tensor of shape (N, C, H, W), N >= 1.{_hint_shape(images)}"
+        )
     if not images.is_floating_point():
         raise ValueError(
             f"{name} (={images.dtype}) must be floating, in [0, 1]. Write images.float() / 255."
@@ -146,11 +267,21 @@ def _image_set(name: str, part: Images) -> ImageSet:
         raise ValueError(
             f"labels of {name} ({labels.dtype}, shape {tuple(labels.shape)}) must be int64 of "
             f"shape ({len(images)},), one class index an image."
+            + (" Write labels.long()." if labels.dtype in _WHOLE else "")
         )
     index, grey = torch.arange(len(images)), (images * 255).round()
     if torch.equal(grey / 255, images):
         return ImageSet(grey.to(torch.uint8), labels, index, 255.0)
     return _FloatImages(images, labels, index, 1.0)
+
+
+def _hint_shape(images: object) -> str:
+    """Return how something that is no tensor (N,C,H,W) becomes one, where that is known."""
+    if isinstance(images, DataLoader):
+        return " Join the batches of a loader: images, labels = map(torch.cat, zip(*loader))."
+    if isinstance(images, Tensor) and images.ndim == 3:
+        return " Write images.unsqueeze(1) for grey images, images.unsqueeze(0) for a single one."
+    return " Write torch.as_tensor(images)." if isinstance(images, np.ndarray) else ""
 
 
 def _unfit_pixels(low: float, high: float) -> str:
@@ -164,24 +295,47 @@ def _unfit_pixels(low: float, high: float) -> str:
     return "They look normalised: give the images as they were; the model is to normalise them."
 
 
-def _count_classes(named: Mapping[str, nn.Module], shape: Sequence[int], *, features: bool) -> int:
-    """Return K, which must be the same for every model; look each of them over."""
+def _try_models(
+    named: Mapping[str, nn.Module], images: ImageSet, device: str, *, features: bool, timed: bool
+) -> tuple[int, tuple[float, float] | None]:
+    """Look every model over.
+
+    Args:
+        named: The models by label.
+        images: To be attacked.
+        device: Where they will be.
+        features: Look whether the models offer features.
+        timed: Time a pass.
+
+    Returns:
+        K, which must be the same for every model; and `time_passes` summed over the models, None
+        where it was not asked for or a model has no gradient.
+    """
     if not named:
         raise ValueError("model must be a torch.nn.Module, or several by label; got none.")
     found: dict[str, int] = {}
+    seconds = []
     for label, module in named.items():
         if not isinstance(module, nn.Module):
-            raise ValueError(f"model (={type(module).__name__}) must be a torch.nn.Module.")
+            raise ValueError(
+                f"model (={type(module).__name__}) must be a torch.nn.Module. Call a function in "
+                "the forward of a module of your own."
+            )
         try:
-            found[label] = wrap_given(
-                copy_module(module), shape, features=features
-            ).head.num_classes
+            wrapped = wrap_given(copy_module(module), images.shape, features=features)
         except ValueError as error:
             raise ValueError(f"{label}: {error}") from error
+        found[label] = wrapped.head.num_classes
+        if timed:
+            with suppress(Exception):  # what is wrong with a model, the attacks say better
+                seconds.append(time_passes(wrapped.to(device), images.take(slice(0, 8)).to(device)))
     if len(set(found.values())) > 1:
         each = ", ".join(f"{label} {k}" for label, k in found.items())
         raise ValueError(f"the models must have equally many classes, got {each}.")
-    return next(iter(found.values()))
+    if len(seconds) < len(named):
+        return next(iter(found.values())), None
+    forward, gradient = (sum(each) for each in zip(*seconds, strict=True))
+    return next(iter(found.values())), (forward, gradient)
 
 
 def _build_dataset(parts: Mapping[str, ImageSet], classes: int) -> Dataset:
@@ -219,7 +373,38 @@ def _build_dataset(parts: Mapping[str, ImageSet], classes: int) -> Dataset:
     )
 
 
-def _build_spec(spec: Any, labels: Sequence[str], channels: int) -> Spec:
+@dataclass(frozen=True)
+class _Extras:
+    """What is asked for beside the attacks; see `evaluate`."""
+
+    checks: bool | int
+    noise: bool
+    quick: bool
+
+    def fits(self, asked: "Asked | None") -> bool:
+        """Return whether the number of images for trial attacks is left open by all."""
+        if self.quick or self.checks is not True or isinstance(asked, Spec | str | Path):
+            return False
+        table = asked.get("checks", {}) if isinstance(asked, Mapping) else {}
+        return not (isinstance(table, Mapping) and "images" in table)
+
+    def tables(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the tables [detection] and [checks] of a spec with what is left out of them."""
+        tables = {key: asked[key] for key in ("detection", "checks") if key in asked}
+        changes: dict[str, dict[str, Any]] = {"detection": {}, "checks": {}}
+        if self.quick or self.checks is not True:
+            changes["checks"]["images"] = 0 if self.quick else int(self.checks)
+        if self.quick or not self.noise:
+            changes["detection"]["noise"] = False
+        if self.quick:
+            changes["detection"]["scores"] = ["class_log_likelihood"]
+        for name, change in changes.items():
+            if change and isinstance(tables.get(name, {}), Mapping):
+                tables[name] = {**tables.get(name, {}), **change}
+        return tables
+
+
+def _build_spec(spec: Any, labels: Sequence[str], channels: int, extras: _Extras) -> Spec:
     """Return the spec of the evaluation: the models as its losses, and the attacks asked for."""
     eps = list(GREY if channels == 1 else COLOUR)
     asked: Mapping[str, Any]
@@ -229,7 +414,7 @@ def _build_spec(spec: Any, labels: Sequence[str], channels: int) -> Spec:
     elif isinstance(spec, Mapping):
         asked = spec
     elif isinstance(spec, str) and spec in ATTACKS:
-        raise ValueError(f"spec (={spec!r}) must be a list of attacks. Write [{spec!r}].")
+        raise ValueError(f"attacks (={spec!r}) must be a list. Write [{spec!r}].")
     elif isinstance(spec, Spec | str | Path):
         loaded = spec if isinstance(spec, Spec) else load_spec(spec)
         asked, folder = loaded.plain(), loaded.folder
@@ -251,7 +436,7 @@ def _build_spec(spec: Any, labels: Sequence[str], channels: int) -> Spec:
             "data": {"name": "in_memory"},
             "losses": [{"model": IN_MEMORY, "label": label} for label in labels],
             "attacks": attacks,
-            **{key: asked[key] for key in ("detection", "checks") if key in asked},
+            **extras.tables(asked),
         }
     )
     found._folder = folder

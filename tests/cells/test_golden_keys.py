@@ -285,8 +285,8 @@ class GoldenRuns:
         trained = grey[20:] / 512, labels[20:]  # not of 8 bits
         attacks = [{"name": "fgsm", "eps": [0.1]}]
         robustloss.evaluate(
-            {"mine": model}, *images, attacks, train=trained, out=out, device="cpu",
-            progress=Silent(),
+            {"mine": model}, *images, attacks, checks=200, train=trained, out=out,
+            device="cpu", progress=Silent(),
         )  # fmt: skip
         return listed(out)
 

@@ -1,0 +1,192 @@
+"""How much work a cell is after its training: passes of its model, counted before they are made.
+
+The counts decide how much of a cell is done while it runs, what it is said to cost, and how many
+images trial attacks take where nobody has said so. A timing decides none of these but the minutes.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from robustloss.analysis.checks.from_probe import trace_name
+from robustloss.attacks import Attack, Queries, build_attack, perturb
+from robustloss.attacks.sealing import sealing
+from robustloss.attacks.witness import is_ours
+from robustloss.data.images import Dataset, ImageSet
+from robustloss.evaluation import probes, ten_crop
+from robustloss.evaluation.passes import LAYOUT, clean_record
+from robustloss.models.classifier import AnyClassifier
+from robustloss.spec.attacks import AttackSpec
+from robustloss.spec.spec import Spec
+
+REFERENCE, CHECKS, CROPS, CLEAN, NOISE, OUTSIDE = (
+    *("reference", "checks", "crops", "clean", "noise", "outside"),
+)
+CHECKS_SHARE = 0.2  # of the attacks' passes, which trial attacks on fewer images do not exceed
+_ATTACK = "attack "  # begins the step of each attack; its label follows
+_TIMED = (8, 200)  # images of a pass that is timed: more where few take no time
+_LONG = 0.05  # seconds that are long enough to tell
+
+
+@dataclass(frozen=True)
+class Work:
+    """The passes of one cell's model over images, without its training.
+
+    Attributes:
+        steps: By step, in the order in which they are made: images sent forward, gradients taken
+            back. The step of an attack holds the passes over its attacked images too.
+        unknown: Labels of the attacks that do not say how many passes they take; for them a
+            gradient at each budget is counted.
+    """
+
+    steps: Mapping[str, Queries]
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def passes(self) -> int:
+        """Images sent forward and gradients taken back, together."""
+        return sum(map(sum, self.steps.values()))
+
+    @property
+    def attacks(self) -> int:
+        """As `passes`, of the attacks alone."""
+        return sum(sum(each) for step, each in self.steps.items() if step.startswith(_ATTACK))
+
+    def fraction(self, step: str, share: float) -> float:
+        """Return the share of all passes that are made, in [0, 1].
+
+        Args:
+            step: One of `steps` that is going on; all that come before it are done.
+            share: Of this step that is done.
+        """
+        names = list(self.steps)
+        before = sum(sum(self.steps[name]) for name in names[: names.index(step)])
+        return (before + share * sum(self.steps[step])) / max(self.passes, 1)
+
+    def seconds(self, forward: float, gradient: float) -> float:
+        """Return the seconds that all passes take.
+
+        Args:
+            forward: Seconds of an image's pass forward.
+            gradient: Seconds of an image's pass forward and back.
+        """
+        return sum(
+            forward * max(0, each.forward - each.backward) + gradient * each.backward
+            for each in self.steps.values()
+        )
+
+
+def attack_step(label: str) -> str:
+    """Return the step of `Work.steps` that an attack is."""
+    return _ATTACK + label
+
+
+def count_work(spec: Spec, attacks: Sequence[Attack], dataset: Dataset) -> Work:
+    """Count the passes of one cell's model, at most.
+
+    Args:
+        spec: What is asked for.
+        attacks: Its attacks, built.
+        dataset: Its data.
+    """
+    test, validation = dataset.test.n, dataset.validation.n
+    shared = dataset.validation is dataset.test  # then the clean pass serves for both
+    fitted = min(spec.detection.fit_size, dataset.train.n)
+    tried = min(spec.checks.images, test)
+    trials = probes.count_passes([each for _, each in trace_attacks(spec, attacks)])
+    clean = {CLEAN: Queries(test, 0)}
+    steps = {
+        **(clean if shared else {}),
+        REFERENCE: Queries(fitted + (0 if shared else validation), 0),
+        CHECKS: Queries(tried * trials.forward, tried * trials.backward),
+        CROPS: Queries(ten_crop.CROPS * test if dataset.ten_crop else 0, 0),
+        **clean,
+    }
+    tables, unknown = list(zip(spec.attacks, attacks, strict=True)), []
+    noisy = 0
+    for table, attack in sorted(tables, key=lambda pair: not is_ours(pair[1])):
+        budgets = sum(eps > 0 for eps in table.eps)
+        noisy += test * budgets
+        spent = passes_of(attack, budgets)
+        if spent is None:
+            spent = Queries(budgets, budgets)
+            unknown.append(table.label)
+        shown = budgets * (2 if table.eight_bit else 1)
+        steps[attack_step(table.label)] = Queries(
+            test * (spent.forward + shown), test * spent.backward
+        )
+    steps[NOISE] = Queries(noisy if spec.detection.noise else 0, 0)
+    steps[OUTSIDE] = Queries(sum(table.images for table in spec.outside), 0)
+    return Work(steps, tuple(unknown))
+
+
+def passes_of(attack: Attack, budgets: int) -> Queries | None:
+    """Return the most passes per image that an attack takes; None where it does not say.
+
+    Args:
+        attack: Whatever `build_attack` returns.
+        budgets: How many eps above 0 it gets.
+    """
+    passes = getattr(attack, "passes", None)
+    return passes(budgets) if passes else None
+
+
+def choose_check_images(spec: Spec, attacks: Sequence[Attack], dataset: Dataset) -> int:
+    """Return how many images trial attacks may take without costing much beside the attacks.
+
+    They then take at most `CHECKS_SHARE` of the passes of the attacks, and together with the clean
+    images and the noise no more passes than the attacks do. This rests on counts alone, so that it
+    is the same on every machine.
+
+    Args:
+        spec: What is asked for; checks.images is the most.
+        attacks: Its attacks, built.
+        dataset: Its data.
+
+    Returns:
+        From 0 to checks.images.
+    """
+    work = count_work(spec, attacks, dataset)
+    most = min(spec.checks.images, dataset.test.n)
+    if most == 0:
+        return 0
+    beside = sum(sum(work.steps[step]) for step in (CLEAN, NOISE))
+    room = min(CHECKS_SHARE * work.attacks, work.attacks - beside)
+    return max(0, min(most, int(room * most / sum(work.steps[CHECKS]))))
+
+
+def trace_attacks(spec: Spec, attacks: Sequence[Attack]) -> list[tuple[AttackSpec, probes.Traced]]:
+    """Return the attacks whose path trial attacks trace, each at its smallest budget.
+
+    Args:
+        spec: What is asked for.
+        attacks: Its attacks, built.
+    """
+    return [
+        (table, probes.Traced(trace_name(table.label), attack, min(positive)))
+        for table, attack in zip(spec.attacks, attacks, strict=True)
+        if (positive := [eps for eps in table.eps if eps > 0]) and probes.is_traceable(attack)
+    ]
+
+
+def time_passes(model: AnyClassifier, images: ImageSet) -> tuple[float, float]:
+    """Return the seconds of an image's pass forward, and of its pass forward and back.
+
+    Args:
+        model: In eval mode, on the device of the images; it must have a gradient.
+        images: Of which a few are passed.
+    """
+    forward = gradient = 0.0
+    fgsm = build_attack("fgsm")
+    for size in _TIMED:
+        few = images.take(slice(0, size))
+        inputs = few.batch(slice(None)).contiguous(memory_format=LAYOUT)
+        for _ in range(2):  # the first pass of all also chooses kernels
+            with sealing(model, inputs.device, 0):
+                started = time.perf_counter()
+                clean_record(model, few)
+                forward = (time.perf_counter() - started) / few.n
+            gradient = perturb(fgsm, model, inputs, few.labels, eps=[0.1]).seconds / few.n
+        if few.n * (forward + gradient) > _LONG:
+            break
+    return forward, gradient
