@@ -6,7 +6,16 @@ import re
 import pytest
 from rich.console import Console
 
-from robustloss.progress import Bars, Event, Lines, Pace, Silent, choose_progress, duration
+from robustloss.progress import (
+    Bars,
+    Event,
+    Lines,
+    Pace,
+    Silent,
+    choose_progress,
+    duration,
+    show_note,
+)
 
 
 class FakeClock:
@@ -85,6 +94,16 @@ def test_cells_found_complete_say_nothing_about_the_pace(clock):
     clock.now += 60
     pace.take(Event("x", "done"))
     assert pace.left() == "60 s left"
+
+
+def test_what_was_there_when_a_cell_began_says_nothing_about_the_pace(clock):
+    pace = Pace(1, clock)
+    pace.take(Event("a", "attack", 0, 10, fraction=0.8))
+    assert pace.left() == ""
+    clock.now += 30
+    pace.take(Event("a", "attack", 5, 10, fraction=0.9))
+    assert pace.fraction == 0.9
+    assert pace.left() == "30 s left"  # a tenth took 30 s, and a tenth is left
 
 
 def lines_of(events, clock, step=1.0, cells=2):
@@ -189,3 +208,16 @@ def test_silent_is_silent(capsys):
     progress(Event("A", "done"))
     progress.stop()
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_note_is_a_line_of_lines_and_of_bars_and_nothing_to_others(screen, clock):
+    stream = io.StringIO()
+    bars = Bars(screen, clock)
+    for each in (Lines(stream, clock), bars, Silent()):
+        show_note(each, "Cost: [about] 3 min")
+    bars.start(1)
+    show_note(bars, "later")
+    bars.stop()
+    assert stream.getvalue() == "Cost: [about] 3 min\n"
+    assert [line.strip() for line in shown(screen).splitlines()][:1] == ["Cost: [about] 3 min"]
+    assert "later" in shown(screen)

@@ -1,5 +1,7 @@
 """A model in memory: the numbers of a run, without a spec or files."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -17,6 +19,10 @@ FGSM = {**QUICK, "attacks": [{"name": "fgsm", "eps": [0.1, 0.2]}]}
 def rand(n=24, channels=1, size=8):
     made = torch.Generator().manual_seed(0)
     return torch.rand((n, channels, size, size), generator=made), torch.arange(n) % 10
+
+
+def loader(images):
+    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images))
 
 
 def evaluate(model, images, labels, spec=FGSM, **keys):
@@ -111,7 +117,11 @@ def test_a_shipped_spec_lends_its_attacks():
         ({"model": len}, "must be a torch.nn.Module"),
         ({"spec": [{"name": "fgsm", "eps": [8]}]}, "must lie in .0, 1."),
         ({"spec": [{"name": "fgms", "eps": [0.1]}]}, "fgms"),
-        ({"spec": "fgsm"}, r"must be a list of attacks. Write \['fgsm'\]"),
+        ({"spec": "fgsm"}, r"attacks \(='fgsm'\) must be a list. Write \['fgsm'\]"),
+        ({"images": lambda x: x.numpy()}, r"ndarray.*Write torch.as_tensor\(images\)"),
+        ({"images": lambda x: x[:, 0]}, r"Write images.unsqueeze\(1\) for grey images"),
+        ({"images": lambda x: loader(x)}, r"images, labels = map\(torch.cat, zip\(\*loader\)\)"),
+        ({"labels": lambda y: y.int()}, r"must be int64 of shape .* Write labels.long\(\)"),
         ({"spec": {"attacks": "fgsm"}}, "attacks .='fgsm'. must be a list"),
         ({"spec": {"attacks": ["fgsm"], "cheks": {}}}, "cheks: unknown key; did you mean 'checks'"),
     ],
@@ -165,3 +175,119 @@ def test_a_classifier_without_training_images_keeps_its_own_likelihood():
     assert "mahalanobis" not in scores
     plain = evaluate(given_models.plain(), images, labels)
     assert "marginal_log_likelihood" not in {row["score"] for row in plain.detection}
+
+
+class Counted(nn.Module):
+    """Logits linear in the pixels; every image that passes is counted, in copies too."""
+
+    seen = 0
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, images):
+        Counted.seen += len(images)
+        return self.linear(images.flatten(1))
+
+
+def counted(count, **keys):
+    """How many images pass the model while so many are evaluated."""
+    images, labels = rand(count)
+    Counted.seen = 0
+    evaluate(Counted().eval(), images, labels, **keys)
+    return Counted.seen
+
+
+def test_what_is_beside_the_attacks_passes_fewer_images_than_they_do():
+    """Forward, FGSM passes an image once and PGD 124 times, and each attacked image passes."""
+    attacks = {"attacks": ["fgsm", {"name": "pgd", "params": {"objective": "margin"}}]}
+    own = 64 * (1 + 124 + 6)
+    every = counted(64, spec=attacks)
+    assert own < every < 1.3 * own
+    assert counted(64, spec=attacks, checks=64) > 1.8 * own
+    quick = counted(64, spec=attacks, quick=True)
+    # Beside the attacks the clean images pass once. Fixed images stand for the model in its key,
+    # and random ones show whether it works at all.
+    assert own + 64 < quick < own + 64 + 150
+    # One gradient leaves no room for trial attacks; noise and clean images cost no more than it.
+    assert counted(64, spec=["fgsm"]) == counted(64, spec=["fgsm"], checks=False)
+
+
+def test_trial_attacks_have_as_many_images_as_was_asked():
+    images, labels = rand(24)
+
+    def tried(attacks, **keys):
+        run = evaluate(Counted().eval(), images, labels, attacks, **keys)
+        return run.provenance["spec"]["checks"]["images"]
+
+    pgd = [{"name": "pgd", "eps": [0.1]}]
+    assert tried(pgd) == tried(pgd) == 1
+    assert tried(pgd, checks=12) == 12
+    assert tried({"attacks": pgd, "checks": {"images": 9}}) == 9
+    assert tried({"attacks": pgd, "checks": {"eps": 0.2}}) == 1
+    assert tried({"attacks": pgd, "checks": {"images": 9}}, checks=False) == 0
+    assert tried({"attacks": pgd, "checks": {"images": 9}}, quick=True) == 0
+
+
+def test_quick_has_the_same_errors_and_the_auroc_of_the_likelihood():
+    images, labels = rand(24)
+    model = Counted().eval()
+    full = evaluate(model, images, labels, ["fgsm"], checks=10)
+    quick = evaluate(model, images, labels, ["fgsm"], quick=True)
+    assert quick.rows == [{**row, "auroc_noise": None} for row in full.rows]
+    assert {row["score"] for row in quick.detection} == {"class_log_likelihood"}
+    assert len({row["score"] for row in full.detection}) > 3
+    assert any(row["auroc_noise"] is not None for row in full.rows)
+    assert evaluate(model, images, labels, ["fgsm"], noise=False).rows == quick.rows
+
+
+def test_spec_is_another_name_of_attacks():
+    images, labels = rand(8)
+    keys = {"progress": progress.Silent(), "quick": True}
+    one = robustloss.evaluate(Counted().eval(), images, labels, spec=["fgsm"], **keys)
+    other = robustloss.evaluate(Counted().eval(), images, labels, attacks=["fgsm"], **keys)
+    assert one.rows == other.rows
+    with pytest.raises(ValueError, match="spec is another name of attacks"):
+        robustloss.evaluate(Counted(), images, labels, ["fgsm"], spec=["fgsm"], **keys)
+
+
+def test_cost_and_checks_are_said_before_anything_is_attacked(capsys):
+    images, labels = rand(64)
+
+    def lines(*attacks, **keys):
+        robustloss.evaluate(Counted().eval(), images, labels, *attacks, device="cpu", **keys)
+        return capsys.readouterr().err.splitlines()
+
+    said = lines()
+    assert said[0].startswith("Evaluating Counted on 64 images of 1 × 8 × 8 (cpu")
+    # 64 images: a gradient, 1 + 3 * 40 gradients and 3 last points, 6 attacked images; clean; noise
+    passes = 64 * (2 + 124 + 121 + 6 + 1 + 6) + 10 * (158 + 142)
+    told = f"{passes:,} passes of an image, forward or back (attacks 82 %, checks 15 %, noise 2 %)."
+    assert re.fullmatch(r"Cost: about \d+ (s|min): " + re.escape(told), said[1])
+    assert said[2] == (
+        "Checks by trial attacks: on 10 of 64 images, to cost at most a fifth of the attacks; "
+        "checks=64 tries 64."
+    )
+    assert said[3] == "1 cell"
+    assert "Checks by trial attacks: none" in "".join(lines(["fgsm"]))
+    assert not any("Checks by" in line for line in lines(["fgsm"], quick=True))
+
+
+def test_the_share_that_is_done_never_falls():
+    events = []
+
+    class Noting(progress.Silent):
+        def __call__(self, event):
+            events.append(event)
+
+    images, labels = rand(8)
+    attacks = ["fgsm", {"name": "pgd", "params": {"steps": 5}}]
+    keys = {"checks": 4, "train": rand(20), "progress": Noting()}
+    robustloss.evaluate(Counted().eval(), images, labels, attacks, **keys)
+    known = [event.fraction for event in events if event.fraction is not None]
+    assert known == sorted(known)
+    assert {event.stage for event in events if event.fraction is not None} == {"attack", "score"}
+    assert known[0] < 0.1
+    assert 0.8 < known[-1] <= 1
