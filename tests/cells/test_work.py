@@ -45,8 +45,8 @@ def test_passes_are_counted_step_by_step_and_rise_to_one():
         "checks": Queries(100 * (4 + 5 * 12 + 52 + 12), 100 * (1 + 50 + 50 + 11)),
         "crops": Queries(0, 0),
         "clean": Queries(100, 0),
-        "attack pgd": Queries(100 * (1 + 2 * 11 + 2), 100 * 21),
-        "attack fgsm": Queries(100 * 2, 100),
+        "attack PGD": Queries(100 * (1 + 2 * 11 + 2), 100 * 21),
+        "attack FGSM": Queries(100 * 2, 100),
         "noise": Queries(300, 0),
         "outside": Queries(0, 0),
     }
