@@ -66,7 +66,6 @@ class JobQueue:
             return False
         if labels != {job.cell.label for job in self.jobs}:
             return False
-        ((stage, reason),) = reasons
         for number in numbers:
             job = self.jobs[number]
             remove_marks(job.folder / job.cell.folder)
@@ -75,6 +74,6 @@ class JobQueue:
                 job.cell.label,
                 job.cell.seed,
                 NOT_BEGUN,
-                f"the first cell of every loss failed with the same message ({stage}): {reason}",
+                "the first cell of every loss failed with the same message.",
             )
         return True
