@@ -1,6 +1,6 @@
 """What several runs have in common, and a clear word why they cannot stand in one table."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,7 @@ def shared_attacks(runs: Sequence[Run]) -> SharedAttacks:
     tables: dict[str, dict[str, Any]] = {}
     labels: list[dict[str, str]] = [{} for _ in runs]
     for attack in lists[0]:
-        twins = [_find_twin(attack, known) for known in lists]
+        twins = [_find_twin(attack, known, own) for known, own in zip(lists, labels, strict=True)]
         found = [twin for twin in twins if twin is not None]
         common = [eps for eps in attack["eps"] if all(eps in twin["eps"] for twin in found)]
         if len(found) < len(runs) or not common:
@@ -177,10 +177,17 @@ def shared_attacks(runs: Sequence[Run]) -> SharedAttacks:
 
 
 def _find_twin(
-    attack: Mapping[str, Any], known: Sequence[Mapping[str, Any]]
+    attack: Mapping[str, Any], known: Sequence[Mapping[str, Any]], taken: Collection[str]
 ) -> Mapping[str, Any] | None:
-    """Return the attack of a run that does the same as another; one of the same label first."""
-    same = [each for each in known if not find_attack_differences(attack, each)]
+    """Return the attack of a run that does the same as another; one of the same label first.
+
+    Args:
+        attack: Of the first run.
+        known: Those of the run.
+        taken: The labels of those that have a twin already.
+    """
+    left = [each for each in known if each["label"] not in taken]
+    same = [each for each in left if not find_attack_differences(attack, each)]
     return min(same, key=lambda each: each["label"] != attack["label"], default=None)
 
 

@@ -114,6 +114,16 @@ def test_the_first_run_gives_the_labels(runs, tmp_path):
     assert {row["attack_label"] for row in run.rows} == {"none", "fast one", "Madry"}
 
 
+def test_an_attack_has_one_twin(runs, tmp_path):
+    """Two attacks of one run that do the same do not share the one of the other run."""
+    attacks = [{"name": "fgsm", "label": label, "eps": [0.1]} for label in ("one", "two")]
+    spec = changed(name="twice", seeds=[0], losses=[{"name": "center"}], attacks=attacks)
+    runner.run(spec, out=tmp_path / "twice")
+    merged = merge_runs([tmp_path / "twice", runs / "plain"], tmp_path / "out")
+    assert {row["attack_label"] for row in load_run(merged.path).rows} == {"none", "one"}
+    assert any("Left out of twice" in note and "two at 0.1" in note for note in merged.notes)
+
+
 SAME = [
     ({"name": "fgsm"}, {"name": "fgsm", "params": {"objective": "ce"}}),
     ({"name": "pgd"}, {"name": "pgd", "params": {"norm": "linf"}, "batch_size": 3}),
