@@ -60,7 +60,7 @@ def test_a_hang_ends_with_its_reason_and_the_others_go_on(tmp_path, executor, mi
             assert labels == ["Softmax"]
         else:
             assert outcome.failures == []
-            assert labels == ["own", "softmax"]
+            assert labels == ["own", "Softmax"]
 
 
 @pytest.mark.slow
@@ -77,7 +77,7 @@ def test_a_worker_that_hears_no_alarm_is_ended(tmp_path, monkeypatch):
     (failure,) = outcome.failures
     assert (failure["label"], failure["stage"]) == ("own", "worker")
     assert "resources.minutes (=0.5) inside a library that did not return" in failure["reason"]
-    assert [cell.label for cell in load_run(tmp_path / "run").cells] == ["softmax"]
+    assert [cell.label for cell in load_run(tmp_path / "run").cells] == ["Softmax"]
 
 
 def test_it_rings_again_where_the_first_error_was_swallowed(monkeypatch):
