@@ -66,8 +66,10 @@ def list_keys(table: str) -> Iterator[str]:
     if not keys:
         raise KeyError(f"no table of a spec is called {table}")
     for key in keys:
-        default = "" if key.default == "required" else f"default {key.default}; "
-        if key.default.startswith("required"):
+        default = f"default {key.default}; "
+        if key.default == "None":
+            default = ""
+        elif key.default.startswith("required"):
             default = f"{key.default}; "
         yield from bullet(f"`{key.key}` ({default}{key.type}): {key.meaning}")
 
