@@ -121,15 +121,20 @@ def run(
 
 def _show_outcome(outcome: "RunOutcome", quiet: bool) -> None:
     """Print the result, where the report is, and which cells failed."""
-    from robustloss.runs.executors.queue import NOT_BEGUN
-
     if quiet:
         _say(outcome.report)
     else:
         _show_result(outcome.path)
         _say_where(outcome.report)
+    _complain_of(outcome.failures)
+
+
+def _complain_of(failures: list[dict]) -> None:
+    """Print which cells have no numbers, and why."""
+    from robustloss.runs.executors.queue import NOT_BEGUN
+
     cells: dict[tuple[str, str], list[str]] = {}  # by stage and reason
-    for failure in outcome.failures:
+    for failure in failures:
         same = cells.setdefault((failure["stage"], failure["reason"]), [])
         same.append(f"{failure['label']} seed {failure['seed']}")
     for (stage, reason), names in cells.items():
@@ -276,6 +281,11 @@ def check_loss(
     ],
 ) -> int:
     """Check that a loss keeps the contract of a loss head."""
+    return FAILED if _check_loss(name, {}) else DONE
+
+
+def _check_loss(name: str, params: dict[str, Any], *, only_failures: bool = False) -> int:
+    """Check a loss with some parameters, print the outcome, and return how many checks failed."""
     from robustloss.losses.contract import check as contract
     from robustloss.runs.errors import RunError
     from robustloss.runs.executors.alone import call_alone, check_loss_alone
@@ -285,21 +295,100 @@ def check_loss(
     name = canonical_name(name, LOSS_LABELS)
     with showing_mistakes(ValueError, RunError):
         if is_plugin(name):  # whatever it does to its process, such as ending it, is told
-            checks = call_alone(check_loss_alone, name, foreign={"loss": name})
+            checks = call_alone(check_loss_alone, name, params, foreign={"loss": name})
         else:
-            checks = contract.check_loss(name)
+            checks = contract.check_loss(name, **params)
     first_with: dict[str, str] = {}  # reason of a failure -> the first check that it fails
     for check in checks:
         first = check.name if check.passed else first_with.setdefault(check.detail, check.name)
         detail = f": {check.detail}" if check.detail else ""
         if first != check.name:
             detail = f": as '{first}'"
-        _say(f"{'pass' if check.passed else 'FAIL'}  {check.name}{detail}")
+        if not (check.passed and only_failures):
+            _say(f"{'pass' if check.passed else 'FAIL'}  {check.name}{detail}")
     failed = sum(not check.passed for check in checks)
-    _say(f"{name}: {len(checks) - failed} of {len(checks)} checks passed")
+    if failed or not only_failures:
+        _say(f"{name}: {len(checks) - failed} of {len(checks)} checks passed")
     if failed > 1:
         print("Mend the first FAIL first: the others may follow from it.")
-    return FAILED if failed else DONE
+    return failed
+
+
+@app.command("try")
+def try_(
+    loss: Annotated[
+        str, Argument(metavar="FILE:CLASS", help="your loss, or any that a spec can name")
+    ],
+    against: Annotated[
+        str,
+        Option(metavar="SPEC|RUN", help="whose losses it stands beside; a finished run is reused"),
+    ] = "quickstart",
+    label: Annotated[str | None, Option(help="what tables call it  [default: the class]")] = None,
+    param: Annotated[
+        list[str] | None, Option(metavar="KEY=VALUE", help="its own parameter; may be repeated")
+    ] = None,
+    out: Annotated[
+        str | None, Option(metavar="DIR", help="result folder  [default: runs/try-LABEL-RUN]")
+    ] = None,
+    device: Annotated[str, Option(metavar="auto|cpu|cuda|mps")] = "auto",
+    data: Data = None,
+    executor: Annotated[str, Option(metavar="serial|processes:N|ray[:ADDRESS]")] = "serial",
+    quiet: Annotated[bool, Option("--quiet", help="Print the report's path only.")] = False,
+) -> int:
+    """Put a loss of your own beside the losses of a run, in one table.
+
+    It is checked as by check-loss, trained and attacked as the others were, and compared with each.
+    The run of the others is not changed. Run it again after an edit: only your loss is trained.
+    """
+    params = _parse_params(param or [])
+    from robustloss.cli import trying
+    from robustloss.progress import choose_progress
+    from robustloss.reports import build_report
+    from robustloss.runs.beside import compute_try, plan_try
+    from robustloss.runs.comparable import NotComparableError
+    from robustloss.storage import CorruptFile
+
+    with showing_mistakes(ValueError), showing_spec_mistakes():
+        plan = plan_try(loss, against, label=label, params=params, out=out)
+    if _check_loss(loss, params, only_failures=True):
+        return FAILED
+    with showing_spec_mistakes(NotComparableError, CorruptFile):
+        if not quiet:
+            trying.show_plan(plan, data)
+        shown = choose_progress(quiet)
+        tried = compute_try(plan, device=device, data=data, executor=executor, progress=shown)
+        report = None if tried.path is None else build_report(tried.path)
+    if report is not None and quiet:
+        _say(report)
+    elif report is not None:
+        for note in tried.notes:
+            _say(one_line(f"Note: {note}"))
+        _show_result(plan.out)
+        trying.show_differences(plan.out, plan.label)
+        _say_where(report)
+    _complain_of(tried.failures)
+    return FAILED if tried.failures else DONE
+
+
+def _parse_params(words: list[str]) -> dict[str, Any]:
+    """Return parameters by name; a value is read as TOML where it is that, else as text."""
+    import tomllib
+
+    params: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = (part.strip() for part in word.partition("="))
+        if not equals or not key.isidentifier():
+            raise MistakeError(
+                f"--param (={word}) must be KEY=VALUE with the name of a parameter. Write for "
+                "example --param scale=16.0."
+            )
+        if key in params:
+            raise MistakeError(f"--param (={word}) names {key} a second time. Remove one.")
+        try:
+            params[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            params[key] = text
+    return params
 
 
 @app.command()
@@ -405,10 +494,13 @@ def showing_mistakes(*kinds: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
-def showing_spec_mistakes() -> Iterator[None]:
+def showing_spec_mistakes(*more: type[Exception]) -> Iterator[None]:
     """Show as mistakes whatever is wrong with a spec, its data or how it is run.
 
     What a loss warns of becomes a line on stderr, without the place in the source.
+
+    Args:
+        more: Further errors that are mistakes.
     """
     from robustloss.attacks.plugins import PluginError
     from robustloss.data.files import DataError
@@ -416,7 +508,8 @@ def showing_spec_mistakes() -> Iterator[None]:
     from robustloss.runs.errors import RunError
     from robustloss.spec.errors import SpecError
 
-    with showing_mistakes(SpecError, DataError, PluginError, RunError), warnings.catch_warnings():
+    kinds: tuple[type[Exception], ...] = (SpecError, DataError, PluginError, RunError, *more)
+    with showing_mistakes(*kinds), warnings.catch_warnings():
         warnings.simplefilter("always", LossWarning)
         plain = warnings.showwarning
 
@@ -541,7 +634,7 @@ def _status(words: list[str]) -> int:
     except KeyboardInterrupt:
         status = INTERRUPTED
     if status == INTERRUPTED:
-        goes_on = words[:1] == ["run"]
+        goes_on = words[:1] in (["run"], ["try"])
         hint = f" Finished work is kept; go on with: {_program()} {shlex.join(words)}"
         _complain(f"Interrupted.{hint if goes_on else ''}")
     return status if isinstance(status, int) else DONE

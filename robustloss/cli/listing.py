@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from robustloss.notation import eps_text, one_line
@@ -159,10 +160,23 @@ def _comments(spec: Spec, plugins: bool) -> Iterator[str]:
         yield f"# No estimate of the cost: it would execute the spec's own code, {code}."
         yield "# If you trust it: show --plugins."
         return
-    yield from _cost_lines(spec)
+    for line in cost_lines(spec):
+        yield f"# {line}"
 
 
-def _cost_lines(spec: Spec) -> Iterator[str]:
+def cost_lines(spec: Spec, root: Path | None = None) -> Iterator[str]:
+    """Yield what a run will cost: images, passes, bytes and a rough time.
+
+    Timing takes seconds and executes whatever code the spec names.
+
+    Args:
+        spec: What is run.
+        root: The folder with the data sets; see load_dataset.
+
+    Raises:
+        SpecError: The spec names something that its builder refuses.
+        DataError: No such data set, or sizes that it does not have.
+    """
     from robustloss.cli import cost, terminal
     from robustloss.data import catalogue, load
     from robustloss.data.files import AbsentError, DataError
@@ -171,7 +185,7 @@ def _cost_lines(spec: Spec) -> Iterator[str]:
 
     data, cells = spec.data, spec.first_trial.cells()
     try:
-        dataset = load.load_dataset(data, near=spec.folder, download=False, quiet=True)
+        dataset = load.load_dataset(data, near=spec.folder, root=root, download=False, quiet=True)
     except DataError as error:
         # Absent data have no cost yet. What would still be wrong once they are there is a mistake.
         if data.name not in catalogue.DATASETS:
@@ -180,22 +194,22 @@ def _cost_lines(spec: Spec) -> Iterator[str]:
         beyond = any((getattr(data, f"{name}_size") or 0) > whole for name, whole in sizes.items())
         if beyond or (data.folder is not None and not isinstance(error, AbsentError)):
             raise
-        yield f"# No estimate of the cost: {error}"
+        yield f"No estimate of the cost: {error}"
         return
     check_names(spec, cells, dataset)
     parts = (dataset.train.n, dataset.validation.n, dataset.test.n)
     work = cost.count(spec, cells, parts, math.prod(dataset.image_shape), dataset.num_classes)
-    yield "# Cost to expect"
-    yield f"#   training  {work.training_images:,} images forward and backward"
-    yield f"#   attacks   {work.attacked_images:,} adversarial images"
+    yield "Cost to expect"
+    yield f"  training  {work.training_images:,} images forward and backward"
+    yield f"  attacks   {work.attacked_images:,} adversarial images"
     width = max(len(attack.label) for attack in spec.attacks)
     for attack in spec.attacks:
         if spent := cost.known_passes(spec, attack):
             yield (
-                f"#     {attack.label:{width}}  an image at most {spent.forward:,} passes forward, "
+                f"    {attack.label:{width}}  an image at most {spent.forward:,} passes forward, "
                 f"{spent.backward:,} back"
             )
-    yield f"#   disk      about {terminal.bytes_text(work.disk)} of records, and the weights"
+    yield f"  disk      about {terminal.bytes_text(work.disk)} of records, and the weights"
     timing = cost.measure(spec, cells, dataset)
     time = "unknown" if timing.seconds is None else f"about {duration(timing.seconds)}"
-    yield f"#   time      {time}: {timing.note}"
+    yield f"  time      {time}: {timing.note}"

@@ -1,13 +1,15 @@
 """Tables for the terminal: the result of a run, the keys of a spec."""
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from robustloss.notation import printable
+from robustloss.notation import one_line, printable
 from robustloss.spec.text import Key
 
 if TYPE_CHECKING:
@@ -26,11 +28,18 @@ def console() -> Console:
 
 
 def print_result(run: "Run") -> None:
-    """Print the result of a run: a row for each loss, and a line for each mark."""
+    """Print the result of a run: a row for each loss, and a line for each mark.
+
+    The rows of losses that the spec highlights are bold.
+    """
     screen, table = console(), run.table()
     if not table.rows:  # no cell has finished
         return
-    screen.print(printable(table.as_text(screen.width)), markup=False, soft_wrap=True)
+    text = Text(printable(table.as_text(screen.width)))
+    shown = (run.provenance.get("spec") or {}).get("report") or {}
+    for label in shown.get("highlight") or ():
+        text.highlight_regex(rf"(?m)^{re.escape(one_line(str(label)))} .*$", "bold")
+    screen.print(text, soft_wrap=True)
     screen.print()
 
 

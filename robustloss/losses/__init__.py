@@ -94,6 +94,11 @@ def find_loss(name: str, folders: Sequence[Path] = ()) -> type[LossHead]:
         return LOSSES[name]
     if name.startswith(PREFIX):
         return metric_learning_class(name)
+    if name.endswith(".py"):
+        raise ValueError(
+            f"loss (='{name}') names a file and no class in it. Write '{name}:Class' with the name "
+            "of the loss's class."
+        )
     if ":" not in name:
         raise ValueError(
             f"loss (='{name}') must be one of {', '.join(LOSSES)}, or a loss of your own as "

@@ -56,7 +56,11 @@ class Merged:
 
 
 def merge_runs(
-    paths: Sequence[str | Path], out: str | Path, *, other_networks: bool = False
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    other_networks: bool = False,
+    highlight: Sequence[str] = (),
 ) -> Merged:
     """Put finished runs into one folder that `robustloss report` reads like any run.
 
@@ -69,8 +73,10 @@ def merge_runs(
 
     Args:
         paths: two run folders or more.
-        out: where to; a folder that does not exist, is empty, or holds an earlier merged run.
+        out: where to; a folder that does not exist, holds an earlier merged run, or holds nothing
+            but runs that are merged. Such a run stays where it is.
         other_networks: also merge runs of different networks.
+        highlight: labels of losses that stand out in the report, as in the table [report].
 
     Raises:
         NotComparableError: other data, other test images, another network, an outside set that
@@ -80,7 +86,7 @@ def merge_runs(
             earlier merged run in `out` is then as it was.
     """
     out, runs = Path(out), _open_runs(paths)
-    _check_out(out, runs)
+    check_out(out, [run.path for run in runs])
     for other in runs[1:]:
         check_data(runs[0], other)
         if not other_networks:
@@ -113,7 +119,7 @@ def merge_runs(
             fresh,
             name=" + ".join(dict.fromkeys(run.name for run in runs)),
             provenance={
-                **_provenance(runs, losses, shared, outside, notes),
+                **_provenance(runs, losses, shared, outside, notes, highlight),
                 "cells": seals_of(merged),
             },
             tables=run_tables(merged, comparison_rows(merged), failures=lost),
@@ -141,21 +147,31 @@ def _open_runs(paths: Sequence[str | Path]) -> list[Run]:
     return runs
 
 
-def _check_out(out: Path, runs: Sequence[Run]) -> None:
-    """Refuse a folder in which something would be lost."""
-    empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+def check_out(out: Path, runs: Sequence[Path]) -> None:
+    """Refuse a folder in which something would be lost by merging runs into it.
+
+    Args:
+        out: where to.
+        runs: the folders of the runs, of which some may not exist yet.
+
+    Raises:
+        ValueError: it belongs to something else, or to one of the runs.
+    """
+    place, owned = out.resolve(), [run.resolve() for run in runs]
+    # What a merged run consists of is replaced; whatever else lies beside it stays.
+    beside = [run for run in owned if run.parent == place and run.name not in ("cells", "report")]
+    empty = not out.exists() or (out.is_dir() and {*place.iterdir()} <= {*beside})
     if not empty and not (out / MARK).is_file():
         raise ValueError(
             f"out (={out}) is not empty and holds no merged run. Name another folder with --out."
         )
     # Writing into a run that is merged, or around it, would delete what is to be read.
-    place = out.resolve()
-    for run in runs:
-        own = run.path.resolve()
-        if place.is_relative_to(own) or own.is_relative_to(place):
+    for run, own in zip(runs, owned, strict=True):
+        nested = place.is_relative_to(own) or own.is_relative_to(place)
+        if nested and own not in beside:
             raise ValueError(
-                f"out (={out}) is the run {run.path}, or one lies in the other. Name another "
-                "folder with --out."
+                f"out (={out}) is the run {run}, or one lies in the other. Name another folder "
+                "with --out."
             )
 
 
@@ -272,6 +288,7 @@ def _provenance(
     shared: Mapping[str, Mapping[str, Any]],
     outside: Sequence[Mapping[str, Any]],
     notes: Sequence[str],
+    highlight: Sequence[str],
 ) -> dict[str, Any]:
     """Return where the numbers come from, as the first run says it, and which runs were merged."""
     first = runs[0].provenance
@@ -280,6 +297,8 @@ def _provenance(
         "losses": list(losses), "attacks": list(shared.values()), "seeds": seeds,
         "outside": list(outside),
     }  # fmt: skip
+    if highlight:
+        spec["report"] = {**(spec.get("report") or {}), "highlight": list(highlight)}
     keys = ("robustloss", "torch", "torchvision", "numpy", "python", "platform", "cores", "device",
             "precision", "data", "threads")  # fmt: skip
     merged = [

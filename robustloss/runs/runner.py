@@ -91,6 +91,7 @@ def run(
     executor: str = "serial",
     reuse: str | Path | None = None,
     plugins: bool = True,
+    report: bool = True,
     progress: Progress | None = None,
 ) -> RunOutcome:
     """Train, attack and report everything that a spec asks for and that is not there yet.
@@ -107,6 +108,7 @@ def run(
         reuse: Another run folder. Where it has the very weights that a cell would be trained to
             (the same data, network, loss, training and seed), they are copied from there.
         plugins: False refuses a spec that names code of its own, before any of it is loaded.
+        report: False leaves out the report, for a run that is shown together with others.
         progress: Receives every event; silent by default.
 
     Returns:
@@ -139,7 +141,7 @@ def run(
         with claiming(settings.folder, settings.spec):
             write_started(settings, dataset, start)
             computed = compute(settings, dataset, shown)
-            return finish(settings, dataset, computed, start)
+            return finish(settings, dataset, computed, start, report=report)
 
     if not processes.is_launched():
         return run_all()
@@ -277,7 +279,14 @@ def _choose_values(
     return settings.spec.substitute(chosen), rows, untuned
 
 
-def finish(settings: RunSettings, dataset: Dataset, computed: Computed, start: Start) -> RunOutcome:
+def finish(
+    settings: RunSettings,
+    dataset: Dataset,
+    computed: Computed,
+    start: Start,
+    *,
+    report: bool = True,
+) -> RunOutcome:
     """Write results.json and the report.
 
     Args:
@@ -285,6 +294,7 @@ def finish(settings: RunSettings, dataset: Dataset, computed: Computed, start: S
         dataset: Its data.
         computed: What its cells came to.
         start: When it began.
+        report: Whether to make the report.
     """
     from robustloss.reports import build_report
 
@@ -301,5 +311,7 @@ def finish(settings: RunSettings, dataset: Dataset, computed: Computed, start: S
     )
     (settings.folder / STARTED).unlink(missing_ok=True)
     failed = [asdict(failure) for failure in (*computed.failures, *computed.lost)]
-    report = build_report(settings.folder)
-    return RunOutcome(settings.folder, report, failed, 1 if failed else 0)
+    if report:
+        build_report(settings.folder)
+    index = settings.folder / "report" / "index.html"
+    return RunOutcome(settings.folder, index, failed, 1 if failed else 0)

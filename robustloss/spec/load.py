@@ -19,17 +19,20 @@ MOST_BYTES = 2**20  # of a spec; the longest that ship have four thousand
 SHIPPED = Path(__file__).parent.parent / "specs"
 
 
-def load_spec(source: str | Path | Mapping[str, Any]) -> Spec:
+def load_spec(source: str | Path | Mapping[str, Any], *, folder: Path | None = None) -> Spec:
     """Read and check a spec.
 
     Args:
         source: path of a TOML file, name of a shipped spec, or the tables as a dict.
+        folder: where relative paths in a dict begin; the working folder by default.
 
     Raises:
         SpecError: the file cannot be read, or breaks a rule; one line per problem.
     """
     if isinstance(source, Mapping):
-        return _validate(source)
+        spec = _validate(source)
+        spec._folder = folder or spec._folder
+        return spec
     path = _find(source)
     try:
         with path.open("rb") as file:

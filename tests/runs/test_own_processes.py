@@ -208,7 +208,7 @@ def test_a_new_process_takes_no_module_from_the_working_directory(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     environment = dict(os.environ)
-    checks = alone.call_alone(alone.check_loss_alone, "softmax", foreign={})
+    checks = alone.call_alone(alone.check_loss_alone, "softmax", {}, foreign={})
     assert all(check.passed for check in checks)
     assert not (tmp_path / "executed").exists()
     assert dict(os.environ) == environment

@@ -105,14 +105,15 @@ def _answer(pipe: Connection, threads: int) -> None:  # pragma: no cover - runs 
         pipe.send(("value", value))
 
 
-def check_loss_alone(name: str, report: Report) -> list[Check]:
+def check_loss_alone(name: str, params: Mapping[str, Any], report: Report) -> list[Check]:
     """Check the contract of a loss of somebody else's as `check_loss`.
 
     Args:
         name: As `build_loss` takes it.
+        params: The loss's own parameters.
         report: Receives nothing.
     """
-    return check_loss(name)
+    return check_loss(name, **params)
 
 
 def transfer_alone(

@@ -1,0 +1,212 @@
+"""One loss beside the losses of a spec or of a run: trained alone, then merged with what is there.
+
+`plan_try` looks up what there is and computes nothing; `compute_try` computes what is missing. The
+loss alone is an ordinary run in the folder `own` of the result, so a try that was stopped goes on,
+and an edited loss is all that is trained again. A finished run that it stands beside is only read.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robustloss.analysis.unfinished import open_run
+from robustloss.progress import Progress
+from robustloss.results.run import Run, load_run
+from robustloss.runs.errors import RunError
+from robustloss.runs.merge import check_out, merge_runs
+from robustloss.runs.runner import run
+from robustloss.spec.errors import SpecError
+from robustloss.spec.load import load_spec, shipped_specs
+from robustloss.spec.losses import LOSS_LABELS
+from robustloss.spec.prefixes import canonical_name
+from robustloss.spec.spec import Spec
+from robustloss.spec.text import bound_text, slug
+
+OWN = "own"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a try will do.
+
+    Attributes:
+        own: The spec of the loss alone: data, network, training and attacks as the others have.
+        others: The spec of the losses that it stands beside.
+        folder: Their run folder.
+        finished: Their run; None where it must be computed first.
+        out: The folder of the result.
+    """
+
+    own: Spec
+    others: Spec
+    folder: Path
+    finished: Run | None
+    out: Path
+
+    @property
+    def label(self) -> str:
+        """What tables and figures call the loss."""
+        return self.own.losses[0].label
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of a try.
+
+    Attributes:
+        path: The folder of the merged run; None where no cell of the loss or of the others
+            finished.
+        failures: The cells without numbers, as `RunOutcome.failures`.
+        notes: What a reader must know of runs that differ.
+    """
+
+    path: Path | None
+    failures: list[dict]
+    notes: tuple[str, ...] = ()
+
+
+def plan_try(
+    loss: str,
+    against: str = "quickstart",
+    *,
+    label: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+) -> Plan:
+    """Find the losses that a loss is to stand beside; compute and write nothing.
+
+    Args:
+        loss: As a spec names it; a file is looked for from the working folder.
+        against: A finished run folder, or a spec. The run of a spec is looked for in runs/NAME.
+        label: What tables call the loss; its class and parameters by default.
+        params: Its own parameters.
+        out: The folder of the result; runs/try-LABEL-RUN by default.
+
+    Raises:
+        SpecError: No such spec, or a label or parameters that a spec refuses.
+        RunError: A run that is not finished, or of another state of the spec; a label that is
+            taken.
+        ValueError: A folder that is no run folder, or an `out` in which something would be lost.
+    """
+    others, folder, finished = _find_others(against)
+    loss = canonical_name(loss, LOSS_LABELS)
+    if label is None:
+        label = LOSS_LABELS.get(loss, loss.rpartition(":")[2])
+        if params:
+            each = ", ".join(f"{key} {_short(value)}" for key, value in params.items())
+            label = f"{label} ({each})"
+    for other in others.losses:
+        if other.slug == slug(label):
+            raise RunError(
+                f"label (={label}) is taken: {folder} has a loss of that name. Choose another with "
+                f"--label '{label} (mine)'."
+            )
+    own = load_spec(
+        others.plain()
+        | {
+            "name": slug(label)[:80].strip("-.") or "own",
+            "losses": [{"name": _name_from_here(loss, others), "label": label,
+                        "params": dict(params or {})}],
+            "tuning": {},
+            "report": {},
+        },
+        folder=others.folder,
+    )  # fmt: skip
+    place = Path("runs") / f"try-{own.losses[0].slug}-{folder.resolve().name}"
+    plan = Plan(own, others, folder, finished, place if out is None else Path(out))
+    check_out(plan.out, [plan.folder, plan.out / OWN])
+    return plan
+
+
+def _short(value: object) -> str:
+    return bound_text(value) if isinstance(value, int | float) else str(value)
+
+
+def _find_others(against: str) -> tuple[Spec, Path, Run | None]:
+    """Return the spec of the other losses, their run folder, and their run if it has finished."""
+    path = Path(os.path.expanduser(against))
+    if against not in shipped_specs() and path.is_dir():
+        found = _open_finished(path)
+        return _spec_of(found, path), path, found
+    spec = load_spec(against)
+    folder = Path("runs") / spec.name
+    if not os.path.lexists(folder / "results.json"):
+        return spec, folder, None
+    found = _open_finished(folder)
+    if load_spec(folder / "spec.toml").plain() != spec.plain():
+        raise RunError(
+            f"{folder} was made from another state of the spec {against}. To stand beside what is "
+            f"there, write --against {folder}; to compute it anew, robustloss run {against}."
+        )
+    return _spec_of(found, spec.folder), folder, found
+
+
+def _open_finished(folder: Path) -> Run:
+    found = open_run(folder)
+    if found.unfinished:
+        raise RunError(f"{folder} is not finished. {' '.join(found.unfinished)}")
+    if not found.rows:
+        raise RunError(f"{folder} has no numbers: each of its cells failed. Name another run.")
+    return found
+
+
+def _spec_of(found: Run, folder: Path) -> Spec:
+    """Return the spec of a run, with its seeds and with the values that its searches chose.
+
+    Args:
+        found: The run.
+        folder: Where relative paths in its spec begin.
+    """
+    plain = {**(found.provenance.get("spec") or {}), "seeds": found.provenance.get("seeds") or [0]}
+    try:
+        return load_spec(plain, folder=folder)
+    except SpecError as error:
+        raise RunError(
+            f"{found.path} cannot be used: this version does not take its spec. {error}"
+        ) from error
+
+
+def _name_from_here(loss: str, others: Spec) -> str:
+    """Return the name of a loss under which its spec finds the file that lies here.
+
+    A relative path is looked for in the folder of the spec first, where another file may lie.
+    """
+    source, _, attribute = loss.rpartition(":")
+    here, there = Path(os.path.expanduser(source)), others.folder / source
+    if source.endswith(".py") and here.is_file() and there.is_file() and not here.samefile(there):
+        return f"{here.resolve()}:{attribute}"
+    return loss
+
+
+def compute_try(
+    plan: Plan,
+    *,
+    device: str = "auto",
+    data: str | Path | None = None,
+    executor: str = "serial",
+    progress: Progress | None = None,
+) -> Tried:
+    """Compute what is missing, and put the loss into one run with the others.
+
+    Args:
+        plan: As `plan_try` returns it.
+        device, data, executor, progress: As `robustloss.run` takes them.
+
+    Raises:
+        SpecError, DataError, RunError: As `robustloss.run`.
+        ValueError: The runs cannot be compared, as `merge_runs`.
+    """
+    failures: list[dict] = []
+    if plan.finished is None:
+        others = run(plan.others, out=plan.folder, device=device, data=data, executor=executor,
+                     progress=progress)  # fmt: skip
+        failures += others.failures
+    own = run(plan.own, out=plan.out / OWN, device=device, data=data, executor=executor,
+              progress=progress, report=False)  # fmt: skip
+    failures += own.failures
+    if not all(load_run(path).rows for path in (plan.folder, own.path)):
+        return Tried(None, failures)
+    merged = merge_runs([plan.folder, own.path], plan.out, highlight=[plan.label])
+    return Tried(merged.path, failures, merged.notes)
