@@ -1,0 +1,187 @@
+"""A loss beside those of a run: what is computed, what stays as it was, and what is refused."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from robustloss.cli import starters
+from robustloss.results.run import load_run
+from robustloss.runs import runner
+from robustloss.runs.beside import compute_try, plan_try
+from robustloss.runs.errors import RunError
+from robustloss.spec.text import to_toml
+from robustloss.training import train as training
+from tests.small_run import Counted, changed
+
+STARTER = Path(starters.__file__).with_name("loss.py").read_text(encoding="utf-8")
+SMALL = changed(name="small", seeds=[0])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Softmax and L-GM; seed 1 was asked for later, so the spec does not name it."""
+    out = tmp_path_factory.mktemp("beside") / "small"
+    path = out.with_suffix(".toml")
+    path.write_text(to_toml(SMALL))
+    runner.run(path, out=out, seeds=[0, 1])
+    return out
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(STARTER)
+
+
+def state(folder):
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_only_the_loss_is_computed_and_the_run_stays_as_it_was(finished, monkeypatch):
+    before, counted = state(finished), Counted(monkeypatch)
+    plan = plan_try("mine.py:MyLoss", str(finished))
+    assert (plan.label, plan.own.seeds, plan.out) == (
+        "MyLoss",
+        (0, 1),
+        Path("runs/try-myloss-small"),
+    )
+    tried = compute_try(plan)
+    assert (tried.failures, counted.trained) == ([], 2)
+    run = load_run(tried.path)
+    assert [(c.label, c.seed) for c in run.cells if c.label == "MyLoss"] == [
+        ("MyLoss", 0),
+        ("MyLoss", 1),
+    ]
+    assert run.table().rows[0].label == "softmax"
+    assert {cell.mean is None for row in run.table().rows for cell in row.cells} == {False}
+    pairs = {row["label_a"] for row in run.comparisons if row["label_b"] == "MyLoss"}
+    assert pairs == {"softmax", "L-GM"}
+    assert run.provenance["spec"]["report"]["highlight"] == ["MyLoss"]
+    assert state(finished) == before
+
+    compute_try(plan_try("mine.py:MyLoss", str(finished)))
+    assert counted.trained == 2
+    Path("mine.py").write_text(STARTER.replace("margin: float = 0.1", "margin: float = 0.3"))
+    error = {row["seed"]: row["error"] for row in run.rows if row["label"] == "MyLoss"}
+    again = compute_try(plan_try("mine.py:MyLoss", str(finished)))
+    assert counted.trained == 4
+    fresh = load_run(again.path)
+    assert {r["seed"]: r["error"] for r in fresh.rows if r["label"] == "MyLoss"} != error
+    assert state(finished) == before
+
+
+def test_other_parameters_are_another_loss_with_a_folder_of_its_own(finished):
+    plan = plan_try("mine.py:MyLoss", str(finished), params={"scale": 16.0, "margin": 0.25})
+    assert plan.label == "MyLoss (scale 16, margin 0.25)"
+    assert plan.out == Path("runs/try-myloss-scale-16-margin-0.25-small")
+    assert plan.own.losses[0].params == {"scale": 16.0, "margin": 0.25}
+
+
+def test_a_try_can_stand_beside_an_earlier_one(finished):
+    first = compute_try(plan_try("mine.py:MyLoss", str(finished)))
+    tried = compute_try(plan_try("cosface", first.path, label="CosFace", params={"margin": 0.1}))
+    labels = [row.label for row in load_run(tried.path).table().rows]
+    assert labels == ["softmax", "L-GM", "MyLoss", "CosFace"]
+
+
+def test_the_file_that_lies_here_is_meant_though_another_lies_beside_the_spec(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    (tmp_path / "copy/mine.py").write_text("raise RuntimeError\n")
+    plan = plan_try("mine.py:MyLoss", str(tmp_path / "copy"))
+    assert plan.own.losses[0].name == f"{tmp_path}/mine.py:MyLoss"
+
+
+@pytest.mark.parametrize("failing", [(1,), (0, 1)])
+def test_a_seed_that_fails_is_told_and_a_loss_that_fails_leaves_no_table(
+    finished, monkeypatch, failing
+):
+    plain = training.train
+
+    def train(*words, seed, **options):
+        if seed in failing:
+            raise ValueError("it fails")
+        return plain(*words, seed=seed, **options)
+
+    monkeypatch.setattr(training, "train", train)
+    tried = compute_try(plan_try("mine.py:MyLoss", str(finished)))
+    assert [(each["label"], each["seed"]) for each in tried.failures] == [
+        ("MyLoss", seed) for seed in failing
+    ]
+    assert Path("runs/try-myloss-small/results.json").exists() == (len(failing) == 1)
+    if tried.path:
+        assert [row["seed"] for row in load_run(tried.path).failures] == [1]
+
+
+def test_what_a_try_says(finished, command, monkeypatch):
+    """The whole command, from a spec whose run is not there yet."""
+    Path("small.toml").write_text(to_toml(SMALL))
+    status, out, err = command("try", "mine.py:MyLoss", "--against", "small.toml")
+    assert status == 0, err
+    assert "runs/small holds no finished run, so the losses of small (2 losses, 1 seed)" in out
+    assert re.search(r"time +about \d+ s", out)
+    assert re.search(r"^MyLoss +\d", out, re.MULTILINE)
+    assert "MyLoss minus each other loss, error in percentage points under fgsm" in out
+    assert re.search(r"^softmax( +[−+]?\d+\.\d+ \[\S+ \S+\]( \*)?){3}", out, re.MULTILINE)
+    row = re.search(r"^MyLoss & .*\\\\$", out, re.MULTILINE)
+    assert row[0] in Path("runs/try-myloss-small/report/tables/losses.tex").read_text()
+    assert out.endswith("Report: runs/try-myloss-small/report/index.html\n")
+    assert '<tr class="highlight"' in Path("runs/try-myloss-small/report/index.html").read_text()
+
+    counted = Counted(monkeypatch)
+    words = ("--against", "small.toml", "--param", "scale=5.0", "--quiet")
+    status, out, _ = command("try", "mine.py:MyLoss", *words)
+    assert (status, counted.trained) == (0, 1)
+    assert out == "runs/try-myloss-scale-5-small/report/index.html\n"
+
+
+BROKEN = STARTER.replace('reduction="none"', 'reduction="mean"')
+
+
+def test_a_loss_that_breaks_the_contract_is_not_trained(finished, command):
+    Path("mine.py").write_text(BROKEN)
+    status, out, err = command("try", "mine.py:MyLoss", "--against", finished)
+    assert (status, err) == (1, "")
+    assert re.search(r"^FAIL  shapes: ", out, re.MULTILINE)
+    assert not re.search(r"^pass", out, re.MULTILINE)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("mine.py", r"loss \(='mine.py'\) names a file and no class in it\. Write 'mine.py:Class'"),
+        ("mine.py:Mine", r"mine\.py has no 'Mine'\. It defines: MyLoss"),
+        ("other.py:MyLoss", r"there is no file other\.py in"),
+        ("sofmax", "did you mean 'softmax'"),
+        ("mine.py:MyLoss --against quickstrat", "quickstrat: no such file.*mean 'quickstart'"),
+        ("mine.py:MyLoss --against .", r"run \(=\.\) has no results\.json \(no run folder\)"),
+        ("mine.py:MyLoss --label L-GM", r"label \(=L-GM\) is taken.*--label 'L-GM \(mine\)'"),
+        ("mine.py:MyLoss --param scale", r"--param \(=scale\) must be KEY=VALUE"),
+        ("mine.py:MyLoss --param scale=1 --param scale=2", "names scale a second time"),
+        ("mine.py:MyLoss --param sale=1", "sale: unknown parameter; did you mean 'scale'"),
+        ("mine.py:MyLoss --out RUN", r"out \(=.*small\) is not empty and holds no merged run"),
+        ("mine.py:MyLoss --no-plugins", "No such option: --no-plugins"),
+    ],
+)
+def test_mistakes(finished, command, words, message):
+    given = words.replace("RUN", str(finished)).split()
+    against = [] if "--against" in given else ["--against", finished]
+    status, out, err = command("try", *given, *against)
+    assert (status, out) == (2, "")
+    assert re.search(message, err)
+    assert not Path("runs").exists()
+
+
+def test_a_run_that_has_not_finished_or_is_of_another_spec_is_refused(finished):
+    Path("runs").mkdir()
+    shutil.copytree(finished, "runs/small")
+    Path("small.toml").write_text(to_toml(SMALL | {"train": {**SMALL["train"], "epochs": 2}}))
+    with pytest.raises(
+        RunError, match=r"another state of the spec small.toml.*--against runs/small"
+    ):
+        plan_try("mine.py:MyLoss", "small.toml")
+    Path("runs/small/results.json").unlink()
+    with pytest.raises(RunError, match=r"runs/small is not finished\. 4 of 4 cells are finished"):
+        plan_try("mine.py:MyLoss", "runs/small")
