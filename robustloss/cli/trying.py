@@ -13,7 +13,7 @@ from robustloss.reports.chapters.differences.comparison import Compared
 from robustloss.reports.drawing.table import latex_text
 from robustloss.reports.reading.featured import strongest
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.reading.scene import chosen_eps
+from robustloss.reports.reading.scene import Scene, chosen_eps
 from robustloss.reports.words import counted, eps_name
 from robustloss.results.run import load_run
 from robustloss.spec.plugins import plugins_of
@@ -54,9 +54,9 @@ def show_differences(folder: Path, label: str) -> None:
         label: Of the loss.
     """
     numbers, screen = Numbers(load_run(folder)), console()
-    attacks = numbers.of_norm(numbers.attacks[0].norm) if numbers.attacks else []
-    attack = strongest(numbers, attacks)
-    found = None if attack is None else Compared(numbers, attack)
+    attacks = [attack for attack in numbers.attacks if attack.strengths]
+    attack = strongest(numbers, [each for each in attacks if each.norm == attacks[0].norm])
+    found = None if attack is None else Compared(Scene(numbers, attack))
     print()
     if attack is None or found is None or label not in found.labels:
         print(printable(f"No test compares {label} with another loss on attacked images."))
