@@ -88,9 +88,10 @@ def _read_asked(folder: Path, seeds: Sequence[int] | None = None) -> _Asked:
         started = read_started(folder) or {}
         # Notes of older versions have no "asked"; in them every label names files.
         spec = load_spec(started.get("asked") or started["spec"]) if started else None
-        seeds = started["seeds"] if started else seeds
-        if not all(type(seed) is int for seed in seeds or ()):
-            raise ValueError(f"seeds (={seeds!r}) are no whole numbers.")
+        noted = started["seeds"] if started else seeds
+        if not all(type(seed) is int for seed in noted or ()):
+            raise ValueError(f"seeds (={noted!r}) are no whole numbers.")
+        seeds = noted
     except (ValueError, KeyError, TypeError) as error:
         problems.append(f"{STARTED} cannot be used: {error}")
         started, spec = {}, None

@@ -278,13 +278,15 @@ def test_seeds_of_the_command_line_are_expected(tmp_path, command):
     folder = tmp_path / "run"
     stop(folder, changed(losses=SPEC["losses"][:1]), after=1, seeds=(3, 5))
     assert open_run(folder).missing == ("softmax seed 5",)
-    (folder / STARTED).write_text("{")  # then the folders are all that is known
-    run = open_run(folder)
-    assert [(row["label"], row["seed"]) for row in run.training] == [("softmax", 3)]
-    assert run.readable_cells[1][0].startswith("started.json cannot be used: ")
-    assert run.provenance["data"] == {"name": "digits"}
-    assert "torch" not in run.provenance
-    assert command("report", folder)[0] == 0
+    noted = json.loads((folder / STARTED).read_text())
+    for damaged in ("{", json.dumps(noted | {"seeds": [[3], 5]}), json.dumps(noted | {"seeds": 3})):
+        (folder / STARTED).write_text(damaged)  # then the folders are all that is known
+        run = open_run(folder)
+        assert [(row["label"], row["seed"]) for row in run.training] == [("softmax", 3)]
+        assert run.readable_cells[1][0].startswith("started.json cannot be used: ")
+        assert run.provenance["data"] == {"name": "digits"}
+        assert "torch" not in run.provenance
+        assert command("report", folder)[0] == 0
 
 
 def test_what_a_finished_run_is_asked_for_since_is_told(finished, tmp_path):
