@@ -399,6 +399,7 @@ def new(
     """Write a file with a loss, an attack or a score of your own that works as it is."""
     from robustloss.cli.starters import write_starter
 
+    kind = kind.casefold()
     with showing_mistakes(ValueError):
         path, own = write_starter(kind, name)
     plugin = f"{path}:{own}"

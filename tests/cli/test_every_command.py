@@ -31,8 +31,10 @@ def test_list_alone_prints_every_list(command):
         assert {f"  {line}" for line in one.splitlines()} <= set(out.splitlines())
 
 
-def test_names_on_the_command_line_may_be_in_any_case(command):
-    for words in (("show", "QuickStart", "--data"), ("check-loss", "Softmax")):
+def test_names_on_the_command_line_may_be_in_any_case(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    show, new = ("show", "QuickStart", "--data"), ("new", "Loss", "my_loss")
+    for words in (show, new, ("check-loss", "Softmax")):
         status, out, err = command(*words)
         assert (status, err) == (0, ""), err
     assert out.splitlines()[-1].startswith("softmax: ")
