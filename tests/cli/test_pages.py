@@ -24,6 +24,7 @@ from tests.small_run import changed
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "robustloss" / "guide").glob("*.md"))]
+GALLERY = sorted((ROOT / "reports" / "gallery").glob("*.md"))
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 COMMANDS = typer.main.get_command(app)
 COMING = {"try"}  # a command
@@ -141,7 +142,7 @@ def test_the_python_of_a_page_runs_as_pasted(page, reader, capsys):
             exec(compile(text, str(page), "exec"), reader)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*PAGES, *GALLERY], ids=lambda page: page.stem)
 def test_what_a_page_names_exists(page):
     text = prose(page)
     for name in re.findall(r"`robustloss ([a-z-]+)[^`]*`", text):
@@ -212,3 +213,15 @@ def test_the_readme_is_read_in_two_minutes():
     assert len(lines) <= 200
     assert [line for line in lines if len(line) > 110] == []
     assert len(" ".join(lines).split()) <= 1500
+
+
+@pytest.mark.parametrize("page", GALLERY, ids=lambda page: page.stem)
+def test_a_page_of_results_says_what_it_rests_on_and_stands_in_the_index(page):
+    if page.stem == "README":
+        assert {path.name for path in GALLERY} - {"README.md"} == set(
+            re.findall(r"\]\((\w[\w-]*\.md)\)", page.read_text("utf-8"))
+        )
+        return
+    text = page.read_text("utf-8")
+    for told in ("**Question.**", "**Answer.**", "- **Command**", "- **n**", "- **Intervals**"):
+        assert told in text, told
