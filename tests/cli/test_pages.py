@@ -145,7 +145,7 @@ def test_the_python_of_a_page_runs_as_pasted(page, reader, capsys):
 @pytest.mark.parametrize("page", [*PAGES, *GALLERY], ids=lambda page: page.stem)
 def test_what_a_page_names_exists(page):
     text = prose(page)
-    for name in re.findall(r"`robustloss ([a-z-]+)[^`]*`", text):
+    for name in re.findall(r"`robustloss ([a-z][a-z-]*)[^`]*`", text):
         assert name in COMMANDS.commands or name in COMING, name
     for topic in re.findall(r"robustloss\sguide\s([a-z]+)", text):
         assert topic in list_topics() or topic in COMING, topic
@@ -223,5 +223,12 @@ def test_a_page_of_results_says_what_it_rests_on_and_stands_in_the_index(page):
         )
         return
     text = page.read_text("utf-8")
-    for told in ("**Question.**", "**Answer.**", "- **Command**", "- **n**", "- **Intervals**"):
+    for told in (
+        "**Question.**",
+        "**Answer.**",
+        "- **Command**",
+        "- **Machine**",
+        "- **n**",
+        "- **Intervals**",
+    ):
         assert told in text, told
