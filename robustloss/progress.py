@@ -1,5 +1,6 @@
 """What a person sees while a run computes: bars in a terminal, lines elsewhere, or nothing."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -69,13 +70,15 @@ def show_note(progress: Progress, text: str) -> None:
 
 
 def choose_progress(quiet: bool) -> Progress:
-    """Return bars if stderr is a terminal, lines if it is a file or a pipe, silence when quiet."""
+    """Return bars if stderr is a terminal, lines elsewhere, silence when quiet."""
     if quiet:
         return Silent()
     from rich.console import Console
 
     console = Console(stderr=True)
-    if console.is_terminal and not console.is_dumb_terminal:
+    # a command in a cell of a notebook has a terminal that cannot move the cursor up
+    in_notebook = "JPY_PARENT_PID" in os.environ
+    if console.is_terminal and not console.is_dumb_terminal and not in_notebook:
         return Bars(console)
     return Lines(sys.stderr)
 

@@ -198,6 +198,9 @@ def test_the_choice(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     assert isinstance(choose_progress(quiet=False), Bars)
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    assert isinstance(choose_progress(quiet=False), Lines)
+    monkeypatch.delenv("JPY_PARENT_PID")
     monkeypatch.setenv("TERM", "dumb")
     assert isinstance(choose_progress(quiet=False), Lines)
 
