@@ -113,10 +113,9 @@ class ResultTable:
         cells = [cell for row in self.rows for cell in row.cells]
         seeds = max((cell.n_seeds for cell in cells), default=0)
         over = f"means over {seeds} training seeds" if seeds > 1 else "one training seed"
-        advice = ""
         if any(cell.n_seeds == 2 and cell.interval == "t over seeds" for cell in cells):
-            advice = " Two seeds tell little of the spread over seeds: use three seeds or more."
-        return f"Errors in percent, {over}. {self.interval_words}".rstrip() + advice
+            over += " (two tell little of the spread: use three seeds or more)"
+        return f"Errors in percent, {over}. {self.interval_words}".rstrip()
 
     @property
     def interval_words(self) -> str:

@@ -202,9 +202,8 @@ def test_columns_that_do_not_fit_stand_below_with_the_labels_again():
     # The caption aside: a terminal breaks a sentence where it likes.
     assert max(map(len, narrow[1:])) <= 60
     assert wide[0] == (
-        "Errors in percent, means over 2 training seeds. [low, high] is a 95 % interval over "
-        "training seeds (t). Two seeds tell little of the spread over seeds: use three seeds or "
-        "more."
+        "Errors in percent, means over 2 training seeds (two tell little of the spread: use three "
+        "seeds or more). [low, high] is a 95 % interval over training seeds (t)."
     )
 
 
