@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from robustloss.metrics.intervals import t_interval
 from robustloss.notation import NORM_NAMES as NORM_NAMES
@@ -25,12 +26,6 @@ class Estimate:
     values: tuple[float, ...]
     interval: str | None
 
-    def overlaps(self, other: "Estimate") -> bool | None:
-        """Return whether the intervals share a point; None where one of them is missing."""
-        if self.low is None or self.high is None or other.low is None or other.high is None:
-            return None
-        return self.low <= other.high and other.low <= self.high
-
 
 def over_seeds(
     values: Sequence[float], *, least: float = 0.0, most: float = 1.0
@@ -48,6 +43,26 @@ def over_seeds(
         return Estimate(mean, None, None, 1, tuple(values), None)
     low, high = max(least, low), min(most, high)
     return Estimate(mean, low, high, len(values), tuple(values), "t over seeds")
+
+
+def over_rows(
+    rows: Sequence[Mapping[str, Any]], key: str, *, ends: tuple[str, str] = ("", ""),
+    interval: str | None = None, most: float = 1.0,
+) -> Estimate | None:  # fmt: skip
+    """Return a column over seeds; that of one seed keeps its own interval.
+
+    Args:
+        rows: One a seed; those without the number are left out.
+        key: The column.
+        ends: Columns of the interval of a single seed.
+        interval: What that is taken over.
+        most: What the number can be at most; the interval over seeds is cut there.
+    """
+    known = [row for row in rows if row.get(key) is not None]
+    if len(known) == 1 and known[0].get(ends[0]) is not None:
+        mean, low, high = (float(known[0][name]) for name in (key, *ends))
+        return Estimate(mean, low, high, 1, (mean,), interval)
+    return over_seeds([float(row[key]) for row in known], most=most)
 
 
 def estimate(value: Estimate | None, *, unit: float = 1.0, digits: int = 3) -> str:
@@ -170,17 +185,10 @@ def name_files(text: str) -> str:
 
     They are those of the machine that a run was made on. Where its report is read they need not
     exist, and nobody needs to know them. What begins at no root stays: `runs/mnist`, `8/255`.
-
-    Args:
-        text: Such as a command, or the message of an error.
     """
     return _FOLDERS.sub("", text)
 
 
 def file_name(name: str) -> str:
-    """Return a file, or what is taken from one, by its name alone: "heads.py:Mine".
-
-    Args:
-        name: A path, with or without folders, as a spec has it.
-    """
+    """Return a file, or what is taken from one, by its name alone: "heads.py:Mine"."""
     return re.split(r"[/\\]", name)[-1] or name

@@ -29,42 +29,27 @@ _FORMULA = re.compile(
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure, drawn and not yet saved, with its numbers and the words that explain it.
+    """A figure, drawn and not yet saved, with its numbers and the words that explain it."""
 
-    Attributes:
-        name: File name without its ending, made of slugs only.
-        figure: Drawn.
-        numbers: What it shows: rows for a CSV file, or arrays by name for an .npz file.
-        title: What it shows, for the heading.
-        caption: How to read it.
-        alt: What a reader who cannot see it needs to know.
-    """
-
-    name: str
-    figure: Figure
-    numbers: Rows | Arrays
-    title: str
-    caption: str
-    alt: str
+    name: str  # file name without its ending, made of slugs only
+    figure: Figure  # drawn
+    numbers: Rows | Arrays  # what it shows: rows for a CSV file, or arrays by name for an .npz file
+    title: str  # what it shows, for the heading
+    caption: str  # how to read it
+    alt: str  # what a reader who cannot see it needs to know
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure on the page: name, title, caption and alt as in :class:`Plot`.
-
-    Attributes:
-        folder: Where its files lie, NAME with an ending for each format.
-        numbers: The file with the numbers behind it.
-        inches: Width and height at which it was drawn.
-    """
+    """One figure on the page: name, title, caption and alt as in :class:`Plot`."""
 
     name: str
     title: str
     caption: str
     alt: str
-    folder: Path
-    numbers: Path
-    inches: tuple[float, float]
+    folder: Path  # where its files lie, NAME with an ending for each format
+    numbers: Path  # the file with the numbers behind it
+    inches: tuple[float, float]  # width and height at which it was drawn
 
     @property
     def source(self) -> Path:
@@ -100,11 +85,7 @@ class Album:
 
 
 def by_model(parts: Mapping[str, Mapping[str, np.ndarray | None]]) -> dict[str, np.ndarray]:
-    """Return the arrays of several models by "MODEL:PART".
-
-    Args:
-        parts: By slug of the model and name of the part; a part that is None is left out.
-    """
+    """Return the arrays of several models by "MODEL:PART"; a part that is None is left out."""
     return {
         f"{model}:{name}": array
         for model, arrays in parts.items()

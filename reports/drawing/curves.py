@@ -42,31 +42,25 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One frame of curves.
-
-    Attributes:
-        y_range: Lower and upper end of the axis; None lets the data decide (from 0).
-        reference: Height of a dotted line, such as the error of guessing.
-        log: The vertical axis is logarithmic; values must be positive.
-        percent, x_percent: Ticks of that axis carry a percent sign.
-    """
+    """One frame of curves."""
 
     title: str
     x_label: str
     y_label: str
     lines: Sequence[Line]
+    # lower and upper end of the axis; None lets the data decide (from 0)
     y_range: tuple[float, float] | None = None
-    reference: float | None = None
+    reference: float | None = None  # height of a dotted line, such as the error of guessing
     reference_label: str = ""
-    log: bool = False
-    percent: bool = False
+    log: bool = False  # the vertical axis is logarithmic; values must be positive
+    percent: bool = False  # ticks of that axis carry a percent sign
     whole_x: bool = False
     x_percent: bool = False
 
-    def has_axis_of(self, other: "Panel") -> bool:
-        """Whether the vertical axis of this panel can be read for another beside it."""
+    def is_read_on(self, other: "Panel") -> bool:
+        """Whether the vertical axis of a panel beside it can be read for this one."""
         own, its = ((p.y_range, p.log, p.percent) for p in (self, other))
-        return self.y_range is not None and own == its and other.y_label in ("", self.y_label)
+        return self.y_range is not None and own == its and self.y_label in ("", other.y_label)
 
 
 def draw_curves(grid: Sequence[Panel], looks: Mapping[str, Look], *, columns: int = 3) -> Figure:
@@ -89,46 +83,31 @@ def draw_curves(grid: Sequence[Panel], looks: Mapping[str, Look], *, columns: in
     def draw(ax: Axes, panel: Panel, spot: Spot) -> None:
         _draw_panel(ax, panel, looks, bands=not crowded)  # of many losses they hide the lines
         first = cells[spot.row * across]
-        if spot.column and isinstance(first, Panel) and first.has_axis_of(panel):
+        if spot.column and isinstance(first, Panel) and panel.is_read_on(first):
             ax.set_ylabel("")
             ax.tick_params(labelleft=False)
         if crowded:
             ends = [(line.label, line.points[-1]) for line in panel.lines if line.points]
-            name_ends(ax, ends, looks)
+            _name_ends(ax, ends, looks)
 
     if crowded:
         tall = max(3.2, 0.175 * max(len(panel.lines) for panel in grid))
         return draw_panels(
-            cells,
-            draw,
-            columns=2,
-            widest=4.6,
-            height=tall,
-            titles=titles,
+            cells, draw, columns=2, widest=4.6, height=tall, titles=titles,
             margins=Margins(right=2.3, wgap=3.0),  # with room for the names
-        )
+        )  # fmt: skip
     handles = [Line2D([], [], label=plain(k), **stroke(looks[k])) for k in labels]
     return draw_panels(
-        cells,
-        draw,
-        columns=columns,
-        widest=6.2 if min(columns, len(grid)) == 1 else 4.4,
-        height=lambda width: min(3.6, 0.75 * width),
-        titles=titles,
+        cells, draw, columns=columns, widest=6.2 if min(columns, len(grid)) == 1 else 4.4,
+        height=lambda width: min(3.6, 0.75 * width), titles=titles,
         legend=Names(handles) if labels else None,
-    )
+    )  # fmt: skip
 
 
-def name_ends(
+def _name_ends(
     ax: Axes, ends: Sequence[tuple[str, tuple[float, float]]], looks: Mapping[str, Look]
 ) -> None:
-    """Name lines to the right of a panel, spread so that no name covers another.
-
-    Args:
-        ax: Its limits are final.
-        ends: Label and (x, y) of where each line ends.
-        looks: Look of every loss.
-    """
+    """Name lines to the right of a panel, spread so that no name covers another."""
     to_axes = ax.transData + ax.transAxes.inverted()
     places = [(k, *to_axes.transform(at)) for k, at in ends if np.isfinite(at).all()]
     places.sort(key=lambda place: place[2])
@@ -166,15 +145,8 @@ def spread(heights: Sequence[float], step: float) -> list[float]:
 
 def stroke(look: Look) -> dict[str, Any]:
     """Return how a line of this look is drawn, for ``plot`` and for the handles of a legend."""
-    return {
-        "color": look.colour,
-        "marker": look.marker,
-        "linestyle": look.dash,
-        "linewidth": 1.8,
-        "markersize": 5.5,
-        "markeredgecolor": "white",
-        "markeredgewidth": 0.6,
-    }
+    return {"color": look.colour, "marker": look.marker, "linestyle": look.dash, "linewidth": 1.8,
+            "markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.6}  # fmt: skip
 
 
 def _draw_panel(ax: Axes, panel: Panel, looks: Mapping[str, Look], *, bands: bool) -> None:
@@ -194,15 +166,10 @@ def _draw_panel(ax: Axes, panel: Panel, looks: Mapping[str, Look], *, bands: boo
         low, high = panel.y_range or ax.get_ylim()
         below = panel.reference < low + 0.3 * (high - low)  # words go where the curves do not
         ax.annotate(
-            panel.reference_label,
-            (0, panel.reference),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, -3 if below else 3),
-            textcoords="offset points",
-            va="top" if below else "bottom",
-            fontsize=8,
-            color=SOFT,
-        )
+            panel.reference_label, (0, panel.reference), xycoords=("axes fraction", "data"),
+            xytext=(4, -3 if below else 3), textcoords="offset points",
+            va="top" if below else "bottom", fontsize=8, color=SOFT,
+        )  # fmt: skip
     ax.set_xlabel(panel.x_label)
     ax.set_ylabel(panel.y_label)
     ax.grid(True)

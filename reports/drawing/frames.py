@@ -22,18 +22,12 @@ Column = TypeVar("Column")
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a panel stands.
+    """Where a panel stands."""
 
-    Attributes:
-        row, column: From 0, above and left.
-        lowest: No panel stands below it: it carries the label of the horizontal axis.
-        width: Inches.
-    """
-
-    row: int
+    row: int  # from 0, above and left
     column: int
-    lowest: bool
-    width: float
+    lowest: bool  # no panel stands below it: it carries the label of the horizontal axis
+    width: float  # inches
 
     @property
     def leftmost(self) -> bool:
@@ -62,45 +56,16 @@ class Margins:
         free = PAGE_WIDTH - self.left - self.right - (columns - 1) * self.wgap
         return min(widest, free / columns)
 
-    def figure_width(self, columns: int, width: float) -> float:
-        """Return inches of a figure whose panels have this width.
-
-        Args:
-            columns: Panels in a row.
-            width: Inches of each.
-        """
-        return self.left + columns * (width + self.wgap) - self.wgap + self.right
-
 
 GRID = Margins(left=0.85, right=0.15, top=0.88, bottom=0.6, wgap=0.22, hgap=0.55)
 
 
 def draw_panels(
-    cells: Sequence[Cell | str | None],
-    draw: Callable[[Axes, Cell, Spot], None],
-    *,
-    columns: int,
-    widest: float,
-    height: float | Callable[[float], float],
-    titles: Sequence[str] = (),
-    title_pad: float = 6.0,
-    legend: Legend | None = None,
-    margins: Margins = Margins(),
-) -> Figure:
+    cells: Sequence[Cell | str | None], draw: Callable[[Axes, Cell, Spot], None], *, columns: int,
+    widest: float, height: float | Callable[[float], float], titles: Sequence[str] = (),
+    title_pad: float = 6.0, legend: Legend | None = None, margins: Margins = Margins(),
+) -> Figure:  # fmt: skip
     """Draw panels of one size in rows, over one legend.
-
-    Example::
-
-        def draw(ax: Axes, curve: Curve, spot: Spot) -> None:
-            ax.plot(curve.x, curve.y)
-            if spot.lowest:
-                ax.set_xlabel("epoch")
-
-        curves = [curve_of(label) or "not recorded" for label in labels]
-        figure = draw_panels(
-            curves, draw, columns=3, widest=4.4, height=lambda width: 0.75 * width,
-            titles=labels, legend=Names(handles), margins=Margins(hgap=0.8),
-        )
 
     Args:
         cells: What each panel shows, row by row; a text is why there is nothing to draw, None
@@ -117,26 +82,26 @@ def draw_panels(
     columns = max(1, min(columns, len(cells)))
     width = margins.panel_width(columns, widest)
     if legend is not None:
-        room = legend.room(margins.figure_width(columns, width), margins.left - 0.1)
+        across = columns * (width + margins.wgap) - margins.wgap
+        room = legend.room(margins.left + across + margins.right, margins.left - 0.1)
         margins = replace(margins, bottom=margins.bottom + room)
     tall = height(width) if callable(height) else height
-    rows = -(-len(cells) // columns)
-    figure, axes = panels(rows, columns, width=width, height=tall, **asdict(margins))
-    size = 10.0 if columns < 5 else 8.5
+    size = -(-len(cells) // columns), columns
+    figure, axes = panels(*size, width=width, height=tall, **asdict(margins))
+    letters = 10.0 if columns < 5 else 8.5
     for place, ax in enumerate(axes.flat):
         cell = cells[place] if place < len(cells) else None
         if cell is None:
             ax.set_axis_off()
             continue
         if titles:
-            title = plain(titles[place], int(130 / size * width))
-            ax.set_title(title, fontsize=size, pad=title_pad)
+            title = plain(titles[place], int(130 / letters * width))
+            ax.set_title(title, fontsize=letters, pad=title_pad)
         if isinstance(cell, str):
             blank(ax, cell)
         else:
-            row, column = divmod(place, columns)
             lowest = not any(below is not None for below in cells[place + columns :: columns])
-            draw(ax, cell, Spot(row, column, lowest, width))
+            draw(ax, cell, Spot(*divmod(place, columns), lowest, width))
     if legend is not None:
         legend.draw(figure, margins.left - 0.1)
     return figure
@@ -160,29 +125,13 @@ def drawn_cells(
 
 
 def draw_grid(
-    rows: Sequence[str],
-    columns: Sequence[str],
-    cells: Sequence[Sequence[Cell | str]],
-    draw: Callable[[Axes, Cell, Spot], None],
-    *,
-    widest: float,
-    height: float | Callable[[float], float],
-    labels: tuple[str, str] = ("", ""),
-    handles: Sequence[Artist] = (),
-    head: float = 22.0,
-    title_pad: float = 4.0,
+    rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | str]],
+    draw: Callable[[Axes, Cell, Spot], None], *, widest: float,
+    height: float | Callable[[float], float], labels: tuple[str, str] = ("", ""),
+    handles: Sequence[Artist] = (), head: float = 22.0, title_pad: float = 4.0,
     margins: Margins = GRID,
-) -> Figure:
+) -> Figure:  # fmt: skip
     """Draw losses by eps: a row of panels for each name in ``rows``, a legend above all of them.
-
-    Example::
-
-        draw_grid(
-            scene.labels, [eps_name(e) for e in scene.eps],
-            [[histogram(scene.views[k, e]) for e in scene.eps] for k in scene.labels],
-            draw_histogram, widest=4.2, height=1.45, handles=handles,
-            labels=("log-likelihood (nats)", "share of images"), margins=replace(GRID, hgap=0.42),
-        )
 
     Args:
         rows: A name above the first panel of each row.
@@ -206,33 +155,15 @@ def draw_grid(
         if spot.lowest and labels[0]:
             ax.set_xlabel(labels[0])
 
-    figure = draw_panels(
-        [cell for row in cells for cell in row],
-        draw_cell,
-        columns=len(columns),
-        widest=widest,
-        height=height,
-        margins=margins,
-    )
-    _name_rows_and_columns(figure.axes, rows, columns, head=head, title_pad=title_pad)
-    width = figure.get_figwidth()
-    figure.supylabel(labels[1], x=0.12 / width, fontsize=9.5)
-    figure.legend(
-        handles=list(handles),
-        loc="upper left",
-        ncols=5,
-        handlelength=2.2,
-        bbox_to_anchor=(0.6 / width, 1.0),
-    )
-    return figure
-
-
-def _name_rows_and_columns(
-    axes: Sequence[Axes], rows: Sequence[str], columns: Sequence[str], *, head: float,
-    title_pad: float,
-) -> None:  # fmt: skip
-    for ax, name in zip(axes, columns, strict=False):
+    figure = draw_panels([cell for row in cells for cell in row], draw_cell, columns=len(columns),
+                         widest=widest, height=height, margins=margins)  # fmt: skip
+    for ax, name in zip(figure.axes, columns, strict=False):
         ax.annotate(plain(name, 34), (0.5, 1), (0, head), xycoords="axes fraction",
                     textcoords="offset points", ha="center", fontsize=10)  # fmt: skip
-    for ax, name in zip(axes[:: len(columns)], rows, strict=False):
+    for ax, name in zip(figure.axes[:: len(columns)], rows, strict=False):
         ax.set_title(plain(name, 40), pad=title_pad)
+    width = figure.get_figwidth()
+    figure.supylabel(labels[1], x=0.12 / width, fontsize=9.5)
+    figure.legend(handles=list(handles), loc="upper left", ncols=5, handlelength=2.2,
+                  bbox_to_anchor=(0.6 / width, 1.0))  # fmt: skip
+    return figure

@@ -19,15 +19,10 @@ RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True)
 class Bins:
-    """Equal inner bins with one open bin at either end when something falls outside.
+    """Equal inner bins with one open bin at either end when something falls outside."""
 
-    Attributes:
-        edges: (J+1,) inner edges, rising.
-        below, above: Whether an open bin is drawn at that end.
-    """
-
-    edges: np.ndarray
-    below: bool
+    edges: np.ndarray  # (J+1,) inner edges, rising
+    below: bool  # whether an open bin is drawn at that end
     above: bool
 
     def shares(self, values: np.ndarray, total: int) -> np.ndarray:
@@ -56,12 +51,9 @@ class Bins:
 
 
 def pooled_bins(
-    groups: Sequence[np.ndarray],
-    *,
-    count: int = 40,
+    groups: Sequence[np.ndarray], *, count: int = 40, around: np.ndarray | None = None,
     quantiles: tuple[float, float] = (0.5, 99.5),
-    around: np.ndarray | None = None,
-) -> Bins:
+) -> Bins:  # fmt: skip
     """Return bins shared by several groups, from quantiles of all groups with equal weight.
 
     Args:
@@ -89,13 +81,9 @@ def pooled_bins(
 
 
 def draw_bars(
-    ax: Axes,
-    ends: tuple[np.ndarray, np.ndarray],
-    low: float,
-    high: np.ndarray,
-    colour: str,
+    ax: Axes, ends: tuple[np.ndarray, np.ndarray], low: float, high: np.ndarray, colour: str,
     alpha: float = 1.0,
-) -> None:
+) -> None:  # fmt: skip
     """Draw upright bars as one shape, with a white line between them.
 
     Args:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from matplotlib.artist import Artist
 from matplotlib.cm import ScalarMappable
@@ -11,19 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from robustloss.reports.drawing.style import class_colours, plain
-from robustloss.reports.reading.featured import FEW_CLASSES
+from robustloss.reports.reading.scene import FEW_CLASSES
 
 LINE = 0.22  # inches a legend row takes
-
-
-class Legend(Protocol):
-    """What stands at the bottom of a figure, under its panels."""
-
-    def room(self, inches: float, left: float) -> float:
-        """Return the height in inches that it takes in a figure of this width."""
-
-    def draw(self, figure: Figure, left: float) -> None:
-        """Draw it, ``left`` inches from the left edge."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +33,10 @@ class Names:
         """Draw as many columns as fit."""
         width = figure.get_figwidth()
         figure.legend(
-            handles=list(self.handles),
-            loc="lower left",
-            ncols=self.shape(width - left)[0],
-            handlelength=3.2,
-            columnspacing=1.6,
-            borderaxespad=0.2,
+            handles=list(self.handles), loc="lower left", ncols=self.shape(width - left)[0],
+            handlelength=3.2, columnspacing=1.6, borderaxespad=0.2,
             bbox_to_anchor=(left / width, 0.0),
-        )
+        )  # fmt: skip
 
 
 def legend_shape(labels: Sequence[str], inches: float) -> tuple[int, int]:
@@ -68,17 +53,11 @@ def legend_shape(labels: Sequence[str], inches: float) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class ClassColours:
-    """A legend of the colours of the classes, with other marks beside it or, if narrow, above it.
+    """A legend of the colours of the classes, other marks beside it or, if narrow, above it."""
 
-    Attributes:
-        num_classes: Up to ``FEW_CLASSES`` make a strip of dots, more a colour bar.
-        marks: Handles of everything else that needs a name.
-        title: Of the marks.
-    """
-
-    num_classes: int
-    marks: Sequence[Line2D] = ()
-    title: str = ""
+    num_classes: int  # up to ``FEW_CLASSES`` make a strip of dots, more a colour bar
+    marks: Sequence[Line2D] = ()  # handles of everything else that needs a name
+    title: str = ""  # of the marks
 
     @property
     def end(self) -> float:
@@ -94,21 +73,13 @@ class ClassColours:
         width, height = figure.get_figwidth(), figure.get_figheight()
         colours = class_colours(self.num_classes)
         if self.num_classes <= FEW_CLASSES:
+            dots = [Line2D([], [], ls="none", marker="o", ms=7, mec="none", color=c, label=str(k))
+                    for k, c in enumerate(colours)]  # fmt: skip
             figure.legend(
-                handles=[
-                    Line2D([], [], ls="none", marker="o", ms=7, mec="none", color=c, label=str(k))
-                    for k, c in enumerate(colours)
-                ],
-                loc="lower left",
-                bbox_to_anchor=(0.5 / width, 0.0),
-                ncols=self.num_classes,
-                columnspacing=0.6,
-                handletextpad=0.05,
-                borderaxespad=0.3,
-                title="class",
-                alignment="left",
-                title_fontsize=8.5,
-            )
+                handles=dots, loc="lower left", bbox_to_anchor=(0.5 / width, 0.0),
+                ncols=self.num_classes, columnspacing=0.6, handletextpad=0.05, borderaxespad=0.3,
+                title="class", alignment="left", title_fontsize=8.5,
+            )  # fmt: skip
         else:
             axes = figure.add_axes((0.6 / width, 0.42 / height, 2.6 / width, 0.11 / height))
             scale = Normalize(-0.5, self.num_classes - 0.5)
@@ -117,14 +88,11 @@ class ClassColours:
         if self.marks:
             x, y = (self.end, 0.0) if self.room(width, left) == 0.5 else (0.5, 0.5)
             figure.legend(
-                handles=list(self.marks),
-                loc="lower left",
-                bbox_to_anchor=(x / width, y / height),
-                ncols=len(self.marks),
-                title=self.title or None,
-                alignment="left",
-                title_fontsize=8.5,
-                handlelength=2.6 if self.title else 1.2,
-                columnspacing=1.2,
+                handles=list(self.marks), loc="lower left", ncols=len(self.marks),
+                bbox_to_anchor=(x / width, y / height), title=self.title or None, alignment="left",
+                title_fontsize=8.5, handlelength=2.6 if self.title else 1.2, columnspacing=1.2,
                 borderaxespad=0.3,
-            )
+            )  # fmt: skip
+
+
+Legend = Names | ClassColours  # what stands at the bottom of a figure, under its panels

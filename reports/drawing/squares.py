@@ -36,36 +36,21 @@ def frame_squares(
 
 @cache
 def ink_on(colour: ColorType) -> str:
-    """Return the colour in which text on a square is read best: dark as everywhere, or white.
-
-    Args:
-        colour: Of the square.
-    """
+    """Return the colour in which text on a square is read best: dark as everywhere, or white."""
     inks = (INK, "white", "black")  # one of the last two always has 4.5:1
     return next(ink for ink in inks if contrast(ink, colour) >= 4.5)
 
 
 def hatch_square(ax: Axes, row: int, column: int) -> None:
-    """Hatch a square that has no number.
-
-    Args:
-        ax: Shows an image whose pixels are the squares.
-        row, column: Of the square, from 0.
-    """
+    """Hatch a square that has no number."""
     corner = (column - 0.5, row - 0.5)
     ax.add_patch(Rectangle(corner, 1, 1, hatch="////", fc="white", ec=FAINT, linewidth=0))
 
 
 def colour_bar(
-    figure: Figure,
-    scale: Normalize,
-    colours: str | Colormap,
-    label: str,
-    *,
-    left: float,
-    widest: float = 3.2,
-    ticks: list[float] | None = None,
-) -> None:
+    figure: Figure, scale: Normalize, colours: str | Colormap, label: str, *, left: float,
+    widest: float = 3.2, ticks: list[float] | None = None,
+) -> None:  # fmt: skip
     """Draw a horizontal colour bar at the bottom of a figure, which has 0.75 inches free there.
 
     Args:

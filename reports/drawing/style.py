@@ -137,11 +137,7 @@ def contrast(colour: ColorType, other: ColorType = "white") -> float:
 
 @cache
 def legible(colour: ColorType) -> str:
-    """Return a colour for text on white, as much darker as 4.5:1 needs.
-
-    Args:
-        colour: Of the curve or the bars that the text is about.
-    """
+    """Return a colour for text on white, as much darker as 4.5:1 needs."""
     red, green, blue = to_rgb(colour)
     share = 1.0
     while contrast(shade := to_hex((share * red, share * green, share * blue))) < 4.5:
@@ -184,18 +180,10 @@ def plain(text: str, limit: int = 30) -> str:
 
 
 def panels(
-    rows: int,
-    columns: int,
-    *,
-    width: float,
-    height: float,
-    left: float = 0.7,
-    right: float = 0.15,
-    top: float = 0.4,
-    bottom: float = 0.6,
-    wgap: float = 0.3,
+    rows: int, columns: int, *, width: float, height: float, left: float = 0.7,
+    right: float = 0.15, top: float = 0.4, bottom: float = 0.6, wgap: float = 0.3,
     hgap: float = 0.5,
-) -> tuple[Figure, np.ndarray]:
+) -> tuple[Figure, np.ndarray]:  # fmt: skip
     """Lay out a grid of axes of a fixed size; every length in inches.
 
     Args:
@@ -255,34 +243,21 @@ def frame_plane(axes: Axes, limits: Limits) -> None:
 
 
 def blank(axes: Axes, reason: str) -> None:
-    """Show a panel as a gap that says why it is empty.
-
-    Args:
-        axes: The panel.
-        reason: A few words.
-    """
+    """Show a panel as a gap that says why it is empty."""
     axes.set_axis_off()
-    axes.text(
-        0.5,
-        0.5,
-        "\n".join(wrap(plain(reason, 90), 24)),
-        transform=axes.transAxes,
-        ha="center",
-        va="center",
-        fontsize=8.5,
-        color=SOFT,
-        style="italic",
-    )
+    text = "\n".join(wrap(plain(reason, 90), 24))
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=8.5,
+              color=SOFT, style="italic")  # fmt: skip
 
 
-def write_note(ax: Axes, text: str, *, right: bool = False, spacing: float = 1.3) -> None:
+def write_note(ax: Axes, text: str, *, right: bool = False, spacing: float | None = 1.3) -> None:
     """Write a few words into the upper left (or right) corner of a panel, legible on what is drawn.
 
     Args:
         ax: The panel.
         text: One line or several.
         right: In the upper right corner.
-        spacing: Of lines, in heights of a line.
+        spacing: Of lines, in heights of a line; None for one line.
     """
     x, align = (0.97, "right") if right else (0.03, "left")
     under = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0}
@@ -299,16 +274,8 @@ def write_above(ax: Axes, text: str, *, size: float = 7.5, height: float = 1.015
         size: Of the letters, points.
         height: Where the text begins, as a share of the panel's height.
     """
-    ax.text(
-        0,
-        height,
-        text,
-        transform=ax.transAxes,
-        va="bottom",
-        fontsize=size,
-        color=SOFT,
-        linespacing=1.25 if "\n" in text else None,
-    )
+    ax.text(0, height, text, transform=ax.transAxes, va="bottom", fontsize=size, color=SOFT,
+            linespacing=1.25 if "\n" in text else None)  # fmt: skip
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -327,13 +294,9 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def save(
-    figure: Figure,
-    folder: Path,
-    name: str,
-    *,
-    dpi: int = DPI,
+    figure: Figure, folder: Path, name: str, *, dpi: int = DPI,
     formats: Sequence[str] = ("png", "svg"),
-) -> None:
+) -> None:  # fmt: skip
     """Write NAME in each format; the same figure always gives the same bytes.
 
     Args:

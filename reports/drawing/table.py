@@ -19,52 +19,36 @@ BELOW = ("published", "detail")  # rows that belong to the one above them
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell as a reader sees it.
+    """One cell as a reader sees it."""
 
-    Attributes:
-        text: Already formatted.
-        mark: Footnote marks, such as "†1"; empty for most.
-        kind: "published" for numbers that are not ours, "detail" for what belongs to the row above,
-            "gap" for what is missing, "top" for what to look at first (bold),
-            "grey" for what to pass over.
-    """
-
-    text: str
-    mark: str = ""
+    text: str  # already formatted
+    mark: str = ""  # footnote marks, such as "†1"; empty for most
+    # "published" for numbers that are not ours, "detail" for what belongs to the row above, "gap"
+    # for what is missing, "top" for what to look at first (bold), "grey" for what to pass over
     kind: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the report.
+    """A table of the report."""
 
-    Attributes:
-        name: File name without its ending, made of slugs.
-        title, caption: Heading, and how to read it.
-        header: Column names.
-        rows: Cells, as many as columns.
-        data: The exact numbers, for the CSV; fractions as in results.json.
-        notes: Footnotes.
-        left: Leading columns that hold text.
-        of_errors: It holds errors of test images, so a remark on the data stands under it.
-        further: CSV files that are written beside its own: rows by name.
-        groups: Headings above the header, each with the number of columns that it spans.
-        highlight: Texts of first columns whose rows a reader shall find at once.
-        on_page: False for a table that other tables of the page hold; it stands in its files only.
-    """
-
-    name: str
+    name: str  # file name without its ending, made of slugs
     title: str
-    caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[Entry]]
+    caption: str  # how to read it
+    header: Sequence[str]  # column names
+    rows: Sequence[Sequence[Entry]]  # cells, as many as columns
+    # the exact numbers, for the CSV; fractions as in results.json
     data: Sequence[Mapping[str, object]]
-    notes: Sequence[str] = field(default_factory=tuple)
-    left: int = 1
+    notes: Sequence[str] = field(default_factory=tuple)  # footnotes
+    left: int = 1  # leading columns that hold text
+    # it holds errors of test images, so a remark on the data stands under it
     of_errors: bool = False
+    # CSV files that are written beside its own: rows by name
     further: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
+    # headings above the header, each with the number of columns that it spans
     groups: Sequence[tuple[str, int]] = ()
-    highlight: Sequence[str] = ()
+    highlight: Sequence[str] = ()  # texts of first columns whose rows a reader shall find at once
+    # False for a table that other tables of the page hold; it stands in its files only
     on_page: bool = True
 
 
@@ -72,47 +56,22 @@ class Table:
 class Column:
     """One column of a table, for the page and for the CSV file at once.
 
-    It serves the tables in which a row of the page is a row of the CSV file. The rows are
-    mappings from keys to values; :func:`lay_out` turns columns and rows into what a Table takes::
-
-        columns = [
-            Column("loss", "label"),
-            Column("", "attack_label"),  # no heading: in the CSV file only
-            Column("eps", "eps", words=eps_text),
-            Column("AUROC, all", "auroc_all", 1.0, 3),  # "0.957 [0.953, 0.961]"; CSV: three numbers
-            Column("fooled", "error", 100.0, 2, parts=("mean",)),  # in percent; CSV: a fraction
-        ]
-        rows = [
-            {"label": label, "attack_label": attack.label, "eps": eps,
-             "auroc_all": numbers.get(label, attack.label, eps, "auroc_all"),
-             "error": numbers.get(label, attack.label, eps, "error"),
-             "flags": numbers.flags(label, attack.label, eps)}
-            for label in numbers.labels for eps in attack.strengths
-        ]
-        marks = Marks(numbers)
-        Table(name, title, caption, *lay_out(columns, rows, marks), marks.notes(), left=2)
-
-    Attributes:
-        head: Heading on the page; "" keeps the column off it.
-        key: Where a row holds the value, and the name of the field in the CSV file.
-        unit: Of a column of estimates: 1, or 100 to show fractions in percent. None: plain values.
-        digits: Decimals of an estimate on the page; one fewer from 10 on.
-        parts: Attributes of an estimate that the CSV file has: KEY for the mean, KEY_PART for
-            each other.
-        words: From the value to the text on the page, where it is not the usual one.
-        checks: The checks that can put a mark on an estimate here; None for all of them.
-        in_csv: False keeps the column out of the CSV file.
-        quiet: Zeros alone, which say that a check did not fire, keep the column off the page.
+    The rows are mappings from keys to values; `lay_out` turns both into what a Table takes.
     """
 
-    head: str
-    key: str
+    head: str  # heading on the page; "" keeps the column off it
+    key: str  # where a row holds the value, and the name of the field in the CSV file
+    # of a column of estimates: 1, or 100 to show fractions in percent. None: plain values
     unit: float | None = None
-    digits: int = 3
+    digits: int = 3  # decimals of an estimate on the page; one fewer from 10 on
+    # attributes of an estimate that the CSV file has: KEY for the mean, KEY_PART for each other
     parts: Sequence[str] = ("mean", "low", "high")
+    # from the value to the text on the page, where it is not the usual one
     words: Callable[[Any], str] | None = None
+    # the checks that can put a mark on an estimate here; None for all of them
     checks: Collection[str] | None = None
-    in_csv: bool = True
+    in_csv: bool = True  # False keeps the column out of the CSV file
+    # zeros alone, which say that a check did not fire, keep the column off the page
     quiet: bool = False
 
     def text(self, value: Any) -> str:
@@ -162,7 +121,10 @@ def lay_out(
             estimates of the row: marks on the page, and a last field "marks" in the CSV file.
         marks: Numbers the flags, and writes the footnotes afterwards.
     """
-    shown = [column for column in columns if column.head]
+
+    def is_shown(column: Column) -> bool:
+        values = [row[column.key] for row in rows] if column.quiet else [True]
+        return bool(column.head) and any(v.mean if isinstance(v, Estimate) else v for v in values)
 
     def entry(column: Column, row: Mapping[str, Any]) -> Entry:
         flags = row.get("flags", ()) if isinstance(row[column.key], Estimate) else ()
@@ -170,17 +132,12 @@ def lay_out(
             flags = [flag for flag in flags if flag.get("check") in column.checks]
         return column.entry(row[column.key], marks.of(flags) if marks else "")
 
-    shown = [column for column in shown if not (column.quiet and _only_zeros(column, rows))]
+    shown = [column for column in columns if is_shown(column)]
     heads, entries = without_empty_columns(
         [column.head for column in shown],
         [[entry(column, row) for column in shown] for row in rows],
     )
     return heads, entries, [fields_of(columns, row) for row in rows]
-
-
-def _only_zeros(column: Column, rows: Sequence[Mapping[str, Any]]) -> bool:
-    values = [row[column.key] for row in rows]
-    return not any(v.mean if isinstance(v, Estimate) else v for v in values)
 
 
 def without_empty_columns(
@@ -214,12 +171,11 @@ def write_table(folder: Path, table: Table) -> dict[str, str]:
     """Write NAME.csv, NAME.md, NAME.tex and further CSV files; return the first texts by ending.
 
     Args:
-        folder: Where the files go; made if it is not there.
+        folder: Where the files go.
         table: What is written.
     """
     texts = {"csv": csv_text(table.data), "md": markdown(table), "tex": latex(table)}
     texts = {ending: whole(text) for ending, text in texts.items()}
-    folder.mkdir(parents=True, exist_ok=True)
     for ending, text in texts.items():
         write_text(folder / f"{table.name}.{ending}", text)
     for name, rows in table.further.items():
@@ -393,11 +349,8 @@ def _latex_row(row: Sequence[Entry], size: _Size) -> str:
             text = rf"{_FACES[entry.kind]}{{{text}}}"
         elif text and entry.kind == "interval":
             text = rf"{{{size.under} {text}}}"
-        # a row that begins so would be read as an argument of the \\ before it
-        text = "{}" + text if text.startswith(("[", "*")) else text
-        cells.append(
-            text + (rf"\textsuperscript{{{latex_text(entry.mark)}}}" if entry.mark else "")
-        )
+        mark = rf"\textsuperscript{{{latex_text(entry.mark)}}}" if entry.mark else ""
+        cells.append(_guarded(text) + mark)
     return " & ".join(cells) + r" \\"
 
 

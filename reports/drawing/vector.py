@@ -40,11 +40,7 @@ Part = tuple[str, Style, str]  # an element: before its style, the style, behind
 
 
 def shrink(text: str) -> str:
-    """Return an SVG file of matplotlib's as a smaller one that looks the same.
-
-    Args:
-        text: Written with ``svg.fonttype`` "none".
-    """
+    """Return an SVG file of matplotlib's as a smaller one that looks the same."""
     root = ElementTree.fromstring(text)
     known = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', text))
     drawing = _Drawing({name: _letters(place) for place, name in enumerate(known)})
@@ -176,11 +172,7 @@ def _letters(number: int) -> str:
 
 
 def _lighten(pixels: str) -> str:
-    """Return a picture of points on nothing in fewer colours, any other as it is.
-
-    Args:
-        pixels: A PNG file, base64.
-    """
+    """Return a picture of points on nothing in fewer colours, any other as it is."""
     data = b64decode(pixels)
     if len(data) < LARGE:
         return b64encode(data).decode()

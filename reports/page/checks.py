@@ -10,6 +10,7 @@ from robustloss.reports.drawing.table import Column, Table, lay_out
 from robustloss.reports.reading.marks import Flag, check_name, measurement
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NOTHING, counted, listed
+from robustloss.results.numbers import group_rows
 from robustloss.spec.attack_kinds import attack_kind
 
 MOST_PLACES = 12
@@ -28,21 +29,13 @@ _COMPARED = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """One check and what became of it in this run.
+    """One check and what became of it in this run."""
 
-    Attributes:
-        name: In words.
-        state: "fired", "quiet" or "not made".
-        result: How often it fired, or why it could not be made.
-        places: Where it fired, a line a loss.
-        example: The message of the first flag: what it means, and what to do.
-    """
-
-    name: str
-    state: str
-    result: str
-    places: Sequence[str] = ()
-    example: str = ""
+    name: str  # in words
+    state: str  # "fired", "quiet" or "not made"
+    result: str  # how often it fired, or why it could not be made
+    places: Sequence[str] = ()  # where it fired, a line a loss
+    example: str = ""  # the message of the first flag: what it means, and what to do
 
 
 def verdicts(numbers: Numbers) -> list[Verdict]:
@@ -64,20 +57,13 @@ def verdicts(numbers: Numbers) -> list[Verdict]:
 
 def _flags_by_check(numbers: Numbers) -> dict[str, list[Flag]]:
     """Return the flags of every check of ours, then those of checks of a later version."""
-    by_check: dict[str, list[Flag]] = {check: [] for check in CHECKS}
-    for flag in numbers.run.flags:
-        by_check.setdefault(str(flag.get("check")), []).append(flag)
-    return by_check
+    fired = group_rows(numbers.run.flags, lambda flag: str(flag.get("check")))
+    return {check: fired.get(check, []) for check in [*CHECKS, *fired]}
 
 
 def why_not_made(numbers: Numbers, check: str) -> str:
-    """Return what a check would need that this run does not have; nothing if it was made.
-
-    Args:
-        numbers: Of the run.
-        check: Key of the check.
-    """
-    if not any(attack.strengths for attack in numbers.attacks):
+    """Return what a check would need that this run does not have; nothing if it was made."""
+    if not numbers.attacking:
         return "needs an attack at eps above 0"
     if check == "zero_gradient":
         return ""
@@ -104,11 +90,8 @@ def why_not_made(numbers: Numbers, check: str) -> str:
 
 def _places(flags: Sequence[Flag]) -> list[str]:
     """Return one line a loss: its attacks with their eps, its seeds, and what was measured."""
-    by_label: dict[str, list[Flag]] = {}
-    for flag in flags:
-        by_label.setdefault(str(flag.get("label")), []).append(flag)
     lines = []
-    for label, own in by_label.items():
+    for label, own in group_rows(flags, lambda flag: str(flag.get("label"))).items():
         by_attack: dict[str, set[float]] = {}
         for flag in own:
             name = str(flag.get("attack_label") or "every number of the loss")

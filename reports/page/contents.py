@@ -8,48 +8,24 @@ from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 
-from robustloss.reports.chapters.confidence import calibration, classes, confusion, reliability
-from robustloss.reports.chapters.confidence import top5 as top_five
-from robustloss.reports.chapters.detection import (
-    adaptive,
-    coverage,
-    fall,
-    outside,
-    populations,
-    roc,
-    scores,
-)
+from robustloss.reports.chapters.confidence import calibration, classes, confusion
+from robustloss.reports.chapters.detection import adaptive, outside, roc, scores
 from robustloss.reports.chapters.detection import curves as detection_curves
 from robustloss.reports.chapters.detection import table as detection
 from robustloss.reports.chapters.differences import forest, matrix
 from robustloss.reports.chapters.images import attacked
-from robustloss.reports.chapters.paper import error, likelihoods, posterior
+from robustloss.reports.chapters.paper import error, histograms
 from robustloss.reports.chapters.result import attack as attack_tables
-from robustloss.reports.chapters.result import (
-    curves,
-    radius,
-    radius_curves,
-    seeds,
-    transfer,
-    worst_case,
-)
+from robustloss.reports.chapters.result import curves, radius, transfer, worst_case
 from robustloss.reports.chapters.result import table as result
 from robustloss.reports.chapters.run import learning, tuning
 from robustloss.reports.chapters.run import table as training
-from robustloss.reports.chapters.space import (
-    alpha,
-    boundary,
-    centers,
-    embedding,
-    likelihood_map,
-    norms,
-)
+from robustloss.reports.chapters.space import boundary, embedding, likelihood_map, norms
 from robustloss.reports.chapters.space import tables as space
 from robustloss.reports.drawing.table import Table
 from robustloss.reports.page.checks import flags_table
-from robustloss.reports.reading.featured import featured, strongest
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.reading.scene import Scene
+from robustloss.reports.reading.scene import Scene, featured, strongest
 from robustloss.results.numbers import WORST
 
 NOT_MADE = " could not be made: "  # stands in the gap of a table or figure that failed
@@ -57,25 +33,17 @@ NOT_MADE = " could not be made: "  # stands in the gap of a table or figure that
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One thing that a chapter shows: a table, a figure, or a few that are made together.
+    """One thing that a chapter shows: a table, a figure, or a few that are made together."""
 
-    Attributes:
-        name: How its files are called, without the attack: "roc" for roc-fgsm.png.
-        title: What the contents call it.
-        make: Returns a table, a list of them or None; of figures, an iterable of `Plot`.
-        draws: It makes figures.
-        attack: Slug of the attack that it is about; "" for the whole run.
-        choices: The choices of an attack under which the page shows it; empty for all of them.
-        detail: It stands under Details, and its figures are drawn on demand only.
-    """
-
-    name: str
-    title: str
+    name: str  # how its files are called, without the attack: "roc" for roc-fgsm.png
+    title: str  # what the contents call it
+    # returns a table, a list of them or None; of figures, an iterable of `Plot`
     make: Callable[[], Any]
-    draws: bool = False
-    attack: str = ""
+    draws: bool = False  # it makes figures
+    attack: str = ""  # slug of the attack that it is about; "" for the whole run
+    # the choices of an attack under which the page shows it; empty for all of them
     choices: tuple[str, ...] = ()
-    detail: bool = False
+    detail: bool = False  # it stands under Details, and its figures are drawn on demand only
 
     @property
     def file(self) -> str:
@@ -85,34 +53,21 @@ class Item:
 
 @dataclass(frozen=True)
 class Chapter:
-    """One question of a reader, and what answers it.
+    """One question of a reader, and what answers it."""
 
-    Attributes:
-        key: Anchor on the page.
-        title: The question.
-        words: One or two sentences that say how to read the chapter; may be empty.
-        items: In the order of the page.
-    """
-
-    key: str
-    title: str
-    words: str
-    items: Sequence[Item]
+    key: str  # anchor on the page
+    title: str  # the question
+    words: str  # one or two sentences that say how to read the chapter; may be empty
+    items: Sequence[Item]  # in the order of the page
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a reader can choose at the top of the page: the worst case, or one attack.
+    """What a reader can choose at the top of the page: the worst case, or one attack."""
 
-    Attributes:
-        key: Of the choice, made of slugs.
-        label: As the page calls it.
-        attack: An attack, or a worst case.
-    """
-
-    key: str
-    label: str
-    attack: AttackInfo
+    key: str  # of the choice, made of slugs
+    label: str  # as the page calls it
+    attack: AttackInfo  # an attack, or a worst case
 
 
 class Contents:
@@ -129,7 +84,9 @@ class Contents:
         self._scene: Scene | None = None
         self._featured = featured(numbers)
         cases = numbers.worst_cases if self._featured else []
-        self.choices = [Choice(case.slug, _capital(case.label), case) for case in cases]
+        self.choices = [
+            Choice(case.slug, case.label[:1].upper() + case.label[1:], case) for case in cases
+        ]
         self.choices += [Choice(a.slug, a.label, a) for a in self._featured]
         self.chapters = [
             self._result(), self._paper(), self._detection(), self._differences(),
@@ -143,11 +100,7 @@ class Contents:
         return sorted(items, key=lambda item: order.index(item.choices[-1]) if item.choices else -1)
 
     def list_drawings(self, *, details: bool) -> list[Item]:
-        """Return the items that are figures.
-
-        Args:
-            details: Also those under Details.
-        """
+        """Return the items that are figures; with details, also those under Details."""
         return [item for item in self.list_items() if item.draws and (details or not item.detail)]
 
     def _make(self, of: Callable[[Scene], Any], attack: AttackInfo) -> Any:
@@ -207,12 +160,12 @@ class Contents:
             details.append(_table("radius", "Radius", radius.radius_table, numbers, norm))
         moved = transfer.matrices(numbers)
         details += [
-            _figure("error-vs-radius", "Radius", radius_curves.plot_radius_curves, numbers),
+            _figure("error-vs-radius", "Radius", radius.plot_radius_curves, numbers),
             *(_table("transfer", "Transfer", transfer.transfer_table, each) for each in moved),
             _figure("transfer", "Transfer between losses", transfer.plot_transfers, numbers),
             *self._tables("attack", "Success and confidence", attack_tables.attack_table),
             _table("attack-cost", "Cost of the attacks", attack_tables.cost_table, numbers),
-            _table("seeds", "Every seed", seeds.seed_table, numbers),
+            _table("seeds", "Every seed", result.seed_table, numbers),
         ]
         return Chapter("result", "Result", "", [*items, *_aside(details)])
 
@@ -223,9 +176,9 @@ class Contents:
         items = [
             *self._tables("error", "Table 6: error", error.error_table, first=True),
             *(_table("error", "Table 6: error", error.error_table, scene) for scene in plain),
-            *self._figures("posterior", sure, posterior.plot_posteriors, first=True),
-            *self._figures("likelihood", likely, likelihoods.plot_likelihoods, first=True),
-            *_aside(self._figures("posterior-logit", logit, posterior.plot_log_odds)),
+            *self._figures("posterior", sure, histograms.plot_posteriors, first=True),
+            *self._figures("likelihood", likely, histograms.plot_likelihoods, first=True),
+            *_aside(self._figures("posterior-logit", logit, histograms.plot_log_odds)),
         ]
         return Chapter("paper", "Beside the paper", error.introduce_paper(self.numbers), items)
 
@@ -242,7 +195,7 @@ class Contents:
         items = [
             *figures("detection-vs-eps", "AUROC against eps", detection_curves.plot_areas),
             *tables("detection", "Detection", detection.detection_table),
-            _figure("adaptive-fall", "An attack that knows it", fall.plot_falls, numbers),
+            _figure("adaptive-fall", "An attack that knows it", adaptive.plot_falls, numbers),
             *(_table("adaptive-auroc", more, adaptive.auroc_table, each) for each in known),
             *figures("scores-heat", "Other scores", scores.plot_score_heat),
             _table("outside", others, outside.likelihood_tables, numbers),
@@ -254,11 +207,11 @@ class Contents:
               for each in known),
             *(_table("adaptive-every", every, adaptive.every_adaptive_table, each)
               for each in known),
-            *tables("populations", "Populations", populations.populations_table),
+            *tables("populations", "Populations", detection.populations_table),
             *tables("scores", "Scores", detection.scores_table),
             *figures("scores-vs-eps", "Scores against eps", scores.plot_score_curves),
             *figures("roc", "ROC curves", roc.plot_rocs),
-            *figures("coverage", "Error against coverage", coverage.plot_coverage),
+            *figures("coverage", "Error against coverage", detection_curves.plot_coverage),
             *figures(name, "Likelihood in the plane", likelihood_map.plot_likelihood_map),
         ]  # fmt: skip
         return Chapter("detection", "Is the attack noticed?", words, [*items, *_aside(details)])
@@ -280,17 +233,17 @@ class Contents:
         sure, against = "Confidence and accuracy", "Calibration against eps"
         details = [
             *self._tables("calibration", "Calibration", calibration.calibration_table),
-            *self._figures("calibration-vs-eps", against, reliability.plot_calibration_curves),
+            *self._figures("calibration-vs-eps", against, calibration.plot_calibration_curves),
             _figure("confusion", "Confusion", confusion.plot_confusions, numbers),
             _table("confusion", "Confusion", confusion.confusion_tables, numbers),
-            _table("top5", "Top-5 error", top_five.top5_table, numbers),
+            _table("top5", "Top-5 error", classes.top5_table, numbers),
             _table("balance", "Balanced error", classes.balance_table, numbers),
             _table("per-class", "Error by class", classes.class_table, numbers),
-            _table("crops", "Ten crops", top_five.crops_table, numbers),
+            _table("crops", "Ten crops", classes.crops_table, numbers),
         ]
         items = [
             *(item for item in tables if item.choices),
-            *self._figures("reliability", sure, reliability.plot_reliability),
+            *self._figures("reliability", sure, calibration.plot_reliability),
             *_aside(details),
         ]
         return Chapter("confidence", "How sure is it?", "", items)
@@ -301,14 +254,14 @@ class Contents:
             _table("geometry", "Distances and angles", space.geometry_tables, numbers),
             _figure("untrained", "Before training", embedding.plot_untrained, numbers),
             _figure("norms", "Feature norms", norms.plot_norms, numbers),
-            _figure("center-estimates", "Centers", centers.plot_center_estimates, numbers),
+            _figure("center-estimates", "Centers", norms.plot_center_estimates, numbers),
             _table("margins", "Margins", space.margin_table, numbers),
             _table("class-means", "Class means", space.center_table, numbers),
             _table("tuples", "Pairs and triplets", space.tuple_table, numbers),
         ]
         items = [
             _figure("embedding", name, embedding.plot_embedding, numbers),
-            _figure("alpha", "Figure 2: margin", alpha.plot_alpha, numbers),
+            _figure("alpha", "Figure 2: margin", boundary.plot_alpha, numbers),
             _figure("boundaries", "Boundaries", boundary.plot_boundaries, numbers),
             _table("space", "Distances", space.space_table, numbers),
             *_aside(details),
@@ -353,16 +306,8 @@ def _aside(items: Sequence[Item]) -> list[Item]:
     return [replace(item, detail=True) for item in items]
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def make_tables(contents: Contents) -> list[tuple[Item, list[Table]]]:
-    """Make every table of the report, with the item that it belongs to.
-
-    Args:
-        contents: Of the report; what cannot be made is a gap of its models.
-    """
+    """Make every table of the report, with the item that it belongs to."""
     made = []
     for item in contents.list_items():
         if not item.draws:

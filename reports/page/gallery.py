@@ -29,10 +29,9 @@ from robustloss.reports.page.notes import care, warning
 from robustloss.reports.page.run_facts import list_facts, list_provenance
 from robustloss.reports.page.summary import describe_status
 from robustloss.reports.reading.facts import is_given, loss_spec
-from robustloss.reports.reading.featured import strongest
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.published import published_errors
-from robustloss.reports.reading.scene import Scene
+from robustloss.reports.reading.scene import Scene, strongest
 from robustloss.reports.words import counted, few, listed
 from robustloss.results.checking import naming_missing_columns
 from robustloss.results.run import Run
@@ -68,10 +67,8 @@ def write_gallery_page(run_dir: str | Path | Run, file: str | Path | None = None
     if run.unfinished:
         raise ValueError(f"run (={run.path}) has not finished: {' '.join(run.unfinished)}")
     if not run.rows:
-        raise ValueError(
-            f"run (={run.path}) has no finished cell to show. `robustloss report` tells why they "
-            "failed; run it again when that is mended."
-        )
+        why = "`robustloss report` tells why they failed; run it again when that is mended."
+        raise ValueError(f"run (={run.path}) has no finished cell to show. {why}")
     page = run.path / "report" / "page.md" if file is None else Path(file)
     if page.suffix != ".md":
         raise ValueError(f"page (={page}) must end in .md, as in results/mnist.md.")
@@ -89,10 +86,9 @@ def write_gallery_page(run_dir: str | Path | Run, file: str | Path | None = None
         numbers = Numbers(run)
         pictures = _draw(Contents(numbers), work, dpi)
         gaps += numbers.shown.gaps
-        text = _compose(numbers, spec, notes, page.stem, pictures, gaps)
+        write_text(work / page.name, _compose(numbers, spec, notes, page.stem, pictures, gaps))
         for picture in filter(None, pictures):
             (work / f"{picture.name}.png").replace(page.parent / _file_name(page.stem, picture))
-        write_text(work / page.name, text)
         (work / page.name).replace(page)
     return page
 
@@ -116,7 +112,7 @@ def _read_notes(page: Path) -> str:
 
 def _draw(contents: Contents, folder: Path, dpi: int) -> tuple[Picture | None, Picture | None]:
     """Draw error against eps, and AUROC against eps of the first attack; None: nothing to draw."""
-    first = next((a.slug for a in contents.numbers.attacks if a.strengths), "")
+    first = next((a.slug for a in contents.numbers.attacking), "")
     found: list[Picture | None] = []
     drawings = contents.list_drawings(details=True)
     for name, attack in (("error-vs-eps", ""), ("detection-vs-eps", first)):
@@ -162,7 +158,7 @@ def _compose(
 
 
 def _question(numbers: Numbers) -> str:
-    attacks = [attack.label for attack in numbers.attacks if attack.strengths]
+    attacks = [attack.label for attack in numbers.attacking]
     labels = few(numbers.labels)
     given = all(is_given(loss_spec(numbers, label)) for label in numbers.labels)
     what = labels if given else f"a network trained with {labels}"
@@ -206,7 +202,7 @@ def _detection(numbers: Numbers) -> Iterable[Table]:
 
     Of many losses the first table has the largest eps alone.
     """
-    attack = next((a for a in numbers.attacks if a.strengths), None)
+    attack = next(iter(numbers.attacking), None)
     table = detection_table(Scene(numbers, attack)) if attack else None
     if attack and table and table.rows:
         largest = eps_text(attack.strengths[-1])
@@ -225,7 +221,7 @@ def list_differences(numbers: Numbers, told: set[str]) -> list[str]:
         numbers: Of the run.
         told: See `_show`.
     """
-    attack = strongest(numbers, [a for a in numbers.attacks if a.strengths])
+    attack = strongest(numbers, numbers.attacking)
     table = differences_table(Scene(numbers, attack)) if attack else None
     if attack is None or table is None:
         return []
@@ -261,12 +257,7 @@ def _paper(numbers: Numbers, told: set[str]) -> list[str]:
 
 
 def _show(tables: Iterable[Table], told: set[str]) -> list[str]:
-    """Return tables as Markdown: no note twice, and nothing of CSV files, which a page lacks.
-
-    Args:
-        tables: Of the report.
-        told: Notes that stand on the page; takes those of these tables.
-    """
+    """Return tables as Markdown, without notes that are told and words on CSV files."""
     shown = []
     for table in tables:
         notes = [note for note in table.notes if note not in told]
@@ -279,9 +270,7 @@ def _show(tables: Iterable[Table], told: set[str]) -> list[str]:
 def _checks(numbers: Numbers, told: Sequence[str]) -> list[tuple[str, str]]:
     """Return each check that fired with its places, and the names of all others.
 
-    Args:
-        numbers: Of the run.
-        told: Keys of checks whose meaning already stands under the result table.
+    The meaning of those that are told already stands under the result table.
     """
     found, lines = verdicts(numbers), []
     said = {check.replace("_", " ") for check in told}

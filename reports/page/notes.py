@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from robustloss.reports.drawing.table import Table
-from robustloss.reports.reading.facts import data_remark, interval_words
+from robustloss.reports.reading.facts import data_remark
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import counted, listed, name_files
 from robustloss.spec.attack_kinds import attack_kind
@@ -22,7 +22,7 @@ def warning(numbers: Numbers) -> str:
     """Return what to keep in mind, depending on what was run."""
     if not numbers.run.rows:
         return "No cell finished: this report says nothing about any loss."
-    attacks = [attack for attack in numbers.attacks if attack.strengths]
+    attacks = numbers.attacking
     kinds = {attack_kind(attack.name) for attack in attacks}
     if not kinds:
         return "No attack was run at eps above 0: this report says nothing about robustness."
@@ -57,7 +57,7 @@ def warning(numbers: Numbers) -> str:
 
 def care(numbers: Numbers) -> str:
     """Return the one sentence to keep in mind, depending on what was run."""
-    attacks = [attack for attack in numbers.attacks if attack.strengths]
+    attacks = numbers.attacking
     kinds = {attack_kind(attack.name) for attack in attacks}
     if not numbers.run.rows:
         return "No cell finished: this says nothing about any loss."
@@ -109,29 +109,19 @@ def list_failures(numbers: Numbers) -> list[str]:
 
 
 def annotate(numbers: Numbers, table: Table) -> Table:
-    """Return the table as its files need it, with what the page says once for all tables.
-
-    Args:
-        numbers: Of the run.
-        table: A table of it.
-    """
+    """Return the table as its files need it, with what the page says once for all tables."""
     found = loss_notes(numbers, [label for label in numbers.labels if shows(table, label)])
     notes = [f"{note}." for note in found]
     if table.of_errors and (remark := data_remark(numbers)):
         notes.append(f"Data: {remark}.")
     brackets = any(entry.text.endswith("]") for row in table.rows for entry in row)
     if brackets and "[low, high]" not in table.caption:
-        notes.append(interval_words(numbers))
+        notes.append(numbers.run.table().interval_words)
     return replace(table, notes=[*dict.fromkeys(filter(None, [*table.notes, *notes]))])
 
 
 def loss_notes(numbers: Numbers, labels: Sequence[str]) -> list[str]:
-    """Return what training says of some losses after it ended, each note once; often nothing.
-
-    Args:
-        numbers: Of the run.
-        labels: Of the losses.
-    """
+    """Return what training says of some losses after it ended, each note once; often nothing."""
     notes: dict[str, dict[str, None]] = {}  # by label, each once, in order
     for log in numbers.run.training:
         if note := str(log.get("note") or "").strip().rstrip("."):
@@ -151,11 +141,6 @@ def _bare(name: str) -> str:
 
 
 def shows(table: Table, label: str) -> bool:
-    """Return whether a loss has a row or a column of its own in a table.
-
-    Args:
-        table: Of the report.
-        label: Of the loss.
-    """
+    """Return whether a loss has a row or a column of its own in a table."""
     texts = (entry.text for row in table.rows for entry in row[: table.left])
     return label in texts or bool({label, f"shown to {label}"} & {*table.header})

@@ -16,19 +16,8 @@ from robustloss.reports.drawing.album import Picture
 from robustloss.reports.drawing.table import BELOW, Table
 from robustloss.reports.page.checks import verdicts
 from robustloss.reports.page.contents import Chapter, Contents, Item
-from robustloss.reports.page.notes import (
-    care,
-    count_marks,
-    count_problems,
-    list_failures,
-    warning,
-)
-from robustloss.reports.page.run_facts import (
-    describe_run,
-    list_facts,
-    list_provenance,
-    measure_run,
-)
+from robustloss.reports.page.notes import care, count_marks, count_problems, list_failures, warning
+from robustloss.reports.page.run_facts import describe_run, list_facts, list_provenance, measure_run
 
 MOST_LINES = 60
 _WITHOUT_BLOCKS = ("result", "trust", "run")  # chapters that have more than tables and figures
@@ -72,6 +61,7 @@ class Page:
             (chapter, [item for item in chapter.items if item.detail and not item.draws])
             for chapter in contents.chapters
         ]
+        aside = [item for item in contents.list_drawings(details=True) if item.detail]
         self._told.clear()
         chapters = [self._chapter(chapter, detail=False) for chapter in contents.chapters]
         chapters = [c for c in chapters if c["blocks"] or c["key"] in _WITHOUT_BLOCKS]
@@ -96,7 +86,7 @@ class Page:
             spec=self._spec,
             details=[(c.title, tables) for c, own in details if (tables := self._all_tables(own))],
             drawn=drawn,
-            undrawn=[] if drawn else _names(contents.list_drawings(details=True)),
+            undrawn=[] if drawn else sorted({item.file for item in aside}),
         )
 
     def render_details(self) -> str:
@@ -116,55 +106,38 @@ class Page:
         script = source("script.js")
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         return environment.get_template(name).render(
-            css=Markup(source("style.css")),
-            script=Markup(script),
-            script_hash=digest,
-            name=self._contents.numbers.run.name,
-            choices=self._contents.choices,
-            **context,
-        )
+            css=Markup(source("style.css")), script=Markup(script), script_hash=digest,
+            name=self._contents.numbers.run.name, choices=self._contents.choices, **context,
+        )  # fmt: skip
 
     def _chapter(self, chapter: Chapter, *, detail: bool) -> Shown:
         """Return a chapter with its blocks: an item in all its variants, one for each attack."""
         labels = {attack.slug: attack.label for attack in self._contents.numbers.attacks}
         blocks = []
-        own = [
-            item for item in chapter.items if item.detail == detail and (item.draws or not detail)
-        ]
+        own = [item for item in chapter.items
+               if item.detail == detail and (item.draws or not detail)]  # fmt: skip
         for (name, title, _), items in groupby(own, lambda i: (i.name, i.title, i.draws)):
-            variants: list[Shown] = [
-                {
-                    "choices": item.choices,
-                    "attack": labels.get(item.attack, ""),
-                    "tables": tables,
-                    "pictures": pictures,
-                }
-                for item in items
-                for tables, pictures in [self._of(item)]
-                if tables or pictures
-            ]
+            variants: list[Shown] = []
+            for item in items:
+                tables = self._all_tables([item])
+                pictures = [_picture(picture) for picture in self._pictures.get(item, ())]
+                if tables or pictures:
+                    variants.append({"choices": item.choices, "tables": tables,
+                                     "pictures": pictures,
+                                     "attack": labels.get(item.attack, "")})  # fmt: skip
             if variants:
                 kind = "table" if variants[0]["tables"] else "figure"
                 own_choices = [variant["choices"] for variant in variants]
-                block = {
+                blocks.append({
                     "name": f"{chapter.key}-{name}-{kind}",
                     # empty: it shows something whichever attack is chosen
                     "choices": sorted({*chain(*own_choices)}) if all(own_choices) else [],
                     "title": title,
                     "paper": title.partition(":")[0] if ":" in title else "",
                     "variants": variants,
-                }
-                blocks.append(block)
-        return {
-            "key": chapter.key,
-            "title": chapter.title,
-            "words": chapter.words,
-            "blocks": blocks,
-        }
-
-    def _of(self, item: Item) -> tuple[list[Shown], list[Shown]]:
-        """Return what an item shows: its tables and its pictures."""
-        return self._all_tables([item]), [_picture(p) for p in self._pictures.get(item, ())]
+                })  # fmt: skip
+        return {"key": chapter.key, "title": chapter.title, "words": chapter.words,
+                "blocks": blocks}  # fmt: skip
 
     def _all_tables(self, items: Sequence[Item]) -> list[Shown]:
         return [
@@ -193,12 +166,6 @@ def _anchor(check: str) -> str:
     return "check-" + re.sub(r"[^a-z0-9]+", "-", check.lower())
 
 
-def _fits_lined(table: Table) -> bool:
-    """Return whether the intervals of a long table have room beside their values."""
-    longest = [max(len(row[i].text) for row in table.rows) for i in range(len(table.header))]
-    return len(table.rows) > MANY_ROWS and sum(19 + 7.7 * n for n in longest) <= ROOM
-
-
 def _table(table: Table) -> Shown:
     first = [row[0] for row in table.rows]
     grouped = len({entry.text for entry in first}) < len(first)
@@ -210,11 +177,14 @@ def _table(table: Table) -> Shown:
         kind = "below" if below else "group" if new_group else ""
         classes.append("highlight" if entry.text in table.highlight else kind)
     heads = list(table.header[: table.left])
+    # whether the intervals of a long table have room beside their values
+    longest = [max(len(row[i].text) for row in table.rows) for i in range(len(table.header))]
+    lined = len(table.rows) > MANY_ROWS and sum(19 + 7.7 * n for n in longest) <= ROOM
     return {
         **{k: getattr(table, k) for k in ("name", "title", "header", "left", "groups")},
         "caption": split_caption(table.caption),
         "rows": table.rows,
-        "spacing": "lined" if _fits_lined(table) else "many" if len(table.header) > 8 else "",
+        "spacing": "lined" if lined else "many" if len(table.header) > 8 else "",
         # the column that stays in sight while one scrolls: the loss, wherever it stands
         "key": heads.index("loss") if "loss" in heads else 0,
         "again": again,
@@ -239,11 +209,6 @@ def split_caption(caption: str) -> tuple[str, str]:
     """Return the first sentence of a caption, which the page shows, and the rest to fold."""
     end = re.search(r"(?<!\bal)\.\s+(?=[^a-z])", caption)
     return (caption[: end.start() + 1], caption[end.end() :]) if end else (caption, "")
-
-
-def _names(items: Sequence[Item]) -> list[str]:
-    """Return the figures that are drawn on demand, by the names of their files."""
-    return sorted({item.file for item in items if item.detail})
 
 
 def _first_lines(lines: Sequence[str]) -> list[str]:

@@ -72,15 +72,10 @@ def draw_all(
 
 @dataclass(frozen=True)
 class Task:
-    """What every process draws: the figures of a run, and how.
+    """What every process draws: the figures of a run, and how."""
 
-    Attributes:
-        run: The results, and the folder that they came from.
-        folder, dpi, details: See `draw_all`.
-    """
-
-    run: Run
-    folder: Path
+    run: Run  # the results, and the folder that they came from
+    folder: Path  # see `draw_all`
     dpi: int
     details: bool
 

@@ -8,14 +8,7 @@ from robustloss.notation import eps_text
 from robustloss.reports.page.notes import loss_notes
 from robustloss.reports.reading.facts import data_remark, is_given, loss_spec
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.words import (
-    NORM_WORDS,
-    counted,
-    duration,
-    file_name,
-    listed,
-    name_files,
-)
+from robustloss.reports.words import NORM_WORDS, counted, duration, file_name, listed, name_files
 
 Facts = list[tuple[str, str]]  # name and text, for a list on the page
 
@@ -102,7 +95,7 @@ def list_facts(numbers: Numbers) -> Facts:
          "clean validation error" if trials else ""),
         *(("Loss", describe_entry(loss)) for loss in losses),
         ("Notes from training", "; ".join(loss_notes(numbers, numbers.labels))),
-        *(("Attack", describe_attack(numbers, attack)) for attack in spec.get("attacks", [])),
+        *(("Attack", _describe_attack(numbers, attack)) for attack in spec.get("attacks", [])),
         ("Weights taken over", f"{'; '.join(sources)}: {trust}" if sources else ""),
         ("Seeds", ", ".join(map(str, numbers.seeds)) or "none finished"),
         *(("Merged from", f"{run.get('name')} (folder {run.get('folder')})")
@@ -162,13 +155,8 @@ def describe_entry(table: Mapping[str, Any]) -> str:
     return ", ".join([*parts, *filter(None, settings)])
 
 
-def describe_attack(numbers: Numbers, attack: Mapping[str, Any]) -> str:
-    """Return what the spec sets of an attack, and the eps of the run.
-
-    Args:
-        numbers: Of the run.
-        attack: The spec's table.
-    """
+def _describe_attack(numbers: Numbers, attack: Mapping[str, Any]) -> str:
+    """Return what the spec sets of an attack, and the eps of the run."""
     eps = ", ".join(eps_text(e) for e in attack.get("eps", []))
     norm = next((a.norm for a in numbers.attacks if a.label == attack["label"]), None)
     words = f" ({NORM_WORDS[norm]})" if norm in NORM_WORDS else ""

@@ -1,9 +1,10 @@
 """The table `detection` by loss, attack, eps, score and population, over seeds."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from robustloss.reports.words import Estimate, over_seeds
+from robustloss.reports.words import Estimate, over_rows
+from robustloss.results.columns import Row
+from robustloss.results.numbers import group_rows
 
 # in the order of tables and figures; a plug-in comes after them under its own name
 SCORE_WORDS = {
@@ -27,7 +28,6 @@ POPULATION_WORDS = {
 IMAGES = "clustered DeLong over images"
 LIKELIHOOD = "class_log_likelihood"
 EARLY = "undetected_success_at_1fpr"
-Row = Mapping[str, Any]
 
 
 def score_words(score: str) -> str:
@@ -50,12 +50,7 @@ class Detected:
     """
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self._rows: dict[tuple, list[Row]] = {}
-        for row in rows:
-            if row["eps"] > 0:
-                key = (row["label"], row["attack_label"], float(row["eps"]), row["score"],
-                       row["population"])  # fmt: skip
-                self._rows.setdefault(key, []).append(row)
+        self._rows = group_rows((row for row in rows if row["eps"] > 0), _place)
         self.scores = in_order(key[3] for key in self._rows)
         self.populations = [k for k in POPULATION_WORDS if any(r[4] == k for r in self._rows)]
 
@@ -70,7 +65,13 @@ class Detected:
         metric: str = "auroc",
     ) -> Estimate | None:  # fmt: skip
         """Return a number over seeds; None where there is none, as without a successful attack."""
-        return over_rows(self.rows(label, attack, eps, score, population), metric)
+        return area_or_rate(self.rows(label, attack, eps, score, population), metric)
+
+    def at(
+        self, attack: str, score: str, population: str, label: str, eps: float
+    ) -> Estimate | None:
+        """Return the AUROC; the arguments come in the order in which curves fix them."""
+        return self.get(label, attack, eps, score, population)
 
     def count(self, label: str, attack: str, eps: float, score: str, population: str) -> int | None:
         """Return the attacked images of a population, summed over seeds."""
@@ -97,15 +98,17 @@ def sum_over(rows: Iterable[Row], key: str) -> int | None:
     return sum(known) if known else None
 
 
-def over_rows(rows: Sequence[Row], metric: str) -> Estimate | None:
+def area_or_rate(rows: Sequence[Row], metric: str) -> Estimate | None:
     """Return one column over seeds; the AUROC of one seed keeps its interval over images.
 
     Args:
         rows: One a seed; those without the number are left out.
         metric: The column.
     """
-    known = [row for row in rows if row.get(metric) is not None]
-    if len(known) == 1 and metric == "auroc" and known[0].get("auroc_low") is not None:
-        mean, low, high = (float(known[0][k]) for k in ("auroc", "auroc_low", "auroc_high"))
-        return Estimate(mean, low, high, 1, (mean,), IMAGES)
-    return over_seeds([float(row[metric]) for row in known])
+    ends = ("auroc_low", "auroc_high") if metric == "auroc" else ("", "")
+    return over_rows(rows, metric, ends=ends, interval=IMAGES)
+
+
+def _place(row: Row) -> tuple[str, str, float, str, str]:
+    place = row["label"], row["attack_label"], float(row["eps"])
+    return *place, row["score"], row["population"]

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustloss.reports.reading.featured import FEW_CLASSES
 from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.reading.scene import FEW_CLASSES
 from robustloss.reports.words import Estimate, over_seeds
 
 
@@ -80,18 +80,8 @@ def class_key(numbers: Numbers) -> str:
     return f"Classes: {', '.join(f'{k} {name}' for k, name in enumerate(names))}. "
 
 
-def class_counts(numbers: Numbers) -> list[int]:
-    """Return the training images of each class; nothing where the data set does not say."""
-    return [int(n) for n in numbers.data.get("class_counts") or []]
-
-
 def loss_spec(numbers: Numbers, label: str) -> dict:
-    """Return the spec's table of a loss: name, params.
-
-    Args:
-        numbers: Of the run.
-        label: Of the loss.
-    """
+    """Return the spec's table of a loss: name, params."""
     return next((x for x in numbers.spec.get("losses", []) if x.get("label") == label), {})
 
 
@@ -108,11 +98,6 @@ def images(numbers: Numbers) -> str:
 def eps_words(norm: str | None) -> str:
     """Return in what an eps of this norm is measured."""
     return "pixel units" if norm == "linf" else "Euclidean length"
-
-
-def interval_words(numbers: Numbers) -> str:
-    """Return the sentence that says what [low, high] is, in every table; nothing without any."""
-    return numbers.run.table().interval_words
 
 
 def data_remark(numbers: Numbers) -> str:

@@ -13,47 +13,29 @@ CENTERED = ("contrastive",)
 
 @dataclass(frozen=True)
 class Boundary:
-    """Two classes on the grid of a 2-D feature space; every boundary is where a field is 0.
+    """Two classes on the grid of a 2-D feature space; every boundary is where a field is 0."""
 
-    Attributes:
-        pair: The classes a and b.
-        x, y: (G,) grid lines.
-        free: (G, G) z_a - z_b without margin; row = y, column = x.
-        own: The same with the margin of label a, and of label b.
-        closed: Closed forms of the three, or None.
-    """
-
-    pair: tuple[int, int]
-    x: np.ndarray
+    pair: tuple[int, int]  # the classes a and b
+    x: np.ndarray  # (G,) grid lines
     y: np.ndarray
-    free: np.ndarray
-    own: tuple[np.ndarray, np.ndarray]
-    closed: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    free: np.ndarray  # (G, G) z_a - z_b without margin; row = y, column = x
+    own: tuple[np.ndarray, np.ndarray]  # the same with the margin of label a, and of label b
+    closed: tuple[np.ndarray, np.ndarray, np.ndarray] | None  # closed forms of the three, or None
 
 
 @dataclass(frozen=True)
 class Space:
-    """One model's feature space.
+    """One model's feature space."""
 
-    Attributes:
-        train, train_labels: (M, D) and (M,) evenly chosen training images.
-        norms: (N,) feature norms of the training images the scores were fitted on.
-        gradients: (N,) size of the loss gradient at each of them, or None.
-        untrained, untrained_labels: Test images through the untrained network, or None.
-        vectors: (K, D) what stands for each class, or None.
-        are_centers: Whether the vectors are points; else directions.
-        boundary: Of the nearest pair of classes, 2-D features only.
-    """
-
-    train: np.ndarray | None
+    train: np.ndarray | None  # (M, D) and (M,) evenly chosen training images
     train_labels: np.ndarray | None
-    norms: np.ndarray | None
-    gradients: np.ndarray | None
-    untrained: np.ndarray | None
+    norms: np.ndarray | None  # (N,) feature norms of the training images the scores were fitted on
+    gradients: np.ndarray | None  # (N,) size of the loss gradient at each of them, or None
+    untrained: np.ndarray | None  # test images through the untrained network, or None
     untrained_labels: np.ndarray | None
-    vectors: np.ndarray | None
-    are_centers: bool
-    boundary: Boundary | None
+    vectors: np.ndarray | None  # (K, D) what stands for each class, or None
+    are_centers: bool  # whether the vectors are points; else directions
+    boundary: Boundary | None  # of the nearest pair of classes, 2-D features only
 
 
 def space(arrays: Mapping[str, np.ndarray], loss: str) -> Space:
@@ -75,26 +57,15 @@ def space(arrays: Mapping[str, np.ndarray], loss: str) -> Space:
         closed = None
         if all(f"closed_{part}" in arrays for part in ("free", "a", "b")):
             closed = (arrays["closed_free"], arrays["closed_a"], arrays["closed_b"])
-        boundary = Boundary(
-            (a, b),
-            arrays["grid_x"],
-            arrays["grid_y"],
-            arrays["boundary_free"],
-            (arrays["boundary_a"], arrays["boundary_b"]),
-            closed,
-        )
+        own = arrays["boundary_a"], arrays["boundary_b"]
+        lines = arrays["grid_x"], arrays["grid_y"], arrays["boundary_free"]
+        boundary = Boundary((a, b), *lines, own, closed)
     centers = arrays.get("centers")
-    return Space(
-        some,
-        some_labels,
-        norms,
-        arrays.get("train_gradient_norm"),
-        arrays.get("untrained_features"),
-        arrays.get("untrained_labels"),
-        vectors=centers if centers is not None else arrays.get("class_vectors"),
-        are_centers=centers is not None or loss in CENTERED,
-        boundary=boundary,
-    )
+    gradients = arrays.get("train_gradient_norm")
+    untrained = arrays.get("untrained_features"), arrays.get("untrained_labels")
+    vectors = centers if centers is not None else arrays.get("class_vectors")
+    are_centers = centers is not None or loss in CENTERED
+    return Space(some, some_labels, norms, gradients, *untrained, vectors, are_centers, boundary)
 
 
 def evenly(count: int, most: int) -> np.ndarray:

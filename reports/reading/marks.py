@@ -1,12 +1,12 @@
 """Marks † on numbers that a check doubts, with footnotes: value, threshold, remedy."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from robustloss.notation import eps_text
 from robustloss.reports.words import NOTHING
+from robustloss.results.columns import Row
 
-Flag = Mapping[str, Any]
+Flag = Row
 
 
 class Marks:
@@ -61,11 +61,7 @@ def place(flag: Flag) -> str:
 
 
 def measurement(flags: Iterable[Flag]) -> str:
-    """Return what a check measured, and from where on it fires: "value 0.1 to 0.3, threshold 0.1".
-
-    Args:
-        flags: Of one check.
-    """
+    """Return what one check measured, and where it fires: "value 0.1 to 0.3, threshold 0.1"."""
     flags, parts = list(flags), []
     for key in ("value", "threshold"):
         known = [float(flag[key]) for flag in flags if flag.get(key) is not None]

@@ -8,7 +8,7 @@ from typing import Any
 from robustloss.reports.reading.detected import Detected
 from robustloss.reports.reading.views import Shown
 from robustloss.reports.words import NORM_NAMES, NORM_WORDS, Estimate
-from robustloss.results.numbers import Attack, ResultNumbers, number, ordered, place_of
+from robustloss.results.numbers import Attack, ResultNumbers, group_rows, number, ordered, place_of
 from robustloss.results.run import Run
 from robustloss.spec.text import slug
 
@@ -65,9 +65,12 @@ class Numbers(ResultNumbers):
             AttackInfo(**vars(case), slug=f"worst-case-{slug(case.norm or '')}")
             for case in self.worst_cases
         ]
-        self._radii: dict[tuple[str, str], list[dict]] = {}
-        for row in run.radii:
-            self._radii.setdefault((row["label"], place_of(row)), []).append(row)
+        self._radii = group_rows(run.radii, lambda row: (row["label"], place_of(row)))
+
+    @property
+    def attacking(self) -> Sequence[AttackInfo]:
+        """The attacks that change anything."""
+        return [attack for attack in self.attacks if attack.strengths]
 
     @cached_property
     def shown(self) -> Shown:
@@ -85,11 +88,7 @@ class Numbers(ResultNumbers):
         return Detected(self.run.detection)
 
     def get(self, label: str, attack: str, eps: float | None, metric: str) -> Estimate | None:
-        """Return the estimate over seeds, or None where the run has none.
-
-        Args:
-            label, attack, eps, metric: See `find`.
-        """
+        """Return the estimate over seeds of what `find` finds, or None where the run has none."""
         found = self.find(label, attack, eps, metric)
         if found is None:
             return None
@@ -110,12 +109,7 @@ class Numbers(ResultNumbers):
         return self.get(label, "none", 0.0, "error") if found is None and eps == 0 else found
 
     def radii(self, label: str, attack: AttackInfo) -> list[dict]:
-        """Return one row a seed of `radii`: the error curve of an attack or worst case in numbers.
-
-        Args:
-            label: Of the loss.
-            attack: An attack or a worst case.
-        """
+        """Return one row a seed of `radii`: the error curve of an attack or worst case."""
         return self._radii.get((label, attack.label), [])
 
     def curves(self, norm: str) -> list[AttackInfo]:
@@ -127,5 +121,5 @@ class Numbers(ResultNumbers):
     @property
     def norms(self) -> list[str]:
         """The norms of the attacks, L∞ first."""
-        used = {attack.norm for attack in self.attacks if attack.norm and attack.strengths}
+        used = {attack.norm for attack in self.attacking if attack.norm}
         return ordered((norm for norm in NORM_NAMES if norm in used), sorted(used))

@@ -16,20 +16,14 @@ FOLDER = Path(__file__).parent.parent / "published"
 
 @dataclass(frozen=True)
 class Published:
-    """One published table as far as it concerns this run.
+    """One published table as far as it concerns this run."""
 
-    Attributes:
-        short: How tables call it.
-        source: The full reference.
-        caveat: What the source leaves open.
-        error: Fractions, by label and eps; of crops (top-1, top-5), by label and number of crops.
-        spread: What the source prints after ±, likewise; empty where it prints none.
-    """
-
-    short: str
-    source: str
-    caveat: str
+    short: str  # how tables call it
+    source: str  # the full reference
+    caveat: str  # what the source leaves open
+    # fractions, by label and eps; of crops (top-1, top-5), by label and number of crops
     error: Mapping[str, Mapping[Any, Any]]
+    # what the source prints after ±, likewise; empty where it prints none
     spread: Mapping[str, Mapping[Any, Any]] = field(default_factory=dict)
 
 
@@ -67,13 +61,9 @@ def published_crops(numbers: Numbers) -> Published | None:
 def _of_run(
     table: Mapping, numbers: Numbers, key: str, by: Callable[[str], Any], of: Callable[[Any], Any]
 ) -> Published:
-    """Return a table as far as it concerns the run.
+    """Return a table as far as it concerns the run: what its rows have under ``key``.
 
-    Args:
-        table: Of a file of ours.
-        numbers: Of the run.
-        key: Where its rows have their numbers.
-        by, of: Make a key and a value out of those of JSON.
+    ``by`` and ``of`` make a key and a value out of those of JSON.
     """
     error, spread = (
         {label: {by(k): of(v) for k, v in row.get(what, {}).items()}
@@ -122,11 +112,7 @@ def _fits(wanted: Mapping, spec: Mapping, loss: Mapping) -> bool:
 
 
 def count_outside(pairs: Iterable[tuple[Estimate | None, float]]) -> str:
-    """Return how many published values lie outside our intervals, as a sentence.
-
-    Args:
-        pairs: Our number and the published one, as fractions.
-    """
+    """Return how many published values lie outside our intervals: pairs of ours and theirs."""
     known = [
         ours.low <= value <= ours.high
         for ours, value in pairs

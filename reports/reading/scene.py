@@ -1,6 +1,6 @@
-"""One attack of a run: what tables and figures about it look at."""
+"""One attack of a run as tables and figures look at it, and which are shown in full."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,21 +10,19 @@ from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.views import Shown, View
 from robustloss.reports.words import Estimate
 from robustloss.results.columns import Row
+from robustloss.spec.attack_kinds import attack_kind
 
 MOST_EPS = 4
+FEW = 3  # attacks up to which every one is shown in full
+FEW_CLASSES = 12  # classes that fit into a strip of dots
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What was attacked, how hard, and what came of it.
+    """What was attacked, how hard, and what came of it."""
 
-    Attributes:
-        numbers: Of the whole run.
-        attack: An attack, or a worst case.
-    """
-
-    numbers: Numbers
-    attack: AttackInfo
+    numbers: Numbers  # of the whole run
+    attack: AttackInfo  # an attack, or a worst case
 
     @property
     def labels(self) -> list[str]:
@@ -75,3 +73,45 @@ def chosen_eps(attack: AttackInfo) -> tuple[float, ...]:
         return eps
     places = np.linspace(0, len(eps) - 1, MOST_EPS).round().astype(int)
     return tuple(eps[i] for i in places)
+
+
+def featured(numbers: Numbers) -> list[AttackInfo]:
+    """Return the attacks whose figures of single images are drawn, in the order of the spec.
+
+    All of up to three. Of more: the first; the one of its norm that makes most mistakes without
+    knowing the detector; and the adaptive one that gets most mistakes past it.
+    """
+    attacks = [*numbers.attacking]
+    if len(attacks) <= FEW:
+        return attacks
+    adaptive = [attack for attack in attacks if attack_kind(attack.name) == "adaptive"]
+    naive = [a for a in attacks if a not in adaptive and a.norm == attacks[0].norm]
+    chosen = [attacks[0], strongest(numbers, naive)]
+    if adaptive:
+        chosen.append(_highest(numbers, adaptive, "undetected_success_at_5fpr"))
+    return [attack for attack in attacks if attack in chosen]
+
+
+def strongest(numbers: Numbers, attacks: Sequence[AttackInfo]) -> AttackInfo | None:
+    """Return the attack with the highest mean error over losses, at the eps that all have.
+
+    An attack that knows the detector is left out where there is another: it seeks other images.
+    """
+    naive = [attack for attack in attacks if attack_kind(attack.name) != "adaptive"]
+    return _highest(numbers, naive or attacks, "error")
+
+
+def _highest(numbers: Numbers, attacks: Sequence[AttackInfo], metric: str) -> AttackInfo | None:
+    """Return the attack with the highest mean over losses, at the eps that all of them have."""
+    shared = set.intersection(*(set(a.strengths) for a in attacks)) if attacks else set()
+
+    def mean(attack: AttackInfo) -> float:
+        found = [
+            value.mean
+            for label in numbers.labels
+            for eps in shared or attack.strengths
+            if (value := numbers.get(label, attack.label, eps, metric))
+        ]
+        return sum(found) / len(found) if found else -1.0
+
+    return max(attacks, key=mean, default=None)

@@ -24,26 +24,16 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class View:
-    """One pass over the test images, as the figures want it.
+    """One pass over the test images, as the figures want it."""
 
-    Attributes:
-        labels, predictions: (N,) class indices.
-        score: (N,) log-likelihood at the predicted class, nats.
-        posterior: (N,) of the predicted class.
-        log_odds: (N,) its logit, from the log domain: finite where float32 reads 1.
-        features: (N, D), or None where none were stored.
-        images: (M, C, H, W) the first images.
-        index: (N,) position of each image in its file.
-    """
-
-    labels: np.ndarray
+    labels: np.ndarray  # (N,) class indices
     predictions: np.ndarray
-    score: np.ndarray
-    posterior: np.ndarray
-    log_odds: np.ndarray
-    features: np.ndarray | None
-    images: np.ndarray
-    index: np.ndarray
+    score: np.ndarray  # (N,) log-likelihood at the predicted class, nats
+    posterior: np.ndarray  # (N,) of the predicted class
+    log_odds: np.ndarray  # (N,) its logit, from the log domain: finite where float32 reads 1
+    features: np.ndarray | None  # (N, D), or None where none were stored
+    images: np.ndarray  # (M, C, H, W) the first images
+    index: np.ndarray  # (N,) position of each image in its file
 
     @property
     def wrong(self) -> np.ndarray:
@@ -66,32 +56,20 @@ def view(record: Record, *, keep_features: bool) -> View:
     log_p = max_log_posterior(record.logits)
     with np.errstate(divide="ignore"):  # beyond a logit gap of 745 the odds are infinite
         log_odds = log_p - np.log(-np.expm1(log_p))
-    return View(
-        labels=record.labels,
-        predictions=record.predictions,
-        score=SCORES["class_log_likelihood"](record),
-        posterior=np.exp(log_p),
-        log_odds=log_odds,
-        features=record.features if keep_features else None,
-        images=record.images,
-        index=record.index,
-    )
+    features = record.features if keep_features else None
+    score = SCORES["class_log_likelihood"](record)
+    return View(record.labels, record.predictions, score, np.exp(log_p), log_odds, features,
+                record.images, record.index)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What one model says about clean validation data, and where its centers lie.
+    """What one model says about clean validation data, and where its centers lie."""
 
-    Attributes:
-        threshold: Score below which 5 % of the clean validation images are rejected.
-        levels: Scores below which 1, 5 and 50 % of them lie.
-        centers: (K, D) or None.
-        grid: x (G,), y (G,) and the log-likelihood at the predicted class (G, G), or None.
-    """
-
-    threshold: float
-    levels: tuple[float, float, float]
-    centers: np.ndarray | None
+    threshold: float  # score below which 5 % of the clean validation images are rejected
+    levels: tuple[float, float, float]  # scores below which 1, 5 and 50 % of them lie
+    centers: np.ndarray | None  # (K, D) or None
+    # x (G,), y (G,) and the log-likelihood at the predicted class (G, G), or None
     grid: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
 
@@ -155,13 +133,7 @@ class Shown:
         )
 
     def attacked(self, label: str, attack: Attack, eps: float) -> View | str:
-        """Return one attacked pass, which is not kept in memory here.
-
-        Args:
-            label: Of the loss.
-            attack: The attack.
-            eps: One of its eps.
-        """
+        """Return one attacked pass, which is not kept in memory here."""
         return self._load(
             label,
             f"record of {attack.label} at eps {eps_text(eps)}",
@@ -169,12 +141,7 @@ class Shown:
         )
 
     def radii(self, label: str, attack: Attack) -> list[np.ndarray]:
-        """Return (N,) radii for every readable seed; clean mistakes have radius 0.
-
-        Args:
-            label: Of the loss.
-            attack: A minimum-norm attack.
-        """
+        """Return (N,) radii for every readable seed; clean mistakes have radius 0."""
         out = []
         for cell in self._every:
             if cell.label == label:

@@ -11,9 +11,8 @@ from robustloss.cli.terminal import console
 from robustloss.notation import interval_text, one_line, printable
 from robustloss.reports.chapters.differences.comparison import Compared
 from robustloss.reports.drawing.table import latex_text
-from robustloss.reports.reading.featured import strongest
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.reading.scene import Scene, chosen_eps
+from robustloss.reports.reading.scene import Scene, chosen_eps, strongest
 from robustloss.reports.words import counted, eps_name
 from robustloss.results.run import load_run
 from robustloss.spec.plugins import plugins_of

@@ -3,6 +3,6 @@
 `schema` declares every table and column of results.json; begin there. `run` and `finished_cell`
 read a run folder and a cell, `records`, `scores` and `transfers` are the arrays that they name,
 `checking`, `layout` and `provenance` say what a file of somebody else must be to be read, `write`
-makes results.json. Of ours only `storage` is imported; everything that makes or reads numbers may
-import this package.
+makes results.json, `numbers` looks up its numbers by loss, attack and eps. Of ours only `storage`
+is imported; everything that makes or reads numbers may import this package.
 """

@@ -4,9 +4,9 @@ The result table and the report stand on it, so they show the same numbers with 
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from robustloss.notation import NORM_NAMES
 from robustloss.results.columns import Row
@@ -22,6 +22,9 @@ BEST = {"attack": "best_of_adaptive", "attack_label": "best of adaptive"}
 _FURTHER = {
     column for table in TABLES.values() if table.of == "cell" for column in table.sorted_by
 } - {"label", "seed", "attack_label", "norm", "eps"}
+
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,21 @@ class ResultNumbers:
         listed = (attack["label"] for attack in self.spec.get("attacks", ()))
         self.attacks: Sequence[Attack] = _list_attacks(rows, listed)
         self.worst_cases: Sequence[Attack] = _list_worst_cases(worst)
-        self._rows: dict[tuple, list[Row]] = {}
-        for row in [*rows, *(row | {"attack": WORST} for row in worst)]:
-            place = row["label"], place_of(row), float(row["eps"])
-            self._rows.setdefault(place, []).append(row)
+        self._rows = group_rows(
+            [*rows, *(row | {"attack": WORST} for row in worst)],
+            lambda row: (row["label"], place_of(row), float(row["eps"])),
+        )
         self._summary: dict[tuple, Row] = {}
         for row in results.get("summary", ()):
             further = frozenset((key, row[key]) for key in _FURTHER if row.get(key) is not None)
             at = row["label"], place_of(row), number(row["eps"]), row["metric"], further
             self._summary[at] = row
         self.flag_index = FlagIndex(results.get("flags", ()))
+
+    @property
+    def attacking(self) -> Sequence[Attack]:
+        """The attacks that change anything."""
+        return [attack for attack in self.attacks if attack.strengths]
 
     def find(
         self, label: str, attack: str, eps: float | None, metric: str, **further: object
@@ -103,7 +111,7 @@ class ResultNumbers:
 
     def of_norm(self, norm: str | None) -> list[Attack]:
         """Return the attacks of one norm that change anything."""
-        return [attack for attack in self.attacks if attack.norm == norm and attack.strengths]
+        return [attack for attack in self.attacking if attack.norm == norm]
 
     def flags_of(self, label: str, attack: Attack, eps: float | None) -> list[Row]:
         """Return the flags that concern one number of an attack, or of a worst case.
@@ -177,21 +185,16 @@ class FlagIndex:
 
 def _list_attacks(rows: Iterable[Row], listed: Iterable[str]) -> list[Attack]:
     """Return every attack that has a row; those that the spec lists come first, in its order."""
-    own: dict[str, list[Row]] = {label: [] for label in listed}
-    for row in rows:
-        if row["attack"] != "none":
-            own.setdefault(row["attack_label"], []).append(row)
+    attacked = (row for row in rows if row["attack"] != "none")
+    own = group_rows(attacked, lambda row: row["attack_label"])
     return [
-        Attack(label, some[0]["attack"], some[0]["norm"], _eps_of(some))
-        for label, some in own.items()
-        if some
+        Attack(label, own[label][0]["attack"], own[label][0]["norm"], _eps_of(own[label]))
+        for label in ordered((label for label in listed if label in own), own)
     ]
 
 
 def _list_worst_cases(rows: Iterable[Row]) -> list[Attack]:
-    by_norm: dict[str, list[Row]] = {}
-    for row in rows:
-        by_norm.setdefault(row["norm"], []).append(row)
+    by_norm = group_rows(rows, lambda row: row["norm"])
     return [
         Attack(combined_label("worst case", norm), WORST, norm, _eps_of(by_norm[norm]))
         for norm in ordered((norm for norm in NORM_NAMES if norm in by_norm), by_norm)
@@ -215,6 +218,19 @@ def place_of(row: Mapping[str, Any]) -> str:
 def combined_label(label: str, norm: str | None) -> str:
     """Return what is taken over several attacks with their norm: "worst case, L∞"."""
     return f"{label}, {NORM_NAMES.get(norm or '', norm)}"
+
+
+def group_rows(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
+    """Return the rows by what ``key`` takes from each, all in the order in which they come.
+
+    Args:
+        rows: Of any table.
+        key: From a row to what it is told apart by.
+    """
+    found: dict[Key, list[Row]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return found
 
 
 def number(value: float | None) -> float | None:

@@ -38,13 +38,11 @@ class _Numbers(ResultNumbers):
     """Look-up of what the table needs of results.json, with the marks on it.
 
     Attributes:
-        attacking: The attacks that change anything, in the order of the spec.
         adaptive: Rows of the table `adaptive` about the score that the table shows.
     """
 
     def __init__(self, results: Mapping[str, Any]) -> None:
         super().__init__(results)
-        self.attacking = [attack for attack in self.attacks if attack.strengths]
         self.adaptive = [row for row in results.get("adaptive", ()) if row["score"] == SCORE]
         self._knowing = {row["attack_label"] for row in self.adaptive if row["kind"] == "adaptive"}
         self._fired: dict[str, dict[str, Row]] = {}  # check, place, flag

@@ -3,12 +3,7 @@
 import numpy as np
 import pytest
 
-from robustloss.analysis.checks.catalogue import (
-    CHECKS,
-    SIGNIFICANCE,
-    better_rival,
-    make_flag,
-)
+from robustloss.analysis.checks.catalogue import CHECKS, SIGNIFICANCE, better_rival, make_flag
 from tests.evidence import (
     PGD,
     PROBABILITIES,

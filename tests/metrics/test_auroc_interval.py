@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from robustloss.metrics.auroc_interval import (
-    _pairs,
-    auroc_interval,
-    influence,
-    placements,
-)
+from robustloss.metrics.auroc_interval import _pairs, auroc_interval, influence, placements
 from robustloss.metrics.bootstrap import (
     bootstrap_auroc,
     degrees_of_freedom,

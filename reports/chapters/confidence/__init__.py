@@ -1,4 +1,4 @@
 """How sure is the network of its answers, clean and under attack, and class by class?
 
-Begin with `reliability`; `calibration` has the numbers behind it.
+Begin with `calibration`.
 """

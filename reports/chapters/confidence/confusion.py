@@ -19,8 +19,8 @@ from robustloss.reports.drawing.squares import colour_bar, frame_squares, ink_on
 from robustloss.reports.drawing.style import SOFT, plain
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.facts import class_names
-from robustloss.reports.reading.featured import featured
 from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.reading.scene import featured
 from robustloss.reports.reading.views import View
 
 MOST_PAIRS = 20

@@ -1,6 +1,6 @@
 """Likelihood of clean test images beside images that are not of the data."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -15,9 +15,11 @@ from robustloss.reports.drawing.frames import Spot, draw_grid, drawn_cells
 from robustloss.reports.drawing.histograms import Bins, frame_bins, pooled_bins
 from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, NORMAL, write_note
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of
-from robustloss.reports.reading.detected import LIKELIHOOD, in_order, over_rows, score_words
+from robustloss.reports.reading.detected import LIKELIHOOD, area_or_rate, in_order, score_words
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown
+from robustloss.results.columns import Row
+from robustloss.results.numbers import group_rows
 from robustloss.results.scores import CLEAN, Pass
 
 _ESTIMATES = [
@@ -114,7 +116,7 @@ def _draw(
         if edges[0] < cell.threshold < edges[-1]:
             ax.axvline(cell.threshold, color="#444444", lw=0.9, ls="--")
         caught = 100 * rejected_fraction(cell.other, cell.threshold)
-        write_note(ax, f"AUROC {cell.area:.3f}, caught {caught:.1f} %", spacing=1.2)
+        write_note(ax, f"AUROC {cell.area:.3f}, caught {caught:.1f} %", spacing=None)
         frame_bins(ax, cell.bins, tops[spot.row], "number", spot.width)
 
     handles = [
@@ -140,12 +142,9 @@ def score_tables(numbers: Numbers) -> list[Table]:
     return [_outside(numbers, every, "scores-out-of-distribution", "by every score")]
 
 
-def _outside(numbers: Numbers, every: Sequence[Mapping], name: str, how: str) -> Table:
-    places: dict[tuple[str, str, str], list[Mapping]] = {}
-    sets: dict[str, list[Mapping]] = {}
-    for row in every:
-        places.setdefault((row["label"], row["score"], row["outside"]), []).append(row)
-        sets.setdefault(row["outside"], []).append(row)
+def _outside(numbers: Numbers, every: Sequence[Row], name: str, how: str) -> Table:
+    places = group_rows(every, lambda row: (row["label"], row["score"], row["outside"]))
+    sets = group_rows(every, lambda row: row["outside"])
     shown = []
     for outside, own in sets.items():
         title, n = own[0].get("outside_name") or outside, max(int(r["n_outside"]) for r in own)
@@ -159,7 +158,7 @@ def _outside(numbers: Numbers, every: Sequence[Mapping], name: str, how: str) ->
             own = places.get((label, score, outside), [])
             row = {"outside": outside, "label": label, "score": score,
                    "n_outside": sum(int(r["n_outside"]) for r in own) if own else None}  # fmt: skip
-            row |= {column.key: over_rows(own, column.key) for column in _ESTIMATES}
+            row |= {column.key: area_or_rate(own, column.key) for column in _ESTIMATES}
             cells += [column.entry(row[column.key]) for column in _SHOWN]
             data.append(fields_of(_COLUMNS, row))
         rows.append([Entry(label), Entry(score_words(score)), *cells])

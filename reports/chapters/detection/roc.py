@@ -129,7 +129,13 @@ def _draw(columns: _Columns, look: Mapping[str, Look], lowest: float) -> Figure:
     def draw(ax: Axes, curves: Sequence[_Roc], spot: Spot) -> None:
         _draw_guides(ax, lowest, width=0.9)
         for curve in curves:
-            _draw_curve(ax, curve, look[curve.label])
+            own = look[curve.label]
+            if curve.band is not None:
+                ax.fill_between(curve.fpr, *curve.band, color=own.colour, alpha=0.2, lw=0)
+            ax.plot(curve.fpr, curve.tpr, color=own.colour, ls=own.dash, lw=1.7)
+            marked = np.isin(curve.fpr, (0.01, 0.05))
+            ax.plot(curve.fpr[marked], curve.tpr[marked], ls="none", marker=own.marker, ms=5.5,
+                    color=own.colour, mec="white", mew=0.6, zorder=4)  # fmt: skip
         if spot.lowest:
             _set_log_axis(ax, lowest)
             ax.set_xlabel("clean images rejected (%)")
@@ -155,17 +161,6 @@ def _draw(columns: _Columns, look: Mapping[str, Look], lowest: float) -> Figure:
         columns=len(columns), widest=3.3, height=lambda width: width,
         legend=Names([*lines, Line2D([], [], **GUESSING, label="guessing")]),
         margins=Margins(right=0.25, bottom=0.65, wgap=0.4, hgap=0.6),
-    )  # fmt: skip
-
-
-def _draw_curve(ax: Axes, curve: _Roc, look: Look) -> None:
-    if curve.band is not None:
-        ax.fill_between(curve.fpr, *curve.band, color=look.colour, alpha=0.2, lw=0)
-    ax.plot(curve.fpr, curve.tpr, color=look.colour, ls=look.dash, lw=1.7)
-    marked = np.isin(curve.fpr, (0.01, 0.05))
-    ax.plot(
-        curve.fpr[marked], curve.tpr[marked], ls="none", marker=look.marker, ms=5.5,
-        color=look.colour, mec="white", mew=0.6, zorder=4,
     )  # fmt: skip
 
 

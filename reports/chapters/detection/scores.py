@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -56,10 +57,7 @@ def plot_score_curves(scene: Scene) -> Iterator[Plot]:
     """Draw AUROC against eps, one frame a score, one line a loss; nothing with a single score."""
     found, attack, grid = scene.numbers.detected, scene.attack, []
     for score in found.scores:
-
-        def get(label: str, eps: float, score: str = score) -> Estimate | None:
-            return found.get(label, attack.label, eps, score, "successful")
-
+        get = partial(found.at, attack.label, score, "successful")
         if lines := lines_of(scene.labels, attack.strengths, get, 1.0):
             name = score_words(score)
             grid.append(Panel(name, attack.axis, "AUROC", lines, reference_label="guessing"))
@@ -70,7 +68,14 @@ def plot_score_curves(scene: Scene) -> Iterator[Plot]:
     lowest = min(y for y in heights if not math.isnan(y))
     bottom = max(0.0, min(0.9, math.floor(10 * lowest) / 10))  # the tenth below everything drawn
     reference = 0.5 if bottom < 0.5 else None
+    aimed = found.adapted(attack.label)
+    blind = ", ".join(score_words(k) for k in found.scores if aimed.get(k) is False)
+    spared = f"This attack did not try to deceive {blind}: high values prove nothing there."
     grid = [replace(panel, y_range=(bottom, 1.005), reference=reference) for panel in grid]
+    ends = []
+    for panel in grid:
+        last = {line.label: line.points[-1][1] for line in panel.lines if line.points}
+        ends.append(f"{panel.title}: " + ", ".join(f"{k} {area:.3f}" for k, area in last.items()))
     yield Plot(
         f"scores-vs-eps-{attack.slug}",
         draw_curves(grid, looks(scene.labels)),
@@ -78,27 +83,10 @@ def plot_score_curves(scene: Scene) -> Iterator[Plot]:
         title="Which score gives the attack away?",
         caption="AUROC of each detection score against eps: successful attacks against the clean "
         f"images that are right. The vertical axes begin at {bottom:g}. "
-        f"{band_words(scene.numbers)} {_unadapted(scene)}",
+        f"{band_words(scene.numbers)} {spared if blind else ''}",
         alt="Line charts of AUROC against eps, one per score, one line per loss. At the largest "
-        f"eps, {'; '.join(_ends(panel) for panel in grid)}.",
+        f"eps, {'; '.join(ends)}.",
     )  # fmt: skip
-
-
-def _unadapted(scene: Scene) -> str:
-    found = scene.numbers.detected
-    aimed = found.adapted(scene.attack.label)
-    blind = ", ".join(score_words(k) for k in found.scores if aimed.get(k) is False)
-    if not blind:
-        return ""
-    return f"This attack did not try to deceive {blind}: high values prove nothing there."
-
-
-def _ends(panel: Panel) -> str:
-    parts = []
-    for line in panel.lines:
-        known = [y for y in line.y if not math.isnan(y)]
-        parts += [f"{line.label} {known[-1]:.3f}"] if known else []
-    return f"{panel.title}: {', '.join(parts)}"
 
 
 def plot_score_heat(scene: Scene) -> Iterator[Plot]:
@@ -115,42 +103,34 @@ def plot_score_heat(scene: Scene) -> Iterator[Plot]:
         for population in found.populations
     ]  # fmt: skip
     drawn = [heat for heat in grid if heat.population in ("all", "successful")]
-    marked = any("†" in name for name in names)
-    yield Plot(
-        f"scores-heat-{scene.attack.slug}",
-        _draw_heat(drawn, [score_words(k) for k in scores]),
-        _heat_numbers(grid, labels, scores),
-        title="How well does each score notice the attack?",
-        caption="AUROC of each detection score, mean over seeds. Blue: attacked images look less "
-        "typical than clean ones; orange: more typical; white: guessing; hatched: no number. "
-        "Successful attacks (right, now wrong) stand against the clean images that are right. "
-        "Failed attacks and noise of the same size are in the file of numbers."
-        + (LEGEND if marked else ""),
-        alt="Tables of AUROC as coloured squares, losses by scores. "
-        f"{'; '.join(_best(heat, scores) for heat in drawn)}.",
-    )
-
-
-def _heat_numbers(
-    grid: Sequence[_Heat], labels: Sequence[str], scores: Sequence[str]
-) -> list[dict[str, object]]:
-    return [
-        {"eps": heat.eps, "population": heat.population, "label": label, "score": score,
+    rows = [
+        {"eps": eps, "population": heat.population, "label": label, "score": score,
          "auroc": area.mean if area else NAN, "low": area.low if area else None,
          "high": area.high if area else None, "n_seeds": area.n_seeds if area else 0}
         for heat in grid
         for label, row in zip(labels, heat.areas, strict=True)
         for score, area in zip(scores, row, strict=True)
     ]  # fmt: skip
-
-
-def _best(heat: _Heat, scores: Sequence[str]) -> str:
-    parts = []
-    for name, row in zip(heat.names, heat.values, strict=True):
-        if not np.isnan(row).all():
-            at = int(np.nanargmax(row))
-            parts.append(f"{name} best with {score_words(scores[at])} {row[at]:.3f}")
-    return f"{heat.title}: {', '.join(parts) or 'no numbers'}"
+    bests = []
+    for heat in drawn:
+        known = [(k, row) for k, row in zip(names, heat.values, strict=True)
+                 if not np.isnan(row).all()]  # fmt: skip
+        each = [f"{k} best with {score_words(scores[int(np.nanargmax(row))])} {np.nanmax(row):.3f}"
+                for k, row in known]  # fmt: skip
+        bests.append(f"{heat.title}: {', '.join(each) or 'no numbers'}")
+    marked = any("†" in name for name in names)
+    yield Plot(
+        f"scores-heat-{scene.attack.slug}",
+        _draw_heat(drawn, [score_words(k) for k in scores]),
+        rows,
+        title="How well does each score notice the attack?",
+        caption="AUROC of each detection score, mean over seeds. Blue: attacked images look less "
+        "typical than clean ones; orange: more typical; white: guessing; hatched: no number. "
+        "Successful attacks (right, now wrong) stand against the clean images that are right. "
+        "Failed attacks and noise of the same size are in the file of numbers."
+        + (LEGEND if marked else ""),
+        alt=f"Tables of AUROC as coloured squares, losses by scores. {'; '.join(bests)}.",
+    )
 
 
 def _draw_heat(grid: Sequence[_Heat], scores: Sequence[str]) -> Figure:

@@ -35,17 +35,13 @@ def differences_table(scene: Scene) -> Table | None:
     columns = found.labels[:1] if crowd else found.labels[:-1]
     body = []
     for name, places in blocks.items():
-        for i, label in enumerate(found.labels):
+        for label in found.labels:
             cells = [Entry(name), Entry(label)]
-            for metric, e in places:
-                # the other half of the square is the same with the other sign
-                below = found.labels[:i] if e or metric == "error" else ()
-                for other in columns:
-                    flags = [f for k in (label, other) for f in scene.flags(k, e)]
-                    row = found.get(metric, e, label, other)
-                    mark = marks.of(flags) if row and e and other in below else ""
-                    cells.append(_difference(row, metric, mark) if other in below else Entry(""))
-                cells.append(_rank(found.rank(metric, e, label)))
+            for place in places:
+                cells += [_difference(scene, found, place, label, k, marks) for k in columns]
+                ranked = found.rank(*place, label)
+                ends = {ranked["rank_low"], ranked["rank_high"]} if ranked else ()
+                cells.append(Entry(" to ".join(map(str, sorted(ends)))))
             body.append(cells)
     heads = [f"minus {label}" for label in columns]
     minus = "Each loss minus the baseline, the first row" if crowd else "Row minus column"
@@ -69,22 +65,24 @@ def differences_table(scene: Scene) -> Table | None:
     )
 
 
-def _difference(row: Row | None, metric: str, mark: str) -> Entry:
+def _difference(
+    scene: Scene, found: Compared, place: tuple[str, float], label: str, other: str, marks: Marks
+) -> Entry:
     """Return a difference with its interval: bold where it is shown and nothing doubts it."""
+    metric, eps = place
+    below = found.labels.index(other) < found.labels.index(label)
+    if not below or not (eps or metric == "error"):
+        return Entry("")  # the other half of the square is the same with the other sign
+    row = found.get(metric, eps, label, other)
     if row is None:
         return Entry(NOTHING)
+    mark = marks.of([f for k in (label, other) for f in scene.flags(k, eps)]) if eps else ""
     unit, digits = (100.0, 2) if metric == "error" else (1.0, 3)
     text = interval_text(row["difference"], row["low"], row["high"], unit=unit, digits=digits)
     if text[0] != "−" and float(text.partition(" ")[0]):
         text = f"+{text}"
     kind = ("" if mark else "top") if row["shown"] else "grey"
     return Entry(text, mark, kind)
-
-
-def _rank(row: Row | None) -> Entry:
-    if row is None:
-        return Entry("")
-    return Entry(" to ".join(map(str, sorted({row["rank_low"], row["rank_high"]}))))
 
 
 def _files(found: Compared, scene: Scene) -> Mapping[str, list[Row]]:

@@ -96,15 +96,6 @@ class ImageGrid:
             cells.append([[Attacked.of(view, p, place, s) for p, s in pairs] for place in picked])
         return cls(list(clean), [eps_name(e) for e in eps], examples, cells)
 
-    def fooled_words(self) -> str:
-        """Return from which eps on each loss gets the first source image wrong."""
-        words = []
-        for row, (first, *_) in zip(self.rows, self.cells, strict=True):
-            named = zip(self.columns, first, strict=True)
-            wrong = [name for name, cell in named if cell is not None and not cell.right]
-            words.append(f"{row} fooled from {wrong[0]}" if wrong else f"{row} not fooled")
-        return ", ".join(words)
-
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the images and what is said of them, each (losses, examples, eps, ...)."""
         flat = [cell for row in self.cells for example in row for cell in example]
@@ -131,6 +122,11 @@ def plot_images(scene: Scene) -> Iterator[Plot]:
     if len(grid.rows) <= CROWD:
         scale = ", full scale ± eps" if scene.attack.norm == "linf" else ""
         change = f"; below it {CHANGE}{scale})"
+    fooled = []  # from which eps on each loss gets the first source image wrong
+    for row, (first, *_) in zip(grid.rows, grid.cells, strict=True):
+        named = zip(grid.columns, first, strict=True)
+        wrong = [name for name, cell in named if cell is not None and not cell.right]
+        fooled.append(f"{row} fooled from {wrong[0]}" if wrong else f"{row} not fooled")
     yield Plot(
         f"images-{scene.attack.slug}",
         draw_images(grid),
@@ -140,8 +136,7 @@ def plot_images(scene: Scene) -> Iterator[Plot]:
         f"posterior{change}. They are the first of different classes that most losses classify "
         "correctly when clean. Each loss is attacked with its own gradient, so the changes differ. "
         f"{scene.words()}",
-        alt="Grid of attacked images, losses by eps. "
-        f"On {grid.examples[0]}: {grid.fooled_words()}.",
+        alt=f"Grid of attacked images, losses by eps. On {grid.examples[0]}: {', '.join(fooled)}.",
     )
 
 

@@ -101,7 +101,7 @@ def error_table(scene: Scene) -> Table:
         f"{BESIDE if published else ''}",
         header,
         rows,
-        [row for label in scene.labels for row in error_rows(scene, label, published)],
+        [row for label in scene.labels for row in _error_rows(scene, label, published)],
         notes,
         of_errors=True,
     )
@@ -155,14 +155,8 @@ def _published_rows(
     ]
 
 
-def error_rows(scene: Scene, label: str, published: Sequence[Published]) -> list[dict]:
-    """Return the exact errors of one loss for the CSV, and the first published one at each eps.
-
-    Args:
-        scene: The attack of the table.
-        label: Of the loss.
-        published: What others published about this attack.
-    """
+def _error_rows(scene: Scene, label: str, published: Sequence[Published]) -> list[dict]:
+    """Return the exact errors of one loss for the CSV, and the first published one at each eps."""
     out = []
     for eps in scene.attack.with_clean:
         rounded = scene.get(label, eps, "error_8bit")

@@ -8,6 +8,7 @@ from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import span
+from robustloss.results.numbers import group_rows
 
 # A share that a check looks at is itself in doubt only if that check fired.
 COLUMNS = [
@@ -60,9 +61,8 @@ def attack_table(scene: Scene) -> Table:
 
 def cost_table(numbers: Numbers) -> Table | None:
     """Return the passes per image and attack over all cells; None where they were not counted."""
-    by_attack: dict[str, list[Mapping]] = {}
-    for entry in numbers.run.provenance.get("attack_cost") or []:
-        by_attack.setdefault(str(entry["attack_label"]), []).append(entry)
+    entries = numbers.run.provenance.get("attack_cost") or []
+    by_attack = group_rows(entries, lambda entry: str(entry["attack_label"]))
     if not by_attack:
         return None
     place = {attack.label: i for i, attack in enumerate(numbers.attacks)}

@@ -12,8 +12,8 @@ from robustloss.reports.drawing.curves import (
     lines_of,
 )
 from robustloss.reports.drawing.style import looks
-from robustloss.reports.reading.featured import featured
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
+from robustloss.reports.reading.scene import featured
 from robustloss.reports.words import Estimate
 
 WORST_WORDS = (

@@ -1,30 +1,26 @@
-"""The table that the page begins with: every loss, errors by eps, and what detection is worth."""
+"""The table that the page begins with, every loss by eps and detection; and every single row."""
 
 from itertools import groupby
 
-from robustloss.reports.drawing.table import Entry, Table
+from robustloss.notation import eps_text
+from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
 from robustloss.reports.reading.facts import data_remark, images
+from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.words import Estimate
 from robustloss.results.result_table import ResultCell, ResultColumn, ResultTable
 
 
 def result_table(numbers: Numbers) -> Table:
     """Return the result table of a run as the page and the files show it."""
     found: ResultTable = numbers.run.table()
-    bests = [
-        best_rows([row.cells[place] for row in found.rows], column)
-        for place, column in enumerate(found.columns)
-    ]
-    rows = [
-        [
-            Entry(row.label),
-            *(
-                Entry(cell.text(column), found.mark(cell), _kind(cell, i == best))
-                for cell, column, best in zip(row.cells, found.columns, bests, strict=True)
-            ),
-        ]
-        for i, row in enumerate(found.rows)
-    ]
+    rows = [[Entry(row.label)] for row in found.rows]
+    for place, column in enumerate(found.columns):
+        cells = [row.cells[place] for row in found.rows]
+        best = _best_rows(cells, column)
+        for i, cell in enumerate(cells):
+            kind = "gap" if cell.mean is None else "top" if i == best else ""
+            rows[i].append(Entry(cell.text(column), found.mark(cell), kind))
     groups = [(group, len([*own])) for group, own in groupby(found.columns, lambda c: c.group)]
     detection = [column for column in found.columns if column.metric != "error"]
     words = (
@@ -60,13 +56,8 @@ def result_table(numbers: Numbers) -> Table:
     )  # fmt: skip
 
 
-def best_rows(cells: list[ResultCell], column: ResultColumn) -> int | None:
-    """Return the row of the best number where its interval overlaps no other; None for no such row.
-
-    Args:
-        cells: Of one column. Marked ones may be artefacts and are no best.
-        column: Says which end is the better one.
-    """
+def _best_rows(cells: list[ResultCell], column: ResultColumn) -> int | None:
+    """Return the row of the best number if its interval overlaps no other; None for no such row."""
     known = [(i, c) for i, c in enumerate(cells) if c.mean is not None and not c.checks]
     sign = 1 if column.lower_is_better else -1
     known.sort(key=lambda pair: sign * (pair[1].mean or 0.0))
@@ -77,5 +68,54 @@ def best_rows(cells: list[ResultCell], column: ResultColumn) -> int | None:
     return place if apart else None
 
 
-def _kind(cell: ResultCell, best: bool) -> str:
-    return "gap" if cell.mean is None else "top" if best else ""
+SEED_COLUMNS = [
+    Column("loss", "label"),
+    Column("attack", "attack_label", words=lambda label: "clean" if label == "none" else label),
+    Column("seed", "seed", words=str),
+    Column("eps", "eps", words=eps_text),
+    Column("error", "error", 100.0, 2),
+    Column("AUROC, all", "auroc_all", 1.0, 3),
+    Column("AUROC, successful", "auroc_successful", 1.0, 3),
+    Column("n successful", "n_successful"),
+    Column("fooled and unnoticed", "undetected_success_at_5fpr", 100.0, 2, checks=()),
+]
+
+
+def seed_table(numbers: Numbers) -> Table:
+    """Return every row of results.json, as it stands there."""
+    place = {label: i for i, label in enumerate(numbers.labels)}
+    found = sorted(
+        numbers.run.rows,
+        key=lambda r: (place[r["label"]], r["seed"], r["attack_label"] != "none",
+                       r["attack_label"], r["eps"]),
+    )  # fmt: skip
+
+    rows = []
+    for r in found:
+        if r["eps"] == 0 and r["attack_label"] != "none":
+            continue  # an attack at eps 0 changes nothing: the row of the clean images again
+        flags = numbers.flag_index.of_attack(r["label"], r["attack_label"], r["eps"])
+        one = ("auroc_all", "auroc_successful", "undetected_success_at_5fpr")
+        rows.append(
+            {
+                **r,
+                "error": Estimate(r["error"], r["error_low"], r["error_high"], 1, (), None),
+                **{
+                    k: r[k] if r[k] is None else Estimate(r[k], None, None, 1, (), None)
+                    for k in one
+                },
+                "flags": [flag for flag in flags if flag.get("seed") in (None, r["seed"])],
+            }
+        )
+    marks = Marks()
+    return Table(
+        "seeds",
+        "Every seed",
+        "Every loss, attack and seed; [low, high] is a 95 % Wilson interval over test images. The "
+        "CSV has every column of results.json.",
+        *lay_out(SEED_COLUMNS, rows, marks)[:2],  # the CSV has every column of a row
+        found,
+        marks.notes(),
+        left=2,
+        of_errors=True,
+    )

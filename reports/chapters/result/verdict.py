@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from robustloss.reports.reading.featured import strongest
 from robustloss.reports.reading.numbers import Numbers
+from robustloss.reports.reading.scene import strongest
 from robustloss.reports.words import NOTHING, counted, eps_name, few
 from robustloss.results.result_table import ResultCell, ResultTable
 
@@ -11,11 +11,7 @@ Found = dict[str, ResultCell]  # a number of every loss that has it
 
 
 def verdict(numbers: Numbers) -> list[str]:
-    """Return at most three sentences: errors, which differences are shown, detection.
-
-    Args:
-        numbers: Of the run.
-    """
+    """Return at most three sentences: errors, which differences are shown, detection."""
     if not numbers.run.rows:
         return ["No cell finished, so there is no result."]
     table = numbers.run.table()
@@ -45,9 +41,8 @@ def _errors(table: ResultTable) -> str:
 
 def _differences(numbers: Numbers) -> str:
     """Say which losses are shown to differ from the baseline under the strongest attack."""
-    attacks = [attack for attack in numbers.attacks if attack.strengths]
-    own = [attack for attack in attacks if attack.norm == attacks[0].norm]
-    attack = strongest(numbers, own)
+    first = [attack.norm for attack in numbers.attacking[:1]]
+    attack = strongest(numbers, [a for a in numbers.attacking if a.norm in first])
     if attack is None:
         return ""
     baseline, eps = numbers.baseline, attack.strengths[0]

@@ -78,7 +78,7 @@ def plot_learning_curves(numbers: Numbers) -> Iterator[Plot]:
     else:
         figure = draw_curves(grid, looks(numbers.labels))
         how, alt, final = TOGETHER, "one line per loss", grid[2:] or grid[-1:]
-    if late := [label for label in numbers.labels if is_late(numbers, label)]:
+    if late := [label for label in numbers.labels if _is_late(numbers, label)]:
         verb = "predict" if len(late) > 1 else "predicts"
         how += f" Not measured before the end: the error of {listed(late)}, which {verb} nothing "
         how += "before the class means are fitted."
@@ -131,13 +131,8 @@ def _logarithmic(panel: Panel, *, percent: bool) -> Panel:
     return replace(panel, lines=lines, y_range=(floor, 1.4 * max(positive)), log=True)
 
 
-def is_late(numbers: Numbers, label: str) -> bool:
-    """Return whether a loss has no error before the end: it predicts nothing before its fit.
-
-    Args:
-        numbers: Of the run.
-        label: Of the loss.
-    """
+def _is_late(numbers: Numbers, label: str) -> bool:
+    """Return whether a loss has no error before the end: it predicts nothing before its fit."""
     curves = [t.get("curve") or [] for t in numbers.run.training if t.get("label") == label]
     points = [point for curve in curves for point in curve[:-1]]
     return bool(points) and all(point.get(VALIDATION) is None for point in points)
@@ -175,14 +170,9 @@ class Lesson:
 
     @classmethod
     def of(cls, numbers: Numbers, label: str) -> "Lesson":
-        """Collect the lines of one loss.
-
-        Args:
-            numbers: Of the run.
-            label: Of the loss.
-        """
+        """Collect the lines of one loss."""
         lines = {key: line for key in TITLES if (line := _line_of(numbers, label, key))}
-        notes = ["not measured", "before the fit"] if is_late(numbers, label) else []
+        notes = ["not measured", "before the fit"] if _is_late(numbers, label) else []
         if VALIDATION in lines:
             notes.append(f"ends at {lines[VALIDATION].y[-1]:.2f} %")
         return cls(label, lines, "\n".join(notes))

@@ -1,7 +1,6 @@
 """The search for each loss's values: what was tried, what it changed, what was kept."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,8 +17,9 @@ from robustloss.reports.drawing.style import BLUE, INK, SOFT, VERMILLION, plain
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import fixed, name_files, span
+from robustloss.results.columns import Row
+from robustloss.results.numbers import group_rows
 
-Row = Mapping[str, Any]
 Trial = Sequence[Row]  # the rows of one trial: one for each budget of its FGSM
 
 # column of `trials`: colour, marker, name
@@ -41,11 +41,8 @@ class Search:
         rows = numbers.run.trials
         self.trials: dict[str, list[Trial]] = {}
         for label in numbers.labels:
-            by_number: dict[int, list[Row]] = {}
-            for row in rows:
-                if row["label"] == label:
-                    by_number.setdefault(row["trial"], []).append(row)
-            if by_number:
+            own = (row for row in rows if row["label"] == label)
+            if by_number := group_rows(own, lambda row: row["trial"]):
                 self.trials[label] = list(by_number.values())
         self.eps = sorted({float(row["eps"]) for row in rows if row["eps"] is not None})
 

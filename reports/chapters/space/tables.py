@@ -16,6 +16,14 @@ _SPLITS = {
 }  # fmt: skip
 _OF_EPOCH = ("epoch", "tuples", "tuple_seconds", "seconds")
 _ERRORS = ("expected_error", "batch_mean_error", "centers_error")
+LEMMA = (
+    "Lemma 1 of Wan et al. 2018: with identity covariance and uniform priors the likelihood "
+    "regulariser of GM and L-GM is the center loss plus ½ D log 2π per image, D the number of "
+    "features: with the same centers and weight both pull a feature alike. What is left "
+    "between them is how they classify (center loss by a linear layer beside the centers, GM "
+    "and L-GM by the distances to them) and how centers move: those of center loss by running "
+    "means of batches, those of GM and L-GM by the gradient, of the classification too."
+)
 NO_MARGIN = 1e-6  # of the length: boundaries this near fall together
 
 
@@ -42,7 +50,8 @@ def space_table(numbers: Numbers) -> Table | None:
 
 def geometry_tables(numbers: Numbers) -> list[Table]:
     """Return one table per split that the run has, test images first."""
-    tables = []
+    tables, losses = [], {*numbers.names.values()}
+    both = "center" in losses and losses & {"gm", "lgm"}  # whose lemma it is
     for split, (what, more) in _SPLITS.items():
         found = by_loss(numbers, "geometry", split=split)
         if not found:
@@ -74,7 +83,7 @@ def geometry_tables(numbers: Numbers) -> list[Table]:
             f"means (least: the nearest two).{more}",
             *lay_out(columns, [_geometry_row(numbers, own) for own in found.values()])[:2],
             [row for own in found.values() for row in own],
-            lemma_notes(numbers) if split == "test" else [],
+            [LEMMA] if both and split == "test" else [],
         ))  # fmt: skip
     return tables
 
@@ -124,21 +133,6 @@ def _degrees(value: Estimate | None) -> str:
     if value.low is None or value.high is None:
         return f"{value.mean:.1f}°"
     return minus(f"{value.mean:.1f}° [{value.low:.1f}, {value.high:.1f}]")
-
-
-def lemma_notes(numbers: Numbers) -> list[str]:
-    """Return Lemma 1 of the paper, where both losses stand in the run."""
-    names = set(numbers.names.values())
-    if "center" not in names or not names & {"gm", "lgm"}:
-        return []
-    return [
-        "Lemma 1 of Wan et al. 2018: with identity covariance and uniform priors the likelihood "
-        "regulariser of GM and L-GM is the center loss plus ½ D log 2π per image, D the number of "
-        "features: with the same centers and weight both pull a feature alike. What is left "
-        "between them is how they classify (center loss by a linear layer beside the centers, GM "
-        "and L-GM by the distances to them) and how centers move: those of center loss by running "
-        "means of batches, those of GM and L-GM by the gradient, of the classification too."
-    ]
 
 
 def margin_table(numbers: Numbers) -> Table | None:

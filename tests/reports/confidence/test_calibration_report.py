@@ -8,8 +8,6 @@ from robustloss.reports.chapters.confidence.calibration import (
     calibration_of,
     calibration_table,
     confidence_table,
-)
-from robustloss.reports.chapters.confidence.reliability import (
     plot_calibration_curves,
     plot_reliability,
 )

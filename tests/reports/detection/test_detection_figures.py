@@ -8,15 +8,15 @@ import pytest
 
 from robustloss.metrics.bootstrap import draw_resamples
 from robustloss.metrics.rates import auroc, tpr_at_fpr
-from robustloss.reports.chapters.detection.coverage import risk
+from robustloss.reports.chapters.detection.curves import risk
 from robustloss.reports.chapters.detection.roc import roc_band
-from robustloss.reports.chapters.paper.likelihoods import (
+from robustloss.reports.chapters.paper.histograms import (
     FAILED,
     FEW,
     SUCCESSFUL,
     Populations,
-    draw_populations,
-    population_numbers,
+    _draw_populations,
+    _population_numbers,
     words_of,
 )
 from robustloss.reports.drawing.histograms import pooled_bins
@@ -62,15 +62,15 @@ def test_an_empty_population_is_said_and_not_drawn() -> None:
     assert words_of(none)[1] == "no successful attack"
     assert words_of(none)[0].startswith("failed 100: AUROC 0.")
     assert SUCCESSFUL not in none.shares()
-    rows = population_numbers(["a"], ["eps 0.1"], [[none]])
+    rows = _population_numbers(["a"], ["eps 0.1"], [[none]])
     assert {row["population"] for row in rows} == {"clean", FAILED}
     with report_style():
-        draw_populations(["a"], ["e"], [[cell(0, 0)]]).draw_without_rendering()
+        _draw_populations(["a"], ["e"], [[cell(0, 0)]]).draw_without_rendering()
 
 
 def test_few_images_are_strokes_one_each() -> None:
     with report_style():
-        figure = draw_populations(["a"], ["e"], [[cell(100, FEW - 1)]])
+        figure = _draw_populations(["a"], ["e"], [[cell(100, FEW - 1)]])
     (ax,) = figure.axes
     (strokes,) = ax.collections
     assert len(strokes.get_paths()) == FEW - 1

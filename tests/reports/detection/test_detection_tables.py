@@ -6,13 +6,16 @@ import pytest
 
 from robustloss.reports.chapters.detection.curves import plot_areas
 from robustloss.reports.chapters.detection.outside import likelihood_tables, score_tables
-from robustloss.reports.chapters.detection.populations import populations_table
 from robustloss.reports.chapters.detection.scores import (
     plot_score_curves,
     plot_score_heat,
     short_area,
 )
-from robustloss.reports.chapters.detection.table import detection_table, scores_table
+from robustloss.reports.chapters.detection.table import (
+    detection_table,
+    populations_table,
+    scores_table,
+)
 from robustloss.reports.drawing.album import Album
 from robustloss.reports.drawing.style import report_style
 from robustloss.reports.drawing.table import Table

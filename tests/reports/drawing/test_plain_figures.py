@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from robustloss.metrics.rates import roc_curve, tpr_at_fpr
 from robustloss.reports.chapters.detection.roc import at_grid, fpr_grid
 from robustloss.reports.chapters.images.attacked import Attacked, ImageGrid, chance, draw_images
-from robustloss.reports.chapters.space.embedding_drawing import plane
+from robustloss.reports.chapters.space.embedding import plane
 from robustloss.reports.chapters.space.likelihood_map import map_range
 from robustloss.reports.drawing.histograms import Bins, odds_ticks, pooled_bins
 from robustloss.reports.drawing.legends import legend_shape

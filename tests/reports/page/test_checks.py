@@ -5,12 +5,7 @@ from pathlib import Path
 import pytest
 
 from robustloss.analysis.checks.catalogue import CHECKS
-from robustloss.reports.page.checks import (
-    MOST_PLACES,
-    flags_table,
-    verdicts,
-    why_not_made,
-)
+from robustloss.reports.page.checks import MOST_PLACES, flags_table, verdicts, why_not_made
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import Run
 from tests.reports.reading.test_marks import flag, numbers

@@ -7,16 +7,12 @@ from typing import Any
 import pytest
 
 from robustloss.losses import LOSSES
-from robustloss.reports.chapters.confidence.top5 import crops_table
-from robustloss.reports.chapters.paper.error import error_rows, error_table, introduce_paper
+from robustloss.reports.chapters.confidence.classes import crops_table
+from robustloss.reports.chapters.paper.error import _error_rows, error_table, introduce_paper
 from robustloss.reports.drawing.table import markdown
 from robustloss.reports.page.page import split_caption
 from robustloss.reports.reading.numbers import AttackInfo
-from robustloss.reports.reading.published import (
-    _tables,
-    published_crops,
-    published_errors,
-)
+from robustloss.reports.reading.published import _tables, published_crops, published_errors
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import Estimate
 
@@ -142,7 +138,7 @@ def test_published_value_and_difference_stand_below_ours():
     assert [note.count("Liu et al.,") for note in table.notes] == [0, 1]
     tables = published_errors(run, FGSM)
     data = {r["eps"]: (r["published_error"], r["published_source"])
-            for r in error_rows(Scene(run, FGSM), "A", tables[::-1])}  # fmt: skip
+            for r in _error_rows(Scene(run, FGSM), "A", tables[::-1])}  # fmt: skip
     assert data == {0.0: (0.0040, "Liu et al. 2016"), 0.1: (0.2408, "Wan et al. 2018, Table 6")}
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustloss.reports.chapters.detection.fall import Fall, draw_falls
-from robustloss.reports.chapters.result.heatmap import Heat, draw_heatmaps
-from robustloss.reports.chapters.result.radius_curves import (
+from robustloss.reports.chapters.detection.adaptive import Fall, _draw_falls
+from robustloss.reports.chapters.result.radius import (
     RadiusPanel,
+    _draw_radius_curves,
     curve_end,
-    draw_radius_curves,
     error_curve,
 )
+from robustloss.reports.chapters.result.transfer import Heat, draw_heatmaps
 from robustloss.reports.drawing.style import report_style
 from robustloss.results.run import Run
 
@@ -103,10 +103,10 @@ def test_gaps_are_drawn_as_gaps() -> None:
             ("a", [Fall("eps 1", 0.9, [], [0.2], 0.1), Fall("eps 2", None, [0.8], [0.2], 0.1)]),
             ("b", [Fall("eps 1", None, [], [], None)]),
         ]
-        figure = draw_falls(falls, "FGSM")
+        figure = _draw_falls(falls, "FGSM")
         assert "no numbers for this" in figure.axes[1].texts[0].get_text()
         figure.draw_without_rendering()
-        figure = draw_radius_curves([RadiusPanel("t", "x", [], 0.0)], {})
+        figure = _draw_radius_curves([RadiusPanel("t", "x", [], 0.0)], {})
         assert "no image has a" in figure.axes[0].texts[0].get_text()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustloss.reports.chapters.run.learning import is_late
+from robustloss.reports.chapters.run.learning import _is_late
 from robustloss.reports.chapters.space.embedding import same_start
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.page.notes import annotate, shows
@@ -245,7 +245,7 @@ def test_tuples_of_pair_losses(tables: dict[str, Table]) -> None:
 
 
 def test_pair_losses_are_not_measured_before_the_fit(told: Path, numbers: Numbers) -> None:
-    assert [k for k in numbers.labels if is_late(numbers, k)] == ["Triplet (semi-hard)"]
+    assert [k for k in numbers.labels if _is_late(numbers, k)] == ["Triplet (semi-hard)"]
     page = Page((told / "report/details.html").read_text(encoding="utf-8"))
     assert "Not measured before the end: the error of Triplet (semi-hard)" in page.text
 

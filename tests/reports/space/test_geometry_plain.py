@@ -15,9 +15,13 @@ from robustloss.reports.chapters.confidence.confusion import (
     short,
 )
 from robustloss.reports.chapters.images.attacked import pick_images
-from robustloss.reports.chapters.space.alpha import apollonius, margin_share, own_boundary
-from robustloss.reports.chapters.space.boundary import margin_region
-from robustloss.reports.chapters.space.embedding_drawing import (
+from robustloss.reports.chapters.space.boundary import (
+    apollonius,
+    margin_region,
+    margin_share,
+    own_boundary,
+)
+from robustloss.reports.chapters.space.embedding import (
     FULL_RINGS,
     Cloud,
     Embedding,
