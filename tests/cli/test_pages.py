@@ -27,7 +27,6 @@ PAGES = [README, *sorted((ROOT / "robustloss" / "guide").glob("*.md"))]
 GALLERY = sorted((ROOT / "reports" / "gallery").glob("*.md"))
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 COMMANDS = typer.main.get_command(app)
-COMING = {"try"}  # a command
 
 
 def blocks(page):
@@ -69,8 +68,6 @@ def check_command(words):
         words = words[words.index("robustloss") :]
     match words:
         case ["robustloss", name, *rest]:
-            if name in COMING:
-                return
             assert name in COMMANDS.commands, f"no command {name}"
             given = COMMANDS.commands[name].make_context(name, [*rest])  # a mistake raises
             for spec in filter(None, [given.params.get("spec"), given.params.get("against")]):
@@ -146,9 +143,9 @@ def test_the_python_of_a_page_runs_as_pasted(page, reader, capsys):
 def test_what_a_page_names_exists(page):
     text = prose(page)
     for name in re.findall(r"`robustloss ([a-z][a-z-]*)[^`]*`", text):
-        assert name in COMMANDS.commands or name in COMING, name
+        assert name in COMMANDS.commands, name
     for topic in re.findall(r"robustloss\sguide\s([a-z]+)", text):
-        assert topic in list_topics() or topic in COMING, topic
+        assert topic in list_topics(), topic
     for path in re.findall(r"`((?:robustloss|attacks|reports|scripts|tests)/[\w./-]+)`", text):
         path = path.replace("NAME.py", "__init__.py")
         assert (ROOT / path).exists() or (ROOT / "robustloss" / path).exists(), path
@@ -162,8 +159,6 @@ def check_link(page, target):
         return
     path, _, anchor = target.partition("#")
     file = page if not path else page.parent / path
-    if file.parent.name == "guide" and file.stem in COMING:
-        return
     assert file.exists(), target
     if anchor:
         headings = re.findall(r"^#+ (.*)$", BLOCK.sub("", file.read_text("utf-8")), re.MULTILINE)
@@ -191,15 +186,13 @@ def test_every_key_of_a_spec_stands_on_one_page():
     text = "\n".join(page.read_text("utf-8") for page in PAGES)
     tables = {key.key.rpartition(".")[0] or "-" for key in spec_files.key_table()}
     found = re.findall(r"<!-- generated: keys (\S+) -->", text)
-    assert len(found) == len(set(found))
-    assert COMING or sorted(found) == sorted(tables)
+    assert sorted(found) == sorted(tables)
 
 
 def test_every_shipped_spec_and_data_set_and_backbone_is_listed_once():
     text = "\n".join(page.read_text("utf-8") for page in PAGES)
     for kind in ("losses", "attacks", "scores", "datasets", "backbones", "specs", "tables"):
-        count = text.count(f"<!-- generated: {kind} -->")
-        assert count == 1 or (COMING and count == 0), kind
+        assert text.count(f"<!-- generated: {kind} -->") == 1, kind
 
 
 @pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
