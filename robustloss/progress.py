@@ -242,14 +242,15 @@ class Bars:
         self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def __call__(self, event: Event) -> None:
-        """Move the bars; a failure also leaves a line above them."""
+        """Move the bars; a failure, or an end with a remark, also leaves a line above them."""
         self._pace.take(event)
         if event.stage in ENDS:
             if step := self._steps.pop(event.cell, None):
                 self._bars.remove_task(step.task)
-            if event.stage == "failed":
-                text = printable(f"{event.cell} failed: {event.text}")
-                self._bars.console.print(text, style="red", markup=False, highlight=False)
+            if event.stage == "failed" or event.text:
+                text = printable(f"{event.cell} {event.stage}: {event.text}")
+                style = "red" if event.stage == "failed" else None
+                self._bars.console.print(text, style=style, markup=False, highlight=False)
         else:
             step = self._steps.get(event.cell)
             if step is None:

@@ -24,7 +24,7 @@ from robustloss.cells.time_limit import time_limit
 from robustloss.cells.trial import run_trial
 from robustloss.cells.workplace import Report, Workplace, open_workplace
 from robustloss.data.images import Dataset
-from robustloss.progress import Event
+from robustloss.progress import Event, Stage
 from robustloss.results import finished_cell
 from robustloss.seeding import using_repeatable_kernels
 from robustloss.spec.plugins import describe_plugins, plugins_of_cell
@@ -67,7 +67,8 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
         report(Event(name, "failed", 0, 1, reason))
         stage = stages[-1] if stages else "build"
         return Failure(job.cell.loss.name, job.cell.label, job.cell.seed, stage, reason)
-    report(Event(name, "done" if place.weights.fresh else "cached", 1, 1, ""))
+    end: Stage = "done" if place.weights.fresh else "cached"
+    report(Event(name, end, 1, 1, place.weights.remark))
     return None
 
 

@@ -96,7 +96,12 @@ def numerics(device: torch.device) -> Machine:
 
 
 def training_ingredients(
-    cell: CellSpec, network: Mapping[str, Any], *, data: str, precision: str, codes: tuple[str, str]
+    cell: CellSpec,
+    network: Mapping[str, Any],
+    *,
+    data: str,
+    chosen: Mapping[str, Any],
+    codes: tuple[str, str],
 ) -> dict[str, Any]:
     """Return what decides a training apart from the machine, by names that a person understands.
 
@@ -106,7 +111,8 @@ def training_ingredients(
         cell: The loss, its training and its seed.
         network: The plain values that describe the network, and the mean of the images.
         data: Checksum of the training and validation images.
-        precision: The arithmetic; on the device at hand where the spec says "auto".
+        chosen: Keys of [train] whose values follow from the device or the data: "precision" and
+            "max_grad_norm".
         codes: `plugin_digest` of the loss and of the backbone.
     """
     return {
@@ -115,7 +121,7 @@ def training_ingredients(
         "the network": dict(network),
         "the source of the loss": codes[0],
         "the source of the backbone": codes[1],
-        "train": cell.train.model_dump(mode="json") | {"precision": precision},
+        "train": cell.train.model_dump(mode="json") | dict(chosen),
         "the seed": cell.seed,
     }
 

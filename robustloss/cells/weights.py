@@ -4,7 +4,7 @@ import operator
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,14 @@ from robustloss.results.checking import check_tables
 from robustloss.run_files import read_file
 from robustloss.seeding import using_repeatable_kernels, using_seed
 from robustloss.spec.prefixes import is_plugin
+from robustloss.spec.spec import CellSpec
+from robustloss.spec.text import literal
+from robustloss.spec.training import FORMER_DEFAULTS
 from robustloss.storage import CorruptFile, read_json, write_bytes, write_json
 from robustloss.training import precision, processes, train
+from robustloss.training.batches import steps_per_epoch
 from robustloss.training.log import TrainingLog
+from robustloss.training.optimizer import longest_gradient
 
 
 class CellWeights:
@@ -38,6 +43,7 @@ class CellWeights:
         meta: What is stored with the weights, once they are there: "log", "density", "tensors" (the
             digest of the weights) and, of a model from elsewhere, "feature_dim".
         fresh: Whether they were trained, or loaded to compute something.
+        remark: Why weights that the folder has did not serve, if a default has changed; else "".
     """
 
     def __init__(self, job: CellJob, dataset: Dataset) -> None:
@@ -48,18 +54,26 @@ class CellWeights:
         self.network = build.describe_network(self.cell, dataset)
         self.meta: dict[str, Any] = {}
         self.fresh = False
+        self.remark = ""
         self._model: AnyClassifier | None = None
 
     @cached_property
     def ingredients(self) -> dict[str, Any]:
         """What decides a training apart from the machine, see `keys.training_ingredients`."""
-        names = self.cell.loss.name, self.cell.model.backbone
+        return self._ingredients(self.cell)
+
+    def _ingredients(self, cell: CellSpec) -> dict[str, Any]:
+        names = cell.loss.name, cell.model.backbone
         loss_code, backbone_code = (keys.plugin_digest(n, self.spec.folder) for n in names)
+        steps = cell.train.epochs * steps_per_epoch(self.dataset.train.n, cell.train.batch_size)
         return keys.training_ingredients(
-            self.cell,
+            cell,
             {**self.network, "mean": list(self.dataset.mean)},
             data=self.dataset.training_checksum,
-            precision=precision.choose_precision(self.cell.train.precision, self.device),
+            chosen={
+                "precision": precision.choose_precision(cell.train.precision, self.device),
+                "max_grad_norm": longest_gradient(cell.train, steps),
+            },
             codes=(loss_code, backbone_code),
         )
 
@@ -142,6 +156,7 @@ class CellWeights:
             log = TrainingLog(parameters=parameters, note=given.NOTE)
             self.meta["feature_dim"] = model.head.feature_dim
         else:
+            self.remark = self._explain_retraining()
             # The other processes that torchrun started wait for this to train along.
             processes.current_group().announce(SharedTraining(self.job, self.ingredients))
             log = self._fit(model, self.checkpoint, report)
@@ -208,6 +223,21 @@ class CellWeights:
             key=self.training_key,
             report=report,
         )
+
+    def _explain_retraining(self) -> str:
+        """Say which defaults have changed if the folder has weights of the older ones; else ""."""
+        given = self.cell.train.model_fields_set
+        former = {key: old for key, old in FORMER_DEFAULTS.items() if key not in given}
+        cell = replace(self.cell, train=self.cell.train.override(former))
+        key = keys.training_key(self._ingredients(cell), keys.numerics(self.device))
+        if not former or not any(self.folder.glob(f"model-{key}*.safetensors")):
+            return ""
+        changes = " and ".join(
+            f"of train.{each} has changed from {literal(old)} to "
+            f"{literal(getattr(self.cell.train, each))}"
+            for each, old in former.items()
+        )
+        return f"retrained: the default {changes}"
 
     def _read_fitting(self, path: Path) -> dict[str, Any] | None:
         """Return the metadata of stored weights, or None where they cannot be those of the cell.

@@ -1,5 +1,6 @@
 """Tables [train] and [train.adversarial]: how a network is trained."""
 
+import math
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -19,6 +20,11 @@ STEPS = {"fgsm": 1, "pgd": 7, "trades": 10}
 FGSM_STEP = 1.25  # of eps; from 2 eps on, training by one step collapses (Wong et al., figure 1)
 STEP = 2.5  # of eps over the steps: enough to cross the ball and turn (Madry et al.'s rule)
 BETA = 6.0
+
+SHORT_WARMUP = 400  # optimizer steps; a rate that rises faster can make the loss NaN
+SHORT_NORM = 1.0  # the longest gradient while it does
+FORMER_DEFAULTS: dict[str, Any] = {"lr": 0.05, "max_grad_norm": False}
+"""What these keys of [train] were without a word in the spec when older runs were trained."""
 
 
 class AdversarialSpec(Table):
@@ -122,7 +128,13 @@ class TrainSpec(Table):
     optimizer: Literal["sgd", "adam"] = declare(
         "SGD, or Adam with decoupled weight decay (AdamW)", "sgd"
     )
-    lr: float = declare("learning rate, the highest of the schedule", 0.05, gt=0, le=1000)
+    lr: float = declare(
+        "learning rate, the highest of the schedule",
+        0.1,
+        gt=0,
+        le=1000,
+        shown="0.1 for sgd, 0.002 for adam",
+    )
     momentum: float = declare("momentum of sgd", 0.9, ge=0, lt=1)
     nesterov: bool = declare("Nesterov momentum of sgd", True)
     weight_decay: float = declare("L2 penalty on the weights", 5e-4, ge=0, le=10)
@@ -142,8 +154,11 @@ class TrainSpec(Table):
         le=0.9,
         shown="0.2 for one_cycle, else 0",
     )
-    max_grad_norm: float | None = declare(
-        "longest gradient of a step; a longer one is shortened", None, gt=0
+    max_grad_norm: float | Literal[False, "if_short"] = declare(
+        "longest gradient of a step; a longer one is shortened; false: none is; "
+        f'"if_short": 1 where the warm-up has fewer than {SHORT_WARMUP} steps, else none is',
+        1.0,
+        kind='number > 0 | false | "if_short"',
     )
     precision: Literal["auto", "float32", "bfloat16"] = declare(
         "arithmetic of training; auto: bfloat16 where the hardware has it", "auto"
@@ -168,6 +183,17 @@ class TrainSpec(Table):
             raise rule_error("must be an integer >= 1, or a rising list of such as [60000, 90000].")
         return as_tuple(value)
 
+    @field_validator("max_grad_norm", mode="before")
+    @classmethod
+    def check_max_grad_norm(cls, value: object) -> object:
+        """Accept a number > 0, false or "if_short"; runs of older versions say null for false."""
+        if value is None:
+            return False
+        number = type(value) in (int, float) and 0 < value < math.inf  # type: ignore[operator]
+        if not (number or value is False or value == "if_short"):
+            raise rule_error('must be a number > 0, "if_short", or false for no limit.')
+        return value
+
     @field_validator("adversarial", mode="before")
     @classmethod
     def check_adversarial(cls, value: object) -> object:
@@ -179,8 +205,10 @@ class TrainSpec(Table):
         return None if value is False else value
 
     @model_validator(mode="after")
-    def complete_warmup(self) -> Self:
-        """Warm up by default where the schedule is made for it."""
+    def complete_rate(self) -> Self:
+        """Set the rate by the optimizer, and the warm-up by the schedule."""
+        if self.optimizer == "adam" and "lr" not in self.model_fields_set:
+            self._complete({"lr": 0.002})
         if self.schedule == "one_cycle" and "warmup" not in self.model_fields_set:
             self._complete({"warmup": 0.2})
         return self

@@ -15,14 +15,14 @@ from robustloss.data.streamed import iter_positions
 from robustloss.losses.base import LossHead, count_tuples
 from robustloss.models.classifier import Classifier
 from robustloss.seeding import derive_seed, seed_global
-from robustloss.spec.training import TrainSpec
+from robustloss.spec.training import SHORT_NORM, TrainSpec
 from robustloss.training.adversary import Adversary
 from robustloss.training.augment import augment
 from robustloss.training.batches import balanced_batches, shuffled_batches, steps_per_epoch
 from robustloss.training.captured_step import CapturedStep
 from robustloss.training.log import TrainingDiverged, TrainingLog
 from robustloss.training.objective import Objective, StepOutput, has_unused
-from robustloss.training.optimizer import LearningRates, build_optimizer
+from robustloss.training.optimizer import LearningRates, build_optimizer, longest_gradient
 from robustloss.training.precision import choose_precision
 from robustloss.training.processes import Group
 from robustloss.training.selection import Selection
@@ -69,7 +69,9 @@ class Loop:
         self.per_epoch = steps_per_epoch(self.data.n, spec.batch_size)
         model.head.start(torch.bincount(self.data.labels, minlength=dataset.num_classes))
         self.optimizer = build_optimizer(model, spec, device)
-        self.rates = LearningRates(self.optimizer, spec, spec.epochs * self.per_epoch, device)
+        steps = spec.epochs * self.per_epoch
+        self.rates = LearningRates(self.optimizer, spec, steps, device)
+        self.longest = longest_gradient(spec, steps)
         self.has_tuples = type(model.head).tuples is not LossHead.tuples
         self.adversary: Adversary | None = None
         self.selection: Selection | None = None
@@ -147,8 +149,8 @@ class Loop:
         terms: StepOutput = self.terms_of(images, attacked, labels, progress)
         self.optimizer.zero_grad(set_to_none=True)
         (terms.classification + terms.regulariser).mean().backward()
-        if self.spec.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.max_grad_norm)
+        if self.longest is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.longest)
         self.optimizer.step()
         with torch.no_grad():
             self.model.head.after_step(terms.features, labels)
@@ -176,9 +178,13 @@ class Loop:
     def check_finite(self) -> None:
         """Raise TrainingDiverged when a loss of this epoch was NaN or infinite."""
         if self.group.any(not bool(torch.isfinite(self.sums[:2]).all())):
+            cure = f"set train.lr = {self.spec.lr / 3:.2g} (it is {self.spec.lr:g})"
+            if self.longest is None:
+                cure = "set train.max_grad_norm = 1.0, which shortens long gradients"
+            elif self.longest > SHORT_NORM:
+                cure = f"set train.max_grad_norm = {SHORT_NORM} (it is {self.longest:g})"
             raise TrainingDiverged(
-                f"the loss became NaN or infinite by step {self.log.steps}; lower train.lr, add "
-                "train.warmup, or set train.max_grad_norm."
+                f"the loss became NaN or infinite by step {self.log.steps}; {cure}."
             )
 
     def mean_loss(self) -> float:

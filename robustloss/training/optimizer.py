@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from robustloss.models.classifier import Classifier
-from robustloss.spec.training import TrainSpec
+from robustloss.spec.training import SHORT_NORM, SHORT_WARMUP, TrainSpec
 
 
 def build_optimizer(
@@ -35,6 +35,18 @@ def build_optimizer(
         groups, lr=spec.lr, weight_decay=decay, fused=fused, momentum=spec.momentum,
         nesterov=nesterov,
     )  # fmt: skip
+
+
+def longest_gradient(spec: TrainSpec, steps: int) -> float | None:
+    """Return the norm to which longer gradients of a step are shortened; None where none is.
+
+    Args:
+        spec: The training settings.
+        steps: Of the whole training.
+    """
+    if spec.max_grad_norm == "if_short":
+        return SHORT_NORM if spec.warmup * steps < SHORT_WARMUP else None
+    return spec.max_grad_norm or None
 
 
 class LearningRates:

@@ -47,7 +47,13 @@ GOLDEN = Path(__file__).with_name("golden_keys.json")
 BASE = {
     "data": {"name": "digits", "train_size": 40, "validation_size": 20, "test_size": 20},
     "model": {"backbone": "digits_cnn", "feature_dim": 3},
-    "train": {"epochs": 1, "batch_size": 20, "precision": "float32", "lr": 0.25},
+    "train": {
+        "epochs": 1,
+        "batch_size": 20,
+        "precision": "float32",
+        "lr": 0.25,
+        "max_grad_norm": False,  # the default when the file was written
+    },
     "detection": {"fit_size": 30, "noise": False, "scores": ["class_log_likelihood"]},
     "checks": {"images": 0},
     "losses": [{"name": "lgm", "label": "L-GM (alpha 0.5)", "params": {"alpha": 0.5}}],

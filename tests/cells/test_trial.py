@@ -19,14 +19,14 @@ from robustloss.spec.load import load_spec
 from robustloss.storage import write_json
 from robustloss.training import train
 from robustloss.training.loop import Loop
-from tests.small_run import Counted, changed
+from tests.small_run import SPEC, Counted, changed
 
 LOSS_A = {"name": "softmax", "search": {"lr": [0.02, 900.0]}}
 LOSS_B = {"name": "lgm", "label": "L-GM", "search": {"alpha": [0.1, 1.0]}}
 SMALL = {"checks": {"images": 0}, "detection": {"fit_size": 50, "noise": False}}
 
 
-SMALL |= {"train": {"epochs": 1, "batch_size": 40, "precision": "float32", "lr": 0.02}}
+SMALL |= {"train": {**SPEC["train"], "epochs": 1}}
 
 
 def tuning(**keys):

@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from pydantic import ValidationError
@@ -111,6 +112,23 @@ def test_a_loss_overrides_single_keys_of_train_and_model():
     assert (changed.train.lr, changed.train.epochs) == (0.01, 7)
     assert (changed.model.feature_dim, changed.model.backbone) == (2, "small_cnn")
     assert (plain.train.lr, plain.model.feature_dim) == (0.2, 100)
+
+
+def test_the_default_rate_follows_the_optimizer():
+    losses = [{"name": "gm", "train": {"optimizer": "adam"}}, {"name": "softmax"}]
+    losses.append({"name": "lgm", "train": {"optimizer": "adam", "lr": 0.1}})
+    rates = [cell.train.lr for cell in load_spec(MINIMAL | {"losses": losses}).cells()]
+    assert rates == [0.002, 0.1, 0.1]
+
+
+@pytest.mark.parametrize("value", [False, "if_short", 5.0])
+def test_the_longest_gradient_is_written_and_read_back(value):
+    spec = load_spec(MINIMAL | {"train": {"max_grad_norm": value}})
+    assert load_spec(tomllib.loads(to_toml(spec.plain()))).train.max_grad_norm == value
+
+
+def test_null_of_an_older_run_means_that_no_gradient_was_shortened():
+    assert load_spec(MINIMAL | {"train": {"max_grad_norm": None}}).train.max_grad_norm is False
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,7 @@ def test_the_key_table_has_every_key_with_a_meaning():
         ("data.train_size", "integer >= 1", "all of the data set"),
         ("train.momentum", "number >= 0, < 1", "0.9"),
         ("train.optimizer", '"sgd" | "adam"', '"sgd"'),
+        ("train.max_grad_norm", 'number > 0 | false | "if_short"', "1.0"),
         ("train.warmup", "number >= 0, <= 0.9", "0.2 for one_cycle, else 0"),
         ("losses[].label", "text", "the name, as L-GM"),
         ("report.baseline", "text", "the first loss"),

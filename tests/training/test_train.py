@@ -18,6 +18,7 @@ from robustloss.training import precision as training_precision
 from robustloss.training import train as training
 from robustloss.training.log import TrainingDiverged
 from robustloss.training.loop import Loop
+from robustloss.training.optimizer import longest_gradient
 from robustloss.training.precision import choose_precision
 from tests.small_model import new_model
 
@@ -290,9 +291,33 @@ def test_a_checkpoint_of_somebody_else_is_not_used(digits, tmp_path, monkeypatch
     assert same(weights(undisturbed), weights(model))
 
 
-def test_divergence_stops_with_its_reason(digits):
-    with pytest.raises(TrainingDiverged, match=r"NaN or infinite by step .*lower train.lr"):
-        training.train(new_model(digits, "softmax"), digits, spec(lr=1000.0), seed=0, device=CPU)
+@pytest.mark.parametrize(
+    ("longest", "cure"),
+    [
+        (False, r"set train.max_grad_norm = 1.0, which shortens"),
+        (1e9, r"set train.max_grad_norm = 1.0 \(it is 1e\+09\)"),
+        (1.0, r"set train.lr = 3.3e\+02 \(it is 1000\)"),
+    ],
+)
+def test_divergence_stops_with_its_cure(digits, longest, cure):
+    settings = spec(lr=1000.0, max_grad_norm=longest, weight_decay=1.0)
+    with pytest.raises(TrainingDiverged, match=r"NaN or infinite by step \d+; " + cure):
+        training.train(new_model(digits, "softmax"), digits, settings, seed=0, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("keys", "steps", "longest"),
+    [
+        ({}, 10_000, 1.0),
+        ({"max_grad_norm": 5}, 10, 5.0),
+        ({"max_grad_norm": False}, 10, None),
+        ({"max_grad_norm": "if_short"}, 1995, 1.0),
+        ({"max_grad_norm": "if_short"}, 2000, None),  # 400 of them warm up
+        ({"max_grad_norm": "if_short", "schedule": "step"}, 2000, 1.0),  # none does
+    ],
+)
+def test_which_gradients_are_shortened(keys, steps, longest):
+    assert longest_gradient(TrainSpec.model_validate(keys), steps) == longest
 
 
 def test_a_long_gradient_is_shortened_and_a_short_one_is_left(digits):
@@ -306,7 +331,7 @@ def test_a_long_gradient_is_shortened_and_a_short_one_is_left(digits):
         training.train(model, digits, spec(**plain, **keys), seed=0, device=CPU)
         return torch.cat([(model.state_dict()[n] - v).flatten() for n, v in before.items()])
 
-    free = step_of()
+    free = step_of(max_grad_norm=False)
     assert free.norm() > 0.1
     short = step_of(max_grad_norm=0.1)
     assert float(short.norm()) == pytest.approx(0.1, rel=1e-3)

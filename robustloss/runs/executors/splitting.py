@@ -80,7 +80,7 @@ class _Rounds:
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        self.fresh: set[str] = set()  # cells for which something was computed
+        self.fresh: dict[str, str] = {}  # cells for which something was computed, with a remark
         self.expected: Counter[str] = Counter()  # parts, by cell
         self.ended: Counter[str] = Counter()  # likewise
         self.failed: set[str] = set()
@@ -88,14 +88,14 @@ class _Rounds:
     def report_preparation(self, event: Event) -> None:
         """Pass an event on, except the good end of a preparation: the cell goes on."""
         if event.stage == "done":
-            self.fresh.add(event.cell)
+            self.fresh[event.cell] = event.text
         elif event.stage != "cached":
             self.report(event)
 
     def expect(self, parts: Sequence[CellJob]) -> None:
         """Learn which parts will be computed."""
         self.expected = Counter(cell_name(part.cell) for part in parts)
-        self.fresh |= self.expected.keys()
+        self.fresh = dict.fromkeys(self.expected, "") | self.fresh
 
     def report_part(self, event: Event) -> None:
         """Report how many parts of the cell are there, and once that one failed."""
@@ -113,6 +113,6 @@ class _Rounds:
 
     def report_cell(self, event: Event) -> None:
         """Pass an event on; a cell for which something was computed before is done, not cached."""
-        if event.stage == "cached" and event.cell in self.fresh:
-            event = replace(event, stage="done")
+        if event.stage in ("cached", "done") and event.cell in self.fresh:
+            event = replace(event, stage="done", text=self.fresh[event.cell] or event.text)
         self.report(event)
