@@ -350,6 +350,8 @@ def try_(
 
     with showing_mistakes(ValueError), showing_spec_mistakes():
         plan = plan_try(loss, against, label=label, params=params, out=out)
+    if not quiet:
+        _say(f"Checking the contract of {loss}.")
     if _check_loss(loss, params, only_failures=True):
         return FAILED
     with showing_spec_mistakes(NotComparableError, CorruptFile):

@@ -65,7 +65,7 @@ def show_differences(folder: Path, label: str) -> None:
             f"negative where {label} errs less. {found.unit_words()} * is a difference shown (p at "
             "most .05, adjusted for all comparisons of the run); without *, no difference is shown."
         )
-        print(printable(text))
+        screen.print(printable(text), markup=False)
         screen.print(_difference_table(found, label, (0.0, *chosen_eps(attack))))
     tables = folder / "report" / "tables" / "losses.tex"
     lines = tables.read_text(encoding="utf-8").splitlines()

@@ -8,7 +8,7 @@ import pytest
 
 from robustloss.cli import starters
 from robustloss.results.run import load_run
-from robustloss.runs import runner
+from robustloss.runs import beside, runner
 from robustloss.runs.beside import compute_try, plan_try
 from robustloss.runs.errors import RunError
 from robustloss.spec.text import to_toml
@@ -134,6 +134,17 @@ def test_what_a_try_says(finished, command, monkeypatch):
     status, out, _ = command("try", "mine.py:MyLoss", *words)
     assert (status, counted.trained) == (0, 1)
     assert out == "runs/try-myloss-scale-5-small/report/index.html\n"
+
+
+def test_an_interrupted_try_says_how_to_go_on(finished, command, monkeypatch):
+    def run(*words, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(beside, "run", run)
+    status, _, err = command("try", "CosFace", "--against", finished, "--param", "margin=0.1")
+    assert status == 130
+    words = f"try CosFace --against {finished} --param margin=0.1"
+    assert err.endswith(f"Finished work is kept; go on with: robustloss {words}\n")
 
 
 BROKEN = STARTER.replace('reduction="none"', 'reduction="mean"')
