@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from robustloss.analysis.unfinished import open_run
+from robustloss.attacks.plugins import PluginError, source_digest
 from robustloss.progress import Progress
 from robustloss.results.run import Run, load_run
 from robustloss.runs.errors import RunError
@@ -20,6 +21,7 @@ from robustloss.runs.runner import run
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec, shipped_specs
 from robustloss.spec.losses import LOSS_LABELS
+from robustloss.spec.plugins import plugins_of
 from robustloss.spec.prefixes import canonical_name
 from robustloss.spec.spec import Spec
 from robustloss.spec.text import bound_text, slug
@@ -88,7 +90,8 @@ def plan_try(
         SpecError: No such spec, or a label or parameters that a spec refuses.
         RunError: A run that is not finished, or of another state of the spec; a label that is
             taken.
-        ValueError: A folder that is no run folder, or an `out` in which something would be lost.
+        ValueError: A folder that is no run folder, an `out` in which something would be lost, or
+            code that is not there.
     """
     others, folder, finished = _find_others(against)
     loss = canonical_name(loss, LOSS_LABELS)
@@ -114,10 +117,31 @@ def plan_try(
         },
         folder=others.folder,
     )  # fmt: skip
+    if finished is not None:
+        _check_code(own, folder)
     place = Path("runs") / f"try-{own.losses[0].slug}-{folder.resolve().name}"
     plan = Plan(own, others, folder, finished, place if out is None else Path(out))
     check_out(plan.out, [plan.folder, plan.out / OWN])
     return plan
+
+
+def _check_code(own: Spec, folder: Path) -> None:
+    """Refuse a run whose spec names code that does not lie where it is looked for.
+
+    Args:
+        own: The spec of the loss alone, which names the code of attacks, scores and network too.
+        folder: Of the run.
+    """
+    for key, name in plugins_of(own).items():
+        try:
+            source_digest(name, (own.folder,))
+        except PluginError as error:
+            if key == "losses[0].name":
+                raise
+            raise RunError(
+                f"{error} {folder} does not keep the code that its spec names. Write --against "
+                "with the spec file that lies beside this code, or start from there."
+            ) from error
 
 
 def _short(value: object) -> str:
@@ -209,4 +233,10 @@ def compute_try(
     if not all(load_run(path).rows for path in (plan.folder, own.path)):
         return Tried(None, failures)
     merged = merge_runs([plan.folder, own.path], plan.out, highlight=[plan.label])
+    if all(row["label"] != plan.label for row in load_run(merged.path).rows):
+        raise RunError(
+            f"{plan.label} has come to the same weights as a loss of {plan.folder} with the same "
+            f"settings, so {plan.out} shows it under that loss's label. Try another loss, or other "
+            "parameters."
+        )
     return Tried(merged.path, failures, merged.notes)

@@ -12,6 +12,7 @@ from robustloss.runs import beside, runner
 from robustloss.runs.beside import compute_try, plan_try
 from robustloss.runs.errors import RunError
 from robustloss.spec.text import to_toml
+from robustloss.storage import read_json, write_json
 from robustloss.training import train as training
 from tests.small_run import Counted, changed
 
@@ -91,6 +92,23 @@ def test_the_file_that_lies_here_is_meant_though_another_lies_beside_the_spec(fi
     (tmp_path / "copy/mine.py").write_text("raise RuntimeError\n")
     plan = plan_try("mine.py:MyLoss", str(tmp_path / "copy"))
     assert plan.own.losses[0].name == f"{tmp_path}/mine.py:MyLoss"
+
+
+def test_a_run_whose_attack_lies_elsewhere_is_refused_with_the_remedy(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "far")
+    results = read_json(tmp_path / "far/results.json")
+    attack = {"name": "weak.py:weak", "label": "Weak", "eps": [0.1]}
+    results["provenance"]["spec"]["attacks"].append(attack)
+    write_json(tmp_path / "far/results.json", results)
+    with pytest.raises(RunError, match=r"there is no file weak\.py in .* --against with the spec"):
+        plan_try("mine.py:MyLoss", "far")
+    Path("weak.py").write_text("def weak(model, inputs, labels, eps):\n    return inputs\n")
+    assert plan_try("mine.py:MyLoss", "far").own.attacks[1].name == "weak.py:weak"
+
+
+def test_a_loss_that_the_run_has_already_is_told(finished):
+    with pytest.raises(RunError, match=r"Again has come to the same weights as a loss of .*small"):
+        compute_try(plan_try("softmax", str(finished), label="Again"))
 
 
 @pytest.mark.parametrize("failing", [(1,), (0, 1)])
