@@ -24,7 +24,7 @@ REFERENCE, CHECKS, CROPS, CLEAN, NOISE, OUTSIDE = (
 )
 CHECKS_SHARE = 0.2  # of the attacks' passes, which trial attacks on fewer images do not exceed
 _ATTACK = "attack "  # begins the step of each attack; its label follows
-_TIMED = (8, 200)  # images of a pass that is timed: more where few take no time
+_TIMED = (1, 8, 200)  # images of a pass that is timed: the last where fewer take no time
 _LONG = 0.05  # seconds that are long enough to tell
 _ENOUGH = 0.5  # seconds after which no pass is timed once more
 
@@ -173,25 +173,52 @@ def trace_attacks(spec: Spec, attacks: Sequence[Attack]) -> list[tuple[AttackSpe
 def time_passes(model: AnyClassifier, images: ImageSet) -> tuple[float, float]:
     """Return the seconds of an image's pass forward, and of its pass forward and back.
 
+    A call costs something by itself, which many images share: two sizes of batch tell how much.
+
     Args:
         model: In eval mode, on the device of the images; it must have a gradient.
-        images: Of which a few are passed.
+        images: A batch, of which a few are passed.
     """
-    forward = gradient = 0.0
-    fgsm = build_attack("fgsm")
+    points: list[tuple[int, float, float]] = []  # images, seconds forward, forward and back
     for size in _TIMED:
-        few = images.take(slice(0, size))
-        inputs = few.batch(slice(None)).contiguous(memory_format=LAYOUT)
-        times: list[tuple[float, float]] = []
-        while len(times) < 4 and sum(map(sum, times)) < _ENOUGH:
-            with sealing(model, inputs.device, 0):
-                started = time.perf_counter()
-                clean_record(model, few)
-                forward = time.perf_counter() - started
-            gradient = perturb(fgsm, model, inputs, few.labels, eps=[0.1]).seconds
-            times.append((forward, gradient))
-        own = times[1:] or times  # the first pass of all also chooses kernels
-        forward, gradient = (sum(each) / len(own) / few.n for each in zip(*own, strict=True))
-        if few.n * (forward + gradient) > _LONG:
-            break
+        if len(points) < 2 or points[-1][1] + points[-1][2] < _LONG:
+            few = images.take(slice(0, size))
+            points.append((few.n, *_time_batch(model, few)))
+    (less, *fast), (more, *slow) = points[-2:]
+    forward, gradient = (
+        _divide_time(less, first, more, second, images.n)
+        for first, second in zip(fast, slow, strict=True)
+    )
     return forward, gradient
+
+
+def _time_batch(model: AnyClassifier, images: ImageSet) -> tuple[float, float]:
+    """Return the mean seconds of some images' pass forward, and of that forward and back."""
+    inputs = images.batch(slice(None)).contiguous(memory_format=LAYOUT)
+    times: list[tuple[float, float]] = []
+    while len(times) < 3 and sum(map(sum, times)) < _ENOUGH:
+        with sealing(model, inputs.device, 0):
+            started = time.perf_counter()
+            clean_record(model, images)
+            forward = time.perf_counter() - started
+        attacked = perturb(build_attack("fgsm"), model, inputs, images.labels, eps=[0.1])
+        times.append((forward, attacked.seconds))
+    own = times[1:] or times  # the first pass of all also chooses kernels
+    forward, gradient = (sum(each) / len(own) for each in zip(*own, strict=True))
+    return forward, gradient
+
+
+def _divide_time(less: int, first: float, more: int, second: float, batch: int) -> float:
+    """Return the seconds of each image of a batch.
+
+    Args:
+        less: Images of a small batch.
+        first: Its seconds.
+        more: Images of a larger batch.
+        second: Its seconds.
+        batch: Images that share what a call costs by itself.
+    """
+    slope = max(0.0, (second - first) / (more - less)) if more > less else second / more
+    call = max(0.0, second - more * slope)
+    # On a busy machine the small batch may seem to be the slower one.
+    return max(slope + call / batch, second / more / 4)

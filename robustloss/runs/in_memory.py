@@ -328,7 +328,9 @@ def _try_models(
         found[label] = wrapped.head.num_classes
         if timed:
             with suppress(Exception):  # what is wrong with a model, the attacks say better
-                seconds.append(time_passes(wrapped.to(device), images.take(slice(0, 8)).to(device)))
+                seconds.append(
+                    time_passes(wrapped.to(device), images.take(slice(0, 200)).to(device))
+                )
     if len(set(found.values())) > 1:
         each = ", ".join(f"{label} {k}" for label, k in found.items())
         raise ValueError(f"the models must have equally many classes, got {each}.")

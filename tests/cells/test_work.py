@@ -125,3 +125,16 @@ def test_timed_passes_are_positive_and_leave_the_random_numbers_alone():
     assert forward > 0
     assert gradient > 0
     assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "each"),
+    [
+        (0.3, 1.0, 0.2 / 100 + 0.1),  # 0.2 s a call, 0.1 s an image
+        (0.1, 0.8, 0.1),  # a call costs nothing
+        (0.5, 0.4, 0.4 / 8 / 4),  # noise: not below a quarter of what the larger batch took
+    ],
+)
+def test_an_image_of_a_batch_bears_its_share_of_the_call(first, second, each):
+    assert work._divide_time(1, first, 8, second, 100) == pytest.approx(each)
+    assert work._divide_time(8, first, 8, second, 100) == pytest.approx(second / 8)
