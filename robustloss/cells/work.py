@@ -22,7 +22,9 @@ from robustloss.spec.spec import Spec
 REFERENCE, CHECKS, CROPS, CLEAN, NOISE, OUTSIDE = (
     *("reference", "checks", "crops", "clean", "noise", "outside"),
 )
-CHECKS_SHARE = 0.2  # of the attacks' passes, which trial attacks on fewer images do not exceed
+# Of the attacks' passes: trial attacks do not exceed it. In seconds it is more, as few images at a
+# time are slower.
+CHECKS_SHARE = 1 / 6
 _ATTACK = "attack "  # begins the step of each attack; its label follows
 _TIMED = (1, 8, 200)  # images of a pass that is timed: the last where fewer take no time
 _LONG = 0.05  # seconds that are long enough to tell
@@ -179,24 +181,26 @@ def time_passes(model: AnyClassifier, images: ImageSet) -> tuple[float, float]:
         model: In eval mode, on the device of the images; it must have a gradient.
         images: A batch, of which a few are passed.
     """
-    points: list[tuple[int, float, float]] = []  # images, seconds forward, forward and back
+    points: list[tuple[int, list[float], list[float]]] = []
     for size in _TIMED:
-        if len(points) < 2 or points[-1][1] + points[-1][2] < _LONG:
+        if len(points) < 2 or max(points[-1][2]) < _LONG:
             few = images.take(slice(0, size))
             points.append((few.n, *_time_batch(model, few)))
     (less, *fast), (more, *slow) = points[-2:]
+    # On a busy machine the least is right for the small batch, which is to tell what a call costs
+    # by itself. The mean of the larger one then holds how busy the machine is.
     forward, gradient = (
-        _divide_time(less, first, more, second, images.n)
+        _divide_time(less, min(first), more, sum(second) / len(second), images.n)
         for first, second in zip(fast, slow, strict=True)
     )
     return forward, gradient
 
 
-def _time_batch(model: AnyClassifier, images: ImageSet) -> tuple[float, float]:
-    """Return the mean seconds of some images' pass forward, and of that forward and back."""
+def _time_batch(model: AnyClassifier, images: ImageSet) -> tuple[list[float], list[float]]:
+    """Return the seconds of some images' pass forward, and of that forward and back, each time."""
     inputs = images.batch(slice(None)).contiguous(memory_format=LAYOUT)
     times: list[tuple[float, float]] = []
-    while len(times) < 3 and sum(map(sum, times)) < _ENOUGH:
+    while len(times) < 4 and sum(map(sum, times)) < _ENOUGH:
         with sealing(model, inputs.device, 0):
             started = time.perf_counter()
             clean_record(model, images)
@@ -204,8 +208,7 @@ def _time_batch(model: AnyClassifier, images: ImageSet) -> tuple[float, float]:
         attacked = perturb(build_attack("fgsm"), model, inputs, images.labels, eps=[0.1])
         times.append((forward, attacked.seconds))
     own = times[1:] or times  # the first pass of all also chooses kernels
-    forward, gradient = (sum(each) / len(own) for each in zip(*own, strict=True))
-    return forward, gradient
+    return [forward for forward, _ in own], [gradient for _, gradient in own]
 
 
 def _divide_time(less: int, first: float, more: int, second: float, batch: int) -> float:
@@ -220,5 +223,5 @@ def _divide_time(less: int, first: float, more: int, second: float, batch: int) 
     """
     slope = max(0.0, (second - first) / (more - less)) if more > less else second / more
     call = max(0.0, second - more * slope)
-    # On a busy machine the small batch may seem to be the slower one.
+    # By chance the small batch may seem to be the slower one.
     return max(slope + call / batch, second / more / 4)

@@ -85,9 +85,9 @@ def evaluate(
             for one channel and 2, 4, 8 of 255 for more. Or a whole spec, its tables or the name of
             one, of which the attacks, [detection], [checks] and the first seed count.
         checks: Short trial attacks on some of the images, which tell a robust model from one that
-            hides its gradient. True tries at most 200, and fewer where these would cost more than
-            a fifth of the attacks; a number tries so many; False none, and then nothing says
-            whether an error is too low because the attack was misled. A spec that has
+            hides its gradient. True tries at most 200, and fewer where these would take more than
+            a sixth of the attacks' passes; a number tries so many; False none, and then nothing
+            says whether an error is too low because the attack was misled. A spec that has
             checks.images decides this itself.
         noise: Also show the model noise as large as each attack, a pass for each image and eps.
             Without it nothing tells a detector of attacks from a detector of any change.
@@ -220,7 +220,7 @@ def _describe_cost(
     if tried < most:
         what = f"on {tried} of {images:,} images" if tried else "none"
         lines.append(
-            f"Checks by trial attacks: {what}, to cost at most a fifth of the attacks; "
+            f"Checks by trial attacks: {what}, for a sixth of the attacks' passes at most; "
             f"checks={most} tries {most}."
         )
     return lines

@@ -65,21 +65,21 @@ def test_clean_images_pass_once_where_they_give_the_thresholds_too():
     assert next(iter(found.steps)) == "clean"
 
 
-@pytest.mark.parametrize(("images", "tried"), [(10, 0), (100, 3), (1000, 38), (10_000, 200)])
-def test_trial_attacks_take_at_most_a_fifth_of_the_attacks(images, tried):
+@pytest.mark.parametrize(("images", "tried"), [(10, 0), (100, 3), (1000, 31), (10_000, 200)])
+def test_trial_attacks_take_at_most_a_sixth_of_the_attacks(images, tried):
     spec, built, dataset = counted([PGD], images=images)
     assert work.choose_check_images(spec, built, dataset) == tried
     spec, built, dataset = counted([PGD], images=images, checks={"images": max(tried, 1)})
     found = work.count_work(spec, built, dataset)
     if tried:
-        assert sum(found.steps["checks"]) <= 0.2 * found.attacks
+        assert sum(found.steps["checks"]) <= found.attacks / 6
     beside = found.passes - found.attacks - sum(found.steps["reference"])
     assert beside <= found.attacks or not tried
 
 
 def test_one_gradient_and_its_noise_leave_no_room_for_trial_attacks():
     attacks = [{"name": "fgsm", "eps": [0.1, 0.2]}]
-    assert work.choose_check_images(*counted(attacks, images=1000)) < 1000 * 0.2 * 4 / 240
+    assert work.choose_check_images(*counted(attacks, images=1000)) < 1000 * 4 / 6 / 240
     spec, built, dataset = counted(attacks, images=1000, checks={"images": 0})
     assert work.choose_check_images(spec, built, dataset) == 0
 

@@ -263,11 +263,11 @@ def test_cost_and_checks_are_said_before_anything_is_attacked(capsys):
     said = lines()
     assert said[0].startswith("Evaluating Counted on 64 images of 1 × 8 × 8 (cpu")
     # 64 images: a gradient, 1 + 3 * 40 gradients and 3 last points, 6 attacked images; clean; noise
-    passes = 64 * (2 + 124 + 121 + 6 + 1 + 6) + 10 * (158 + 142)
-    told = f"{passes:,} passes of an image, forward or back (attacks 82 %, checks 15 %, noise 2 %)."
+    passes = 64 * (2 + 124 + 121 + 6 + 1 + 6) + 8 * (158 + 142)
+    told = f"{passes:,} passes of an image, forward or back (attacks 85 %, checks 13 %, noise 2 %)."
     assert re.fullmatch(r"Cost: about \d+ (s|min): " + re.escape(told), said[1])
     assert said[2] == (
-        "Checks by trial attacks: on 10 of 64 images, to cost at most a fifth of the attacks; "
+        "Checks by trial attacks: on 8 of 64 images, for a sixth of the attacks' passes at most; "
         "checks=64 tries 64."
     )
     assert said[3] == "1 cell"
