@@ -107,10 +107,10 @@ def _error_columns(found: _Numbers) -> list[ResultColumn]:
         if case.norm == first.norm:
             worst = [row for eps in case.eps for label in found.labels
                      for row in found.rows(label, case.label, eps)]  # fmt: skip
-            counts = sorted({len(row["attacks"]) for row in worst})
-            many = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+            counts = {len(row["attacks"]) for row in worst}
+            many = f"up to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
             norm = NORM_NAMES.get(first.norm or "", first.norm)
-            group = f"error, worst case over {many} attacks, {norm}"
+            group = f"error, worst case of {many} attacks, {norm}"
             place = WORST_CASE["attack"], WORST_CASE["attack_label"], first.norm
             budgets = case.eps
     return columns + [

@@ -92,7 +92,7 @@ def test_several_attacks_of_the_first_norm_show_their_worst_case():
     ]  # fmt: skip
     rows = worst_rows() + worst_rows(eps=0.3, attacks=["FGSM"], strongest="FGSM")
     table = build_result_table(results_of(attacks=(FGSM, PGD), worst_case=rows, summary=worst))
-    assert heads(table)[1] == ("error, worst case over 1 to 2 attacks, L∞", "8/255")
+    assert heads(table)[1] == ("error, worst case of up to 2 attacks, L∞", "8/255")
     assert texts(table, "GM")[1] == "60.0 [59.0, 61.0]"
 
 

@@ -13,7 +13,7 @@ def test_numbers_and_marks_are_those_of_the_report(strong_run: Run, strong_numbe
     table = strong_run.table()
     assert [row.label for row in table.rows] == strong_numbers.labels
     assert [c.head for c in table.columns[-3:]] == ["FGSM", "best adaptive", "best adaptive"]
-    assert table.columns[1].group.startswith("error, worst case over ")
+    assert table.columns[1].group.startswith("error, worst case of ")
     case = strong_numbers.worst_cases[0]
     (known, *_) = guarded(strong_numbers)
     (best,) = known.of_kind(BEST)
