@@ -47,11 +47,15 @@ BAD = [
     # labels of [report]
     (
         {"report": {"baseline": "lg"}},
-        'report.baseline (="lg") is the label of no loss: it must be one of "lgm"; did you mean',
+        'report.baseline (="lg") is the label of no loss: it must be one of "L-GM"; did you mean',
+    ),
+    (
+        {"report": {"highlight": ["lgm", "gm"]}},
+        'report.highlight[1] (="gm") is the label of no loss: it must be one of "L-GM"',
     ),
     (
         {"report": {"highlight": ["lgm", "L-GM"]}},
-        'report.highlight[1] (="L-GM") is the label of no loss: it must be one of "lgm"',
+        'report.highlight[1] (="L-GM") is listed twice. Remove one.',
     ),
     (
         {"report": {"highlight": ["lgm", "lgm"]}},
@@ -199,10 +203,10 @@ BAD = [
         'losses[1].label (="l gm") names the same files as losses[0].label (="L-GM"): \'l-gm\'. '
         "Give it another label.",
     ),
-    ({"losses": [LOSS, LOSS]}, 'losses[1].label (="lgm") names the same files as losses[0].label'),
+    ({"losses": [LOSS, LOSS]}, 'losses[1].label (="L-GM") names the same files as losses[0].label'),
     (
         {"attacks": [ATTACK, ATTACK]},
-        'attacks[1].label (="fgsm") names the same files as attacks[0]',
+        'attacks[1].label (="FGSM") names the same files as attacks[0]',
     ),
     (attack(label="None"), 'attacks[0].label (="None") is the clean pass\'s own.'),
     (loss(label="αβ"), 'losses[0].label (="αβ") must be one line of 1 to 80 characters, with a'),
@@ -298,7 +302,7 @@ def test_unreadable_file(tmp_path, content, message):
     ("name", "message"),
     [
         ("quickstrat", "quickstrat: no such file, nor a shipped spec (.*quickstart); did you mean"),
-        ("MNIST", "MNIST: no such file, nor .*; did you mean 'mnist'?"),
+        ("MNST", "MNST: no such file, nor .*; did you mean 'mnist'?"),
         ("specs/mnist.toml", "specs/mnist.toml: no such file, .* did you mean 'mnist'?"),
         (
             "zzzz.toml",

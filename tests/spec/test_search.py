@@ -57,7 +57,7 @@ def test_a_key_of_the_same_range_has_the_same_draws_for_every_loss():
 def test_keys_of_training_go_there_and_others_to_the_parameters():
     spec = spec_of({"lr": [0.02, 0.04], "weight_decay": [0.0, 0.1, 0.2]}, GRID)
     trials = spec.trials()
-    assert [t.label for t in trials] == ["softmax"] * 6 + ["lgm"] * 6
+    assert [t.label for t in trials] == ["Softmax"] * 6 + ["L-GM"] * 6
     last = trials[-1]
     assert (last.number, last.train.lr, last.loss.params) == (6, 0.03, {"alpha": 1.0})
     assert last.loss.search == {}
@@ -68,7 +68,7 @@ def test_keys_of_training_go_there_and_others_to_the_parameters():
 
 def test_substitute_puts_the_chosen_values_in_place_of_the_search():
     spec = spec_of({"lr": [0.02, 0.04]}, {"alpha": [0.1, 0.3]})
-    tuned = spec.substitute({"softmax": {"lr": 0.04}, "lgm": {"alpha": 0.3}})
+    tuned = spec.substitute({"Softmax": {"lr": 0.04}, "L-GM": {"alpha": 0.3}})
     assert [cell.train.lr for cell in tuned.cells([0])] == [0.04, 0.02]
     assert tuned.losses[1].params == {"alpha": 0.3}
     assert tuned.trials() == ()
@@ -108,7 +108,7 @@ def test_what_is_searched_cannot_stand_in_params_too():
 def test_given_models_take_no_part_in_the_tuning():
     losses = [{"name": "softmax", "search": {"lr": [0.1, 0.2]}}, {"model": "mine.py:make"}]
     spec = load_spec(changed(losses=losses))
-    assert [trial.label for trial in spec.trials()] == ["softmax"] * 2
+    assert [trial.label for trial in spec.trials()] == ["Softmax"] * 2
 
 
 def test_the_shipped_spec_gives_four_losses_nine_trials_each():

@@ -30,8 +30,8 @@ def test_defaults_of_the_smallest_spec():
     spec = load_spec(MINIMAL)
     assert spec.seeds == (0,)
     assert spec.data.name == "digits"
-    assert spec.losses[0].label == "softmax"
-    assert spec.attacks[0].label == "fgsm"
+    assert spec.losses[0].label == "Softmax"
+    assert spec.attacks[0].label == "FGSM"
     assert spec.detection.scores == SCORE_NAMES
 
 
@@ -78,8 +78,8 @@ def test_cells_are_losses_in_order_then_seeds():
     assert [(cell.label, cell.seed) for cell in cells] == [
         ("L-GM (alpha 1)", 3),
         ("L-GM (alpha 1)", 1),
-        ("center", 3),
-        ("center", 1),
+        ("Center", 3),
+        ("Center", 1),
     ]
     assert cells[0].folder == "cells/l-gm-alpha-1/seed-3"
     assert isinstance(cells[0], CellSpec)
