@@ -28,6 +28,42 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
     return losses
 
 
+def posteriors(logits: Array) -> Array:
+    """e^{z_k} / Σ_j e^{z_j}; only for logits whose exponentials are numbers."""
+    return np.array([[math.exp(z) / sum(math.exp(t) for t in row) for z in row] for row in logits])
+
+
+def label_smoothing(logits: Array, labels: Array, epsilon: float) -> Array:
+    """−Σ_k q'(k) log p(k), q'(k) = (1 − epsilon)[k = y] + epsilon/K (Szegedy et al., section 7)."""
+    losses = np.zeros(len(logits))
+    for i, (row, label) in enumerate(zip(posteriors(logits), labels, strict=True)):
+        for k, p in enumerate(row):
+            losses[i] -= ((1.0 - epsilon) * (k == label) + epsilon / len(row)) * math.log(p)
+    return losses
+
+
+def focal(logits: Array, labels: Array, gamma: float) -> Array:
+    """−(1 − p_t)^gamma log p_t (Lin et al., equation 4)."""
+    of_label = [row[label] for row, label in zip(posteriors(logits), labels, strict=True)]
+    return np.array([-((1.0 - p) ** gamma) * math.log(p) for p in of_label])
+
+
+def logit_norm(logits: Array, labels: Array, temperature: float) -> Array:
+    """−log(e^{f_y/(tau‖f‖)} / Σ_k e^{f_k/(tau‖f‖)}), f the logits (Wei et al. 2022)."""
+    lengths = [math.sqrt(sum(z**2 for z in row)) for row in logits]
+    return cross_entropy(logits / (temperature * np.array(lengths)[:, None]), labels)
+
+
+def one_vs_rest(logits: Array, labels: Array) -> Array:
+    """−log p_y − Σ_{k≠y} log(1 − p_k), p_k = 1/(1 + e^{−z_k}) (Padhy et al. 2020)."""
+    losses = np.zeros(len(logits))
+    for i, (row, label) in enumerate(zip(logits, labels, strict=True)):
+        for k, z in enumerate(row):
+            p = 1.0 / (1.0 + math.exp(-z))
+            losses[i] -= math.log(p if k == label else 1.0 - p)
+    return losses
+
+
 def center_regulariser(features: Array, labels: Array, centers: Array, weight: float) -> Array:
     """(lambda/2) ‖f − c_y‖² (Wen et al. 2016, equation 2, per image)."""
     terms = np.zeros(len(features))

@@ -23,7 +23,15 @@ from robustloss.losses.max_mahalanobis import MaxMahalanobisHead
 from robustloss.losses.multiple_angle import ASoftmaxHead, FNormSphereFaceHead, LSoftmaxHead
 from robustloss.losses.pairs import ContrastiveHead, TripletHead
 from robustloss.losses.pml import PREFIX, metric_learning_class
-from robustloss.losses.softmax import L2SoftmaxHead, SoftmaxHead, WeightedSoftmaxHead
+from robustloss.losses.softmax import (
+    FocalHead,
+    L2SoftmaxHead,
+    LabelSmoothingHead,
+    LogitNormHead,
+    OneVsRestHead,
+    SoftmaxHead,
+    WeightedSoftmaxHead,
+)
 
 __all__ = ["LOSSES", "VERSION", "build_loss", "check_head_class", "find_loss"]
 
@@ -47,6 +55,10 @@ LOSSES: dict[str, type[LossHead]] = {
     "contrastive": ContrastiveHead,
     "triplet": TripletHead,
     "mmc": MaxMahalanobisHead,
+    "label_smoothing": LabelSmoothingHead,
+    "focal": FocalHead,
+    "logit_norm": LogitNormHead,
+    "one_vs_rest": OneVsRestHead,
 }
 
 

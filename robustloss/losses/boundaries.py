@@ -161,6 +161,7 @@ _WITHOUT_MARGIN: Mapping[str, Callable[[_Setting, int, int], Array]] = {
     "modified_softmax": lambda s, a, b: s.norm() * _cosines(s, a, b),
     "normface": lambda s, a, b: s.scale() * _cosines(s, a, b),
     "mmc": lambda s, a, b: 0.5 * (s.squared_distance(b) - s.squared_distance(a)),
+    **dict.fromkeys(("label_smoothing", "focal", "logit_norm", "one_vs_rest"), _linear),
 }
 
 

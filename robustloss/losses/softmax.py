@@ -1,4 +1,8 @@
-"""Softmax cross-entropy on a linear layer: plain, with class weights, with features on a sphere."""
+"""Losses on a linear layer: softmax cross-entropy and what is made of it by one changed formula.
+
+`SoftmaxHead` is the plain one. Its relatives weigh the classes, put the features on a sphere,
+smooth the labels, weigh hard images, normalise the logits, or ask one question a class.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -189,3 +193,141 @@ class L2SoftmaxHead(SoftmaxHead):
     def boundary_terms(self) -> dict[str, Tensor]:
         """Return the bias, if there is one, and the radius as it stands."""
         return {**super().boundary_terms(), "scale": self.radius}
+
+
+class LabelSmoothingHead(SoftmaxHead):
+    """Label smoothing: the cross-entropy against (1 − epsilon)·[k = y] + epsilon/K.
+
+    The loss is least where the true logit is log(1 + K (1 − epsilon)/epsilon) above every other:
+    4.5 for ten classes and epsilon .1. A larger gap costs again, so logits stay small and the
+    gradient of an attack does not vanish.
+
+    Args:
+        feature_dim: D.
+        num_classes: K.
+        smoothing: epsilon, the share of the label that all classes divide, in [0, 1); .1 in the
+            paper. 0 is softmax.
+        bias: whether the linear layer has a bias.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Source: Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016,
+        section 7.
+    """
+
+    def __init__(
+        self, feature_dim: int, num_classes: int, *, smoothing: float = 0.1, bias: bool = True
+    ) -> None:
+        super().__init__(feature_dim, num_classes, bias=bias)
+        self.smoothing = check_number("smoothing", smoothing, at_most=0.99)
+
+    def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
+        """Return the cross-entropy against the smoothed label per image, no regulariser."""
+        check_inputs(self, features, labels)
+        log_posterior_BK = self.logits(features).log_softmax(1)
+        of_label = -log_posterior_BK.gather(1, labels.unsqueeze(1)).squeeze(1)
+        of_all = -log_posterior_BK.mean(1)
+        classification = (1.0 - self.smoothing) * of_label + self.smoothing * of_all
+        return LossTerms(classification, torch.zeros_like(classification))
+
+
+class FocalHead(SoftmaxHead):
+    """Focal loss: −(1 − posterior_y)^gamma log posterior_y, so that easy images count less.
+
+    The form for K classes, without the class weight alpha of the detection paper.
+
+    Args:
+        feature_dim: D.
+        num_classes: K.
+        gamma: the focusing exponent, at least 0; 2 in the paper, 3 where calibration is the aim
+            (Mukhoti et al., NeurIPS 2020). 0 is softmax.
+        bias: whether the linear layer has a bias.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 4.
+    """
+
+    def __init__(
+        self, feature_dim: int, num_classes: int, *, gamma: float = 2.0, bias: bool = True
+    ) -> None:
+        super().__init__(feature_dim, num_classes, bias=bias)
+        self.gamma = check_number("gamma", gamma)
+
+    def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
+        """Return the weighted cross-entropy per image, no regulariser."""
+        check_inputs(self, features, labels)
+        logits_BK, true_class = self.logits(features), labels.unsqueeze(1)
+        log_sum = logits_BK.logsumexp(1)
+        cross_entropy = log_sum - logits_BK.gather(1, true_class).squeeze(1)
+        # log(1 − posterior_y) from the other logits: of the difference itself, all digits are lost
+        # near posterior 1, and a gamma below 1 has no finite slope there.
+        others = logits_BK.scatter(1, true_class, -torch.inf).logsumexp(1) - log_sum
+        classification = (self.gamma * others).exp() * cross_entropy
+        return LossTerms(classification, torch.zeros_like(classification))
+
+
+class LogitNormHead(SoftmaxHead):
+    """LogitNorm: the cross-entropy of z / (temperature ‖z‖), z_k = w_k·f + b_k.
+
+    Training thus cannot lower the loss by longer logits. The normalisation belongs to training
+    alone: as in the authors' code, what classifies, is attacked and says the confidence is z
+    itself, whose length is what tells known images from unknown ones. It moves no decision
+    boundary.
+
+    Args:
+        feature_dim: D.
+        num_classes: K.
+        temperature: the paper's tau, at least 0.001; .04 in the paper, .01 in the example of the
+            authors' code. At 1 the loss of ten classes cannot fall below 1.4 nats.
+        bias: whether the linear layer has a bias.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Source: Wei et al., Mitigating Neural Network Overconfidence with Logit Normalization, ICML
+        2022; hongxin001/logitnorm_ood.
+    """
+
+    def __init__(
+        self, feature_dim: int, num_classes: int, *, temperature: float = 0.04, bias: bool = True
+    ) -> None:
+        super().__init__(feature_dim, num_classes, bias=bias)
+        self.temperature = check_number("temperature", temperature, at_least=0.001)
+
+    def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
+        """Return the cross-entropy of the normalised logits per image, no regulariser."""
+        check_inputs(self, features, labels)
+        normalised_BK = directions(self.logits(features)) / self.temperature
+        classification = F.cross_entropy(normalised_BK, labels, reduction="none")
+        return LossTerms(classification, torch.zeros_like(classification))
+
+
+class OneVsRestHead(SoftmaxHead):
+    """One-vs-rest: K yes-or-no questions, −log σ(z_y) − sum over k ≠ y of log(1 − σ(z_k)).
+
+    z_k = w_k·f + b_k is the log-odds that the image is a k, and σ(z_k) that probability. If
+    exactly one of the K independent answers is yes, class k is it with probability proportional
+    to σ(z_k)/(1 − σ(z_k)) = exp z_k: the softmax of z, which is the posterior here as for every
+    loss. Detection ranks on z_k, which orders images as log σ(z_k) does and, in float32, has no
+    ties where σ is 1.
+
+    Args:
+        feature_dim: D.
+        num_classes: K.
+        bias: whether the linear layer has a bias.
+
+    Source: Padhy et al., Revisiting One-vs-All Classifiers for Predictive Uncertainty and
+        Out-of-Distribution Detection in Neural Networks, 2020.
+    """
+
+    def loss(self, features: Tensor, labels: Tensor, *, progress: float) -> LossTerms:
+        """Return the sum of the K binary cross-entropies per image, no regulariser."""
+        check_inputs(self, features, labels)
+        logits_BK, true_class = self.logits(features), labels.unsqueeze(1)
+        # −log σ(z) = softplus(−z) and −log(1 − σ(z)) = softplus(z)
+        against_BK = logits_BK.scatter(1, true_class, -logits_BK.gather(1, true_class))
+        classification = F.softplus(against_BK).sum(1)
+        return LossTerms(classification, torch.zeros_like(classification))

@@ -50,6 +50,10 @@ LOSS_LABELS = {
     "contrastive": "Contrastive",
     "triplet": "Triplet",
     "mmc": "MMC",
+    "label_smoothing": "Label smoothing",
+    "focal": "Focal",
+    "logit_norm": "LogitNorm",
+    "one_vs_rest": "One-vs-rest",
 }
 """Every loss of our own, and how tables call it where its label is left out. What computes them
 stands in `losses.LOSSES`."""

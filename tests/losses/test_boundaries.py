@@ -36,6 +36,10 @@ CASES = [
     ("arcface", {}),
     ("arcface", {"scale": 10.0, "margin_rad": 1.2}),
     ("mmc", {}),
+    ("label_smoothing", {}),
+    ("focal", {}),
+    ("logit_norm", {"bias": False}),
+    ("one_vs_rest", {}),
 ]
 
 

@@ -46,7 +46,7 @@ def test_example_follows_the_formula():
     ("name", "params", "message"),
     [
         ("lgn", {}, r"loss \(='lgn'\) must be one of softmax, center.* did you mean 'lgm'\?"),
-        ("focal", {}, r"or a loss of your own as 'package\.module:Class'"),
+        ("polynomial", {}, r"or a loss of your own as 'package\.module:Class'"),
         ("lgm", {"aplha": 1}, r"lgm\.aplha: unknown parameter; did you mean 'alpha'\? It takes: "),
         ("softmax", {"alpha": 1}, r"softmax\.alpha: unknown parameter\. It takes: bias\."),
         ("lgm", {"alpha": "1"}, r"loss 'lgm': alpha \(='1'\) must be a number\."),

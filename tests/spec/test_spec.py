@@ -185,7 +185,8 @@ ALL = [
     *("Softmax", "Weighted softmax", "Center", "L-Softmax (m 2)", "L-Softmax (m 3)"),
     *("L-Softmax (m 4)", "A-Softmax (m 4)", "Modified softmax", "F-norm SphereFace (m 4)"),
     *("L2-softmax", "NormFace", "CosFace", "ArcFace", "Contrastive", "Triplet (semi-hard)"),
-    *("Triplet (batch-hard)", "MMC", "GM", "L-GM"),
+    *("Triplet (batch-hard)", "MMC", "GM", "L-GM", "Label smoothing", "Focal", "LogitNorm"),
+    "One-vs-rest",
 ]
 SHIPPED = {
     "cifar10-losses": SEVEN,
