@@ -133,7 +133,7 @@ def test_trades_learns_the_loss_of_clean_images_and_the_weighted_divergence(digi
     keys = {"attack": "trades", "eps": 0.2, "steps": 3, "beta": 4.0, "select_images": 10}
     settings = spec(
         epochs=1, batch_size=300, lr=0.5, momentum=0.0, nesterov=False, weight_decay=0.0,
-        schedule="constant", adversarial=keys,
+        schedule="constant", max_grad_norm=False, adversarial=keys,
     )  # fmt: skip
     seen = []
     original = Adversary.__call__

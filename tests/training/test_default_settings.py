@@ -24,9 +24,10 @@ from robustloss.training.train import train
 
 SMALL = {"model": {"backbone": "digits_cnn", "feature_dim": 32}}  # of digits, 8 x 8 pixels
 FOLDERS = {"cifar10-jpeg": {"name": "image_folder", "folder": "cifar10-jpeg.tar.xz"}}
-# With 27 to 187 steps these do not come to 30 %: the full margin of L-Softmax (m 4) stands only at
-# the end of 20,000 published steps, and 27 steps are too few for those whose logits start small.
-SLOW_LEARNERS = {"l_softmax": 0.40, "a_softmax": 0.45, "arcface": 0.40}
+# The margin of L-Softmax (m 4) grows over 20,000 steps as published: in a hundred it comes
+# too fast. And 27 steps, of 2,500 images, are too few for two more.
+TOO_FEW_STEPS = {"l_softmax": 0.42}
+TOO_FEW_OF_27 = {"l_softmax": 0.42, "a_softmax": 0.45, "arcface": 0.36}
 
 
 def load(name, **sizes):
@@ -81,7 +82,8 @@ def test_a_shipped_spec_learns_from_few_images(name):
 def test_three_epochs_of_clothes(loss, images, batch_size):
     train = {"epochs": 3, "batch_size": batch_size}
     clothes = load("fashion_mnist", train_size=images)
-    assert error_of(clothes, spec_of(loss, train=train)) <= SLOW_LEARNERS.get(loss, 0.30)
+    exceptions = TOO_FEW_OF_27 if (images, batch_size) == (2500, 256) else TOO_FEW_STEPS
+    assert error_of(clothes, spec_of(loss, train=train)) <= exceptions.get(loss, 0.30)
 
 
 @pytest.mark.slow
