@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "reports": "run_files work_folders notation metrics spec results analysis",
     # above: free of torch but for attacks; below: with torch
     "losses": "attacks",
-    "data": "work_folders storage seeding notation spec",
+    "data": "work_folders storage seeding notation spec attacks",
     "models": "run_files storage spec attacks data losses",
     "training": "storage seeding spec attacks data losses models",
     "evaluation": "seeding notation metrics results attacks data losses models",

@@ -243,7 +243,8 @@ def show(
     from robustloss.cli.listing import data_lines, spec_lines
 
     with showing_spec_mistakes():
-        for line in data_lines(loaded) if data else spec_lines(loaded, plugins=plugins):
+        show_lines = data_lines if data else spec_lines
+        for line in show_lines(loaded, plugins=plugins):
             _say(line)
     return DONE
 

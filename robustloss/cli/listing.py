@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from robustloss.notation import eps_text, one_line
-from robustloss.spec.data import DATASET_SUMMARIES
+from robustloss.spec.data import DATASET_SUMMARIES, OPEN_SUMMARIES, summary_of
 from robustloss.spec.load import shipped_specs
 from robustloss.spec.plugins import describe_plugins, plugins_of
+from robustloss.spec.prefixes import is_plugin
 from robustloss.spec.spec import Spec
 from robustloss.spec.text import literal, to_toml
 
@@ -48,7 +49,7 @@ def entries(kind: str) -> dict[str, str]:
         torchvision = {"torchvision:NAME": "any classification model of torchvision, untrained"}
         return _documented(BACKBONES) | torchvision
     if kind == "datasets":
-        return DATASET_SUMMARIES
+        return DATASET_SUMMARIES | OPEN_SUMMARIES
     texts = {name: path.read_text("utf-8") for name, path in shipped_specs().items()}
     return {name: _first_line(text).lstrip("# ") for name, text in texts.items()}  # a comment
 
@@ -63,19 +64,27 @@ def all_entries() -> Iterator[str]:
         yield ""
 
 
-def data_lines(spec: Spec) -> Iterator[str]:
+def data_lines(spec: Spec, *, plugins: bool = False) -> Iterator[str]:
     """Yield what the data of a spec are: sizes, classes, checksum, place; nothing is trained.
 
     Args:
         spec: Whose [data] to read.
+        plugins: Whether code that makes the data may be executed.
 
     Raises:
-        DataError: The data are absent, which fetches nothing, or damaged.
+        DataError: The data are absent, which fetches nothing, or damaged; or code makes them, which
+            is not allowed.
     """
     from robustloss.data import load
+    from robustloss.data.files import DataError
 
+    if is_plugin(spec.data.name) and not plugins:
+        raise DataError(
+            f"data.name (={spec.data.name!r}) is the spec's own code, which would be executed. If "
+            "you trust it: show --data --plugins."
+        )
     data = load.load_dataset(spec.data, near=spec.folder, download=False, quiet=True)
-    yield f"{data.name}: {DATASET_SUMMARIES[data.name]}"
+    yield f"{data.name}: {summary_of(data.name)}"
     yield f"  train       {data.train.n:,} images to learn from"
     yield f"  validation  {data.validation.n:,} images for the thresholds of detection"
     yield f"  test        {data.test.n:,} images to attack"
@@ -188,11 +197,9 @@ def cost_lines(spec: Spec, root: Path | None = None) -> Iterator[str]:
         dataset = load.load_dataset(data, near=spec.folder, root=root, download=False, quiet=True)
     except DataError as error:
         # Absent data have no cost yet. What would still be wrong once they are there is a mistake.
-        if data.name not in catalogue.DATASETS:
-            raise
-        sizes = catalogue.DATASETS[data.name].sizes
+        sizes = catalogue.find_source(data).sizes
         beyond = any((getattr(data, f"{name}_size") or 0) > whole for name, whole in sizes.items())
-        if beyond or (data.folder is not None and not isinstance(error, AbsentError)):
+        if beyond or (not sizes and not isinstance(error, AbsentError)):
             raise
         yield f"No estimate of the cost: {error}"
         return

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from robustloss.data.brought.arrays import ArraysReader
+from robustloss.data.brought.code import CodeReader
+from robustloss.data.brought.torchvision import TorchvisionReader
 from robustloss.data.cifar import CIFAR10, CIFAR100
 from robustloss.data.digits import DigitsReader
+from robustloss.data.files import DataError
 from robustloss.data.folders.load import FolderReader
 from robustloss.data.mnist import FASHION_MNIST, KMNIST, MNIST
 from robustloss.data.reader import Reader
+from robustloss.spec.data import DataSpec, kind_of
+from robustloss.spec.errors import choice_rule
 
 DIGITS = tuple("0123456789")
 FASHION = (
@@ -61,4 +67,33 @@ DATASETS: dict[str, Source] = {
     "cifar10": Source(CIFAR10, CIFAR10_CLASSES, _CIFAR_SIZES),
     "cifar100": Source(CIFAR100, CIFAR100_CLASSES, _CIFAR_SIZES),
     "image_folder": Source(FolderReader()),
+    "arrays": Source(ArraysReader()),
 }
+
+# By the names of torchvision's classes: their files are compared with the published checksums
+# here, and by torchvision only when it downloads them.
+_CHECKED = {
+    "MNIST": "mnist",
+    "FashionMNIST": "fashion_mnist",
+    "KMNIST": "kmnist",
+    "CIFAR10": "cifar10",
+    "CIFAR100": "cifar100",
+}
+
+
+def find_source(data: DataSpec) -> Source:
+    """Return where the data set comes from that the table [data] names.
+
+    Raises:
+        DataError: no such name.
+    """
+    kind, own = kind_of(data.name), data.name.partition(":")[2]
+    if kind == "torchvision:":
+        if own in _CHECKED and not data.params:
+            return DATASETS[_CHECKED[own]]
+        return Source(TorchvisionReader(own))
+    if kind == "file.py:":
+        return Source(CodeReader())
+    if data.name not in DATASETS:
+        raise DataError(f"data.name (={data.name!r}) {choice_rule(data.name, list(DATASETS))}")
+    return DATASETS[data.name]

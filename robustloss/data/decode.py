@@ -26,8 +26,8 @@ FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
 # image of 30,000 x 1 pixels does not take gigabytes; the pixels at the border then differ.
 MOST_PIXELS = 100_000_000
 CHUNK = 32  # files a thread decodes at a time: Pillow works outside the interpreter's lock
-_GREY = ("1", "L", "LA", "La")
-_KNOWN = (*_GREY, "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
+GREY_MODES = ("1", "L", "LA", "La")
+KNOWN_MODES = (*GREY_MODES, "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
 _ORIENTATION = 0x0112  # the tag of EXIF; 1 is upright
 _BITS_PER_SAMPLE = 258  # the tag of TIFF
 
@@ -121,34 +121,50 @@ def decode(content: bytes, recipe: Recipe) -> tuple[NDArray[np.uint8], Head]:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             head = _head(opened)
-            image: Image.Image = opened
-            if image.mode == "P" and "transparency" in image.info:
-                image = image.convert("RGBA")  # what Pillow asks for; transparency is dropped
-            if image.mode != (mode := "L" if recipe.channels == 1 else "RGB"):
-                image = image.convert(mode)  # not always: it copies where there is nothing to do
-            width, height = image.size
-            if recipe.resize is None and (height, width) != recipe.size:
-                raise OtherSize(f"{width}x{height}")
-            if recipe.resize is not None:
-                short = min(width, height)
-                if width * height * (recipe.resize / short) ** 2 > MOST_PIXELS:
-                    left, top = (width - short) // 2, (height - short) // 2
-                    image = image.crop((left, top, left + short, top + short))
-                    width = height = short
-                if short != recipe.resize:
-                    size = int(recipe.resize * width / short), int(recipe.resize * height / short)
-                    image = image.resize(size, Image.Resampling.BILINEAR)
-                (height, width), (wide, high) = recipe.size, image.size
-                top, left = round((high - height) / 2), round((wide - width) / 2)
-                image = image.crop((left, top, left + width, top + height))
-            pixels = np.asarray(image)
+            pixels = fit(opened, recipe)
     except (UnreadableImage, OtherSize):
         raise
     except Exception as error:
         if is_lfs_pointer(content):
             raise UnreadableImage("a pointer of Git LFS: fetch it by git lfs pull") from None
         raise UnreadableImage(_reason(error)) from None
-    return pixels.reshape(*recipe.size, recipe.channels).transpose(2, 0, 1), head
+    return pixels, head
+
+
+def fit(image: Image.Image, recipe: Recipe) -> NDArray[np.uint8]:
+    """Convert, resize and cut one image of Pillow.
+
+    Args:
+        image: of 8 bits a channel at most.
+        recipe: what is done to it.
+
+    Returns:
+        Pixels (C, H, W).
+
+    Raises:
+        OtherSize: not of the recipe's size where nothing is resized.
+    """
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # what Pillow asks for; transparency is dropped
+    if image.mode != (mode := "L" if recipe.channels == 1 else "RGB"):
+        image = image.convert(mode)  # not always: it copies where there is nothing to do
+    width, height = image.size
+    if recipe.resize is None and (height, width) != recipe.size:
+        raise OtherSize(f"{width}x{height}")
+    if recipe.resize is not None:
+        short = min(width, height)
+        if width * height * (recipe.resize / short) ** 2 > MOST_PIXELS:
+            left, top = (width - short) // 2, (height - short) // 2
+            image = image.crop((left, top, left + short, top + short))
+            width = height = short
+        if short != recipe.resize:
+            size = int(recipe.resize * width / short), int(recipe.resize * height / short)
+            image = image.resize(size, Image.Resampling.BILINEAR)
+        (height, width), (wide, high) = recipe.size, image.size
+        top, left = round((high - height) / 2), round((wide - width) / 2)
+        image = image.crop((left, top, left + width, top + height))
+    pixels = np.asarray(image)
+    return pixels.reshape(*recipe.size, recipe.channels).transpose(2, 0, 1)
 
 
 def _reason(error: Exception) -> str:
@@ -159,11 +175,11 @@ def _reason(error: Exception) -> str:
 
 def _head(image: ImageFile) -> Head:
     """Read the head of an image whose pixels are not read yet: then its raw mode is gone."""
-    if image.mode not in _KNOWN:
+    if image.mode not in KNOWN_MODES:
         raise UnreadableImage(f"has more than 8 bits a channel (mode {image.mode})")
     if _has_16_bits(image):
         raise UnreadableImage(f"has more than 8 bits a channel (16, mode {image.mode})")
-    channels: int | None = 1 if image.mode in _GREY else 3
+    channels: int | None = 1 if image.mode in GREY_MODES else 3
     if image.mode == "P" and _has_grey_palette(image):
         channels = None
     return Head(*image.size, channels, _is_turned(image))

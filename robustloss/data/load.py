@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robustloss.data import splits
-from robustloss.data.catalogue import DATASETS
-from robustloss.data.files import DataError, data_root
+from robustloss.data.catalogue import find_source
+from robustloss.data.files import data_root
 from robustloss.data.images import Dataset, mean_and_std
 from robustloss.data.reader import Loaded, Parts, Place
 from robustloss.spec.data import DataSpec
-from robustloss.spec.errors import choice_rule
 
 
 def load_dataset(
@@ -39,9 +38,7 @@ def load_dataset(
         DataError: unknown name, files absent or damaged, or a choice of images that they do not
             give.
     """
-    if data.name not in DATASETS:
-        raise DataError(f"data.name (={data.name!r}) {choice_rule(data.name, list(DATASETS))}")
-    source = DATASETS[data.name]
+    source = find_source(data)
     if source.class_names:  # known beforehand: judged before any file is looked for
         sizes = source.sizes if data.classes is None else {}  # of some classes: known when read
         splits.check_choice(data, len(source.class_names), sizes, data.name)

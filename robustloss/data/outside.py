@@ -20,7 +20,7 @@ from robustloss.data.folders.listing import find_folder, list_files
 from robustloss.data.images import Dataset, ImageSet
 from robustloss.data.load import load_dataset
 from robustloss.seeding import new_generator
-from robustloss.spec.data import DATASET_SUMMARIES, DataSpec, OutsideSpec
+from robustloss.spec.data import DataSpec, OutsideSpec, summary_of
 from robustloss.spec.spec import Spec
 
 VERSION = 1  # raise when the same table would give other images
@@ -157,9 +157,10 @@ def _load_table(
             raise DataError(str(error)) from None
         images = ImageSet(torch.from_numpy(array), *_no_labels(len(paths)), 255.0)
         return images, f"images of the folder {Path(table.folder).name}"
-    test = load_dataset(DataSpec(name=table.name), root=root, quiet=True).test
+    data = DataSpec(name=table.name, file=table.file)
+    test = load_dataset(data, near=near, root=root, quiet=True).test
     images = fit_shape(_thin_out(test, table.images), shape)
-    return images, f"test images of {DATASET_SUMMARIES[table.name]}"
+    return images, f"test images of {summary_of(table.name)}"
 
 
 def _list_paths(table: OutsideSpec, near: Path, root: Path | None) -> list[Path]:

@@ -140,7 +140,8 @@ class Content(ABC):
     Attributes:
         where: how messages call the place that the images came from.
         train: training images.
-        test: test images; None: they are cut out of `train`, as many as the catalogue says.
+        test: test images; None: they are cut out of `train`, as many as the catalogue says, else a
+            fifth.
         validation: validation images; None: they are cut out of `train`.
         class_names: in the order of the labels; () where the catalogue says them.
         files: the folder or archive of its files; "" where a package brings them.
@@ -166,9 +167,13 @@ class ArrayContent(Content):
 
     Attributes:
         scale: largest value that a pixel can have.
+        size: (H, W) that a model sees, as in `ImageSet`.
+        remark: what must stand beside the numbers; "" for nothing.
     """
 
     scale: float = 255.0
+    size: tuple[int, int] | None = None
+    remark: str = ""
 
     def load(self, parts: Parts) -> Loaded:
         """Hand the pixels over as they are."""
@@ -176,7 +181,9 @@ class ArrayContent(Content):
             # A copy, because torch must not share an array that is read-only, as of a file's bytes.
             images={name: torch.from_numpy(part.images.copy()) for name, part in parts.items()},
             counts=value_counts(parts["train"].images),
-            settings=f"scale {self.scale}",
+            settings=f"scale {self.scale}" + (f" size {self.size}" if self.size else ""),
             contents={name: (f"images {p.images.shape}", p.images) for name, p in parts.items()},
             scale=self.scale,
+            size=self.size,
+            summary=self.remark,
         )

@@ -16,6 +16,7 @@ from robustloss.data.reader import Content, Part, Parts
 from robustloss.spec.data import DataSpec
 
 SPLIT_SEED = 20180328  # never a parameter: another seed would be another data set
+TEST_SHARE = 5  # one image in so many is held out for testing where a data set has no test images
 VALIDATION = 5_000  # images held out for validation where nothing says how many, a tenth at most
 
 
@@ -37,7 +38,7 @@ def cut(content: Content, data: DataSpec, names: Sequence[str], sizes: Mapping[s
     """
     train, validation, test = content.train, content.validation, content.test
     if test is None:
-        chosen, rest = stratified_split(train.labels, sizes["test"])
+        chosen, rest = stratified_split(train.labels, sizes.get("test", train.n // TEST_SHARE))
         test, train = train.pick(chosen), train.pick(rest)
     if validation is None:
         size = sizes.get("validation", min(VALIDATION, max(train.n // 10, len(names))))

@@ -1,12 +1,23 @@
 """Tables [data] and [[outside]]: which images."""
 
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from robustloss.spec.base import MAX_LABEL, Count, Labelled, ListOf, Name, Table, declare, only
+from robustloss.spec.base import (
+    MAX_LABEL,
+    Count,
+    Labelled,
+    ListOf,
+    Name,
+    PlainTable,
+    Table,
+    declare,
+    only,
+)
 from robustloss.spec.errors import choice_rule, rule_error
-from robustloss.spec.prefixes import canonical_name
+from robustloss.spec.prefixes import placed
 
 DATASET_SUMMARIES = {
     "digits": "1,797 handwritten digits of 8x8 pixels, bundled with scikit-learn (no download)",
@@ -17,16 +28,59 @@ DATASET_SUMMARIES = {
     "cifar100": "CIFAR-100: 60,000 colour images of 32x32 pixels, 100 classes",
     "image_folder": "your own images: data.folder names a folder, or a tar archive, with "
     "train/CLASS/IMAGE and test/CLASS/IMAGE",
+    "arrays": "your own images: data.file names an .npz with x_train, y_train, x_test and y_test",
 }
 """Name -> one line of every data set. What reads them stands in `data.catalogue`."""
 
+OPEN_SUMMARIES = {
+    "torchvision:NAME": "any classification set of torchvision, as torchvision:SVHN",
+    "file.py:factory": "your own images: a function that returns train and test; or "
+    "package.module:factory",
+}
+"""Form of a name -> one line, for data sets that have no fixed name."""
+
 OUTSIDE_SETS = (*DATASET_SUMMARIES, "uniform_noise", "held_out_classes")
 
-DataName = Annotated[Name, AfterValidator(lambda name: canonical_name(name, OUTSIDE_SETS))]
+DataName = Annotated[Name, placed("data set", OUTSIDE_SETS)]
 
-_FOLDER_MISSING = "must be given: image_folder reads the folder it names."
-_FOLDER_ONLY = 'is for name = "image_folder" only, not {!r}. Remove it.'
-_FOLDER_KEYS = ("folder", "image_size", "resize", "channels", "ten_crop", "in_memory")
+_MISSING = {
+    "image_folder": ("folder", "must be given: image_folder reads the folder it names."),
+    "arrays": ("file", "must be given: arrays reads the .npz it names."),
+}
+_PICTURES = ("image_folder", "torchvision:", "file.py:")
+_KEYS = {
+    "folder": ("image_folder",),
+    "image_size": _PICTURES,
+    "resize": _PICTURES,
+    "channels": _PICTURES,
+    "ten_crop": ("image_folder",),
+    "in_memory": ("image_folder",),
+    "file": ("arrays",),
+    "layout": ("arrays", "file.py:"),
+    "params": ("torchvision:", "file.py:"),
+}
+"""Keys that some names of data sets take and others do not."""
+
+
+def kind_of(name: str) -> str:
+    """Return the kind of a data set by its name: the name, "torchvision:" or "file.py:"."""
+    prefix, colon, _ = name.partition(":")
+    return name if not colon else "torchvision:" if prefix == "torchvision" else "file.py:"
+
+
+def summary_of(name: str) -> str:
+    """Return one line on a data set, by its name."""
+    if name in DATASET_SUMMARIES:
+        return DATASET_SUMMARIES[name]
+    kind = kind_of(name)
+    return f"{name.partition(':')[2]} of torchvision" if kind == "torchvision:" else "your own code"
+
+
+def _only(name: str, kinds: tuple[str, ...]) -> str:
+    """Return the rule that a key breaks which this data set does not take."""
+    listed = " or ".join(f'"{kind}{"NAME" if ":" in kind else ""}"' for kind in kinds)
+    return f"is for name = {listed} only, not {name!r}. Remove it."
+
 
 Side = Annotated[int, Field(ge=1, le=4096)]  # pixels
 
@@ -38,7 +92,11 @@ def _size(meaning: str) -> Any:
 class DataSpec(Table):
     """Table [data]: the images. A size left out is the data set's own."""
 
-    name: DataName = declare("data set: robustloss list datasets", "digits")
+    name: DataName = declare(
+        "data set: robustloss list datasets; or torchvision:NAME, file.py:factory or "
+        "package.module:factory",
+        "digits",
+    )
     train_size: Count | None = _size("training images, equal class shares")
     validation_size: Count | None = _size("validation images (thresholds)")
     test_size: Count | None = _size("test images, the ones that are attacked")
@@ -64,12 +122,12 @@ class DataSpec(Table):
         shown="required by image_folder",
     )
     image_size: Side | None = declare(
-        "image_folder: side in pixels of the square cut out of each image",
+        "image_folder, torchvision:, file.py: side in pixels of the square cut out of each picture",
         None,
         shown="the images' own size",
     )
     resize: Side | None = declare(
-        "image_folder: what the shorter side becomes before; crops of training are taken from "
+        "as image_size: what the shorter side becomes before; crops of training are taken from "
         "this square",
         None,
         shown="image_size",
@@ -77,7 +135,7 @@ class DataSpec(Table):
     channels: Annotated[
         Literal[1, 3] | None, only("must be 1 or 3: grey or colour.", 1, 3, None)
     ] = declare(
-        "image_folder: grey (1) or colour (3); other images are converted",
+        "as image_size: grey (1) or colour (3); other images are converted",
         None,
         kind="1 | 3",
         shown="3 if any image has colour",
@@ -93,27 +151,45 @@ class DataSpec(Table):
         "auto",
         kind='true | false | "auto"',
     )
+    file: Name | None = declare(
+        "arrays: .npz with x_train, y_train, x_test, y_test, and where you like x_validation, "
+        "y_validation, class_names; relative to the spec, then to --data",
+        None,
+        shown="required by arrays",
+    )
+    layout: Annotated[
+        Literal["nchw", "nhwc"] | None, only('must be "nchw" or "nhwc".', "nchw", "nhwc", None)
+    ] = declare(
+        "arrays, file.py: where the channels stand: behind the images' number, or last",
+        None,
+        kind='"nchw" | "nhwc"',
+        shown="told by the shape",
+    )
+    params: PlainTable = declare("torchvision:, file.py: parameters of the class or function", {})
 
     @model_validator(mode="after")
     def complete_label(self) -> Self:
         """Call the data by their name, unless the spec says otherwise."""
         if "label" not in self.model_fields_set:
-            self._complete({"label": self.name})
+            torchvision = kind_of(self.name) == "torchvision:"
+            label = self.name.partition(":")[2] if torchvision else self.name
+            if self.name == "arrays" and self.file is not None:
+                label = PurePath(self.file).stem
+            self._complete({"label": label if label.isprintable() else self.name})
         if not (self.label.isprintable() and self.label.strip() and len(self.label) <= MAX_LABEL):
             self._refuse("label", f"must be one line of 1 to {MAX_LABEL} characters.")
         return self
 
     @model_validator(mode="after")
-    def check_folder(self) -> Self:
-        """Refuse keys of image_folder for other data, and those that do not go together."""
-        if self.name != "image_folder":
-            for name in _FOLDER_KEYS:
-                default = type(self).model_fields[name].default
-                if name in self.model_fields_set and getattr(self, name) != default:
-                    self._refuse(name, _FOLDER_ONLY.format(self.name))
-            return self
-        if self.folder is None:
-            self._refuse("folder", _FOLDER_MISSING)
+    def check_keys(self) -> Self:
+        """Refuse keys of other data sets, and those that do not go together."""
+        for key, kinds in _KEYS.items():
+            changed = getattr(self, key) != type(self).model_fields[key].default
+            if changed and kind_of(self.name) not in kinds:
+                self._refuse(key, _only(self.name, kinds))
+        key, rule = _MISSING.get(self.name, ("name", ""))
+        if getattr(self, key) is None:
+            self._refuse(key, rule)
         size, resize = self.image_size, self.resize
         if resize is not None and size is None:
             self._refuse(
@@ -131,7 +207,11 @@ class DataSpec(Table):
 class OutsideSpec(Labelled):
     """One table [[outside]]: images that are not of the data, shown to every network."""
 
-    name: DataName = declare(f"which images: {', '.join(OUTSIDE_SETS)}", example="fashion_mnist")
+    name: DataName = declare(
+        f"which images: {', '.join(OUTSIDE_SETS)}; or torchvision:NAME, file.py:factory or "
+        "package.module:factory",
+        example="fashion_mnist",
+    )
     images: Count = declare("how many of them at most, spread evenly", 2000)
     folder: Name | None = declare(
         "image_folder: any folder of images, or a tar archive of one; relative to the spec, then "
@@ -139,20 +219,25 @@ class OutsideSpec(Labelled):
         None,
         shown="required by image_folder",
     )
+    file: Name | None = declare(
+        "arrays: .npz as for [data]; its test images are shown", None, shown="required by arrays"
+    )
 
     @field_validator("name")
     @classmethod
     def check_name(cls, name: str) -> str:
         """Refuse what is neither a data set nor another source of images."""
-        if name not in OUTSIDE_SETS:
+        if ":" not in name and name not in OUTSIDE_SETS:
             raise rule_error(choice_rule(name, OUTSIDE_SETS))
         return name
 
     @model_validator(mode="after")
-    def check_folder(self) -> Self:
-        """Ask image_folder for its folder, and refuse one for other images."""
-        if self.name == "image_folder" and self.folder is None:
-            self._refuse("folder", _FOLDER_MISSING)
-        if self.name != "image_folder" and self.folder is not None:
-            self._refuse("folder", _FOLDER_ONLY.format(self.name))
+    def check_keys(self) -> Self:
+        """Ask image_folder for its folder and arrays for their file; refuse these for others."""
+        key, rule = _MISSING.get(self.name, ("name", ""))
+        if getattr(self, key) is None:
+            self._refuse(key, rule)
+        for key in ("folder", "file"):
+            if getattr(self, key) is not None and self.name not in _KEYS[key]:
+                self._refuse(key, _only(self.name, _KEYS[key]))
         return self

@@ -7,7 +7,8 @@ from robustloss.spec.text import literal
 
 def plugins_of(spec: Spec) -> dict[str, str]:
     """Return the spec's own code by the key that names it: ``"losses[0].name": "mine.py:Mine"``."""
-    named = {"model.backbone": spec.model.backbone}
+    named = {"data.name": spec.data.name, "model.backbone": spec.model.backbone}
+    named |= {f"outside[{i}].name": table.name for i, table in enumerate(spec.outside)}
     for number, loss in enumerate(spec.losses):
         named[f"losses[{number}].name"] = loss.name
         if "backbone" in loss.model_keys:

@@ -8,9 +8,13 @@ from pydantic import AfterValidator
 
 from robustloss.spec.errors import rule_error
 
-Place = Literal["loss", "attack", "backbone", "model", "score"]
+Place = Literal["loss", "attack", "backbone", "model", "score", "data set"]
 
-PREFIXES: dict[str, Place] = {"pml": "loss", "torchattacks": "attack", "torchvision": "backbone"}
+PREFIXES: dict[str, tuple[Place, ...]] = {
+    "pml": ("loss",),
+    "torchattacks": ("attack",),
+    "torchvision": ("backbone", "data set"),
+}
 """What each prefix may name. It stands for a package, never for a module of the user's."""
 
 
@@ -23,19 +27,19 @@ def is_plugin(name: str) -> bool:
 def misplaced_rule(name: str, place: Place) -> str:
     """Return the rule that a name's prefix breaks, with the remedy; "" where it breaks none.
 
-    Nothing but the one builder of that place knows a prefix. Anywhere else the name would be taken
+    Nothing but the builders of those places know a prefix. Anywhere else the name would be taken
     for a module, and a file of that name beside the spec would run without being called a plug-in.
 
     Args:
-        name: of a loss, attack, backbone, model or score, as a spec or a run folder has it.
+        name: of a loss, attack, backbone, model, score or data set, as a spec or run folder has it.
         place: what it is to name.
     """
     prefix, colon, rest = name.partition(":")
-    if not colon or PREFIXES.get(prefix, place) == place:
+    if not colon or place in PREFIXES.get(prefix, (place,)):
         return ""
     own = rest.rpartition(":")[2] or "Name"
-    named = PREFIXES[prefix]
-    article = "an" if named == "attack" else "a"
+    named = " or ".join(PREFIXES[prefix])
+    article = "an" if named.startswith("a") else "a"
     return (
         f'begins with "{prefix}:", which names {article} {named} and no {place}. Name code by '
         f'its file or module: "path/to/file.py:{own}" or "package.module:{own}".'

@@ -201,7 +201,7 @@ class Spec(Table):
             if table.name == "held_out_classes" and data.classes is None:
                 rule = "needs data.classes, the classes that are learnt, as [0, 1, 2, 3, 4]."
                 problems.add((i, "name"), table.name, rule)
-            elif table.name == data.name != "image_folder":
+            elif table.name == data.name not in ("image_folder", "arrays"):
                 rule = 'is the data set itself. Name another, or "held_out_classes" with '
                 problems.add((i, "name"), table.name, f"{rule}data.classes.")
         problems.raise_if_any()

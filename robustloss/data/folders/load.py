@@ -91,7 +91,7 @@ class FolderContent(Content):
         keep = data.in_memory
         if keep == "auto":
             needed = sum(part.n for part in parts.values()) * math.prod(recipe.shape)
-            keep = needed <= _memory() / SHARE_OF_MEMORY
+            keep = needed <= memory_size() / SHARE_OF_MEMORY
         surveys, full = self._survey(parts, recipe, keep)
         converted = [path for found in surveys.values() for path in found.converted]
         if converted and data.channels is None:
@@ -196,7 +196,7 @@ class FolderContent(Content):
         return surveys, full
 
 
-def _memory() -> int:
+def memory_size() -> int:
     """Return the bytes of memory of this machine, or of its GPU where that has less."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -39,7 +39,7 @@ def dataset_of(job: CellJob) -> Dataset:
         DataError: The data are not where the job says.
     """
     data = job.spec.data
-    key = (data, job.spec.folder, job.data_root)
+    key = (data.model_dump_json(), job.spec.folder, job.data_root)
     if key not in _datasets:
         _datasets[key] = load_dataset(
             data, near=job.spec.folder, root=job.data_root, download=False, quiet=True
