@@ -396,22 +396,24 @@ def _parse_params(words: list[str]) -> dict[str, Any]:
 
 @app.command()
 def new(
-    kind: Annotated[str, Argument(metavar="loss|attack|score")],
+    kind: Annotated[str, Argument(metavar="loss|attack|score|data")],
     name: Annotated[str, Argument(metavar="NAME", help="a Python name: my_loss gives my_loss.py")],
 ) -> int:
-    """Write a file with a loss, an attack or a score of your own that works as it is."""
+    """Write a file with a loss, an attack, a score or data of your own that works as it is."""
     from robustloss.cli.starters import write_starter
 
     kind = kind.casefold()
     with showing_mistakes(ValueError):
         path, own = write_starter(kind, name)
     plugin = f"{path}:{own}"
-    _say(f"Wrote {path} with the {kind} {own}.")
+    _say(f"Wrote {path} with the {kind} {own}.".replace("the data", "the data set"))
     if kind == "loss":
         _say(f"Check it:     robustloss check-loss {plugin}\nTry it out:   robustloss try {plugin}")
         return DONE
     if kind == "attack":
         _say(f'Add to a spec beside it:\n  [[attacks]]\n  name = "{plugin}"\n  eps = [0.1]')
+    elif kind == "data":
+        _say(f'Name it in a spec beside it:\n  [data]\n  name = "{plugin}"')
     else:
         _say(f'Add "{plugin}" to the scores under [detection] in a spec beside it.')
     _say(f"A spec to begin with:   robustloss show quickstart > {name}.toml")

@@ -42,10 +42,24 @@ def test_a_new_attack_and_a_new_score_run_in_a_spec_at_once(command, tmp_path, n
     assert {row["score"] for row in found.detection} >= {"my_score.py:my_score"}
 
 
+def test_a_new_data_set_runs_in_a_spec_at_once(command, tmp_path, no_report):
+    status, out, err = command("new", "data", "my_digits")
+    assert (status, err) == (0, "")
+    assert out.startswith("Wrote my_digits.py with the data set my_digits.\n")
+    assert 'name = "my_digits.py:my_digits"' in out
+    data = {"name": "my_digits.py:my_digits", "train_size": 200, "params": {"test_images": 60}}
+    spec = changed(seeds=[0], losses=[{"name": "softmax"}], data=data)
+    outcome = runner.run(spec, out=tmp_path / "run")
+    assert outcome.failures == []
+    found = load_run(tmp_path / "run")
+    assert {row["n"] for row in found.rows} == {60}
+    assert next(row["error"] for row in found.rows if row["eps"] == 0) < 0.6  # of ten classes
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("data mine", r"new \(=data\) must be one of loss, attack, score\."),
+        ("model mine", r"new \(=model\) must be one of loss, attack, score, data\."),
         ("loss my-loss", r"NAME \(=my-loss\) must be a Python name.*Write my_loss\."),
         ("loss my_loss.py", r"NAME \(=my_loss\.py\).*Write my_loss\."),
         ("attack lambda", r"NAME \(=lambda\).*Write my_attack\."),

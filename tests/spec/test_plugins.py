@@ -108,6 +108,8 @@ def test_the_command(trap, tmp_path, capsys):
 PLACES = {  # where a spec names code, as TOML: the table, and what else it needs
     "loss": '[[losses]]\nname = "{name}"\nlabel = "a"\n',
     "model": '[[losses]]\nmodel = "{name}"\n',
+    "data set": '[[losses]]\nname = "softmax"\n',
+    "data set of outside": '[[losses]]\nname = "softmax"\n[[outside]]\nname = "{name}"\n',
     "backbone": '[[losses]]\nname = "softmax"\n[model]\nbackbone = "{name}"\nfeature_dim = 4\n',
     "backbone of a loss": '[[losses]]\nname = "softmax"\nmodel = {{ backbone = "{name}" }}\n',
     "attack": '[[losses]]\nname = "softmax"\n',
@@ -118,7 +120,7 @@ PLACES = {  # where a spec names code, as TOML: the table, and what else it need
 def misplaced():
     """Every prefix in every place but its own, with the name as a class and as a file."""
     for prefix, place in itertools.product(PREFIXES, PLACES):
-        if PREFIXES[prefix] != place.partition(" ")[0]:
+        if place.partition(" of ")[0] not in PREFIXES[prefix]:
             yield from ((place, f"{prefix}:{rest}") for rest in ("evil", "evil.py:evil", ""))
 
 
@@ -137,7 +139,8 @@ def test_a_prefix_in_another_place_is_refused_and_runs_nothing(
 ):
     monkeypatch.chdir(traps)
     attack = name if place == "attack" else "fgsm"
-    text = f'name = "x"\n[data]\nname = "digits"\n{PLACES[place].format(name=name)}'
+    data = name if place == "data set" else "digits"
+    text = f'name = "x"\n[data]\nname = "{data}"\n{PLACES[place].format(name=name)}'
     (traps / "spec.toml").write_text(f'{text}[[attacks]]\nname = "{attack}"\neps = [0.1]\n')
     code, _, err = command(words[0], "spec.toml", *words[1:])
     assert (code, "Traceback" in err) == (2, False)
@@ -162,7 +165,7 @@ def test_no_builder_takes_a_prefix_for_a_module(traps, prefix):
     for place, build in builders.items():
         with pytest.raises(ValueError, match="evil") as refused:
             build()
-        if place != PREFIXES[prefix]:
+        if place not in PREFIXES[prefix]:
             assert isinstance(refused.value, PluginError)
     assert not (traps / "executed").exists()
     assert set(PREFIXES) == RESERVED

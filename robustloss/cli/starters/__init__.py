@@ -1,7 +1,7 @@
 """The files that `robustloss new` writes: each works as it is and shows what to change.
 
-`write_starter` copies one under the user's name. The others are those files: `loss`, `attack` and
-`score`; nothing imports them.
+`write_starter` copies one under the user's name. The others are those files: `loss`, `attack`,
+`score` and `data`; nothing imports them.
 """
 
 import ast
@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 # What the name in each file is replaced by the user's.
-_PLACEHOLDERS = {"loss": "MyLoss", "attack": "my_attack", "score": "my_score"}
+_PLACEHOLDERS = {"loss": "MyLoss", "attack": "my_attack", "score": "my_score", "data": "my_data"}
 KINDS = tuple(_PLACEHOLDERS)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from robustloss.attacks.patches import find_replaced, list_functions
 from robustloss.attacks.plugins import PluginError, check_parameters, load_object
 from robustloss.attacks.settings import preserving_settings
-from robustloss.data.brought.items import is_dataset, read_datasets, refuse_picture_keys
+from robustloss.data.brought.items import is_dataset, names_of, read_datasets, refuse_picture_keys
 from robustloss.data.brought.pixels import Given, as_array, build_content
 from robustloss.data.files import DataError
 from robustloss.data.reader import Content, Place
@@ -66,7 +66,7 @@ class CodeReader:
                 sets,
                 data,
                 where=where,
-                class_names=names,
+                class_names=names or names_of(made["train"]),
                 size=read.size,
                 remark=read.remark,
             )

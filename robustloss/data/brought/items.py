@@ -73,6 +73,13 @@ def read_datasets(datasets: Mapping[str, Any], data: DataSpec, *, where: str, qu
     return Read(given, size, "; ".join(remarks))
 
 
+def names_of(dataset: object) -> tuple[str, ...]:
+    """Return the names of the classes where a Dataset has them, as those of torchvision do."""
+    names = getattr(dataset, "classes", None)
+    known = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return tuple(names) if known and names is not None else ()
+
+
 def refuse_picture_keys(data: DataSpec, where: str, name: str) -> None:
     """Refuse the keys of [data] that are for pictures, where a set holds arrays."""
     for key in ("image_size", "channels"):

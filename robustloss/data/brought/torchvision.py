@@ -13,7 +13,7 @@ from PIL import Image
 
 from robustloss.attacks.plugins import PluginError, check_parameters, did_you_mean
 from robustloss.attacks.settings import preserving_settings
-from robustloss.data.brought.items import read_datasets
+from robustloss.data.brought.items import names_of, read_datasets
 from robustloss.data.brought.pixels import build_content
 from robustloss.data.decode import FORMATS
 from robustloss.data.files import TIMEOUT_S, AbsentError, DataError
@@ -64,14 +64,11 @@ class TorchvisionReader:
         if "test" not in sets:
             own = f"one image in {TEST_SHARE} held out for testing: it has no test images"
             remark = "; ".join(filter(None, (remark, own)))
-        names = getattr(sets["train"], "classes", None) or ()
-        if not all(isinstance(name, str) for name in names):
-            names = ()
         return build_content(
             read.given,
             data,
             where=where,
-            class_names=names,
+            class_names=names_of(sets["train"]),
             files=str(place.root),
             size=read.size,
             remark=remark,

@@ -1,0 +1,540 @@
+"""Data sets that people have: three doors give the same images, and wrong ones give the reason."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from robustloss.data.brought.torchvision import TorchvisionReader
+from robustloss.data.catalogue import find_source
+from robustloss.data.files import AbsentError, DataError
+from robustloss.data.load import load_dataset
+from robustloss.data.mnist import IdxReader
+from robustloss.results.run import load_run
+from robustloss.runs import runner
+from robustloss.spec.data import DataSpec
+from robustloss.spec.errors import SpecError
+from robustloss.spec.load import load_spec
+from tests.small_run import changed, files
+
+
+def colour(n=60, size=8, seed=0):
+    """Images (N, C, H, W) and labels of three classes."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (n, 3, size, size), np.uint8), np.arange(n) % 3
+
+
+def save(folder: Path, name="data.npz", **arrays) -> Path:
+    x, y = colour()
+    given = {"x_train": x, "y_train": y, "x_test": x[:30] ^ 1, "y_test": y[:30]} | arrays
+    np.savez(folder / name, **{k: v for k, v in given.items() if v is not None})
+    return folder / name
+
+
+def load(folder: Path, name="arrays", **keys):
+    keys = {"file": "data.npz"} | keys if name == "arrays" else keys
+    return load_dataset(DataSpec(name=name, **keys), near=folder, root=folder, quiet=True)
+
+
+def same(one, other):
+    assert one.checksum == other.checksum
+    assert one.mean == other.mean
+    for part in ("train", "validation", "test"):
+        assert torch.equal(getattr(one, part).images, getattr(other, part).images)
+        assert torch.equal(getattr(one, part).labels, getattr(other, part).labels)
+
+
+# --- arrays ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: x.transpose(0, 2, 3, 1),
+        lambda x: x / 255,
+        lambda x: (x / 255).astype(np.float32),
+        lambda x: (x / 255).astype(np.float16),
+        lambda x: np.asfortranarray(x),
+    ],
+)
+def test_images_in_any_form_are_the_same_images(tmp_path, form):
+    save(tmp_path)
+    whole = load(tmp_path)
+    x, _ = colour()
+    save(tmp_path, "other.npz", x_train=form(x), x_test=form(x[:30] ^ 1))
+    same(whole, load(tmp_path, file="other.npz"))
+    assert whole.image_shape == (3, 8, 8)
+    position = whole.train.index
+    assert torch.equal(whole.train.images, torch.from_numpy(x)[position])
+
+
+def test_names_of_medmnist_a_validation_set_class_names_and_columns_of_labels(tmp_path):
+    x, y = colour()
+    parts = {"train": (x, y), "val": (x[:12], y[:12]), "test": (x[:30], y[:30])}
+    arrays = {f"{k}_images": v[0] for k, v in parts.items()}
+    arrays |= {f"{k}_labels": v[1][:, None] for k, v in parts.items()}
+    np.savez_compressed(tmp_path / "data.npz", **arrays, class_names=["a", "b", "c"])
+    found = load(tmp_path)
+    assert (found.train.n, found.validation.n, found.test.n) == (60, 12, 30)
+    assert found.class_names == ("a", "b", "c")
+    assert found.label == "data"
+
+
+def test_sixteenths_keep_their_levels_and_other_numbers_are_rounded_and_told(tmp_path):
+    images, y = load_digits(return_X_y=True)
+    images = images.reshape(-1, 8, 8)
+    arrays = {"y_train": y, "y_test": y[:500]}
+    save(tmp_path, x_train=images / 16, x_test=images[:500] / 16, **arrays)
+    found = load(tmp_path)
+    assert (found.train.scale, found.summary) == (16.0, "")
+    assert torch.equal(
+        found.train.images[:, 0].double(), torch.from_numpy(images)[found.train.index]
+    )
+    odd = np.random.default_rng(0).random(images.shape)
+    save(tmp_path, x_train=odd, x_test=odd[:500], **arrays)
+    found = load(tmp_path)
+    assert found.summary == "floating point images rounded to 256 levels"
+    exact = torch.from_numpy(odd)[found.train.index, None]
+    assert (found.train.batch(slice(None)) - exact).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_a_layout_that_fits_twice_is_asked_for(tmp_path):
+    x = colour()[0][:, :, :, :3]
+    save(tmp_path, x_train=x, x_test=x[:30])
+    with pytest.raises(DataError, match=r'\(60, 3, 8, 3\), which fits both\. Say data.layout = "n'):
+        load(tmp_path)
+    assert load(tmp_path, layout="nchw").image_shape == (3, 8, 3)
+    assert load(tmp_path, layout="nhwc").image_shape == (3, 3, 8)
+
+
+X, Y = colour()
+WRONG = {
+    "no labels": ({"y_train": None}, r"has no x_train and y_train; it has x_test, x_train, y_te"),
+    "fewer labels": ({"y_train": Y[:50]}, r"y_train has shape \(50,\), but must have \(60,\): one"),
+    "one-hot": ({"y_train": np.eye(3)[Y]}, r"y_train has shape \(60, 3\).*labels\.argmax\(1\)"),
+    "text": ({"y_train": Y.astype(str)}, r"y_train holds text, but .*np\.unique\(labels, return"),
+    "fractions": ({"y_train": Y / 2}, r"y_train holds float64, but labels must be integers"),
+    "from one": (
+        {"y_train": Y + 1, "y_test": Y[:30] + 1},
+        r"no image of class 0, but each class from 0 to 3 .*begin at 1: take 1 off",
+    ),
+    "negative": ({"y_train": Y - 1}, r"y_train lie in \[-1, 1\], but must lie in 0 to K - 1"),
+    "regression": ({"y_train": Y * 10**6}, r"y_train lie in \[0, 2000000\]"),
+    "one class": ({"y_train": Y * 0, "y_test": Y[:30] * 0}, r"has one class, but .* two or more"),
+    "new in test": ({"y_test": Y[:30] + 1}, r"y_train has no image of class 3"),
+    "names": ({"class_names": ["a", "b"]}, r"y_train lie in \[0, 2\], but must lie in 0 to 1"),
+    "empty test": ({"x_test": X[:0], "y_test": Y[:0]}, r"x_test holds no images"),
+    "0 to 255": ({"x_train": X * 1.0}, r"x_train lies in \[0, 255\], but .* Divide by 255"),
+    "normalised": ({"x_train": X / 128 - 1}, r"x_train lies in \[-1, .*Undo the normalisation"),
+    "a little": (
+        {"x_train": X / 254},
+        r"x_train lies in \[0, 1\.00394\].* Clip what lies a little",
+    ),
+    "NaN": ({"x_train": np.where(X == 7, np.nan, X / 255)}, r"x_train holds NaN or infinity"),
+    "int64": ({"x_train": X.astype(np.int64)}, r"x_train is int64, but.*images\.astype\(np\.uint8"),
+    "bands": ({"x_train": np.tile(X, (1, 2, 1, 1))}, r"\(60, 6, 8, 8\), but images have 1 or 3"),
+    "flat": ({"x_train": X.reshape(60, -1)}, r"x_train has shape \(60, 192\), but must be"),
+    "other size": (
+        {"x_test": X[:30, :, :4]},
+        r"one shape .* x_train \(3, 8, 8\), x_test \(3, 4, 8",
+    ),
+    "objects": ({"y_train": Y.astype(object)}, r"y_train\.npy holds Python objects"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_arrays_that_are_no_data_set_are_refused_with_the_reason(tmp_path, kind):
+    arrays, message = WRONG[kind]
+    save(tmp_path, **arrays)
+    with pytest.raises(DataError, match=rf"data\.file \(='data\.npz'\).*{message}"):
+        load(tmp_path)
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    path.unlink()
+    if how == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "bit":
+        path.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
+    elif how == "text":
+        path.write_text("x_train, y_train\n")
+    elif how == "lfs":
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    elif how == "pipe":
+        os.mkfifo(path)
+    elif how == "folder":
+        path.mkdir()
+    elif how in ("claim", "bomb"):
+        header = io.BytesIO()
+        shape = (10**6, 3, 32, 32) if how == "claim" else (10**6, 2000)
+        about = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, about)
+        with (
+            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+            archive.open("x_train.npy", "w", force_zip64=True) as member,
+        ):
+            member.write(header.getvalue())
+            for _ in range(2000 if how == "bomb" else 1):
+                member.write(bytes(10**6))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("cut", r"cannot be read \(File is not a zip file\)\. Write it by np\.savez"),
+        ("bit", r"cannot be read \(Bad CRC-32"),
+        ("text", r"cannot be read \(File is not a zip file"),
+        ("lfs", r"a pointer of Git LFS\)\. Fetch it by git lfs pull"),
+        ("pipe", r"is no file"),
+        ("folder", r"is no file"),
+        ("claim", r"x_train\.npy is cut off"),
+        ("bomb", r"unpacks to 2,000,000,\d+ bytes, more than 100 times its own"),
+    ],
+)
+def test_files_that_are_no_arrays_are_refused_and_waited_for_by_nobody(tmp_path, how, message):
+    damage(save(tmp_path), how)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path)
+
+
+def test_an_absent_file_is_absent_and_keys_of_others_are_refused(tmp_path):
+    with pytest.raises(AbsentError, match=r"data.file \(='data.npz'\) is not there; looked for"):
+        load(tmp_path)
+    for keys, message in [
+        ({"name": "arrays"}, r"data.file \(=None\) must be given"),
+        ({"name": "digits", "file": "x"}, r'data.file .* is for name = "arrays" only, not'),
+        ({"name": "digits", "params": {"a": 1}}, r'params .*for name = "torchvision:NAME" or "fi'),
+        ({"name": "arrays", "file": "x", "layout": "hwc"}, r'layout .* must be "nchw" or "nhwc"'),
+        ({"name": "arrays", "file": "x", "image_size": 8}, r"image_size .* only, not 'arrays'"),
+        ({"name": "pml:Digits"}, r'begins with "pml:", which names a loss and no data set'),
+    ]:
+        with pytest.raises(SpecError, match=message):
+            load_spec(changed(data=keys))
+
+
+# --- a function -----------------------------------------------------------------------------
+
+FACTORIES = """
+import dataclasses, os, random
+import numpy as np, torch
+from PIL import Image
+from torch.utils.data import TensorDataset
+
+def arrays():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (60, 3, 8, 8), np.uint8), np.arange(60) % 3
+    return x, y, x[:30] ^ 1, y[:30]
+
+def pairs():
+    x, y, x_test, y_test = arrays()
+    return {"train": (x, list(y)), "test": (x_test.transpose(0, 1, 2, 3), y_test)}
+
+def tensors(root):
+    assert os.path.isdir(root)
+    x, y, x_test, y_test = (torch.from_numpy(each) for each in arrays())
+    return {"train": TensorDataset(x / 255, y), "test": (x_test / 255, y_test)}
+
+@dataclasses.dataclass
+class Mine:
+    train: object
+    test: object
+    validation: object = None
+    class_names: object = None
+
+class Pictures:
+    def __init__(self, x, y, change=lambda image: image):
+        self.x, self.y, self.change = x, y, change
+        self.classes = ["a", "b", "c"]
+    def __len__(self):
+        return len(self.y)
+    def __getitem__(self, i):
+        return self.change(Image.fromarray(self.x[i].transpose(1, 2, 0))), self.y[i]
+
+def pictures(change=lambda image: image):
+    x, y, x_test, y_test = arrays()
+    return Mine(Pictures(x, y, change), Pictures(x_test, y_test))
+
+class Rows(Pictures):
+    def __getitem__(self, i):
+        image, label = super().__getitem__(i)
+        return {"image": image, "label": int(label)}
+
+def rows():
+    x, y, x_test, y_test = arrays()
+    return {"train": Rows(x, y), "test": Rows(x_test, y_test)}
+
+def wide(image):
+    return image.resize((8, 12)) if image.getpixel((0, 0))[0] > 99 else image
+def other_sizes():
+    return pictures(wide)
+def random_changes():
+    return pictures(lambda image: image.rotate(90 * random.randrange(1, 4)))
+def deep():
+    return pictures(lambda image: Image.new("I;16", (8, 8)))
+def raises():
+    return 1 / 0
+def leaves():
+    raise SystemExit(0)
+def nothing():
+    return None
+def tuples():
+    return arrays()
+def no_test():
+    return {"train": arrays()[:2]}
+def misspelt():
+    return pairs() | {"valid": arrays()[:2]}
+def lists():
+    return {"train": ([1], [2]), "test": 3}
+def iterable():
+    return {"train": iter([1]), "test": 3}
+def boxes():
+    boxes = TensorDataset(torch.zeros(4, 1, 8, 8), torch.zeros(4, 4))
+    return {"train": boxes, "test": rows()["test"]}
+def triples():
+    return {"train": TensorDataset(*[torch.zeros(4, 1, 8, 8)] * 3), "test": rows()["test"]}
+def empty():
+    x, y, *_ = arrays()
+    return {"train": (x, y), "test": Pictures(x[:0], y[:0])}
+def replaces():
+    torch.nn.functional.relu = lambda x: x
+    return pairs()
+def settles():
+    torch.set_default_dtype(torch.float64); os.chdir("/"); torch.manual_seed(1)
+    random.random(); np.random.rand()
+    return pairs()
+value = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / "own.py").write_text(FACTORIES)
+    return tmp_path
+
+
+@pytest.mark.parametrize("factory", ["pairs", "tensors", "pictures", "rows"])
+def test_a_function_gives_the_images_that_arrays_give(own, factory):
+    save(own)
+    found = load(own, f"own.py:{factory}")
+    same(load(own), found)
+    named = factory in ("pictures", "rows")
+    assert found.class_names == (("a", "b", "c") if named else ("0", "1", "2"))
+
+
+def test_pictures_of_other_sizes_are_resized_where_that_is_asked_for(own):
+    with pytest.raises(DataError, match=r"is 8x12 pixels and the first 8x8.* Give data\.image_siz"):
+        load(own, "own.py:other_sizes")
+    found = load(own, "own.py:other_sizes", image_size=6, resize=7, channels=1)
+    assert (found.train.images.shape[1:], found.image_shape) == ((1, 7, 7), (1, 6, 6))
+    assert found.summary == (
+        "the center of pictures whose shorter side became 7; 90 images converted to 1 channels"
+    )
+    with pytest.raises(DataError, match=r"image_size \(=6\) is for pictures of Pillow, and train"):
+        load(own, "own.py:pairs", image_size=6)
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("random_changes", r"train\[0\] gives other pixels when asked again\. Take random changes"),
+        ("deep", r"train\[0\] has more than 8 bits a channel \(mode I;16\)"),
+        ("raises", r"failed: ZeroDivisionError: division by zero \(.*own\.py, line \d+\)"),
+        ("leaves", r"failed: SystemExit"),
+        ("nothing", r"returned NoneType, but must return a dict or a dataclass"),
+        ("tuples", r"returned tuple, but must return a dict"),
+        ("no_test", r"returned no test set\. Return \{\"train\": \(images, labels\)"),
+        ("misspelt", r"returned 'valid', which is none of train, test, validation, class_names"),
+        ("lists", r"train is a pair of list and list, but must be \(images, labels\), arrays"),
+        ("iterable", r"train is list_iterator, but must be a pair"),
+        ("boxes", r"label of train\[0\] is ndarray \(4,\), but must be one integer, the class"),
+        ("triples", r"train\[0\] is tuple of 3 .* but must be a pair \(image, label\)"),
+        ("empty", r"test holds no images"),
+        ("replaces", r"replaces torch\.nn\.functional\.relu"),
+        ("value", r"is int, but must be a function"),
+        ("nope", r"own\.py has no 'nope'"),
+    ],
+)
+def test_a_function_that_gives_no_data_set_is_refused_with_the_reason(own, factory, message):
+    with pytest.raises(DataError, match=rf"(?s)data\.name \(='own\.py:{factory}'\).*{message}"):
+        load(own, f"own.py:{factory}")
+
+
+def drawn() -> list[int]:
+    """What NumPy's and Python's own generators stand at."""
+    return [hash(random.getstate()), *np.random.get_state()[1].tolist()]  # noqa: NPY002
+
+
+def test_what_a_function_sets_for_the_process_is_put_back(own):
+    before = Path.cwd(), torch.get_default_dtype(), torch.get_rng_state(), drawn()
+    load(own, "own.py:settles")
+    after = Path.cwd(), torch.get_default_dtype(), torch.get_rng_state(), drawn()
+    assert before[:2] == after[:2]
+    assert torch.equal(before[2], after[2])
+    assert before[3] == after[3]
+
+
+def test_showing_a_spec_runs_no_function_and_no_plugins_refuses_it(own, command, no_report):
+    trap = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n"
+    (own / "own.py").write_text(trap + FACTORIES)
+    (own / "spec.toml").write_text(
+        'name = "x"\n[data]\nname = "own.py:pairs"\n[[outside]]\nname = "own.py:rows"\n'
+        '[[losses]]\nname = "softmax"\n[[attacks]]\nname = "fgsm"\neps = [0.1]\n'
+    )
+    path = str(own / "spec.toml")
+    status, out, _ = command("show", path)
+    assert (status, 'data.name = "own.py:pairs"' in out) == (0, True)
+    status, _, err = command("show", path, "--data")
+    assert (status, "show --data --plugins" in err) == (2, True)
+    status, _, err = command("run", path, "--no-plugins", "--out", str(own / "run"))
+    assert (status, 'outside[0].name = "own.py:rows"' in err) == (2, True)
+    assert not (own / "ran").exists()
+    status, out, _ = command("show", path, "--data", "--plugins")
+    assert (status, "3 x" in out, "8 x 8 pixels, colour" in out) == (0, False, True)
+
+
+# --- torchvision ----------------------------------------------------------------------------
+
+
+def write_usps(root: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Write files in the layout of USPS, which torchvision reads without a checksum."""
+    import bz2
+
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 256, (200, 256)), np.arange(200) % 10
+    lines = [
+        f"{label + 1} " + " ".join(f"{i}:{v / 127.5 - 1:.9f}" for i, v in enumerate(row, 1))
+        for row, label in zip(pixels, labels, strict=True)
+    ]
+    (root / "usps.bz2").write_bytes(bz2.compress("\n".join(lines).encode()))
+    (root / "usps.t.bz2").write_bytes(bz2.compress("\n".join(lines[:50]).encode()))
+    return pixels.reshape(200, 1, 16, 16), labels
+
+
+def test_a_set_of_torchvision_is_read_by_its_train_argument(tmp_path):
+    pixels, labels = write_usps(tmp_path)
+    found = load(tmp_path, "torchvision:USPS")
+    assert (found.train.n + found.validation.n, found.test.n, found.num_classes) == (200, 50, 10)
+    assert found.label == "USPS"
+    assert torch.equal(found.train.labels, torch.from_numpy(labels)[found.train.index])
+    near = found.train.images.long() - torch.from_numpy(pixels)[found.train.index]
+    assert near.abs().max() <= 1  # torchvision cuts where it should round
+
+
+def test_splits_are_looked_up_and_pictures_resized(tmp_path):
+    from torchvision.datasets import Imagenette
+
+    root = tmp_path / "imagenette2"
+    for split, n in (("train", 4), ("val", 2)):
+        for wnid in Imagenette._WNID_TO_CLASS:
+            (root / split / wnid).mkdir(parents=True)
+            for i in range(n):
+                image = Image.new("L" if i else "RGB", (20 + i, 16), 50 * i + 20)
+                image.save(root / split / wnid / f"{i}.JPEG")
+    with pytest.raises(DataError, match=r"Give data\.image_size"):
+        load(tmp_path, "torchvision:Imagenette")
+    found = load(tmp_path, "torchvision:Imagenette", image_size=8)
+    assert (found.train.n, found.validation.n, found.test.n) == (30, 10, 20)
+    assert found.image_shape == (3, 8, 8)
+    assert "40 images converted to 3 channels" in found.summary
+    assert load(tmp_path, "torchvision:Imagenette", image_size=8, params={"size": "full"}).train.n
+
+
+def test_files_of_the_mnist_family_are_checked_here_whatever_door_they_come_by():
+    assert isinstance(find_source(DataSpec(name="torchvision:KMNIST")).reader, IdxReader)
+    assert isinstance(find_source(DataSpec(name="torchvision:SVHN")).reader, TorchvisionReader)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("SVHN", {}, r"lacks its files\. Put them there as torchvision lays them out"),
+        ("SVNH", {}, r"is no data set of torchvision; did you mean 'SVHN'\?"),
+        ("ImageFolder", {}, r'is read by name = "image_folder"'),
+        ("EMNIST", {}, r"data\.params: EMNIST\.split: missing"),
+        ("SVHN", {"root": "x"}, r"data\.params\.root: robustloss decides it"),
+        ("SVHN", {"sort": 1}, r"data\.params: SVHN\.sort: unknown parameter"),
+    ],
+)
+def test_what_torchvision_cannot_give_is_refused(tmp_path, name, params, message):
+    data = DataSpec(name=f"torchvision:{name}", params=params)
+    with pytest.raises(DataError, match=message):
+        load_dataset(data, root=tmp_path, download=False, quiet=True)
+
+
+def test_a_picture_that_is_postscript_starts_no_other_program(tmp_path, monkeypatch):
+    from PIL import EpsImagePlugin
+
+    def started(*arguments, **keys):
+        raise AssertionError("Ghostscript")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", started)
+    from torchvision.datasets import Imagenette
+
+    for split in ("train", "val"):
+        for wnid in Imagenette._WNID_TO_CLASS:
+            (folder := tmp_path / "imagenette2" / split / wnid).mkdir(parents=True)
+            (folder / "0.JPEG").write_bytes(
+                b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n"
+            )
+    with pytest.raises(DataError, match=r"cannot identify image file"):
+        load(tmp_path, "torchvision:Imagenette")
+
+
+# --- the same images by three doors ---------------------------------------------------------
+
+
+@pytest.mark.mnist
+def test_fashion_mnist_by_three_doors_has_one_checksum(real_data, tmp_path):
+    from tests.data.test_load import need_files_of
+
+    need_files_of("fashion_mnist")
+    (tmp_path / "own.py").write_text(
+        "from torchvision.datasets import FashionMNIST as F\n"
+        "def own(root):\n    return {'train': F(root), 'test': F(root, train=False)}\n"
+    )
+    sizes = {"train_size": 500, "validation_size": 200, "test_size": 100}
+    names = ("fashion_mnist", "torchvision:FashionMNIST", "own.py:own")
+    first, *others = (
+        load_dataset(DataSpec(name=name, **sizes), near=tmp_path, root=real_data, quiet=True)
+        for name in names
+    )
+    reader = TorchvisionReader("FashionMNIST")  # which the catalogue passes over
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("robustloss.data.catalogue._CHECKED", {})
+        assert isinstance(find_source(DataSpec(name=names[1])).reader, type(reader))
+        others.append(load_dataset(DataSpec(name=names[1], **sizes), root=real_data, quiet=True))
+    for other in others:
+        same(first, other)
+        assert other.training_checksum == first.training_checksum
+
+
+def test_the_same_images_by_three_doors_give_the_same_numbers(own, no_report):
+    save(own)
+    found = []
+    for data in (
+        {"name": "arrays", "file": str(own / "data.npz")},
+        {"name": str(own / "own.py") + ":pairs"},
+        {"name": str(own / "own.py") + ":pictures"},
+    ):
+        spec = changed(seeds=[0], losses=[{"name": "softmax"}], data=data)
+        spec["outside"] = [{"name": "arrays", "file": str(own / "data.npz"), "label": "o"}]
+        if not found:
+            spec["outside"] = [{"name": str(own / "own.py") + ":rows", "label": "o"}]
+        with pytest.raises(DataError, match="these are the test images themselves"):
+            runner.run(spec, out=own / "x")
+        del spec["outside"]
+        outcome = runner.run(spec, out=own / str(len(found)))
+        assert outcome.failures == []
+        found.append(load_run(own / str(len(found))))
+    assert found[0].rows == found[1].rows == found[2].rows
+    assert files(own / "0") == files(own / "1") == files(own / "2")
