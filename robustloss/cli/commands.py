@@ -399,7 +399,7 @@ def new(
     kind: Annotated[str, Argument(metavar="loss|attack|score|data")],
     name: Annotated[str, Argument(metavar="NAME", help="a Python name: my_loss gives my_loss.py")],
 ) -> int:
-    """Write a file with a loss, an attack, a score or data of your own that works as it is."""
+    """Write a loss, an attack, a score or data of your own that works as it is."""
     from robustloss.cli.starters import write_starter
 
     kind = kind.casefold()

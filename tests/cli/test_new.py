@@ -47,7 +47,7 @@ def test_a_new_data_set_runs_in_a_spec_at_once(command, tmp_path, no_report):
     assert (status, err) == (0, "")
     assert out.startswith("Wrote my_digits.py with the data set my_digits.\n")
     assert 'name = "my_digits.py:my_digits"' in out
-    data = {"name": "my_digits.py:my_digits", "train_size": 200, "params": {"test_images": 60}}
+    data = {"name": "my_digits.py:my_digits", "train_size": 600, "params": {"test_images": 60}}
     spec = changed(seeds=[0], losses=[{"name": "softmax"}], data=data)
     outcome = runner.run(spec, out=tmp_path / "run")
     assert outcome.failures == []

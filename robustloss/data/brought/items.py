@@ -76,8 +76,10 @@ def read_datasets(datasets: Mapping[str, Any], data: DataSpec, *, where: str, qu
 def names_of(dataset: object) -> tuple[str, ...]:
     """Return the names of the classes where a Dataset has them, as those of torchvision do."""
     names = getattr(dataset, "classes", None)
-    known = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    return tuple(names) if known and names is not None else ()
+    if not isinstance(names, list | tuple):
+        return ()
+    first = tuple(name[0] if isinstance(name, tuple) and name else name for name in names)
+    return first if all(isinstance(name, str) for name in first) else ()
 
 
 def refuse_picture_keys(data: DataSpec, where: str, name: str) -> None:
