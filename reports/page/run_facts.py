@@ -149,9 +149,12 @@ def describe_entry(table: Mapping[str, Any]) -> str:
         parts.append(f"model {file_name(network)}")
     if table.get("weights"):
         parts.append(f"weights {file_name(str(table['weights']))}")
+    normalize = table.get("normalize")
+    if isinstance(normalize, str):
+        parts.append(f"normalize {normalize}")
     if isinstance(network, dict) and isinstance(network.get("params"), dict):
         network = {k: v for k, v in network.items() if k != "params"} | network["params"]
-    settings = map(_settings, (table.get("params"), table.get("train"), network))
+    settings = map(_settings, (table.get("params"), table.get("train"), network, normalize))
     return ", ".join([*parts, *filter(None, settings)])
 
 

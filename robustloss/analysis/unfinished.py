@@ -24,6 +24,7 @@ from robustloss.results.trials import read_trial
 from robustloss.results.write import seals_of
 from robustloss.run_files import check_file
 from robustloss.spec.load import MOST_BYTES, load_spec
+from robustloss.spec.losses import read_normalize
 from robustloss.spec.spec import CellSpec, Spec
 
 MOST_NAMED = 8  # missing cells that a sentence names
@@ -214,7 +215,10 @@ def _compare_settings(
     built = content.get("build")
     known = dict(built) if isinstance(built, dict) else {}
     asked: dict[str, Any] = {"loss": wanted.loss.name, "loss_params": wanted.loss.params}
-    if not wanted.loss.factory:
+    if wanted.loss.factory:
+        known["normalize"] = known.get("normalize") or "none"
+        asked["normalize"] = read_normalize(wanted.loss.normalize) or "none"
+    else:
         asked |= {"backbone": wanted.model.backbone, "feature_dim": wanted.model.feature_dim}
     if not wanted.loss.given:
         known |= {"batch_size": content.get("batch_size"), "epochs": log.get("epochs")}

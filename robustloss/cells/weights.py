@@ -207,7 +207,8 @@ class CellWeights:
         if isinstance(module, Classifier) and features:
             return module.eval()
         shape, classes = self.dataset.image_shape, self.dataset.num_classes
-        return given.wrap_given(module, shape, classes, features=features)
+        normalize = self.network.get("normalize")
+        return given.wrap_given(module, shape, classes, features=features, normalize=normalize)
 
     def _fit(
         self, model: AnyClassifier, checkpoint: Path | None, report: train.Report

@@ -14,6 +14,7 @@ from robustloss.models.backbones import build_backbone
 from robustloss.models.classifier import AnyClassifier, Classifier
 from robustloss.models.given import GivenModel, build_given, wrap_given
 from robustloss.models.weight_files import find_weights, load_weights, read_weights
+from robustloss.spec.losses import read_normalize
 from robustloss.spec.spec import CellSpec
 
 VERSION = 1  # raise when the same weights would give other outputs
@@ -25,7 +26,7 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
     Args:
         build: ``loss``, ``loss_params``, ``backbone``, ``backbone_params``, ``feature_dim``,
             ``num_classes``, ``image_shape``, ``mean``, ``std``; of a given model ``factory``,
-            ``loss_params``, ``num_classes``, ``image_shape``.
+            ``loss_params``, ``num_classes``, ``image_shape``, and ``normalize`` if it has that.
         folders: Where a plug-in file is looked for, before the working directory.
 
     Raises:
@@ -33,7 +34,8 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
     """
     if "factory" in build:
         module = build_given(build["factory"], build["loss_params"], folders)
-        return wrap_given(module, build["image_shape"], build["num_classes"])
+        shape, classes = build["image_shape"], build["num_classes"]
+        return wrap_given(module, shape, classes, normalize=build.get("normalize"))
     feature_dim = build["feature_dim"]
     backbone = build_backbone(
         build["backbone"],
@@ -90,7 +92,9 @@ def describe_network(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
         "image_shape": list(dataset.image_shape),
     }
     if cell.loss.factory:
-        return {**common, "factory": cell.loss.factory}
+        normalize = read_normalize(cell.loss.normalize)
+        own = {"factory": cell.loss.factory}
+        return {**common, **own, **({"normalize": normalize} if normalize else {})}
     return {
         **common,
         "backbone": cell.model.backbone,

@@ -53,16 +53,40 @@ class GivenModel(nn.Module):
     Args:
         model: The module, in eval mode.
         head: What it offers, as `wrap_given` found.
+        normalize: "mean" and "std", (C,) each: the module gets (images - mean) / std, features,
+            joint and likelihood of it too. None where it gets images in [0,1].
     """
 
-    def __init__(self, model: nn.Module, head: GivenHead) -> None:
+    mean: Tensor | None
+    std: Tensor | None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        head: GivenHead,
+        normalize: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.head = head
+        tensor = next(iter((*model.parameters(), *model.buffers())), torch.empty(0))
+        for name in ("mean", "std"):
+            values = None
+            if normalize is not None:
+                values = torch.tensor(normalize[name], dtype=torch.float32, device=tensor.device)
+                values = values.view(-1, 1, 1)
+            # Not in the state dict: files of weights hold the module's own tensors.
+            self.register_buffer(name, values, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B,C,H,W) in [0,1] to logits (B,K)."""
-        return self.model(images.clone()).float()
+        return self.model(self.prepare(images)).float()
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Return a new tensor (B,C,H,W) of what the module gets for images in [0,1]."""
+        if self.mean is None or self.std is None:
+            return images.clone()
+        return (images - self.mean) / self.std
 
     def features(self, images: Tensor) -> Tensor:
         """Map images to features (B,D).
@@ -72,18 +96,18 @@ class GivenModel(nn.Module):
         """
         if not self.head.feature_dim:
             raise ValueError("the given model offers no features(images), which this needs.")
-        return cast(Any, self.model).features(images.clone()).float()
+        return cast(Any, self.model).features(self.prepare(images)).float()
 
     def joint(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B,K) and class log-likelihoods (B,K), in nats, in one graph."""
         model = cast(Any, self.model)
         if callable(getattr(model, "joint", None)):
-            logits, likelihood = model.joint(images.clone())
+            logits, likelihood = model.joint(self.prepare(images))
         elif callable(getattr(model, "class_log_likelihood", None)):
-            logits = model(images.clone())
-            likelihood = model.class_log_likelihood(images.clone())
+            logits = model(self.prepare(images))
+            likelihood = model.class_log_likelihood(self.prepare(images))
         else:
-            logits = likelihood = model(images.clone())
+            logits = likelihood = model(self.prepare(images))
         return logits.float(), likelihood.float()
 
     def outputs(self, images: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
@@ -169,6 +193,7 @@ def wrap_given(
     num_classes: int | None = None,
     *,
     features: bool = True,
+    normalize: Mapping[str, Sequence[float]] | None = None,
 ) -> GivenModel:
     """Pass some random images through a module and wrap it with what it offers.
 
@@ -177,6 +202,7 @@ def wrap_given(
         image_shape: (C, H, W).
         num_classes: K that it must return; None for whatever it returns.
         features: Use its features, if it offers some.
+        normalize: See `GivenModel`.
 
     Raises:
         ValueError: It fails on such images, or returns no finite logits (B,K), or probabilities.
@@ -188,12 +214,14 @@ def wrap_given(
                 f"{name} of the model is a tensor without values (on the device 'meta'). Load the "
                 "weights, or call model.to_empty(device=...) and set all values."
             )
+    _check_normalize(module, normalize, image_shape[0])
+    wrapped = GivenModel(module, GivenHead(0, 0, False), normalize).eval()
     some = torch.rand((_TRIED, *image_shape), generator=torch.Generator().manual_seed(0))
     parameter = next(iter((*module.parameters(), *module.buffers())), some)
     some = some.to(parameter.device)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
-            logits = module(some.clone())
+            logits = module(wrapped.prepare(some))
         except Exception as error:
             first = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             channels, height, width = some.shape[1:]
@@ -201,13 +229,13 @@ def wrap_given(
                 f"the model fails on images of shape {tuple(some.shape)} in [0, 1]: "
                 f"{type(error).__name__}: {first}. They have {channels} "
                 f"channel{'s' if channels > 1 else ''} and {height}x{width} pixels; wrap the model "
-                f"so that it takes them.{_hint_batch(module, some)}"
+                f"so that it takes them.{_hint_batch(module, wrapped.prepare(some))}"
             ) from error
         _check_logits(logits, num_classes)
-        dim = _count_features(module, some) if features else 0
+        dim = _count_features(module, wrapped.prepare(some)) if features else 0
         owner = module if hasattr(module, "density") else getattr(module, "head", None)
         density = getattr(owner, "density", False) is True
-        wrapped = GivenModel(module, GivenHead(logits.shape[1], dim, density)).eval()
+        wrapped.head = GivenHead(logits.shape[1], dim, density)
         said, likelihood = _ask_joint(wrapped, some)
         if likelihood.shape != logits.shape:
             raise ValueError(
@@ -216,6 +244,26 @@ def wrap_given(
             )
         _check_agreement(wrapped, some, said)
     return wrapped
+
+
+def _check_normalize(
+    module: nn.Module, normalize: Mapping[str, Sequence[float]] | None, channels: int
+) -> None:
+    """Refuse a normalisation of other images, and a second one."""
+    if normalize is None:
+        return
+    mean = list(normalize["mean"])
+    if len(mean) != channels:
+        raise ValueError(
+            f"normalize.mean (={mean}) must have one number for each channel of the images, "
+            f"{channels}. A model that makes other channels of them is to normalise them itself."
+        )
+    if isinstance(getattr(module, "mean", None), Tensor) and hasattr(module, "std"):
+        raise ValueError(
+            f"normalize: the model (={type(module).__name__}) has a mean and a std of its own, so "
+            "images would be normalised twice. Leave normalize out; if the model does not use "
+            "them, take them out of it."
+        )
 
 
 def _hint_batch(module: nn.Module, images: Tensor) -> str:

@@ -37,6 +37,7 @@ from robustloss.runs.write import write_run
 from robustloss.spec.detection import ChecksSpec
 from robustloss.spec.errors import SpecError, did_you_mean
 from robustloss.spec.load import load_spec
+from robustloss.spec.losses import read_normalize
 from robustloss.spec.spec import Spec
 from robustloss.storage import digest
 
@@ -59,6 +60,7 @@ def evaluate(
     labels: Tensor,
     attacks: Asked | None = None,
     *,
+    normalize: Mapping[str, Any] | str | None = None,
     checks: bool | int = True,
     noise: bool = True,
     quick: bool = False,
@@ -76,14 +78,18 @@ def evaluate(
 
     Args:
         model: Maps images (B,C,H,W) in [0,1] to logits (B,K), or several such by label. It is
-            copied, not changed, and normalises the images itself. If it offers
-            ``features(images)`` or ``joint(images)`` they are used, see `given.GivenModel`.
+            copied, not changed. If it offers ``features(images)`` or ``joint(images)`` they are
+            used, see `given.GivenModel`.
         images: (N,C,H,W) floating, in [0,1].
         labels: (N,) int64, in [0,K).
         attacks: Attacks by name, ``["fgsm", "pgd"]``, or as tables of a spec,
             ``[{"name": "pgd", "eps": ["8/255"]}]``. By default FGSM and PGD, at eps 0.1, 0.2, 0.3
             for one channel and 2, 4, 8 of 255 for more. Or a whole spec, its tables or the name of
             one, of which the attacks, [detection], [checks] and the first seed count.
+        normalize: The mean and std of the images that the model was trained with, one number for
+            each channel, ``{"mean": [0.5], "std": [0.25]}``, or "imagenet". It then gets (images -
+            mean) / std, and the gradient of an attack passes through that: budgets stay in pixel
+            units. None for a model that takes images in [0,1].
         checks: Short trial attacks on some of the images, which tell a robust model from one that
             hides its gradient. True tries at most 200, and fewer where these would take more than
             a sixth of the attacks' passes; a number tries so many; False none, and then nothing
@@ -123,10 +129,12 @@ def evaluate(
     _say_begin(progress, named, images, chosen)
     sets = {"images": (images, labels), "validation": validation, "train": train}
     parts = {name: _image_set(name, part) for name, part in sets.items() if part is not None}
+    normalization = read_normalize(normalize)
     classes, seconds = _try_models(
         named,
         parts["images"],
         chosen,
+        normalization,
         features=train is not None,
         timed=not isinstance(progress, Silent),
     )
@@ -135,7 +143,10 @@ def evaluate(
         raise ValueError("spec is another name of attacks. Give one of them.")
     extras = _Extras(checks, noise, quick)
     asked = spec if attacks is None else attacks
-    loaded = _build_spec(asked, list(named), dataset.image_shape[0], extras)
+    losses: list[dict[str, Any]] = [{"model": IN_MEMORY, "label": each} for each in named]
+    if normalization:
+        losses = [{**loss, "normalize": normalization} for loss in losses]
+    loaded = _build_spec(asked, losses, dataset.image_shape[0], extras)
     check_names(loaded, [], dataset)  # the models were looked over above
     fit = extras.fits(asked)
     loaded, cost = _settle_checks(loaded, dataset, fit)
@@ -292,11 +303,20 @@ def _unfit_pixels(low: float, high: float) -> str:
         return "They are off by rounding: write images.clamp(0, 1)."
     if low >= 0:
         return "Divide them by 255."
-    return "They look normalised: give the images as they were; the model is to normalise them."
+    return (
+        "They look normalised: give the images as they were, and evaluate the mean and std, "
+        'normalize={"mean": ..., "std": ...}.'
+    )
 
 
 def _try_models(
-    named: Mapping[str, nn.Module], images: ImageSet, device: str, *, features: bool, timed: bool
+    named: Mapping[str, nn.Module],
+    images: ImageSet,
+    device: str,
+    normalize: Mapping[str, Sequence[float]] | None,
+    *,
+    features: bool,
+    timed: bool,
 ) -> tuple[int, tuple[float, float] | None]:
     """Look every model over.
 
@@ -304,6 +324,7 @@ def _try_models(
         named: The models by label.
         images: To be attacked.
         device: Where they will be.
+        normalize: See `given.GivenModel`.
         features: Look whether the models offer features.
         timed: Time a pass.
 
@@ -322,7 +343,9 @@ def _try_models(
                 "the forward of a module of your own."
             )
         try:
-            wrapped = wrap_given(copy_module(module), images.shape, features=features)
+            wrapped = wrap_given(
+                copy_module(module), images.shape, features=features, normalize=normalize
+            )
         except ValueError as error:
             raise ValueError(f"{label}: {error}") from error
         found[label] = wrapped.head.num_classes
@@ -406,7 +429,7 @@ class _Extras:
         return tables
 
 
-def _build_spec(spec: Any, labels: Sequence[str], channels: int, extras: _Extras) -> Spec:
+def _build_spec(spec: Any, losses: list[dict[str, Any]], channels: int, extras: _Extras) -> Spec:
     """Return the spec of the evaluation: the models as its losses, and the attacks asked for."""
     eps = list(GREY if channels == 1 else COLOUR)
     asked: Mapping[str, Any]
@@ -436,7 +459,7 @@ def _build_spec(spec: Any, labels: Sequence[str], channels: int, extras: _Extras
             "name": "evaluation",
             "seeds": list(asked.get("seeds", (0,)))[:1],
             "data": {"name": "in_memory"},
-            "losses": [{"model": IN_MEMORY, "label": label} for label in labels],
+            "losses": losses,
             "attacks": attacks,
             **extras.tables(asked),
         }

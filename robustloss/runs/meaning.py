@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from robustloss.results.run import Run
-from robustloss.spec.losses import ModelSpec
+from robustloss.spec.losses import IMAGENET, ModelSpec
 from robustloss.spec.training import TrainSpec
 
 Differences = dict[str, tuple[Any, Any]]
@@ -85,7 +85,10 @@ def loss_settings(run: Run, loss: Mapping[str, Any]) -> dict[str, Any]:
     spec = spec_of(run)
     own = {"name": loss["name"], "params": loss.get("params") or {}}
     if isinstance(loss.get("model"), str):  # a whole model from elsewhere
-        return {**own, "model": loss["model"], "weights": loss.get("weights"), "train": {}}
+        found = loss.get("normalize")
+        normalize = IMAGENET if found == "imagenet" else found
+        own |= {"model": loss["model"], "normalize": normalize}
+        return {**own, "weights": loss.get("weights"), "train": {}}
     return {
         **own,
         "train": {} if loss.get("weights") else fill_training(run, loss.get("train") or {}),

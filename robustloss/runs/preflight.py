@@ -55,8 +55,9 @@ def find_remarks(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset, *_: ob
                 build.build_with_weights(cell.loss.weights, network, folders)
             except ValueError as error:
                 key = f"model (={cell.loss.factory})" if cell.loss.factory else "weights"
-                text = str(error)  # what is wrong with weights names its key already
-                named = text if text.startswith("weights (=") else f"{key}: {text}"
+                text = str(error)  # what is wrong with other keys names them already
+                known = text.startswith(("weights (=", "normalize"))
+                named = text if known else f"{key}: {text}"
                 lines.append(f"{where}.{named}")
             continue
         with _collecting(lines, f"model.backbone (for {where})"):

@@ -4,7 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from robustloss.spec.base import (
     BUILT_IN,
@@ -17,7 +23,7 @@ from robustloss.spec.base import (
     refuse_keys,
     without,
 )
-from robustloss.spec.errors import rule_error
+from robustloss.spec.errors import Problems, explain, rule_error
 from robustloss.spec.prefixes import misplaced_rule, placed
 from robustloss.spec.search import TRAIN_KEYS, check_search
 from robustloss.spec.training import TrainSpec
@@ -69,6 +75,72 @@ _PASSED = {
 }
 
 
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+"""What torchvision's networks, and most others of ImageNet, were trained with."""
+
+
+def _check_normalize(value: object) -> object:
+    """Accept "imagenet", or a table of mean and std with a number for each channel."""
+    if value is None or value == "imagenet":
+        return value
+    if not isinstance(value, Mapping) or set(value) != {"mean", "std"}:
+        raise rule_error(
+            'must be "imagenet", or a table of mean and std: each a list with one number for each '
+            "channel."
+        )
+    table: Any = plain_table(value)
+    problems = Problems()
+    for key, numbers in table.items():
+        if not isinstance(numbers, list) or not numbers or {*map(type, numbers)} - {int, float}:
+            rule = "must be a list with one number for each channel, such as [0.5, 0.5, 0.5]."
+            problems.add((key,), numbers, rule)
+    problems.raise_if_any()
+    if len(table["mean"]) != len(table["std"]):
+        rule = f"must have as many numbers as mean, {len(table['mean'])}: one for each channel."
+        problems.add(("std",), table["std"], rule)
+    for i, mean in enumerate(table["mean"]):
+        if not 0 <= mean <= 1:
+            rule = "must lie in [0, 1], as the pixels do."
+            problems.add(("mean", i), mean, rule + (_OF_BYTES if 1 < mean <= 255 else ""))
+    for i, std in enumerate(table["std"]):
+        if not 0 < std <= 1:
+            rule = "must lie in (0, 1]: it divides pixels in [0, 1]; 1 leaves them as they are."
+            problems.add(("std", i), std, rule + (_OF_BYTES if 1 < std <= 255 else ""))
+    problems.raise_if_any()
+    return table
+
+
+_OF_BYTES = " Divide mean and std by 255 if they are of pixels from 0 to 255."
+Normalize = Annotated[Any, BeforeValidator(_check_normalize)]
+
+
+class _Normalizing(Table):
+    """The key alone, as `read_normalize` checks it."""
+
+    normalize: Normalize = None
+
+
+def read_normalize(value: object) -> dict[str, list[float]] | None:
+    """Return the mean and std of a key `normalize`, (C,) each; None where it is None.
+
+    Args:
+        value: "imagenet", or mean and std: lists, arrays or tensors of a number for each channel.
+
+    Raises:
+        SpecError: It is something else, or cannot be right.
+    """
+    if isinstance(value, Mapping):
+        value = {k: each.tolist() if hasattr(each, "tolist") else each for k, each in value.items()}
+    try:
+        found = _Normalizing(normalize=value).normalize
+    except ValidationError as error:
+        raise explain(error, _Normalizing, {}) from None
+    if found is None:
+        return None
+    table = IMAGENET if found == "imagenet" else found
+    return {key: [float(each) for each in table[key]] for key in ("mean", "std")}
+
+
 class ModelSpec(Table):
     """Table [model]: the network up to the features."""
 
@@ -106,6 +178,13 @@ class LossSpec(Labelled):
         None,
         kind="text",
         shown="trained here",
+    )
+    normalize: Normalize = declare(
+        'of a whole model: { mean = [...], std = [...] } that it was trained with, or "imagenet"; '
+        "images in [0, 1] are normalised with it first",
+        None,
+        kind="table | text",
+        shown="the model normalises them itself",
     )
     search: PlainTable = declare(
         "values to try, of its parameters or keys of [train]: lists, or "
@@ -171,6 +250,9 @@ class LossSpec(Labelled):
         for name in ("train", "search"):
             if self.given and getattr(self, name):
                 self._refuse(name, "is not for a model that is not trained here.")
+        if self.normalize is not None and not self.factory:
+            rule = 'is for a whole model, model = "file.py:factory". A network of robustloss '
+            self._refuse("normalize", f"{rule}normalises itself. Take the key out.")
         check_search(self.search, self.params, self.train)
         return self
 

@@ -106,6 +106,37 @@ def test_a_torchvision_model_a_plain_one_and_one_with_features_are_attacked_and_
     assert (log["note"], log["curve"], log["steps"]) == ("given, not trained here", [], 0)
 
 
+def test_a_spec_normalises_as_the_model_itself_would(digits, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Inside(nn.Module):\n"
+        "    def __init__(self, mean=0.0, std=1.0):\n"
+        "        super().__init__()\n"
+        "        torch.manual_seed(0)\n"
+        "        self.last, self.level, self.scale = nn.Linear(64, 10), mean, std\n"
+        "    def features(self, images):\n"
+        "        return ((images - self.level) / self.scale).flatten(1)[:, :9]\n"
+        "    def forward(self, images):\n"
+        "        return self.last(((images - self.level) / self.scale).flatten(1))\n"
+    )
+    model, values = f"{tmp_path}/mine.py:Inside", {"mean": [0.25], "std": [0.5]}
+    spec = spec_of(
+        {"model": model, "label": "inside", "params": {"mean": 0.25, "std": 0.5}},
+        {"model": model, "label": "normalised", "normalize": values},
+        {"model": model, "label": "plain"},
+    )
+    check_names(spec, spec.cells(), digits)
+    found = computed(spec, digits, tmp_path / "run")
+    numbers = {
+        label: {name: [{**row, "label": ""} for row in content[name]] for name in
+                ("rows", "detection")}
+        for label, content in found.items()
+    }  # fmt: skip
+    assert numbers["inside"] == numbers["normalised"] != numbers["plain"]
+    assert [found[label]["build"].get("normalize") for label in numbers] == [None, values, None]
+    assert found["normalised"]["weights"] == found["plain"]["weights"]  # tensors of the model alone
+
+
 def test_weights_from_a_safetensors_file_give_the_very_model(digits, tmp_path):
     model = classifier(seed=1)
     safetensors.torch.save_file(model.state_dict(), tmp_path / "lgm.safetensors")
@@ -206,6 +237,7 @@ def test_load_classifier_gives_a_given_model_back_only_if_its_code_is_allowed(di
          r"of shape \(B, K\) = \(4, 10\), got \(4, 7\)"),
         ({"params": {"probabilities": True}}, "returns probabilities"),
         ({"params": {"width": 3}}, "unknown parameter"),
+        ({"normalize": "imagenet"}, r"losses.0..normalize.mean \(=.* must have one number"),
         ({"model": "torchvision.models:resnet18", "params": {"num_classes": 10}},
          r"fails on images of shape \(4, 1, 8, 8\).*They have 1 channel and 8x8 pixels"),
         ({"model": f"{HERE}:torch"}, "must be a function or class that returns a torch.nn.Module"),
@@ -344,6 +376,11 @@ def test_maps_called_features_as_in_torchvision_are_no_features():
         ({"name": "given"}, 'needs model = "package.module:factory"'),
         ({"model": "nonsense"}, r"losses\[0\].model \(=\"nonsense\"\) must be a table of keys"),
         ({"model": 3}, "must be a table"),
+        ({"name": "lgm", "normalize": "imagenet"}, r"losses.0..normalize .* is for a whole model"),
+        (
+            {"model": "a.py:b", "normalize": {"mean": [0.5], "std": [0]}},
+            r"losses.0..normalize.std.0. \(=0\) must lie in .0, 1.",
+        ),
         ({"model": "a.py:b", "train": {"lr": 0.1}}, "is not for a model that is not trained here"),
         ({"name": "lgm", "weights": "w.pt", "search": {"lr": [0.1]}}, "is not for a model that is"),
     ],
