@@ -57,7 +57,7 @@ from robustloss.evaluation import (
 )
 from robustloss.models import build, given
 from robustloss.spec.attacks import AttackSpec
-from robustloss.spec.prefixes import is_plugin
+from robustloss.spec.prefixes import is_plugin, own_code
 from robustloss.spec.spec import CellSpec
 from robustloss.storage import digest
 from robustloss.training import train
@@ -70,6 +70,7 @@ _ADAPTED = {
     "torchattacks": "torchattacks",
     "autoattack": "pyautoattack",
     "pml": "pytorch-metric-learning",
+    "criterion": "torch",
 }
 
 
@@ -84,7 +85,7 @@ def plugin_digest(name: str, folder: Path) -> str:
         A digest of the user's source, or the package and version that the code is taken from.
     """
     if is_plugin(name):
-        return source_digest(name, (folder,))
+        return source_digest(own_code(name), (folder,))
     package = _ADAPTED.get(name.partition(":")[0])
     return f"{package} {importlib.metadata.version(package)}" if package else ""
 

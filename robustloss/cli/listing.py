@@ -26,11 +26,13 @@ def entries(kind: str) -> dict[str, str]:
     if kind == "losses":
         from robustloss.losses import LOSSES
 
-        metric_learning = {
+        others = {
             "pml:NAME": "a loss of pytorch-metric-learning that has get_logits, as "
-            "pml:ArcFaceLoss; its own parameters; needs the extra 'pml'"
+            "pml:ArcFaceLoss; its own parameters; needs the extra 'pml'",
+            "criterion:SOURCE:NAME": "a criterion of logits and labels on a linear layer, as "
+            "criterion:torch.nn:CrossEntropyLoss or criterion:file.py:NAME; its own parameters",
         }
-        return _documented(LOSSES) | metric_learning
+        return _documented(LOSSES) | others
     if kind == "attacks":
         from robustloss.attacks import ATTACKS
 

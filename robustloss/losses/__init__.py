@@ -1,10 +1,12 @@
 """Loss heads: each trains the features by its own rule and turns them into logits.
 
 The built-in losses stand in LOSSES; a loss of your own is named "package.module:Class" or
-"path/to/file.py:Class" and needs no registration; "pml:NAME" is one of pytorch-metric-learning.
+"path/to/file.py:Class" and needs no registration; "pml:NAME" is one of pytorch-metric-learning,
+"criterion:SOURCE:NAME" any criterion of logits and labels.
 
 Begin with `base` (what a loss is) and `softmax` (the simplest one), then read a family:
-`cosine` and `multiple_angle`, `gaussian_mixture`, `center`, `max_mahalanobis`, `pairs`, `pml`.
+`cosine` and `multiple_angle`, `gaussian_mixture`, `center`, `max_mahalanobis`, `pairs`, `pml`,
+`criterion`.
 `boundaries` has the closed forms that the heads are compared with, `contract` what
 `robustloss check-loss` checks.
 
@@ -18,6 +20,8 @@ from robustloss.attacks.plugins import check_parameters, did_you_mean, load_obje
 from robustloss.losses.base import LossHead
 from robustloss.losses.center import CenterHead
 from robustloss.losses.cosine import ArcFaceHead, CosFaceHead, ModifiedSoftmaxHead, NormFaceHead
+from robustloss.losses.criterion import PREFIX as CRITERION
+from robustloss.losses.criterion import criterion_class
 from robustloss.losses.gaussian_mixture import GaussianMixtureHead, LargeMarginGaussianMixtureHead
 from robustloss.losses.max_mahalanobis import MaxMahalanobisHead
 from robustloss.losses.multiple_angle import ASoftmaxHead, FNormSphereFaceHead, LSoftmaxHead
@@ -73,7 +77,8 @@ def build_loss(
     """Build a loss head, drawing its starting weights from the global random state.
 
     Args:
-        name: a key of LOSSES, "package.module:Class", "path/to/file.py:Class" or "pml:NAME".
+        name: a key of LOSSES, "package.module:Class", "path/to/file.py:Class", "pml:NAME" or
+            "criterion:SOURCE:NAME".
         feature_dim: D, at least 1.
         num_classes: K, at least 2.
         folders: where a relative path of a plug-in file is looked for.
@@ -106,6 +111,8 @@ def find_loss(name: str, folders: Sequence[Path] = ()) -> type[LossHead]:
         return LOSSES[name]
     if name.startswith(PREFIX):
         return metric_learning_class(name)
+    if name.startswith(CRITERION):
+        return criterion_class(name, folders)
     if name.endswith(".py"):
         raise ValueError(
             f"loss (='{name}') names a file and no class in it. Write '{name}:Class' with the name "

@@ -22,7 +22,7 @@ from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec, shipped_specs
 from robustloss.spec.losses import LOSS_LABELS
 from robustloss.spec.plugins import plugins_of
-from robustloss.spec.prefixes import canonical_name
+from robustloss.spec.prefixes import canonical_name, own_code
 from robustloss.spec.spec import Spec
 from robustloss.spec.text import bound_text, slug
 
@@ -197,10 +197,10 @@ def _name_from_here(loss: str, others: Spec) -> str:
 
     A relative path is looked for in the folder of the spec first, where another file may lie.
     """
-    source, _, attribute = loss.rpartition(":")
+    source = own_code(loss).rpartition(":")[0]
     here, there = Path(os.path.expanduser(source)), others.folder / source
     if source.endswith(".py") and here.is_file() and there.is_file() and not here.samefile(there):
-        return f"{here.resolve()}:{attribute}"
+        return loss.replace(source, str(here.resolve()))
     return loss
 
 

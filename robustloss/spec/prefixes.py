@@ -12,16 +12,28 @@ Place = Literal["loss", "attack", "backbone", "model", "score", "data set"]
 
 PREFIXES: dict[str, tuple[Place, ...]] = {
     "pml": ("loss",),
+    "criterion": ("loss",),
     "torchattacks": ("attack",),
     "torchvision": ("backbone", "data set"),
 }
-"""What each prefix may name. It stands for a package, never for a module of the user's."""
+"""What each prefix may name. It stands for a package, never for a module of the user's; but for
+"criterion", which stands before the name of any code."""
+
+CRITERION = "criterion:"
+_OF_TORCH = ("torch.nn", "torch.nn.functional")  # whose criteria are nobody's own code
 
 
 def is_plugin(name: str) -> bool:
     """Tell whether a name points at the user's own code; one that `misplaced_rule` accepts."""
+    if name.startswith(CRITERION):
+        return own_code(name).rpartition(":")[0] not in _OF_TORCH
     prefix, colon, _ = name.partition(":")
     return bool(colon) and prefix not in PREFIXES
+
+
+def own_code(name: str) -> str:
+    """Return a plug-in's name as it is loaded: "criterion:file.py:f" is "file.py:f"."""
+    return name.removeprefix(CRITERION)
 
 
 def misplaced_rule(name: str, place: Place) -> str:

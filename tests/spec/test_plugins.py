@@ -29,6 +29,8 @@ Path(__file__).with_name("executed").write_text("")
 from robustloss.losses.softmax import SoftmaxHead as Mine
 def score(record):
     return record.logits.max(1)
+def cost(logits, labels):
+    return logits.logsumexp(1) - logits.gather(1, labels[:, None])[:, 0]
 """
 
 
@@ -47,6 +49,13 @@ def trap(tmp_path):
         ("torchvision:resnet18", False),
         ("torchattacks:PGD", False),
         ("pml:ArcFaceLoss", False),
+        ("criterion:torch.nn:CrossEntropyLoss", False),
+        ("criterion:torch.nn.functional:cross_entropy", False),
+        ("criterion:mine.py:focal", True),
+        ("criterion:torch.py:Evil", True),
+        ("criterion:torch.hub:load", True),
+        ("criterion:package.module:Focal", True),
+        ("criterion", False),
     ],
 )
 def test_a_colon_names_code_unless_a_known_package_has_it(name, own):
@@ -60,10 +69,12 @@ def test_every_place_of_a_spec_is_looked_at():
         attacks=[{"name": "fgsm", "eps": [0.1]}, {"name": "g.h:i", "eps": [0.1], "label": "I"}],
         detection={"scores": ["knn", "j.py:k"]},
     )
+    spec["losses"].append({"name": "criterion:l.py:m"})
     assert plugins_of(load_spec(spec)) == {
         "model.backbone": "a.py:B",
         "losses[0].model.backbone": "c.py:D",
         "losses[1].name": "e.py:F",
+        "losses[2].name": "criterion:l.py:m",
         "attacks[1].name": "g.h:i",
         "detection.scores[1]": "j.py:k",
     }
@@ -74,11 +85,13 @@ def test_no_shipped_spec_names_code():
         assert plugins_of(load_spec(name)) == {}
 
 
-@pytest.mark.parametrize("place", ["loss", "score"])
+@pytest.mark.parametrize("place", ["loss", "criterion", "score"])
 def test_refused_before_anything_is_loaded(trap, tmp_path, place):
     spec = changed(seeds=[0])
     if place == "loss":
         spec["losses"] = [{"name": f"{trap}:Mine", "label": "mine"}]
+    elif place == "criterion":
+        spec["losses"] = [{"name": f"criterion:{trap}:cost", "label": "mine"}]
     else:
         spec["detection"] = {"scores": [f"{trap}:score"]}
     with pytest.raises(SpecError, match=r"names code of its own: .*trap.py.*without --no-plugins"):
