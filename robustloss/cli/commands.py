@@ -285,6 +285,36 @@ def check_loss(
     return FAILED if _check_loss(name, {}) else DONE
 
 
+@app.command("check-data")
+def check_data(
+    name: Annotated[
+        str,
+        Argument(
+            metavar="NAME|SPEC",
+            help="a data set, an .npz, a folder of images, file.py:function, or a spec",
+        ),
+    ],
+    sheet: Annotated[
+        str | None, Option(metavar="FILE", help="where the pictures go  [default: NAME-data.png]")
+    ] = None,
+    data: Data = None,
+) -> int:
+    """Show what a data set is, look for what is odd in it, and draw some images of each class.
+
+    It executes a function that makes the images.
+    """
+    from robustloss.cli.listing import check_lines, find_data
+    from robustloss.data.files import DataError
+    from robustloss.spec.text import slug
+
+    with showing_spec_mistakes(DataError, OSError):
+        spec, folder = find_data(name)
+        path = Path(sheet or f"{slug(spec.label) or 'images'}-data.png")
+        for line in check_lines(spec, folder, path, None if data is None else Path(data)):
+            _say(one_line(line))
+    return DONE
+
+
 def _check_loss(name: str, params: dict[str, Any], *, only_failures: bool = False) -> int:
     """Check a loss with some parameters, print the outcome, and return how many checks failed."""
     from robustloss.losses.contract import check as contract
@@ -413,6 +443,7 @@ def new(
     if kind == "attack":
         _say(f'Add to a spec beside it:\n  [[attacks]]\n  name = "{plugin}"\n  eps = [0.1]')
     elif kind == "data":
+        _say(f"Look at it:   robustloss check-data {plugin}")
         _say(f'Name it in a spec beside it:\n  [data]\n  name = "{plugin}"')
     else:
         _say(f'Add "{plugin}" to the scores under [detection] in a spec beside it.')

@@ -4,16 +4,29 @@ import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robustloss.notation import eps_text, one_line
-from robustloss.spec.data import DATASET_SUMMARIES, OPEN_SUMMARIES, summary_of
-from robustloss.spec.load import shipped_specs
+from robustloss.spec.data import DATASET_SUMMARIES, OPEN_SUMMARIES, DataSpec, summary_of
+from robustloss.spec.errors import SpecError, choice_rule
+from robustloss.spec.load import load_spec, shipped_specs
 from robustloss.spec.plugins import describe_plugins, plugins_of
-from robustloss.spec.prefixes import is_plugin
+from robustloss.spec.prefixes import canonical_name, is_plugin
 from robustloss.spec.spec import Spec
 from robustloss.spec.text import literal, to_toml
 
+if TYPE_CHECKING:
+    from robustloss.data.images import Dataset
+
+ARCHIVES = (
+    ".tar",
+    ".tar.gz",
+    ".tgz",
+    ".tar.xz",
+    ".txz",
+    ".tar.bz2",
+    ".tbz2",
+)  # of a folder of images
 KINDS = ("losses", "attacks", "scores", "datasets", "backbones", "specs")
 
 
@@ -85,7 +98,13 @@ def data_lines(spec: Spec, *, plugins: bool = False) -> Iterator[str]:
             f"data.name (={spec.data.name!r}) is the spec's own code, which would be executed. If "
             "you trust it: show --data --plugins."
         )
-    data = load.load_dataset(spec.data, near=spec.folder, download=False, quiet=True)
+    yield from describe_data(
+        load.load_dataset(spec.data, near=spec.folder, download=False, quiet=True)
+    )
+
+
+def describe_data(data: "Dataset") -> Iterator[str]:
+    """Yield what a data set is, in lines of a name and what is said of it."""
     yield f"{data.name}: {summary_of(data.name)}"
     yield f"  train       {data.train.n:,} images to learn from"
     yield f"  validation  {data.validation.n:,} images for the thresholds of detection"
@@ -102,6 +121,65 @@ def data_lines(spec: Spec, *, plugins: bool = False) -> Iterator[str]:
     yield f"  files       {data.files or 'none: a package that robustloss needs brings them'}"
     if data.summary:
         yield f"  remark      {data.summary}"
+
+
+def find_data(name: str) -> tuple[DataSpec, Path]:
+    """Return the table [data] that a word on the command line stands for, and its folder.
+
+    Args:
+        name: A data set as data.name takes it; an .npz; a folder or archive of images; or a spec.
+
+    Raises:
+        SpecError: It is none of these.
+    """
+    path, known = Path(name), canonical_name(name, DATASET_SUMMARIES)
+    if known in DATASET_SUMMARIES or is_plugin(known) or known.startswith("torchvision:"):
+        return _data_spec({"name": known}), Path.cwd()
+    if path.suffix == ".npz":
+        return _data_spec({"name": "arrays", "file": name}), Path.cwd()
+    if path.is_dir() or name.lower().endswith(ARCHIVES):
+        return _data_spec({"name": "image_folder", "folder": name}), Path.cwd()
+    if path.suffix == ".py":
+        raise SpecError(f"{name} is code: name its function too, as {name}:{path.stem}.")
+    if path.suffix != ".toml" and canonical_name(name, shipped_specs()) not in shipped_specs():
+        raise SpecError(
+            f"NAME (={name}) {choice_rule(name, [*DATASET_SUMMARIES, *OPEN_SUMMARIES])}"
+        )
+    spec = load_spec(name)
+    return spec.data, spec.folder
+
+
+def _data_spec(keys: Mapping[str, str]) -> DataSpec:
+    """Return the table [data] with these keys; what is wrong with them is told as of a spec."""
+    losses, attacks = [{"name": "softmax"}], [{"name": "fgsm", "eps": [0.1]}]
+    return load_spec({"name": "data", "data": keys, "losses": losses, "attacks": attacks}).data
+
+
+def check_lines(spec: DataSpec, near: Path, sheet: Path, root: Path | None) -> Iterator[str]:
+    """Yield what a data set is and what is odd in it, and draw some images of each class.
+
+    Args:
+        spec: Which data.
+        near: The folder in which relative names begin.
+        sheet: The picture that is written.
+        root: The folder with the data sets; see load_dataset.
+
+    Raises:
+        DataError: They are absent, damaged, or no data set.
+    """
+    from robustloss.data import examine, load
+
+    data = load.load_dataset(spec, near=near, root=root)
+    yield from describe_data(data)
+    mean, std = (", ".join(f"{value:.4f}" for value in each) for each in (data.mean, data.std))
+    yield f"  mean        {mean} of the training pixels in [0, 1], a number for each channel"
+    yield f"  std         {std}"
+    found = list(examine.find_oddities(data))
+    yield from (f"  odd         {text}" for text in found)
+    if not found:
+        yield "  odd         nothing: no equal images in two sets or classes, no empty image"
+    examine.draw_sheet(data, sheet)
+    yield f"  pictures    {sheet}, {examine.COLUMNS} training images of each class"
 
 
 def _documented(table: Mapping[str, Any]) -> dict[str, str]:

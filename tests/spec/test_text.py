@@ -76,6 +76,7 @@ def test_a_spec_written_as_toml_reads_back(number):
         "label": "digits",
         "ten_crop": False,
         "in_memory": "auto",
+        "params": {},
     }
     assert tomllib.loads(spec.text) == said
     assert load_spec(tomllib.loads(spec.text)).plain() == spec.plain()

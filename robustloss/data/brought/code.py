@@ -66,6 +66,7 @@ class CodeReader:
                 sets,
                 data,
                 where=where,
+                files=data.name,
                 class_names=names or names_of(made["train"]),
                 size=read.size,
                 remark=read.remark,
