@@ -299,7 +299,7 @@ def check_data(
     ] = None,
     data: Data = None,
 ) -> int:
-    """Show what a data set is, look for what is odd in it, and draw some images of each class.
+    """Show what a data set is, what is odd in it, and how its images look.
 
     It executes a function that makes the images.
     """
