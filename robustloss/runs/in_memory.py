@@ -1,7 +1,6 @@
 """A model in memory and some images: the numbers of a run in one call, without a spec or files."""
 
 import hashlib
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from robustloss.attacks.build import ATTACKS, build_attack
 from robustloss.attacks.settings import using_default_settings
@@ -25,6 +23,7 @@ from robustloss.cells.work import (
     time_passes,
 )
 from robustloss.data.images import Dataset, ImageSet
+from robustloss.data.in_memory import Labels, Source, read_images
 from robustloss.models.given import IN_MEMORY, copy_module, wrap_given
 from robustloss.progress import Progress, Silent, choose_progress, duration, show_note
 from robustloss.results.run import Run, load_run
@@ -41,12 +40,11 @@ from robustloss.spec.losses import read_normalize
 from robustloss.spec.spec import Spec
 from robustloss.storage import digest
 
-Images = tuple[Tensor, Tensor]  # images (N,C,H,W) in [0,1], labels (N,)
+Images = tuple[Source, Labels]  # images (N,C,H,W) in [0,1], labels (N,)
 Asked = Spec | str | Path | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 
 GREY = (0.1, 0.2, 0.3)  # L-inf budgets that the literature uses for MNIST
 COLOUR = ("2/255", "4/255", "8/255")  # and for colour images
-_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32)
 _NO_VALIDATION = (
     "thresholds and temperatures are those of the very images that are attacked, because no "
     "validation images were given"
@@ -56,16 +54,16 @@ _NO_VALIDATION = (
 @using_default_settings()
 def evaluate(
     model: nn.Module | Mapping[str, nn.Module],
-    images: Tensor,
-    labels: Tensor,
+    images: Source,
+    labels: Labels | None = None,
     attacks: Asked | None = None,
     *,
     normalize: Mapping[str, Any] | str | None = None,
     checks: bool | int = True,
     noise: bool = True,
     quick: bool = False,
-    validation: Images | None = None,
-    train: Images | None = None,
+    validation: Images | Source | None = None,
+    train: Images | Source | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
@@ -80,8 +78,10 @@ def evaluate(
         model: Maps images (B,C,H,W) in [0,1] to logits (B,K), or several such by label. It is
             copied, not changed. If it offers ``features(images)`` or ``joint(images)`` they are
             used, see `given.GivenModel`.
-        images: (N,C,H,W) floating, in [0,1].
-        labels: (N,) int64, in [0,K).
+        images: (N,C,H,W) floating, in [0,1], as a tensor or an array; or a DataLoader, another
+            iterable of batches (images, labels), or a torch Dataset of pairs of one image and its
+            label. These are read as a whole, and then attacks goes by keyword.
+        labels: (N,) int64, in [0,K); None where the batches bring them.
         attacks: Attacks by name, ``["fgsm", "pgd"]``, or as tables of a spec,
             ``[{"name": "pgd", "eps": ["8/255"]}]``. By default FGSM and PGD, at eps 0.1, 0.2, 0.3
             for one channel and 2, 4, 8 of 255 for more. Or a whole spec, its tables or the name of
@@ -99,10 +99,10 @@ def evaluate(
             Without it nothing tells a detector of attacks from a detector of any change.
         quick: Neither checks nor noise, and of the detection scores only the log-likelihood of the
             predicted class: what the errors and their AUROC need, and no more.
-        validation: Other clean images and labels, for the thresholds. Without them the thresholds
-            come from `images` themselves, and every table says so.
-        train: Clean training images and labels, on which the scores of features are fitted.
-            Without them no score uses features.
+        validation: Other clean images and labels, as a pair or a loader, for the thresholds.
+            Without them the thresholds come from `images` themselves, and every table says so.
+        train: Clean training images and labels, as a pair or a loader, on which the scores of
+            features are fitted. Without them no score uses features.
         out: A run folder, as `build_report` takes it; what it holds already is not computed again.
             Without it no file stays.
         device: "auto", "cpu", "cuda" or "mps".
@@ -121,14 +121,17 @@ def evaluate(
     Example:
         >>> run = robustloss.evaluate(model, images, labels, ["fgsm", "pgd"], quick=True)
         >>> [(row["attack"], row["eps"], row["error"], row["auroc_all"]) for row in run.rows]
+        >>> robustloss.evaluate(model, loader, attacks=["fgsm"], normalize="imagenet")
     """
     start = Start()
     progress = progress or choose_progress(quiet=False)
     named = dict(model) if isinstance(model, Mapping) else {type(model).__name__: model}
     chosen = choose_device(device)
-    _say_begin(progress, named, images, chosen)
-    sets = {"images": (images, labels), "validation": validation, "train": train}
-    parts = {name: _image_set(name, part) for name, part in sets.items() if part is not None}
+    parts = {"images": read_images("images", images, labels)}
+    _say_begin(progress, named, parts["images"], chosen)
+    for name, part in {"validation": validation, "train": train}.items():
+        if part is not None:
+            parts[name] = _read_part(name, part)
     normalization = read_normalize(normalize)
     classes, seconds = _try_models(
         named,
@@ -173,16 +176,14 @@ def evaluate(
 
 
 def _say_begin(
-    progress: Progress, named: Mapping[str, nn.Module], images: Tensor, device: str
+    progress: Progress, named: Mapping[str, nn.Module], images: ImageSet, device: str
 ) -> None:
     """Say what is evaluated, before anything that may take long."""
-    if isinstance(images, Tensor) and images.ndim == 4:
-        count, *shape = images.shape
-        threads = torch.get_num_threads()
-        where = f"cpu, {threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else device
-        size = " × ".join(map(str, shape))
-        text = f"Evaluating {', '.join(named)} on {count:,} images of {size} ({where})."
-        show_note(progress, text)
+    threads = torch.get_num_threads()
+    where = f"cpu, {threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else device
+    size = " × ".join(map(str, images.shape))
+    text = f"Evaluating {', '.join(named)} on {images.n:,} images of {size} ({where})."
+    show_note(progress, text)
 
 
 def _settle_checks(spec: Spec, dataset: Dataset, fit: bool) -> tuple[Spec, Work]:
@@ -237,76 +238,18 @@ def _describe_cost(
     return lines
 
 
-class _FloatImages(ImageSet):
-    """Images whose pixels are no whole grey levels; they are kept as they are."""
-
-    def __post_init__(self) -> None:
-        pass  # `_image_set` has checked more than a set of 8 bits asks for
-
-    def batch(self, selection: Tensor | slice) -> Tensor:
-        """Images at the given positions as float32 (B, C, H, W) in [0, 1]; a new tensor."""
-        assert isinstance(self.images, Tensor)
-        return self.images[selection].clone()
-
-
-def _image_set(name: str, part: Images) -> ImageSet:
-    """Return checked images: as 8 bits where every pixel is a whole grey level, else as floats."""
-    if not isinstance(part, Sequence) or len(part) != 2:
+def _read_part(name: str, part: Images | Source) -> ImageSet:
+    """Return checked images of a pair of tensors or arrays, or of a loader."""
+    if isinstance(part, tuple | list) and len(part) == 2:
+        images, labels = part
+        if not isinstance(images, tuple | list):  # else a list of two batches
+            return read_images(name, images, labels)
+    if isinstance(part, Tensor | np.ndarray):
         raise ValueError(
-            f"{name} (={type(part).__name__}) must be a pair of tensors. Write "
+            f"{name} (={type(part).__name__}) must be a pair of tensors, or a loader. Write "
             f"{name}=(images, labels)."
         )
-    images, labels = part
-    if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
-        kind = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise ValueError(
-            f"{name} (={kind}) must be a tensor of shape (N, C, H, W), N >= 1.{_hint_shape(images)}"
-        )
-    if not images.is_floating_point():
-        raise ValueError(
-            f"{name} (={images.dtype}) must be floating, in [0, 1]. Write images.float() / 255."
-        )
-    # Clones: a tensor of torch.inference_mode can have no part in a gradient.
-    images = images.detach().cpu().float().clone()
-    labels = torch.as_tensor(labels).detach().cpu().clone()
-    low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"{name} (from {low:.9g} to {high:.9g}) must lie in [0, 1]. {_unfit_pixels(low, high)}"
-        )
-    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
-        raise ValueError(
-            f"labels of {name} ({labels.dtype}, shape {tuple(labels.shape)}) must be int64 of "
-            f"shape ({len(images)},), one class index an image."
-            + (" Write labels.long()." if labels.dtype in _WHOLE else "")
-        )
-    index, grey = torch.arange(len(images)), (images * 255).round()
-    if torch.equal(grey / 255, images):
-        return ImageSet(grey.to(torch.uint8), labels, index, 255.0)
-    return _FloatImages(images, labels, index, 1.0)
-
-
-def _hint_shape(images: object) -> str:
-    """Return how something that is no tensor (N,C,H,W) becomes one, where that is known."""
-    if isinstance(images, DataLoader):
-        return " Join the batches of a loader: images, labels = map(torch.cat, zip(*loader))."
-    if isinstance(images, Tensor) and images.ndim == 3:
-        return " Write images.unsqueeze(1) for grey images, images.unsqueeze(0) for a single one."
-    return " Write torch.as_tensor(images)." if isinstance(images, np.ndarray) else ""
-
-
-def _unfit_pixels(low: float, high: float) -> str:
-    """Return what pixels outside [0, 1] probably are, and what to do."""
-    if math.isnan(low) or math.isnan(high):
-        return "Some pixels are NaN: look at where they come from."
-    if low >= -1e-3 and high <= 1 + 1e-3:
-        return "They are off by rounding: write images.clamp(0, 1)."
-    if low >= 0:
-        return "Divide them by 255."
-    return (
-        "They look normalised: give the images as they were, and evaluate the mean and std, "
-        'normalize={"mean": ..., "std": ...}.'
-    )
+    return read_images(name, part)
 
 
 def _try_models(
@@ -380,7 +323,7 @@ def _build_dataset(parts: Mapping[str, ImageSet], classes: int) -> Dataset:
         assert isinstance(part.images, Tensor)
         content = hashlib.sha256(f"{part.images.dtype} {tuple(part.images.shape)}".encode())
         for tensor in (part.images, part.labels):
-            content.update(tensor.contiguous().numpy().tobytes())
+            content.update(tensor.contiguous().numpy().data)
         checksums.append(content.hexdigest())
     return Dataset(
         name="in_memory",

@@ -3,12 +3,16 @@
 import re
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import robustloss
 from robustloss import progress
+from robustloss.data import in_memory
+from robustloss.data.in_memory import read_images
 from robustloss.spec.load import load_spec
 from tests import given_models
 from tests.models.test_given import HERE, classifier, computed, digits, spec_of  # noqa: F401
@@ -22,8 +26,8 @@ def rand(n=24, channels=1, size=8):
     return torch.rand((n, channels, size, size), generator=made), torch.arange(n) % 10
 
 
-def loader(images):
-    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images))
+def loader(*tensors, **keys):
+    return DataLoader(TensorDataset(*tensors), **keys)
 
 
 def evaluate(model, images, labels, spec=FGSM, **keys):
@@ -119,9 +123,14 @@ def test_a_shipped_spec_lends_its_attacks():
         ({"spec": [{"name": "fgsm", "eps": [8]}]}, "must lie in .0, 1."),
         ({"spec": [{"name": "fgms", "eps": [0.1]}]}, "fgms"),
         ({"spec": "fgsm"}, r"attacks \(='fgsm'\) must be a list. Write \['fgsm'\]"),
-        ({"images": lambda x: x.numpy()}, r"ndarray.*Write torch.as_tensor\(images\)"),
+        ({"images": lambda x: (x * 255).byte().numpy()}, r"uint8. must be .*astype\('float32'\)"),
+        ({"images": lambda x: x[:, 0].numpy()}, r"Write images\[:, None\] for grey images"),
+        ({"labels": lambda y: y.int().numpy()}, r"int64 of shape .*labels.astype\('int64'\)"),
+        ({"labels": lambda y: None}, r"labels of images \(=None\) must be given with a tensor"),
+        ({"labels": lambda y: ["fgsm"]}, r"labels of images \(=\['fgsm'\]\) must be int64"),
+        ({"images": lambda x: "x.npz", "labels": lambda y: None}, r"images \(=str\) must be a ten"),
         ({"images": lambda x: x[:, 0]}, r"Write images.unsqueeze\(1\) for grey images"),
-        ({"images": lambda x: loader(x)}, r"images, labels = map\(torch.cat, zip\(\*loader\)\)"),
+        ({"images": lambda x: loader(x)}, "labels of images .* must be left out: the batches of D"),
         ({"labels": lambda y: y.int()}, r"must be int64 of shape .* Write labels.long\(\)"),
         ({"spec": {"attacks": "fgsm"}}, "attacks .='fgsm'. must be a list"),
         ({"spec": {"attacks": ["fgsm"], "cheks": {}}}, "cheks: unknown key; did you mean 'checks'"),
@@ -176,6 +185,87 @@ def test_a_classifier_without_training_images_keeps_its_own_likelihood():
     assert "mahalanobis" not in scores
     plain = evaluate(given_models.plain(), images, labels)
     assert "marginal_log_likelihood" not in {row["score"] for row in plain.detection}
+
+
+@pytest.mark.parametrize("levels", [True, False])
+def test_a_loader_an_array_and_a_data_set_give_what_tensors_give(levels, tmp_path):
+    images, labels = rand(30)
+    images = (images * 255).round() / 255 if levels else images
+    model = {"A": given_models.plain().eval()}
+    expected = evaluate(model, images, labels, out=tmp_path, train=(images, labels))
+    files = sorted(tmp_path.glob("cells/*/*/*-*"))
+    pairs = TensorDataset(images, labels)
+    doors = {
+        "arrays": (images.double().numpy(), labels.numpy()),
+        "loader": (loader(images, labels, batch_size=7),),
+        "batches": ([(images[:9].numpy(), labels[:9].tolist()), (images[9:], labels[9:])],),
+        "data set": (pairs,),
+        "numbers": ([(images[i : i + 1], [int(labels[i])]) for i in range(30)],),
+    }
+    for name, (given, *rest) in doors.items():
+        train = given if name == "loader" else (images, labels)
+        model_run = evaluate(
+            model, given, *(rest or [None]), out=tmp_path, train=train, validation=None
+        )
+        assert model_run.rows == expected.rows, name
+    assert sorted(tmp_path.glob("cells/*/*/*-*")) == files
+
+
+def test_one_batch_of_levels_and_one_of_other_pixels_keep_every_bit():
+    images, labels = rand(20)
+    images[:10] = (images[:10] * 255).round() / 255
+    found = read_images("images", loader(images, labels, batch_size=10))
+    assert torch.equal(found.batch(slice(None)), images)
+    assert torch.equal(found.labels, labels)
+
+
+class Pictures(torch.utils.data.Dataset):
+    """A data set without a transform: its images are no tensors."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return PIL.Image.new("L", (8, 8)), index
+
+
+X, Y = rand(6)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (loader((X * 255).byte(), Y), r"batch 1 of images \(=torch.uint8\) .*\(\(images / 255, "),
+        ([(X, Y), (X * 3 - 1, Y)], r"batch 2 of images \(from -.* look normalised.* normalize="),
+        ([(X, Y), (X[:, :, :4], Y)], r"batch 2 of images \(=\(1, 4, 8\)\) must have the shape of"),
+        ([(X, Y[:3])], r"labels of batch 1 of images .*must be int64 of shape \(6,\)"),
+        ([(X[0], 3)], r"batch 1 of images \(=\(1, 8, 8\)\).*DataLoader\(pairs, batch_size=500\)"),
+        (loader(X), r"batch 1 of images \(=list\) must be a pair \(images, labels\)"),
+        ([{"image": X, "label": Y}], r"batch 1 of images \(=dict with image, label\) must be a"),
+        ([], "images must hold images, but gives no batch"),
+        (Pictures(), r"images: batch 1 cannot be read: TypeError.*ToTensor\(\)"),
+        (7, r"images \(=int\) must be a tensor of shape .* or a torch Dataset"),
+    ],
+)  # fmt: skip
+def test_what_a_loader_cannot_give_is_told(images, message):
+    with pytest.raises(ValueError, match=message):
+        robustloss.evaluate(nn.Flatten(), images, attacks=["fgsm"], progress=progress.Silent())
+
+
+def test_a_loader_that_does_not_fit_is_told_after_its_first_batch(monkeypatch):
+    read = []
+
+    class Noting(TensorDataset):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    monkeypatch.setattr(in_memory, "memory_size", lambda: 4 * 1000)
+    images = (X * 255).round() / 255
+    with pytest.raises(ValueError, match=r"images take .* GiB or more, but must fit in a quarter"):
+        read_images("images", DataLoader(Noting(images.repeat(6, 1, 1, 1), Y.repeat(6)), 3))
+    assert len(read) == 3
+    assert read_images("images", loader(images, Y)).n == 6
 
 
 class Counted(nn.Module):
