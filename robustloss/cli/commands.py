@@ -290,7 +290,7 @@ def check_data(
     name: Annotated[
         str,
         Argument(
-            metavar="NAME|SPEC",
+            metavar="NAME",
             help="a data set, an .npz, a folder of images, file.py:function, or a spec",
         ),
     ],
@@ -299,7 +299,7 @@ def check_data(
     ] = None,
     data: Data = None,
 ) -> int:
-    """Show what a data set is, what is odd in it, and how its images look.
+    """Show a data set: counts, pictures, oddities.
 
     It executes a function that makes the images.
     """
@@ -429,7 +429,7 @@ def new(
     kind: Annotated[str, Argument(metavar="loss|attack|score|data")],
     name: Annotated[str, Argument(metavar="NAME", help="a Python name: my_loss gives my_loss.py")],
 ) -> int:
-    """Write a loss, an attack, a score or data of your own that works as it is."""
+    """Write a loss, attack, score or data set that works as it is."""
     from robustloss.cli.starters import write_starter
 
     kind = kind.casefold()
