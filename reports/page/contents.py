@@ -146,7 +146,7 @@ class Contents:
     def _result(self) -> Chapter:
         numbers = self.numbers
         items = [
-            _table("result", "All losses", result.result_table, numbers),
+            _table("result", "Errors and detection", result.result_table, numbers),
             _figure("error-vs-eps", "Error against eps", curves.plot_error_curves, numbers),
         ]
         details: list[Item] = []
@@ -191,11 +191,11 @@ class Contents:
             "the false positive rate, is the share of clean images rejected."
         )
         more, every = "Naive and adaptive", "Every adaptive number"
-        others, name = "Images not of the data", "likelihood-map"
+        others, name = "Images of another kind", "likelihood-map"
         items = [
             *figures("detection-vs-eps", "AUROC against eps", detection_curves.plot_areas),
             *tables("detection", "Detection", detection.detection_table),
-            _figure("adaptive-fall", "An attack that knows it", adaptive.plot_falls, numbers),
+            _figure("adaptive-fall", "Attacks that know it", adaptive.plot_falls, numbers),
             *(_table("adaptive-auroc", more, adaptive.auroc_table, each) for each in known),
             *figures("scores-heat", "Other scores", scores.plot_score_heat),
             _table("outside", others, outside.likelihood_tables, numbers),
@@ -218,8 +218,8 @@ class Contents:
 
     def _differences(self) -> Chapter:
         words = (
-            "A difference is shown if a test finds it at the 5 % level with all comparisons of the "
-            "run counted. A difference that is not shown may exist all the same."
+            "A difference counts as shown if a test finds it at the 5 % level, adjusted for all "
+            "comparisons of the run. One that is not shown may still exist."
         )
         items = [
             *self._figures("forest", "Differences to the baseline", forest.plot_forest),
@@ -275,7 +275,7 @@ class Contents:
     def _trust(self) -> Chapter:
         words = (
             "Checks look for signs that an error is low because an attack failed, not because the "
-            "loss is robust. One that fires is a reason to look; one that does not is no proof."
+            "network is robust. One that fires is a reason to look; silence proves nothing."
         )
         items = _aside([_table("flags", "Every mark", flags_table, self.numbers)])
         return Chapter("trust", "Can I trust it?", words, items)
@@ -288,8 +288,7 @@ class Contents:
             _table("tuning", "Tuning", tuning.tuning_tables, numbers),
             _figure("tuning", "Tuning", tuning.plot_tuning, numbers),
         ]
-        words = "The settings of the run, and what it takes to repeat and to cite it."
-        return Chapter("run", "What was run", words, _aside(items))
+        return Chapter("run", "What was run", "", _aside(items))
 
 
 def _table(name: str, title: str, of: Callable[..., Any], *words: Any) -> Item:
@@ -314,8 +313,14 @@ def make_tables(contents: Contents) -> list[tuple[Item, list[Table]]]:
             with leaving_gap("a table", contents.numbers.shown.gaps):
                 found = item.make()
                 tables = found if isinstance(found, list) else [found]
-                made.append((item, [table for table in tables if table and table.rows]))
+                kind = contents.numbers.kind
+                made.append((item, [_name_rows(t, kind) for t in tables if t and t.rows]))
     return made
+
+
+def _name_rows(table: Table, kind: str) -> Table:
+    """Return the table with the column of losses under this heading."""
+    return replace(table, header=[kind if head == "loss" else head for head in table.header])
 
 
 @contextmanager

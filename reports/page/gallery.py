@@ -28,7 +28,6 @@ from robustloss.reports.page.contents import Contents, leaving_gap
 from robustloss.reports.page.notes import care, warning
 from robustloss.reports.page.run_facts import list_facts, list_provenance
 from robustloss.reports.page.summary import describe_status
-from robustloss.reports.reading.facts import is_given, loss_spec
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.published import published_errors
 from robustloss.reports.reading.scene import Scene, strongest
@@ -160,8 +159,7 @@ def _compose(
 def _question(numbers: Numbers) -> str:
     attacks = [attack.label for attack in numbers.attacking]
     labels = few(numbers.labels)
-    given = all(is_given(loss_spec(numbers, label)) for label in numbers.labels)
-    what = labels if given else f"a network trained with {labels}"
+    what = labels if numbers.nothing_trained else f"a network trained with {labels}"
     if not attacks:
         return f"How often is {what} wrong on {numbers.data_label}?"
     verb = "does" if len(attacks) == 1 else "do"
@@ -186,7 +184,9 @@ def _first_facts(numbers: Numbers, intervals: str, gaps: Sequence[str]) -> list[
     sizes = [
         f"{numbers.images:,} test images" if numbers.images else "",
         f"{trained:,} training images" if trained else "",
-        f"{counted(len(numbers.seeds), 'seed')} ({', '.join(map(str, numbers.seeds))})",
+        ""
+        if numbers.nothing_trained
+        else f"{counted(len(numbers.seeds), 'seed')} ({', '.join(map(str, numbers.seeds))})",
     ]
     facts = [
         *((name, known.get(name, "")) for name in _FIRST),

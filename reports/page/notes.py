@@ -39,7 +39,7 @@ def warning(numbers: Numbers) -> str:
     parts = [
         f"The errors are those that {what} found: the true error is at least as high, and no "
         "attack proves robustness. At a large eps nearly every image of an undefended network is "
-        "fooled, so compare losses at a small eps, or by the eps that fools half of the images."
+        "fooled, so compare at a small eps, or by the eps that fools half of the images."
     ]
     missing = [f"{name} ({lost})" for kind, (name, lost) in _MISSING.items() if kind not in kinds]
     if missing:

@@ -6,9 +6,10 @@ from typing import Any
 
 from robustloss.notation import eps_text
 from robustloss.reports.page.notes import loss_notes
-from robustloss.reports.reading.facts import data_remark, is_given, loss_spec
+from robustloss.reports.reading.facts import data_remark
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NORM_WORDS, counted, duration, file_name, listed, name_files
+from robustloss.results.numbers import is_given
 
 Facts = list[tuple[str, str]]  # name and text, for a list on the page
 
@@ -28,14 +29,15 @@ def describe_run(numbers: Numbers) -> str:
     """Return the sentence that opens the page: which losses or models, and on what."""
     if not numbers.labels:
         return "A run without results."
-    given = [label for label in numbers.labels if is_given(loss_spec(numbers, label))]
-    trained = [label for label in numbers.labels if label not in given]
+    given = [label for label in numbers.labels if label in numbers.given]
+    trained = [label for label in numbers.labels if label not in numbers.given]
     few = len(numbers.labels) <= FEW
     models = listed(given) if few else f"{len(given)} models"
     what = f"{models}, trained elsewhere, under attack"
     if trained:
         losses = listed(trained) if few else f"{len(trained)} losses"
-        what = f"One network trained with {losses}, under attack"
+        each = "each of " if len(trained) > 1 else ""
+        what = f"One network trained with {each}{losses}, under attack"
         what += f", beside {models}, trained elsewhere" if given else ""
     smoke = numbers.data.get("name") == "digits"
     small = " Digits of 8×8 pixels are a smoke test, not a benchmark." if smoke else ""
@@ -51,10 +53,11 @@ def measure_run(numbers: Numbers) -> str:
     state = f"{counted(failed, 'cell')} failed" if failed else "complete"
     if numbers.run.unfinished:
         state = "unfinished: {} of {} cells".format(*numbers.run.counts)
-    given = all(is_given(loss_spec(numbers, label)) for label in numbers.labels)
-    what = counted(len(numbers.labels), "model" if given else "loss") if numbers.labels else ""
+    what = counted(len(numbers.labels), numbers.kind) if numbers.labels else ""
     parts = [
-        what if given or not numbers.seeds else f"{what} × {counted(len(numbers.seeds), 'seed')}",
+        what
+        if numbers.nothing_trained or not numbers.seeds
+        else f"{what} × {counted(len(numbers.seeds), 'seed')}",
         numbers.data_label,
         f"{numbers.images:,} test images" if numbers.images else "",
         listed(attacks) if len(attacks) <= FEW else f"{len(attacks)} attacks",
@@ -68,12 +71,13 @@ def measure_run(numbers: Numbers) -> str:
 def list_facts(numbers: Numbers) -> Facts:
     """Return data, network, training, losses and attacks of a run."""
     spec, data, provenance = numbers.spec, numbers.data, numbers.run.provenance
-    sizes = [f"{data[k]:,} {k}" for k in ("train", "validation", "test") if data.get(k)]
+    parts = {"train": "training", "validation": "validation", "test": "test"}
+    sizes = [f"{data[key]:,} {part}" for key, part in parts.items() if data.get(key)]
     model, train = spec.get("model") or {}, spec.get("train") or {}
     losses = spec.get("losses", [])
     if losses and all(isinstance(loss.get("model"), str) for loss in losses):
         model = {}  # each brings its own
-    if losses and all(map(is_given, losses)):
+    if numbers.nothing_trained:
         train = {}
     trials = max((row["trial"] for row in numbers.run.trials), default=0)
     reused = provenance.get("reused") or []
@@ -82,6 +86,7 @@ def list_facts(numbers: Numbers) -> Facts:
         own = [f"{e['label']} seed {e['seed']}" for e in reused if e["run"] == run]
         cells = listed(own) if len(own) <= FEW else counted(len(own), "cell")
         sources.append(f"{cells} from the run folder {run}")
+    trained = [label for label in numbers.labels if label not in numbers.given]
     trust = "not trained in this run, so their numbers are as good as that folder is"
     return _with_text(
         ("Data", numbers.data_label + (f": {', '.join(sizes)} images" if sizes else "")),
@@ -93,11 +98,14 @@ def list_facts(numbers: Numbers) -> Facts:
         ("Attacked in training", _settings(train.get("adversarial"))),
         ("Tuning", f"{trials} trials of each loss; the values below are those of the smallest "
          "clean validation error" if trials else ""),
-        *(("Loss", describe_entry(loss)) for loss in losses),
-        ("Notes from training", "; ".join(loss_notes(numbers, numbers.labels))),
+        *([("Losses", f"{len(losses)}; the spec has their settings")]
+          if len(losses) > FEW and not trials else
+          [("Model" if is_given(loss) else "Loss", describe_entry(loss)) for loss in losses]),
+        ("Notes from training", "; ".join(loss_notes(numbers, trained))),
         *(("Attack", _describe_attack(numbers, attack)) for attack in spec.get("attacks", [])),
         ("Weights taken over", f"{'; '.join(sources)}: {trust}" if sources else ""),
-        ("Seeds", ", ".join(map(str, numbers.seeds)) or "none finished"),
+        ("Seeds", "" if numbers.nothing_trained
+         else ", ".join(map(str, numbers.seeds)) or "none finished"),
         *(("Merged from", f"{run.get('name')} (folder {run.get('folder')})")
           for run in provenance.get("merged") or []),
         *(("Note", str(note)) for note in provenance.get("notes") or []),
@@ -109,9 +117,6 @@ def list_provenance(numbers: Numbers) -> Facts:
     provenance, data = numbers.run.provenance, numbers.data
     name, label = data.get("name"), data.get("label")
     called = f"{label} ({name})" if label and label != name else name
-    times = " to ".join(str(provenance[k]) for k in ("started", "finished") if provenance.get(k))
-    if provenance.get("seconds"):
-        times += f" ({duration(provenance['seconds'])})"
     digest = "no digest: an older version wrote the run, and nothing tells a change afterwards"
     if numbers.run.read is not None:
         digest = "none yet: there is no results.json before the run has finished"
@@ -125,10 +130,21 @@ def list_provenance(numbers: Numbers) -> Facts:
             f"{key.replace('_', ' ')} {_value_words(value)}"
             for key, value in provenance.items() if key not in TOLD and value is not None)),
         ("Data", f"{called}, checksum {data.get('checksum')}" if data else ""),
-        ("Time", times),
+        ("Time", describe_time(provenance)),
         ("Digest", digest),
         ("Cite", f"robustloss {provenance.get('robustloss', '')}".rstrip() + f"; {PAPER}"),
     )  # fmt: skip
+
+
+def describe_time(provenance: Mapping[str, Any]) -> str:
+    """Return when a run began and ended: "2026-11-30 05:41 to 05:42 UTC (78.3 s)"."""
+    ends = [str(provenance[key]) for key in ("started", "finished") if provenance.get(key)]
+    times = [*dict.fromkeys(end[:16].replace("T", " ") for end in ends)]
+    if len(times) == 2 and times[0][:10] == times[1][:10]:
+        times[1] = times[1][11:]
+    zone = " UTC" if ends and all(end.endswith("+00:00") for end in ends) else ""
+    seconds = provenance.get("seconds")
+    return " to ".join(times) + zone + (f" ({duration(seconds)})" if seconds else "")
 
 
 def describe_command(provenance: Mapping[str, Any]) -> str:

@@ -27,11 +27,11 @@ def summarise_run(numbers: Numbers, verdict: str, gaps: Sequence[str]) -> str:
         verdict: The result in two or three sentences.
         gaps: Files that could not be read, and why.
     """
-    table = numbers.run.table()
+    table, status = numbers.run.table(), describe_status(numbers, gaps)
     first = [
         f"# {markdown_text(numbers.run.name)}",
         markdown_text(measure_run(numbers)),
-        f"**Status:** {markdown_text(describe_status(numbers, gaps))}",
+        *([] if status.startswith("complete,") else [f"**Status:** {markdown_text(status)}"]),
         markdown_text(verdict),
     ]
     head = [line for text in first for line in (text, "")]
@@ -80,6 +80,7 @@ def _detection(numbers: Numbers) -> list[str]:
         known = each.of_kind(BEST) or each.of_kind("adaptive")
         for label in numbers.labels if known else ():
             best, eps = known[0], each.eps[-1]
+            name = "the best adaptive attack" if best.kind == BEST else best.label
             before = [
                 (r.label, each.get(label, r, eps, "auroc_all")) for r in each.of_kind("naive")
             ]
@@ -88,9 +89,9 @@ def _detection(numbers: Numbers) -> list[str]:
             naive = "".join(f"{estimate(v)} under {name}, " for name, v in before[:1] if v)
             lines.append(
                 f"{label}, {each.norm_name} eps {eps_text(eps)}: AUROC {naive}{estimate(after)} "
-                f"under {best.label}; fooled and unnoticed {in_percent(passed)} %"
+                f"under {name}; fooled and unnoticed {in_percent(passed)} %"
             )
-    return lines or ["None was run: detection numbers hold against attacks that ignore it only."]
+    return lines or ["None was run: detection numbers hold only against attacks that ignore it."]
 
 
 def _marks(numbers: Numbers, table: ResultTable) -> list[str]:

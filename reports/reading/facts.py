@@ -1,8 +1,7 @@
 """Look-up of what explains the feature space: tables of results.json that older runs lack."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.scene import FEW_CLASSES
@@ -83,11 +82,6 @@ def class_key(numbers: Numbers) -> str:
 def loss_spec(numbers: Numbers, label: str) -> dict:
     """Return the spec's table of a loss: name, params."""
     return next((x for x in numbers.spec.get("losses", []) if x.get("label") == label), {})
-
-
-def is_given(loss: Mapping[str, Any]) -> bool:
-    """Return whether the spec's table of a loss names a model from elsewhere."""
-    return bool(loss.get("weights")) or isinstance(loss.get("model"), str)
 
 
 def images(numbers: Numbers) -> str:

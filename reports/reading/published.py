@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from robustloss.reports.reading.facts import is_given
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.words import Estimate
+from robustloss.results.numbers import is_given
 
 FOLDER = Path(__file__).parent.parent / "published"
 

@@ -121,6 +121,8 @@ class Shown:
     def words(self, labels: list[str]) -> str:
         """Return the sentence that says which models the pictures of single images show."""
         found = {k: self.cells[k].seed for k in labels if k in self.cells}
+        if len({cell.seed for cell in self._every}) == 1:
+            return ""  # there is no other
         if len(set(found.values())) == 1:
             return f"Shown: seed {next(iter(found.values()))} of each loss."
         each = ", ".join(f"{k} seed {seed}" for k, seed in found.items())

@@ -42,6 +42,11 @@ class Attack:
         return tuple(e for e in self.eps if e > 0)
 
 
+def is_given(loss: Mapping[str, Any]) -> bool:
+    """Return whether the spec's table of a loss names a model from elsewhere."""
+    return bool(loss.get("weights")) or isinstance(loss.get("model"), str)
+
+
 class ResultNumbers:
     """Look-up of what results.json says of each loss, attack and eps.
 
@@ -49,6 +54,7 @@ class ResultNumbers:
         spec: Of the run, as plain tables; empty for a run that stored none.
         names: Built-in or plug-in name of each loss, by label.
         labels: Losses in the order of the spec.
+        given: Labels of those that are models from elsewhere.
         baseline: Label of the loss that the others are compared with: the spec's, or the first.
         attacks: Every attack that has a row, in the order of the spec.
         worst_cases: The per-image worst case, one for each norm with two attacks or more.
@@ -63,6 +69,7 @@ class ResultNumbers:
         self.names = {row["label"]: row.get("loss") for row in known if row.get("label")}
         listed = (loss["label"] for loss in self.spec.get("losses", ()))
         self.labels = ordered((label for label in listed if label in self.names), self.names)
+        self.given = {x["label"] for x in self.spec.get("losses", ()) if is_given(x)}
         named = (self.spec.get("report") or {}).get("baseline")
         self.baseline: str = named if named in self.labels else "".join(self.labels[:1])
         listed = (attack["label"] for attack in self.spec.get("attacks", ()))
@@ -78,6 +85,16 @@ class ResultNumbers:
             at = row["label"], place_of(row), number(row["eps"]), row["metric"], further
             self._summary[at] = row
         self.flag_index = FlagIndex(results.get("flags", ()))
+
+    @property
+    def nothing_trained(self) -> bool:
+        """Whether every loss is a model from elsewhere: such models have no training seed."""
+        return bool(self.labels) and self.given >= {*self.labels}
+
+    @property
+    def kind(self) -> str:
+        """What a row is: "loss", or "model" where nothing was trained."""
+        return "model" if self.nothing_trained else "loss"
 
     @property
     def attacking(self) -> Sequence[Attack]:

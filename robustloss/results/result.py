@@ -31,7 +31,8 @@ def build_result_table(results: Mapping[str, Any]) -> ResultTable:
         for label in ordered(filter(None, [found.baseline]), found.labels)
     )
     baseline = found.baseline or None
-    return ResultTable(str(results["name"]), baseline, columns, rows, found.notes(rows))
+    name, kind = str(results["name"]), found.kind
+    return ResultTable(name, baseline, columns, rows, found.notes(rows), kind)
 
 
 class _Numbers(ResultNumbers):

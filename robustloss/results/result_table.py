@@ -94,6 +94,7 @@ class ResultTable:
         rows: The baseline, then the other losses in the order of the spec.
         notes: By the name of each check that doubts a number, in the order of the marks: where it
             fired and what that means, in one line.
+        kind: What a row is: "loss", or "model" where nothing was trained in the run.
     """
 
     name: str
@@ -101,6 +102,7 @@ class ResultTable:
     columns: tuple[ResultColumn, ...]
     rows: tuple[ResultRow, ...]
     notes: Mapping[str, str]
+    kind: str = "loss"
 
     def mark(self, cell: ResultCell) -> str:
         """Return the marks of a cell, such as "†1 †2"; nothing where no check doubts it."""
@@ -112,10 +114,11 @@ class ResultTable:
         """What the numbers and the brackets are, and what two seeds are too few for."""
         cells = [cell for row in self.rows for cell in row.cells]
         seeds = max((cell.n_seeds for cell in cells), default=0)
-        over = f"means over {seeds} training seeds" if seeds > 1 else "one training seed"
+        one = ", one training seed" if self.kind == "loss" else ""
+        over = f", means over {seeds} training seeds" if seeds > 1 else one
         if any(cell.n_seeds == 2 and cell.interval == "t over seeds" for cell in cells):
-            over += " (two tell little of the spread: use three seeds or more)"
-        return f"Errors in percent, {over}. {self.interval_words}".rstrip()
+            over += " (two say little about the spread: use three or more)"
+        return f"Errors in percent{over}. {self.interval_words}".rstrip()
 
     @property
     def interval_words(self) -> str:
@@ -151,7 +154,7 @@ class ResultTable:
         lines = [
             markdown_text(self.caption),
             "",
-            f"| loss | {' | '.join(heads)} |" if heads else "| loss |",
+            f"| {' | '.join([self.kind, *heads])} |",
             "|".join(["", " :-- ", *([" --: "] * len(heads)), ""]),
         ]
         for row in self.rows:
@@ -174,7 +177,7 @@ class ResultTable:
         )
         below = as_paragraphs([self.caption, *self._notes()])
         return (
-            f"<table>\n<thead>\n<tr><th></th>{spans}</tr>\n<tr><th>loss</th>{heads}</tr>\n</thead>\n"
+            f"<table>\n<thead>\n<tr><th></th>{spans}</tr>\n<tr><th>{self.kind}</th>{heads}</tr>\n</thead>\n"
             f"<tbody>\n{body}</tbody>\n</table>\n{below}"
         )
 
@@ -186,7 +189,7 @@ class ResultTable:
 
     def _block(self, places: Sequence[int]) -> list[str]:
         """Return some columns beside the labels of the losses, as lines."""
-        parts = [["loss", *(self._label(row) for row in self.rows)]]
+        parts = [[self.kind, *(self._label(row) for row in self.rows)]]
         for group, own in groupby(places, lambda place: self.columns[place].group):
             columns = [
                 [one_line(self.columns[i].head), *(self._cell(row, i) for row in self.rows)]

@@ -46,7 +46,7 @@ Asked = Spec | str | Path | Mapping[str, Any] | Sequence[str | Mapping[str, Any]
 GREY = (0.1, 0.2, 0.3)  # L-inf budgets that the literature uses for MNIST
 COLOUR = ("2/255", "4/255", "8/255")  # and for colour images
 _NO_VALIDATION = (
-    "thresholds and temperatures are those of the very images that are attacked, because no "
+    "thresholds and temperatures were set on the attacked images themselves, because no "
     "validation images were given"
 )
 

@@ -202,8 +202,8 @@ def test_columns_that_do_not_fit_stand_below_with_the_labels_again():
     # The caption aside: a terminal breaks a sentence where it likes.
     assert max(map(len, narrow[1:])) <= 60
     assert wide[0] == (
-        "Errors in percent, means over 2 training seeds (two tell little of the spread: use three "
-        "seeds or more). [low, high] is a 95 % interval over training seeds (t)."
+        "Errors in percent, means over 2 training seeds (two say little about the spread: use "
+        "three or more). [low, high] is a 95 % interval over training seeds (t)."
     )
 
 
@@ -212,7 +212,7 @@ def test_only_two_seeds_are_called_too_few(n_seeds):
     found = results_of()
     for row in found["summary"]:
         row["n_seeds"] = n_seeds
-    assert "three seeds or more" not in build_result_table(found).as_text()
+    assert "use three" not in build_result_table(found).as_text()
 
 
 EVIL = "<b onclick=x>|`*$[a](b)`|</b>\x1b[2J\u202e\n=1+1 & ~" + "x" * 40

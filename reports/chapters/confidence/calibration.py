@@ -58,7 +58,7 @@ _AFTER_WORDS = (
     "best, which changes no prediction; at 0.05 or 20 the search ended at its limit."
 )
 _ONE_SEED = (
-    " One training seed: the interval of the ECE is 95 % over resampled test images, with the "
+    " The interval of the ECE is 95 % over resampled test images, with the "
     "upward bias of the resamples taken off; it lies too high where the ECE is near that by "
     "chance. The other numbers have none."
 )
@@ -209,7 +209,7 @@ def plot_reliability(scene: Scene) -> Iterator[Plot]:
         "of confidence. On the dotted diagonal both are the same; a bar below its dot says that "
         f"the network is too sure. Pale bars are of fewer than {_FEW} images, where chance "
         "decides. Below each panel, on a logarithmic axis: the share of all images in the bin. "
-        f"All test images, {f'{seeds} seeds together' if seeds > 1 else 'one seed'}; attacked ones "
+        f"All test images{f', {seeds} seeds together' if seeds > 1 else ''}; attacked ones "
         "keep their label.",
         alt=f"Reliability diagrams of each loss. ECE in points: {'; '.join(errors)}.",
     )
@@ -302,7 +302,7 @@ def plot_calibration_curves(scene: Scene) -> Iterator[Plot]:
     band = "Bands are 95 % t-intervals over training seeds."
     if not several:
         band = (
-            "The band on the left is 95 % over resampled images of the one training seed; near 0 "
+            "The band on the left is 95 % over resampled images; near 0 "
             "it lies too high, because chance alone makes a gap."
         )
     yield Plot(

@@ -167,7 +167,7 @@ def auroc_table(found: Guarded) -> Table:
 def rejection_table(found: Guarded) -> Table:
     """Return who passes a model that may reject: naive attacks at worst, and the best adaptive."""
     marks = Marks()
-    kinds = (("naive at worst", found.of_kind("naive")), ("best adaptive", found.of_kind(BEST)))
+    kinds = (("worst naive", found.of_kind("naive")), ("best adaptive", found.of_kind(BEST)))
     rows, data = [], []
     for label, eps in product(found.numbers.labels, found.eps):
         for name, rivals in kinds:
@@ -186,7 +186,7 @@ def rejection_table(found: Guarded) -> Table:
         f"Error with the option to reject, {found.norm_name}",
         "Error in percent, and what is left of it when the detector rejects 1 % or 5 % of clean "
         "validation images. What is left: images that are wrong and accepted, clean mistakes "
-        "included. Naive at worst: in each column the highest over the attacks that ignore the "
+        "included. Worst naive: in each column the highest over the attacks that ignore the "
         "detector.",
         ["loss", "attack", "eps", *(column.head for column in _REJECTING)],
         rows,

@@ -76,11 +76,11 @@ def plot_areas(scene: Scene) -> Iterator[Plot]:
         figure,
         curve_numbers(grid),
         title="Does the likelihood give the attack away?",
-        caption="AUROC of the likelihood against eps. Below 0.5 (dotted) attacked images look more "
-        "typical than clean ones. Successful attacks are images that were right and became wrong, "
+        caption="AUROC of the likelihood against eps; dotted: 0.5, guessing. "
+        "Successful attacks are images that were right and became wrong, "
         "against the clean images that are right. "
         f"{NOISE if 'noise' in lines else ''}{band_words(numbers)} A one-step attack overshoots "
-        "at a large eps: its rising AUROC is no safety.",
+        "at a large eps, so its AUROC may rise.",
         alt=f"Line charts of AUROC against eps. At the largest eps, {'; '.join(ends)}.",
     )
 

@@ -74,7 +74,7 @@ def plot_outside(numbers: Numbers) -> Iterator[Plot]:
                 cell.bins.drawn()[:-1], cell.bins.drawn()[1:], *cell.shares, strict=True
             )
         ],
-        title="Likelihood of images that are not of the data",
+        title="Likelihood of images of another kind",
         caption="Log-likelihood at the predicted class of clean test images, and of images of "
         "another kind that nobody attacked. Each histogram adds up to 100 %; hatched bars to the "
         "right of the filled ones look more typical than the data themselves. The dashed line "
@@ -131,7 +131,7 @@ def _draw(
 def likelihood_tables(numbers: Numbers) -> list[Table]:
     """Return the sets by the likelihood of every loss; nothing where no set was shown."""
     lean = [row for row in numbers.run.out_of_distribution if row["score"] == LIKELIHOOD]
-    return [_outside(numbers, lean, "out-of-distribution", "by likelihood")] if lean else []
+    return [_outside(numbers, lean, "out-of-distribution", "the likelihood")] if lean else []
 
 
 def score_tables(numbers: Numbers) -> list[Table]:
@@ -139,10 +139,10 @@ def score_tables(numbers: Numbers) -> list[Table]:
     every = numbers.run.out_of_distribution
     if all(row["score"] == LIKELIHOOD for row in every):
         return []
-    return [_outside(numbers, every, "scores-out-of-distribution", "by every score")]
+    return [_outside(numbers, every, "scores-out-of-distribution", "each score")]
 
 
-def _outside(numbers: Numbers, every: Sequence[Row], name: str, how: str) -> Table:
+def _outside(numbers: Numbers, every: Sequence[Row], name: str, what: str) -> Table:
     places = group_rows(every, lambda row: (row["label"], row["score"], row["outside"]))
     sets = group_rows(every, lambda row: row["outside"])
     shown = []
@@ -164,7 +164,7 @@ def _outside(numbers: Numbers, every: Sequence[Row], name: str, how: str) -> Tab
         rows.append([Entry(label), Entry(score_words(score)), *cells])
     return Table(
         name,
-        f"Are images that are not of the data noticed {how}?",
+        f"Does {what} notice images of another kind?",
         "Images of another kind, not attacked, against all clean test images: "
         f"{'; '.join(shown)}. An AUROC below 0.5 means that they look more typical than the data "
         "themselves. Caught: percentage that the threshold at 5 % FPR rejects.",

@@ -93,6 +93,7 @@ def plot_score_heat(scene: Scene) -> Iterator[Plot]:
     """Draw losses by scores at the largest eps; the file of numbers has every population."""
     found, labels, name = scene.numbers.detected, scene.labels, scene.attack.label
     eps = scene.attack.strengths[-1]
+    over = ", mean over seeds" if len(scene.numbers.seeds) > 1 else ""
     scores = [s for s in found.scores if any(found.get(k, name, eps, s, "all") for k in labels)]
     if len(scores) < 2:
         return
@@ -124,11 +125,10 @@ def plot_score_heat(scene: Scene) -> Iterator[Plot]:
         _draw_heat(drawn, [score_words(k) for k in scores]),
         rows,
         title="How well does each score notice the attack?",
-        caption="AUROC of each detection score, mean over seeds. Blue: attacked images look less "
+        caption=f"AUROC of each detection score{over}. Blue: attacked images look less "
         "typical than clean ones; orange: more typical; white: guessing; hatched: no number. "
         "Successful attacks (right, now wrong) stand against the clean images that are right. "
-        "Failed attacks and noise of the same size are in the file of numbers."
-        + (LEGEND if marked else ""),
+        "Failed attacks and noise of the same size are in the CSV." + (LEGEND if marked else ""),
         alt=f"Tables of AUROC as coloured squares, losses by scores. {'; '.join(bests)}.",
     )
 

@@ -24,6 +24,7 @@ class Compared:
 
     def __init__(self, scene: Scene) -> None:
         numbers, names = scene.numbers, (scene.attack.label, "none")
+        self._trained = not numbers.nothing_trained
         every, self.unit = _of_one_unit(numbers.run.comparisons)
         self.rows = [row for row in every if row["attack_label"] in names]
         self.ranks = [
@@ -64,10 +65,11 @@ class Compared:
         """Return the sentence that says what the intervals and the tests are over."""
         if self.unit == "seeds":
             seeds = max((int(row["n_seeds"]) for row in self.rows), default=0)
-            return f"Tested over {seeds} training seeds in pairs of equal seeds (paired t-test)."
+            return f"Tested over {seeds} training seeds, paired by seed (t-test)."
+        of, other = " of one training seed", "; another training may differ otherwise"
         return (
-            "Tested over the test images of one training seed (McNemar's test for errors, "
-            "resampled images for AUROC); another training may differ otherwise."
+            f"Tested over the test images{of if self._trained else ''} (McNemar's test for errors, "
+            f"resampled images for AUROC){other if self._trained else ''}."
         )
 
 

@@ -133,8 +133,8 @@ def plot_images(scene: Scene) -> Iterator[Plot]:
         grid.arrays(),
         title="Clean and attacked images",
         caption="Clean and attacked test images; under each the predicted class, ✓ or ✗, and the "
-        f"posterior{change}. They are the first of different classes that most losses classify "
-        "correctly when clean. Each loss is attacked with its own gradient, so the changes differ. "
+        f"posterior{change}. They are the first of different classes that most networks classify "
+        "correctly when clean. Each is attacked with its own gradient, so the changes differ. "
         f"{scene.words()}",
         alt=f"Grid of attacked images, losses by eps. On {grid.examples[0]}: {', '.join(fooled)}.",
     )

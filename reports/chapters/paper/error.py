@@ -44,8 +44,8 @@ def introduce_paper(numbers: Numbers) -> str:
     ]
     if not pairs:
         return (
-            "Wan et al., CVPR 2018, give no numbers for these data and losses: this table and "
-            "these figures have the form of theirs."
+            "Wan et al. (CVPR 2018) give no numbers for these data and losses; the table and "
+            "figures have the form of theirs."
         )
     return f"{_compare_sizes(numbers)}{count_outside(pairs)}"
 
@@ -66,7 +66,7 @@ def _compare_sizes(numbers: Numbers) -> str:
     return (
         f"Trained on {train:,} of {whole[0]:,} images"
         + (f" for {span(known)} {'epoch' if known == [1] else 'epochs'}" if known else "")
-        + f", tested on {tested}; the networks of Wan et al. 2018 saw all of them. "
+        + f", tested on {tested}; Wan et al. 2018 used all of them. "
     )
 
 

@@ -61,9 +61,9 @@ def plot_likelihoods(scene: Scene) -> Iterator[Plot]:
         title="How likely are clean and attacked images?",
         caption="Images by their log-likelihood at the predicted class: clean, attacked and still "
         "right (failed), attacked and now wrong (successful). Only images that are right when "
-        "clean count. The less successful and clean overlap, the better the likelihood gives the "
-        "attack away; where the failed move as far, it sees changed pixels, not the mistake. The "
-        "dashed line rejects 5 % of clean validation images; “caught” is the share left of it. "
+        "clean count. Where successful and clean hardly overlap, the likelihood gives the attack "
+        "away; where failed ones move as far, it sees changed pixels, not the mistake. The dashed "
+        "line rejects 5 % of clean validation images; “caught” is the share left of it. "
         f"Each histogram adds up to 100 %; fewer than {FEW} images are drawn as strokes. A row "
         "shares its bins; those at the ends are open. A loss without a density, such as softmax, "
         f"shows its logit. Figure 4 of Wan et al. 2018 plots the exponential. {scene.words()}",

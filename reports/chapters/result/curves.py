@@ -16,10 +16,6 @@ from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.scene import featured
 from robustloss.reports.words import Estimate
 
-WORST_WORDS = (
-    " The worst case counts an image as an error if any of the attacks of that norm fools it."
-)
-
 
 def plot_error_curves(numbers: Numbers) -> Iterator[Plot]:
     """Draw error against eps, one panel per attack; of many attacks some have their own figure."""
@@ -39,10 +35,9 @@ def plot_error_curves(numbers: Numbers) -> Iterator[Plot]:
         draw_curves(grid, look, columns=4),
         curve_numbers(grid),
         title="Error against eps",
-        caption="How often each loss is wrong when an attack may change the image by up to eps. "
-        f"Lower is better; eps 0 is the clean test set.{WORST_WORDS if numbers.worst_cases else ''}"
-        f" {band_words(numbers)}{guess} A line that stays low under one attack may only mean that "
-        f"this attack missed the errors.{set_aside}",
+        caption="Error when an attack may change the image by up to eps. "
+        f"Lower is better; eps 0 is the clean test set. {band_words(numbers)}{guess} A line that "
+        f"stays low under one attack may only mean that this attack missed the errors.{set_aside}",
         alt="Line chart of error in percent against eps, one line per loss: "
         + in_words(grid[0], "%"),
     )

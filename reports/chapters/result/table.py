@@ -23,22 +23,24 @@ def result_table(numbers: Numbers) -> Table:
             rows[i].append(Entry(cell.text(column), found.mark(cell), kind))
     groups = [(group, len([*own])) for group, own in groupby(found.columns, lambda c: c.group)]
     detection = [column for column in found.columns if column.metric != "error"]
+    knowing = any(column.head == "best adaptive" for column in detection)
     words = (
         " AUROC: how often a clean image has a higher likelihood than an attacked one; 1 is "
         "always, 0.5 is guessing, below 0.5 attacked images look more typical than clean ones. "
         "Fooled and unnoticed: percentage of the initially correct images that are wrong after the "
         "attack and pass a threshold that rejects 5 % of clean validation images."
     )
+    best_words = " Best adaptive: on each image the best of the attacks that know the detector."
     remark = data_remark(numbers)
     return Table(
         "losses",
-        "All losses",
+        "Errors and detection",
         f"{found.caption.replace('percent', f'percent of {images(numbers)} test images', 1)} Eps: "
         "how much an attack may change an image (L∞: each pixel, where 1 is from black to white; "
         "L2: the length of the whole change). Clean mistakes count; in the worst case an image "
         "counts if any attack fools it. Bold: the best, where its interval overlaps no other."
-        f"{words if detection else ''}",
-        ["loss", *(column.head for column in found.columns)],
+        f"{words if detection else ''}{best_words if knowing else ''}",
+        [found.kind, *(column.head for column in found.columns)],
         rows,
         [
             {"label": row.label, "metric": column.metric, "attack_label": column.attack_label,
@@ -76,7 +78,7 @@ SEED_COLUMNS = [
     Column("error", "error", 100.0, 2),
     Column("AUROC, all", "auroc_all", 1.0, 3),
     Column("AUROC, successful", "auroc_successful", 1.0, 3),
-    Column("n successful", "n_successful"),
+    Column("successful attacks", "n_successful"),
     Column("fooled and unnoticed", "undetected_success_at_5fpr", 100.0, 2, checks=()),
 ]
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.scene import strongest
-from robustloss.reports.words import NOTHING, counted, eps_name, few
+from robustloss.reports.words import NOTHING, counted, eps_name, few, listed
 from robustloss.results.result_table import ResultCell, ResultTable
 
+MOST_NAMED = 3  # losses that are shown to differ; more are counted
 Found = dict[str, ResultCell]  # a number of every loss that has it
 
 
@@ -34,8 +35,8 @@ def _errors(table: ResultTable) -> str:
     least = min(_means(sound), default=0.0)
     best = [label for label, cell in sound.items() if cell.mean == least]
     fewest = f"fewest: {few(best)}" if len(best) < len(sound) else ""
-    aside = f"not counting {counted(marked, 'loss')} marked †" if marked else ""
-    words = ", ".join(filter(None, [fewest, aside]))
+    aside = f"{marked} marked † not counted" if marked else ""
+    words = "; ".join(filter(None, [fewest, aside]))
     return f"{text} ({words})." if words else f"{text}."
 
 
@@ -60,17 +61,17 @@ def _differences(numbers: Numbers) -> str:
             told.add(other)
             sign = row["difference"] * (1 if row["label_a"] == other else -1)
             groups["" if not row["shown"] else "more" if sign > 0 else "fewer"].append(other)
-    parts = [
-        f"{what} errors are shown for {few(names)}"
-        for what, names in groups.items()
-        if what and names
-    ]
-    if groups[""]:
-        parts.append(f"no difference is shown for {few(groups[''])}")
+    parts: list[str] = []
+    for what, names in groups.items():
+        if names:
+            verb = "" if parts else " errors are shown" if what else " is shown"
+            many = str(len(names)) if parts else counted(len(names), numbers.kind)
+            own = listed(names) if len(names) <= MOST_NAMED else many
+            parts.append(f"{what or 'no difference'}{verb} for {own}")
     if not parts:
         return ""
-    one = "" if unit == "seeds" else ", one training seed"
-    return f"Against {baseline}, {'; '.join(parts)} ({attack.label}, {eps_name(eps)}{one})."
+    one = "" if unit == "seeds" or numbers.nothing_trained else ", one seed"
+    return f"Against {baseline}, {', '.join(parts)} ({attack.label}, {eps_name(eps)}{one})."
 
 
 def _detection(table: ResultTable) -> str:
@@ -79,13 +80,13 @@ def _detection(table: ResultTable) -> str:
     if naive is None or not (found := _column(table, naive.key)):
         return ""
     text = (
-        f"The likelihood tells clean images from {naive.attack_label} at {eps_name(naive.eps)} "
-        f"with an AUROC of {_span(found, 1.0)} (0.5 is guessing)"
+        f"The likelihood detects {naive.attack_label} at {eps_name(naive.eps)} with an AUROC of "
+        f"{_span(found, 1.0)} (0.5 is guessing)"
     )
     known = _column(table, "auroc-adaptive")
     if not known:
-        return f"{text}; no attack that knows the detector was run."
-    return f"{text}, and from the best attack that knows the detector with {_span(known, 1.0)}."
+        return f"{text}."
+    return f"{text}, the best attack that knows the detector with {_span(known, 1.0)}."
 
 
 def _column(table: ResultTable, key: str) -> Found:

@@ -20,6 +20,7 @@ def training_table(numbers: Numbers) -> Table:
         "on attacked images (TRADES: clean ones), the validation error clean and under the PGD on "
         "the margin that chose the epoch."
     )
+    memory = " GPU memory: the most that one training held in tensors, images included."
     keys = (*KEYS, "adversarial", "chosen_epoch") if attacked else KEYS
     ends = (*ERRORS, *ATTACKED) if attacked else ERRORS
     rows, data = [], []
@@ -37,8 +38,13 @@ def training_table(numbers: Numbers) -> Table:
     return Table(
         "training",
         "Training",
-        "Errors in percent after the last epoch, lowest to highest seed. GPU memory: the most that "
-        "one training held in tensors, images included." + (words if attacked else ""),
+        (
+            "Errors in percent after the last epoch, lowest to highest seed."
+            if any(row["epochs"] for row in data)
+            else "No model was trained in this run."
+        )
+        + (memory if any(row["peak_bytes"] for row in data) else "")
+        + (words if attacked else ""),
         *without_empty_columns(
             (
                 *("loss", "seeds", "epochs", "parameters", "training error", "validation error"),

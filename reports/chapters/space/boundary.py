@@ -208,9 +208,9 @@ def plot_alpha(numbers: Numbers) -> Iterator[Plot]:
         "the solid and the dashed line of a colour is the margin. Right: its width between the "
         "centers. Figure 2 of Wan et al. 2018 sketches the left half; here it stands for the "
         f"nearest centers of {label} (classes {pair[0]} and {pair[1]}, {pair[2]:.3g} apart, alpha "
-        f"{own:g}). On a line, (1+alpha) times the squared distance to the true center is that to "
-        "the other: straight at alpha 0, else a circle around the true center. Diamonds are "
-        "measured between the class means of the training images; they leave the curve where "
+        f"{own:g}). On each line (1+alpha) times the squared distance to the true center equals "
+        "that to the other: straight at alpha 0, else a circle around the true center. Diamonds "
+        "are measured between the class means of the training images; they leave the curve where "
         "these are not the centers, or where variances are learned. "
         + ("Dots are the training images of the two classes. " if len(points) else "")
         + numbers.shown.words([label]),

@@ -19,10 +19,10 @@ _ERRORS = ("expected_error", "batch_mean_error", "centers_error")
 LEMMA = (
     "Lemma 1 of Wan et al. 2018: with identity covariance and uniform priors the likelihood "
     "regulariser of GM and L-GM is the center loss plus ½ D log 2π per image, D the number of "
-    "features: with the same centers and weight both pull a feature alike. What is left "
-    "between them is how they classify (center loss by a linear layer beside the centers, GM "
-    "and L-GM by the distances to them) and how centers move: those of center loss by running "
-    "means of batches, those of GM and L-GM by the gradient, of the classification too."
+    "features: with the same centers and weight both pull a feature alike. They differ in "
+    "how they classify (center loss by a linear layer beside the centers, GM and L-GM by the "
+    "distances to them) and in how centers move: by running means of batches in center loss, by "
+    "the gradient of the whole loss in GM and L-GM."
 )
 NO_MARGIN = 1e-6  # of the length: boundaries this near fall together
 
@@ -74,9 +74,9 @@ def geometry_tables(numbers: Numbers) -> list[Table]:
         tables.append(Table(
             f"geometry-{split}",
             f"Distances and angles: {what}",
-            "Lengths in the unit of each loss's own space, so compare their ratios: Fisher ratio "
-            "is the scatter of the class means over the scatter within the classes (trace over "
-            "trace, per image), higher is better separated. Within class: mean distance of an "
+            "Lengths in the unit of each loss's own space, so compare their ratios. Fisher ratio: "
+            "the scatter of the class means over the scatter within the classes (trace over "
+            "trace, per image); higher is better separated. Within class: mean distance of an "
             "image to its class mean; between classes: mean distance of two class means; in "
             "parentheses the nearest two. Norm: mean (5 % to 95 % quantile of the images). Angles "
             "in degrees, seen from the origin: of an image to its class mean, and between class "
@@ -237,7 +237,7 @@ def center_table(numbers: Numbers) -> Table | None:
         "Class means: mini-batches and centers",
         "Distance to the true class means of the training features (root mean square), in units of "
         "the mean distance of an image to its class mean (within class, in the loss's own space), "
-        "so that losses compare. Batch mean: of a class's images in one mini-batch, over 200 "
+        "to compare losses. Batch mean: of a class's images in one mini-batch, over 200 "
         "batches; expected: the same from the scatter and the images of a class alone. Centers: "
         "those that the loss keeps, n/a where it keeps none. A loss that took its class means or "
         "variances from the batch at hand would work with the error of the batch mean. Center "

@@ -50,22 +50,22 @@ CHECKS: dict[str, Check] = {
     ),
     "margin_beats_cross_entropy": Check(
         0.01,
-        "At eps {at} the error of one and the same short PGD is higher by {value} of the images "
-        "when it climbs the logit margin: cross-entropy saturates here, and the errors of attacks "
-        "that climb it may be too low.",
+        "At eps {at} the error under a short PGD is higher by {value} of the images on the "
+        "logit margin than on cross-entropy, which saturates here: attacks that climb it may "
+        "miss errors.",
         'Judge by attacks with params = { objective = "margin" }.',
     ),
     "rescaled_logits_beat_cross_entropy": Check(
         0.01,
-        "At eps {at} the error of one and the same short PGD is higher by {value} of the images "
-        "when its cross-entropy is taken of the logits divided by {temperature}: their scale hides "
-        "the gradient, and the errors of attacks on the cross-entropy may be too low.",
+        "At eps {at} the error under a short PGD on cross-entropy is higher by {value} of the "
+        "images with the logits divided by {temperature}: their scale hides the gradient, and "
+        "attacks that climb cross-entropy may miss errors.",
         'Judge by attacks with params = { objective = "margin" }, which no scale changes.',
     ),
     "one_step_beats_many": Check(
         0.01,
         "The error under {rival}, one step, is higher by {value} of the images than under "
-        "{attack}: that misses what is there to be found, and its error is too low.",
+        "{attack}, whose error is therefore too low.",
         "Give it more steps or restarts, or another step size.",
     ),
     "error_falls_with_eps": Check(

@@ -146,7 +146,7 @@ def test_figures_of_scores_hold_the_numbers_of_the_rows(tmp_path: Path) -> None:
     assert "nearest neighbours,GM,0.1,," in curves  # a gap where nothing succeeded
     assert "0.3,noise,GM,class_log_likelihood,0.555" in heat
     assert "softmax,marginal_log_likelihood,," in heat
-    assert "noise of the same size are in the file of numbers" in album.pictures[1].caption
+    assert "noise of the same size are in the CSV" in album.pictures[1].caption
     assert "noise" not in album.pictures[1].alt  # drawn are all and successful attacks
     assert "successful: softmax best with log-likelihood 0.955, GM" in album.pictures[1].alt
 

@@ -22,4 +22,4 @@ def test_brackets_are_explained_in_the_files_of_each_table_that_has_some(
 
 
 def test_two_seeds_are_called_too_few_once(html: str) -> None:
-    assert html.count("use three seeds or more") == 1
+    assert html.count("use three or more") == 1

@@ -156,11 +156,11 @@ def test_seeds_have_a_column_where_they_differ():
     ("data", "said"),
     [
         ({"train": 6000, "test": 1000},
-         "Trained on 6,000 of 60,000 images for 3–4 epochs, tested on 1,000 of 10,000; the "
-         "networks of Wan et al. 2018 saw all of them. "),
+         "Trained on 6,000 of 60,000 images for 3–4 epochs, tested on 1,000 of 10,000; Wan et "
+         "al. 2018 used all of them. "),
         ({"train": 55_000, "test": 10_000},
-         "Trained on 55,000 of 60,000 images for 3–4 epochs, tested on all 10,000; the networks "
-         "of Wan et al. 2018 saw all of them. "),
+         "Trained on 55,000 of 60,000 images for 3–4 epochs, tested on all 10,000; Wan et al. "
+         "2018 used all of them. "),
         ({"train": 60_000, "test": 10_000}, ""),
         ({}, ""),
     ],
@@ -172,8 +172,8 @@ def test_the_chapter_begins_with_how_much_smaller_the_run_is(data, said):
 
 def test_where_nothing_matches_the_chapter_says_so_in_one_sentence():
     assert introduce_paper(mnist(name="digits", train=997, test=500)) == (
-        "Wan et al., CVPR 2018, give no numbers for these data and losses: this table and these "
-        "figures have the form of theirs."
+        "Wan et al. (CVPR 2018) give no numbers for these data and losses; the table and figures "
+        "have the form of theirs."
     )
 
 

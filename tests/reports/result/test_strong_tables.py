@@ -163,7 +163,7 @@ def test_rejection_table_sets_the_worst_naive_attack_against_the_best_adaptive(
     naive = max(r[metric] for r in some(data, kind="naive"))
     (best,) = some(data, kind="best_of_adaptive")
     table = tables["adaptive-rejection-linf"]
-    assert cell(table, name, "center", "naive at worst", "0.2").startswith(f"{percent(naive)} ")
+    assert cell(table, name, "center", "worst naive", "0.2").startswith(f"{percent(naive)} ")
     text = cell(table, name, "center", "best adaptive", "0.2")
     assert text.startswith(f"{percent(best[metric])} ")
 
