@@ -134,7 +134,7 @@ def _check_code(own: Spec, folder: Path) -> None:
     """
     for key, name in plugins_of(own).items():
         try:
-            source_digest(name, (own.folder,))
+            source_digest(own_code(name), (own.folder,))
         except PluginError as error:
             if key == "losses[0].name":
                 raise

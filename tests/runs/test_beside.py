@@ -92,6 +92,9 @@ def test_the_file_that_lies_here_is_meant_though_another_lies_beside_the_spec(fi
     (tmp_path / "copy/mine.py").write_text("raise RuntimeError\n")
     plan = plan_try("mine.py:MyLoss", str(tmp_path / "copy"))
     assert plan.own.losses[0].name == f"{tmp_path}/mine.py:MyLoss"
+    plan = plan_try("criterion:mine.py:focal", str(tmp_path / "copy"))
+    assert plan.own.losses[0].name == f"criterion:{tmp_path}/mine.py:focal"
+    assert plan.label == "focal"
 
 
 def test_a_run_whose_attack_lies_elsewhere_is_refused_with_the_remedy(finished, tmp_path):

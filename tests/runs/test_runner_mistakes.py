@@ -31,6 +31,13 @@ class Own(LossHead):
         value = F.cross_entropy(self.logits(features), labels, reduction="none")
         return LossTerms({value}, torch.zeros_like(value))
 """
+CRITERION = """
+from torch.nn import functional as F
+
+def own(logits, labels):
+    value = F.cross_entropy(logits, labels, reduction="none")
+    return {value}
+"""
 
 
 def own_loss(tmp_path, value="value"):
@@ -39,13 +46,21 @@ def own_loss(tmp_path, value="value"):
     return changed(seeds=[0], losses=[{"name": "softmax"}, {"name": f"{path}:Own", "label": "own"}])
 
 
-def test_a_plugin_is_trained_anew_when_its_source_changes(tmp_path, monkeypatch):
+def own_criterion(tmp_path, value="value"):
+    path = tmp_path / "own.py"
+    path.write_text(CRITERION.replace("{value}", value))
+    loss = {"name": f"criterion:{path}:own", "label": "own"}
+    return changed(seeds=[0], losses=[{"name": "softmax"}, loss])
+
+
+@pytest.mark.parametrize("own", [own_loss, own_criterion])
+def test_a_plugin_is_trained_anew_when_its_source_changes(tmp_path, monkeypatch, own):
     counted = Counted(monkeypatch)
     folder = tmp_path / "run"
-    runner.run(own_loss(tmp_path), out=folder)
-    runner.run(own_loss(tmp_path), out=folder)
+    runner.run(own(tmp_path), out=folder)
+    runner.run(own(tmp_path), out=folder)
     assert counted.trained == 2
-    runner.run(own_loss(tmp_path, "2 * value"), out=folder)
+    runner.run(own(tmp_path, "2 * value"), out=folder)
     assert counted.trained == 3
     with pytest.raises(ValueError, match=r"executes it with your rights.*allow_plugins=True"):
         load_classifier(folder, loss="own", seed=0)
