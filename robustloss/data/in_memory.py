@@ -119,27 +119,30 @@ def _hold(name: str, batches: Iterable[tuple[Tensor, Tensor]], count: int | None
         batches: Images, uint8 or float32, and labels.
         count: Of the batches that a loader will give, None where that is not known.
     """
-    images: list[Tensor] = []
-    labels: list[Tensor] = []
+    # These grow in place; tensors that stay between those that go would leave holes in the memory.
+    held, labels = bytearray(), bytearray()
+    dtype, shape = torch.uint8, None
     most = memory_size() // SHARE_OF_MEMORY
-    held, width = 0, 1
-    for part, some in batches:
-        if images and part.shape[1:] != images[0].shape[1:]:
+    for number, (part, some) in enumerate(batches, start=1):
+        shape = shape or part.shape[1:]
+        if part.shape[1:] != shape:
             raise ValueError(
-                f"batch {len(images) + 1} of {name} (={tuple(part.shape[1:])}) must have the shape "
-                f"of the first, {tuple(images[0].shape[1:])}. Bring all images to one size."
+                f"batch {number} of {name} (={tuple(part.shape[1:])}) must have the shape "
+                f"of the first, {tuple(shape)}. Bring all images to one size."
             )
-        images.append(part)
-        labels.append(some)
-        held, width = held + part.numel(), max(width, part.element_size())
-        _check_fits(name, held * width * max(1, (count or 0) // len(images)), most)
-    if not images:
+        if part.dtype != dtype:  # what is packed is as exact as the rest, see `_pack`
+            if dtype == torch.uint8 and held:
+                held = bytearray((torch.frombuffer(held, dtype=dtype) / 255).numpy().data)
+            part, dtype = part / (255 if part.dtype == torch.uint8 else 1), torch.float32
+        held += part.contiguous().numpy().data.cast("B")
+        labels += some.numpy().data.cast("B")
+        _check_fits(name, len(held) * max(1, (count or 0) // number), most)
+    if shape is None:
         raise ValueError(f"{name} must hold images, but gives no batch.")
-    if width > 1:  # packed parts are as exact as the others, see `_pack`
-        images = [part / 255 if part.dtype == torch.uint8 else part for part in images]
-    joined = images[0] if len(images) == 1 else torch.cat(images)
-    kind, scale = (ImageSet, 255.0) if width == 1 else (FloatImages, 1.0)
-    return kind(joined, torch.cat(labels), torch.arange(len(joined)), scale)
+    kind, scale = (ImageSet, 255.0) if dtype == torch.uint8 else (FloatImages, 1.0)
+    images = torch.frombuffer(held, dtype=dtype).view(-1, *shape)
+    classes = torch.frombuffer(labels, dtype=torch.int64)
+    return kind(images, classes, torch.arange(len(images)), scale)
 
 
 def _check_fits(name: str, needed: int, most: int) -> None:
