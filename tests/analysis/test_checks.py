@@ -98,7 +98,7 @@ def test_a_message_explains_names_and_helps(check):
 def test_messages_by_hand():
     (row,) = fired(TRIGGERED["one_step_beats_many"])["one_step_beats_many"]
     assert row["message"].startswith(
-        "The error under fgsm, one step, is higher by 5.0 % of the images than under pgd:"
+        "The error under fgsm, one step, is higher by 5.0 % of the images than under pgd, "
     )
     (row,) = fired(TRIGGERED["rescaled_logits_beat_cross_entropy"]).popitem()[1]
     assert "At eps 0.1 " in row["message"]
