@@ -172,7 +172,34 @@ def evaluate(
                 raise RuntimeError("; ".join(reasons))
             provenance = provenance_of(settings, loaded, dataset, start)
             write_run(folder, loaded, cells, failures, provenance)
-            return load_run(folder)
+            run = load_run(folder)
+    for line in _doubt_models(run.rows, classes, normalized=normalization is not None):
+        show_note(progress, line)
+    return run
+
+
+def _doubt_models(
+    rows: Sequence[Mapping[str, Any]], classes: int, *, normalized: bool
+) -> list[str]:
+    """Return a line for each model that does no better than guessing on the clean images.
+
+    Args:
+        rows: Of the run.
+        classes: K.
+        normalized: Whether normalize was given.
+    """
+    guessing = 1 - 1 / classes
+    remedy = "is its mean and std right" if normalized else "does it need normalize=..."
+    return [
+        f"Remark: {row['label']} is wrong on {100 * row['error']:.3g} % of the clean images, as "
+        f"guessing among {classes} classes would be, so errors under attack say nothing. Look at "
+        f"the model: {remedy}, is the order of its classes that of labels, are its weights loaded?"
+        for row in rows
+        # Few images cannot tell: then the error itself must be near that of guessing as well.
+        if row["attack"] == "none"
+        and row["error_high"] >= guessing
+        and row["error"] > 0.8 * guessing
+    ]
 
 
 def _say_begin(
