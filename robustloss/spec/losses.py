@@ -147,6 +147,7 @@ class ModelSpec(Table):
     backbone: Annotated[Name, placed("backbone", BACKBONES)] = declare(
         "network: robustloss list backbones, torchvision:NAME, module:Class, file.py:Class",
         "lenet_plus",
+        shown="lenet_plus; digits_cnn for digits",
     )
     feature_dim: int = declare("dimension D of the features", 100, ge=1, le=65536)
     params: BackboneParams = declare("the backbone's own parameters", {})

@@ -12,7 +12,14 @@ from math import lcm
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.base import ListOf, Seed, Table, as_tuple, check_each, declare
@@ -68,7 +75,7 @@ class Spec(Table):
         "one training of every loss per seed", (0,), kind="list of integers >= 0"
     )
     data: DataSpec = DataSpec()
-    model: ModelSpec = ModelSpec()
+    model: ModelSpec = Field(ModelSpec(), validate_default=True)
     train: TrainSpec = TrainSpec()
     detection: DetectionSpec = DetectionSpec()
     checks: ChecksSpec = ChecksSpec()
@@ -206,6 +213,15 @@ class Spec(Table):
                 problems.add((i, "name"), table.name, f"{rule}data.classes.")
         problems.raise_if_any()
         return tables
+
+    @field_validator("model")
+    @classmethod
+    def fit_network(cls, model: ModelSpec, info: Any) -> ModelSpec:
+        """Give digits of 8 x 8 pixels a network that does not halve them down to nothing."""
+        data = info.data.get("data")  # absent if it is wrong itself
+        if data is None or data.name != "digits" or "backbone" in model.model_fields_set:
+            return model
+        return model.override({"backbone": "digits_cnn"})
 
     @field_validator("report")
     @classmethod

@@ -35,6 +35,19 @@ def test_defaults_of_the_smallest_spec():
     assert spec.detection.scores == SCORE_NAMES
 
 
+def test_digits_get_a_network_that_fits_them_unless_one_is_named():
+    small = {"name": "x", "losses": [{"name": "lgm"}], "attacks": [{"name": "fgsm", "eps": [0.1]}]}
+    for more, backbone in (
+        ({}, "digits_cnn"),
+        ({"model": {"feature_dim": 2}}, "digits_cnn"),
+        ({"model": {"backbone": "lenet_plus"}}, "lenet_plus"),
+        ({"data": {"name": "mnist"}}, "lenet_plus"),
+    ):
+        spec = load_spec(small | more)
+        assert spec.model.backbone == spec.cells()[0].model.backbone == backbone
+        assert load_spec(spec.as_written()).plain() == spec.plain()
+
+
 def test_a_fraction_is_the_nearest_float():
     # Python divides two integers with correct rounding: an oracle that knows no Fraction.
     for denominator in (3, 7, 10, 49, 128, 255, 999):
