@@ -17,6 +17,7 @@ from robustloss.runs.classifier import load_classifier
 from robustloss.runs.preflight import check_names
 from robustloss.runs.provenance import Start, provenance_of
 from robustloss.runs.settings import RunSettings
+from robustloss.runs.write import write_run
 from robustloss.spec.data import DataSpec
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
@@ -135,6 +136,24 @@ def test_a_spec_normalises_as_the_model_itself_would(digits, tmp_path):
     assert numbers["inside"] == numbers["normalised"] != numbers["plain"]
     assert [found[label]["build"].get("normalize") for label in numbers] == [None, values, None]
     assert found["normalised"]["weights"] == found["plain"]["weights"]  # tensors of the model alone
+    write_run(tmp_path / "run", spec, spec.cells(), [], provenance_of(
+        RunSettings(spec, tmp_path / "run", "cpu", (3,)), spec, digits, Start()
+    ))  # fmt: skip
+    restored = load_classifier(tmp_path / "run", loss="normalised", seed=3, allow_plugins=True)
+    stored = np.load(next(tmp_path.glob("run/cells/normalised/seed-3/none-0-*.npz")))["logits"]
+    with torch.no_grad():
+        np.testing.assert_allclose(restored(digits.test.batch(slice(None))), stored, atol=1e-6)
+    path = tmp_path / "run/cells/normalised/seed-3/cell.json"
+    cell = read_json(path, checked=True)
+    for forged in (
+        "imagenet",
+        {"mean": [0.25], "std": [0.0]},
+        {"mean": [0.1] * 9, "std": [1.0] * 9},
+    ):
+        content = {**cell, "build": {**cell["build"], "normalize": forged}}
+        write_json(path, content, checked=True)
+        with pytest.raises(CorruptFile, match="does not say how its network is built"):
+            load_classifier(tmp_path / "run", loss="normalised", seed=3, allow_plugins=True)
 
 
 def test_weights_from_a_safetensors_file_give_the_very_model(digits, tmp_path):
