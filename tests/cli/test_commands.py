@@ -230,6 +230,7 @@ def test_help_names_the_commands_that_work(command):
         "show",
         "list",
         "check-loss",
+        "check-data",
         "try",
         "new",
         "compare",
