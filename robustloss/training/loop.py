@@ -178,14 +178,24 @@ class Loop:
     def check_finite(self) -> None:
         """Raise TrainingDiverged when a loss of this epoch was NaN or infinite."""
         if self.group.any(not bool(torch.isfinite(self.sums[:2]).all())):
-            cure = f"set train.lr = {self.spec.lr / 3:.2g} (it is {self.spec.lr:g})"
-            if self.longest is None:
-                cure = "set train.max_grad_norm = 1.0, which shortens long gradients"
-            elif self.longest > SHORT_NORM:
-                cure = f"set train.max_grad_norm = {SHORT_NORM} (it is {self.longest:g})"
             raise TrainingDiverged(
-                f"the loss became NaN or infinite by step {self.log.steps}; {cure}."
+                f"the loss became NaN or infinite by step {self.log.steps}; {self._cure()}."
             )
+
+    def _cure(self) -> str:
+        """Return which keys to set after a divergence, the first to try first."""
+        rate, optimizer = self.spec.lr, self.spec.optimizer
+        usual = TrainSpec(optimizer=optimizer).lr
+        cures = []
+        if rate > usual:  # short gradients alone would give a network that has learnt nothing
+            cures.append(f"set train.lr = {usual:g}, the default for {optimizer} (it is {rate:g})")
+        if self.longest is None:
+            cures.append("set train.max_grad_norm = 1.0, which shortens long gradients")
+        elif self.longest > SHORT_NORM:
+            cures.append(f"set train.max_grad_norm = {SHORT_NORM} (it is {self.longest:g})")
+        elif not cures:
+            cures.append(f"set train.lr = {rate / 3:.2g} (it is {rate:g})")
+        return "; if that is not enough, ".join(cures)
 
     def mean_loss(self) -> float:
         """Return the mean training loss of this epoch so far, in nats."""

@@ -292,16 +292,32 @@ def test_a_checkpoint_of_somebody_else_is_not_used(digits, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("longest", "cure"),
+    ("optimizer", "rate", "longest", "cure"),
     [
-        (False, r"set train.max_grad_norm = 1.0, which shortens"),
-        (1e9, r"set train.max_grad_norm = 1.0 \(it is 1e\+09\)"),
-        (1.0, r"set train.lr = 3.3e\+02 \(it is 1000\)"),
+        ("sgd", 0.1, False, "set train.max_grad_norm = 1.0, which shortens long gradients."),
+        ("sgd", 0.1, 1e9, "set train.max_grad_norm = 1.0 (it is 1e+09)."),
+        ("sgd", 0.1, 1.0, "set train.lr = 0.033 (it is 0.1)."),
+        ("sgd", 50.0, 1.0, "set train.lr = 0.1, the default for sgd (it is 50)."),
+        (
+            *("adam", 0.1, False),
+            "set train.lr = 0.002, the default for adam (it is 0.1); if that is not enough, "
+            "set train.max_grad_norm = 1.0, which shortens long gradients.",
+        ),
     ],
 )
-def test_divergence_stops_with_its_cure(digits, longest, cure):
-    settings = spec(lr=1000.0, max_grad_norm=longest, weight_decay=1.0)
-    with pytest.raises(TrainingDiverged, match=r"NaN or infinite by step \d+; " + cure):
+def test_divergence_stops_with_its_cure(digits, optimizer, rate, longest, cure):
+    settings = spec(optimizer=optimizer, lr=rate, max_grad_norm=longest)
+    model = new_model(digits, "softmax")
+    with torch.no_grad():
+        next(model.head.parameters()).fill_(torch.inf)
+    with pytest.raises(TrainingDiverged, match=r"NaN or infinite by step \d+; ") as told:
+        training.train(model, digits, settings, seed=0, device=CPU)
+    assert str(told.value).endswith(f"; {cure}")
+
+
+def test_a_rate_that_is_too_high_diverges_and_stops(digits):
+    settings = spec(lr=1000.0, max_grad_norm=1.0, weight_decay=1.0)
+    with pytest.raises(TrainingDiverged, match=r"set train.lr = 0.1, .* \(it is 1000\)"):
         training.train(new_model(digits, "softmax"), digits, settings, seed=0, device=CPU)
 
 
