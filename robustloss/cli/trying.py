@@ -63,7 +63,9 @@ def show_differences(folder: Path, label: str) -> None:
         text = (
             f"{label} minus each other loss, error in percentage points under {attack.label}: "
             f"negative where {label} errs less. {found.unit_words()} * is a difference shown (p at "
-            "most .05, adjusted for all comparisons of the run); without *, no difference is shown."
+            "most .05, adjusted for all comparisons of the run). Without *, no difference is "
+            "shown, even where an interval excludes 0: the intervals are not adjusted, the stars "
+            "are."
         )
         screen.print(printable(text), markup=False)
         screen.print(_difference_table(found, label, (0.0, *chosen_eps(attack))))

@@ -144,6 +144,7 @@ def test_what_a_try_says(finished, command, monkeypatch):
     assert re.search(r"time +about \d+ s", out)
     assert re.search(r"^MyLoss +\d", out, re.MULTILINE)
     assert "MyLoss minus each other loss, error in percentage points under fgsm" in out
+    assert "excludes 0: the intervals are not adjusted, the stars are." in " ".join(out.split())
     assert re.search(r"^softmax( +[−+]?\d+\.\d+ \[\S+ \S+\]( \*)?){3}", out, re.MULTILINE)
     row = re.search(r"^MyLoss & .*\\\\$", out, re.MULTILINE)
     assert row[0] in Path("runs/try-myloss-small/report/tables/losses.tex").read_text()
