@@ -126,11 +126,11 @@ def _show_outcome(outcome: "RunOutcome", quiet: bool) -> None:
     else:
         _show_result(outcome.path)
         _say_where(outcome.report)
-    _complain_of(outcome.failures)
+    _complain_of(outcome.failures, "run the command again to try the rest.")
 
 
-def _complain_of(failures: list[dict]) -> None:
-    """Print which cells have no numbers, and why."""
+def _complain_of(failures: list[dict], remedy: str) -> None:
+    """Print which cells have no numbers, why, and what to do about it."""
     from robustloss.runs.executors.queue import NOT_BEGUN
 
     cells: dict[tuple[str, str], list[str]] = {}  # by stage and reason
@@ -145,7 +145,7 @@ def _complain_of(failures: list[dict]) -> None:
     if cells:
         _complain(
             f"Exit status {FAILED} means this: what failed has no numbers. What is done is kept; "
-            "run the command again to try the rest."
+            f"{remedy}"
         )
 
 
@@ -358,6 +358,10 @@ def try_(
     param: Annotated[
         list[str] | None, Option(metavar="KEY=VALUE", help="its own parameter; may be repeated")
     ] = None,
+    train: Annotated[
+        list[str] | None,
+        Option(metavar="KEY=VALUE", help="key of [train] for it alone; may be repeated"),
+    ] = None,
     out: Annotated[
         str | None, Option(metavar="DIR", help="result folder  [default: runs/try-LABEL-RUN]")
     ] = None,
@@ -371,7 +375,7 @@ def try_(
     It is checked as by check-loss, trained and attacked as the others were, and compared with each.
     The run of the others is not changed. Run it again after an edit: only your loss is trained.
     """
-    params = _parse_params(param or [])
+    params, keys = _parse_pairs("--param", param or []), _parse_pairs("--train", train or [])
     from robustloss.cli import trying
     from robustloss.progress import choose_progress
     from robustloss.reports import build_report
@@ -380,7 +384,7 @@ def try_(
     from robustloss.storage import CorruptFile
 
     with showing_mistakes(ValueError), showing_spec_mistakes():
-        plan = plan_try(loss, against, label=label, params=params, out=out)
+        plan = plan_try(loss, against, label=label, params=params, train=keys, out=out)
     if not quiet:
         _say(f"Checking the contract of {loss}.")
     if _check_loss(loss, params, only_failures=True):
@@ -399,29 +403,38 @@ def try_(
         _show_result(plan.out)
         trying.show_differences(plan.out, plan.label)
         _say_where(report)
-    _complain_of(tried.failures)
+    remedy = "run the command again to try the rest."
+    if any(each["label"] == plan.label and each["stage"] == "train" for each in tried.failures):
+        remedy = (
+            f"to train {plan.label} otherwise, add --train KEY=VALUE to the command: train.lr = "
+            "0.01 is written --train lr=0.01."
+        )
+    _complain_of(tried.failures, remedy)
     return FAILED if tried.failures else DONE
 
 
-def _parse_params(words: list[str]) -> dict[str, Any]:
-    """Return parameters by name; a value is read as TOML where it is that, else as text."""
+def _parse_pairs(option: str, words: list[str]) -> dict[str, Any]:
+    """Return values by name; a value is read as TOML where it is that, else as text."""
     import tomllib
 
-    params: dict[str, Any] = {}
+    what, example = "parameter", "scale=16.0"
+    if option == "--train":
+        what, example = "key of [train]", "max_grad_norm=1.0"
+    pairs: dict[str, Any] = {}
     for word in words:
         key, equals, text = (part.strip() for part in word.partition("="))
         if not equals or not key.isidentifier():
             raise MistakeError(
-                f"--param (={word}) must be KEY=VALUE with the name of a parameter. Write for "
-                "example --param scale=16.0."
+                f"{option} (={word}) must be KEY=VALUE with the name of a {what}. Write for "
+                f"example {option} {example}."
             )
-        if key in params:
-            raise MistakeError(f"--param (={word}) names {key} a second time. Remove one.")
+        if key in pairs:
+            raise MistakeError(f"{option} (={word}) names {key} a second time. Remove one.")
         try:
-            params[key] = tomllib.loads(f"value = {text}")["value"]
+            pairs[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
-            params[key] = text
-    return params
+            pairs[key] = text
+    return pairs
 
 
 @app.command()

@@ -75,6 +75,7 @@ def plan_try(
     *,
     label: str | None = None,
     params: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
 ) -> Plan:
     """Find the losses that a loss is to stand beside; compute and write nothing.
@@ -82,12 +83,13 @@ def plan_try(
     Args:
         loss: As a spec names it; a file is looked for from the working folder.
         against: A finished run folder, or a spec. The run of a spec is looked for in runs/NAME.
-        label: What tables call the loss; its class and parameters by default.
+        label: What tables call the loss; its class, parameters and keys of [train] by default.
         params: Its own parameters.
+        train: Keys of [train] that it overrides.
         out: The folder of the result; runs/try-LABEL-RUN by default.
 
     Raises:
-        SpecError: No such spec, or a label or parameters that a spec refuses.
+        SpecError: No such spec, or a label, parameters or keys that a spec refuses.
         RunError: A run that is not finished, or of another state of the spec; a label that is
             taken.
         ValueError: A folder that is no run folder, an `out` in which something would be lost, or
@@ -97,8 +99,9 @@ def plan_try(
     loss = canonical_name(loss, LOSS_LABELS)
     if label is None:
         label = LOSS_LABELS.get(loss, loss.rpartition(":")[2])
-        if params:
-            each = ", ".join(f"{key} {_short(value)}" for key, value in params.items())
+        changed = [*(params or {}).items(), *(train or {}).items()]
+        if changed:
+            each = ", ".join(f"{key} {_short(value)}" for key, value in changed)
             label = f"{label} ({each})"
     for other in others.losses:
         if other.slug == slug(label):
@@ -111,7 +114,7 @@ def plan_try(
         | {
             "name": slug(label)[:80].strip("-.") or "own",
             "losses": [{"name": _name_from_here(loss, others), "label": label,
-                        "params": dict(params or {})}],
+                        "params": dict(params or {}), "train": dict(train or {})}],
             "tuning": {},
             "report": {},
         },

@@ -14,6 +14,7 @@ from robustloss.runs.errors import RunError
 from robustloss.spec.text import to_toml
 from robustloss.storage import read_json, write_json
 from robustloss.training import train as training
+from robustloss.training.log import TrainingDiverged
 from tests.small_run import Counted, changed
 
 STARTER = Path(starters.__file__).with_name("loss.py").read_text(encoding="utf-8")
@@ -158,6 +159,32 @@ def test_what_a_try_says(finished, command, monkeypatch):
     assert out == "runs/try-myloss-scale-5-small/report/index.html\n"
 
 
+def test_a_training_that_fails_is_cured_by_a_key_of_train(finished, command, monkeypatch):
+    plain = training.train
+
+    def train(model, dataset, settings, **options):
+        if settings.max_grad_norm is False:
+            raise TrainingDiverged("the loss became NaN")
+        return plain(model, dataset, settings, **options)
+
+    monkeypatch.setattr(training, "train", train)
+    words = ("try", "mine.py:MyLoss", "--against", finished)
+    status, _, err = command(*words)
+    assert status == 1
+    assert "to train MyLoss otherwise, add --train KEY=VALUE to the command: train.lr" in err
+    assert "run the command again" not in err
+    before = state(finished)
+    status, _, err = command(*words, "--train", "max_grad_norm=1.0", "--train", "lr=0.01")
+    assert status == 0, err
+    folder = Path("runs/try-myloss-max-grad-norm-1-lr-0.01-small")
+    rows = load_run(folder).table().rows
+    assert [row.label for row in rows] == ["softmax", "L-GM", "MyLoss (max_grad_norm 1, lr 0.01)"]
+    *others, own = load_run(folder).provenance["spec"]["losses"]
+    assert own["train"] == {"max_grad_norm": 1.0, "lr": 0.01}
+    assert all(keys["lr"] != 0.01 for keys in (other["train"] for other in others) if "lr" in keys)
+    assert state(finished) == before
+
+
 def test_an_interrupted_try_says_how_to_go_on(finished, command, monkeypatch):
     def run(*words, **options):
         raise KeyboardInterrupt
@@ -194,6 +221,9 @@ def test_a_loss_that_breaks_the_contract_is_not_trained(finished, command):
         ("mine.py:MyLoss --param scale", r"--param \(=scale\) must be KEY=VALUE"),
         ("mine.py:MyLoss --param scale=1 --param scale=2", "names scale a second time"),
         ("mine.py:MyLoss --param sale=1", "sale: unknown parameter; did you mean 'scale'"),
+        ("mine.py:MyLoss --train lr", r"--train \(=lr\) must be KEY=VALUE with the name of a key"),
+        ("mine.py:MyLoss --train rate=1", r"losses\[0\]\.train\.rate: unknown key"),
+        ("mine.py:MyLoss --train lr=-1", r"losses\[0\]\.train\.lr \(=-1\) must be"),
         ("mine.py:MyLoss --out RUN", r"out \(=.*small\) is not empty and holds no merged run"),
         ("mine.py:MyLoss --no-plugins", "No such option: --no-plugins"),
     ],
