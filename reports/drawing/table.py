@@ -47,6 +47,7 @@ class Table:
     further: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
     # headings above the header, each with the number of columns that it spans
     groups: Sequence[tuple[str, int]] = ()
+    basis: str = ""  # data, images, seeds, interval: what a LaTeX caption says after the title
     highlight: Sequence[str] = ()  # texts of first columns whose rows a reader shall find at once
     # False for a table that other tables of the page hold; it stands in its files only
     on_page: bool = True
@@ -186,10 +187,12 @@ def write_table(folder: Path, table: Table) -> dict[str, str]:
 def markdown(table: Table) -> str:
     """Return the table in GitHub's Markdown; text of the user's cannot become markup."""
     align = [":--" if i < table.left else "--:" for i in range(len(table.header))]
+    above = [f"{group}: " if group else "" for group, span in table.groups for _ in range(span)]
+    heads = map("".join, zip(above, table.header, strict=True)) if above else table.header
     lines = [
         f"**{markdown_text(table.title)}**",
         "",
-        _row(markdown_text(h) for h in table.header),
+        _row(markdown_text(head) for head in heads),
         _row(align),
     ]
     for row in table.rows:
@@ -225,6 +228,7 @@ SMALL = _Size(r"\small", 9.0, "", 9.0, 6.0)
 SMALLER = _Size(r"\footnotesize", 8.0, r"\scriptsize", 7.0, 3.0)
 SMALLEST = _Size(r"\scriptsize", 7.0, r"\tiny", 5.0, 3.0)
 ONE, BOTH = 246.0, 500.0  # points: width of a column of a journal, and of two
+_Group = tuple[list[str], int, float]  # lines of a heading, columns, about how many points wide
 _FACES = {"top": r"\textbf", "published": r"\textit"}
 
 _LATEX = {
@@ -248,37 +252,37 @@ def latex_text(text: str) -> str:
 def latex(table: Table) -> str:
     r"""Return the table as LaTeX that fits a column, or both; needs ``\usepackage{booktabs}``.
 
-    The caption is the title; how to read the table stands above it as a comment. An interval
-    stands under its number where it would not fit beside it.
+    The caption is the title and the basis; how to read the table stands above it as a comment. An
+    interval stands under its number where it would not fit beside it.
     """
     rows = _named_once(table)
     under = [line for row in rows for line in _in_two_lines(row, table.left)]
-    heads = [_lines_of(head) for head in table.header]
     forms = ((False, SMALL, rows), (False, SMALLER, under), (True, SMALL, rows),
              (True, SMALLER, under), (True, SMALLEST, under))  # fmt: skip
-    wide, size, body = next(
-        (f for f in forms if _width(heads, f[2], f[1]) <= (BOTH if f[0] else ONE)), forms[-1]
-    )
+    for wide, size, body in forms:
+        groups = _groups(table, body, size)
+        if sum(own for *_, own in groups) + size.gap * (len(groups) - 1) <= (BOTH if wide else ONE):
+            break
     several = len(body) > len(rows) or any(not row[0].text for row in rows)
     lines: list[str] = []
     for row in body:
         if several and lines and row[0].text and row[0].kind not in BELOW:
             lines.append(r"\addlinespace")
         lines.append(_latex_row(row, size))
-    sides = ["l" if i < table.left else "r" for i in range(len(heads))]
+    sides = ["l" if i < table.left else "r" for i in range(len(table.header))]
     environment = "table*" if wide else "table"
-    comment = textwrap.wrap(re.sub(r"\s+", " ", table.caption), 98)
     lines = [
         r"% needs \usepackage{booktabs}",
-        *(f"% {line}" for line in comment),
+        *(f"% {line}" for line in textwrap.wrap(re.sub(r"\s+", " ", table.caption), 98)),
         rf"\begin{{{environment}}}",
         r"\centering",
         rf"{size.command}\setlength{{\tabcolsep}}{{{size.gap / 2:g}pt}}",
-        rf"\caption{{{latex_text(table.title)}.}}",
+        rf"\caption{{{latex_text(f'{table.title}. {table.basis}')}}}",
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{@{{}}{''.join(sides)}@{{}}}}",
         r"\toprule",
-        " & ".join(_latex_head(*each) for each in zip(heads, sides, strict=True)) + r" \\",
+        *(_latex_groups(groups) if table.groups else ()),
+        " & ".join(map(_latex_head, map(_lines_of, table.header), sides)) + r" \\",
         r"\midrule",
         *lines,
         r"\bottomrule",
@@ -300,25 +304,31 @@ def _named_once(table: Table) -> list[list[Entry]]:
     return rows
 
 
-def _lines_of(head: str) -> list[str]:
-    """Return a heading in lines as long as its longest word, or eleven letters."""
+def _lines_of(head: str, letters: int = 11) -> list[str]:
+    """Return a heading in lines as long as its longest word, or so many letters."""
     words = head.replace(" %", "\u00a0%").split(" ")
-    return wrap(" ".join(words), max(11, *map(len, words)))
+    return wrap(" ".join(words), max(letters, *map(len, words)))
 
 
-def _width(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[Entry]], size: _Size) -> float:
-    """Return about how many points wide a table is: each column as its longest line, and gaps."""
+def _groups(table: Table, rows: Sequence[Sequence[Entry]], size: _Size) -> list[_Group]:
+    """Return the groups of columns; a table without groups has one for each column."""
 
     def length(entry: Entry) -> float:
         own = size.points_under if entry.kind == "interval" else size.points
         return own * _ems(entry.text) + 6.0 * _ems(entry.mark)
 
-    columns = zip(heads, zip(*rows, strict=True), strict=True) if rows else ()
+    columns = zip(table.header, zip(*rows, strict=True), strict=True) if rows else ()
     longest = [
-        max(*(size.points * _ems(line) for line in lines), *map(length, column))
-        for lines, column in columns
+        max(*(size.points * _ems(line) for line in _lines_of(head)), *map(length, column))
+        for head, column in columns
     ]
-    return sum(longest) + size.gap * (len(longest) - 1)
+    found, start = [], 0
+    for group, span in table.groups or [("", 1)] * len(longest):
+        room = sum(longest[start : start + span]) + size.gap * (span - 1)
+        lines = _lines_of(group, max(11, int(room / size.points / 0.45)))
+        found.append((lines, span, max(room, *(size.points * _ems(line) for line in lines))))
+        start += span
+    return found
 
 
 def _ems(text: str) -> float:
@@ -339,6 +349,17 @@ def _latex_head(lines: Sequence[str], side: str) -> str:
     if len(said) == 1:
         return said[0]
     return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}" + r"\\".join(said) + r"\end{tabular}"
+
+
+def _latex_groups(groups: Sequence[_Group]) -> list[str]:
+    """Return the headings above the header, and the rules under them."""
+    cells, rules, end = [], "", 0
+    for number, (lines, span, _) in enumerate(groups, 1):
+        first, end = end + 1, end + span
+        side = "c@{}" if number == len(groups) else "c"  # no gap at the edge of the table
+        cells.append(rf"\multicolumn{{{span}}}{{{side}}}{{{_latex_head(lines, 'c')}}}")
+        rules += rf"\cmidrule(lr){{{first}-{end}}}" if any(lines) else ""
+    return [" & ".join(cells) + r" \\", rules]
 
 
 def _latex_row(row: Sequence[Entry], size: _Size) -> str:

@@ -142,9 +142,9 @@ def _detection_columns(found: _Numbers) -> list[ResultColumn]:
         sources.append(("auroc-adaptive", "best adaptive", place))
     elif len(knowing) == 1:
         sources.append(("auroc-adaptive", knowing[0].label, _place(knowing[0])))
-    at = f"at eps {eps_text(eps)}"
+    group, at = f"AUROC, all images, eps {eps_text(eps)}", f"at eps {eps_text(eps)}"
     columns = [
-        ResultColumn(key, head, f"AUROC {at}", "auroc_all", *place, eps, False, False)
+        ResultColumn(key, head, group, "auroc_all", *place, eps, False, False)
         for key, head, place in sources
     ]
     for _, head, place in sources[-1:]:

@@ -15,7 +15,7 @@ from robustloss.notation import interval_text, markdown_text, one_line
 _GAP = "  "
 _OVER_IMAGES = {
     "Wilson over images": "Wilson for shares",
-    "clustered DeLong over images": "DeLong for AUROC",
+    "clustered DeLong over images": "Obuchowski's clustered DeLong for AUROC",
 }
 
 

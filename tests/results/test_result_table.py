@@ -74,7 +74,7 @@ def test_one_attack_shows_its_own_errors():
     table = build_result_table(results_of())
     assert heads(table) == [
         ("error", "clean"), ("error, FGSM", "8/255"), ("error, FGSM", "0.3"),
-        ("AUROC at eps 0.3", "FGSM"), ("fooled and unnoticed at eps 0.3", "FGSM"),
+        ("AUROC, all images, eps 0.3", "FGSM"), ("fooled and unnoticed at eps 0.3", "FGSM"),
     ]  # fmt: skip
     assert [row.label for row in table.rows] == ["Softmax", "GM"]
     assert table.baseline == "Softmax"
@@ -103,7 +103,7 @@ def test_detection_stands_at_the_largest_eps_that_naive_and_adaptive_share():
     found["rows"] += aware
     table = build_result_table(found)
     assert heads(table)[3:] == [
-        ("AUROC at eps 8/255", "FGSM"), ("AUROC at eps 8/255", "best adaptive"),
+        ("AUROC, all images, eps 8/255", "FGSM"), ("AUROC, all images, eps 8/255", "best adaptive"),
         ("fooled and unnoticed at eps 8/255", "best adaptive"),
     ]  # fmt: skip
     # A run of before that table was summarised: the mean of its rows, without an interval.
@@ -122,7 +122,7 @@ def test_detection_stands_at_the_largest_eps_that_naive_and_adaptive_share():
 def test_a_single_adaptive_attack_stands_for_itself_where_no_best_is_known():
     table = build_result_table(results_of(attacks=(FGSM, AWARE)))
     assert heads(table)[-3:] == [
-        ("AUROC at eps 0.3", "FGSM"), ("AUROC at eps 0.3", "Aware"),
+        ("AUROC, all images, eps 0.3", "FGSM"), ("AUROC, all images, eps 0.3", "Aware"),
         ("fooled and unnoticed at eps 0.3", "Aware"),
     ]  # fmt: skip
 
@@ -190,7 +190,7 @@ def test_the_caption_says_what_the_intervals_are_over():
         row |= {"n_seeds": 1, "interval": f"{over} over images"}
     assert build_result_table(found).caption == (
         "Errors in percent, one training seed. [low, high] is a 95 % interval over test images "
-        "(Wilson for shares, DeLong for AUROC)."
+        "(Wilson for shares, Obuchowski's clustered DeLong for AUROC)."
     )
 
 

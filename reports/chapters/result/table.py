@@ -25,10 +25,10 @@ def result_table(numbers: Numbers) -> Table:
     detection = [column for column in found.columns if column.metric != "error"]
     knowing = any(column.head == "best adaptive" for column in detection)
     words = (
-        " AUROC: how often a clean image has a higher likelihood than an attacked one; 1 is "
-        "always, 0.5 is guessing, below 0.5 attacked images look more typical than clean ones. "
-        "Fooled and unnoticed: percentage of the initially correct images that are wrong after the "
-        "attack and pass a threshold that rejects 5 % of clean validation images."
+        " AUROC, all images: how often a clean image has a higher likelihood than an attacked one, "
+        "fooled or not; 1 is always, 0.5 is guessing, below 0.5 attacked images look more typical "
+        "than clean ones. Fooled and unnoticed: percentage of initially correct images that are "
+        "wrong after the attack and pass a threshold that rejects 5 % of clean validation images."
     )
     best_words = " Best adaptive: on each image the best of the attacks that know the detector."
     remark = data_remark(numbers)
@@ -54,6 +54,7 @@ def result_table(numbers: Numbers) -> Table:
          *([f"Data: {remark}."] if remark else [])],
         of_errors=True,
         groups=[("", 1), *groups],
+        basis=f"Data: {numbers.data_label}, {images(numbers)} test images. {found.caption}",
         highlight=[*((numbers.spec.get("report") or {}).get("highlight") or ())],
     )  # fmt: skip
 
@@ -91,7 +92,6 @@ def seed_table(numbers: Numbers) -> Table:
         key=lambda r: (place[r["label"]], r["seed"], r["attack_label"] != "none",
                        r["attack_label"], r["eps"]),
     )  # fmt: skip
-
     rows = []
     for r in found:
         if r["eps"] == 0 and r["attack_label"] != "none":
@@ -102,10 +102,7 @@ def seed_table(numbers: Numbers) -> Table:
             {
                 **r,
                 "error": Estimate(r["error"], r["error_low"], r["error_high"], 1, (), None),
-                **{
-                    k: r[k] if r[k] is None else Estimate(r[k], None, None, 1, (), None)
-                    for k in one
-                },
+                **{k: Estimate(r[k], None, None, 1, (), None) for k in one if r[k] is not None},
                 "flags": [flag for flag in flags if flag.get("seed") in (None, r["seed"])],
             }
         )

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import pytest
@@ -181,12 +183,14 @@ def check_latex(text: str) -> int:
     assert not open_ones
     (columns,) = re.findall(r"(?m)^\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}$", bare)
     body = bare.split("\\toprule\n")[1].split("\\bottomrule")[0]
-    rows = [row for row in body.splitlines() if not re.fullmatch(r"\\[a-z]+", row)]
+    rule = r"\\[a-z]+|(\\cmidrule\(lr\)\{\d+-\d+\})+"
+    rows = [row for row in body.splitlines() if not re.fullmatch(rule, row)]
     for row in rows:
         outer = re.sub(r"\\begin\{tabular\}.*?\\end\{tabular\}", "", row)
         assert outer.endswith(r" \\")
         assert outer.count("\\\\") == 1
-        assert outer.count("&") == len(columns) - 1
+        spanned = [int(span) for span in re.findall(r"\\multicolumn\{(\d+)\}", outer)]
+        assert outer.count("&") + sum(spanned) - len(spanned) == len(columns) - 1
         assert not outer.startswith(("[", "*"))
     assert len(rows) > 1
     return len(columns)
@@ -201,8 +205,45 @@ def test_every_latex_table_of_a_run_holds_together(rendered: Path, strong_report
         assert re.sub(r"(?m)^%.*\n", "", text).isascii()  # no font lacks anything of ours
         assert rf"\label{{tab:{path.stem}}}" in text
         (caption,) = re.findall(r"\\caption\{(.*)\}", text)
-        assert len(caption) < 120  # the title alone; how to read it is a comment
+        # The title alone, under the result what it rests on; how to read it is a comment.
+        assert len(caption) < (300 if path.stem == "losses" else 120)
         assert max(map(len, re.findall(r"(?m)^%.*", text))) <= 100
+
+
+def test_the_result_in_latex_and_markdown_names_its_groups_and_what_it_rests_on(
+    run: Run, rendered: Path, strong_report: Path
+) -> None:
+    text = (rendered / "report/tables/losses.tex").read_text(encoding="utf-8")
+    above, rules, heads = text.split("\\toprule\n")[1].splitlines()[:3]
+    columns = run.table().columns
+    spans = [(group, len([*own])) for group, own in groupby(columns, lambda c: c.group)]
+    said = re.findall(r"\\multicolumn\{(\d+)\}\{c(?:@\{\})?\}\{(.*?)\}(?= [&\\])", above)
+    said = [(re.sub(r"\\(begin|end)\{tabular\}(\[b\]\{@\{\}c@\{\}\})?", "", words)
+             .replace("\\\\", " "), int(span)) for span, words in said]  # fmt: skip
+    assert said == [("", 1), *((latex_text(group), span) for group, span in spans)]
+    ends = [2 + sum(span for _, span in spans[:i]) for i in range(len(spans) + 1)]
+    assert rules == "".join(rf"\cmidrule(lr){{{a}-{b - 1}}}" for a, b in pairwise(ends))
+    assert heads.startswith("loss & clean & ")
+    (caption,) = re.findall(r"\\caption\{(.*)\}", text)
+    assert caption == latex_text(
+        f"Errors and detection. Data: mnist, {run.rows[0]['n']} test images. {run.table().caption}"
+    )
+    lines = (rendered / "report/tables/losses.md").read_text(encoding="utf-8").splitlines()
+    assert "| error: clean | " in lines[2]
+    assert "AUROC, all images, eps " in lines[2]
+    strong = (strong_report / "tables/losses.tex").read_text(encoding="utf-8")
+    assert re.search(r"\\multicolumn\{2\}\{c\}\{.*AUROC, all images", strong)
+
+
+def test_a_table_with_wide_groups_is_as_wide_as_these() -> None:
+    rows = [[Entry("softmax"), Entry("1"), Entry("2")]]
+    narrow = Table("t", "t", "", ["loss", "a", "b"], rows, [], groups=[("", 1), ("short", 2)])
+    assert r"\multicolumn{2}{c@{}}{short} \\" in latex(narrow)
+    assert r"\begin{table}" in latex(narrow)
+    wide = replace(narrow, groups=[("", 1), ("w" * 60, 2)])
+    assert r"\begin{table*}" in latex(wide)
+    for table in (narrow, wide):
+        assert check_latex(latex(table)) == 3
 
 
 def test_latex_of_hostile_text_is_balanced() -> None:
