@@ -161,7 +161,7 @@ _ESTIMATES = [
     Column("EER", "equal_error_rate", 100.0, 1),
     Column("caught, 1 %", "tpr_at_1fpr", 100.0, 1),
     Column("caught, 5 %", "tpr_at_5fpr", 100.0, 1),
-    Column("FPR at 95 %", "clean_rejected_at_95tpr", 100.0, 1),
+    Column("clean rejected at 95 %", "clean_rejected_at_95tpr", 100.0, 1),
 ]
 _UNNOTICED = Column("", EARLY, 100.0, 2)  # of all attacked images, a share of all that were right
 
@@ -193,7 +193,7 @@ def populations_table(scene: Scene) -> Table | None:
         "images that are right, the other populations against all clean ones; noise is as large as "
         "the attack's change of each image. n: images of all seeds. Caught: percentage rejected at "
         "1 % or 5 % FPR. EER: equal error rate, where as many clean images are rejected as "
-        "attacked ones pass. FPR at 95 %: clean images rejected when 95 % are caught.",
+        "attacked ones pass. Clean rejected at 95 %: the share when 95 % are caught.",
         *lay_out([*_OF_A_POPULATION, *known, _UNNOTICED], rows, marks),
         marks.notes(),
         left=3,
