@@ -11,8 +11,12 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from robustloss.notation import one_line
+from robustloss.results.run import Run, load_run
 from robustloss.run_files import NO_DETOUR, check_run_folder
 from robustloss.runs.errors import RunError
+from robustloss.runs.meaning import find_loss_differences, loss_settings, spec_of
+from robustloss.spec.data import DataSpec
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
 from robustloss.spec.spec import Spec
@@ -98,6 +102,65 @@ def check_folder(folder: Path, spec: Spec) -> None:
                 f"{folder} belongs to {what} {old!r}, this is {what} {new!r}; name another folder "
                 "with --out."
             )
+
+
+def describe_replaced(folder: Path, spec: Spec) -> str:
+    """Return a line if finished results of another spec are to be replaced; else nothing.
+
+    More seeds, eps, attacks or losses extend a run. Other data, and a loss, its network or its
+    training that the spec no longer has, make it another one.
+
+    Args:
+        folder: The run folder, which need not exist.
+        spec: Of the run that begins.
+    """
+    try:
+        run = load_run(folder)
+        changes = _find_changes(run, spec)
+    except (ValueError, KeyError, TypeError):  # unfinished, damaged or of another version
+        return ""
+    if not changes:
+        return ""
+    more = f", and {len(changes) - 1} more" if changes[1:] else ""
+    return one_line(
+        f"{folder} holds finished results of another spec ({changes[0]}{more}). They are replaced; "
+        "--out DIR would keep them."
+    )
+
+
+def _find_changes(run: Run, spec: Spec) -> list[str]:
+    """Return what a finished run has and the spec lacks: its data, and losses trained as they are.
+
+    Args:
+        run: In whose folder the spec is to run.
+        spec: That spec.
+    """
+    old, new = spec_of(run), spec.plain()
+    provenance = {"spec": new, "precision": run.provenance.get("precision")}
+    now = {
+        loss["label"]: loss_settings(Run(run.path, {"provenance": provenance}), loss)
+        for loss in new["losses"]
+    }
+    searched = {loss.label for loss in spec.losses if loss.search}  # their values are yet to come
+    data = DataSpec.model_validate(old["data"]).model_dump(mode="json")
+    changes = [
+        f"data.{key} is {value!r} there, {new['data'].get(key)!r} here"
+        for key, value in data.items()
+        if key != "label" and value != new["data"].get(key)
+    ]
+    finished = {row["label"] for row in run.rows}
+    for loss in old["losses"]:
+        label, had = loss["label"], loss_settings(run, loss)
+        if label not in finished or label in searched:
+            continue
+        if all(find_loss_differences(had, each) for each in now.values()):
+            found = find_loss_differences(had, now[label]) if label in now else {}
+            what = [
+                f"{label}: {key} is {one!r} there, {other!r} here"
+                for key, (one, other) in found.items()
+            ]
+            changes += what[:1] or [f"{label} is left out"]
+    return changes
 
 
 @contextmanager

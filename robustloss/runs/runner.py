@@ -18,7 +18,7 @@ from robustloss.data.load import load_dataset
 from robustloss.data.outside import load_outside
 from robustloss.losses.feasibility import LossWarning
 from robustloss.notation import one_line
-from robustloss.progress import Event, Progress, Silent
+from robustloss.progress import Event, Progress, Silent, show_note
 from robustloss.results.result_table import as_paragraphs
 from robustloss.results.run import STARTED, load_run
 from robustloss.results.transfers import Transfer
@@ -27,7 +27,7 @@ from robustloss.runs.errors import RunError
 from robustloss.runs.executors import alone, torchrun
 from robustloss.runs.executors.choose import run_jobs
 from robustloss.runs.executors.splitting import run_cells
-from robustloss.runs.folder import claiming
+from robustloss.runs.folder import claiming, describe_replaced
 from robustloss.runs.preflight import check_names, find_remarks
 from robustloss.runs.provenance import Start, provenance_of, write_started
 from robustloss.runs.settings import RunSettings, choose_device, choose_settings
@@ -138,6 +138,8 @@ def run(
             plugins=plugins,
         )
         dataset = prepare(settings, quiet=isinstance(shown, Silent))
+        if replaced := describe_replaced(settings.folder, settings.spec):
+            show_note(shown, replaced)
         with claiming(settings.folder, settings.spec):
             write_started(settings, dataset, start)
             computed = compute(settings, dataset, shown)

@@ -1,5 +1,6 @@
 """A run: folders, keys, resumption and refusals. Small digits, no report."""
 
+import io
 import os
 import signal
 import subprocess
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 
 from robustloss.cells.weights import CellWeights
+from robustloss.progress import Lines
 from robustloss.results.run import load_run
 from robustloss.runs import runner
 from robustloss.runs.classifier import load_classifier
-from robustloss.runs.folder import RunFolderError
+from robustloss.runs.folder import RunFolderError, describe_replaced
 from robustloss.spec.errors import SpecError
+from robustloss.spec.load import load_spec
 from robustloss.storage import read_arrays, write_arrays
 from tests.small_run import SPEC, Counted, changed, files, numbers
 
@@ -366,6 +369,36 @@ def test_other_training_or_damaged_weights_are_not_taken(done, tmp_path, monkeyp
     longer = changed(name="longer", train={**SPEC["train"], "epochs": 4})
     runner.run(longer, out=tmp_path / "longer", reuse=folder)
     assert counted.trained == 1 + 4
+
+
+def test_a_run_says_what_it_replaces_and_nothing_where_it_extends(done, tmp_path):
+    folder = copy_of(done, tmp_path)
+
+    def line(**keys):
+        return describe_replaced(folder, load_spec(changed(**keys)))
+
+    more = {"losses": [*SPEC["losses"], {"name": "center", "label": "Center"}], "seeds": [0, 1, 2]}
+    attacks = [{"name": "pgd", "eps": [0.1, 0.4]}]
+    assert line() == line(**more, attacks=attacks) == ""
+    assert line(losses=[{"name": "lgm"}, {"name": "softmax"}]) == ""  # other labels, same trainings
+    assert line(losses=SPEC["losses"][:1]) == (
+        f"{folder} holds finished results of another spec (L-GM is left out). They are replaced; "
+        "--out DIR would keep them."
+    )
+    train = {**SPEC["train"], "lr": 50.0}
+    told = "(softmax: train.lr is 0.02 there, 50.0 here, and 1 more)"
+    assert told in line(train=train)
+    assert "model.feature_dim is 4 there, 5 here" in line(model={**SPEC["model"], "feature_dim": 5})
+    data = {**SPEC["data"], "train_size": 100}
+    assert "(data.train_size is 200 there, 100 here)" in line(data=data)
+    (folder / "results.json").unlink()
+    assert line(train=train) == ""  # nothing finished would be lost
+
+
+def test_the_line_on_what_is_replaced_comes_before_anything_is_computed(done, tmp_path):
+    told, folder = io.StringIO(), copy_of(done, tmp_path)
+    runner.run(changed(losses=SPEC["losses"][:1]), out=folder, progress=Lines(told))
+    assert told.getvalue().startswith(f"{folder} holds finished results of another spec")
 
 
 def test_only_a_run_folder_can_be_reused(tmp_path):
