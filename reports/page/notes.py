@@ -8,6 +8,7 @@ from robustloss.reports.drawing.table import Table
 from robustloss.reports.reading.facts import data_remark
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import counted, listed, name_files
+from robustloss.results.numbers import describe_unlearnt
 from robustloss.spec.attack_kinds import attack_kind
 
 # kind of attack: in words, and what a run without it cannot show
@@ -56,7 +57,12 @@ def warning(numbers: Numbers) -> str:
 
 
 def care(numbers: Numbers) -> str:
-    """Return the one sentence to keep in mind, depending on what was run."""
+    """Return what to keep in mind first: what has not learnt, and what was not run."""
+    return " ".join([*describe_unlearnt(numbers.run.results), _care_for_attacks(numbers)])
+
+
+def _care_for_attacks(numbers: Numbers) -> str:
+    """Return the one sentence to keep in mind of the attacks."""
     attacks = numbers.attacking
     kinds = {attack_kind(attack.name) for attack in attacks}
     if not numbers.run.rows:

@@ -11,6 +11,7 @@ from robustloss.reports.page.run_facts import list_facts, list_provenance, measu
 from robustloss.reports.reading.marks import check_name
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import estimate, in_percent
+from robustloss.results.numbers import describe_unlearnt
 from robustloss.results.result_table import ResultTable
 
 MOST_LINES = 60
@@ -32,7 +33,7 @@ def summarise_run(numbers: Numbers, verdict: str, gaps: Sequence[str]) -> str:
         f"# {markdown_text(numbers.run.name)}",
         markdown_text(measure_run(numbers)),
         *([] if status.startswith("complete,") else [f"**Status:** {markdown_text(status)}"]),
-        markdown_text(verdict),
+        markdown_text(" ".join([verdict, *describe_unlearnt(numbers.run.results)])),
     ]
     head = [line for text in first for line in (text, "")]
     last = ["", "## What was not tested", "", markdown_text(warning(numbers))]

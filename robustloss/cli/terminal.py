@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robustloss.notation import one_line, printable
+from robustloss.results.numbers import describe_unlearnt
 from robustloss.spec.text import Key
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def console() -> Console:
 
 
 def print_result(run: "Run") -> None:
-    """Print the result of a run: a row for each loss, and a line for each mark.
+    """Print the result of a run: a row for each loss, a line for each mark, what has not learnt.
 
     The rows of losses that the spec highlights are bold.
     """
@@ -40,6 +41,8 @@ def print_result(run: "Run") -> None:
     for label in shown.get("highlight") or ():
         text.highlight_regex(rf"(?m)^{re.escape(one_line(str(label)))} .*$", "bold")
     screen.print(text, soft_wrap=True)
+    for line in describe_unlearnt(run.results):
+        screen.print(Text(printable(one_line(line))), soft_wrap=True)
     screen.print()
 
 

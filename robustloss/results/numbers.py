@@ -4,6 +4,7 @@ The result table and the report stand on it, so they show the same numbers with 
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from robustloss.results.schema import TABLES, WORST_CASE
 CLEAN_CHECKS = ("output_not_repeatable", "output_depends_on_batch", "output_is_probability")
 TRANSFER = "transfer_beats_white_box"
 WORST = WORST_CASE["attack"]
+UNLEARNT = 0.75  # of the error of guessing
 BEST = {"attack": "best_of_adaptive", "attack_label": "best of adaptive"}
 # What names a row of some table beside loss, seed, attack and eps: `detection` has one for each
 # score and population. The label of what is taken over several attacks says its norm.
@@ -45,6 +47,61 @@ class Attack:
 def is_given(loss: Mapping[str, Any]) -> bool:
     """Return whether the spec's table of a loss names a model from elsewhere."""
     return bool(loss.get("weights")) or isinstance(loss.get("model"), str)
+
+
+def find_unlearnt(results: Mapping[str, Any]) -> tuple[dict[str, list[Row]], float]:
+    """Return the clean rows of networks that classify about as well as guessing does.
+
+    The rule goes by counts: the whole 95 % interval (Wilson, over images) of the clean error lies
+    above UNLEARNT of the error 1 - 1/K of guessing among K classes. For 10 classes that is 67.5 %.
+
+    Args:
+        results: The content of results.json.
+
+    Returns:
+        By label, a row for each such seed; and the error of guessing. A run that does not say how
+        many classes its data have gives no rows.
+    """
+    data = results["provenance"].get("data") or {}
+    classes = len(data.get("class_names") or data.get("class_counts") or ())
+    guessing = 1 - 1 / max(classes, 1)
+    found: dict[str, list[Row]] = {}
+    for row in results["rows"]:
+        low = number(row.get("error_low")) if row["attack"] == "none" else None
+        if classes > 1 and low is not None and low > UNLEARNT * guessing:
+            found.setdefault(row["label"], []).append(row)
+    return found, guessing
+
+
+def describe_unlearnt(results: Mapping[str, Any]) -> list[str]:
+    """Return a sentence that names the losses that have not learnt, and one for given models.
+
+    Args:
+        results: The content of results.json.
+    """
+    found, guessing = find_unlearnt(results)
+    losses = (results["provenance"].get("spec") or {}).get("losses", ())
+    given = {loss["label"] for loss in losses if is_given(loss)}
+    seeds = Counter(row["label"] for row in results["rows"] if row["attack"] == "none")
+    lines = []
+    for of_given, remedy in (
+        (False, "Lower train.lr or train longer."),
+        (True, "Look at their weights, the order of their classes and how images are normalised."),
+    ):
+        names, errors = [], []
+        for label, rows in found.items():
+            if (label in given) == of_given:
+                which = ", ".join(str(row["seed"]) for row in rows)
+                names.append(label if len(rows) == seeds[label] else f"{label} (seed {which})")
+                errors += [100 * row["error"] for row in rows]
+        if names:
+            ends = dict.fromkeys(f"{end:.0f}" for end in (min(errors), max(errors)))
+            who = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+            lines.append(
+                f"{who} {'have' if names[1:] else 'has'} not learnt: clean error "
+                f"{' to '.join(ends)} %, guessing is {100 * guessing:.0f} %. {remedy}"
+            )
+    return lines
 
 
 class ResultNumbers:

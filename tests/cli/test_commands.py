@@ -11,6 +11,8 @@ from robustloss.cli import commands
 from robustloss.results.schema import TABLES
 from robustloss.runs import runner
 from robustloss.spec.load import load_spec
+from robustloss.spec.text import to_toml
+from tests.small_run import changed
 from tests.written import write_results
 
 
@@ -251,3 +253,17 @@ def test_exit_status_of_the_module(words, status):
     assert done.returncode == status
     assert "Traceback" not in done.stderr
     assert bool(done.stderr) == (status != 0)
+
+
+def test_a_rate_that_is_too_high_is_told_wherever_the_result_is(command, tmp_path):
+    spec = changed(seeds=[0], checks={"images": 0}, detection={"noise": False})
+    spec["train"] |= {"lr": 50.0, "max_grad_norm": 1.0}
+    (tmp_path / "spec.toml").write_text(to_toml(spec))
+    folder = tmp_path / "run"
+    status, out, _ = command("run", tmp_path / "spec.toml", "--out", folder, "--device", "cpu")
+    told = re.search(r"^.* not learnt: clean error .* guessing is 90 %\. Lower .*$", out, re.M)
+    assert status == 0
+    assert told
+    assert told[0] in (folder / "report" / "summary.md").read_text("utf-8").replace("\\", "")
+    page = (folder / "report" / "index.html").read_text("utf-8")
+    assert f"<strong>Read with care.</strong> {told[0]} " in page
