@@ -89,8 +89,9 @@ def describe_unlearnt(results: Mapping[str, Any]) -> list[str]:
         (True, "Look at their weights, the order of their classes and how images are normalised."),
     ):
         names, errors = [], []
-        for label, rows in found.items():
-            if (label in given) == of_given:
+        for label in ordered((loss["label"] for loss in losses), found):
+            rows = found.get(label)
+            if rows and (label in given) == of_given:
                 which = ", ".join(str(row["seed"]) for row in rows)
                 names.append(label if len(rows) == seeds[label] else f"{label} (seed {which})")
                 errors += [100 * row["error"] for row in rows]

@@ -123,8 +123,8 @@ def describe_replaced(folder: Path, spec: Spec) -> str:
         return ""
     more = f", and {len(changes) - 1} more" if changes[1:] else ""
     return one_line(
-        f"{folder} holds finished results of another spec ({changes[0]}{more}). They are replaced; "
-        "--out DIR would keep them."
+        f"{folder} holds finished results of another spec ({changes[0]}{more}). They are replaced, "
+        "what its cells computed stays. --out DIR keeps both results."
     )
 
 

@@ -6,7 +6,7 @@ from robustloss.metrics.intervals import wilson
 from robustloss.results.numbers import describe_unlearnt, find_unlearnt
 
 
-def results(*cells, classes=10, given=()):
+def results(*cells, classes=10, given=(), order=()):
     """Results of clean passes: label, seed, wrong images, images."""
     rows = []
     for label, seed, wrong, n in cells:
@@ -16,6 +16,7 @@ def results(*cells, classes=10, given=()):
         rows.append({**rows[-1], "attack": "fgsm", "eps": 0.3, "error": 1.0, "error_low": 0.99})
     data = {"class_names": [str(k) for k in range(classes)]}
     losses = [{"label": label, "model": "mine.py:net"} for label in given]
+    losses += [{"label": label} for label in order]
     return {"provenance": {"data": data, "spec": {"losses": losses}}, "rows": rows}
 
 
@@ -25,9 +26,9 @@ def test_losses_that_guess_are_named_with_both_errors_and_the_remedy():
         "L-GM has not learnt: clean error 87 %, guessing is 90 %. Lower train.lr or train longer."
     ]
     found = results(("A", 0, 80, 100), ("B", 0, 3, 100), ("B", 7, 89, 100), ("Mine", 0, 90, 100),
-                    given=["Mine"])  # fmt: skip
+                    given=["Mine"], order=["Learnt", "B", "A"])  # fmt: skip
     losses, models = describe_unlearnt(found)
-    assert losses.startswith("A and B (seed 7) have not learnt: clean error 80 to 89 %, guessing")
+    assert losses.startswith("B (seed 7) and A have not learnt: clean error 80 to 89 %, guessing")
     assert models.startswith("Mine has not learnt: clean error 90 %")
     assert "train.lr" not in models
 

@@ -382,8 +382,8 @@ def test_a_run_says_what_it_replaces_and_nothing_where_it_extends(done, tmp_path
     assert line() == line(**more, attacks=attacks) == ""
     assert line(losses=[{"name": "lgm"}, {"name": "softmax"}]) == ""  # other labels, same trainings
     assert line(losses=SPEC["losses"][:1]) == (
-        f"{folder} holds finished results of another spec (L-GM is left out). They are replaced; "
-        "--out DIR would keep them."
+        f"{folder} holds finished results of another spec (L-GM is left out). They are replaced, "
+        "what its cells computed stays. --out DIR keeps both results."
     )
     train = {**SPEC["train"], "lr": 50.0}
     told = "(softmax: train.lr is 0.02 there, 50.0 here, and 1 more)"
