@@ -34,9 +34,13 @@ function latex(table) {
   const line = (row) => row.map(safe).join(" & ").replace(/^[[*]/, "{}$&") + " \\\\";
   const columns = [...heads(table)].map((cell) => (cell.className.includes("text") ? "l" : "r")).join("");
   const above = groups(table).map(([name, span]) => `\\multicolumn{${span}}{c}{${safe(name)}}`);
+  let end = 0;
+  const rule = ([name, span]) => { end += span; return name && `\\cmidrule(lr){${end - span + 1}-${end}}`; };
+  const rules = groups(table).map(rule).join("");
+  const caption = [`${table.dataset.title}.`, table.dataset.basis].filter(Boolean).join(" ");
   return ["% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering",
-    `\\caption{${safe(table.dataset.title)}}`, `\\label{tab:${table.dataset.name}}`,
-    `\\begin{tabular}{${columns}}`, "\\toprule", ...(above.length ? [above.join(" & ") + " \\\\"] : []),
+    `\\caption{${safe(caption)}}`, `\\label{tab:${table.dataset.name}}`,
+    `\\begin{tabular}{${columns}}`, "\\toprule", ...(above.length ? [above.join(" & ") + " \\\\", rules] : []),
     line([...heads(table)].map(text)), "\\midrule", ...grid(table).map(line),
     "\\bottomrule", "\\end{tabular}", "\\end{table}"].join("\n");
 }

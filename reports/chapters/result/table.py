@@ -1,6 +1,6 @@
 """The table that the page begins with, every loss by eps and detection; and every single row."""
 
-from itertools import groupby
+from collections import Counter
 
 from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
@@ -21,9 +21,7 @@ def result_table(numbers: Numbers) -> Table:
         for i, cell in enumerate(cells):
             kind = "gap" if cell.mean is None else "top" if i == best else ""
             rows[i].append(Entry(cell.text(column), found.mark(cell), kind))
-    groups = [(group, len([*own])) for group, own in groupby(found.columns, lambda c: c.group)]
-    detection = [column for column in found.columns if column.metric != "error"]
-    knowing = any(column.head == "best adaptive" for column in detection)
+    detection = [column.head for column in found.columns if column.metric != "error"]
     words = (
         " AUROC, all images: how often a clean image has a higher likelihood than an attacked one, "
         "fooled or not; 1 is always, 0.5 is guessing, below 0.5 attacked images look more typical "
@@ -31,7 +29,6 @@ def result_table(numbers: Numbers) -> Table:
         "wrong after the attack and pass a threshold that rejects 5 % of clean validation images."
     )
     best_words = " Best adaptive: on each image the best of the attacks that know the detector."
-    remark = data_remark(numbers)
     return Table(
         "losses",
         "Errors and detection",
@@ -39,7 +36,7 @@ def result_table(numbers: Numbers) -> Table:
         "how much an attack may change an image (L∞: each pixel, where 1 is from black to white; "
         "L2: the length of the whole change). Clean mistakes count; in the worst case an image "
         "counts if any attack fools it. Bold: the best, where its interval overlaps no other."
-        f"{words if detection else ''}{best_words if knowing else ''}",
+        f"{words if detection else ''}{best_words if 'best adaptive' in detection else ''}",
         [found.kind, *(column.head for column in found.columns)],
         rows,
         [
@@ -51,9 +48,9 @@ def result_table(numbers: Numbers) -> Table:
             for column, cell in zip(found.columns, row.cells, strict=True)
         ],
         [*(f"†{number} {text}" for number, text in enumerate(found.notes.values(), 1)),
-         *([f"Data: {remark}."] if remark else [])],
+         *([f"Data: {remark}."] if (remark := data_remark(numbers)) else [])],
         of_errors=True,
-        groups=[("", 1), *groups],
+        groups=[("", 1), *Counter(column.group for column in found.columns).items()],
         basis=f"Data: {numbers.data_label}, {images(numbers)} test images. {found.caption}",
         highlight=[*((numbers.spec.get("report") or {}).get("highlight") or ())],
     )  # fmt: skip
@@ -98,14 +95,13 @@ def seed_table(numbers: Numbers) -> Table:
             continue  # an attack at eps 0 changes nothing: the row of the clean images again
         flags = numbers.flag_index.of_attack(r["label"], r["attack_label"], r["eps"])
         one = ("auroc_all", "auroc_successful", "undetected_success_at_5fpr")
-        rows.append(
-            {
-                **r,
-                "error": Estimate(r["error"], r["error_low"], r["error_high"], 1, (), None),
-                **{k: Estimate(r[k], None, None, 1, (), None) for k in one if r[k] is not None},
-                "flags": [flag for flag in flags if flag.get("seed") in (None, r["seed"])],
-            }
-        )
+        row = {
+            **r,
+            "error": Estimate(r["error"], r["error_low"], r["error_high"], 1, (), None),
+            **{k: Estimate(r[k], None, None, 1, (), None) for k in one if r[k] is not None},
+            "flags": [flag for flag in flags if flag.get("seed") in (None, r["seed"])],
+        }
+        rows.append(row)
     marks = Marks()
     return Table(
         "seeds",

@@ -1,5 +1,6 @@
 """The page in a browser: quiet, and its tables can be sorted and copied. Needs Chromium."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +97,10 @@ def test_copied_latex_is_balanced_and_has_the_right_columns(page: Any) -> None:
     assert [row for row in rows if row.startswith("{}[*\\textbackslash{}\\{a\\}\\%\\&"[:6])]
     spans = [int(part[0]) for part in latex.split(r"\multicolumn{")[1:]]
     assert sum(spans) == columns
+    assert r"\cmidrule(lr){2-2}\cmidrule(lr){3-" in latex
+    (caption,) = re.findall(r"\\caption\{(.*)\}", latex)
+    assert caption.startswith("Errors and detection. Data: mnist, 60 test images. Errors in ")
+    assert r"is a 95 \% interval over training seeds" in caption
 
 
 def test_a_column_is_sorted_up_and_down(page: Any) -> None:
