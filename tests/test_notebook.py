@@ -1,5 +1,7 @@
 """The notebook of the guide runs from top to bottom, as a reader runs it."""
 
+import os
+import sys
 from pathlib import Path
 
 import nbformat
@@ -10,7 +12,9 @@ import robustloss
 NOTEBOOK = Path(robustloss.__file__).parent / "guide" / "quickstart.ipynb"
 
 
-def test_the_notebook_runs_and_shows_its_results(tmp_path):
+def test_the_notebook_runs_and_shows_its_results(tmp_path, monkeypatch):
+    commands = str(Path(sys.executable).parent)  # as in an environment that is active
+    monkeypatch.setenv("PATH", commands + os.pathsep + os.environ["PATH"])
     notebook = nbformat.read(NOTEBOOK, nbformat.NO_CONVERT)
     nbformat.validate(notebook)
     where = {"metadata": {"path": str(tmp_path)}}

@@ -172,7 +172,8 @@ class DataSpec(Table):
         """Call the data by their name, unless the spec says otherwise."""
         if "label" not in self.model_fields_set:
             torchvision = kind_of(self.name) == "torchvision:"
-            label = self.name.partition(":")[2] if torchvision else self.name
+            # of a function of one's own, without the folders before its file
+            label = self.name.partition(":")[2] if torchvision else self.name.rpartition("/")[2]
             if self.name == "arrays" and self.file is not None:
                 label = PurePath(self.file).stem
             self._complete({"label": label if label.isprintable() else self.name})

@@ -41,6 +41,7 @@ def load(name, **sizes):
 
 def spec_of(loss, **tables):
     attacks = [{"name": "fgsm", "eps": [0.1]}]
+    tables = {"model": {"backbone": "lenet_plus"}, **tables}  # digits have another by default
     return {"name": "defaults", "losses": [{"name": loss}], "attacks": attacks, **tables}
 
 
