@@ -137,6 +137,8 @@ def _torch_settings() -> list[Setting]:
         found.append((partial(torch.is_autocast_enabled, device), switch))
         kind = partial(torch.set_autocast_dtype, device)
         found.append((partial(torch.get_autocast_dtype, device), kind))
+    found.append((_autocast_depth, _set_autocast_depth))
+    found.append((torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled))
     if torch.cuda.is_initialized():
         found.append((torch.cuda.current_device, torch.cuda.set_device))
     return found
@@ -156,6 +158,25 @@ def _default_device() -> torch.device | None:
     """Return the device that was set; torch.get_default_device does not tell none from the CPU."""
     context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
     return None if context is None else context.device
+
+
+def _autocast_depth() -> int:
+    """Return how many blocks of torch.autocast are open."""
+    torch.autocast_increment_nesting()
+    return int(torch.autocast_decrement_nesting())
+
+
+def _set_autocast_depth(depth: int) -> None:
+    """Close blocks of torch.autocast that were left open, or open those that were closed.
+
+    While one is open, later blocks compute with the weights as they were cast first, so that a
+    training seems to learn nothing.
+    """
+    while _autocast_depth() > depth:
+        torch.autocast_decrement_nesting()
+    while _autocast_depth() < depth:
+        torch.autocast_increment_nesting()
+    torch.clear_autocast_cache()
 
 
 def _flushes_denormals() -> bool:

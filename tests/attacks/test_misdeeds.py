@@ -60,6 +60,7 @@ def settings() -> list[object]:
         torch.is_grad_enabled(),
         torch.is_inference_mode_enabled(),
         torch.is_autocast_enabled("cpu"),
+        (torch.autocast_increment_nesting(), torch.autocast_decrement_nesting()),
         torch.get_num_threads(),
         torch.get_float32_matmul_precision(),
         torch.backends.cudnn.allow_tf32 if OLD else torch.backends.mkldnn.conv.fp32_precision,
