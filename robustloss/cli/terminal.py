@@ -1,21 +1,19 @@
-"""Tables for the terminal: the result of a run, the keys of a spec."""
+"""What the terminal shows of a run and of a spec: the result, where the report is, the keys."""
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from robustloss.cli.saying import say
 from robustloss.notation import one_line, printable
 from robustloss.results.numbers import describe_unlearnt
+from robustloss.results.run import Run, load_run
 from robustloss.spec.text import Key
-
-if TYPE_CHECKING:
-    from robustloss.results.run import Run
-
 
 _NO_TERMINAL_WIDTH = 200  # columns: a log or a pipe has no edge to wrap at
 
@@ -28,11 +26,15 @@ def console() -> Console:
     return Console(highlight=False, emoji=False, width=_NO_TERMINAL_WIDTH)
 
 
-def print_result(run: "Run") -> None:
+def print_result(run: Path | Run) -> None:
     """Print the result of a run: a row for each loss, a line for each mark, what has not learnt.
 
     The rows of losses that the spec highlights are bold.
+
+    Args:
+        run: Itself, or its folder.
     """
+    run = load_run(run) if isinstance(run, Path) else run
     screen, table = console(), run.table()
     if not table.rows:  # no cell has finished
         return
@@ -44,6 +46,15 @@ def print_result(run: "Run") -> None:
     for line in describe_unlearnt(run.results):
         screen.print(Text(printable(one_line(line))), soft_wrap=True)
     screen.print()
+
+
+def say_where(report: Path) -> None:
+    """Print where the report is, and what else of it there is."""
+    parts = {"Tables": "tables", "Figures": "figures", "Details": "details.html"}
+    for what, name in (parts | {"Summary": "summary.md"}).items():
+        if (path := report.parent / name).exists():
+            say(f"{what}: {path}")
+    say(f"Report: {report}")
 
 
 def keys_table(rows: Iterable[Key]) -> Table:

@@ -1,0 +1,109 @@
+"""What is read and not computed: `show`, `list`, `schema`, `guide` and `cite`."""
+
+from difflib import get_close_matches
+from typing import Annotated
+
+from typer import Argument, Option
+
+from robustloss.cli.mistakes import MistakeError, showing_mistakes, showing_spec_mistakes
+from robustloss.cli.options import load_named_spec
+from robustloss.cli.saying import DONE, say
+
+
+def show(
+    spec: Annotated[
+        str | None, Argument(metavar="SPEC", help="a TOML file or a shipped spec's name")
+    ] = None,
+    keys: Annotated[
+        bool, Option("--keys", help="Every key of a spec: type, default, meaning.")
+    ] = False,
+    data: Annotated[
+        bool, Option("--data", help="Its data: counts, sizes, classes, checksum, where they lie.")
+    ] = False,
+    plugins: Annotated[
+        bool, Option("--plugins", help="Load the spec's own code to time it.")
+    ] = False,
+) -> int:
+    """Show a spec in full, its cells, and the cost to expect.
+
+    It prints a spec that runs: `robustloss show mnist > mine.toml` is where one of yours begins.
+    """
+    if keys:
+        from robustloss.cli.terminal import console, keys_table
+        from robustloss.spec.load import key_table
+
+        console().print(keys_table(key_table()))
+        return DONE
+    if spec is None:
+        raise MistakeError("show: name a SPEC, or use --keys for every key of a spec.")
+    loaded = load_named_spec(spec)
+    from robustloss.cli.listing import data_lines, spec_lines
+
+    with showing_spec_mistakes():
+        show_lines = data_lines if data else spec_lines
+        for line in show_lines(loaded, plugins=plugins):
+            say(line)
+    return DONE
+
+
+def list_(
+    what: Annotated[
+        str | None,
+        Argument(metavar="losses|attacks|scores|datasets|backbones|specs", help="all by default"),
+    ] = None,
+) -> int:
+    """List what can be named in a spec, one line each."""
+    from robustloss.cli.listing import KINDS, all_entries, entries
+
+    if what is None:
+        for line in all_entries():
+            print(line)
+        return DONE
+    what = what.casefold()
+    if what not in KINDS:
+        near = get_close_matches(what, KINDS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else "."
+        raise MistakeError(f"list (={what}) must be one of {', '.join(KINDS)}{hint}")
+    found = entries(what)
+    width = max(len(name) for name in found)
+    for name, meaning in found.items():
+        print(f"{name:{width}}  {meaning}")
+    return DONE
+
+
+def schema() -> int:
+    """Print the JSON Schema of results.json, with the meaning of every column."""
+    import json
+
+    from robustloss.results.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return DONE
+
+
+def guide(
+    topic: Annotated[
+        str | None, Argument(metavar="TOPIC", help="a page; without one, the list of all")
+    ] = None,
+) -> int:
+    """Print a page of the guide, or the list of its pages."""
+    from robustloss.cli.guide import list_topics, read_page
+
+    if topic is not None:
+        with showing_mistakes(ValueError):
+            print(read_page(topic), end="")
+        return DONE
+    topics = list_topics()
+    width = max(map(len, topics))
+    for name, title in topics.items():
+        print(f"{name:{width}}  {title}")
+    print("\nRead one with: robustloss guide TOPIC")
+    return DONE
+
+
+def cite() -> int:
+    """Print the BibTeX of this tool and of the paper that it starts from."""
+    from robustloss.cli.guide import BIBTEX
+
+    print(BIBTEX)
+    return DONE

@@ -1,0 +1,78 @@
+"""`try`: a loss of one's own beside the losses of a run."""
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+from robustloss.cli.commands.checking import show_loss_checks
+from robustloss.cli.mistakes import showing_mistakes, showing_spec_mistakes
+from robustloss.cli.options import Data, Device, Executor, Quiet, parse_pairs
+from robustloss.cli.saying import DONE, FAILED, complain_of_failures, say
+from robustloss.notation import one_line
+
+
+def try_(
+    loss: Annotated[
+        str, Argument(metavar="FILE:CLASS", help="your loss, or any that a spec can name")
+    ],
+    against: Annotated[
+        str,
+        Option(metavar="SPEC|RUN", help="whose losses it stands beside; a finished run is reused"),
+    ] = "quickstart",
+    label: Annotated[str | None, Option(help="what tables call it  [default: the class]")] = None,
+    param: Annotated[
+        list[str] | None, Option(metavar="KEY=VALUE", help="its own parameter; may be repeated")
+    ] = None,
+    train: Annotated[
+        list[str] | None,
+        Option(metavar="KEY=VALUE", help="key of [train] for it alone; may be repeated"),
+    ] = None,
+    out: Annotated[
+        str | None, Option(metavar="DIR", help="result folder  [default: runs/try-LABEL-RUN]")
+    ] = None,
+    device: Device = "auto",
+    data: Data = None,
+    executor: Executor = "serial",
+    quiet: Quiet = False,
+) -> int:
+    """Put a loss of your own beside the losses of a run, in one table.
+
+    It is checked as by check-loss, trained and attacked as the others were, and compared with each.
+    The run of the others is not changed. Run it again after an edit: only your loss is trained.
+    """
+    params, keys = parse_pairs("--param", param or []), parse_pairs("--train", train or [])
+    from robustloss.cli import differences, terminal
+    from robustloss.progress import choose_progress
+    from robustloss.reports import build_report
+    from robustloss.runs.beside import compute_try, plan_try
+    from robustloss.runs.comparable import NotComparableError
+    from robustloss.storage import CorruptFile
+
+    with showing_mistakes(ValueError), showing_spec_mistakes():
+        plan = plan_try(loss, against, label=label, params=params, train=keys, out=out)
+    if not quiet:
+        say(f"Checking the contract of {loss}.")
+    if show_loss_checks(loss, params, only_failures=True):
+        return FAILED
+    with showing_spec_mistakes(NotComparableError, CorruptFile):
+        if not quiet:
+            differences.show_plan(plan, data)
+        shown = choose_progress(quiet)
+        tried = compute_try(plan, device=device, data=data, executor=executor, progress=shown)
+        report = None if tried.path is None else build_report(tried.path)
+    if report is not None and quiet:
+        say(report)
+    elif report is not None:
+        for note in tried.notes:
+            say(one_line(f"Note: {note}"))
+        terminal.print_result(plan.out)
+        differences.show_differences(plan.out, plan.label)
+        terminal.say_where(report)
+    remedy = "run the command again to try the rest."
+    if any(each["label"] == plan.label and each["stage"] == "train" for each in tried.failures):
+        remedy = (
+            f"to train {plan.label} otherwise, add --train KEY=VALUE to the command: train.lr = "
+            "0.01 is written --train lr=0.01."
+        )
+    complain_of_failures(tried.failures, remedy)
+    return FAILED if tried.failures else DONE
