@@ -127,6 +127,8 @@ def call_or_replay(
 def sealing(model: nn.Module, device: torch.device, seed: int) -> Iterator[Callable[[], None]]:
     """Run the block with a frozen model, seeded generators, gradients on, and float32.
 
+    A model on a CPU computes in its fastest layout.
+
     Yields what `freezing` yields.
 
     Args:
@@ -138,6 +140,7 @@ def sealing(model: nn.Module, device: torch.device, seed: int) -> Iterator[Calla
         AttackError: as for `freezing`.
     """
     with (
+        using_fast_layout(model, device),
         freezing(model) as freeze_again,
         seeding_generators(device, seed),
         torch.inference_mode(False),
@@ -184,6 +187,32 @@ def freezing(model: nn.Module) -> Iterator[Callable[[], None]]:
         _restore(buffers)
     if any(parameter._version != version for parameter, _, _, version in parameters):
         raise AttackError("the attack changed the model's parameters; load the model again.")
+
+
+@contextmanager
+def using_fast_layout(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Give the convolutions of a model on a CPU channels_last weights for the block.
+
+    In the default layout oneDNN would convert images and weights again at every pass, which takes a
+    fifth of the time. The values are the same, and the caller's own tensors come back at the end.
+    A compiled model stays as it is: it would be compiled again for other strides.
+    """
+    before: list[tuple[nn.Parameter, Tensor]] = []
+    modules = list(model.modules())
+    compiled = any(m._compiled_call_impl is not None or hasattr(m, "_orig_mod") for m in modules)
+    if device.type == "cpu" and torch.backends.mkldnn.is_available() and not compiled:
+        for module in modules:
+            # Not the weight that a parametrisation computes, nor one of a scripted module.
+            weight = module._parameters.get("weight") if isinstance(module, nn.Conv2d) else None
+            if weight is not None and weight.dtype == torch.float32:
+                before.append((weight, weight.data))
+    try:
+        for weight, _ in before:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        yield
+    finally:
+        for weight, values in before:
+            weight.data = values
 
 
 def _restore(buffers: list[tuple[Tensor, Tensor]]) -> None:

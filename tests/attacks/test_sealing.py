@@ -194,3 +194,48 @@ def test_joint_is_held_to_its_word(output, message: str) -> None:
     made = Made(lambda model, x, y, eps, noise: model.joint(x), needs="likelihood")
     with pytest.raises(ValueError, match=message):
         perturb(made, model, images(3), classes(3, k=1), eps=[0.1])
+
+
+def two_convolutions() -> nn.Module:
+    """With one channel alone both layouts are the same."""
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(16, 5))
+    )
+    for number, parameter in enumerate(model.parameters()):
+        generator = torch.Generator().manual_seed(number)
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_convolutions_have_their_fastest_layout_while_attacked_and_the_callers_after(raises):
+    model = two_convolutions()
+    weights = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
+    assert not weights[1].is_contiguous(memory_format=torch.channels_last)
+    before = [(weight.data_ptr(), weight.stride(), weight.clone()) for weight in weights]
+    seen = []
+
+    def look(model, inputs, labels, eps, noise) -> Tensor:
+        seen.extend(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
+        if raises:
+            raise KeyError("look")
+        return inputs.expand(len(eps), *inputs.shape)
+
+    try:
+        perturb(Made(look), model, images(3), classes(3), eps=[0.1])
+    except KeyError:
+        assert raises
+    assert seen == [True] * len(weights)
+    for weight, (place, stride, values) in zip(weights, before, strict=True):
+        assert (weight.data_ptr(), weight.stride()) == (place, stride)
+        assert torch.equal(weight, values)
+
+
+def test_attacked_images_are_those_of_a_model_that_had_the_layout_before():
+    plain, laid_out = two_convolutions(), two_convolutions().to(memory_format=torch.channels_last)
+    attack = build_attack("pgd", steps=3)
+    one, other = (
+        perturb(attack, model, images(4), classes(4), eps=[0.1]).adv_inputs
+        for model in (plain, laid_out)
+    )
+    assert torch.equal(one, other)
