@@ -18,6 +18,7 @@ from robustloss.results.run import Run, load_run
 from robustloss.runs.errors import RunError
 from robustloss.runs.merge import check_out, merge_runs
 from robustloss.runs.runner import run
+from robustloss.spec.base import default_label
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec, shipped_specs
 from robustloss.spec.losses import LOSS_LABELS
@@ -98,7 +99,7 @@ def plan_try(
     others, folder, finished = _find_others(against)
     loss = canonical_name(loss, LOSS_LABELS)
     if label is None:
-        label = LOSS_LABELS.get(loss, loss.rpartition(":")[2])
+        label = default_label(loss, LOSS_LABELS)
         changed = [*(params or {}).items(), *(train or {}).items()]
         if changed:
             each = ", ".join(f"{key} {_short(value)}" for key, value in changed)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from robustloss.spec.errors import Problems, rule_error
+from robustloss.spec.prefixes import is_plugin
 from robustloss.spec.text import slug
 
 T = TypeVar("T")
@@ -223,11 +224,27 @@ def without(**reasons: str) -> AfterValidator:
     return AfterValidator(lambda params: refuse_keys(params, reasons))
 
 
+def default_label(name: str, labels: Mapping[str, str]) -> str:
+    """Return what tables and figures call a name where nobody says otherwise.
+
+    Code of one's own is called by its class or function: "ring.py:Ring" is "Ring". What a package
+    brings keeps its prefix.
+
+    Args:
+        name: Of a loss or attack, as it is stored.
+        labels: Of the names of our own.
+    """
+    if name in labels:
+        return labels[name]
+    return name.rpartition(":")[2] if is_plugin(name) else name
+
+
 class Labelled(Table):
     """A table of an array: what is named, and how tables and figures call it."""
 
     labels: ClassVar[Mapping[str, str]] = {}
-    """The label of a name where the spec gives none; other names are their own labels."""
+    """The label of a name where the spec gives none; others are called by their `short_name`, and
+    code of one's own by its class or function."""
 
     name: Name
     label: str = declare(
@@ -238,7 +255,7 @@ class Labelled(Table):
     def complete_label(self) -> Self:
         """Call it by its name, unless the spec says otherwise."""
         if "label" not in self.model_fields_set:
-            self._complete({"label": self.labels.get(self.name, self.short_name)})
+            self._complete({"label": default_label(self.short_name, self.labels)})
         if not (self.label.isprintable() and 0 < len(self.slug) <= MAX_LABEL):
             rule = f"must be one line of 1 to {MAX_LABEL} characters, with a letter a-z or a digit."
             self._refuse("label", rule)
@@ -254,7 +271,8 @@ class Labelled(Table):
         """What names of files rest on: the label that the spec gives, else the short name.
 
         So a default label can change and no stored file gets another name: a loss "lgm" without a
-        label is called L-GM and keeps its folder "lgm".
+        label is called L-GM and keeps its folder "lgm", "ring.py:Ring" is called Ring and keeps
+        "ring-py-ring".
         """
         return self.label if "label" in self.model_fields_set else self.short_name
 

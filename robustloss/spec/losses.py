@@ -281,6 +281,8 @@ class LossSpec(Labelled):
         """Return this loss with searched values in place of its search."""
         train = {key: value for key, value in values.items() if key in TRAIN_KEYS}
         params = {key: value for key, value in values.items() if key not in TRAIN_KEYS}
-        return self.override(
+        tried = self.override(
             {"params": {**self.params, **params}, "train": {**self.train, **train}, "search": {}}
         )
+        tried._complete({"label": self.label})  # the spec may have told it from a namesake
+        return tried

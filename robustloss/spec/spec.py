@@ -6,6 +6,7 @@ backbone or data set exists, and what its own parameters may be, is for its buil
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm
@@ -27,6 +28,7 @@ from robustloss.spec.data import DataSpec, OutsideSpec
 from robustloss.spec.detection import ChecksSpec, DetectionSpec
 from robustloss.spec.errors import Problems, choice_rule, rule_error
 from robustloss.spec.losses import LossSpec, ModelSpec
+from robustloss.spec.prefixes import is_plugin
 from robustloss.spec.report import ReportSpec
 from robustloss.spec.resources import ResourcesSpec
 from robustloss.spec.search import TuningSpec, combinations, name_of, trial_values
@@ -182,7 +184,14 @@ class Spec(Table):
     @field_validator("losses", "attacks", "outside")
     @classmethod
     def check_labels(cls, tables: tuple[Any, ...], info: Any) -> tuple[Any, ...]:
-        """Refuse two labels that would name the same files."""
+        """Refuse two labels that would name the same files.
+
+        Two files may each have a class of one name: both are then called by their files too.
+        """
+        names = Counter(name for each in tables for name in {each.slug, slug(each.label)})
+        for table in tables:
+            if names[slug(table.label)] > 1 and is_plugin(table.file_label):
+                table._complete({"label": table.file_label})
         problems = Problems()
         first: dict[str, int] = {}
         for i, table in enumerate(tables):

@@ -92,8 +92,9 @@ def test_notes_results_and_checks(command, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         reports, "build_report", lambda run, **how: run / "report.html", raising=False
     )
-    monkeypatch.setattr(commands, "_show_result", lambda run: None)
-    code, out, _ = command("compare", "a", "b")
+    with monkeypatch.context() as there_is_no_run:
+        there_is_no_run.setattr(terminal, "print_result", lambda run: None)
+        code, out, _ = command("compare", "a", "b")
     assert (code, out.count("Note: "), out.count("\n"), harmless(out)) == (0, 2, 2, True)
     failed = [SimpleNamespace(name="shapes", passed=False, detail=EVIL)]
     monkeypatch.setattr(contract, "check_loss", lambda name: failed)

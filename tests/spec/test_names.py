@@ -45,7 +45,7 @@ def test_names_may_be_written_in_any_case_and_are_stored_in_one():
 def test_a_users_own_name_stays_as_it_is_and_a_prefix_is_in_lower_case():
     losses = [{"name": "Mine.py:LGM"}, {"name": "PML:ArcFaceLoss"}]
     spec = load_spec({**PLAIN, "losses": losses, "model": {"backbone": "TorchVision:resnet18"}})
-    assert spec.losses[0].name == spec.losses[0].label == "Mine.py:LGM"
+    assert (spec.losses[0].name, spec.losses[0].label) == ("Mine.py:LGM", "LGM")
     assert spec.losses[1].name == "pml:ArcFaceLoss"
     assert spec.model.backbone == "torchvision:resnet18"
 
@@ -84,6 +84,24 @@ def test_default_labels_are_pretty_and_name_the_files_of_before():
         assert [cell.folder for cell in same.cells()] == folders
     given = load_spec({**PLAIN, "losses": [{"name": "lgm", "label": "L-GM"}]})
     assert given.cells()[0].folder == "cells/l-gm/seed-0"
+
+
+def test_code_of_ones_own_is_called_by_its_class_and_keeps_its_folder():
+    losses = [{"name": "ring.py:Ring"}, {"name": "criterion:mine.py:focal"}]
+    spec = load_spec({**PLAIN, "losses": losses})
+    assert [loss.label for loss in spec.losses] == ["Ring", "focal"]
+    assert spec.cells()[0].folder == "cells/ring-py-ring/seed-0"
+
+
+def test_classes_of_one_name_are_told_apart_by_their_files():
+    twins = [{"name": f"{file}.py:Ring", "search": {"lr": [0.1, 0.2]}} for file in "ab"]
+    spec = load_spec({**PLAIN, "losses": twins})
+    for each in (spec, spec.first_trial, load_spec(spec.as_written())):
+        assert [loss.label for loss in each.losses] == ["a.py:Ring", "b.py:Ring"]
+    called = load_spec(
+        {**PLAIN, "losses": [{"name": "a.py:Ring"}, {"name": "gm", "label": "Ring"}]}
+    )
+    assert [loss.label for loss in called.losses] == ["a.py:Ring", "Ring"]
 
 
 def test_default_labels_of_attacks_have_the_slugs_of_their_names():
