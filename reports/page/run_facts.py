@@ -52,7 +52,8 @@ def measure_run(numbers: Numbers) -> str:
     failed = len(numbers.run.failures)
     state = f"{counted(failed, 'cell')} failed" if failed else "complete"
     if numbers.run.unfinished:
-        state = "unfinished: {} of {} cells".format(*numbers.run.counts)
+        done, asked = numbers.run.counts
+        state = f"unfinished: {done} of {asked} cells" if done < asked else "unfinished"
     what = counted(len(numbers.labels), numbers.kind) if numbers.labels else ""
     parts = [
         what

@@ -25,10 +25,16 @@ from robustloss.results.write import seals_of
 from robustloss.run_files import check_file
 from robustloss.spec.load import MOST_BYTES, load_spec
 from robustloss.spec.losses import read_normalize
+from robustloss.spec.plugins import plugins_of
 from robustloss.spec.spec import CellSpec, Spec
 
 MOST_NAMED = 8  # missing cells that a sentence names
 GO_ON = "If nothing is computing now, start the run again: it goes on where it stopped."
+# Of provenance: what the numbers rest on, beside code of the user's.
+_DECIDING = (
+    *("spec", "seeds", "data", "device", "precision", "threads"),
+    *("robustloss", "torch", "torchvision", "numpy"),
+)
 _UNUSABLE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError)
 
 
@@ -288,7 +294,10 @@ def _assemble(folder: Path, asked: _Asked) -> Run:
 
 
 def _note_growth(run: Run) -> Run:
-    """Return a finished run with what it has been asked for since, where that can be known."""
+    """Return a finished run with what it has been asked for since, where that can be known.
+
+    A run that was started again and changes nothing is finished: it has all its numbers.
+    """
     had, seeds = run.provenance.get("spec") or {}, run.provenance.get("seeds") or []
     try:
         asked = _read_asked(run.path, [seed for seed in seeds if type(seed) is int])
@@ -308,16 +317,28 @@ def _note_growth(run: Run) -> Run:
         more += [f"seed {', '.join(new)}"] if new else []
     if began is None and not more:
         return run
-    since = f"asked for more: {_name_some(more)}" if more else "started again with other settings"
     states = [_look_at(run.path, asked.spec, cell) for cell in asked.cells]
+    missing = tuple(state.name for state in states if state.cell is None)
+    same = all(run.provenance.get(key) == asked.provenance.get(key) for key in _DECIDING)
+    if same and not missing and not plugins_of(asked.spec):
+        return run
+    since = "started again" if same else "started again with other settings"
+    if more:
+        since = f"asked for more: {_name_some(more)}"
+    words = _count_words(states)
+    if not missing:
+        words = (
+            f"All {len(states)} cells are there, but the folder does not tell whether they are of "
+            "the earlier state or of the later one."
+        )
     return replace(
         run,
         unfinished=(
             f"The numbers are of an earlier, finished state of this run, which was then {since}.",
-            _count_words(states),
+            words,
             GO_ON,
         ),
-        missing=tuple(state.name for state in states if state.cell is None),
+        missing=missing,
         asked=len(states),
     )
 
@@ -325,6 +346,8 @@ def _note_growth(run: Run) -> Run:
 def _count_words(states: Sequence[_State]) -> str:
     """Return how many cells are finished, and which are not."""
     done = sum(state.cell is not None for state in states)
+    if done == len(states):
+        return f"All {done} cells are finished, but the run has not put them together yet."
     words = f"{done} of {len(states)} cells are finished"
     parts = {
         "missing": [s.name for s in states if not (s.cell or s.other or s.damage)],

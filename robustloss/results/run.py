@@ -107,7 +107,8 @@ class Run:
             f"images; {', '.join(attacks) or 'no attack'}"
         )
         if self.unfinished:
-            text += "; not finished: {} of {} cells".format(*self.counts)
+            done, asked = self.counts
+            text += "; not finished" + (f": {done} of {asked} cells" if done < asked else "")
         return one_line(f"{text}; in {self.path}" if self.path.is_dir() else text)
 
     def _next_steps(self) -> list[str]:

@@ -247,5 +247,7 @@ def test_a_run_that_has_not_finished_or_is_of_another_spec_is_refused(finished):
     ):
         plan_try("mine.py:MyLoss", "small.toml")
     Path("runs/small/results.json").unlink()
-    with pytest.raises(RunError, match=r"runs/small is not finished\. 4 of 4 cells are finished"):
+    with pytest.raises(
+        RunError, match=r"runs/small is not finished\. All 4 cells are finished, but"
+    ):
         plan_try("mine.py:MyLoss", "runs/small")

@@ -312,6 +312,23 @@ def test_what_a_finished_run_is_asked_for_since_is_told(finished, tmp_path):
     )
 
 
+def test_a_finished_run_that_is_started_again_tells_what_is_so(finished, tmp_path, command):
+    folder = copy_of(finished, tmp_path)
+    noted = dict(load_run(folder).provenance) | {"started": "2030-01-01T00:00:00+00:00"}
+    write_json(folder / STARTED, noted | {"asked": SPEC}, checked=True)
+    assert not open_run(folder).unfinished  # nothing that it has would change
+    shutil.rmtree(folder / "cells/softmax/seed-1")
+    assert open_run(folder).unfinished[0].endswith("which was then started again.")
+    stop(folder, changed(train={**SPEC["train"], "lr": 0.03}), after=2)
+    run = open_run(folder)
+    assert run.unfinished[0].endswith("which was then started again with other settings.")
+    assert run.unfinished[1].startswith("All 4 cells are there, but the folder does not tell")
+    assert "4 of 4" not in " ".join([str(run), *run.unfinished])
+    status, out, _ = command("report", folder, "--quiet")
+    assert (status, out) == (0, f"{folder / 'report/index.html'}\n")
+    assert "4 of 4" not in words(folder)
+
+
 def test_seeds_that_a_finished_run_never_had_are_not_missed(finished, tmp_path):
     folder = copy_of(finished, tmp_path)
     spec = (folder / "spec.toml").read_text()

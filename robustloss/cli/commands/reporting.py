@@ -26,6 +26,9 @@ def report(
     page: Annotated[
         bool, Option("--page", help="Write a page of Markdown and its figures to FILE instead.")
     ] = False,
+    quiet: Annotated[
+        bool, Option("--quiet", help="Print the path of what is written only.")
+    ] = False,
     file: Annotated[
         str | None, Argument(metavar="FILE", help="of --page, RUN/report/page.md by default")
     ] = None,
@@ -49,15 +52,17 @@ def report(
         from robustloss.reports.page.gallery import write_gallery_page
 
         with showing_mistakes(ValueError):
-            say(f"Page: {write_gallery_page(loaded, file)}")
+            written = write_gallery_page(loaded, file)
+        say(written if quiet else f"Page: {written}")
         return DONE
     if figure is None:
-        show_report(loaded, everything=everything)
+        show_report(loaded, everything=everything, quiet=quiet)
         return DONE
     from robustloss.reports.page.build import draw_figure
 
     with showing_mistakes(ValueError):
-        say(f"Figure: {draw_figure(loaded, figure)}")
+        drawn = draw_figure(loaded, figure)
+    say(drawn if quiet else f"Figure: {drawn}")
     return DONE
 
 
@@ -84,13 +89,22 @@ def compare(
     return DONE
 
 
-def show_report(run: "Path | Run", *, everything: bool = False) -> None:
-    """Render the report of a run, or of the run in a folder; print the result and its place."""
+def show_report(run: "Path | Run", *, everything: bool = False, quiet: bool = False) -> None:
+    """Render the report of a run, or of the run in a folder; print the result and its place.
+
+    Args:
+        run: Itself, or its folder.
+        everything: Also draw the figures under Details.
+        quiet: Print the path of the report alone.
+    """
     from robustloss.cli import terminal
     from robustloss.reports import build_report
     from robustloss.storage import CorruptFile
 
     with showing_mistakes(CorruptFile):
         written = build_report(run, everything=everything)
+    if quiet:
+        say(written)
+        return
     terminal.print_result(run)
     terminal.say_where(written)
