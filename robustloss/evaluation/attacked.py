@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -110,7 +109,7 @@ def attacked_records(
         target = detector
     if clean is None and 0 in eps:
         raise ValueError("eps 0 needs the clean record.")
-    columns = {budget: Columns() for budget in eps}
+    columns = {budget: Columns(images.n) for budget in eps}
     done = 0
     passes = getattr(attack, "passes", None)
     most = passes(sum(budget > 0 for budget in eps)).forward if passes else 0
@@ -136,15 +135,12 @@ def attacked_records(
             spend(perturbed.queries, perturbed.seconds)
             done += len(inputs)
             report(done, images.n, _describe_progress(columns, images, done))
-    records = {}
-    for budget in eps:
-        # Removed with its batches: while they are concatenated, only one budget is held twice.
-        part = columns.pop(budget)
-        unchanged = clean if budget == 0 else None
-        records[budget] = (
-            replace(unchanged, **part.concatenate()) if unchanged else part.make_record(images)
-        )
-    return records
+    return {
+        budget: replace(clean, **part.finish())
+        if clean is not None and budget == 0
+        else part.make_record(images)
+        for budget, part in columns.items()
+    }
 
 
 @keeping_graphs()
@@ -179,6 +175,6 @@ def _describe_progress(columns: dict[float, Columns], images: ImageSet, done: in
     budget = max(columns)
     if budget == 0:
         return "eps 0"
-    logits = np.concatenate(columns[budget].parts["logits"])
+    logits = columns[budget].arrays["logits"][:done]
     error = (logits.argmax(1) != to_numpy(images.labels[:done])).mean()
     return f"eps {eps_text(budget)} error {100 * error:.1f} %"

@@ -37,7 +37,7 @@ def noise_record(
     here the size is equal for each image, where they tune one for all.
     """
     sizes = torch.from_numpy(attacked.linf if norm == "linf" else attacked.l2)
-    columns = Columns()
+    columns = Columns(images.n)
     for piece in images.passes():
         clean, noise = images.batch(piece), ImageNoise(seed, images.index[piece])
         noisy = add_noise(clean, sizes[piece].to(clean), noise, norm)

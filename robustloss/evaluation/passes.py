@@ -28,27 +28,60 @@ def to_numpy(tensor: Tensor) -> NDArray:
 
 
 class Columns:
-    """The arrays of a Record, gathered batch by batch."""
+    """The arrays of a Record, filled batch by batch.
 
-    def __init__(self) -> None:
-        self.parts: dict[str, list[NDArray]] = {}
+    They have their final size from the first batch on. Small arrays that stay while large tensors
+    come and go would leave holes in the memory, and the process would grow by every batch.
+
+    Args:
+        n: Images of the whole pass.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.arrays: Arrays = {}
+        self.filled: dict[str, int] = {}
         self.pictures: list[NDArray] = []
 
     def add(self, **values: Tensor | None) -> None:
-        """Append one batch by the names of its arrays; values that are None are left out."""
+        """Append one batch by the names of its arrays; values that are None are left out.
+
+        Raises:
+            ValueError: A batch with another shape or type than the first.
+        """
         for name, value in values.items():
-            if value is not None:
-                self.parts.setdefault(name, []).append(to_numpy(value))
+            if value is None:
+                continue
+            part = to_numpy(value)
+            if name not in self.arrays:
+                self.arrays[name] = np.empty((self.n, *part.shape[1:]), part.dtype)
+            whole, start = self.arrays[name], self.filled.get(name, 0)
+            if (part.shape[1:], part.dtype) != (whole.shape[1:], whole.dtype):
+                raise ValueError(
+                    f"{name} of the first batch is {whole.dtype} {whole.shape[1:]} an image, of a "
+                    f"later one {part.dtype} {part.shape[1:]}. Return the same from every batch."
+                )
+            self.filled[name] = start + len(part)
+            whole[start : self.filled[name]] = part
 
     def add_pictures(self, images: Tensor) -> None:
         """Keep the first images of the pass, for pictures."""
         missing = PICTURES - sum(len(part) for part in self.pictures)
         if missing > 0:
-            self.pictures.append(to_numpy(images[:missing].contiguous()))
+            self.pictures.append(np.array(to_numpy(images[:missing]), order="C"))
 
-    def concatenate(self) -> dict[str, NDArray]:
-        """Return each array, of all batches."""
-        return {name: np.concatenate(parts) for name, parts in self.parts.items()}
+    def finish(self) -> Arrays:
+        """Return each array, of all batches.
+
+        Raises:
+            ValueError: An array that some batches lack.
+        """
+        for name, filled in self.filled.items():
+            if filled < self.n:
+                raise ValueError(
+                    f"{name} is there for {filled} of {self.n} images. Return it from every batch."
+                )
+        return self.arrays
 
     def make_record(self, images: ImageSet) -> Record:
         """Return the Record of the images that were added."""
@@ -58,7 +91,7 @@ class Columns:
             index=to_numpy(images.index),
             labels=to_numpy(images.labels),
             images=np.concatenate(self.pictures or none),
-            **(absent | self.concatenate()),
+            **(absent | self.finish()),
         )
 
 
@@ -101,7 +134,7 @@ def clean_record(model: AnyClassifier, images: ImageSet) -> Record:
         model: In eval mode, on the device of the images.
         images: N images.
     """
-    columns = Columns()
+    columns = Columns(images.n)
     for piece in images.passes():
         batch = images.batch(piece)
         add_outputs(columns, model, batch, batch)
