@@ -7,12 +7,15 @@ size. The run folder itself may be a link: its user has named it.
 """
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+MOST = 2**50  # bytes of a file that is read in pieces
 NO_DETOUR = sum(
     getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC")
 )
@@ -35,16 +38,29 @@ def read_file(path: str | Path, most: int) -> bytes:
         OSError: it cannot be read, a link leads to it, or it is no ordinary file or a larger one.
     """
     path = Path(path)
+    with opening(path, most) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        _refuse_size(path, most)
+    return content
+
+
+@contextmanager
+def opening(path: str | Path, most: int = MOST) -> Iterator[io.BufferedReader]:
+    """Open a file of a run folder for reading while the block runs; errors as `read_file`.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+    """
+    path = Path(path)
     check_file(path, most)
     # Between the look and the opening something else may have come there: a link is refused, and
     # a pipe does not wait for its writer.
     handle = os.open(path, os.O_RDONLY | NO_DETOUR)
     with os.fdopen(handle, "rb") as file:
         _check_ordinary(path, os.fstat(handle), most)
-        content = file.read(most + 1)
-    if len(content) > most:
-        _refuse_size(path, most)
-    return content
+        yield file
 
 
 def check_file(path: Path, most: int) -> None:

@@ -9,9 +9,9 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
@@ -58,6 +58,20 @@ def write_bytes(path: str | Path, data: bytes | Iterable[bytes]) -> None:
     Raises:
         OSError: it cannot be written, or a link stands between its run folder and it.
     """
+    with replacing(path) as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a new file that stands in the place of a path once the block has ended well.
+
+    Args:
+        path: the file, as for `write_bytes`; if the block raises, it is as it was.
+
+    Raises:
+        OSError: as `write_bytes`.
+    """
     path = Path(path)
     run_files.check_folders(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,17 +79,31 @@ def write_bytes(path: str | Path, data: bytes | Iterable[bytes]) -> None:
     try:
         temporary.unlink(missing_ok=True)  # of a killed process with the same number
         with temporary.open("xb") as file:  # "x": not through a link that lies there
-            file.writelines([data] if isinstance(data, bytes) else data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)  # os.replace: atomic within one folder
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)  # of a full disk the error alone names no file
+        if error.errno is not None:  # of a full disk the error alone names no file
+            error.filename = error.filename or str(path)
         raise
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def digest_file(path: str | Path) -> str:
+    """Return sha256 over the whole content of a file, as the program sha256sum gives it.
+
+    Raises:
+        CorruptFile: it cannot be read, or is a link or no ordinary file.
+    """
+    try:
+        with run_files.opening(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CorruptFile(f"{path} cannot be read ({error.strerror}).") from error
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "run_files": "",
     "work_folders": "run_files",
     "storage": "run_files",
+    "image_files": "run_files storage",
     "seeding": "",
     "progress": "notation",
     "notation": "",
@@ -33,8 +34,8 @@ MAY_IMPORT = {
     "attacks": "notation",
     "metrics": "",
     "spec": "notation",
-    "results": "storage notation",
-    "analysis": "run_files notation metrics spec results",
+    "results": "storage image_files notation",
+    "analysis": "run_files image_files notation metrics spec results",
     "reports": "run_files work_folders notation metrics spec results analysis",
     # above: free of torch but for attacks; below: with torch
     "losses": "attacks",
@@ -42,8 +43,8 @@ MAY_IMPORT = {
     "models": "run_files storage spec attacks data losses",
     "training": "storage seeding spec attacks data losses models",
     "evaluation": "seeding notation metrics results attacks data losses models",
-    "cells": "run_files storage seeding progress spec results analysis attacks data losses models "
-    "training evaluation",
+    "cells": "run_files storage image_files seeding progress spec results analysis attacks data "
+    "losses models training evaluation",
     "runs": "run_files work_folders storage seeding progress notation spec results analysis "
     "attacks data losses models training cells reports",
 }
@@ -51,6 +52,7 @@ FREE_OF_TORCH = (
     "run_files",
     "work_folders",
     "storage",
+    "image_files",
     "progress",
     "notation",
     "metrics",
@@ -62,7 +64,13 @@ FREE_OF_TORCH = (
 
 # Inside a room, from low to high: a module imports its own floor's part or what lies below.
 FLOORS: dict[str, list[set[str]]] = {
-    "analysis": [{"outcomes"}, {"detection", "checks"}, {"tables"}, {"unfinished"}, {""}],
+    "analysis": [
+        {"outcomes", "worst_images"},
+        {"detection", "checks"},
+        {"tables"},
+        {"unfinished"},
+        {""},
+    ],
     "reports": [
         {"words"},
         {"reading"},

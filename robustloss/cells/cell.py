@@ -126,6 +126,7 @@ def _compute_cell(place: Workplace, enter: Enter) -> None:
         **({"outside": outside.entries} if outside.entries else {}),
         **({"probe": probe.file} if probe else {}),
         **({"crops": crops.file} if crops else {}),
+        **({"worst": list(tested.worst)} if tested.worst else {}),
     }
     content = _describe(place, files)
     content |= of_cell.cell_numbers(
@@ -169,6 +170,7 @@ def _describe(place: Workplace, files: Mapping[str, Any]) -> dict[str, Any]:
         "weights": weights.meta["tensors"],
         "build": weights.network,
         "files": files,
+        "digests": finished_cell.digest_files(place.folder, files),
     }
 
 

@@ -14,6 +14,9 @@ So a file is computed again when one of these changes, and only then:
     ATTACK-EPS             OUTPUTS; name, source and parameters of the attack; this budget; seed;
                            eight_bit; detection.fit_size if the attack knows the detector;
                            batch_size if the attack's code is not ours
+    images-ATTACK-EPS      file name of the attacked record, which stands in its own
+    images-worst-case-     file names of the records that it may take images of
+      NORM-EPS
     noise-ATTACK-EPS       file name of the attacked record; seed
     outside-SET            OUTPUTS; images of the set
     reference              OUTPUTS; detection.fit_size
@@ -43,6 +46,7 @@ from typing import Any
 import torch
 
 from robustloss import attacks, losses
+from robustloss.analysis import worst_images
 from robustloss.analysis.detection import compute, scores
 from robustloss.attacks.plugins import source_digest
 from robustloss.data import outside
@@ -211,6 +215,15 @@ def attacked_key(
     seen = outputs if fit_size is None else [*outputs, fit_size]
     what = [attack.name, code, dict(attack.params), eps, attack.eight_bit]
     return digest(attacks.VERSION, seen, *what, seed, _batch_size(attack, code))
+
+
+def worst_key(attacked_files: Sequence[str]) -> str:
+    """Return the key of the images of a worst case.
+
+    Args:
+        attacked_files: Names of the records that it may take images of.
+    """
+    return digest("worst images", worst_images.VERSION, list(attacked_files))
 
 
 def noise_key(attacked_file: str, seed: int) -> str:

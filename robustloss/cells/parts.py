@@ -7,7 +7,7 @@ whatever decides the record decides the part as well.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from robustloss.results.records import MAX_IMAGES, Record, load_record_and_meta, save_record
 from robustloss.storage import CorruptFile, read_json, write_json
@@ -53,6 +53,36 @@ class StoredPart:
     spent: Spent
 
 
+class Planned(NamedTuple):
+    """Files that a cell will have of one attack at one budget.
+
+    Attributes:
+        record: Name of the record.
+        images: Name of the file of the attacked images; "" where none are kept.
+        kept: How many images that file holds, the first of the test set.
+    """
+
+    record: str
+    images: str = ""
+    kept: int = 0
+
+    def missing_files(self, folder: Path) -> list[Path]:
+        """Return those of the files that are not there."""
+        return [folder / name for name in self[:2] if name and not (folder / name).exists()]
+
+    def missing_parts(self, folder: Path, start: int, stop: int) -> list[Path]:
+        """Return those of the files of a part that are not there.
+
+        Args:
+            folder: The cell's.
+            start: Position of the first image of the part.
+            stop: Position after its last image.
+        """
+        names = [self.record, self.images if start < self.kept else ""]
+        paths = [part_path(folder / name, start, stop) for name in names if name]
+        return [path for path in paths if not path.exists()]
+
+
 def ranges(images: int, split: int) -> list[tuple[int, int]]:
     """Return (start, stop) of each part.
 
@@ -64,10 +94,10 @@ def ranges(images: int, split: int) -> list[tuple[int, int]]:
 
 
 def part_path(record: Path, start: int, stop: int) -> Path:
-    """Return the file that holds some images of a record until it is whole.
+    """Return the file that holds some images of a record, or of the images, until it is whole.
 
     Args:
-        record: The record's file.
+        record: The whole file.
         start: Position of the first image.
         stop: Position after the last image.
     """
@@ -97,36 +127,39 @@ def load_part(path: Path) -> StoredPart | None:
         return None
 
 
-def write_plan(folder: Path, names: Mapping[str, Mapping[float, str]]) -> None:
-    """Write which records a cell will have, for the process that hands out the parts.
+def write_plan(folder: Path, plan: Mapping[str, Mapping[float, Planned]]) -> None:
+    """Write which files a cell will have, for the process that hands out the parts.
 
     Args:
         folder: The cell's.
-        names: The file of each budget, by slug of the attack.
+        plan: By slug of the attack and budget.
     """
-    # Pairs, because JSON has only text as keys, and a budget must come back to the last bit.
-    plain = {slug: [[eps, name] for eps, name in files.items()] for slug, files in names.items()}
+    # Lists, because JSON has only text as keys, and a budget must come back to the last bit.
+    plain = {slug: [[eps, *files] for eps, files in own.items()] for slug, own in plan.items()}
     write_json(folder / PLAN, plain, checked=True)
 
 
-def read_plan(folder: Path) -> dict[str, dict[float, str]]:
+def read_plan(folder: Path) -> dict[str, dict[float, Planned]]:
     """Return what write_plan wrote, or {} where it is missing or damaged."""
     try:
         plain: dict[str, Any] = read_json(folder / PLAN, checked=True)
     except CorruptFile:
         return {}
-    return {slug: dict(files) for slug, files in plain.items() if _is_files(files)}
+    return {
+        slug: {eps: Planned(*files) for eps, *files in own}
+        for slug, own in plain.items()
+        if isinstance(own, list) and all(map(_is_planned, own))
+    }
 
 
-def _is_files(value: object) -> bool:
+def _is_planned(value: object) -> bool:
     """Return whether it is what write_plan writes: a run folder may come from somebody else."""
-    return isinstance(value, list) and all(
-        isinstance(pair, list)
-        and len(pair) == 2
-        and isinstance(pair[0], int | float)
-        and isinstance(pair[1], str)
-        and Path(pair[1]).name == pair[1]
-        for pair in value
+    return (
+        isinstance(value, list)
+        and len(value) == 4
+        and type(value[0]) in (int, float)
+        and all(type(name) is str and Path(name).name == name for name in value[1:3])
+        and type(value[3]) is int
     )
 
 

@@ -3,14 +3,14 @@
 Each is read from its file, or computed and stored where that file is missing or damaged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from robustloss.attacks.witness import is_ours
-from robustloss.cells import keys, parts, work
+from robustloss.cells import kept, keys, parts, work
 from robustloss.cells.jobs import Part
 from robustloss.cells.workplace import Workplace
 from robustloss.data.images import ImageSet
@@ -25,10 +25,17 @@ Made = tuple[Mapping[float, Record], parts.Spent]  # by budget; what they took
 
 
 class ListedRecords(NamedTuple):
-    """Records, each read when it is looked up, and what cell.json lists of them."""
+    """Records, each read when it is looked up, and what cell.json lists of them.
+
+    Attributes:
+        records: By what names them.
+        entries: What cell.json lists of each.
+        worst: What it lists of the images of worst cases.
+    """
 
     records: Mapping[Any, Record]
     entries: list[dict[str, Any]]
+    worst: Sequence[dict[str, Any]] = ()
 
 
 def ensure_clean(place: Workplace) -> tuple[Record, Path]:
@@ -49,17 +56,26 @@ def ensure_attacked(place: Workplace, reference: passes.Arrays) -> ListedRecords
     clean, path = ensure_clean(place)
     paths = {("none", 0.0): path}
     entries = [_entry("none", "none", None, 0.0, path)]
-    tables = list(zip(place.spec.attacks, place.attacks, strict=True))
+    listed, keeping = _list_attacked(place), _plan_keeping(place)
     # Others' code comes last: what it may leave behind then reaches no attack of ours.
-    order = sorted(range(len(tables)), key=lambda number: not is_ours(tables[number][1]))
-    files = {number: _ensure_attack(place, reference, number, clean) for number in order}
-    for number, (table, attack) in enumerate(tables):
-        for eps, path in files[number].items():
-            paths[table.label, eps] = path
-            entries.append(_entry(table.name, table.label, attack.norm, eps, path))
+    for number in sorted(listed, key=lambda number: not is_ours(place.attacks[number])):
+        _ensure_attack(place, reference, number, clean, keeping)
+    for own in listed.values():
+        for entry in own:
+            paths[entry["attack_label"], entry["eps"]] = place.folder / entry["file"]
+            kept.list_images(keeping, entry, place.folder)
+            entries.append(entry)
+    records = _load_lazily(paths)
+    worst = kept.ensure_worst(place, keeping, entries, records)
     # Only now: a cell that is stopped among its attacks finds the parts that it has.
     parts.remove_parts(place.folder)
-    return ListedRecords(_load_lazily(paths), entries)
+    return ListedRecords(records, entries, worst)
+
+
+def _plan_keeping(place: Workplace) -> kept.Keeping:
+    """Return which attacked images the cell keeps; nothing need be computed yet."""
+    listed = _list_attacked(place)
+    return kept.plan_keeping(place, [entry for own in listed.values() for entry in own])
 
 
 def ensure_part(
@@ -73,12 +89,16 @@ def ensure_part(
         part: Which images, attack and budgets.
         clean: The record of all unattacked images, for budget 0.
     """
-    whole = _attacked_paths(place, part.attack)
+    whole, keeping = _attacked_paths(place, part.attack), _plan_keeping(place)
     paths = {eps: parts.part_path(whole[eps], part.start, part.stop) for eps in part.eps}
     known = {eps: parts.load_part(path) for eps, path in paths.items()}
-    found = {eps: each for eps, each in known.items() if each is not None}
+    found = {
+        eps: each
+        for eps, each in known.items()
+        if each is not None and not keeping.lacks_part(whole[eps], part.start, part.stop)
+    }
     if missing := tuple(eps for eps in part.eps if eps not in found):
-        made, spent = _attack(place, reference, replace(part, eps=missing), clean)
+        made, spent = _attack(place, reference, replace(part, eps=missing), clean, keeping)
         for eps, record in made.items():
             found[eps] = parts.StoredPart(record, missing, spent)
             parts.save_part(paths[eps], found[eps], part.start)
@@ -86,10 +106,16 @@ def ensure_part(
 
 
 def plan_parts(place: Workplace) -> None:
-    """Write which records the cell will have: what decides their names is known here alone."""
-    paths = {table.slug: _attacked_paths(place, n) for n, table in enumerate(place.spec.attacks)}
-    names = {slug: {eps: path.name for eps, path in own.items()} for slug, own in paths.items()}
-    parts.write_plan(place.folder, names)
+    """Write which files the cell will have: what decides their names is known here alone."""
+    keeping, plan = _plan_keeping(place), {}
+    for number, table in enumerate(place.spec.attacks):
+        plan[table.slug] = {
+            eps: parts.Planned(path.name, kept.images_path(path).name, keeping.count)
+            if path in keeping.records
+            else parts.Planned(path.name)
+            for eps, path in _attacked_paths(place, number).items()
+        }
+    parts.write_plan(place.folder, plan)
 
 
 def ensure_noise(place: Workplace, tested: ListedRecords) -> Mapping[PassName, Record]:
@@ -188,55 +214,98 @@ def _attacked_paths(place: Workplace, number: int) -> dict[float, Path]:
     return {eps: place.folder / f"{table.slug}-{eps:.6g}-{key(eps)}.npz" for eps in table.eps}
 
 
+def _list_attacked(place: Workplace) -> dict[int, list[dict[str, Any]]]:
+    """Return what cell.json lists of the attacked records, by position of the attack."""
+    tables = zip(place.spec.attacks, place.attacks, strict=True)
+    return {
+        number: [
+            _entry(table.name, table.label, attack.norm, eps, path)
+            for eps, path in _attacked_paths(place, number).items()
+        ]
+        for number, (table, attack) in enumerate(tables)
+    }
+
+
 def _ensure_attack(
-    place: Workplace, reference: passes.Arrays, number: int, clean: Record
-) -> dict[float, Path]:
-    """Return the files of an attack's records by budget; the records leave memory at the end."""
+    place: Workplace, reference: passes.Arrays, number: int, clean: Record, keeping: kept.Keeping
+) -> None:
+    """Compute what is missing of an attack; its records leave memory at the end."""
     table, paths = place.spec.attacks[number], _attacked_paths(place, number)
-    if missing := tuple(eps for eps in table.eps if read_record(paths[eps]) is None):
-        made, spent = _attack_all(place, reference, number, missing, clean)
+    missing = tuple(
+        eps for eps in table.eps if read_record(paths[eps]) is None or keeping.lacks(paths[eps])
+    )
+    if missing:
+        made, spent = _attack_all(place, reference, number, missing, clean, keeping)
         cost = {"attack_label": table.label, "images": clean.n, "budgets": len(missing)}
         write_json(place.folder / f"{table.slug}-cost.json", cost | asdict(spent), checked=True)
         for eps, record in made.items():
             stored.save_record(paths[eps], record, {"attack": table.name, "eps": eps})
-    return paths
 
 
 def _attack_all(
-    place: Workplace, reference: passes.Arrays, number: int, eps: tuple[float, ...], clean: Record
+    place: Workplace,
+    reference: passes.Arrays,
+    number: int,
+    eps: tuple[float, ...],
+    clean: Record,
+    keeping: kept.Keeping,
 ) -> Made:
     """Attack all images: at once, or in parts that are joined where the spec splits the cell."""
     split = place.spec.resources.split
     if split is None:
-        return _attack(place, reference, Part(number, eps, 0, clean.n), clean)
+        return _attack(place, reference, Part(number, eps, 0, clean.n), clean, keeping)
     pieces: dict[float, list[Record]] = {budget: [] for budget in eps}
     # Budgets that were computed together had one cost, which must not be counted twice.
     costs: dict[tuple[int, tuple[float, ...]], parts.Spent] = {}
-    for start, stop in parts.ranges(clean.n, split):
+    ranges = parts.ranges(clean.n, split)
+    for start, stop in ranges:
         found = ensure_part(place, reference, Part(number, eps, start, stop), clean)
         for budget, part in found.items():
             pieces[budget].append(part.record)
             costs[start, part.eps] = part.spent
+    paths = _attacked_paths(place, number)
+    for record in (paths[budget] for budget in eps if paths[budget] in keeping.records):
+        images = kept.images_path(record)
+        files = [
+            parts.part_path(images, *part) for part in ranges if keeping.rows(record, *part) > 0
+        ]
+        kept.join_images(images, files, (keeping.count, *keeping.shape))
     made = {budget: stored.join_records(records) for budget, records in pieces.items()}
     return made, sum(costs.values(), parts.Spent())
 
 
-def _attack(place: Workplace, reference: passes.Arrays, part: Part, clean: Record | None) -> Made:
-    """Attack some images at once."""
+def _attack(
+    place: Workplace,
+    reference: passes.Arrays,
+    part: Part,
+    clean: Record | None,
+    keeping: kept.Keeping,
+) -> Made:
+    """Attack some images at once, and write their images where they are to be kept."""
     table, test = place.spec.attacks[part.attack], place.dataset.test
     spent: list[parts.Spent] = []
     report = place.make_reporter("attack", table.label, work.attack_step(table.label))
     images = test.take(slice(part.start, part.stop)).to(place.device)
     attack, model = place.attacks[part.attack], place.weights.load()
-    made = attacked.attacked_records(
-        model,
-        attacked.AttackPass(attack, images, part.eps, place.cell.seed, table.batch_size),
-        clean=clean and stored.cut_record(clean, part.start, part.stop),
-        detector=detector.detector_view(model, reference),
-        eight_bit=table.eight_bit,
-        spend=lambda queries, seconds: spent.append(parts.Spent(*queries, seconds)),
-        report=lambda done, total, text: report(part.start + done, test.n, text),
-    )
+    targets = {}
+    for eps, record in _attacked_paths(place, part.attack).items():
+        rows = keeping.rows(record, part.start, part.stop)
+        if rows and eps in part.eps:
+            path = kept.images_path(record)
+            whole = place.spec.resources.split is None
+            target = path if whole else parts.part_path(path, part.start, part.stop)
+            targets[eps] = (target, rows)
+    with kept.Keeper(targets, keeping.shape) as keeper:
+        made = attacked.attacked_records(
+            model,
+            attacked.AttackPass(attack, images, part.eps, place.cell.seed, table.batch_size),
+            clean=clean and stored.cut_record(clean, part.start, part.stop),
+            detector=detector.detector_view(model, reference),
+            eight_bit=table.eight_bit,
+            spend=lambda queries, seconds: spent.append(parts.Spent(*queries, seconds)),
+            keep=keeper,
+            report=lambda done, total, text: report(part.start + done, test.n, text),
+        )
     return made, sum(spent, parts.Spent())
 
 

@@ -165,7 +165,11 @@ class _SeedTransfers:
         stored = {eps: self._read(path, source, attack, eps) for eps, path in paths.items()}
         if missing := {eps: paths[eps] for eps, transfer in stored.items() if transfer is None}:
             stored |= self._compute(source, attack, missing)
-        return [transfer for transfer in stored.values() if transfer is not None]
+        return [
+            replace(transfer, file=paths[eps].relative_to(source.job.folder).as_posix())
+            for eps, transfer in stored.items()
+            if transfer is not None
+        ]
 
     def _compute(
         self, source: _Trained, attack: AttackSpec, paths: dict[float, Path]

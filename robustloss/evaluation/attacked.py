@@ -23,6 +23,7 @@ from robustloss.results.records import Record
 TRANSFER_VERSION = 1  # raise when the same weights and attack would give other transfers
 
 Spend = Callable[[Queries, float], None]  # passes of an attack, its seconds
+Keep = Callable[[float, Tensor], None]  # budget, attacked images (B,C,H,W)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +80,7 @@ def attacked_records(
     detector: LikelihoodView | None = None,
     eight_bit: bool = False,
     spend: Spend = lambda queries, seconds: None,
+    keep: Keep = lambda eps, images: None,
     report: Report = lambda done, total, text: None,
 ) -> dict[float, Record]:
     """Attack every image at every budget and pass the results through the model.
@@ -90,6 +92,7 @@ def attacked_records(
         detector: The model with its detector, for attacks that need the likelihood.
         eight_bit: Also classify the attacked images rounded to multiples of 1/255.
         spend: Called with the queries and the seconds of every batch.
+        keep: Called with each budget above 0 and the attacked images of every batch, in order.
         report: Called with (images done, images, text); within a batch the text is "".
 
     Returns:
@@ -128,6 +131,7 @@ def attacked_records(
                 )
                 # At budget 0 the images are unchanged: `clean` holds what the model says of them.
                 if budget > 0:
+                    keep(budget, adv_inputs)
                     add_outputs(columns[budget], model, adv_inputs, inputs)
                     if eight_bit:
                         rounded = to_8bit(adv_inputs, inputs, budget, attack.norm)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import ConfigDict, Field
 
+from robustloss.image_files import ImageFile, open_images
 from robustloss.notation import eps_text
 from robustloss.results.checking import check, check_tables
 from robustloss.results.layout import check_reference
@@ -16,7 +17,7 @@ from robustloss.results.provenance import Part, Text
 from robustloss.results.records import Record, load_record
 from robustloss.results.schema import SCHEMA_VERSION, TABLES, Row
 from robustloss.results.scores import StoredScores, load_scores
-from robustloss.storage import CorruptFile, read_arrays, read_checked_json, read_json
+from robustloss.storage import CorruptFile, digest_file, read_arrays, read_checked_json, read_json
 
 MOST_CLASSES = 100_000  # a file that states more is damaged or forged: lists are made of so many
 MOST_FEATURES = 10_000_000
@@ -30,6 +31,15 @@ class _RecordEntry(Part):
     eps: float
     norm: Text | None = None
     noise: Text = ""
+    images: Text = ""
+
+
+class _WorstEntry(Part):
+    """The images of a worst case, of one norm at one eps."""
+
+    file: Text
+    norm: Text
+    eps: float
 
 
 class _OutsideEntry(Part):
@@ -49,6 +59,7 @@ class _Files(Part):
     scores: Text
     records: list[_RecordEntry]
     outside: list[_OutsideEntry] | None = None
+    worst: list[_WorstEntry] | None = None
 
 
 class _CellFile(Part):
@@ -62,6 +73,8 @@ class _CellFile(Part):
     feature_dim: int = Field(ge=0, le=MOST_FEATURES)
     files: _Files
     density: bool
+    weights: Text = ""
+    digests: dict[Text, Text] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,8 @@ class Cell:
         feature_dim: D.
         files: names by kind, as in cell.json.
         density: class_log_likelihood is a normalised log-density.
+        weights: digest of the weights.
+        digests: sha256 of the files by name; None of a cell that an older version wrote.
         sha256: digest of cell.json.
     """
 
@@ -90,6 +105,8 @@ class Cell:
     feature_dim: int
     files: dict[str, Any]
     density: bool = False
+    weights: str = ""
+    digests: Mapping[str, str] | None = None
     sha256: str = ""
 
     def record(self, attack_label: str = "none", eps: float = 0.0) -> Record:
@@ -125,6 +142,26 @@ class Cell:
                 return self._record(entry["file"])
         known = ", ".join(entry["label"] for entry in entries) or "none"
         raise ValueError(f"no outside set {label!r}; there are: {known}.")
+
+    def images(self, entry: Mapping[str, Any]) -> ImageFile | None:
+        """Open the kept images of a record or of a worst case; None where none are kept.
+
+        Args:
+            entry: of files["records"] or files["worst"].
+
+        Raises:
+            CorruptFile: the file is missing or holds something else.
+        """
+        name = entry.get("images", "") if "attack_label" in entry else entry["file"]
+        return open_images(self._file(name)) if name else None
+
+    def path_of(self, name: str) -> Path:
+        """Return where a file of the cell lies.
+
+        Raises:
+            CorruptFile: the name would lead out of the cell's folder.
+        """
+        return self._file(name)
 
     def reference(self) -> dict[str, np.ndarray]:
         """Load the arrays that scores and pictures need beside the records (reference-KEY.npz).
@@ -201,6 +238,32 @@ class Cell:
         return self.folder / name
 
 
+def list_files(files: Mapping[str, Any]) -> list[str]:
+    """Return the names of all files of a cell, sorted.
+
+    Args:
+        files: by kind, as in cell.json.
+    """
+    entries = [each for kind in ("records", "outside", "worst") for each in files.get(kind) or ()]
+    names = {name for name in files.values() if isinstance(name, str)}
+    parts = ("file", "noise", "images")
+    return sorted(names | {each[part] for each in entries for part in parts if each.get(part)})
+
+
+def digest_files(folder: Path, files: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests that cell.json states: sha256 of each file of arrays, by name.
+
+    Not of the weights and the learning curve, which hold times: the weights have a digest of their
+    own, and the curve stands in results.json.
+
+    Args:
+        folder: of the cell.
+        files: their names by kind, as in cell.json.
+    """
+    arrays = (name for name in list_files(files) if name.endswith((".npz", ".npy")))
+    return {name: digest_file(folder / name) for name in arrays}
+
+
 def load_cell(path: str | Path) -> Cell:
     """Read a cell.json.
 
@@ -217,7 +280,7 @@ def read_cell(path: str | Path) -> tuple[Cell, dict[str, Any]]:
     data, sha256 = read_checked_json(path)
     check_version(path, data)
     check(path, "", _CellFile, data)
-    fields = {name: data[name] for name in _CellFile.model_fields}
+    fields = {name: data[name] for name in _CellFile.model_fields if name in data}
     return Cell(folder=path.parent, sha256=sha256, **fields), data
 
 

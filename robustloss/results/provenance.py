@@ -97,6 +97,16 @@ class CellSeal(Part):
     sha256: Text
 
 
+class TransferSeal(Part):
+    """A transfer that results.json was made from: its labels there, its file and that's digest."""
+
+    source: Text
+    targets: list[Text]
+    attack_label: Text
+    file: Text
+    sha256: Text
+
+
 class ReusedWeights(Part):
     """A cell whose weights were taken over, and the folder of the run that trained them."""
 
@@ -114,6 +124,7 @@ class Provenance(Part):
     command: Text | list[Any] | None = None
     attack_cost: list[AttackCost] | None = None
     cells: list[CellSeal] | None = None
+    transfers: list[TransferSeal] | None = None
     reused: list[ReusedWeights] | None = None
     merged: list[dict] | None = None
     notes: list[Text] | None = None

@@ -23,6 +23,7 @@ class Transfer:
         seed: training seed of all losses.
         labels: (N,) true class.
         predictions: (T, N), in the order of targets.
+        file: where it is stored, below the run folder; "" where it is not.
 
     Raises:
         ValueError: arrays or targets do not fit together.
@@ -37,6 +38,7 @@ class Transfer:
     seed: int
     labels: np.ndarray
     predictions: np.ndarray
+    file: str = ""
 
     def __post_init__(self) -> None:
         expected = (len(self.targets), len(self.labels))

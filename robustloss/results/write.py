@@ -7,7 +7,8 @@ from typing import Any
 
 from robustloss.results.finished_cell import Cell
 from robustloss.results.schema import SCHEMA_VERSION, TABLES, Row
-from robustloss.storage import digest_content, write_json
+from robustloss.results.transfers import Transfer
+from robustloss.storage import digest_content, digest_file, write_json
 
 
 def collect_tables(
@@ -34,6 +35,25 @@ def collect_tables(
 def seals_of(cells: Iterable[Cell]) -> list[dict[str, Any]]:
     """Return which cells a run was made from, for its provenance: label, seed, digest of each."""
     return [{"label": cell.label, "seed": cell.seed, "sha256": cell.sha256} for cell in cells]
+
+
+def seals_of_transfers(run_dir: Path, transfers: Iterable[Transfer]) -> list[dict[str, Any]]:
+    """Return which transfers a run was made from, for its provenance, with digests of the files.
+
+    Args:
+        run_dir: the run folder.
+        transfers: stored in it.
+    """
+    return [
+        {
+            "source": one.source,
+            "targets": list(one.targets),
+            "attack_label": one.attack_label,
+            "file": one.file,
+            "sha256": digest_file(run_dir / one.file),
+        }
+        for one in transfers
+    ]
 
 
 def write_results(

@@ -14,7 +14,7 @@ from robustloss.analysis.tables.comparisons import comparison_rows
 from robustloss.analysis.tables.of_cell import cell_numbers
 from robustloss.analysis.tables.of_run import run_tables
 from robustloss.results.checking import naming_missing_columns
-from robustloss.results.finished_cell import Cell, load_cell
+from robustloss.results.finished_cell import Cell, list_files, load_cell
 from robustloss.results.records import LazyRecords
 from robustloss.results.run import Run, load_run
 from robustloss.results.schema import TABLES, Row
@@ -35,7 +35,7 @@ from robustloss.runs.comparable import (
 from robustloss.runs.meaning import spec_of
 from robustloss.spec.detection import SCORE_NAMES
 from robustloss.spec.text import slug
-from robustloss.storage import CorruptFile, read_arrays, write_arrays, write_json
+from robustloss.storage import CorruptFile, digest_file, read_arrays, write_arrays, write_json
 from robustloss.training.log import find_chosen_line
 from robustloss.work_folders import making_folder, put_in_place
 
@@ -204,15 +204,20 @@ def _write_cell(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]
         ]
     files = dict(content["files"])
     files["records"] = [rename(entry) for entry in files["records"] if is_shared(entry)]
+    fewer = len(files["records"]) < len(cell.content["files"]["records"])
+    if fewer:  # the worst case over all of them is none of those that are left
+        files.pop("worst", None)
     content["files"] = files
     target = out / "cells" / content["slug"] / f"seed-{content['seed']}"
     target.mkdir(parents=True)
     _link_files(cell, files, target)
+    changed = _rename_arrays(target, files, cell.attacks) if renamed else []
+    if digests := content.get("digests"):
+        digests = {name: digests[name] for name in list_files(files) if name in digests}
+        content["digests"] = digests | {name: digest_file(target / name) for name in changed}
     write_json(target / "cell.json", content, checked=True)
-    if renamed:
-        _rename_arrays(target, files, cell.attacks)
     written = load_cell(target / "cell.json")
-    if renamed or len(files["records"]) < len(cell.content["files"]["records"]):
+    if renamed or fewer:
         # What is over all attacks, as the worst case, must be over those that are left; and the
         # texts of marks hold the labels of attacks.
         write_json(
@@ -230,10 +235,7 @@ def _link_files(cell: RunCell, files: Mapping[str, Any], target: Path) -> None:
         files: Their names by kind, as in cell.json.
         target: The folder of the merged cell.
     """
-    entries = [entry for kind in ("records", "outside") for entry in files.get(kind) or ()]
-    names = {name for name in files.values() if isinstance(name, str)}
-    names |= {entry[key] for entry in entries for key in ("file", "noise") if entry.get(key)}
-    for name in sorted(names):
+    for name in list_files(files):
         source = cell.folder / name
         if Path(name).name != name or not is_file(source):
             what = "is a link or no file" if os.path.lexists(source) else "is missing"
@@ -244,17 +246,22 @@ def _link_files(cell: RunCell, files: Mapping[str, Any], target: Path) -> None:
             shutil.copyfile(source, target / name)
 
 
-def _rename_arrays(folder: Path, files: Mapping[str, Any], attacks: Mapping[str, str]) -> None:
+def _rename_arrays(folder: Path, files: Mapping[str, Any], attacks: Mapping[str, str]) -> list[str]:
     """Write scores and probe of a cell anew, with the labels that the attacks have now.
 
     Args:
         folder: Of the merged cell; its files are links to those of the run, which stay as they are.
         files: The names of its files by kind.
         attacks: Labels in the merged run by those in the cell's run; others are left out.
+
+    Returns:
+        The names of the files that are other ones now.
     """
+    changed = []
     if "reference" in files:  # else an older version wrote the cell, without stored scores
         path = folder / files["scores"]
         save_scores(path, load_scores(path).relabel(attacks))
+        changed.append(path.name)
     if "probe" in files:
         path = folder / files["probe"]
         arrays, meta = read_arrays(path)
@@ -264,6 +271,8 @@ def _rename_arrays(folder: Path, files: Mapping[str, Any], attacks: Mapping[str,
                 if (name := trace_name(old) + end) in arrays:
                     kept[trace_name(new) + end] = arrays[name]
         write_arrays(path, kept, meta)
+        changed.append(path.name)
+    return changed
 
 
 def _tables(cell: Cell, content: Mapping[str, Any], run: Run) -> dict[str, list[Row]]:

@@ -12,7 +12,7 @@ from robustloss.analysis.tables.transfers import transfer_rows
 from robustloss.cells.jobs import Failure
 from robustloss.results.finished_cell import load_cell
 from robustloss.results.transfers import Transfer
-from robustloss.results.write import seals_of, write_results
+from robustloss.results.write import seals_of, seals_of_transfers, write_results
 from robustloss.spec.spec import CellSpec, Spec
 
 
@@ -51,4 +51,6 @@ def write_run(
     clean = {(r["label"], r["seed"]): r["error"] for r in tables["rows"] if r["attack"] == "none"}
     tables["transfer"] = transfer_rows(transfers, clean)
     provenance = {**provenance, "cells": seals_of(finished)}
+    if transfers:
+        provenance["transfers"] = seals_of_transfers(folder, transfers)
     write_results(folder, name=spec.name, provenance=provenance, tables=tables)

@@ -1,6 +1,9 @@
-"""Table [resources]: what one cell asks of a cluster, and how long it may take."""
+"""Tables [resources] and [records]: what a cell asks of a cluster, its time, what it keeps."""
+
+from pydantic import field_validator
 
 from robustloss.spec.base import Table, declare
+from robustloss.spec.errors import rule_error
 
 
 class ResourcesSpec(Table):
@@ -27,3 +30,36 @@ class ResourcesSpec(Table):
         gt=0,
         le=1e6,
     )
+
+
+MOST_PICTURES = 64  # images that every record holds; results.records says why
+ALL, WORST = "all", "worst"
+
+
+class RecordsSpec(Table):
+    """Table [records]: which attacked images are kept beside the records."""
+
+    images: int | str = declare(
+        "attacked images to keep: the first so many of each attack and eps; all of them; or of "
+        "all attacks together the worst, image by image",
+        MOST_PICTURES,
+        kind=f'"{ALL}", "{WORST}" or integer >= {MOST_PICTURES}',
+    )
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def check_images(cls, images: object) -> object:
+        """Take a word in any case, or a number that is not below what records hold anyway."""
+        if isinstance(images, str) and images.strip().casefold() in (ALL, WORST):
+            return images.strip().casefold()
+        if type(images) is int and images >= MOST_PICTURES:
+            return images
+        more = ""
+        if type(images) is int:
+            more = f" Every record holds the first {MOST_PICTURES}: leave the key out."
+        elif isinstance(images, str) and images.strip().isdecimal():
+            more = f" Write {images.strip()}, without quotes."
+        raise rule_error(
+            f'must be "{ALL}", "{WORST}" or a whole number of images, {MOST_PICTURES} or '
+            f"more.{more}"
+        )

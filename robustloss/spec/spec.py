@@ -30,7 +30,7 @@ from robustloss.spec.errors import Problems, choice_rule, rule_error
 from robustloss.spec.losses import LossSpec, ModelSpec
 from robustloss.spec.prefixes import is_plugin
 from robustloss.spec.report import ReportSpec
-from robustloss.spec.resources import ResourcesSpec
+from robustloss.spec.resources import RecordsSpec, ResourcesSpec
 from robustloss.spec.search import TuningSpec, combinations, name_of, trial_values
 from robustloss.spec.text import literal, slug, to_toml
 from robustloss.spec.training import TrainSpec
@@ -82,6 +82,7 @@ class Spec(Table):
     detection: DetectionSpec = DetectionSpec()
     checks: ChecksSpec = ChecksSpec()
     resources: ResourcesSpec = ResourcesSpec()
+    records: RecordsSpec = RecordsSpec()
     tuning: TuningSpec = TuningSpec()
     losses: ListOf[LossSpec]
     attacks: ListOf[AttackSpec]

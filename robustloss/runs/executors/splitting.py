@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from robustloss.cells.jobs import CellJob, Failure, Part, cell_name
-from robustloss.cells.parts import part_path, ranges, read_plan
+from robustloss.cells.parts import ranges, read_plan
 from robustloss.data.images import Dataset
 from robustloss.progress import ENDS, Event
 from robustloss.runs.executors.choose import run_jobs
@@ -50,7 +50,7 @@ def run_cells(
 
 
 def missing_parts(job: CellJob, images: int) -> list[CellJob]:
-    """Return the parts of a prepared cell that are neither there nor in a whole record.
+    """Return the parts of a prepared cell that are neither there nor in a whole file.
 
     Args:
         job: Of the cell; its spec says how many images a part has.
@@ -62,10 +62,12 @@ def missing_parts(job: CellJob, images: int) -> list[CellJob]:
     plan = read_plan(folder)
     missing = []
     for number, attack in enumerate(job.spec.attacks):
-        records = [(eps, folder / name) for eps, name in plan.get(attack.slug, {}).items()]
-        absent = [(eps, path) for eps, path in records if not path.exists()]
+        planned = plan.get(attack.slug, {})
+        absent = {eps: files for eps, files in planned.items() if files.missing_files(folder)}
         for start, stop in ranges(images, split):
-            asked = [eps for eps, path in absent if not part_path(path, start, stop).exists()]
+            asked = [
+                eps for eps, files in absent.items() if files.missing_parts(folder, start, stop)
+            ]
             if asked:
                 missing.append(replace(job, task=Part(number, tuple(asked), start, stop)))
     return missing
