@@ -12,11 +12,13 @@ from robustloss.reports.reading.marks import check_name
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import estimate, in_percent
 from robustloss.results.numbers import describe_unlearnt
+from robustloss.results.published import describe_published
 from robustloss.results.result_table import ResultTable
 
 MOST_LINES = 60
 MOST_LOSSES = 19  # rows of the table; ten losses more would leave no room for anything else
 MOST_NAMED = 3
+MOST_PUBLISHED = 8
 _FACTS = ("Data", "Checksum", "Seeds", "Command", "Versions", "Machine", "Digest")
 
 
@@ -41,6 +43,9 @@ def summarise_run(numbers: Numbers, verdict: str, gaps: Sequence[str]) -> str:
     if not table.rows:
         return "\n".join([*head[:-1], *last]) + "\n"
     head += _table(table)
+    published = _items([*map(str.strip, describe_published(numbers.run.results))], MOST_PUBLISHED)
+    if published:
+        head += ["", "## Beside published numbers", "", *published]
     # Headings and the blank lines around them leave this much for the two lists between.
     room = MOST_LINES - len(head) - len(last) - 6
     marks, detection = _marks(numbers, table), _detection(numbers)

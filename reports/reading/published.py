@@ -1,8 +1,12 @@
-"""Numbers that others published, matched to the losses of a run and never mixed with ours."""
+"""Numbers that others published, matched to the losses of a run and never mixed with ours.
+
+Some tables ship with robustloss; a spec can name others (see `spec.report.read_published`).
+"""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,13 @@ class Published:
     error: Mapping[str, Mapping[Any, Any]]
     # what the source prints after ±, likewise; empty where it prints none
     spread: Mapping[str, Mapping[Any, Any]] = field(default_factory=dict)
+    # its intervals (low, high), and the AUROC over all images, likewise
+    ends: Mapping[str, Mapping[float, tuple[float, float]]] = field(default_factory=dict)
+    auroc: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+
+    def name_among(self, others: "Sequence[Published]") -> str:
+        """Return the name of its rows, with the source where the table has rows of others too."""
+        return "published" if len(others) == 1 else f"published ({self.short})"
 
 
 @cache
@@ -35,20 +46,50 @@ def _tables() -> tuple[dict, ...]:
 
 
 def published_errors(numbers: Numbers, attack: AttackInfo) -> list[Published]:
-    """Return published errors for the same data set, attack and losses.
+    """Return published numbers of the same losses under an attack: the reader's, then shipped ones.
 
-    Tables of clean errors alone stand with the first attack, whose error table has a clean column,
-    and come last.
+    Tables of clean errors alone stand with the first attack, whose error table has a clean column.
+    Shipped ones are about the same data set, and those of clean errors come last.
 
     Args:
         numbers: Of the run.
-        attack: Whose error table the published numbers stand in.
+        attack: Whose tables the published numbers stand in.
     """
+    first = bool(numbers.attacks) and attack.label == numbers.attacks[0].label
+    own = [_of_reader(table, attack.label, alone=first) for table in own_tables(numbers)]
     tables = [t for t in _tables() if (t["attack"], t["norm"]) == (attack.name, attack.norm)]
-    if numbers.attacks and attack.label == numbers.attacks[0].label:
+    if first:
         tables += [t for t in _tables() if t["attack"] == "none"]
-    found = (_of_run(table, numbers, "error", float, float) for table in tables)
-    return [each for each in found if each.error]
+    shipped = (_of_run(table, numbers, "error", _budget, float) for table in tables)
+    return [each for each in (*own, *shipped) if each.error or each.auroc]
+
+
+def own_tables(numbers: Numbers) -> Sequence[Mapping[str, Any]]:
+    """Return the tables that the spec of a run names, as its provenance holds them."""
+    return numbers.run.provenance.get("published") or ()
+
+
+def _of_reader(table: Mapping, attack: str, *, alone: bool) -> Published:
+    """Return what a table that the spec names says under an attack, and of clean images.
+
+    ``alone``: also where it says nothing under the attack.
+    """
+    error: dict[str, dict] = {}
+    ends: dict[str, dict] = {}
+    auroc: dict[str, dict] = {}
+    if alone or any(row["attack_label"] == attack for row in table["rows"]):
+        for row in table["rows"]:
+            if row["attack_label"] in (attack, "none"):
+                for key, found in (("error", error), ("auroc", auroc)):
+                    if row[key] is not None:
+                        found.setdefault(row["label"], {})[row["eps"]] = row[key]
+                if row["low"] is not None:
+                    ends.setdefault(row["label"], {})[row["eps"]] = row["low"], row["high"]
+    return Published(table["short"], table["source"], table["caveat"], error, {}, ends, auroc)
+
+
+def _budget(text: str) -> float:
+    return float(Fraction(text))
 
 
 def published_crops(numbers: Numbers) -> Published | None:
@@ -106,9 +147,16 @@ def _fits(wanted: Mapping, spec: Mapping, loss: Mapping) -> bool:
         return False  # trained elsewhere, nobody knows how
     for part, keys in wanted.items():
         own = {**(spec.get(part) or {}), **(loss.get(part) or {})}  # a loss may override keys
-        if any(own.get(key) != value for key, value in keys.items()):
+        if not _has(own, keys):
             return False
     return True
+
+
+def _has(own: Any, wanted: Any) -> bool:
+    """Return whether a value is the wanted one; a table may have more keys than the wanted one."""
+    if isinstance(wanted, Mapping):
+        return isinstance(own, Mapping) and all(_has(own.get(k), v) for k, v in wanted.items())
+    return bool(own == wanted)
 
 
 def count_outside(pairs: Iterable[tuple[Estimate | None, float]]) -> str:

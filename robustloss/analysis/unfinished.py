@@ -15,12 +15,11 @@ from robustloss.analysis.tables.comparisons import comparison_rows
 from robustloss.analysis.tables.of_run import run_tables
 from robustloss.analysis.tables.trials import trial_rows
 from robustloss.notation import eps_text
-from robustloss.results.cell_notes import read_costs, read_reused
+from robustloss.results.cell_notes import read_costs, read_reused, read_trial
 from robustloss.results.checking import check_tables, refuse, refuse_missing
 from robustloss.results.finished_cell import Cell, read_cell
 from robustloss.results.run import STARTED, Run, from_folder_on, load_run, read_started
 from robustloss.results.schema import SCHEMA_VERSION, TABLES, Row
-from robustloss.results.trials import read_trial
 from robustloss.results.write import seals_of
 from robustloss.run_files import check_file
 from robustloss.spec.load import MOST_BYTES, load_spec

@@ -7,7 +7,7 @@ from robustloss.cells import keys
 from robustloss.cells.workplace import Workplace
 from robustloss.evaluation import validation
 from robustloss.evaluation.probes import DEFAULT_EPS
-from robustloss.results.trials import read_trial
+from robustloss.results.cell_notes import read_trial
 from robustloss.spec.spec import Spec, TrialSpec
 from robustloss.storage import write_json
 from robustloss.training.log import TrainingDiverged

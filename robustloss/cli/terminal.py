@@ -12,6 +12,7 @@ from rich.text import Text
 from robustloss.cli.saying import say
 from robustloss.notation import one_line, printable
 from robustloss.results.numbers import describe_unlearnt
+from robustloss.results.published import describe_published
 from robustloss.results.run import Run, load_run
 from robustloss.spec.text import Key
 
@@ -27,7 +28,7 @@ def console() -> Console:
 
 
 def print_result(run: Path | Run) -> None:
-    """Print the result of a run: a row for each loss, a line for each mark, what has not learnt.
+    """Print the result of a run: losses, marks, what has not learnt, what others published.
 
     The rows of losses that the spec highlights are bold.
 
@@ -43,7 +44,7 @@ def print_result(run: Path | Run) -> None:
     for label in shown.get("highlight") or ():
         text.highlight_regex(rf"(?m)^{re.escape(one_line(str(label)))} .*$", "bold")
     screen.print(text, soft_wrap=True)
-    for line in describe_unlearnt(run.results):
+    for line in (*describe_unlearnt(run.results), *describe_published(run.results)):
         screen.print(Text(printable(one_line(line))), soft_wrap=True)
     screen.print()
 

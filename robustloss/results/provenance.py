@@ -115,6 +115,27 @@ class ReusedWeights(Part):
     run: Text
 
 
+class PublishedRow(Part):
+    """What others found of one loss under one attack; errors and AUROC are fractions."""
+
+    label: Text
+    attack_label: Text
+    eps: float
+    error: float | None = None
+    low: float | None = None
+    high: float | None = None
+    auroc: float | None = None
+
+
+class PublishedTable(Part):
+    """Numbers of others that the spec names."""
+
+    source: Text
+    short: Text
+    caveat: Text
+    rows: list[PublishedRow]
+
+
 class Provenance(Part):
     """Where the numbers come from: versions, machine, data, spec and times."""
 
@@ -128,4 +149,5 @@ class Provenance(Part):
     reused: list[ReusedWeights] | None = None
     merged: list[dict] | None = None
     notes: list[Text] | None = None
+    published: list[PublishedTable] | None = None
     seconds: float | None = None

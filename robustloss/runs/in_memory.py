@@ -38,6 +38,7 @@ from robustloss.spec.detection import ChecksSpec
 from robustloss.spec.errors import SpecError, did_you_mean
 from robustloss.spec.load import load_spec
 from robustloss.spec.losses import read_normalize
+from robustloss.spec.report import read_published
 from robustloss.spec.spec import Spec
 from robustloss.storage import digest
 
@@ -159,7 +160,15 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="robustloss-") as work:
         folder = Path(work if out is None else out)
         check_folder(folder, loaded)
-        settings = RunSettings(loaded, folder, chosen, loaded.seeds)
+        settings = RunSettings(
+            loaded,
+            folder,
+            chosen,
+            loaded.seeds,
+            published=read_published(
+                loaded.report.published, loaded.folder, loaded.losses, loaded.attacks
+            ),
+        )
         cells = loaded.cells()
         jobs = [settings.job(loaded, cell, module=named[cell.label]) for cell in cells]
         with claiming(folder, loaded):

@@ -315,8 +315,12 @@ def _provenance(
          "finished": run.provenance.get("finished"), "command": run.provenance.get("command")}
         for run in runs
     ]  # fmt: skip
+    published: list[Any] = []
+    for run in runs:
+        published += [t for t in run.provenance.get("published") or [] if t not in published]
     return {
         **{key: first[key] for key in keys if key in first},
+        **({"published": published} if published else {}),
         "seeds": seeds,
         "spec": spec,
         "merged": merged,

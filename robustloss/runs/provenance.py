@@ -101,6 +101,8 @@ def _provenance_at_start(
         "started": start.date.isoformat(timespec="seconds"),
         "threads": cell_threads(settings.executor, spec),
     }
+    if settings.published:
+        found["published"] = list(settings.published)
     if files := dataset.converted:  # the first names are enough to find out which they are
         found["data"]["converted"] = {"count": len(files), "files": list(files[:10])}
     return found

@@ -19,10 +19,10 @@ from robustloss.data.outside import load_outside
 from robustloss.losses.feasibility import LossWarning
 from robustloss.notation import one_line
 from robustloss.progress import Event, Progress, Silent, show_note
+from robustloss.results.cell_notes import read_trial
 from robustloss.results.result_table import as_paragraphs
 from robustloss.results.run import STARTED, load_run
 from robustloss.results.transfers import Transfer
-from robustloss.results.trials import read_trial
 from robustloss.runs.errors import RunError
 from robustloss.runs.executors import alone, torchrun
 from robustloss.runs.executors.choose import run_jobs

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from robustloss.runs.executors.choose import check_executor
 from robustloss.runs.folder import RunFolderError, check_folder, choose_seeds
 from robustloss.spec.errors import SpecError
 from robustloss.spec.plugins import describe_plugins, plugins_of
+from robustloss.spec.report import read_published
 from robustloss.spec.spec import CellSpec, Spec
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -30,6 +32,7 @@ class RunSettings:
         executor: See check_executor.
         data_root: The folder with the data sets; None for the default, see load_dataset.
         reuse: Another run folder, whose weights serve where they are the same.
+        published: Tables of others, as `read_published` gives them.
     """
 
     spec: Spec
@@ -39,6 +42,7 @@ class RunSettings:
     executor: str = "serial"
     data_root: Path | None = None
     reuse: Path | None = None
+    published: tuple[dict[str, Any], ...] = ()
 
     def job(self, spec: Spec, cell: CellSpec, module: torch.nn.Module | None = None) -> CellJob:
         """Return the work on one cell of this run.
@@ -75,7 +79,8 @@ def choose_settings(
         plugins: Whether the spec may name code of its own.
 
     Raises:
-        SpecError: The spec names code of its own, which is not allowed.
+        SpecError: The spec names code of its own, which is not allowed, or a published table that
+            is none.
         RunFolderError: `out` belongs to something else, or `reuse` is no run folder.
         RunError: No such device, executor or seeds.
     """
@@ -94,6 +99,7 @@ def choose_settings(
         executor=executor,
         data_root=None if data is None else Path(data),
         reuse=None if reuse is None else Path(reuse),
+        published=read_published(spec.report.published, spec.folder, spec.losses, spec.attacks),
     )
     check_folder(folder, spec)
     if settings.reuse is not None and not is_file(settings.reuse / "spec.toml"):

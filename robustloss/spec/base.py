@@ -3,15 +3,17 @@
 import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from robustloss.spec.errors import Problems, rule_error
+from robustloss.spec.errors import Problems, SpecError, rule_error
 from robustloss.spec.prefixes import is_plugin
 from robustloss.spec.text import slug
 
 T = TypeVar("T")
+MOST_BYTES = 2**20  # of a spec or a published table; the longest specs that ship have 4,000
 MAX_LABEL = 80  # characters: file names hold the slug of a label, eps and a key
 BUILT_IN = "robustloss uses this name itself"  # why a parameter may not have it
 
@@ -288,3 +290,28 @@ class Labelled(Table):
             text: as a person wrote it.
         """
         return slug(text) in (slug(self.label), self.slug) or text in (self.name, self.label)
+
+
+def read_text(path: Path, wanted: str) -> str:
+    """Return the text of a file that a person wrote.
+
+    Args:
+        path: of the file.
+        wanted: what it should be, for messages.
+
+    Raises:
+        SpecError: it cannot be read, is too large, or is no UTF-8.
+    """
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
+            raise SpecError(f"{path}: is no file. Name {wanted}.")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            most = f"{MOST_BYTES // 2**20} MiB"
+            raise SpecError(f"{path}: has more than {most}, which is too much for {wanted}.")
+        return content.decode("utf-8-sig")  # Windows editors begin a file with a mark
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: is not UTF-8 text (byte {error.start}).") from None

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from json import dumps
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -91,7 +92,11 @@ def choice_rule(word: object, choices: Sequence[str], *, quote: bool = False) ->
 
 
 def explain(
-    error: ValidationError, root: type[BaseModel], tables: Mapping[str, type[BaseModel]]
+    error: ValidationError,
+    root: type[BaseModel],
+    tables: Mapping[str, type[BaseModel]],
+    *,
+    json: bool = False,
 ) -> SpecError:
     """Say in the user's words why a validation failed.
 
@@ -99,8 +104,9 @@ def explain(
         error: what pydantic found.
         root: the model of the whole spec.
         tables: its tables by their path, as `base.inner_tables` gives them.
+        json: whether the user writes JSON, not TOML.
     """
-    writer = _Writer(root, tables)
+    writer = _Writer(root, tables, json=json)
     lines = list(dict.fromkeys(writer.line(detail) for detail in error.errors(include_url=False)))
     if len(lines) > _MAX_LINES:
         lines = [*lines[:_MAX_LINES], f"... and {len(lines) - _MAX_LINES} more problems."]
@@ -110,8 +116,11 @@ def explain(
 class _Writer:
     """Writes one line per problem; knows which keys each table has."""
 
-    def __init__(self, root: type[BaseModel], tables: Mapping[str, type[BaseModel]]) -> None:
+    def __init__(
+        self, root: type[BaseModel], tables: Mapping[str, type[BaseModel]], *, json: bool
+    ) -> None:
         self.root = root
+        self.json = json
         self.tables = {path.removesuffix("[]"): model for path, model in tables.items()}
         self.arrays = {path.removesuffix("[]") for path in tables if path.endswith("[]")}
 
@@ -153,6 +162,9 @@ class _Writer:
             elif isinstance(value, float) and value.is_integer():
                 remedy = f"Write {value:.0f}."
             return f"{_KINDS[kind]}. {remedy}".rstrip()
+        if self.json and kind in ("model_type", "dict_type", "tuple_type"):
+            form = '[{"loss": "...", ...}]' if kind == "tuple_type" else "{...}"
+            return f"must be {'a list' if kind == 'tuple_type' else 'an object'}: {form}."
         if kind in ("model_type", "dict_type"):
             if isinstance(loc[-1], int):
                 return f'must be a table. Write [[{loc[-2]}]] and, below it, name = "...".'
@@ -175,6 +187,9 @@ class _Writer:
         return f"The default is {literal(field.default)}."
 
     def _example(self, loc: Loc) -> str:
+        if self.json:
+            examples = self._model(loc[:-1]).model_fields[str(loc[-1])].examples or ["..."]
+            return f'Write for example "{loc[-1]}": {dumps(examples[0])}.'
         if loc[-1] in self.arrays:
             return f"Add at least one [[{loc[-1]}]] table."
         field = self._model(loc[:-1]).model_fields[str(loc[-1])]

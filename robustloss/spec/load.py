@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from robustloss.spec.base import inner_tables
+from robustloss.spec.base import MOST_BYTES as MOST_BYTES
+from robustloss.spec.base import inner_tables, read_text
 from robustloss.spec.errors import SpecError, did_you_mean, explain
 from robustloss.spec.prefixes import canonical_name
 from robustloss.spec.spec import Spec
 from robustloss.spec.text import Key, rows_of
 
-MOST_BYTES = 2**20  # of a spec; the longest that ship have four thousand
 SHIPPED = Path(__file__).parent.parent / "specs"
 
 
@@ -34,27 +34,14 @@ def load_spec(source: str | Path | Mapping[str, Any], *, folder: Path | None = N
         spec._folder = folder or spec._folder
         return spec
     path = _find(source)
+    text = read_text(path, "a TOML file that holds a spec")
     try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise SpecError(
-                f"{path}: has more than {MOST_BYTES // 2**20} MiB, which no spec needs. "
-                "Name a TOML file that holds a spec."
-            )
-        text = content.decode("utf-8-sig")  # Windows editors begin a file with a mark
         tables = tomllib.loads(text)
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path}: is not UTF-8 text (byte {error.start}).") from None
     except tomllib.TOMLDecodeError as error:
         placed = re.fullmatch(r"(.*) \(at (.*)\)", str(error), flags=re.DOTALL)
         what, where = placed.groups() if placed else (error, "an unknown place")
         hint = _explain_toml(text, where)
         raise SpecError(f"{path}: not valid TOML at {where}: {what}.{hint}") from None
-    except SpecError:
-        raise
     except ValueError:  # Python reads no integer of more than some thousand digits
         raise SpecError(f"{path}: not valid TOML: an integer is too long. Shorten it.") from None
     except RecursionError:

@@ -1,5 +1,6 @@
 """What README and guide say can be done: every block of code runs, every link and name exists."""
 
+import json
 import re
 import shlex
 import shutil
@@ -18,6 +19,7 @@ from robustloss.data.load import load_dataset
 from robustloss.spec import load as spec_files
 from robustloss.spec.data import DataSpec
 from robustloss.spec.load import load_spec
+from robustloss.spec.report import PublishedTable
 from robustloss.spec.text import to_toml
 from tests.small_run import changed
 
@@ -50,8 +52,13 @@ def of_language(*languages):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_is_of_a_language_that_is_tested(page):
-    known = {"", "sh", "python", "toml", "text", "bibtex"}
+    known = {"", "sh", "python", "toml", "json", "text", "bibtex"}
     assert {language for language, _ in blocks(page)} <= known
+
+
+@pytest.mark.parametrize("text", of_language("json"))
+def test_a_block_of_json_is_a_published_table(text):
+    assert PublishedTable.model_validate(json.loads(text)).rows
 
 
 @pytest.mark.parametrize("text", of_language("", "sh"))

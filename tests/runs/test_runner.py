@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from robustloss.cells.weights import CellWeights
+from robustloss.cli.terminal import print_result
 from robustloss.progress import Lines
 from robustloss.results.run import load_run
 from robustloss.runs import runner
@@ -424,3 +425,19 @@ def test_a_run_with_the_names_as_labels_is_found_again_under_default_labels(tmp_
     for name in ("lgm", "l-gm", "L-GM"):
         assert load_classifier(folder, loss=name, seed=0).head
     assert run.cells[0].scores().passes("attacked")[0].label == "FGSM"
+
+
+def test_a_changed_table_of_others_computes_nothing(done, tmp_path, monkeypatch, capsys):
+    copy, before, counted = copy_of(done, tmp_path), files(done), Counted(monkeypatch)
+    for error in (0.39, 0.41):
+        row = f'{{"loss": "L-GM", "error": {error}}}'
+        text = f'{{"source": "Doe 2030, page 7", "unit": "percent", "rows": [{row}]}}'
+        (tmp_path / "paper.json").write_text(text)
+        spec = load_spec(changed(report={"published": "paper.json"}), folder=tmp_path)
+        runner.run(spec, out=copy)
+        print_result(load_run(copy))
+        assert f"L-GM, clean: error {error} % (" in capsys.readouterr().out
+    assert (counted.trained, counted.attacked, files(copy)) == (0, [], before)
+    (tmp_path / "paper.json").write_text("{}")
+    with pytest.raises(SpecError, match=r"report.published .*source: missing"):
+        runner.run(spec, out=copy)

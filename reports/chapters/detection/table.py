@@ -1,6 +1,8 @@
 """Tables of one attack: detection by the likelihood, by population, and by every other score."""
 
+from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 from robustloss.notation import eps_text
 from robustloss.reports.drawing.style import CROWD
@@ -13,6 +15,7 @@ from robustloss.reports.reading.detected import (
     sum_over,
 )
 from robustloss.reports.reading.marks import Marks
+from robustloss.reports.reading.published import Published, published_errors
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import span
 
@@ -60,6 +63,10 @@ def detection_table(scene: Scene) -> Table:
              "auroc_noise": detected.get(*place, LIKELIHOOD, "noise"),
              "flags": scene.flags(label, eps)}
         )  # fmt: skip
+    header, entries, data = lay_out(columns, rows, marks)
+    published = [each for each in published_errors(scene.numbers, attack) if each.auroc]
+    for i in reversed(range(len(rows))):
+        entries[i + 1 : i + 1] = _published_rows(header, published, rows[i], data[i])
     return Table(
         f"detection-{attack.slug}",
         f"Detection of {attack.label} by likelihood",
@@ -68,9 +75,35 @@ def detection_table(scene: Scene) -> Table:
         "images that were right and became wrong, against the clean images that are right (n/a: "
         "no attack succeeded). Fooled and unnoticed, at 5 % FPR, is the one column that compares "
         "losses fairly; lower is better.",
-        *lay_out(columns, rows, marks),
-        [*marks.notes(), *_notes(scene)],
+        header,
+        entries,
+        data,
+        [
+            *marks.notes(),
+            *_notes(scene),
+            *(f"Published: {p.source}. {p.caveat}" for p in published),
+        ],
     )
+
+
+def _published_rows(
+    header: Sequence[str],
+    published: Sequence[Published],
+    row: Mapping[str, Any],
+    data: dict[str, object],
+) -> list[list[Entry]]:
+    """Return the rows of others below one of ours, and add what they found to its CSV fields."""
+    found: list[list[Entry]] = []
+    if published:
+        data |= {"published_auroc": None, "published_source": None}
+    for each in reversed(published):
+        area = each.auroc.get(row["label"], {}).get(row["eps"])
+        if area is not None:
+            texts = {header[0]: each.name_among(published), "eps": eps_text(row["eps"])}
+            texts["AUROC, all"] = f"{area:.3f}"
+            found.insert(0, [Entry(texts.get(head, "–"), kind="published") for head in header])
+            data |= {"published_auroc": area, "published_source": each.short}
+    return found
 
 
 def _notes(scene: Scene) -> list[str]:

@@ -6,7 +6,12 @@ from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.facts import eps_words, images
 from robustloss.reports.reading.marks import Marks, names
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.reading.published import Published, count_outside, published_errors
+from robustloss.reports.reading.published import (
+    Published,
+    count_outside,
+    own_tables,
+    published_errors,
+)
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import (
     Estimate,
@@ -18,6 +23,7 @@ from robustloss.reports.words import (
     seed_count,
     span,
 )
+from robustloss.results.published import describe_absent, quote_percent
 
 IN_8_BITS = "rounded to 8 bits"
 ROUNDED = (
@@ -35,19 +41,28 @@ WHOLE = {"mnist": (60_000, 10_000), "cifar100": (50_000, 10_000)}
 
 def introduce_paper(numbers: Numbers) -> str:
     """Return how much smaller the run is than the paper's, and how many of its numbers fit."""
-    pairs = [
-        (numbers.error(label, attack, eps), value)
-        for attack in numbers.attacks
-        for table in published_errors(numbers, attack)
+    tables = [(a, table) for a in numbers.attacks for table in published_errors(numbers, a)]
+    found = {
+        (table.source, label, attack.label if eps else "", eps): (
+            numbers.error(label, attack, eps), value
+        )
+        for attack, table in tables
         for label, by_eps in table.error.items()
         for eps, value in by_eps.items()
-    ]
-    if not pairs:
-        return (
+    }  # fmt: skip
+    own = {table["source"] for table in own_tables(numbers)}
+    told = [describe_absent(numbers, table) for table in own_tables(numbers)]
+    if not tables:
+        told.insert(0, (
             "Wan et al. (CVPR 2018) give no numbers for these data and losses; the table and "
             "figures have the form of theirs."
+        ))  # fmt: skip
+    elif found:
+        shipped = any(table.source not in own for _, table in tables)
+        told.insert(
+            0, f"{_compare_sizes(numbers) if shipped else ''}{count_outside(found.values())}"
         )
-    return f"{_compare_sizes(numbers)}{count_outside(pairs)}"
+    return " ".join(filter(None, told))
 
 
 def _compare_sizes(numbers: Numbers) -> str:
@@ -126,8 +141,7 @@ def _rows_of(
         rows.append([Entry(IN_8_BITS, kind="detail"), seeds, *map(Entry, texts)])
     for each in published:
         if label in each.error:
-            name = "published" if len(published) == 1 else f"published ({each.short})"
-            rows += _published_rows(name, each, label, found)
+            rows += _published_rows(each.name_among(published), each, label, found)
     return rows
 
 
@@ -140,7 +154,8 @@ def _published_rows(
     for eps, own in ours.items():
         theirs = table.error[label].get(eps)
         around = f" ± {100 * spread[eps]:.2f}" if eps in spread else ""
-        quote = "–" if theirs is None else f"{100 * theirs:.2f}{around}"
+        ends = table.ends.get(label, {}).get(eps, (None, None))
+        quote = "–" if theirs is None else f"{quote_percent(theirs, *ends)}{around}"
         quoted.append(Entry(quote, kind="published"))
         if theirs is None or own is None:
             apart.append(Entry("–"))

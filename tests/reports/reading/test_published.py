@@ -8,13 +8,17 @@ import pytest
 
 from robustloss.losses import LOSSES
 from robustloss.reports.chapters.confidence.classes import crops_table
+from robustloss.reports.chapters.detection.table import detection_table
 from robustloss.reports.chapters.paper.error import _error_rows, error_table, introduce_paper
 from robustloss.reports.drawing.table import markdown
 from robustloss.reports.page.page import split_caption
-from robustloss.reports.reading.numbers import AttackInfo
+from robustloss.reports.page.summary import MOST_LINES, summarise_run
+from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.published import _tables, published_crops, published_errors
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import Estimate
+from robustloss.results.published import describe_published
+from robustloss.results.run import Run
 
 FGSM = AttackInfo("FGSM", "fgsm", "linf", (0.0, 0.1), "fgsm")
 PGD = AttackInfo("PGD", "pgd", "linf", (0.1,), "pgd")
@@ -223,3 +227,69 @@ def test_another_folder_that_kept_the_label_is_not_imagenet():
     assert published_crops(run) is not None
     run.run.provenance["data"]["class_names"] = ["ant", "bee"]
     assert published_crops(run) is None
+
+
+LGM = "L-GM (alpha 1)"
+OWN = {
+    "source": "Doe et al. 2030, Table 2",
+    "short": "Doe et al. 2030",
+    "caveat": "",
+    "rows": [
+        {"label": label, "attack_label": attack, "eps": eps, "error": error, "low": low,
+         "high": high, "auroc": auroc}
+        for label, attack, eps, error, low, high, auroc in (
+            (LGM, "none", 0.0, 0.0039, None, None, None),
+            (LGM, "FGSM", 0.1, 0.2363, 0.228, 0.244, 0.91),
+            ("ArcFace", "FGSM", 0.1, 0.5, None, None, None),
+        )
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def with_table(run):
+    """The rendered run as one whose spec named a published table."""
+    provenance = {**run.provenance, "published": [OWN]}
+    return Numbers(Run(run.path, {**run.results, "provenance": provenance}))
+
+
+def test_a_table_of_ones_own_stands_below_error_and_auroc(with_table):
+    scene = Scene(with_table, with_table.attacks[0])
+    rows = [[entry.text for entry in row] for row in error_table(scene).rows]
+    place = next(i for i, row in enumerate(rows) if row[0] == LGM)
+    assert rows[place + 1][0] == "published (Doe et al. 2030)"  # Wan et al. have rows there too
+    assert [text for text in rows[place + 1] if text != "–"][1:] == ["0.39", "23.63 [22.80, 24.40]"]
+    found = detection_table(scene)
+    quoted = [[e.text for e in row] for row in found.rows if row[0].kind == "published"]
+    assert quoted == [["published", "0.1", "0.910", *["–"] * (len(found.header) - 3)]]
+    assert [r["published_auroc"] for r in found.data if r["label"] == LGM] == [0.91, None]
+    assert found.notes[-1].startswith("Published: Doe et al. 2030, Table 2.")
+
+
+def test_what_is_not_in_the_run_is_told_on_the_page_and_in_the_terminal(with_table):
+    absent = "Not in this run: ArcFace, FGSM eps 0.1."
+    words = introduce_paper(with_table)
+    assert words.endswith(absent)
+    first, clean, attacked, last = describe_published(with_table.run.results)
+    assert first.startswith("Published, Doe et al. 2030, Table 2;")
+    assert clean.startswith(f"  {LGM}, clean: error 0.39 % (")
+    assert attacked.startswith(f"  {LGM}, FGSM eps 0.1: error 23.63 [22.80, 24.40] % (")
+    assert "; AUROC 0.910 (" in attacked
+    assert last == f"  {absent}"
+    summary = summarise_run(with_table, "It is so.", [])
+    assert f"- {LGM}, clean: error 0.39 % (" in summary
+    assert len(summary.splitlines()) <= MOST_LINES
+
+
+def test_an_entry_of_robustbench_stands_with_its_own_training_only():
+    attack = AttackInfo("AutoAttack", "autoattack", "linf", (8 / 255,), "autoattack")
+    losses = [{"name": "mmc", "label": "M"}, {"name": "softmax", "label": "S"}]
+    pgd = {"attack": "pgd", "norm": "linf", "eps": 8 / 255, "steps": 7}
+    run = numbers("cifar10", losses, train={"adversarial": pgd})
+    found = {table.short: table.error for table in published_errors(run, attack)}
+    assert found == {
+        "RobustBench, Madry2018Towards": {"S": {0.0: 0.1286, 8 / 255: 0.5596}},
+        "RobustBench, Pang2020Rethinking": {"M": {0.0: 0.1911, 8 / 255: 0.5652}},
+    }
+    plain = numbers("cifar10", losses, train={})
+    assert [t.short for t in published_errors(plain, attack)] == ["RobustBench, Standard"]
