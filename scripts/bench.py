@@ -4,12 +4,13 @@
                             [--run RUN] [--images N] [--out FOLDER]
 
 Parts: train (an epoch of MNIST, against the loop of a tutorial), fgsm (a sweep over 4 and 10 eps
-with errors and scores) and pgd (40 steps), against torchattacks, foolbox and the Adversarial
-Robustness Toolbox as their documentation shows them, metrics (AUROC with image bootstrap, against
-scikit-learn in a loop), report (of --run), start (help and import). Before a part is timed, its
-results are compared; a part whose results differ is not timed. Contenders take turns; medians and
-the smallest and largest time are written to bench.json and bench.md. On a shared machine only
-ratios mean something.
+with errors and scores) and pgd (40 steps), as a run makes them, perturb (FGSM, PGD, Auto-PGD and
+Square on a model in a plain module, and who is fooled), all four against torchattacks, foolbox, the
+Adversarial Robustness Toolbox and pyautoattack as their documentation shows them, metrics (AUROC
+with image bootstrap, against scikit-learn in a loop), report (of --run), start (help and import).
+Before a part is timed, its results are compared; a part whose results differ is not timed.
+Contenders take turns; medians and the smallest and largest time are written to bench.json and
+bench.md. On a shared machine only ratios mean something, of CPU seconds more than of seconds.
 
 Floor: the arithmetic that the network asks for over the rate of a large float32 matrix product
 measured here, the least time that a program could need.
@@ -18,6 +19,7 @@ measured here, the least time that a program could need.
 import argparse
 import copy
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -28,14 +30,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from bench_peers import (
+    APGD_STEPS,
     BATCH,
     PGD_EPS,
     PGD_STEPS,
+    SQUARE_QUERIES,
     Contender,
     Peers,
+    PlainPeers,
+    apgd_peers,
     fgsm_peers,
     keep_installed,
     pgd_peers,
+    square_peers,
 )
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -53,7 +60,7 @@ from robustloss.spec.data import DataSpec
 from robustloss.spec.training import TrainSpec
 from robustloss.training.train import train
 
-PARTS = ("train", "fgsm", "pgd", "metrics", "report", "start")
+PARTS = ("train", "fgsm", "pgd", "perturb", "metrics", "report", "start")
 SWEEPS = {4: [0.05, 0.1, 0.2, 0.3], 10: [round(0.03 * i, 2) for i in range(1, 11)]}
 
 
@@ -87,6 +94,11 @@ def train_model(dataset, device):
     return model.to(memory_format=torch.channels_last).eval()
 
 
+def cpu_seconds() -> float:
+    """Return what this process and those that it started have computed, on all cores."""
+    return sum(os.times()[:4])
+
+
 def synchronise(device):
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -94,17 +106,17 @@ def synchronise(device):
 
 def time_contenders(
     contenders: dict[str, Contender], repeats: int, device
-) -> dict[str, list[float]]:
-    """Return the seconds of each contender, in turn; the first round only warms up."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+) -> dict[str, list[tuple[float, float]]]:
+    """Return seconds and CPU seconds of each contender, in turn; the first round only warms up."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for number in range(repeats + 1):
         for name, contender in contenders.items():
             synchronise(device)
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), cpu_seconds()
             contender()
             synchronise(device)
             if number or repeats == 0:
-                times[name].append(time.perf_counter() - began)
+                times[name].append((time.perf_counter() - began, cpu_seconds() - worked))
     return times
 
 
@@ -230,7 +242,7 @@ def check_sweeps(sweeps, exact: bool, labels):
     for name, theirs in found.items():
         if name == "robustloss":
             continue
-        for eps, (predicted, _) in theirs.items():
+        for eps, (predicted, *_) in theirs.items():
             same = float((predicted == mine[eps][0]).mean())
             gap = float((mine[eps][0] != labels).mean() - (predicted != labels).mean())
             if exact and same < 0.998:
@@ -285,6 +297,39 @@ def part_pgd(dataset, model, device, args):
     floor = images.n * PGD_STEPS * both
     note = f"{n} images, {PGD_STEPS} steps at eps {PGD_EPS}; {same}"
     return [time_group(f"PGD-{PGD_STEPS}", sweeps, args, device, note, floor)]
+
+
+def make_perturb(model, images, name, params, eps):
+    inputs, attack = images.batch(slice(None)), attacks.build_attack(name, **params)
+
+    def sweep():
+        made = attacks.perturb(
+            attack, model, inputs, images.labels, eps=eps, batch_size=BATCH
+        ).success
+        return {e: (wrong.cpu().numpy(),) for e, wrong in zip(eps, made, strict=True)}
+
+    return sweep
+
+
+def part_perturb(dataset, model, device, args):
+    results = []
+    pgd = {"steps": PGD_STEPS, "random_start": False}
+    for title, n, name, params, eps, others in (
+        ("FGSM, 4 eps", 1000, "fgsm", {}, SWEEPS[4], fgsm_peers),
+        ("FGSM, 10 eps", 1000, "fgsm", {}, SWEEPS[10], fgsm_peers),
+        (f"PGD-{PGD_STEPS}", 500, "pgd", pgd, [PGD_EPS], pgd_peers),
+        (f"Auto-PGD-{APGD_STEPS}", 500, "apgd_ce", {"steps": APGD_STEPS}, [PGD_EPS], apgd_peers),
+        ("Square", 500, "square", {"queries": SQUARE_QUERIES}, [PGD_EPS], square_peers),
+    ):
+        images = dataset.test.take(slice(0, min(n, args.images or n))).to(device)
+        peers = PlainPeers(model, images, device)
+        sweeps = {"robustloss": make_perturb(peers.model, images, name, params, eps)}
+        sweeps |= keep_installed(others(peers, eps))
+        none = np.zeros(images.n, bool)  # what a sweep returns is who is fooled, not a class
+        same = check_sweeps(sweeps, exact=name == "fgsm", labels=none)
+        note = f"{images.n} images, a plain module; {same}"
+        results.append(time_group(f"perturb, {title}", sweeps, args, device, note))
+    return results
 
 
 # --- numbers, report, start ----------------------------------------------------------------------
@@ -347,7 +392,9 @@ def part_start(dataset, model, device, args):
 
 def time_group(title, contenders, args, device, note="", floor=None, per=None):
     """Time a group of contenders, print the row and return it."""
-    times = time_contenders(contenders, args.repeats, device)
+    both = time_contenders(contenders, args.repeats, device)
+    times = {name: [wall for wall, _ in found] for name, found in both.items()}
+    worked = {name: statistics.median(cpu for _, cpu in found) for name, found in both.items()}
     per = per or dict.fromkeys(times, 1)
     mine = next(iter(times))
     medians = {name: statistics.median(t) / per[name] for name, t in times.items()}
@@ -356,6 +403,11 @@ def time_group(title, contenders, args, device, note="", floor=None, per=None):
         "note": note,
         "seconds": {name: [round(t, 5) for t in found] for name, found in times.items()},
         "ratio_to_first": {name: round(m / medians[mine], 3) for name, m in medians.items()},
+        "cpu_seconds": {name: round(cpu, 3) for name, cpu in worked.items()},
+        "cpu_ratio_to_first": {
+            name: round(cpu / per[name] / (worked[mine] / per[mine]), 3)
+            for name, cpu in worked.items()
+        },
     }
     if len(times) > 1:
         row["times_the_fastest_other"] = round(
@@ -374,8 +426,9 @@ def format_markdown(rows, machine) -> str:
     lines = [
         f"{machine}",
         "",
-        "| what | contender | median, s | smallest to largest | times ours | floor over ours |",
-        "| :-- | :-- | --: | --: | --: | --: |",
+        "| what | contender | median, s | smallest to largest | times ours | CPU s | times ours "
+        "| floor over ours |",
+        "| :-- | :-- | --: | --: | --: | --: | --: | --: |",
     ]
     for row in rows:
         for number, (name, times) in enumerate(row["seconds"].items()):
@@ -383,10 +436,20 @@ def format_markdown(rows, machine) -> str:
             lines.append(
                 f"| {'' if number else row['part']} | {name} | {statistics.median(times):.3f} | "
                 f"{min(times):.3f} to {max(times):.3f} | {row['ratio_to_first'][name]:.2f} | "
+                f"{row['cpu_seconds'][name]:.3f} | {row['cpu_ratio_to_first'][name]:.2f} | "
                 f"{'' if number or fraction is None else fraction} |"
             )
-        lines.append(f"| | *{row['note']}* | | | | |")
+        lines.append(f"| | *{row['note']}* | | | | | | |")
     return "\n".join(lines) + "\n"
+
+
+def describe_instructions() -> str:
+    """Return the widest instructions here, and what limits oneDNN, if anything."""
+    widest = torch.backends.cpu.get_cpu_capability()
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    found = [widest, *(name for name in ("avx512_bf16", "amx_bf16") if name in flags)]
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return " ".join(found) + (f" (oneDNN limited to {limit})" if limit else "")
 
 
 def main() -> None:
@@ -405,12 +468,12 @@ def main() -> None:
         parser.error(f"--parts has {unknown[0]!r}; there are {', '.join(PARTS)}")
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     machine = (
-        f"{platform.machine()}, {name}, {torch.get_num_threads()} threads, torch "
-        f"{torch.__version__}; {args.repeats} repeats"
+        f"{platform.machine()}, {name}, {describe_instructions()}, {torch.get_num_threads()} "
+        f"threads, torch {torch.__version__}; {args.repeats} repeats"
     )
     print(machine, flush=True)
     dataset = model = None
-    if {"train", "fgsm", "pgd"} & set(parts):
+    if {"train", "fgsm", "pgd", "perturb"} & set(parts):
         dataset = load_dataset(DataSpec(name="mnist"), root=args.data)
         model = train_model(dataset, device)
     rows = []

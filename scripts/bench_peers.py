@@ -1,4 +1,4 @@
-"""FGSM and PGD of other packages, for bench.py: used as the documentation of each shows them."""
+"""Attacks of other packages, for bench.py: used as the documentation of each shows them."""
 
 import copy
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from torch import nn
 
 BATCH = 500  # images at once, for everybody
 PGD_EPS, PGD_STEPS = 0.1, 40
+APGD_STEPS, SQUARE_QUERIES = 40, 500
 Contender = Callable[[], object]
 
 
@@ -102,6 +103,36 @@ class Peers:
         return sweep
 
 
+class PlainPeers(Peers):
+    """What a user of `perturb` wants of each image: is the model wrong about it?"""
+
+    def collect(self, per_batch):
+        wrong = []
+        for adversarial, (_, labels) in zip(per_batch, self.batches, strict=True):
+            with torch.no_grad():
+                wrong.append(self.model(adversarial).argmax(1) != labels)
+        return [torch.cat(wrong).cpu().numpy()]
+
+    def autoattack(self, name, eps, queries=None):
+        from pyautoattack import AutoAttack
+
+        def sweep():
+            found = {}
+            for e in eps:
+                attack = AutoAttack(
+                    self.model, attacks=[name], device=self.device, eps=e, version="custom"
+                )
+                attack.apgd.n_restarts, attack.apgd.n_iter = 1, APGD_STEPS
+                attack.square.n_queries = queries
+                found[e] = self.collect(
+                    attack.run_standard_evaluation(x, y, batch_size=len(x))[0]
+                    for x, y in self.batches
+                )
+            return found
+
+        return sweep
+
+
 class _Make:
     """How a torchattacks attack is built for each eps."""
 
@@ -167,4 +198,24 @@ def pgd_peers(peers, eps) -> dict[str, Callable[[], Contender]]:
         ),
         "foolbox": foolbox,
         "ART": art,
+    }
+
+
+def apgd_peers(peers, eps) -> dict[str, Callable[[], Contender]]:
+    keys = {"norm": "Linf", "steps": APGD_STEPS, "n_restarts": 1, "loss": "ce"}
+    return {
+        "torchattacks": lambda: peers.torchattacks(
+            _Make(lambda p, e: p.APGD(peers.model, eps=e, **keys), eps)
+        ),
+        "pyautoattack": lambda: peers.autoattack("apgd-ce", eps),
+    }
+
+
+def square_peers(peers, eps) -> dict[str, Callable[[], Contender]]:
+    keys = {"norm": "Linf", "n_queries": SQUARE_QUERIES, "n_restarts": 1}
+    return {
+        "torchattacks": lambda: peers.torchattacks(
+            _Make(lambda p, e: p.Square(peers.model, eps=e, **keys), eps)
+        ),
+        "pyautoattack": lambda: peers.autoattack("square", eps, SQUARE_QUERIES),
     }
