@@ -262,6 +262,9 @@ def check_class_counts(head: LossHead, class_counts: Tensor, *, at_least: int, r
         )
 
 
+_PER_IMAGE = 'Criteria of torch give it with reduction="none".'
+
+
 def check_terms(terms: object, features: Tensor) -> LossTerms:
     """Return the terms that a `loss` gave, if they are two floating (B,) tensors.
 
@@ -273,12 +276,17 @@ def check_terms(terms: object, features: Tensor) -> LossTerms:
         ValueError: if it is not LossTerms, or a term has a wrong shape or type.
     """
     if not isinstance(terms, LossTerms):
+        kind = type(terms).__name__
+        if isinstance(terms, Tensor):
+            kind = f"one tensor of shape {tuple(terms.shape)}"
         raise ValueError(
-            f"loss() returned {type(terms).__name__}. "
-            "Return LossTerms(classification, regulariser), both of shape (B,)."
+            f"loss() returned {kind}. Return LossTerms(classification, regulariser), both of shape "
+            f"(B,): a number per image. {_PER_IMAGE} Without a regulariser, its zeros are "
+            "torch.zeros_like(classification)."
         )
+    remedy = f"Do not average over B. {_PER_IMAGE}"
     for name, value in zip(LossTerms._fields, terms, strict=True):
-        _check_result(f"loss().{name}", value, (features.shape[0],), "Do not average over B.")
+        _check_result(f"loss().{name}", value, (features.shape[0],), remedy)
     return terms
 
 

@@ -40,6 +40,7 @@ class RunCell:
         label: Its label in the merged run.
         settings: What decides its training beside seed and data, as in a table [[losses]].
         attacks: The labels in the merged run by those of its run, of the attacks that all have.
+        twins: Further runs that have the same cell.
     """
 
     run: Run
@@ -48,6 +49,7 @@ class RunCell:
     label: str
     settings: dict[str, Any]
     attacks: Mapping[str, str] = field(default_factory=dict)
+    twins: list[Run] = field(default_factory=list)
 
 
 def check_data(first: Run, other: Run) -> None:
@@ -254,6 +256,8 @@ def label_cells(runs: Sequence[Run]) -> tuple[list[RunCell], list[str]]:
                     "settings to other weights (another device or version). Run one of them again "
                     "with another label or other seeds."
                 )
+            if twin is not cell:
+                twin.twins.append(cell.run)
     slugs: dict[str, str] = {}
     for label, _ in found:
         if (other := slugs.setdefault(slug(label), label)) != label:
@@ -368,8 +372,13 @@ def spec_losses(first: Run, cells: Sequence[RunCell]) -> list[dict[str, Any]]:
     return list(losses.values())
 
 
-def training_notes(runs: Sequence[Run]) -> list[str]:
-    """Return what differs in the training of the runs, which a reader must know."""
+def training_notes(runs: Sequence[Run], cells: Sequence[RunCell]) -> list[str]:
+    """Return what differs in the training of the runs and of their losses: a reader must know.
+
+    Args:
+        runs: Those that are compared.
+        cells: As `label_cells` returns them.
+    """
     notes, names = [], tell_apart(runs)
     base = fill_training(runs[0], {})
     for other, name in zip(runs[1:], names[1:], strict=True):
@@ -385,7 +394,30 @@ def training_notes(runs: Sequence[Run]) -> list[str]:
                 f"{name} was trained otherwise than {names[0]}: {told}. A difference between "
                 "their losses may come from that."
             )
-    return notes
+    return [*notes, *_own_training_notes(runs, cells)]
+
+
+def _own_training_notes(runs: Sequence[Run], cells: Sequence[RunCell]) -> list[str]:
+    """Return which losses have a table train of their own, of those that not every run has."""
+    notes, names = {}, dict(zip((run.path for run in runs), tell_apart(runs), strict=True))
+    having: dict[str, set[Path]] = {}
+    for cell in cells:
+        having.setdefault(cell.label, set()).update(run.path for run in (cell.run, *cell.twins))
+    for cell in cells:
+        train, base = cell.settings["train"], fill_training(cell.run, {})
+        differences = {
+            key: (train.get(key), base.get(key))
+            for key in sorted(train.keys() | base.keys())
+            if train.get(key) != base.get(key)
+        }
+        if train and differences and len(having[cell.label]) < len(runs):
+            rest = f"the [train] of {names[cell.run.path]}"
+            notes[cell.label] = (
+                f"{cell.label} has a training of its own: "
+                f"{list_differences(differences, cell.label, rest)}. A difference to the other "
+                "losses may come from that."
+            )
+    return [*notes.values()]
 
 
 def version_notes(runs: Sequence[Run]) -> list[str]:

@@ -99,7 +99,7 @@ def merge_runs(
     for cell in cells:
         cell.attacks = own_labels[cell.run.path]
     losses = spec_losses(runs[0], cells)
-    notes = attacks.notes + renamed + training_notes(runs) + version_notes(runs)
+    notes = attacks.notes + renamed + training_notes(runs, cells) + version_notes(runs)
     notes += [f"{run.path.resolve().name}: {doubt}" for run in runs for doubt in run.doubts]
     done = {(cell.content["label"], cell.content["seed"]) for cell in cells}
     failures = {(row["label"], row["seed"]): row for run in runs for row in run.failures}

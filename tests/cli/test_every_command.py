@@ -127,8 +127,24 @@ def test_check_loss_tells_one_reason_once(command, tmp_path):
     assert status == 1
     assert out.count("unexpected keyword argument 'progress'") == 1
     assert re.search(r"^FAIL  shapes: TypeError: ", out, re.MULTILINE)
-    assert re.search(r"^FAIL  learns a toy problem: as 'shapes'$", out, re.MULTILINE)
-    assert out.endswith("Mend the first FAIL first: the others may follow from it.\n")
+    assert out.count("FAIL") == 1
+    assert re.search(r"^skip  .*, learns a toy problem: judged once 'shapes' passes$", out, re.M)
+
+
+def test_check_loss_of_a_mean_tells_its_cause_and_remedy_once(command, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch.nn.functional import cross_entropy\n"
+        "from robustloss.losses.softmax import SoftmaxHead\n"
+        "class Mean(SoftmaxHead):\n"
+        "    def loss(self, features, labels, *, progress):\n"
+        "        return cross_entropy(self.logits(features), labels)\n"
+    )
+    status, out, _ = command("check-loss", tmp_path / "mine.py:Mean")
+    (line,) = [line for line in out.splitlines() if line.startswith("FAIL")]
+    assert status == 1
+    assert line.startswith("FAIL  shapes: ValueError: loss() returned one tensor of shape ().")
+    assert 'reduction="none"' in line
+    assert "zeros_like" in line
 
 
 WHOLE = """

@@ -96,7 +96,7 @@ def test_notes_results_and_checks(command, tmp_path, monkeypatch, capsys):
         there_is_no_run.setattr(terminal, "print_result", lambda run: None)
         code, out, _ = command("compare", "a", "b")
     assert (code, out.count("Note: "), out.count("\n"), harmless(out)) == (0, 2, 2, True)
-    failed = [SimpleNamespace(name="shapes", passed=False, detail=EVIL)]
+    failed = [SimpleNamespace(name="shapes", passed=False, detail=EVIL, follows="")]
     monkeypatch.setattr(contract, "check_loss", lambda name: failed)
     assert harmless(command("check-loss", f"{EVIL}.py:X")[1])
     spec = {"attacks": [{"label": EVIL}], "losses": [{"label": EVIL}]}

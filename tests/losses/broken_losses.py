@@ -379,7 +379,7 @@ BROKEN = {
     NoSuperInit: ("builds", "AttributeError"),
     SwappedDimensions: ("builds", "Call super().__init__(feature_dim, num_classes)"),
     AveragedLoss: ("shapes", "loss().classification (shape ()) must have shape (28,)"),
-    BareLoss: ("shapes", "loss() returned Tensor. Return LossTerms"),
+    BareLoss: ("shapes", "loss() returned one tensor of shape (28,). Return LossTerms"),
     FloatRegulariser: ("shapes", "loss().regulariser (=float) must be a floating tensor"),
     TransposedLogits: ("shapes", "class_log_likelihood() (shape (7, 28)) must have shape (28, 7)"),
     NoProgress: ("shapes", "TypeError"),

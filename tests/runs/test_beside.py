@@ -174,7 +174,7 @@ def test_a_training_that_fails_is_cured_by_a_key_of_train(finished, command, mon
     assert "to train MyLoss otherwise, add --train KEY=VALUE to the command: train.lr" in err
     assert "run the command again" not in err
     before = state(finished)
-    status, _, err = command(*words, "--train", "max_grad_norm=1.0", "--train", "lr=0.01")
+    status, out, err = command(*words, "--train", "max_grad_norm=1.0", "--train", "lr=0.01")
     assert status == 0, err
     folder = Path("runs/try-myloss-max-grad-norm-1-lr-0.01-small")
     rows = load_run(folder).table().rows
@@ -182,6 +182,7 @@ def test_a_training_that_fails_is_cured_by_a_key_of_train(finished, command, mon
     *others, own = load_run(folder).provenance["spec"]["losses"]
     assert own["train"] == {"max_grad_norm": 1.0, "lr": 0.01}
     assert all(keys["lr"] != 0.01 for keys in (other["train"] for other in others) if "lr" in keys)
+    assert "Note: MyLoss (max_grad_norm 1, lr 0.01) has a training of its own: lr is 0.01 in" in out
     assert state(finished) == before
 
 

@@ -33,7 +33,7 @@ def runs(tmp_path_factory):
         losses=[
             {"name": "SOFTMAX", "label": "plain softmax"},
             {"name": "lgm", "label": "l-gm", "params": {"alpha": 1, "covariance": "identity"}},
-            {"name": "center", "train": {"nesterov": True}},
+            {"name": "center", "train": {"nesterov": True, "lr": 0.01}},
         ],
         attacks=[
             {
@@ -79,6 +79,9 @@ def test_it_is_said_in_a_line_and_other_things_are_told_with_their_values(merged
     assert other in merged.notes
     assert any("fast one at 0.3" in note and "Left out of loud" in note for note in merged.notes)
     assert not any("trained otherwise" in note for note in merged.notes)
+    own = "Center has a training of its own: lr is 0.01 in Center, 0.02 in the [train] of loud."
+    assert any(note.startswith(own) for note in merged.notes)
+    assert not any("nesterov" in note for note in merged.notes)
 
 
 def test_numbers_scores_and_traces_follow_the_label(runs, merged):

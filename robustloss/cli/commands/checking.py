@@ -63,17 +63,16 @@ def show_loss_checks(name: str, params: dict[str, Any], *, only_failures: bool =
             checks = call_alone(check_loss_alone, name, params, foreign={"loss": name})
         else:
             checks = contract.check_loss(name, **params)
-    first_with: dict[str, str] = {}  # reason of a failure -> the first check that it fails
+    follow: dict[str, list[str]] = {}  # a failed check -> those that fail with it
     for check in checks:
-        first = check.name if check.passed else first_with.setdefault(check.detail, check.name)
         detail = f": {check.detail}" if check.detail else ""
-        if first != check.name:
-            detail = f": as '{first}'"
-        if not (check.passed and only_failures):
+        if check.follows:
+            follow.setdefault(check.follows, []).append(check.name)
+        elif not (check.passed and only_failures):
             say(f"{'pass' if check.passed else 'FAIL'}  {check.name}{detail}")
+    for first, names in follow.items():
+        say(f"skip  {', '.join(names)}: judged once '{first}' passes")
     failed = sum(not check.passed for check in checks)
     if failed or not only_failures:
         say(f"{name}: {len(checks) - failed} of {len(checks)} checks passed")
-    if failed > 1:
-        print("Mend the first FAIL first: the others may follow from it.")
     return failed

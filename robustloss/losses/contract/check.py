@@ -42,11 +42,14 @@ class Check:
         name: what was checked.
         passed: whether the loss keeps this part of the contract.
         detail: the reason of a failure; for a passed check a remark or nothing.
+        follows: the earlier failed check that this one fails with: mended together, or not judged
+            before that one passes.
     """
 
     name: str
     passed: bool
     detail: str = ""
+    follows: str = ""
 
 
 def check_loss(
@@ -77,16 +80,25 @@ def check_loss(
     first = _run("builds", state.builds, subject)
     if not first.passed:
         return [first]
+    found = [first]
     with collecting_warnings():  # of the toy dimensions; "builds" has reported them
-        return [first, *(_run(title, check, subject) for title, check in CHECKS.items())]
+        for title, check in CHECKS.items():
+            found.append(_run(title, check, subject, found))
+    return found
 
 
-def _run(name: str, check: Contract, subject: Subject) -> Check:
+def _run(name: str, check: Contract, subject: Subject, earlier: Sequence[Check] = ()) -> Check:
+    """Run a check; one that fails for the reason of an earlier one says of which.
+
+    Where the outputs have wrong shapes or types, nearly everything that uses them raises something,
+    which tells no more.
+    """
+    failed = {each.detail: each.follows or each.name for each in earlier if not each.passed}
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         try:
             return Check(name, True, check(subject) or "")
         except ContractBrokenError as broken:
-            return Check(name, False, str(broken))
+            return Check(name, False, str(broken), failed.get(str(broken), ""))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plug-in may raise anything; that is the result
@@ -94,4 +106,6 @@ def _run(name: str, check: Contract, subject: Subject) -> Check:
                 reason = " ".join(str(error).split())[:400]
             except Exception:
                 reason = "its text cannot be made"
-            return Check(name, False, f"{type(error).__name__}: {reason}")
+            detail = f"{type(error).__name__}: {reason}"
+            shapes = "shapes" if "shapes" in failed.values() else ""
+            return Check(name, False, detail, failed.get(detail, shapes))
