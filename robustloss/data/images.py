@@ -59,6 +59,10 @@ class ImageSet:
     def __len__(self) -> int:
         return self.n
 
+    def count_classes(self, num_classes: int) -> list[int]:
+        """Return how many images each of so many classes has."""
+        return torch.bincount(self.labels, minlength=num_classes).tolist()
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of what a model sees."""
@@ -172,7 +176,7 @@ class Dataset:
     @property
     def class_counts(self) -> list[int]:
         """Training images of each class."""
-        return torch.bincount(self.train.labels, minlength=self.num_classes).tolist()
+        return self.train.count_classes(self.num_classes)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -86,6 +86,7 @@ class Data(Part):
     test: int | None = None
     class_names: list[Text] | None = None
     class_counts: list[int] | None = None
+    test_class_counts: list[int] | None = None
     converted: dict | None = None
 
 

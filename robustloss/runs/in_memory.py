@@ -26,7 +26,7 @@ from robustloss.data.images import Dataset, ImageSet
 from robustloss.data.in_memory import Labels, Source, read_images
 from robustloss.models.given import IN_MEMORY, copy_module, wrap_given
 from robustloss.progress import Progress, Silent, choose_progress, duration, show_note
-from robustloss.results.numbers import find_unlearnt
+from robustloss.results.numbers import describe_unlearnt
 from robustloss.results.run import Run, load_run
 from robustloss.runs.executors.choose import run_jobs
 from robustloss.runs.folder import check_folder, claiming
@@ -183,27 +183,9 @@ def evaluate(
             provenance = provenance_of(settings, loaded, dataset, start)
             write_run(folder, loaded, cells, failures, provenance)
             run = load_run(folder)
-    for line in _doubt_models(run, classes, normalized=normalization is not None):
-        show_note(progress, line)
+    for line in describe_unlearnt(run.results):
+        show_note(progress, f"Remark: {line} Its errors under attack say nothing.")
     return run
-
-
-def _doubt_models(run: Run, classes: int, *, normalized: bool) -> list[str]:
-    """Return a line for each model that does no better than guessing on the clean images.
-
-    Args:
-        run: Of the models.
-        classes: K.
-        normalized: Whether normalize was given.
-    """
-    remedy = "is its mean and std right" if normalized else "does it need normalize=..."
-    return [
-        f"Remark: {row['label']} is wrong on {100 * row['error']:.3g} % of the clean images, as "
-        f"guessing among {classes} classes would be, so errors under attack say nothing. Look at "
-        f"the model: {remedy}, is the order of its classes that of labels, are its weights loaded?"
-        for rows in find_unlearnt(run.results)[0].values()
-        for row in rows
-    ]
 
 
 def _say_begin(

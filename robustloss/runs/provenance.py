@@ -94,6 +94,7 @@ def _provenance_at_start(
             "test": dataset.test.n,
             "class_names": list(dataset.class_names),
             "class_counts": dataset.class_counts,
+            "test_class_counts": dataset.test.count_classes(dataset.num_classes),
         },
         "seeds": list(settings.seeds),
         "command": [*started_by, *sys.argv[1:]],

@@ -470,13 +470,12 @@ def test_a_model_that_guesses_gets_a_remark_that_names_what_may_be_wrong(capsys)
     robustloss.evaluate(models, images, labels, ["fgsm"], **keys)
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Remark")]
     assert len(said) == 1
-    assert re.match(r"Remark: guessing is wrong on \d+(\.\d)? % of the clean images", said[0])
-    assert "guessing among 10 classes" in said[0]
-    assert "does it need normalize=" in said[0]
+    assert re.match(r"Remark: guessing .*: clean error \d+ %, guessing is \d+ %\.", said[0])
+    assert 'normalize = "imagenet"' in said[0]
     shifted = (labels + 1) % 10  # classes in another order
     wrong = {"normalize": {"mean": [0.0], "std": [1.0]}}
     robustloss.evaluate(right, images, shifted, ["fgsm"], **keys, **wrong)
-    assert "is its mean and std right" in capsys.readouterr().err
+    assert "Look at its weights, the order of its classes and how" in capsys.readouterr().err
 
 
 def test_the_share_that_is_done_never_falls():
