@@ -273,7 +273,11 @@ def _refuse_number(text: str) -> NoReturn:
 
 
 def write_arrays(
-    path: str | Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None
+    path: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    meta: Mapping[str, Any] | None = None,
+    *,
+    packed: bool = False,
 ) -> None:
     """Write named arrays as .npz without pickle; equal content gives equal bytes.
 
@@ -284,13 +288,16 @@ def write_arrays(
         path: the file.
         arrays: bool, integer or float (at most 64 bit) arrays by identifier-like names.
         meta: plain values kept beside the arrays.
+        packed: deflate the content, for small files that travel; the bytes are then those of this
+            machine's zlib.
 
     Raises:
         ValueError: a name that is no identifier, or another dtype.
     """
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(_member(_META_MEMBER), _canonical(_plain(meta or {})))
+    kind = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(_member(_META_MEMBER), _canonical(_plain(meta or {})), kind, 9)
         for name in sorted(arrays):
             if not _ARRAY_NAME.fullmatch(name):
                 raise ValueError(
@@ -306,14 +313,21 @@ def write_arrays(
             array = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
             content = io.BytesIO()
             np.lib.format.write_array(content, array, version=(1, 0), allow_pickle=False)
-            archive.writestr(_member(f"{name}.npy"), content.getvalue())
+            archive.writestr(_member(f"{name}.npy"), content.getvalue(), kind, 9)
         archive.comment = b"0" * _DIGEST_LENGTH
     body = buffer.getvalue()[:-_DIGEST_LENGTH]
     write_bytes(path, body + hashlib.sha256(body).hexdigest().encode())
 
 
-def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_arrays(
+    path: str | Path, *, most: int = MOST_ARRAYS, unpacked: int = 0
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `write_arrays` wrote.
+
+    Args:
+        path: the file.
+        most: bytes that the file may have.
+        unpacked: bytes that its content may have where it is packed; 0 refuses a packed file.
 
     Returns:
         The arrays by name, and the meta values.
@@ -321,20 +335,25 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     Raises:
         CorruptFile: missing, truncated, one byte altered, or not written by `write_arrays`.
     """
-    data = _read(path, MOST_ARRAYS)
+    data = _read(path, most)
     stated, body = data[-_DIGEST_LENGTH:], memoryview(data)[:-_DIGEST_LENGTH]
     if hashlib.sha256(body).hexdigest().encode() != stated:
         raise CorruptFile(f"{path} is truncated or altered: its sha256 does not fit.")
     try:
-        members, arrays = {}, {}
+        members: dict[str, bytes] = {}
+        arrays = {}
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
-                # write_arrays packs nothing, so what is unpacked can be no larger than the file
-                packed = member.compress_type != zipfile.ZIP_STORED
-                if packed or member.file_size != member.compress_size:
+                stored = member.compress_type == zipfile.ZIP_STORED
+                if not unpacked and not (stored and member.file_size == member.compress_size):
                     raise ValueError(f"{member.filename!r} is packed")
-                members[name] = archive.read(member)
+                # a small file may unpack to any size: no more is unpacked than may be there
+                left = (unpacked or len(data)) - sum(len(content) for content in members.values())
+                with archive.open(member) as file:
+                    members[name] = file.read(left + 1)
+                if len(members[name]) > left:
+                    raise ValueError(f"its content has more than {unpacked or len(data)} bytes")
         meta = json.loads(members.pop(_META_MEMBER))
         if not isinstance(meta, dict):
             raise ValueError("its meta values are no JSON object")

@@ -152,3 +152,16 @@ def test_array_names_cannot_leave_their_file(tmp_path, name):
 def test_arrays_that_need_pickle_or_depend_on_the_machine_are_refused(tmp_path, array):
     with pytest.raises(ValueError, match="must be bool, integer or float of at most 64 bit"):
         storage.write_arrays(tmp_path / "x.npz", {"a": array})
+
+
+def test_a_packed_file_is_read_only_where_its_size_is_bounded(tmp_path):
+    arrays = {"zeros": np.zeros(100_000), "index": np.arange(3)}
+    storage.write_arrays(tmp_path / "x.npz", arrays, {"a": 1}, packed=True)
+    assert (tmp_path / "x.npz").stat().st_size < 5_000
+    read, meta = storage.read_arrays(tmp_path / "x.npz", unpacked=10**6)
+    assert meta == {"a": 1}
+    np.testing.assert_array_equal(read["zeros"], arrays["zeros"])
+    with pytest.raises(CorruptFile, match="is packed"):
+        storage.read_arrays(tmp_path / "x.npz")
+    with pytest.raises(CorruptFile, match="more than 800000 bytes"):
+        storage.read_arrays(tmp_path / "x.npz", unpacked=800_000)

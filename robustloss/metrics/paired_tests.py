@@ -72,6 +72,33 @@ def paired_difference(
     return (only_a - only_b) / n, max(-1.0, a - b - half), min(1.0, a - b + half)
 
 
+def paired_margin(only_a: int, only_b: int, n: int, margin: float) -> float:
+    """Return the one-sided p-value of "the error of A is at most that of B plus a margin".
+
+    Args:
+        only_a: images that A alone gets wrong.
+        only_b: images that B alone gets wrong.
+        n: images in all.
+        margin: in (0, 1), a fraction.
+
+    Raises:
+        ValueError: counts that are no counts of n, or a margin outside (0, 1).
+
+    Source: Tango 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<891::AID-SIM780>3.0.CO;2-B, score
+        test of a paired difference.
+    """
+    if n < 1 or only_a < 0 or only_b < 0 or only_a + only_b > n:
+        raise ValueError(f"only_a (={only_a}) and only_b (={only_b}) must be counts of n (={n}).")
+    if not 0 < margin < 1:
+        raise ValueError(f"margin (={margin}) must lie in (0, 1): a fraction, not percent.")
+    # the share that B alone gets wrong, most likely where the difference is the margin
+    linear = (2 * n - only_a + only_b) * margin - only_a - only_b
+    constant = -only_b * margin * (1 - margin)
+    share = (math.sqrt(linear**2 - 8 * n * constant) - linear) / (4 * n)
+    variance = n * (2 * share + margin * (1 - margin))
+    return float(scipy.stats.norm.sf((only_a - only_b - n * margin) / math.sqrt(variance)))
+
+
 def paired_t(differences: Sequence[float] | np.ndarray) -> float:
     """Return the p-value of a two-sided paired t-test over seeds.
 
@@ -104,6 +131,25 @@ def benjamini_hochberg(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     known = np.isfinite(values)
     if known.any():
         adjusted[known] = scipy.stats.false_discovery_control(values[known], method="bh")
+    return adjusted
+
+
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return p-values adjusted so that one false finding among all of them is rare.
+
+    With a share alpha of those who have no true finding, any adjusted value lies below alpha.
+
+    Args:
+        p_values: (T,); NaN is no test and stays NaN.
+
+    Source: Holm 1979.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(values.shape, np.nan)
+    known = np.flatnonzero(np.isfinite(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    steps = values[order] * np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps)) if order.size else steps
     return adjusted
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 Layout = Mapping[str, tuple[str, str]]
-"""Name -> kind ("i" integer, "f" float, "b" bool) and axes: a letter is a size, a digit itself."""
+"""Name -> kind, a key of `_KINDS`, and axes: a letter is a size, a digit itself."""
 
-_KINDS = {"i": "integer", "f": "float", "b": "bool"}
+_KINDS = {"i": "integer", "u": "unsigned integer", "f": "float", "b": "bool"}
 
 REFERENCE: Layout = {
     "validation_index": ("i", "V"),

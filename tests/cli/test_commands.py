@@ -236,6 +236,7 @@ def test_help_names_the_commands_that_work(command):
         "try",
         "new",
         "compare",
+        "baseline",
         "schema",
         "guide",
         "cite",

@@ -22,7 +22,15 @@ import typer
 from typer import Option
 
 from robustloss import __version__
-from robustloss.cli.commands import checking, looking, reporting, running, starting, trying
+from robustloss.cli.commands import (
+    baselines,
+    checking,
+    looking,
+    reporting,
+    running,
+    starting,
+    trying,
+)
 from robustloss.cli.mistakes import MistakeError
 from robustloss.cli.saying import DONE, INTERRUPTED, complain
 from robustloss.notation import printable
@@ -37,6 +45,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {  # as help lists them
     "try": trying.try_,
     "new": starting.new,
     "compare": reporting.compare,
+    "baseline": baselines.baseline,
     "schema": looking.schema,
     "guide": looking.guide,
     "cite": looking.cite,

@@ -1,0 +1,209 @@
+"""The file of a baseline: one .npz without pickle, with a JSON header and its own digest.
+
+It is a zip archive that `numpy.load` opens. The member meta.json is the header: "format"
+"robustloss baseline", "version" 1, "name", "provenance", "tables", and "cells", a list in which
+each cell has "loss", "label", "seed", "weights", "threshold", "shift", "scale", "passes" (a list of
+"attack", "attack_label", "norm", "eps", "scored") and "radii" (labels of attacks). The arrays:
+
+- index: (N,) int, positions of the test images in the original file, as differences: the first as
+  it is, then each less the one before.
+- wrong_C: (P, ceil(N / 8)) uint8, of cell number C and its P passes which images are classified
+  wrongly, a bit an image, the first image the highest bit (numpy.packbits).
+- accepted_C: (Q, ceil(N / 8)) uint8, likewise of its Q scored passes, whether the score reaches the
+  threshold.
+- scores_C: (Q, N) float16, the log-likelihood less "shift", over "scale".
+- radii_C: (A, N) float16, or float32 where one is too large for that.
+
+The archive's comment is the sha256 of every byte before it (`storage.write_arrays`).
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from robustloss.notation import one_line
+from robustloss.results.checking import check_tables
+from robustloss.results.compact.content import TABLES_KEPT, Baseline, CellOutcomes, PassOutcome
+from robustloss.results.layout import check_layout
+from robustloss.results.provenance import Part, Provenance, Text
+from robustloss.storage import CorruptFile, read_arrays, write_arrays
+
+FORMAT, VERSION = "robustloss baseline", 1
+MOST_BYTES = 256 * 2**20  # of a file; MNIST's 10,000 images, 4 losses, 4 eps have half a MiB
+_MOST_UNPACKED = 2**30
+_OF_CELL = ("loss", "label", "seed", "weights", "shift", "scale")
+
+
+class _Pass(Part):
+    attack: Text
+    attack_label: Text
+    norm: Text | None
+    eps: float
+    scored: bool
+
+
+class _Cell(Part):
+    loss: Text
+    label: Text
+    seed: int
+    weights: Text | None
+    threshold: float | None  # None for an infinite one, which JSON does not have
+    shift: float
+    scale: float = Field(gt=0)
+    passes: list[_Pass] = Field(min_length=1)
+    radii: list[Text]
+
+
+class _Header(Part):
+    name: Text
+    provenance: Provenance
+    tables: dict[str, list]
+    cells: list[_Cell] = Field(min_length=1)
+
+
+def save_baseline(path: str | Path, baseline: Baseline) -> None:
+    """Write a baseline; equal content gives equal bytes.
+
+    Args:
+        path: of the file.
+        baseline: what to write.
+    """
+    arrays = {"index": np.diff(baseline.index, prepend=0)}
+    cells = []
+    for number, cell in enumerate(baseline.cells):
+        scored = [one for one in cell.passes if one.scores is not None]
+        arrays[f"wrong_{number}"] = np.packbits([one.wrong for one in cell.passes], axis=1)
+        arrays[f"accepted_{number}"] = np.packbits(
+            np.array([one.accepted for one in scored], bool), axis=1
+        )
+        arrays[f"scores_{number}"] = np.array([one.scores for one in scored], np.float16)
+        if cell.radii:
+            arrays[f"radii_{number}"] = np.stack(list(cell.radii.values()))
+        cells.append(
+            {
+                **{name: getattr(cell, name) for name in _OF_CELL},
+                "threshold": cell.threshold,
+                "passes": [one.place | {"scored": one.scores is not None} for one in cell.passes],
+                "radii": list(cell.radii),
+            }
+        )
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": baseline.name,
+        "provenance": baseline.provenance,
+        "tables": baseline.tables,
+        "cells": cells,
+    }
+    write_arrays(path, arrays, header, packed=True)
+
+
+def load_baseline(path: str | Path) -> Baseline:
+    """Read what `save_baseline` wrote.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        CorruptFile: missing, cut short, altered, or no such file; ValueError: of a newer version.
+    """
+    path = Path(path)
+    again = "Take it from where it was kept, or write it again: robustloss baseline RUN --out FILE."
+    try:
+        arrays, header = read_arrays(path, most=MOST_BYTES, unpacked=_MOST_UNPACKED)
+    except CorruptFile as error:
+        raise CorruptFile(f"{error} {_guess_why(path)}{again}") from error
+    if header.get("format") != FORMAT:
+        raise CorruptFile(
+            f"{path} is a file of robustloss, but no baseline. Name a run folder, or a file "
+            "that `robustloss baseline RUN --out FILE` wrote."
+        )
+    if (version := header.get("version")) != VERSION:
+        raise ValueError(
+            f"{path} is a baseline of version {version!r}, and this robustloss reads version "
+            f"{VERSION}. Update robustloss, or write it again: robustloss baseline RUN --out FILE."
+        )
+    try:
+        _Header.model_validate(header)
+        check_tables(path, {name: header["tables"].get(name, []) for name in TABLES_KEPT})
+        index = np.cumsum(arrays["index"])
+        if index.ndim != 1 or arrays["index"].dtype.kind != "i" or index.size == 0:
+            raise ValueError("index must hold whole numbers, one an image")
+        cells = [
+            _read_cell(cell, number, arrays, index.size)
+            for number, cell in enumerate(header["cells"])
+        ]
+    except (ValidationError, KeyError, ValueError) as error:
+        why = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise CorruptFile(f"{path} holds no baseline ({one_line(why)}). {again}") from error
+    return Baseline(
+        path, header["name"], header["provenance"], index, tuple(cells), header["tables"]
+    )
+
+
+def _guess_why(path: Path) -> str:
+    """Say what kind of file it is that cannot be read, where its beginning tells."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(b"version https://git-lfs"):
+        return "It is a pointer of Git LFS: `git lfs pull` gets the file itself. "
+    if not start.startswith(b"PK"):
+        return "It does not begin as a baseline file does. "
+    return ""
+
+
+def _read_cell(
+    cell: dict[str, Any], number: int, arrays: dict[str, np.ndarray], n: int
+) -> CellOutcomes:
+    """Return one cell of a header that has been checked.
+
+    Raises:
+        KeyError, ValueError: an array is missing, or is not as the header says.
+    """
+    passes, labels = cell["passes"], cell["radii"]
+    scored = sum(one["scored"] for one in passes)
+    own = {name: arrays[f"{name}_{number}"] for name in ("wrong", "accepted", "scores")}
+    if labels:
+        own["radii"] = arrays[f"radii_{number}"]
+    layout = {
+        "wrong": ("u", "PB"),
+        "accepted": ("u", "QB"),
+        "scores": ("f", "QN"),
+        "radii": ("f", "AN"),
+    }
+    sizes = {"P": len(passes), "Q": scored, "A": len(labels), "N": n, "B": -(-n // 8)}
+    check_layout(own, layout, sizes)
+    if not passes[0]["scored"] or passes[0]["attack"] != "none":
+        raise ValueError(f"the first pass of {cell['label']} is not that of the clean images")
+    for name in ("scores", "radii"):
+        if name in own and np.isnan(own[name]).any():
+            raise ValueError(f"{name} of {cell['label']} hold NaN")
+    wrong, accepted = (
+        np.unpackbits(own[name].astype(np.uint8), axis=1, count=n).astype(bool)
+        for name in ("wrong", "accepted")
+    )
+    scores = own["scores"]
+    with_scores = iter(range(scored))
+    read = []
+    for one, own_wrong in zip(passes, wrong, strict=True):
+        kept = one.copy()
+        place = next(with_scores) if kept.pop("scored") else None
+        both = (None, None) if place is None else (accepted[place], scores[place])
+        read.append(PassOutcome(**kept, wrong=own_wrong, accepted=both[0], scores=both[1]))
+    radii = dict(zip(labels, own["radii"], strict=True)) if labels else {}
+    fields = {name: cell[name] for name in _OF_CELL}
+    threshold = math.inf if cell["threshold"] is None else cell["threshold"]
+    return CellOutcomes(
+        **fields,
+        threshold=threshold,
+        passes=tuple(read),
+        radii=radii,
+    )
