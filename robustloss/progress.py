@@ -3,9 +3,9 @@
 import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TextIO
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
 
 from robustloss.notation import printable
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-Stage = Literal["train", "attack", "score", "done", "failed", "cached"]
+Stage = Literal["train", "attack", "score", "done", "failed", "cached", "note"]
 Clock = Callable[[], float]
 
 ENDS = ("done", "failed", "cached")
@@ -21,20 +21,43 @@ ENDS = ("done", "failed", "cached")
 # of it. Only the estimate of the time left depends on these.
 TRAINED = 0.8
 _SHARE = {"train": (0.0, TRAINED), "attack": (TRAINED, 0.95), "score": (0.95, 1.0)}
+EVENTS = {
+    "run_started": "name (of the spec), folder, robustloss (version), seeds, device, executor, "
+    "cells (how many, with trials and seeds of transfer), log_version",
+    "warning": "text",
+    "cell_started": "label, seed; trial in a search, here and in all that follows. It comes once "
+    "more where a cell is begun again after its process was killed",
+    "epoch": "label, seed, epoch, epochs, loss (its parts are classification and regulariser), "
+    "train_error, validation_error, lr, seconds, and what else the learning curve has",
+    "attack_started": "label, seed, attack, eps, images; for each eps that is not there yet",
+    "attack_finished": "label, seed, attack, eps, images, error, seconds (of all eps together)",
+    "cell_finished": "label, seed, cached (all was there), clean_error, remark",
+    "cell_failed": "label, seed, stage, reason",
+    "transfer_started": "seed",
+    "transfer_finished": "seed, cached",
+    "transfer_failed": "seed, reason",
+    "run_finished": "status (the exit status), failures (label, seed, stage and reason of what has "
+    "no numbers); or reason, of a run that was ended by an error or interrupted",
+}
+"""What happens in a run, by name, with the values that are told of it."""
 _LINE_EVERY = 30.0  # seconds between lines of a step that is still going on
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened in a cell.
+    """Something happened in a run, mostly in one of its cells.
 
     Attributes:
-        cell: its label and seed, such as "L-GM seed 0".
-        stage: the step it is in, or how it ended: done, failed, or cached (found complete).
+        cell: its label and seed, such as "L-GM seed 0"; "" for the run as a whole.
+        stage: the step it is in, or how it ended: done, failed, or cached (found complete). "note"
+            for an event that says nothing of how far the cell is.
         done: how much of the step is done, 0 to total.
         total: the size of the step, in any unit.
         text: the numbers to show, such as "epoch 3/5 loss 0.12", or the reason of a failure.
         fraction: how much of the whole cell is done, 0 to 1, where it was counted beforehand.
+        name: what happened, one of EVENTS; "" for an event that a log leaves out.
+        values: the plain values that go with the name, such as label, seed, loss. Errors are
+            fractions, losses are in nats.
     """
 
     cell: str
@@ -43,6 +66,8 @@ class Event:
     total: float = 1.0
     text: str = ""
     fraction: float | None = None
+    name: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Progress(Protocol):
@@ -59,14 +84,14 @@ class Progress(Protocol):
 
 
 def show_note(progress: Progress, text: str) -> None:
-    """Show a line of text beside the progress, where the one at hand can: it may be a user's own.
+    """Show a line of text beside the progress, where the one at hand has a method for that.
 
     Args:
         progress: Of a run.
         text: One line.
     """
-    if isinstance(progress, Lines | Bars):
-        progress.note(text)
+    if callable(note := getattr(progress, "note", None)):
+        note(text)
 
 
 def choose_progress(quiet: bool) -> Progress:
@@ -108,7 +133,7 @@ class Pace:
         self._began: float | None = None
 
     def take(self, event: Event) -> None:
-        """Take note of one event."""
+        """Take note of one event that is no note."""
         if event.stage in ENDS:
             self._active.pop(event.cell, None)
             self.finished += 1
@@ -173,6 +198,8 @@ class Lines:
 
     def __call__(self, event: Event) -> None:
         """Print a line if a step or a cell ended, or if there was none for a while."""
+        if event.stage == "note":
+            return
         self._pace.take(event)
         ended = event.stage in ENDS
         finished_step = event.done >= event.total and event.stage != "score"
@@ -243,6 +270,8 @@ class Bars:
 
     def __call__(self, event: Event) -> None:
         """Move the bars; a failure, or an end with a remark, also leaves a line above them."""
+        if event.stage == "note":
+            return
         self._pace.take(event)
         if event.stage in ENDS:
             if step := self._steps.pop(event.cell, None):

@@ -182,6 +182,15 @@ def _json_pieces(data: Mapping[str, Any], sort_keys: bool) -> Iterator[bytes]:
     yield b"\n}\n" if keys else b"{}\n"
 
 
+def json_line(data: Mapping[str, Any]) -> bytes:
+    """Return plain values as one line of JSON in ASCII; NaN and infinities become null.
+
+    Args:
+        data: as `write_json` takes it; its order stays.
+    """
+    return json.dumps(_plain(data), allow_nan=False).encode() + b"\n"
+
+
 def digest_content(data: Mapping[str, Any]) -> str:
     """Return sha256 over the canonical JSON of plain values, row by row: a table may be large.
 

@@ -24,6 +24,7 @@ from robustloss.attacks import ATTACKS
 from robustloss.cli.commands import app
 from robustloss.cli.listing import entries
 from robustloss.losses import LOSSES
+from robustloss.progress import EVENTS
 from robustloss.results.schema import TABLES
 from robustloss.spec.load import key_table
 from robustloss.spec.text import literal
@@ -156,6 +157,12 @@ def list_tables() -> Iterator[str]:
         yield from bullet(f"`{name}`: {table.meaning}")
 
 
+def list_events() -> Iterator[str]:
+    """Yield the events of a run with their values."""
+    for name, values in EVENTS.items():
+        yield from bullet(f"`{name}`: {values}.")
+
+
 def list_commands() -> Iterator[str]:
     """Yield every command with its words and what it does."""
     yield "```text"
@@ -215,6 +222,7 @@ BLOCKS: dict[str, Callable[[], Iterator[str]]] = {
     "losses": list_losses,
     "attacks": list_attacks,
     "tables": list_tables,
+    "events": list_events,
     "commands": list_commands,
     "options": list_options,
 }

@@ -19,7 +19,16 @@ from robustloss.analysis.tables.classes import crop_rows
 from robustloss.attacks.patches import find_replaced, list_functions
 from robustloss.attacks.settings import preserving_settings, reset_settings
 from robustloss.cells import measures, records
-from robustloss.cells.jobs import CellJob, Failure, Part, cell_name, remove_marks, trial_stage
+from robustloss.cells.jobs import (
+    CellJob,
+    Failure,
+    Part,
+    cell_name,
+    cell_values,
+    failed_event,
+    remove_marks,
+    trial_stage,
+)
 from robustloss.cells.time_limit import time_limit
 from robustloss.cells.trial import run_trial
 from robustloss.cells.workplace import Report, Workplace, open_workplace
@@ -48,6 +57,7 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
         None, or why the cell failed: an error is returned, not raised.
     """
     place, name = open_workplace(job, dataset, report), cell_name(job.cell)
+    place.report_note("cell_started")
     stages: list[str] = []
     try:
         with (
@@ -58,17 +68,19 @@ def run_cell(job: CellJob, dataset: Dataset, report: Report) -> Failure | None:
             preserving_settings(),
             torch.inference_mode(False),
         ):
-            _compute(place, _make_enter(place, stages))
+            clean_error = _compute(place, _make_enter(place, stages))
     except BaseException as error:  # a plug-in may call exit(), or raise anything
         if stops_run(error, plugins_of_cell(job.spec, job.cell)):
             raise
         reason = explain_error(error)
         remove_marks(place.folder)
-        report(Event(name, "failed", 0, 1, reason))
         stage = stages[-1] if stages else "build"
+        report(failed_event(job.cell, stage, reason))
         return Failure(job.cell.loss.name, job.cell.label, job.cell.seed, stage, reason)
     end: Stage = "done" if place.weights.fresh else "cached"
-    report(Event(name, end, 1, 1, place.weights.remark))
+    told = {"cached": end == "cached", "clean_error": clean_error, "remark": place.weights.remark}
+    told = cell_values(job.cell) | told
+    report(Event(name, end, 1, 1, place.weights.remark, name="cell_finished", values=told))
     return None
 
 
@@ -90,8 +102,8 @@ def _make_enter(place: Workplace, stages: list[str]) -> Enter:
     return enter
 
 
-def _compute(place: Workplace, enter: Enter) -> None:
-    """Do what the job asks for."""
+def _compute(place: Workplace, enter: Enter) -> float | None:
+    """Do what the job asks for; return the clean error of a whole cell, a fraction."""
     enter("build")
     if isinstance(place.job.task, Part):
         _compute_part(place, place.job.task, enter)
@@ -101,11 +113,16 @@ def _compute(place: Workplace, enter: Enter) -> None:
         enter(trial_stage(place.cell))
         run_trial(place)
     else:
-        _compute_cell(place, enter)
+        return _compute_cell(place, enter)
+    return None
 
 
-def _compute_cell(place: Workplace, enter: Enter) -> None:
-    """Compute what is missing of a cell and write cell.json, the mark that it is done."""
+def _compute_cell(place: Workplace, enter: Enter) -> float:
+    """Compute what is missing of a cell and write cell.json, the mark that it is done.
+
+    Returns:
+        The clean error.
+    """
     _train(place, enter)
     enter("score")
     reference = measures.ensure_reference(place)
@@ -145,6 +162,7 @@ def _compute_cell(place: Workplace, enter: Enter) -> None:
     # Last, because it says that all files it names are there; then the checkpoint has served.
     write_json(place.folder / "cell.json", content, checked=True)
     place.weights.checkpoint.unlink(missing_ok=True)
+    return next(row["error"] for row in content["rows"] if row["attack"] == "none")
 
 
 def _describe(place: Workplace, files: Mapping[str, Any]) -> dict[str, Any]:

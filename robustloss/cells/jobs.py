@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 
+from robustloss.progress import Event
 from robustloss.spec.spec import CellSpec, Spec, TrialSpec
 
 
@@ -52,6 +53,24 @@ def cell_name(cell: CellSpec) -> str:
     """Return the name of a cell in events, such as "L-GM seed 0" or "L-GM trial 3"."""
     which = f"trial {cell.number}" if isinstance(cell, TrialSpec) else f"seed {cell.seed}"
     return f"{cell.label} {which}"
+
+
+def cell_values(cell: CellSpec) -> dict[str, Any]:
+    """Return what says in the values of an event which cell it is of."""
+    number = {"trial": cell.number} if isinstance(cell, TrialSpec) else {}
+    return {"label": cell.label, "seed": cell.seed, **number}
+
+
+def failed_event(cell: CellSpec, stage: str, reason: str) -> Event:
+    """Return the event of a cell or a trial that failed.
+
+    Args:
+        cell: Which.
+        stage: Where, as in `Failure`.
+        reason: Why, in a line.
+    """
+    told = {**cell_values(cell), "stage": stage, "reason": reason}
+    return Event(cell_name(cell), "failed", 0, 1, reason, name="cell_failed", values=told)
 
 
 def trial_stage(trial: TrialSpec) -> str:

@@ -235,11 +235,17 @@ def _ensure_attack(
         eps for eps in table.eps if read_record(paths[eps]) is None or keeping.lacks(paths[eps])
     )
     if missing:
+        for eps in missing:
+            told = {"attack": table.label, "eps": eps, "images": clean.n}
+            place.report_note("attack_started", told)
         made, spent = _attack_all(place, reference, number, missing, clean, keeping)
         cost = {"attack_label": table.label, "images": clean.n, "budgets": len(missing)}
         write_json(place.folder / f"{table.slug}-cost.json", cost | asdict(spent), checked=True)
         for eps, record in made.items():
             stored.save_record(paths[eps], record, {"attack": table.name, "eps": eps})
+            told = {"attack": table.label, "eps": eps, "images": record.n}
+            told |= {"error": float((~record.correct).mean()), "seconds": round(spent.seconds, 3)}
+            place.report_note("attack_finished", told)
 
 
 def _attack_all(

@@ -78,13 +78,18 @@ def run_transfers(
             if job.cell.seed == seed and (job.cell.label, seed) not in failed
         ]
         stage = _SeedTransfers(spec, seed, models, dataset, report)
+        report(Event(stage.name, "note", name="transfer_started", values={"seed": seed}))
         with using_repeatable_kernels(), preserving_settings():
             reset_settings()
             transfers += stage.run()
         lost += stage.failures
         reasons = "; ".join(failure.reason for failure in stage.failures)
         end: Stage = "failed" if stage.failures else "done" if stage.fresh else "cached"
-        report(Event(stage.name, end, text=reasons))
+        told: dict[str, Any] = {"seed": seed, "cached": end == "cached"}
+        named = "transfer_finished"
+        if stage.failures:
+            named, told = "transfer_failed", {"seed": seed, "reason": reasons}
+        report(Event(stage.name, end, text=reasons, name=named, values=told))
     return transfers, lost
 
 

@@ -137,7 +137,7 @@ class CellWeights:
         the same, because the key decides them.
 
         Args:
-            report: Called with (done, total, text) as the training goes on.
+            report: Called as the training goes on, see `train.train`.
         """
         if self.find():
             return
@@ -184,7 +184,7 @@ class CellWeights:
     def train_along(self, model: AnyClassifier) -> None:
         """Take this process's part in the training of a new model, which the leader began."""
         with using_repeatable_kernels():
-            self._fit(model, None, lambda done, total, text: None)  # the leader reports
+            self._fit(model, None, lambda done, total, text, line: None)  # the leader reports
 
     def load(self) -> AnyClassifier:
         """Return the trained model on the device; loaded only when something must be computed."""

@@ -1,27 +1,38 @@
 """Where a cell is computed: what is asked for, the data, the folder, the device, the weights."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import torch
 
 from robustloss.attacks import Attack, build_attack
 from robustloss.cells import keys
-from robustloss.cells.jobs import CellJob, cell_name
+from robustloss.cells.jobs import CellJob, cell_name, cell_values
 from robustloss.cells.weights import CellWeights
 from robustloss.cells.work import Work, count_work
 from robustloss.data.images import Dataset
-from robustloss.evaluation import passes
 from robustloss.progress import TRAINED, Event, Stage
 from robustloss.spec.spec import CellSpec, Spec
 from robustloss.storage import write_json
 
 Report = Callable[[Event], None]
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _PAUSE = 0.1  # seconds between events that say no more than how far a step is
+
+
+class StepReport(Protocol):
+    """Takes how far a step is, and the line of the learning curve that an epoch ended with."""
+
+    def __call__(
+        self, done: float, total: float, text: str, line: Mapping[str, Any] = _NOTHING
+    ) -> None:
+        """Take note of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +89,16 @@ class Workplace:
         content = {"key": self.weights.key, **self.weights.meta["log"]}
         write_json(self.folder / "train.json", content, checked=True)
 
+    def report_note(self, name: str, values: Mapping[str, Any] = _NOTHING) -> None:
+        """Report by name that something happened, whatever it says of how far the cell is.
+
+        Args:
+            name: See `Event`.
+            values: Beside those that say which cell it is.
+        """
+        told = cell_values(self.cell) | dict(values)
+        self.report(Event(cell_name(self.cell), "note", name=name, values=told))
+
     def report_scoring(self, text: str, step: str = "", share: float = 0.0) -> None:
         """Report that a piece of work of the stage "score" begins.
 
@@ -89,8 +110,8 @@ class Workplace:
         fraction = self._fraction(step, share)
         self.report(Event(cell_name(self.cell), "score", 0, 1, text, fraction))
 
-    def make_reporter(self, stage: Stage, prefix: str = "", step: str = "") -> passes.Report:
-        """Return a function that takes (done, total, text) and reports them as an Event.
+    def make_reporter(self, stage: Stage, prefix: str = "", step: str = "") -> StepReport:
+        """Return a function that takes (done, total, text, line) and reports them as an Event.
 
         Args:
             stage: The stage of the events.
@@ -99,14 +120,20 @@ class Workplace:
         """
         last = time.monotonic()
 
-        def report(done: float, total: float, text: str) -> None:
+        def report(
+            done: float, total: float, text: str, line: Mapping[str, Any] = _NOTHING
+        ) -> None:
             nonlocal last
             now = time.monotonic()
             if not text and now - last < _PAUSE:
                 return
             last, text = now, f"{prefix} {text}".strip()
             fraction = self._fraction(step, done / max(total, 1e-9))
-            self.report(Event(cell_name(self.cell), stage, done, total, text, fraction))
+            name, values = "epoch", {**cell_values(self.cell), "epochs": int(total), **line}
+            if not line:
+                name, values = "", {}
+            event = Event(cell_name(self.cell), stage, done, total, text, fraction, name, values)
+            self.report(event)
 
         return report
 

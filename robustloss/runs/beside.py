@@ -13,11 +13,11 @@ from typing import Any
 
 from robustloss.analysis.unfinished import open_run
 from robustloss.attacks.plugins import PluginError, source_digest
-from robustloss.progress import Progress
 from robustloss.results.run import Run, load_run
 from robustloss.runs.errors import RunError
 from robustloss.runs.merge import check_out, merge_runs
 from robustloss.runs.runner import run
+from robustloss.runs.watching.audience import Watcher
 from robustloss.spec.base import default_label
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec, shipped_specs
@@ -214,7 +214,7 @@ def compute_try(
     device: str = "auto",
     data: str | Path | None = None,
     executor: str = "serial",
-    progress: Progress | None = None,
+    progress: Watcher | None = None,
 ) -> Tried:
     """Compute what is missing, and put the loss into one run with the others.
 

@@ -16,6 +16,7 @@ from robustloss.results.run import Run, load_run
 from robustloss.run_files import NO_DETOUR, check_run_folder
 from robustloss.runs.errors import RunError
 from robustloss.runs.meaning import find_loss_differences, loss_settings, spec_of
+from robustloss.runs.watching.log import ENDING
 from robustloss.spec.data import DataSpec
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
@@ -78,7 +79,10 @@ def check_folder(folder: Path, spec: Spec) -> None:
         raise RunFolderError(f"{error.filename}: {error.strerror}.") from error
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder} is a file; name another folder with --out.")
-    if not folder.is_dir() or all(path.name == LOCK for path in folder.iterdir()):
+    # A log may have been written there before a mistake in the data ended the run.
+    if not folder.is_dir() or all(
+        path.name == LOCK or path.suffix == ENDING for path in folder.iterdir()
+    ):
         return
     if not (folder / "spec.toml").exists():
         raise RunFolderError(

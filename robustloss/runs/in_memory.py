@@ -25,7 +25,7 @@ from robustloss.cells.work import (
 from robustloss.data.images import Dataset, ImageSet
 from robustloss.data.in_memory import Labels, Source, read_images
 from robustloss.models.given import IN_MEMORY, copy_module, wrap_given
-from robustloss.progress import Progress, Silent, choose_progress, duration, show_note
+from robustloss.progress import choose_progress, duration
 from robustloss.results.numbers import describe_unlearnt
 from robustloss.results.run import Run, load_run
 from robustloss.runs.executors.choose import run_jobs
@@ -33,6 +33,7 @@ from robustloss.runs.folder import check_folder, claiming
 from robustloss.runs.preflight import check_names
 from robustloss.runs.provenance import Start, provenance_of
 from robustloss.runs.settings import RunSettings, choose_device
+from robustloss.runs.watching.audience import Audience, Watcher
 from robustloss.runs.write import write_run
 from robustloss.spec.detection import ChecksSpec
 from robustloss.spec.errors import SpecError, did_you_mean
@@ -68,7 +69,7 @@ def evaluate(
     train: Images | Source | None = None,
     out: str | Path | None = None,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Watcher | Sequence[Watcher] | None = None,
     spec: Asked | None = None,
 ) -> Run:
     """Attack a trained model: how often is it fooled, and is that noticed?
@@ -108,8 +109,8 @@ def evaluate(
         out: A run folder, as `build_report` takes it; what it holds already is not computed again.
             Without it no file stays.
         device: "auto", "cpu", "cuda" or "mps".
-        progress: Receives every event; by default bars on a terminal and lines elsewhere, both on
-            stderr. `robustloss.progress.Silent()` shows nothing.
+        progress: Receives every event, as for `robustloss.run`; by default bars on a terminal and
+            lines elsewhere, both on stderr. `robustloss.progress.Silent()` shows nothing.
         spec: Another name of `attacks`.
 
     Returns:
@@ -126,11 +127,11 @@ def evaluate(
         >>> robustloss.evaluate(model, loader, attacks=["fgsm"], normalize="imagenet")
     """
     start = Start()
-    progress = progress or choose_progress(quiet=False)
+    audience = Audience(choose_progress(quiet=False) if progress is None else progress, None)
     named = dict(model) if isinstance(model, Mapping) else {type(model).__name__: model}
     chosen = choose_device(device)
     parts = {"images": read_images("images", images, labels)}
-    _say_begin(progress, named, parts["images"], chosen)
+    _say_begin(audience, named, parts["images"], chosen)
     for name, part in {"validation": validation, "train": train}.items():
         if part is not None:
             parts[name] = _read_part(name, part)
@@ -141,7 +142,7 @@ def evaluate(
         chosen,
         normalization,
         features=train is not None,
-        timed=not isinstance(progress, Silent),
+        timed=not audience.silent,
     )
     dataset = _build_dataset(parts, classes)
     if attacks is not None and spec is not None:
@@ -156,7 +157,7 @@ def evaluate(
     fit = extras.fits(asked)
     loaded, cost = _settle_checks(loaded, dataset, fit)
     for line in _describe_cost(cost, seconds, loaded, dataset.test.n if fit else 0):
-        show_note(progress, line)
+        audience.note(line)
     with tempfile.TemporaryDirectory(prefix="robustloss-") as work:
         folder = Path(work if out is None else out)
         check_folder(folder, loaded)
@@ -172,11 +173,12 @@ def evaluate(
         cells = loaded.cells()
         jobs = [settings.job(loaded, cell, module=named[cell.label]) for cell in cells]
         with claiming(folder, loaded):
-            progress.start(len(jobs))
+            audience.start(len(jobs))
             try:
-                failures = run_jobs(jobs, dataset, settings.executor, progress)
+                failures = run_jobs(jobs, dataset, settings.executor, audience)
             finally:
-                progress.stop()
+                audience.stop()
+                audience.close()
             if len(failures) == len(cells):
                 reasons = (f"{each.label} ({each.stage}): {each.reason}" for each in failures)
                 raise RuntimeError("; ".join(reasons))
@@ -184,19 +186,19 @@ def evaluate(
             write_run(folder, loaded, cells, failures, provenance)
             run = load_run(folder)
     for line in describe_unlearnt(run.results):
-        show_note(progress, f"Remark: {line} Its errors under attack say nothing.")
+        audience.note(f"Remark: {line} Its errors under attack say nothing.")
     return run
 
 
 def _say_begin(
-    progress: Progress, named: Mapping[str, nn.Module], images: ImageSet, device: str
+    audience: Audience, named: Mapping[str, nn.Module], images: ImageSet, device: str
 ) -> None:
     """Say what is evaluated, before anything that may take long."""
     threads = torch.get_num_threads()
     where = f"cpu, {threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else device
     size = " × ".join(map(str, images.shape))
     text = f"Evaluating {', '.join(named)} on {images.n:,} images of {size} ({where})."
-    show_note(progress, text)
+    audience.note(text)
 
 
 def _settle_checks(spec: Spec, dataset: Dataset, fit: bool) -> tuple[Spec, Work]:

@@ -8,7 +8,9 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import robustloss
 from robustloss.analysis.tables.trials import trial_rows
 from robustloss.attacks.settings import using_default_settings
 from robustloss.cells.jobs import CellJob, Failure, trial_stage
@@ -18,7 +20,7 @@ from robustloss.data.load import load_dataset
 from robustloss.data.outside import load_outside
 from robustloss.losses.feasibility import LossWarning
 from robustloss.notation import one_line
-from robustloss.progress import Event, Progress, Silent, show_note
+from robustloss.progress import Event
 from robustloss.results.cell_notes import read_trial
 from robustloss.results.result_table import as_paragraphs
 from robustloss.results.run import STARTED, load_run
@@ -31,6 +33,7 @@ from robustloss.runs.folder import claiming, describe_replaced
 from robustloss.runs.preflight import check_names, find_remarks
 from robustloss.runs.provenance import Start, provenance_of, write_started
 from robustloss.runs.settings import RunSettings, choose_device, choose_settings
+from robustloss.runs.watching.audience import Audience, Watcher, gathering
 from robustloss.runs.write import write_run
 from robustloss.seeding import using_seed
 from robustloss.spec.load import load_spec
@@ -92,7 +95,8 @@ def run(
     reuse: str | Path | None = None,
     plugins: bool = True,
     report: bool = True,
-    progress: Progress | None = None,
+    progress: Watcher | Sequence[Watcher] | None = None,
+    log: str | Path | None = None,
 ) -> RunOutcome:
     """Train, attack and report everything that a spec asks for and that is not there yet.
 
@@ -109,7 +113,10 @@ def run(
             (the same data, network, loss, training and seed), they are copied from there.
         plugins: False refuses a spec that names code of its own, before any of it is loaded.
         report: False leaves out the report, for a run that is shown together with others.
-        progress: Receives every event; silent by default.
+        progress: Receives every event: an object or a function that takes `Event`s, a class of such
+            objects, or "module:Name" or "file.py:Name" of one; several in a list. Where one fails,
+            that is said once, and the run goes on without it. Silent by default.
+        log: A file FILE.jsonl, to which every event that has a name is added as a line of JSON.
 
     Returns:
         The run folder, the report and the failed cells.
@@ -118,13 +125,14 @@ def run(
         SpecError: The spec, or a name in it, is wrong; nothing was computed.
         DataError: The data are absent or damaged.
         RunFolderError: The folder belongs to something else, or another run is writing to it.
-        RunError: No such device, executor or seeds, or the cluster cannot be used.
+        PluginError: `progress` names no code, or what cannot be made.
+        RunError: No such device, executor or seeds, the cluster cannot be used, or the log cannot
+            be written.
         BrokenGroupError: Under torchrun, a process failed alone (LeaderStoppedError: the first one
             stopped, and raises why); a BaseException, because the others must stop too.
     """
     start = Start()
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
-    shown = progress or Silent()
 
     def run_all() -> RunOutcome:
         settings = choose_settings(
@@ -137,19 +145,43 @@ def run(
             reuse=reuse,
             plugins=plugins,
         )
-        dataset = prepare(settings, quiet=isinstance(shown, Silent))
-        if replaced := describe_replaced(settings.folder, settings.spec):
-            show_note(shown, replaced)
-        with claiming(settings.folder, settings.spec):
-            write_started(settings, dataset, start)
-            computed = compute(settings, dataset, shown)
-            return finish(settings, dataset, computed, start, report=report)
+        with gathering(progress, log, _count_cells(settings), _log_facts(settings)) as audience:
+            dataset = prepare(settings, quiet=audience.silent)
+            if replaced := describe_replaced(settings.folder, settings.spec):
+                audience.note(replaced)
+                audience.tell("warning", {"text": replaced})
+            with claiming(settings.folder, settings.spec):
+                write_started(settings, dataset, start)
+                computed = compute(settings, dataset, audience)
+                outcome = finish(settings, dataset, computed, start, report=report)
+            told = {"status": outcome.exit_code, "failures": outcome.failures}
+            audience.tell("run_finished", told)
+        return outcome
 
     if not processes.is_launched():
         return run_all()
     chosen = choose_device(device)
     torchrun.check_shared(spec, executor, chosen)
     return torchrun.lead_or_follow(run_all, chosen)
+
+
+def _count_cells(settings: RunSettings) -> int:
+    """Return how many cells, trials and seeds with transfers a run has."""
+    spec = settings.spec
+    jobs = [settings.job(spec, cell) for cell in spec.cells(settings.seeds)]
+    return len(spec.trials()) + len(jobs) + len(transfer_seeds(spec, jobs))
+
+
+def _log_facts(settings: RunSettings) -> dict[str, Any]:
+    """Return what a log says first of a run."""
+    return {
+        "name": settings.spec.name,
+        "folder": str(settings.folder),
+        "robustloss": robustloss.__version__,
+        "seeds": list(settings.seeds),
+        "device": settings.device,
+        "executor": settings.executor,
+    }
 
 
 def prepare(settings: RunSettings, *, quiet: bool) -> Dataset:
@@ -194,7 +226,7 @@ class Computed:
     lost: list[Failure]
 
 
-def compute(settings: RunSettings, dataset: Dataset, progress: Progress) -> Computed:
+def compute(settings: RunSettings, dataset: Dataset, progress: Audience) -> Computed:
     """Compute the trials, then the cells with the values that these chose, then the transfers.
 
     Args:
@@ -204,8 +236,7 @@ def compute(settings: RunSettings, dataset: Dataset, progress: Progress) -> Comp
     """
     spec, seeds, executor = settings.spec, settings.seeds, settings.executor
     trials = [settings.job(spec, trial) for trial in spec.trials()]
-    jobs = [settings.job(spec, cell) for cell in spec.cells(seeds)]
-    progress.start(len(trials) + len(jobs) + len(transfer_seeds(spec, jobs)))
+    progress.start(_count_cells(settings))
     try:
         lost = run_jobs(trials, dataset, executor, progress)
         spec, rows, untuned = _choose_values(settings, lost)
@@ -228,7 +259,7 @@ def _transfer(
     jobs: Sequence[CellJob],
     failures: Sequence[Failure],
     dataset: Dataset,
-    progress: Progress,
+    progress: Audience,
 ) -> tuple[list[Transfer], list[Failure]]:
     """Compute the transfers as `run_transfers`; each seed alone where others' code takes part."""
     if not alone.spec_needs_own_process(spec):
@@ -246,7 +277,9 @@ def _transfer(
             cell = own[0].cell
             made = []
             without = [Failure(cell.loss.name, cell.label, seed, "transfer", str(error))]
-            progress(Event(f"transfer seed {seed}", "failed", text=str(error)))
+            told = {"seed": seed, "reason": str(error)}
+            name = f"transfer seed {seed}"
+            progress(Event(name, "failed", text=str(error), name="transfer_failed", values=told))
         transfers += made
         lost += without
     return transfers, lost

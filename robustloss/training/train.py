@@ -1,8 +1,9 @@
 """Training: one data set on the device, one flat loop, resumable at any step."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,7 +24,8 @@ VERSION = 1  # raise when the same spec would give other weights
 CHECK_EVERY = 50  # steps between looks at the loss: each look makes a GPU wait
 CHECKPOINT_SECONDS = 20.0
 
-Report = Callable[[float, float, str], None]  # done, total, text
+# done, total, text; at the end of an epoch its line of the learning curve, else {}
+Report = Callable[[float, float, str, Mapping[str, Any]], None]
 
 
 def train(
@@ -35,7 +37,7 @@ def train(
     device: torch.device,
     checkpoint: Path | None = None,
     key: str = "",
-    report: Report = lambda done, total, text: None,
+    report: Report = lambda done, total, text, line: None,
 ) -> TrainingLog:
     """Train a classifier in place and leave it in eval mode on the device.
 
@@ -51,7 +53,8 @@ def train(
         checkpoint: File that holds the state while training; a killed training goes on from it
             and ends with the same weights. None: no file.
         key: Name of this training; a checkpoint of another one is ignored.
-        report: Called with (epochs done, epochs, text) a few times a second.
+        report: Called with (epochs done, epochs, text, {}) a few times a second, and at the end of
+            an epoch with its line of the learning curve in place of {}.
 
     Raises:
         TrainingDiverged: The loss became NaN or infinite.
@@ -71,14 +74,15 @@ def train(
                     if log.steps % CHECK_EVERY == 0:
                         loop.check_finite()
                         text = f"epoch {epoch + 1}/{epochs} loss {loop.mean_loss():.3f}"
-                        report(log.steps / loop.per_epoch, epochs, text + loop.last_error())
+                        report(log.steps / loop.per_epoch, epochs, text + loop.last_error(), {})
                         log.seconds = time.monotonic() - began
                         saved.save_after(CHECKPOINT_SECONDS, loop)
                 loop.check_finite()
                 error = error_rate(model, loop.validation, log.precision, group)
                 loop.close_epoch(epoch + 1, error, epoch_began)
                 log.seconds = time.monotonic() - began
-                report(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}{loop.last_error()}")
+                text = f"epoch {epoch + 1}/{epochs}{loop.last_error()}"
+                report(epoch + 1, epochs, text, log.curve[-1])
                 if epoch + 1 < epochs:
                     saved.save_after(CHECKPOINT_SECONDS / 2, loop)
             group.wait()

@@ -107,6 +107,7 @@ def test_options_reach_the_runner(command, finished, tmp_path):
         "executor": "processes:2",
         "reuse": "r",
         "plugins": True,
+        "log": None,
     }
     assert out.splitlines()[-1].endswith("report/index.html")
     assert len(out.splitlines()) == 1

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 import textwrap
 import tomllib
 from pathlib import Path
@@ -122,8 +123,33 @@ def workplace(tmp_path_factory):
     return folder
 
 
+class Recorder:
+    """Stands in for a module or an object of others: takes every call, and keeps it."""
+
+    def __init__(self, calls=None, name=""):
+        self.calls, self._name = [] if calls is None else calls, name
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Recorder(self.calls, f"{self._name}.{name}".lstrip("."))
+
+    def __call__(self, *arguments, **named):
+        self.calls.append((self._name, arguments, named))
+        return Recorder(self.calls, self._name)
+
+
 @pytest.fixture
-def reader(workplace, tmp_path, monkeypatch):
+def boards(monkeypatch):
+    """Stand-ins for what the guide names and robustloss does not need, by name."""
+    found = {name: Recorder() for name in ("torch.utils.tensorboard", "mlflow", "wandb")}
+    for name, module in found.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return found
+
+
+@pytest.fixture
+def reader(workplace, boards, tmp_path, monkeypatch):
     """Runs blocks of Python as a reader pastes them, in a folder with a finished run."""
     monkeypatch.setattr(spec_files, "SHIPPED", workplace / "specs")
     if not (workplace / "runs").exists():
@@ -144,6 +170,32 @@ def test_the_python_of_a_page_runs_as_pasted(page, reader, capsys):
     for language, text in blocks(page):
         if language == "python":
             exec(compile(text, str(page), "exec"), reader)
+
+
+def test_the_boards_of_the_guide_hear_a_run(reader, boards, tmp_path, no_report, capsys):
+    code = [text for _, text in blocks(ROOT / "robustloss/guide/watching.md") if "class " in text]
+    (tmp_path / "board.py").write_text("\n".join(code))
+    names = [f"board.py:{name}" for name in ("TensorBoard", "MLflow", "WandB", "Board")]
+    spec = changed(losses=[{"name": "lgm", "label": "L-GM (α 1)"}], seeds=[3])
+    run = robustloss.load_run(robustloss.run(spec, progress=names).path)
+    assert "failed" not in capsys.readouterr().err
+    errors = {row["eps"]: row["error"] for row in run.rows if row["attack"] == "fgsm"}
+    calls = boards["torch.utils.tensorboard"].calls
+    scalars = [values for name, values, _ in calls if name == "SummaryWriter.add_scalar"]
+    told = {step: value for tag, value, step in scalars if tag == "error/L-GM (α 1) seed 3, fgsm"}
+    assert told == {round(255 * eps): 100 * error for eps, error in errors.items()}
+    assert [step for tag, _, step in scalars if tag == "loss/L-GM (α 1) seed 3"] == [1, 2, 3]
+    assert calls[-1][0] == "SummaryWriter.close"
+    calls = boards["mlflow"].calls
+    assert [name for name, _, _ in calls][:2] == ["start_run", "log_params"]
+    metrics = dict(values for name, values, _ in calls if name == "log_metric")
+    assert metrics["L-GM _α 1_ seed 3/fgsm/error at 0.1"] == errors[0.1]
+    assert calls[-1][0] == "end_run"
+    calls = boards["wandb"].calls
+    logged = [values[0] for name, values, _ in calls if name == "init.log"]
+    assert {"L-GM (α 1) seed 3/fgsm/error at 0.2": errors[0.2]} in logged
+    assert [each["epoch"] for each in logged if "epoch" in each] == [1, 2, 3]
+    assert calls[-1][0] == "init.finish"
 
 
 @pytest.mark.parametrize("page", [*PAGES, *GALLERY], ids=lambda page: page.stem)

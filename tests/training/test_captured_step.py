@@ -162,7 +162,7 @@ def test_augmented_and_resumed_training(digits, monkeypatch, tmp_path):
     class StopError(Exception):
         pass
 
-    def stop(done, total, text):
+    def stop(done, total, text, line):
         if done >= 2:
             raise StopError
 

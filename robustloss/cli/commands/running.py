@@ -37,6 +37,14 @@ def run(
     no_plugins: Annotated[
         bool, Option("--no-plugins", help="Refuse a spec that names code of its own.")
     ] = False,
+    log: Annotated[
+        str | None,
+        Option("--log", metavar="FILE.jsonl", help="Add every event to FILE as a line of JSON."),
+    ] = None,
+    progress: Annotated[
+        str | None,
+        Option(metavar="MODULE:CLASS", help="a class of yours, or FILE.py:CLASS, told every event"),
+    ] = None,
     quiet: Quiet = False,
 ) -> int:
     """Train, attack and report what a spec asks for. Goes on where an earlier run stopped.
@@ -51,6 +59,7 @@ def run(
     from robustloss.runs import runner
     from robustloss.training import processes
 
+    shown = choose_progress(quiet)
     try:
         with showing_spec_mistakes():
             outcome = runner.run(
@@ -62,7 +71,8 @@ def run(
                 executor=executor,
                 reuse=reuse,
                 plugins=not no_plugins,
-                progress=choose_progress(quiet),
+                progress=shown if progress is None else [shown, progress],
+                log=log,
             )
     except processes.LeaderStoppedError:
         return DONE  # a process that fails makes torchrun end the first, which is still telling why

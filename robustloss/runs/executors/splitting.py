@@ -102,7 +102,7 @@ class _Rounds:
     def report_part(self, event: Event) -> None:
         """Report how many parts of the cell are there, and once that one failed."""
         name = event.cell
-        if name in self.failed:
+        if name in self.failed or event.stage == "note":
             return
         if event.stage == "failed":
             self.failed.add(name)
@@ -115,6 +115,10 @@ class _Rounds:
 
     def report_cell(self, event: Event) -> None:
         """Pass an event on; a cell for which something was computed before is done, not cached."""
+        if event.name == "cell_started":
+            return  # the preparation was its start
         if event.stage in ("cached", "done") and event.cell in self.fresh:
-            event = replace(event, stage="done", text=self.fresh[event.cell] or event.text)
+            remark = self.fresh[event.cell] or event.text
+            told = {**event.values, "cached": False, "remark": remark}
+            event = replace(event, stage="done", text=remark, values=told)
         self.report(event)

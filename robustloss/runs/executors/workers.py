@@ -14,7 +14,7 @@ from types import ModuleType
 
 import torch
 
-from robustloss.cells.jobs import CellJob, Failure, cell_name, remove_marks, trial_stage
+from robustloss.cells.jobs import CellJob, Failure, failed_event, remove_marks, trial_stage
 from robustloss.data.images import Dataset
 from robustloss.data.load import load_dataset
 from robustloss.progress import Event
@@ -61,7 +61,7 @@ def give_up(job: CellJob, stage: str, reason: str, report: Report) -> Failure:
     if isinstance(cell, TrialSpec):
         stage = trial_stage(cell)
     remove_marks(job.folder / cell.folder)
-    report(Event(cell_name(cell), "failed", 0, 1, reason))
+    report(failed_event(cell, stage, reason))
     return Failure(cell.loss.name, cell.label, cell.seed, stage, reason)
 
 
