@@ -10,9 +10,11 @@ from robustloss.metrics.paired_tests import (
     benjamini_hochberg,
     detectable_by_images,
     detectable_by_seeds,
+    holm,
     mcnemar,
     mcnemar_test,
     paired_difference,
+    paired_margin,
     paired_t,
 )
 
@@ -126,3 +128,36 @@ def test_the_detectable_difference_of_seeds_is_found_with_its_power():
     assert np.mean([paired_t(row) <= 0.05 for row in drawn]) == pytest.approx(0.8, abs=0.03)
     assert detectable_by_seeds(0.0, 5) == 0
     assert detectable_by_seeds(1.0, 2) > detectable_by_seeds(1.0, 3) > detectable_by_seeds(1.0, 20)
+
+
+def test_holm_is_the_step_down_of_the_smallest_first():
+    p = np.array([0.01, math.nan, 0.04, 0.03, 0.005])
+    # 4 x 0.005, 3 x 0.01, 2 x 0.03, then 0.04, which may not fall below the one before
+    assert holm(p) == pytest.approx([0.03, math.nan, 0.06, 0.06, 0.02], nan_ok=True)
+    assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+    assert holm([0.9, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]).size == 0
+
+
+def test_a_margin_is_tested_at_its_most_likely_shares():
+    """Against the likelihood maximised by search over the share that B alone gets wrong."""
+    n, only_a, only_b, margin = 200, 40, 10, 0.08
+    shares = np.linspace(1e-6, (1 - margin) / 2 - 1e-6, 200_001)
+    rest = 1 - 2 * shares - margin
+    likelihood = (
+        only_a * np.log(shares + margin) + only_b * np.log(shares)
+        + (n - only_a - only_b) * np.log(rest)
+    )  # fmt: skip
+    share = shares[likelihood.argmax()]
+    variance = n * (2 * share + margin - margin**2)
+    known = stats.norm.sf((only_a - only_b - n * margin) / math.sqrt(variance))
+    assert paired_margin(only_a, only_b, n, margin) == pytest.approx(known, rel=1e-4)
+    with pytest.raises(ValueError, match=r"margin \(=5\) must lie in \(0, 1\)"):
+        paired_margin(1, 2, 10, 5)
+
+
+def test_a_margin_that_is_just_kept_is_broken_in_five_percent():
+    rng = np.random.default_rng(3)
+    counts = rng.multinomial(1000, (0.06, 0.03, 0.91), size=SAMPLES)
+    p = np.array([paired_margin(int(a), int(b), 1000, 0.03) for a, b, _ in counts])
+    assert (p <= 0.05).mean() == pytest.approx(0.05, abs=TOLERANCE)
