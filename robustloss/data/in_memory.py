@@ -1,7 +1,8 @@
-"""Images and labels that a caller has as tensors, arrays or a loader, checked and held in memory.
+"""Images and labels that a caller has as tensors, arrays or a loader, checked and held.
 
 Batches of a loader are checked and packed one by one, so that memory holds 8 bits a pixel where
-that says all, and at most one batch besides.
+that says all, and at most one batch besides. What does not fit in memory goes to a file. A loader
+is read once, so one that shuffles keeps every image with its label.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from robustloss.data.folders.load import SHARE_OF_MEMORY, memory_size
 from robustloss.data.images import ImageSet
+from robustloss.data.streamed import PixelFile, StreamedImages
 
 Source = Tensor | NDArray[Any] | TorchDataset[Any] | Iterable[Any]
 Labels = Tensor | NDArray[Any] | Iterable[int]
@@ -35,8 +37,8 @@ class FloatImages(ImageSet):
 
     def batch(self, selection: Tensor | slice) -> Tensor:
         """Images at the given positions as float32 (B, C, H, W) in [0, 1]; a new tensor."""
-        assert isinstance(self.images, Tensor)
-        return self.images[selection].clone()
+        found = self.images[selection]
+        return found.clone() if isinstance(self.images, Tensor) else found
 
 
 def read_images(name: str, images: Source, labels: Labels | None = None) -> ImageSet:
@@ -49,7 +51,7 @@ def read_images(name: str, images: Source, labels: Labels | None = None) -> Imag
         labels: (N,) int64 of a tensor or an array; None where the batches bring them.
 
     Raises:
-        ValueError: They are none, or do not fit into memory.
+        ValueError: They are none, or may have no end.
     """
     if isinstance(images, Tensor | np.ndarray):
         if labels is None:
@@ -57,9 +59,12 @@ def read_images(name: str, images: Source, labels: Labels | None = None) -> Imag
                 f"labels of {name} (=None) must be given with a tensor or an array: int64 of shape "
                 "(N,), one class index an image."
             )
-        checked = _check_batch(name, images, labels)
-        pairs = zip(*(part.split(AT_ONCE) for part in checked), strict=True)
-        return _hold(name, ((_pack(part), some) for part, some in pairs), None)
+        checked = _check_images(name, images)
+        classes = _check_labels(name, labels, len(checked))
+        starts = range(0, len(checked), AT_ONCE)
+        pieces = (slice(start, start + AT_ONCE) for start in starts)
+        pairs = ((_pack(_as_float32(checked[piece])), classes[piece]) for piece in pieces)
+        return _hold(name, pairs, len(starts))
     if labels is not None:
         raise ValueError(
             f"labels of {name} (={_shorten(labels)}) must be left out: the batches of "
@@ -92,13 +97,28 @@ def _read_batches(name: str, source: object) -> Iterator[tuple[Tensor, Tensor]]:
             ) from error
         where = f"batch {number} of {name}"
         if not isinstance(batch, tuple | list) or len(batch) != 2:
-            keys = f" with {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else ""
-            raise ValueError(
-                f"{where} (={type(batch).__name__}{keys}) must be a pair (images, labels). Give an "
-                'iterable of pairs, as ((batch["image"], batch["label"]) for batch in loader).'
-            )
-        checked, labels = _check_batch(where, *batch)
-        yield _pack(checked), labels
+            raise ValueError(f"{where} {_explain_no_pair(batch)}")
+        checked = _as_float32(_check_images(where, batch[0]))
+        yield _pack(checked), _check_labels(where, batch[1], len(checked))
+
+
+def _explain_no_pair(batch: object) -> str:
+    """Return why a batch is no pair (images, labels), and how it becomes one."""
+    remedy = '((batch["image"], batch["label"]) for batch in loader)'
+    kind = type(batch).__name__
+    if isinstance(batch, Mapping):
+        kind += f" with {', '.join(map(str, batch))}"
+    elif isinstance(batch, tuple | list):
+        kind += f" of {len(batch)}"
+        remedy = "((batch[0], batch[1]) for batch in loader)"
+    if isinstance(batch, Tensor | np.ndarray) or (
+        isinstance(batch, tuple | list) and len(batch) < 2
+    ):
+        return (
+            f"(={kind}) must be a pair (images, labels), but has no labels. Without them nothing "
+            "tells whether a model is fooled: give an iterable of pairs."
+        )
+    return f"(={kind}) must be a pair (images, labels). Give an iterable of pairs, as {remedy}."
 
 
 def _count_batches(source: object) -> int | None:
@@ -112,47 +132,88 @@ def _count_batches(source: object) -> int | None:
 
 
 def _hold(name: str, batches: Iterable[tuple[Tensor, Tensor]], count: int | None) -> ImageSet:
-    """Join batches.
+    """Join batches, in memory where they fit in a quarter of it and else in a file.
 
     Args:
         name: See `read_images`.
         batches: Images, uint8 or float32, and labels.
-        count: Of the batches that a loader will give, None where that is not known.
+        count: Of the batches that there will be, None where that is not known.
     """
-    # These grow in place; tensors that stay between those that go would leave holes in the memory.
-    held, labels = bytearray(), bytearray()
-    dtype, shape = torch.uint8, None
+    labels = bytearray()
+    store: _Store | None = None
     most = memory_size() // SHARE_OF_MEMORY
     for number, (part, some) in enumerate(batches, start=1):
-        shape = shape or part.shape[1:]
-        if part.shape[1:] != shape:
+        store = store or _Store(part.shape[1:])
+        if part.shape[1:] != store.shape:
             raise ValueError(
                 f"batch {number} of {name} (={tuple(part.shape[1:])}) must have the shape "
-                f"of the first, {tuple(shape)}. Bring all images to one size."
+                f"of the first, {tuple(store.shape)}. Bring all images to one size."
             )
-        if part.dtype != dtype:  # what is packed is as exact as the rest, see `_pack`
-            if dtype == torch.uint8 and held:
-                held = bytearray((torch.frombuffer(held, dtype=dtype) / 255).numpy().data)
-            part, dtype = part / (255 if part.dtype == torch.uint8 else 1), torch.float32
-        held += part.contiguous().numpy().data.cast("B")
+        store.add(part)
         labels += some.numpy().data.cast("B")
-        _check_fits(name, len(held) * max(1, (count or 0) // number), most)
-    if shape is None:
+        if store.file is None and len(store.memory) * max(1, (count or 0) // number) > most:
+            if count is None:
+                raise ValueError(
+                    f"{name} take more than a quarter of the memory, {most / 2**30:.1f} GiB, and "
+                    "have no length: they may have no end. Give a DataLoader of a Dataset or "
+                    "another iterable with __len__, the number of its batches; or fewer images."
+                )
+            store.move_to_file()
+        if store.file is not None and count is not None and number > count:
+            raise ValueError(
+                f"{name} give more batches than their length, {count}: they may have no end. Mend "
+                "the length (__len__), or cut them by itertools.islice."
+            )
+    if store is None:
         raise ValueError(f"{name} must hold images, but gives no batch.")
-    kind, scale = (ImageSet, 255.0) if dtype == torch.uint8 else (FloatImages, 1.0)
-    images = torch.frombuffer(held, dtype=dtype).view(-1, *shape)
+    kind, scale = (ImageSet, 255.0) if store.dtype == torch.uint8 else (FloatImages, 1.0)
     classes = torch.frombuffer(labels, dtype=torch.int64)
-    return kind(images, classes, torch.arange(len(images)), scale)
+    return kind(store.images(), classes, torch.arange(len(classes)), scale)
 
 
-def _check_fits(name: str, needed: int, most: int) -> None:
-    if needed > most:
-        raise ValueError(
-            f"{name} take {needed / 2**30:.1f} GiB or more, but must fit in a quarter of the "
-            f"memory, {most / 2**30:.1f} GiB: a loader is read as a whole. Give fewer images, or "
-            "write them as files into class folders, which a spec decodes batch by batch "
-            "(image_folder)."
-        )
+class _Store:
+    """Images of one shape (C,H,W): 8 bits a pixel until some need more, in memory or in a file."""
+
+    def __init__(self, shape: torch.Size) -> None:
+        self.shape, self.dtype = shape, torch.uint8
+        # Grows in place; tensors that stay between those that go would leave holes in the memory.
+        self.memory = bytearray()
+        self.file: PixelFile | None = None
+
+    def add(self, part: Tensor) -> None:
+        """Append images (B,C,H,W), uint8 or float32."""
+        if part.dtype != self.dtype:  # what is packed is as exact as the rest, see `_pack`
+            if self.dtype == torch.uint8:
+                self._widen()
+            part = part / 255 if part.dtype == torch.uint8 else part
+        if self.file is None:
+            self.memory += part.contiguous().numpy().data.cast("B")
+        else:
+            self.file.append(part.numpy())
+
+    def move_to_file(self) -> None:
+        """Move the images to a file."""
+        self.file = PixelFile(self.shape, self.dtype)
+        self.file.append(self._tensor().numpy())
+        self.memory = bytearray()
+
+    def images(self) -> Tensor | StreamedImages:
+        """Return all images, (N,C,H,W)."""
+        return self._tensor() if self.file is None else StreamedImages(self.file)
+
+    def _tensor(self) -> Tensor:
+        return torch.frombuffer(self.memory, dtype=self.dtype).view(-1, *self.shape)
+
+    def _widen(self) -> None:
+        """Turn 8 bits a pixel into float32."""
+        if self.file is not None:
+            wide = PixelFile(self.shape, torch.float32)
+            for piece in self.file:
+                wide.append((torch.from_numpy(piece) / 255).numpy())
+            self.file = wide
+        elif self.memory:
+            self.memory = bytearray((self._tensor() / 255).numpy().data)
+        self.dtype = torch.float32
 
 
 def _pack(images: Tensor) -> Tensor:
@@ -162,8 +223,8 @@ def _pack(images: Tensor) -> Tensor:
     return grey.to(torch.uint8) if torch.equal(grey / 255, images) else images.clone()
 
 
-def _check_batch(name: str, images: object, labels: object) -> tuple[Tensor, Tensor]:
-    """Return images as float32 (N,C,H,W) and labels as int64 (N,), both on the CPU."""
+def _check_images(name: str, images: object) -> Tensor | NDArray[Any]:
+    """Return images (N,C,H,W) as they were given: floating, in [0, 1]."""
     whole = not name.startswith("batch ")
     if not isinstance(images, Tensor | np.ndarray) or images.ndim != 4 or not len(images):
         shaped = isinstance(images, Tensor | np.ndarray)
@@ -180,15 +241,19 @@ def _check_batch(name: str, images: object, labels: object) -> tuple[Tensor, Ten
         if not whole:
             remedy = "((images / 255, labels) for images, labels in loader)"
         raise ValueError(f"{name} (={images.dtype}) must be floating, in [0, 1]. Write {remedy}.")
-    if isinstance(images, np.ndarray):
-        images = torch.from_numpy(np.array(images, dtype=np.float32, order="C"))
-    images = images.detach().cpu().float()
-    low, high = float(images.min()), float(images.max())
+    low, high = (float(np.float32(float(each))) for each in (images.min(), images.max()))
     if not (low >= 0 and high <= 1):
         raise ValueError(
             f"{name} (from {low:.9g} to {high:.9g}) must lie in [0, 1]. {_unfit_pixels(low, high)}"
         )
-    return images, _check_labels(name, labels, len(images))
+    return images
+
+
+def _as_float32(images: Tensor | NDArray[Any]) -> Tensor:
+    """Return images on the CPU."""
+    if isinstance(images, np.ndarray):
+        return torch.from_numpy(np.array(images, dtype=np.float32, order="C"))
+    return images.detach().cpu().float()
 
 
 def _check_labels(name: str, labels: object, count: int) -> Tensor:
@@ -204,6 +269,7 @@ def _check_labels(name: str, labels: object, count: int) -> Tensor:
         raise ValueError(
             f"labels of {name} ({found.dtype}, shape {tuple(found.shape)}) {rule}"
             + (f" Write {remedy}." if found.dtype in _WHOLE else "")
+            + (" Of one-hot rows write labels.argmax(1)." if found.ndim == 2 else "")
         )
     return found.detach().cpu().clone()
 

@@ -1,15 +1,22 @@
-"""Images that stay in their files and are decoded when they are asked for.
+"""Images that stay in files and are read when they are asked for.
 
-A `StreamedImages` takes the place of the uint8 tensor (N, C, H, W) in an `ImageSet`. Indexing it
-gives such a tensor, decoded by threads, on the device that `to` named.
+A `StreamedImages` takes the place of the tensor (N, C, H, W) in an `ImageSet`. Indexing it gives
+such a tensor, read by threads, on the device that `to` named. Where the images come from is a
+`Source`: files that are decoded, or pixels that were written to a file because they do not fit in
+memory.
 """
 
 from __future__ import annotations
 
+import tempfile
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,57 +24,170 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustloss.data.decode import CHUNK, Recipe, decode_files, pool
+from robustloss.data.files import DataError, cache_folder
 
 AHEAD = 2  # batches that are decoded while another one is computed on
 
 Selection = Tensor | slice
 
 
-class StreamedImages:
-    """Image files as if they were one uint8 tensor (N, C, H, W).
+class Source(Protocol):
+    """Images by number, of one shape and type."""
 
-    Args:
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of a pixel."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, positions: NDArray[np.int64], into: NDArray[Any]) -> None:
+        """Fill `into` (B, C, H, W) with the images at some positions (B,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Image files, which are decoded.
+
+    Attributes:
         folder: what the paths are relative to.
         paths: (N,) text.
         recipe: what is done to each.
+    """
+
+    folder: Path
+    paths: NDArray[np.object_]
+    recipe: Recipe
+    dtype: torch.dtype = torch.uint8
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.recipe.shape
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, positions: NDArray[np.int64], into: NDArray[Any]) -> None:
+        """Decode the files at some positions; see `Source.read`."""
+        paths = [self.folder / path for path in self.paths[positions]]
+        decode_files(paths, self.recipe, into)
+
+
+class PixelFile:
+    """Pixels in a file of the cache folder, for images that do not fit in memory.
+
+    The file has no name: it is gone when the process ends, however that ends. Iterating gives the
+    images in pieces, in their order.
+
+    Args:
+        shape: (C, H, W).
+        dtype: of a pixel.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype = torch.uint8) -> None:
+        channels, height, width = shape
+        self.shape, self.dtype = (channels, height, width), dtype
+        self._kind = torch.empty(0, dtype=dtype).numpy().dtype
+        self._bytes = channels * height * width * self._kind.itemsize  # of an image
+        self._n = 0
+        self._lock = Lock()
+        folder = cache_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise _no_room(error) from None
+        weakref.finalize(self, self._file.close)
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        for start in range(0, self._n, 1000):
+            positions = np.arange(start, min(start + 1000, self._n))
+            into = np.empty((len(positions), *self.shape), self._kind)
+            self.read(positions, into)
+            yield into
+
+    def append(self, images: NDArray[Any]) -> None:
+        """Write images (B, C, H, W) behind those that are there.
+
+        Raises:
+            DataError: there is no room for them.
+        """
+        left = np.ascontiguousarray(images, self._kind).data.cast("B")
+        self._n += len(images)
+        try:
+            with self._lock:
+                self._file.seek(0, 2)
+                while len(left):
+                    left = left[self._file.write(left) :]
+        except OSError as error:
+            raise _no_room(error) from None
+
+    def read(self, positions: NDArray[np.int64], into: NDArray[Any]) -> None:
+        """Read the images at some positions; see `Source.read`."""
+        rows = into.reshape(len(positions), -1).view(np.uint8)
+        with self._lock:
+            for row, position in zip(rows, positions.tolist(), strict=True):
+                self._file.seek(position * self._bytes)
+                self._file.readinto(row.data)
+
+
+def _no_room(error: OSError) -> DataError:
+    return DataError(
+        f"the images do not fit in memory and cannot be written to {cache_folder()} "
+        f"({error.strerror}). Set XDG_CACHE_HOME to a folder with room, or take fewer images."
+    )
+
+
+class StreamedImages:
+    """Images of a source as if they were one tensor (N, C, H, W).
+
+    Args:
+        source: where they come from.
+        positions: (N,) which images of the source; None for all.
         device: where batches come out.
     """
 
-    dtype = torch.uint8
     ndim = 4
 
     def __init__(
         self,
-        folder: Path,
-        paths: NDArray[np.object_],
-        recipe: Recipe,
+        source: Source,
+        positions: NDArray[np.int64] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.folder, self.paths, self.recipe = folder, paths, recipe
-        self.device = torch.device(device)
+        self.source = source
+        self.positions = np.arange(len(source)) if positions is None else positions
+        self.dtype, self.device = source.dtype, torch.device(device)
         self._pending: OrderedDict[bytes, tuple[Tensor, list[Future[None]]]] = OrderedDict()
 
     @property
     def shape(self) -> torch.Size:
         """(N, C, H, W)."""
-        return torch.Size((len(self.paths), *self.recipe.shape))
+        return torch.Size((len(self.positions), *self.source.shape))
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.positions)
 
     def to(self, device: torch.device | str) -> StreamedImages:
         """Return the same images for another device."""
-        return StreamedImages(self.folder, self.paths, self.recipe, device)
+        return StreamedImages(self.source, self.positions, device)
 
     def subset(self, selection: Selection) -> StreamedImages:
-        """Return the images at the positions, without decoding any."""
-        paths = self.paths[self._positions(selection)]
-        return StreamedImages(self.folder, paths, self.recipe, self.device)
+        """Return the images at the positions, without reading any."""
+        chosen = self.positions[self._positions(selection)]
+        return StreamedImages(self.source, chosen, self.device)
 
     def __getitem__(self, selection: Selection) -> Tensor:
-        """Decode the images at the positions.
+        """Read the images at the positions.
 
-        After a slice, decoding of the next slice of the same length begins too: it is likely to be
+        After a slice, reading of the next slice of the same length begins too: it is likely to be
         the next batch.
 
         Raises:
@@ -85,7 +205,7 @@ class StreamedImages:
         return images.to(self.device, non_blocking=True)
 
     def prefetch(self, selection: Selection) -> None:
-        """Begin to decode a batch that will be asked for soon."""
+        """Begin to read a batch that will be asked for soon."""
         positions = self._positions(selection)
         key = positions.tobytes()
         if not len(positions) or key in self._pending:
@@ -103,14 +223,14 @@ class StreamedImages:
         return np.flatnonzero(positions) if positions.dtype == np.bool_ else positions
 
     def _start(self, positions: NDArray[np.int64]) -> tuple[Tensor, list[Future[None]]]:
-        shape = (len(positions), *self.recipe.shape)
-        images = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        shape = (len(positions), *self.source.shape)
+        images = torch.empty(shape, dtype=self.dtype, pin_memory=self.device.type == "cuda")
         array = images.numpy()
         futures = []
         for start in range(0, len(positions), CHUNK):
             piece = slice(start, start + CHUNK)
-            paths = [self.folder / path for path in self.paths[positions[piece]]]
-            futures.append(pool().submit(decode_files, paths, self.recipe, array[piece]))
+            chosen = self.positions[positions[piece]]
+            futures.append(pool().submit(self.source.read, chosen, array[piece]))
         return images, futures
 
 

@@ -83,7 +83,8 @@ def evaluate(
             used, see `given.GivenModel`.
         images: (N,C,H,W) floating, in [0,1], as a tensor or an array; or a DataLoader, another
             iterable of batches (images, labels), or a torch Dataset of pairs of one image and its
-            label. These are read as a whole, and then attacks goes by keyword.
+            label. A loader is read once, to memory, or to a temporary file where its images take
+            more than a quarter of the memory; then attacks goes by keyword.
         labels: (N,) int64, in [0,K); None where the batches bring them.
         attacks: Attacks by name, ``["fgsm", "pgd"]``, or as tables of a spec,
             ``[{"name": "pgd", "eps": ["8/255"]}]``. By default FGSM and PGD, at eps 0.1, 0.2, 0.3
@@ -198,6 +199,8 @@ def _say_begin(
     where = f"cpu, {threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else device
     size = " × ".join(map(str, images.shape))
     text = f"Evaluating {', '.join(named)} on {images.n:,} images of {size} ({where})."
+    if not isinstance(images.images, Tensor):
+        text += " They do not fit in a quarter of the memory and are read from a temporary file."
     audience.note(text)
 
 
@@ -335,10 +338,10 @@ def _build_dataset(parts: Mapping[str, ImageSet], classes: int) -> Dataset:
             raise ValueError(f"{name} (={part.shape}) must have the shape of images, {test.shape}.")
     checksums = []
     for part in parts.values():
-        assert isinstance(part.images, Tensor)
         content = hashlib.sha256(f"{part.images.dtype} {tuple(part.images.shape)}".encode())
-        for tensor in (part.images, part.labels):
-            content.update(tensor.contiguous().numpy().data)
+        for piece in part.passes():
+            content.update(part.images[piece].contiguous().numpy().data)
+        content.update(part.labels.contiguous().numpy().data)
         checksums.append(content.hexdigest())
     return Dataset(
         name="in_memory",

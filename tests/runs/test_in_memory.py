@@ -1,5 +1,6 @@
 """A model in memory: the numbers of a run, without a spec or files."""
 
+import itertools
 import re
 
 import numpy as np
@@ -13,6 +14,7 @@ import robustloss
 from robustloss import progress
 from robustloss.data import in_memory
 from robustloss.data.in_memory import read_images
+from robustloss.data.streamed import StreamedImages
 from robustloss.spec.load import load_spec
 from tests import given_models
 from tests.models.test_given import HERE, classifier, computed, digits, spec_of  # noqa: F401
@@ -240,7 +242,12 @@ X, Y = rand(6)
         ([(X, Y), (X[:, :, :4], Y)], r"batch 2 of images \(=\(1, 4, 8\)\) must have the shape of"),
         ([(X, Y[:3])], r"labels of batch 1 of images .*must be int64 of shape \(6,\)"),
         ([(X[0], 3)], r"batch 1 of images \(=\(1, 8, 8\)\).*DataLoader\(pairs, batch_size=500\)"),
-        (loader(X), r"batch 1 of images \(=list\) must be a pair \(images, labels\)"),
+        (loader(X), r"batch 1 of images \(=list of 1\) must be a pair .* has no labels"),
+        ([X], r"batch 1 of images \(=Tensor\) must be a pair .* but has no labels"),
+        (loader(X, Y, Y), r"batch 1 of images \(=list of 3\) .*\(\(batch\[0\], batch\[1\]\) for"),
+        ([(X, nn.functional.one_hot(Y, 10))], r"shape \(6, 10\)\) must be .*labels\.argmax\(1\)"),
+        ([(X, Y), (X * torch.nan, Y)], r"batch 2 of images .*Some pixels are NaN"),
+        ([((X * 255).long(), Y)], r"batch 1 of images \(=torch.int64\) must be floating"),
         ([{"image": X, "label": Y}], r"batch 1 of images \(=dict with image, label\) must be a"),
         ([], "images must hold images, but gives no batch"),
         (Pictures(), r"images: batch 1 cannot be read: TypeError.*ToTensor\(\)"),
@@ -252,20 +259,88 @@ def test_what_a_loader_cannot_give_is_told(images, message):
         robustloss.evaluate(nn.Flatten(), images, attacks=["fgsm"], progress=progress.Silent())
 
 
-def test_a_loader_that_does_not_fit_is_told_after_its_first_batch(monkeypatch):
-    read = []
+class Shuffled:
+    """Batches whose order is another one each time; an image's pixels tell its label."""
 
-    class Noting(TensorDataset):
-        def __getitem__(self, index):
-            read.append(index)
-            return super().__getitem__(index)
+    def __init__(self, n, length=None):
+        self.n, self.length, self.begun = n, length, 0
+        self.drawn = torch.Generator().manual_seed(0)
 
+    def __iter__(self):
+        self.begun += 1
+        for labels in torch.randperm(self.n, generator=self.drawn).split(6):
+            yield images_of(labels), labels % 10
+
+
+def images_of(labels):
+    """Return levels (N,1,8,8) that count: image i is the number i, bit by bit."""
+    return ((labels[:, None] >> torch.arange(64) % 8) & 1).reshape(-1, 1, 8, 8).float()
+
+
+class Sized(Shuffled):
+    def __len__(self):
+        return self.length
+
+
+class Reader(nn.Module):
+    """Reads the number in an image and answers its last digit."""
+
+    def forward(self, images):
+        number = (images.flatten(1)[:, :8].round().long() << torch.arange(8)).sum(1)
+        return 20.0 * nn.functional.one_hot(number % 10, 10) + 0 * images.sum()
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_loader_that_shuffles_is_read_once_and_keeps_its_labels(monkeypatch, tmp_path, fits):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if not fits:
+        monkeypatch.setattr(in_memory, "memory_size", lambda: 4 * 1000)
+    source = Sized(200, 34)
+    run = evaluate(Reader(), source, None)
+    assert source.begun == 1
+    assert len(run.rows) == 3
+    assert {row["error"] for row in run.rows} == {0.0}  # its gradient is 0, so no attack fools it
+
+
+@pytest.mark.parametrize("levels", [True, False])
+def test_what_does_not_fit_is_read_from_a_file_and_gives_the_same(monkeypatch, tmp_path, levels):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    images, labels = rand(30)
+    images[: 20 if not levels else 30] = (images[: 20 if not levels else 30] * 255).round() / 255
+    model = {"A": given_models.plain().eval()}
+    whole = evaluate(model, images, labels, out=tmp_path / "run", train=(images, labels))
+    files = sorted((tmp_path / "run").glob("cells/*/*/*-*"))
     monkeypatch.setattr(in_memory, "memory_size", lambda: 4 * 1000)
-    images = (X * 255).round() / 255
-    with pytest.raises(ValueError, match=r"images take .* GiB or more, but must fit in a quarter"):
-        read_images("images", DataLoader(Noting(images.repeat(6, 1, 1, 1), Y.repeat(6)), 3))
-    assert len(read) == 3
-    assert read_images("images", loader(images, Y)).n == 6
+    monkeypatch.setattr(in_memory, "AT_ONCE", 4)
+    doors = ((images, labels), (images.double().numpy(), labels), (loader(images, labels), None))
+    for given, own in doors:
+        found = read_images("images", given, own)
+        assert isinstance(found.images, StreamedImages)
+        assert torch.equal(found.batch(slice(None)), images)
+        run = evaluate(model, given, own, out=tmp_path / "run", train=(images, labels))
+        assert run.rows == whole.rows
+    assert sorted((tmp_path / "run").glob("cells/*/*/*-*")) == files  # the same checksum
+    assert not list((tmp_path / "cache").rglob("*.*"))  # no file that anybody sees
+
+
+def test_what_may_have_no_end_is_told_and_not_written_to_disk(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    endless = itertools.repeat(((X * 255).round() / 255, Y))
+    monkeypatch.setattr(in_memory, "memory_size", lambda: 4 * 10_000)
+    with pytest.raises(ValueError, match=r"more than a quarter of the memory.* may have no end"):
+        read_images("images", endless)
+    assert not list(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=r"more batches than their length, 33: they may have no"):
+        read_images("images", Sized(2000, 33))
+    assert read_images("images", itertools.islice(endless, 5)).n == 30
+
+
+def test_a_disk_without_room_is_told(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(in_memory, "memory_size", lambda: 4 * 1000)
+    with pytest.raises(ValueError, match=r"cannot be written to .*Set XDG_CACHE_HOME to a folder"):
+        read_images("images", rand(30)[0], rand(30)[1])
 
 
 class Counted(nn.Module):

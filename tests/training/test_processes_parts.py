@@ -14,7 +14,7 @@ from robustloss.cli import commands
 from robustloss.data.decode import Recipe
 from robustloss.data.images import ImageSet
 from robustloss.data.load import load_dataset
-from robustloss.data.streamed import StreamedImages
+from robustloss.data.streamed import ImageFiles, StreamedImages
 from robustloss.losses.softmax import SoftmaxHead
 from robustloss.models.classifier import Classifier
 from robustloss.models.weight_files import load_tensors, save_tensors
@@ -242,8 +242,8 @@ def test_the_passes_of_a_validation_decode_each_image_once(monkeypatch, size):
     decoded = []
 
     def start(self, positions):
-        decoded.extend(self.paths[positions].tolist())
-        return torch.zeros(len(positions), *self.recipe.shape, dtype=torch.uint8), []
+        decoded.extend(self.source.paths[self.positions[positions]].tolist())
+        return torch.zeros(len(positions), *self.source.shape, dtype=torch.uint8), []
 
     monkeypatch.setattr(StreamedImages, "_start", start)
     monkeypatch.setattr(ImageSet, "pass_size", 4)
@@ -252,7 +252,7 @@ def test_the_passes_of_a_validation_decode_each_image_once(monkeypatch, size):
     model = Classifier(nn.Flatten(), SoftmaxHead(64, 10), [0.0], [1.0])
     total = 0
     for rank in range(size):
-        images = StreamedImages(Path(), names, Recipe(1, (8, 8), None))
+        images = StreamedImages(ImageFiles(Path(), names, Recipe(1, (8, 8), None)))
         images = ImageSet(images, labels, torch.arange(n), 255.0)
         total += n * training.error_rate(model, images, "float32", group_of(size, rank))
     assert sorted(decoded) == sorted(names.tolist())

@@ -21,7 +21,7 @@ from robustloss.data.folders.listing import find_folder, read_layout
 from robustloss.data.folders.survey import Survey, check_surveys, find_copies, size_error, survey
 from robustloss.data.reader import Content, Loaded, Parts, Place
 from robustloss.data.splits import stratified_split
-from robustloss.data.streamed import StreamedImages
+from robustloss.data.streamed import ImageFiles, StreamedImages
 from robustloss.notation import printable
 from robustloss.spec.data import DataSpec
 
@@ -105,7 +105,7 @@ class FolderContent(Content):
         pixels = f"{decode.VERSION} {recipe} {size}"  # what makes the pixels out of a file
         return Loaded(
             images={
-                name: StreamedImages(self.folder, parts[name].images, recipe)
+                name: StreamedImages(ImageFiles(self.folder, parts[name].images, recipe))
                 if found.pixels is None
                 else torch.from_numpy(found.pixels)
                 for name, found in surveys.items()
