@@ -16,7 +16,7 @@ def verdict(numbers: Numbers) -> list[str]:
     if not numbers.run.rows:
         return ["No cell finished, so there is no result."]
     table = numbers.run.table()
-    found = [_errors(table), _differences(numbers), _detection(table)]
+    found = [_errors(table), _differences(numbers), describe_detection(table)]
     return [sentence for sentence in found if sentence]
 
 
@@ -74,19 +74,43 @@ def _differences(numbers: Numbers) -> str:
     return f"Against {baseline}, {', '.join(parts)} ({attack.label}, {eps_name(eps)}{one})."
 
 
-def _detection(table: ResultTable) -> str:
-    """Say what the likelihood notices of a naive attack, and of one that knows the detector."""
+def describe_detection(table: ResultTable) -> str:
+    """Say whether attacked images look unlikely, and what an attack does that knows the detector.
+
+    The interval of each AUROC decides, against 0.5.
+    """
     naive = next((column for column in table.columns if column.key == "auroc-naive"), None)
     if naive is None or not (found := _column(table, naive.key)):
         return ""
-    text = (
-        f"The likelihood detects {naive.attack_label} at {eps_name(naive.eps)} with an AUROC of "
-        f"{_span(found, 1.0)} (0.5 is guessing)"
-    )
+    groups: dict[str, list[str]] = {"less likely": [], "more likely": [], "": []}
+    for label, cell in found.items():
+        above = cell.low is not None and cell.low > 0.5
+        below = cell.high is not None and cell.high < 0.5
+        groups["less likely" if above else "more likely" if below else ""].append(label)
+    *shown, open_ = groups.values()
+    parts: list[str] = []
+    for what, names in zip(groups, shown, strict=False):
+        if names:
+            than = "" if parts else " than clean ones"
+            parts.append(f"{what}{than}{_named(names, found, table.kind)}")
+    place = f"attacked by {naive.attack_label} at {eps_name(naive.eps)}"
+    if not parts:
+        text = f"Images {place} are not shown to look less or more likely than clean ones"
+    else:
+        text = f"Images {place} look {' and '.join(parts)}"
+        text += f"; no difference is shown{_named(open_, found, table.kind)}" if open_ else ""
+    text += f": AUROC of the likelihood over all of them {_span(found, 1.0)} (0.5 is guessing)"
     known = _column(table, "auroc-adaptive")
     if not known:
         return f"{text}."
-    return f"{text}, the best attack that knows the detector with {_span(known, 1.0)}."
+    return f"{text}, and {_span(known, 1.0)} under the best attack that knows the detector."
+
+
+def _named(names: Sequence[str], found: Found, kind: str) -> str:
+    """Return for which losses something holds, where it does not hold for all: " for A and B"."""
+    if len(names) == len(found):
+        return ""
+    return f" for {listed(names) if len(names) <= MOST_NAMED else counted(len(names), kind)}"
 
 
 def _column(table: ResultTable, key: str) -> Found:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from robustloss.reports.chapters.result.verdict import verdict
+from robustloss.reports.chapters.result.verdict import describe_detection, verdict
 from robustloss.reports.page.run_facts import describe_time
+from robustloss.results.result_table import ResultCell, ResultColumn, ResultRow, ResultTable
 from tests.reports.differences.compared import comparison, numbers
 
 
@@ -31,6 +32,38 @@ def test_many_losses_are_counted():
         "Against base, fewer errors are shown for 6 losses, more for 6, no difference for 5 "
         "(FGSM, eps 0.1, one seed)."
     )
+
+
+def detection(*areas, adaptive=None):
+    """The sentence on losses A, B, ... with these AUROC and ends of intervals."""
+    of_fgsm = ("FGSM", "", "auroc_all", "fgsm", "FGSM", "linf", 0.2)
+    columns = [ResultColumn("auroc-naive", *of_fgsm)]
+    columns += [ResultColumn("auroc-adaptive", *of_fgsm)] if adaptive else []
+    rows = [
+        ResultRow(name, (ResultCell(*area), ResultCell(adaptive))[: len(columns)])
+        for name, area in zip("ABCDE", areas, strict=False)
+    ]
+    return describe_detection(ResultTable("run", "A", tuple(columns), tuple(rows), {}))
+
+
+def test_the_interval_of_an_auroc_against_a_half_decides_what_is_said():
+    above, about, below = (0.8, 0.7, 0.9), (0.6, 0.4, 0.8), (0.141, 0.1, 0.2)
+    start, end = "Images attacked by FGSM at eps 0.2", "of the likelihood over all of them"
+    assert detection(above, (0.9, 0.85, 0.95), adaptive=0.1) == (
+        f"{start} look less likely than clean ones: AUROC {end} 0.800 to 0.900 (0.5 is guessing), "
+        "and 0.100 under the best attack that knows the detector."
+    )
+    assert detection(below) == (
+        f"{start} look more likely than clean ones: AUROC {end} 0.141 (0.5 is guessing)."
+    )
+    for unknown in (about, (0.9, None, None)):
+        told = detection(unknown)
+        assert told.startswith(f"{start} are not shown to look less or more likely than clean ones")
+    assert detection(above, below, about).startswith(
+        f"{start} look less likely than clean ones for A and more likely for B; no difference is "
+        "shown for C: AUROC"
+    )
+    assert " for 4 losses; no difference is shown for E:" in detection(*[above] * 4, about)
 
 
 @pytest.mark.parametrize(
