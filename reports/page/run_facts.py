@@ -9,7 +9,7 @@ from robustloss.reports.page.notes import loss_notes
 from robustloss.reports.reading.facts import data_remark
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NORM_WORDS, counted, duration, file_name, listed, name_files
-from robustloss.results.numbers import is_given
+from robustloss.results.numbers import NO_VALIDATION, is_given
 
 Facts = list[tuple[str, str]]  # name and text, for a list on the page
 
@@ -73,6 +73,8 @@ def list_facts(numbers: Numbers) -> Facts:
     """Return data, network, training, losses and attacks of a run."""
     spec, data, provenance = numbers.spec, numbers.data, numbers.run.provenance
     parts = {"train": "training", "validation": "validation", "test": "test"}
+    if str(data.get("summary")).endswith(NO_VALIDATION):  # then the test images are in their place
+        del parts["validation"]
     sizes = [f"{data[key]:,} {part}" for key, part in parts.items() if data.get(key)]
     model, train = spec.get("model") or {}, spec.get("train") or {}
     losses = spec.get("losses", [])

@@ -19,6 +19,8 @@ CLEAN_CHECKS = ("output_not_repeatable", "output_depends_on_batch", "output_is_p
 TRANSFER = "transfer_beats_white_box"
 WORST = WORST_CASE["attack"]
 UNLEARNT = 0.75  # of the error of guessing
+# Ends the remark on data whose validation images are the test images: what `evaluate` was given.
+NO_VALIDATION = "no validation images were given"
 BEST = {"attack": "best_of_adaptive", "attack_label": "best of adaptive"}
 # What names a row of some table beside loss, seed, attack and eps: `detection` has one for each
 # score and population. The label of what is taken over several attacks says its norm.

@@ -26,7 +26,7 @@ from robustloss.data.images import Dataset, ImageSet
 from robustloss.data.in_memory import Labels, Source, read_images
 from robustloss.models.given import IN_MEMORY, copy_module, wrap_given
 from robustloss.progress import choose_progress, duration
-from robustloss.results.numbers import describe_unlearnt
+from robustloss.results.numbers import NO_VALIDATION, describe_unlearnt
 from robustloss.results.run import Run, load_run
 from robustloss.runs.executors.choose import run_jobs
 from robustloss.runs.folder import check_folder, claiming
@@ -48,9 +48,9 @@ Asked = Spec | str | Path | Mapping[str, Any] | Sequence[str | Mapping[str, Any]
 
 GREY = (0.1, 0.2, 0.3)  # L-inf budgets that the literature uses for MNIST
 COLOUR = ("2/255", "4/255", "8/255")  # and for colour images
-_NO_VALIDATION = (
-    "thresholds and temperatures were set on the attacked images themselves, because no "
-    "validation images were given"
+_SET_ON_TEST = (
+    "thresholds and temperatures were set on the attacked images themselves, because "
+    + NO_VALIDATION
 )
 
 
@@ -355,7 +355,7 @@ def _build_dataset(parts: Mapping[str, ImageSet], classes: int) -> Dataset:
         checksum=digest(list(parts), checksums),
         training_checksum="",
         label="images in memory",
-        summary="" if "validation" in parts else _NO_VALIDATION,
+        summary="" if "validation" in parts else _SET_ON_TEST,
     )
 
 

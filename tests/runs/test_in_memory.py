@@ -15,6 +15,8 @@ from robustloss import progress
 from robustloss.data import in_memory
 from robustloss.data.in_memory import read_images
 from robustloss.data.streamed import StreamedImages
+from robustloss.reports.page.run_facts import list_facts
+from robustloss.reports.reading.numbers import Numbers
 from robustloss.spec.load import load_spec
 from tests import given_models
 from tests.models.test_given import HERE, classifier, computed, digits, spec_of  # noqa: F401
@@ -187,6 +189,15 @@ def test_a_classifier_without_training_images_keeps_its_own_likelihood():
     assert "mahalanobis" not in scores
     plain = evaluate(given_models.plain(), images, labels)
     assert "marginal_log_likelihood" not in {row["score"] for row in plain.detection}
+
+
+def test_the_report_counts_no_validation_images_where_none_were_given():
+    images, labels = rand(12)
+    own = evaluate(classifier(), images, labels, checks=False, noise=False)
+    given = evaluate(classifier(), images, labels, validation=rand(8), checks=False, noise=False)
+    assert dict(list_facts(Numbers(own)))["Data"] == "images in memory: 12 test images"
+    told = dict(list_facts(Numbers(given)))["Data"]
+    assert told == "images in memory: 8 validation, 12 test images"
 
 
 @pytest.mark.parametrize("levels", [True, False])
