@@ -26,7 +26,7 @@ from robustloss.attacks.settings import preserving_settings
 Folders = Sequence[str | Path]
 
 _OURS = "robustloss"  # its versions are kept by hand, not by source
-RESERVED = frozenset(("pml", "criterion", "torchattacks", "torchvision"))
+RESERVED = frozenset(("pml", "criterion", "torchattacks", "torchvision", "timm", "transformers"))
 """Prefixes that stand for a package in one place each, as `spec.prefixes` says. They are never
 imported by name: a file of that name in a given folder would run in the package's place."""
 

@@ -1,21 +1,29 @@
 """Weights as files: ours, checked by a digest, and a user's, which may be of any origin."""
 
+import argparse
 import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from robustloss.data.files import is_lfs_pointer
 from robustloss.run_files import check_file
+from robustloss.spec.prefixes import WEIGHT_FILES
 from robustloss.storage import CorruptFile, write_bytes
 
 MOST_BYTES = 4 * 2**30  # of our own files: a checkpoint of the largest networks has some 3 GiB
 _FROM_DATA = {"mean", "std"}  # of a classifier; weights without them take those of the data
+_UNUSED = "num_batches_tracked"  # of batch normalisation: older files lack it, training reads it
+# What DataParallel, averaged models and LightningModules put before the names of a module.
+_WRAPPERS = ("module.", "model.", "net.", "network.")
 
 
 # --- ours ----------------------------------------------------------------------------------------
@@ -139,12 +147,33 @@ def find_weights(name: str, folders: Sequence[Path]) -> Path:
     raise ValueError(f"weights (={name}): there is no such file in {looked}.")
 
 
+def load_file(module: nn.Module, path: Path) -> list[str]:
+    """Load the weights of a file into a module that they must fit.
+
+    Returns:
+        What a reader must know of them: which of several the file has, what was left out.
+
+    Raises:
+        ValueError: As `read_weights` and `load_weights`.
+    """
+    state = _read_state(path)
+    tensors, remarks = _take_out(state, path.name)
+    return [*remarks, *load_weights(module, tensors, path.name)]
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict, executing nothing: safetensors, or torch's own format of tensors alone.
 
+    It may stand inside a checkpoint, under one of the names that training programs give it.
+
     Raises:
-        ValueError: Another format, a damaged file, or one that holds more than tensors.
+        ValueError: Another format, a damaged file, or one that holds no state dict.
     """
+    return _take_out(_read_state(path), path.name)[0]
+
+
+def _read_state(path: Path) -> object:
+    """Return what a file holds, of plain kinds alone."""
     with path.open("rb") as file:
         if is_lfs_pointer(file.read(100)):
             raise ValueError(
@@ -158,26 +187,83 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"weights (={path.name}) is no safetensors file: {error}.") from error
         except MemoryError:
             raise ValueError(f"weights (={path.name}) do not fit into memory.") from None
-    if path.suffix not in (".pt", ".pth"):
+    if path.suffix not in WEIGHT_FILES:
         raise ValueError(
-            f"weights (={path.name}) must end in .safetensors, or in .pt or .pth of torch's own "
-            "format. Save safetensors.torch.save_file(model.state_dict(), path)."
+            f"weights (={path.name}) must end in .safetensors, or in {', '.join(WEIGHT_FILES[1:])} "
+            "of torch's own format. Save safetensors.torch.save_file(model.state_dict(), path)."
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or an odd file makes the reader do
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-        reason = f"{reason:.300}"
         raise ValueError(
             f"weights (={path.name}) holds more than tensors, or is damaged, and is not loaded: "
-            f"{reason}. Save model.state_dict() alone, best as safetensors."
+            f"{_explain_refusal(path, error)}"
         ) from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
+
+
+_SCALAR = np.float64(0).__reduce__()[0]  # what builds a number of numpy
+# Settings and numbers that checkpoints hold beside the tensors. To build them runs nothing.
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("float32", "float64", "int32", "int64", "bool")),
+    _SCALAR,
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # as numpy 1 calls it
+]
+
+
+def _explain_refusal(path: Path, error: Exception) -> str:
+    """Return why torch does not read a file of weights, and what to do."""
     try:
-        return check_state(state)
+        code = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # of the format before torch 1.6, or of none
+        code = []
+    if code:
+        return (
+            f"it has {_name_some(code)}, and reading that runs code. Save model.state_dict() "
+            "alone, best as safetensors. Of a whole module that you trust, name a factory that "
+            f'returns torch.load({path.name!r}, weights_only=False): model = "file.py:factory".'
+        )
+    if "TorchScript" in str(error):
+        return f'it is a program of TorchScript. Name it as the whole model: model = "{path.name}".'
+    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return f"{reason:.300}. Save model.state_dict() alone, best as safetensors."
+
+
+_PLACES = (
+    *("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params"),
+    *("ema", "model_ema", "ema_state_dict", "state_dict_ema", "ema_model", "teacher", "student"),
+)
+"""Under which names training programs keep a state dict in a checkpoint, the likeliest first."""
+
+
+def _take_out(state: object, name: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the state dict in what a file holds, and which others it has.
+
+    Args:
+        state: What the file holds.
+        name: Of the file, for messages.
+
+    Raises:
+        ValueError: It holds none.
+    """
+    remarks: list[str] = []
+    if isinstance(state, Mapping) and not all(isinstance(v, Tensor) for v in state.values()):
+        held = [key for key in _PLACES if _holds_tensors(state.get(key))]
+        if held:
+            others = f", not of {' or '.join(map(repr, held[1:]))}" if held[1:] else ""
+            if others:
+                remarks = [f"of {name} the weights of {held[0]!r} are taken{others}"]
+            state = state[held[0]]
+    try:
+        return check_state(state), remarks
     except ValueError as error:
-        raise ValueError(f"weights (={path.name}) {error}") from None
+        raise ValueError(f"weights (={name}) {error}") from None
+
+
+def _holds_tensors(found: object) -> bool:
+    return isinstance(found, Mapping) and any(isinstance(each, Tensor) for each in found.values())
 
 
 def check_state(state: object) -> dict[str, Tensor]:
@@ -211,18 +297,24 @@ def check_state(state: object) -> dict[str, Tensor]:
     return dict(state)
 
 
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> list[str]:
     """Load weights into a module that they must fit.
 
     Args:
         module: Takes them.
-        tensors: All of its state dict; only mean and std may be left out.
+        tensors: All of its state dict, also under the names that a wrapper gives them; only mean
+            and std, and counts of batches, may be left out.
         name: The file, for messages.
+
+    Returns:
+        What was left out of the file, in words; mostly nothing.
 
     Raises:
         ValueError: A tensor is missing, unknown, or has another shape or kind of numbers.
     """
     own = module.state_dict()
+    needed = [key for key in own if key not in _FROM_DATA and not key.endswith(_UNUSED)]
+    tensors, remarks = _strip_wrappers(tensors, own, needed, name)
     wrong = [
         f"{key} is {tuple(tensors[key].shape)} in the file and {tuple(own[key].shape)} here"
         for key in own
@@ -234,18 +326,53 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) ->
         for key in own
         if key in tensors and _kind(tensors[key]) != _kind(own[key])
     ]
-    missing = [key for key in own if key not in tensors and key not in _FROM_DATA]
+    missing = [key for key in needed if key not in tensors]
     unknown = [key for key in tensors if key not in own]
     parts = [*wrong[:2], *(f"{len(wrong) - 2} more differ" for _ in wrong[2:3])]
     parts += [f"it lacks {_name_some(missing)}"] if missing else []
     parts += [f"nothing here is called {_name_some(unknown)}"] if unknown else []
     if parts:
-        hint = "Name the network and loss that it was trained with."
-        for wrapper in ("module", "_orig_mod"):  # of DataParallel, of torch.compile
-            if unknown and all(key.startswith(f"{wrapper}.") for key in tensors):
-                hint = f"It was saved from a wrapper: save model.{wrapper}.state_dict()."
-        raise ValueError(f"weights (={name}) do not fit: {'; '.join(parts)}. {hint}")
+        near = get_close_matches(unknown[0], missing, 1, 0.0) if unknown and missing else []
+        hint = f" The nearest to {unknown[0]} is {near[0]}." if near else ""
+        raise ValueError(
+            f"weights (={name}) do not fit: {'; '.join(parts)}.{hint} Name the network and loss "
+            "that it was trained with."
+        )
     module.load_state_dict({**own, **tensors})
+    return remarks
+
+
+def _strip_wrappers(
+    tensors: Mapping[str, Tensor], own: Mapping[str, Any], needed: Sequence[str], name: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the tensors under the names of the module, where wrappers have lengthened them.
+
+    Args:
+        tensors: Of the file.
+        own: The state dict of the module.
+        needed: What it must have.
+        name: The file, for the remark.
+
+    Returns:
+        The tensors, and what was left out because it stands beside the wrapped module, as the
+        metrics and losses of a LightningModule do.
+    """
+    found, left = dict(tensors), []
+    if not any("_orig_mod." in key for key in own):
+        found = {key.replace("_orig_mod.", ""): value for key, value in found.items()}
+    for _ in range(3):  # a wrapper in a wrapper
+        if not needed or any(key in found for key in needed):
+            break
+        for prefix in _WRAPPERS:
+            inner = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+            if inner and (len(inner) == len(found) or inner.keys() >= {*needed}):
+                left += [key for key in found if not key.startswith(prefix)]
+                found = inner
+                break
+    remarks = (
+        [f"of {name} {_name_some(left)} are left out: they belong to no layer"] if left else []
+    )
+    return found, remarks
 
 
 def _kind(tensor: Tensor) -> object:

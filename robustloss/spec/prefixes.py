@@ -14,10 +14,21 @@ PREFIXES: dict[str, tuple[Place, ...]] = {
     "pml": ("loss",),
     "criterion": ("loss",),
     "torchattacks": ("attack",),
-    "torchvision": ("backbone", "data set"),
+    "torchvision": ("backbone", "data set", "model"),
+    "timm": ("model",),
+    "transformers": ("model",),
 }
 """What each prefix may name. It stands for a package, never for a module of the user's; but for
 "criterion", which stands before the name of any code."""
+
+MODEL_LIBRARIES = ("torchvision", "timm", "transformers")
+"""Packages that build a whole model. The first two by name; transformers reads a folder."""
+
+MODEL_FILES = (".pt2", ".pt", ".pth", ".ts")
+"""Endings of a file that holds a whole model, as torch.jit.save or torch.export.save write it."""
+
+WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
+"""Endings of a file of weights."""
 
 CRITERION = "criterion:"
 _OF_TORCH = ("torch.nn", "torch.nn.functional")  # whose criteria are nobody's own code
@@ -28,7 +39,29 @@ def is_plugin(name: str) -> bool:
     if name.startswith(CRITERION):
         return own_code(name).rpartition(":")[0] not in _OF_TORCH
     prefix, colon, _ = name.partition(":")
-    return bool(colon) and prefix not in PREFIXES
+    return is_model_file(name) or (bool(colon) and prefix not in PREFIXES)
+
+
+def is_model_file(name: str) -> bool:
+    """Tell whether a name is that of a file with a whole model: a program that is run."""
+    return name.endswith(MODEL_FILES) and not is_library_model(name)
+
+
+def is_library_model(name: str) -> bool:
+    """Tell whether a name of a whole model is "torchvision:", "timm:" or "transformers:" one."""
+    return name.partition(":")[0] in MODEL_LIBRARIES
+
+
+def names_weights(model: str | None, weights: str | None) -> bool:
+    """Tell whether weights are named as torchvision or timm call them, and are no file.
+
+    Args:
+        model: the whole model, as a spec names it; None for a network of robustloss.
+        weights: as a spec names them.
+    """
+    if model is None or weights is None or not is_library_model(model):
+        return False
+    return not ("/" in weights or "\\" in weights or weights.endswith(WEIGHT_FILES))
 
 
 def own_code(name: str) -> str:
