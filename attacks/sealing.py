@@ -160,7 +160,8 @@ def freezing(model: nn.Module) -> Iterator[Callable[[], None]]:
     Raises:
         AttackError: a parameter's value was changed inside.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    # Frozen programs of TorchScript have no mode.
+    modes = [(m, m.training) for m in model.modules() if hasattr(m, "training")]
     parameters = [(p, p.requires_grad, p.grad, p._version) for p in model.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
 

@@ -90,6 +90,7 @@ def list_facts(numbers: Numbers) -> Facts:
         cells = listed(own) if len(own) <= FEW else counted(len(own), "cell")
         sources.append(f"{cells} from the run folder {run}")
     trained = [label for label in numbers.labels if label not in numbers.given]
+    given = [label for label in numbers.labels if label in numbers.given]
     trust = "not trained in this run, so their numbers are as good as that folder is"
     return _with_text(
         ("Data", numbers.data_label + (f": {', '.join(sizes)} images" if sizes else "")),
@@ -105,6 +106,7 @@ def list_facts(numbers: Numbers) -> Facts:
           if len(losses) > FEW and not trials else
           [("Model" if is_given(loss) else "Loss", describe_entry(loss)) for loss in losses]),
         ("Notes from training", "; ".join(loss_notes(numbers, trained))),
+        ("Notes on the models", "; ".join(loss_notes(numbers, given))),
         *(("Attack", _describe_attack(numbers, attack)) for attack in spec.get("attacks", [])),
         ("Weights taken over", f"{'; '.join(sources)}: {trust}" if sources else ""),
         ("Seeds", "" if numbers.nothing_trained

@@ -38,6 +38,7 @@ as they are. Only scores and probe, which look at several attacks, are made agai
 The functions are pure: `plugin_digest` and `numerics` look up source and machine for them.
 """
 
+import hashlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,8 +61,9 @@ from robustloss.evaluation import (
     validation,
 )
 from robustloss.models import build, given
+from robustloss.models.model_files import find_model_file
 from robustloss.spec.attacks import AttackSpec
-from robustloss.spec.prefixes import is_plugin, own_code
+from robustloss.spec.prefixes import is_model_file, is_plugin, own_code
 from robustloss.spec.spec import CellSpec
 from robustloss.storage import digest
 from robustloss.training import train
@@ -82,12 +84,15 @@ def plugin_digest(name: str, folder: Path) -> str:
     """Return what decides the code behind a name, beside our versions; "" for a built-in.
 
     Args:
-        name: A loss, backbone, attack or score, as a spec names it.
+        name: A loss, backbone, attack, score or whole model, as a spec names it.
         folder: Where a relative path is looked for first.
 
     Returns:
-        A digest of the user's source, or the package and version that the code is taken from.
+        A digest of the user's source, or of a model's file, or the package and version that the
+        code is taken from.
     """
+    if is_model_file(name):
+        return hashlib.sha256(find_model_file(name, (folder,)).read_bytes()).hexdigest()[:16]
     if is_plugin(name):
         return source_digest(own_code(name), (folder,))
     package = _ADAPTED.get(name.partition(":")[0])

@@ -153,7 +153,7 @@ class CellWeights:
         model = self.build_model()
         if self.cell.loss.given:
             parameters = sum(p.numel() for p in model.parameters())
-            log = TrainingLog(parameters=parameters, note=given.NOTE)
+            log = TrainingLog(parameters=parameters, note="; ".join([given.NOTE, *model.remarks]))
             self.meta["feature_dim"] = model.head.feature_dim
         else:
             self.remark = self._explain_retraining()

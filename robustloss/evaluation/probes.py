@@ -5,6 +5,7 @@ whether it is a reason to doubt a number.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -66,7 +67,8 @@ def probe_arrays(
         wrong_cross_entropy (M,); wrong_margin (M,), with the margin; wrong_unbounded (M,), with the
         margin at eps 1; wrong_rescaled (T,M), with the cross-entropy of z/T for the temperatures
         (T,). Of every traced attack NAME (S,M), the margin along its path, and NAME_eps. Where a
-        gradient is not finite, everything after PGD is left out. With `halves` logits_halves (M,K).
+        gradient is not finite, or the model has none, everything after PGD is left out. With
+        `halves` logits_halves (M,K).
     """
     inputs, labels = images.batch(slice(None)), images.labels
     device = inputs.device
@@ -74,7 +76,7 @@ def probe_arrays(
         with torch.no_grad():
             logits, again = model(inputs), model(inputs)
             parts = [model(each) for each in inputs.tensor_split(2) if len(each)] if halves else []
-        zero, broken = _gradient_flags(model, inputs, labels)
+        zero, broken, connected = _gradient_flags(model, inputs, labels)
     arrays: Arrays = {
         "labels": to_numpy(labels),
         "eps": np.array(float(eps)),
@@ -83,10 +85,11 @@ def probe_arrays(
         "gradient_zero": to_numpy(zero),
         "gradient_not_finite": to_numpy(broken),
         "wrong_clean": to_numpy(logits.argmax(1) != labels),
-        "temperatures": np.array(TEMPERATURES),
     }
     if halves:
         arrays["logits_halves"] = to_numpy(torch.cat(parts).float())
+    if not connected:
+        return arrays
     trials = _Trials(model, images, inputs, seed, report, count_passes(traced).forward)
     # Attacks refuse a gradient that is not finite. That is a finding too: the flag says it, and the
     # checks do without the trials.
@@ -95,6 +98,7 @@ def probe_arrays(
         arrays["wrong_rescaled"] = np.stack([trials.wrong("ce", eps, t) for t in TEMPERATURES])
         arrays["wrong_margin"] = trials.wrong("margin", eps)
         arrays["wrong_unbounded"] = trials.wrong("margin", 1.0, steps=UNBOUNDED_STEPS)
+        arrays["temperatures"] = np.array(TEMPERATURES)
     except AttackError:
         if not bool(broken.any()) and bool(torch.isfinite(logits).all()):
             raise
@@ -125,17 +129,26 @@ def is_traceable(attack: Attack) -> bool:
     return hasattr(attack, "steps") and hasattr(attack, "restarts") and hasattr(attack, "schedule")
 
 
-def _gradient_flags(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (M,) bool: cross-entropy's input gradient is exactly 0; is NaN or infinite."""
+def _gradient_flags(
+    model: nn.Module, inputs: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor, bool]:
+    """Look at the gradient of the cross-entropy at the images.
+
+    Returns:
+        (M,) bool, it is exactly 0; (M,) bool, it is NaN or infinite; whether there is one at all.
+    """
     # The sum over images gives each its own gradient, whatever the batch.
     point = inputs.clone().requires_grad_()
     total = F.cross_entropy(model(point), labels, reduction="sum")
-    if not total.requires_grad:
+    gradient = None
+    if total.requires_grad:
+        with suppress(NotImplementedError):  # a layer without a derivative
+            (gradient,) = torch.autograd.grad(total, point, allow_unused=True)
+    if gradient is None:
         nothing = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
-        return ~nothing, nothing
-    (gradient,) = torch.autograd.grad(total, point, materialize_grads=True)
+        return ~nothing, nothing, False
     flat = gradient.flatten(1)
-    return (flat == 0).all(dim=1), ~torch.isfinite(flat).all(dim=1)
+    return (flat == 0).all(dim=1), ~torch.isfinite(flat).all(dim=1), True
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,14 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from robustloss.data.images import Dataset
 from robustloss.losses import build_loss
 from robustloss.losses.feasibility import collecting_warnings
 from robustloss.models.backbones import build_backbone
 from robustloss.models.classifier import AnyClassifier, Classifier
 from robustloss.models.given import GivenModel, build_given, wrap_given
-from robustloss.models.weight_files import find_weights, load_weights, read_weights
+from robustloss.models.libraries import build_from_library, find_library_statement
+from robustloss.models.model_files import find_model_file, load_model_file
+from robustloss.models.weight_files import find_weights, load_file
 from robustloss.spec.losses import read_normalize
+from robustloss.spec.prefixes import is_library_model, is_model_file, names_weights
 from robustloss.spec.spec import CellSpec
 
 VERSION = 1  # raise when the same weights would give other outputs
@@ -26,16 +31,15 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
     Args:
         build: ``loss``, ``loss_params``, ``backbone``, ``backbone_params``, ``feature_dim``,
             ``num_classes``, ``image_shape``, ``mean``, ``std``; of a given model ``factory``,
-            ``loss_params``, ``num_classes``, ``image_shape``, and ``normalize`` if it has that.
+            ``loss_params``, ``num_classes``, ``image_shape``, and if it has them ``normalize`` and
+            ``weights``, as its library calls them; they are not fetched.
         folders: Where a plug-in file is looked for, before the working directory.
 
     Raises:
         ValueError: What is named cannot be built, or a given model returns no logits.
     """
     if "factory" in build:
-        module = build_given(build["factory"], build["loss_params"], folders)
-        shape, classes = build["image_shape"], build["num_classes"]
-        return wrap_given(module, shape, classes, normalize=build.get("normalize"))
+        return _wrap(build, _build_module(build, None, folders), build.get("weights"))
     feature_dim = build["feature_dim"]
     backbone = build_backbone(
         build["backbone"],
@@ -58,24 +62,59 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
 def build_with_weights(
     weights: str | None, build: Mapping[str, Any], folders: Sequence[Path] = ()
 ) -> AnyClassifier:
-    """Build a classifier, with the weights of a file where one is named; in eval mode then.
+    """Build a classifier, with the weights that are named, if any are; in eval mode then.
 
     Args:
-        weights: The file, as a spec names it.
+        weights: A file, or what the library of the model calls them, as a spec names it.
         build: As build_classifier takes it.
         folders: Where the weights and plug-in files are looked for, before the working directory.
 
     Raises:
         ValueError: As build_classifier; no such file, or weights that do not fit.
     """
-    model = build_classifier(build, folders)
-    if weights is None:
+    if "factory" not in build:
+        model = build_classifier(build, folders)
+        assert isinstance(model, Classifier)
+        if weights is not None:
+            model.remarks = tuple(load_file(model, find_weights(weights, folders)))
+            model.eval()
         return model
-    path = find_weights(weights, folders)
-    # A whole model's own names, not those of what it is wrapped in.
-    inner = model.model if isinstance(model, GivenModel) else model
-    load_weights(inner, read_weights(path), path.name)
-    return model.eval()
+    named = weights if names_weights(build["factory"], weights) else None
+    module = _build_module(build, named, folders)
+    remarks = []
+    if weights is not None and named is None:
+        remarks = load_file(module, find_weights(weights, folders))
+    elif weights is None and build["factory"].startswith(("torchvision:", "timm:")):
+        remarks = ["its weights are random, because the spec names none"]
+    return _wrap(build, module, named, remarks)
+
+
+def _build_module(
+    build: Mapping[str, Any], weights: str | None, folders: Sequence[Path]
+) -> nn.Module:
+    """Build a whole model from elsewhere, with weights that its library has a name for, or none."""
+    name, params = build["factory"], build["loss_params"]
+    if is_library_model(name):
+        return build_from_library(name, params, build["num_classes"], weights, folders)
+    if is_model_file(name):
+        if params:
+            raise ValueError(f"params are not for {name}: a file has a whole model. Take them out.")
+        return load_model_file(find_model_file(name, folders))
+    return build_given(name, params, folders)
+
+
+def _wrap(
+    build: Mapping[str, Any], module: nn.Module, weights: str | None, remarks: Sequence[str] = ()
+) -> GivenModel:
+    """Wrap a whole model as `wrap_given`, with what named weights say of their normalisation."""
+    return wrap_given(
+        module,
+        build["image_shape"],
+        build["num_classes"],
+        normalize=build.get("normalize"),
+        stated=find_library_statement(build["factory"], weights),
+        remarks=remarks,
+    )
 
 
 def describe_network(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
@@ -93,8 +132,10 @@ def describe_network(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
     }
     if cell.loss.factory:
         normalize = read_normalize(cell.loss.normalize)
-        own = {"factory": cell.loss.factory}
-        return {**common, **own, **({"normalize": normalize} if normalize else {})}
+        own: dict[str, Any] = {"factory": cell.loss.factory}
+        own |= {"normalize": normalize} if normalize else {}
+        named = names_weights(cell.loss.factory, cell.loss.weights)
+        return {**common, **own, **({"weights": cell.loss.weights} if named else {})}
     return {
         **common,
         "backbone": cell.model.backbone,

@@ -29,10 +29,14 @@ class Classifier(nn.Module):
         head: Maps features to logits (B,K) and class log-likelihoods (B,K).
         mean: (C,) pixel means in [0,1].
         std: (C,) pixel standard deviations in [0,1].
+
+    Attributes:
+        remarks: What a reader must know of weights from elsewhere.
     """
 
     mean: Tensor
     std: Tensor
+    remarks: tuple[str, ...] = ()
 
     def __init__(
         self, backbone: nn.Module, head: LossHead, mean: Sequence[float], std: Sequence[float]

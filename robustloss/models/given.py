@@ -4,6 +4,7 @@ Shape suffixes: B batch, K classes, D feature.
 """
 
 import copy
+import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,15 @@ from torch import Tensor, nn
 
 from robustloss.attacks.plugins import load_object
 from robustloss.models.factories import call_factory
+from robustloss.models.normalization import (
+    Stated,
+    find_stated,
+    remark_on_normalization,
+    settle_normalization,
+)
+from robustloss.models.outputs import check_logits, take_logits
 from robustloss.models.weight_files import tensor_digest
+from robustloss.spec.losses import Normalization
 
 VERSION = 2  # raise when the same module would give other outputs
 WEIGHTS_VERSION = 1  # raise when a file of weights would give a network of ours other outputs
@@ -55,6 +64,11 @@ class GivenModel(nn.Module):
         head: What it offers, as `wrap_given` found.
         normalize: "mean" and "std", (C,) each: the module gets (images - mean) / std, features,
             joint and likelihood of it too. None where it gets images in [0,1].
+        dtype: In which the module wants its images; None for float32.
+
+    Attributes:
+        no_gradient: Why no gradient comes back to the images; "" where one does.
+        remarks: What a reader must know of the model.
     """
 
     mean: Tensor | None
@@ -65,10 +79,14 @@ class GivenModel(nn.Module):
         model: nn.Module,
         head: GivenHead,
         normalize: Mapping[str, Sequence[float]] | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.head = head
+        self.dtype = dtype
+        self.no_gradient = ""
+        self.remarks: tuple[str, ...] = ()
         tensor = next(iter((*model.parameters(), *model.buffers())), torch.empty(0))
         for name in ("mean", "std"):
             values = None
@@ -80,13 +98,26 @@ class GivenModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B,C,H,W) in [0,1] to logits (B,K)."""
-        return self.model(self.prepare(images)).float()
+        return self.ask(images).float()
+
+    def ask(self, images: Tensor) -> Tensor:
+        """Return the logits (B,K) as the module itself gives them.
+
+        Raises:
+            ValueError: Its output has none.
+        """
+        logits, _ = take_logits(self.model(self.prepare(images)))
+        if logits is None:
+            raise ValueError("the model returned no logits this time, and did before.")
+        return logits
 
     def prepare(self, images: Tensor) -> Tensor:
         """Return a new tensor (B,C,H,W) of what the module gets for images in [0,1]."""
-        if self.mean is None or self.std is None:
+        if self.mean is not None and self.std is not None:
+            images = (images - self.mean) / self.std
+        elif self.dtype is None or self.dtype == images.dtype:
             return images.clone()
-        return (images - self.mean) / self.std
+        return images if self.dtype is None else images.to(self.dtype)
 
     def features(self, images: Tensor) -> Tensor:
         """Map images to features (B,D).
@@ -104,10 +135,10 @@ class GivenModel(nn.Module):
         if callable(getattr(model, "joint", None)):
             logits, likelihood = model.joint(self.prepare(images))
         elif callable(getattr(model, "class_log_likelihood", None)):
-            logits = model(self.prepare(images))
+            logits = self.ask(images)
             likelihood = model.class_log_likelihood(self.prepare(images))
         else:
-            logits = likelihood = model(self.prepare(images))
+            logits = likelihood = self.ask(images)
         return logits.float(), likelihood.float()
 
     def outputs(self, images: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
@@ -193,7 +224,9 @@ def wrap_given(
     num_classes: int | None = None,
     *,
     features: bool = True,
-    normalize: Mapping[str, Sequence[float]] | None = None,
+    normalize: Normalization | None = None,
+    stated: Stated | None = None,
+    remarks: Sequence[str] = (),
 ) -> GivenModel:
     """Pass some random images through a module and wrap it with what it offers.
 
@@ -202,7 +235,9 @@ def wrap_given(
         image_shape: (C, H, W).
         num_classes: K that it must return; None for whatever it returns.
         features: Use its features, if it offers some.
-        normalize: See `GivenModel`.
+        normalize: Mean and std, see `GivenModel`; or "weights" for those that it says itself.
+        stated: What is known to be said of its normalisation; None to ask the module.
+        remarks: What a reader must know of it already.
 
     Raises:
         ValueError: It fails on such images, or returns no finite logits (B,K), or probabilities.
@@ -214,24 +249,14 @@ def wrap_given(
                 f"{name} of the model is a tensor without values (on the device 'meta'). Load the "
                 "weights, or call model.to_empty(device=...) and set all values."
             )
-    _check_normalize(module, normalize, image_shape[0])
-    wrapped = GivenModel(module, GivenHead(0, 0, False), normalize).eval()
+    stated = stated or find_stated(module)
+    known = settle_normalization(module, normalize, stated, image_shape[0])
     some = torch.rand((_TRIED, *image_shape), generator=torch.Generator().manual_seed(0))
     parameter = next(iter((*module.parameters(), *module.buffers())), some)
     some = some.to(parameter.device)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        try:
-            logits = module(wrapped.prepare(some))
-        except Exception as error:
-            first = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-            channels, height, width = some.shape[1:]
-            raise ValueError(
-                f"the model fails on images of shape {tuple(some.shape)} in [0, 1]: "
-                f"{type(error).__name__}: {first}. They have {channels} "
-                f"channel{'s' if channels > 1 else ''} and {height}x{width} pixels; wrap the model "
-                f"so that it takes them.{_hint_batch(module, wrapped.prepare(some))}"
-            ) from error
-        _check_logits(logits, num_classes)
+        wrapped, output = _try_images(module, some, known)
+        logits, how = check_logits(output, _TRIED, num_classes)
         dim = _count_features(module, wrapped.prepare(some)) if features else 0
         owner = module if hasattr(module, "density") else getattr(module, "head", None)
         density = getattr(owner, "density", False) is True
@@ -243,27 +268,86 @@ def wrap_given(
                 f"the logits, (B, K) = {tuple(logits.shape)}."
             )
         _check_agreement(wrapped, some, said)
+        wrapped.no_gradient = _find_no_gradient(wrapped, some)
+    found = [
+        *remarks,
+        how,
+        remark_on_normalization(normalize, stated),
+        f"it computes in {str(wrapped.dtype).removeprefix('torch.')}" if wrapped.dtype else "",
+        "no gradient comes back to the images, so black-box attacks only"
+        if wrapped.no_gradient
+        else "",
+    ]
+    wrapped.remarks = tuple(filter(None, found))
     return wrapped
 
 
-def _check_normalize(
-    module: nn.Module, normalize: Mapping[str, Sequence[float]] | None, channels: int
-) -> None:
-    """Refuse a normalisation of other images, and a second one."""
-    if normalize is None:
-        return
-    mean = list(normalize["mean"])
-    if len(mean) != channels:
-        raise ValueError(
-            f"normalize.mean (={mean}) must have one number for each channel of the images, "
-            f"{channels}. A model that makes other channels of them is to normalise them itself."
+def _try_images(
+    module: nn.Module, images: Tensor, normalize: Mapping[str, Sequence[float]] | None
+) -> tuple[GivenModel, object]:
+    """Show a module some images, in its own type of numbers if it takes no other.
+
+    Returns:
+        It wrapped, without a word on what it offers, and what it returned.
+    """
+    floats = {each.dtype for each in (*module.parameters(), *module.buffers())
+              if each.is_floating_point()}  # fmt: skip
+    errors: list[Exception] = []
+    for dtype in (None, *(floats - {torch.float32} if len(floats) == 1 else ())):
+        wrapped = GivenModel(module, GivenHead(0, 0, False), normalize, dtype).eval()
+        try:
+            return wrapped, module(wrapped.prepare(images))
+        except Exception as error:
+            errors.append(error)
+    failure = errors[0]
+    first = (str(failure).strip() or type(failure).__name__).splitlines()[0].rstrip(".")
+    channels, height, width = images.shape[1:]
+    raise ValueError(
+        f"the model fails on images of shape {tuple(images.shape)} in [0, 1]: "
+        f"{type(failure).__name__}: {first}. They have {channels} "
+        f"channel{'s' if channels > 1 else ''} and {height}x{width} pixels; wrap the model so that "
+        f"it takes them.{_hint_call(module)}{_hint_batch(module, wrapped.prepare(images))}"
+    ) from failure
+
+
+def _find_no_gradient(model: GivenModel, images: Tensor) -> str:
+    """Return why no gradient of the logits comes back to the images; "" where one does."""
+    with torch.enable_grad():
+        point = images.clone().requires_grad_()
+        try:
+            logits = model(point)
+            if logits.requires_grad:
+                (gradient,) = torch.autograd.grad(logits.sum(), point, allow_unused=True)
+                if gradient is not None:
+                    return ""
+        except Exception as error:  # as layers without a derivative raise it
+            first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            return f"{type(error).__name__}: {first:.200}"
+    return "a quantised layer, a detach or no_grad is in its way"
+
+
+def _hint_call(module: nn.Module) -> str:
+    """Return what a module says of its call and of the images that it was made for, or ""."""
+    hints = []
+    with suppress(TypeError, ValueError):  # of a module without a signature
+        parameters = [*inspect.signature(module.forward).parameters.values()]
+        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        needed = [p.name for p in parameters[1:] if p.default is p.empty and p.kind in kinds]
+        if needed:
+            hints.append(f" Its forward also needs {', '.join(needed)}: the wrapper is to give it.")
+    config, size = getattr(module, "config", None), getattr(module, "pretrained_cfg", None)
+    if isinstance(size, Mapping) and isinstance(size.get("input_size"), tuple | list):
+        hints.append(
+            f" timm made it for images of {tuple(size['input_size'])}; for others it takes "
+            "in_chans, and many models img_size, when it is built."
         )
-    if isinstance(getattr(module, "mean", None), Tensor) and hasattr(module, "std"):
-        raise ValueError(
-            f"normalize: the model (={type(module).__name__}) has a mean and a std of its own, so "
-            "images would be normalised twice. Leave normalize out; if the model does not use "
-            "them, take them out of it."
+    elif config is not None and hasattr(config, "num_channels"):
+        pixels = getattr(config, "image_size", None)
+        hints.append(
+            f" Its configuration says num_channels {config.num_channels}"
+            + (f" and image_size {pixels}." if pixels else ".")
         )
+    return "".join(hints)
 
 
 def _hint_batch(module: nn.Module, images: Tensor) -> str:
@@ -353,33 +437,6 @@ def digest_answers(model: Any, image_shape: Sequence[int]) -> str:
     return (
         tensor_digest(found[0]) if tensor_digest(found[0]) == tensor_digest(found[1]) else _RANDOM
     )
-
-
-def _check_logits(logits: object, num_classes: int | None) -> None:
-    wanted = f"(B, K) = ({_TRIED}, {num_classes if num_classes else 'classes'})"
-    if not isinstance(logits, Tensor):
-        raise ValueError(
-            f"the model must return one tensor of logits {wanted}, got {type(logits).__name__}. "
-            "Wrap it so that it returns the logits alone."
-        )
-    good = logits.ndim == 2 and logits.shape[0] == _TRIED and logits.shape[1] >= 2
-    if not good or num_classes not in (None, logits.shape[1]):
-        raise ValueError(
-            f"the model must return logits of shape {wanted}, got {tuple(logits.shape)}. Give it "
-            "one output for each class."
-        )
-    if not logits.is_floating_point() or not bool(torch.isfinite(logits).all()):
-        raise ValueError(
-            f"the model returned {logits.dtype} with NaN or infinite values, or no real numbers, "
-            "for images in [0, 1]; logits must be finite and floating."
-        )
-    total = logits.double().sum(1)
-    if bool(((logits >= 0) & (logits <= 1)).all()) and bool(((total - 1).abs() < 1e-3).all()):
-        raise ValueError(
-            "the model returns probabilities (in [0, 1], with sum 1), but must return logits: the "
-            "softmax of an attack would flatten their gradient. Leave out its last softmax, or "
-            "return the logarithm."
-        )
 
 
 def _count_features(module: nn.Module, images: Tensor) -> int:

@@ -15,7 +15,7 @@ from robustloss.models.given import IN_MEMORY
 from robustloss.models.weight_files import load_state, load_tensors
 from robustloss.results.finished_cell import MOST_CLASSES, MOST_FEATURES
 from robustloss.results.run import load_run
-from robustloss.spec.losses import read_normalize
+from robustloss.spec.losses import STATED, read_normalize
 from robustloss.spec.prefixes import Place, is_plugin, misplaced_rule
 from robustloss.spec.text import slug
 from robustloss.storage import CorruptFile, read_json
@@ -126,14 +126,17 @@ def _is_build(build: object) -> TypeGuard[dict[str, Any]]:
             "factory" in build or not _DECIDED & {*build["loss_params"], *build["backbone_params"]}
         )
         and all(type(each) is float for name in ("mean", "std") for each in build.get(name, ()))
+        and isinstance(build.get("weights", ""), str)
         and _is_normalize(build.get("normalize"), shape[0])
     )
 
 
 def _is_normalize(found: object, channels: int) -> bool:
-    """Return whether it is a mean and a std for each channel, or nothing."""
+    """Return whether it is a mean and a std for each channel, what the weights say, or nothing."""
     try:
         known = read_normalize(found)
     except ValueError:
         return False
-    return known is None or (isinstance(found, dict) and len(known["mean"]) == channels)
+    if known is None or known == STATED:
+        return True
+    return isinstance(found, dict) and len(found["mean"]) == channels

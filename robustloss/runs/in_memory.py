@@ -24,13 +24,13 @@ from robustloss.cells.work import (
 )
 from robustloss.data.images import Dataset, ImageSet
 from robustloss.data.in_memory import Labels, Source, read_images
-from robustloss.models.given import IN_MEMORY, copy_module, wrap_given
+from robustloss.models.given import IN_MEMORY, GivenModel, copy_module, wrap_given
 from robustloss.progress import choose_progress, duration
 from robustloss.results.numbers import NO_VALIDATION, describe_unlearnt
 from robustloss.results.run import Run, load_run
 from robustloss.runs.executors.choose import run_jobs
 from robustloss.runs.folder import check_folder, claiming
-from robustloss.runs.preflight import check_names
+from robustloss.runs.preflight import check_names, gradient_mistakes
 from robustloss.runs.provenance import Start, provenance_of
 from robustloss.runs.settings import RunSettings, choose_device
 from robustloss.runs.watching.audience import Audience, Watcher
@@ -38,7 +38,7 @@ from robustloss.runs.write import write_run
 from robustloss.spec.detection import ChecksSpec
 from robustloss.spec.errors import SpecError, did_you_mean
 from robustloss.spec.load import load_spec
-from robustloss.spec.losses import read_normalize
+from robustloss.spec.losses import Normalization, read_normalize
 from robustloss.spec.report import read_published
 from robustloss.spec.spec import Spec
 from robustloss.storage import digest
@@ -48,6 +48,7 @@ Asked = Spec | str | Path | Mapping[str, Any] | Sequence[str | Mapping[str, Any]
 
 GREY = (0.1, 0.2, 0.3)  # L-inf budgets that the literature uses for MNIST
 COLOUR = ("2/255", "4/255", "8/255")  # and for colour images
+FEW_IMAGES = 10  # fewer say nothing about which classes there are
 _SET_ON_TEST = (
     "thresholds and temperatures were set on the attacked images themselves, because "
     + NO_VALIDATION
@@ -78,9 +79,10 @@ def evaluate(
     of that are the attacks. The default ones take some 250 passes for each image.
 
     Args:
-        model: Maps images (B,C,H,W) in [0,1] to logits (B,K), or several such by label. It is
-            copied, not changed. If it offers ``features(images)`` or ``joint(images)`` they are
-            used, see `given.GivenModel`.
+        model: Maps images (B,C,H,W) in [0,1] to logits (B,K), or several such by label. An output
+            with ``logits``, or a tuple that begins with them, does too. It is copied, not changed,
+            and evaluated in eval mode. If it offers ``features(images)`` or ``joint(images)`` they
+            are used, see `given.GivenModel`.
         images: (N,C,H,W) floating, in [0,1], as a tensor or an array; or a DataLoader, another
             iterable of batches (images, labels), or a torch Dataset of pairs of one image and its
             label. A loader is read once, to memory, or to a temporary file where its images take
@@ -91,7 +93,9 @@ def evaluate(
             for one channel and 2, 4, 8 of 255 for more. Or a whole spec, its tables or the name of
             one, of which the attacks, [detection], [checks] and the first seed count.
         normalize: The mean and std of the images that the model was trained with, one number for
-            each channel, ``{"mean": [0.5], "std": [0.25]}``, or "imagenet". It then gets (images -
+            each channel, ``{"mean": [0.5], "std": [0.25]}``; or what has them, as the transforms()
+            of torchvision's weights or an image processor of transformers; or "imagenet", or
+            "weights" for what the model says itself, as those of timm do. It then gets (images -
             mean) / std, and the gradient of an attack passes through that: budgets stay in pixel
             units. None for a model that takes images in [0,1].
         checks: Short trial attacks on some of the images, which tell a robust model from one that
@@ -137,7 +141,7 @@ def evaluate(
         if part is not None:
             parts[name] = _read_part(name, part)
     normalization = read_normalize(normalize)
-    classes, seconds = _try_models(
+    tried, seconds = _try_models(
         named,
         parts["images"],
         chosen,
@@ -145,7 +149,11 @@ def evaluate(
         features=train is not None,
         timed=not audience.silent,
     )
+    classes = next(iter(tried.values())).head.num_classes
     dataset = _build_dataset(parts, classes)
+    without = {label: each.no_gradient for label, each in tried.items() if each.no_gradient}
+    for line in _remark_on(named, tried, parts["images"]):
+        audience.note(line)
     if attacks is not None and spec is not None:
         raise ValueError("spec is another name of attacks. Give one of them.")
     extras = _Extras(checks, noise, quick)
@@ -153,8 +161,14 @@ def evaluate(
     losses: list[dict[str, Any]] = [{"model": IN_MEMORY, "label": each} for each in named]
     if normalization:
         losses = [{**loss, "normalize": normalization} for loss in losses]
+    if asked is None and without:
+        asked = ["square"]
+        audience.note("Attack: square, because the default ones need a gradient.")
     loaded = _build_spec(asked, losses, dataset.image_shape[0], extras)
     check_names(loaded, [], dataset)  # the models were looked over above
+    lines = [line for each in without.items() for line in gradient_mistakes(loaded, *each)]
+    if lines:
+        raise SpecError("\n".join(lines))
     fit = extras.fits(asked)
     loaded, cost = _settle_checks(loaded, dataset, fit)
     for line in _describe_cost(cost, seconds, loaded, dataset.test.n if fit else 0):
@@ -189,6 +203,34 @@ def evaluate(
     for line in describe_unlearnt(run.results):
         audience.note(f"Remark: {line} Its errors under attack say nothing.")
     return run
+
+
+def _remark_on(
+    named: Mapping[str, nn.Module], tried: Mapping[str, GivenModel], images: ImageSet
+) -> list[str]:
+    """Return a line for whatever a reader must know of a model before it is attacked.
+
+    Args:
+        named: The models by label, as they were given.
+        tried: The same, looked over.
+        images: To be attacked.
+    """
+    lines = []
+    for label, model in tried.items():
+        found = [*model.remarks]
+        if getattr(named[label], "training", False) and any(
+            map(_depends_on_mode, named[label].modules())
+        ):
+            found.append("it was in training mode and is evaluated in eval mode")
+        classes, highest = model.head.num_classes, int(images.labels.max())
+        if images.n >= FEW_IMAGES and 2 * (highest + 1) <= classes:
+            found.append(f"it has {classes:,} classes, and no label is above {highest}")
+        lines += [f"Remark: {label}: {remark}." for remark in found]
+    return lines
+
+
+def _depends_on_mode(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd)
 
 
 def _say_begin(
@@ -274,11 +316,11 @@ def _try_models(
     named: Mapping[str, nn.Module],
     images: ImageSet,
     device: str,
-    normalize: Mapping[str, Sequence[float]] | None,
+    normalize: Normalization | None,
     *,
     features: bool,
     timed: bool,
-) -> tuple[int, tuple[float, float] | None]:
+) -> tuple[dict[str, GivenModel], tuple[float, float] | None]:
     """Look every model over.
 
     Args:
@@ -290,12 +332,12 @@ def _try_models(
         timed: Time a pass.
 
     Returns:
-        K, which must be the same for every model; and `time_passes` summed over the models, None
+        The models wrapped, all with the same K; and `time_passes` summed over the models, None
         where it was not asked for or a model has no gradient.
     """
     if not named:
         raise ValueError("model must be a torch.nn.Module, or several by label; got none.")
-    found: dict[str, int] = {}
+    found: dict[str, GivenModel] = {}
     seconds = []
     for label, module in named.items():
         if not isinstance(module, nn.Module):
@@ -309,19 +351,19 @@ def _try_models(
             )
         except ValueError as error:
             raise ValueError(f"{label}: {error}") from error
-        found[label] = wrapped.head.num_classes
+        found[label] = wrapped
         if timed:
             with suppress(Exception):  # what is wrong with a model, the attacks say better
                 seconds.append(
                     time_passes(wrapped.to(device), images.take(slice(0, 200)).to(device))
                 )
-    if len(set(found.values())) > 1:
-        each = ", ".join(f"{label} {k}" for label, k in found.items())
+    if len({each.head.num_classes for each in found.values()}) > 1:
+        each = ", ".join(f"{label} {model.head.num_classes}" for label, model in found.items())
         raise ValueError(f"the models must have equally many classes, got {each}.")
     if len(seconds) < len(named):
-        return next(iter(found.values())), None
+        return found, None
     forward, gradient = (sum(each) for each in zip(*seconds, strict=True))
-    return next(iter(found.values())), (forward, gradient)
+    return found, (forward, gradient)
 
 
 def _build_dataset(parts: Mapping[str, ImageSet], classes: int) -> Dataset:

@@ -10,6 +10,7 @@ from robustloss.data.images import Dataset
 from robustloss.losses.feasibility import LossWarning, collecting_warnings
 from robustloss.models import backbones, build
 from robustloss.notation import eps_text
+from robustloss.spec.attack_kinds import attack_kind
 from robustloss.spec.errors import SpecError
 from robustloss.spec.spec import CellSpec, Spec
 from robustloss.storage import digest
@@ -52,13 +53,17 @@ def find_remarks(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset, *_: ob
         if cell.loss.given:
             try:
                 network = build.describe_network(cell, dataset)
-                build.build_with_weights(cell.loss.weights, network, folders)
+                model = build.build_with_weights(cell.loss.weights, network, folders)
             except ValueError as error:
                 key = f"model (={cell.loss.factory})" if cell.loss.factory else "weights"
                 text = str(error)  # what is wrong with other keys names them already
                 known = text.startswith(("weights (=", "normalize"))
                 named = text if known else f"{key}: {text}"
                 lines.append(f"{where}.{named}")
+            else:
+                warned += [f"{where} ({cell.label}): {remark}." for remark in model.remarks]
+                if reason := getattr(model, "no_gradient", ""):
+                    lines += gradient_mistakes(spec, cell.label, reason)
             continue
         with _collecting(lines, f"model.backbone (for {where})"):
             backbones.build_backbone(
@@ -83,6 +88,25 @@ def find_remarks(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset, *_: ob
     if lines:
         raise SpecError("\n".join(dict.fromkeys(lines)))
     return warned
+
+
+def gradient_mistakes(spec: Spec, label: str, reason: str) -> list[str]:
+    """Return a line for each attack that needs a gradient, which a model does not have.
+
+    Args:
+        spec: Whose attacks are checked.
+        label: Of the model.
+        reason: Why no gradient comes back to the images.
+    """
+    return [
+        f"attacks[{number}] (={attack.name}) needs a gradient, and none comes back to the images "
+        f"from {label} ({reason}). Black-box attacks only, as square."
+        for number, attack in enumerate(spec.attacks)
+        if attack_kind(attack.name) not in _WITHOUT_GRADIENT
+    ]
+
+
+_WITHOUT_GRADIENT = ("none", "black_box", "other")  # of another's attack it is not known
 
 
 @contextmanager

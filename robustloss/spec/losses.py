@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
@@ -24,7 +25,14 @@ from robustloss.spec.base import (
     without,
 )
 from robustloss.spec.errors import Problems, explain, rule_error
-from robustloss.spec.prefixes import misplaced_rule, placed
+from robustloss.spec.prefixes import (
+    MODEL_FILES,
+    canonical_name,
+    is_library_model,
+    is_model_file,
+    misplaced_rule,
+    placed,
+)
 from robustloss.spec.search import TRAIN_KEYS, check_search
 from robustloss.spec.training import TrainSpec
 
@@ -77,16 +85,18 @@ _PASSED = {
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 """What torchvision's networks, and most others of ImageNet, were trained with."""
+STATED = "weights"
+"""The value of `normalize` that stands for what the model's own weights say."""
 
 
 def _check_normalize(value: object) -> object:
-    """Accept "imagenet", or a table of mean and std with a number for each channel."""
-    if value is None or value == "imagenet":
+    """Accept "imagenet", "weights", or a table of mean and std with a number for each channel."""
+    if value is None or value in ("imagenet", STATED):
         return value
     if not isinstance(value, Mapping) or set(value) != {"mean", "std"}:
         raise rule_error(
             'must be "imagenet", or a table of mean and std: each a list with one number for each '
-            "channel."
+            'channel; or "weights" for what the weights of the model say.'
         )
     table: Any = plain_table(value)
     problems = Problems()
@@ -112,6 +122,8 @@ def _check_normalize(value: object) -> object:
 
 _OF_BYTES = " Divide mean and std by 255 if they are of pixels from 0 to 255."
 Normalize = Annotated[Any, BeforeValidator(_check_normalize)]
+Normalization = dict[str, list[float]] | str
+"""Mean and std, (C,) each, or STATED."""
 
 
 class _Normalizing(Table):
@@ -120,23 +132,31 @@ class _Normalizing(Table):
     normalize: Normalize = None
 
 
-def read_normalize(value: object) -> dict[str, list[float]] | None:
+def read_normalize(value: object) -> Normalization | None:
     """Return the mean and std of a key `normalize`, (C,) each; None where it is None.
 
+    What the weights say is known only with the model: "weights" stays as it is.
+
     Args:
-        value: "imagenet", or mean and std: lists, arrays or tensors of a number for each channel.
+        value: "imagenet", "weights", or mean and std: lists, arrays or tensors of a number for each
+            channel. Or what has them as attributes: the transforms() of torchvision's weights, a
+            Normalize, an image processor of transformers.
 
     Raises:
         SpecError: It is something else, or cannot be right.
     """
+    for names in (("mean", "std"), ("image_mean", "image_std")):
+        found = [getattr(value, name, None) for name in names]
+        if not isinstance(value, Mapping) and all(isinstance(e, list | tuple) for e in found):
+            value = dict(zip(("mean", "std"), found, strict=True))
     if isinstance(value, Mapping):
         value = {k: each.tolist() if hasattr(each, "tolist") else each for k, each in value.items()}
     try:
         found = _Normalizing(normalize=value).normalize
     except ValidationError as error:
         raise explain(error, _Normalizing, {}) from None
-    if found is None:
-        return None
+    if found is None or found == STATED:
+        return found
     table = IMAGENET if found == "imagenet" else found
     return {key: [float(each) for each in table[key]] for key in ("mean", "std")}
 
@@ -169,20 +189,22 @@ class LossSpec(Labelled):
     params: PlainTable = declare("its own parameters, or the factory's", {})
     train: PlainTable = declare("keys of [train] that this loss overrides", {})
     model: Any = declare(
-        "keys of [model] that this loss overrides; or, as text, package.module:factory or "
-        "file.py:factory of a whole model: images to logits",
+        "keys of [model] that this loss overrides; or, as text, a whole model, images to logits: "
+        "package.module:factory, file.py:factory, torchvision:NAME, timm:NAME, "
+        "transformers:FOLDER, or a file of TorchScript or torch.export",
         {},
         kind="table | text",
     )
     weights: Name | None = declare(
-        "file of trained weights, safetensors or torch's .pt: nothing is trained",
+        "file of trained weights, safetensors or torch's .pt: nothing is trained; or, for "
+        'torchvision:NAME and timm:NAME, "DEFAULT" or what the library calls them',
         None,
         kind="text",
         shown="trained here",
     )
     normalize: Normalize = declare(
-        'of a whole model: { mean = [...], std = [...] } that it was trained with, or "imagenet"; '
-        "images in [0, 1] are normalised with it first",
+        'of a whole model: { mean = [...], std = [...] } that it was trained with, "imagenet", or '
+        '"weights" for what its weights say; images in [0, 1] are normalised with it first',
         None,
         kind="table | text",
         shown="the model normalises them itself",
@@ -206,9 +228,14 @@ class LossSpec(Labelled):
     def check_model(cls, value: object) -> object:
         """Accept keys of [model], or the name of a factory."""
         if isinstance(value, str):
-            if not _FACTORY.fullmatch(value):
-                rule = 'must be a table of keys of [model], or text as "package.module:factory" or '
-                raise rule_error(rule + '"file.py:factory".')
+            value = canonical_name(value, ())
+            known = is_model_file(value) or (is_library_model(value) and value[-1] != ":")
+            if not known and not _FACTORY.fullmatch(value):
+                raise rule_error(
+                    'must be a table of keys of [model], or text as "package.module:factory", '
+                    '"file.py:factory", "torchvision:NAME", "timm:NAME", "transformers:FOLDER" or '
+                    f'"file{MODEL_FILES[0]}".'
+                )
             if rule := misplaced_rule(value, "model"):
                 raise rule_error(rule)
             return value
@@ -248,6 +275,9 @@ class LossSpec(Labelled):
             self._refuse("name", rule)
         if self.name == GIVEN and not self.factory:
             self._refuse("name", 'needs model = "package.module:factory" or "file.py:factory".')
+        if (self.factory or "").startswith("transformers:") and self.params:
+            rule = "is not for transformers: the folder decides the model. Take the key out."
+            self._refuse("params", rule)
         for name in ("train", "search"):
             if self.given and getattr(self, name):
                 self._refuse(name, "is not for a model that is not trained here.")
@@ -259,7 +289,7 @@ class LossSpec(Labelled):
 
     @property
     def factory(self) -> str | None:
-        """The name of what makes a whole model, "package.module:factory" or "file.py:factory"."""
+        """The name of a whole model, as "file.py:factory" or "torchvision:resnet18"."""
         return self.model if isinstance(self.model, str) else None
 
     @property
@@ -275,6 +305,8 @@ class LossSpec(Labelled):
     @property
     def short_name(self) -> str:
         """The name of the loss or of the factory."""
+        if self.factory and (self.factory.startswith("transformers:") or ":" not in self.factory):
+            return PurePath(self.factory.removeprefix("transformers:")).stem
         return self.factory.rpartition(":")[2] if self.factory else self.name
 
     def substitute(self, values: Mapping[str, Any]) -> Self:

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from robustloss.attacks import AttackError, build_attack
+from robustloss.analysis.checks.from_probe import NAMES, check_probe
+from robustloss.attacks import build_attack
 from robustloss.data.images import ImageSet
 from robustloss.evaluation.probes import TEMPERATURES, Traced, is_traceable, probe_arrays
 
@@ -120,15 +121,18 @@ def test_gradient_that_is_not_finite_is_told_and_ends_the_trials():
     found = probe_arrays(model, photos(Linear()), eps=0.05)
     assert found["gradient_not_finite"].all()
     assert "wrong_margin" not in found
+    check_probe(found)
 
 
-def test_model_without_any_gradient_cannot_be_tried():
+def test_model_without_any_gradient_is_not_tried():
     class Detached(Linear):
         def forward(self, images):
             return super().forward(images.detach())
 
-    with pytest.raises(AttackError, match="no gradient"):
-        probe_arrays(Detached(), photos(Linear()), eps=0.05)
+    found = probe_arrays(Detached(), photos(Linear()), eps=0.05)
+    assert found["gradient_zero"].all()
+    assert found.keys() == {*NAMES, "wrong_clean"}
+    check_probe(found)
 
 
 @pytest.mark.parametrize("restarts", [1, 3])

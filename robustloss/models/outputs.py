@@ -1,0 +1,99 @@
+"""The logits (B,K) in what a model returns: a tensor, or the tensor in a larger answer."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+_IMAGENET = (1000, 1001, 21841, 21843)  # classes of its data sets, with and without a background
+
+
+def take_logits(output: object) -> tuple[Tensor | None, str]:
+    """Return the logits in what a model returns, and how they are called there.
+
+    Args:
+        output: A tensor; a mapping, dataclass or named tuple with ``logits``; or a tuple or list
+            that begins with a tensor (B,K).
+
+    Returns:
+        The tensor, and where it is not the output itself, in words which part of it is taken; None
+        where there are no logits.
+    """
+    if isinstance(output, Tensor):
+        return output, ""
+    kind = type(output).__name__
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(named, Tensor):
+        return named, f"its output is {_with_article(kind)}, whose logits are taken"
+    if isinstance(output, tuple | list) and output:
+        first = output[0]
+        if isinstance(first, Tensor) and first.ndim == 2:
+            count = f"{len(output)} {'entries' if output[1:] else 'entry'}"
+            return first, f"its output is a {kind} of {count}, of which the first is taken"
+    return None, ""
+
+
+def check_logits(output: object, images: int, num_classes: int | None) -> tuple[Tensor, str]:
+    """Return the logits in a model's output as `take_logits`, if they are logits.
+
+    Args:
+        output: What the model returned.
+        images: B, how many images it was shown.
+        num_classes: K that it must return; None for whatever it returns.
+
+    Raises:
+        ValueError: There are none, of another shape, not finite, or probabilities.
+    """
+    wanted = f"(B, K) = ({images}, {num_classes if num_classes else 'classes'})"
+    logits, how = take_logits(output)
+    if logits is None:
+        raise ValueError(
+            f"the model must return one tensor of logits {wanted}, or an object or dict with "
+            f"logits, or a tuple that begins with them; got {_describe(output)}. Wrap it so that "
+            "it returns the logits alone."
+        )
+    good = logits.ndim == 2 and logits.shape[0] == images and logits.shape[1] >= 2
+    if not good or num_classes not in (None, logits.shape[1]):
+        remedy = "Give it one output for each class."
+        if good and logits.shape[1] in _IMAGENET:
+            remedy = (
+                f"{logits.shape[1]:,} outputs are the classes of ImageNet: give it a last layer of "
+                f"{num_classes} outputs, and weights that were trained with it."
+            )
+        raise ValueError(
+            f"the model must return logits of shape {wanted}, got {tuple(logits.shape)}. {remedy}"
+        )
+    if not logits.is_floating_point() or not bool(torch.isfinite(logits).all()):
+        raise ValueError(
+            f"the model returned {logits.dtype} with NaN or infinite values, or no real numbers, "
+            "for images in [0, 1]; logits must be finite and floating."
+        )
+    total = logits.double().sum(1)
+    if bool(((logits >= 0) & (logits <= 1)).all()) and bool(((total - 1).abs() < 1e-3).all()):
+        raise ValueError(
+            "the model returns probabilities (in [0, 1], with sum 1), but must return logits: the "
+            "softmax of an attack would flatten their gradient. Leave out its last softmax, or "
+            "return the logarithm."
+        )
+    return logits, how
+
+
+def _with_article(kind: str) -> str:
+    return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def _describe(output: object) -> str:
+    """Return in words what came: its type, and the parts of it."""
+    kind = type(output).__name__
+    if isinstance(output, Mapping):
+        parts = [f"{name!s:.40}: {_describe_part(part)}" for name, part in output.items()]
+    elif isinstance(output, tuple | list):
+        parts = [_describe_part(part) for part in output]
+    else:
+        return kind
+    more = f" and {len(parts) - 4} more" if len(parts) > 4 else ""
+    return f"{kind} of {', '.join(parts[:4]) or 'nothing'}{more}"
+
+
+def _describe_part(part: object) -> str:
+    return str(tuple(part.shape)) if isinstance(part, Tensor) else type(part).__name__
