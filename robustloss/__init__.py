@@ -41,6 +41,7 @@ _HOME = {
     "build_report": "robustloss.reports",
     "load_run": "robustloss.results.run",
     "load_classifier": "robustloss.runs.classifier",
+    "check": "robustloss.analysis.gates.judge",
 }
 
 __all__ = [*_HOME]

@@ -70,6 +70,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"tables"},
         {"unfinished"},
         {"baseline"},
+        {"gates"},
         {""},
     ],
     "reports": [

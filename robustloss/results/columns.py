@@ -35,6 +35,8 @@ class Column:
         nullable: a value may be null.
         optional: a row may lack it. A column that is added later is optional: older runs lack it.
         summarised: the table `summary` gives its mean over the seeds.
+        scale: of a share in [0, 1], how tables show it: "percent", or "fraction" as it is; "" for
+            any other number.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Column:
     nullable: bool
     optional: bool
     summarised: bool
+    scale: str
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of a value, with its meaning."""
@@ -110,7 +113,7 @@ def parse_columns(text: str) -> tuple[Column, ...]:
     """Return the columns that a text declares, one in each line.
 
     A line reads NAME KIND Meaning. [marks]: a question mark behind the kind says that a value may
-    be null, the marks are "optional" and "summarised".
+    be null, the marks are "optional", "summarised", and "percent" or "fraction" for a share.
 
     Args:
         text: lines; empty ones are skipped, and so are spaces beyond the first.
@@ -120,7 +123,8 @@ def parse_columns(text: str) -> tuple[Column, ...]:
         match = _LINE.fullmatch(" ".join(line.split()))
         assert match, line
         name, kind, null, meaning, marks = match.groups("")
-        found.append(
-            Column(name, kind, meaning, null == "?", "optional" in marks, "summarised" in marks)
-        )
+        known = marks.split(", ")
+        scale = next((each for each in ("percent", "fraction") if each in known), "")
+        optional, summarised = "optional" in known, "summarised" in known
+        found.append(Column(name, kind, meaning, null == "?", optional, summarised, scale))
     return tuple(found)

@@ -187,7 +187,7 @@ class Run:
             if (label, seed) not in found and not folders:
                 problems.append(f"{label}, seed {seed}: its cell.json is missing.")
         failed = {(row.get("label"), row.get("seed")) for row in self.failures}
-        for place in self._asked_for():
+        for place in self.asked_for():
             if place not in self._places and place not in failed:
                 told = (
                     "{}, seed {}: the spec asks for it, and it has neither numbers nor a failure."
@@ -231,7 +231,7 @@ class Run:
         """Label and seed of the cells that have rows, in the order of the rows."""
         return dict.fromkeys((row["label"], row["seed"]) for row in self.rows)
 
-    def _asked_for(self) -> list[tuple[str, int]]:
+    def asked_for(self) -> list[tuple[str, int]]:
         """Return label and seed of the cells that the spec asks for; none of a merged run."""
         spec, seeds = self.provenance.get("spec") or {}, self.provenance.get("seeds") or []
         if "merged" in self.provenance:  # each loss has the seeds of its own run

@@ -32,30 +32,36 @@ _N = """
 n                            integer   Number of images.
 """
 _ERROR = """
-error                        number    Share of the images that are classified wrongly.
-error_low                    number    Lower end of its 95 % Wilson interval over images.
-error_high                   number    Upper end of its 95 % Wilson interval over images.
+error                        number    Share of the images that are classified wrongly. [percent]
+error_low                    number    Lower end of its 95 % Wilson interval over images. [percent]
+error_high                   number    Upper end of its 95 % Wilson interval over images. [percent]
 """
 _SCORE = """
 score                        text      Name of the detection score.
 """
 # How well a score separates clean images from others, attacked or of another distribution.
 _SEPARATION = """
-auroc                        number?   Area under the ROC curve, the clean against the others.
-auroc_low                    number?   Lower end of its 95 % interval over images. [optional]
-auroc_high                   number?   Upper end of its 95 % interval over images. [optional]
-average_precision            number?   Average precision, with the others as positives.
-tpr_at_1fpr                  number?   Share of the others rejected where 1 % of the clean are.
-tpr_at_5fpr                  number?   Share of the others rejected where 5 % of the clean are.
-clean_rejected_at_95tpr      number?   Share of the clean rejected where 95 % of the others are.
+auroc                        number?   Area under the ROC curve, the clean against the others. \
+                                       [fraction]
+auroc_low                    number?   Lower end of its 95 % interval over images. \
+                                       [optional, fraction]
+auroc_high                   number?   Upper end of its 95 % interval over images. \
+                                       [optional, fraction]
+average_precision            number?   Average precision, with the others as positives. [fraction]
+tpr_at_1fpr                  number?   Share of the others rejected where 1 % of the clean are. \
+                                       [percent]
+tpr_at_5fpr                  number?   Share of the others rejected where 5 % of the clean are. \
+                                       [percent]
+clean_rejected_at_95tpr      number?   Share of the clean rejected where 95 % of the others are. \
+                                       [percent]
 equal_error_rate             number?   Share of the clean rejected where the same share of the \
-                                       others is accepted. [optional]
+                                       others is accepted. [optional, percent]
 """
 _UNDETECTED = """
 undetected_success_at_1fpr   number?   Share of the initially correct images that the attack makes \
                                        wrong and the score accepts, at the threshold that rejects \
-                                       1 % of the clean validation images.
-undetected_success_at_5fpr   number?   The same at the threshold that rejects 5 % of them.
+                                       1 % of the clean validation images. [percent]
+undetected_success_at_5fpr   number?   The same at the threshold that rejects 5 % of them. [percent]
 """
 
 TABLES: dict[str, Table] = {
@@ -64,44 +70,50 @@ TABLES: dict[str, Table] = {
         meaning="A loss under one attack at one budget: the numbers that a reader needs first.",
         sorted_by=("label", "seed", "attack_label", "eps"),
         columns=parse_columns(f"""{_CELL}{_ATTACK}{_EPS}{_N}
-error                        number    Share of the images that are classified wrongly. [summarised]
-error_low                    number    Lower end of its 95 % Wilson interval over images.
-error_high                   number    Upper end of its 95 % Wilson interval over images.
+error                        number    Share of the images that are classified wrongly. \
+                                       [summarised, percent]
+error_low                    number    Lower end of its 95 % Wilson interval over images. [percent]
+error_high                   number    Upper end of its 95 % Wilson interval over images. [percent]
 attack_success_rate          number?   Share of the initially correct images that the attack makes \
-                                       wrong; null for the clean images. [summarised]
-mean_max_posterior           number    Mean posterior of the predicted class. [summarised]
+                                       wrong; null for the clean images. [summarised, percent]
+mean_max_posterior           number    Mean posterior of the predicted class. [summarised, fraction]
 zero_gradient_fraction       number?   Share of the images whose first gradient is exactly 0; null \
-                                       where the attack does not say. [summarised]
+                                       where the attack does not say. [summarised, percent]
 score                        text?     Name of the detection score that the next columns are about.
-auroc_all                    number?   AUROC of all clean against all attacked images. [summarised]
-auroc_all_low                number?   Lower end of its 95 % interval over images. [optional]
-auroc_all_high               number?   Upper end of its 95 % interval over images. [optional]
+auroc_all                    number?   AUROC of all clean against all attacked images. \
+                                       [summarised, fraction]
+auroc_all_low                number?   Lower end of its 95 % interval over images. \
+                                       [optional, fraction]
+auroc_all_high               number?   Upper end of its 95 % interval over images. \
+                                       [optional, fraction]
 auroc_successful             number?   AUROC of the initially correct images against the \
-                                       successful attacks. [summarised]
-auroc_successful_low         number?   Lower end of its 95 % interval over images. [optional]
-auroc_successful_high        number?   Upper end of its 95 % interval over images. [optional]
+                                       successful attacks. [summarised, fraction]
+auroc_successful_low         number?   Lower end of its 95 % interval over images. \
+                                       [optional, fraction]
+auroc_successful_high        number?   Upper end of its 95 % interval over images. \
+                                       [optional, fraction]
 n_successful                 integer?  Number of successful attacks: correct before, wrong after.
 auroc_noise                  number?   AUROC of all clean images against the same images with \
-                                       noise as large as the perturbation. [optional]
+                                       noise as large as the perturbation. [optional, fraction]
 tpr_at_1fpr                  number?   Share of all attacked images rejected where 1 % of all \
-                                       clean ones are. [summarised]
+                                       clean ones are. [summarised, percent]
 tpr_at_1fpr_successful       number?   Share of the successful attacks rejected where 1 % of the \
-                                       initially correct images are.
+                                       initially correct images are. [percent]
 tpr_at_5fpr                  number?   Share of all attacked images rejected where 5 % of all \
-                                       clean ones are. [summarised]
+                                       clean ones are. [summarised, percent]
 tpr_at_5fpr_successful       number?   Share of the successful attacks rejected where 5 % of the \
-                                       initially correct images are. [summarised]
+                                       initially correct images are. [summarised, percent]
 undetected_success_at_5fpr   number?   Share of the initially correct images that the attack makes \
                                        wrong and the score accepts, at the threshold that rejects \
-                                       5 % of the clean validation images. [summarised]
+                                       5 % of the clean validation images. [summarised, percent]
 outside_fraction             number?   Share of the images that the attack returned outside the \
-                                       ball or the box. [optional, summarised]
+                                       ball or the box. [optional, summarised, percent]
 error_8bit                   number?   Error with every pixel rounded to a multiple of 1/255. \
-                                       [optional, summarised]
+                                       [optional, summarised, percent]
 balanced_error               number    Mean over the classes of the share that is classified \
-                                       wrongly. [optional, summarised]
+                                       wrongly. [optional, summarised, percent]
 top5_error                   number?   Share of the images whose class is not among the five \
-                                       likeliest; null for ten classes or fewer. [optional]
+                                       likeliest; null for ten classes or fewer. [optional, percent]
 """),
     ),
     "summary": Table(
@@ -136,7 +148,7 @@ n_clean                      integer   Number of clean images.
 n_attacked                   integer   Number of attacked images.
 {_SEPARATION}{_UNDETECTED}
 threshold_5fpr               number?   The threshold that rejects 5 % of clean validation images.
-clean_rejected_fraction      number?   Share of the clean images that it rejects.
+clean_rejected_fraction      number?   Share of the clean images that it rejects. [percent]
 adapted                      boolean?  Whether an adaptive attack raises this very score; null for \
                                        other attacks.
 """),
@@ -167,11 +179,12 @@ steps                        integer   Number of training steps. [optional]
 norm                         text      Norm of the perturbation.
 {_EPS}{_N}
 attacks                      texts     Labels of the attacks.
-error                        number    Share of the images that are classified wrongly. [summarised]
-error_low                    number    Lower end of its 95 % Wilson interval over images.
-error_high                   number    Upper end of its 95 % Wilson interval over images.
+error                        number    Share of the images that are classified wrongly. \
+                                       [summarised, percent]
+error_low                    number    Lower end of its 95 % Wilson interval over images. [percent]
+error_high                   number    Upper end of its 95 % Wilson interval over images. [percent]
 strongest                    text      Label of the attack with the largest error.
-strongest_error              number    Its error.
+strongest_error              number    Its error. [percent]
 """),
     ),
     "radii": Table(
@@ -184,7 +197,7 @@ n_found                      integer   Number of images that are wrong at some e
 median_radius                number?   Median over images of the smallest perturbation; null where \
                                        half of them have none. [summarised]
 eps_at_50_error              number?   Smallest eps with an error of 1/2 or more. [summarised]
-area_under_error_curve       number?   Mean error over [0, eps_max]. [summarised]
+area_under_error_curve       number?   Mean error over [0, eps_max]. [summarised, fraction]
 eps_max                      number    Largest eps of the norm.
 """),
     ),
@@ -203,15 +216,18 @@ kind                         text      "naive", "adaptive", or the "best_of_adap
 {_SCORE}
 adapted                      boolean   Whether the attack raises this very score.
 {_N}
-auroc_all                    number?   AUROC of all clean against all attacked images. [summarised]
-auroc_successful             number?   AUROC of the initially correct against successful attacks.
+auroc_all                    number?   AUROC of all clean against all attacked images. \
+                                       [summarised, fraction]
+auroc_successful             number?   AUROC of the initially correct against successful attacks. \
+                                       [fraction]
 n_successful                 integer   Number of successful attacks: correct before, wrong after.
-{_UNDETECTED.rstrip()} [summarised]
+{_UNDETECTED.rstrip().removesuffix("]")}, summarised]
 
-error                        number    Share of the images that are classified wrongly.
+error                        number    Share of the images that are classified wrongly. [percent]
 error_with_rejection_at_1fpr number    Share of the images that are wrong and accepted at the \
-                                       threshold that rejects 1 % of clean validation images.
-error_with_rejection_at_5fpr number    The same at the threshold that rejects 5 % of them.
+                                       threshold that rejects 1 % of clean validation images. \
+                                       [percent]
+error_with_rejection_at_5fpr number    The same at the threshold that rejects 5 % of them. [percent]
 """),
     ),
     "transfer": Table(
@@ -224,7 +240,7 @@ seed                         integer   Training seed of both losses.
 source                       text      Label of the loss that the images were made on.
 target                       text      Label of the loss that they are shown to.
 {_ATTACK}{_EPS}{_N}{_ERROR}
-target_clean_error           number    Error of the target on the clean images.
+target_clean_error           number    Error of the target on the clean images. [percent]
 """),
     ),
     "per_class": Table(
@@ -235,13 +251,15 @@ target_clean_error           number    Error of the target on the clean images.
         columns=parse_columns(f"""{_CELL}{_ATTACK}{_EPS}
 class_index                  integer   Number of the class, from 0.
 n                            integer   Number of images of the class.
-error                        number?   Share of them that are classified wrongly; null without any.
-error_low                    number?   Lower end of its 95 % Wilson interval over images.
-error_high                   number?   Upper end of its 95 % Wilson interval over images.
+error                        number?   Share of them that are classified wrongly; null without \
+                                       any. [percent]
+error_low                    number?   Lower end of its 95 % Wilson interval over images. [percent]
+error_high                   number?   Upper end of its 95 % Wilson interval over images. [percent]
 predicted                    integer   Number of images that are taken for the class.
 false_positives              integer   Number of images of other classes that are taken for it.
 false_negatives              integer   Number of images of the class that are taken for another.
-false_positive_rate          number?   Share of the other classes' images that are taken for it.
+false_positive_rate          number?   Share of the other classes' images that are taken for it. \
+                                       [percent]
 """),
     ),
     "geometry": Table(
@@ -316,7 +334,7 @@ n_clean                      integer   Number of clean images.
 n_outside                    integer   Number of other images.
 {_SEPARATION}
 caught_at_5fpr               number?   Share of the others rejected at the threshold that rejects \
-                                       5 % of the clean validation images.
+                                       5 % of the clean validation images. [percent]
 """),
     ),
     "calibration": Table(
@@ -325,18 +343,23 @@ caught_at_5fpr               number?   Share of the others rejected at the thres
         meaning="Confidence, the posterior of the predicted class, against accuracy.",
         sorted_by=("label", "seed", "attack_label", "eps", "norm"),
         columns=parse_columns(f"""{_CELL}{_ATTACK}{_EPS}{_N}
-accuracy                     number    Share of the images that are classified correctly.
-mean_confidence              number    Mean confidence.
-ece_equal_width              number    Expected calibration error in bins of equal width.
-ece_low                      number    Lower end of its 95 % interval over resampled images.
-ece_high                     number    Upper end of its 95 % interval over resampled images.
-ece_floor                    number    Its mean for a perfectly calibrated model, by chance alone.
-ece_floor_high               number    Its 97.5 % quantile for such a model.
-ece_equal_mass               number    Expected calibration error in bins of equally many images.
+accuracy                     number    Share of the images that are classified correctly. [percent]
+mean_confidence              number    Mean confidence. [percent]
+ece_equal_width              number    Expected calibration error in bins of equal width. [percent]
+ece_low                      number    Lower end of its 95 % interval over resampled images. \
+                                       [percent]
+ece_high                     number    Upper end of its 95 % interval over resampled images. \
+                                       [percent]
+ece_floor                    number    Its mean for a perfectly calibrated model, by chance \
+                                       alone. [percent]
+ece_floor_high               number    Its 97.5 % quantile for such a model. [percent]
+ece_equal_mass               number    Expected calibration error in bins of equally many images. \
+                                       [percent]
 brier                        number    Brier score over all classes, in [0, 2].
 nll                          number    Negative log-likelihood of the labels, nats.
 temperature                  number?   Fitted on validation images; null where it was not asked for.
-ece_after                    number?   As ece_equal_width, the logits divided by the temperature.
+ece_after                    number?   As ece_equal_width, the logits divided by the temperature. \
+                                       [percent]
 nll_after                    number?   As nll, the logits divided by the temperature.
 """),
     ),
@@ -351,8 +374,8 @@ bin                          integer   Number of the bin, from 0.
 low                          number    Lower edge of the bin.
 high                         number    Upper edge of the bin.
 count                        integer   Number of images in the bin.
-mean_confidence              number    Their mean confidence.
-accuracy                     number    Share of them that are classified correctly.
+mean_confidence              number    Their mean confidence. [percent]
+accuracy                     number    Share of them that are classified correctly. [percent]
 """),
     ),
     "crops": Table(
@@ -363,13 +386,13 @@ accuracy                     number    Share of them that are classified correct
         columns=parse_columns(f"""{_CELL}
 crops                        integer   Number of crops, 1 or 10.
 {_N}
-top1_error                   number    Share of the images that are classified wrongly.
-top1_low                     number    Lower end of its 95 % Wilson interval over images.
-top1_high                    number    Upper end of its 95 % Wilson interval over images.
+top1_error                   number    Share of the images that are classified wrongly. [percent]
+top1_low                     number    Lower end of its 95 % Wilson interval over images. [percent]
+top1_high                    number    Upper end of its 95 % Wilson interval over images. [percent]
 top5_error                   number?   Share of the images whose class is not among the five \
-                                       likeliest; null for ten classes or fewer.
-top5_low                     number?   Lower end of its 95 % Wilson interval over images.
-top5_high                    number?   Upper end of its 95 % Wilson interval over images.
+                                       likeliest; null for ten classes or fewer. [percent]
+top5_low                     number?   Lower end of its 95 % Wilson interval over images. [percent]
+top5_high                    number?   Upper end of its 95 % Wilson interval over images. [percent]
 """),
     ),
     "comparisons": Table(

@@ -118,6 +118,7 @@ def plan_try(
                         "params": dict(params or {}), "train": dict(train or {})}],
             "tuning": {},
             "report": {},
+            "gates": [],
         },
         folder=others.folder,
     )  # fmt: skip
@@ -163,7 +164,8 @@ def _find_others(against: str) -> tuple[Spec, Path, Run | None]:
     if not os.path.lexists(folder / "results.json"):
         return spec, folder, None
     found = _open_finished(folder)
-    if load_spec(folder / "spec.toml").plain() != spec.plain():
+    made, asked = (each.plain() | {"gates": []} for each in (load_spec(folder / "spec.toml"), spec))
+    if made != asked:
         raise RunError(
             f"{folder} was made from another state of the spec {against}. To stand beside what is "
             f"there, write --against {folder}; to compute it anew, robustloss run {against}."

@@ -304,7 +304,7 @@ def _provenance(
     seeds = sorted({seed for run in runs for seed in run.provenance.get("seeds") or []})
     spec = dict(spec_of(runs[0])) | {
         "losses": list(losses), "attacks": list(shared.values()), "seeds": seeds,
-        "outside": list(outside),
+        "outside": list(outside), "gates": [],  # those of one run need not fit them all
     }  # fmt: skip
     if highlight:
         spec["report"] = {**(spec.get("report") or {}), "highlight": list(highlight)}

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from robustloss import attacks, losses
+from robustloss.analysis.gates.judge import check_gates
 from robustloss.cells import score_plugins
 from robustloss.data.images import Dataset
 from robustloss.losses.feasibility import LossWarning, collecting_warnings
@@ -85,6 +86,8 @@ def find_remarks(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset, *_: ob
                 check_logits_needed(cell.train.adversarial, head)
         warned += [f"{where}: {remark}" for remark in remarks]
     lines += _attack_mistakes(spec, dataset)
+    with _collecting(lines):
+        check_gates(spec.plain())
     if lines:
         raise SpecError("\n".join(dict.fromkeys(lines)))
     return warned
@@ -110,12 +113,17 @@ _WITHOUT_GRADIENT = ("none", "black_box", "other")  # of another's attack it is 
 
 
 @contextmanager
-def _collecting(lines: list[str], where: str) -> Iterator[None]:
-    """Add what a builder refuses inside the block to the lines, after the place in the spec."""
+def _collecting(lines: list[str], where: str = "") -> Iterator[None]:
+    """Add what a builder refuses inside the block to the lines, after the place in the spec.
+
+    Args:
+        lines: Of all mistakes.
+        where: The place; nothing where the message names it.
+    """
     try:
         yield
     except ValueError as error:  # a PluginError is one too
-        lines.append(f"{where}: {error}")
+        lines.append(f"{where}: {error}" if where else str(error))
 
 
 def _attack_mistakes(spec: Spec, dataset: Dataset) -> list[str]:

@@ -33,10 +33,22 @@ def load_spec(source: str | Path | Mapping[str, Any], *, folder: Path | None = N
         spec = _validate(source)
         spec._folder = folder or spec._folder
         return spec
-    path = _find(source)
+    path = find_spec(source)
+    text, tables = read_tables(path)
+    spec = _validate(tables)
+    spec._text, spec._folder = text, path.resolve().parent
+    return spec
+
+
+def read_tables(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the text of a TOML file, and its tables.
+
+    Raises:
+        SpecError: the file cannot be read or is no TOML.
+    """
     text = read_text(path, "a TOML file that holds a spec")
     try:
-        tables = tomllib.loads(text)
+        return text, tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         placed = re.fullmatch(r"(.*) \(at (.*)\)", str(error), flags=re.DOTALL)
         what, where = placed.groups() if placed else (error, "an unknown place")
@@ -46,9 +58,6 @@ def load_spec(source: str | Path | Mapping[str, Any], *, folder: Path | None = N
         raise SpecError(f"{path}: not valid TOML: an integer is too long. Shorten it.") from None
     except RecursionError:
         raise SpecError(f"{path}: not valid TOML: arrays or tables are nested too deep.") from None
-    spec = _validate(tables)
-    spec._text, spec._folder = text, path.resolve().parent
-    return spec
 
 
 def _explain_toml(text: str, where: str) -> str:
@@ -71,8 +80,12 @@ def _validate(tables: Mapping[str, Any]) -> Spec:
         raise explain(error, Spec, inner_tables(Spec)) from None
 
 
-def _find(source: str | Path) -> Path:
-    """Return the file of a spec; the name of a shipped one stands before a file of that name."""
+def find_spec(source: str | Path) -> Path:
+    """Return the file of a spec; the name of a shipped one stands before a file of that name.
+
+    Raises:
+        SpecError: no such file, nor a shipped spec.
+    """
     shipped = shipped_specs()
     if (name := str(source)) in shipped:
         return shipped[name]

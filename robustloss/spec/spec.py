@@ -27,6 +27,7 @@ from robustloss.spec.base import ListOf, Seed, Table, as_tuple, check_each, decl
 from robustloss.spec.data import DataSpec, OutsideSpec
 from robustloss.spec.detection import ChecksSpec, DetectionSpec
 from robustloss.spec.errors import Problems, choice_rule, rule_error
+from robustloss.spec.gates.table import Gates
 from robustloss.spec.losses import LossSpec, ModelSpec
 from robustloss.spec.prefixes import is_plugin
 from robustloss.spec.report import ReportSpec
@@ -88,6 +89,7 @@ class Spec(Table):
     attacks: ListOf[AttackSpec]
     outside: Annotated[tuple[OutsideSpec, ...], BeforeValidator(as_tuple)] = ()
     report: ReportSpec = ReportSpec()
+    gates: Gates = ()
 
     # No fields: where a spec came from decides nothing that is computed.
     _text: str = PrivateAttr("")

@@ -4,11 +4,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from robustloss.metrics.intervals import t_interval
+from robustloss.results.columns import Column
 from robustloss.results.schema import TABLES, WORST_CASE, Row
 
 BEST = "best_of_adaptive"
+_LENGTHS = ("median_radius", "eps_at_50_error")  # in the unit of eps
+_INTERVALS = {
+    "error": "Wilson over images",
+    "auroc": "clustered DeLong over images",
+    "ece": "bootstrap over images",
+    "top1": "Wilson over images",
+    "top5": "Wilson over images",
+}
 _PLACE = ("loss", "label", "attack", "attack_label", "norm", "eps")
-LENGTHS = ("median_radius", "eps_at_50_error")  # in the unit of eps; every other metric is a share
 
 
 def summarise(tables: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[Row]:
@@ -29,7 +37,7 @@ def summarise(tables: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[Row]:
     """
     summary = []
     for name, table in TABLES.items():
-        metrics = [column.name for column in table.columns if column.summarised]
+        metrics = [column for column in table.columns if column.summarised]
         group_by = [column for column in table.sorted_by if column != "seed"]
         groups: dict[tuple, list[Row]] = {}
         for row in tables.get(name, ()) if metrics else ():
@@ -41,29 +49,39 @@ def summarise(tables: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[Row]:
             group.sort(key=lambda row: row["seed"])
             place = {column: group[0].get(column) for column in (*_PLACE, *group_by)}
             summary += [
-                place | {"metric": metric} | _over_seeds(group, metric) for metric in metrics
+                place | {"metric": metric.name} | over_seeds(group, metric) for metric in metrics
             ]
     return TABLES["summary"].arrange(summary)
 
 
-def _over_seeds(group: Sequence[Row], metric: str) -> Row:
+def over_seeds(group: Sequence[Mapping[str, Any]], column: Column, ends: str = "") -> Row:
+    """Return a column over some seeds, as the table `summary` has it.
+
+    Args:
+        group: one row for each seed, in their order; those without a value are left out.
+        column: of the table of the rows.
+        ends: begins the names of the columns with one seed's own interval; by default its name.
+
+    Returns:
+        n_seeds, seeds, values, mean, sd, low, high and interval; see `summarise`.
+    """
+    metric, ends = column.name, ends or column.name
     used = [row for row in group if row.get(metric) is not None]
     values = [row[metric] for row in used]
     mean = sd = low = high = interval = None
     if len(set(values)) == 1 and (len(values) == 1 or metric == "error"):
         mean, sd = values[0], None if len(values) == 1 else 0.0
-        if metric == "error":
-            low = min(row["error_low"] for row in used)
-            high = max(row["error_high"] for row in used)
-            interval = "Wilson over images"
-        elif used[0].get(f"{metric}_low") is not None:  # AUROC of one seed
-            low, high = used[0][f"{metric}_low"], used[0][f"{metric}_high"]
-            interval = "clustered DeLong over images"
+        if metric == "error" or used[0].get(f"{ends}_low") is not None:
+            low = min(row[f"{ends}_low"] for row in used)
+            high = max(row[f"{ends}_high"] for row in used)
+            interval = _INTERVALS.get(metric.split("_")[0], "over images")
     elif values:
         mean, sd, low, high = t_interval(values)
         # What the interval says below 0, and for a share beyond 1, cannot be true.
-        low = max(0.0, low)
-        high = high if metric in LENGTHS else min(1.0, high)
+        if column.scale or metric in _LENGTHS:
+            low = max(0.0, low)
+        if column.scale:
+            high = min(1.0, high)
         interval = "t over seeds"
     return {
         "n_seeds": len(used),

@@ -25,6 +25,7 @@ from robustloss import __version__
 from robustloss.cli.commands import (
     baselines,
     checking,
+    gating,
     looking,
     reporting,
     running,
@@ -46,6 +47,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {  # as help lists them
     "new": starting.new,
     "compare": reporting.compare,
     "baseline": baselines.baseline,
+    "check": gating.check,
     "schema": looking.schema,
     "guide": looking.guide,
     "cite": looking.cite,

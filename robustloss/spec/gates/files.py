@@ -1,0 +1,55 @@
+"""Gates from a file, a spec or plain tables."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from robustloss.spec.base import inner_tables
+from robustloss.spec.errors import SpecError, explain
+from robustloss.spec.gates.table import GateFile, GateSpec
+from robustloss.spec.load import find_spec, load_spec, read_tables, shipped_specs
+from robustloss.spec.prefixes import canonical_name
+
+
+def load_gates(
+    source: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]],
+) -> tuple[GateSpec, ...]:
+    """Read and check gates.
+
+    Args:
+        source: a TOML file with [[gates]], which may be a spec, or the name of a shipped one; or
+            the tables as a list of dicts, or as a dict with the key "gates".
+
+    Returns:
+        At least one.
+
+    Raises:
+        SpecError: the file cannot be read, has no gates, or breaks a rule; one line per problem.
+    """
+    where = "gates"
+    if isinstance(source, str | Path):
+        where, path = str(source), Path(os.path.expanduser(source))
+        if not path.is_file() and canonical_name(where, shipped_specs()) not in shipped_specs():
+            what = "is a folder" if path.is_dir() else "no such file"
+            raise SpecError(
+                f"gates (={where}) must be a TOML file with tables [[gates]]: {what}. Write one: "
+                "robustloss guide scripts."
+            )
+        tables: Mapping[str, Any] = read_tables(find_spec(source))[1]
+    else:
+        tables = source if isinstance(source, Mapping) else {"gates": list(source)}
+    is_spec = bool({"losses", "attacks"} & tables.keys())
+    if not tables.get("gates") and (is_spec or not tables.keys() - {"gates"}):
+        raise SpecError(
+            f"{where}: no gates. Write for example [[gates]] and, below it, metric = "
+            '"clean_error" and max = 0.05.'
+        )
+    if is_spec:
+        return load_spec(source if isinstance(source, str | Path) else tables).gates
+    try:
+        return GateFile.model_validate(dict(tables)).gates
+    except ValidationError as error:
+        raise explain(error, GateFile, inner_tables(GateFile)) from None
