@@ -69,6 +69,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"detection", "checks"},
         {"tables"},
         {"unfinished"},
+        {"gates.verdict"},
         {"baseline"},
         {"gates"},
         {""},

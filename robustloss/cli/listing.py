@@ -27,7 +27,7 @@ ARCHIVES = (
     ".tar.bz2",
     ".tbz2",
 )  # of a folder of images
-KINDS = ("losses", "attacks", "scores", "datasets", "backbones", "specs")
+KINDS = ("losses", "attacks", "scores", "datasets", "backbones", "specs", "metrics")
 
 
 def entries(kind: str) -> dict[str, str]:
@@ -63,6 +63,10 @@ def entries(kind: str) -> dict[str, str]:
 
         torchvision = {"torchvision:NAME": "any classification model of torchvision, untrained"}
         return _documented(BACKBONES) | torchvision
+    if kind == "metrics":
+        from robustloss.analysis.gates.metrics import describe_metrics
+
+        return describe_metrics()
     if kind == "datasets":
         return DATASET_SUMMARIES | OPEN_SUMMARIES
     texts = {name: path.read_text("utf-8") for name, path in shipped_specs().items()}

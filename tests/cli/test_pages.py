@@ -16,6 +16,7 @@ import robustloss
 from robustloss.analysis.checks.catalogue import CHECKS
 from robustloss.cli.commands import app
 from robustloss.cli.guide import BIBTEX, list_topics
+from robustloss.cli.listing import KINDS
 from robustloss.data.load import load_dataset
 from robustloss.spec import load as spec_files
 from robustloss.spec.data import DataSpec
@@ -250,7 +251,7 @@ def test_every_key_of_a_spec_stands_on_one_page():
 
 def test_every_shipped_spec_and_data_set_and_backbone_is_listed_once():
     text = "\n".join(page.read_text("utf-8") for page in PAGES)
-    for kind in ("losses", "attacks", "scores", "datasets", "backbones", "specs", "tables"):
+    for kind in (*KINDS, "tables"):
         assert text.count(f"<!-- generated: {kind} -->") == 1, kind
 
 

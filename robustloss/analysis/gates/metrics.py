@@ -26,8 +26,13 @@ _MEANINGS = {
     "error": "Share of the images that are wrong under an attack.",
     "clean_error": "Share of the clean images that are wrong.",
     "worst_case_error": "Share of the images that are wrong under at least one attack.",
+    "attack_success": "Share of the initially correct images that an attack makes wrong.",
+    "auroc": "Area under the ROC curve of clean against attacked images.",
     "detected": "Share of the attacked images rejected where 5 % of the clean ones are.",
-    "median_radius": "Median smallest perturbation; of minimum-norm attacks.",
+    "undetected_success": "Share of the initially correct images that an attack makes wrong and a "
+    "score accepts, at the threshold that rejects 5 % of clean validation images.",
+    "ece": "Expected calibration error, under an attack or of the clean images.",
+    "median_radius": "Median over images of the smallest perturbation, by minimum-norm attacks.",
 }
 _OWN_ENDS = {"ece_equal_width": "ece", "top1_error": "top1", "top5_error": "top5"}
 _NOT_JUDGED = ("flags", "failures")  # rows of these are no numbers of a loss
@@ -103,6 +108,18 @@ def find_metric(name: str) -> Metric:
     table, _, column = known[name].partition(".")
     (found,) = (each for each in TABLES[table].columns if each.name == column)
     return Metric(name, table, found)
+
+
+def describe_metrics() -> dict[str, str]:
+    """Return what a gate may ask for by its plain name, in a sentence with column and unit."""
+    found = {}
+    for name, column in PLAIN.items():
+        metric = find_metric(name)
+        unit = "in [0, 1]" if metric.is_share else "in the unit of eps"
+        found[name] = f"{metric.meaning.rstrip('.')} ({column}, {unit})"
+    tables = ", ".join(name for name, _ in judged_tables())
+    found["TABLE.COLUMN"] = f"any number of these tables of results.json: {tables}"
+    return found
 
 
 def judged_tables() -> Iterable[tuple[str, Table]]:

@@ -20,7 +20,7 @@ def check(
     ] = None,
     json: Annotated[str | None, Option(metavar="FILE", help="also write them as JSON")] = None,
 ) -> int:
-    """Judge a run by its gates: is each number within its bound?
+    """Judge a run by its gates, bounds on its numbers.
 
     Exit status: 0 when no gate fails; 1 when one does, or has no number; 2 for a gate that names
     what the run does not have, and where there are no gates.

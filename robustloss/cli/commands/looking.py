@@ -49,7 +49,9 @@ def show(
 def list_(
     what: Annotated[
         str | None,
-        Argument(metavar="losses|attacks|scores|datasets|backbones|specs", help="all by default"),
+        Argument(
+            metavar="losses|attacks|scores|datasets|backbones|specs|metrics", help="all by default"
+        ),
     ] = None,
 ) -> int:
     """List what can be named in a spec, one line each."""
