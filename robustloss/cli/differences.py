@@ -35,8 +35,9 @@ def show_plan(plan: "Plan", data: str | None = None) -> None:
         lines = [f"Beside {plan.folder} ({size}), which is read and not computed again."]
     else:
         lines = [
-            f"{plan.folder} holds no finished run, so the losses of {plan.others.name} ({size}) "
-            "come first. They are kept: the next try computes your loss alone."
+            f"{plan.folder} holds no finished run, here or in a folder above, so the losses of "
+            f"{plan.others.name} ({size}) come first. They are kept: the next try computes your "
+            "loss alone. If you have such a run elsewhere: --against RUN."
         ]
         if not plugins_of(plan.others):
             lines += cost_lines(plan.others, None if data is None else Path(data))

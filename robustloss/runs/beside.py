@@ -6,7 +6,7 @@ and an edited loss is all that is trained again. A finished run that it stands b
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,9 @@ def plan_try(
 
     Args:
         loss: As a spec names it; a file is looked for from the working folder.
-        against: A finished run folder, or a spec. The run of a spec is looked for in runs/NAME.
+        against: A finished run folder, or a spec. The run of a spec is looked for in runs/NAME,
+            here first; then, if it is finished and of that very spec, in the folders above this
+            one, beside the file of the loss, and above that.
         label: What tables call the loss; its class, parameters and keys of [train] by default.
         params: Its own parameters.
         train: Keys of [train] that it overrides.
@@ -96,8 +98,8 @@ def plan_try(
         ValueError: A folder that is no run folder, an `out` in which something would be lost, or
             code that is not there.
     """
-    others, folder, finished = _find_others(against)
     loss = canonical_name(loss, LOSS_LABELS)
+    others, folder, finished = _find_others(against, Path(own_code(loss).rpartition(":")[0]))
     if label is None:
         label = default_label(loss, LOSS_LABELS)
         changed = [*(params or {}).items(), *(train or {}).items()]
@@ -153,8 +155,13 @@ def _short(value: object) -> str:
     return bound_text(value) if isinstance(value, int | float) else str(value)
 
 
-def _find_others(against: str) -> tuple[Spec, Path, Run | None]:
-    """Return the spec of the other losses, their run folder, and their run if it has finished."""
+def _find_others(against: str, code: Path) -> tuple[Spec, Path, Run | None]:
+    """Return the spec of the other losses, their run folder, and their run if it has finished.
+
+    Args:
+        against: A run folder or a spec.
+        code: The file of the loss, if it is one.
+    """
     path = Path(os.path.expanduser(against))
     if against not in shipped_specs() and path.is_dir():
         found = _open_finished(path)
@@ -162,7 +169,10 @@ def _find_others(against: str) -> tuple[Spec, Path, Run | None]:
     spec = load_spec(against)
     folder = Path("runs") / spec.name
     if not os.path.lexists(folder / "results.json"):
-        return spec, folder, None
+        elsewhere = _find_finished(spec, folder, [Path.cwd(), code.expanduser().resolve().parent])
+        if elsewhere is None:
+            return spec, folder, None
+        return _spec_of(elsewhere, spec.folder), elsewhere.path, elsewhere
     found = _open_finished(folder)
     made, asked = (each.plain() | {"gates": []} for each in (load_spec(folder / "spec.toml"), spec))
     if made != asked:
@@ -171,6 +181,31 @@ def _find_others(against: str) -> tuple[Spec, Path, Run | None]:
             f"there, write --against {folder}; to compute it anew, robustloss run {against}."
         )
     return _spec_of(found, spec.folder), folder, found
+
+
+def _find_finished(spec: Spec, folder: Path, starts: Sequence[Path]) -> Run | None:
+    """Return a finished run of a spec from some folders or those above them, else None.
+
+    What another user of the machine has put there is not looked at.
+
+    Args:
+        spec: Of the run.
+        folder: Of the run, relative to each of those folders.
+        starts: The folders, the nearest first.
+    """
+    mine = Path.cwd().stat().st_uid
+    for place in dict.fromkeys(
+        path / folder for start in starts for path in (start, *start.parents)
+    ):
+        try:
+            if (place / "results.json").stat().st_uid != mine:
+                continue
+            found = _open_finished(place)
+            if load_spec(place / "spec.toml").plain() == spec.plain():
+                return found
+        except (OSError, ValueError, RunError, SpecError):
+            continue
+    return None
 
 
 def _open_finished(folder: Path) -> Run:

@@ -98,6 +98,28 @@ def test_the_file_that_lies_here_is_meant_though_another_lies_beside_the_spec(fi
     assert plan.label == "focal"
 
 
+def test_a_finished_run_of_the_spec_is_found_in_a_folder_above_or_beside_the_loss(
+    finished, tmp_path, monkeypatch
+):
+    Path("small.toml").write_text(to_toml(SMALL))
+    plan = plan_try("mine.py:MyLoss", "small.toml")
+    assert (plan.folder, plan.finished) == (Path("runs/small"), None)
+    shutil.copytree(finished, "runs/small")
+    (tmp_path / "own/deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "own/deep")
+    shutil.copy("../../mine.py", "mine.py")
+    plan = plan_try("mine.py:MyLoss", "../../small.toml")
+    assert plan.folder == tmp_path / "runs/small"
+    assert plan.finished is not None
+    assert plan.out == Path("runs/try-myloss-small")
+    monkeypatch.chdir(tmp_path.parent)
+    plan = plan_try(f"{tmp_path}/own/deep/mine.py:MyLoss", f"{tmp_path}/small.toml")
+    assert plan.folder == tmp_path / "runs/small"
+    (tmp_path / "small.toml").write_text(to_toml(SMALL | {"seeds": [5]}))  # another state of it
+    plan = plan_try(f"{tmp_path}/own/deep/mine.py:MyLoss", f"{tmp_path}/small.toml")
+    assert (plan.folder, plan.finished) == (Path("runs/small"), None)
+
+
 def test_a_run_whose_attack_lies_elsewhere_is_refused_with_the_remedy(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "far")
     results = read_json(tmp_path / "far/results.json")
@@ -141,7 +163,10 @@ def test_what_a_try_says(finished, command, monkeypatch):
     Path("small.toml").write_text(to_toml(SMALL))
     status, out, err = command("try", "mine.py:MyLoss", "--against", "small.toml")
     assert status == 0, err
-    assert "runs/small holds no finished run, so the losses of small (2 losses, 1 seed)" in out
+    told = out.replace("\n", " ")
+    assert "runs/small holds no finished run, here or in a folder above" in told
+    assert "so the losses of small (2 losses, 1 seed) come first" in told
+    assert told.index("Cost to expect") < told.index("Then MyLoss, in runs/try-myloss-small.")
     assert re.search(r"time +about \d+ s", out)
     assert re.search(r"^MyLoss +\d", out, re.MULTILINE)
     assert "MyLoss minus each other loss, error in percentage points under fgsm" in out
