@@ -5,6 +5,7 @@ take.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from robustloss.spec.data import DataSpec, OutsideSpec, summary_of
 from robustloss.spec.spec import Spec
 
 VERSION = 1  # raise when the same table would give other images
+SHARED = 0.05  # of the images; more that are test images are no chance
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow makes grey of colour
 
 
@@ -50,9 +52,8 @@ def load_outside(spec: Spec, dataset: Dataset, root: Path | None) -> tuple[Outsi
     """Load the sets that the tables [[outside]] of a spec name.
 
     A data set gives its test images, thinned out evenly in the order of the file (without looking
-    at their classes) where it has more than were asked for. Images of another size are resized with
-    a bilinear filter that averages as it shrinks; grey ones become three equal channels, and colour
-    ones grey by ITU-R BT.601. What was loaded is kept while the process lives.
+    at their classes) where it has more than were asked for. `fit_shape` says what images of another
+    size or other channels become. What was loaded is kept while the process lives.
 
     Args:
         spec: whose tables.
@@ -80,19 +81,33 @@ def load_outside(spec: Spec, dataset: Dataset, root: Path | None) -> tuple[Outsi
                     table, dataset.image_shape, dataset.test.scale, spec.folder, root
                 )
             images = _thin_out(images, table.images)
-            checksum = _checksum(images)
-            if checksum == _checksum(_thin_out(dataset.test, table.images)):
-                raise DataError(
-                    "these are the test images themselves. Name other images, or keep classes out "
-                    "of [data] with its key classes."
-                )
+            _check_pixels(images, dataset.test)
         except DataError as error:
             raise DataError(
                 f"outside[{number}] ({table.label}): {error} Or take this table out of the spec: "
                 "the rest of the run does not need it."
             ) from None
-        sets.append(OutsideSet(table.label, table.slug, name, images, checksum))
+        sets.append(OutsideSet(table.label, table.slug, name, images, _checksum(images)))
     return tuple(sets)
+
+
+def _check_pixels(images: ImageSet, test: ImageSet) -> None:
+    """Refuse images of which more than a few are test images, pixel by pixel.
+
+    A few may be the same by chance, such as blank ones. Images that stay in their files are
+    compared by the files, see `_check_copies`.
+    """
+    if not isinstance(images.images, Tensor) or not isinstance(test.images, Tensor):
+        return
+    if images.shape != test.shape or images.scale != test.scale:
+        return
+    own = {each.tobytes() for each in test.images.cpu().numpy()}
+    shared = sum(each.tobytes() in own for each in images.images.numpy())
+    if shared > SHARED * images.n:
+        raise DataError(
+            f"{shared} of these {images.n} images are test images themselves. Name other "
+            "images, or keep classes out of [data] with its key classes."
+        )
 
 
 def _check_apart(table: OutsideSpec, own: DataSpec, near: Path, root: Path | None) -> None:
@@ -149,16 +164,19 @@ def _load_table(
         return images, "every pixel drawn uniformly from all grey levels"
     if table.folder is not None:
         paths = _list_paths(table, near, root)
-        array = np.empty((len(paths), *shape), np.uint8)
-        recipe = Recipe(shape[0], shape[1:], resize=max(shape[1:]))
+        size = shape[1:] if table.image_size is None else (table.image_size, table.image_size)
+        recipe = Recipe(shape[0], size, resize=table.resize or max(size))
+        array = np.empty((len(paths), *recipe.shape), np.uint8)
         try:
             decode_files(paths, recipe, array)
         except ValueError as error:
             raise DataError(str(error)) from None
         images = ImageSet(torch.from_numpy(array), *_no_labels(len(paths)), 255.0)
-        return images, f"images of the folder {Path(table.folder).name}"
-    data = DataSpec(name=table.name, file=table.file)
-    test = load_dataset(data, near=near, root=root, quiet=True).test
+        return fit_shape(images, shape), f"images of the folder {Path(table.folder).name}"
+    try:
+        test = load_dataset(table.as_data(), near=near, root=root, quiet=True).test
+    except DataError as error:  # it calls the keys by the table [data]
+        raise DataError(re.sub(r"\bdata\.(?=[a-z_]+\b)", "", str(error))) from None
     images = fit_shape(_thin_out(test, table.images), shape)
     return images, f"test images of {summary_of(table.name)}"
 
@@ -206,6 +224,10 @@ def _thin_out(images: ImageSet, most: int) -> ImageSet:
 def fit_shape(images: ImageSet, shape: tuple[int, int, int]) -> ImageSet:
     """Bring images into the shape of other data, with 8 bits a channel where they change.
 
+    Where the sides have other proportions, the largest piece in the center that has the wanted ones
+    is kept. Then a bilinear filter that averages as it shrinks gives the size. Grey images become
+    three equal channels, and colour ones grey by ITU-R BT.601.
+
     Args:
         images: of any shape.
         shape: (C, H, W) that they get.
@@ -213,6 +235,11 @@ def fit_shape(images: ImageSet, shape: tuple[int, int, int]) -> ImageSet:
     if images.shape == shape:
         return _drop_labels(images)
     pixels = images.batch(slice(None))
+    (high, wide), (height, width) = pixels.shape[2:], shape[1:]
+    scale = min(high / height, wide / width)
+    kept = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (high - kept[0]) // 2, (wide - kept[1]) // 2
+    pixels = pixels[:, :, top : top + kept[0], left : left + kept[1]]
     if pixels.shape[1] != shape[0]:
         if shape[0] == 1:
             weights = torch.tensor(_LUMA).view(1, 3, 1, 1)

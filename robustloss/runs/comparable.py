@@ -17,6 +17,7 @@ from robustloss.runs.meaning import (
     loss_settings,
     spec_of,
 )
+from robustloss.spec.data import OutsideSpec
 from robustloss.spec.text import slug
 from robustloss.storage import read_json
 
@@ -116,7 +117,9 @@ def outside_sets(runs: Sequence[Run]) -> list[dict[str, Any]]:
             first, own = known.setdefault(table["label"], (run, table))
             name = f"{{}} of the outside set {table['label']!r}"
             why = "One label must mean one set. Run one again with another label."
-            _check_equal((first, run), (own, table), ("name", "images", "folder"), name, why)
+            keys = [key for key in OutsideSpec.model_fields if key != "label"]
+            of_both = [{k: v for k, v in each.items() if v} for each in (own, table)]  # as defaults
+            _check_equal((first, run), (of_both[0], of_both[1]), keys, name, why)
     return [dict(table) for _, table in known.values()]
 
 

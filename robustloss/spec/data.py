@@ -15,6 +15,7 @@ from robustloss.spec.base import (
     Table,
     declare,
     only,
+    raise_at,
 )
 from robustloss.spec.errors import choice_rule, rule_error
 from robustloss.spec.prefixes import placed
@@ -47,6 +48,9 @@ _MISSING = {
     "image_folder": ("folder", "must be given: image_folder reads the folder it names."),
     "arrays": ("file", "must be given: arrays reads the .npz it names."),
 }
+FIXED_SETS = tuple(name for name in DATASET_SUMMARIES if name not in _MISSING)
+"""The data sets that are always the same images."""
+
 _PICTURES = ("image_folder", "torchvision:", "file.py:")
 _KEYS = {
     "folder": ("image_folder",),
@@ -80,6 +84,14 @@ def _only(name: str, kinds: tuple[str, ...]) -> str:
     """Return the rule that a key breaks which this data set does not take."""
     listed = " or ".join(f'"{kind}{"NAME" if ":" in kind else ""}"' for kind in kinds)
     return f"is for name = {listed} only, not {name!r}. Remove it."
+
+
+def _refuse_others(table: Table, name: str) -> None:
+    """Refuse the keys of a table that a data set of this name does not take."""
+    for key, kinds in _KEYS.items():
+        field = type(table).model_fields.get(key)
+        if field and getattr(table, key) != field.default and kind_of(name) not in kinds:
+            raise_at(key, getattr(table, key), _only(name, kinds))
 
 
 Side = Annotated[int, Field(ge=1, le=4096)]  # pixels
@@ -184,10 +196,7 @@ class DataSpec(Table):
     @model_validator(mode="after")
     def check_keys(self) -> Self:
         """Refuse keys of other data sets, and those that do not go together."""
-        for key, kinds in _KEYS.items():
-            changed = getattr(self, key) != type(self).model_fields[key].default
-            if changed and kind_of(self.name) not in kinds:
-                self._refuse(key, _only(self.name, kinds))
+        _refuse_others(self, self.name)
         key, rule = _MISSING.get(self.name, ("name", ""))
         if getattr(self, key) is None:
             self._refuse(key, rule)
@@ -232,13 +241,30 @@ class OutsideSpec(Labelled):
             raise rule_error(choice_rule(name, OUTSIDE_SETS))
         return name
 
+    layout: Annotated[
+        Literal["nchw", "nhwc"] | None, only('must be "nchw" or "nhwc".', "nchw", "nhwc", None)
+    ] = declare("as in [data]", None, kind='"nchw" | "nhwc"', shown="told by the shape")
+    image_size: Side | None = declare(
+        "as in [data]: side of the square cut out of each picture; then it gets the data's size",
+        None,
+        shown="the pictures' own size; image_folder: that of the data",
+    )
+    resize: Side | None = declare("as in [data]", None, shown="image_size")
+    params: PlainTable = declare("torchvision:, file.py: parameters of the class or function", {})
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
     @model_validator(mode="after")
     def check_keys(self) -> Self:
-        """Ask image_folder for its folder and arrays for their file; refuse these for others."""
-        key, rule = _MISSING.get(self.name, ("name", ""))
-        if getattr(self, key) is None:
-            self._refuse(key, rule)
-        for key in ("folder", "file"):
-            if getattr(self, key) is not None and self.name not in _KEYS[key]:
-                self._refuse(key, _only(self.name, _KEYS[key]))
+        """Ask for what this source needs, and refuse keys of others, as [data] does."""
+        if self.name in DATASET_SUMMARIES or ":" in self.name:
+            self.as_data()
+            return self
+        _refuse_others(self, self.name)
         return self
+
+    def as_data(self) -> DataSpec:
+        """Return the data set whose test images are shown, as a table [data] names it."""
+        shared = DataSpec.model_fields.keys() & type(self).model_fields.keys() - {"label"}
+        return DataSpec.model_validate({key: getattr(self, key) for key in shared})

@@ -24,7 +24,7 @@ from pydantic import (
 
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.base import ListOf, Seed, Table, as_tuple, check_each, declare
-from robustloss.spec.data import DataSpec, OutsideSpec
+from robustloss.spec.data import FIXED_SETS, DataSpec, OutsideSpec
 from robustloss.spec.detection import ChecksSpec, DetectionSpec
 from robustloss.spec.errors import Problems, choice_rule, rule_error
 from robustloss.spec.gates.table import Gates
@@ -220,7 +220,9 @@ class Spec(Table):
             if table.name == "held_out_classes" and data.classes is None:
                 rule = "needs data.classes, the classes that are learnt, as [0, 1, 2, 3, 4]."
                 problems.add((i, "name"), table.name, rule)
-            elif table.name == data.name not in ("image_folder", "arrays"):
+            elif table.name == data.name in FIXED_SETS or (
+                ":" in table.name and (table.name, table.params) == (data.name, data.params)
+            ):
                 rule = 'is the data set itself. Name another, or "held_out_classes" with '
                 problems.add((i, "name"), table.name, f"{rule}data.classes.")
         problems.raise_if_any()

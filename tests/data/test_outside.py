@@ -136,8 +136,101 @@ def test_a_copy_of_the_test_images_is_told_by_its_pixels(digits, monkeypatch):
     monkeypatch.setattr(
         outside, "_load_table", lambda *_: (outside._drop_labels(digits.test), "copy")
     )
-    with pytest.raises(DataError, match="these are the test images themselves"):
+    with pytest.raises(DataError, match="500 of these 500 images are test images themselves"):
         loaded([{"name": "mnist"}], digits)
+
+
+FACTORY = """
+import numpy as np
+
+def other(size=8, sides=1, seed=0):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (24, 3, size, sides * size), dtype=np.uint8)
+    return {"train": (images[:12], np.arange(12) % 2), "test": (images[12:], np.arange(12) % 2)}
+
+def own():
+    from sklearn.datasets import load_digits
+    found = load_digits()
+    images, labels = (found.images / 16).astype(np.float32)[:, None], found.target
+    return {"train": (images[:900], labels[:900]), "test": (images[900:], labels[900:])}
+"""
+
+
+def test_any_door_of_the_data_is_one_of_outside_images(tmp_path, digits):
+    (tmp_path / "mine.py").write_text(FACTORY)
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (6, 3, 1, 3), dtype=np.uint8)  # both layouts fit
+    labels = np.arange(6) % 2
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    factory = {"name": f"{tmp_path}/mine.py:other"}
+    tables = [
+        factory | {"label": "wide", "params": {"size": 16, "sides": 2}, "images": 5},
+        factory | {"label": "small"},
+        {"name": "arrays", "file": str(tmp_path / "a.npz"), "layout": "nchw"},
+    ]
+    found = loaded(tables, digits)
+    assert [each.images.n for each in found] == [5, 12, 6]
+    assert {each.images.shape for each in found} == {(1, 8, 8)}  # as digits
+    with pytest.raises(
+        DataError, match=r"\(arrays\): file .*which fits both. Say layout = \"nchw\""
+    ):
+        loaded([tables[2] | {"layout": None}], digits)
+
+
+def test_other_proportions_are_cut_to_the_center_first():
+    pixels = torch.zeros(1, 1, 8, 16, dtype=torch.uint8)
+    pixels[..., 4:12] = 255  # the square in the middle
+    images = ImageSet(pixels, torch.zeros(1, dtype=torch.int64), torch.arange(1), 255.0)
+    assert (outside.fit_shape(images, (1, 4, 4)).images == 255).all()
+    whole = outside.fit_shape(images, (1, 4, 8)).images
+    assert whole[0, 0, 0, [0, 3, 4, 7]].tolist() == [0, 255, 255, 0]
+
+
+def test_the_square_that_is_cut_out_of_a_picture_is_brought_to_the_size_of_the_data(
+    tmp_path, digits
+):
+    for name, wide in (("a", 32), ("b", 40)):
+        pixels = np.zeros((32, wide), np.uint8)
+        pixels[12:20, wide // 2 - 4 : wide // 2 + 4] = 255
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    table = {"name": "image_folder", "folder": str(tmp_path), "image_size": 8, "resize": 32}
+    (found,) = loaded([table], digits)
+    assert (found.images.images == 255).all()
+
+
+@pytest.mark.parametrize("size", [{}, {"test_size": 80}])
+def test_the_data_by_another_door_are_told_by_their_pixels(tmp_path, digits, size):
+    (tmp_path / "mine.py").write_text(FACTORY)
+    dataset = load_dataset(DataSpec(name="digits", **size), quiet=True)
+    with pytest.raises(DataError, match="images are test images themselves"):
+        loaded([{"name": f"{tmp_path}/mine.py:own"}], dataset, data={"name": "digits", **size})
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (
+            {"name": "mine.py:other", "params": {"side": 3}},
+            "side: unknown parameter; did you mean 'sides'",
+        ),
+        ({"name": "mine.py:none"}, r"mine.py has no.*'none'"),
+        ({"name": "nowhere.py:other"}, "nowhere.py"),
+        ({"name": "torchvision:SVNH"}, "is no data set of torchvision.*did you mean 'SVHN'"),
+        (
+            {"name": "torchvision:SVHN", "params": {"root": "/"}},
+            r"\): params.root: robustloss deci",
+        ),
+        ({"name": "arrays", "file": "none.npz"}, r"\): file .*is not there"),
+        ({"name": "arrays", "file": "mine.py"}, "cannot be read .*Write it by np.savez"),
+    ],
+)
+def test_a_set_that_cannot_be_read_names_table_rule_and_remedy(tmp_path, digits, table, said):
+    (tmp_path / "mine.py").write_text(FACTORY)
+    spec = load_spec(changed(outside=[table | {"label": "Other"}]), folder=tmp_path)
+    with pytest.raises(DataError, match=said) as caught:
+        outside.load_outside(spec, digits, tmp_path)
+    assert str(caught.value).startswith("outside[0] (Other): ")
+    assert str(caught.value).endswith("the rest of the run does not need it.")
 
 
 @pytest.mark.parametrize("data", [{}, {"test_size": 80}, {"classes": [0, 1, 2]}])
@@ -158,7 +251,12 @@ def test_the_data_set_itself_is_refused_however_much_of_it_is_used(data, images)
         ([{"name": "mnist"}, {"name": "mnist"}], r"outside\[1\].label .*names the same files"),
         ([{"name": "mnist", "images": 0}], r"outside\[0\].images"),
         ({"name": "mnist"}, r"must be an array of tables. Write \[\[outside\]\]"),
-        ([{"name": "mnist", "params": {}}], r"outside\[0\].params"),
+        ([{"name": "mnist", "params": {"split": "x"}}], r"outside\[0\].params .*torchvision:NAME"),
+        ([{"name": "uniform_noise", "image_size": 8}], r"outside\[0\].image_size .*is for name ="),
+        ([{"name": "mnist", "layout": "nchw"}], r"outside\[0\].layout .*is for name = \"arrays\""),
+        ([{"name": "torchvision:SVHN", "resize": 9}], r"outside\[0\].resize .*needs image_size"),
+        ([{"name": "arrays", "file": "a.npz", "layout": "hwc"}], r"outside\[0\].layout .*must be"),
+        ([{"name": "arrays"}], r"outside\[0\].file .*must be given: arrays reads"),
     ],
 )
 def test_a_wrong_table_is_refused(tables, message):
