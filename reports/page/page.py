@@ -18,6 +18,7 @@ from robustloss.reports.page.checks import verdicts
 from robustloss.reports.page.contents import Chapter, Contents, Item
 from robustloss.reports.page.notes import care, count_marks, count_problems, list_failures, warning
 from robustloss.reports.page.run_facts import describe_run, list_facts, list_provenance, measure_run
+from robustloss.results.provenance import write_origin
 
 MOST_LINES = 60
 _WITHOUT_BLOCKS = ("result", "trust", "run")  # chapters that have more than tables and figures
@@ -84,6 +85,7 @@ class Page:
             gaps=_first_lines(self._gaps),
             provenance=list_provenance(numbers),
             spec=self._spec,
+            origin=write_origin(numbers.run.name, numbers.run.provenance),
             details=[(c.title, tables) for c, own in details if (tables := self._all_tables(own))],
             drawn=drawn,
             undrawn=[] if drawn else sorted({item.file for item in aside}),

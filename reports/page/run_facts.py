@@ -10,15 +10,15 @@ from robustloss.reports.reading.facts import data_remark
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NORM_WORDS, counted, duration, file_name, listed, name_files
 from robustloss.results.numbers import NO_VALIDATION, is_given
+from robustloss.results.provenance import VERSIONS
 
 Facts = list[tuple[str, str]]  # name and text, for a list on the page
 
 FEW = 5  # losses or attacks that are named one by one
 TRAIN_KEYS = ("epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "augment")
-VERSIONS = ("robustloss", "torch", "torchvision", "numpy", "python")
 # of the provenance: told elsewhere on the page, or in another form
 TOLD = (*VERSIONS, "data", "started", "finished", "seconds", "spec", "command", "seeds",
-        "attack_cost", "merged", "notes", "cells", "reused")  # fmt: skip
+        "spec_text", "files", "attack_cost", "merged", "notes", "cells", "reused")  # fmt: skip
 PAPER = (
     "the table and the figures follow Wan, Zhong, Li and Chen, Rethinking Feature Distribution for "
     "Loss Functions in Image Classification, CVPR 2018 (arXiv:1803.02988)"

@@ -1,5 +1,13 @@
-"""The types of what a report reads of the provenance in results.json."""
+"""The types of what a report reads of the provenance in results.json, and what a page keeps of it.
 
+A page keeps in its head what it takes to run its spec again: `write_origin` and `read_origin`.
+"""
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, InstanceOf, ValidationError
@@ -152,3 +160,119 @@ class Provenance(Part):
     notes: list[Text] | None = None
     published: list[PublishedTable] | None = None
     seconds: float | None = None
+    spec_text: Text | None = None
+    files: list[dict] | None = None
+
+
+VERSIONS = (
+    *("robustloss", "torch", "torchvision", "torchattacks", "numpy", "scipy", "scikit-learn"),
+    "python",
+)
+_MOST = 4 * 2**20  # bytes of what a page keeps; a spec has at most one MiB
+_META = re.compile(rb'<meta name="robustloss-origin" content="([^"]*)">')
+
+
+class NamedFile(Part):
+    """A file that a spec names, by its key there, and 16 hex digits over its content."""
+
+    key: Text
+    name: Text
+    digest: Text | None = None
+
+
+class Origin(Part):
+    """What it takes to run something again; in a page, and in the provenance of a run.
+
+    Attributes:
+        name: Of the spec.
+        spec_text: The spec as TOML with every default; None in runs of older versions.
+        versions: Of packages, Python, platform and instruction set, by name.
+        device: "cpu", "mps", or the name of a GPU.
+        threads: Of a cell.
+        seeds: Of the run.
+        checksum: Of the data.
+        files: Code of others and weights that the spec names.
+        merged: Folders of the runs that a merged run puts together; it has no spec.
+    """
+
+    name: Text
+    spec_text: Text | None = None
+    versions: dict[Text, Text] = {}
+    device: Text | None = None
+    threads: int | None = None
+    seeds: list[int] = []
+    checksum: Text | None = None
+    files: list[NamedFile] = []
+    merged: list[Text] = []
+
+
+def take_origin(source: Path, name: str, provenance: Mapping[str, Any]) -> Origin:
+    """Return what a provenance says of how to run it again.
+
+    Args:
+        source: Of the provenance, for messages.
+        name: Of the spec.
+        provenance: Of results.json or started.json.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    known = (*VERSIONS, "platform", "instruction_set")
+    keys = ("spec_text", "device", "threads", "seeds", "files")
+    found = {key: provenance[key] for key in keys if provenance.get(key) is not None}
+    found["versions"] = {key: provenance[key] for key in known if key in provenance}
+    found["checksum"] = (provenance.get("data") or {}).get("checksum")
+    found["merged"] = [str(run.get("folder")) for run in provenance.get("merged") or []]
+    try:
+        return Origin.model_validate({"name": name, **found})
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise ValueError(f"{source}: what it says of {place} cannot be read.") from None
+
+
+def write_origin(name: str, provenance: Mapping[str, Any]) -> str:
+    """Return what a page keeps of a provenance to run it again, as ASCII; it needs escaping.
+
+    Args:
+        name: Of the spec.
+        provenance: Of results.json or started.json; of a damaged one nothing is kept.
+    """
+    try:
+        origin = take_origin(Path(name), name, provenance)
+    except ValueError:
+        return ""
+    return json.dumps(origin.model_dump(exclude_defaults=True), separators=(",", ":"))
+
+
+def read_origin(path: Path, page: bytes) -> Origin:
+    """Return what a page keeps to run its spec again. The page may be anybody's.
+
+    Args:
+        path: Its file, for messages.
+        page: Its content.
+
+    Raises:
+        ValueError: It is no report, keeps nothing, or something damaged.
+    """
+    found = _META.findall(page)
+    if len(found) != 1:
+        why = "was written by an older version, which kept no spec in it: name its run folder"
+        if found:
+            why = "holds several specs where a report has one"
+        elif page.startswith(b"<!DOCTYPE html>") and not page.rstrip().endswith(b"</html>"):
+            why = "is cut short"
+        elif b"robustloss report, details" in page:
+            why = "has the details alone: name the index.html beside it"
+        elif b"robustloss report" not in page:
+            why = "is no report of robustloss: name an index.html or a run folder"
+        raise ValueError(f"{path} {why}.")
+    damaged = f"{path}: what it keeps of its run is damaged."
+    if len(found[0]) > _MOST:
+        raise ValueError(damaged)
+    try:
+        origin = Origin.model_validate(json.loads(html.unescape(found[0].decode("ascii"))))
+    except (ValueError, RecursionError):  # of pydantic, of JSON, of the letters
+        raise ValueError(damaged) from None
+    if origin.spec_text is None and not origin.merged:
+        raise ValueError(f"{path} was written by a run that kept no spec: name its run folder.")
+    return origin

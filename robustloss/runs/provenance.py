@@ -1,25 +1,32 @@
 """Where the numbers of a run come from, and what its attacks cost."""
 
+import hashlib
 import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import robustloss
+from robustloss.attacks.plugins import PluginError, source_digest
 from robustloss.data.images import Dataset
 from robustloss.results.cell_notes import read_costs, read_reused
+from robustloss.results.provenance import VERSIONS
 from robustloss.results.run import STARTED
 from robustloss.runs.executors.choose import cell_threads
 from robustloss.runs.settings import RunSettings
+from robustloss.spec.plugins import plugins_of
+from robustloss.spec.prefixes import own_code
 from robustloss.spec.spec import Spec
+from robustloss.spec.text import to_toml
 from robustloss.storage import write_json
 from robustloss.training.precision import choose_precision
 
@@ -75,14 +82,8 @@ def _provenance_at_start(
     if program.name == "__main__.py":
         started_by = ["python", "-m", program.parent.name]
     found: dict[str, Any] = {
-        "robustloss": robustloss.__version__,
-        "torch": torch.__version__,
-        "torchvision": version("torchvision"),  # importing it for its version takes a second
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
+        **describe_machine(settings.device),
         "cores": os.cpu_count(),
-        "device": torch.cuda.get_device_name() if settings.device == "cuda" else settings.device,
         "precision": choose_precision(spec.train.precision, torch.device(settings.device)),
         "data": {
             "name": dataset.name,
@@ -99,11 +100,65 @@ def _provenance_at_start(
         "seeds": list(settings.seeds),
         "command": [*started_by, *sys.argv[1:]],
         "spec": spec.plain(),
+        "spec_text": to_toml(settings.spec.as_written()),  # before any search, to run it again
+        "executor": settings.executor,
         "started": start.date.isoformat(timespec="seconds"),
         "threads": cell_threads(settings.executor, spec),
     }
     if settings.published:
         found["published"] = list(settings.published)
+    if named := _digest_files(settings.spec):
+        found["files"] = named
     if files := dataset.converted:  # the first names are enough to find out which they are
         found["data"]["converted"] = {"count": len(files), "files": list(files[:10])}
+    return found
+
+
+def describe_machine(device: str = "cpu") -> dict[str, str]:
+    """Return what of this machine decides numbers: versions, platform, instructions, device.
+
+    Args:
+        device: "cpu", "cuda", which is told by the name of the GPU, or "mps".
+    """
+    found = {"robustloss": robustloss.__version__, "torch": torch.__version__}
+    found["python"] = platform.python_version()
+    for name in VERSIONS:
+        if name not in found:
+            with suppress(PackageNotFoundError):
+                found[name] = version(name)  # importing it for its version may take a second
+    found = {name: found[name] for name in VERSIONS if name in found}
+    found["platform"] = f"{platform.system()} {platform.machine()}"
+    found["instruction_set"] = torch.backends.cpu.get_cpu_capability()  # a CPU rounds by it
+    found["device"] = torch.cuda.get_device_name() if device == "cuda" else device
+    return found
+
+
+def digest_file(name: str, folders: Sequence[Path]) -> str | None:
+    """Return 16 hex digits over the bytes of a file; None where there is no such file.
+
+    Args:
+        name: As a spec names it.
+        folders: Where a relative path is looked for.
+    """
+    for folder in folders:
+        path = folder / os.path.expanduser(name)
+        if path.is_file():
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return None
+
+
+def _digest_files(spec: Spec) -> list[dict[str, Any]]:
+    """Return the code of others and the weights that a spec names, with a digest of each file."""
+    found = []
+    for key, name in plugins_of(spec).items():
+        digest = None
+        with suppress(PluginError):  # a model in memory has no file
+            digest = source_digest(own_code(name), (spec.folder,))
+        found.append({"key": key, "name": name, "digest": digest})
+    for number, loss in enumerate(spec.losses):
+        if loss.weights is not None:
+            digest = digest_file(loss.weights, (spec.folder, Path.cwd()))
+            key = f"losses[{number}].weights"
+            found.append({"key": key, "name": loss.weights, "digest": digest})
     return found

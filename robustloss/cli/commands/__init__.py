@@ -23,6 +23,7 @@ from typer import Option
 
 from robustloss import __version__
 from robustloss.cli.commands import (
+    again,
     baselines,
     checking,
     gating,
@@ -48,6 +49,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {  # as help lists them
     "compare": reporting.compare,
     "baseline": baselines.baseline,
     "check": gating.check,
+    "rerun": again.rerun,
     "schema": looking.schema,
     "guide": looking.guide,
     "cite": looking.cite,
