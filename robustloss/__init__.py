@@ -42,6 +42,8 @@ _HOME = {
     "load_run": "robustloss.results.run",
     "load_classifier": "robustloss.runs.classifier",
     "check": "robustloss.analysis.gates.judge",
+    "export": "robustloss.runs.proof.export",
+    "verify": "robustloss.runs.proof.verify",
 }
 
 __all__ = [*_HOME]

@@ -155,7 +155,7 @@ def write_json(
     if checked:
         if "sha256" in data:
             raise ValueError("data must not hold the key 'sha256': a checked file adds it.")
-        data = _plain(data)
+        data = as_plain(data)
         data = {**data, "sha256": hashlib.sha256(_canonical(data)).hexdigest()}
     write_bytes(path, _json_pieces(data, sort_keys))
 
@@ -165,7 +165,7 @@ def _json_pieces(data: Mapping[str, Any], sort_keys: bool) -> Iterator[bytes]:
 
     def inner(value: object, indent: str) -> str:
         # ASCII: a label or a path of any characters, lone surrogates too, comes back as it was
-        text = json.dumps(_plain(value), indent=1, sort_keys=sort_keys, allow_nan=False)
+        text = json.dumps(as_plain(value), indent=1, sort_keys=sort_keys, allow_nan=False)
         return text.replace("\n", f"\n{indent}")  # a line end within a value is written as \\n
 
     keys = [_text_key(key) for key in data]
@@ -188,7 +188,7 @@ def json_line(data: Mapping[str, Any]) -> bytes:
     Args:
         data: as `write_json` takes it; its order stays.
     """
-    return json.dumps(_plain(data), allow_nan=False).encode() + b"\n"
+    return json.dumps(as_plain(data), allow_nan=False).encode() + b"\n"
 
 
 def digest_content(data: Mapping[str, Any]) -> str:
@@ -208,7 +208,7 @@ def digest_content(data: Mapping[str, Any]) -> str:
             try:
                 text = _canonical(row)
             except (TypeError, ValueError):  # NumPy scalars, or NaN, as before they are written
-                text = _canonical(_plain(row))
+                text = _canonical(as_plain(row))
             sha256.update(text)
     return sha256.hexdigest()
 
@@ -306,7 +306,7 @@ def write_arrays(
     buffer = io.BytesIO()
     kind = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(_member(_META_MEMBER), _canonical(_plain(meta or {})), kind, 9)
+        archive.writestr(_member(_META_MEMBER), _canonical(as_plain(meta or {})), kind, 9)
         for name in sorted(arrays):
             if not _ARRAY_NAME.fullmatch(name):
                 raise ValueError(
@@ -414,16 +414,16 @@ def _canonical(plain: object) -> bytes:
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """Return a value as JSON takes it: NumPy scalars as Python's, NaN and infinities as None."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {_text_key(key): _plain(item) for key, item in value.items()}
+        return {_text_key(key): as_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [as_plain(item) for item in value]
     if value is None or isinstance(value, str | int):
         return value
     raise TypeError(f"{type(value).__name__} is no plain value for JSON; arrays: write_arrays.")

@@ -45,8 +45,8 @@ MAY_IMPORT = {
     "evaluation": "seeding notation metrics results attacks data losses models",
     "cells": "run_files storage image_files seeding progress spec results analysis attacks data "
     "losses models training evaluation",
-    "runs": "run_files work_folders storage seeding progress notation spec results analysis "
-    "attacks data losses models training cells reports",
+    "runs": "run_files work_folders storage image_files seeding progress notation metrics spec "
+    "results analysis attacks data losses models training evaluation cells reports",
 }
 FREE_OF_TORCH = (
     "run_files",

@@ -5,19 +5,16 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from robustloss.analysis.checks.from_probe import trace_name
 from robustloss.analysis.tables.comparisons import comparison_rows
-from robustloss.analysis.tables.of_cell import cell_numbers
 from robustloss.analysis.tables.of_run import run_tables
 from robustloss.results.checking import naming_missing_columns
 from robustloss.results.finished_cell import Cell, list_files, load_cell
-from robustloss.results.records import LazyRecords
 from robustloss.results.run import Run, load_run
-from robustloss.results.schema import TABLES, Row
+from robustloss.results.schema import TABLES
 from robustloss.results.scores import load_scores, save_scores
 from robustloss.results.write import seals_of, write_results
 from robustloss.run_files import is_file
@@ -33,10 +30,9 @@ from robustloss.runs.comparable import (
     version_notes,
 )
 from robustloss.runs.meaning import spec_of
-from robustloss.spec.detection import SCORE_NAMES
+from robustloss.runs.proof.rebuild import make_cell_tables
 from robustloss.spec.text import slug
 from robustloss.storage import CorruptFile, digest_file, read_arrays, write_arrays, write_json
-from robustloss.training.log import find_chosen_line
 from robustloss.work_folders import making_folder, put_in_place
 
 MARK = "merged.json"  # names a folder that may be written anew
@@ -221,7 +217,9 @@ def _write_cell(cell: RunCell, out: Path, shared: Mapping[str, Mapping[str, Any]
         # What is over all attacks, as the worst case, must be over those that are left; and the
         # texts of marks hold the labels of attacks.
         write_json(
-            target / "cell.json", content | _tables(written, content, cell.run), checked=True
+            target / "cell.json",
+            content | make_cell_tables(written, content, cell.run),
+            checked=True,
         )
         written = load_cell(target / "cell.json")
     return written
@@ -273,22 +271,6 @@ def _rename_arrays(folder: Path, files: Mapping[str, Any], attacks: Mapping[str,
         write_arrays(path, kept, meta)
         changed.append(path.name)
     return changed
-
-
-def _tables(cell: Cell, content: Mapping[str, Any], run: Run) -> dict[str, list[Row]]:
-    """Return the tables of a cell of a run anew, from its records."""
-    keys = [(entry["attack_label"], float(entry["eps"])) for entry in cell.files["records"]]
-    detection = spec_of(run).get("detection") or {}
-    return cell_numbers(
-        LazyRecords({key: partial(cell.record, *key) for key in keys}),
-        cell.reference(),
-        content,
-        tuple(detection.get("scores") or SCORE_NAMES),
-        read_arrays(cell.folder / cell.files["probe"])[0] if "probe" in cell.files else None,
-        stored=cell.scores() if "reference" in cell.files else None,
-        temperature=bool(detection.get("temperature")),
-        training=find_chosen_line(cell.training()),
-    )
 
 
 def _provenance(

@@ -1,9 +1,6 @@
-"""A strict little reader of the page: nesting, addresses, words; and one of Markdown."""
+"""A strict little reader of the page: nesting, addresses, words."""
 
 from html.parser import HTMLParser
-
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "source", "wbr", "col"}
 FETCHING = {"src", "href", "srcset", "data", "poster", "action", "formaction", "background", "ping"}
@@ -54,10 +51,3 @@ class Page(HTMLParser):
     def rows(self, table_id: str) -> int:
         """How many tables carry an id; used to see that a section is there."""
         return self.ids.count(table_id)
-
-
-def tokens_of(text: str) -> list[Token]:
-    """Every token of Markdown, those inside a line too, as the pages that show it read it."""
-    rules = ["table", "strikethrough"]
-    parsed = MarkdownIt("commonmark", {"html": True}).enable(rules).parse(text)
-    return [token for block in parsed for token in (block, *(block.children or ()))]

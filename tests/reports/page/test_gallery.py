@@ -1,10 +1,12 @@
 """`report --page`: a run as Markdown with its figures, and what somebody wrote into it stays."""
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 from PIL import Image
 
 from robustloss import reports
@@ -13,8 +15,9 @@ from robustloss.reports.page.gallery import END, NOTES, list_differences, write_
 from robustloss.results.run import Run
 from tests.reports.conftest import DPI
 from tests.reports.differences.compared import compared, numbers
-from tests.reports.markup import tokens_of
-from tests.reports.page.test_summary import cells
+from tests.reports.page.test_summary import EVIL, cells
+from tests.reports.synthetic import write_run
+from tests.reports.world import Layout, Mock, MockAttack
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +115,25 @@ def test_a_run_without_a_result_is_refused(
     assert not (copy / "report" / "page.md").exists()
 
 
-def test_no_text_of_the_users_becomes_markup(hostile_copy: Path) -> None:
-    (hostile_copy / "spec.toml").write_text(f"# <script> {NOTES} [x](y) {END}\n")
-    text = write_gallery_page(hostile_copy, dpi=DPI).read_text(encoding="utf-8")
+def test_no_text_of_the_users_becomes_markup(tmp_path: Path) -> None:
+    mocks = [Mock("lgm", label, 0.1, 0.2, 0.3, stuck=0.2) for label in EVIL]
+    attacks = [
+        MockAttack("fgsm", f"{EVIL[0]} *F*", eps=(0.1, 0.3)),
+        MockAttack("pgd", EVIL[3], eps=(0.3,)),
+        MockAttack("adaptive_joint", f"{EVIL[1]} _A_", eps=(0.3,)),
+    ]
+    layout = Layout(mocks=mocks, attacks=attacks, seeds=(0,), n=60, dim=8, strong=True)
+    path = write_run(tmp_path / "run", layout)
+    results = json.loads((path / "results.json").read_text())
+    results["name"] = "run\n# <b>x</b>"
+    results["provenance"]["data"] |= {"label": "d\n- [l](u)\x1b[31m\u202e", "checksum": "<i>"}
+    (path / "results.json").write_text(json.dumps(results))
+    (path / "spec.toml").write_text(f"# <script> {NOTES} [x](y) {END}\n")
+    text = write_gallery_page(path, dpi=DPI).read_text(encoding="utf-8")
     assert all(letter.isprintable() or letter == "\n" for letter in text)
     assert text.count(NOTES) == text.count(END) == 1
-    tokens = tokens_of(text)
+    parsed = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(text)
+    tokens = [token for block in parsed for token in (block, *(block.children or ()))]
     html = [token.content for token in tokens if token.type in ("html_inline", "html_block")]
     assert "".join(html).split("\n") == [NOTES, END, ""] or [*html] == [f"{NOTES}\n", f"{END}\n"]
     assert not {token.type for token in tokens} & {"link_open", "code_inline", "s_open", "fence"}
