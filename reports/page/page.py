@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
+from robustloss.analysis.gates.judge import describe_gates
 from robustloss.reports.chapters.result.verdict import verdict
 from robustloss.reports.drawing.album import Picture
 from robustloss.reports.drawing.table import BELOW, Table
@@ -75,6 +76,7 @@ class Page:
             lead=describe_run(numbers),
             verdict=verdict(numbers),
             care=care(numbers),
+            gates=describe_gates(numbers.run),
             warning=warning(numbers),
             marked=count_marks(numbers),
             altered=" ".join(_first_lines(numbers.run.doubts)),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from robustloss.analysis.gates.judge import describe_gates
 from robustloss.notation import eps_text
 from robustloss.reports.chapters.detection.adaptive import BEST, guarded
 from robustloss.reports.drawing.table import markdown_text
@@ -31,11 +32,13 @@ def summarise_run(numbers: Numbers, verdict: str, gaps: Sequence[str]) -> str:
         gaps: Files that could not be read, and why.
     """
     table, status = numbers.run.table(), describe_status(numbers, gaps)
+    gates, _ = describe_gates(numbers.run)
     first = [
         f"# {markdown_text(numbers.run.name)}",
         markdown_text(measure_run(numbers)),
         *([] if status.startswith("complete,") else [f"**Status:** {markdown_text(status)}"]),
         markdown_text(" ".join([verdict, *describe_unlearnt(numbers.run.results)])),
+        *([f"**Gates:** {markdown_text(gates)}"] if gates else []),
     ]
     head = [line for text in first for line in (text, "")]
     last = ["", "## What was not tested", "", markdown_text(warning(numbers))]

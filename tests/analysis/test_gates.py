@@ -178,7 +178,7 @@ def test_a_warning_fails_nothing_and_a_failure_fails_all(run):
     assert not both
     assert [v.name for v in both] == ["clean_error", "clean_error (2)"]
     assert both.describe() == (
-        "0 of 2 gates passed. Failed: clean_error (2) (Softmax). Warned: clean_error (Softmax)."
+        "0 of 2 passed. Failed: clean_error (2) (Softmax). Warned: clean_error (Softmax)."
     )
 
 
@@ -311,9 +311,13 @@ def test_the_verdicts_as_json(run):
 
 
 def test_the_line_of_a_run_without_gates_is_empty_and_a_stale_gate_is_told(run):
-    assert describe_gates(run) == ""
+    assert describe_gates(run) == ("", True)
     spec = run.provenance["spec"] | {
         "gates": [{"metric": "clean_error", "max": 0.1, "label": "gone"}]
     }
     stale = Run(run.path, {**run.results, "provenance": {**run.provenance, "spec": spec}})
-    assert describe_gates(stale).startswith('They cannot be judged: gates[0].label (="gone")')
+    line, kept = describe_gates(stale)
+    assert not kept
+    assert line.startswith(
+        'They cannot be judged: gates[0].label (="gone") must be one of "Softmax"'
+    )

@@ -71,14 +71,18 @@ def own_gates(run: Run) -> list[dict[str, Any]]:
     return list((run.provenance.get("spec") or {}).get("gates") or ())
 
 
-def describe_gates(run: Run) -> str:
-    """Return in one line whether a run keeps the gates of its spec; nothing where it has none."""
-    if not (own := own_gates(run)):
-        return ""
+def describe_gates(run: Run) -> tuple[str, bool]:
+    """Return in one line whether a run keeps the gates of its spec, and whether it does.
+
+    Args:
+        run: Of a spec without gates the line is empty.
+    """
+    own = own_gates(run)
     try:
-        return judge(run, load_gates(own)).describe()
-    except SpecError as error:
-        return one_line(f"They cannot be judged: {error}")
+        verdicts = judge(run, load_gates(own)) if own else None
+    except SpecError as error:  # a gate of an earlier state of the spec
+        return one_line(f"They cannot be judged: {error}"), False
+    return (verdicts.describe(), bool(verdicts)) if verdicts is not None else ("", True)
 
 
 def check_gates(spec: Mapping[str, Any]) -> None:

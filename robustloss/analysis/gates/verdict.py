@@ -10,7 +10,7 @@ from robustloss.notation import one_line, printable
 Status = Literal["pass", "warn", "fail"]
 
 JSON_VERSION = 1  # of `Verdicts.as_json`; a new key does not raise it
-MOST_NAMED = 4  # gates that the line names; the others are counted
+MOST_NAMED, MOST_LABELS = 4, 5  # gates, and losses of each, that the line names
 _HEADS = ("gate", "loss", "measured", "bound", "verdict")
 
 
@@ -44,7 +44,7 @@ class Verdicts:
     Attributes:
         run: Name of the run.
         verdicts: In the order of the gates, then of the losses.
-        what: What was judged, for the line that counts: "gates" or "baseline".
+        what: By what the run was judged: "gates" or "baseline".
     """
 
     run: str
@@ -68,23 +68,24 @@ class Verdicts:
         return [verdict for verdict in self.verdicts if verdict.status == status]
 
     def describe(self) -> str:
-        """Return one line: "1 of 3 gates passed. Failed: clean_error (L-GM). Warned: ece (GM)."."""
-        parts = [f"{len(self.of_status('pass'))} of {len(self)} {self.what} passed."]
+        """Return one line: "1 of 3 passed. Failed: clean_error (L-GM). Warned: ece (GM)."."""
+        parts = [f"{len(self.of_status('pass'))} of {len(self)} passed."]
         for word, found in (("Failed", self.of_status("fail")), ("Warned", self.of_status("warn"))):
             labels: dict[str, list[str]] = {}
             for verdict in found:
                 labels.setdefault(verdict.name, []).append(verdict.label)
             named = [
-                name + (f" ({', '.join(own)})" if any(own) else "") for name, own in labels.items()
+                name + (f" ({_list_some(own, MOST_LABELS)})" if any(own) else "")
+                for name, own in labels.items()
             ]
-            more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
-            parts += [f"{word}: {'; '.join(named[:MOST_NAMED])}{more}."] if named else []
+            parts += [f"{word}: {_list_some(named, MOST_NAMED, '; ')}."] if named else []
         return one_line(" ".join(parts))
 
     def as_text(self) -> str:
         """Return the line, a table with a row for each verdict, and a line for each sentence."""
         rows = [_HEADS, *((v.name, v.label, v.measured, v.bound, _word(v)) for v in self.verdicts)]
-        lines = [self.describe(), "", *_align(rows)]
+        head = one_line(f"{self.what.capitalize()} of {self.run}: {self.describe()}")
+        lines = [head, "", *_align(rows)]
         told = [v for v in self.verdicts if v.text]
         texts = (f"{v.name}{f', {v.label}' if v.label else ''}: {v.text}" for v in told)
         return "\n".join([*lines, *([""] if told else []), *map(one_line, texts)])
@@ -137,6 +138,11 @@ class Verdicts:
         ElementTree.indent(root)
         text = ElementTree.tostring(root, encoding="unicode")
         return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
+
+
+def _list_some(names: Sequence[str], most: int, comma: str = ", ") -> str:
+    more = len(names) - most
+    return comma.join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _word(verdict: Verdict) -> str:
