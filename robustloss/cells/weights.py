@@ -16,6 +16,7 @@ from robustloss.cells.jobs import CellJob, SharedTraining
 from robustloss.data.images import Dataset
 from robustloss.models import build, given, weight_files
 from robustloss.models.classifier import AnyClassifier, Classifier
+from robustloss.models.pretrained import digest_pretrained
 from robustloss.results.cell_notes import REUSED
 from robustloss.results.checking import check_tables
 from robustloss.run_files import read_file
@@ -65,6 +66,9 @@ class CellWeights:
     def _ingredients(self, cell: CellSpec) -> dict[str, Any]:
         names = cell.loss.name, cell.model.backbone
         loss_code, backbone_code = (keys.plugin_digest(n, self.spec.folder) for n in names)
+        if weights := cell.model.weights:
+            folders = (self.spec.folder,)
+            backbone_code += f" {digest_pretrained(cell.model.backbone, weights, folders)}"
         steps = cell.train.epochs * steps_per_epoch(self.dataset.train.n, cell.train.batch_size)
         return keys.training_ingredients(
             cell,
@@ -160,6 +164,7 @@ class CellWeights:
             # The other processes that torchrun started wait for this to train along.
             processes.current_group().announce(SharedTraining(self.job, self.ingredients))
             log = self._fit(model, self.checkpoint, report)
+            log.note = "; ".join(filter(None, [log.note, *model.remarks]))
             self._model = model
         self.meta |= {"log": asdict(log), "density": model.head.density}
         state = weight_files.storable_state(model)
@@ -201,7 +206,10 @@ class CellWeights:
         if self.job.module is None:
             with using_seed("weights", self.cell.seed):
                 weights, folders = self.cell.loss.weights, (self.spec.folder,)
-                return build.build_with_weights(weights, self.network, folders)
+                pretrained = None if self.cell.loss.factory else self.cell.model.weights
+                return build.build_with_weights(
+                    weights, self.network, folders, pretrained=pretrained
+                )
         module = given.copy_module(self.job.module)
         features = self.dataset.train.n > 0  # else there is nothing to fit scores on
         if isinstance(module, Classifier) and features:

@@ -61,8 +61,11 @@ def entries(kind: str) -> dict[str, str]:
     if kind == "backbones":
         from robustloss.models.backbones import BACKBONES
 
-        torchvision = {"torchvision:NAME": "any classification model of torchvision, untrained"}
-        return _documented(BACKBONES) | torchvision
+        libraries = {
+            "torchvision:NAME": "any classifier of torchvision, untrained without weights",
+            "timm:NAME": "any model of timm, likewise; extra timm",
+        }
+        return _documented(BACKBONES) | libraries
     if kind == "metrics":
         from robustloss.analysis.gates.metrics import describe_metrics
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from robustloss.attacks.plugins import check_parameters, did_you_mean, load_object
 from robustloss.models.backbones_colour import ImageShape, cifar_cnn, resnet18_cifar, vgg13_cifar
 from robustloss.models.factories import call_factory
+from robustloss.models.libraries import build_from_library
+from robustloss.spec.prefixes import is_library_model
 
 
 def build_backbone(
@@ -25,7 +27,7 @@ def build_backbone(
     """Build a backbone by name.
 
     Args:
-        name: A key of BACKBONES, ``torchvision:NAME``, ``package.module:Class`` or
+        name: A key of BACKBONES, ``torchvision:NAME``, ``timm:NAME``, ``package.module:Class`` or
             ``path/file.py:Class``. A class or function of the user's is called with
             ``image_shape``, ``feature_dim`` and the parameters.
         image_shape: (C, H, W).
@@ -38,16 +40,16 @@ def build_backbone(
             the user's that cannot be built (PluginError: that cannot be imported).
     """
     given = {"image_shape": image_shape, "feature_dim": feature_dim}
-    if name.startswith("torchvision:"):
+    if is_library_model(name):
         if params:
             raise ValueError(f"{name} takes no parameters, got {sorted(params)}.")
-        return _build_from_torchvision(name.removeprefix("torchvision:"), image_shape, feature_dim)
+        return _build_from_library(name, image_shape, feature_dim)
     if ":" in name:
         return call_factory(name, load_object(name, folders), params, given)
     if name not in BACKBONES:
         raise ValueError(
-            f"backbone (={name!r}) must be one of {', '.join(BACKBONES)}, torchvision:NAME "
-            f"or module:Class{did_you_mean(name, BACKBONES)}"
+            f"backbone (={name!r}) must be one of {', '.join(BACKBONES)}, torchvision:NAME, "
+            f"timm:NAME or module:Class{did_you_mean(name, BACKBONES)}"
         )
     check_parameters(BACKBONES[name], params, name, given)
     if min(image_shape[1:]) < (least := _LEAST_SIDES[name]):
@@ -154,36 +156,53 @@ _LEAST_SIDES = {
 }
 
 
-class _Torchvision(nn.Module):
-    """A torchvision classification model whose last linear layer gives the feature."""
+class LibraryBackbone(nn.Module):
+    """A network of torchvision or timm whose last linear layer gives the feature.
+
+    Args:
+        network: Of a library, with as many outputs as the feature has numbers.
+        repeats: How often it is shown the channels of an image: 3 for grey ones.
+
+    Attributes:
+        last: Name of the last linear layer; "" where there is none.
+        frozen: Whether only that layer learns.
+    """
 
     def __init__(self, network: nn.Module, repeats: int) -> None:
         super().__init__()
         self.network = network
         self.repeats = repeats
+        linear = [name for name, each in network.named_modules() if isinstance(each, nn.Linear)]
+        self.last = linear[-1] if linear else ""
+        self.frozen = False
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B,C,H,W) to features (B,D); one channel is shown three times."""
         return self.network(images.repeat(1, self.repeats, 1, 1) if self.repeats > 1 else images)
 
+    def freeze(self) -> None:
+        """Let only the last layer learn."""
+        self.frozen = True
+        self.network.requires_grad_(False)
+        self.network.get_submodule(self.last).requires_grad_(True)
 
-def _build_from_torchvision(name: str, image_shape: ImageShape, feature_dim: int) -> nn.Module:
-    """Build ``torchvision:NAME`` with random weights and feature_dim outputs."""
-    import torchvision
+    def train(self, mode: bool = True) -> "LibraryBackbone":
+        """Set the mode of training; layers that are frozen keep their running statistics."""
+        super().train(mode)
+        if self.frozen:
+            self.network.eval()
+            self.network.get_submodule(self.last).train(mode)
+        return self
 
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        near = did_you_mean(name, known)
-        raise ValueError(f"torchvision has no classification model {name!r}{near}")
+
+def _build_from_library(name: str, image_shape: ImageShape, feature_dim: int) -> nn.Module:
+    """Build ``torchvision:NAME`` or ``timm:NAME`` with random weights and feature_dim outputs."""
     if image_shape[0] not in (1, 3):
-        raise ValueError(
-            f"torchvision models take 1 or 3 channels, the images have {image_shape[0]}."
-        )
+        raise ValueError(f"{name} takes 1 or 3 channels, the images have {image_shape[0]}.")
     # GoogLeNet and Inception return auxiliary outputs in training mode, which no loss here reads.
-    extra = (
-        {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    )
-    network = torchvision.models.get_model(name, weights=None, num_classes=feature_dim, **extra)
+    odd = name.partition(":")[2] in ("googlenet", "inception_v3")
+    extra = {"aux_logits": False, "init_weights": True} if odd and name.startswith("torchv") else {}
+    network = build_from_library(name, extra, feature_dim, None)
     _check_takes(name, network, image_shape)
     # torchvision starts the last layer of its ViTs at 0. Logits may start at 0; features may not:
     # no pair of equal ones has a gradient, and the gradient of a normalised one has no bound.
@@ -191,7 +210,7 @@ def _build_from_torchvision(name: str, image_shape: ImageShape, feature_dim: int
     for layer in last:
         if not layer.weight.is_meta and not bool(layer.weight.any()):
             nn.init.xavier_uniform_(layer.weight)
-    return _Torchvision(network, repeats=3 // image_shape[0])
+    return LibraryBackbone(network, repeats=3 // image_shape[0])
 
 
 def _check_takes(name: str, network: nn.Module, image_shape: ImageShape) -> None:
@@ -207,7 +226,7 @@ def _check_takes(name: str, network: nn.Module, image_shape: ImageShape) -> None
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].rstrip(".!")
         raise ValueError(
-            f"torchvision:{name} cannot take images of {image_shape[1]}x{image_shape[2]} pixels: "
+            f"{name} cannot take images of {image_shape[1]}x{image_shape[2]} pixels: "
             f"{reason}. Its usual size is 224x224 (inception_v3: 299x299); image_folder resizes to "
             "image_size."
         ) from error

@@ -17,6 +17,7 @@ from robustloss.models.classifier import AnyClassifier, Classifier
 from robustloss.models.given import GivenModel, build_given, wrap_given
 from robustloss.models.libraries import build_from_library, find_library_statement
 from robustloss.models.model_files import find_model_file, load_model_file
+from robustloss.models.pretrained import choose_statistics, freeze_backbone, load_pretrained
 from robustloss.models.weight_files import find_weights, load_file
 from robustloss.spec.losses import read_normalize
 from robustloss.spec.prefixes import is_library_model, is_model_file, names_weights
@@ -30,7 +31,8 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
 
     Args:
         build: ``loss``, ``loss_params``, ``backbone``, ``backbone_params``, ``feature_dim``,
-            ``num_classes``, ``image_shape``, ``mean``, ``std``; of a given model ``factory``,
+            ``num_classes``, ``image_shape``, ``mean``, ``std``, and ``freeze`` where only the last
+            layer of the backbone learns; of a given model ``factory``,
             ``loss_params``, ``num_classes``, ``image_shape``, and if it has them ``normalize`` and
             ``weights``, as its library calls them; they are not fetched.
         folders: Where a plug-in file is looked for, before the working directory.
@@ -43,11 +45,14 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
     feature_dim = build["feature_dim"]
     backbone = build_backbone(
         build["backbone"],
-        image_shape=tuple(build["image_shape"]),
+        # Grey images become three channels where they are normalised as colour.
+        image_shape=(len(build["mean"]), *build["image_shape"][1:]),
         feature_dim=feature_dim,
         folders=folders,
         **build["backbone_params"],
     )
+    if build.get("freeze"):
+        freeze_backbone(backbone, build["backbone"])
     with collecting_warnings():  # the run's check of its names has reported them
         head = build_loss(
             build["loss"],
@@ -60,7 +65,11 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
 
 
 def build_with_weights(
-    weights: str | None, build: Mapping[str, Any], folders: Sequence[Path] = ()
+    weights: str | None,
+    build: Mapping[str, Any],
+    folders: Sequence[Path] = (),
+    *,
+    pretrained: str | None = None,
 ) -> AnyClassifier:
     """Build a classifier, with the weights that are named, if any are; in eval mode then.
 
@@ -68,6 +77,7 @@ def build_with_weights(
         weights: A file, or what the library of the model calls them, as a spec names it.
         build: As build_classifier takes it.
         folders: Where the weights and plug-in files are looked for, before the working directory.
+        pretrained: Weights of the backbone alone, see `load_pretrained`.
 
     Raises:
         ValueError: As build_classifier; no such file, or weights that do not fit.
@@ -78,6 +88,9 @@ def build_with_weights(
         if weights is not None:
             model.remarks = tuple(load_file(model, find_weights(weights, folders)))
             model.eval()
+        elif pretrained is not None:
+            found = load_pretrained(model.backbone, build["backbone"], pretrained, folders)
+            model.remarks = tuple(found)
         return model
     named = weights if names_weights(build["factory"], weights) else None
     module = _build_module(build, named, folders)
@@ -122,7 +135,10 @@ def describe_network(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
 
     Args:
         cell: Names loss, backbone and feature dimension, or a model from elsewhere.
-        dataset: Decides classes, image shape and normalisation.
+        dataset: Decides classes and image shape, and normalisation where the weights do not.
+
+    Raises:
+        ValueError: Keys of [model] that do not go together, see `choose_statistics`.
     """
     common = {
         "loss": cell.loss.name,
@@ -136,11 +152,13 @@ def describe_network(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
         own |= {"normalize": normalize} if normalize else {}
         named = names_weights(cell.loss.factory, cell.loss.weights)
         return {**common, **own, **({"weights": cell.loss.weights} if named else {})}
+    mean, std = choose_statistics(cell.model, dataset.mean, dataset.std)
     return {
         **common,
         "backbone": cell.model.backbone,
         "backbone_params": dict(cell.model.params),
         "feature_dim": cell.model.feature_dim,
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
+        "mean": mean,
+        "std": std,
+        **({"freeze": True} if cell.model.freeze else {}),
     }

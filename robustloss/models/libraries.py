@@ -54,15 +54,20 @@ def build_from_library(
 
 
 def find_library_statement(name: str, weights: str | None) -> Stated | None:
-    """Return what named weights of torchvision say; the models of other libraries say it alone.
+    """Return what named weights of torchvision or timm say of their normalisation.
 
     Args:
         name: As a spec names the model.
         weights: As `build_from_library` takes them.
     """
     library, _, wanted = name.partition(":")
-    if library != "torchvision" or weights is None:
+    if weights is None or library == "transformers":
         return None
+    if library == "timm":
+        base, _, tag = wanted.partition(".")
+        tag = tag if weights == DEFAULT else weights.removeprefix(f"{base}.")
+        config = _import("timm").models.get_pretrained_cfg(f"{base}.{tag}" if tag else base)
+        return read_preset(config, f"the pretrained_cfg of {wanted}")
     found = _find_torchvision_weights(wanted, weights)
     return read_preset(found.transforms(), f"transforms() of {found}")
 

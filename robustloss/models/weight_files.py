@@ -4,7 +4,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -297,7 +297,9 @@ def check_state(state: object) -> dict[str, Tensor]:
     return dict(state)
 
 
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> list[str]:
+def load_weights(
+    module: nn.Module, tensors: Mapping[str, Tensor], name: str, *, but: Collection[str] = ()
+) -> list[str]:
     """Load weights into a module that they must fit.
 
     Args:
@@ -305,6 +307,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) ->
         tensors: All of its state dict, also under the names that a wrapper gives them; only mean
             and std, and counts of batches, may be left out.
         name: The file, for messages.
+        but: Names of tensors that stay as they are, whatever the file has for them.
 
     Returns:
         What was left out of the file, in words; mostly nothing.
@@ -313,8 +316,10 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], name: str) ->
         ValueError: A tensor is missing, unknown, or has another shape or kind of numbers.
     """
     own = module.state_dict()
-    needed = [key for key in own if key not in _FROM_DATA and not key.endswith(_UNUSED)]
+    optional = {*_FROM_DATA, *but}
+    needed = [key for key in own if key not in optional and not key.endswith(_UNUSED)]
     tensors, remarks = _strip_wrappers(tensors, own, needed, name)
+    tensors |= {key: own[key] for key in but}
     wrong = [
         f"{key} is {tuple(tensors[key].shape)} in the file and {tuple(own[key].shape)} here"
         for key in own

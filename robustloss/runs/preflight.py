@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from robustloss import attacks, losses
 from robustloss.analysis.gates.judge import check_gates
@@ -10,6 +11,7 @@ from robustloss.cells import score_plugins
 from robustloss.data.images import Dataset
 from robustloss.losses.feasibility import LossWarning, collecting_warnings
 from robustloss.models import backbones, build
+from robustloss.models.pretrained import choose_statistics, freeze_backbone, load_pretrained
 from robustloss.notation import eps_text
 from robustloss.spec.attack_kinds import attack_kind
 from robustloss.spec.errors import SpecError
@@ -66,14 +68,9 @@ def find_remarks(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset, *_: ob
                 if reason := getattr(model, "no_gradient", ""):
                     lines += gradient_mistakes(spec, cell.label, reason)
             continue
-        with _collecting(lines, f"model.backbone (for {where})"):
-            backbones.build_backbone(
-                cell.model.backbone,
-                image_shape=dataset.image_shape,
-                feature_dim=cell.model.feature_dim,
-                folders=folders,
-                **cell.model.params,
-            )
+        key = "model" if cell.model.weights or cell.model.freeze else "model.backbone"
+        with _collecting(lines, f"{key} (for {where})"):
+            _build_backbone(cell, dataset, folders)
         with _collecting(lines, where), collecting_warnings() as remarks:
             head = losses.build_loss(
                 cell.loss.name,
@@ -110,6 +107,22 @@ def gradient_mistakes(spec: Spec, label: str, reason: str) -> list[str]:
 
 
 _WITHOUT_GRADIENT = ("none", "black_box", "other")  # of another's attack it is not known
+
+
+def _build_backbone(cell: CellSpec, dataset: Dataset, folders: Sequence[Path]) -> None:
+    """Build the backbone of a cell, with its trained weights if it has any."""
+    mean, _ = choose_statistics(cell.model, dataset.mean, dataset.std)
+    backbone = backbones.build_backbone(
+        cell.model.backbone,
+        image_shape=(len(mean), *dataset.image_shape[1:]),
+        feature_dim=cell.model.feature_dim,
+        folders=folders,
+        **cell.model.params,
+    )
+    if cell.model.freeze:
+        freeze_backbone(backbone, cell.model.backbone)
+    if cell.model.weights:
+        load_pretrained(backbone, cell.model.backbone, cell.model.weights, folders)
 
 
 @contextmanager

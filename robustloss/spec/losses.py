@@ -7,9 +7,11 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     BeforeValidator,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -120,6 +122,10 @@ def _check_normalize(value: object) -> object:
     return table
 
 
+def _check_model_normalize(value: object) -> object:
+    return value if value == "data" else _check_normalize(value)
+
+
 _OF_BYTES = " Divide mean and std by 255 if they are of pixels from 0 to 255."
 Normalize = Annotated[Any, BeforeValidator(_check_normalize)]
 Normalization = dict[str, list[float]] | str
@@ -165,12 +171,34 @@ class ModelSpec(Table):
     """Table [model]: the network up to the features."""
 
     backbone: Annotated[Name, placed("backbone", BACKBONES)] = declare(
-        "network: robustloss list backbones, torchvision:NAME, module:Class, file.py:Class",
+        "network: robustloss list backbones, torchvision:NAME, timm:NAME, module:Class, "
+        "file.py:Class",
         "lenet_plus",
         shown="lenet_plus; digits_cnn for digits",
     )
     feature_dim: int = declare("dimension D of the features", 100, ge=1, le=65536)
     params: BackboneParams = declare("the backbone's own parameters", {})
+    weights: Name | None = declare(
+        'trained weights of the backbone that training starts from: "DEFAULT", another name that '
+        "torchvision or timm has for them, or a file",
+        None,
+        shown="random ones",
+    )
+    normalize: Annotated[Any, BeforeValidator(_check_model_normalize)] = declare(
+        'what these weights were trained with: { mean = [...], std = [...] }, "imagenet", or '
+        '"data", the mean and std of the data',
+        None,
+        kind="table | text",
+        shown="what named weights say; required with a file",
+    )
+    freeze: bool = declare("train only the last layer of the backbone, and the loss", False)
+
+    @model_serializer(mode="wrap")
+    def leave_out_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what a network with random weights does not have."""
+        plain: dict[str, Any] = handler(self)
+        absent = {"weights": None, "normalize": None, "freeze": False}
+        return {k: v for k, v in plain.items() if k not in absent or v != absent[k]}
 
 
 class LossSpec(Labelled):

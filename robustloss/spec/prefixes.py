@@ -15,7 +15,7 @@ PREFIXES: dict[str, tuple[Place, ...]] = {
     "criterion": ("loss",),
     "torchattacks": ("attack",),
     "torchvision": ("backbone", "data set", "model"),
-    "timm": ("model",),
+    "timm": ("backbone", "model"),
     "transformers": ("model",),
 }
 """What each prefix may name. It stands for a package, never for a module of the user's; but for

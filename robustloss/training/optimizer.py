@@ -20,7 +20,8 @@ def build_optimizer(
         spec: The training settings.
         device: Where.
     """
-    groups: list[dict[str, Any]] = [{"params": model.backbone.parameters(), "lr": spec.lr}]
+    learning = [each for each in model.backbone.parameters() if each.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": learning, "lr": spec.lr}]
     groups += model.head.parameter_groups(spec.lr)
     groups = [{**group, "params": list(group["params"])} for group in groups]
     groups = [group for group in groups if group["params"]]

@@ -110,7 +110,7 @@ def test_images_too_small_are_refused():
 
 
 def test_two_channels_are_refused_by_torchvision():
-    with pytest.raises(ValueError, match="take 1 or 3 channels, the images have 2"):
+    with pytest.raises(ValueError, match="takes 1 or 3 channels, the images have 2"):
         build_backbone("torchvision:resnet18", image_shape=(2, 32, 32), feature_dim=4)
 
 
