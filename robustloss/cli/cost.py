@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from robustloss.spec.attacks import AttackSpec
+from robustloss.spec.prefixes import names_weights
 from robustloss.spec.spec import CellSpec, Spec
 
 if TYPE_CHECKING:
@@ -116,7 +117,10 @@ def measure(
         try:
             with using_seed("weights", cell.seed):
                 built = build.describe_network(cell, dataset)
-                model = build.build_with_weights(cell.loss.weights, built, (spec.folder,))
+                # Weights that a library would have to fetch cost nothing to be without.
+                named = names_weights(cell.loss.factory, cell.loss.weights)
+                weights = None if named else cell.loss.weights
+                model = build.build_with_weights(weights, built, (spec.folder,))
             if not cell.loss.given:
                 assert isinstance(model, classifier.Classifier)
                 share = budget / len(first) / 2  # the other half is for the attacks

@@ -41,7 +41,7 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
         ValueError: What is named cannot be built, or a given model returns no logits.
     """
     if "factory" in build:
-        return _wrap(build, _build_module(build, None, folders), build.get("weights"))
+        return _wrap(build, _build_module(build, None, folders))
     feature_dim = build["feature_dim"]
     backbone = build_backbone(
         build["backbone"],
@@ -99,7 +99,7 @@ def build_with_weights(
         remarks = load_file(module, find_weights(weights, folders))
     elif weights is None and build["factory"].startswith(("torchvision:", "timm:")):
         remarks = ["its weights are random, because the spec names none"]
-    return _wrap(build, module, named, remarks)
+    return _wrap(build, module, remarks)
 
 
 def _build_module(
@@ -116,16 +116,14 @@ def _build_module(
     return build_given(name, params, folders)
 
 
-def _wrap(
-    build: Mapping[str, Any], module: nn.Module, weights: str | None, remarks: Sequence[str] = ()
-) -> GivenModel:
+def _wrap(build: Mapping[str, Any], module: nn.Module, remarks: Sequence[str] = ()) -> GivenModel:
     """Wrap a whole model as `wrap_given`, with what named weights say of their normalisation."""
     return wrap_given(
         module,
         build["image_shape"],
         build["num_classes"],
         normalize=build.get("normalize"),
-        stated=find_library_statement(build["factory"], weights),
+        stated=find_library_statement(build["factory"], build.get("weights")),
         remarks=remarks,
     )
 

@@ -15,6 +15,8 @@ from robustloss.models.factories import call_factory
 from robustloss.models.normalization import Stated, read_preset
 
 DEFAULT = "DEFAULT"  # weights that the library recommends
+# Parameters of timm by which a file is read, in some versions as a pickle.
+_FILES_OF_TIMM = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 _EXTRAS = {"timm": "timm", "transformers": "hf"}  # of robustloss, that install a library
 
 
@@ -172,6 +174,10 @@ def _build_timm(
     if weights is None:
         params = {"num_classes": num_classes, **params}
     given = {"model_name": f"{base}.{tag}" if tag else base, "pretrained": weights is not None}
+    if found := sorted(_FILES_OF_TIMM & params.keys()):
+        raise ValueError(
+            f"timm:{name}.{found[0]}: names weights, which the key weights does. Take it out."
+        )
     try:
         return call_factory(f"timm:{name}", timm.create_model, params, given)
     except ValueError as error:

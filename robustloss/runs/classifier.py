@@ -12,6 +12,7 @@ from robustloss.models.backbones import build_backbone
 from robustloss.models.build import build_classifier
 from robustloss.models.classifier import AnyClassifier
 from robustloss.models.given import IN_MEMORY
+from robustloss.models.libraries import build_from_library
 from robustloss.models.weight_files import load_state, load_tensors
 from robustloss.results.finished_cell import MOST_CLASSES, MOST_FEATURES
 from robustloss.results.run import load_run
@@ -68,7 +69,7 @@ def load_classifier(
                 "allow_plugins=True)."
             )
     tensors, _ = load_tensors(cells[0].model_file)
-    if "factory" not in build and not _may_fit(build, tensors):
+    if not _may_fit(build, tensors):
         raise CorruptFile(f"{cells[0].model_file} holds no weights of this network: too few.")
     model = build_classifier(build, folders=(Path(run_dir),))
     try:
@@ -88,6 +89,13 @@ def _may_fit(build: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
         tensors: The weights.
     """
     held = sum(tensor.numel() for tensor in tensors.values())
+    if "factory" in build:
+        name, params, classes = build["factory"], build["loss_params"], build["num_classes"]
+        if not name.startswith(("torchvision:", "timm:")):
+            return True
+        with torch.device("meta"):
+            network = build_from_library(name, params, classes, None)
+        return sum(parameter.numel() for parameter in network.parameters()) <= held
     if not is_plugin(build["loss"]) and build["num_classes"] * build["feature_dim"] > held:
         return False  # each of our losses has a vector for each class
     if is_plugin(build["backbone"]):

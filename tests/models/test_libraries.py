@@ -12,6 +12,7 @@ import torchvision
 from torch import nn
 
 import robustloss
+from robustloss.cli.cost import measure
 from robustloss.data.load import load_dataset
 from robustloss.models.build import build_classifier, build_with_weights
 from robustloss.models.normalization import PREPROCESSOR
@@ -21,6 +22,7 @@ from robustloss.runs.preflight import find_remarks
 from robustloss.seeding import using_seed
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
+from robustloss.storage import CorruptFile, read_json, write_json
 
 FGSM = [{"name": "fgsm", "eps": ["8/255"]}]
 HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
@@ -133,6 +135,14 @@ def test_a_network_of_a_library_has_the_numbers_of_one_that_normalises_inside(
     with torch.no_grad():
         expected = Inside(model, **values)(images)
         torch.testing.assert_close(restored(images), expected, atol=1e-5, rtol=1e-5)
+    # Forged: a network that would fill the memory.
+    path = outcome.path / "cells/given/seed-3/cell.json"
+    cell = read_json(path, checked=True)
+    forged = {**cell["build"], "loss_params": {"num_classes": 10**11}}
+    write_json(path, {**cell, "build": forged}, checked=True)
+    if library != "transformers":
+        with pytest.raises(CorruptFile, match="holds no weights of this network: too few"):
+            robustloss.load_classifier(outcome.path, loss="given", seed=3)
 
 
 def test_the_step_in_l2_is_that_of_the_pixels_not_of_the_normalised_images():
@@ -234,6 +244,8 @@ TIMM = [
     ({"model": "timm:vit_tiny_patch16_224"},
      r"timm made it for images of \(3, 224, 224\); for others it takes in_chans, and many"),
     ({"model": "timm:resnet10t", "params": {"in_chans": 1}}, "timm made it for"),
+    ({"model": "timm:resnet10t", "params": {"checkpoint_path": "w.pth"}},
+     r"timm:resnet10t.checkpoint_path: names weights, which the key weights does"),
 ]  # fmt: skip
 
 
@@ -281,6 +293,17 @@ def test_a_folder_of_transformers_that_is_none_is_told(colour, tmp_path):
     transformers.ViTModel(config).save_pretrained(tmp_path)
     with pytest.raises(SpecError, match=r"lack classifier.bias, classifier.weight"):
         preflight(colour, {"model": name})
+
+
+def test_show_fetches_no_weights(colour, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", None)
+    spec = spec_of(
+        colour,
+        {"model": "torchvision:shufflenet_v2_x0_5", "weights": "DEFAULT", "normalize": "weights"},
+    )
+    timing = measure(spec, spec.cells(), load_dataset(spec.data, quiet=True), budget=0.1)
+    assert timing.seconds
 
 
 def test_weights_that_cannot_be_fetched_are_told(colour, monkeypatch, tmp_path):
