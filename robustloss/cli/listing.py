@@ -134,16 +134,21 @@ def find_data(name: str) -> tuple[DataSpec, Path]:
     """Return the table [data] that a word on the command line stands for, and its folder.
 
     Args:
-        name: A data set as data.name takes it; an .npz; a folder or archive of images; or a spec.
+        name: A data set as data.name takes it; an .npz; a folder of images or of
+            parquet files; or a spec.
 
     Raises:
         SpecError: It is none of these.
     """
+    from robustloss.data.brought.hugging_face import has_tables
+
     path, known = Path(name), canonical_name(name, DATASET_SUMMARIES)
     if known in DATASET_SUMMARIES or is_plugin(known) or known.startswith("torchvision:"):
         return _data_spec({"name": known}), Path.cwd()
     if path.suffix == ".npz":
         return _data_spec({"name": "arrays", "file": name}), Path.cwd()
+    if path.is_dir() and has_tables(path):
+        return _data_spec({"name": "hugging_face", "folder": name}), Path.cwd()
     if path.is_dir() or name.lower().endswith(ARCHIVES):
         return _data_spec({"name": "image_folder", "folder": name}), Path.cwd()
     if path.suffix == ".py":

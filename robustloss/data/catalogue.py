@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from robustloss.data.brought.arrays import ArraysReader
 from robustloss.data.brought.code import CodeReader
+from robustloss.data.brought.hugging_face import HuggingFaceReader
 from robustloss.data.brought.torchvision import TorchvisionReader
 from robustloss.data.cifar import CIFAR10, CIFAR100
 from robustloss.data.digits import DigitsReader
@@ -68,6 +69,7 @@ DATASETS: dict[str, Source] = {
     "cifar100": Source(CIFAR100, CIFAR100_CLASSES, _CIFAR_SIZES),
     "image_folder": Source(FolderReader()),
     "arrays": Source(ArraysReader()),
+    "hugging_face": Source(HuggingFaceReader()),
 }
 
 # By the names of torchvision's classes: their files are compared with the published checksums

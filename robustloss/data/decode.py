@@ -101,6 +101,17 @@ def read_header(path: Path) -> Head:
         raise UnreadableImage(_reason(error)) from None
 
 
+def read_head(content: bytes) -> Head:
+    """Return what the head of a file in memory says; see `read_header`."""
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return _head(image)
+    except UnreadableImage:
+        raise
+    except Exception as error:  # whatever a damaged file makes Pillow do
+        raise UnreadableImage(_reason(error)) from None
+
+
 def decode(content: bytes, recipe: Recipe) -> tuple[NDArray[np.uint8], Head]:
     """Decode, convert, resize and cut one image.
 

@@ -95,7 +95,8 @@ def _checksum(loaded: Loaded, parts: Parts, names: Sequence[str]) -> str:
     for name in names:
         line, content = loaded.contents[name]
         digest.update(line.encode())
-        digest.update(content.tobytes())
+        for piece in content:
+            digest.update(piece.tobytes())
         digest.update(parts[name].labels.astype("<i8").tobytes())
         digest.update(parts[name].index.astype("<i8").tobytes())
     return digest.hexdigest()[:16]

@@ -112,7 +112,7 @@ def _check_pixels(images: ImageSet, test: ImageSet) -> None:
 
 def _check_apart(table: OutsideSpec, own: DataSpec, near: Path, root: Path | None) -> None:
     """Refuse a folder that shares files with the folders of the data, whatever they are called."""
-    if table.folder is None or own.folder is None:
+    if table.name != "image_folder" or table.folder is None or own.folder is None:
         return
     theirs, ours = (_find(folder, near, root).resolve() for folder in (table.folder, own.folder))
     for part in ("train", "validation", "val", "test"):
@@ -126,7 +126,7 @@ def _check_apart(table: OutsideSpec, own: DataSpec, near: Path, root: Path | Non
 
 def _check_copies(table: OutsideSpec, dataset: Dataset, near: Path, root: Path | None) -> None:
     """Refuse a folder with copies of the files of the data, whatever they are called."""
-    if table.folder is None or not dataset.digests:
+    if table.name != "image_folder" or not dataset.digests:
         return
     files = _hash_files(table, near, root)
     if shared := sorted(files[each] for each in files.keys() & dataset.digests):
@@ -162,7 +162,7 @@ def _load_table(
         pixels = torch.randint(int(scale) + 1, (table.images, *shape), generator=stream)
         images = ImageSet(pixels.to(torch.uint8), *_no_labels(table.images), scale)
         return images, "every pixel drawn uniformly from all grey levels"
-    if table.folder is not None:
+    if table.name == "image_folder" and table.folder is not None:
         paths = _list_paths(table, near, root)
         size = shape[1:] if table.image_size is None else (table.image_size, table.image_size)
         recipe = Recipe(shape[0], size, resize=table.resize or max(size))

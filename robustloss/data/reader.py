@@ -9,6 +9,7 @@ reader, and one entry in `catalogue.DATASETS`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustloss.data.images import ImageSet, value_counts
-from robustloss.data.streamed import StreamedImages
+from robustloss.data.streamed import PixelFile, StreamedImages
 from robustloss.spec.data import DataSpec
 
 
@@ -61,8 +62,8 @@ class Part:
     """Images that belong together, such as those of one training file.
 
     Attributes:
-        images: (N, C, H, W) uint8 pixels; or (N,) paths, of files that are decoded once it is known
-            which of them are used.
+        images: (N, C, H, W) uint8 pixels; or (N,) paths or rows, of files that are decoded once it
+            is known which of them are used.
         labels: (N,) int64.
         index: (N,) int64, position in the file or folder that the images came from.
     """
@@ -104,7 +105,7 @@ class Loaded:
         images: of each set, (N, C, H, W) uint8; a tensor, or streamed images.
         counts: (C, 256), how often each value occurs in each channel of the training images.
         settings: text that enters the checksums: what, beside the files, decides the pixels.
-        contents: of each set, a line of text and an array of uint8 that enter the checksums.
+        contents: of each set, a line of text and arrays of uint8, which enter the checksums.
         scale: largest value that a pixel can have.
         size: (H, W) that a model sees, as in `ImageSet`.
         summary: a remark that must stand beside the numbers; "" for none.
@@ -115,7 +116,7 @@ class Loaded:
     images: dict[str, Tensor | StreamedImages]
     counts: NDArray[np.int64]
     settings: str
-    contents: dict[str, tuple[str, NDArray[np.uint8]]]
+    contents: dict[str, tuple[str, Iterable[NDArray[np.uint8]]]]
     scale: float = 255.0
     size: tuple[int, int] | None = None
     summary: str = ""
@@ -177,13 +178,39 @@ class ArrayContent(Content):
 
     def load(self, parts: Parts) -> Loaded:
         """Hand the pixels over as they are."""
-        return Loaded(
-            # A copy, because torch must not share an array that is read-only, as of a file's bytes.
-            images={name: torch.from_numpy(part.images.copy()) for name, part in parts.items()},
-            counts=value_counts(parts["train"].images),
-            settings=f"scale {self.scale}" + (f" size {self.size}" if self.size else ""),
-            contents={name: (f"images {p.images.shape}", p.images) for name, p in parts.items()},
-            scale=self.scale,
-            size=self.size,
-            summary=self.remark,
-        )
+        # A copy, because torch must not share an array that is read-only, as of a file's bytes.
+        pixels = {name: part.images.copy() for name, part in parts.items()}
+        return gather_pixels(pixels, scale=self.scale, size=self.size, remark=self.remark)
+
+
+def gather_pixels(
+    pixels: Mapping[str, NDArray[np.uint8] | PixelFile],
+    *,
+    scale: float = 255.0,
+    size: tuple[int, int] | None = None,
+    remark: str = "",
+) -> Loaded:
+    """Return what the rest asks for of pixels, wherever they come from and lie.
+
+    Args:
+        pixels: of each set, (N, C, H, W): in memory, or in a file that they are read from.
+        scale: largest value that a pixel can have.
+        size: (H, W) that a model sees, as in `ImageSet`.
+        remark: what must stand beside the numbers; "" for nothing.
+    """
+    train = pixels["train"]
+    pieces = [train] if isinstance(train, np.ndarray) else train
+    return Loaded(
+        images={
+            name: torch.from_numpy(each) if isinstance(each, np.ndarray) else StreamedImages(each)
+            for name, each in pixels.items()
+        },
+        counts=sum((value_counts(each) for each in pieces), np.zeros((train.shape[-3], 256), int)),
+        settings=f"scale {scale}" + (f" size {size}" if size else ""),
+        contents={
+            name: (f"images {(len(each), *each.shape[-3:])}", each) for name, each in pixels.items()
+        },
+        scale=scale,
+        size=size,
+        summary=remark,
+    )

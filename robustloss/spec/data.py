@@ -30,6 +30,8 @@ DATASET_SUMMARIES = {
     "image_folder": "your own images: data.folder names a folder, or a tar archive, with "
     "train/CLASS/IMAGE and test/CLASS/IMAGE",
     "arrays": "your own images: data.file names an .npz with x_train, y_train, x_test and y_test",
+    "hugging_face": "your own images: data.folder names a folder of Hugging Face datasets, parquet "
+    "files or what save_to_disk wrote",
 }
 """Name -> one line of every data set. What reads them stands in `data.catalogue`."""
 
@@ -47,21 +49,22 @@ DataName = Annotated[Name, placed("data set", OUTSIDE_SETS)]
 _MISSING = {
     "image_folder": ("folder", "must be given: image_folder reads the folder it names."),
     "arrays": ("file", "must be given: arrays reads the .npz it names."),
+    "hugging_face": ("folder", "must be given: hugging_face reads the folder it names."),
 }
 FIXED_SETS = tuple(name for name in DATASET_SUMMARIES if name not in _MISSING)
 """The data sets that are always the same images."""
 
-_PICTURES = ("image_folder", "torchvision:", "file.py:")
+_PICTURES = ("image_folder", "hugging_face", "torchvision:", "file.py:")
 _KEYS = {
-    "folder": ("image_folder",),
+    "folder": ("image_folder", "hugging_face"),
     "image_size": _PICTURES,
     "resize": _PICTURES,
     "channels": _PICTURES,
     "ten_crop": ("image_folder",),
-    "in_memory": ("image_folder",),
+    "in_memory": ("image_folder", "hugging_face"),
     "file": ("arrays",),
     "layout": ("arrays", "file.py:"),
-    "params": ("torchvision:", "file.py:"),
+    "params": ("hugging_face", "torchvision:", "file.py:"),
 }
 """Keys that some names of data sets take and others do not."""
 
@@ -128,13 +131,14 @@ class DataSpec(Table):
         shown="all",
     )
     folder: Name | None = declare(
-        "image_folder: folder with train/CLASS and test/CLASS, or a tar archive of one; relative "
-        "to the spec, then to --data",
+        "image_folder: folder with train/CLASS and test/CLASS, or a tar archive of one; "
+        "hugging_face: folder of parquet files; relative to the spec, then to --data",
         None,
-        shown="required by image_folder",
+        shown="required by image_folder and hugging_face",
     )
     image_size: Side | None = declare(
-        "image_folder, torchvision:, file.py: side in pixels of the square cut out of each picture",
+        "image_folder, hugging_face, torchvision:, file.py: side in pixels of the square cut out "
+        "of each picture",
         None,
         shown="the images' own size",
     )
@@ -158,8 +162,8 @@ class DataSpec(Table):
     in_memory: Annotated[
         bool | Literal["auto"], only('must be true, false or "auto".', True, False, "auto")
     ] = declare(
-        "image_folder: keep the decoded images, or decode them for every batch; auto: keep what "
-        "fits in a quarter of the memory",
+        "image_folder: keep the decoded images, or decode them for every batch; hugging_face: keep "
+        "them, or write them to a file; auto: keep what fits in a quarter of the memory",
         "auto",
         kind='true | false | "auto"',
     )
@@ -177,7 +181,11 @@ class DataSpec(Table):
         kind='"nchw" | "nhwc"',
         shown="told by the shape",
     )
-    params: PlainTable = declare("torchvision:, file.py: parameters of the class or function", {})
+    params: PlainTable = declare(
+        "torchvision:, file.py: parameters of the class or function; hugging_face: names of "
+        "columns (image, label) and of splits (train, validation, test)",
+        {},
+    )
 
     @model_validator(mode="after")
     def complete_label(self) -> Self:
@@ -188,6 +196,8 @@ class DataSpec(Table):
             label = self.name.partition(":")[2] if torchvision else self.name.rpartition("/")[2]
             if self.name == "arrays" and self.file is not None:
                 label = PurePath(self.file).stem
+            if self.name == "hugging_face" and self.folder is not None:
+                label = PurePath(self.folder).name
             self._complete({"label": label if label.isprintable() else self.name})
         if not (self.label.isprintable() and self.label.strip() and len(self.label) <= MAX_LABEL):
             self._refuse("label", f"must be one line of 1 to {MAX_LABEL} characters.")
@@ -224,10 +234,10 @@ class OutsideSpec(Labelled):
     )
     images: Count = declare("how many of them at most, spread evenly", 2000)
     folder: Name | None = declare(
-        "image_folder: any folder of images, or a tar archive of one; relative to the spec, then "
-        "to --data",
+        "image_folder: any folder of images, or a tar archive of one; hugging_face: as for [data]; "
+        "relative to the spec, then to --data",
         None,
-        shown="required by image_folder",
+        shown="required by image_folder and hugging_face",
     )
     file: Name | None = declare(
         "arrays: .npz as for [data]; its test images are shown", None, shown="required by arrays"
@@ -250,7 +260,7 @@ class OutsideSpec(Labelled):
         shown="the pictures' own size; image_folder: that of the data",
     )
     resize: Side | None = declare("as in [data]", None, shown="image_size")
-    params: PlainTable = declare("torchvision:, file.py: parameters of the class or function", {})
+    params: PlainTable = declare("as in [data]", {})
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())

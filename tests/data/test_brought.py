@@ -213,7 +213,7 @@ def test_an_absent_file_is_absent_and_keys_of_others_are_refused(tmp_path):
     for keys, message in [
         ({"name": "arrays"}, r"data.file \(=None\) must be given"),
         ({"name": "digits", "file": "x"}, r'data.file .* is for name = "arrays" only, not'),
-        ({"name": "digits", "params": {"a": 1}}, r'params .*for name = "torchvision:NAME" or "fi'),
+        ({"name": "digits", "params": {"a": 1}}, r'params .*for name = "hugging_face" or "torch'),
         ({"name": "arrays", "file": "x", "layout": "hwc"}, r'layout .* must be "nchw" or "nhwc"'),
         ({"name": "arrays", "file": "x", "image_size": 8}, r"image_size .* only, not 'arrays'"),
         ({"name": "pml:Digits"}, r'begins with "pml:", which names a loss and no data set'),
@@ -531,7 +531,7 @@ def test_the_same_images_by_three_doors_give_the_same_numbers(own, no_report):
         spec["outside"] = [{"name": "arrays", "file": str(own / "data.npz"), "label": "o"}]
         if not found:
             spec["outside"] = [{"name": str(own / "own.py") + ":rows", "label": "o"}]
-        with pytest.raises(DataError, match="these are the test images themselves"):
+        with pytest.raises(DataError, match="are test images themselves"):
             runner.run(spec, out=own / "x")
         del spec["outside"]
         outcome = runner.run(spec, out=own / str(len(found)))

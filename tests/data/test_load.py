@@ -303,7 +303,7 @@ def test_fractions_that_are_no_shares_are_refused_by_the_spec(fractions, message
 
 def test_a_folder_is_for_image_folder_only():
     with pytest.raises(
-        SpecError, match=r"data.folder \(=\"x\"\) is for name = \"image_folder\" only"
+        SpecError, match=r"data.folder \(=\"x\"\) is for name = \"image_folder\" or"
     ):
         load_spec(changed(data={"name": "digits", "folder": "x"}))
     with pytest.raises(SpecError, match=r"data.folder \(=None\) must be given"):

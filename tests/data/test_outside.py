@@ -247,7 +247,7 @@ def test_the_data_set_itself_is_refused_however_much_of_it_is_used(data, images)
         ([{"name": "held_out_classes"}], r"outside\[0\].name .*needs data.classes"),
         ([{"name": "fashon_mnist"}], r"outside\[0\].name .*did you mean 'fashion_mnist'"),
         ([{"name": "image_folder"}], r"outside\[0\].folder.*must be given"),
-        ([{"name": "mnist", "folder": "x"}], r"folder.*is for name = \"image_folder\" only"),
+        ([{"name": "mnist", "folder": "x"}], r"folder.*is for name = \"image_folder\" or"),
         ([{"name": "mnist"}, {"name": "mnist"}], r"outside\[1\].label .*names the same files"),
         ([{"name": "mnist", "images": 0}], r"outside\[0\].images"),
         ({"name": "mnist"}, r"must be an array of tables. Write \[\[outside\]\]"),

@@ -142,10 +142,13 @@ BAD = [
     ),
     (
         {"data": {"folder": "x"}},
-        'data.folder (="x") is for name = "image_folder" only, not \'digits\'. Remove it.',
+        'data.folder (="x") is for name = "image_folder" or "hugging_face" only, not',
     ),
     ({"data": {"ten_crop": True}}, 'data.ten_crop (=true) is for name = "image_folder" only'),
-    ({"data": {"in_memory": False}}, 'data.in_memory (=false) is for name = "image_folder" only'),
+    (
+        {"data": {"in_memory": False}},
+        'data.in_memory (=false) is for name = "image_folder" or "hugging_face" only',
+    ),
     (folder(resize=9), "data.resize (=9) needs image_size, the side that is cut out of"),
     (
         folder(resize=9, image_size=10),

@@ -25,7 +25,7 @@ def check_data(
         str,
         Argument(
             metavar="NAME",
-            help="a data set, an .npz, a folder of images, file.py:function, or a spec",
+            help="a data set, an .npz, a folder of images or parquet, file.py:function, or a spec",
         ),
     ],
     sheet: Annotated[

@@ -64,13 +64,24 @@ def read_datasets(datasets: Mapping[str, Any], data: DataSpec, *, where: str, qu
             refuse_picture_keys(data, where, name)
         given[name], others = items.read(recipe if pictures else None, quiet)
         converted += others
-    remarks = []
-    if recipe is not None and recipe.resize is not None:
-        remarks.append(f"the center of pictures whose shorter side became {recipe.resize}")
-    if recipe is not None and converted:
-        remarks.append(f"{converted} images converted to {recipe.channels} channels")
+    remarks = [] if recipe is None else describe_pictures(recipe, converted)
     size = None if data.image_size is None else (data.image_size, data.image_size)
     return Read(given, size, "; ".join(remarks))
+
+
+def describe_pictures(recipe: Recipe, converted: int) -> list[str]:
+    """Say what was done to pictures.
+
+    Args:
+        recipe: that they went through.
+        converted: how many got other channels.
+    """
+    remarks = []
+    if recipe.resize is not None:
+        remarks.append(f"the center of pictures whose shorter side became {recipe.resize}")
+    if converted:
+        remarks.append(f"{converted} images converted to {recipe.channels} channels")
+    return remarks
 
 
 def names_of(dataset: object) -> tuple[str, ...]:

@@ -70,8 +70,8 @@ def build_content(
     Raises:
         DataError: the images or labels are none that networks can be trained on.
     """
-    labels = {name: _check_labels(one, where) for name, one in given.items()}
-    names = _check_classes(given, labels, class_names, where)
+    labels = {name: check_labels(one, where) for name, one in given.items()}
+    names = check_classes(given, labels, class_names, where)
     images = {name: _check_images(one, where) for name, one in given.items()}
     check_memory(sum(array.size for array in images.values()), where)
     for one in given.values():
@@ -117,8 +117,16 @@ def check_memory(needed: int, where: str) -> None:
         )
 
 
-def _check_labels(given: Given, where: str) -> NDArray[np.int64]:
-    """Return the labels as integers (N,), one for each image."""
+def check_labels(given: Given, where: str) -> NDArray[np.int64]:
+    """Return the labels as integers (N,), one for each image.
+
+    Args:
+        given: of which images, only their number counts.
+        where: how messages call the place.
+
+    Raises:
+        DataError: there is no image, or the labels are no classes.
+    """
     labels, name = given.labels, f"{where}: {given.labels_name}"
     if not len(given.images.shape) or not given.images.shape[0]:
         raise DataError(f"{where}: {given.images_name} holds no images. Give one of each class.")
@@ -143,13 +151,23 @@ def _check_labels(given: Given, where: str) -> NDArray[np.int64]:
     return labels.astype(np.int64)
 
 
-def _check_classes(
+def check_classes(
     given: Mapping[str, Given],
     labels: Mapping[str, NDArray[np.int64]],
     class_names: Sequence[str],
     where: str,
 ) -> tuple[str, ...]:
-    """Return the names of the classes, which are numbered from 0 without a gap."""
+    """Return the names of the classes, which are numbered from 0 without a gap.
+
+    Args:
+        given: by the name of the set; how messages call its labels.
+        labels: of each set, (N,).
+        class_names: in the order of the labels; () for the labels themselves.
+        where: how messages call the place.
+
+    Raises:
+        DataError: a label outside the classes, or a class without a training image.
+    """
     for name, own in labels.items():
         low, high = int(own.min()), int(own.max())
         if low < 0 or high >= (len(class_names) or MOST_CLASSES):

@@ -1,0 +1,405 @@
+"""Folders of Hugging Face datasets: the images that other doors give, and wrong ones' reasons."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from robustloss.cli.listing import find_data
+from robustloss.data import outside, streamed
+from robustloss.data.brought import hugging_face
+from robustloss.data.files import AbsentError, DataError
+from robustloss.data.load import load_dataset
+from robustloss.data.streamed import StreamedImages
+from robustloss.spec.data import DataSpec
+from robustloss.spec.load import load_spec
+from tests.data.test_brought import colour, same, save
+from tests.small_run import changed
+
+X, Y = colour()
+TEST = X[:30] ^ 1
+
+
+def encode(image, form="PNG") -> bytes:
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+    image.save(content := io.BytesIO(), form)
+    return content.getvalue()
+
+
+PNGS, TESTS = [encode(each) for each in X], [encode(each) for each in TEST]
+
+
+def table(images=None, labels=Y, *, names=None, image="image", label="label", **more):
+    """A table as `datasets` writes it: a struct of bytes and path, and labels."""
+    rows = [{"bytes": each, "path": None} for each in (PNGS if images is None else images)]
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    columns = {image: pa.array(rows, kind)}
+    if labels is not None:
+        columns[label] = labels if isinstance(labels, pa.Array) else pa.array(labels)
+    features = {image: {"_type": "Image"}}
+    if names:
+        features[label] = {"names": names, "_type": "ClassLabel"}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.table({**columns, **more}).replace_schema_metadata(metadata)
+
+
+def plain(images=PNGS, labels=Y, **more):
+    """A table of binary images and integers, as others write it."""
+    return pa.table({"image": pa.array(images, pa.binary()), "label": labels, **more})
+
+
+def write(folder: Path, **tables) -> Path:
+    """Write tables by the names of their files, `__` for a folder."""
+    for name, each in tables.items():
+        path = folder / f"{name.replace('__', '/')}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(each, path, row_group_size=7)
+    return folder
+
+
+def load(folder: Path, **keys):
+    data = DataSpec(name="hugging_face", folder=str(folder), **keys)
+    return load_dataset(data, near=folder, root=folder, quiet=True)
+
+
+def write_arrow(path: Path, content) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pa.ipc.new_stream(str(path), content.schema) as writer:
+        writer.write_table(content, max_chunksize=7)
+
+
+# --- the images of other doors --------------------------------------------------------------
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    save(tmp_path, x_test=TEST)
+    data = DataSpec(name="arrays", file="data.npz")
+    return load_dataset(data, near=tmp_path, root=tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"train": table(), "test": table(TESTS, Y[:30])},
+        {"data__train-00000-of-00001": plain(), "data__test-00000-of-00001": plain(TESTS, Y[:30])},
+        {"own__train__0000": table(), "own__test__0000": table(TESTS, Y[:30])},
+        {
+            "train-00000-of-00002": table(PNGS[:40], Y[:40], names=["0", "1", "2"]),
+            "train-00001-of-00002": table(PNGS[40:], Y[40:], names=["0", "1", "2"]),
+            "validation-00000-of-00001": table(TESTS, Y[:30], names=["0", "1", "2"]),
+        },
+        {"train": plain(labels=Y.astype(str)), "test": plain(TESTS, Y[:30].astype(str))},
+        {
+            "train": plain(labels=pa.array(Y.astype(str)).dictionary_encode()),
+            "test": plain(TESTS, pa.array(Y[:30].astype(str)).dictionary_encode()),
+        },
+    ],
+    ids=["files", "data", "folders", "shards", "texts", "dictionary"],
+)
+def test_parquet_in_any_form_holds_the_images_of_arrays(
+    arrays, tmp_path, monkeypatch, files, in_memory
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = load(write(tmp_path / "set", **files), in_memory=in_memory)
+    assert isinstance(found.train.images, torch.Tensor) == in_memory
+    assert (found.label, found.class_names) == ("set", ("0", "1", "2"))
+    assert (found.checksum, found.mean, found.std) == (arrays.checksum, arrays.mean, arrays.std)
+    assert found.training_checksum == arrays.training_checksum
+    for part in ("train", "validation", "test"):
+        one, other = getattr(found, part), getattr(arrays, part)
+        for selection in (slice(0, 9), torch.tensor([3, 0, 3]), slice(None)):
+            assert torch.equal(one.batch(selection), other.batch(selection))
+        assert torch.equal(one.labels, other.labels)
+
+
+def test_what_save_to_disk_wrote_and_fractions_of_it(arrays, tmp_path):
+    folder = tmp_path / "set"
+    write_arrow(folder / "train/data-00000-of-00002.arrow", table(PNGS[:20], Y[:20]))
+    write_arrow(folder / "train/data-00001-of-00002.arrow", table(PNGS[20:], Y[20:]))
+    write_arrow(folder / "test/data-00000-of-00001.arrow", table(TESTS, Y[:30]))
+    write_arrow(folder / "train/cache-1234.arrow", plain())  # of a map, which counts for nothing
+    same(load(folder), arrays)
+    keys = {"train_size": 12, "test_size": 6, "classes": [2, 0], "class_fractions": [0.5, 1.0]}
+    data = DataSpec(name="arrays", file="data.npz", **keys)
+    same(load(folder, **keys), load_dataset(data, near=tmp_path, root=tmp_path, quiet=True))
+
+
+def test_images_that_no_set_asks_for_are_not_decoded(tmp_path):
+    damaged = [*PNGS[:50], *[b"no image"] * 10]
+    write(tmp_path, train=table(damaged), test=table(TESTS, Y[:30]))
+    with pytest.raises(DataError, match=r"10 images cannot be decoded: row 50 of train\.parquet"):
+        load(tmp_path)
+    assert load(tmp_path, validation_size=3, train_size=6, classes=[0, 1]).train.n == 6
+
+
+def test_columns_and_splits_are_named_where_there_are_several(tmp_path):
+    write(
+        tmp_path,
+        train=table(image="img", label="coarse", fine=Y * 0 + np.arange(60) % 5),
+        extra=table(image="img", label="coarse", fine=np.arange(60) % 5),
+        test=table(TESTS, np.full(30, -1), image="img", label="coarse", fine=np.full(30, -1)),
+    )
+    (tmp_path / "extra.parquet").rename(tmp_path / "extra-00000-of-00001.parquet")
+    with pytest.raises(DataError, match=r"2 columns that may be the label: coarse, fine\. Name on"):
+        load(tmp_path)
+    with pytest.raises(DataError, match=r"column fine of test is -1 in all rows.* no label\. Name"):
+        load(tmp_path, params={"label": "fine"})
+    found = load(tmp_path, params={"label": "fine", "test": "extra"})
+    assert (found.num_classes, found.test.n) == (5, 60)
+
+
+def test_without_test_images_a_fifth_is_held_out_and_told(tmp_path):
+    found = load(write(tmp_path, anything=table()))
+    assert (found.train.n, found.validation.n, found.test.n) == (44, 4, 12)
+    assert found.summary == "one image in 5 held out for testing: it has no test images"
+
+
+def test_pictures_are_resized_and_converted_as_those_of_a_folder(tmp_path):
+    grey = Image.new("L", (20, 16), 100)
+    mixed = [
+        encode(grey),
+        encode(Image.new("RGB", (16, 30), (9, 9, 200)), "JPEG"),
+        encode(Image.new("CMYK", (16, 16), (9, 9, 200, 0)), "JPEG"),
+        encode(Image.new("RGB", (16, 16), (1, 2, 3)).quantize(), "PNG"),
+        encode(Image.new("RGBA", (16, 16), (1, 2, 3, 0)), "WEBP"),
+    ]
+    write(tmp_path, train=table(mixed * 12), test=table(mixed * 6, Y[:30]))
+    with pytest.raises(DataError, match=r"several|different sizes \(row \d+ of .* Give data.image"):
+        load(tmp_path)
+    found = load(tmp_path, image_size=8)
+    assert found.image_shape == (3, 8, 8)
+    assert (found.test.batch(torch.tensor([0])) == 100 / 255).all()
+    assert found.summary == (
+        "the center of pictures whose shorter side became 8; 18 images converted to 3 channels"
+    )
+    assert load(tmp_path, image_size=8, channels=1).image_shape == (1, 8, 8)
+
+
+def test_check_data_takes_the_folder_as_it_is(tmp_path):
+    write(tmp_path, train=table())
+    data, _ = find_data(str(tmp_path))
+    assert (data.name, data.folder) == ("hugging_face", str(tmp_path))
+
+
+def test_what_does_not_fit_in_memory_is_read_from_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write(tmp_path / "set", train=table(), test=table(TESTS, Y[:30]))
+    monkeypatch.setattr(hugging_face, "memory_size", lambda: 1000)
+    assert isinstance(load(tmp_path / "set").train.images, StreamedImages)
+    monkeypatch.setattr(streamed.tempfile, "TemporaryFile", raising(OSError(28, "No space left")))
+    with pytest.raises(DataError, match=r"cannot be written to .*No space left.*XDG_CACHE_HOME"):
+        load(tmp_path / "set")
+
+
+def raising(error):
+    def call(*args, **keys):
+        raise error
+
+    return call
+
+
+# --- what is no data set --------------------------------------------------------------------
+
+WIDE = encode(Image.new("RGB", (9, 8)))
+DEEP = encode(Image.fromarray(np.zeros((8, 8), np.uint16)))
+LISTS = pa.array(X.reshape(60, -1).tolist(), pa.list_(pa.uint8()))
+TWO = table(mask=pa.array(PNGS, pa.binary())).replace_schema_metadata(None)
+WRONG = {
+    "no files": ({}, {}, r"holds no parquet or Arrow file\. Name the folder that has train and te"),
+    "two sets": (
+        {"a__train": table(), "b__train": table()},
+        {},
+        r"holds 2 data sets: a, b\. Name the folder of one",
+    ),
+    "a shard gone": (
+        {"train-00000-of-00002": table()},
+        {},
+        r"lacks train-00001-of-00002\.parquet, of 2 files of train",
+    ),
+    "no images": ({"train": table().drop_columns("image")}, {}, r"no column of images: it has lab"),
+    "no labels": ({"train": table(labels=None)}, {}, r"has no column of labels: it has image \("),
+    "two images": ({"train": TWO}, {}, r"2 columns that may be the image: image, mask\. Name o"),
+    "lists": (
+        {"train": pa.table({"pixels": LISTS, "label": Y})},
+        {},
+        r"no column of images: it has pixels \(list.*label \(int64\).*cast_column",
+    ),
+    "captions": (
+        {"train": plain(labels=[f"a cat, number {i}" for i in range(60)])},
+        {},
+        r"column label has 60 different texts for 60 training images, which are no classes",
+    ),
+    "unlabelled": (
+        {"train": table(), "test": table(TESTS, np.full(30, -1))},
+        {},
+        r'label of test is -1 in all rows.* params = { test = "validation" }',
+    ),
+    "negative": ({"train": table(labels=Y - 1)}, {}, r"label of train lie in \[-1, 1\], but must"),
+    "from one": ({"train": table(labels=Y + 1)}, {}, r"no image of class 0.*begin at 1: take 1"),
+    "names": (
+        {"train": table(names=["a", "b"])},
+        {},
+        r"label of train lie in \[0, 2\], but must lie in 0 to 1",
+    ),
+    "one class": ({"train": table(labels=Y * 0)}, {}, r"label of train has one class, but network"),
+    "new in test": (
+        {"train": plain(labels=Y.astype(str)), "test": plain(TESTS[:3], ["0", "1", "z"])},
+        {},
+        r"label of train has no image of class z",
+    ),
+    "missing labels": (
+        {"train": table(labels=pa.array([None, *Y[1:].tolist()]))},
+        {},
+        r"column label is empty in 1 rows of train\.parquet\. Leave these rows out",
+    ),
+    "fractions": ({"train": table(labels=Y / 2)}, {}, r"column label is double, but labels are"),
+    "one-hot": (
+        {"train": table(labels=pa.array(np.eye(3)[Y].tolist()))},
+        {},
+        r"column label is list<.*>, but labels are integers 0 to K - 1 or names",
+    ),
+    "empty test": (
+        {"train": table(), "test": table([], np.zeros(0, np.int64))},
+        {},
+        r"split test holds no images",
+    ),
+    "other columns": (
+        {"train": table(), "test": table(TESTS, Y[:30]).rename_columns(["picture", "label"])},
+        {},
+        r"column image is missing in test\.parquet, and is struct.* in train\.parquet\. Write all",
+    ),
+    "other types": (
+        {"train": table(), "test": table(TESTS, Y[:30].astype(str))},
+        {},
+        r"column label is string in test\.parquet, and is int64 in train\.parquet",
+    ),
+    "no picture": (
+        {"train": table([*PNGS[:-1], b"GIF89a"])},
+        {},
+        r"1 image cannot be decoded: row 59 of train\.parquet \(no image\)",
+    ),
+    "no bytes": ({"train": table([None, *PNGS[1:]])}, {}, r"row 0 of train.parquet \(no bytes: a "),
+    "16 bits": ({"train": table([*PNGS[:-1], DEEP])}, {}, r"row 59 .*more than 8 bits a channel"),
+    "sizes": ({"train": table([*PNGS[:-1], WIDE])}, {}, r"different sizes \(row 59 .* is 9x8\)\. "),
+    "a column": ({"train": table()}, {"image": "img"}, r"data\.params\.image \(='img'\) is no col"),
+    "a label": ({"train": table()}, {"label": "l"}, r"is no column of .*, which has image \(struc"),
+    "labels as images": ({"train": table()}, {"image": "label"}, r"no column of images of that na"),
+    "a split": ({"train": table()}, {"test": "tset"}, r"params\.test \(='tset'\) is no split of ."),
+    "a split twice": ({"train": table()}, {"test": "train"}, r"params\.test is the training split"),
+    "a key": ({"train": table()}, {"lable": "x"}, r"lable.*one of image, label.*did you mean 'lab"),
+    "a value": ({"train": table()}, {"label": 3}, r"data\.params\.label \(=3\) must be a name, un"),
+    "no train": (
+        {"test": table(), "validation": table()},
+        {},
+        r'has no training split; it has test, validation\. Say which .*train = "test"',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_tables_that_are_no_data_set_are_refused_with_the_reason(tmp_path, kind):
+    files, params, message = WRONG[kind]
+    with pytest.raises(DataError, match=message) as caught:
+        load(write(tmp_path, **files), params=params)
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("text", r"train\.parquet: cannot be read \(.*\)\. Write it anew, or leave it out"),
+        ("cut", r"train\.parquet: cannot be read \(.*\)\. Write it anew"),
+        ("flipped", r"train\.parquet: cannot be read|cannot be decoded|row \d+ of train.parquet"),
+        ("empty", r"train\.parquet: cannot be read"),
+        ("pipe", r"train\.parquet: cannot be read \(no ordinary file\)"),
+        ("folder", r"train\.parquet: cannot be read \(no ordinary file\)"),
+        ("pointer", r"a pointer of Git LFS\)\. Fetch it by git lfs pull"),
+        ("arrow", r"train\.arrow: cannot be read"),
+        ("gone", r"is not there; looked for .*Name a folder with parquet files in it"),
+    ],
+)
+def test_files_that_are_no_tables_are_refused_and_waited_for_by_nobody(tmp_path, how, message):
+    write(folder := tmp_path / "set", train=table())
+    path = folder / "train.parquet"
+    content = path.read_bytes()
+    path.unlink()
+    if how == "text":
+        path.write_text("image,label\n")
+    elif how == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "flipped":
+        path.write_bytes(
+            content[:2000] + bytes(255 - b for b in content[2000:2600]) + content[2600:]
+        )
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "pipe":
+        os.mkfifo(path)
+    elif how == "folder":
+        path.mkdir()
+    elif how == "pointer":
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    elif how == "arrow":
+        path.with_suffix(".arrow").write_bytes(content)
+    elif how == "gone":
+        folder.rename(tmp_path / "other")
+    with pytest.raises(DataError, match=message) as caught:
+        load(folder)
+    assert isinstance(caught.value, AbsentError) == (how == "gone")
+
+
+def test_a_file_that_unpacks_to_far_more_is_refused(tmp_path, monkeypatch):
+    from robustloss.data.brought import shards
+
+    monkeypatch.setattr(shards, "_BOMB", (1000, 2))
+    bomb = plain([b"\0" * 100_000] * 60)
+    with pytest.raises(DataError, match=r"unpacks to .* bytes, over 2 times its own"):
+        load(write(tmp_path, train=bomb))
+
+
+def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
+    write(tmp_path, train=table())
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(
+        DataError, match=r"hugging_face.* needs pyarrow.*pip install pyarrow, or 'rob"
+    ):
+        load(tmp_path)
+
+
+def test_its_folder_is_asked_for_and_keys_of_others_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"(?s)folder.*hugging_face reads the folder it names"):
+        DataSpec(name="hugging_face")
+    with pytest.raises(ValueError, match=r"(?s)layout.*is for name = \"arrays\""):
+        DataSpec(name="hugging_face", folder="x", layout="nchw")
+
+
+def test_it_gives_outside_images_too(tmp_path):
+    save(tmp_path, x_test=TEST)
+    digits = load_dataset(DataSpec(), quiet=True)
+    write(tmp_path / "set", train=table(image="img"), test=table(TESTS, Y[:30], image="img"))
+    tables = [
+        {"name": "hugging_face", "folder": str(tmp_path / "set"), "params": {"image": "img"}},
+        {"name": "arrays", "file": str(tmp_path / "data.npz")},
+    ]
+    spec = load_spec(changed(outside=tables))
+    one, other = outside.load_outside(spec, digits, None)
+    assert one.checksum == other.checksum
+    assert one.images.shape == (1, 8, 8)
+    spec = load_spec(changed(outside=[tables[0] | {"params": {"image": "x"}}]))
+    with pytest.raises(
+        DataError, match=r"outside\[0\] \(.*\): params\.image \(='x'\) is no column"
+    ):
+        outside.load_outside(spec, digits, None)
