@@ -12,7 +12,7 @@ from robustloss.reports.page.run_facts import list_facts, list_provenance, measu
 from robustloss.reports.reading.marks import check_name
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import estimate, in_percent
-from robustloss.results.numbers import describe_unlearnt
+from robustloss.results.learning import describe_unlearnt
 from robustloss.results.published import describe_published
 from robustloss.results.result_table import ResultTable
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from robustloss.cli.saying import say
 from robustloss.notation import one_line, printable
-from robustloss.results.numbers import describe_unlearnt
+from robustloss.results.learning import describe_unlearnt
 from robustloss.results.published import describe_published
 from robustloss.results.run import Run, load_run
 from robustloss.spec.text import Key

@@ -4,8 +4,6 @@ The result table and the report stand on it, so they show the same numbers with 
 """
 
 import math
-import re
-from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,7 +16,6 @@ from robustloss.results.schema import TABLES, WORST_CASE
 CLEAN_CHECKS = ("output_not_repeatable", "output_depends_on_batch", "output_is_probability")
 TRANSFER = "transfer_beats_white_box"
 WORST = WORST_CASE["attack"]
-UNLEARNT = 0.75  # of the error of guessing
 # Ends the remark on data whose validation images are the test images: what `evaluate` was given.
 NO_VALIDATION = "no validation images were given"
 BEST = {"attack": "best_of_adaptive", "attack_label": "best of adaptive"}
@@ -50,94 +47,6 @@ class Attack:
 def is_given(loss: Mapping[str, Any]) -> bool:
     """Return whether the spec's table of a loss names a model from elsewhere."""
     return bool(loss.get("weights")) or isinstance(loss.get("model"), str)
-
-
-def find_unlearnt(results: Mapping[str, Any]) -> tuple[dict[str, list[Row]], float]:
-    """Return the clean rows of networks that classify about as well as guessing does.
-
-    Guessing the most frequent class has the error 1 - its share of the test images. The rule goes
-    by the 95 % interval (Wilson, over images) of the clean error. Either it reaches the error of
-    guessing, and images are enough for it to lie above half of that; or the whole of it lies above
-    UNLEARNT of that. For 10 equal classes these are 90, 45 and 67.5 %.
-
-    Args:
-        results: The content of results.json.
-
-    Returns:
-        By label, a row for each such seed; and the error of guessing. A run that does not say how
-        many classes its data have gives no rows.
-    """
-    data = results["provenance"].get("data") or {}
-    counts = data.get("test_class_counts") or [1] * len(data.get("class_names") or ())
-    guessing = 1 - max(counts) / sum(counts) if any(counts) else 0.0
-    found: dict[str, list[Row]] = {}
-    for row in results["rows"]:
-        low, high = (number(row.get(f"error_{end}")) for end in ("low", "high"))
-        if row["attack"] != "none" or low is None or high is None or not guessing:
-            continue
-        if low > UNLEARNT * guessing or high >= guessing < 2 * low:
-            found.setdefault(row["label"], []).append(row)
-    return found, guessing
-
-
-_WHOLE_MODEL = (
-    "may miss its normalisation",
-    'Say what it was trained with, as normalize = "imagenet" or { mean = [...], std = [...] }; or '
-    "look at its weights and the order of its classes.",
-)
-_DOUBTS = {
-    "trained": ("has not learnt", "Lower train.lr or train longer."),
-    "model": _WHOLE_MODEL,
-    "given": (
-        "does no better than guessing",
-        "Look at its weights, the order of its classes and how images are normalised.",
-    ),
-}
-"""Kind of a model -> what its clean error says of it, and what to do."""
-
-
-def describe_unlearnt(results: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each kind of model that does no better than guessing, with its names.
-
-    Args:
-        results: The content of results.json.
-    """
-    found, guessing = find_unlearnt(results)
-    losses = (results["provenance"].get("spec") or {}).get("losses", ())
-    kinds = {loss["label"]: _kind_of(loss) for loss in losses}
-    seeds = Counter(row["label"] for row in results["rows"] if row["attack"] == "none")
-    lines = []
-    for kind, (what, remedy) in _DOUBTS.items():
-        names, errors = [], []
-        for label in ordered((loss["label"] for loss in losses), found):
-            rows = found.get(label)
-            if rows and kinds.get(label, "trained") == kind:
-                which = ", ".join(str(row["seed"]) for row in rows)
-                names.append(label if len(rows) == seeds[label] else f"{label} (seed {which})")
-                errors += [100 * row["error"] for row in rows]
-        if names:
-            ends = dict.fromkeys(f"{end:.0f}" for end in (min(errors), max(errors)))
-            who = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-            if names[1:]:
-                what, remedy = _in_plural(what), _in_plural(remedy)
-            lines.append(
-                f"{who} {what}: clean error {' to '.join(ends)} %, guessing is "
-                f"{100 * guessing:.0f} %. {remedy}"
-            )
-    return lines
-
-
-def _kind_of(loss: Mapping[str, Any]) -> str:
-    """Return how messages call what the spec's table of a loss is, as in _DOUBTS."""
-    if not is_given(loss):
-        return "trained"
-    whole = isinstance(loss.get("model"), str)
-    return "model" if whole and not loss.get("normalize") else "given"
-
-
-def _in_plural(text: str) -> str:
-    words = {"has": "have", "does": "do", "its": "their", "it was": "they were"}
-    return re.sub(r"\b(has|does|its|it was)\b", lambda found: words[found[0]], text)
 
 
 class ResultNumbers:

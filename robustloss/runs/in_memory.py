@@ -26,7 +26,8 @@ from robustloss.data.images import Dataset, ImageSet
 from robustloss.data.in_memory import Labels, Source, read_images
 from robustloss.models.given import IN_MEMORY, GivenModel, copy_module, wrap_given
 from robustloss.progress import choose_progress, duration
-from robustloss.results.numbers import NO_VALIDATION, describe_unlearnt
+from robustloss.results.learning import describe_unlearnt
+from robustloss.results.numbers import NO_VALIDATION
 from robustloss.results.run import Run, load_run
 from robustloss.runs.executors.choose import run_jobs
 from robustloss.runs.folder import check_folder, claiming

@@ -1,9 +1,12 @@
 """Which losses have not learnt, by the counts of clean images alone."""
 
+import inspect
+
 import pytest
 
+from robustloss.losses import LOSSES
 from robustloss.metrics.intervals import wilson
-from robustloss.results.numbers import describe_unlearnt, find_unlearnt
+from robustloss.results.learning import ANNEALED, describe_unlearnt, find_unlearnt
 
 
 def results(*cells, classes=10, given=(), order=()):
@@ -74,6 +77,55 @@ def test_guessing_the_largest_class_is_guessing():
 )
 def test_the_interval_reaches_guessing_or_lies_above_three_quarters_of_it(wrong, n, classes, named):
     assert bool(find_unlearnt(results(("A", 0, wrong, n), classes=classes))[0]) is named
+
+
+def trained(found, steps, **names):
+    """Results of losses that were trained for so many steps of 256 images, 3 epochs."""
+    table = {"batch_size": 256, "epochs": 3}
+    labels = dict.fromkeys(row["label"] for row in found["rows"])
+    losses = [{"label": label, "name": names.get(label, "softmax")} for label in labels]
+    found["provenance"]["spec"] = {"train": table, "losses": losses}
+    found["training"] = [
+        {"label": row["label"], "seed": row["seed"], "steps": steps, "epochs": 3}
+        for row in found["rows"]
+        if row["attack"] == "none"
+    ]
+    return found
+
+
+def test_few_steps_are_told_with_the_keys_that_make_more():
+    found = results(("Softmax", 0, 50, 1000), ("A", 0, 400, 1000), ("B", 0, 160, 1000))
+    names = {"A": "a_softmax", "B": "arcface"}
+    assert describe_unlearnt(trained(found, 27, **names)) == [
+        "A and B are weakly trained: clean error 16 to 40 % after 27 steps. Write "
+        "train.batch_size = 32 (about 216 steps) or train.epochs = 56 (500 steps or more). In few "
+        "steps the margin comes too fast. For a weaker one, which the notes from training then "
+        "tell: params = { anneal_min = 20.0 } of A."
+    ]
+    found["provenance"]["spec"]["losses"][1]["params"] = {"anneal_min": 20.0}
+    assert "anneal_min" not in describe_unlearnt(found)[0]
+    found["provenance"]["spec"]["losses"][1]["train"] = {"batch_size": 32}
+    assert "Write train.epochs = 56" in describe_unlearnt(found)[0]
+    for row in found["training"]:
+        row["adversarial"] = {"attack": "pgd"}  # which raises the clean error by itself
+    assert describe_unlearnt(found) == []
+    assert describe_unlearnt(trained(found, 500)) == []
+    guessing = trained(results(("A", 0, 88, 100), ("B", 0, 5, 100)), 27)
+    assert describe_unlearnt(guessing) == [
+        "A has not learnt: clean error 88 %, guessing is 90 %. Lower train.lr, or take more steps "
+        "than 27: train.batch_size = 32 (about 216 steps) or train.epochs = 56 (500 steps or more)."
+    ]
+
+
+def test_a_seed_that_has_learnt_clears_a_loss_of_few_steps():
+    found = results(("A", 0, 400, 1000), ("A", 1, 30, 1000), ("B", 0, 50, 1000))
+    assert describe_unlearnt(trained(found, 27)) == []
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_with_an_annealed_margin_are_known(name):
+    annealed = "anneal_min" in inspect.signature(LOSSES[name]).parameters
+    assert (name in ANNEALED) is annealed
 
 
 def test_a_run_that_does_not_say_how_many_classes_there_are_names_nothing():
