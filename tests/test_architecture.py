@@ -65,7 +65,7 @@ FREE_OF_TORCH = (
 # Inside a room, from low to high: a module imports its own floor's part or what lies below.
 FLOORS: dict[str, list[set[str]]] = {
     "analysis": [
-        {"outcomes", "worst_images"},
+        {"outcomes", "learning", "worst_images"},
         {"detection", "checks"},
         {"tables"},
         {"unfinished"},

@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from robustloss.analysis.learning import describe_unlearnt
 from robustloss.reports.drawing.table import Table
 from robustloss.reports.reading.facts import data_remark
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import counted, listed, name_files
-from robustloss.results.learning import describe_unlearnt
 from robustloss.spec.attack_kinds import attack_kind
 
 # kind of attack: in words, and what a run without it cannot show

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from robustloss.analysis.gates.judge import describe_gates
+from robustloss.analysis.learning import describe_unlearnt
 from robustloss.notation import eps_text
 from robustloss.reports.chapters.detection.adaptive import BEST, guarded
 from robustloss.reports.drawing.table import markdown_text
@@ -12,7 +13,6 @@ from robustloss.reports.page.run_facts import list_facts, list_provenance, measu
 from robustloss.reports.reading.marks import check_name
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import estimate, in_percent
-from robustloss.results.learning import describe_unlearnt
 from robustloss.results.published import describe_published
 from robustloss.results.result_table import ResultTable
 

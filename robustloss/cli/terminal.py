@@ -9,9 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from robustloss.analysis.learning import describe_unlearnt
 from robustloss.cli.saying import say
 from robustloss.notation import one_line, printable
-from robustloss.results.learning import describe_unlearnt
 from robustloss.results.published import describe_published
 from robustloss.results.run import Run, load_run
 from robustloss.spec.text import Key

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustloss.analysis.learning import describe_unlearnt
 from robustloss.attacks.build import ATTACKS, build_attack
 from robustloss.attacks.settings import using_default_settings
 from robustloss.cells.work import (
@@ -26,7 +27,6 @@ from robustloss.data.images import Dataset, ImageSet
 from robustloss.data.in_memory import Labels, Source, read_images
 from robustloss.models.given import IN_MEMORY, GivenModel, copy_module, wrap_given
 from robustloss.progress import choose_progress, duration
-from robustloss.results.learning import describe_unlearnt
 from robustloss.results.numbers import NO_VALIDATION
 from robustloss.results.run import Run, load_run
 from robustloss.runs.executors.choose import run_jobs

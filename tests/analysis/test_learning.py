@@ -4,9 +4,9 @@ import inspect
 
 import pytest
 
+from robustloss.analysis.learning import ANNEALED, describe_unlearnt, find_unlearnt
 from robustloss.losses import LOSSES
 from robustloss.metrics.intervals import wilson
-from robustloss.results.learning import ANNEALED, describe_unlearnt, find_unlearnt
 
 
 def results(*cells, classes=10, given=(), order=()):
