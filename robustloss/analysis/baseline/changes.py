@@ -76,6 +76,9 @@ def compare_images(
     influence = np.mean([m.influence for m in run], axis=0) - np.mean(
         [m.influence for m in baseline], axis=0
     )
+    test = "paired image bootstrap"
+    if not influence.any():  # every image does the same on both sides, or all turned at once
+        return Change(gap, test, 1.0 if gap <= tolerance else 0.0, 0.0, math.inf)
     n = influence.size
     spread = float(np.sqrt(influence.var() / n))
     if len(run) == 1 and (first := run[0].wrong) is not None:
@@ -87,9 +90,6 @@ def compare_images(
             return Change(gap, "Tango's score test", p, spread, math.inf)
         test, two_sided = mcnemar_test(only_run, only_baseline)
         return Change(gap, test, _one_side(two_sided, gap), spread, math.inf)
-    test = "paired image bootstrap"
-    if not influence.any():  # every image does on both sides the same
-        return Change(gap, test, 1.0 if gap <= tolerance else 0.0, 0.0, math.inf)
     resampled = sign * (
         np.mean([m.resample(drawn) for m in run], axis=0)
         - np.mean([m.resample(drawn) for m in baseline], axis=0)
