@@ -41,7 +41,7 @@ _HOME = {
     "build_report": "robustloss.reports",
     "load_run": "robustloss.results.run",
     "load_classifier": "robustloss.runs.classifier",
-    "check": "robustloss.analysis.gates.judge",
+    "check": "robustloss.runs.judging.check",
     "export": "robustloss.runs.proof.export",
     "verify": "robustloss.runs.proof.verify",
 }

@@ -46,9 +46,10 @@ def parse_pairs(option: str, words: list[str]) -> dict[str, Any]:
     """Return values by name; a value is read as TOML where it is that, else as text."""
     import tomllib
 
-    what, example = "parameter", "scale=16.0"
-    if option == "--train":
-        what, example = "key of [train]", "max_grad_norm=1.0"
+    what, example = {
+        "--train": ("key of [train]", "max_grad_norm=1.0"),
+        "--tolerance": ("metric", "error=0.01"),
+    }.get(option, ("parameter", "scale=16.0"))
     pairs: dict[str, Any] = {}
     for word in words:
         key, equals, text = (part.strip() for part in word.partition("="))

@@ -17,16 +17,6 @@ LEVEL = 0.05
 Design = Literal["same networks", "one network each", "same seeds", "one seed against several",
                  "other seeds"]  # fmt: skip
 
-# What of a loss a design can show: the end of "... is shown worse" or "no difference is shown".
-ABOUT: Mapping[Design, str] = {
-    "same networks": "of these networks: they are the baseline's own",
-    "one network each": "of these two networks. Whether the loss or its training got worse, one "
-    "training each cannot show: that takes three seeds or more on both sides",
-    "same seeds": "of the loss over trainings, the seeds paired",
-    "one seed against several": "of this one training against the spread of the baseline's seeds, "
-    "or the reverse",
-    "other seeds": "of the loss over trainings",
-}
 _AUROC_RESOLUTION = 0.001  # a baseline holds AUROC and radii no more exactly
 _RADIUS_RESOLUTION = 0.001  # of the radius itself
 
@@ -38,7 +28,7 @@ class Finding:
     Attributes:
         label: the loss.
         place: metric, attack and eps.
-        design: which networks stand against which, a key of `ABOUT`.
+        design: which networks stand against which.
         seeds: of the run, and of the baseline.
         n: test images.
         value: of the run, the mean over its seeds; null where half the images have no radius.

@@ -4,16 +4,13 @@ What a gate names must exist in the run, else it is a mistake. What exists and h
 not pass, whether its cell failed or is still to come: silence is no proof.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from robustloss.analysis.gates.metrics import Metric
 from robustloss.analysis.gates.names import Asked, Known, resolve
 from robustloss.analysis.gates.verdict import Verdict, Verdicts
 from robustloss.analysis.tables.summary import BEST, over_seeds
-from robustloss.analysis.unfinished import open_run
 from robustloss.notation import one_line
 from robustloss.results.columns import Row
 from robustloss.results.numbers import group_rows, number
@@ -25,45 +22,8 @@ from robustloss.spec.gates.files import load_gates
 from robustloss.spec.gates.table import GateSpec
 from robustloss.spec.text import literal
 
-GatesLike = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 MOST_VALUES = 8  # that a message lists of one column
 _ROUNDING = 1e-12  # by which the mean of seeds may miss a bound that it equals
-
-
-def check(run: Any, gates: GatesLike | None = None) -> Verdicts:
-    """Hold a run against its gates.
-
-    A gate names a number of the run and a bound. What it names must exist; a number that a failed
-    or missing cell leaves open does not pass. Of several seeds the mean and its interval count.
-
-    Args:
-        run: A run folder, a Run as `load_run` and `evaluate` return it, or what `run` returns.
-        gates: A TOML file with tables [[gates]], or these tables as a list of dicts; by default
-            those of the run's spec.
-
-    Returns:
-        The verdicts: true where none failed, and shown as a table. ``as_junit()`` and
-        ``as_json()`` give them to other programs.
-
-    Raises:
-        ValueError: No run folder, no gates, or a gate that names what the run does not have; a line
-            for each problem.
-
-    Example:
-        >>> assert robustloss.check("runs/mnist", [{"metric": "clean_error", "max": 0.02}])
-    """
-    opened = run if isinstance(run, Run) else open_run(getattr(run, "path", run))
-    if gates is None:
-        gates = own_gates(opened)
-        if not gates:
-            raise SpecError(
-                f"run (={opened.name}) has no gates. Name a file of gates, or add tables [[gates]] "
-                "to its spec and run it again, which recomputes nothing."
-            )
-    verdicts = judge(opened, load_gates(gates))
-    if not verdicts and "PYTEST_CURRENT_TEST" in os.environ:
-        print(verdicts)  # pytest cuts the object to one line, and shows this as a whole
-    return verdicts
 
 
 def own_gates(run: Run) -> list[dict[str, Any]]:

@@ -44,12 +44,14 @@ class Verdicts:
     Attributes:
         run: Name of the run.
         verdicts: In the order of the gates, then of the losses.
-        what: By what the run was judged: "gates" or "baseline".
+        what: By what the run was judged: "gates", "comparisons", or both.
+        notes: What a reader must know of all of them, a sentence or two each.
     """
 
     run: str
     verdicts: tuple[Verdict, ...]
     what: str = "gates"
+    notes: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return not self.of_status("fail")
@@ -88,14 +90,16 @@ class Verdicts:
         lines = [head, "", *_align(rows)]
         told = [v for v in self.verdicts if v.text]
         texts = (f"{v.name}{f', {v.label}' if v.label else ''}: {v.text}" for v in told)
-        return "\n".join([*lines, *([""] if told else []), *map(one_line, texts)])
+        lines += [*([""] if told else []), *map(one_line, texts)]
+        lines += [*([""] if self.notes else []), *(one_line(f"Note: {n}") for n in self.notes)]
+        return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
         """Return all as plain values; names of keys stay, new ones may be added.
 
         Returns:
-            schema_version, run, what, passed, counts by status, and verdicts: a dict for each with
-            the attributes of `Verdict`; its facts stand among them.
+            schema_version, run, what, passed, counts by status, notes, and verdicts: a dict for
+            each with the attributes of `Verdict`; its facts stand among them.
         """
         rows = [asdict(verdict) for verdict in self.verdicts]
         facts = [row.pop("facts") for row in rows]
@@ -106,6 +110,7 @@ class Verdicts:
             "what": self.what,
             "passed": bool(self),
             "counts": counts,
+            "notes": list(self.notes),
             "verdicts": [row | own for row, own in zip(rows, facts, strict=True)],
         }
 

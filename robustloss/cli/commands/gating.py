@@ -5,7 +5,7 @@ from typing import Annotated
 from typer import Option
 
 from robustloss.cli.mistakes import showing_mistakes
-from robustloss.cli.options import RunFolder
+from robustloss.cli.options import RunFolder, parse_pairs
 from robustloss.cli.saying import DONE, FAILED, say
 
 
@@ -15,23 +15,35 @@ def check(
         str | None,
         Option(metavar="FILE", help="TOML with [[gates]]  [default: those of the run's spec]"),
     ] = None,
+    baseline: Annotated[
+        str | None,
+        Option(metavar="RUN|FILE", help="compare with this run, or a file of baseline"),
+    ] = None,
+    tolerance: Annotated[
+        list[str] | None,
+        Option(metavar="METRIC=VALUE", help="how much worse than it; may be repeated"),
+    ] = None,
     junit: Annotated[
         str | None, Option(metavar="FILE", help="also write the verdicts as JUnit XML")
     ] = None,
     json: Annotated[str | None, Option(metavar="FILE", help="also write them as JSON")] = None,
 ) -> int:
-    """Judge a run by its gates, bounds on its numbers.
+    """Judge a run by its gates, bounds on its numbers, or against an earlier run.
 
-    Exit status: 0 when no gate fails; 1 when one does, or has no number; 2 for a gate that names
-    what the run does not have, and where there are no gates.
+    Against a baseline, tests on the same images decide whether a loss is shown worse than it was.
+
+    Exit status: 0 when no gate fails and nothing is shown worse; 1 when one does, or has no number;
+    2 for a gate that names what the run does not have, for a baseline of other data, images or
+    attacks, and where there is neither.
     """
     from json import dumps
 
-    from robustloss.analysis.gates.judge import check as judge_run
+    from robustloss.runs.judging.check import check as judge_run
     from robustloss.storage import write_text
 
+    limits = parse_pairs("--tolerance", tolerance) if tolerance else None
     with showing_mistakes(ValueError):
-        verdicts = judge_run(run, gates)
+        verdicts = judge_run(run, gates, baseline=baseline, tolerance=limits)
     say(verdicts)
     if junit is not None:
         write_text(junit, verdicts.as_junit())

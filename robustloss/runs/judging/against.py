@@ -101,6 +101,8 @@ def compare_with_baseline(
         _group([cell.relabel(labels) for cell in side.cells])
         for side, labels in zip((new, old), kept, strict=True)
     )
+    order = dict.fromkeys(cell.label for cell in run.cells)  # as tables have the losses
+    losses = {label: losses[label] for label in order}
     lost = {
         row["label"]: f"{row['label']} seed {row['seed']} failed ({row['stage']}): {row['reason']}"
         for row in run.failures

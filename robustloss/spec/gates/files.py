@@ -13,25 +13,32 @@ from robustloss.spec.gates.table import GateFile, GateSpec
 from robustloss.spec.load import find_spec, load_spec, read_tables, shipped_specs
 from robustloss.spec.prefixes import canonical_name
 
+GatesLike = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
-def load_gates(
-    source: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]],
-) -> tuple[GateSpec, ...]:
-    """Read and check gates.
+
+def load_gates(source: GatesLike) -> tuple[GateSpec, ...]:
+    """Read and check gates; see `load_gate_file`."""
+    return load_gate_file(source).gates
+
+
+def load_gate_file(source: GatesLike) -> GateFile:
+    """Read and check gates, and the baseline beside them.
 
     Args:
-        source: a TOML file with [[gates]], which may be a spec, or the name of a shipped one; or
-            the tables as a list of dicts, or as a dict with the key "gates".
+        source: a TOML file with [[gates]] or [baseline], which may be a spec, or the name of a
+            shipped one; or the tables as a list of dicts, or as a dict with the keys "gates" and
+            "baseline".
 
     Returns:
-        At least one.
+        A gate at least, or a baseline, whose file is then seen from here.
 
     Raises:
-        SpecError: the file cannot be read, has no gates, or breaks a rule; one line per problem.
+        SpecError: the file cannot be read, has neither, or breaks a rule; one line per problem.
     """
-    where = "gates"
+    where, folder = "gates", Path()
     if isinstance(source, str | Path):
         where, path = str(source), Path(os.path.expanduser(source))
+        folder = path.parent
         if not path.is_file() and canonical_name(where, shipped_specs()) not in shipped_specs():
             what = "is a folder" if path.is_dir() else "no such file"
             raise SpecError(
@@ -48,8 +55,13 @@ def load_gates(
             '"clean_error" and max = 0.05.'
         )
     if is_spec:
-        return load_spec(source if isinstance(source, str | Path) else tables).gates
+        gates = load_spec(source if isinstance(source, str | Path) else tables).gates
+        return GateFile.model_construct(gates=gates, baseline=None)
     try:
-        return GateFile.model_validate(dict(tables)).gates
+        found = GateFile.model_validate(dict(tables))
     except ValidationError as error:
         raise explain(error, GateFile, inner_tables(GateFile)) from None
+    if found.baseline is None:
+        return found
+    file = str(folder / os.path.expanduser(found.baseline.file))
+    return found.model_copy(update={"baseline": found.baseline.model_copy(update={"file": file})})

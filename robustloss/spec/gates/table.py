@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from robustloss.spec.base import (
     MAX_LABEL,
@@ -88,7 +88,25 @@ def check_names(gates: tuple[GateSpec, ...]) -> tuple[GateSpec, ...]:
 Gates = Annotated[tuple[GateSpec, ...], BeforeValidator(as_tuple), AfterValidator(check_names)]
 
 
+class BaselineSpec(Table):
+    """Table [baseline]: what a run is compared with, and by how much it may be worse."""
+
+    file: Name = declare(
+        "a run folder or a file of robustloss baseline, seen from this file",
+        example="mnist-baseline.npz",
+    )
+    tolerance: PlainTable = declare(
+        "by how much a number may be worse, by metric, as { error = 0.01 }", {}
+    )
+    metrics: Annotated[tuple[Name, ...], BeforeValidator(as_tuple)] = declare(
+        "which are tested: error, worst_case_error, auroc, undetected_success, median_radius",
+        (),
+        shown="all",
+    )
+
+
 class GateFile(Table):
     """A file of gates, without a spec."""
 
-    gates: Annotated[Gates, Field(min_length=1)]
+    gates: Gates = ()
+    baseline: BaselineSpec | None = None
