@@ -104,14 +104,18 @@ def test_a_loss_that_got_worse_fails_and_no_other(command, runs, kept, checked, 
     assert out.endswith(f"{checked}\n")  # as pytest runs, the call has shown it too
     assert "Failed: error (center)" in out
     assert "error, center: shown worse: " in out
-    assert "center: 3 seeds on both sides, paired." in out or "softmax, center: 3 seeds" in out
+    assert "softmax, center: 3 seeds on both sides, paired." in out
     cases = ElementTree.parse(junit).getroot().findall(".//testcase")
     failed = {case.get("name") for case in cases if case.find("failure") is not None}
     assert failed
     assert all(name.endswith("[center]") for name in failed)
     read = json.loads(plain.read_text())
     assert (read["what"], read["passed"], len(read["verdicts"])) == ("comparisons", False, 10)
-    assert len(read["notes"]) == 2
+    assert [note.split(":")[0] for note in read["notes"]] == [
+        "Compared with was",
+        "softmax, center",
+        "center has other settings than it had",
+    ]
     (place, *_) = read["verdicts"][0]["places"]
     names = ("metric", "attack_label", "eps", "value", "baseline", "worse_by", "tolerance", "test")
     assert {*names, "p_value", "p_adjusted", "worse", "detectable", "design"} <= place.keys()

@@ -20,6 +20,7 @@ from robustloss.cli.listing import KINDS
 from robustloss.data.load import load_dataset
 from robustloss.spec import load as spec_files
 from robustloss.spec.data import DataSpec
+from robustloss.spec.gates.files import load_gate_file
 from robustloss.spec.load import load_spec
 from robustloss.spec.report import PublishedTable
 from robustloss.spec.text import to_toml
@@ -101,7 +102,10 @@ def check_command(words):
 @pytest.mark.parametrize("text", of_language("toml"))
 def test_a_toml_block_is_a_spec_or_tables_of_one(text):
     tables = tomllib.loads(text)
-    load_spec(tables if "name" in tables else changed(**tables))
+    if "baseline" in tables:  # of a file of gates
+        load_gate_file(tables)
+    else:
+        load_spec(tables if "name" in tables else changed(**tables))
 
 
 def test_a_fragment_that_is_no_spec_is_refused():

@@ -28,7 +28,7 @@ def check(
     ] = None,
     json: Annotated[str | None, Option(metavar="FILE", help="also write them as JSON")] = None,
 ) -> int:
-    """Judge a run by its gates, bounds on its numbers, or against an earlier run.
+    """Judge a run by its gates, or against an earlier run.
 
     Against a baseline, tests on the same images decide whether a loss is shown worse than it was.
 
