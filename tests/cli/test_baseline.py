@@ -85,7 +85,7 @@ def test_a_run_passes_against_itself_and_says_so(command, runs, kept):
         status, out, err = command("check", runs[0], "--baseline", other)
         assert (status, err) == (0, "")
         lines = out.splitlines()
-        assert lines[0] == "10 of 10 comparisons passed."
+        assert lines[0] == "Comparisons of was: 10 of 10 passed."
         assert lines[3].split()[:2] == ["error", "softmax"]  # in the order of the spec
         assert "every image as it was" in lines[3]
 
@@ -152,11 +152,11 @@ def test_a_file_of_gates_names_the_baseline_seen_from_there(command, runs, kept,
         '[baseline]\nfile = "kept.npz"\nmetrics = ["error"]\ntolerance = { error = 0.98 }\n'
     )
     status, out, _ = command("check", runs[1], "--gates", gates)
-    assert (status, out.splitlines()[0]) == (0, "2 of 2 comparisons passed.")
+    assert (status, out.splitlines()[0]) == (0, "Comparisons of now: 2 of 2 passed.")
     gates.write_text(gates.read_text() + '[[gates]]\nmetric = "clean_error"\nmax = 0.0\n')
     status, out, _ = command("check", runs[1], "--gates", gates)
     assert status == 1
-    assert out.startswith("3 of 4 gates and comparisons passed. Failed: clean_error")
+    assert out.startswith("Gates and comparisons of now: 3 of 4 passed. Failed: clean_error")
     status, out, _ = command("check", runs[0], "--gates", gates, "--baseline", runs[0])
     assert "every image as it was" in out
 
