@@ -37,6 +37,7 @@ from robustloss.spec.text import literal
 OfRun = TypeVar("OfRun", bound=Labelled)
 CLEAN = "none"  # the attack of a row about clean images
 MOST_ROWS = 1000
+MOST_LETTERS = 500
 
 
 def _as_names(value: object) -> object:
@@ -67,6 +68,12 @@ class ReportSpec(Table):
 # --- the file that `published` names -------------------------------------------------------------
 
 
+def _check_line(text: str) -> str:
+    if not text.isprintable() or (text and not text.strip()) or len(text) > MOST_LETTERS:
+        raise rule_error(f"must be one line of 1 to {MOST_LETTERS} printable characters.")
+    return text.strip()
+
+
 class PublishedRow(Table):
     """One row of a published table: a loss, an attack at one eps, and what was found of it."""
 
@@ -77,6 +84,12 @@ class PublishedRow(Table):
     low: float | None = declare("lower end of the error's interval", None)
     high: float | None = declare("upper end of the error's interval", None)
     auroc: float | None = declare("of the detector, over all images: in [0, 1]", None)
+
+    @field_validator("loss", "attack")
+    @classmethod
+    def check_line(cls, text: str) -> str:
+        """Refuse what is no name."""
+        return _check_line(text)
 
     @field_validator("auroc")
     @classmethod
@@ -122,9 +135,7 @@ class PublishedTable(Table):
     @classmethod
     def check_line(cls, text: str) -> str:
         """Refuse text of several lines, and a source of spaces."""
-        if not text.isprintable() or (text and not text.strip()):
-            raise rule_error("must be one line of printable text.")
-        return text.strip()
+        return _check_line(text)
 
     @model_validator(mode="after")
     def check_units(self) -> Self:

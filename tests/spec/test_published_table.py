@@ -76,6 +76,8 @@ def test_rows_get_the_labels_of_the_run_and_fractions_to_the_digit(tmp_path):
         (with_row(auroc=91), r"auroc \(=91\) must lie in \[0, 1\].*Divide percent by 100"),
         (with_row(low=24, high=22), "must hold low .=24. <= error <= high .=22.. Swap"),
         (with_row(low=22), "high .*must be given with low"),
+        (with_row(loss="x" * 501), r"rows\[0\].loss .*one line of 1 to 500 printable"),
+        (with_row(loss="a\x1b[2J"), r"rows\[0\].loss .*one line of 1 to 500 printable"),
         (with_row(attack="none"), "must be an attack where eps"),
         (with_row(eps=-1), "must be >= 0"),
         (with_row(loss="ArcFace"), 'no row about this run. Its losses are "softmax", "L-GM"'),
