@@ -126,6 +126,7 @@ def _find_torchvision_weights(name: str, weights: str) -> Any:
 
     known = models.get_model_weights(name)
     kind, dot, member = weights.rpartition(".")
+    member = member.upper()
     if (not dot or kind == known.__name__) and member in known.__members__:
         return known[member]
     raise ValueError(
@@ -165,11 +166,11 @@ def _build_timm(
         near = did_you_mean(base, timm.list_models())
         raise ValueError(f"timm has no model {base!r}{near} timm.list_models() lists them.")
     tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{base}.*")]
-    if weights not in (None, DEFAULT):
+    if weights is not None and weights.upper() != DEFAULT:
         tag = weights.removeprefix(f"{base}.")
     if (tag and tag not in tags) or (weights is not None and not tags):
         what = f'weights (="{weights}")' if weights else f"the tag {tag!r}"
-        has = f"which has {', '.join(tags)}" if tags else "which has no trained ones"
+        has = f"which has {', '.join([DEFAULT, *tags])}" if tags else "which has no trained ones"
         raise ValueError(f"{what} is none of timm:{base}, {has}. Name one of these, or a file.")
     if weights is None:
         params = {"num_classes": num_classes, **params}

@@ -332,7 +332,7 @@ def load_weights(
         if key in tensors and _kind(tensors[key]) != _kind(own[key])
     ]
     missing = [key for key in needed if key not in tensors]
-    unknown = [key for key in tensors if key not in own]
+    unknown = [key for key in tensors if key not in own and not key.endswith(_UNUSED)]
     parts = [*wrong[:2], *(f"{len(wrong) - 2} more differ" for _ in wrong[2:3])]
     parts += [f"it lacks {_name_some(missing)}"] if missing else []
     parts += [f"nothing here is called {_name_some(unknown)}"] if unknown else []
@@ -343,7 +343,7 @@ def load_weights(
             f"weights (={name}) do not fit: {'; '.join(parts)}.{hint} Name the network and loss "
             "that it was trained with."
         )
-    module.load_state_dict({**own, **tensors})
+    module.load_state_dict({**own, **{key: tensors[key] for key in own if key in tensors}})
     return remarks
 
 

@@ -29,6 +29,7 @@ from robustloss.spec.base import (
 from robustloss.spec.errors import Problems, explain, rule_error
 from robustloss.spec.prefixes import (
     MODEL_FILES,
+    WEIGHT_FILES,
     canonical_name,
     is_library_model,
     is_model_file,
@@ -258,6 +259,11 @@ class LossSpec(Labelled):
         if isinstance(value, str):
             value = canonical_name(value, ())
             known = is_model_file(value) or (is_library_model(value) and value[-1] != ":")
+            if value.endswith(WEIGHT_FILES) and not known:
+                raise rule_error(
+                    f'is a file of weights. Write weights = "{value}", and name the network that '
+                    'they are of: model = "file.py:factory" or "torchvision:NAME".'
+                )
             if not known and not _FACTORY.fullmatch(value):
                 raise rule_error(
                     'must be a table of keys of [model], or text as "package.module:factory", '

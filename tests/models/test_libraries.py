@@ -234,6 +234,7 @@ TORCHVISION = [
      r'normalize \(="weights"\): the model \(=ResNet\) does not say'),
     ({"model": "torchvision:vit_b_32"}, "Wrong image height! Expected 224 but got 16"),
     ({"model": "torchvision:"}, "must be a table of keys"),
+    ({"model": "net/model.safetensors"}, r"is a file of weights. Write weights = \"net/model"),
     ({"model": "tochvision:resnet18"}, "there is no module 'tochvision'"),
 ]  # fmt: skip
 TIMM = [
