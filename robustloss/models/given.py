@@ -268,7 +268,7 @@ def wrap_given(
                 f"the logits, (B, K) = {tuple(logits.shape)}."
             )
         _check_agreement(wrapped, some, said)
-        wrapped.no_gradient = _find_no_gradient(wrapped, some)
+        wrapped.no_gradient, still = _find_gradient(wrapped, some)
     found = [
         *remarks,
         how,
@@ -276,6 +276,10 @@ def wrap_given(
         f"it computes in {str(wrapped.dtype).removeprefix('torch.')}" if wrapped.dtype else "",
         "no gradient comes back to the images, so black-box attacks only"
         if wrapped.no_gradient
+        else "",
+        "its gradient at random images is exactly 0, as behind a rounding: attacks that follow it "
+        "stand still, and square needs none"
+        if still
         else "",
     ]
     wrapped.remarks = tuple(filter(None, found))
@@ -310,20 +314,27 @@ def _try_images(
     ) from failure
 
 
-def _find_no_gradient(model: GivenModel, images: Tensor) -> str:
-    """Return why no gradient of the logits comes back to the images; "" where one does."""
+def _find_gradient(model: GivenModel, images: Tensor) -> tuple[str, bool]:
+    """Look whether a gradient of the logits comes back to the images.
+
+    Returns:
+        Why none does, "" where one does; and whether it is exactly 0.
+    """
     with torch.enable_grad():
         point = images.clone().requires_grad_()
         try:
             logits = model(point)
             if logits.requires_grad:
-                (gradient,) = torch.autograd.grad(logits.sum(), point, allow_unused=True)
+                # Not of their plain sum, which is constant for logits that are centred.
+                uneven = torch.arange(1.0, logits.shape[1] + 1, device=logits.device)
+                total = (logits * uneven).sum()
+                (gradient,) = torch.autograd.grad(total, point, allow_unused=True)
                 if gradient is not None:
-                    return ""
+                    return "", not bool(gradient.any())
         except Exception as error:  # as layers without a derivative raise it
             first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-            return f"{type(error).__name__}: {first:.200}"
-    return "a quantised layer, a detach or no_grad is in its way"
+            return f"{type(error).__name__}: {first:.200}", False
+    return "a quantised layer, a detach or no_grad is in its way", False
 
 
 def _hint_call(module: nn.Module) -> str:

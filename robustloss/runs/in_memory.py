@@ -94,8 +94,8 @@ def evaluate(
             for one channel and 2, 4, 8 of 255 for more. Or a whole spec, its tables or the name of
             one, of which the attacks, [detection], [checks] and the first seed count.
         normalize: The mean and std of the images that the model was trained with, one number for
-            each channel, ``{"mean": [0.5], "std": [0.25]}``; or what has them, as the transforms()
-            of torchvision's weights or an image processor of transformers; or "imagenet", or
+            each channel, ``{"mean": [0.5], "std": [0.25]}``; or what has them, as the weights of
+            torchvision or an image processor of transformers; or "imagenet", or
             "weights" for what the model says itself, as those of timm do. It then gets (images -
             mean) / std, and the gradient of an attack passes through that: budgets stay in pixel
             units. None for a model that takes images in [0,1].

@@ -146,12 +146,14 @@ def read_normalize(value: object) -> Normalization | None:
 
     Args:
         value: "imagenet", "weights", or mean and std: lists, arrays or tensors of a number for each
-            channel. Or what has them as attributes: the transforms() of torchvision's weights, a
-            Normalize, an image processor of transformers.
+            channel. Or what has them as attributes: weights of torchvision and their transforms(),
+            a Normalize, an image processor of transformers.
 
     Raises:
         SpecError: It is something else, or cannot be right.
     """
+    if callable(transforms := getattr(value, "transforms", None)):
+        value = transforms()
     for names in (("mean", "std"), ("image_mean", "image_std")):
         found = [getattr(value, name, None) for name in names]
         if not isinstance(value, Mapping) and all(isinstance(e, list | tuple) for e in found):

@@ -239,7 +239,7 @@ TORCHVISION = [
 ]  # fmt: skip
 TIMM = [
     ({"model": "timm:resnet10x"}, "timm has no model 'resnet10x'; did you mean 'resnet1"),
-    ({"model": "timm:resnet18.none"}, "the tag 'none' is none of timm:resnet18, which has a1_in1k"),
+    ({"model": "timm:resnet18.none"}, "the tag 'none' is none of timm:resnet18, which has DEF"),
     ({"model": "timm:resnet18", "weights": "resnet50.a1_in1k"},
      r'weights \(="resnet50.a1_in1k"\) is none of timm:resnet18'),
     ({"model": "timm:vit_tiny_patch16_224"},

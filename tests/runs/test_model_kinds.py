@@ -153,6 +153,23 @@ def test_the_default_attack_of_a_model_without_a_gradient_is_square():
     assert "Attack: square, because the default ones need a gradient." in notes.lines
 
 
+class Rounding(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = plain()
+
+    def forward(self, images):
+        return self.inner((images * 255).round() / 255)
+
+
+def test_a_gradient_that_is_0_everywhere_is_a_remark():
+    notes = Notes()
+    robustloss.evaluate(Rounding(), IMAGES, LABELS, ["fgsm"], quick=True, progress=notes)
+    assert sum("is exactly 0, as behind a rounding" in line for line in notes.lines) == 1
+    robustloss.evaluate(plain(), IMAGES, LABELS, ["fgsm"], quick=True, progress=(other := Notes()))
+    assert not any("exactly 0" in line for line in other.lines)
+
+
 def save_scripted(path):
     torch.jit.save(scripted(), path)
 
@@ -272,7 +289,7 @@ def test_normalize_takes_what_a_library_has(tmp_path):
     values = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     runs = [
         evaluate(model, images, LABELS, ["fgsm"], quick=True, normalize=each).rows
-        for each in (values, ResNet18_Weights.DEFAULT.transforms(), Normalize(**values), "imagenet")
+        for each in (values, ResNet18_Weights.DEFAULT, Normalize(**values), "imagenet")
     ]
     assert all(rows == runs[0] for rows in runs)
     with pytest.raises(ValueError, match=r"does not say with which mean and std it was trained"):
