@@ -430,6 +430,16 @@ def test_a_set_of_torchvision_is_read_by_its_train_argument(tmp_path):
     assert near.abs().max() <= 1  # torchvision cuts where it should round
 
 
+def test_usps_is_trained_attacked_and_reported(tmp_path):
+    write_usps(tmp_path)
+    spec = changed(
+        seeds=[0], losses=[{"name": "softmax"}], data={"name": "torchvision:USPS", "test_size": 20}
+    )
+    assert runner.run(spec, out=tmp_path / "run", data=tmp_path).failures == []
+    assert {row["n"] for row in load_run(tmp_path / "run").rows} == {20}
+    assert "USPS" in (tmp_path / "run/report/index.html").read_text()
+
+
 def test_splits_are_looked_up_and_pictures_resized(tmp_path):
     from torchvision.datasets import Imagenette
 

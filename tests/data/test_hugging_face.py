@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import FashionMNIST
 
 from robustloss.cli.listing import find_data
 from robustloss.data import outside, streamed
@@ -21,10 +22,13 @@ from robustloss.data.brought import hugging_face
 from robustloss.data.files import AbsentError, DataError
 from robustloss.data.load import load_dataset
 from robustloss.data.streamed import StreamedImages
+from robustloss.results.run import load_run
+from robustloss.runs import runner
 from robustloss.spec.data import DataSpec
 from robustloss.spec.load import load_spec
 from tests.data.test_brought import colour, same, save
-from tests.small_run import changed
+from tests.data.test_load import need_files_of
+from tests.small_run import changed, files
 
 X, Y = colour()
 TEST = X[:30] ^ 1
@@ -186,6 +190,73 @@ def test_pictures_are_resized_and_converted_as_those_of_a_folder(tmp_path):
         "the center of pictures whose shorter side became 8; 18 images converted to 3 channels"
     )
     assert load(tmp_path, image_size=8, channels=1).image_shape == (1, 8, 8)
+
+
+def run_by(table, out, **keys):
+    """Train and attack a softmax on a data set."""
+    spec = changed(seeds=[0], losses=[{"name": "softmax", "label": "S"}], data=table)
+    assert runner.run(spec, out=out, **keys).failures == []
+    return load_run(out)
+
+
+def test_a_run_by_any_door_has_the_same_numbers(tmp_path, monkeypatch, no_report):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = str(write(tmp_path / "set", train=table(), test=table(TESTS, Y[:30])))
+    save(tmp_path, x_test=TEST)
+    last = {"x_train": X.transpose(0, 2, 3, 1) / 255, "x_test": TEST.transpose(0, 2, 3, 1) / 255}
+    save(tmp_path, "last.npz", **last)
+    doors = (
+        {"name": "arrays", "file": str(tmp_path / "data.npz")},
+        {"name": "arrays", "file": str(tmp_path / "last.npz")},
+        {"name": "hugging_face", "folder": folder},
+        {"name": "hugging_face", "folder": folder, "in_memory": False},
+    )
+    found = []
+    for number, data in enumerate(doors):
+        run = run_by(data, tmp_path / f"run-{number}")
+        found.append((run.rows, files(run.path)))
+    assert all(each == found[0] for each in found[1:])
+
+
+@pytest.mark.mnist
+def test_fashion_mnist_by_every_door_is_trained_attacked_and_reported(real_data, tmp_path):
+    need_files_of("fashion_mnist")
+    (tmp_path / "own.py").write_text(
+        "from torch.utils.data import Subset\n"
+        "from torchvision.datasets import FashionMNIST as F\n"
+        "def own(root):\n"
+        "    return {'train': Subset(F(root), range(600)),\n"
+        "            'test': Subset(F(root, train=False), range(100))}\n"
+    )
+    train, test = (FashionMNIST(real_data, train=first) for first in (True, False))
+    x, y = train.data[:600].numpy(), train.targets[:600].numpy()
+    x_test, y_test = test.data[:100].numpy(), test.targets[:100].numpy()
+    save(tmp_path, x_train=x[:, None], y_train=y, x_test=x_test[:, None], y_test=y_test)
+    save(
+        tmp_path,
+        "last.npz",
+        x_train=x[..., None],
+        y_train=y,
+        x_test=x_test[..., None],
+        y_test=y_test,
+    )
+    pictures = [[encode(each[None]) for each in part] for part in (x, x_test)]
+    folder = write(tmp_path / "set", train=table(pictures[0], y), test=table(pictures[1], y_test))
+    doors = (
+        {"name": f"{tmp_path}/own.py:own"},
+        {"name": "arrays", "file": str(tmp_path / "data.npz"), "layout": "nchw"},
+        {"name": "arrays", "file": str(tmp_path / "last.npz")},
+        {"name": "hugging_face", "folder": str(folder)},
+        {"name": "torchvision:FashionMNIST", "train_size": 100, "test_size": 50},
+    )
+    runs = []
+    for number, data in enumerate(doors):
+        out = tmp_path / f"run-{number}"
+        runs.append(run_by(data | {"label": "Clothes"}, out, data=real_data))
+        assert "Clothes" in (out / "report/index.html").read_text()
+    assert len({run.provenance["data"]["checksum"] for run in runs[:4]}) == 1
+    assert all(run.rows == runs[0].rows for run in runs[1:4])
+    assert runs[4].rows[0]["n"] == 50
 
 
 def test_check_data_takes_the_folder_as_it_is(tmp_path):
