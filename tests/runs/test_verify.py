@@ -304,9 +304,12 @@ def test_what_an_older_version_did_not_store_cannot_be_told_and_is_no_failure(ru
         write_json(path, content, checked=True)
     results = read_json(run / "results.json")
     del results["digest"], results["provenance"]["cells"], results["provenance"]["transfers"]
+    results["summary"] = [row for row in results["summary"] if row["metric"] != "auroc_all"]
+    for row in results["rows"]:
+        del row["auroc_noise"]
     write_json(run / "results.json", results, sort_keys=False)
     found = robustloss.verify(run)
-    assert found
+    assert found, str(found)
     text = str(found)
     assert "open  results.json: an older version wrote it without a digest" in text
     assert "open  L-GM seed 0, files: an older version stored no digests: " in text

@@ -47,7 +47,7 @@ def choose_cell(run: Run, loss: str | None, seed: int | None) -> Cell:
             exact or (c for c in cells if loss == c.loss or slug(loss) in (c.slug, slug(c.label)))
         )
     if not cells:
-        hint = did_you_mean(loss or "", labels) or "."
+        hint = did_you_mean(loss or "", [*labels, *(cell.loss for cell in run.cells)]) or "."
         raise ValueError(f"loss (={loss}) must be one of {', '.join(labels)}{hint}")
     seeds = [cell.seed for cell in cells]
     if seed is None and len(cells) > 1:
