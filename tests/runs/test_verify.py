@@ -395,3 +395,19 @@ def test_digests_are_those_of_sha256sum(made):
     names = {path.name for path in folder.glob("*.np?")}
     assert content["digests"].keys() == names
     assert all(digest_file(folder / name) == content["digests"][name] for name in names)
+
+
+def test_trials_are_made_anew_from_their_folders(tmp_path):
+    spec = SPEC | {
+        "seeds": [0],
+        "losses": [{"name": "softmax", "search": {"lr": [0.01, 0.02]}}],
+        "attacks": [{"name": "fgsm", "eps": [0.1]}],
+        "outside": [],
+    }
+    runner.run(spec, out=tmp_path / "run")
+    assert robustloss.verify(tmp_path / "run"), failures(tmp_path / "run")
+    results = read_json(tmp_path / "run" / "results.json")
+    results["trials"][0]["validation_error"] += 0.01
+    write_json(tmp_path / "run" / "results.json", results, sort_keys=False)
+    reseal(tmp_path / "run")
+    assert "results.json is not what its cells give: trials[0]" in failures(tmp_path / "run")

@@ -14,6 +14,8 @@ from robustloss.analysis.tables.comparisons import comparison_rows
 from robustloss.analysis.tables.of_cell import cell_numbers
 from robustloss.analysis.tables.of_run import run_tables
 from robustloss.analysis.tables.transfers import transfer_rows
+from robustloss.analysis.tables.trials import trial_rows
+from robustloss.results.cell_notes import read_trial
 from robustloss.results.columns import Row
 from robustloss.results.finished_cell import Cell, read_cell
 from robustloss.results.numbers import TRANSFER
@@ -21,10 +23,12 @@ from robustloss.results.records import LazyRecords
 from robustloss.results.run import Run, from_folder_on
 from robustloss.results.schema import TABLES
 from robustloss.results.transfers import Transfer, load_transfer
+from robustloss.run_files import check_file
 from robustloss.runs.meaning import spec_of
 from robustloss.runs.proof.files import name_cell
 from robustloss.runs.proof.findings import Finding, name_some
 from robustloss.spec.detection import SCORE_NAMES
+from robustloss.spec.load import MOST_BYTES, load_spec
 from robustloss.storage import CorruptFile, as_plain, digest_file, read_arrays
 from robustloss.training.log import find_chosen_line
 
@@ -115,7 +119,7 @@ def _make_run_tables(run: Run, transfers: Sequence[Transfer], *, skip: bool) -> 
     """Return the tables that follow from cells and transfers.
 
     Args:
-        run: With its cells; failures and trials are taken as they stand.
+        run: With its cells; failures are taken as they stand.
         transfers: As they are stored.
         skip: Leave out what transfers say, which cannot all be read.
     """
@@ -125,11 +129,26 @@ def _make_run_tables(run: Run, transfers: Sequence[Transfer], *, skip: bool) -> 
     if skip:
         flags = [flag for flag in run.flags if flag["check"] == TRANSFER]
     tables: dict[str, Any] = run_tables(
-        cells, comparison_rows(cells), failures=run.failures, flags=flags, trials=run.trials
+        cells, comparison_rows(cells), failures=run.failures, flags=flags, trials=_make_trials(run)
     )
     clean = {(r["label"], r["seed"]): r["error"] for r in tables["rows"] if r["attack"] == "none"}
     tables["transfer"] = run.transfer if skip else transfer_rows(transfers, clean)
     return tables
+
+
+def _make_trials(run: Run) -> list[Row]:
+    """Return the rows of the searches, from what each trial left in its folder."""
+    if not run.trials:
+        return []
+    check_file(run.path / "spec.toml", MOST_BYTES)
+    trials = load_spec(run.path / "spec.toml").trials()
+    reasons = {(row["label"], row["trial"]): row["reason"] for row in run.trials}
+    contents = [
+        read_trial(run.path / trial.folder)
+        or {"reason": reasons.get((trial.label, trial.number), "it left no result.")}
+        for trial in trials
+    ]
+    return trial_rows(trials, contents)[0]
 
 
 def _read_transfer(folder: Path, seal: Mapping[str, Any]) -> Transfer:
