@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from robustloss.analysis.gates.judge import describe_gates
 from robustloss.analysis.learning import describe_unlearnt
 from robustloss.cli.saying import say
 from robustloss.notation import one_line, printable
@@ -28,7 +29,7 @@ def console() -> Console:
 
 
 def print_result(run: Path | Run) -> None:
-    """Print the result of a run: losses, marks, what has not learnt, what others published.
+    """Print the result of a run: losses, marks, what has not learnt, published numbers, gates.
 
     The rows of losses that the spec highlights are bold.
 
@@ -44,7 +45,9 @@ def print_result(run: Path | Run) -> None:
     for label in shown.get("highlight") or ():
         text.highlight_regex(rf"(?m)^{re.escape(one_line(str(label)))} .*$", "bold")
     screen.print(text, soft_wrap=True)
-    for line in (*describe_unlearnt(run.results), *describe_published(run.results)):
+    lines = [*describe_unlearnt(run.results), *describe_published(run.results)]
+    gates, _ = describe_gates(run)
+    for line in (*lines, *([f"Gates: {gates}"] if gates else [])):
         screen.print(Text(printable(one_line(line))), soft_wrap=True)
     screen.print()
 

@@ -255,6 +255,44 @@ def test_a_gate_that_names_nothing_is_a_mistake(run, gate, said):
     assert "\n" not in str(error.value)
 
 
+def test_a_run_of_two_norms_has_a_worst_case_for_each():
+    attacks = [*ATTACKS, {"name": "cw", "eps": [0.1, 0.5]}]
+    found = make_run(attacks=attacks, rows=[])  # as the spec alone says it
+    gate = {"metric": "worst_case_error", "max": 1}
+    with pytest.raises(SpecError, match='must be one of "worst case, L∞", "worst case, L2"'):
+        robustloss.check(found, [gate | {"eps": 0.1}])
+    for more, norm in (
+        ({"eps": 0.5}, "l2"),  # which only one of them has
+        ({"eps": 0.1, "attack": "worst case, L2"}, "l2"),
+        ({"eps": 0.1, "attack": "Worst case, l∞"}, "linf"),
+    ):
+        assert robustloss.check(found, [gate | more]).verdicts[0].facts["norm"] == norm
+    with pytest.raises(SpecError, match="eps .=0.5. is none of worst case, L∞, which has"):
+        robustloss.check(found, [gate | {"eps": 0.5, "attack": "worst case, L∞"}])
+
+
+def test_where_says_which_row_is_meant_if_a_table_has_several():
+    place = {"loss": "lgm", "label": "L-GM"}
+    rows = [
+        {**place, "seed": seed, "split": split, "fisher_ratio": ratio + seed}
+        for split, ratio in (("test", 2.0), ("train", 4.0))
+        for seed in (0, 1)
+    ]
+    found = make_run(geometry=rows)
+    gate = {"metric": "geometry.fisher_ratio", "label": "L-GM", "max": 9}
+    assert judged(found, **gate, where={"split": "train"}) == {"L-GM": 4.5}
+    for where, said in (
+        (
+            {},
+            r'where: missing. .* Write for example where = { split = "test" }. Split can be "test"',
+        ),
+        ({"split": "tst"}, r'where .=. split = "tst" .. must fit one row of geometry .* "train"'),
+        ({"splt": "test"}, r"names splt: it must be one of split; did you mean 'split'"),
+    ):
+        with pytest.raises(SpecError, match=said):
+            judged(found, **gate, where=where)
+
+
 def test_an_interval_over_one_seed_is_that_over_images_or_a_mistake():
     one = make_run(seeds=(0,))
     gate = {"metric": "clean_error", "label": "softmax", "interval": "upper"}

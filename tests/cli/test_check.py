@@ -13,7 +13,9 @@ import pytest
 
 import robustloss
 from robustloss.analysis.gates.verdict import Verdict, Verdicts
+from robustloss.data.load import load_dataset
 from robustloss.runs import runner
+from robustloss.spec.data import DataSpec
 from robustloss.spec.load import load_spec
 from robustloss.spec.text import to_toml
 from robustloss.storage import digest_content
@@ -164,6 +166,16 @@ def test_what_is_missing_or_altered_fails_and_is_named(command, gated, gates):
     assert "clean_error, L-GM: No value for seed 1: its cell is not finished." in out
 
 
+def test_numbers_of_an_earlier_state_of_the_run_do_not_pass(command, gated, gates):
+    spec = load_spec(gated / "spec.toml").as_written()
+    spec["losses"].append({"name": "center"})
+    (gated / "spec.toml").write_text(to_toml(spec))  # as a run that was asked for more leaves it
+    status, out, _ = command("check", gated, "--gates", gates(PASSES))
+    assert status == 1
+    assert "The numbers are of an earlier, finished state of this run" in out
+    assert "Center seed 0" in out
+
+
 def test_an_altered_number_does_not_pass(command, gated, gates):
     text = (gated / "results.json").read_text()
     (gated / "results.json").write_text(text.replace('"error": 0.', '"error": 0.0', 1))
@@ -267,6 +279,13 @@ def test_a_run_and_what_evaluate_returns_are_checked_as_they_are(gated):
     assert [v.status for v in robustloss.check(loaded)] == ["pass", "pass", "fail", "warn"]
     assert robustloss.check(gated, [PASSES])
     assert robustloss.check(str(gated), {"gates": [PASSES]})
+    digits = load_dataset(DataSpec(name="digits", test_size=20)).test
+    model = robustloss.load_classifier(gated, loss="L-GM", seed=0)
+    found = robustloss.evaluate(
+        {"mine": model}, digits.batch(slice(None)), digits.labels, ["fgsm"], quick=True
+    )
+    verdicts = robustloss.check(found, [PASSES, {"metric": "error", "eps": 0.1, "max": 0}])
+    assert [(v.label, v.status) for v in verdicts] == [("mine", "pass"), ("mine", "fail")]
 
 
 def test_a_changed_gate_computes_nothing_and_is_judged(gated, monkeypatch, no_report):
@@ -289,8 +308,9 @@ def test_a_run_refuses_a_gate_of_its_spec_before_it_computes(command, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_page_and_the_summary_name_the_gates_that_fail(gated):
-    report = robustloss.build_report(gated)
+def test_page_summary_and_terminal_name_the_gates_that_fail(command, gated):
+    assert "\nGates: 2 of 4 passed. Failed: worst_case_error" in command("report", gated)[1]
+    report = gated / "report" / "index.html"
     line = "2 of 4 passed. Failed: worst_case_error at eps 0.1 (L-GM). Warned: soft (L-GM)."
     page, summary = report.read_text(), (report.parent / "summary.md").read_text()
     assert f'<p class="care"><strong>Gates.</strong> {line}</p>' in page

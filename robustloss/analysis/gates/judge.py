@@ -171,10 +171,14 @@ def _find_rows(known: Known, asked: Asked, label: str) -> dict[int, Row]:
             + (" and so on" if len(known) > MOST_VALUES else "")
             for key, known in several.items()
         )
-        given = f"where (={literal(own)})" if own else "where: missing. It"
-        raise SpecError(
-            f"{asked.key}.{given} must name one row of {table} for each seed: {listed}."
+        one = {key: known[0] for key, known in several.items()}
+        given = (
+            f"where (={literal(own)}) must fit one row of {table} for each seed."
+            if own
+            else f"where: missing. {table} has several rows for each seed. Write for example "
+            f"where = {literal(one)}."
         )
+        raise SpecError(f"{asked.key}.{given} There, {listed}.")
     return {seed: found[0] for seed, found in by_seed.items()}
 
 
