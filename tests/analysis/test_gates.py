@@ -267,7 +267,7 @@ def test_a_run_of_two_norms_has_a_worst_case_for_each():
         ({"eps": 0.1, "attack": "Worst case, l∞"}, "linf"),
     ):
         assert robustloss.check(found, [gate | more]).verdicts[0].facts["norm"] == norm
-    with pytest.raises(SpecError, match="eps .=0.5. is none of worst case, L∞, which has"):
+    with pytest.raises(SpecError, match=r"eps .=0.5. is none of worst case, L∞, which has"):
         robustloss.check(found, [gate | {"eps": 0.5, "attack": "worst case, L∞"}])
 
 
@@ -284,7 +284,7 @@ def test_where_says_which_row_is_meant_if_a_table_has_several():
     for where, said in (
         (
             {},
-            r'where: missing. .* Write for example where = { split = "test" }. Split can be "test"',
+            r'where: missing. .* Write for example where = { split = "test" }. There, split',
         ),
         ({"split": "tst"}, r'where .=. split = "tst" .. must fit one row of geometry .* "train"'),
         ({"splt": "test"}, r"names splt: it must be one of split; did you mean 'split'"),
