@@ -1,0 +1,100 @@
+"""The example of continuous integration: its files as pasted, run line by line."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+PAGE = Path(__file__).parents[2] / "robustloss" / "guide" / "ci.md"
+FILE = re.compile(r"^`([\w./-]+)`[^`]*?:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+YAML = ".github/workflows/robustness.yml"
+
+
+def files():
+    """The files that the page names, each with its content."""
+    return dict(FILE.findall(PAGE.read_text("utf-8")))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A repository with the files of the page, and robustloss on its search path."""
+    folder = tmp_path_factory.mktemp("ci")
+    for name, text in files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+    program = folder / "bin" / "robustloss"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m robustloss "$@"\n')
+    program.chmod(0o755)
+    return folder
+
+
+def run(folder, text):
+    """Runs lines of a shell; gives (exit status, stdout, stderr)."""
+    summary = folder / "summary.md"
+    summary.unlink(missing_ok=True)
+    path = f"{folder / 'bin'}:{os.environ['PATH']}"
+    settings = os.environ | {"PATH": path, "GITHUB_STEP_SUMMARY": str(summary)}
+    done = subprocess.run(
+        ["bash", "-c", text], cwd=folder, env=settings, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def edit(path, old, new):
+    text = path.read_text("utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), "utf-8")
+
+
+def test_the_files_of_the_page_are_those_that_a_step_needs():
+    names = ["ci/robustness.toml", "ci/gates.toml", "ci/robustness.sh", YAML]
+    assert list(files()) == names
+
+
+def test_the_script_passes_as_pasted_and_fails_where_the_model_is_worse(project):
+    (first,) = re.findall(r"^```\n(robustloss run ci.*?)^```$", PAGE.read_text(), re.S | re.M)
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    status, _, err = run(project, f"set -e\nexport OMP_NUM_THREADS=1\n{first}")
+    assert status == 0, err
+    assert (project / "ci/baseline.npz").stat().st_size < 50_000
+    status, out, err = run(project, "bash ci/robustness.sh")
+    assert status == 0, out + err
+    assert (project / "summary.md").read_text("utf-8").startswith("# robustness\n")
+    junit = ElementTree.parse(project / "runs/gates.xml").getroot()
+    assert {case.find("failure") for case in junit.iter("testcase")} == {None}
+    for kept in re.findall(r"^ {12}(runs/\S+)$", files()[YAML], re.M):
+        assert (project / kept).is_file(), kept
+    edit(project / "ci/robustness.toml", "epochs = 20", "epochs = 1")
+    status, out, _ = run(project, "bash ci/robustness.sh")
+    assert status == 1
+    assert "fail" in out
+    junit = ElementTree.parse(project / "runs/gates.xml").getroot()
+    failed = [case.get("name") for case in junit.iter("testcase") if len(case)]
+    assert any("clean_error" in name for name in failed), failed
+    assert len(failed) > 2  # the baseline says so too
+    edit(project / "ci/gates.toml", "clean_error", "clean_eror")
+    assert run(project, "bash ci/robustness.sh")[0] == 2
+
+
+def test_the_workflow_is_yaml_and_runs_the_script():
+    text = files()[YAML]
+    commands = re.findall(r"^ +(?:- )?run: (.*)$", text, re.M)
+    assert [line.split()[0] for line in commands] == ["pip", "pip", "bash", "gh"]
+    assert commands[2] == "bash ci/robustness.sh"
+    assert "--body-file runs/robustness/report/summary.md" in commands[3]
+    if importlib.util.find_spec("yaml") is None:
+        return
+    import yaml
+
+    (job,) = yaml.safe_load(text)["jobs"].values()
+    steps = job["steps"]
+    assert [step["run"] for step in steps if "run" in step] == commands
+    assert all(re.fullmatch(r"[\w/-]+@v\d+", step["uses"]) for step in steps if "uses" in step)
+    (cache,) = (step["with"]["path"] for step in steps if "cache@" in step.get("uses", ""))
+    assert job["env"]["ROBUSTLOSS_DATA"].endswith(f"/{cache}")
