@@ -150,7 +150,9 @@ def refused(tmp_path, log, match, spec=ONE):
 
 
 def test_what_cannot_be_a_log_is_refused_before_any_work(tmp_path, monkeypatch):
-    refused(tmp_path, tmp_path, r"must end in \.jsonl.*Write --log ")
+    refused(tmp_path, tmp_path / "a.log", r"must end in \.jsonl.*Write --log .*a\.jsonl\.")
+    for folder in ("", ".", tmp_path):
+        refused(tmp_path, folder, r"is a folder\. Name a file in it, as .*log\.jsonl\.")
     (tmp_path / "a.jsonl").mkdir()
     refused(tmp_path, tmp_path / "a.jsonl", r"is a folder\. Name a file in it")
     (tmp_path / "file").write_text("")
@@ -252,5 +254,5 @@ def test_an_interrupted_run_says_so(tmp_path):
 def test_the_command_takes_a_log_and_refuses_a_folder(command, tmp_path, monkeypatch):
     status, out, err = command("run", "quickstart", "--log", tmp_path, "--out", tmp_path / "run")
     assert (status, out) == (2, "")
-    assert "must end in .jsonl" in err
+    assert "is a folder" in err
     assert not (tmp_path / "run").exists()

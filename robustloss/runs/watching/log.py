@@ -45,13 +45,14 @@ class RunLog:
 
     def __init__(self, path: str | Path, name: str) -> None:
         self.path = Path(path)
+        if self.path.is_dir():
+            inside = self.path / f"log{ENDING}"
+            raise LogError(f"log (={path}) is a folder. Name a file in it, as {inside}.")
         if self.path.suffix != ENDING:
             raise LogError(
                 f"log (={path}) must end in {ENDING}: it takes a line of JSON for each event. "
                 f"Write --log {self.path.with_suffix(ENDING)}."
             )
-        if self.path.is_dir():
-            raise LogError(f"log (={path}) is a folder. Name a file in it, as {path}/log{ENDING}.")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_DETOUR
