@@ -73,7 +73,7 @@ def test_the_script_passes_as_pasted_and_fails_where_the_model_is_worse(project)
     edit(project / "ci/robustness.toml", "epochs = 20", "epochs = 1")
     status, out, _ = run(project, "bash ci/robustness.sh")
     assert status == 1
-    assert "fail" in out
+    assert "Failed: clean_error (L-GM)" in out
     junit = ElementTree.parse(project / "runs/gates.xml").getroot()
     failed = [case.get("name") for case in junit.iter("testcase") if len(case)]
     assert any("clean_error" in name for name in failed), failed
