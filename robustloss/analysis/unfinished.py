@@ -25,6 +25,7 @@ from robustloss.run_files import check_file
 from robustloss.spec.load import MOST_BYTES, load_spec
 from robustloss.spec.losses import read_normalize
 from robustloss.spec.plugins import plugins_of
+from robustloss.spec.prefixes import names_weights
 from robustloss.spec.spec import CellSpec, Spec
 
 MOST_NAMED = 8  # missing cells that a sentence names
@@ -223,6 +224,9 @@ def _compare_settings(
     if wanted.loss.factory:
         known["normalize"] = known.get("normalize") or "none"
         asked["normalize"] = read_normalize(wanted.loss.normalize) or "none"
+        named = names_weights(wanted.loss.factory, wanted.loss.weights)
+        known["weights"] = known.get("weights") or "none"
+        asked["weights"] = wanted.loss.weights if named else "none"
     else:
         asked |= {"backbone": wanted.model.backbone, "feature_dim": wanted.model.feature_dim}
     if not wanted.loss.given:

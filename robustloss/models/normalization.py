@@ -1,7 +1,9 @@
 """Which normalisation a model asks for: what it says itself, and what it is given."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +47,19 @@ def find_stated(module: nn.Module) -> Stated | None:
         found = getattr(inner, name, None)
         if isinstance(found, Mapping) and {"mean", "std"} <= found.keys():
             return _read_stated(found["mean"], found["std"], f"its {name}")
-    folder = getattr(inner, "name_or_path", "")  # of transformers: where it was loaded from
-    return read_preprocessor(Path(folder)) if isinstance(folder, str) and folder else None
+    name = getattr(inner, "name_or_path", "")  # of transformers: from where it was loaded
+    return read_preprocessor(_find_folder(name)) if isinstance(name, str) and name else None
+
+
+def _find_folder(name: str) -> Path:
+    """Return the folder of a model of transformers; of the Hugging Face hub, the one kept of it."""
+    hub = sys.modules.get("huggingface_hub")
+    if not Path(name).is_dir() and hub is not None:
+        with suppress(Exception):  # a name that the hub does not have either
+            found = hub.try_to_load_from_cache(name, PREPROCESSOR)
+            if isinstance(found, str):
+                return Path(found).parent
+    return Path(name)
 
 
 def read_preprocessor(folder: Path) -> Stated | None:

@@ -91,18 +91,27 @@ def find_remarks(spec: Spec, cells: Sequence[CellSpec], dataset: Dataset, *_: ob
 
 
 def gradient_mistakes(spec: Spec, label: str, reason: str) -> list[str]:
-    """Return a line for each attack that needs a gradient, which a model does not have.
+    """Return a line that names the attacks that need a gradient, which a model does not have.
 
     Args:
         spec: Whose attacks are checked.
         label: Of the model.
         reason: Why no gradient comes back to the images.
+
+    Returns:
+        The line; nothing where no attack needs one.
     """
-    return [
-        f"attacks[{number}] (={attack.name}) needs a gradient, and none comes back to the images "
-        f"from {label} ({reason}). Black-box attacks only, as square."
+    found = {
+        f"attacks[{number}]": attack.name
         for number, attack in enumerate(spec.attacks)
         if attack_kind(attack.name) not in _WITHOUT_GRADIENT
+    }
+    if not found:
+        return []
+    need = "need" if len(found) > 1 else "needs"
+    return [
+        f"{', '.join(found)} (={', '.join(found.values())}) {need} a gradient, and none comes back "
+        f"to the images from {label} ({reason}). Black-box attacks only, as square."
     ]
 
 

@@ -15,7 +15,7 @@ import robustloss
 from robustloss.cli.cost import measure
 from robustloss.data.load import load_dataset
 from robustloss.models.build import build_classifier, build_with_weights
-from robustloss.models.normalization import PREPROCESSOR
+from robustloss.models.normalization import PREPROCESSOR, find_stated
 from robustloss.progress import Silent
 from robustloss.runs import runner
 from robustloss.runs.preflight import find_remarks
@@ -206,6 +206,25 @@ def test_what_is_said_and_not_used_is_a_remark(colour, tmp_path):
     assert (
         preflight(colour, {"model": f"transformers:{tmp_path}/vit", "normalize": HALF}) == found[:1]
     )
+
+
+def test_what_the_hub_says_of_a_model_is_read_from_what_is_kept_of_it(monkeypatch, tmp_path):
+    model = vit(tmp_path / "vit")
+    from huggingface_hub import constants
+
+    kept = tmp_path / "hub/models--some--vit"
+    (kept / "snapshots/0123").mkdir(parents=True)
+    (kept / "refs").mkdir()
+    (kept / "refs/main").write_text("0123")
+    (kept / "snapshots/0123" / PREPROCESSOR).write_text(
+        (tmp_path / "vit" / PREPROCESSOR).read_text()
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    model.name_or_path = "some/vit"
+    assert str(find_stated(model)) == "mean 0.5, 0.5, 0.5, std 0.5, 0.5, 0.5"
+    for name in ("some/other", "", "../vit", "a b c"):
+        model.name_or_path = name
+        assert find_stated(model) is None
 
 
 def test_random_weights_are_those_of_the_seed(colour):

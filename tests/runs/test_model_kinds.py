@@ -139,6 +139,10 @@ def test_a_model_without_a_gradient_gets_black_box_attacks_only(kind, monkeypatc
     model, notes = WITHOUT_GRADIENT[kind](), Notes()
     with pytest.raises(ValueError, match=r"attacks\[1\] \(=pgd\) needs a gradient, and none comes"):
         evaluate(model, IMAGES, LABELS, ["square", "pgd"])
+    with pytest.raises(
+        ValueError, match=r"^attacks\[0\], attacks\[2\] \(=fgsm, cw\) need a gradient"
+    ):
+        evaluate(model, IMAGES, LABELS, ["fgsm", "square", {"name": "cw", "eps": [0.5]}])
     square = [{"name": "square", "eps": [0.3], "params": {"queries": 50}}]
     run = robustloss.evaluate(model, IMAGES, LABELS, square, progress=notes)
     clean, attacked = sorted((row["eps"], row["error"]) for row in run.rows)
@@ -279,6 +283,26 @@ def test_what_evaluate_changes_or_doubts_is_a_remark():
         {"A": plain()}, IMAGES, LABELS, ["fgsm"], quick=True, progress=(quiet := Notes())
     )
     assert not any("Remark: A: it" in line for line in quiet.lines)
+
+
+class OddFeatures(nn.Module):
+    """Its features are of something else, and fail on images."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = plain()
+
+    def features(self, images):
+        return {}["missing"]
+
+    def forward(self, images):
+        return self.inner(images)
+
+
+def test_features_that_are_for_something_else_are_left_alone():
+    found = evaluate({"A": OddFeatures()}, IMAGES, LABELS, ["fgsm"], train=rand(30))
+    expected = evaluate({"A": plain()}, IMAGES, LABELS, ["fgsm"], train=rand(30))
+    assert found.rows == expected.rows
 
 
 def test_normalize_takes_what_a_library_has(tmp_path):
