@@ -21,7 +21,7 @@ from robustloss.data.folders.listing import find_folder, list_files
 from robustloss.data.images import Dataset, ImageSet
 from robustloss.data.load import load_dataset
 from robustloss.seeding import new_generator
-from robustloss.spec.data import DataSpec, OutsideSpec, summary_of
+from robustloss.spec.data import FIXED_SETS, DataSpec, OutsideSpec, summary_of
 from robustloss.spec.spec import Spec
 
 VERSION = 1  # raise when the same table would give other images
@@ -178,7 +178,8 @@ def _load_table(
     except DataError as error:  # it calls the keys by the table [data]
         raise DataError(re.sub(r"\bdata\.(?=[a-z_]+\b)", "", str(error))) from None
     images = fit_shape(_thin_out(test, table.images), shape)
-    return images, f"test images of {summary_of(table.name)}"
+    known = table.name in FIXED_SETS
+    return images, f"test images of {summary_of(table.name) if known else table.as_data().label}"
 
 
 def _list_paths(table: OutsideSpec, near: Path, root: Path | None) -> list[Path]:

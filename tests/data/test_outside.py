@@ -171,6 +171,9 @@ def test_any_door_of_the_data_is_one_of_outside_images(tmp_path, digits):
     found = loaded(tables, digits)
     assert [each.images.n for each in found] == [5, 12, 6]
     assert {each.images.shape for each in found} == {(1, 8, 8)}  # as digits
+    assert [each.name for each in found] == [
+        "test images of mine.py:other", "test images of mine.py:other", "test images of a",
+    ]  # fmt: skip
     with pytest.raises(
         DataError, match=r"\(arrays\): file .*which fits both. Say layout = \"nchw\""
     ):
