@@ -165,7 +165,10 @@ def _hold(name: str, batches: Iterable[tuple[Tensor, Tensor]], count: int | None
                 "the length (__len__), or cut them by itertools.islice."
             )
     if store is None:
-        raise ValueError(f"{name} must hold images, but gives no batch.")
+        raise ValueError(
+            f"{name} must hold images, but gives no batch. A generator gives its batches once: make "
+            "a new one."
+        )
     kind, scale = (ImageSet, 255.0) if store.dtype == torch.uint8 else (FloatImages, 1.0)
     classes = torch.frombuffer(labels, dtype=torch.int64)
     return kind(store.images(), classes, torch.arange(len(classes)), scale)

@@ -178,8 +178,13 @@ class ArrayContent(Content):
 
     def load(self, parts: Parts) -> Loaded:
         """Hand the pixels over as they are."""
-        # A copy, because torch must not share an array that is read-only, as of a file's bytes.
-        pixels = {name: part.images.copy() for name, part in parts.items()}
+        whole = [part.images for part in (self.train, self.test, self.validation) if part]
+        pixels = {
+            # What was chosen is new. Else a copy: torch must not share an array that is read-only,
+            # as of a file's bytes, or that is somebody's own.
+            name: part.images.copy() if any(part.images is each for each in whole) else part.images
+            for name, part in parts.items()
+        }
         return gather_pixels(pixels, scale=self.scale, size=self.size, remark=self.remark)
 
 

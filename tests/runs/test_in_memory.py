@@ -260,7 +260,7 @@ X, Y = rand(6)
         ([(X, Y), (X * torch.nan, Y)], r"batch 2 of images .*Some pixels are NaN"),
         ([((X * 255).long(), Y)], r"batch 1 of images \(=torch.int64\) must be floating"),
         ([{"image": X, "label": Y}], r"batch 1 of images \(=dict with image, label\) must be a"),
-        ([], "images must hold images, but gives no batch"),
+        ([], r"images must hold images, but gives no batch\. A generator gives its batches once"),
         (Pictures(), r"images: batch 1 cannot be read: TypeError.*ToTensor\(\)"),
         (7, r"images \(=int\) must be a tensor of shape .* or a torch Dataset"),
     ],
