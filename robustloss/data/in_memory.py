@@ -166,8 +166,8 @@ def _hold(name: str, batches: Iterable[tuple[Tensor, Tensor]], count: int | None
             )
     if store is None:
         raise ValueError(
-            f"{name} must hold images, but gives no batch. A generator gives its batches once: make "
-            "a new one."
+            f"{name} must hold images, but gives no batch. A generator gives its batches once: "
+            "make a new one."
         )
     kind, scale = (ImageSet, 255.0) if store.dtype == torch.uint8 else (FloatImages, 1.0)
     classes = torch.frombuffer(labels, dtype=torch.int64)
@@ -211,7 +211,7 @@ class _Store:
         """Turn 8 bits a pixel into float32."""
         if self.file is not None:
             wide = PixelFile(self.shape, torch.float32)
-            for piece in self.file:
+            for piece in StreamedImages(self.file):
                 wide.append((torch.from_numpy(piece) / 255).numpy())
             self.file = wide
         elif self.memory:

@@ -164,20 +164,25 @@ class Content(ABC):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ArrayContent(Content):
-    """Images whose pixels are in memory already.
+    """Images whose pixels are there already, in memory or in a file.
 
     Attributes:
+        file: the pixels, where they do not fit in memory: each `Part` then has their places in it.
         scale: largest value that a pixel can have.
         size: (H, W) that a model sees, as in `ImageSet`.
         remark: what must stand beside the numbers; "" for nothing.
     """
 
+    file: PixelFile | None = None
     scale: float = 255.0
     size: tuple[int, int] | None = None
     remark: str = ""
 
     def load(self, parts: Parts) -> Loaded:
         """Hand the pixels over as they are."""
+        if self.file is not None:
+            streamed = {n: StreamedImages(self.file, part.images) for n, part in parts.items()}
+            return gather_pixels(streamed, scale=self.scale, size=self.size, remark=self.remark)
         whole = [part.images for part in (self.train, self.test, self.validation) if part]
         pixels = {
             # What was chosen is new. Else a copy: torch must not share an array that is read-only,
@@ -189,7 +194,7 @@ class ArrayContent(Content):
 
 
 def gather_pixels(
-    pixels: Mapping[str, NDArray[np.uint8] | PixelFile],
+    pixels: Mapping[str, NDArray[np.uint8] | StreamedImages],
     *,
     scale: float = 255.0,
     size: tuple[int, int] | None = None,
@@ -198,7 +203,7 @@ def gather_pixels(
     """Return what the rest asks for of pixels, wherever they come from and lie.
 
     Args:
-        pixels: of each set, (N, C, H, W): in memory, or in a file that they are read from.
+        pixels: of each set, (N, C, H, W), in memory or in a file.
         scale: largest value that a pixel can have.
         size: (H, W) that a model sees, as in `ImageSet`.
         remark: what must stand beside the numbers; "" for nothing.
@@ -207,7 +212,7 @@ def gather_pixels(
     pieces = [train] if isinstance(train, np.ndarray) else train
     return Loaded(
         images={
-            name: torch.from_numpy(each) if isinstance(each, np.ndarray) else StreamedImages(each)
+            name: torch.from_numpy(each) if isinstance(each, np.ndarray) else each
             for name, each in pixels.items()
         },
         counts=sum((value_counts(each) for each in pieces), np.zeros((train.shape[-3], 256), int)),

@@ -8,6 +8,8 @@ memory.
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
 import weakref
 from collections import OrderedDict
@@ -80,8 +82,7 @@ class ImageFiles:
 class PixelFile:
     """Pixels in a file of the cache folder, for images that do not fit in memory.
 
-    The file has no name: it is gone when the process ends, however that ends. Iterating gives the
-    images in pieces, in their order.
+    The file has no name: it is gone when the process ends, however that ends.
 
     Args:
         shape: (C, H, W).
@@ -95,23 +96,11 @@ class PixelFile:
         self._bytes = channels * height * width * self._kind.itemsize  # of an image
         self._n = 0
         self._lock = Lock()
-        folder = cache_folder()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
-        except OSError as error:
-            raise _no_room(error) from None
+        self._file = _open_temporary()
         weakref.finalize(self, self._file.close)
 
     def __len__(self) -> int:
         return self._n
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        for start in range(0, self._n, 1000):
-            positions = np.arange(start, min(start + 1000, self._n))
-            into = np.empty((len(positions), *self.shape), self._kind)
-            self.read(positions, into)
-            yield into
 
     def append(self, images: NDArray[Any]) -> None:
         """Write images (B, C, H, W) behind those that are there.
@@ -138,6 +127,41 @@ class PixelFile:
                 self._file.readinto(row.data)
 
 
+def make_array(shape: Sequence[int], dtype: Any, *, in_memory: bool) -> NDArray[Any]:
+    """Return an array to be filled.
+
+    Args:
+        shape: of the array.
+        dtype: of numpy.
+        in_memory: False: it lies in a file without a name in the cache folder.
+
+    Raises:
+        DataError: there is no room for the file.
+    """
+    if in_memory:
+        return np.empty(shape, dtype)
+    file = _open_temporary()
+    try:
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if hasattr(os, "posix_fallocate"):  # else a full disk would end the process later
+            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+        return np.memmap(file, dtype, "w+", shape=tuple(shape))
+    except OSError as error:
+        raise _no_room(error) from None
+    finally:
+        file.close()  # the array keeps what it needs
+
+
+def _open_temporary() -> Any:
+    """Return a new file without a name in the cache folder, unbuffered."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=folder, buffering=0)
+    except OSError as error:
+        raise _no_room(error) from None
+
+
 def _no_room(error: OSError) -> DataError:
     return DataError(
         f"the images do not fit in memory and cannot be written to {cache_folder()} "
@@ -147,6 +171,8 @@ def _no_room(error: OSError) -> DataError:
 
 class StreamedImages:
     """Images of a source as if they were one tensor (N, C, H, W).
+
+    Iterating gives arrays of some images each, in their order.
 
     Args:
         source: where they come from.
@@ -174,6 +200,13 @@ class StreamedImages:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        for start in range(0, len(self), 1000):
+            some = self.positions[start : start + 1000]
+            into = torch.empty((len(some), *self.source.shape), dtype=self.dtype).numpy()
+            self.source.read(some, into)
+            yield into
 
     def to(self, device: torch.device | str) -> StreamedImages:
         """Return the same images for another device."""

@@ -14,11 +14,14 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from robustloss.data.brought import arrays as brought_arrays
+from robustloss.data.brought import pixels
 from robustloss.data.brought.torchvision import TorchvisionReader
 from robustloss.data.catalogue import find_source
 from robustloss.data.files import AbsentError, DataError
 from robustloss.data.load import load_dataset
 from robustloss.data.mnist import IdxReader
+from robustloss.data.streamed import StreamedImages
 from robustloss.results.run import load_run
 from robustloss.runs import runner
 from robustloss.spec.data import DataSpec
@@ -105,6 +108,38 @@ def test_sixteenths_keep_their_levels_and_other_numbers_are_rounded_and_told(tmp
     assert found.summary == "floating point images rounded to 256 levels"
     exact = torch.from_numpy(odd)[found.train.index, None]
     assert (found.train.batch(slice(None)) - exact).abs().max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("form", [lambda x: x, lambda x: (x / 255).transpose(0, 2, 3, 1)])
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_arrays_that_do_not_fit_in_memory_are_read_from_a_file(tmp_path, monkeypatch, form, write):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    whole = load(save(tmp_path).parent)
+    x, y = colour()
+    some = {"x_train": form(x), "x_test": form(x[:30] ^ 1), "x_val": form(x[:9])}
+    write(tmp_path / "other.npz", y_train=y, y_test=y[:30], y_val=y[:9], **some)
+    kept = load(tmp_path, file="other.npz")
+    monkeypatch.setattr(pixels, "memory_size", lambda: 1000)
+    monkeypatch.setattr(brought_arrays, "_PIECE", 1000)
+    streams(load(tmp_path), whole)
+    streams(load(tmp_path, file="other.npz"), kept)
+    few = {"train_size": 9, "classes": [2, 0], "class_fractions": [0.5, 1.0]}
+    found = load(tmp_path, **few)
+    monkeypatch.setattr(pixels, "memory_size", lambda: 10**9)
+    streams(found, load(tmp_path, **few))
+
+
+def streams(one, other):
+    """Whether images are read from a file, and are those of the other data set in memory."""
+    assert (one.checksum, one.training_checksum) == (other.checksum, other.training_checksum)
+    assert (one.mean, one.std, one.summary) == (other.mean, other.std, other.summary)
+    for part in ("train", "validation", "test"):
+        images, expected = getattr(one, part), getattr(other, part)
+        assert isinstance(images.images, StreamedImages)
+        assert isinstance(expected.images, torch.Tensor)
+        assert torch.equal(images.labels, expected.labels)
+        for selection in (slice(0, 4), torch.tensor([2, 0, 2]), slice(None)):
+            assert torch.equal(images.batch(selection), expected.batch(selection))
 
 
 def test_a_layout_that_fits_twice_is_asked_for(tmp_path):
@@ -329,6 +364,14 @@ def test_a_function_gives_the_images_that_arrays_give(own, factory):
     same(load(own), found)
     named = factory in ("pictures", "rows")
     assert found.class_names == (("a", "b", "c") if named else ("0", "1", "2"))
+
+
+@pytest.mark.parametrize("factory", ["pairs", "tensors", "pictures", "rows"])
+def test_what_a_function_gives_may_be_larger_than_the_memory(own, monkeypatch, factory):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(own / "cache"))
+    whole = load(own, f"own.py:{factory}")
+    monkeypatch.setattr(pixels, "memory_size", lambda: 1000)
+    streams(load(own, f"own.py:{factory}"), whole)
 
 
 def test_pictures_of_other_sizes_are_resized_where_that_is_asked_for(own):

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustloss.data.brought.pixels import Given, build_content, check_memory
+from robustloss.data.brought.pixels import Given, build_content, fits_in_memory
 from robustloss.data.files import AbsentError, DataError, is_lfs_pointer, join_names
 from robustloss.data.reader import Content, Place
+from robustloss.data.streamed import make_array
 from robustloss.spec.data import DataSpec
 
 NAMES = {
@@ -101,11 +102,11 @@ def _read(path: Path, where: str) -> Mapping[str, NDArray[Any]]:
                 f"{where}: it unpacks to {unpacked:,} bytes, more than {_BOMB[1]} times its own. "
                 "Write it by np.savez, which packs nothing."
             )
-        check_memory(unpacked, where)
-        return {name: _read_member(archive, member) for name, member in members.items()}
+        fits = fits_in_memory(unpacked)
+        return {name: _read_member(archive, member, fits) for name, member in members.items()}
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, fits: bool) -> NDArray[Any]:
     """Return one array; memory is taken only for what the file really holds."""
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
@@ -123,7 +124,17 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[A
         size = math.prod(shape) * dtype.itemsize
         if size != member.file_size - file.tell():
             raise ValueError(f"{member.filename} is cut off, or longer than its shape {shape} says")
-        content = bytearray()
-        while piece := file.read(_PIECE):
-            content += piece
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+        if fits or size <= _PIECE:
+            content = bytearray()
+            while piece := file.read(_PIECE):
+                content += piece
+            array = np.frombuffer(content, dtype)
+        else:
+            array = make_array((math.prod(shape),), dtype, in_memory=False)
+            into, done = array.view(np.uint8), 0
+            while done < size and (piece := file.read(_PIECE)):
+                into[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
+                done += len(piece)
+            if done < size:
+                raise ValueError(f"{member.filename} is cut off")
+    return array.reshape(shape, order="F" if fortran else "C")

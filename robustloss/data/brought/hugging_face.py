@@ -32,7 +32,7 @@ from robustloss.data.folders.listing import find_folder
 from robustloss.data.folders.load import SHARE_OF_MEMORY, memory_size
 from robustloss.data.reader import Content, Loaded, Part, Parts, Place, gather_pixels
 from robustloss.data.splits import TEST_SHARE
-from robustloss.data.streamed import PixelFile
+from robustloss.data.streamed import PixelFile, StreamedImages
 from robustloss.notation import printable
 from robustloss.spec.data import DataSpec
 
@@ -341,7 +341,8 @@ class TablesContent(Content):
         if keep == "auto":
             needed = sum(part.n for part in parts.values()) * math.prod(recipe.shape)
             keep = needed <= memory_size() / SHARE_OF_MEMORY
-        found, pixels = _Found(), {}
+        found = _Found()
+        pixels: dict[str, NDArray[np.uint8] | StreamedImages] = {}
         with showing_progress(self.quiet, MofNCompleteColumn()) as bar:
             task = bar.add_task(
                 printable(f"Reading {Path(self.files).name}"),
@@ -361,7 +362,7 @@ class TablesContent(Content):
                         whole[done : done + len(piece)] = piece
                     done += len(piece)
                     bar.advance(task, len(piece))
-                pixels[name] = whole
+                pixels[name] = StreamedImages(whole) if isinstance(whole, PixelFile) else whole
         self._refuse(found)
         remarks = (self.remark, *describe_pictures(recipe, found.converted))
         size = None if data.image_size is None else (data.image_size, data.image_size)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import MofNCompleteColumn
 
-from robustloss.data.brought.pixels import Given, as_array, check_memory
+from robustloss.data.brought.pixels import Given, as_array, fits_in_memory
 from robustloss.data.decode import GREY_MODES, KNOWN_MODES, OtherSize, Recipe, fit
 from robustloss.data.files import DataError, showing_progress
+from robustloss.data.streamed import make_array
 from robustloss.notation import printable
 from robustloss.spec.data import DataSpec
 
@@ -156,8 +157,8 @@ class _Items:
                 if recipe is not None and _channels(image) != recipe.channels:
                     converted += 1
                 if images is None:
-                    check_memory(pixels.nbytes * n, f"{self.where}: {self.name}")
-                    images = np.empty((n, *pixels.shape), pixels.dtype)
+                    fits = fits_in_memory(pixels.nbytes * n)
+                    images = make_array((n, *pixels.shape), pixels.dtype, in_memory=fits)
                 if pixels.shape != images.shape[1:] or pixels.dtype != images.dtype:
                     raise DataError(
                         f"{self.where}: {self.name}[0] is {images.dtype} {images.shape[1:]} and "

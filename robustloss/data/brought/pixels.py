@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from robustloss.data.files import DataError, join_names
 from robustloss.data.folders.load import SHARE_OF_MEMORY, memory_size
 from robustloss.data.reader import ArrayContent, Part
+from robustloss.data.streamed import PixelFile
 from robustloss.spec.data import DataSpec
 
 CHUNK = 2_000_000  # values that are looked at together, so that memory stays flat
@@ -73,13 +74,11 @@ def build_content(
     labels = {name: check_labels(one, where) for name, one in given.items()}
     names = check_classes(given, labels, class_names, where)
     images = {name: _check_images(one, where) for name, one in given.items()}
-    check_memory(sum(array.size for array in images.values()), where)
     for one in given.values():
         _check_values(one, where)
     layout = _choose_layout(given, data.layout, where)
     scale, rounded = _choose_scale(list(images.values()))
-    pixels = {name: _as_pixels(array, layout, scale) for name, array in images.items()}
-    shapes = {given[name].images_name: array.shape[1:] for name, array in pixels.items()}
+    shapes = {given[name].images_name: _shape_of(array, layout) for name, array in images.items()}
     if len(set(shapes.values())) > 1:
         told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise DataError(
@@ -88,7 +87,17 @@ def build_content(
         )
     if rounded:
         remark = "; ".join(filter(None, (remark, "floating point images rounded to 256 levels")))
-    parts = {name: Part.whole(pixels[name], labels[name]) for name in given}
+    parts, file = {}, None
+    if fits_in_memory(sum(array.size for array in images.values())):
+        for name, array in images.items():
+            parts[name] = Part.whole(_as_pixels(array, layout, scale), labels[name])
+    else:
+        file = PixelFile(next(iter(shapes.values())))
+        for name, array in images.items():
+            places = np.arange(len(file), len(file) + len(array))
+            parts[name] = Part(places, labels[name], places - places[0])
+            for piece in _pieces(array):
+                file.append(_as_pixels(piece, layout, scale))
     return ArrayContent(
         where=where,
         files=files,
@@ -96,25 +105,22 @@ def build_content(
         test=parts.get("test"),
         validation=parts.get("validation"),
         class_names=names,
+        file=file,
         scale=scale,
         size=size,
         remark=remark,
     )
 
 
-def check_memory(needed: int, where: str) -> None:
-    """Refuse images of so many bytes where they do not fit.
+def fits_in_memory(needed: int) -> bool:
+    """Tell whether so many bytes of images are kept in memory: a quarter of it at most."""
+    return needed <= memory_size() // SHARE_OF_MEMORY
 
-    Raises:
-        DataError: they take more than a quarter of the memory.
-    """
-    most = memory_size() // SHARE_OF_MEMORY
-    if needed > most:
-        raise DataError(
-            f"{where}: the images take {needed / 2**30:.1f} GiB, but must fit in a quarter of the "
-            f"memory, {most / 2**30:.1f} GiB. Write them as files into class folders: image_folder "
-            "decodes them batch by batch."
-        )
+
+def _shape_of(images: NDArray[Any], layout: str) -> tuple[int, ...]:
+    """Return (C, H, W)."""
+    one = images.shape[1:]
+    return {"nhw": (1, *one), "nchw": one, "nhwc": (one[-1], *one[:-1])}[layout]
 
 
 def check_labels(given: Given, where: str) -> NDArray[np.int64]:
