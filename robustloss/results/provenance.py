@@ -130,10 +130,10 @@ class PublishedRow(Part):
     label: Text
     attack_label: Text
     eps: float
-    error: float | None = None
-    low: float | None = None
-    high: float | None = None
-    auroc: float | None = None
+    error: float | None
+    low: float | None
+    high: float | None
+    auroc: float | None
 
 
 class PublishedTable(Part):

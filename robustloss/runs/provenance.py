@@ -24,7 +24,7 @@ from robustloss.results.run import STARTED
 from robustloss.runs.executors.choose import cell_threads
 from robustloss.runs.settings import RunSettings
 from robustloss.spec.plugins import plugins_of
-from robustloss.spec.prefixes import own_code
+from robustloss.spec.prefixes import WEIGHT_FILES, own_code
 from robustloss.spec.spec import Spec
 from robustloss.spec.text import to_toml
 from robustloss.storage import write_json
@@ -149,16 +149,21 @@ def digest_file(name: str, folders: Sequence[Path]) -> str | None:
 
 
 def _digest_files(spec: Spec) -> list[dict[str, Any]]:
-    """Return the code of others and the weights that a spec names, with a digest of each file."""
+    """Return code of others, weights and published tables that a spec names, with digests."""
     found = []
     for key, name in plugins_of(spec).items():
         digest = None
         with suppress(PluginError):  # a model in memory has no file
             digest = source_digest(own_code(name), (spec.folder,))
         found.append({"key": key, "name": name, "digest": digest})
+    named = {"model.weights": spec.model.weights}
     for number, loss in enumerate(spec.losses):
-        if loss.weights is not None:
-            digest = digest_file(loss.weights, (spec.folder, Path.cwd()))
-            key = f"losses[{number}].weights"
-            found.append({"key": key, "name": loss.weights, "digest": digest})
+        named[f"losses[{number}].weights"] = loss.weights
+        named[f"losses[{number}].model.weights"] = loss.model_keys.get("weights")
+    # others are names that a library has for weights
+    files = {k: v for k, v in named.items() if v is not None and v.endswith(WEIGHT_FILES)}
+    files |= {f"report.published[{i}]": name for i, name in enumerate(spec.report.published)}
+    for key, name in files.items():
+        digest = digest_file(name, (spec.folder, Path.cwd()))
+        found.append({"key": key, "name": name, "digest": digest})
     return found

@@ -200,13 +200,14 @@ def _compare_files(origin: Origin, folders: list[Path]) -> Iterator[str]:
     for file in origin.files:
         what = f'{file.key} = "{file.name}"'
         source = own_code(file.name).rpartition(":")[0] or file.name
-        if not (source.endswith(".py") or file.key.endswith(".weights")):
+        plain = file.key.endswith(".weights") or file.key.startswith("report.published")
+        if not (source.endswith(".py") or plain):
             # To find a module of a package, Python executes the package.
             yield f"Not compared: {what}, a module of others, had digest {file.digest}."
             continue
         digest: str | None = None
         with suppress(PluginError, OSError):
-            if file.key.endswith(".weights"):
+            if plain:
                 digest = digest_file(file.name, folders)
             else:
                 digest = source_digest(own_code(file.name), folders)

@@ -190,7 +190,9 @@ def _read_table(
     path: Path, losses: Sequence[Labelled], attacks: Sequence[AttackSpec]
 ) -> dict[str, Any]:
     if not path.exists():
-        raise SpecError(f"{path} does not exist. Name a JSON file, relative to the spec.")
+        raise SpecError(
+            f"{path} does not exist. Name a JSON file, relative to the spec, or take it out."
+        )
     text = read_text(path, "a JSON file of published numbers")
     try:
         content = json.loads(text, object_pairs_hook=_refuse_repeated_keys)

@@ -1,5 +1,6 @@
 """A run: folders, keys, resumption and refusals. Small digits, no report."""
 
+import hashlib
 import io
 import os
 import signal
@@ -13,10 +14,12 @@ import pytest
 from robustloss.cells.weights import CellWeights
 from robustloss.cli.terminal import print_result
 from robustloss.progress import Lines
+from robustloss.results.provenance import take_origin
 from robustloss.results.run import load_run
 from robustloss.runs import runner
 from robustloss.runs.classifier import load_classifier
 from robustloss.runs.folder import RunFolderError, describe_replaced
+from robustloss.runs.rerun import _compare_files
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
 from robustloss.storage import read_arrays, write_arrays
@@ -437,6 +440,12 @@ def test_a_changed_table_of_others_computes_nothing(done, tmp_path, monkeypatch,
         runner.run(spec, out=copy)
         print_result(load_run(copy))
         assert f"L-GM, clean: error {error} % (" in capsys.readouterr().out
+        (listed,) = load_run(copy).provenance["files"]
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        assert listed == {"key": "report.published[0]", "name": "paper.json", "digest": digest}
+        assert f'Same: report.published[0] = "paper.json", digest {digest}.' in [
+            *_compare_files(take_origin(copy, "small", load_run(copy).provenance), [tmp_path])
+        ]
     assert (counted.trained, counted.attacked, files(copy)) == (0, [], before)
     (tmp_path / "paper.json").write_text("{}")
     with pytest.raises(SpecError, match=r"report.published .*source: missing"):
