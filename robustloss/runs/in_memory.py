@@ -418,8 +418,8 @@ class _Extras:
         return not (isinstance(table, Mapping) and "images" in table)
 
     def tables(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tables [detection] and [checks] of a spec with what is left out of them."""
-        tables = {key: asked[key] for key in ("detection", "checks") if key in asked}
+        """Return the tables [detection], [checks] and [records], with what is left out of them."""
+        tables = {key: asked[key] for key in ("detection", "checks", "records") if key in asked}
         changes: dict[str, dict[str, Any]] = {"detection": {}, "checks": {}}
         if self.quick or self.checks is not True:
             changes["checks"]["images"] = 0 if self.quick else int(self.checks)

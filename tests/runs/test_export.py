@@ -205,6 +205,16 @@ def test_images_that_were_not_kept_name_the_key(made, tmp_path, command):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_is_no_run_and_no_attack_at_all(made, tmp_path, command):
+    for words, told in [
+        ((tmp_path, "--attack", "fgsm"), "has no results.json (no run folder)"),
+        ((made / "all",), "Missing option '--attack'"),
+    ]:
+        status, out, err = command("export", *words)
+        assert (status, out) == (2, "")
+        assert told in err
+
+
 def test_what_exists_is_not_replaced(run, tmp_path, command):
     (tmp_path / "a.npz").write_text("mine")
     (tmp_path / "full").mkdir()
@@ -272,7 +282,7 @@ def test_the_least_that_images_need(run, arrays, tmp_path):
     assert "lie in (L∞, eps 0.1)" in str(against(run, tmp_path / "b.npz", norm="linf", eps="0.1"))
     tight = against(run, tmp_path / "b.npz", norm="linf", eps="5/255")
     assert not tight
-    assert "4 images leave the ball of eps 5/255" in str(tight)
+    assert "outside the ball of eps 5/255: 4 of 4 images" in str(tight)
     assert (tight.fooled["fooled"], tight.fooled["outside"]) == (0, 4)
 
 
@@ -290,13 +300,15 @@ def test_what_is_wrong_with_images_is_found(run, arrays, tmp_path):
     wrong = arrays["labels"].copy()
     wrong[[0, 1]] = wrong[[1, 0]]
     np.savez(path, **arrays | {"labels": wrong})
-    assert "FAIL  labels: 2 are not those of the data" in str(against(run, path))
+    assert "FAIL  labels: not those of the data: 2 of 4 images" in str(against(run, path))
     images = arrays["images"].copy()
     images[2, 0, 0, 0] = -0.2
     np.savez(path, **arrays | {"images": images})
-    assert "FAIL  box and ball: 1 images leave the box [0, 1]" in str(against(run, path))
+    assert "FAIL  box and ball: outside the box [0, 1]: 1 of 4 images" in str(against(run, path))
     np.savez(path, **arrays, predictions=np.full(4, 9))
-    assert "FAIL  predictions: those that are stated of 4 images" in str(against(run, path))
+    assert "FAIL  predictions: stated, and not what L-GM seed 0 predicts: 4 of 4" in str(
+        against(run, path)
+    )
 
 
 class Evil:
@@ -373,6 +385,9 @@ def test_files_that_are_none_are_refused(run, tmp_path, command):
     os.mkfifo(tmp_path / "pipe.npz")
     with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
         archive.writestr("images.npy", "no array")
+    with zipfile.ZipFile(tmp_path / "names.npz", "w") as archive:
+        archive.writestr("../images.npy", "outside")
+        archive.writestr("/etc/labels.npy", "outside")
     with zipfile.ZipFile(tmp_path / "size.npz", "w") as archive:
         header = io.BytesIO()
         facts = {"descr": "<f4", "fortran_order": False, "shape": (10**6, 1, 8, 8)}
@@ -382,7 +397,8 @@ def test_files_that_are_none_are_refused(run, tmp_path, command):
         "none.npz": "there is no such file", "pickle.npz": "is no whole .npz file",
         "cut.npz": "is no whole .npz file", "a.txt": "must be an .npz or .pt file, or a folder",
         "old.pt": "is not loaded", "pipe.npz": "is a device, a pipe or a socket",
-        "text.npz": "is no array", "size.npz": "which is not its size",
+        "text.npz": "is no array", "names.npz": "has no array 'images'",
+        "size.npz": "which is not its size",
     }.items():  # fmt: skip
         status, out, err = command("verify", run, tmp_path / name, "--loss", "L-GM", "--seed", 0)
         assert (status, out) == (2, ""), name

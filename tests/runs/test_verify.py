@@ -119,7 +119,7 @@ def test_a_changed_pixel(run):
     assert name in failures(run, files_only=True)
     reseal(run)
     assert not failures(run, files_only=True)
-    assert "the l2 distance of 1 images is not that of the record" in failures(run)
+    assert "l2 distance not that of the record: 1 of 80 images" in failures(run)
 
 
 def test_a_changed_weight(run):
@@ -141,7 +141,7 @@ def test_a_changed_weight_under_new_digests(run):
     reseal(run)
     assert not failures(run, files_only=True)
     found = failures(run)
-    assert "L-GM seed 0, clean images: the logits of 80 images are not those of the record" in found
+    assert "L-GM seed 0, clean images: logits not those of the record: 80 of 80 images" in found
     assert "L-GM seed 1" not in found
 
 
@@ -151,7 +151,7 @@ def test_an_image_outside_the_ball(run):
 
     rewrite_images(one(cell_of(run), "images-fgsm-0.1-*.npy"), change)
     reseal(run)
-    assert "FGSM at eps 0.1: 1 images leave the ball of eps 0.1;" in failures(run)
+    assert "FGSM at eps 0.1: outside the ball of eps 0.1: 1 of 80 images;" in failures(run)
 
 
 def test_an_image_outside_the_box(run):
@@ -160,7 +160,7 @@ def test_an_image_outside_the_box(run):
 
     rewrite_images(one(cell_of(run), "images-fgsm-0.1-*.npy"), change)
     reseal(run)
-    assert "FGSM at eps 0.1: 1 images leave the box [0, 1]" in failures(run)
+    assert "FGSM at eps 0.1: outside the box [0, 1]: 1 of 80 images" in failures(run)
 
 
 def change_record(path, **change):
@@ -181,7 +181,7 @@ def test_swapped_labels(run):
         if path.name.startswith(("none-", "fgsm-", "pgd-", "deepfool-", "noise-")):
             change_record(path, labels=swap)
     reseal(run)
-    assert "L-GM seed 0, clean images: labels of 2 images are not those of the data" in failures(
+    assert "L-GM seed 0, clean images: labels not those of the data: 2 of 80 images" in failures(
         run
     )
 
@@ -241,6 +241,13 @@ def test_a_replaced_score(run):
     write_arrays(path, arrays, meta)
     reseal(run)
     assert "L-GM seed 0, numbers" in failures(run, files_only=True)
+
+
+def test_a_link_is_not_followed(run):
+    path = one(cell_of(run), "images-pgd-0.1-*.npy")
+    shutil.move(path, run.parent / "away.npy")
+    path.symlink_to(run.parent / "away.npy")
+    assert "is a link, and nothing is followed out of a run folder" in failures(run)
 
 
 def test_a_removed_file(run):
@@ -411,3 +418,26 @@ def test_trials_are_made_anew_from_their_folders(tmp_path):
     write_json(tmp_path / "run" / "results.json", results, sort_keys=False)
     reseal(tmp_path / "run")
     assert "results.json is not what its cells give: trials[0]" in failures(tmp_path / "run")
+
+
+def test_a_given_model_that_keeps_the_worst(made, tmp_path):
+    weights = one(cell_of(made / "all"), "model-*")
+    given = {"name": "lgm", "label": "Given", "weights": str(weights)}
+    spec = SPEC | {"seeds": [3], "losses": [given], "records": {"images": "worst"}}
+    runner.run(spec, out=tmp_path / "run")
+    found = robustloss.verify(tmp_path / "run")
+    assert found, str(found)
+    assert "Given seed 3, worst case at eps 0.1 (L∞): 80 images: in box and ball" in str(found)
+    out = robustloss.export(tmp_path / "run", "Worst-Case", eps=0.1, out=tmp_path / "a.npz")
+    assert robustloss.verify(tmp_path / "run", out)
+
+
+def test_an_evaluation_keeps_what_its_spec_says(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    spec = {"attacks": [{"name": "fgsm", "eps": [0.1]}], "records": {"images": "all"}}
+    images = torch.rand(70, 1, 4, 4), torch.arange(70) % 3
+    how = {"checks": 0, "noise": False, "progress": Silent()}
+    robustloss.evaluate(model, *images, spec, out=tmp_path / "run", **how)
+    with np.load(robustloss.export(tmp_path / "run", "fgsm", out=tmp_path / "a.npz")) as found:
+        change = np.abs(found["images"] - images[0].numpy()).max()
+    assert 0.09 < change < 0.1001

@@ -13,7 +13,7 @@ from robustloss.models.classifier import AnyClassifier
 from robustloss.notation import NORM_NAMES, eps_text
 from robustloss.runs.proof.findings import Finding, name_some
 from robustloss.runs.proof.image_input import BroughtImages, ImagesError
-from robustloss.runs.proof.outputs import count_outside, find_undecided, look_at
+from robustloss.runs.proof.outputs import count_images, count_outside, find_undecided, look_at
 
 
 def check_brought(
@@ -77,11 +77,11 @@ def check_brought(
         findings.append(Finding("predictions", "open", text))
     elif claimed is not None:
         sure = ~find_undecided(found.arrays["logits"])
-        bad = int(((claimed != found.predictions) & sure).sum())
-        text = f"those that are stated of {bad} images are not what {name} predicts"
-        if not bad:
-            text = f"those that are stated are what {name} predicts"
-        findings.append(Finding("predictions", "fail" if bad else "pass", text))
+        bad = (claimed != found.predictions) & sure
+        text = f"those that are stated are what {name} predicts"
+        if bad.any():
+            text = count_images(f"stated, and not what {name} predicts", bad)
+        findings.append(Finding("predictions", "fail" if bad.any() else "pass", text))
     outside = found.outside_box | found.outside_ball
     fooled = (found.predictions != labels) & ~outside
     count, n = int(fooled.sum()), images.n
@@ -132,9 +132,11 @@ def _check_originals(
         return
     labels, own = images.arrays.get("labels"), to_numpy(dataset.test.labels)[positions]
     if labels is not None:
-        bad = int((labels != own).sum())
-        text = f"{bad} are not those of the data" if bad else "they are those of the data"
-        yield Finding("labels", "fail" if bad else "pass", text)
+        bad = labels != own
+        text = "they are those of the data"
+        if bad.any():
+            text = count_images("not those of the data", bad)
+        yield Finding("labels", "fail" if bad.any() else "pass", text)
     if norm is None or eps is None:
         lacking = " and ".join(n for n, each in (("norm", norm), ("eps", eps)) if each is None)
         yield Finding("ball", "open", f"nothing says {lacking}. Give --norm and --eps")

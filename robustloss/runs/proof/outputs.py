@@ -202,8 +202,8 @@ class _Looked:
             stored = getattr(record, name)
             if len(stored) != len(own):
                 return [f"it has {len(stored)} images, the test set {len(own)}"]
-            if bad := int((stored != own).sum()):
-                found.append(f"{name} of {bad} images are not those of the data")
+            if (stored != own).any():
+                found.append(count_images(f"{name} not those of the data", stored != own))
         return found
 
     def _find_row(self, rows: list, **values: Any) -> Mapping[str, Any] | None:
@@ -292,12 +292,17 @@ def _reached_by_radius(cell: Cell, norm: str, eps: float, logits: NDArray) -> ND
 def count_outside(found: Outputs, eps: float | None) -> list[str]:
     """Say how many images leave box or ball."""
     told = []
-    if bad := int(found.outside_box.sum()):
-        told.append(f"{bad} images leave the box [0, 1]")
-    if bad := int(found.outside_ball.sum()):
+    if found.outside_box.any():
+        told.append(count_images("outside the box [0, 1]", found.outside_box))
+    if found.outside_ball.any():
         assert eps is not None
-        told.append(f"{bad} images leave the ball of eps {eps_text(eps)}")
+        told.append(count_images(f"outside the ball of eps {eps_text(eps)}", found.outside_ball))
     return told
+
+
+def count_images(what: str, images: NDArray) -> str:
+    """Return what holds for some images, (N,) bool, with their number."""
+    return f"{what}: {int(images.sum()):,} of {len(images):,} images"
 
 
 def _compare_outputs(found: Outputs, expected: Mapping[str, NDArray]) -> list[str]:
@@ -306,19 +311,19 @@ def _compare_outputs(found: Outputs, expected: Mapping[str, NDArray]) -> list[st
     for name in ("linf", "l2"):
         bad = np.abs(found.arrays[name] - expected[name]) > 1e-5 * np.maximum(1, expected[name])
         if bad.any():
-            told.append(f"the {name} distance of {int(bad.sum())} images is not that of the record")
+            told.append(count_images(f"{name} distance not that of the record", bad))
     for name, words in (("logits", "logits"), ("class_log_likelihood", "log-likelihoods")):
         made, stored = (a.astype(np.float64) for a in (found.arrays[name], expected[name]))
         if made.shape != stored.shape:
             return [*told, f"{words} of shape {made.shape}, the record has {stored.shape}"]
         scale = NOISE * np.maximum(1, np.abs(stored).max(axis=1))
-        if bad := int((np.abs(made - stored).max(axis=1) > scale).sum()):
-            told.append(f"the {words} of {bad} images are not those of the record")
+        if (bad := np.abs(made - stored).max(axis=1) > scale).any():
+            told.append(count_images(f"{words} not those of the record", bad))
     rounded = expected.get("predictions_8bit")
     if rounded is not None and found.rounded is not None:
-        bad = int(((found.rounded != rounded) & ~find_undecided(found.arrays["logits"])).sum())
-        if bad:
-            told.append(f"rounded to 8 bits {bad} images are classified otherwise")
+        bad = (found.rounded != rounded) & ~find_undecided(found.arrays["logits"])
+        if bad.any():
+            told.append(count_images("rounded to 8 bits classified otherwise", bad))
     return told
 
 

@@ -112,7 +112,8 @@ def check_run_tables(run: Run) -> Iterator[Finding]:
         yield Finding("results.json, numbers", "fail", text)
     else:
         n = len(run.readable_cells[0])
-        yield Finding("results.json, numbers", "pass", f"they are what its {n} cells give")
+        cells = f"{n} cells give" if n != 1 else "cell gives"
+        yield Finding("results.json, numbers", "pass", f"they are what its {cells}")
 
 
 def _make_run_tables(run: Run, transfers: Sequence[Transfer], *, skip: bool) -> dict[str, Any]:
