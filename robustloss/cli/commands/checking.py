@@ -16,7 +16,7 @@ def check_loss(
         str, Argument(metavar="NAME", help="a loss: softmax, module:Class or file.py:Class")
     ],
 ) -> int:
-    """Check that a loss keeps the contract of a loss head."""
+    """Check that a loss keeps the contract."""
     return FAILED if show_loss_checks(name, {}) else DONE
 
 

@@ -24,7 +24,7 @@ def show(
         bool, Option("--plugins", help="Load the spec's own code to time it.")
     ] = False,
 ) -> int:
-    """Show a spec in full, its cells, and the cost to expect.
+    """Show a spec in full, and what it will cost.
 
     It prints a spec that runs: `robustloss show mnist > mine.toml` is where one of yours begins.
     """
@@ -54,7 +54,7 @@ def list_(
         ),
     ] = None,
 ) -> int:
-    """List what can be named in a spec, one line each."""
+    """List what a spec can name."""
     from robustloss.cli.listing import KINDS, all_entries, entries
 
     if what is None:
@@ -74,7 +74,10 @@ def list_(
 
 
 def schema() -> int:
-    """Print the JSON Schema of results.json, with the meaning of every column."""
+    """Print the JSON Schema of results.json.
+
+    It explains every column.
+    """
     import json
 
     from robustloss.results.schema import json_schema
@@ -88,7 +91,7 @@ def guide(
         str | None, Argument(metavar="TOPIC", help="a page; without one, the list of all")
     ] = None,
 ) -> int:
-    """Print a page of the guide, or the list of its pages."""
+    """Print a page of the guide, or their list."""
     from robustloss.cli.guide import list_topics, read_page
 
     if topic is not None:
@@ -104,7 +107,7 @@ def guide(
 
 
 def cite() -> int:
-    """Print the BibTeX of this tool and of the paper that it starts from."""
+    """Print how to cite, as BibTeX."""
     from robustloss.cli.guide import BIBTEX
 
     print(BIBTEX)

@@ -35,7 +35,7 @@ def try_(
     executor: Executor = "serial",
     quiet: Quiet = False,
 ) -> int:
-    """Put a loss of your own beside the losses of a run, in one table.
+    """Put your loss into one table with the losses of a run.
 
     It is checked as by check-loss, trained and attacked as the others were, and compared with each.
     The run of the others is not changed. Run it again after an edit: only your loss is trained.
