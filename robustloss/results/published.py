@@ -7,6 +7,7 @@ from robustloss.notation import eps_text, interval_text
 from robustloss.results.numbers import ResultNumbers
 
 _METRICS = {"error": "error", "auroc": "auroc_all"}  # of a published row, and of results.json
+MOST_LINES = 20  # of one table; the report has them all
 MOST_ABSENT = 6  # rows of others that are named where they match nothing of the run
 
 
@@ -19,6 +20,7 @@ def describe_published(results: Mapping[str, Any]) -> list[str]:
     numbers, lines = ResultNumbers(results), []
     for table in results["provenance"].get("published") or ():
         lines.append(f"Published, {table['source']}; what was measured here in brackets:")
+        own = []
         for row in table["rows"]:
             parts = []
             if row["error"] is not None and (ours := find_measured(numbers, row, "error")):
@@ -27,7 +29,10 @@ def describe_published(results: Mapping[str, Any]) -> list[str]:
             if row["auroc"] is not None and (ours := find_measured(numbers, row, "auroc_all")):
                 parts.append(f"AUROC {row['auroc']:.3f} ({_interval(ours, 1.0, 3)})")
             if parts:
-                lines.append(f"  {name_row(row)}: {'; '.join(parts)}")
+                own.append(f"  {name_row(row)}: {'; '.join(parts)}")
+        if len(own) > MOST_LINES:
+            own[MOST_LINES:] = [f"  and {len(own) - MOST_LINES} more in the report"]
+        lines += own
         if absent := describe_absent(numbers, table):
             lines.append(f"  {absent}")
     return lines

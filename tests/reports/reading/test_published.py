@@ -276,6 +276,10 @@ def test_what_is_not_in_the_run_is_told_on_the_page_and_in_the_terminal(with_tab
     assert attacked.startswith(f"  {LGM}, FGSM eps 0.1: error 23.63 [22.80, 24.40] % (")
     assert "; AUROC 0.910 (" in attacked
     assert last == f"  {absent}"
+    many = {**OWN, "rows": [OWN["rows"][0]] * 50}
+    results = with_table.run.results
+    long = {**results, "provenance": {**with_table.run.provenance, "published": [many]}}
+    assert describe_published(long)[-1] == "  and 30 more in the report"
     summary = summarise_run(with_table, "It is so.", [])
     assert f"- {LGM}, clean: error 0.39 % (" in summary
     assert len(summary.splitlines()) <= MOST_LINES
