@@ -49,7 +49,8 @@ def test_baseline_writes_the_file_and_says_what_is_in_it(
     assert out.startswith(f"Baseline: {tmp_path}/new/b.npz (0.0")
     assert "200 images; losses (seeds): center (3), softmax (3); attacks: FGSM at 0.1, 0.2; " in out
     assert (tmp_path / "new" / "b.npz").read_bytes() == kept.read_bytes()
-    assert command("baseline", runs[0])[0] == 0
+    for _ in range(2):  # the second time over the first
+        assert command("baseline", runs[0])[0] == 0
     assert (tmp_path / "was-baseline.npz").read_bytes() == kept.read_bytes()
 
 
@@ -58,6 +59,8 @@ def test_baseline_writes_the_file_and_says_what_is_in_it(
     [
         (("baseline", "gone"), "run (=gone) must be a folder that `robustloss run` wrote."),
         (("baseline", "{was}", "--out", "{folder}"), "is a folder. Name a file in it."),
+        (("baseline", "{was}", "--out", "{text}"), "exists and is no baseline. Name another file"),
+        (("baseline", "{was}", "--out", "{was}/results.json"), "exists and is no baseline."),
         (("check", "{was}", "--baseline", "gone.npz"), "gone.npz cannot be read (No such file"),
         (("check", "{was}", "--baseline", "{folder}"), "has no results.json (no run folder)"),
         (("check", "{was}", "--baseline", "{text}"), "does not begin as a baseline file does."),

@@ -152,7 +152,7 @@ def test_a_run_or_file_that_is_not_there_ends_with_2(command, gated, tmp_path):
     (gated / "results.json").write_text(json.dumps(results))
     status, _, err = command("check", gated)
     assert status == 2
-    assert "run (=small) has no gates. Name a file of gates, or add" in err
+    assert "run (=small) has no gates. Name a file of gates or a baseline, or add" in err
 
 
 def test_what_is_missing_or_altered_fails_and_is_named(command, gated, gates):

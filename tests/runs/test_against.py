@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -210,6 +211,16 @@ def test_losses_of_one_side_are_named(synthetic, tmp_path):
     found = compare_with_baseline(other, reduce_run(synthetic))
     assert {one.label for one in found.findings} == {"softmax", "GM"}
     assert any("Left out, because only " in note and "center" in note for note in found.notes)
+
+
+def test_a_label_may_change_its_case_and_hyphens(synthetic, tmp_path):
+    kept = tmp_path / "b.npz"
+    baseline = reduce_run(synthetic)
+    cells = tuple(replace(c, label={"GM": "gm"}.get(c.label, c.label)) for c in baseline.cells)
+    save_baseline(kept, replace(baseline, cells=cells))
+    (tmp_path / "link.npz").symlink_to(kept)
+    found = compare_with_baseline(synthetic, open_baseline(tmp_path / "link.npz"))
+    assert {one.label for one in found.findings} == {"softmax", "center", "GM"}
 
 
 def test_a_loss_that_failed_is_no_loss_that_passed(synthetic, tmp_path):

@@ -24,7 +24,7 @@ def baseline(
     then: robustloss check RUN --baseline FILE. Equal runs give equal bytes.
     """
     from robustloss.analysis.baseline.reduce import reduce_run
-    from robustloss.results.compact.file import save_baseline
+    from robustloss.results.compact.file import load_baseline, save_baseline
     from robustloss.results.run import load_run
     from robustloss.runs.judging.against import list_passes
 
@@ -34,6 +34,13 @@ def baseline(
     file = Path(out or f"{loaded.name}-baseline.npz")
     if file.is_dir():
         raise MistakeError(f"--out (={file}) is a folder. Name a file in it.")
+    if file.exists():
+        try:
+            load_baseline(file)
+        except ValueError:
+            raise MistakeError(
+                f"--out (={file}) exists and is no baseline. Name another file, or remove it."
+            ) from None
     for row in loaded.failures:
         complain(one_line(f"left out: {row['label']} seed {row['seed']}, which failed."))
     save_baseline(file, reduced)

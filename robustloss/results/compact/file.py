@@ -111,6 +111,7 @@ def load_baseline(path: str | Path) -> Baseline:
         CorruptFile: missing, cut short, altered, or no such file; ValueError: of a newer version.
     """
     path = Path(path)
+    path = path.resolve() if path.is_symlink() else path  # the user has named it
     again = "Take it from where it was kept, or write it again: robustloss baseline RUN --out FILE."
     try:
         arrays, header = read_arrays(path, most=MOST_BYTES, unpacked=_MOST_UNPACKED)

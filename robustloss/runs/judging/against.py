@@ -103,6 +103,8 @@ def compare_with_baseline(
     )
     order = dict.fromkeys(cell.label for cell in run.cells)  # as tables have the losses
     losses = {label: losses[label] for label in order}
+    by_slug = {slug(label): label for label in losses}
+    previous = {by_slug.get(slug(label), label): cells for label, cells in previous.items()}
     lost = {
         row["label"]: f"{row['label']} seed {row['seed']} failed ({row['stage']}): {row['reason']}"
         for row in run.failures
@@ -197,11 +199,12 @@ def _compare_losses(
     for name, own, other in ((names[0], losses, previous), (names[1], previous, losses)):
         if alone := [label for label in own if label not in other and label not in lost]:
             notes.append(f"Left out, because only {name} has it: {', '.join(alone)}.")
-    tables = [{t["label"]: t for t in spec_of(run).get("losses", ())} for run in (new, old)]
+    tables = [{slug(t["label"]): t for t in spec_of(run).get("losses", ())} for run in (new, old)]
     for label in losses:
-        if label in previous and all(label in own for own in tables):
+        if label in previous and all(slug(label) in own for own in tables):
             settings = [
-                loss_settings(run, own[label]) for run, own in zip((new, old), tables, strict=True)
+                loss_settings(run, own[slug(label)])
+                for run, own in zip((new, old), tables, strict=True)
             ]
             if differences := find_loss_differences(*settings):
                 told = list_differences(differences, *names)
