@@ -24,7 +24,7 @@ from robustloss.results.run import STARTED
 from robustloss.runs.executors.choose import cell_threads
 from robustloss.runs.settings import RunSettings
 from robustloss.spec.plugins import plugins_of
-from robustloss.spec.prefixes import WEIGHT_FILES, own_code
+from robustloss.spec.prefixes import WEIGHT_FILES, is_model_file, own_code
 from robustloss.spec.spec import Spec
 from robustloss.spec.text import to_toml
 from robustloss.storage import write_json
@@ -150,11 +150,15 @@ def digest_file(name: str, folders: Sequence[Path]) -> str | None:
 
 def _digest_files(spec: Spec) -> list[dict[str, Any]]:
     """Return code of others, weights and published tables that a spec names, with digests."""
+    folders = (spec.folder, Path.cwd())
     found = []
     for key, name in plugins_of(spec).items():
         digest = None
-        with suppress(PluginError):  # a model in memory has no file
-            digest = source_digest(own_code(name), (spec.folder,))
+        if is_model_file(name):
+            digest = digest_file(name, folders)
+        else:
+            with suppress(PluginError):  # a model in memory has no file
+                digest = source_digest(own_code(name), (spec.folder,))
         found.append({"key": key, "name": name, "digest": digest})
     named = {"model.weights": spec.model.weights}
     for number, loss in enumerate(spec.losses):
@@ -163,7 +167,6 @@ def _digest_files(spec: Spec) -> list[dict[str, Any]]:
     # others are names that a library has for weights
     files = {k: v for k, v in named.items() if v is not None and v.endswith(WEIGHT_FILES)}
     files |= {f"report.published[{i}]": name for i, name in enumerate(spec.report.published)}
-    for key, name in files.items():
-        digest = digest_file(name, (spec.folder, Path.cwd()))
-        found.append({"key": key, "name": name, "digest": digest})
+    for key, file in files.items():
+        found.append({"key": key, "name": file, "digest": digest_file(file, folders)})
     return found

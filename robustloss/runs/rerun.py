@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from robustloss.attacks.plugins import PluginError, source_digest
+from robustloss.data.catalogue import DATASETS
 from robustloss.data.files import DataError
 from robustloss.data.load import load_dataset
 from robustloss.models.given import IN_MEMORY
@@ -23,15 +24,13 @@ from robustloss.results.run import load_run, read_started
 from robustloss.run_files import read_file
 from robustloss.runs.provenance import describe_machine, digest_file
 from robustloss.runs.settings import DEVICES, choose_device
-from robustloss.spec.data import DATASET_SUMMARIES, OPEN_SUMMARIES
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
-from robustloss.spec.prefixes import own_code
+from robustloss.spec.prefixes import is_model_file, is_plugin, own_code
 from robustloss.spec.spec import Spec
 from robustloss.spec.text import to_toml
 
 MOST_PAGE = 2**29  # bytes of a page; that of MNIST with ten attacks has some 15 million
-_OF_FILES = ("image_folder", "arrays")  # data sets that are somebody's own files
 
 
 @dataclass(frozen=True)
@@ -176,8 +175,9 @@ def _compare_data(spec: Spec, origin: Origin, root: Path | None) -> Iterator[str
     if was is None:
         yield "Not known: the checksum of the data."
         return
-    if name not in DATASET_SUMMARIES or name in _OF_FILES:
-        more = " --plugins" if name not in DATASET_SUMMARIES | OPEN_SUMMARIES else ""
+    source = DATASETS.get(name)
+    if source is None or not source.sizes:  # somebody's own files, wherever they are
+        more = " --plugins" if is_plugin(name) else ""
         yield (
             f"Not compared: the data {name}, whose checksum was {was}. `robustloss show SPEC "
             f"--data{more}` tells that of yours."
@@ -196,21 +196,20 @@ def _compare_data(spec: Spec, origin: Origin, root: Path | None) -> Iterator[str
 
 
 def _compare_files(origin: Origin, folders: list[Path]) -> Iterator[str]:
-    """Look for the code and the weights that the spec names, without loading them."""
+    """Look for the files that the spec names, without loading them."""
     for file in origin.files:
         what = f'{file.key} = "{file.name}"'
-        source = own_code(file.name).rpartition(":")[0] or file.name
-        plain = file.key.endswith(".weights") or file.key.startswith("report.published")
-        if not (source.endswith(".py") or plain):
+        code = is_plugin(file.name) and not is_model_file(file.name)
+        if code and not own_code(file.name).rpartition(":")[0].endswith(".py"):
             # To find a module of a package, Python executes the package.
             yield f"Not compared: {what}, a module of others, had digest {file.digest}."
             continue
         digest: str | None = None
         with suppress(PluginError, OSError):
-            if plain:
-                digest = digest_file(file.name, folders)
-            else:
+            if code:
                 digest = source_digest(own_code(file.name), folders)
+            else:
+                digest = digest_file(file.name, folders)
         if digest is None:
             yield f"Not here: {what}, digest {file.digest}. Put it beside the spec."
         elif digest == file.digest:

@@ -154,6 +154,8 @@ def test_a_page_keeps_little_and_no_folder(root, page):
      "show SPEC --data --plugins` tells"),
     (lambda o: o.update(spec_text=o["spec_text"].replace(
         'name = "digits"', 'name = "image_folder"\nfolder = "/"', 1)), "show SPEC --data` tells"),
+    (lambda o: o.update(spec_text=o["spec_text"].replace(
+        'name = "digits"', 'name = "hugging_face"\nfolder = "/"', 1)), "show SPEC --data` tells"),
 ])  # fmt: skip
 def test_values_of_a_page_are_told_and_never_more(page, tmp_path, change, told, command):
     status, out, _ = command("rerun", forged(page, tmp_path, change))
