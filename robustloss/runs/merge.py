@@ -13,6 +13,7 @@ from robustloss.analysis.tables.comparisons import comparison_rows
 from robustloss.analysis.tables.of_run import run_tables
 from robustloss.results.checking import naming_missing_columns
 from robustloss.results.finished_cell import Cell, list_files, load_cell
+from robustloss.results.provenance import VERSIONS
 from robustloss.results.run import Run, load_run
 from robustloss.results.schema import TABLES
 from robustloss.results.scores import load_scores, save_scores
@@ -290,8 +291,8 @@ def _provenance(
     }  # fmt: skip
     if highlight:
         spec["report"] = {**(spec.get("report") or {}), "highlight": list(highlight)}
-    keys = ("robustloss", "torch", "torchvision", "numpy", "python", "platform", "cores", "device",
-            "precision", "data", "threads")  # fmt: skip
+    keys = (*VERSIONS, "platform", "instruction_set", "cores", "device", "precision", "data",
+            "threads")  # fmt: skip
     merged = [
         {"name": run.name, "folder": run.path.resolve().name,
          "finished": run.provenance.get("finished"), "command": run.provenance.get("command")}
