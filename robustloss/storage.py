@@ -45,7 +45,7 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(_canonical(list(parts))).hexdigest()[:16]
 
 
-def write_bytes(path: str | Path, data: bytes | Iterable[bytes]) -> None:
+def write_bytes(path: str | Path, data: bytes | Iterable[bytes | memoryview]) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part.
 
     Parent folders are made. A killed writer leaves at most a file named ``.NAME.tmp-PID``
@@ -322,10 +322,11 @@ def write_arrays(
             array = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
             content = io.BytesIO()
             np.lib.format.write_array(content, array, version=(1, 0), allow_pickle=False)
-            archive.writestr(_member(f"{name}.npy"), content.getvalue(), kind, 9)
+            archive.writestr(_member(f"{name}.npy"), content.getbuffer(), kind, 9)
+            del content  # views, not copies: a record may be a part of the memory
         archive.comment = b"0" * _DIGEST_LENGTH
-    body = buffer.getvalue()[:-_DIGEST_LENGTH]
-    write_bytes(path, body + hashlib.sha256(body).hexdigest().encode())
+    body = buffer.getbuffer()[:-_DIGEST_LENGTH]
+    write_bytes(path, [body, hashlib.sha256(body).hexdigest().encode()])
 
 
 def read_arrays(
@@ -363,10 +364,12 @@ def read_arrays(
                     members[name] = file.read(left + 1)
                 if len(members[name]) > left:
                     raise ValueError(f"its content has more than {unpacked or len(data)} bytes")
+        del data, body  # each array is in memory once more until it is parsed
         meta = json.loads(members.pop(_META_MEMBER))
         if not isinstance(meta, dict):
             raise ValueError("its meta values are no JSON object")
-        for name, content in members.items():
+        for name in list(members):
+            content = members.pop(name)
             if not _ARRAY_NAME.fullmatch(name):
                 raise ValueError(f"the array name {name!r} is no identifier")
             array = _parse_array(content)
