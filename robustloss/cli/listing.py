@@ -248,7 +248,7 @@ def _comments(spec: Spec, plugins: bool) -> Iterator[str]:
         loss, train = cell.loss, cell.train
         network = f"{cell.model.backbone}, {cell.model.feature_dim}-D features"
         if loss.factory:
-            text = f"given: {loss.factory}"
+            text = f"given: {loss.factory}" + (f", {loss.weights}" if loss.weights else "")
         elif loss.weights:
             text = f"given: {loss.weights}; {network}"
         else:

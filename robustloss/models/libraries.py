@@ -13,10 +13,12 @@ from robustloss.attacks.plugins import did_you_mean
 from robustloss.data.files import TIMEOUT_S
 from robustloss.models.factories import call_factory
 from robustloss.models.normalization import Stated, read_preset
+from robustloss.spec.prefixes import WEIGHT_FILES
 
 DEFAULT = "DEFAULT"  # weights that the library recommends
 # Parameters of timm by which a file is read, in some versions as a pickle.
 _FILES_OF_TIMM = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+_REMEDY = f"Name one of these, or a file that ends in {', '.join(WEIGHT_FILES)}."
 _EXTRAS = {"timm": "timm", "transformers": "hf"}  # of robustloss, that install a library
 
 
@@ -131,7 +133,7 @@ def _find_torchvision_weights(name: str, weights: str) -> Any:
         return known[member]
     raise ValueError(
         f'weights (="{weights}") are none of torchvision:{name}, which has '
-        f"{', '.join([DEFAULT, *(each.name for each in known)])}. Name one of these, or a file."
+        f"{', '.join([DEFAULT, *(each.name for each in known)])}. {_REMEDY}"
     )
 
 
@@ -171,7 +173,7 @@ def _build_timm(
     if (tag and tag not in tags) or (weights is not None and not tags):
         what = f'weights (="{weights}")' if weights else f"the tag {tag!r}"
         has = f"which has {', '.join([DEFAULT, *tags])}" if tags else "which has no trained ones"
-        raise ValueError(f"{what} is none of timm:{base}, {has}. Name one of these, or a file.")
+        raise ValueError(f"{what} is none of timm:{base}, {has}. {_REMEDY}")
     if weights is None:
         params = {"num_classes": num_classes, **params}
     given = {"model_name": f"{base}.{tag}" if tag else base, "pretrained": weights is not None}

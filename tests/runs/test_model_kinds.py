@@ -11,6 +11,7 @@ from torch import nn
 import robustloss
 from robustloss.progress import Lines
 from robustloss.runs import runner
+from robustloss.runs.rerun import plan_rerun
 from robustloss.spec.errors import SpecError
 from tests.models.test_given import spec_of
 from tests.runs.test_in_memory import evaluate, rand
@@ -202,6 +203,8 @@ def test_a_file_of_a_whole_model_in_a_spec_is_a_plug_in(tmp_path, save, name):
     rows = robustloss.load_run(outcome.path).rows
     found = {label: [r["error"] for r in rows if r["label"] == label] for label in ("n", "make")}
     assert found["n"] == found["make"]
+    lines = plan_rerun(outcome.path).lines
+    assert any(line.startswith('Same: losses[0].model = "') for line in lines), lines
     with pytest.raises(ValueError, match="executes it with your rights"):
         robustloss.load_classifier(outcome.path, loss="n", seed=3)
 
