@@ -235,6 +235,16 @@ def test_a_loss_that_failed_is_no_loss_that_passed(synthetic, tmp_path):
     assert found.lost == {"center": "center seed 1 failed (train): NaN"}
 
 
+def test_doubts_about_the_run_are_told(synthetic, tmp_path):
+    def doubt(results):
+        flag = {"loss": "gm", "label": "GM", "seed": 0, "check": "zero_gradient", "message": "..."}
+        results["flags"] = [flag | {"attack_label": "FGSM", "eps": eps} for eps in (0.1, 0.2)]
+
+    found = compare_with_baseline(altered(synthetic, tmp_path / "o", doubt), reduce_run(synthetic))
+    (note,) = (note for note in found.notes if note.startswith("In doubt"))
+    assert note.startswith("In doubt: GM (zero gradient). Their errors may be too low")
+
+
 def test_nothing_in_common_is_refused(synthetic, tmp_path):
     def rename(results):
         for label in ("softmax", "center"):

@@ -117,7 +117,7 @@ def compare_with_baseline(
             "give it the one that it had."
         )
     notes = [*shared.notes, *_compare_losses(new.run, old.run, losses, previous, lost)]
-    notes += version_notes([new.run, old.run])
+    notes += [*version_notes([new.run, old.run]), *_tell_doubts(run, losses.keys() & previous)]
     findings = judge(losses, previous, tolerance, metrics)
     return Comparison(run.name, old.name, tuple(findings), tuple(notes), lost)
 
@@ -210,6 +210,17 @@ def _compare_losses(
                 told = list_differences(differences, *names)
                 notes.append(f"{label} has other settings than it had: {told}.")
     return notes
+
+
+def _tell_doubts(run: Run, labels: Collection[str]) -> list[str]:
+    """Say of which losses a check doubts the numbers: a low error may hide a worsening."""
+    doubts: dict[str, dict[str, None]] = {}
+    for flag in run.flags:
+        if flag["label"] in labels:
+            doubts.setdefault(flag["label"], {})[flag["check"].replace("_", " ")] = None
+    each = [f"{label} ({', '.join(checks)})" for label, checks in doubts.items()]
+    why = "Their errors may be too low, and a worsening hidden; see the checks in the report."
+    return [f"In doubt: {', '.join(each)}. {why}"] if each else []
 
 
 def list_passes(baseline: Baseline) -> str:
