@@ -14,6 +14,7 @@ from typing import Any
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.words import Estimate
 from robustloss.results.numbers import is_given
+from robustloss.results.published import quote_percent
 
 FOLDER = Path(__file__).parent.parent / "published"
 
@@ -27,11 +28,9 @@ class Published:
     caveat: str  # what the source leaves open
     # fractions, by label and eps; of crops (top-1, top-5), by label and number of crops
     error: Mapping[str, Mapping[Any, Any]]
-    # what the source prints after ±, likewise; empty where it prints none
-    spread: Mapping[str, Mapping[Any, Any]] = field(default_factory=dict)
-    # its intervals (low, high), and the AUROC over all images, likewise
-    ends: Mapping[str, Mapping[float, tuple[float, float]]] = field(default_factory=dict)
-    auroc: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+    # the same in percent as the source prints it, with its ± or its interval
+    quotes: Mapping[str, Mapping[Any, Any]]
+    auroc: Mapping[str, Mapping[float, float]] = field(default_factory=dict)  # over all images
 
     def name_among(self, others: "Sequence[Published]") -> str:
         """Return the name of its rows, with the source where the table has rows of others too."""
@@ -74,18 +73,15 @@ def _of_reader(table: Mapping, attack: str, *, alone: bool) -> Published:
 
     ``alone``: also where it says nothing under the attack.
     """
-    error: dict[str, dict] = {}
-    ends: dict[str, dict] = {}
-    auroc: dict[str, dict] = {}
+    found: dict[str, dict[str, dict]] = {key: {} for key in ("error", "quotes", "auroc")}
     if alone or any(row["attack_label"] == attack for row in table["rows"]):
-        for row in table["rows"]:
-            if row["attack_label"] in (attack, "none"):
-                for key, found in (("error", error), ("auroc", auroc)):
-                    if row[key] is not None:
-                        found.setdefault(row["label"], {})[row["eps"]] = row[key]
-                if row["low"] is not None:
-                    ends.setdefault(row["label"], {})[row["eps"]] = row["low"], row["high"]
-    return Published(table["short"], table["source"], table["caveat"], error, {}, ends, auroc)
+        for row in (row for row in table["rows"] if row["attack_label"] in (attack, "none")):
+            error = row["error"]
+            quote = None if error is None else quote_percent(error, row["low"], row["high"])
+            for key, value in (("error", error), ("quotes", quote), ("auroc", row["auroc"])):
+                if value is not None:
+                    found[key].setdefault(row["label"], {})[row["eps"]] = value
+    return Published(table["short"], table["source"], table["caveat"], **found)
 
 
 def _budget(text: str) -> float:
@@ -106,12 +102,20 @@ def _of_run(
 
     ``by`` and ``of`` make a key and a value out of those of JSON.
     """
-    error, spread = (
-        {label: {by(k): of(v) for k, v in row.get(what, {}).items()}
-         for label, row in _rows(table, numbers)}
-        for what in (key, "spread")
-    )  # fmt: skip
-    return Published(table["short"], table["source"], table["caveat"], error, spread)
+    error: dict[str, dict] = {}
+    quotes: dict[str, dict] = {}
+    for label, row in _rows(table, numbers):
+        error[label] = {by(k): of(v) for k, v in row.get(key, {}).items()}
+        quotes[label] = {by(k): _quote(v, row.get("spread", {}).get(k))
+                         for k, v in row.get(key, {}).items()}  # fmt: skip
+    return Published(table["short"], table["source"], table["caveat"], error, quotes)
+
+
+def _quote(value: Any, spread: Any) -> Any:
+    """Return an error with what stands after ±, or those of top-1 and top-5."""
+    if isinstance(value, list):
+        return [*map(_quote, value, spread)]
+    return quote_percent(value) + ("" if spread is None else f" ± {100 * spread:.2f}")
 
 
 def _rows(table: Mapping, numbers: Numbers) -> list[tuple[str, Mapping]]:

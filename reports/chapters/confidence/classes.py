@@ -101,21 +101,10 @@ def balance_table(numbers: Numbers) -> Table | None:
     places = [("clean", "none", 0.0)]
     for first in numbers.attacking[:1]:
         places += [(f"{first.label}, eps {eps_text(e)}", first.label, e) for e in first.strengths]
-    means: list[dict[str, Any]] = []
-    data: list[dict[str, object]] = []
-    for label, (name, attack, eps) in product(numbers.labels, places):
-        known = [row for row in numbers.rows(label, attack, eps)
-                 if row.get("balanced_error") is not None]  # fmt: skip
-        if not known:
-            continue
-        errors = {k: over_rows(known, k) for k in ("error", "balanced_error")}
-        apart = sum(row["balanced_error"] - row["error"] for row in known) / len(known)
-        means.append({"label": label, "attack": name, "apart": apart} | errors)
-        data += [
-            {"label": label, "seed": row["seed"], "attack_label": attack, "eps": eps,
-             "error": row["error"], "balanced_error": row["balanced_error"]}
-            for row in numbers.rows(label, attack, eps)
-        ]  # fmt: skip
+    means, data = _beside_errors(numbers, places, "balanced_error")
+    for row in means:
+        known = row["rows"]
+        row["apart"] = sum(r["balanced_error"] - r["error"] for r in known) / len(known)
     if not means:
         return None
     size = f" Training images per class: {min(counts):,} to {max(counts):,}." if counts else ""
@@ -161,9 +150,7 @@ def crops_table(numbers: Numbers) -> Table | None:
                     texts.append(interval_text(*ends, unit=100.0))
             rows.append([Entry(text) for text in (label, str(seed), *texts)])
         if published and own and label in published.error:
-            theirs, spread = published.error[label], published.spread[label]
-            texts = [f"{100 * theirs[crops][k]:.2f} ± {100 * spread[crops][k]:.2f}"
-                     for crops in (1, 10) for k in (0, 1)]  # fmt: skip
+            texts = [text for crops in (1, 10) for text in published.quotes[label][crops]]
             rows.append([Entry(text, kind="published") for text in ("published", NOTHING, *texts)])
     return Table(
         "crops",
@@ -196,18 +183,9 @@ def top5_table(numbers: Numbers) -> Table | None:
     """Return top-1 beside top-5 error; None up to ten classes, or where crops have their table."""
     if numbers.run.results.get("crops"):
         return None
-    means: list[dict[str, Any]] = []
-    data: list[dict[str, object]] = []
-    for label in numbers.labels:
-        found = [r for r in numbers.rows(label, "none", 0.0) if r.get("top5_error") is not None]
-        if found:
-            errors = {k: over_rows(found, k) for k in ("error", "top5_error")}
-            means.append({"label": label} | errors)
-        data += [
-            {"label": label, "seed": row["seed"], "top1_error": row["error"],
-             "top5_error": row["top5_error"]}
-            for row in found
-        ]  # fmt: skip
+    means, exact = _beside_errors(numbers, [("clean", "none", 0.0)], "top5_error")
+    data = [{"label": row["label"], "seed": row["seed"], "top1_error": row["error"],
+             "top5_error": row["top5_error"]} for row in exact]  # fmt: skip
     if not means:
         return None
     return Table(
@@ -219,3 +197,24 @@ def top5_table(numbers: Numbers) -> Table | None:
         data,
         of_errors=True,
     )
+
+
+def _beside_errors(
+    numbers: Numbers, places: Sequence[tuple[str, str, float]], key: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return means of the error and of another one by loss and place, and the rows behind them.
+
+    Args:
+        numbers: Of the run.
+        places: What the page calls it, label of the attack, eps.
+        key: The column of the other error.
+    """
+    means, data = [], []
+    for label, (name, attack, eps) in product(numbers.labels, places):
+        known = [r for r in numbers.rows(label, attack, eps) if r.get(key) is not None]
+        if known:
+            errors = {each: over_rows(known, each) for each in ("error", key)}
+            means.append({"label": label, "attack": name, "rows": known} | errors)
+        data += [{"label": label, "seed": row["seed"], "attack_label": attack, "eps": eps,
+                  "error": row["error"], key: row[key]} for row in known]  # fmt: skip
+    return means, data

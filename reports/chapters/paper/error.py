@@ -23,7 +23,7 @@ from robustloss.reports.words import (
     seed_count,
     span,
 )
-from robustloss.results.published import describe_absent, quote_percent
+from robustloss.results.published import describe_absent
 
 IN_8_BITS = "rounded to 8 bits"
 ROUNDED = (
@@ -149,13 +149,10 @@ def _published_rows(
     name: str, table: Published, label: str, ours: Mapping[float, Estimate | None]
 ) -> list[list[Entry]]:
     """Return the published values, and below them ours minus these; bold outside our interval."""
-    spread = table.spread.get(label, {})
     quoted, apart = [], []
     for eps, own in ours.items():
         theirs = table.error[label].get(eps)
-        around = f" ± {100 * spread[eps]:.2f}" if eps in spread else ""
-        ends = table.ends.get(label, {}).get(eps, (None, None))
-        quote = "–" if theirs is None else f"{quote_percent(theirs, *ends)}{around}"
+        quote = table.quotes[label].get(eps, "–")
         quoted.append(Entry(quote, kind="published"))
         if theirs is None or own is None:
             apart.append(Entry("–"))

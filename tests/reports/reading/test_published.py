@@ -62,7 +62,8 @@ def test_table_3_stands_with_its_own_augmentation(augment, softmax, lgm):
     run = numbers("cifar100", SIX, model=VGG, train={"augment": augment})
     (table,) = published_errors(run, FGSM)
     assert table.error == {"A": {0.0: softmax}, "B": {0.0: lgm}}
-    assert set(table.spread) == {"A", "B"}
+    assert {*table.quotes} == {"A", "B"}
+    assert table.quotes["A"][0.0].startswith(f"{100 * softmax:.2f} ± 0.0")
 
 
 def test_clean_errors_stand_with_the_first_attack_only():
