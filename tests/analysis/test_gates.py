@@ -348,6 +348,13 @@ def test_the_verdicts_as_json(run):
     ]
 
 
+def test_the_guide_names_every_key_of_the_json(run):
+    page = (Path(robustloss.__file__).parent / "guide" / "scripts.md").read_text("utf-8")
+    found = robustloss.check(run, [{"metric": "clean_error", "max": 0.2}]).as_json()
+    section = page.split("## Gates")[1].split("## Against")[0]
+    assert not {key for key in (*found, *found["verdicts"][0]) if f"`{key}`" not in section}
+
+
 def test_the_line_of_a_run_without_gates_is_empty_and_a_stale_gate_is_told(run):
     assert describe_gates(run) == ("", True)
     spec = run.provenance["spec"] | {

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 import robustloss
 from robustloss.analysis.gates.verdict import Verdict, Verdicts
@@ -59,7 +60,7 @@ def finished(make_once):
     """A finished run with a gate of each outcome in its spec."""
     gates = [PASSES, FAILS, {**FAILS, "severity": "warn", "name": "soft"}]
     spec = changed(gates=gates, checks={"images": 0}, detection={"noise": False})
-    spec["train"] |= {"epochs": 1}
+    spec["train"] |= {"epochs": 6}
 
     def run(folder):
         with pytest.MonkeyPatch.context() as patch:
@@ -286,6 +287,40 @@ def test_a_run_and_what_evaluate_returns_are_checked_as_they_are(gated):
     )
     verdicts = robustloss.check(found, [PASSES, {"metric": "error", "eps": 0.1, "max": 0}])
     assert [(v.label, v.status) for v in verdicts] == [("mine", "pass"), ("mine", "fail")]
+
+
+def noise(model):
+    weight = model.backbone[0].weight
+    weight.add_(
+        2 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    )
+
+
+def scale(model):
+    model.backbone[0].weight.mul_(0.2)
+
+
+def normalise_otherwise(model):
+    model.mean.add_(1.0)
+
+
+@pytest.mark.parametrize("spoil", [noise, scale, normalise_otherwise])
+def test_a_model_made_worse_fails_the_gate_that_it_kept(gated, spoil):
+    digits = load_dataset(DataSpec(name="digits", test_size=200)).test
+    model = robustloss.load_classifier(gated, loss="softmax", seed=0)
+
+    def evaluate():
+        images, attacks = digits.batch(slice(None)), [{"name": "fgsm", "eps": [0.05]}]
+        return robustloss.evaluate({"m": model}, images, digits.labels, attacks, quick=True)
+
+    good = evaluate()
+    (clean,) = (row for row in good.rows if row["attack"] == "none")
+    # only a model that is shown to be worse, beyond both intervals, fails
+    gates = [{"metric": "clean_error", "max": clean["error_high"], "interval": "lower"}]
+    assert robustloss.check(good, gates)
+    with torch.no_grad():
+        spoil(model)
+    assert not robustloss.check(evaluate(), gates)
 
 
 def test_a_changed_gate_computes_nothing_and_is_judged(gated, monkeypatch, no_report):

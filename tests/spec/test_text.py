@@ -123,7 +123,9 @@ def test_literal(value, text):
 
 def leaves(table, prefix=""):
     for key, value in table.items():
-        if key == "params" or (prefix.startswith("losses") and key in ("train", "model", "search")):
+        if key in ("params", "where") or (
+            prefix.startswith("losses") and key in ("train", "model", "search")
+        ):
             yield prefix + key
         elif isinstance(value, dict):
             yield from leaves(value, f"{prefix}{key}.")
@@ -139,6 +141,8 @@ def test_the_key_table_has_every_key_with_a_meaning():
     for attack in ("pgd", "trades"):  # each has a key that the other lacks
         table = {"adversarial": {"attack": attack, "eps": 0.1}}
         whole = MINIMAL | {"outside": [{"name": "mnist"}], "train": table}
+        whole |= {"model": {"weights": "w.pt", "normalize": "imagenet", "freeze": True}}
+        whole |= {"gates": [{"metric": "error", "max": 1}]}
         given |= set(leaves(load_spec(whole).plain()))
     assert {row.key for row in rows} == given
     assert all(row.meaning and row.type and row.default for row in rows)
@@ -166,6 +170,7 @@ def test_rows_of_the_key_table(key, kind, default):
 
 def test_defaults_in_the_key_table_are_the_defaults():
     plain = load_spec(MINIMAL | {"train": {"adversarial": {"eps": 0.1}}}).plain()
+    plain["model"] |= {"freeze": False}  # left out of a spec without weights
     for row in key_table():
         if row.key == "train.adversarial":
             assert load_spec(MINIMAL).train.adversarial is None
