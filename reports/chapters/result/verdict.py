@@ -22,7 +22,7 @@ def verdict(numbers: Numbers) -> list[str]:
 
 def _errors(table: ResultTable) -> str:
     """Say how often the losses err, clean and at the smallest eps."""
-    text = f"{_span(_column(table, 'clean'), 100.0)} % of the clean test images are misclassified"
+    text = f"{_span(_column(table, 'clean'), 100.0)} % of the clean images are misclassified"
     attacked = next((c for c in table.columns if c.metric == "error" and c.eps > 0), None)
     if attacked is None:
         return f"{text}; no attack was run."
@@ -93,17 +93,17 @@ def describe_detection(table: ResultTable) -> str:
         if names:
             than = "" if parts else " than clean ones"
             parts.append(f"{what}{than}{_named(names, found, table.kind)}")
-    place = f"attacked by {naive.attack_label} at {eps_name(naive.eps)}"
+    start = f"Under {naive.attack_label} at {eps_name(naive.eps)} images"
     if not parts:
-        text = f"Images {place} are not shown to look less or more likely than clean ones"
+        text = f"{start} are not shown to look less or more likely than clean ones"
     else:
-        text = f"Images {place} look {' and '.join(parts)}"
+        text = f"{start} look {' and '.join(parts)}"
         text += f"; no difference is shown{_named(open_, found, table.kind)}" if open_ else ""
-    text += f": AUROC of the likelihood over all of them {_span(found, 1.0)} (0.5 is guessing)"
+    text += f": AUROC over all images {_span(found, 1.0)} (guessing: 0.5)"
     known = _column(table, "auroc-adaptive")
     if not known:
         return f"{text}."
-    return f"{text}, and {_span(known, 1.0)} under the best attack that knows the detector."
+    return f"{text}, {_span(known, 1.0)} under the best adaptive attack."
 
 
 def _named(names: Sequence[str], found: Found, kind: str) -> str:

@@ -48,13 +48,13 @@ def detection(*areas, adaptive=None):
 
 def test_the_interval_of_an_auroc_against_a_half_decides_what_is_said():
     above, about, below = (0.8, 0.7, 0.9), (0.6, 0.4, 0.8), (0.141, 0.1, 0.2)
-    start, end = "Images attacked by FGSM at eps 0.2", "of the likelihood over all of them"
+    start, end = "Under FGSM at eps 0.2 images", "over all images"
     assert detection(above, (0.9, 0.85, 0.95), adaptive=0.1) == (
-        f"{start} look less likely than clean ones: AUROC {end} 0.800 to 0.900 (0.5 is guessing), "
-        "and 0.100 under the best attack that knows the detector."
+        f"{start} look less likely than clean ones: AUROC {end} 0.800 to 0.900 (guessing: 0.5), "
+        "0.100 under the best adaptive attack."
     )
     assert detection(below) == (
-        f"{start} look more likely than clean ones: AUROC {end} 0.141 (0.5 is guessing)."
+        f"{start} look more likely than clean ones: AUROC {end} 0.141 (guessing: 0.5)."
     )
     for unknown in (about, (0.9, None, None)):
         told = detection(unknown)
