@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -474,3 +475,34 @@ def test_it_gives_outside_images_too(tmp_path):
         DataError, match=r"outside\[0\] \(.*\): params\.image \(='x'\) is no column"
     ):
         outside.load_outside(spec, digits, None)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_spoiled_tables_are_refused_or_harmless(tmp_path, kind):
+    if kind == "parquet":
+        path = write(tmp_path, train=table()) / "train.parquet"
+    else:
+        path = tmp_path / "train/data-00000-of-00001.arrow"
+        write_arrow(path, table(labels=pa.array(Y.astype(str))))
+    content, drawn = path.read_bytes(), random.Random(0)
+    told = []
+    for _ in range(80):
+        spoiled, at = bytearray(content), drawn.randrange(len(content))
+        how = drawn.choice(("bit", "zeros", "cut", "twice", "end"))
+        if how == "bit":
+            spoiled[at] ^= 1 << drawn.randrange(8)
+        elif how == "zeros":
+            spoiled[at : at + 40] = bytes(len(spoiled[at : at + 40]))
+        elif how == "cut":
+            del spoiled[at:]
+        elif how == "twice":
+            spoiled[at:at] = spoiled[at : at + 9]
+        else:
+            spoiled[-drawn.randint(1, 900)] = drawn.randrange(256)
+        path.write_bytes(spoiled)
+        try:
+            load(tmp_path)
+        except DataError as error:
+            told.append(str(error))
+    assert len(told) > 20
+    assert all(path.name in text or "data.folder" in text for text in told)
