@@ -20,7 +20,7 @@ from robustloss.storage import CorruptFile, replacing
 
 PIECE = 500  # images that are read at once
 _SEAL = 64  # hexadecimal digits of sha256
-_HEADER = 1024  # bytes that hold the header of any such file
+HEAD = 1024  # bytes: header and digest of any such file have fewer together
 _DTYPE = np.dtype("<f4")
 _CHUNK = 2**20
 
@@ -144,7 +144,7 @@ def open_images(path: str | Path) -> ImageFile:
     path = Path(path)
     try:
         with opening(path) as file:
-            head = io.BytesIO(file.read(_HEADER))
+            head = io.BytesIO(file.read(HEAD))
             size = file.seek(0, io.SEEK_END)
         if np.lib.format.read_magic(head) != (1, 0):
             raise ValueError("an array of another version")

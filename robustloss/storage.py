@@ -93,14 +93,18 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         raise
 
 
-def digest_file(path: str | Path) -> str:
+def digest_file(path: str | Path, most: int = run_files.MOST) -> str:
     """Return sha256 over the whole content of a file, as the program sha256sum gives it.
 
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
     Raises:
-        CorruptFile: it cannot be read, or is a link or no ordinary file.
+        CorruptFile: it cannot be read, or is a link, no ordinary file or a larger one.
     """
     try:
-        with run_files.opening(path) as file:
+        with run_files.opening(path, most) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CorruptFile(f"{path} cannot be read ({error.strerror}).") from error

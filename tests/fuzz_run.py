@@ -49,23 +49,34 @@ SPEC = changed(
         for name, label in (("softmax", "softmax"), ("lgm", "L-GM"))
     ],
     attacks=[{"name": "fgsm", "eps": [0.1], "transfer": True}],
+    records={"images": "all"},
     outside=[{"name": "uniform_noise", "label": "noise", "images": 20}],
 )
 KINDS = {  # of files, by pattern: how often, and what is done with the folder afterwards
-    "results.json": (6, ("load", "report", "compare", "run")),
+    "results.json": (6, ("verify", "export", "load", "report", "compare", "run")),
     "started.json": (2, ("report", "unfinished", "run")),
-    "cells/*/*/cell.json": (5, ("load", "report", "unfinished", "compare", "run")),
-    "cells/*/*/train.json": (1, ("load", "unfinished", "compare", "run")),
-    "cells/*/*/none-0-*.npz": (2, ("load", "draw", "unfinished", "compare", "run")),
-    "cells/*/*/fgsm-*.npz": (2, ("load", "draw", "unfinished", "compare", "run")),
-    "cells/*/*/reference-*.npz": (3, ("load", "draw", "unfinished", "compare", "run")),
-    "cells/*/*/scores-*.npz": (2, ("load", "draw", "compare", "run")),
-    "cells/*/*/probe-*.npz": (1, ("run",)),
-    "cells/*/*/noise-*.npz": (1, ("run",)),
-    "cells/*/*/outside-*.npz": (1, ("load", "draw", "run")),
+    "cells/*/*/cell.json": (
+        5,
+        ("verify", "export", "load", "report", "unfinished", "compare", "run"),
+    ),
+    "cells/*/*/train.json": (1, ("verify", "load", "unfinished", "compare", "run")),
+    "cells/*/*/none-0-*.npz": (
+        2,
+        ("verify", "export", "load", "draw", "unfinished", "compare", "run"),
+    ),
+    "cells/*/*/fgsm-*.npz": (
+        2,
+        ("verify", "export", "load", "draw", "unfinished", "compare", "run"),
+    ),
+    "cells/*/*/reference-*.npz": (3, ("verify", "load", "draw", "unfinished", "compare", "run")),
+    "cells/*/*/scores-*.npz": (2, ("verify", "load", "draw", "compare", "run")),
+    "cells/*/*/probe-*.npz": (1, ("verify", "run")),
+    "cells/*/*/noise-*.npz": (1, ("verify", "run")),
+    "cells/*/*/outside-*.npz": (1, ("verify", "load", "draw", "run")),
     "cells/*/*/*-cost.json": (1, ("unfinished", "run", "report")),
-    "cells/*/*/model-*.safetensors": (2, ("load", "run")),
-    "transfer/*/*.npz": (1, ("run",)),
+    "cells/*/*/model-*.safetensors": (2, ("verify", "load", "run")),
+    "cells/*/*/images-*.npy": (2, ("verify", "export", "run")),
+    "transfer/*/*.npz": (1, ("verify", "run")),
     "trials/*/*/trial.json": (2, ("unfinished", "run")),
     "trials/*/*/model-*.safetensors": (1, ("run",)),
     "spec.toml": (2, ("show", "report", "unfinished", "run")),
@@ -96,6 +107,7 @@ class Fuzz:
         self.run, self.merged = self.here / "case/run", self.here / "case/merged"
         self.whole, self.other = self.here / "whole", self.here / "other"
         self.spec = self.here / "spec.toml"
+        self.path = self.run / "results.json"  # the spoiled one
         self.told: Counter[str] = Counter()
         self.faults: list[str] = []
 
@@ -118,7 +130,8 @@ class Fuzz:
         self.numbers, self.files = numbers(self.whole), files(self.whole)
         shutil.copytree(self.whole, self.here / "away")
         self.renew()
-        for deed in ("load", "report", "unfinished", "draw", "show", "compare", "run"):
+        for deed in (*("verify", "export", "load", "report"), "unfinished", "draw", "show",
+                     "compare", "run"):  # fmt: skip
             if problem := self.done(deed):
                 raise SystemExit(f"{deed} fails with a whole folder: {problem}")
         (self.here / "tmp").mkdir()
@@ -158,7 +171,7 @@ class Fuzz:
         chosen = {k: v for k, v in KINDS.items() if only is None or only in k}
         pattern = rng.choices(list(chosen), [often for often, _ in chosen.values()])[0]
         paths = sorted(self.run.glob(pattern))
-        path = rng.choice(paths)
+        path = self.path = rng.choice(paths)
         sealed = False
         if rng.random() < 0.15:
             sealed = displaced(path, self.run, self.here / "away", rng)
@@ -180,6 +193,16 @@ class Fuzz:
                 self.faults.append(f"{number} {kind} {place}, {deed}: {problem}"[-1500:])
         if self.outside() != self.kept:
             self.faults.append(f"{number} {pattern}: other files changed: {self.outside()}"[:500])
+
+    def is_spoiled(self) -> bool:
+        """Whether the file of the case says something else than it did."""
+        whole = self.whole / self.path.relative_to(self.run)
+        if not self.path.is_file():
+            return True
+        if self.path.suffix == ".json":
+            with contextlib.suppress(ValueError, RecursionError):
+                return json.loads(self.path.read_text()) != json.loads(whole.read_text())
+        return self.path.read_bytes() != whole.read_bytes()
 
     def watched(self, deed: str) -> str:
         """Does it under guard and limit; what went wrong."""
@@ -244,6 +267,17 @@ class Fuzz:
             "draw": ["report", self.run],
             "show": ["show", self.run / "spec.toml"],
             "compare": ["compare", self.run, self.other, "--out", self.merged / "out"],
+            "verify": ["verify", self.run],
+            "export": [
+                "export",
+                self.run,
+                "--attack",
+                "worst-case",
+                "--loss",
+                "lgm",
+                "--out",
+                self.merged / "worst.npz",
+            ],
             "run": ["run", self.spec, "--out", self.run, "--seeds", "0", "--quiet"],
         }[deed]
         out, err = io.StringIO(), io.StringIO()
@@ -256,9 +290,13 @@ class Fuzz:
                 status = end.code
         told = err.getvalue()
         self.told[f"{deed} {status}"] += 1
-        if "Traceback" in told or status not in ((0, 2) if deed != "run" else (0, 1, 2)):
+        if "Traceback" in told or status not in (
+            (0, 1, 2) if deed in ("run", "verify") else (0, 2)
+        ):
             return f"status {status}: {told[-1000:]}"
-        if status and not told.strip():
+        if deed == "verify" and status == 0 and self.is_spoiled():
+            return f"a spoiled file passes: {out.getvalue()[-1000:]}"
+        if status and not (told + out.getvalue()).strip():
             return f"status {status} without a word"
         if status == 1 and any(bug in told for bug in BUGS):
             return f"a failure that tells nothing: {told[-500:]}"

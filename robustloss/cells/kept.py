@@ -23,7 +23,7 @@ from robustloss.analysis.worst_images import (
 from robustloss.cells import keys, parts
 from robustloss.cells.workplace import Workplace
 from robustloss.evaluation.passes import to_numpy
-from robustloss.image_files import ImageFile, Shape, check_images, writing_images
+from robustloss.image_files import ImageFile, Shape, check_images, open_images, writing_images
 from robustloss.results.records import MAX_IMAGES, Record
 from robustloss.spec.resources import ALL, WORST
 from robustloss.storage import CorruptFile
@@ -37,12 +37,14 @@ class Keeping:
 
     Attributes:
         count: How many of each attack, the first of the test set.
+        total: Images of the test set.
         shape: (C,H,W).
         records: Records whose images are needed: to be kept, or for a worst case that is missing.
         worst: The file of each worst case; none unless the spec asks for "worst".
     """
 
     count: int
+    total: int
     shape: tuple[int, int, int]
     records: frozenset[Path]
     worst: Mapping[Place, Path]
@@ -62,8 +64,7 @@ class Keeping:
         return min(max(self.count - start, 0), stop - start) if record in self.records else 0
 
     def _is_whole(self, path: Path, rows: int) -> bool:
-        found = read_images(path)
-        return found is not None and found.n >= rows and found.shape[1:] == self.shape
+        return read_images(path, self.shape, rows, self.total) is not None
 
 
 def images_path(record: Path) -> Path:
@@ -71,10 +72,20 @@ def images_path(record: Path) -> Path:
     return record.with_name(f"images-{record.stem}.npy")
 
 
-def read_images(path: Path) -> ImageFile | None:
-    """Return a file of images, or None where it is missing or damaged."""
+def read_images(path: Path, shape: tuple[int, ...], least: int, most: int) -> ImageFile | None:
+    """Return a file of images, or None where it is missing, damaged or holds others.
+
+    Args:
+        path: The file.
+        shape: (C,H,W) of each.
+        least: Images that it must have.
+        most: Images that it may have; a forged file may have no end.
+    """
     try:
-        return check_images(path) if path.exists() else None
+        found = open_images(path) if path.exists() else None
+        if found is None or found.shape[1:] != shape or not least <= found.n <= most:
+            return None
+        return check_images(path)
     except CorruptFile:
         return None
 
@@ -97,12 +108,11 @@ def plan_keeping(place: Workplace, entries: Sequence[Entry]) -> Keeping:
             names = [entry["file"] for entry in find_sources(attacked, norm, eps)]
             path = place.folder / f"images-worst-case-{norm}-{eps:.6g}-{keys.worst_key(names)}.npy"
             worst[norm, eps] = path
-            found = read_images(path)
-            if found is None or found.shape != (n, *shape):
+            if read_images(path, shape, n, n) is None:
                 paths |= {place.folder / name for name in names}
     elif asked == ALL or count > MAX_IMAGES:
         paths = {place.folder / entry["file"] for entry in attacked}
-    return Keeping(count, shape, frozenset(paths), worst)
+    return Keeping(count, n, shape, frozenset(paths), worst)
 
 
 class Keeper:
@@ -173,14 +183,13 @@ def ensure_worst(
         return to_numpy(test.batch(slice(start, stop)))
 
     for (norm, eps), path in keeping.worst.items():
-        found = read_images(path)
-        if found is not None and found.shape == shape:
+        if read_images(path, keeping.shape, test.n, test.n) is not None:
             continue
         place.report_scoring(f"worst case, {norm} {eps:.6g}")
         sources = find_sources(entries, norm, eps)
         named = [(each, records[each["attack_label"], each["eps"]]) for each in sources]
         chosen = choose_worst(records["none", 0.0], named, eps)
-        files = [check_images(images_path(place.folder / each["file"])) for each in sources]
+        files = [open_images(images_path(place.folder / each["file"])) for each in sources]
         with writing_images(path, shape) as writer:
             for images in gather_worst(chosen, [file.read for file in files], read_clean):
                 writer.write(images)

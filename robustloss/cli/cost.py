@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from robustloss.spec.attack_kinds import attack_norm
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.prefixes import names_weights
+from robustloss.spec.resources import MOST_PICTURES, WORST
 from robustloss.spec.spec import CellSpec, Spec
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class Cost:
     Attributes:
         training_images: Images through forward, backward and update, over all cells and trials.
         attacked_images: Adversarial images to make and classify, over cells, attacks and eps.
-        disk: Bytes of records.
+        disk: Bytes of records and of kept images.
     """
 
     training_images: int
@@ -79,6 +81,7 @@ def count(
         fitted = min(spec.detection.fit_size, train)
         disk += (1 + budgets) * (test * row + shown) + (validation + fitted) * row
         disk += controls * test * row
+        disk += _count_kept(spec, test) * 4 * image_values
         disk += sum(table.images * row + shown for table in spec.outside)
         disk += min(UNTRAINED, test) * (4 * cell.model.feature_dim + 8) + 4 * fitted
         if cell.model.feature_dim == 2:
@@ -89,6 +92,25 @@ def count(
         attacked_images=len(cells) * budgets * test,
         disk=disk,
     )
+
+
+def _count_kept(spec: Spec, test: int) -> int:
+    """Return how many attacked images a cell keeps beside its records.
+
+    Args:
+        spec: What is asked for.
+        test: Images in the test set.
+    """
+    asked = spec.records.images
+    places = [
+        (attack_norm(attack.name, attack.params), eps)
+        for attack in spec.attacks
+        for eps in attack.eps
+        if eps > 0
+    ]
+    if isinstance(asked, int):
+        return len(places) * min(asked, test) if asked > MOST_PICTURES else 0
+    return test * (len(set(places)) if asked == WORST else len(places))
 
 
 def measure(

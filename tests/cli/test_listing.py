@@ -135,14 +135,15 @@ def test_showing_tells_what_a_run_would_refuse(monkeypatch, tmp_path, change, ki
         list(spec_lines(small(**change)))
 
 
-@pytest.mark.parametrize("feature_dim", [2, 64])
-def test_the_disk_that_a_cell_takes(tmp_path, feature_dim):
-    spec = small(model={"backbone": "digits_cnn", "feature_dim": feature_dim}, train={"epochs": 1})
+@pytest.mark.parametrize(("feature_dim", "images"), [(2, 64), (64, "all"), (2, "worst")])
+def test_the_disk_that_a_cell_takes(tmp_path, feature_dim, images):
+    network = {"backbone": "digits_cnn", "feature_dim": feature_dim}
+    spec = small(model=network, train={"epochs": 1}, records={"images": images})
     dataset = load_dataset(DataSpec(name="digits"))
     (cell,) = spec.cells()
     failure = run_cell(CellJob(spec, cell, tmp_path, "cpu", None), dataset, lambda event: None)
     assert failure is None
-    written = sum(path.stat().st_size for path in tmp_path.rglob("*.npz"))
+    written = sum(path.stat().st_size for path in tmp_path.rglob("*.np?"))
     counted = cost.count(spec, [cell], (997, 300, 500), 64, 10).disk
     assert counted == pytest.approx(written, rel=0.1)
 

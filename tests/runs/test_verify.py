@@ -1,6 +1,7 @@
 """`robustloss verify RUN`: whatever was changed in a run is found, also under forged digests."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -16,7 +17,7 @@ from robustloss.results.records import load_record_and_meta, save_record
 from robustloss.runs import runner
 from robustloss.runs.merge import merge_runs
 from robustloss.storage import digest_content, digest_file, read_json, write_arrays, write_json
-from tests.small_run import changed
+from tests.small_run import Counted, changed
 
 pytestmark = pytest.mark.usefixtures("no_report", "one_thread")
 
@@ -248,6 +249,17 @@ def test_a_link_is_not_followed(run):
     shutil.move(path, run.parent / "away.npy")
     path.symlink_to(run.parent / "away.npy")
     assert "is a link, and nothing is followed out of a run folder" in failures(run)
+
+
+@pytest.mark.parametrize("pattern", ["images-pgd-*", "scores-*", "pgd-*.npz"])
+def test_a_file_without_end_is_not_read(run, pattern, monkeypatch):
+    path = one(cell_of(run), pattern)
+    os.truncate(path, 2**42)
+    assert f"{path.name} cannot be read (has more than" in failures(run, files_only=True)
+    counted = Counted(monkeypatch)
+    runner.run(SPEC | {"records": {"images": "all"}}, out=run)
+    assert len(counted.attacked) == (pattern != "scores-*")
+    assert path.stat().st_size < 2**20
 
 
 def test_a_removed_file(run):

@@ -5,13 +5,15 @@ weights and of each file of arrays. So a change anywhere shows, unless every dig
 made anew; then the numbers themselves must be looked at, see `rebuild` and `outputs`.
 """
 
+import math
 from collections.abc import Iterator
 
+from robustloss.image_files import HEAD
 from robustloss.models.weight_files import load_tensors
 from robustloss.results.finished_cell import Cell, list_files
 from robustloss.results.run import Run, from_folder_on
 from robustloss.runs.proof.findings import Finding, name_some
-from robustloss.storage import CorruptFile, digest_file, read_arrays, read_json
+from robustloss.storage import MOST_ARRAYS, CorruptFile, digest_file, read_arrays, read_json
 
 
 def check_results(run: Run) -> Iterator[Finding]:
@@ -57,11 +59,12 @@ def check_cell_files(run: Run, cell: Cell) -> Iterator[Finding]:
         cell: As it was read.
     """
     what, wrong, arrays = f"{name_cell(cell)}, files", [], 0
+    most = _most_bytes(cell)
     for name in list_files(cell.files):
         try:
             if name.endswith((".npz", ".npy")):
                 arrays += 1
-                _check_arrays(cell, name)
+                _check_arrays(cell, name, most if name.endswith(".npy") else MOST_ARRAYS)
             else:
                 cell.path_of(name).lstat()
         except FileNotFoundError:
@@ -89,7 +92,16 @@ def check_cell_files(run: Run, cell: Cell) -> Iterator[Finding]:
         yield Finding(f"{name_cell(cell)}, weights", "open", "an older version stored no digest")
 
 
-def _check_arrays(cell: Cell, name: str) -> None:
+def _most_bytes(cell: Cell) -> int:
+    """Return how large a file of kept images can be: a forged one may have no end."""
+    try:
+        clean = cell.record()
+    except ValueError:  # its file is told to be damaged
+        return MOST_ARRAYS
+    return 4 * clean.n * math.prod(clean.images.shape[1:]) + HEAD
+
+
+def _check_arrays(cell: Cell, name: str, most: int) -> None:
     """Raise a CorruptFile, or a FileNotFoundError, if a file of arrays is not the cell's."""
     path = cell.path_of(name)
     path.lstat()
@@ -100,7 +112,7 @@ def _check_arrays(cell: Cell, name: str) -> None:
     stated = cell.digests.get(name)
     if stated is None:
         raise CorruptFile(f"{name}: cell.json states no digest of it")
-    if digest_file(path) != stated:
+    if digest_file(path, most) != stated:
         raise CorruptFile(f"{name} is another file than cell.json states (sha256)")
 
 
@@ -112,8 +124,10 @@ def _check_weights(cell: Cell) -> Iterator[str]:
     if cell.weights and meta["tensors"] != cell.weights:
         yield f"{cell.model_file.name} holds other weights than cell.json states"
     log = read_json(cell.path_of(cell.files["training"]), checked=True)
-    log.pop("key", None)
-    if meta.get("log") != log:
+    key = log.pop("key", None)
+    if meta.get("density") is not cell.density:
+        yield f"{cell.model_file.name} says otherwise than cell.json whether its loss has a density"
+    if meta.get("log") != log or cell.model_file.stem not in (f"model-{key}", "model-None"):
         yield f"{cell.files['training']} has another learning curve than stands with the weights"
 
 

@@ -132,8 +132,11 @@ def check_outputs(
     ]:
         try:
             finding = check(each)
-        except ValueError as error:  # a damaged file, or outputs that are NaN
-            finding = Finding(name, "fail", from_folder_on(run.path, error))
+        except Exception as error:  # whatever damaged or forged files make the model do
+            text = from_folder_on(run.path, error)
+            if not isinstance(error, ValueError):
+                text = f"its images cannot be looked at ({type(error).__name__}: {text})"
+            finding = Finding(name, "fail", text)
         if finding is not None:
             yield finding
 
@@ -178,9 +181,11 @@ class _Looked:
     def check_worst(self, entry: Mapping[str, Any]) -> Finding:
         """Compare the images of a worst case with the records that they are taken from."""
         norm, eps = entry["norm"], float(entry["eps"])
-        what = f"{name_cell(self.cell)}, worst case at eps {eps_text(eps)} ({NORM_NAMES[norm]})"
+        what = f"{name_cell(self.cell)}, worst case at eps {eps_text(eps)} "
+        what += f"({NORM_NAMES.get(norm, norm)})"
         file, clean = self.cell.images(entry), self.cell.record()
-        assert file is not None
+        if file is None:
+            return Finding(what, "fail", "cell.json names no file of it")
         if wrong := self._compare_images(clean):
             return Finding(what, "fail", name_some(wrong))
         if file.n != clean.n:
