@@ -76,7 +76,7 @@ def test_a_shell_block_holds_commands_that_exist(text):
 def check_command(words):
     """Fails for a line of shell that the program, or a file that it names, does not have."""
     if "-m" in words and "robustloss" in words and words[0] in ("torchrun", "python"):
-        words = words[words.index("robustloss") :]
+        words = [word for word in words[words.index("robustloss") :] if word != "--"]
     match words:
         case ["robustloss", name, *rest]:
             assert name in COMMANDS.commands, f"no command {name}"

@@ -270,6 +270,8 @@ def test_a_command_that_torchrun_started_goes_on_by_torchrun(monkeypatch):
     ):
         monkeypatch.setenv(name, value)
     assert commands._program() == "torchrun --nproc-per-node 2 -m robustloss"
+    logged = commands._program(["run", "mnist", "--log", "l.jsonl"])
+    assert logged == "torchrun --nproc-per-node 2 -m robustloss --"
     monkeypatch.setenv("WORLD_SIZE", "6")
     several = "torchrun --nnodes ... --rdzv-endpoint ... --nproc-per-node 2 -m robustloss"
     assert commands._program() == several

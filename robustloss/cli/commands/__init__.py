@@ -154,15 +154,16 @@ def _status(words: list[str]) -> int:
         status = INTERRUPTED
     if status == INTERRUPTED:
         goes_on = words[:1] in (["run"], ["try"])
-        hint = f" Finished work is kept; go on with: {_program()} {shlex.join(words)}"
+        hint = f" Finished work is kept; go on with: {_program(words)} {shlex.join(words)}"
         complain(f"Interrupted.{hint if goes_on else ''}")
     return status if isinstance(status, int) else DONE
 
 
-def _program() -> str:
+def _program(words: Sequence[str] = ()) -> str:
     """Return what starts the command again: torchrun too, for its threads decide the keys."""
     here, everywhere = (os.environ.get(f"{each}WORLD_SIZE", "1") for each in ("LOCAL_", ""))
     if "TORCHELASTIC_RUN_ID" not in os.environ or everywhere == "1":
         return "robustloss"
     several = "" if here == everywhere else "--nnodes ... --rdzv-endpoint ... "
-    return f"torchrun {several}--nproc-per-node {here} -m robustloss"
+    ours = " --" if "--log" in words else ""  # torchrun has options that begin so
+    return f"torchrun {several}--nproc-per-node {here} -m robustloss{ours}"
