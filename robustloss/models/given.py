@@ -162,8 +162,18 @@ def build_given(name: str, params: Mapping[str, Any], folders: Sequence[Path] = 
     if isinstance(found, nn.Module):
         if params:
             raise ValueError(f"{name} is a module already and takes no params.")
-        return copy_module(found)
-    return call_factory(name, found, params)
+        return unwrap_compiled(copy_module(found))
+    return unwrap_compiled(call_factory(name, found, params))
+
+
+def unwrap_compiled(module: nn.Module) -> nn.Module:
+    """Return the module inside one that torch.compile returned; any other as it is.
+
+    It is the same function, and an attack asks it with batches of many sizes: for each of them a
+    compiled one is compiled anew, which takes longer than the attack.
+    """
+    inner = getattr(module, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else module
 
 
 def copy_module(module: nn.Module) -> nn.Module:

@@ -25,7 +25,7 @@ from robustloss.cells.work import (
 )
 from robustloss.data.images import Dataset, ImageSet
 from robustloss.data.in_memory import Labels, Source, read_images
-from robustloss.models.given import IN_MEMORY, GivenModel, copy_module, wrap_given
+from robustloss.models.given import IN_MEMORY, GivenModel, copy_module, unwrap_compiled, wrap_given
 from robustloss.progress import choose_progress, duration
 from robustloss.results.numbers import NO_VALIDATION
 from robustloss.results.run import Run, load_run
@@ -134,7 +134,7 @@ def evaluate(
     """
     start = Start()
     audience = Audience(choose_progress(quiet=False) if progress is None else progress, None)
-    named = dict(model) if isinstance(model, Mapping) else {type(model).__name__: model}
+    named = _name_models(model)
     chosen = choose_device(device)
     parts = {"images": read_images("images", images, labels)}
     _say_begin(audience, named, parts["images"], chosen)
@@ -204,6 +204,14 @@ def evaluate(
     for line in describe_unlearnt(run.results):
         audience.note(f"Remark: {line} Its errors under attack say nothing.")
     return run
+
+
+def _name_models(model: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Return the models by label; one alone is called by its class."""
+    if isinstance(model, Mapping):
+        return {k: unwrap_compiled(m) if isinstance(m, nn.Module) else m for k, m in model.items()}
+    inner = unwrap_compiled(model) if isinstance(model, nn.Module) else model
+    return {type(inner).__name__: inner}
 
 
 def _remark_on(

@@ -89,7 +89,11 @@ def test_an_answer_without_logits_is_told_with_what_came(make, message):
 
 
 def compiled():
-    return torch.compile(plain(), backend="eager")
+    return torch.compile(plain(), backend=refuse_to_compile)
+
+
+def refuse_to_compile(graph, inputs):
+    raise AssertionError("an attack asks with many sizes of batches, each of which is compiled")
 
 
 WITH_GRADIENT = {
@@ -111,6 +115,11 @@ def test_a_model_with_a_gradient_is_attacked_like_a_plain_one(kind):
     for one, other in zip(expected.rows, found.rows, strict=True):
         assert other["error"] == pytest.approx(one["error"], abs=0.051)
         assert not other["zero_gradient_fraction"]
+
+
+def test_a_compiled_model_is_called_by_what_is_in_it():
+    run = evaluate(compiled(), IMAGES, LABELS, ["fgsm"], quick=True)
+    assert {row["label"] for row in run.rows} == {"Sequential"}
 
 
 class Detached(nn.Module):
