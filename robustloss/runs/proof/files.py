@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator
 
 from robustloss.image_files import HEAD
-from robustloss.models.weight_files import load_tensors
 from robustloss.results.finished_cell import Cell, list_files
 from robustloss.results.run import Run, from_folder_on
 from robustloss.runs.proof.findings import Finding, name_some
@@ -120,6 +119,8 @@ def _check_weights(cell: Cell) -> Iterator[str]:
     """Yield what is wrong with the weights and with the learning curve beside them."""
     if "model" not in cell.files:
         return
+    from robustloss.models.weight_files import load_tensors  # late: merging runs needs no torch
+
     _, meta = load_tensors(cell.model_file)
     if cell.weights and meta["tensors"] != cell.weights:
         yield f"{cell.model_file.name} holds other weights than cell.json states"
