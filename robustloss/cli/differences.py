@@ -39,6 +39,11 @@ def show_plan(plan: "Plan", data: str | None = None) -> None:
             f"{plan.others.name} ({size}) come first. They are kept: the next try computes your "
             "loss alone. If you have such a run elsewhere: --against RUN."
         ]
+        if plan.passed_over is not None:
+            lines.append(
+                f"{plan.passed_over} is finished, but of another state of the spec. To stand "
+                f"beside it all the same: --against {plan.passed_over}."
+            )
         if not plugins_of(plan.others):
             lines += cost_lines(plan.others, None if data is None else Path(data))
     lines.append(f"Then {plan.label}, in {plan.out}.")

@@ -40,6 +40,8 @@ class Plan:
         folder: Their run folder.
         finished: Their run; None where it must be computed first.
         out: The folder of the result.
+        passed_over: Where there is none: a finished run in a folder above, of another state of
+            their spec.
     """
 
     own: Spec
@@ -47,6 +49,7 @@ class Plan:
     folder: Path
     finished: Run | None
     out: Path
+    passed_over: Path | None = None
 
     @property
     def label(self) -> str:
@@ -99,7 +102,8 @@ def plan_try(
             code that is not there.
     """
     loss = canonical_name(loss, LOSS_LABELS)
-    others, folder, finished = _find_others(against, Path(own_code(loss).rpartition(":")[0]))
+    code = Path(own_code(loss).rpartition(":")[0])
+    others, folder, finished, passed_over = _find_others(against, code)
     if label is None:
         label = default_label(loss, LOSS_LABELS)
         changed = [*(params or {}).items(), *(train or {}).items()]
@@ -127,7 +131,8 @@ def plan_try(
     if finished is not None:
         _check_code(own, folder)
     place = Path("runs") / f"try-{own.losses[0].slug}-{folder.resolve().name}"
-    plan = Plan(own, others, folder, finished, place if out is None else Path(out))
+    out = place if out is None else Path(out)
+    plan = Plan(own, others, folder, finished, out, passed_over)
     check_out(plan.out, [plan.folder, plan.out / OWN])
     return plan
 
@@ -155,8 +160,8 @@ def _short(value: object) -> str:
     return bound_text(value) if isinstance(value, int | float) else str(value)
 
 
-def _find_others(against: str, code: Path) -> tuple[Spec, Path, Run | None]:
-    """Return the spec of the other losses, their run folder, and their run if it has finished.
+def _find_others(against: str, code: Path) -> tuple[Spec, Path, Run | None, Path | None]:
+    """Return what stands beside a loss, as the plan has it: others, folder, finished, passed_over.
 
     Args:
         against: A run folder or a spec.
@@ -165,26 +170,28 @@ def _find_others(against: str, code: Path) -> tuple[Spec, Path, Run | None]:
     path = Path(os.path.expanduser(against))
     if against not in shipped_specs() and path.is_dir():
         found = _open_finished(path)
-        return _spec_of(found, path), path, found
+        return _spec_of(found, path), path, found, None
     spec = load_spec(against)
     folder = Path("runs") / spec.name
     if not os.path.lexists(folder / "results.json"):
-        elsewhere = _find_finished(spec, folder, [Path.cwd(), code.expanduser().resolve().parent])
+        starts = [Path.cwd(), code.expanduser().resolve().parent]
+        elsewhere, passed_over = _find_finished(spec, folder, starts)
         if elsewhere is None:
-            return spec, folder, None
-        return _spec_of(elsewhere, spec.folder), elsewhere.path, elsewhere
+            return spec, folder, None, passed_over
+        return _spec_of(elsewhere, spec.folder), elsewhere.path, elsewhere, None
     found = _open_finished(folder)
-    made, asked = (each.plain() | {"gates": []} for each in (load_spec(folder / "spec.toml"), spec))
-    if made != asked:
+    if not _is_made_from(spec, folder):
         raise RunError(
             f"{folder} was made from another state of the spec {against}. To stand beside what is "
             f"there, write --against {folder}; to compute it anew, robustloss run {against}."
         )
-    return _spec_of(found, spec.folder), folder, found
+    return _spec_of(found, spec.folder), folder, found, None
 
 
-def _find_finished(spec: Spec, folder: Path, starts: Sequence[Path]) -> Run | None:
-    """Return a finished run of a spec from some folders or those above them, else None.
+def _find_finished(
+    spec: Spec, folder: Path, starts: Sequence[Path]
+) -> tuple[Run | None, Path | None]:
+    """Return a finished run of a spec from some folders or those above; else one of another state.
 
     What another user of the machine has put there is not looked at.
 
@@ -193,19 +200,25 @@ def _find_finished(spec: Spec, folder: Path, starts: Sequence[Path]) -> Run | No
         folder: Of the run, relative to each of those folders.
         starts: The folders, the nearest first.
     """
-    mine = Path.cwd().stat().st_uid
-    for place in dict.fromkeys(
-        path / folder for start in starts for path in (start, *start.parents)
-    ):
+    mine, passed_over = Path.cwd().stat().st_uid, None
+    places = (path / folder for start in starts for path in (start, *start.parents))
+    for place in dict.fromkeys(places):
         try:
             if (place / "results.json").stat().st_uid != mine:
                 continue
             found = _open_finished(place)
-            if load_spec(place / "spec.toml").plain() == spec.plain():
-                return found
+            if _is_made_from(spec, place):
+                return found, None
         except (OSError, ValueError, RunError, SpecError):
             continue
-    return None
+        passed_over = passed_over or place
+    return None, passed_over
+
+
+def _is_made_from(spec: Spec, folder: Path) -> bool:
+    """Tell whether a run was made from a spec as it is now, but for its gates."""
+    made, asked = (each.plain() | {"gates": []} for each in (load_spec(folder / "spec.toml"), spec))
+    return made == asked
 
 
 def _open_finished(folder: Path) -> Run:

@@ -402,7 +402,7 @@ def training_notes(runs: Sequence[Run], cells: Sequence[RunCell]) -> list[str]:
 
 def _own_training_notes(runs: Sequence[Run], cells: Sequence[RunCell]) -> list[str]:
     """Return which losses have a table train of their own, of those that not every run has."""
-    notes, names = {}, dict(zip((run.path for run in runs), tell_apart(runs), strict=True))
+    notes: dict[str, str] = {}
     having: dict[str, set[Path]] = {}
     for cell in cells:
         having.setdefault(cell.label, set()).update(run.path for run in (cell.run, *cell.twins))
@@ -414,11 +414,10 @@ def _own_training_notes(runs: Sequence[Run], cells: Sequence[RunCell]) -> list[s
             if train.get(key) != base.get(key)
         }
         if train and differences and len(having[cell.label]) < len(runs):
-            rest = f"the [train] of {names[cell.run.path]}"
+            each = ", ".join(f"{k} is {a!r} in place of {b!r}" for k, (a, b) in differences.items())
             notes[cell.label] = (
-                f"{cell.label} has a training of its own: "
-                f"{list_differences(differences, cell.label, rest)}. A difference to the other "
-                "losses may come from that."
+                f"{cell.label} has a training of its own: {each}. A difference to the other losses "
+                "may come from that."
             )
     return [*notes.values()]
 

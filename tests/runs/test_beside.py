@@ -118,6 +118,7 @@ def test_a_finished_run_of_the_spec_is_found_in_a_folder_above_or_beside_the_los
     (tmp_path / "small.toml").write_text(to_toml(SMALL | {"seeds": [5]}))  # another state of it
     plan = plan_try(f"{tmp_path}/own/deep/mine.py:MyLoss", f"{tmp_path}/small.toml")
     assert (plan.folder, plan.finished) == (Path("runs/small"), None)
+    assert plan.passed_over == tmp_path / "runs/small"
 
 
 def test_a_run_whose_attack_lies_elsewhere_is_refused_with_the_remedy(finished, tmp_path):
@@ -207,7 +208,10 @@ def test_a_training_that_fails_is_cured_by_a_key_of_train(finished, command, mon
     *others, own = load_run(folder).provenance["spec"]["losses"]
     assert own["train"] == {"max_grad_norm": 1.0, "lr": 0.01}
     assert all(keys["lr"] != 0.01 for keys in (other["train"] for other in others) if "lr" in keys)
-    assert "Note: MyLoss (max_grad_norm 1, lr 0.01) has a training of its own: lr is 0.01 in" in out
+    assert (
+        "Note: MyLoss (max_grad_norm 1, lr 0.01) has a training of its own: lr is 0.01 in place of "
+        in out
+    )
     assert state(finished) == before
 
 

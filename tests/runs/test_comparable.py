@@ -79,7 +79,7 @@ def test_it_is_said_in_a_line_and_other_things_are_told_with_their_values(merged
     assert other in merged.notes
     assert any("fast one at 0.3" in note and "Left out of loud" in note for note in merged.notes)
     assert not any("trained otherwise" in note for note in merged.notes)
-    own = "Center has a training of its own: lr is 0.01 in Center, 0.02 in the [train] of loud."
+    own = "Center has a training of its own: lr is 0.01 in place of 0.02."
     assert any(note.startswith(own) for note in merged.notes)
     assert not any("nesterov" in note for note in merged.notes)
 
