@@ -121,9 +121,13 @@ class PixelFile:
     def read(self, positions: NDArray[np.int64], into: NDArray[Any]) -> None:
         """Read the images at some positions; see `Source.read`."""
         rows = into.reshape(len(positions), -1).view(np.uint8)
-        with self._lock:
-            for row, position in zip(rows, positions.tolist(), strict=True):
-                self._file.seek(position * self._bytes)
+        for row, position in zip(rows, positions.tolist(), strict=True):
+            at = position * self._bytes
+            if hasattr(os, "preadv"):  # forked processes have one place in the file in common
+                os.preadv(self._file.fileno(), [row.data], at)
+                continue
+            with self._lock:
+                self._file.seek(at)
                 self._file.readinto(row.data)
 
 

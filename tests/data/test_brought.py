@@ -21,7 +21,7 @@ from robustloss.data.catalogue import find_source
 from robustloss.data.files import AbsentError, DataError
 from robustloss.data.load import load_dataset
 from robustloss.data.mnist import IdxReader
-from robustloss.data.streamed import StreamedImages
+from robustloss.data.streamed import PixelFile, StreamedImages
 from robustloss.results.run import load_run
 from robustloss.runs import runner
 from robustloss.spec.data import DataSpec
@@ -592,3 +592,25 @@ def test_the_same_images_by_three_doors_give_the_same_numbers(own, no_report):
         found.append(load_run(own / str(len(found))))
     assert found[0].rows == found[1].rows == found[2].rows
     assert files(own / "0") == files(own / "1") == files(own / "2")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_forked_processes_read_a_file_of_pixels_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = PixelFile((1, 2, 2))
+    file.append(np.arange(250, dtype=np.uint8).repeat(4).reshape(-1, 1, 2, 2))
+    positions = np.arange(250)[::-1]
+
+    def read_often():
+        into = np.empty((250, 1, 2, 2), np.uint8)
+        for _ in range(300):
+            file.read(positions, into)
+            if not np.array_equal(into[:, 0, 0, 0], positions):
+                return False
+        return True
+
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if read_often() else 1)
+    here = read_often()
+    assert (os.waitpid(child, 0)[1], here) == (0, True)
