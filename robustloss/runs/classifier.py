@@ -65,8 +65,8 @@ def load_classifier(
         if is_plugin(name) and not allow_plugins:
             raise ValueError(
                 f"{name} is code that the run's author wrote, and loading this model executes it "
-                "with your rights. Read it first. If you trust it, say so: load_classifier(..., "
-                "allow_plugins=True)."
+                "with your rights. Read it first. If you trust it, say so: allow_plugins=True, or "
+                "--plugins on the command line."
             )
     tensors, _ = load_tensors(cells[0].model_file)
     if not _may_fit(build, tensors):
