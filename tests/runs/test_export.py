@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 import robustloss
+from robustloss.image_files import writing_images
 from robustloss.runs import runner
 from robustloss.storage import CorruptFile
 from tests.small_run import changed
@@ -249,6 +250,10 @@ def test_a_damaged_file_is_told(made, tmp_path, command):
     path = next((tmp_path / "run").glob("cells/lgm/seed-0/images-fgsm-0.1-*"))
     path.write_bytes(path.read_bytes()[:-70])
     with pytest.raises(CorruptFile, match="is no file of kept images"):
+        robustloss.export(tmp_path / "run", **FGSM, out=tmp_path / "a.npz")
+    with writing_images(path, (N + 1, *SHAPE)) as out:
+        out.write(np.zeros((N + 1, *SHAPE), np.float32))
+    with pytest.raises(CorruptFile, match="has 71, which is more than its record has"):
         robustloss.export(tmp_path / "run", **FGSM, out=tmp_path / "a.npz")
     assert not (tmp_path / "a.npz").exists()
 

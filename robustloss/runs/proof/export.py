@@ -34,7 +34,7 @@ from robustloss.runs.proof.choose import (
 from robustloss.runs.proof.outputs import expect_worst
 from robustloss.spec.errors import choice_rule
 from robustloss.spec.text import slug
-from robustloss.storage import replacing, write_text
+from robustloss.storage import CorruptFile, replacing, write_text
 from robustloss.work_folders import making_folder, put_in_place
 
 FORMATS = ("npz", "pt", "png")
@@ -212,8 +212,14 @@ def _cut(
     about: Mapping[str, Any],
     attacks: NDArray | None,
 ) -> _Images:
-    """Return images with as much of the arrays as there are images."""
+    """Return images with as much of the arrays as there are images.
+
+    Raises:
+        CorruptFile: There are more images than the record has.
+    """
     n = shape[0]
+    if any(len(array) < n for array in arrays.values()):
+        raise CorruptFile(f"a file of kept images has {n:,}, which is more than its record has.")
     own = {name: array[:n].astype(np.int64) for name, array in arrays.items()}
     return _Images(shape, pieces, own, about, None if attacks is None else attacks[:n])
 
