@@ -101,7 +101,6 @@ def _provenance_at_start(
         "command": [*started_by, *sys.argv[1:]],
         "spec": spec.plain(),
         "spec_text": to_toml(settings.spec.as_written()),  # before any search, to run it again
-        "executor": settings.executor,
         "started": start.date.isoformat(timespec="seconds"),
         "threads": cell_threads(settings.executor, spec),
     }

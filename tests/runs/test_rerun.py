@@ -230,7 +230,7 @@ def test_an_older_run_gives_its_spec_and_what_defaults_were(root, tmp_path, monk
     monkeypatch.chdir(root)
     folder = Path(shutil.copytree(root / "run", tmp_path / "run"))
     results = read_json(folder / "results.json")
-    for key in ("spec_text", "files", "instruction_set", "scipy", "torchattacks", "executor"):
+    for key in ("spec_text", "files", "instruction_set", "scipy", "torchattacks"):
         del results["provenance"][key]
     results["provenance"]["spec"]["train"]["lr"] = 0.05
     write_json(folder / "results.json", results)
