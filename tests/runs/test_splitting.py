@@ -60,7 +60,7 @@ def content(folder):
 def said(folder):
     """The numbers of the run, without what it was asked to take."""
     found = numbers(folder)
-    del found["provenance"]["spec"]["resources"]
+    del found["provenance"]["spec"]["resources"], found["provenance"]["spec_text"]
     return found
 
 
