@@ -16,6 +16,7 @@ from robustloss.results.finished_cell import digest_files
 from robustloss.results.records import load_record_and_meta, save_record
 from robustloss.runs import runner
 from robustloss.runs.merge import merge_runs
+from robustloss.runs.proof.findings import Finding, Verification
 from robustloss.storage import digest_content, digest_file, read_json, write_arrays, write_json
 from tests.small_run import Counted, changed
 
@@ -95,11 +96,37 @@ def test_a_run_as_it_was_written_passes(made, images):
     assert found, str(found)
     assert tuple(told) == found.findings
     assert {each.state for each in found.findings} == {"pass"}
-    text = str(found)
+    text = "\n".join(map(str, found.findings))
     assert "L-GM seed 1, FGSM at eps 0.1: " in text
     assert "results.json, numbers: they are what its 4 cells give" in text
     assert ("worst case at eps 0.1 (L∞): 80 images: in box and ball" in text) == (images == "worst")
-    assert text.endswith(f"{len(told)} passed, 0 failed.")
+    assert str(found).endswith(f"{len(told)} passed, 0 failed.")
+
+
+def test_what_passes_is_a_line_for_each_cell_and_what_fails_is_told_in_full(made, run):
+    found = robustloss.verify(made / "all")
+    lines = str(found).splitlines()
+    assert len(lines) == 4 + 4 < len(found.findings)
+    assert (
+        "pass  L-GM seed 1: files, numbers; clean images; FGSM at eps 0.1, 0.2; "
+        "PGD at eps 0.1; DeepFool at eps 1 (80 images)"
+    ) in lines
+    for seed in (0, 1):
+        one(cell_of(run, seed=seed), "pgd-0.1-*.npz").unlink()
+    found = robustloss.verify(run, files_only=True)
+    lines = str(found).splitlines()
+    assert lines[: len(found.failures)] == list(map(str, found.failures))
+    assert sum(line.startswith("FAIL  L-GM seed") for line in lines) >= 2
+
+
+def test_a_state_that_cells_share_is_one_line(made):
+    old = [
+        Finding(f"L-GM seed {seed}, files", "open", "no digests", f"L-GM seed {seed}")
+        for seed in range(12)
+    ]
+    assert Verification(tuple(old)).condense() == [
+        "open  files of 12 cells (L-GM seed 0; L-GM seed 1; and 10 more): no digests"
+    ]
 
 
 def rewrite_images(path, change):
@@ -331,7 +358,9 @@ def test_what_an_older_version_did_not_store_cannot_be_told_and_is_no_failure(ru
     assert found, str(found)
     text = str(found)
     assert "open  results.json: an older version wrote it without a digest" in text
-    assert "open  L-GM seed 0, files: an older version stored no digests: " in text
+    assert (
+        "open  files of 4 cells (L-GM seed 0; L-GM seed 1; and 2 more): an older version stored no"
+    ) in text
     assert text.endswith("7 cannot be told.")
     path = one(cell_of(run), "pgd-0.1-*.npz")
     path.write_bytes(path.read_bytes()[:-100])  # a file has a digest of its own
@@ -386,7 +415,7 @@ def test_code_of_the_author_is_executed_only_with_leave(tmp_path):
     assert "is code that the run's author wrote" in str(found)
     found = robustloss.verify(tmp_path / "run", allow_plugins=True)
     assert {each.state for each in found.findings} == {"pass"}
-    assert "the first 64 images: in box and ball" in str(found)
+    assert "(the first 64 images)" in str(found)
 
 
 def test_the_command(made, run, command, tmp_path):
@@ -396,7 +425,8 @@ def test_the_command(made, run, command, tmp_path):
     one(cell_of(run), "pgd-0.1-*.npz").unlink()
     status, out, _ = command("verify", run, "--files")
     assert status == 1
-    assert "\nFAIL  L-GM seed 0, files: pgd-0.1-" in out
+    assert out.startswith("FAIL  L-GM seed 0, files: pgd-0.1-")
+    assert "\npass  L-GM seed 1: files, numbers\n" in out
     for words, told in [
         ((tmp_path / "none",), "must be a folder that `robustloss run` wrote"),
         ((run, "--loss", "lgm"), "loss (=lgm) goes with images only"),
@@ -439,7 +469,7 @@ def test_a_given_model_that_keeps_the_worst(made, tmp_path):
     runner.run(spec, out=tmp_path / "run")
     found = robustloss.verify(tmp_path / "run")
     assert found, str(found)
-    assert "Given seed 3, worst case at eps 0.1 (L∞): 80 images: in box and ball" in str(found)
+    assert "worst case at eps 0.1 (L∞)" in str(found)
     out = robustloss.export(tmp_path / "run", "Worst-Case", eps=0.1, out=tmp_path / "a.npz")
     assert robustloss.verify(tmp_path / "run", out)
 

@@ -71,6 +71,8 @@ def verify(
 ) -> int:
     """Check that a run is what it says, or that IMAGES fool a model of it.
 
+    What fails is told in full and at once, what passes in a line for each cell at the end.
+
     Exit status: 0 when nothing failed, 1 when something did, 2 for what cannot be read.
     """
     from robustloss.runs.errors import RunError
@@ -79,7 +81,9 @@ def verify(
     with showing_mistakes(ValueError, RunError):
         found = check(
             run, images, loss=loss, seed=seed, norm=norm, eps=eps, data=data,
-            device=device.casefold(), files_only=files, allow_plugins=plugins, tell=say,
+            device=device.casefold(), files_only=files, allow_plugins=plugins,
+            tell=lambda finding: say(finding) if finding.state == "fail" else None,
         )  # fmt: skip
-    say(found.summary)
+    for line in (*found.condense(), found.summary):
+        say(line)
     return DONE if found or not found.failures else FAILED

@@ -57,7 +57,8 @@ def check_cell_files(run: Run, cell: Cell) -> Iterator[Finding]:
         run: Of the cell.
         cell: As it was read.
     """
-    what, wrong, arrays = f"{name_cell(cell)}, files", [], 0
+    name_of = name_cell(cell)
+    what, wrong, arrays = f"{name_of}, files", [], 0
     most = _most_bytes(cell)
     for name in list_files(cell.files):
         try:
@@ -84,11 +85,14 @@ def check_cell_files(run: Run, cell: Cell) -> Iterator[Finding]:
             "open",
             f"an older version stored no digests: {arrays} files are whole, but whether they are "
             "those that it wrote cannot be told",
+            name_of,
         )
     else:
-        yield Finding(what, "pass", f"weights and {arrays} files are those that cell.json states")
+        text = f"weights and {arrays} files are those that cell.json states"
+        yield Finding(what, "pass", text, name_of)
     if not cell.weights:
-        yield Finding(f"{name_cell(cell)}, weights", "open", "an older version stored no digest")
+        text = "an older version stored no digest"
+        yield Finding(f"{name_of}, weights", "open", text, name_of)
 
 
 def _most_bytes(cell: Cell) -> int:

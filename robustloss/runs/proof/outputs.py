@@ -123,7 +123,7 @@ def check_outputs(
         yield Finding(f"{name}, model", "fail", from_folder_on(run.path, error))
         return
     except (ValueError, OSError) as error:
-        yield Finding(f"{name}, model", "open", from_folder_on(run.path, error))
+        yield Finding(f"{name}, model", "open", from_folder_on(run.path, error), name)
         return
     looked = _Looked(run, cell, dataset, model.to(device))
     entries = cell.files["records"]
@@ -168,7 +168,7 @@ class _Looked:
         if wrong or n > record.n:
             return Finding(what, "fail", name_some(wrong or ["more images than the record has"]))
         if n == 0:
-            return Finding(what, "open", "none of its images are stored")
+            return Finding(what, "open", "none of its images are stored", name_cell(self.cell))
         found = look_at(
             self.model, pieces, self.dataset, np.arange(n), n,
             norm=norm, eps=eps_of, eight_bit=record.predictions_8bit is not None,
@@ -254,7 +254,7 @@ class _Looked:
         told = f"error {count / n:.4f} and log-likelihoods are those of results.json"
         if not whole:
             told = "predictions and log-likelihoods are those of the record"
-        return Finding(what, "pass", f"{images}: {inside}{told}")
+        return Finding(what, "pass", f"{images}: {inside}{told}", name_cell(self.cell), images)
 
 
 def expect_worst(cell: Cell, norm: str, eps: float) -> dict[str, NDArray]:

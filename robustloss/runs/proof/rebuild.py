@@ -81,7 +81,7 @@ def check_cell_tables(run: Run, cell: Cell) -> Iterator[Finding]:
         yield Finding(what, "fail", f"cell.json is not what its records give: {name_some(found)}")
     else:
         n = len(cell.files["records"])
-        yield Finding(what, "pass", f"cell.json is what its {n} records give")
+        yield Finding(what, "pass", f"cell.json is what its {n} records give", name_cell(cell))
 
 
 def check_run_tables(run: Run) -> Iterator[Finding]:

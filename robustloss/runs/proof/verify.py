@@ -60,7 +60,8 @@ def verify(
         tell: Called with each finding as it is made.
 
     Returns:
-        True when all is well; it prints as the list of what was looked at.
+        True when all is well. It prints what failed in full, and a line for each cell that passed;
+        its `findings` are all that was looked at.
 
     Raises:
         ValueError: No run folder; or images, loss, seed, norm or eps that cannot be used.
