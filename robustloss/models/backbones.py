@@ -13,7 +13,7 @@ from robustloss.attacks.plugins import check_parameters, did_you_mean, load_obje
 from robustloss.models.backbones_colour import ImageShape, cifar_cnn, resnet18_cifar, vgg13_cifar
 from robustloss.models.factories import call_factory
 from robustloss.models.libraries import build_from_library
-from robustloss.spec.prefixes import is_library_model
+from robustloss.spec.prefixes import is_library_model, misplaced_rule
 
 
 def build_backbone(
@@ -40,7 +40,7 @@ def build_backbone(
             the user's that cannot be built (PluginError: that cannot be imported).
     """
     given = {"image_shape": image_shape, "feature_dim": feature_dim}
-    if is_library_model(name):
+    if is_library_model(name) and not misplaced_rule(name, "backbone"):
         if params:
             raise ValueError(f"{name} takes no parameters, got {sorted(params)}.")
         return _build_from_library(name, image_shape, feature_dim)

@@ -219,8 +219,8 @@ def test_a_classifier_of_a_checked_spec_is_built_in_silence():
             "feature_dim": 2,
             "num_classes": 10,
             "image_shape": (1, 8, 8),
-            "mean": 0.5,
-            "std": 0.5,
+            "mean": [0.5],
+            "std": [0.5],
         }
     )
 
