@@ -7,6 +7,11 @@ from pathlib import Path
 from robustloss import __version__
 
 FOLDER = Path(__file__).parent.parent / "guide"
+TOPICS = (
+    *("reading", "mistakes", "losses", "models", "data", "attacks", "training", "detection"),
+    *("statistics", "scripts", "watching", "scale", "gates", "ci", "proof", "safety", "inside"),
+)
+"""The pages in the order in which a reader needs them."""
 _MARKER = re.compile(r"^<!-- .* -->\n", re.MULTILINE)  # around what scripts/guide.py writes
 
 BIBTEX = f"""\
@@ -22,8 +27,8 @@ BIBTEX = f"""\
 
 
 def list_topics() -> dict[str, str]:
-    """Return each page of the guide by its topic, with its title."""
-    pages = {path.stem: path.read_text("utf-8") for path in sorted(FOLDER.glob("*.md"))}
+    """Return each page of the guide by its topic, with its title, in the order of TOPICS."""
+    pages = {topic: (FOLDER / f"{topic}.md").read_text("utf-8") for topic in TOPICS}
     return {topic: text.partition("\n")[0].removeprefix("# ") for topic, text in pages.items()}
 
 

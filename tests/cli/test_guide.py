@@ -1,11 +1,12 @@
 """The commands guide and cite; every page of the guide and the README as the code has it."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 
-from robustloss.cli.guide import list_topics, read_page
+from robustloss.cli.guide import FOLDER, TOPICS, list_topics, read_page
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "robustloss" / "guide").glob("*.md"))]
@@ -55,7 +56,13 @@ def test_guide_without_a_topic_lists_every_page_with_its_title(command):
     assert status == 0
     listed = dict(line.split(maxsplit=1) for line in out.splitlines()[:-2])
     assert listed == list_topics()
+    assert sorted(listed) == sorted(path.stem for path in FOLDER.glob("*.md"))
     assert all(title and not title.startswith("#") for title in listed.values())
+
+
+def test_the_site_has_the_pages_in_the_order_of_the_list():
+    site = (ROOT / "scripts/docs/mkdocs.yml").read_text("utf-8")
+    assert tuple(re.findall(r"- robustloss/guide/(\w+)\.md", site)) == TOPICS
 
 
 def test_guide_prints_a_page_without_the_marks(command):

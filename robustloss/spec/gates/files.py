@@ -43,7 +43,7 @@ def load_gate_file(source: GatesLike) -> GateFile:
             what = "is a folder" if path.is_dir() else "no such file"
             raise SpecError(
                 f"gates (={where}) must be a TOML file with tables [[gates]]: {what}. Write one: "
-                "robustloss guide scripts."
+                "robustloss guide gates."
             )
         tables: Mapping[str, Any] = read_tables(find_spec(source))[1]
     else:
