@@ -1,4 +1,4 @@
-"""`rerun`: the spec of a run from its report, and what is another here."""
+"""`rerun`: the spec of a run from its report, and what differs on this machine."""
 
 import shlex
 from pathlib import Path
@@ -20,16 +20,15 @@ def rerun(
     ] = None,
     data: Data = None,
 ) -> int:
-    """Write the spec of a run back, from its report alone.
+    """Write the spec of a run from its report alone.
 
-    It also says what is another on this machine than it was, and which command runs the spec.
-    Nothing of a report is executed. Without --out it prints a spec that runs, in which all else is
-    a comment.
+    It also says what differs on this machine, and which command runs the spec. Without --out it
+    prints the spec, with all else as comments. Nothing of a report is executed.
     """
     from robustloss.runs.rerun import plan_rerun
 
     if out is not None and Path(out).exists():
-        raise MistakeError(f"--out (={out}) exists, and is not replaced. Name another file.")
+        raise MistakeError(f"--out (={out}) exists and is not replaced. Name another file.")
     with showing_spec_mistakes(ValueError):
         found = plan_rerun(source, data=data)
     if out is None:

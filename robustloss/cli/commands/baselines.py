@@ -20,8 +20,8 @@ def baseline(
     """Write a run into a small file that later ones are checked against.
 
     The file holds, image by image, which attacks fooled each loss, the scores of the detector and
-    the radii, with the spec, the versions and the checksum of the data. Commit it beside a project,
-    then: robustloss check RUN --baseline FILE. Equal runs give equal bytes.
+    the radii, with the spec, the versions and the checksum of the data. Commit it with your
+    project, then: robustloss check RUN --baseline FILE. Equal runs give equal bytes.
     """
     from robustloss.analysis.baseline.reduce import reduce_run
     from robustloss.results.compact.file import load_baseline, save_baseline

@@ -35,7 +35,7 @@ def check_data(
 ) -> int:
     """Show a data set: counts, pictures, oddities.
 
-    It executes a function that makes the images.
+    If NAME is a function that makes the images, it is executed.
     """
     from robustloss.cli.listing import check_lines, find_data
     from robustloss.data.files import DataError

@@ -17,24 +17,26 @@ def check(
     ] = None,
     baseline: Annotated[
         str | None,
-        Option(metavar="RUN|FILE", help="compare with this run, or a file of baseline"),
+        Option(metavar="RUN|FILE", help="compare with this run, or a file from `baseline`"),
     ] = None,
     tolerance: Annotated[
         list[str] | None,
-        Option(metavar="METRIC=VALUE", help="how much worse than it; may be repeated"),
+        Option(metavar="METRIC=VALUE", help="how much worse METRIC may be; may be repeated"),
     ] = None,
     junit: Annotated[
         str | None, Option(metavar="FILE", help="also write the verdicts as JUnit XML")
     ] = None,
-    json: Annotated[str | None, Option(metavar="FILE", help="also write them as JSON")] = None,
+    json: Annotated[
+        str | None, Option(metavar="FILE", help="also write the verdicts as JSON")
+    ] = None,
 ) -> int:
     """Judge a run by its gates, or against an earlier run.
 
     Against a baseline, tests on the same images decide whether a loss is shown worse than it was.
 
-    Exit status: 0 when no gate fails and nothing is shown worse; 1 when one does, or has no number;
-    2 for a gate that names what the run does not have, for a baseline of other data, images or
-    attacks, and where there is neither.
+    Exit status: 0 when no gate fails and nothing is shown worse; 1 when a gate fails or has no
+    number, or something is shown worse; 2 for a gate that names what the run does not have, for a
+    baseline of other data, images or attacks, and where there is neither gate nor baseline.
     """
     from json import dumps
 

@@ -8,25 +8,26 @@ from robustloss.cli.mistakes import showing_mistakes
 from robustloss.cli.options import Data, Device, RunFolder
 from robustloss.cli.saying import DONE, FAILED, say
 
-Loss = Annotated[str | None, Option(metavar="LABEL", help="whose model, where the run has several")]
-Seed = Annotated[int | None, Option(metavar="SEED", help="of that model")]
-Norm = Annotated[str | None, Option(metavar="linf|l2")]
+Loss = Annotated[str | None, Option(metavar="LABEL", help="whose model, if the run has several")]
+Seed = Annotated[int | None, Option(metavar="SEED", help="which training of the loss")]
+Norm = Annotated[str | None, Option(metavar="linf|l2", help="if there are both")]
 
 
 def export(
     run: RunFolder,
     attack: Annotated[
-        str, Option(metavar="worst-case|LABEL", help="whose images; see [records] of a spec")
+        str,
+        Option(metavar="worst-case|LABEL", help="which attack; [records] of the spec keeps images"),
     ],
     loss: Loss = None,
     seed: Seed = None,
     eps: Annotated[
-        str | None, Option(metavar="EPS", help="such as 0.1 or 8/255, where there are several")
+        str | None, Option(metavar="EPS", help="such as 0.1 or 8/255, if there are several")
     ] = None,
     norm: Norm = None,
     format_: Annotated[str, Option("--format", metavar="npz|pt|png")] = "npz",
     out: Annotated[
-        str | None, Option(metavar="FILE|DIR", help="must not exist  [default: a name of all this]")
+        str | None, Option(metavar="FILE|DIR", help="must not exist  [default: named after these]")
     ] = None,
     data: Data = None,
 ) -> int:
@@ -52,13 +53,15 @@ def verify(
     run: RunFolder,
     images: Annotated[
         str | None,
-        Argument(metavar="IMAGES", help="an .npz, a .pt or a folder of PNG, against one model"),
+        Argument(metavar="IMAGES", help="an .npz, a .pt or a folder of PNG, for one model"),
     ] = None,
     loss: Loss = None,
     seed: Seed = None,
-    norm: Norm = None,
+    norm: Annotated[
+        str | None, Option(metavar="linf|l2", help="of the ball  [default: what IMAGES says]")
+    ] = None,
     eps: Annotated[
-        str | None, Option(metavar="EPS", help="of the ball  [default: what IMAGES says]")
+        str | None, Option(metavar="EPS", help="radius of the ball  [default: what IMAGES says]")
     ] = None,
     data: Data = None,
     device: Device = "auto",
@@ -71,7 +74,7 @@ def verify(
 ) -> int:
     """Check that a run is what it says, or that IMAGES fool a model of it.
 
-    What fails is told in full and at once, what passes in a line for each cell at the end.
+    Failures are printed in full and at once, what passed in a line for each cell at the end.
 
     Exit status: 0 when nothing failed, 1 when something did, 2 for what cannot be read.
     """

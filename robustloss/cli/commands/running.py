@@ -43,15 +43,17 @@ def run(
     ] = None,
     progress: Annotated[
         str | None,
-        Option(metavar="MODULE:CLASS", help="a class of yours, or FILE.py:CLASS, told every event"),
+        Option(
+            metavar="MODULE:CLASS", help="call your own class, or FILE.py:CLASS, with every event"
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> int:
     """Train, attack and report what a spec asks for. Goes on where an earlier run stopped.
 
     Exit status: 0 when everything was computed; 1 when cells failed and have no numbers; 2 for a
-    mistake in the spec or the command; 130 when interrupted. It tells whether the run is whole, not
-    whether a model is robust: high errors and marked numbers end with 0 too.
+    mistake in the spec or the command; 130 when interrupted. The status says whether the run is
+    complete, not whether a model is robust: high errors and marked numbers end with 0 too.
     """
     wanted = parse_seeds(seeds)
     loaded = load_named_spec(spec)

@@ -17,7 +17,7 @@ def try_(
     ],
     against: Annotated[
         str,
-        Option(metavar="SPEC|RUN", help="whose losses it stands beside; a finished run is reused"),
+        Option(metavar="SPEC|RUN", help="whose losses to compare with; a finished run is reused"),
     ] = "quickstart",
     label: Annotated[str | None, Option(help="what tables call it  [default: the class]")] = None,
     param: Annotated[
@@ -37,8 +37,8 @@ def try_(
 ) -> int:
     """Put your loss into one table with the losses of a run.
 
-    It is checked as by check-loss, trained and attacked as the others were, and compared with each.
-    The run of the others is not changed. Run it again after an edit: only your loss is trained.
+    Your loss is checked as by check-loss, trained and attacked as the others were, and compared
+    with each. Their run is not changed. Try again after an edit: only your loss is trained.
     """
     params, keys = parse_pairs("--param", param or []), parse_pairs("--train", train or [])
     from robustloss.cli import differences, terminal
