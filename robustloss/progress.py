@@ -23,13 +23,13 @@ TRAINED = 0.8
 _SHARE = {"train": (0.0, TRAINED), "attack": (TRAINED, 0.95), "score": (0.95, 1.0)}
 EVENTS = {
     "run_started": "name (of the spec), folder, robustloss (version), seeds, device, executor, "
-    "cells (how many, with trials and seeds of transfer), log_version",
+    "cells (their number, with trials and seeds of transfer), log_version",
     "warning": "text",
-    "cell_started": "label, seed; trial in a search, here and in all that follows. It comes once "
-    "more where a cell is begun again after its process was killed",
+    "cell_started": "label, seed; trial in a search, here and in all that follows. It comes "
+    "again if a cell is restarted after its process was killed",
     "epoch": "label, seed, epoch, epochs, loss (its parts are classification and regulariser), "
     "train_error, validation_error, lr, seconds, and what else the learning curve has",
-    "attack_started": "label, seed, attack, eps, images; for each eps that is not there yet",
+    "attack_started": "label, seed, attack, eps, images; once for each eps that is not there yet",
     "attack_finished": "label, seed, attack, eps, images, error, seconds (of all eps together)",
     "cell_finished": "label, seed, cached (all was there), clean_error, remark",
     "cell_failed": "label, seed, stage, reason",

@@ -355,7 +355,7 @@ def _hint_call(module: nn.Module) -> str:
         kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         needed = [p.name for p in parameters[1:] if p.default is p.empty and p.kind in kinds]
         if needed:
-            hints.append(f" Its forward also needs {', '.join(needed)}: the wrapper is to give it.")
+            hints.append(f" Its forward also needs {', '.join(needed)}: the wrapper must give it.")
     config, size = getattr(module, "config", None), getattr(module, "pretrained_cfg", None)
     if isinstance(size, Mapping) and isinstance(size.get("input_size"), tuple | list):
         hints.append(

@@ -136,7 +136,7 @@ def settle_normalization(
     if len(mean) != channels:
         raise ValueError(
             f"normalize.mean (={mean}) must have one number for each channel of the images, "
-            f"{channels}. A model that makes other channels of them is to normalise them itself."
+            f"{channels}. A model that makes other channels of them must normalise them itself."
         )
     if isinstance(getattr(module, "mean", None), Tensor) and hasattr(module, "std"):
         raise ValueError(

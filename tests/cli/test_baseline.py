@@ -117,7 +117,7 @@ def test_a_loss_that_got_worse_fails_and_no_other(command, runs, kept, checked, 
     assert [note.split(":")[0] for note in read["notes"]] == [
         "Compared with was",
         "softmax, center",
-        "center has other settings than it had",
+        "center has other settings than in the baseline",
         "In doubt",  # softmax, a part of whose gradients is exactly 0
     ]
     (place, *_) = read["verdicts"][0]["places"]

@@ -125,7 +125,7 @@ def test_a_folder_of_png_is_exact_in_8_bits_and_verified(run, record, tmp_path):
     assert np.abs(pixels / 255 - expected.images[5, 0]).max() <= 1 / 255
     found = robustloss.verify(run, path, loss="lgm", seed=0)
     assert found, str(found)
-    assert "box and ball: all 70 images lie in (L∞, eps 0.1)" in str(found)
+    assert "box and ball: all 70 images lie in [0, 1] and in the ball (L∞, eps 0.1)" in str(found)
     assert found.fooled["fooled"] == int((expected.predictions_8bit != expected.labels).sum())
 
 
@@ -160,7 +160,7 @@ def test_images_made_on_one_model_against_another(run, tmp_path):
     path = robustloss.export(run, **FGSM, out=tmp_path / "a.npz")
     found = robustloss.verify(run, path, loss="softmax", seed=1)
     assert found
-    assert "they are stated of another model than Softmax seed 1" in str(found)
+    assert "IMAGES states them for another model than Softmax seed 1" in str(found)
     assert found.fooled["n"] == N
 
 
@@ -284,7 +284,9 @@ def test_the_least_that_images_need(run, arrays, tmp_path):
     other = against(run, tmp_path / "b.npz")
     assert other.fooled == found.fooled
     assert "open  ball: nothing says norm and eps. Give --norm and --eps" in str(other)
-    assert "lie in (L∞, eps 0.1)" in str(against(run, tmp_path / "b.npz", norm="linf", eps="0.1"))
+    assert "in the ball (L∞, eps 0.1)" in str(
+        against(run, tmp_path / "b.npz", norm="linf", eps="0.1")
+    )
     tight = against(run, tmp_path / "b.npz", norm="linf", eps="5/255")
     assert not tight
     assert "outside the ball of eps 5/255: 4 of 4 images" in str(tight)
@@ -311,7 +313,7 @@ def test_what_is_wrong_with_images_is_found(run, arrays, tmp_path):
     np.savez(path, **arrays | {"images": images})
     assert "FAIL  box and ball: outside the box [0, 1]: 1 of 4 images" in str(against(run, path))
     np.savez(path, **arrays, predictions=np.full(4, 9))
-    assert "FAIL  predictions: stated, and not what L-GM seed 0 predicts: 4 of 4" in str(
+    assert "FAIL  predictions: L-GM seed 0 predicts otherwise than IMAGES states: 4 of 4" in str(
         against(run, path)
     )
 

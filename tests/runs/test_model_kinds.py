@@ -279,7 +279,7 @@ class NeedsMore(nn.Module):
 
 
 def test_a_forward_that_needs_more_than_images_is_told():
-    with pytest.raises(ValueError, match="Its forward also needs lengths, mask: the wrapper is"):
+    with pytest.raises(ValueError, match="Its forward also needs lengths, mask: the wrapper must"):
         evaluate(NeedsMore(), IMAGES, LABELS)
 
 

@@ -399,7 +399,7 @@ def test_an_evaluation_of_a_model_in_memory(tmp_path):
     )
     found = robustloss.verify(tmp_path / "run")
     assert found
-    assert "the images were in memory when it was made" in str(found)
+    assert "the images of this run were in memory" in str(found)
 
 
 def test_code_of_the_author_is_executed_only_with_leave(tmp_path):

@@ -34,8 +34,8 @@ def reduce_run(run: Run) -> Baseline:
         raise ValueError(f"{run.path} cannot be compared: {run.doubts[0]}")
     if not run.cells:
         raise ValueError(
-            f"run (={run.path}) has no finished cell: give a run folder with its cells. Of "
-            "`robustloss.evaluate` a folder stays with out=."
+            f"run (={run.path}) has no finished cell. Name a run folder with finished cells; "
+            "`robustloss.evaluate` keeps one where out= names it."
         )
     cells, first = [], run.cells[0].record().index
     for cell in sorted(run.cells, key=lambda cell: (cell.label, cell.seed)):

@@ -114,7 +114,7 @@ def compare_with_baseline(
         raise NotComparableError(
             f"{new.path} and {old.path} have no loss in common: the first has "
             f"{', '.join(losses)}, the second {', '.join(previous)}. A loss is known by its label: "
-            "give it the one that it had."
+            "give the loss its former label."
         )
     notes = [*shared.notes, *_compare_losses(new.run, old.run, losses, previous, lost)]
     notes += [*version_notes([new.run, old.run]), *_tell_doubts(run, losses.keys() & previous)]
@@ -208,7 +208,7 @@ def _compare_losses(
             ]
             if differences := find_loss_differences(*settings):
                 told = list_differences(differences, *names)
-                notes.append(f"{label} has other settings than it had: {told}.")
+                notes.append(f"{label} has other settings than in the baseline: {told}.")
     return notes
 
 
@@ -219,7 +219,7 @@ def _tell_doubts(run: Run, labels: Collection[str]) -> list[str]:
         if flag["label"] in labels:
             doubts.setdefault(flag["label"], {})[flag["check"].replace("_", " ")] = None
     each = [f"{label} ({', '.join(checks)})" for label, checks in doubts.items()]
-    why = "Their errors may be too low, and a worsening hidden; see the checks in the report."
+    why = "Their errors may be too low and hide that they got worse. See the checks in the report."
     return [f"In doubt: {', '.join(each)}. {why}"] if each else []
 
 

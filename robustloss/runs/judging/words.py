@@ -14,12 +14,12 @@ _DESIGNS: dict[Design, str] = {
     "same networks": "the weights are the baseline's own. The tests ask whether these networks do "
     "worse on images like these",
     "one network each": "one training on each side. The tests ask whether this network does worse "
-    "than that one on images like these. Another training of the same loss would differ too: "
-    "whether the loss got worse, only three seeds or more on both sides can show",
+    "than that one on images like these. Another training of the same loss would differ too. "
+    "Only three seeds or more on both sides can show whether the loss got worse",
     "same seeds": "{} seeds on both sides, paired. The tests ask whether the loss does worse when "
     "it is trained again",
-    "one seed against several": "{} training against {}. The tests ask whether they differ by more "
-    "than trainings do among each other",
+    "one seed against several": "{} training against {}. The tests ask whether the loss got worse "
+    "by more than its trainings differ among each other",
     "other seeds": "{} seeds against {}. The tests ask whether the loss does worse when it is "
     "trained again",
 }
@@ -82,8 +82,8 @@ def _explain(found: Comparison) -> list[str]:
     return [
         f"Compared with {found.baseline}: {tests} tests, adjusted together (Holm), so that at most "
         f"{100 * LEVEL:g} % of the checks of something unchanged show anything worse. A row names "
-        "the place with the smallest p. Its bound is the change that is shown with power 0.8; "
-        '"nothing can be shown" means too few images or seeds.',
+        "the attack and eps with the smallest p. Its bound is the change that the test shows with "
+        'a power of 80 %. "nothing can be shown" means too few images or seeds.',
         *lines,
     ]
 

@@ -67,20 +67,21 @@ def check_brought(
     if told := count_outside(found, eps):
         findings.append(Finding("box and ball", "fail", name_some(told)))
     elif positions is not None and norm is not None and eps is not None:
-        ball = f"{NORM_NAMES[norm]}, eps {eps_text(eps)}"
-        findings.append(Finding("box and ball", "pass", f"all {images.n:,} images lie in ({ball})"))
+        ball = f"the ball ({NORM_NAMES[norm]}, eps {eps_text(eps)})"
+        text = f"all {images.n:,} images lie in [0, 1] and in {ball}"
+        findings.append(Finding("box and ball", "pass", text))
     else:
         findings.append(Finding("box", "pass", f"all {images.n:,} images lie in [0, 1]"))
     claimed = images.arrays.get("predictions")
     if claimed is not None and images.texts.get("weights", weights) != weights:
-        text = f"they are stated of another model than {name}"
+        text = f"IMAGES states them for another model than {name}"
         findings.append(Finding("predictions", "open", text))
     elif claimed is not None:
         sure = ~find_undecided(found.arrays["logits"])
         bad = (claimed != found.predictions) & sure
-        text = f"those that are stated are what {name} predicts"
+        text = f"{name} predicts what IMAGES states"
         if bad.any():
-            text = count_images(f"stated, and not what {name} predicts", bad)
+            text = count_images(f"{name} predicts otherwise than IMAGES states", bad)
         findings.append(Finding("predictions", "fail" if bad.any() else "pass", text))
     outside = found.outside_box | found.outside_ball
     fooled = (found.predictions != labels) & ~outside
@@ -109,7 +110,7 @@ def _find_positions(images: BroughtImages, dataset: Dataset) -> NDArray | None:
     if bad := indices[known[positions] != indices].tolist():
         raise ImagesError(
             f"{images.path}: indices ({', '.join(map(str, bad[:3]))}) are none of the test images "
-            f"of {dataset.name}, which lie from {known.min()} to {known.max()}."
+            f"of {dataset.name}, whose indices go from {known.min()} to {known.max()}."
         )
     values, counts = np.unique(indices, return_counts=True)
     if twice := values[counts > 1].tolist():

@@ -145,7 +145,9 @@ def load_data(run: Run, data: str | Path | None) -> Dataset:
     """
     table = spec_of(run).get("data") or {}
     if table.get("name") == "in_memory":
-        raise UntoldError("the images were in memory when it was made, and are not in the run")
+        raise UntoldError(
+            "the images of this run were in memory, and its folder does not hold them"
+        )
     try:
         dataset = load_dataset(
             DataSpec.model_validate(table),
@@ -161,10 +163,10 @@ def load_data(run: Run, data: str | Path | None) -> Dataset:
         )
     stated: Any = (run.provenance.get("data") or {}).get("checksum")
     if stated is None:
-        raise UntoldError("an older version noted no checksum of the data")
+        raise UntoldError("an older version stored no checksum of the data")
     if dataset.checksum != stated:
         raise ValueError(
-            f"the data here have checksum {dataset.checksum}, those of the run {stated}: other "
-            "images, labels or sets"
+            f"the data here have checksum {dataset.checksum}, those of the run {stated}: "
+            "images, labels or sets differ"
         )
     return dataset

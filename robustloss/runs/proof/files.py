@@ -131,7 +131,7 @@ def _check_weights(cell: Cell) -> Iterator[str]:
     log = read_json(cell.path_of(cell.files["training"]), checked=True)
     key = log.pop("key", None)
     if meta.get("density") is not cell.density:
-        yield f"{cell.model_file.name} says otherwise than cell.json whether its loss has a density"
+        yield f"{cell.model_file.name} and cell.json disagree on whether the loss has a density"
     if meta.get("log") != log or cell.model_file.stem not in (f"model-{key}", "model-None"):
         yield f"{cell.files['training']} has another learning curve than stands with the weights"
 

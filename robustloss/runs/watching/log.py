@@ -95,8 +95,8 @@ class RunLog:
             known = json.loads(first)
         if not isinstance(known, dict) or known.get("event") != _FIRST:
             raise LogError(
-                f"log (={self.path}) holds something else than the log of a run, to which nothing "
-                "is added. Name another file with --log."
+                f"log (={self.path}) holds something other than the log of a run, and is left "
+                "as it is. Name another file with --log."
             )
         if known.get("name") != name:
             raise LogError(
