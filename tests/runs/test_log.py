@@ -165,7 +165,7 @@ def test_what_cannot_be_a_log_is_refused_before_any_work(tmp_path, monkeypatch):
                                    b"[" * 99999, b'{"event": ["run_started"]}\n')):  # fmt: skip
         other = tmp_path / f"{number}.jsonl"
         other.write_bytes(text)
-        refused(tmp_path, other, "something else than the log of a run")
+        refused(tmp_path, other, "something other than the log of a run")
         assert other.read_bytes() == text
     (tmp_path / "l.jsonl").write_bytes(STARTED)
     refused(tmp_path, tmp_path / "l.jsonl", "spec 'small', this is spec 'x'", ONE | {"name": "x"})

@@ -220,7 +220,7 @@ def test_other_folders_and_files_are_refused(root, tmp_path, command, monkeypatc
         assert told in err
     status, _, err = command("rerun", root / "run", "--out", "spec.toml")
     assert status == 2
-    assert "exists, and is not replaced" in err
+    assert "exists and is not replaced" in err
     assert (tmp_path / "spec.toml").read_text() == "old"
     status, _, err = command("rerun", root / "run", "--out", "no/such/folder.toml")
     assert status == 2
