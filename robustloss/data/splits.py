@@ -100,8 +100,11 @@ def check_choice(data: DataSpec, num_classes: int, sizes: Mapping[str, int], whe
     for name, whole in sizes.items():
         size = getattr(data, f"{name}_size")
         if size is not None and not num_classes <= size <= whole:
+            rule = f"a whole number in [{num_classes}, {whole}]"
+            if whole < num_classes:  # no smaller set has an image of each class
+                rule = f"{whole}"
             raise DataError(
-                f"data.{name}_size (={size}) must be a whole number in [{num_classes}, {whole}]: "
+                f"data.{name}_size (={size}) must be {rule}: "
                 f"{where} has {num_classes} classes and {whole} images in that set. Leave it out "
                 "for all of them."
             )

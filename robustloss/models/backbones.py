@@ -53,10 +53,12 @@ def build_backbone(
         )
     check_parameters(BACKBONES[name], params, name, given)
     if min(image_shape[1:]) < (least := _LEAST_SIDES[name]):
+        small = min(image_shape[1:]) >= _LEAST_SIDES["digits_cnn"]
+        other = "as digits_cnn" if small else "as one of your own"
         raise ValueError(
             f"images of {image_shape[1]}x{image_shape[2]} pixels are too small for {name}, which "
             f"halves them down to nothing below {least}x{least}; choose a backbone for small "
-            "images, as digits_cnn."
+            f"images, {other} (robustloss guide models)."
         )
     return BACKBONES[name](image_shape=image_shape, feature_dim=feature_dim, **params)
 

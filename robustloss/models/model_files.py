@@ -4,6 +4,7 @@ Such a file is a program, so a spec that names one is treated as one that names 
 """
 
 import os
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,7 +61,9 @@ def load_model_file(path: Path) -> nn.Module:
     try:
         with preserving_settings():
             if scripted:
-                return torch.jit.load(path, map_location="cpu")
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FutureWarning)
+                    return torch.jit.load(path, map_location="cpu")
             return torch.export.load(path).module()
     except Exception as error:  # whatever a damaged file makes the reader do
         first = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -14,7 +14,7 @@ from robustloss.data.catalogue import DATASETS
 from robustloss.data.files import DataError, data_root
 from robustloss.data.images import Dataset, ImageSet
 from robustloss.data.load import load_dataset
-from robustloss.data.splits import stratified_split
+from robustloss.data.splits import check_choice, stratified_split
 from robustloss.spec.data import DATASET_SUMMARIES, DataSpec
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
@@ -199,6 +199,11 @@ def test_size_out_of_range_is_refused_with_the_rule(size):
         r"\[10, 997\]: digits has 10 classes and 997 images",
     ):
         load_dataset(DataSpec(name="digits", train_size=size))
+
+
+def test_a_set_with_fewer_images_than_classes_goes_whole_or_not():
+    with pytest.raises(DataError, match=r"data.test_size \(=5\) must be 8: x has 10 classes"):
+        check_choice(DataSpec(name="digits", test_size=5), 10, {"test": 8}, "x")
 
 
 @pytest.mark.parametrize("size", [0, -1, 100.0, True, "100"])

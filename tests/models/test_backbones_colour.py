@@ -74,6 +74,8 @@ def test_each_image_has_its_own_features_and_a_gradient(name, shape):
 def test_images_that_are_too_small_are_refused(name, side):
     with pytest.raises(ValueError, match=rf"images of {side}x9 pixels are too small for {name}"):
         build(name, 8, (3, side, 9))
+    with pytest.raises(ValueError, match="choose a backbone for small images, as one of your own"):
+        build(name, 8, (3, 1, 9))
     assert build(name, 8, (3, side + 1, 9)).eval()(torch.rand(1, 3, side + 1, 9)).shape == (1, 8)
 
 
