@@ -63,19 +63,20 @@ def join_names(names: Sequence[object]) -> str:
 
 
 def showing_progress(quiet: bool, *columns: progress.ProgressColumn) -> progress.Progress:
-    """Show a progress bar on stderr, until the block ends.
+    """Show a progress bar on a terminal, on stderr, until the block ends.
 
     Args:
         quiet: show nothing.
         columns: what stands behind the bar.
     """
+    console = Console(stderr=True)
     return progress.Progress(
         progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         *columns,
-        console=Console(stderr=True),
+        console=console,
         transient=True,
-        disable=quiet,
+        disable=quiet or not console.is_terminal,  # elsewhere rich writes an empty line
     )
 
 

@@ -458,6 +458,12 @@ def test_its_folder_is_asked_for_and_keys_of_others_are_refused(tmp_path):
         DataSpec(name="hugging_face", folder="x", layout="nchw")
 
 
+def test_no_progress_is_written_where_nobody_watches(tmp_path, capsys):
+    write(tmp_path, train=table(), test=table(TESTS, Y[:30]))
+    load_dataset(DataSpec(name="hugging_face", folder=str(tmp_path)))
+    assert capsys.readouterr().err == ""
+
+
 def test_it_gives_outside_images_too(tmp_path):
     save(tmp_path, x_test=TEST)
     digits = load_dataset(DataSpec(), quiet=True)
