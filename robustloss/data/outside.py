@@ -20,6 +20,7 @@ from robustloss.data.files import DataError, data_root, join_names
 from robustloss.data.folders.listing import find_folder, list_files
 from robustloss.data.images import Dataset, ImageSet
 from robustloss.data.load import load_dataset
+from robustloss.data.reader import Place
 from robustloss.seeding import new_generator
 from robustloss.spec.data import FIXED_SETS, DataSpec, OutsideSpec, summary_of
 from robustloss.spec.spec import Spec
@@ -137,7 +138,8 @@ def _check_copies(table: OutsideSpec, dataset: Dataset, near: Path, root: Path |
 
 
 def _find(folder: str, near: Path, root: Path | None) -> Path:
-    return find_folder(folder, (near, data_root(root)), key="folder", what="of images", quiet=True)
+    places = Place(data_root(root), near).folders
+    return find_folder(folder, places, key="folder", what="of images", quiet=True)
 
 
 @lru_cache(maxsize=16)  # every cell of a run asks for the same sets

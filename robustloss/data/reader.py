@@ -40,6 +40,16 @@ class Place:
     download: bool = True
     quiet: bool = False
 
+    @property
+    def folders(self) -> list[Path]:
+        """Where a relative name begins, in order: the spec, the data folder, where one stands.
+
+        The last finds the data of a finished run, whose folder does not hold them.
+        """
+        near = [] if self.near is None else [self.near]
+        places = [*near, self.root, Path.cwd()]
+        return list({place.absolute(): place for place in places}.values())
+
 
 class Reader(Protocol):
     """Reads one data set, or one kind of data set."""

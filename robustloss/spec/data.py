@@ -132,7 +132,8 @@ class DataSpec(Table):
     )
     folder: Name | None = declare(
         "image_folder: folder with train/CLASS and test/CLASS, or a tar archive of one; "
-        "hugging_face: folder of parquet files; relative to the spec, then to --data",
+        "hugging_face: folder of parquet files; relative to the spec, to --data, then to where "
+        "you stand",
         None,
         shown="required by image_folder and hugging_face",
     )
@@ -169,7 +170,7 @@ class DataSpec(Table):
     )
     file: Name | None = declare(
         "arrays: .npz with x_train, y_train, x_test, y_test, and where you like x_validation, "
-        "y_validation, class_names; relative to the spec, then to --data",
+        "y_validation, class_names; relative to the spec, to --data, then to where you stand",
         None,
         shown="required by arrays",
     )
@@ -235,7 +236,7 @@ class OutsideSpec(Labelled):
     images: Count = declare("how many of them at most, spread evenly", 2000)
     folder: Name | None = declare(
         "image_folder: any folder of images, or a tar archive of one; hugging_face: as for [data]; "
-        "relative to the spec, then to --data",
+        "relative to the spec, to --data, then to where you stand",
         None,
         shown="required by image_folder and hugging_face",
     )

@@ -332,6 +332,16 @@ def test_a_missing_folder_says_where_it_was_looked_for(tmp_path, monkeypatch):
     assert load("pics", near=tmp_path / "near").train.n == 27
 
 
+def test_a_folder_is_found_where_one_stands_after_the_data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBUSTLOSS_DATA", str(tmp_path / "root"))
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "pics", size=(8, 8))
+    # As for a finished run, whose folder does not hold its data.
+    assert load("pics", near=tmp_path / "runs/mine").image_shape == (3, 8, 8)
+    write_folder(tmp_path / "root/pics", size=(9, 9))
+    assert load("pics", near=tmp_path / "runs/mine").image_shape == (3, 9, 9)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -74,8 +74,7 @@ class ArraysReader:
 def _find(name: str, place: Place) -> Path:
     """Return the file, which is an ordinary one."""
     named = Path(os.path.expanduser(name))
-    folders = [folder for folder in (place.near, place.root) if folder is not None]
-    tried = [named] if named.is_absolute() else [folder / named for folder in folders]
+    tried = [named] if named.is_absolute() else [folder / named for folder in place.folders]
     path = next((path for path in tried if path.exists()), None)
     if path is None:
         raise AbsentError(

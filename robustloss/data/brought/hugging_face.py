@@ -64,9 +64,8 @@ class HuggingFaceReader:
                     f"data.params.{key} (={value!r}) must be a name, under one of "
                     f"{', '.join(known)}{did_you_mean(key, known)}"
                 )
-        places = [place.root] if place.near is None else [place.near, place.root]
         what = "with parquet files in it"
-        folder = find_folder(data.folder, places, what=what, quiet=place.quiet)
+        folder = find_folder(data.folder, place.folders, what=what, quiet=place.quiet)
         splits = _choose_splits(find_splits(folder, where), data.params, where)
         image, label = _choose_columns(splits, data.params, where)
         labels, names = _read_labels(splits, label, where)

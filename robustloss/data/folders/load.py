@@ -47,8 +47,7 @@ class FolderReader:
                 "folders elsewhere, and name that place in a table [[outside]]."
             )
         assert data.folder is not None, "the spec refuses image_folder without a folder"
-        places = [place.root] if place.near is None else [place.near, place.root]
-        folder = find_folder(data.folder, places, quiet=place.quiet)
+        folder = find_folder(data.folder, place.folders, quiet=place.quiet)
         class_names, parts, others = read_layout(folder)
         return FolderContent(
             where=str(folder),
