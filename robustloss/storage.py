@@ -74,7 +74,12 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     run_files.check_folders(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(
+            errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename
+        ) from error
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         temporary.unlink(missing_ok=True)  # of a killed process with the same number
@@ -85,8 +90,8 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         temporary.replace(path)  # os.replace: atomic within one folder
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        if error.errno is not None:  # of a full disk the error alone names no file
-            error.filename = error.filename or str(path)
+        if error.filename in (None, str(temporary)) and error.errno is not None:
+            error.filename = str(path)  # what the user knows; of a full disk none is named
         raise
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -63,6 +63,14 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypa
     assert [entry.name for entry in tmp_path.iterdir()] == ["cell.json"]
 
 
+def test_a_failed_write_names_the_file_that_was_asked_for(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "x"):
+        with pytest.raises(OSError, match="directory") as told:
+            storage.write_text(path, "new")
+        assert ".tmp-" not in str(told.value)
+
+
 def test_written_files_have_ordinary_permissions(tmp_path):
     storage.write_text(tmp_path / "a", "x")
     (tmp_path / "b").write_text("x")

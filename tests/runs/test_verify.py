@@ -400,6 +400,9 @@ def test_an_evaluation_of_a_model_in_memory(tmp_path):
     found = robustloss.verify(tmp_path / "run")
     assert found
     assert "the images of this run were in memory" in str(found)
+    np.savez(tmp_path / "x.npz", images=images.numpy(), labels=labels.numpy())
+    with pytest.raises(ValueError, match="Without IMAGES its files and numbers are verified"):
+        robustloss.verify(tmp_path / "run", tmp_path / "x.npz")
 
 
 def test_code_of_the_author_is_executed_only_with_leave(tmp_path):
@@ -430,6 +433,7 @@ def test_the_command(made, run, command, tmp_path):
     for words, told in [
         ((tmp_path / "none",), "must be a folder that `robustloss run` wrote"),
         ((run, "--loss", "lgm"), "loss (=lgm) goes with images only"),
+        ((run, "x.npz", "--files"), "--files (files_only) loads no model. Leave it out, or IMAGES"),
         ((run, "--device", "gpu"), "device (='gpu') must be one of"),
     ]:
         status, out, err = command("verify", *words)

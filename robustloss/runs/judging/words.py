@@ -18,8 +18,8 @@ _DESIGNS: dict[Design, str] = {
     "Only three seeds or more on both sides can show whether the loss got worse",
     "same seeds": "{} seeds on both sides, paired. The tests ask whether the loss does worse when "
     "it is trained again",
-    "one seed against several": "{} training against {}. The tests ask whether the loss got worse "
-    "by more than its trainings differ among each other",
+    "one seed against several": "{} of its trainings against {} of the baseline. The tests ask "
+    "whether the loss got worse by more than its trainings differ among each other",
     "other seeds": "{} seeds against {}. The tests ask whether the loss does worse when it is "
     "trained again",
 }

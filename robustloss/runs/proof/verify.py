@@ -71,6 +71,8 @@ def verify(
     """
     path = run.path if isinstance(run, Run) else Path(run)
     if images is not None:
+        if files_only:
+            raise ValueError("--files (files_only) loads no model. Leave it out, or IMAGES.")
         findings, fooled = _verify_images(
             load_run(path), images, loss, seed, norm, eps, data, device, allow_plugins
         )
@@ -137,7 +139,13 @@ def _verify_images(
     brought, cell, radius = open_brought(images), choose_cell(run, loss, seed), read_eps(eps)
     if norm is not None and norm not in ("linf", "l2"):
         raise ValueError(f"norm (={norm}) must be linf or l2.")
-    dataset = load_data(run, data)
+    try:
+        dataset = load_data(run, data)
+    except UntoldError as error:
+        raise ValueError(
+            f"{run.path}: no images can be held against it, because {error}. Without "
+            "IMAGES its files and numbers are verified."
+        ) from error
     model = load_classifier(run.path, loss=cell.label, seed=cell.seed, allow_plugins=allow_plugins)
     with using_repeatable_kernels():
         return check_brought(
