@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from robustloss.cli.saying import complain
@@ -49,3 +50,25 @@ def showing_spec_mistakes(*more: type[Exception]) -> Iterator[None]:
 
         warnings.showwarning = show
         yield
+
+
+def write_named(option: str, name: str, text: str) -> None:
+    """Write a file that the user names; /dev/stdout and a pipe are written to, not replaced.
+
+    Raises:
+        MistakeError: it cannot be written.
+    """
+    from robustloss.storage import is_disk_full, write_text
+
+    path = Path(name)
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_text(text, encoding="utf-8")
+        else:
+            write_text(path, text)
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        raise MistakeError(
+            f"{option} (={name}) cannot be written: {error.strerror}. Name another file."
+        ) from error

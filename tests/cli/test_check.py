@@ -141,7 +141,8 @@ def test_a_run_or_file_that_is_not_there_ends_with_2(command, gated, tmp_path):
         ([gated / "spec.toml"], "must be a folder"),
         ([gated, "--gates", tmp_path / "gone.toml"], "no such file. Write one"),
         ([gated, "--gates", tmp_path], "is a folder"),
-        ([gated, "--junit", tmp_path], "Is a directory"),
+        ([gated, "--junit", tmp_path], f"--junit (={tmp_path}) cannot be written: Is a directory"),
+        ([gated, "--json", gated / "spec.toml" / "x"], "cannot be written: Not a directory"),
     ):
         status, _, err = command("check", *words)
         assert status == 2, words
@@ -210,6 +211,18 @@ def test_the_junit_file_fits_the_schema_and_so_does_pytest(command, gated, tmp_p
     )  # fmt: skip
     assert done.returncode == 1
     assert len([*validate((tmp_path / "own.xml").read_text()).iter("testcase")]) == 3
+
+
+def test_a_pipe_is_written_to_and_stays_one(command, gated, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR)
+    try:
+        assert command("check", gated, "--junit", pipe)[0] == 1
+        validate(os.read(end, 1 << 16).decode())
+    finally:
+        os.close(end)
+    assert pipe.is_fifo()
 
 
 def test_the_schema_finds_what_is_wrong():

@@ -222,8 +222,11 @@ def test_other_folders_and_files_are_refused(root, tmp_path, command, monkeypatc
     assert status == 2
     assert "exists and is not replaced" in err
     assert (tmp_path / "spec.toml").read_text() == "old"
-    status, _, err = command("rerun", root / "run", "--out", "no/such/folder.toml")
+    status, _, err = command("rerun", root / "run", "--out", "spec.toml/again.toml")
     assert status == 2
+    assert "--out (=spec.toml/again.toml) cannot be written: Not a directory. Name another" in err
+    assert command("rerun", root / "run", "--out", "new/folder/again.toml")[0] == 0
+    assert (tmp_path / "new" / "folder" / "again.toml").exists()
 
 
 def test_an_older_run_gives_its_spec_and_what_defaults_were(root, tmp_path, monkeypatch):

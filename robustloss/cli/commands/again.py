@@ -6,7 +6,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from robustloss.cli.mistakes import MistakeError, showing_spec_mistakes
+from robustloss.cli.mistakes import MistakeError, showing_spec_mistakes, write_named
 from robustloss.cli.options import Data
 from robustloss.cli.saying import DONE, say
 
@@ -36,8 +36,7 @@ def rerun(
             say(f"# {line}")
         say(f"\n{found.text}".rstrip())
         return DONE
-    with showing_spec_mistakes(OSError):
-        Path(out).write_text(found.text, encoding="utf-8")
+    write_named("--out", out, found.text)
     for line in found.lines:
         say(line)
     say(f"Spec: {out}")

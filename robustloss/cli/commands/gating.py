@@ -4,7 +4,7 @@ from typing import Annotated
 
 from typer import Option
 
-from robustloss.cli.mistakes import showing_mistakes
+from robustloss.cli.mistakes import showing_mistakes, write_named
 from robustloss.cli.options import RunFolder, parse_pairs
 from robustloss.cli.saying import DONE, FAILED, say
 
@@ -41,14 +41,13 @@ def check(
     from json import dumps
 
     from robustloss.runs.judging.check import check as judge_run
-    from robustloss.storage import write_text
 
     limits = parse_pairs("--tolerance", tolerance) if tolerance else None
     with showing_mistakes(ValueError):
         verdicts = judge_run(run, gates, baseline=baseline, tolerance=limits)
     say(verdicts)
     if junit is not None:
-        write_text(junit, verdicts.as_junit())
+        write_named("--junit", junit, verdicts.as_junit())
     if json is not None:
-        write_text(json, dumps(verdicts.as_json(), indent=2, allow_nan=False) + "\n")
+        write_named("--json", json, dumps(verdicts.as_json(), indent=2, allow_nan=False) + "\n")
     return DONE if verdicts else FAILED
