@@ -153,6 +153,8 @@ def find_data(name: str) -> tuple[DataSpec, Path]:
         return _data_spec({"name": "image_folder", "folder": name}), Path.cwd()
     if path.suffix == ".py":
         raise SpecError(f"{name} is code: name its function too, as {name}:{path.stem}.")
+    if path.suffix.lower() in (".parquet", ".arrow"):
+        raise SpecError(f"{name} is one file of a data set: name its folder, as {path.parent}.")
     if path.suffix != ".toml" and canonical_name(name, shipped_specs()) not in shipped_specs():
         raise SpecError(
             f"NAME (={name}) {choice_rule(name, [*DATASET_SUMMARIES, *OPEN_SUMMARIES])}"

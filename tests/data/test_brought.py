@@ -514,6 +514,7 @@ def test_files_of_the_mnist_family_are_checked_here_whatever_door_they_come_by()
         ("SVHN", {}, r"lacks its files\. Put them there as torchvision lays them out"),
         ("SVNH", {}, r"is no data set of torchvision; did you mean 'SVHN'\?"),
         ("ImageFolder", {}, r'is read by name = "image_folder"'),
+        ("FakeData", {}, r"is noise without files\. Write a function"),
         ("EMNIST", {}, r"data\.params: EMNIST\.split: missing"),
         ("SVHN", {"root": "x"}, r"data\.params\.root: robustloss decides it"),
         ("SVHN", {"sort": 1}, r"data\.params: SVHN\.sort: unknown parameter"),

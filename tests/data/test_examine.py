@@ -97,6 +97,7 @@ def test_the_data_of_a_spec_and_a_function_are_checked(command, tmp_path):
     [
         ("digts", r"NAME \(=digts\) must be one of digits, mnist.*did you mean 'digits'"),
         ("own.py", r"own\.py is code: name its function too, as own\.py:own"),
+        ("a/train.parquet", r"is one file of a data set: name its folder, as a\."),
         ("absent.npz", r"data\.file \(='absent\.npz'\) is not there"),
         ("absent.toml", r"absent\.toml: no such file"),
         ("absent.py:f", r"there is no file absent\.py"),

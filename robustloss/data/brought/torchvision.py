@@ -84,6 +84,11 @@ class TorchvisionReader:
         ]
         if self.name in ("ImageFolder", "DatasetFolder"):
             raise DataError(f'{where} is read by name = "image_folder", with data.folder.')
+        if self.name == "FakeData":
+            raise DataError(
+                f"{where} is noise without files. Write a function that makes such images "
+                "(robustloss new data NAME)."
+            )
         if self.name not in known:
             raise DataError(
                 f"{where} is no data set of torchvision{did_you_mean(self.name, known)} "
