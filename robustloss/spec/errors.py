@@ -131,6 +131,11 @@ class _Writer:
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
         key = key.removeprefix(".")
         if kind == "extra_forbidden":
+            if loc == ("baseline",) and isinstance(detail["input"], Mapping):
+                return (
+                    "baseline: a spec has none. Move [baseline] and [[gates]] into a file of "
+                    "their own: robustloss check RUN --gates FILE."
+                )
             return f"{key}: unknown key{self._hint_for_unknown(loc)}"
         if kind == "missing":
             return f"{key}: missing. {self._example(loc)}"

@@ -40,6 +40,11 @@ BAD = [
     ({"data": {"Name": "mnist"}}, "data.Name: unknown key; did you mean 'name'?"),
     ({"seed": 1}, "seed: unknown key; did you mean 'seeds'?"),
     ({"epochs": 3}, "epochs: unknown key; did you mean 'train.epochs'?"),
+    ({"baseline": "GM"}, "baseline: unknown key; did you mean 'report.baseline'?"),
+    (
+        {"baseline": {"file": "b.npz"}},
+        "baseline: a spec has none. Move [baseline] and [[gates]]",
+    ),
     ({"xyz": 1}, "xyz: unknown key; the keys here are name, seeds, data, model, train,"),
     (loss(alpha=1), "losses[0].alpha: unknown key; the keys here are .* params = { alpha = ... }."),
     (loss(train={"lrr": 0.1}), "losses[0].train.lrr: unknown key; did you mean 'lr'?"),
