@@ -183,6 +183,19 @@ def test_a_wrong_table_is_told(command, runs, kept, tmp_path, table, why):
     assert why in err
 
 
+def test_a_loss_whose_cell_is_gone_fails_the_check_and_is_no_silent_gap(
+    command, runs, kept, tmp_path
+):
+    copy = shutil.copytree(runs[0], tmp_path / "run")
+    shutil.rmtree(copy / "cells" / "center")
+    (verdict,) = robustloss.check(copy, baseline=kept).of_status("fail")
+    assert (verdict.name, verdict.label) == ("cells", "center")
+    assert "seed 0: its cell is missing or damaged. Run the spec again" in verdict.text
+    status, _, err = command("baseline", copy, "--out", tmp_path / "b.npz")
+    assert status == 0
+    assert "left out: center, seed 0: its cell.json is missing." in err
+
+
 def test_a_loss_that_failed_fails_the_check(runs, kept, tmp_path):
     copy = shutil.copytree(runs[0], tmp_path / "run")
     results = read_json(copy / "results.json")

@@ -43,6 +43,8 @@ def baseline(
             ) from None
     for row in loaded.failures:
         complain(one_line(f"left out: {row['label']} seed {row['seed']}, which failed."))
+    for problem in loaded.readable_cells[1]:
+        complain(one_line(f"left out: {problem}"))
     save_baseline(file, reduced)
     say(one_line(f"Baseline: {file} ({file.stat().st_size / 1e6:.2f} MB; {list_passes(reduced)})"))
     return DONE

@@ -39,7 +39,7 @@ class Comparison:
         baseline: name of the baseline's run.
         findings: every test; they are one family.
         notes: what a reader must know: left out, trained otherwise, of another version.
-        lost: losses of the baseline of which a cell has failed in the run, with the reason.
+        lost: losses of the baseline of which a cell has failed in the run, or is gone, and why.
     """
 
     run: str
@@ -110,6 +110,11 @@ def compare_with_baseline(
         for row in run.failures
         if row.get("label") in previous
     }
+    read = {(cell.label, cell.seed) for cell in run.cells}
+    for label, seed in dict.fromkeys((row["label"], row["seed"]) for row in run.rows):
+        if label in previous and (label, seed) not in read:
+            text = f"{label} seed {seed}: its cell is missing or damaged. Run the spec again"
+            lost.setdefault(label, text)
     if not (losses.keys() & previous.keys()) and not lost:
         raise NotComparableError(
             f"{new.path} and {old.path} have no loss in common: the first has "
