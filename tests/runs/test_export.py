@@ -18,8 +18,9 @@ from PIL import Image
 
 import robustloss
 from robustloss.image_files import writing_images
+from robustloss.results.finished_cell import digest_files
 from robustloss.runs import runner
-from robustloss.storage import CorruptFile
+from robustloss.storage import CorruptFile, read_json, write_json
 from tests.small_run import changed
 
 pytestmark = pytest.mark.usefixtures("no_report", "one_thread")
@@ -253,12 +254,28 @@ def test_a_damaged_file_is_told(made, tmp_path, command):
         robustloss.export(tmp_path / "run", **FGSM, out=tmp_path / "a.npz")
     with writing_images(path, (N + 1, *SHAPE)) as out:
         out.write(np.zeros((N + 1, *SHAPE), np.float32))
+    content = read_json(path.with_name("cell.json"))  # forged with its digest
+    del content["sha256"]
+    content["digests"] = digest_files(path.parent, content["files"])
+    write_json(path.with_name("cell.json"), content, checked=True)
     with pytest.raises(CorruptFile, match="has 71, which is more than its record has"):
         robustloss.export(tmp_path / "run", **FGSM, out=tmp_path / "a.npz")
     assert not (tmp_path / "a.npz").exists()
 
 
 # --- images of any origin ------------------------------------------------------------------------
+
+
+def test_kept_images_that_were_changed_are_not_exported(made, tmp_path):
+    copy = shutil.copytree(made / "all", tmp_path / "run")
+    (path,) = (copy / "cells/lgm/seed-0").glob("images-fgsm-0.1-*.npy")
+    data = bytearray(path.read_bytes())
+    data[5000] ^= 1
+    path.unlink()
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="is another file than cell"):
+        robustloss.export(copy, **FGSM, out=tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz").exists()
 
 
 @pytest.fixture

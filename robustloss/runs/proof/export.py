@@ -20,6 +20,7 @@ from robustloss.analysis.worst_images import CLEAN, find_sources, gather_worst
 from robustloss.attacks.ball import to_8bit
 from robustloss.data.images import Dataset
 from robustloss.evaluation.passes import to_numpy
+from robustloss.image_files import ImageFile
 from robustloss.notation import eps_text
 from robustloss.results.finished_cell import Cell
 from robustloss.results.run import Run, load_run
@@ -34,7 +35,7 @@ from robustloss.runs.proof.choose import (
 from robustloss.runs.proof.outputs import expect_worst
 from robustloss.spec.errors import choice_rule
 from robustloss.spec.text import slug
-from robustloss.storage import CorruptFile, replacing, write_text
+from robustloss.storage import CorruptFile, digest_file, replacing, write_text
 from robustloss.work_folders import making_folder, put_in_place
 
 FORMATS = ("npz", "pt", "png")
@@ -149,7 +150,7 @@ def _is_empty_folder(path: Path) -> bool:
 def _find_attacked(run: Run, cell: Cell, label: str, norm: str, eps: float) -> _Images:
     """Return the kept images of one attack at one eps."""
     (entry,) = (e for e in cell.files["records"] if (e["attack_label"], e["eps"]) == (label, eps))
-    file = cell.images(entry)
+    file = _open_kept(cell, entry)
     if file is None:
         raise ValueError(_explain_missing(f"{label} at eps {eps_text(eps)}", "all"))
     record, clean = cell.record(label, eps), cell.record()
@@ -169,11 +170,11 @@ def _find_worst(run: Run, cell: Cell, norm: str, eps: float, read_clean: Any) ->
     kept = [e for e in cell.files.get("worst") or () if (e["norm"], e["eps"]) == (norm, eps)]
     pieces: Iterator[np.ndarray]
     if kept:
-        whole = cell.images(kept[0])
+        whole = _open_kept(cell, kept[0])
         assert whole is not None
         shape, pieces = whole.shape, (images for _, images in whole.pieces())
     else:
-        files = [file for each in sources if (file := cell.images(each)) is not None]
+        files = [file for each in sources if (file := _open_kept(cell, each)) is not None]
         if len(files) < len(sources):
             what = f"the worst case at eps {eps_text(eps)}"
             raise ValueError(_explain_missing(what, "worst"))
@@ -188,6 +189,19 @@ def _find_worst(run: Run, cell: Cell, norm: str, eps: float, read_clean: Any) ->
     labels = np.array([*(each["attack_label"] for each in sources), "none"])
     assert CLEAN == -1
     return _cut(shape, pieces, arrays, _describe(run, cell, WORST_CASE, norm, eps), labels[chosen])
+
+
+def _open_kept(cell: Cell, entry: Mapping[str, Any]) -> ImageFile | None:
+    """Open kept images as `Cell.images` does, and refuse those that were changed."""
+    file = cell.images(entry)
+    name = entry.get("images", "") if "attack_label" in entry else entry["file"]
+    stated = (cell.digests or {}).get(name)
+    if file is not None and stated and digest_file(cell.path_of(name)) != stated:
+        raise CorruptFile(
+            f"{cell.path_of(name)} is another file than cell.json states (sha256). Run the spec "
+            "again, which trains nothing."
+        )
+    return file
 
 
 def _explain_missing(what: str, key: str) -> str:
