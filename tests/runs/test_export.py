@@ -316,7 +316,9 @@ def test_uint8_and_other_floats_are_read(run, arrays, tmp_path):
     for dtype, images in (("uint8", clean), ("float64", clean / 255), (">f4", clean / 255)):
         np.savez(tmp_path / "a.npz", images=images.astype(dtype), labels=labels, eps=0.0,
                  norm="linf", indices=arrays["indices"])  # fmt: skip
-        assert "all 4 images lie in (L∞, eps 0)" in str(against(run, tmp_path / "a.npz"))
+        assert "all 4 images lie in [0, 1] and in the ball (L∞, eps 0)" in str(
+            against(run, tmp_path / "a.npz")
+        )
 
 
 def test_what_is_wrong_with_images_is_found(run, arrays, tmp_path):
@@ -436,7 +438,7 @@ def test_a_folder_of_png_from_elsewhere(run, tmp_path, command):
     for position in (3, 0, 12):
         Image.fromarray(clean[position]).save(folder / f"{position:04d}.png")
     found = against(run, folder, eps=0, norm="linf")
-    assert "all 3 images lie in (L∞, eps 0)" in str(found)
+    assert "all 3 images lie in [0, 1] and in the ball (L∞, eps 0)" in str(found)
 
     def refused(told):
         status, out, err = command("verify", run, folder, "--loss", "L-GM", "--seed", 0)

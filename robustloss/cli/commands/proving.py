@@ -10,6 +10,9 @@ from robustloss.cli.saying import DONE, FAILED, say
 
 Loss = Annotated[str | None, Option(metavar="LABEL", help="whose model, if the run has several")]
 Seed = Annotated[int | None, Option(metavar="SEED", help="which training of the loss")]
+Plugins = Annotated[
+    bool, Option("--plugins", help="Execute code of the run's author that makes data or models.")
+]
 Norm = Annotated[str | None, Option(metavar="linf|l2", help="if there are both")]
 
 
@@ -30,6 +33,7 @@ def export(
         str | None, Option(metavar="FILE|DIR", help="must not exist  [default: named after these]")
     ] = None,
     data: Data = None,
+    plugins: Plugins = False,
 ) -> int:
     """Write the images that a run has kept, for others to check."""
     from robustloss.cli.terminal import bytes_text
@@ -39,7 +43,7 @@ def export(
     with showing_mistakes(ValueError):
         path = write(
             run, attack, loss=loss, seed=seed, eps=eps, norm=norm,
-            format=format_.casefold(), out=out, data=data,
+            format=format_.casefold(), out=out, data=data, allow_plugins=plugins,
         )  # fmt: skip
     if path.is_file():
         say(f"Images: {path} ({bytes_text(path.stat().st_size)}, sha256 {digest_file(path)})")
@@ -68,9 +72,7 @@ def verify(
     files: Annotated[
         bool, Option("--files", help="Load no model and no data: files and numbers only.")
     ] = False,
-    plugins: Annotated[
-        bool, Option("--plugins", help="Execute the run's own code that its models need.")
-    ] = False,
+    plugins: Plugins = False,
 ) -> int:
     """Check that a run is what it says, or that IMAGES fool a model of it.
 

@@ -17,7 +17,8 @@ from robustloss.runs.meaning import spec_of
 from robustloss.spec.base import Eps
 from robustloss.spec.data import DataSpec
 from robustloss.spec.errors import did_you_mean
-from robustloss.spec.text import slug
+from robustloss.spec.prefixes import is_plugin
+from robustloss.spec.text import literal, slug
 
 WORST_CASE = "worst-case"
 
@@ -133,18 +134,27 @@ def _list_eps(places: Sequence[tuple[str, float]]) -> str:
     return ", ".join(f"{eps_text(eps)} ({NORM_NAMES.get(norm, norm)})" for norm, eps in places)
 
 
-def load_data(run: Run, data: str | Path | None) -> Dataset:
+def load_data(run: Run, data: str | Path | None, *, allow_plugins: bool) -> Dataset:
     """Load the data of a run anew, from files that are here; nothing is fetched.
 
     Args:
         run: Its provenance says which data, and their checksum.
         data: The folder with the data sets; None for the default, see `load_dataset`.
+        allow_plugins: Whether to execute code of the run's author that makes the data.
 
     Raises:
-        UntoldError: They are not here, or were in memory. ValueError: They are others.
+        UntoldError: They are not here, were in memory, or need code that was not allowed.
+            ValueError: They are others.
     """
     table = spec_of(run).get("data") or {}
-    if table.get("name") == "in_memory":
+    name = str(table.get("name"))
+    if is_plugin(name) and not allow_plugins:
+        raise UntoldError(
+            f"code of the run's author makes the data (data.name = {literal(name)}), which would "
+            "run with your rights. Read it first. If you trust it, say so: allow_plugins=True, or "
+            "--plugins on the command line"
+        )
+    if name == "in_memory":
         raise UntoldError(
             "the images of this run were in memory, and its folder does not hold them"
         )

@@ -71,6 +71,7 @@ def export(
     format: str = "npz",
     out: str | Path | None = None,
     data: str | Path | None = None,
+    allow_plugins: bool = False,
 ) -> Path:
     """Write the kept images of one attack, or of a worst case, for one model and eps.
 
@@ -91,6 +92,7 @@ def export(
         format: "npz", "pt" or "png".
         out: File, or folder for PNG, that does not exist yet; by default named after all this.
         data: The folder with the data sets; PNG and some worst cases need the clean images.
+        allow_plugins: Whether to execute code of the run's author that makes these.
 
     Returns:
         Where it was written.
@@ -117,7 +119,7 @@ def export(
         nonlocal dataset
         if dataset is None:
             try:
-                dataset = load_data(run, data)
+                dataset = load_data(run, data, allow_plugins=allow_plugins)
             except UntoldError as error:
                 raise ValueError(f"the clean images are needed, but {error}.") from error
         return dataset

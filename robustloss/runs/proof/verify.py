@@ -56,7 +56,7 @@ def verify(
         data: The folder with the data sets; nothing is fetched.
         device: "auto", "cpu", "cuda" or "mps".
         files_only: Leave out (3): neither model nor data are loaded.
-        allow_plugins: Whether to import code of the run's author that a model needs.
+        allow_plugins: Whether to execute code of the run's author that makes data or a model.
         tell: Called with each finding as it is made.
 
     Returns:
@@ -111,7 +111,7 @@ def _verify_run(
     if files_only:
         return
     try:
-        dataset = load_data(run, data)
+        dataset = load_data(run, data, allow_plugins=allow_plugins)
     except UntoldError as error:
         yield Finding("images and models", "open", str(error))
         return
@@ -140,7 +140,7 @@ def _verify_images(
     if norm is not None and norm not in ("linf", "l2"):
         raise ValueError(f"norm (={norm}) must be linf or l2.")
     try:
-        dataset = load_data(run, data)
+        dataset = load_data(run, data, allow_plugins=allow_plugins)
     except UntoldError as error:
         raise ValueError(
             f"{run.path}: no images can be held against it, because {error}. Without "
