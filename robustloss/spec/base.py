@@ -276,7 +276,10 @@ class Labelled(Table):
         label is called L-GM and keeps its folder "lgm", "ring.py:Ring" is called Ring and keeps
         "ring-py-ring".
         """
-        return self.label if "label" in self.model_fields_set else self.short_name
+        if "label" in self.model_fields_set:
+            return self.label
+        # Longer names were refused before, so no folder has one: the long path of a file of code.
+        return self.short_name if len(slug(self.short_name)) <= MAX_LABEL else self.label
 
     @property
     def slug(self) -> str:

@@ -349,9 +349,9 @@ def test_the_verdicts_as_json(run):
 
 
 def test_the_guide_names_every_key_of_the_json(run):
-    page = (Path(robustloss.__file__).parent / "guide" / "scripts.md").read_text("utf-8")
+    page = (Path(robustloss.__file__).parent / "guide" / "gates.md").read_text("utf-8")
     found = robustloss.check(run, [{"metric": "clean_error", "max": 0.2}]).as_json()
-    section = page.split("## Gates")[1].split("## Against")[0]
+    section = page.split("## Bounds")[1].split("## What a gate can name")[0]
     assert not {key for key in (*found, *found["verdicts"][0]) if f"`{key}`" not in section}
 
 

@@ -129,3 +129,9 @@ def test_every_shipped_spec_is_read_back_as_it_is_written(name):
     again = load_spec(spec.as_written())
     assert again.plain() == spec.plain()
     assert [cell.folder for cell in again.cells()] == [cell.folder for cell in spec.cells()]
+
+
+def test_code_in_a_deep_folder_is_called_by_its_class_and_so_are_its_files():
+    deep = "/".join(["a-folder-of-somebody"] * 5) + "/ring.py:Ring"
+    loss = load_spec({**PLAIN, "losses": [{"name": deep}]}).losses[0]
+    assert (loss.label, loss.slug) == ("Ring", "ring")

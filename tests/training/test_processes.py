@@ -101,7 +101,10 @@ def test_a_run_by_two_processes_is_that_of_one(tmp_path):
     losses = [{"name": f"{tmp_path}/bad.py:Bad", "label": "Bad"}, {"name": "softmax"}]
     spec = changed(seeds=[0], losses=losses)
     # torchrun ends all processes when one fails: none may before the first has told everything
-    slow = "show = cli._show_outcome; cli._show_outcome = lambda *a: (time.sleep(1.5), show(*a))"
+    slow = (
+        "from robustloss.cli.commands import running; show = running._show_outcome; "
+        "running._show_outcome = lambda *a: (time.sleep(1.5), show(*a))"
+    )
     ended = run_spec(tmp_path, spec, first=[slow])
     assert ended.returncode == 1, ended.stderr
     assert "Interrupted" not in ended.stderr
@@ -130,7 +133,7 @@ def test_a_run_by_two_processes_is_that_of_one(tmp_path):
 def test_a_mistake_is_told_by_the_first_process_alone(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("of somebody else")
-    slow = "tell = cli._complain; cli._complain = lambda text: (time.sleep(1.5), tell(text))[1]"
+    slow = "tell = cli.complain; cli.complain = lambda text: (time.sleep(1.5), tell(text))[1]"
     ended = run_spec(tmp_path, changed(seeds=[0]), first=[slow])
     assert ended.returncode != 0
     assert ended.stderr.count(f"{tmp_path / 'run'}") >= 1
