@@ -2,6 +2,7 @@
 
 import json
 
+from robustloss.runs.executors import choose, splitting
 from robustloss.storage import read_json
 
 SPEC = {
@@ -89,3 +90,16 @@ class Told:
         """Whether parts were attacked, and no cell attacked anything by itself."""
         texts = [event.text for event in self.events if event.stage == "attack"]
         return bool(texts) and all(" parts" in text for text in texts)
+
+
+def compute_jobs_here(monkeypatch):
+    """Returns a list that takes the jobs of each wave, which this process then computes in turn."""
+    given = []
+
+    def run_jobs(jobs, dataset, executor, report):
+        given.append([job.task for job in jobs])
+        return real(jobs, dataset, "serial", report)
+
+    real = choose.run_jobs
+    monkeypatch.setattr(splitting, "run_jobs", run_jobs)
+    return given

@@ -12,13 +12,12 @@ from robustloss.results import records as stored
 from robustloss.results.records import Record
 from robustloss.results.run import load_run
 from robustloss.runs import runner
-from robustloss.runs.executors import choose, splitting
 from robustloss.spec import resources
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
 from robustloss.storage import CorruptFile
 from tests.crashes import count_changes, killed_before
-from tests.small_run import Counted, changed, numbers
+from tests.small_run import Counted, changed, compute_jobs_here, numbers
 
 pytestmark = pytest.mark.usefixtures("no_report", "one_thread")
 
@@ -150,14 +149,7 @@ def test_only_the_attack_whose_images_are_missing_or_damaged_is_computed(
 @pytest.mark.parametrize("images", ["all", "worst", 70])
 def test_parts_give_the_images_of_the_whole(kept, tmp_path, monkeypatch, images):
     folder, _ = kept
-    given = []
-
-    def run_jobs(jobs, dataset, executor, report):
-        given.append([job.task for job in jobs])
-        return real(jobs, dataset, "serial", report)
-
-    real = choose.run_jobs
-    monkeypatch.setattr(splitting, "run_jobs", run_jobs)
+    given = compute_jobs_here(monkeypatch)
     shutil.copytree(folder / "none", tmp_path / "run")
     split = keeping(images, resources={"split": 32})
     runner.run(split, out=tmp_path / "run", executor="processes:2")

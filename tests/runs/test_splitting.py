@@ -12,11 +12,10 @@ from robustloss.cells import jobs as parts
 from robustloss.cells.jobs import Part
 from robustloss.cells.parts import PLAN, ranges, read_plan
 from robustloss.runs import runner
-from robustloss.runs.executors import choose, splitting
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
 from robustloss.storage import read_json, write_json
-from tests.small_run import Counted, Told, changed, numbers
+from tests.small_run import Counted, Told, changed, compute_jobs_here, numbers
 
 pytestmark = pytest.mark.usefixtures("no_report", "one_thread")
 
@@ -37,15 +36,7 @@ FGSM = changed(seeds=[0], attacks=[{"name": "fgsm", "eps": [0, 0.1, 0.2], "batch
 @pytest.fixture
 def staged(monkeypatch):
     """The jobs that workers would get, in their order; this process computes them."""
-    given = []
-
-    def run_jobs(jobs, dataset, executor, report):
-        given.append([job.task for job in jobs])
-        return real(jobs, dataset, "serial", report)
-
-    real = choose.run_jobs
-    monkeypatch.setattr(splitting, "run_jobs", run_jobs)
-    return given
+    return compute_jobs_here(monkeypatch)
 
 
 def content(folder):
