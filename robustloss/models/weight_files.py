@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import os
+import tarfile
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -192,6 +193,11 @@ def _read_state(path: Path) -> object:
             f"weights (={path.name}) must end in .safetensors, or in {', '.join(WEIGHT_FILES[1:])} "
             "of torch's own format. Save safetensors.torch.save_file(model.state_dict(), path)."
         )
+    if _is_tar(path):
+        raise ValueError(
+            f"weights (={path.name}) is a tar archive, the format of torch before 2018, and is not "
+            "read. Save model.state_dict() again, best as safetensors."
+        )
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -200,6 +206,15 @@ def _read_state(path: Path) -> object:
             f"weights (={path.name}) holds more than tensors, or is damaged, and is not loaded: "
             f"{_explain_refusal(path, error)}"
         ) from error
+
+
+def _is_tar(path: Path) -> bool:
+    """Return whether torch would take a file for a tar archive: it then makes a folder for it."""
+    try:
+        tarfile.open(path, "r:").close()
+    except (tarfile.TarError, OSError):
+        return False
+    return True
 
 
 _SCALAR = np.float64(0).__reduce__()[0]  # what builds a number of numpy

@@ -1,6 +1,7 @@
 """Files of weights as people have them: wrapped, prefixed, of a trainer; and what does not fit."""
 
 import argparse
+import tarfile
 
 import numpy as np
 import pytest
@@ -141,3 +142,17 @@ def test_a_file_that_is_no_checkpoint_is_told(tmp_path, content):
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises(ValueError, match=r"weights \(=w.pth\) "):
         load_file(network(), tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("content", [None, bytes(10_240)])  # zeros are an archive of nothing
+def test_an_archive_of_tar_is_refused_before_torch_makes_a_folder_for_it(
+    tmp_path, content, monkeypatch
+):
+    path = tmp_path / "w.pth"
+    with tarfile.open(path, "w") as archive:
+        archive.add(__file__, "storages")
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(ValueError, match=r"weights \(=w.pth\) is a tar archive"):
+        load_file(network(), path)
