@@ -132,7 +132,7 @@ def _find_torchvision_weights(name: str, weights: str) -> Any:
     if (not dot or kind == known.__name__) and member in known.__members__:
         return known[member]
     raise ValueError(
-        f'weights (="{weights}") are none of torchvision:{name}, which has '
+        f'weights (="{weights}") are not weights of torchvision:{name}, which has '
         f"{', '.join([DEFAULT, *(each.name for each in known)])}. {_REMEDY}"
     )
 
@@ -173,7 +173,7 @@ def _build_timm(
     if (tag and tag not in tags) or (weights is not None and not tags):
         what = f'weights (="{weights}")' if weights else f"the tag {tag!r}"
         has = f"which has {', '.join([DEFAULT, *tags])}" if tags else "which has no trained ones"
-        raise ValueError(f"{what} is none of timm:{base}, {has}. {_REMEDY}")
+        raise ValueError(f"{what} is not of timm:{base}, {has}. {_REMEDY}")
     if weights is None:
         params = {"num_classes": num_classes, **params}
     given = {"model_name": f"{base}.{tag}" if tag else base, "pretrained": weights is not None}

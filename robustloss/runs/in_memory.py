@@ -132,6 +132,8 @@ def evaluate(
         >>> [(row["attack"], row["eps"], row["error"], row["auroc_all"]) for row in run.rows]
         >>> robustloss.evaluate(model, loader, attacks=["fgsm"], normalize="imagenet")
     """
+    if attacks is not None and spec is not None:
+        raise ValueError("spec is another name of attacks. Give one of them.")
     start = Start()
     audience = Audience(choose_progress(quiet=False) if progress is None else progress, None)
     named = _name_models(model)
@@ -155,8 +157,6 @@ def evaluate(
     without = {label: each.no_gradient for label, each in tried.items() if each.no_gradient}
     for line in _remark_on(named, tried, parts["images"]):
         audience.note(line)
-    if attacks is not None and spec is not None:
-        raise ValueError("spec is another name of attacks. Give one of them.")
     extras = _Extras(checks, noise, quick)
     asked = spec if attacks is None else attacks
     losses: list[dict[str, Any]] = [{"model": IN_MEMORY, "label": each} for each in named]
@@ -176,34 +176,43 @@ def evaluate(
         audience.note(line)
     with tempfile.TemporaryDirectory(prefix="robustloss-") as work:
         folder = Path(work if out is None else out)
-        check_folder(folder, loaded)
-        settings = RunSettings(
-            loaded,
-            folder,
-            chosen,
-            loaded.seeds,
-            published=read_published(
-                loaded.report.published, loaded.folder, loaded.losses, loaded.attacks
-            ),
-        )
-        cells = loaded.cells()
-        jobs = [settings.job(loaded, cell, module=named[cell.label]) for cell in cells]
-        with claiming(folder, loaded):
-            audience.start(len(jobs))
-            try:
-                failures = run_jobs(jobs, dataset, settings.executor, audience)
-            finally:
-                audience.stop()
-                audience.close()
-            if len(failures) == len(cells):
-                reasons = (f"{each.label} ({each.stage}): {each.reason}" for each in failures)
-                raise RuntimeError("; ".join(reasons))
-            provenance = provenance_of(settings, loaded, dataset, start)
-            write_run(folder, loaded, cells, failures, provenance)
-            run = load_run(folder)
+        run = _run_cells(loaded, folder, named, dataset, chosen, audience, start)
     for line in describe_unlearnt(run.results):
         audience.note(f"Remark: {line} Its errors under attack say nothing.")
     return run
+
+
+def _run_cells(
+    spec: Spec,
+    folder: Path,
+    named: Mapping[str, nn.Module],
+    dataset: Dataset,
+    device: str,
+    audience: Audience,
+    start: Start,
+) -> Run:
+    """Evaluate every model and write the run.
+
+    Raises:
+        RuntimeError: All of them failed.
+    """
+    check_folder(folder, spec)
+    published = read_published(spec.report.published, spec.folder, spec.losses, spec.attacks)
+    settings = RunSettings(spec, folder, device, spec.seeds, published=published)
+    cells = spec.cells()
+    jobs = [settings.job(spec, cell, module=named[cell.label]) for cell in cells]
+    with claiming(folder, spec):
+        audience.start(len(jobs))
+        try:
+            failures = run_jobs(jobs, dataset, settings.executor, audience)
+        finally:
+            audience.stop()
+            audience.close()
+        if len(failures) == len(cells):
+            reasons = (f"{each.label} ({each.stage}): {each.reason}" for each in failures)
+            raise RuntimeError("; ".join(reasons))
+        write_run(folder, spec, cells, failures, provenance_of(settings, spec, dataset, start))
+        return load_run(folder)
 
 
 def _name_models(model: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Module]:

@@ -215,10 +215,10 @@ def test_what_has_no_number_fails(run):
         ({"metric": "error", "attack": "pgd", "eps": 0}, 'For the clean images .*"clean_error"'),
         (
             {"metric": "worst_case_error", "eps": 0},
-            "is none of worst case, L∞, which has 8/255, 0.1",
+            "is not an eps of worst case, L∞, which has 8/255, 0.1",
         ),
-        ({"metric": "clean_error", "eps": 0.1}, "eps .=0.1. says nothing here"),
-        ({"metric": "clean_error", "attack": "fgsm"}, "attack .* says nothing here.*Take it out"),
+        ({"metric": "clean_error", "eps": 0.1}, "eps .=0.1. has no meaning here"),
+        ({"metric": "clean_error", "attack": "fgsm"}, "attack .* has no meaning here.*Take it out"),
         (
             {"metric": "worst_case_error", "attack": "pgd"},
             'over all attacks. Write metric = "error"',
@@ -244,7 +244,7 @@ def test_what_has_no_number_fails(run):
             r"max \(=5.0\) must lie in \[0, 1\].* Write 0.05 for 5 %",
         ),
         ({"metric": "auroc", "attack": "fgsm", "eps": 0.1, "min": -0.1}, r"must lie in \[0, 1\]"),
-        ({"metric": "clean_error", "where": {"splt": 1}}, "where .* says nothing here"),
+        ({"metric": "clean_error", "where": {"splt": 1}}, "where .* has no meaning here"),
     ],
 )
 def test_a_gate_that_names_nothing_is_a_mistake(run, gate, said):
@@ -267,7 +267,7 @@ def test_a_run_of_two_norms_has_a_worst_case_for_each():
         ({"eps": 0.1, "attack": "Worst case, l∞"}, "linf"),
     ):
         assert robustloss.check(found, [gate | more]).verdicts[0].facts["norm"] == norm
-    with pytest.raises(SpecError, match=r"eps .=0.5. is none of worst case, L∞, which has"):
+    with pytest.raises(SpecError, match=r"eps .=0.5. is not an eps of worst case, L∞, which has"):
         robustloss.check(found, [gate | {"eps": 0.5, "attack": "worst case, L∞"}])
 
 

@@ -116,7 +116,7 @@ def test_the_status_is_that_of_the_worst_gate(command, gated, gates):
         ("[[gates]]\nmetric = 'clean_error'\nmax = 1\nmin = 0", "are two bounds. Write two gates"),
         ("[[gates]]\nmetric = 'clean_error'", "needs max or min. Write for example max = 0.05"),
         ("[[gates]]\nmetric = 'clean_eror'\nmax = 1", "did you mean 'clean_error'?"),
-        ("[[gates]]\nmetric = 'error'\nmax = 1\neps = 0.3", "eps (=0.3) is none of fgsm"),
+        ("[[gates]]\nmetric = 'error'\nmax = 1\neps = 0.3", "eps (=0.3) is not an eps of fgsm"),
         (
             "[[gates]]\nmetric = 'error'\nmax = 1\neps = 8/255",
             'Write a fraction in quotes: "8/255"',
@@ -351,7 +351,7 @@ def test_a_run_refuses_a_gate_of_its_spec_before_it_computes(command, tmp_path):
     (tmp_path / "own.toml").write_text(to_toml(spec))
     status, _, err = command("run", tmp_path / "own.toml", "--out", tmp_path / "out")
     assert status == 2
-    assert "gates[0].eps (=0.3) is none of worst case, L∞, which has 0.1, 0.2." in err
+    assert "gates[0].eps (=0.3) is not an eps of worst case, L∞, which has 0.1, 0.2." in err
     assert "gates[1].max (=5.0) must lie in [0, 1]: clean_error is a share. Write 0.05" in err
     assert not (tmp_path / "out").exists()
 

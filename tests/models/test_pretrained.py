@@ -137,7 +137,7 @@ OWN = {"weights": "trained.safetensors", "normalize": "data"}
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ({"weights": "DEFULT"}, r"DEFULT.* are none of torchvision:shuff.*DEFAULT"),
+        ({"weights": "DEFULT"}, r"DEFULT.* are not weights of torchvision:shuff.*DEFAULT"),
         ({"weights": "none.pt", "normalize": "data"}, "=none.pt.: there is no such file"),
         ({"weights": "trained.safetensors"}, r"normalize must be given with the file.*imagenet"),
         (OWN | {"normalize": "weights"}, "do not say with which mean"),

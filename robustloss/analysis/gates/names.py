@@ -153,9 +153,9 @@ class _Finder:
         return self._refusal(key, value, choice_rule(value, choices, quote=True))
 
     def _no(self, key: str, value: object, why: str) -> None:
-        """Refuse a key that was given and says nothing here."""
+        """Refuse a key that was given and has no meaning here."""
         if value is not None:
-            raise self._refusal(key, value, f"says nothing here: {why}. Take it out.")
+            raise self._refusal(key, value, f"has no meaning here: {why}. Take it out.")
 
     def _attack(self, metric: Metric) -> Attack | None:
         """Return the attack; None for a number that is about none."""
@@ -165,9 +165,8 @@ class _Finder:
             return CLEAN
         if metric.table == "worst_case":
             if text is not None and not slug(text).startswith("worst-case"):
-                rule = (
-                    f'says nothing here: {gate.metric} is over all attacks. Write metric = "error".'
-                )
+                rule = f"has no meaning here: {gate.metric} is over all attacks. "
+                rule += 'Write metric = "error".'
                 raise self._refusal("attack", text, rule)
             return self._combined(WORST, text or "worst case")
         if "attack_label" not in metric.columns:
@@ -249,7 +248,7 @@ class _Finder:
             raise SpecError(f"{self.key}.eps: missing. {attack.label} has {listed}. Write one.")
         if (found := _nearest(eps, attack.eps)) is not None:
             return found
-        rule = f"is none of {attack.label}, which has {', '.join(texts)}."
+        rule = f"is not an eps of {attack.label}, which has {', '.join(texts)}."
         if eps == 0:
             rule += ' For the clean images write metric = "clean_error".'
         elif _nearest(eps / 255, attack.eps) is not None:

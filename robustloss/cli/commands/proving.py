@@ -91,4 +91,4 @@ def verify(
         )  # fmt: skip
     for line in (*found.condense(), found.summary):
         say(line)
-    return DONE if found or not found.failures else FAILED
+    return FAILED if found.failures else DONE

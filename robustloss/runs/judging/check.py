@@ -67,22 +67,20 @@ def check(
         )
     if against is None and (tolerance or metrics):
         raise ValueError("tolerance and metrics go with a baseline. Name one, or leave them out.")
-    verdicts = judge(opened, bounds) if bounds else Verdicts(opened.name, ())
+    parts = [judge(opened, bounds)] if bounds else []
     if against is not None:
         limits = dict(table.tolerance if table and tolerance is None else tolerance or {})
         names = metrics or (table.metrics if table else ())
         found = as_verdicts(compare_with_baseline(opened, open_baseline(against), limits, names))
-        if opened.unfinished and not bounds:
+        if opened.unfinished and not bounds:  # a gate would say so itself
             text = " ".join(opened.unfinished)
             missing = Verdict("cells", "", "fail", "n/a", "a finished run", text)
             found = replace(found, verdicts=(missing, *found.verdicts))
-        if bounds:
-            found = replace(
-                found,
-                verdicts=(*verdicts.verdicts, *found.verdicts),
-                what="gates and comparisons",
-            )
-        verdicts = found
+        parts.append(found)
+    verdicts = parts[-1]
+    if len(parts) > 1:
+        both = tuple(verdict for part in parts for verdict in part.verdicts)
+        verdicts = replace(verdicts, verdicts=both, what="gates and comparisons")
     if not verdicts and "PYTEST_CURRENT_TEST" in os.environ:
         print(verdicts)  # pytest cuts the object to one line, and shows this as a whole
     return verdicts

@@ -109,8 +109,8 @@ def _find_positions(images: BroughtImages, dataset: Dataset) -> NDArray | None:
     positions = order[np.minimum(places, len(order) - 1)]
     if bad := indices[known[positions] != indices].tolist():
         raise ImagesError(
-            f"{images.path}: indices ({', '.join(map(str, bad[:3]))}) are none of the test images "
-            f"of {dataset.name}, whose indices go from {known.min()} to {known.max()}."
+            f"{images.path}: indices ({', '.join(map(str, bad[:3]))}) are not positions of test "
+            f"images of {dataset.name}, whose indices go from {known.min()} to {known.max()}."
         )
     values, counts = np.unique(indices, return_counts=True)
     if twice := values[counts > 1].tolist():

@@ -119,8 +119,8 @@ def choose_pass(
         if not places_there:
             near = min(places, key=lambda place: abs(place[1] - eps))
             raise ValueError(
-                f"eps (={eps_text(eps)}) is none of {label}, which has {_list_eps(places)}. The "
-                f"nearest is {eps_text(near[1])}."
+                f"eps (={eps_text(eps)}) is not an eps of {label}, which has {_list_eps(places)}. "
+                f"The nearest is {eps_text(near[1])}."
             )
         places = places_there
     if len({place[0] for place in places}) > 1 and len({place[1] for place in places}) == 1:
