@@ -47,17 +47,18 @@ def find_oddities(data: Dataset) -> Iterator[str]:
                 digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
                 set_name, other = first.setdefault(digest, (name, label))
                 if set_name != name:
-                    text = f"{name} images equal an image of {set_name}, pixel for pixel"
+                    text = f"in {name} equal to an image of {set_name}, pixel for pixel"
                     seen[text] = seen.get(text, 0) + 1
                 if other != label:
-                    text = f"{name} images equal an image of another class"
+                    text = f"in {name} equal to an image of another class"
                     seen[text] = seen.get(text, 0) + 1
         if empty:
-            seen[f"{name} images have one value in all pixels"] = empty
+            seen[f"in {name} with one value in all pixels"] = empty
         absent = set(range(data.num_classes)) - set(images.labels.tolist())
         if absent:
             yield f"{name} has no image of {join_names([data.class_names[i] for i in absent])}"
-    yield from (f"{count:,} {text}" for text, count in seen.items())
+    for text, count in seen.items():
+        yield f"{count:,} {'image' if count == 1 else 'images'} {text}"
     counts = data.class_counts
     if max(counts) >= 10 * min(counts):
         yield (

@@ -236,6 +236,19 @@ def _check_images(name: str, images: object) -> Tensor | NDArray[Any]:
             f"{name} (={kind}) must be a tensor of shape (N, C, H, W), N >= 1."
             + _hint_shape(images, whole)
         )
+    _, channels, height, width = images.shape
+    if channels == height > 4 and width in (1, 3, 4):
+        swap = (
+            "images.transpose(0, 3, 1, 2)"
+            if isinstance(images, np.ndarray)
+            else "images.permute(0, 3, 1, 2)"
+        )
+        if not whole:
+            swap = "((images.permute(0, 3, 1, 2), labels) for images, labels in loader)"
+        raise ValueError(
+            f"{name} (={tuple(images.shape)}) must have its channels before height and width. "
+            f"Write {swap}."
+        )
     array = isinstance(images, np.ndarray)
     if images.dtype.kind != "f" if isinstance(images, np.ndarray) else not (
         images.is_floating_point()

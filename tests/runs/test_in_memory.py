@@ -129,6 +129,7 @@ def test_a_shipped_spec_lends_its_attacks():
         ({"spec": "fgsm"}, r"attacks \(='fgsm'\) must be a list. Write \['fgsm'\]"),
         ({"images": lambda x: (x * 255).byte().numpy()}, r"uint8. must be .*astype\('float32'\)"),
         ({"images": lambda x: x[:, 0].numpy()}, r"Write images\[:, None\] for grey images"),
+        ({"images": lambda x: x.permute(0, 2, 3, 1)}, r"must .* Write images.permute\(0, 3, 1"),
         ({"labels": lambda y: y.int().numpy()}, r"int64 of shape .*labels.astype\('int64'\)"),
         ({"labels": lambda y: None}, r"labels of images \(=None\) must be given with a tensor"),
         ({"labels": lambda y: ["fgsm"]}, r"labels of images \(=\['fgsm'\]\) must be int64"),
