@@ -252,6 +252,7 @@ class Contents:
         numbers, name = self.numbers, "Figure 1: feature space"
         details = [
             _table("geometry", "Distances and angles", space.geometry_tables, numbers),
+            _table("collapse", "Neural collapse", space.collapse_table, numbers),
             _figure("untrained", "Before training", embedding.plot_untrained, numbers),
             _figure("norms", "Feature norms", norms.plot_norms, numbers),
             _figure("center-estimates", "Centers", norms.plot_center_estimates, numbers),

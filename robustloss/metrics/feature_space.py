@@ -106,6 +106,65 @@ def shape_of(features: Array, labels: Array, num_classes: int) -> dict[str, Any]
     return row | _between_columns(means)
 
 
+def collapse_of(
+    features: Array, labels: Array, num_classes: int, class_vectors: Array | None = None
+) -> dict[str, float | None]:
+    """Return how far features have collapsed to their class means, and these to a simplex.
+
+    All four are 0 in full collapse: each feature is its class's mean, the centred means have one
+    length and the angles of a simplex, and the loss's class vectors are parallel to them.
+
+    Args:
+        features: (N,D).
+        labels: (N,) true classes, of attacked images too.
+        num_classes: K.
+        class_vectors: (K,D) weights or centers of the loss, if it has some.
+
+    Returns:
+        nc1: Tr(S_W S_B⁺) / K, with the scatter S_W within and S_B between the classes.
+        nc2_lengths: Standard deviation of the lengths of the centred means, over their mean.
+        nc2_cosines: Mean of |cos + 1/(K−1)| over two centred means.
+        nc3: ‖W/‖W‖ − M/‖M‖‖ in the Frobenius norm, with centred class vectors W and means M.
+        None where fewer than two classes have images, or a number is not defined.
+
+    Source: Papyan et al., Prevalence of Neural Collapse, PNAS 2020. K counts the classes with
+        images. We center the class vectors too: distances have no origin, and a common shift of
+        the weights of a linear layer changes no decision.
+    """
+    means = class_means(features, labels, num_classes)
+    known = np.flatnonzero(np.isfinite(means).all(1))
+    count = len(known)
+    centred = means[known] - means[known].mean(0)
+    # The directions in which the means differ; S_B = centredᵀ centred / K has rank K − 1 at most.
+    _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
+    kept = sizes > max(centred.shape) * np.finfo(np.float64).eps * sizes.max(initial=0.0)
+    if count < 2 or not kept.any():
+        return dict.fromkeys(("nc1", "nc2_lengths", "nc2_cosines", "nc3"))
+    within = np.zeros(int(kept.sum()))
+    for start in range(0, len(features), BLOCK):
+        part = slice(start, start + BLOCK)
+        own = features[part].astype(np.float64) - means[labels[part]]
+        within += ((own @ directions[kept].T) ** 2).sum(0)
+    lengths = np.linalg.norm(centred, axis=1)
+    row: dict[str, float | None] = {
+        "nc1": float((within / len(features) / sizes[kept] ** 2).sum()),
+        "nc2_lengths": float(lengths.std() / lengths.mean()),
+        "nc2_cosines": None,
+        "nc3": None,
+    }
+    if lengths.all():
+        unit = centred / lengths[:, None]
+        cosines = (unit @ unit.T)[np.triu_indices(count, 1)]
+        row["nc2_cosines"] = float(np.abs(cosines + 1 / (count - 1)).mean())
+    if class_vectors is not None:
+        vectors = np.asarray(class_vectors, np.float64)[known]
+        vectors = vectors - vectors.mean(0)
+        length = np.linalg.norm(vectors)
+        if np.isfinite(length) and length > 0:
+            row["nc3"] = float(np.linalg.norm(vectors / length - centred / np.linalg.norm(centred)))
+    return row
+
+
 def _between_columns(means: NDArray[np.float64]) -> dict[str, Any]:
     """Return distances and angles between the class means (K,D)."""
     pairs = list(_pair_distances(means))

@@ -287,6 +287,22 @@ gradient_norm_mean           number?   Mean length of the loss's gradient by the
 gradient_norm_correlation    number?   Rank correlation of that length with the features' length.
 """),
     ),
+    "collapse": Table(
+        of="cell",
+        optional=True,
+        meaning="Neural collapse of the features of one pass: all numbers are 0 in full collapse.",
+        sorted_by=("label", "seed", "attack_label", "eps"),
+        columns=parse_columns(f"""{_CELL}{_ATTACK}{_EPS}{_N}
+nc1                          number?   Scatter within the classes over scatter between them: the \
+                                       trace of S_W S_B⁺ over the number of classes.
+nc2_lengths                  number?   Spread of the lengths of the centred class means: their \
+                                       standard deviation over their mean.
+nc2_cosines                  number?   Mean distance of the cosine of two centred class means to \
+                                       that of a simplex, -1/(K-1).
+nc3                          number?   Distance of the centred class vectors to the centred class \
+                                       means, both as matrices of length 1.
+"""),
+    ),
     "margins": Table(
         of="cell",
         optional=True,

@@ -166,3 +166,40 @@ def test_margins_are_lengths_of_what_lies_between_the_boundaries():
     assert row["closed_margin"] is None
     assert row["difference"] == 0.0
     assert geometry.margin_rows(CELL, reference(SQUARE, LABELS)) == []
+
+
+def test_a_collapsed_space_has_four_zeros():
+    means = 3.0 * np.eye(4) + 2.0  # a simplex away from the origin
+    labels = np.repeat(np.arange(4), 5)
+    found = feature_space.collapse_of(means[labels], labels, 4, 7.0 * means - 1.0)
+    assert found == pytest.approx(dict.fromkeys(("nc1", "nc2_lengths", "nc2_cosines", "nc3"), 0.0))
+
+
+def test_collapse_is_the_formula_of_the_paper():
+    features, labels = clusters(dim=7, each=30)
+    features = features @ np.diag([1.0, 3, 1, 2, 1, 1, 1])  # lengths and angles that differ
+    weights = np.random.default_rng(1).normal(size=(5, 7))
+    found = feature_space.collapse_of(features, labels, 5, weights)  # class 4 has no images
+    means = np.stack([features[labels == k].mean(0) for k in range(4)])
+    centred = means - means.mean(0)
+    own = features - means[labels]
+    within, between = own.T @ own / len(own), centred.T @ centred / 4
+    assert found["nc1"] == pytest.approx(np.trace(within @ np.linalg.pinv(between)) / 4)
+    lengths = np.linalg.norm(centred, axis=1)
+    assert found["nc2_lengths"] == pytest.approx(lengths.std() / lengths.mean())
+    cosines = [
+        centred[a] @ centred[b] / lengths[a] / lengths[b] for a in range(4) for b in range(a)
+    ]
+    assert found["nc2_cosines"] == pytest.approx(np.mean(np.abs(np.array(cosines) + 1 / 3)))
+    own = weights[:4] - weights[:4].mean(0)
+    apart = own / np.linalg.norm(own) - centred / np.linalg.norm(centred)
+    assert found["nc3"] == pytest.approx(np.linalg.norm(apart))
+
+
+def test_features_without_two_class_means_have_no_collapse():
+    found = feature_space.collapse_of(np.ones((4, 2)), np.array([0, 0, 1, 1]), 2)
+    assert set(found.values()) == {None}
+    assert feature_space.collapse_of(SQUARE, np.zeros(4, int), 2)["nc1"] is None
+    two = feature_space.collapse_of(SQUARE, LABELS, 2)
+    assert (two["nc2_lengths"], two["nc2_cosines"]) == pytest.approx((0.0, 0.0))
+    assert two["nc3"] is None

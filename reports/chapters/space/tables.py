@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Table, lay_out
-from robustloss.reports.reading.facts import by_loss, class_names, in_widths, mean
+from robustloss.reports.reading.facts import by_loss, class_names, in_widths, mean, rows
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NOTHING, Estimate, fixed, minus, short, significant
 
@@ -14,6 +15,12 @@ _SPLITS = {
               "correlation (Spearman) with the feature's norm."),
     "untrained": ("clean test images through the untrained network", ""),
 }  # fmt: skip
+_COLLAPSE = {
+    "NC1": "nc1",
+    "NC2, lengths": "nc2_lengths",
+    "NC2, angles": "nc2_cosines",
+    "NC3": "nc3",
+}
 _OF_EPOCH = ("epoch", "tuples", "tuple_seconds", "seconds")
 _ERRORS = ("expected_error", "batch_mean_error", "centers_error")
 LEMMA = (
@@ -86,6 +93,43 @@ def geometry_tables(numbers: Numbers) -> list[Table]:
             [LEMMA] if both and split == "test" else [],
         ))  # fmt: skip
     return tables
+
+
+def collapse_table(numbers: Numbers) -> Table | None:
+    """Return the neural-collapse numbers, clean and under each attack at its largest eps."""
+    every = [row for label in numbers.labels for row in rows(numbers, "collapse", label)]
+    largest: dict[str, float] = {}
+    for row in every:
+        largest[row["attack_label"]] = max(row["eps"], largest.get(row["attack_label"], 0.0))
+    columns = [
+        Column("loss", "label"),
+        Column("images", "images"),
+        *(Column(head, key, words=significant) for head, key in _COLLAPSE.items()),
+    ]
+    shown = []
+    for label in numbers.labels:
+        for attack, eps in sorted(largest.items(), key=lambda each: each[0] != "none"):
+            own = [
+                row
+                for row in rows(numbers, "collapse", label, attack_label=attack)
+                if row["eps"] == eps
+            ]
+            if own:
+                images = "clean" if attack == "none" else f"{attack}, eps {eps_text(eps)}"
+                values = {key: mean(own, key) for key in _COLLAPSE.values()}
+                shown.append({"label": label, "images": images, **values})
+    if not shown:
+        return None
+    return Table(
+        "neural-collapse",
+        "Neural collapse, clean and attacked",
+        "All numbers are 0 in full collapse (Papyan et al. 2020). NC1: scatter within the true "
+        "classes over that between them. NC2: the centred class means have one length, and the "
+        "angles of a simplex. NC3: the class vectors of the loss are parallel to the class means; "
+        "n/a for a loss without. Of each attack the largest eps.",
+        *lay_out(columns, shown)[:2],
+        every,
+    )
 
 
 def _geometry_row(numbers: Numbers, found: Sequence[dict]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tables geometry, margins and center_estimates."""
+"""Tables geometry, collapse, margins and center_estimates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import scipy
 
-from robustloss.metrics.feature_space import Array, class_means, shape_of
+from robustloss.analysis.tables.measured import MeasuredPass
+from robustloss.metrics.feature_space import Array, class_means, collapse_of, shape_of
 from robustloss.results.records import Record
 from robustloss.results.schema import Row, cell_place, finite_or_null
 
@@ -49,6 +50,21 @@ def geometry_rows(
                 )
         rows.append(row)
     return rows
+
+
+def collapse_rows(one: MeasuredPass, reference: Mapping[str, Array]) -> list[Row]:
+    """Return the neural-collapse numbers of one pass; no row for a model without features.
+
+    Args:
+        one: The clean pass, or an attack at one eps.
+        reference: the arrays of reference-KEY.npz, for the class vectors of the loss.
+    """
+    record = one.record
+    if record.features is None or one.repeats_clean:
+        return []
+    vectors = reference.get("class_vectors")
+    found = collapse_of(record.features, record.labels, record.logits.shape[1], vectors)
+    return [{**one.place, "n": record.n, **found}]
 
 
 def margin_rows(cell: Mapping[str, Any], reference: Mapping[str, Array]) -> list[Row]:

@@ -16,7 +16,12 @@ from robustloss.analysis.detection.compute import compute_scores, passes_of, sco
 from robustloss.analysis.tables.calibration import calibration_rows, reliability_rows
 from robustloss.analysis.tables.classes import class_rows
 from robustloss.analysis.tables.detection import detection_rows, outside_rows
-from robustloss.analysis.tables.feature_space import center_rows, geometry_rows, margin_rows
+from robustloss.analysis.tables.feature_space import (
+    center_rows,
+    collapse_rows,
+    geometry_rows,
+    margin_rows,
+)
 from robustloss.analysis.tables.measured import (
     MeasuredCell,
     MeasuredPass,
@@ -37,6 +42,7 @@ OF_PASS: dict[str, Callable[[MeasuredCell, MeasuredPass], list[Row]]] = {
     "per_class": lambda cell, one: class_rows(one.record, one.place),
     "calibration": lambda cell, one: calibration_rows(one, cell.resamples, cell.temperature),
     "reliability": lambda cell, one: reliability_rows(one),
+    "collapse": lambda cell, one: collapse_rows(one, cell.reference),
 }
 # Tables about the whole cell: made from what is kept of all passes.
 OF_CELL: dict[str, Callable[[MeasuredCell], list[Row]]] = {
