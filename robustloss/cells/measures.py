@@ -54,8 +54,8 @@ def ensure_reference(place: Workplace) -> Stored[Arrays]:
             place.dataset,
             place.device,
             fit_size,
-            loss=loss.name,
-            params=loss.params,
+            loss="gm" if loss.head else loss.name,  # whose closed form its boundaries have
+            params={} if loss.head else loss.params,
             untrained=untrained,
             validation=ensure_clean(place)[0] if shared else None,
         )

@@ -20,7 +20,7 @@ from robustloss.models.pretrained import digest_pretrained
 from robustloss.results.cell_notes import REUSED
 from robustloss.results.checking import check_tables
 from robustloss.run_files import read_file
-from robustloss.seeding import using_repeatable_kernels, using_seed
+from robustloss.seeding import preserving_global_state, using_repeatable_kernels, using_seed
 from robustloss.spec.prefixes import is_plugin
 from robustloss.spec.spec import CellSpec
 from robustloss.spec.text import literal
@@ -61,9 +61,9 @@ class CellWeights:
     @cached_property
     def ingredients(self) -> dict[str, Any]:
         """What decides a training apart from the machine, see `keys.training_ingredients`."""
-        return self._ingredients(self.cell)
+        return self._ingredients(self.cell, self.network)
 
-    def _ingredients(self, cell: CellSpec) -> dict[str, Any]:
+    def _ingredients(self, cell: CellSpec, network: Mapping[str, Any]) -> dict[str, Any]:
         names = cell.loss.name, cell.model.backbone
         loss_code, backbone_code = (keys.plugin_digest(n, self.spec.folder) for n in names)
         if weights := cell.model.weights:
@@ -72,7 +72,7 @@ class CellWeights:
         steps = cell.train.epochs * steps_per_epoch(self.dataset.train.n, cell.train.batch_size)
         return keys.training_ingredients(
             cell,
-            {**self.network, "mean": list(self.dataset.mean)},
+            {**network, "mean": list(self.dataset.mean)},
             data=self.dataset.training_checksum,
             chosen={
                 "precision": precision.choose_precision(cell.train.precision, self.device),
@@ -159,6 +159,10 @@ class CellWeights:
             parameters = sum(p.numel() for p in model.parameters())
             log = TrainingLog(parameters=parameters, note="; ".join([given.NOTE, *model.remarks]))
             self.meta["feature_dim"] = model.head.feature_dim
+        elif (source := self._find_trained()) is not None:
+            assert isinstance(model, Classifier)
+            log = self._put_head(model, source)
+            self._model = model
         else:
             self.remark = self._explain_retraining()
             # The other processes that torchrun started wait for this to train along.
@@ -233,12 +237,51 @@ class CellWeights:
             report=report,
         )
 
+    def _find_trained(self) -> Path | None:
+        """Return the weights of the loss whose network gets another head, if they are there.
+
+        Where they are not, as when that loss failed, the network is trained again: it comes out the
+        same.
+        """
+        if not self.cell.loss.head:
+            return None
+        network = {key: value for key, value in self.network.items() if key != "head"}
+        ingredients = self._ingredients(self.cell, network)
+        key = keys.training_key(ingredients, keys.numerics(self.device))
+        found = self.job.folder.glob(f"cells/*/seed-{self.cell.seed}/model-{key}*.safetensors")
+        return next((path for path in sorted(found) if _read_weights(path) is not None), None)
+
+    def _put_head(self, model: Classifier, source: Path) -> TrainingLog:
+        """Load another loss's network into a model, and fit the head on it.
+
+        Args:
+            model: New; has that loss's head inside its own.
+            source: Weights of the network and of that head.
+
+        Returns:
+            The log of that training, without its cost.
+        """
+        tensors, meta = weight_files.load_tensors(source)
+        inner = {
+            name.replace("head.", "head.trained.", 1) if name.startswith("head.") else name: value
+            for name, value in tensors.items()
+        }
+        own = {n: v for n, v in model.state_dict().items() if n not in inner}
+        weight_files.load_state(model, {**own, **inner})
+        model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with preserving_global_state(self.device):
+            train.fit_head(model, self.dataset.train.to(self.device), self.cell.seed)
+        log = TrainingLog(**meta["log"])
+        note = "; ".join(filter(None, (model.head.note(), log.adversarial)))
+        return replace(log, seconds=0.0, peak_bytes=None, note=note)
+
     def _explain_retraining(self) -> str:
         """Say which defaults have changed if the folder has weights of the older ones; else ""."""
         given = self.cell.train.model_fields_set
         former = {key: old for key, old in FORMER_DEFAULTS.items() if key not in given}
         cell = replace(self.cell, train=self.cell.train.override(former))
-        key = keys.training_key(self._ingredients(cell), keys.numerics(self.device))
+        ingredients = self._ingredients(cell, self.network)
+        key = keys.training_key(ingredients, keys.numerics(self.device))
         if not former or not any(self.folder.glob(f"model-{key}*.safetensors")):
             return ""
         changes = " and ".join(

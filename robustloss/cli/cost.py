@@ -86,7 +86,7 @@ def count(
         disk += min(UNTRAINED, test) * (4 * cell.model.feature_dim + 8) + 4 * fitted
         if cell.model.feature_dim == 2:
             disk += 240 * 240 * (4 * num_classes + 8 + 6 * 4)  # likelihood map, boundaries
-    trained = [cell for cell in (*cells, *spec.trials()) if not cell.loss.given]
+    trained = [cell for cell in (*cells, *spec.trials()) if cell.loss.trains]
     return Cost(
         training_images=sum(cell.train.epochs for cell in trained) * train,
         attacked_images=len(cells) * budgets * test,
@@ -143,7 +143,7 @@ def measure(
                 named = names_weights(cell.loss.factory, cell.loss.weights)
                 weights = None if named else cell.loss.weights
                 model = build.build_with_weights(weights, built, (spec.folder,))
-            if not cell.loss.given:
+            if cell.loss.trains:
                 assert isinstance(model, classifier.Classifier)
                 share = budget / len(first) / 2  # the other half is for the attacks
                 step = _step_seconds(model, cell, dataset, torch.device(device), share)

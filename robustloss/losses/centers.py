@@ -39,6 +39,26 @@ def draw_centers(init: str, num_classes: int, feature_dim: int) -> Tensor:
     return centers
 
 
+def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Return the mean features of every class, (K,D), summed in float64.
+
+    Args:
+        features: (N,D).
+        labels: (N,).
+        num_classes: K.
+
+    Raises:
+        ValueError: a class has no image.
+    """
+    means = features.new_empty(num_classes, features.shape[1])
+    for label in range(num_classes):
+        members = features[labels == label]
+        if not len(members):
+            raise ValueError(f"class {label} has no training images to take a mean of.")
+        means[label] = members.mean(0, dtype=torch.float64)
+    return means
+
+
 def half_squared_distances(
     features: Tensor, centers: Tensor, precision: Tensor | None = None
 ) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from robustloss.losses.angles import directions
 from robustloss.losses.arguments import check_choice, check_flag, check_number
 from robustloss.losses.base import LossHead, LossTerms, check_inputs
-from robustloss.losses.centers import half_squared_distances
+from robustloss.losses.centers import class_means, half_squared_distances
 
 MININGS = ("semi_hard", "batch_hard", "all")
 
@@ -102,12 +102,7 @@ class PairHead(LossHead):
             ValueError: if a class has no image.
         """
         check_inputs(self, features, labels)
-        embedded = self._embed(features)
-        for label in range(self.num_classes):
-            members = embedded[labels == label]
-            if not len(members):
-                raise ValueError(f"class {label} has no training images to take a mean of.")
-            self.means[label] = members.mean(0, dtype=torch.float64)
+        self.means.copy_(class_means(self._embed(features), labels, self.num_classes))
         self.fitted.fill_(True)
 
     def class_vectors(self) -> Tensor | None:

@@ -17,7 +17,9 @@ from robustloss.models.classifier import AnyClassifier, Classifier
 from robustloss.models.given import GivenModel, build_given, wrap_given
 from robustloss.models.libraries import build_from_library, find_library_statement
 from robustloss.models.model_files import find_model_file, load_model_file
+from robustloss.models.nearest_mean import NearestMeanHead
 from robustloss.models.pretrained import choose_statistics, freeze_backbone, load_pretrained
+from robustloss.models.spectral import bound_layers
 from robustloss.models.weight_files import find_weights, load_file
 from robustloss.spec.losses import read_normalize
 from robustloss.spec.prefixes import is_library_model, is_model_file, names_weights
@@ -31,8 +33,9 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
 
     Args:
         build: ``loss``, ``loss_params``, ``backbone``, ``backbone_params``, ``feature_dim``,
-            ``num_classes``, ``image_shape``, ``mean``, ``std``, and ``freeze`` where only the last
-            layer of the backbone learns; of a given model ``factory``,
+            ``num_classes``, ``image_shape``, ``mean``, ``std``, ``freeze`` where only the last
+            layer of the backbone learns, ``spectral`` where its layers have a bound, and ``head``
+            where another head than that of the loss classifies; of a given model ``factory``,
             ``loss_params``, ``num_classes``, ``image_shape``, and if it has them ``normalize`` and
             ``weights``, as its library calls them; they are not fetched.
         folders: Where a plug-in file is looked for, before the working directory.
@@ -53,6 +56,8 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
     )
     if build.get("freeze"):
         freeze_backbone(backbone, build["backbone"])
+    if build.get("spectral"):
+        bound_layers(backbone, build["spectral"], (len(build["mean"]), *build["image_shape"][1:]))
     with collecting_warnings():  # the run's check of its names has reported them
         head = build_loss(
             build["loss"],
@@ -61,6 +66,7 @@ def build_classifier(build: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
             folders=folders,
             **build["loss_params"],
         )
+    head = NearestMeanHead(head) if build.get("head") == "nearest_mean" else head
     return Classifier(backbone, head, build["mean"], build["std"])
 
 
@@ -159,4 +165,6 @@ def describe_network(cell: CellSpec, dataset: Dataset) -> dict[str, Any]:
         "mean": mean,
         "std": std,
         **({"freeze": True} if cell.model.freeze else {}),
+        **({"spectral": cell.model.spectral} if cell.model.spectral is not None else {}),
+        **({"head": cell.loss.head} if cell.loss.head else {}),
     }

@@ -135,8 +135,14 @@ def _is_build(build: object) -> TypeGuard[dict[str, Any]]:
         )
         and all(type(each) is float for name in ("mean", "std") for each in build.get(name, ()))
         and isinstance(build.get("weights", ""), str)
+        and build.get("head", "nearest_mean") == "nearest_mean"
+        and _is_bound(build.get("spectral", 1.0))
         and _is_normalize(build.get("normalize"), shape[0])
     )
+
+
+def _is_bound(found: object) -> bool:
+    return type(found) is float and 0 < found < math.inf
 
 
 def _is_normalize(found: object, channels: int) -> bool:

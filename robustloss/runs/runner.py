@@ -242,11 +242,15 @@ def compute(settings: RunSettings, dataset: Dataset, progress: Audience) -> Comp
         spec, rows, untuned = _choose_values(settings, lost)
         cells = spec.cells(seeds)
         failures = [
-            Failure(cell.loss.name, cell.label, cell.seed, "tuning", untuned[cell.label])
+            Failure(cell.loss.name, cell.label, cell.seed, "tuning", untuned[trained])
             for cell in cells
-            if cell.label in untuned
+            if (trained := cell.loss.of or cell.label) in untuned
         ]
-        jobs = [settings.job(spec, cell) for cell in cells if cell.label not in untuned]
+        jobs = [
+            settings.job(spec, cell)
+            for cell in cells
+            if (cell.loss.of or cell.label) not in untuned
+        ]
         failures += run_cells(jobs, dataset, executor, progress)
         transfers, without = _transfer(spec, jobs, failures, dataset, progress)
     finally:

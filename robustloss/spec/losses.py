@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -37,6 +37,7 @@ from robustloss.spec.prefixes import (
     placed,
 )
 from robustloss.spec.search import TRAIN_KEYS, check_search
+from robustloss.spec.text import slug
 from robustloss.spec.training import TrainSpec
 
 FROM_MODEL = "model.feature_dim decides it"  # why a parameter is refused
@@ -195,13 +196,30 @@ class ModelSpec(Table):
         shown="what named weights say; required with a file",
     )
     freeze: bool = declare("train only the last layer of the backbone, and the loss", False)
+    spectral: float | None = declare(
+        "most that a convolution or linear layer of the backbone may stretch a difference: its "
+        "spectral norm is held at or below this while it trains; 3 is usual",
+        None,
+        gt=0,
+        shown="no bound",
+    )
 
     @model_serializer(mode="wrap")
     def leave_out_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what a network with random weights does not have."""
         plain: dict[str, Any] = handler(self)
-        absent = {"weights": None, "normalize": None, "freeze": False}
+        absent = {"weights": None, "normalize": None, "freeze": False, "spectral": None}
         return {k: v for k, v in plain.items() if k not in absent or v != absent[k]}
+
+    @model_validator(mode="after")
+    def check_spectral(self) -> Self:
+        """Refuse a bound on weights that were trained without it."""
+        if self.spectral is not None and self.weights is not None:
+            rule = (
+                "is not for weights from elsewhere, which were trained without it. Leave one out."
+            )
+            self._refuse("spectral", rule)
+        return self
 
 
 class LossSpec(Labelled):
@@ -239,6 +257,15 @@ class LossSpec(Labelled):
         None,
         kind="table | text",
         shown="the model normalises them itself",
+    )
+    head: Literal["nearest_mean"] | None = declare(
+        'put on the trained features of another loss instead of its own head: "nearest_mean" '
+        "classifies by the nearest mean of a class; needs of",
+        None,
+    )
+    of: str | None = declare(
+        "label of the loss of this spec whose networks get the head; nothing else is trained",
+        None,
     )
     search: PlainTable = declare(
         "values to try, of its parameters or keys of [train]: lists, or "
@@ -303,9 +330,27 @@ class LossSpec(Labelled):
             table.model_validate(value)
         return value
 
+    @model_serializer(mode="wrap")
+    def leave_out_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what only a loss with the network of another has."""
+        plain: dict[str, Any] = handler(self)
+        return {k: v for k, v in plain.items() if k not in ("head", "of") or v is not None}
+
+    def is_called(self, text: str) -> bool:
+        """As for any table; a head on the network of another loss does not have that one's name."""
+        own = slug(text) in (slug(self.label), self.slug)
+        return own or text == self.label if self.of else super().is_called(text)
+
     @model_validator(mode="after")
     def check_origin(self) -> Self:
         """Refuse a model from elsewhere that names a loss, or that is trained here."""
+        if self.head and not self.of:
+            self._refuse("head", 'needs the label of another loss, as of = "Softmax".')
+        if self.of and not self.head:
+            self._refuse("of", 'needs head = "nearest_mean".')
+        for name in ("weights", "search"):
+            if self.of and getattr(self, name):
+                self._refuse(name, f'must be left out: of = "{self.of}" decides the training.')
         if self.factory and self.name != GIVEN:
             rule = f'must be left out: model = "{self.factory}" brings its own last layer.'
             self._refuse("name", rule)
@@ -332,6 +377,11 @@ class LossSpec(Labelled):
     def given(self) -> bool:
         """Whether the model is from elsewhere, not trained here."""
         return self.factory is not None or self.weights is not None
+
+    @property
+    def trains(self) -> bool:
+        """Whether a network is trained for it: no model from elsewhere, nor another loss's."""
+        return not self.given and self.of is None
 
     @property
     def model_keys(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ backbone or data set exists, and what its own parameters may be, is for its buil
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import lcm
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     PrivateAttr,
+    ValidationError,
     field_validator,
     model_validator,
 )
@@ -125,6 +127,7 @@ class Spec(Table):
         """Return what a run computes: losses in the order of the file, then seeds.
 
         A model that was trained elsewhere has no seed: it is one cell, under the first of them.
+        Losses that take the network of another come last, when that is trained.
 
         Args:
             seeds: instead of the spec's own.
@@ -132,7 +135,7 @@ class Spec(Table):
         seeds = self.seeds if seeds is None else seeds
         return tuple(
             CellSpec(loss, *self._model_and_train(loss), seed)
-            for loss in self.losses
+            for loss in sorted(self.losses, key=lambda loss: loss.of is not None)
             for seed in (seeds[:1] if loss.given else seeds)
         )
 
@@ -159,7 +162,9 @@ class Spec(Table):
             values: by the label of the loss, by key. Other losses keep their search.
         """
         losses = tuple(
-            loss.substitute(values[loss.label]) if loss.label in values else loss
+            loss.substitute(values[trained])
+            if (trained := loss.of or loss.label) in values
+            else loss
             for loss in self.losses
         )
         spec = self.model_copy(update={"losses": losses, "tuning": TuningSpec()})
@@ -183,6 +188,28 @@ class Spec(Table):
                 f"Write name = {literal(slug(name)[:80] or 'my-run')}."
             )
         return name
+
+    @field_validator("losses", mode="before")
+    @classmethod
+    def copy_trainings(cls, tables: Any) -> Any:
+        """Give a loss with `of` the name and the training of that loss."""
+        if not isinstance(tables, list | tuple):
+            return tables
+        others = {
+            each.label: table
+            for table in tables
+            if isinstance(table, Mapping) and "of" not in table and (each := _read_loss(table))
+        }
+        problems = Problems()
+        copied = []
+        for i, table in enumerate(tables):
+            if isinstance(table, Mapping) and "of" in table:
+                table, wrong = _copy_training(table, others)
+                if wrong:
+                    problems.add((i, wrong[0]), table[wrong[0]], wrong[1])
+            copied.append(table)
+        problems.raise_if_any()
+        return copied
 
     @field_validator("losses", "attacks", "outside")
     @classmethod
@@ -271,7 +298,7 @@ class Spec(Table):
         Without [tuning] trials, each search must therefore have as many combinations as the first.
         """
         problems = Problems()
-        trained = [(i, loss) for i, loss in enumerate(self.losses) if not loss.given]
+        trained = [(i, x) for i, x in enumerate(self.losses) if x.trains]
         asked = self.tuning.trials
         if not any(loss.search for _, loss in trained):
             if asked is not None:
@@ -316,3 +343,41 @@ class Spec(Table):
                 problems.add(("resources", "split"), split, rule)
         problems.raise_if_any()
         return self
+
+
+_TRAINING = ("name", "params", "train", "model")  # keys of [[losses]] that decide a training
+
+
+def _read_loss(table: Mapping[str, Any]) -> LossSpec | None:
+    """Return a table [[losses]]; None where something is wrong with it, which is told elsewhere."""
+    with suppress(ValidationError):
+        return LossSpec.model_validate(table)
+    return None
+
+
+def _copy_training(
+    table: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, Any], tuple[str, str] | None]:
+    """Return a table [[losses]] with the training of the loss that its `of` names.
+
+    Args:
+        table: With the key `of`.
+        others: The tables that have their own training, by label.
+
+    Returns:
+        The table; and what is wrong with it as key and rule, or None.
+    """
+    wanted = table["of"]
+    found = [label for label in others if isinstance(wanted, str) and slug(label) == slug(wanted)]
+    if len(found) != 1:
+        rule = f"is the label of no loss: it {choice_rule(wanted, [*others], quote=True)}"
+        return dict(table), ("of", rule)
+    source = others[found[0]]
+    if source.get("weights") or isinstance(source.get("model"), str):
+        rule = "was not trained here: its head cannot be exchanged. Name a loss that is trained."
+        return dict(table), ("of", rule)
+    for key in _TRAINING:
+        if key in table and table[key] != source.get(key):
+            return dict(table), (key, f'must be left out: of = "{found[0]}" decides it.')
+    training = {key: source[key] for key in _TRAINING if key in source}
+    return {"label": f"{found[0]}, nearest mean", **table, **training, "of": found[0]}, None

@@ -107,19 +107,30 @@ def _prepare(
 
 def _finish(model: Classifier, loop: Loop, seed: int) -> None:
     """Leave the chosen epoch's weights, with the head fitted, in eval mode."""
-    log, head, device = loop.log, model.head, loop.sums.device
+    log, device = loop.log, loop.sums.device
     if loop.selection is not None:
         loop.selection.restore(model)
-    model.eval()
-    if type(head).fit is not LossHead.fit:
-        seed_global(device, derive_seed("fit", seed))
-        head.fit(compute_features(model, loop.data), loop.data.labels)
-    log.note = "; ".join(filter(None, (head.note(), log.adversarial)))
+    fit_head(model, loop.data, seed)
+    log.note = "; ".join(filter(None, (model.head.note(), log.adversarial)))
     if device.type == "cuda":
         log.peak_bytes = max(log.peak_bytes or 0, torch.cuda.max_memory_allocated(device))
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise TrainingDiverged(f"the trained {name} holds NaN or infinite values.")
+
+
+def fit_head(model: Classifier, images: ImageSet, seed: int) -> None:
+    """Fit what a head takes from the trained features, and leave the model in eval mode.
+
+    Args:
+        model: Trained.
+        images: The training images, on its device.
+        seed: Of the training.
+    """
+    model.eval()
+    if type(model.head).fit is not LossHead.fit:
+        seed_global(images.images.device, derive_seed("fit", seed))
+        model.head.fit(compute_features(model, images), images.labels)
 
 
 @torch.no_grad()
