@@ -67,6 +67,7 @@ FLOORS: dict[str, list[set[str]]] = {
     "analysis": [
         {"outcomes", "learning", "worst_images"},
         {"detection", "checks"},
+        {"measures"},
         {"tables"},
         {"unfinished"},
         {"gates.verdict"},

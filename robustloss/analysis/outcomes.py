@@ -8,7 +8,7 @@ import numpy as np
 
 from robustloss.metrics.intervals import wilson
 from robustloss.results.records import Record
-from robustloss.results.schema import Row
+from robustloss.results.schema import WORST_CASE, Row
 from robustloss.spec.attack_kinds import Kind, attack_kind
 
 
@@ -28,6 +28,10 @@ class Outcome:
             the attack does not say.
         outside_fraction: share of the images that the attack returned outside ball or box; None
             where it was not looked at.
+        accepted: (N,) bool, the likelihood reaches the threshold that rejects 5 % of the clean
+            validation images; None where it was not looked at.
+        confidence: (N,) posterior of the predicted class; None likewise.
+        brier: (N,) Brier score of each image; None likewise.
     """
 
     attack: str
@@ -39,11 +43,19 @@ class Outcome:
     scores: Mapping[str, np.ndarray]
     zero_gradient_fraction: float | None = None
     outside_fraction: float | None = None
+    accepted: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    brier: np.ndarray | None = None
 
     @property
     def kind(self) -> Kind:
         """Kind of the attack, by its name."""
         return attack_kind(self.attack)
+
+    @property
+    def place(self) -> Row:
+        """The columns that name it in a table."""
+        return {name: getattr(self, name) for name in ("attack", "attack_label", "norm", "eps")}
 
 
 def reduce_record(
@@ -107,6 +119,73 @@ def list_budgets(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
         norm: sorted({one.eps for one in outcomes if one.norm == norm and one.eps > 0})
         for norm in norms
     }
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The error of an attack, or of the worst case of a norm, against eps, image by image.
+
+    Attributes:
+        attack: name of the attack; "worst_case".
+        attack_label: its name in tables.
+        norm: of eps.
+        eps: (E,) float64, rising from 0: where images were attacked.
+        wrong: (E,N) bool, the images that are wrong at each; those without an attack first.
+        radius: (N,) each image's smallest known perturbation, 0 where it is wrong without one, inf
+            where none is known; None where no minimum-norm attack took part.
+    """
+
+    attack: str
+    attack_label: str
+    norm: str
+    eps: np.ndarray
+    wrong: np.ndarray
+    radius: np.ndarray | None
+
+    @property
+    def place(self) -> Row:
+        """The columns that name it in a table; the eps of a whole curve is null."""
+        named = {name: getattr(self, name) for name in ("attack", "attack_label", "norm")}
+        return named | {"eps": None}
+
+
+def trace_curves(clean: Outcome, outcomes: Sequence[Outcome]) -> list[Curve]:
+    """Return the curve of each attack, then that of the worst case, norm by norm.
+
+    The worst case of a norm with a minimum-norm attack is exact: each image has the smallest
+    perturbation that any attack found for it, a radius or the eps of a record.
+
+    Args:
+        clean: the clean pass.
+        outcomes: every attack at every eps, of the same images in the same order.
+    """
+    curves = []
+    for norm, all_eps in list_budgets(outcomes).items():
+        smallest, known = np.where(clean.wrong, 0.0, np.inf), False
+        for label, own in group_by_attack(outcomes, norm).items():
+            attacked = {one.eps: one.wrong for one in own if one.eps > 0}
+            eps, wrong = np.array([0.0, *attacked]), np.stack([clean.wrong, *attacked.values()])
+            if (radius := find_radius(own)) is not None:
+                radius, known = np.where(clean.wrong, 0.0, radius), True
+                smallest = np.minimum(smallest, radius)
+            for one in own:
+                smallest = np.minimum(smallest, np.where(one.wrong, one.eps, np.inf))
+            curves.append(Curve(own[0].attack, label, norm, eps, wrong, radius))
+        worst = [
+            np.any([clean.wrong, *find_wrong(clean, outcomes, norm, eps).values()], axis=0)
+            for eps in all_eps
+        ]
+        curves.append(
+            Curve(
+                attack=WORST_CASE["attack"],
+                attack_label=WORST_CASE["attack_label"],
+                norm=norm,
+                eps=np.array([0.0, *all_eps]),
+                wrong=np.stack([clean.wrong, *worst]),
+                radius=smallest if known else None,
+            )
+        )
+    return curves
 
 
 def find_wrong(

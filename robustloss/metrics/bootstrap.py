@@ -131,7 +131,7 @@ def percentile_interval(
     """Return the middle part of the resampled values; NaN where fewer than half of them exist.
 
     Args:
-        values: (R,) one a resample.
+        values: (R,) one a resample; infinite ones count, NaN do not exist.
         confidence: in (0, 1).
         observed: the number itself. Percentiles beyond the reach of R resamples are then taken
             from their spread around it.
@@ -141,13 +141,16 @@ def percentile_interval(
     Source: Hesterberg 2015, doi:10.1080/00031305.2015.1089789, expanded percentile interval.
     """
     check_confidence(confidence)
-    known = np.asarray(values)[np.isfinite(values)]
+    known = np.asarray(values)[~np.isnan(values)]
     if 2 * known.size < np.size(values) or known.size == 0:
         return math.nan, math.nan
     quantile = student_quantile((1 - confidence) / 2, freedom)
     tail = float(ndtr(-quantile))
-    low, high = np.quantile(known, (tail, 1 - tail))
-    if observed is not None and tail < 1 / (known.size + 1):
+    finite = bool(np.isfinite(known).all())
+    # nothing lies between a number and infinity
+    low = np.quantile(known, tail, method="linear" if finite else "lower")
+    high = np.quantile(known, 1 - tail, method="linear" if finite else "higher")
+    if observed is not None and finite and tail < 1 / (known.size + 1):
         reach = quantile * known.std()
         low, high = min(low, observed - reach), max(high, observed + reach)
     return float(low), float(high)
@@ -162,7 +165,7 @@ def p_value(
     finite number of resamples gives 0. NaN where fewer than half of the differences exist.
 
     Args:
-        differences: (R,) one a resample.
+        differences: (R,) one a resample; infinite ones count, NaN do not exist.
         observed: the difference itself. Where no resample lies on the other side of 0, counting
             can say no more than 2 / (R + 1), and adjusting for many comparisons would hide what is
             plain; then the p-value of observed over the spread of the resamples counts, if it is
@@ -174,13 +177,13 @@ def p_value(
     Source: Davison and Hinkley 1997, section 4.4, inverted percentile interval, and 5.2, normal
         approximation; Hesterberg 2015, doi:10.1080/00031305.2015.1089789.
     """
-    known = np.asarray(differences)[np.isfinite(differences)]
+    known = np.asarray(differences)[~np.isnan(differences)]
     if 2 * known.size < np.size(differences) or known.size == 0:
         return math.nan
     side = min(int((known <= 0).sum()), int((known >= 0).sum()))
     quantile = float(-ndtri(min(1.0, 2 * (side + 1) / (known.size + 1)) / 2))
-    spread = float(known.std())
-    if observed is not None and side == 0 and spread > 0.0:
+    if observed is not None and side == 0 and np.isfinite(known).all() and known.std() > 0.0:
+        spread = float(known.std())
         quantile = max(quantile, abs(observed) / spread)
     tail = ndtr(-quantile) if math.isinf(freedom) else stdtr(freedom, -quantile)
     return 2 * float(tail)

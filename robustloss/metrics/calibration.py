@@ -117,15 +117,37 @@ def _check_bins(bins: int) -> None:
         raise ValueError(f"bins (={bins}) must be at least 1.")
 
 
+def resample_error(
+    binned: Binned, confidence: Array, correct: Array, resamples: Resamples
+) -> Array:
+    """Return the calibration error in these bins on every resample, (R,).
+
+    Resampling adds as much upward bias as the estimate has already, because |gap| counts noise in
+    either direction; the errors are moved down by it, and may lie below 0.
+
+    Args:
+        binned: of the images.
+        confidence: (N,).
+        correct: (N,) bool.
+        resamples: of the N images.
+    """
+    gap: Array = np.asarray(correct, np.float64) - np.asarray(confidence, np.float64)
+    found = np.zeros(len(resamples.counts))
+    for j in np.flatnonzero(binned.count):
+        own = binned.place == j
+        found += np.abs(resamples.counts[:, own] @ gap[own])
+    found /= resamples.n
+    return found - (float(found.mean()) - binned.error)
+
+
 def error_interval(
     binned: Binned, confidence: Array, correct: Array, resamples: Resamples
 ) -> tuple[float, float]:
     """Return the 95 % interval of the calibration error in these bins, from resampled images.
 
-    Resampling adds as much upward bias as the estimate has already, because |gap| counts noise in
-    either direction; the percentiles are moved down by it. The estimate's own bias stays: the
-    true binned error is held in 87 to 95 % of simulations where it is at least twice
-    `error_floor`, in far fewer below that, and under 12 % for a calibrated network.
+    The estimate's own bias stays: the true binned error is held in 87 to 95 % of simulations where
+    it is at least twice `error_floor`, in far fewer below that, and under 12 % for a calibrated
+    network.
 
     Args:
         binned: of the images.
@@ -136,14 +158,8 @@ def error_interval(
     Returns:
         low and high, at least 0.
     """
-    gap: Array = np.asarray(correct, np.float64) - np.asarray(confidence, np.float64)
-    found = np.zeros(len(resamples.counts))
-    for j in np.flatnonzero(binned.count):
-        own = binned.place == j
-        found += np.abs(resamples.counts[:, own] @ gap[own])
-    found /= resamples.n
-    bias = float(found.mean()) - binned.error
-    low, high = np.quantile(found, (0.025, 0.975)) - bias
+    found = resample_error(binned, confidence, correct, resamples)
+    low, high = np.quantile(found, (0.025, 0.975))
     return max(0.0, float(low)), max(0.0, float(high))
 
 
@@ -173,8 +189,8 @@ def error_floor(
     return float(found.mean()), float(np.quantile(found, 0.975))
 
 
-def brier_score(logits: Array, labels: Array) -> float:
-    """Return the mean over images of Σ_k (posterior_k − [k is the label])², in [0, 2].
+def brier_scores(logits: Array, labels: Array) -> Array:
+    """Return of each image (N,) Σ_k (posterior_k − [k is the label])², in [0, 2].
 
     Args:
         logits: (N,K).
@@ -184,7 +200,7 @@ def brier_score(logits: Array, labels: Array) -> float:
     """
     posterior = np.exp(log_posteriors(logits))
     posterior[np.arange(len(labels)), labels] -= 1.0
-    return float((posterior**2).sum(1).mean())
+    return np.asarray((posterior**2).sum(1))
 
 
 def negative_log_likelihood(logits: Array, labels: Array, temperature: float = 1.0) -> float:

@@ -420,13 +420,15 @@ unit                         text      What the test resamples: "images" of a se
 seed                         integer?  Training seed; null over seeds.
 label_a                      text      Label of loss A.
 label_b                      text      Label of loss B.
-{_ATTACK}{_EPS}
-metric                       text      Name of the column of `rows`.
+{_ATTACK}
+eps                          number?   Budget; null where the number is about the whole error curve.
+metric                       text      Name of the column of its table.
 n                            integer?  Number of images; null over seeds.
 n_seeds                      integer   Number of seeds.
-value_a                      number    The number for A.
-value_b                      number    The number for B.
-difference                   number    A less B.
+value_a                      number?   The number for A; null for a median of radii of which half \
+                                       were not found.
+value_b                      number?   The number for B; null likewise.
+difference                   number?   A less B; null where one of them is.
 low                          number?   Lower end of its 95 % interval.
 high                         number?   Upper end of its 95 % interval.
 test                         text      Name of the test.
@@ -444,10 +446,12 @@ minimum_detectable           number?   Difference that would be shown with power
         columns=parse_columns(f"""
 unit                         text      What the tests resample: "images" of a seed, or "seeds".
 seed                         integer?  Training seed; null over seeds.
-{_ATTACK}{_EPS}
-metric                       text      Name of the column of `rows`.
+{_ATTACK}
+eps                          number?   Budget; null where the number is about the whole error curve.
+metric                       text      Name of the column of its table.
 label                        text      Label of the loss.
-value                        number    Its number.
+value                        number?   Its number; null for a median of radii of which half were \
+                                       not found, which counts as the largest.
 rank                         integer   Its rank, from 1 for the best.
 rank_low                     integer   Best rank that the shown differences leave it.
 rank_high                    integer   Worst rank that the shown differences leave it.

@@ -11,8 +11,9 @@ from scipy import stats
 
 from robustloss.analysis.baseline.changes import Change
 from robustloss.analysis.baseline.judge import LEVEL, judge
-from robustloss.analysis.baseline.measures import METRICS, measure_median
+from robustloss.analysis.baseline.measures import METRICS
 from robustloss.metrics.bootstrap import draw_resamples
+from robustloss.metrics.estimates import estimate_median
 from robustloss.metrics.paired_tests import mcnemar_test
 from tests.simulated_trainings import LOSSES, Images
 
@@ -200,13 +201,13 @@ def test_radii_that_come_within_reach_are_worse():
     lost = replace(old, radii={"FAB": np.where(np.arange(images.n) < 100, radius, np.inf)})
     (one,) = judge({"L-GM": [new]}, {"L-GM": [lost]}, {}, ["median_radius"])
     assert one.baseline is None
-    assert one.value == pytest.approx(measure_median(
+    assert one.value == pytest.approx(estimate_median(
         np.where(new.clean.wrong, 0, new.radii["FAB"].astype(float)), np.inf).value)  # fmt: skip
 
 
 def test_the_median_of_resamples_spreads_as_its_influence_says():
     radius = np.random.default_rng(11).lognormal(sigma=0.5, size=2000)
-    found = measure_median(radius, np.inf)
+    found = estimate_median(radius, np.inf)
     spread = found.resample(draw_resamples(2000, 500)).std()
     assert found.value == np.median(radius)
     assert np.sqrt(found.influence.var() / 2000) == pytest.approx(spread, rel=0.15)

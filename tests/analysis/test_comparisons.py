@@ -86,20 +86,23 @@ def test_errors_are_compared_image_by_image(tmp_path):
 
 
 def test_every_pair_place_and_metric_has_a_row(tmp_path):
-    cells = run_of(tmp_path, np.random.default_rng(1), (0.3, 0.4, 0.5), (1, 1, 1), seeds=2)
+    cells = run_of(tmp_path, np.random.default_rng(1), (0.3, 0.4, 0.45), (1, 1, 1), seeds=2)
     rows = comparison_rows(cells, 20)
-    found = {(r["unit"], r["seed"], r["label_a"], r["label_b"], r["metric"]) for r in rows}
-    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
-    metrics = ["error", "auroc_all", "auroc_successful", "undetected_success_at_5fpr"]
+    found = {
+        tuple(r[k] for k in ("unit", "seed", "label_a", "label_b", "attack", "metric"))
+        for r in rows
+    }
+    clean = ("error", "ece_equal_width", "brier")
+    attacked = (*clean, "auroc_all", "auroc_successful", "undetected_success_at_5fpr")
     expected = {
-        (unit, seed, *pair, metric)
+        (unit, seed, *pair, attack, metric)
         for unit, seed in (("images", 0), ("images", 1), ("seeds", None))
-        for pair in pairs
+        for pair in (("a", "b"), ("a", "c"), ("b", "c"))
+        for attack, metrics in (("none", clean), ("fgsm", attacked))
         for metric in metrics
     }
     assert found == expected
-    assert len(rows) == len(expected) + 9  # and the clean errors
-    assert all(row["metric"] == "error" for row in pick(rows, attack="none"))
+    assert len(rows) == len(expected)
 
 
 def test_over_seeds_equal_seeds_are_paired(tmp_path):
@@ -156,8 +159,9 @@ def test_equal_losses_show_a_difference_in_at_most_five_percent_of_runs(tmp_path
 def test_without_success_there_is_no_row_of_it(tmp_path):
     rng = np.random.default_rng(6)
     cells = run_of(tmp_path, rng, (0.0, 0.5), (1, 1))
-    rows = pick(comparison_rows(cells, 20), attack="fgsm")
-    assert {r["metric"] for r in rows} == {"error", "auroc_all", "undetected_success_at_5fpr"}
+    rows = pick(comparison_rows(cells, 20), attack="fgsm", eps=0.1)
+    left = {"error", "ece_equal_width", "brier", "auroc_all", "undetected_success_at_5fpr"}
+    assert {r["metric"] for r in rows} == left
 
 
 def test_one_loss_has_nothing_to_be_compared_with(tmp_path):

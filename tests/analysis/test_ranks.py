@@ -53,6 +53,15 @@ def test_a_high_auroc_is_good(metric):
     }  # fmt: skip
 
 
+def test_a_median_radius_beyond_what_was_found_is_the_largest():
+    rows = rank_rows(compared({"a": 0.2, "b": 0.3}, {"ab"}, "median_radius"))
+    assert ranges(rows) == {"b": (1, 1, 1), "a": (2, 2, 2)}
+    (row,) = compared({"a": 0.2, "b": 0.1}, {"ab"}, "median_radius")
+    rows = rank_rows([row | {"value_b": None, "difference": None}])
+    assert ranges(rows) == {"b": (1, 1, 1), "a": (2, 2, 2)}
+    assert [row["value"] for row in rows if row["label"] == "b"] == [None]
+
+
 def test_equal_values_share_a_rank():
     rows = rank_rows(compared({"a": 0.2, "b": 0.2, "c": 0.4}, set()))
     assert [row["rank"] for row in rows] == [1, 1, 3]

@@ -15,7 +15,7 @@ from robustloss.analysis.tables.measured import MeasuredPass
 from robustloss.metrics.bootstrap import draw_resamples
 from robustloss.metrics.calibration import (
     TEMPERATURES,
-    brier_score,
+    brier_scores,
     equal_mass,
     equal_width,
     error_floor,
@@ -177,7 +177,7 @@ def test_brier_and_likelihood_are_those_of_scikit_learn():
     logits, labels = logits_and_labels()
     posterior = softmax(logits, axis=1)
     wanted = brier_score_loss(labels, posterior, scale_by_half=False)
-    assert brier_score(logits, labels) == pytest.approx(wanted)
+    assert brier_scores(logits, labels).mean() == pytest.approx(wanted)
     assert negative_log_likelihood(logits, labels) == pytest.approx(log_loss(labels, posterior))
 
 

@@ -50,11 +50,12 @@ class Compared:
         stored = self._pairs.get((metric, eps, other, label))
         if row is not None or stored is None:
             return row
-        low, high = (None if stored[k] is None else -stored[k] for k in ("high", "low"))
+        low, high, difference = (
+            None if stored[k] is None else -stored[k] for k in ("high", "low", "difference")
+        )
         return dict(stored) | {
             "label_a": label, "label_b": other, "value_a": stored["value_b"],
-            "value_b": stored["value_a"], "difference": -stored["difference"],
-            "low": low, "high": high,
+            "value_b": stored["value_a"], "difference": difference, "low": low, "high": high,
         }  # fmt: skip
 
     def rank(self, metric: str, eps: float, label: str) -> Row | None:
@@ -83,5 +84,5 @@ def _of_one_unit(rows: Sequence[Row]) -> tuple[list[Row], str]:
     return own, unit
 
 
-def _eps(row: Row) -> float:
-    return 0.0 if row["attack"] == "none" else float(row["eps"])
+def _eps(row: Row) -> float | None:
+    return 0.0 if row["attack"] == "none" else row["eps"]

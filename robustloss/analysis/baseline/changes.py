@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr
 
-from robustloss.analysis.baseline.measures import Measured
 from robustloss.metrics.bootstrap import (
     Resamples,
     degrees_of_freedom,
     p_value,
     student_quantile,
 )
+from robustloss.metrics.estimates import Estimate
 from robustloss.metrics.paired_tests import mcnemar_test, paired_margin
 
 
@@ -54,8 +54,8 @@ class Change:
 
 
 def compare_images(
-    run: Sequence[Measured],
-    baseline: Sequence[Measured],
+    run: Sequence[Estimate],
+    baseline: Sequence[Estimate],
     sign: int,
     tolerance: float,
     drawn: Resamples,
@@ -106,8 +106,8 @@ def _one_side(two_sided: float, excess: float) -> float:
 
 
 def compare_seeds(
-    run: Sequence[Measured],
-    baseline: Sequence[Measured],
+    run: Sequence[Estimate],
+    baseline: Sequence[Estimate],
     sign: int,
     tolerance: float,
     *,

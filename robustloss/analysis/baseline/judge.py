@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 
 from robustloss.analysis.baseline.changes import Change, compare_images, compare_seeds
-from robustloss.analysis.baseline.measures import METRICS, Measured, Place, measure_cell
+from robustloss.analysis.baseline.measures import METRICS, Place, measure_cell
 from robustloss.metrics.bootstrap import RESAMPLES, draw_resamples
+from robustloss.metrics.estimates import Estimate
 from robustloss.metrics.paired_tests import holm
 from robustloss.results.compact.content import CellOutcomes
 
@@ -152,7 +153,7 @@ def _match(
 
 def _measure(
     run: Sequence[CellOutcomes], baseline: Sequence[CellOutcomes], metrics: Collection[str]
-) -> tuple[list[dict[Place, Measured]], list[dict[Place, Measured]]]:
+) -> tuple[list[dict[Place, Estimate]], list[dict[Place, Estimate]]]:
     """Return the numbers of the cells of both sides, over the passes that all of them have."""
     cells = [*run, *baseline]
     passes = set.intersection(

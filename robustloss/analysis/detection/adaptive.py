@@ -84,6 +84,8 @@ def find_best(outcomes: Sequence[Outcome], score: str) -> Outcome:
     wrong = np.stack([one.wrong for one in outcomes])
     scores = np.stack([one.scores[score] for one in outcomes])
     chosen = np.lexsort((scores, wrong), axis=0)[-1:]  # by wrong, then by score; the last is best
+    accepted = [one.accepted for one in outcomes if one.accepted is not None]
+    known = len(accepted) == len(outcomes)
     return replace(
         outcomes[0],
         attack="best_of_adaptive",
@@ -91,6 +93,9 @@ def find_best(outcomes: Sequence[Outcome], score: str) -> Outcome:
         wrong=np.take_along_axis(wrong, chosen, axis=0)[0],
         radius=None,
         scores={score: np.take_along_axis(scores, chosen, axis=0)[0]},
+        accepted=np.take_along_axis(np.stack(accepted), chosen, axis=0)[0] if known else None,
+        confidence=None,
+        brier=None,
     )
 
 

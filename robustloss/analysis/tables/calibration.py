@@ -8,7 +8,7 @@ import numpy as np
 from robustloss.analysis.tables.measured import MeasuredPass
 from robustloss.metrics.bootstrap import Resamples
 from robustloss.metrics.calibration import (
-    brier_score,
+    brier_scores,
     confidence_of,
     equal_mass,
     equal_width,
@@ -46,7 +46,7 @@ def calibration_rows(
         "ece_floor": floor,
         "ece_floor_high": floor_high,
         "ece_equal_mass": mass.error,
-        "brier": brier_score(record.logits, record.labels),
+        "brier": float(brier_scores(record.logits, record.labels).mean()),
         "nll": negative_log_likelihood(record.logits, record.labels),
         "temperature": temperature,
         "ece_after": None,

@@ -8,53 +8,28 @@ again? Only the second is about the losses, and it needs several seeds.
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from robustloss.analysis.detection.adaptive import ADAPTED_SCORE
 from robustloss.analysis.detection.scores import class_log_likelihood
-from robustloss.metrics import rates
-from robustloss.metrics.auroc_interval import influence as auroc_influence
-from robustloss.metrics.auroc_interval import placements
-from robustloss.metrics.bootstrap import (
-    Resamples,
-    bootstrap_auroc,
-    bootstrap_mean,
-    degrees_of_freedom,
-    draw_resamples,
-    p_value,
-    percentile_interval,
-    student_quantile,
-)
+from robustloss.analysis.measures import combine, measure
+from robustloss.analysis.outcomes import Curve, Outcome, reduce_record, trace_curves
+from robustloss.metrics import calibration
+from robustloss.metrics.bootstrap import draw_resamples
+from robustloss.metrics.estimates import Estimate, compare, resample
 from robustloss.metrics.intervals import t_interval
-from robustloss.metrics.paired_tests import (
-    benjamini_hochberg,
-    detectable_by_images,
-    detectable_by_seeds,
-    mcnemar_test,
-    paired_difference,
-    paired_t,
-)
+from robustloss.metrics.paired_tests import benjamini_hochberg, detectable_by_seeds, paired_t
+from robustloss.metrics.rates import threshold_at_fpr
 from robustloss.results.finished_cell import Cell
 from robustloss.results.records import Record, validation_record
 from robustloss.results.schema import TABLES, Row, finite_or_null
 
 LEVEL = 0.05
-RESAMPLED = ("auroc_all", "auroc_successful", "undetected_success_at_5fpr")
 _PLACE = ("attack", "attack_label", "norm", "eps")
-
-
-@dataclass(frozen=True, eq=False)
-class _Measured:
-    """What one cell did under one attack at one eps.
-
-    By metric: its value, (R,) resampled values, and (N,) what each image adds to it.
-    """
-
-    wrong: np.ndarray
-    values: Mapping[str, float]
-    resampled: Mapping[str, np.ndarray]
-    influence: Mapping[str, np.ndarray]
+Measured = dict[str, dict[str, Estimate]]  # by loss, then by metric
 
 
 def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
@@ -85,11 +60,14 @@ def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
         here = {cell.label: cell for cell in cells if cell.seed == seed}
         if len(here) < 2:
             continue
-        for place, measured in _measure_places(here, resamples):
+        drawn = None
+        for place, measured in _measure_places(here):
             present = [label for label in labels if label in measured]
+            drawn = drawn or draw_resamples(measured[present[0]]["error"].influence.size, resamples)
+            again = {label: resample(own, drawn) for label, own in measured.items()}
             for a, b in itertools.combinations(present, 2):
                 names = {"unit": "images", "seed": seed, "label_a": a, "label_b": b} | place
-                compared = _compare_on_images(measured[a], measured[b])
+                compared = _compare_on_images(measured[a], measured[b], again[a], again[b])
                 on_images += [names | row for row in compared]
     same = ("label_a", "label_b", *_PLACE, "metric")
     groups: dict[tuple, list[Row]] = {}
@@ -97,8 +75,8 @@ def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
         groups.setdefault(tuple(row[name] for name in same), []).append(row)
     on_seeds: list[Row] = []
     for key, rows in groups.items():
-        if len(rows) < 2:
-            continue
+        if len(rows) < 2 or any(row["difference"] is None for row in rows):
+            continue  # without the seeds whose median lies beyond, the mean would mislead
         first, second = (np.array([row[name] for row in rows]) for name in ("value_a", "value_b"))
         mean, sd, low, high = t_interval(first - second)
         numbers = {
@@ -119,108 +97,85 @@ def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
     return TABLES["comparisons"].arrange(_adjust(on_images) + _adjust(on_seeds))
 
 
-def _measure_places(
-    cells: Mapping[str, Cell], resamples: int
-) -> Iterator[tuple[Row, dict[str, _Measured]]]:
-    """Give the clean pass, then one attack at one eps after the other, each for all losses.
+def _measure_places(cells: Mapping[str, Cell]) -> Iterator[tuple[Row, Measured]]:
+    """Give the clean pass, each attack at each eps, what combines attacks, and the curves.
 
-    The losses are those of one seed. Only the clean records and one attacked are in memory.
+    Args:
+        cells: by label, all of one seed. One attacked record is in memory at a time.
     """
-    clean = {label: cell.record() for label, cell in cells.items()}
-    first_label, first = next(iter(clean.items()))
-    for label, record in clean.items():
-        if not np.array_equal(record.index, first.index):
-            raise ValueError(f"{label} saw other test images than {first_label}.")
-    drawn = draw_resamples(first.n, resamples)
-    thresholds = {}
+    clean: dict[str, Outcome] = {}
+    thresholds, index = {}, None
     for label, cell in cells.items():
-        validation = validation_record(cell.reference())
-        thresholds[label] = rates.threshold_at_fpr(class_log_likelihood(validation), 0.05)
-    unattacked = {}
-    for label, record in clean.items():
-        wrong = ~record.correct
-        unattacked[label] = _Measured(wrong, {"error": float(wrong.mean())}, {}, {})
-    yield dict(zip(_PLACE, ("none", "none", None, 0.0), strict=True)), unattacked
-    places = dict.fromkeys(
-        (e["attack"], e["attack_label"], e["norm"], float(e["eps"]))
-        for cell in cells.values()
-        for e in cell.files["records"]
-        if e["attack"] != "none" and e["eps"] > 0
-    )
-    for place in places:
-        _, attack_label, _, eps = place
-        measured = {
-            label: _measure(
-                clean[label], cell.record(attack_label, eps), thresholds[label], drawn
-            )
-            for label, cell in cells.items()
-            if any((e["attack_label"], e["eps"]) == (attack_label, eps)
-                   for e in cell.files["records"])
-        }  # fmt: skip
+        record = cell.record()
+        index = record.index if index is None else index
+        if not np.array_equal(record.index, index):
+            raise ValueError(f"{label} saw other test images than {next(iter(clean))}.")
+        validation = class_log_likelihood(validation_record(cell.reference()))
+        thresholds[label] = threshold_at_fpr(validation, 0.05)
+        (entry,) = (e for e in cell.files["records"] if e["attack"] == "none")
+        clean[label] = _observe(entry, record, thresholds[label])
+    yield next(iter(clean.values())).place, {k: measure(one, one) for k, one in clean.items()}
+    entries: dict[tuple, dict[str, Mapping[str, Any]]] = {}  # by place, then by loss
+    for label, cell in cells.items():
+        for entry in cell.files["records"]:
+            if entry["attack"] != "none" and entry["eps"] > 0:
+                place = (*(entry[name] for name in _PLACE[:3]), float(entry["eps"]))
+                entries.setdefault(place, {})[label] = entry
+    kept: dict[str, list[Outcome]] = {label: [] for label in cells}
+    for place, own in entries.items():
+        measured = {}
+        for label, entry in own.items():
+            record = cells[label].record(entry["attack_label"], entry["eps"])
+            one = _observe(entry, record, thresholds[label])
+            measured[label] = measure(clean[label], one)
+            one = replace(one, confidence=None, brier=None)
+            kept[label].append(one if one.kind == "adaptive" else replace(one, scores={}))
+        yield dict(zip(_PLACE, place, strict=True)), measured
+    found: dict[tuple, dict[str, Outcome | Curve]] = {}
+    for label, outcomes in kept.items():
+        combined: list[Outcome | Curve] = [*combine(clean[label], outcomes)]
+        for seen in (*combined, *trace_curves(clean[label], outcomes)):
+            found.setdefault(tuple(seen.place.values()), {})[label] = seen
+    for place, of in found.items():
+        measured = {label: measure(clean[label], seen) for label, seen in of.items()}
         yield dict(zip(_PLACE, place, strict=True)), measured
 
 
-def _measure(clean: Record, attacked: Record, threshold: float, drawn: Resamples) -> _Measured:
-    """Measure one attack on one loss; scores below the threshold are rejected."""
-    wrong, correct = ~attacked.correct, clean.correct
-    successful = correct & wrong
-    before, after = class_log_likelihood(clean), class_log_likelihood(attacked)
-    passed = successful & (after >= threshold)
-    values = {
-        "error": float(wrong.mean()),
-        "auroc_all": rates.auroc(before, after),
-        "auroc_successful": rates.auroc(before[correct], after[successful]),
-        "undetected_success_at_5fpr": float(passed[correct].mean()) if correct.any() else math.nan,
-    }
-    resampled = {
-        "auroc_all": bootstrap_auroc(drawn, before, after),
-        "auroc_successful": bootstrap_auroc(drawn, before, after, correct, successful),
-        "undetected_success_at_5fpr": bootstrap_mean(drawn, passed, correct),
-    }
-    excess = np.where(correct, passed - values["undetected_success_at_5fpr"], 0.0)
-    influence = {
-        "auroc_all": auroc_influence(placements(before, after)),
-        "undetected_success_at_5fpr": excess * len(correct) / max(1, correct.sum()),
-    }
-    if successful.any():
-        placed = placements(before[correct], after[successful])
-        influence["auroc_successful"] = auroc_influence(placed, correct, successful)
-    return _Measured(wrong, values, resampled, influence)
+def _observe(entry: Mapping[str, Any], record: Record, threshold: float) -> Outcome:
+    """Return what measures need of a record; scores below the threshold are rejected."""
+    likelihood = class_log_likelihood(record)
+    return replace(
+        reduce_record(entry, record, {ADAPTED_SCORE: likelihood}),
+        accepted=likelihood >= threshold,
+        confidence=calibration.confidence_of(record.logits),
+        brier=calibration.brier_scores(record.logits, record.labels),
+    )
 
 
-def _compare_on_images(a: _Measured, b: _Measured) -> Iterator[Row]:
-    """Give a row for each metric that both sides have; the unit is the image."""
-    n = len(a.wrong)
-    only_a, only_b = int((a.wrong & ~b.wrong).sum()), int((b.wrong & ~a.wrong).sum())
-    test, p = mcnemar_test(only_a, only_b)
-    gap, low, high = paired_difference(only_a, only_b, n)
-    detectable = detectable_by_images(n, (only_a + only_b) / n)
-    found = {"error": (gap, low, high, test, p, detectable)}
-    for metric in RESAMPLED:
-        if metric not in a.values or math.isnan(a.values[metric] + b.values[metric]):
+def _compare_on_images(
+    a: Mapping[str, Estimate],
+    b: Mapping[str, Estimate],
+    resampled_a: Mapping[str, np.ndarray],
+    resampled_b: Mapping[str, np.ndarray],
+) -> Iterator[Row]:
+    """Give a row for each metric that both losses have; the unit is the image."""
+    for metric, own in a.items():
+        other = b.get(metric)
+        if other is None or (own.beyond and other.beyond):
             continue
-        differences = a.resampled[metric] - b.resampled[metric]
-        gap = a.values[metric] - b.values[metric]
-        freedom = degrees_of_freedom(a.influence[metric] - b.influence[metric])
-        low, high = percentile_interval(differences, observed=gap, freedom=freedom)
-        p = p_value(differences, gap, freedom=freedom)
-        spread = float(np.nanstd(differences)) if np.isfinite(differences).any() else math.nan
-        width = student_quantile(LEVEL / 2, freedom) + student_quantile(0.2, freedom)
-        detectable = width * spread  # with power 0.8
-        found[metric] = (gap, low, high, "paired image bootstrap", p, detectable)
-    for metric, (gap, low, high, test, p, detectable) in found.items():
+        found = compare(own, other, resampled_a.get(metric), resampled_b.get(metric))
         yield {
             "metric": metric,
-            "n": n,
+            "n": own.influence.size,
             "n_seeds": 1,
-            "value_a": a.values[metric],
-            "value_b": b.values[metric],
-            "difference": gap,
-            "low": finite_or_null(low),
-            "high": finite_or_null(high),
-            "test": test,
-            "p_value": finite_or_null(p),
-            "minimum_detectable": finite_or_null(detectable),
+            "value_a": finite_or_null(own.value),
+            "value_b": finite_or_null(other.value),
+            "difference": finite_or_null(found.difference),
+            "low": finite_or_null(found.low),
+            "high": finite_or_null(found.high),
+            "test": found.test,
+            "p_value": finite_or_null(found.p_value),
+            "minimum_detectable": finite_or_null(found.minimum_detectable),
         }
 
 

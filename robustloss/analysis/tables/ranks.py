@@ -1,17 +1,13 @@
 """Ranks of the losses with what is known of them: a rank is a claim about every other loss."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustloss.results.schema import TABLES, Row
+from robustloss.analysis.measures import MEASURES
+from robustloss.results.schema import TABLES, Row, finite_or_null
 
-HIGHER_IS_BETTER = {
-    "error": False,
-    "auroc_all": True,
-    "auroc_successful": True,
-    "undetected_success_at_5fpr": False,
-}
 _PLACE = ("unit", "seed", "attack", "attack_label", "norm", "eps", "metric")
 
 
@@ -41,20 +37,24 @@ def rank_rows(comparisons: Sequence[Mapping[str, Any]]) -> list[Row]:
     rows: list[Row] = []
     for key, group in groups.items():
         place = dict(zip(_PLACE, key, strict=True))
-        sign = 1.0 if HIGHER_IS_BETTER[place["metric"]] else -1.0
-        values: dict[str, float] = {}
+        sign = 1.0 if MEASURES[place["metric"]].higher_is_better else -1.0
+        values: dict[str, float] = {}  # a radius beyond what was found is the largest of all
         better, worse = Counter[str](), Counter[str]()  # losses shown to be so, by label
         for row in group:
             a, b = row["label_a"], row["label_b"]
-            values |= {a: row["value_a"], b: row["value_b"]}
+            own = {
+                label: math.inf if row[end] is None else row[end]
+                for label, end in ((a, "value_a"), (b, "value_b"))
+            }
+            values |= own
             if row["shown"]:
-                first, last = (a, b) if sign * row["difference"] > 0 else (b, a)
+                first, last = (a, b) if sign * own[a] > sign * own[b] else (b, a)
                 better[last] += 1
                 worse[first] += 1
         for label, value in values.items():
             ranks = {
                 "label": label,
-                "value": value,
+                "value": finite_or_null(value),
                 "rank": 1 + sum(sign * other > sign * value for other in values.values()),
                 "rank_low": 1 + better[label],
                 "rank_high": len(values) - worse[label],

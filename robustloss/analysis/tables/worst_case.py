@@ -8,12 +8,12 @@ import numpy as np
 from robustloss.analysis.outcomes import (
     Outcome,
     error_columns,
-    find_radius,
     find_wrong,
-    group_by_attack,
     list_budgets,
+    trace_curves,
 )
-from robustloss.results.schema import TABLES, WORST_CASE, Row, cell_place, finite_or_null
+from robustloss.metrics.estimates import find_crossing
+from robustloss.results.schema import TABLES, Row, cell_place, finite_or_null
 
 
 def worst_case_rows(
@@ -71,35 +71,17 @@ def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outco
         One row per attack and one for the worst case of each norm. `eps_max`, where the area
         ends, is the norm's largest eps.
     """
-    rows = []
-    for norm, all_eps in list_budgets(outcomes).items():
-        eps_max = max(all_eps, default=0.0)
-        attacks = group_by_attack(outcomes, norm)
-        for label, own in attacks.items():
-            radius = find_radius(own)
-            if radius is not None:
-                numbers = radius_numbers(np.where(clean.wrong, 0.0, radius), eps_max)
-            else:
-                wrong_at = {one.eps: one.wrong for one in own if one.eps > 0}
-                numbers = _fixed_eps_numbers(clean.wrong, wrong_at, eps_max)
-            name = {"attack": own[0].attack, "attack_label": label}
-            rows.append(name | numbers | {"norm": norm, "eps_max": eps_max})
-        if any(find_radius(own) is not None for own in attacks.values()):
-            # The smallest perturbation of any attack: a radius, or the eps of a record.
-            smallest = np.where(clean.wrong, 0.0, np.inf)
-            for own in attacks.values():
-                if (radius := find_radius(own)) is not None:
-                    smallest = np.minimum(smallest, radius)
-                for one in own:
-                    smallest = np.minimum(smallest, np.where(one.wrong, one.eps, np.inf))
-            numbers = radius_numbers(smallest, eps_max)
+    budgets, rows = list_budgets(outcomes), []
+    for curve in trace_curves(clean, outcomes):
+        eps_max = max(budgets[curve.norm], default=0.0)
+        if curve.radius is not None:
+            numbers = radius_numbers(curve.radius, eps_max)
         else:
-            wrong_at = {
-                eps: np.any([clean.wrong, *find_wrong(clean, outcomes, norm, eps).values()], axis=0)
-                for eps in all_eps
-            }
-            numbers = _fixed_eps_numbers(clean.wrong, wrong_at, eps_max)
-        rows.append(WORST_CASE | numbers | {"norm": norm, "eps_max": eps_max})
+            errors = curve.wrong.mean(axis=1).tolist()
+            numbers = curve_numbers(curve.eps.tolist(), errors, eps_max)
+            numbers["n_found"] = int(curve.wrong.any(axis=0).sum())
+        name = {key: getattr(curve, key) for key in ("attack", "attack_label", "norm")}
+        rows.append(name | numbers | {"eps_max": eps_max})
     place = cell_place(cell) | {"n": clean.wrong.size}
     return TABLES["radii"].arrange(place | row for row in rows)
 
@@ -142,22 +124,9 @@ def curve_numbers(eps: Sequence[float], errors: Sequence[float], eps_max: float)
         widths = np.diff([*eps, eps_max])
         heights = np.array([*errors, errors[-1]])
         area = float(np.sum(widths * (heights[:-1] + heights[1:]) / 2) / eps_max)
-    half = float(eps[0]) if errors[0] >= 0.5 else None
-    for i in range(1, len(eps)):
-        if half is None and errors[i] >= 0.5:  # the curve crosses 1/2 before eps[i]
-            share = (0.5 - errors[i - 1]) / (errors[i] - errors[i - 1])
-            half = float(eps[i - 1] + share * (eps[i] - eps[i - 1]))
+    half = float(find_crossing(np.asarray(eps), np.asarray(errors)))
     return {
         "median_radius": None,
-        "eps_at_50_error": half,
+        "eps_at_50_error": finite_or_null(half),
         "area_under_error_curve": area,
     }
-
-
-def _fixed_eps_numbers(
-    clean_wrong: np.ndarray, wrong_at: Mapping[float, np.ndarray], eps_max: float
-) -> Row:
-    """Return the numbers of a curve from the images (N,) that are wrong at each eps, rising."""
-    wrongs = [clean_wrong, *wrong_at.values()]
-    numbers = curve_numbers([0.0, *wrong_at], [float(wrong.mean()) for wrong in wrongs], eps_max)
-    return numbers | {"n_found": int(np.any(wrongs, axis=0).sum())}

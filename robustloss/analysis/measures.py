@@ -1,0 +1,137 @@
+"""The numbers by which losses are told apart, each defined once.
+
+A measure is computed from what happened to each image: under one attack at one eps, in the worst
+case over attacks, under the best adaptive attack, or along a curve of error against eps. A new one
+is a line in `OF_OUTCOME` or `OF_CURVE`; `tables.comparisons`, `tables.ranks` and `baseline` then
+have it. Its name is that of its column in results.json.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from robustloss.analysis.detection.adaptive import ADAPTED_SCORE, find_best
+from robustloss.analysis.outcomes import Curve, Outcome, find_wrong, list_budgets
+from robustloss.metrics.estimates import (
+    Estimate,
+    estimate_auroc,
+    estimate_calibration_error,
+    estimate_crossing,
+    estimate_error,
+    estimate_mean,
+    estimate_median,
+)
+from robustloss.results.schema import WORST_CASE
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number by which losses are told apart.
+
+    Attributes:
+        higher_is_better: for a defender.
+        of_outcome: computes it from the clean pass and an outcome, which may be the clean pass.
+        of_curve: computes it from a curve. Either gives None where the number does not exist.
+    """
+
+    higher_is_better: bool
+    of_outcome: Callable[[Outcome, Outcome], Estimate | None] | None = None
+    of_curve: Callable[[Curve], Estimate | None] | None = None
+
+
+def _auroc_all(clean: Outcome, one: Outcome) -> Estimate | None:
+    if one is clean or ADAPTED_SCORE not in one.scores:
+        return None
+    return estimate_auroc(clean.scores[ADAPTED_SCORE], one.scores[ADAPTED_SCORE])
+
+
+def _auroc_successful(clean: Outcome, one: Outcome) -> Estimate | None:
+    if one is clean or ADAPTED_SCORE not in one.scores:
+        return None
+    before, after = (each.scores[ADAPTED_SCORE] for each in (clean, one))
+    return estimate_auroc(before, after, ~clean.wrong, ~clean.wrong & one.wrong)
+
+
+def _undetected_success(clean: Outcome, one: Outcome) -> Estimate | None:
+    if one is clean or one.accepted is None:
+        return None
+    return estimate_mean(one.wrong & one.accepted, ~clean.wrong)
+
+
+MEASURES: Mapping[str, Measure] = {
+    "error": Measure(False, lambda clean, one: estimate_error(one.wrong)),
+    "auroc_all": Measure(True, _auroc_all),
+    "auroc_successful": Measure(True, _auroc_successful),
+    "undetected_success_at_5fpr": Measure(False, _undetected_success),
+    "ece_equal_width": Measure(
+        False,
+        lambda clean, one: (
+            None
+            if one.confidence is None
+            else estimate_calibration_error(one.confidence, ~one.wrong)
+        ),
+    ),
+    "brier": Measure(
+        False, lambda clean, one: None if one.brier is None else estimate_mean(one.brier)
+    ),
+    "median_radius": Measure(
+        True,
+        of_curve=lambda curve: None if curve.radius is None else estimate_median(curve.radius),
+    ),
+    "eps_at_50_error": Measure(
+        True,
+        of_curve=lambda curve: (
+            estimate_crossing(curve.eps, curve.wrong)
+            if curve.radius is None  # else it is the median radius
+            else None
+        ),
+    ),
+}
+
+
+def measure(clean: Outcome, seen: Outcome | Curve) -> dict[str, Estimate]:
+    """Return every number that exists of an outcome or of a curve, by name.
+
+    Args:
+        clean: the clean pass of the same network.
+        seen: of the same images in the same order.
+    """
+    found = {}
+    for name, each in MEASURES.items():
+        if isinstance(seen, Curve):
+            one = each.of_curve(seen) if each.of_curve else None
+        else:
+            one = each.of_outcome(clean, seen) if each.of_outcome else None
+        if one is not None:
+            found[name] = one
+    return found
+
+
+def combine(clean: Outcome, outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
+    """Give the worst case at each budget with several attacks, then the best adaptive attack.
+
+    Both are chosen image by image, so nothing is chosen on all images: what they do to an image is
+    decided by that image alone, and other images would be chosen for in the same way.
+
+    Args:
+        clean: the clean pass.
+        outcomes: every attack at every eps, of the same images in the same order.
+    """
+    for norm, all_eps in list_budgets(outcomes).items():
+        for eps in all_eps:
+            wrong = find_wrong(clean, outcomes, norm, eps)
+            if len(wrong) > 1:  # of one attack alone it is that attack
+                yield Outcome(
+                    attack=WORST_CASE["attack"],
+                    attack_label=WORST_CASE["attack_label"],
+                    norm=norm,
+                    eps=eps,
+                    wrong=np.any([clean.wrong, *wrong.values()], axis=0),
+                    radius=None,
+                    scores={},
+                )
+    knowing = [one for one in outcomes if one.kind == "adaptive" and one.eps > 0]
+    for budget in dict.fromkeys((one.norm, one.eps) for one in knowing):
+        own = [one for one in knowing if (one.norm, one.eps) == budget]
+        yield find_best(own, ADAPTED_SCORE)
