@@ -69,6 +69,30 @@ def t_interval(
     return mean, sd, float(mean - half), float(mean + half)
 
 
+def median_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of a median between two order statistics.
+
+    It needs no more than independent values, and holds the median with at least the confidence,
+    with little more where there are many.
+
+    Args:
+        values: (N,), inf for what is beyond all that was found.
+        confidence: in (0, 1).
+
+    Returns:
+        (low, high); the high end may be inf. NaN where N is too small for the confidence.
+
+    Source: David and Nagaraja 2003, "Order statistics", section 7.1.
+    """
+    check_confidence(confidence)
+    ordered = np.sort(np.asarray(values, np.float64))
+    # values below the lower end: as many as a fair coin shows heads too rarely
+    below = int(scipy.stats.binom.ppf((1 - confidence) / 2, ordered.size, 0.5))
+    if below == 0:
+        return math.nan, math.nan
+    return float(ordered[below - 1]), float(ordered[ordered.size - below])
+
+
 def sign_test(wins: int, losses: int) -> float:
     """Return the p-value of a one-sided sign test: so many wins if both sides were equally good.
 

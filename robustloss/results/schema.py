@@ -63,6 +63,16 @@ undetected_success_at_1fpr   number?   Share of the initially correct images tha
                                        1 % of the clean validation images. [percent]
 undetected_success_at_5fpr   number?   The same at the threshold that rejects 5 % of them. [percent]
 """
+_UNDETECTED_ENDS = """
+undetected_success_at_1fpr_low   number?   Lower end of its 95 % Wilson interval over images. \
+                                           [optional, percent]
+undetected_success_at_1fpr_high  number?   Upper end of its 95 % Wilson interval over images. \
+                                           [optional, percent]
+undetected_success_at_5fpr_low   number?   Lower end of its 95 % Wilson interval over images. \
+                                           [optional, percent]
+undetected_success_at_5fpr_high  number?   Upper end of its 95 % Wilson interval over images. \
+                                           [optional, percent]
+"""
 
 TABLES: dict[str, Table] = {
     "rows": Table(
@@ -106,6 +116,10 @@ tpr_at_5fpr_successful       number?   Share of the successful attacks rejected 
 undetected_success_at_5fpr   number?   Share of the initially correct images that the attack makes \
                                        wrong and the score accepts, at the threshold that rejects \
                                        5 % of the clean validation images. [summarised, percent]
+undetected_success_at_5fpr_low   number?   Lower end of its 95 % Wilson interval over images. \
+                                           [optional, percent]
+undetected_success_at_5fpr_high  number?   Upper end of its 95 % Wilson interval over images. \
+                                           [optional, percent]
 outside_fraction             number?   Share of the images that the attack returned outside the \
                                        ball or the box. [optional, summarised, percent]
 error_8bit                   number?   Error with every pixel rounded to a multiple of 1/255. \
@@ -146,7 +160,7 @@ population                   text      Which images are set against which: "all"
                                        initially correct; "noise" of their size against all clean.
 n_clean                      integer   Number of clean images.
 n_attacked                   integer   Number of attacked images.
-{_SEPARATION}{_UNDETECTED}
+{_SEPARATION}{_UNDETECTED}{_UNDETECTED_ENDS}
 threshold_5fpr               number?   The threshold that rejects 5 % of clean validation images.
 clean_rejected_fraction      number?   Share of the clean images that it rejects. [percent]
 adapted                      boolean?  Whether an adaptive attack raises this very score; null for \
@@ -196,7 +210,13 @@ strongest_error              number    Its error. [percent]
 n_found                      integer   Number of images that are wrong at some eps.
 median_radius                number?   Median over images of the smallest perturbation; null where \
                                        half of them have none. [summarised]
+median_radius_low            number?   Lower end of its 95 % interval over images. [optional]
+median_radius_high           number?   Upper end of its 95 % interval over images; null where it \
+                                       is beyond all radii that were found. [optional]
 eps_at_50_error              number?   Smallest eps with an error of 1/2 or more. [summarised]
+eps_at_50_error_low          number?   Lower end of its 95 % interval over images. [optional]
+eps_at_50_error_high         number?   Upper end of its 95 % interval over images; null where it \
+                                       is beyond the largest eps. [optional]
 area_under_error_curve       number?   Mean error over [0, eps_max]. [summarised, fraction]
 eps_max                      number    Largest eps of the norm.
 """),
@@ -218,10 +238,15 @@ adapted                      boolean   Whether the attack raises this very score
 {_N}
 auroc_all                    number?   AUROC of all clean against all attacked images. \
                                        [summarised, fraction]
+auroc_all_low                number?   Lower end of its 95 % interval over images. \
+                                       [optional, fraction]
+auroc_all_high               number?   Upper end of its 95 % interval over images. \
+                                       [optional, fraction]
 auroc_successful             number?   AUROC of the initially correct against successful attacks. \
                                        [fraction]
 n_successful                 integer   Number of successful attacks: correct before, wrong after.
 {_UNDETECTED.rstrip().removesuffix("]")}, summarised]
+{_UNDETECTED_ENDS}
 
 error                        number    Share of the images that are classified wrongly. [percent]
 error_with_rejection_at_1fpr number    Share of the images that are wrong and accepted at the \
@@ -361,7 +386,8 @@ caught_at_5fpr               number?   Share of the others rejected at the thres
         columns=parse_columns(f"""{_CELL}{_ATTACK}{_EPS}{_N}
 accuracy                     number    Share of the images that are classified correctly. [percent]
 mean_confidence              number    Mean confidence. [percent]
-ece_equal_width              number    Expected calibration error in bins of equal width. [percent]
+ece_equal_width              number    Expected calibration error in bins of equal width. \
+                                       [summarised, percent]
 ece_low                      number    Lower end of its 95 % interval over resampled images. \
                                        [percent]
 ece_high                     number    Upper end of its 95 % interval over resampled images. \
@@ -371,7 +397,9 @@ ece_floor                    number    Its mean for a perfectly calibrated model
 ece_floor_high               number    Its 97.5 % quantile for such a model. [percent]
 ece_equal_mass               number    Expected calibration error in bins of equally many images. \
                                        [percent]
-brier                        number    Brier score over all classes, in [0, 2].
+brier                        number    Brier score over all classes, in [0, 2]. [summarised]
+brier_low                    number?   Lower end of its 95 % interval over images. [optional]
+brier_high                   number?   Upper end of its 95 % interval over images. [optional]
 nll                          number    Negative log-likelihood of the labels, nats.
 temperature                  number?   Fitted on validation images; null where it was not asked for.
 ece_after                    number?   As ece_equal_width, the logits divided by the temperature. \

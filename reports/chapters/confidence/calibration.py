@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from robustloss.analysis.tables.calibration import pool_bins
+from robustloss.analysis.tables.summary import name_ends
 from robustloss.notation import eps_text
 from robustloss.reports.drawing.album import Plot
 from robustloss.reports.drawing.curves import Panel, curve_numbers, draw_curves, lines_of
@@ -60,14 +61,14 @@ _AFTER_WORDS = (
 _ONE_SEED = (
     " The interval of the ECE is 95 % over resampled test images, with the "
     "upward bias of the resamples taken off; it lies too high where the ECE is near that by "
-    "chance. The other numbers have none."
+    "chance. That of the Brier score is Student's t over test images. The other numbers have none."
 )
 
 
 def calibration_of(
     numbers: Numbers, label: str, attack: str, eps: float, metric: str
 ) -> Estimate | None:
-    """Return a column of `calibration` over seeds; the ECE of one seed keeps its own interval.
+    """Return a column of `calibration` over seeds; that of one seed keeps its own interval.
 
     Args:
         numbers: Of the run.
@@ -77,9 +78,8 @@ def calibration_of(
         metric: The column.
     """
     rows = _rows(numbers, label, attack, eps)
-    ends = ("ece_low", "ece_high") if metric == "ece_equal_width" else ("", "")
     most = _TOP.get(metric, 1.0)
-    return over_rows(rows, metric, ends=ends, interval="image bootstrap", most=most)
+    return over_rows(rows, metric, ends=name_ends(metric), interval="over images", most=most)
 
 
 def _rows(numbers: Numbers, label: str, attack: str, eps: float) -> list[Row]:

@@ -12,6 +12,7 @@ from robustloss.metrics.rates import threshold_at_fpr
 from robustloss.results.schema import Row, cell_place
 
 ADAPTED_SCORE = "class_log_likelihood"  # what the adaptive attacks maximise, at the wrong class
+ENDS = ("", "_low", "_high")  # of a number and of its interval
 
 
 def adaptive_rows(
@@ -56,14 +57,14 @@ def adaptive_rows(
                     "score": score,
                     "adapted": kind != "naive" and score == ADAPTED_SCORE,
                     "n": one.wrong.size,
-                    "auroc_all": all_["auroc"],
+                    **{f"auroc_all{end}": all_[f"auroc{end}"] for end in ENDS},
                     "auroc_successful": successful["auroc"],
                     "n_successful": successful["n_attacked"],
-                    "undetected_success_at_1fpr": all_["undetected_success_at_1fpr"],
-                    "undetected_success_at_5fpr": all_["undetected_success_at_5fpr"],
                     "error": float(one.wrong.mean()),
                 }
                 for percent in (1, 5):
+                    undetected = f"undetected_success_at_{percent}fpr"
+                    row |= {f"{undetected}{end}": all_[f"{undetected}{end}"] for end in ENDS}
                     row[f"error_with_rejection_at_{percent}fpr"] = error_with_rejection(
                         one.wrong, scores, threshold_at_fpr(validation, percent / 100)
                     )

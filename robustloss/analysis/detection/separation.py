@@ -1,8 +1,10 @@
 """Does a score separate attacked images from clean ones? Every number names its population."""
 
+import math
+
 import numpy as np
 
-from robustloss.metrics import rates
+from robustloss.metrics import intervals, rates
 from robustloss.metrics.auroc_interval import auroc_interval
 from robustloss.results.records import Record
 from robustloss.results.schema import finite_or_null
@@ -55,14 +57,13 @@ def compare(
     """
     threshold = rates.threshold_at_fpr(validation_scores, 0.05)
     deployed = {"threshold_5fpr": finite_or_null(threshold)}
+    n = int(correct.sum())
     for percent in (1, 5):
-        undetected = rates.undetected_success(
-            correct,
-            wrong,
-            attacked_scores,
-            rates.threshold_at_fpr(validation_scores, percent / 100),
-        )
-        deployed[f"undetected_success_at_{percent}fpr"] = finite_or_null(undetected)
+        limit = rates.threshold_at_fpr(validation_scores, percent / 100)
+        share = rates.undetected_success(correct, wrong, attacked_scores, limit)
+        low, high = intervals.wilson(round(share * n), n) if n else (math.nan, math.nan)
+        for end, value in (("", share), ("_low", low), ("_high", high)):
+            deployed[f"undetected_success_at_{percent}fpr{end}"] = finite_or_null(value)
     everybody = np.ones_like(correct)
     sides = {
         "all": (everybody, everybody),

@@ -10,7 +10,7 @@ from typing import Any
 from robustloss.analysis.gates.metrics import Metric
 from robustloss.analysis.gates.names import Asked, Known, resolve
 from robustloss.analysis.gates.verdict import Verdict, Verdicts
-from robustloss.analysis.tables.summary import BEST, over_seeds
+from robustloss.analysis.tables.summary import BEST, name_ends, over_seeds
 from robustloss.notation import one_line
 from robustloss.results.columns import Row
 from robustloss.results.numbers import group_rows, number
@@ -98,10 +98,10 @@ def _judge_one(run: Run, known: Known, asked: Asked, label: str) -> Verdict:
     seeds = sorted(own | {seed for each, seed in run.asked_for() if each == label})
     lacking = [s for s in seeds if number(rows.get(s, {}).get(metric.column.name)) is None]
     whole = bool(seeds) and not lacking
-    over = over_seeds([rows[s] for s in seeds if s not in lacking], metric.column, metric.ends)
+    over = over_seeds([rows[s] for s in seeds if s not in lacking], metric.column)
     mean, low, high = over["mean"], over["low"], over["high"]
     judged = {"upper": high, "lower": low, None: mean}[gate.interval] if whole else None
-    if whole and judged is None and f"{metric.ends}_low" not in metric.columns:
+    if whole and judged is None and name_ends(metric.column.name)[0] not in metric.columns:
         raise SpecError(
             f"{asked.key}.interval (={literal(gate.interval)}) needs two seeds or more: "
             f"{gate.metric} has no interval over images, and {label} has one seed. Take it out."

@@ -18,7 +18,9 @@ PLAIN = {
     "detected": "detection.tpr_at_5fpr",
     "undetected_success": "detection.undetected_success_at_5fpr",
     "ece": "calibration.ece_equal_width",
+    "brier": "calibration.brier",
     "median_radius": "radii.median_radius",
+    "eps_at_50_error": "radii.eps_at_50_error",
 }
 """Plain names, and the column of results.json that each stands for."""
 
@@ -32,9 +34,10 @@ _MEANINGS = {
     "undetected_success": "Share of the initially correct images that an attack makes wrong and a "
     "score accepts, at the threshold that rejects 5 % of clean validation images.",
     "ece": "Expected calibration error, under an attack or of the clean images.",
+    "brier": "Brier score over all classes, under an attack or of the clean images.",
     "median_radius": "Median over images of the smallest perturbation, by minimum-norm attacks.",
+    "eps_at_50_error": "Smallest eps at which half of the images are wrong.",
 }
-_OWN_ENDS = {"ece_equal_width": "ece", "top1_error": "top1", "top5_error": "top5"}
 _NOT_JUDGED = ("flags", "failures")  # rows of these are no numbers of a loss
 _MOST_DIGITS = 6
 
@@ -57,11 +60,6 @@ class Metric:
     def columns(self) -> tuple[str, ...]:
         """Names of the columns of the table."""
         return TABLES[self.table].names
-
-    @property
-    def ends(self) -> str:
-        """What the names of the columns begin with that hold one seed's own interval."""
-        return _OWN_ENDS.get(self.column.name, self.column.name)
 
     @property
     def meaning(self) -> str:

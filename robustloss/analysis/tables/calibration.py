@@ -16,7 +16,8 @@ from robustloss.metrics.calibration import (
     error_interval,
     negative_log_likelihood,
 )
-from robustloss.results.schema import Row
+from robustloss.metrics.intervals import t_interval
+from robustloss.results.schema import Row, finite_or_null
 
 
 def calibration_rows(
@@ -36,6 +37,7 @@ def calibration_rows(
     width, mass = equal_width(confidence, correct), equal_mass(confidence, correct)
     low, high = error_interval(width, confidence, correct, resamples)
     floor, floor_high = error_floor(width, confidence)
+    brier, _, brier_low, brier_high = t_interval(brier_scores(record.logits, record.labels))
     row = one.place | {
         "n": record.n,
         "accuracy": float(correct.mean()),
@@ -46,7 +48,9 @@ def calibration_rows(
         "ece_floor": floor,
         "ece_floor_high": floor_high,
         "ece_equal_mass": mass.error,
-        "brier": float(brier_scores(record.logits, record.labels).mean()),
+        "brier": brier,
+        "brier_low": finite_or_null(float(np.maximum(0.0, brier_low))),
+        "brier_high": finite_or_null(brier_high),
         "nll": negative_log_likelihood(record.logits, record.labels),
         "temperature": temperature,
         "ece_after": None,

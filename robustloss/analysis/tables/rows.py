@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from robustloss.analysis.detection.adaptive import ENDS
 from robustloss.analysis.detection.compute import ROW_SCORE
 from robustloss.analysis.outcomes import error_columns, flagged_share
 from robustloss.analysis.tables.classes import balanced_error, top5_error
@@ -37,9 +38,10 @@ def pass_row(one: MeasuredPass, clean: MeasuredPass) -> Row:
         "score": ROW_SCORE,
         "n_successful": successful["n_attacked"],
         "auroc_noise": separation.get("noise", {}).get("auroc"),
-        "undetected_success_at_5fpr": all_["undetected_success_at_5fpr"],
     }
-    for end in ("", "_low", "_high"):
+    for end in ENDS:
+        undetected = f"undetected_success_at_5fpr{end}"
+        row |= {undetected: all_[undetected]}
         row |= {f"auroc_all{end}": all_[f"auroc{end}"]}
         row |= {f"auroc_successful{end}": successful[f"auroc{end}"]}
     for rate in ("tpr_at_1fpr", "tpr_at_5fpr"):

@@ -8,14 +8,20 @@ from robustloss.results.columns import Column
 from robustloss.results.schema import TABLES, WORST_CASE, Row
 
 BEST = "best_of_adaptive"
-_LENGTHS = ("median_radius", "eps_at_50_error")  # in the unit of eps
+_NOT_NEGATIVE = ("median_radius", "eps_at_50_error", "brier")  # and no shares
+# how the interval over images is made, by the first word of the metric
 _INTERVALS = {
     "error": "Wilson over images",
     "auroc": "clustered DeLong over images",
+    "undetected": "Wilson over images",
     "ece": "bootstrap over images",
+    "brier": "t over images",
+    "median": "order statistics over images",
     "top1": "Wilson over images",
     "top5": "Wilson over images",
 }
+# what the names of the columns begin with that hold one seed's own interval; else the metric
+_ENDS = {"ece_equal_width": "ece", "top1_error": "top1", "top5_error": "top5"}
 _PLACE = ("loss", "label", "attack", "attack_label", "norm", "eps")
 
 
@@ -24,8 +30,8 @@ def summarise(tables: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[Row]:
 
     Seeds where the metric is null are left out; `n_seeds` counts those used. One seed has no
     t-interval, and seeds that agree to the image have one of no width, which would differ from
-    anything: their error keeps the Wilson interval over images. One seed's AUROC keeps its
-    clustered interval over images; one seed's other metrics have none.
+    anything: their error keeps the Wilson interval over images. One seed keeps the interval over
+    images that its row holds, if it holds one.
 
     Args:
         tables: the tables of a run by name, as in results.json. A column that an older row lacks
@@ -54,31 +60,37 @@ def summarise(tables: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[Row]:
     return TABLES["summary"].arrange(summary)
 
 
-def over_seeds(group: Sequence[Mapping[str, Any]], column: Column, ends: str = "") -> Row:
+def name_ends(metric: str) -> tuple[str, str]:
+    """Return the names of the columns that hold one seed's own interval of a metric."""
+    return f"{_ENDS.get(metric, metric)}_low", f"{_ENDS.get(metric, metric)}_high"
+
+
+def over_seeds(group: Sequence[Mapping[str, Any]], column: Column) -> Row:
     """Return a column over some seeds, as the table `summary` has it.
 
     Args:
         group: one row for each seed, in their order; those without a value are left out.
         column: of the table of the rows.
-        ends: begins the names of the columns with one seed's own interval; by default its name.
 
     Returns:
         n_seeds, seeds, values, mean, sd, low, high and interval; see `summarise`.
     """
-    metric, ends = column.name, ends or column.name
+    metric = column.name
+    ends = name_ends(metric)
     used = [row for row in group if row.get(metric) is not None]
     values = [row[metric] for row in used]
     mean = sd = low = high = interval = None
     if len(set(values)) == 1 and (len(values) == 1 or metric == "error"):
         mean, sd = values[0], None if len(values) == 1 else 0.0
-        if metric == "error" or used[0].get(f"{ends}_low") is not None:
-            low = min(row[f"{ends}_low"] for row in used)
-            high = max(row[f"{ends}_high"] for row in used)
+        if metric == "error" or used[0].get(ends[0]) is not None:
+            low = min(row[ends[0]] for row in used)
+            highs = [row[ends[1]] for row in used]
+            high = None if None in highs else max(highs)  # null: beyond what was found
             interval = _INTERVALS.get(metric.split("_")[0], "over images")
     elif values:
         mean, sd, low, high = t_interval(values)
         # What the interval says below 0, and for a share beyond 1, cannot be true.
-        if column.scale or metric in _LENGTHS:
+        if column.scale or metric in _NOT_NEGATIVE:
             low = max(0.0, low)
         if column.scale:
             high = min(1.0, high)

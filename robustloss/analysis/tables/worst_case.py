@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from robustloss.analysis.outcomes import (
+    Curve,
     Outcome,
     error_columns,
     find_wrong,
@@ -13,6 +14,7 @@ from robustloss.analysis.outcomes import (
     trace_curves,
 )
 from robustloss.metrics.estimates import find_crossing
+from robustloss.metrics.intervals import median_interval, wilson
 from robustloss.results.schema import TABLES, Row, cell_place, finite_or_null
 
 
@@ -80,6 +82,7 @@ def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outco
             errors = curve.wrong.mean(axis=1).tolist()
             numbers = curve_numbers(curve.eps.tolist(), errors, eps_max)
             numbers["n_found"] = int(curve.wrong.any(axis=0).sum())
+            numbers |= _crossing_ends(curve)
         name = {key: getattr(curve, key) for key in ("attack", "attack_label", "norm")}
         rows.append(name | numbers | {"eps_max": eps_max})
     place = cell_place(cell) | {"n": clean.wrong.size}
@@ -95,15 +98,18 @@ def radius_numbers(radius: np.ndarray, eps_max: float) -> Row:
 
     Returns:
         `n_found`; `median_radius`, null when half the radii are inf; `eps_at_50_error`, the
-        smallest eps with an error of 1/2 or more, null when there is none; and
+        smallest eps with an error of 1/2 or more, null when there is none; the ends of both; and
         `area_under_error_curve`, the mean error over [0, eps_max] in [0, 1], null at eps_max 0.
     """
     radius = np.sort(radius.astype(np.float64))
+    low, high = median_interval(radius)
     caught = np.maximum(eps_max - radius, 0.0)  # length of [0, eps_max] on which an image is wrong
     return {
         "n_found": int(np.isfinite(radius).sum()),
         "median_radius": finite_or_null(float(np.median(radius))),
         "eps_at_50_error": finite_or_null(float(radius[(radius.size - 1) // 2])),
+        **{f"{name}_low": finite_or_null(low) for name in ("median_radius", "eps_at_50_error")},
+        **{f"{name}_high": finite_or_null(high) for name in ("median_radius", "eps_at_50_error")},
         "area_under_error_curve": float(caught.mean() / eps_max) if eps_max > 0 else None,
     }
 
@@ -129,4 +135,16 @@ def curve_numbers(eps: Sequence[float], errors: Sequence[float], eps_max: float)
         "median_radius": None,
         "eps_at_50_error": finite_or_null(half),
         "area_under_error_curve": area,
+    }
+
+
+def _crossing_ends(curve: Curve) -> Row:
+    """Return where the Wilson intervals of the errors of a curve reach 1/2."""
+    n = curve.wrong.shape[1]
+    ends = np.array([wilson(int(own.sum()), n) for own in curve.wrong])
+    return {
+        "median_radius_low": None,
+        "median_radius_high": None,
+        "eps_at_50_error_low": finite_or_null(float(find_crossing(curve.eps, ends[:, 1]))),
+        "eps_at_50_error_high": finite_or_null(float(find_crossing(curve.eps, ends[:, 0]))),
     }
