@@ -24,6 +24,7 @@ _MOST_VALUES = 20_000_000  # in one JSON file, which takes 2 GiB of memory at mo
 _DIGEST_LENGTH = 64  # hexadecimal digits of sha256
 _ARRAY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _META_MEMBER = "meta.json"
+_PLAIN = {str, int, float, bool, type(None)}  # JSON takes their values as they are, but for NaN
 _TEMPORARY = re.compile(r"\..+\.tmp-\d+")  # as write_bytes names its file
 
 
@@ -174,6 +175,11 @@ def _json_pieces(data: Mapping[str, Any], sort_keys: bool) -> Iterator[bytes]:
 
     def inner(value: object, indent: str) -> str:
         # ASCII: a label or a path of any characters, lone surrogates too, comes back as it was
+        if _is_flat(value):  # most rows are, and without an indent they are encoded in C
+            comma = f",\n{indent} ", ": "
+            with suppress(ValueError):  # NaN
+                text = json.dumps(value, separators=comma, sort_keys=sort_keys, allow_nan=False)
+                return f"{{\n{indent} {text[1:-1]}\n{indent}}}"
         text = json.dumps(as_plain(value), indent=1, sort_keys=sort_keys, allow_nan=False)
         return text.replace("\n", f"\n{indent}")  # a line end within a value is written as \\n
 
@@ -428,17 +434,29 @@ def _canonical(plain: object) -> bytes:
 
 def as_plain(value: Any) -> Any:
     """Return a value as JSON takes it: NumPy scalars as Python's, NaN and infinities as None."""
+    kind = type(value)
+    if kind in _PLAIN and kind is not float:
+        return value
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
+    if kind is dict or isinstance(value, Mapping):
         return {_text_key(key): as_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [as_plain(item) for item in value]
-    if value is None or isinstance(value, str | int):
+    if isinstance(value, str | int):
         return value
     raise TypeError(f"{type(value).__name__} is no plain value for JSON; arrays: write_arrays.")
+
+
+def _is_flat(value: object) -> bool:
+    """Return whether a value is a dict of at least one plain value by text, and of nothing else."""
+    return (
+        isinstance(value, dict)
+        and set(map(type, value)) == {str}
+        and set(map(type, value.values())) <= _PLAIN
+    )
 
 
 def _check_plain(value: object) -> None:

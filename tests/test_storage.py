@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import pickle
 import random
 import signal
@@ -142,6 +143,17 @@ def test_the_digest_of_a_content_is_the_same_before_writing_and_after_reading(tm
 def test_json_can_keep_the_order_of_its_keys(tmp_path):
     storage.write_json(tmp_path / "x.json", {"b": {"d": 1, "c": 2}, "a": 3}, sort_keys=False)
     assert list(storage.read_json(tmp_path / "x.json")["b"]) == ["d", "c"]
+
+
+@pytest.mark.parametrize("sort_keys", [False, True])
+def test_the_text_is_that_of_json_with_an_indent_of_one(tmp_path, sort_keys):
+    """To the byte, though rows of plain values are encoded another way."""
+    row = {"b": 0.1, "a": "one\n\ud800, {2}: 3", "c": None, "d": True, "e": -3, "f": 1e300}
+    data = {"rows": [row, {**row, "b": math.nan}, {}, [], [1, row], {"in": row}, 5, "x"],
+            "one": row, "none": [], "empty": {}, "deep": {"a": {"b": [row]}}}  # fmt: skip
+    storage.write_json(tmp_path / "a.json", data, sort_keys=sort_keys)
+    expected = json.dumps(storage.as_plain(data), indent=1, sort_keys=sort_keys) + "\n"
+    assert (tmp_path / "a.json").read_bytes() == expected.encode()
 
 
 @pytest.mark.parametrize("checked", [False, True])
