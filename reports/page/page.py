@@ -4,11 +4,12 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from itertools import chain, groupby
 from typing import Any
 
-from jinja2 import DictLoader, Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustloss.analysis.gates.judge import describe_gates
@@ -99,18 +100,10 @@ class Page:
         return self._fill("details.html.j2", chapters=chapters)
 
     def _fill(self, name: str, **context: Any) -> str:
-        folder = files("robustloss.reports") / "templates"
-        environment = Environment(autoescape=True, undefined=StrictUndefined)
-        environment.filters["anchor"] = _anchor
-
-        def source(name: str) -> str:
-            return (folder / name).read_text(encoding="utf-8")
-
-        environment.loader = DictLoader({n: source(n) for n in (name, "parts.html.j2")})
-        script = source("script.js")
+        script = _read_template("script.js")
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        return environment.get_template(name).render(
-            css=Markup(source("style.css")), script=Markup(script), script_hash=digest,
+        return _open_environment().get_template(name).render(
+            css=Markup(_read_template("style.css")), script=Markup(script), script_hash=digest,
             name=self._contents.numbers.run.name, choices=self._contents.choices, **context,
         )  # fmt: skip
 
@@ -164,6 +157,20 @@ class Page:
         if not item.detail and (not item.choices or len(self._contents.choices) < 2):
             self._told.update(notes)
         return {"notes": notes, "marks": marks}
+
+
+@cache
+def _open_environment() -> Environment:
+    """Return where templates are compiled: once in a process, which takes longer than a page."""
+    loader = FunctionLoader(_read_template)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=loader)
+    environment.filters["anchor"] = _anchor
+    return environment
+
+
+@cache
+def _read_template(name: str) -> str:
+    return (files("robustloss.reports") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _anchor(check: str) -> str:
