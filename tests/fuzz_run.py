@@ -26,7 +26,7 @@ import torch
 import torchvision  # noqa: F401  (it loads libraries, when a spec names one of its networks)
 
 from robustloss.cli import commands, cost
-from robustloss.reports.drawing import style
+from robustloss.reports.drawing import album
 from robustloss.reports.page import build, press
 from robustloss.results.run import load_run
 from robustloss.runs import runner
@@ -116,7 +116,7 @@ class Fuzz:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
         cost.measure.__defaults__ = (0.01,)
-        style.save = self._not_rendered
+        album.save = self._not_rendered
         self.draw, build.draw_all = build.draw_all, lambda folder, contents, **how: []
         self.spec.write_text(load_spec(SPEC).text)
         (self.here / "evil.py").write_text("open('ran', 'x')\nclass Loss: pass\n")
@@ -143,7 +143,7 @@ class Fuzz:
         resource.setrlimit(resource.RLIMIT_DATA, (8 * 2**30, 8 * 2**30))
 
     @staticmethod
-    def _not_rendered(figure, folder, name, *, dpi=100):
+    def _not_rendered(figure, folder, name, **how):
         for suffix in ("png", "svg"):
             (folder / f"{name}.{suffix}").write_bytes(b"")
 
