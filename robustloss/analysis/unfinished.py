@@ -58,6 +58,23 @@ def open_run(folder: str | Path) -> Run:
     return run if not started or "merged" in run.provenance else _note_growth(run)
 
 
+def open_seed(folder: Path, seed: int) -> Run:
+    """Return what the finished cells of one seed say, while the run computes those of others.
+
+    The losses are not compared, which takes longer than all other tables.
+
+    Args:
+        folder: Of a run that noted what it was asked for.
+        seed: One of its seeds.
+
+    Raises:
+        ValueError: As `open_run`.
+    """
+    asked = _read_asked(folder)
+    cells = tuple(cell for cell in asked.cells if cell.seed == seed)
+    return _assemble(folder, replace(asked, cells=cells), compare=False)
+
+
 @dataclass(frozen=True)
 class _Asked:
     """What a run was asked for.
@@ -245,12 +262,13 @@ def _compare_settings(
     return ""
 
 
-def _assemble(folder: Path, asked: _Asked) -> Run:
+def _assemble(folder: Path, asked: _Asked, *, compare: bool = True) -> Run:
     """Return the run as its finished cells have it now.
 
     Args:
         folder: Of the run.
         asked: What the run was asked for.
+        compare: Whether the losses are compared.
     """
     states = [_look_at(folder, asked.spec, cell) for cell in asked.cells]
     cells = [state.cell for state in states if state.cell is not None]
@@ -263,7 +281,7 @@ def _assemble(folder: Path, asked: _Asked) -> Run:
         words.append("Images made on one loss are shown to the others at the end of the run.")
     comparisons: list[Row] = []
     try:
-        comparisons = comparison_rows(cells)
+        comparisons = comparison_rows(cells) if compare else []
     except _UNUSABLE as error:
         words.append(f"The losses are not compared: {from_folder_on(folder, error)}")
     try:

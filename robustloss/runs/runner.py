@@ -34,6 +34,7 @@ from robustloss.runs.preflight import check_names, find_remarks
 from robustloss.runs.provenance import Start, provenance_of, write_started
 from robustloss.runs.settings import RunSettings, choose_device, choose_settings
 from robustloss.runs.watching.audience import Audience, Watcher, gathering
+from robustloss.runs.watching.first_seed import FirstSeed
 from robustloss.runs.write import write_run
 from robustloss.seeding import using_seed
 from robustloss.spec.load import load_spec
@@ -251,7 +252,7 @@ def compute(settings: RunSettings, dataset: Dataset, progress: Audience) -> Comp
             for cell in cells
             if (cell.loss.of or cell.label) not in untuned
         ]
-        failures += run_cells(jobs, dataset, executor, progress)
+        failures += run_cells(jobs, dataset, executor, FirstSeed(settings.folder, jobs, progress))
         transfers, without = _transfer(spec, jobs, failures, dataset, progress)
     finally:
         progress.stop()

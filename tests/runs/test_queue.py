@@ -34,9 +34,9 @@ def work_off(queue, result):
     return order
 
 
-def test_without_failures_the_jobs_keep_their_order(tmp_path):
-    queue = JobQueue(jobs(tmp_path))
-    assert work_off(queue, lambda job: None) == list(range(6))
+def test_jobs_begin_seed_by_seed_and_end_in_their_own_order(tmp_path):
+    queue = JobQueue(jobs(tmp_path, seeds=(7, 2, 5)))
+    assert work_off(queue, lambda job: None) == [0, 3, 1, 4, 2, 5]
     assert queue.ends() == [None] * 6
 
 
@@ -82,7 +82,6 @@ def test_a_run_stops_with_the_message_and_status_1(tmp_path, command, executor):
     first = re.search(r"^failed: softmax seed 0, .*L-GM seed 0.* \(attack\): (.*)$", err, re.M)
     assert "no such file: secret.pt" in first[1]
     assert re.search(r"^not begun: .*L-GM seed 2, because the first cell of every", err, re.M)
-    # Two workers begin the second seed of the first loss before its first has failed.
     assert not (tmp_path / "out/cells/l-gm/seed-2").exists()
     run = load_run(tmp_path / "out")
     assert len(run.failures) == 6

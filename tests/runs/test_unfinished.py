@@ -1,5 +1,6 @@
 """Reports of a run that computes, was stopped, or has been asked for more since it finished."""
 
+import io
 import json
 import os
 import re
@@ -7,14 +8,19 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from robustloss.analysis.unfinished import open_run
+from robustloss.progress import Event, Lines
 from robustloss.reports.page import build
 from robustloss.results.run import STARTED, load_run
 from robustloss.results.schema import TABLES
 from robustloss.runs import runner
+from robustloss.runs.watching.audience import Audience
+from robustloss.runs.watching.first_seed import FirstSeed
+from robustloss.spec.load import load_spec
 from robustloss.storage import read_json, write_json
 from tests.small_run import SPEC, Told, changed, files, numbers
 
@@ -105,7 +111,7 @@ finally:
         [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    told = "2 of 4 cells are finished; missing: L-GM seed 0, L-GM seed 1."
+    told = "2 of 4 cells are finished; missing: softmax seed 1, L-GM seed 1."
     assert done.stderr.splitlines()[0] == f"unfinished: {told}"
     assert contents(folder) == before
     text = words(folder)
@@ -121,9 +127,44 @@ finally:
 def test_its_numbers_are_those_of_the_finished_run(stopped, finished):
     now, later = open_run(stopped), load_run(finished)
     assert now.name == later.name
-    assert [(cell.label, cell.seed) for cell in now.cells] == [("softmax", 0), ("softmax", 1)]
+    assert [(cell.label, cell.seed) for cell in now.cells] == [("softmax", 0), ("L-GM", 0)]
     for table in ("rows", "detection", "worst_case", "flags", "training"):
-        assert getattr(now, table) == [r for r in getattr(later, table) if r["label"] == "softmax"]
+        assert getattr(now, table) == [row for row in getattr(later, table) if row["seed"] == 0]
+
+
+def shown_after(folder, ends):
+    """What is shown of a first seed as its cells end: after how many events, and the text."""
+    shown, stream = [], io.StringIO()
+    audience = Audience([Lines(stream)], None)
+    jobs = [SimpleNamespace(cell=cell) for cell in load_spec(SPEC).cells()]
+    first_seed = FirstSeed(folder, jobs, audience)
+    for number, (name, stage) in enumerate(ends, 1):
+        first_seed(Event(name, stage))
+        text, _, rest = stream.getvalue().partition("\nFirst of 2 seeds: ")
+        if rest and not shown:
+            shown = [number, text + rest]
+    assert stream.getvalue().count("First of") <= 1
+    return shown
+
+
+def test_the_table_of_the_first_seed_is_shown_once_all_its_cells_have_ended(finished, tmp_path):
+    ends = [("softmax seed 0", "done"), ("softmax seed 1", "done"), ("L-GM seed 0", "done")]
+    number, text = shown_after(finished, [*ends, ("L-GM seed 1", "done")])
+    assert number == 3
+    assert "the numbers of seed 0 alone. Those of all seeds follow at the end.\n" in text
+    assert "one training seed" in text  # of the two that are there
+    (clean,) = [row["error"] for row in load_run(finished).rows
+                if (row["label"], row["seed"], row["attack"]) == ("L-GM", 0, "none")]  # fmt: skip
+    assert re.search(rf"^L-GM +{100 * clean:.3g}", text, re.M)
+    cached = [(name, "cached") for name, _ in ends]
+    assert not shown_after(finished, cached)
+    assert shown_after(finished, [*cached[:2], ends[2]])[0] == 3
+    assert not shown_after(finished, [(name, "failed") for name, _ in ends])
+    # A cluster tells the end of a cell before its files are here.
+    folder = copy_of(finished, tmp_path)
+    (folder / "cells/l-gm/seed-0/cell.json").unlink()
+    assert not shown_after(folder, ends)
+    assert shown_after(folder, [*ends[:2], ("L-GM seed 0", "failed")])[0] == 3
 
 
 def test_all_cells_without_results_give_the_tables_of_the_run(finished, tmp_path):
@@ -187,10 +228,10 @@ def link(cell):
 HOSTILE = {
     "half written": (lambda cell: cell.write_bytes(cell.read_bytes()[:900]), "is not valid JSON"),
     "altered": (
-        lambda cell: cell.write_text(cell.read_text().replace('"seed": 1', '"seed": 9', 1)),
+        lambda cell: cell.write_text(cell.read_text().replace('"seed": 0', '"seed": 9', 1)),
         "was altered",
     ),
-    "another seed": (lambda cell: spoil(cell, seed=0), "is of another cell than softmax seed 1"),
+    "another seed": (lambda cell: spoil(cell, seed=1), "is of another cell than L-GM seed 0"),
     "another's row": (lambda cell: forge_rows(cell, label="<b>"), "is of another cell"),
     "no error": (lambda cell: leave_out(cell, "error"), "has no 'error'"),
     "no number": (lambda cell: forge_rows(cell, error="0"), "rows[0].error is '0'"),
@@ -210,13 +251,13 @@ HOSTILE = {
 def test_a_damaged_cell_is_left_out_and_named(kind, stopped, tmp_path, command):
     folder = copy_of(stopped, tmp_path)
     spoiled, reason = HOSTILE[kind]
-    spoiled(folder / "cells/softmax/seed-1/cell.json")
+    spoiled(folder / "cells/l-gm/seed-0/cell.json")
     run = open_run(folder)
-    assert {row["seed"] for row in run.rows} == {0}
-    counted = "1 of 4 cells are finished; missing: L-GM seed 0, L-GM seed 1; damaged: softmax"
+    assert {row["label"] for row in run.rows} == {"softmax"}
+    counted = "1 of 4 cells are finished; missing: softmax seed 1, L-GM seed 1; damaged: L-GM"
     assert run.unfinished[0].startswith(counted)
     (problem,) = run.readable_cells[1]
-    assert problem.startswith("cells/softmax/seed-1: ")
+    assert problem.startswith("cells/l-gm/seed-0: ")
     assert reason in problem
     assert str(tmp_path) not in problem
     status, _, told = command("report", folder)
@@ -317,7 +358,7 @@ def test_a_finished_run_that_is_started_again_tells_what_is_so(finished, tmp_pat
     noted = dict(load_run(folder).provenance) | {"started": "2030-01-01T00:00:00+00:00"}
     write_json(folder / STARTED, noted | {"asked": SPEC}, checked=True)
     assert not open_run(folder).unfinished  # nothing that it has would change
-    shutil.rmtree(folder / "cells/softmax/seed-1")
+    shutil.rmtree(folder / "cells/l-gm/seed-0")
     assert open_run(folder).unfinished[0].endswith("which was then started again.")
     stop(folder, changed(train={**SPEC["train"], "lr": 0.03}), after=2)
     run = open_run(folder)

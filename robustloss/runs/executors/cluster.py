@@ -151,7 +151,8 @@ class _Coordinator:
         ray = self.ray
         queue = JobQueue(self.jobs)
         pending: dict[Any, int] = {}
-        for number, job in enumerate(self.jobs):
+        for number in queue.order:
+            job = self.jobs[number]
             folder = job.folder / job.cell.folder
             # A cell without files is sent as such; the files of any other are sent when asked for.
             nothing: Files | None = {} if next(folder.rglob("*"), None) is None else None

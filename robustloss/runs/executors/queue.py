@@ -1,5 +1,6 @@
 """In which order jobs begin, and when none of them can be worth beginning."""
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from robustloss.cells.jobs import CellJob, Failure, remove_marks
@@ -11,33 +12,29 @@ NOT_BEGUN = "not begun"  # the stage of a failure of a cell that a hopeless run 
 class JobQueue:
     """The jobs of a run, as they begin and end.
 
-    They begin in their order. Once one has failed and none has succeeded, those of other losses
-    come first: when the first of every loss fails with the same message, the cause is common to
-    all, such as an attack that cannot run, and the rest is left out.
+    They begin seed by seed: those of every loss with the first seed, then with the second. So all
+    losses can be compared early. When the first of every loss fails with the same message, the
+    cause is common to all, such as an attack that cannot run, and the rest is left out.
 
     Args:
         jobs: Cells, trials or parts of cells.
+
+    Attributes:
+        order: Numbers of the jobs, in the order in which they begin.
     """
 
     def __init__(self, jobs: Sequence[CellJob]) -> None:
         self.jobs = jobs
-        self._waiting = list(range(len(jobs)))
-        self._begun: set[str] = set()  # labels of losses
+        seeds = list(dict.fromkeys(job.cell.seed for job in jobs))
+        self.order = sorted(range(len(jobs)), key=lambda n: seeds.index(jobs[n].cell.seed))
+        self._waiting = deque(self.order)
         self._ends: dict[int, Failure | None] = {}
 
     def take(self) -> int | None:
         """Return the number of the job to begin next; None where none is left."""
         if self.leave_out(self._waiting):
-            self._waiting = []
-        if not self._waiting:
-            return None
-        number = self._waiting[0]
-        if self._ends and None not in self._ends.values():
-            others = (n for n in self._waiting if self.jobs[n].cell.label not in self._begun)
-            number = next(others, number)
-        self._waiting.remove(number)
-        self._begun.add(self.jobs[number].cell.label)
-        return number
+            self._waiting.clear()
+        return self._waiting.popleft() if self._waiting else None
 
     def end(self, number: int, failure: Failure | None) -> None:
         """Take note of how a job ended: None, or why it failed."""
