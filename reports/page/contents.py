@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robustloss.reports.chapters.confidence import calibration, classes, confusion
-from robustloss.reports.chapters.detection import adaptive, outside, roc, scores
+from robustloss.reports.chapters.detection import adaptive, outside, roc, scores, shifts
 from robustloss.reports.chapters.detection import curves as detection_curves
 from robustloss.reports.chapters.detection import table as detection
 from robustloss.reports.chapters.differences import forest, matrix
@@ -199,9 +199,11 @@ class Contents:
             *(_table("adaptive-auroc", more, adaptive.auroc_table, each) for each in known),
             *figures("scores-heat", "Other scores", scores.plot_score_heat),
             _table("outside", others, outside.likelihood_tables, numbers),
+            _table("shifts", "Shifted images", shifts.shift_table, numbers),
         ]
         details = [
             _figure("outside", others, outside.plot_outside, numbers),
+            _table("shifts-severity", "By severity", shifts.severity_table, numbers),
             _table("outside-scores", "By score", outside.score_tables, numbers),
             *(_table("adaptive-rejection", "Rejection", adaptive.rejection_table, each)
               for each in known),

@@ -16,6 +16,7 @@ import torch
 
 from robustloss.analysis.tables import of_cell
 from robustloss.analysis.tables.classes import crop_rows
+from robustloss.analysis.tables.shifts import shift_rows
 from robustloss.attacks.patches import find_replaced, list_functions
 from robustloss.attacks.settings import preserving_settings, reset_settings
 from robustloss.cells import measures, records
@@ -132,8 +133,9 @@ def _compute_cell(place: Workplace, enter: Enter) -> float:
     tested = records.ensure_attacked(place, reference.content)
     noise = records.ensure_noise(place, tested)
     outside = records.ensure_outside(place)
+    shifted = records.ensure_shifts(place)
     enter("score")
-    scores = measures.ensure_scores(place, reference, tested, noise, outside)
+    scores = measures.ensure_scores(place, reference, tested, noise, outside, shifted)
     files = {
         "model": place.weights.path.name,
         "training": "train.json",
@@ -141,6 +143,7 @@ def _compute_cell(place: Workplace, enter: Enter) -> float:
         "scores": scores.file,
         "records": tested.entries,
         **({"outside": outside.entries} if outside.entries else {}),
+        **({"shifts": shifted.entries} if shifted.entries else {}),
         **({"probe": probe.file} if probe else {}),
         **({"crops": crops.file} if crops else {}),
         **({"worst": list(tested.worst)} if tested.worst else {}),
@@ -159,6 +162,8 @@ def _compute_cell(place: Workplace, enter: Enter) -> float:
     if crops:
         clean = tested.records["none", 0.0]
         content["crops"] = crop_rows(content, clean, crops.content["rank_10"])
+    if shifted.entries:
+        content["shifts"] = shift_rows(content, shifted.records, scores.content)
     # Last, because it says that all files it names are there; then the checkpoint has served.
     write_json(place.folder / "cell.json", content, checked=True)
     place.weights.checkpoint.unlink(missing_ok=True)

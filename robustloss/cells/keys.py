@@ -19,6 +19,7 @@ So a file is computed again when one of these changes, and only then:
       NORM-EPS
     noise-ATTACK-EPS       file name of the attacked record; seed
     outside-SET            OUTPUTS; images of the set
+    shift-SHIFT-SEVERITY   OUTPUTS; images of the set
     reference              OUTPUTS; detection.fit_size
     scores                 file names of the reference and of every record; name and source of each
                            score; whether the loss is a density
@@ -50,7 +51,7 @@ from robustloss import attacks, losses
 from robustloss.analysis import worst_images
 from robustloss.analysis.detection import compute, scores
 from robustloss.attacks.plugins import source_digest
-from robustloss.data import outside
+from robustloss.data import outside, shifts
 from robustloss.evaluation import (
     attacked,
     landscape,
@@ -249,6 +250,16 @@ def outside_key(outputs: Outputs, images: str) -> str:
         images: Checksum of these images.
     """
     return digest("outside", outside.VERSION, outputs, images)
+
+
+def shift_key(outputs: Outputs, images: str) -> str:
+    """Return the key of the record of shifted images.
+
+    Args:
+        outputs: See `output_ingredients`.
+        images: Checksum of these images and their labels.
+    """
+    return digest("shift", shifts.VERSION, outputs, images)
 
 
 def reference_key(outputs: Outputs, fit_size: int) -> str:

@@ -70,6 +70,7 @@ def ensure_scores(
     tested: ListedRecords,
     noise: Mapping[PassName, Record],
     outside: ListedRecords,
+    shifted: ListedRecords,
 ) -> Stored[StoredScores]:
     """Return every score of every pass.
 
@@ -79,11 +80,13 @@ def ensure_scores(
         tested: The clean and the attacked records.
         noise: Their controls.
         outside: The records of images that are not of the data.
+        shifted: The records of shifted images.
     """
     names = detection.score_names(place.spec.detection.scores)
     folder, density = place.spec.folder, bool(place.weights.meta["density"])
     files = [[entry["file"], entry.get("noise", "")] for entry in tested.entries]
     files += [[entry["file"], entry["label"]] for entry in outside.entries]
+    files += [[entry["file"], entry["label"]] for entry in shifted.entries]
     codes = {name: keys.plugin_digest(name, folder) for name in names}
     key = keys.scores_key(reference.file, files, codes, density=density)
 
@@ -101,7 +104,9 @@ def ensure_scores(
         return detection.compute_scores(
             names,
             reference.content,
-            detection.passes_of(tested.records, reference.content, noise, outside.records),
+            detection.passes_of(
+                tested.records, reference.content, noise, outside.records, shifted.records
+            ),
             density=density,
             plugins=score_plugins.load(names, reference.content, (folder,)),
             name=cell_name(place.cell),

@@ -15,6 +15,7 @@ from robustloss.cells.jobs import Part
 from robustloss.cells.workplace import Workplace
 from robustloss.data.images import ImageSet
 from robustloss.data.outside import load_outside
+from robustloss.data.shifts import load_shifts
 from robustloss.evaluation import attacked, detector, noise_control, passes
 from robustloss.results import records as stored
 from robustloss.results.records import Key, Record
@@ -160,6 +161,19 @@ def ensure_outside(place: Workplace) -> ListedRecords:
         )
         paths[each.label] = path
         entries.append({"label": each.label, "name": each.name, "n": record.n, "file": path.name})
+    return ListedRecords(_load_lazily(paths), entries)
+
+
+def ensure_shifts(place: Workplace) -> ListedRecords:
+    """Return the records of shifted images, by shift and severity."""
+    paths, entries = {}, []
+    for each in load_shifts(place.spec, place.dataset, place.job.data_root):
+        key = keys.shift_key(place.outputs, each.checksum)
+        path = place.folder / f"shift-{each.slug}-{each.severity}-{key}.npz"
+        text = f"{each.shift}, severity {each.severity}"
+        _ensure_pass(place, each.images, path, text, {"shift": each.shift}, work.SHIFTS)
+        paths[each.shift, float(each.severity)] = path
+        entries.append({"label": each.shift, "severity": each.severity, "file": path.name})
     return ListedRecords(_load_lazily(paths), entries)
 
 

@@ -19,8 +19,8 @@ from robustloss.models.classifier import AnyClassifier
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.spec import Spec
 
-REFERENCE, CHECKS, CROPS, CLEAN, NOISE, OUTSIDE = (
-    *("reference", "checks", "crops", "clean", "noise", "outside"),
+REFERENCE, CHECKS, CROPS, CLEAN, NOISE, OUTSIDE, SHIFTS = (
+    *("reference", "checks", "crops", "clean", "noise", "outside", "shifts"),
 )
 # Of the attacks' passes: trial attacks do not exceed it. In seconds it is more, as few images at a
 # time are slower.
@@ -120,6 +120,7 @@ def count_work(spec: Spec, attacks: Sequence[Attack], dataset: Dataset) -> Work:
         )
     steps[NOISE] = Queries(noisy if spec.detection.noise else 0, 0)
     steps[OUTSIDE] = Queries(sum(table.images for table in spec.outside), 0)
+    steps[SHIFTS] = Queries(sum(table.most_images for table in spec.shifts), 0)
     return Work(steps, tuple(unknown))
 
 

@@ -83,6 +83,7 @@ def count(
         disk += controls * test * row
         disk += _count_kept(spec, test) * 4 * image_values
         disk += sum(table.images * row + shown for table in spec.outside)
+        disk += sum(table.most_images * row for table in spec.shifts)
         disk += min(UNTRAINED, test) * (4 * cell.model.feature_dim + 8) + 4 * fitted
         if cell.model.feature_dim == 2:
             disk += 240 * 240 * (4 * num_classes + 8 + 6 * 4)  # likelihood map, boundaries

@@ -191,7 +191,7 @@ def _list_paths(table: OutsideSpec, near: Path, root: Path | None) -> list[Path]
     names = list_files(path).images
     if not names:
         raise DataError(f"{path} holds no image file. Name a folder of images, at any depth.")
-    return [path / names[i] for i in _spread(len(names), table.images)]
+    return [path / names[i] for i in spread(len(names), table.images)]
 
 
 @lru_cache(maxsize=16)
@@ -215,13 +215,13 @@ def _drop_labels(images: ImageSet) -> ImageSet:
     return replace(images, labels=torch.zeros_like(images.labels))
 
 
-def _spread(n: int, most: int) -> list[int]:
-    """Choose at most so many of n positions, evenly over all."""
+def spread(n: int, most: int) -> list[int]:
+    """Return at most so many of n positions, evenly over all."""
     return list(range(n)) if n <= most else [i * n // most for i in range(most)]
 
 
 def _thin_out(images: ImageSet, most: int) -> ImageSet:
-    return images.take(torch.tensor(_spread(images.n, most)))
+    return images.take(torch.tensor(spread(images.n, most)))
 
 
 def fit_shape(images: ImageSet, shape: tuple[int, int, int]) -> ImageSet:

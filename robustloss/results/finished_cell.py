@@ -49,6 +49,12 @@ class _OutsideEntry(Part):
     label: Text
 
 
+class _ShiftEntry(_OutsideEntry):
+    """A record of images that are shifted and keep their label."""
+
+    severity: int
+
+
 class _Files(Part):
     """Names of the files of a cell, by what they hold."""
 
@@ -59,6 +65,7 @@ class _Files(Part):
     scores: Text
     records: list[_RecordEntry]
     outside: list[_OutsideEntry] | None = None
+    shifts: list[_ShiftEntry] | None = None
     worst: list[_WorstEntry] | None = None
 
 
@@ -142,6 +149,19 @@ class Cell:
                 return self._record(entry["file"])
         known = ", ".join(entry["label"] for entry in entries) or "none"
         raise ValueError(f"no outside set {label!r}; there are: {known}.")
+
+    def shifted(self, shift: str, severity: int) -> Record:
+        """Load the record of images that are shifted and keep their label.
+
+        Raises:
+            ValueError: no such shift; CorruptFile: its file is missing or altered.
+        """
+        entries = self.files.get("shifts", ())
+        for entry in entries:
+            if (entry["label"], entry["severity"]) == (shift, severity):
+                return self._record(entry["file"])
+        known = ", ".join(f"{e['label']} at severity {e['severity']}" for e in entries) or "none"
+        raise ValueError(f"no shift {shift!r} at severity {severity}; there are: {known}.")
 
     def images(self, entry: Mapping[str, Any]) -> ImageFile | None:
         """Open the kept images of a record or of a worst case; None where none are kept.
@@ -244,7 +264,9 @@ def list_files(files: Mapping[str, Any]) -> list[str]:
     Args:
         files: by kind, as in cell.json.
     """
-    entries = [each for kind in ("records", "outside", "worst") for each in files.get(kind) or ()]
+    entries = [
+        each for kind in ("records", "outside", "shifts", "worst") for each in files.get(kind) or ()
+    ]
     names = {name for name in files.values() if isinstance(name, str)}
     parts = ("file", "noise", "images")
     return sorted(names | {each[part] for each in entries for part in parts if each.get(part)})

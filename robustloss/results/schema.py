@@ -422,6 +422,48 @@ mean_confidence              number    Their mean confidence. [percent]
 accuracy                     number    Share of them that are classified correctly. [percent]
 """),
     ),
+    "shifts": Table(
+        of="cell",
+        optional=True,
+        meaning="Images that are changed but keep their label: one shift at one severity.",
+        sorted_by=("label", "seed", "shift", "severity"),
+        columns=parse_columns(f"""{_CELL}
+shift                        text      What tables call the shift.
+severity                     integer   How strong it is, from 1 to 5.
+{_N}{_ERROR}
+ece                          number    Expected calibration error, in bins of equal width. \
+                                       [fraction]
+score                        text      Name of the detection score that the next columns are about.
+auroc                        number?   AUROC of all clean against the shifted images. [fraction]
+auroc_low                    number?   Lower end of its 95 % interval over images. [fraction]
+auroc_high                   number?   Upper end of its 95 % interval over images. [fraction]
+rejected_at_5fpr             number?   Share of the shifted images rejected at the threshold that \
+                                       rejects 5 % of the clean validation images. [percent]
+rejected_correct_at_5fpr     number?   The same of those that are classified rightly: it counts \
+                                       against the detector. [percent]
+undetected_error_at_5fpr     number?   Share of the shifted images that are classified wrongly and \
+                                       accepted at that threshold. [percent]
+"""),
+    ),
+    "corruption": Table(
+        of="run",
+        optional=True,
+        meaning="The error of a loss over all shifts, by itself and against the first loss.",
+        sorted_by=("label",),
+        columns=parse_columns("""
+loss                         text      Name of the loss, built in or a plug-in.
+label                        text      What tables call the loss.
+baseline                     text      Label of the loss that it is compared with.
+n_seeds                      integer   Number of seeds.
+error                        number    Mean error over shifts and severities. [percent]
+error_low                    number?   Lower end of its 95 % t-interval over seeds. [percent]
+error_high                   number?   Upper end of its 95 % t-interval over seeds. [percent]
+mce                          number?   Mean corruption error: mean over the shifts of the error \
+                                       relative to the baseline's with the same seed.
+mce_low                      number?   Lower end of its 95 % t-interval over seeds.
+mce_high                     number?   Upper end of its 95 % t-interval over seeds.
+"""),
+    ),
     "crops": Table(
         of="cell",
         optional=True,

@@ -14,7 +14,7 @@ from robustloss.storage import CorruptFile, read_arrays, write_arrays
 
 Array = NDArray[Any]
 _LAYOUT: Layout = {"scores": ("f", "SN"), "wrong": ("b", "N")}
-KINDS = ("validation", "clean", "attacked", "noise", "outside")
+KINDS = ("validation", "clean", "attacked", "noise", "outside", "shifted")
 
 
 class Pass(NamedTuple):
@@ -22,9 +22,9 @@ class Pass(NamedTuple):
 
     Attributes:
         kind: "validation" or "clean"; "attacked", or the "noise" control of an attack; "outside",
-            images of another distribution.
-        label: of the attack, or of the outside set.
-        eps: of the attack.
+            images of another distribution; "shifted", changed images that keep their label.
+        label: of the attack, of the outside set, or of the shift.
+        eps: of the attack; the severity of the shift.
     """
 
     kind: str
@@ -101,6 +101,7 @@ def describe_pass(which: Pass) -> str:
         "attacked": f"{which.label} at eps {eps_text(which.eps)}",
         "noise": f"noise like {which.label} at eps {eps_text(which.eps)}",
         "outside": f"outside set {which.label}",
+        "shifted": f"{which.label} at severity {which.eps:g}",
     }.get(which.kind, which.kind)
 
 
@@ -134,7 +135,8 @@ def load_scores(path: str | Path) -> StoredScores:
             own = {"scores": arrays[f"scores_{number}"]}
             if f"wrong_{number}" in arrays:
                 own["wrong"] = wrong[which] = arrays[f"wrong_{number}"]
-            known = {} if kind in ("validation", "outside") else {"N": len(arrays["index"])}
+            test = kind in ("clean", "attacked", "noise")
+            known = {"N": len(arrays["index"])} if test else {}
             check_layout(own, _LAYOUT, known)
             if np.isnan(own["scores"]).any():
                 raise ValueError(f"a score of {describe_pass(which)} that is NaN")

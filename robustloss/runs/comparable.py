@@ -17,7 +17,7 @@ from robustloss.runs.meaning import (
     loss_settings,
     spec_of,
 )
-from robustloss.spec.data import OutsideSpec
+from robustloss.spec.data import OutsideSpec, ShiftSpec
 from robustloss.spec.text import slug
 from robustloss.storage import read_json
 
@@ -109,15 +109,22 @@ def _check_equal(
             )
 
 
-def outside_sets(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return the sets of images that are not of the data, of all runs; one label means one set."""
+def other_images(runs: Sequence[Run], key: str, what: str) -> list[dict[str, Any]]:
+    """Return the tables [[outside]] or [[shifts]] of all runs; one label means one set of images.
+
+    Args:
+        runs: To be merged.
+        key: "outside" or "shifts".
+        what: Such a table is in messages.
+    """
+    fields = (OutsideSpec if key == "outside" else ShiftSpec).model_fields
     known: dict[str, tuple[Run, Mapping[str, Any]]] = {}
     for run in runs:
-        for table in spec_of(run).get("outside") or ():
+        for table in spec_of(run).get(key) or ():
             first, own = known.setdefault(table["label"], (run, table))
-            name = f"{{}} of the outside set {table['label']!r}"
+            name = f"{{}} of {what} {table['label']!r}"
             why = "One label must mean one set. Run one again with another label."
-            keys = [key for key in OutsideSpec.model_fields if key != "label"]
+            keys = [each for each in fields if each != "label"]
             of_both = [{k: v for k, v in each.items() if v} for each in (own, table)]  # as defaults
             _check_equal((first, run), (of_both[0], of_both[1]), keys, name, why)
     return [dict(table) for _, table in known.values()]

@@ -24,7 +24,7 @@ from robustloss.runs.comparable import (
     check_data,
     check_network,
     label_cells,
-    outside_sets,
+    other_images,
     shared_attacks,
     spec_losses,
     training_notes,
@@ -88,7 +88,10 @@ def merge_runs(
         check_data(runs[0], other)
         if not other_networks:
             check_network(runs[0], other)
-    outside = outside_sets(runs)
+    images = {
+        "outside": other_images(runs, "outside", "the outside set"),
+        "shifts": other_images(runs, "shifts", "the shift"),
+    }
     attacks = shared_attacks(runs)
     shared = attacks.tables
     cells, renamed = label_cells(runs)
@@ -116,7 +119,7 @@ def merge_runs(
             fresh,
             name=" + ".join(dict.fromkeys(run.name for run in runs)),
             provenance={
-                **_provenance(runs, losses, shared, outside, notes, highlight),
+                **_provenance(runs, losses, shared, images, notes, highlight),
                 "cells": seals_of(merged),
             },
             tables=run_tables(merged, comparison_rows(merged), failures=lost),
@@ -278,7 +281,7 @@ def _provenance(
     runs: Sequence[Run],
     losses: Sequence[Mapping[str, Any]],
     shared: Mapping[str, Mapping[str, Any]],
-    outside: Sequence[Mapping[str, Any]],
+    images: Mapping[str, Sequence[Mapping[str, Any]]],
     notes: Sequence[str],
     highlight: Sequence[str],
 ) -> dict[str, Any]:
@@ -287,7 +290,7 @@ def _provenance(
     seeds = sorted({seed for run in runs for seed in run.provenance.get("seeds") or []})
     spec = dict(spec_of(runs[0])) | {
         "losses": list(losses), "attacks": list(shared.values()), "seeds": seeds,
-        "outside": list(outside), "gates": [],  # those of one run need not fit them all
+        **images, "gates": [],  # those of one run need not fit them all
     }  # fmt: skip
     if highlight:
         spec["report"] = {**(spec.get("report") or {}), "highlight": list(highlight)}

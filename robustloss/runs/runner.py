@@ -18,6 +18,7 @@ from robustloss.cells.transfer import run_transfers, transfer_seeds
 from robustloss.data.images import Dataset
 from robustloss.data.load import load_dataset
 from robustloss.data.outside import load_outside
+from robustloss.data.shifts import load_shifts
 from robustloss.losses.feasibility import LossWarning
 from robustloss.notation import one_line
 from robustloss.progress import Event
@@ -205,6 +206,8 @@ def prepare(settings: RunSettings, *, quiet: bool) -> Dataset:
         with using_seed("names"):  # building the networks must not move the caller's random state
             check_names(spec, cells, dataset)
     load_outside(spec, dataset, root)
+    for _ in load_shifts(spec, dataset, root):
+        pass  # an absent or damaged folder is told before anything is trained
     return dataset
 
 

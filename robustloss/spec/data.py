@@ -1,7 +1,7 @@
-"""Tables [data] and [[outside]]: which images."""
+"""Tables [data], [[outside]] and [[shifts]]: which images."""
 
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -279,3 +279,62 @@ class OutsideSpec(Labelled):
         """Return the data set whose test images are shown, as a table [data] names it."""
         shared = DataSpec.model_fields.keys() & type(self).model_fields.keys() - {"label"}
         return DataSpec.model_validate({key: getattr(self, key) for key in shared})
+
+
+GENERATED = ("noise", "blur", "contrast", "brightness", "rotation", "translation", "occlusion")
+"""Shifts that are made from the test images. What makes them stands in `data.shifts`."""
+CORRUPTIONS = "corruptions"  # a published folder of corrupted test images
+SHIFTS = (*GENERATED, CORRUPTIONS)
+SEVERITIES = (1, 2, 3, 4, 5)
+_USUAL = 19  # corruptions of CIFAR-10-C: what a folder is taken for before it is looked at
+
+
+class ShiftSpec(Labelled):
+    """One table [[shifts]]: test images that are changed and keep their label."""
+
+    labels: ClassVar = {name: name.capitalize() for name in SHIFTS}
+
+    name: Name = declare(
+        f"what changes: {', '.join(GENERATED)}; or corruptions, a folder in the form of MNIST-C or "
+        "CIFAR-10-C",
+        example="rotation",
+    )
+    severities: ListOf[Annotated[int, Field(ge=1, le=5)]] = declare(
+        "how strong, from 1 to 5; a set without levels, as MNIST-C, has level 1 alone",
+        SEVERITIES,
+        kind="list of integers from 1 to 5",
+    )
+    images: Count = declare("how many of them at most, spread evenly", 2000)
+    folder: Name | None = declare(
+        "corruptions: the folder, or a tar archive of it; relative to the spec, to --data, then to "
+        "where you stand",
+        None,
+        shown="required by corruptions",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def check_name(cls, name: str) -> str:
+        """Refuse an unknown shift."""
+        if name not in SHIFTS:
+            raise rule_error(choice_rule(name, SHIFTS))
+        return name
+
+    @model_validator(mode="after")
+    def check_keys(self) -> Self:
+        """Ask for a folder where one is read, and for nowhere else; put the severities in order."""
+        if (self.name == CORRUPTIONS) != (self.folder is not None):
+            needed = "must be given: corruptions reads the folder it names."
+            other = f"is not for {self.name}, which is made from the test images. Take it out."
+            self._refuse("folder", needed if self.name == CORRUPTIONS else other)
+        ordered = tuple(sorted(set(self.severities)))
+        if ordered != self.severities:
+            if len(ordered) < len(self.severities):
+                self._refuse("severities", "must not name a severity twice.")
+            object.__setattr__(self, "severities", ordered)
+        return self
+
+    @property
+    def most_images(self) -> int:
+        """How many images are shown to each model; of a folder, about how many."""
+        return self.images * len(self.severities) * (1 if self.folder is None else _USUAL)

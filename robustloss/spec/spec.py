@@ -26,7 +26,7 @@ from pydantic import (
 
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.base import ListOf, Seed, Table, as_tuple, check_each, declare
-from robustloss.spec.data import FIXED_SETS, DataSpec, OutsideSpec
+from robustloss.spec.data import FIXED_SETS, DataSpec, OutsideSpec, ShiftSpec
 from robustloss.spec.detection import ChecksSpec, DetectionSpec
 from robustloss.spec.errors import Problems, choice_rule, rule_error
 from robustloss.spec.gates.table import Gates
@@ -90,6 +90,7 @@ class Spec(Table):
     losses: ListOf[LossSpec]
     attacks: ListOf[AttackSpec]
     outside: Annotated[tuple[OutsideSpec, ...], BeforeValidator(as_tuple)] = ()
+    shifts: Annotated[tuple[ShiftSpec, ...], BeforeValidator(as_tuple)] = ()
     report: ReportSpec = ReportSpec()
     gates: Gates = ()
 
@@ -117,7 +118,7 @@ class Spec(Table):
         A label that is given names files, one that is left out does not.
         """
         plain = self.plain()
-        for key in ("losses", "attacks", "outside"):
+        for key in ("losses", "attacks", "outside", "shifts"):
             for table, values in zip(getattr(self, key), plain[key], strict=True):
                 if "label" not in table.model_fields_set:
                     del values["label"]
@@ -211,7 +212,7 @@ class Spec(Table):
         problems.raise_if_any()
         return copied
 
-    @field_validator("losses", "attacks", "outside")
+    @field_validator("losses", "attacks", "outside", "shifts")
     @classmethod
     def check_labels(cls, tables: tuple[Any, ...], info: Any) -> tuple[Any, ...]:
         """Refuse two labels that would name the same files.

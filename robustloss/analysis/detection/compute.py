@@ -83,6 +83,7 @@ def passes_of(
     reference: Mapping[str, np.ndarray],
     noise: Mapping[tuple[str, float], Record],
     outside: Mapping[str, Record],
+    shifted: Mapping[tuple[str, float], Record] | None = None,
 ) -> Mapping[Pass, Record]:
     """Return the records of a cell by what they are passes of, its validation images first.
 
@@ -94,6 +95,7 @@ def passes_of(
         reference: the arrays of reference-KEY.npz, which hold the validation images' record.
         noise: the controls of attacked records, by the same keys.
         outside: records of images that are not of the data, by label.
+        shifted: records of shifted images, by shift and severity.
     """
     clean = records[CLEAN_KEY]
 
@@ -111,4 +113,6 @@ def passes_of(
     }
     makers |= {Pass("noise", *key): partial(control, key) for key in noise}
     makers |= {Pass("outside", label): partial(outside.__getitem__, label) for label in outside}
+    for key in shifted or ():
+        makers[Pass("shifted", *key)] = partial((shifted or {}).__getitem__, key)
     return LazyRecords(makers)

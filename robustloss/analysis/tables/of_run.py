@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustloss.analysis.tables.ranks import rank_rows
+from robustloss.analysis.tables.shifts import corruption_rows
 from robustloss.analysis.tables.summary import summarise
 from robustloss.results.finished_cell import Cell
 from robustloss.results.schema import Row
@@ -30,5 +31,7 @@ def run_tables(
         (cell.tables() for cell in cells),
         {"comparisons": compared, "ranks": rank_rows(compared), "training": training, **more},
     )
+    labels = list(dict.fromkeys(cell.label for cell in cells))
+    tables["corruption"] = corruption_rows(tables.get("shifts", ()), labels)
     tables["summary"] = summarise(tables)
     return tables

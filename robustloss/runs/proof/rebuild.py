@@ -13,6 +13,7 @@ from robustloss.analysis.tables.classes import crop_rows
 from robustloss.analysis.tables.comparisons import comparison_rows
 from robustloss.analysis.tables.of_cell import cell_numbers
 from robustloss.analysis.tables.of_run import run_tables
+from robustloss.analysis.tables.shifts import shift_rows
 from robustloss.analysis.tables.transfers import transfer_rows
 from robustloss.analysis.tables.trials import trial_rows
 from robustloss.results.cell_notes import read_trial
@@ -60,6 +61,10 @@ def make_cell_tables(cell: Cell, content: Mapping[str, Any], run: Run) -> dict[s
     if "crops" in cell.files:
         ranks = read_arrays(cell.path_of(cell.files["crops"]))[0]["rank_10"]
         tables["crops"] = crop_rows(content, records["none", 0.0], ranks)
+    if shifts := cell.files.get("shifts"):
+        names = [(entry["label"], entry["severity"]) for entry in shifts]
+        shifted = LazyRecords({name: partial(cell.shifted, *name) for name in names})
+        tables["shifts"] = shift_rows(content, shifted, cell.scores())
     return tables
 
 
