@@ -1,6 +1,7 @@
 """Image bootstrap: every number of a comparison computed anew on the same resampled images."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from robustloss.metrics.intervals import check_confidence
 from robustloss.metrics.rates import check_sides
 
 RESAMPLES = 1000
-_BLOCK = 50  # resamples at once: 50 x 20,000 float64 are 8 MB
+_BLOCK = 8  # resamples at once: what 10,000 images take of memory stays in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,23 @@ class Resamples:
     def n(self) -> int:
         """Images."""
         return int(self.counts.shape[1])
+
+    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Give the counts of a few resamples after the other, with their place."""
+        for start in range(0, len(self.counts), _BLOCK):
+            place = slice(start, start + _BLOCK)
+            yield place, self.counts[place]
+
+    def add_up(self, values: np.ndarray) -> np.ndarray:
+        """Return sums over the images of every resample, (R,M).
+
+        Args:
+            values: (N,M) of each image.
+        """
+        found = np.empty((len(self.counts), values.shape[1]))
+        for place, counts in self.blocks():
+            found[place] = counts.astype(np.float64) @ values
+        return found
 
 
 def draw_resamples(n: int, resamples: int = RESAMPLES, seed: int = 0) -> Resamples:
@@ -79,25 +97,27 @@ def bootstrap_auroc(
     on_clean, on_attacked = (
         every if keep is None else every[keep] for keep in (clean_keep, attacked_keep)
     )
+    found = np.full(len(resamples.counts), np.nan)
     if not (on_clean.size and on_attacked.size):
-        return np.full(len(resamples.counts), np.nan)
+        return found
     # The scores are sorted once; a resample only changes how often each of them counts.
     on_clean = on_clean[np.argsort(clean[on_clean], kind="stable")]
+    on_attacked = on_attacked[np.argsort(attacked[on_attacked], kind="stable")]
     ordered = clean[on_clean]
     lower = np.searchsorted(ordered, attacked[on_attacked], side="left")
     upper = np.searchsorted(ordered, attacked[on_attacked], side="right")
-    found = np.empty(len(resamples.counts))
-    for start in range(0, len(found), _BLOCK):
-        counts = resamples.counts[start : start + _BLOCK]
-        weights = counts[:, on_attacked].astype(np.float64)
-        below = np.zeros((len(counts), on_clean.size + 1))
-        np.cumsum(counts[:, on_clean], axis=1, dtype=np.float64, out=below[:, 1:])
-        total = below[:, -1]
-        # clean scores above an attacked one, and half of those equal to it
-        above = total[:, None] - (below[:, lower] + below[:, upper]) / 2
-        pairs = total * weights.sum(1)
+    tied = not np.array_equal(lower, upper)
+    for place, counts in resamples.blocks():
+        weights = counts.take(on_attacked, axis=1).astype(np.float64)
+        below = np.zeros((len(counts), on_clean.size + 1), np.int32)
+        np.cumsum(counts.take(on_clean, axis=1), axis=1, dtype=np.int32, out=below[:, 1:])
+        total = below[:, -1].astype(np.float64)
+        # twice the clean scores below an attacked one, and once those equal to it
+        under = below.take(lower, axis=1)
+        under += below.take(upper, axis=1) if tied else under
+        pairs = total * weights.sum(axis=1)
         with np.errstate(invalid="ignore"):
-            found[start : start + _BLOCK] = np.einsum("rj,rj->r", weights, above) / pairs
+            found[place] = 1 - np.einsum("rj,rj->r", weights, under) / (2 * pairs)
     return found
 
 
@@ -116,9 +136,9 @@ def bootstrap_mean(
     """
     _check_length(resamples, values=np.asarray(values))
     weights = np.ones(resamples.n) if keep is None else np.asarray(keep, np.float64)
-    counts = resamples.counts.astype(np.float64)
+    total, n = resamples.add_up(np.stack([weights * values, weights], axis=1)).T
     with np.errstate(invalid="ignore"):
-        return (counts @ (weights * values)) / (counts @ weights)
+        return np.asarray(total / n)
 
 
 def percentile_interval(

@@ -131,12 +131,9 @@ def resample_error(
         correct: (N,) bool.
         resamples: of the N images.
     """
-    gap: Array = np.asarray(correct, np.float64) - np.asarray(confidence, np.float64)
-    found = np.zeros(len(resamples.counts))
-    for j in np.flatnonzero(binned.count):
-        own = binned.place == j
-        found += np.abs(resamples.counts[:, own] @ gap[own])
-    found /= resamples.n
+    gaps = np.zeros((resamples.n, len(binned.count)))
+    gaps[np.arange(resamples.n), binned.place] = np.asarray(correct, np.float64) - confidence
+    found: Array = np.abs(resamples.add_up(gaps)).sum(axis=1) / resamples.n
     return found - (float(found.mean()) - binned.error)
 
 

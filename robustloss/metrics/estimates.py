@@ -149,11 +149,17 @@ def estimate_median(radius: np.ndarray, cap: float = math.inf) -> Estimate:
     low, high = np.quantile(within, (0.5 - width, 0.5 + width))
     influence = np.sign(within - middle) / 2 * float(high - low) / (2 * width)
     order = np.argsort(held)
-    ordered = held[order]
+    # the median of a resample lies 8 standard deviations around that of the images
+    start = max(0, held.size // 2 - 4 * math.ceil(math.sqrt(held.size)))
+    near = order[start : held.size - start]
 
     def resample(drawn: Resamples) -> np.ndarray:
-        below = np.cumsum(drawn.counts[:, order], axis=1, dtype=np.int64)
-        return ordered[(2 * below >= drawn.n).argmax(axis=1)]
+        medians = np.empty(len(drawn.counts))
+        for place, counts in drawn.blocks():
+            below = counts.take(order[:start], axis=1).sum(axis=1, dtype=np.int64)[:, None]
+            below = below + np.cumsum(counts.take(near, axis=1), axis=1, dtype=np.int64)
+            medians[place] = held[near][(2 * below >= drawn.n).argmax(axis=1)]
+        return medians
 
     return Estimate(
         value=float(np.median(held)),
@@ -182,7 +188,7 @@ def estimate_crossing(eps: np.ndarray, wrong: np.ndarray) -> Estimate:
         influence = (0.5 - own) * (eps[after] - eps[before]) / rise
 
     def resample(drawn: Resamples) -> np.ndarray:
-        return find_crossing(eps, np.stack([bootstrap_mean(drawn, own) for own in wrong], axis=1))
+        return find_crossing(eps, drawn.add_up(wrong.T.astype(np.float64)) / drawn.n)
 
     return Estimate(value, influence, resample, beyond=math.isinf(value))
 
@@ -202,6 +208,29 @@ def find_crossing(eps: np.ndarray, errors: np.ndarray) -> np.ndarray:
         share = np.where(after > 0, (0.5 - low) / (high - low), 1.0)
     found = (eps[before] + share * (eps[after] - eps[before]))[..., 0]
     return np.where(reached.any(axis=-1), found, math.inf)
+
+
+def crossing_interval(eps: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval over images of the eps at which half the images are wrong.
+
+    It holds every eps whose error, straight between known eps, differs from 1/2 by no more than
+    1.96 standard errors.
+
+    Args:
+        eps: (E,) rising, from 0.
+        wrong: (E,N) bool, the images that are wrong at each.
+
+    Returns:
+        (low, high); inf for an end that lies beyond the largest eps.
+    """
+    fine = np.interp(np.linspace(0, len(eps) - 1, 32 * len(eps) - 31), np.arange(len(eps)), eps)
+    share = np.stack([np.interp(fine, eps, one) for one in np.eye(len(eps))], axis=1)
+    errors = share @ wrong.mean(axis=1)
+    covariance = np.atleast_2d(np.cov(wrong, ddof=0)) / wrong.shape[1]
+    spread = np.sqrt(np.einsum("fe,eg,fg->f", share, covariance, share).clip(0))
+    reach = student_quantile(0.025, math.inf) * spread
+    low, high = (float(find_crossing(fine, errors + end * reach)) for end in (1, -1))
+    return low, high
 
 
 def resample(estimates: Mapping[str, Estimate], drawn: Resamples) -> dict[str, np.ndarray]:

@@ -1,20 +1,20 @@
 """The per-image worst case over attacks, and the error curve of each attack in three numbers."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from robustloss.analysis.outcomes import (
-    Curve,
     Outcome,
     error_columns,
     find_wrong,
     list_budgets,
     trace_curves,
 )
-from robustloss.metrics.estimates import find_crossing
-from robustloss.metrics.intervals import median_interval, wilson
+from robustloss.metrics.estimates import crossing_interval, find_crossing
+from robustloss.metrics.intervals import median_interval
 from robustloss.results.schema import TABLES, Row, cell_place, finite_or_null
 
 
@@ -76,13 +76,18 @@ def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outco
     budgets, rows = list_budgets(outcomes), []
     for curve in trace_curves(clean, outcomes):
         eps_max = max(budgets[curve.norm], default=0.0)
+        median = math.nan, math.nan
         if curve.radius is not None:
             numbers = radius_numbers(curve.radius, eps_max)
+            half = median = median_interval(curve.radius)
         else:
             errors = curve.wrong.mean(axis=1).tolist()
             numbers = curve_numbers(curve.eps.tolist(), errors, eps_max)
             numbers["n_found"] = int(curve.wrong.any(axis=0).sum())
-            numbers |= _crossing_ends(curve)
+            half = crossing_interval(curve.eps, curve.wrong)
+        for metric, ends in (("median_radius", median), ("eps_at_50_error", half)):
+            low, high = map(finite_or_null, ends)
+            numbers |= {f"{metric}_low": low, f"{metric}_high": high}
         name = {key: getattr(curve, key) for key in ("attack", "attack_label", "norm")}
         rows.append(name | numbers | {"eps_max": eps_max})
     place = cell_place(cell) | {"n": clean.wrong.size}
@@ -98,18 +103,15 @@ def radius_numbers(radius: np.ndarray, eps_max: float) -> Row:
 
     Returns:
         `n_found`; `median_radius`, null when half the radii are inf; `eps_at_50_error`, the
-        smallest eps with an error of 1/2 or more, null when there is none; the ends of both; and
+        smallest eps with an error of 1/2 or more, null when there is none; and
         `area_under_error_curve`, the mean error over [0, eps_max] in [0, 1], null at eps_max 0.
     """
     radius = np.sort(radius.astype(np.float64))
-    low, high = median_interval(radius)
     caught = np.maximum(eps_max - radius, 0.0)  # length of [0, eps_max] on which an image is wrong
     return {
         "n_found": int(np.isfinite(radius).sum()),
         "median_radius": finite_or_null(float(np.median(radius))),
         "eps_at_50_error": finite_or_null(float(radius[(radius.size - 1) // 2])),
-        **{f"{name}_low": finite_or_null(low) for name in ("median_radius", "eps_at_50_error")},
-        **{f"{name}_high": finite_or_null(high) for name in ("median_radius", "eps_at_50_error")},
         "area_under_error_curve": float(caught.mean() / eps_max) if eps_max > 0 else None,
     }
 
@@ -135,16 +137,4 @@ def curve_numbers(eps: Sequence[float], errors: Sequence[float], eps_max: float)
         "median_radius": None,
         "eps_at_50_error": finite_or_null(half),
         "area_under_error_curve": area,
-    }
-
-
-def _crossing_ends(curve: Curve) -> Row:
-    """Return where the Wilson intervals of the errors of a curve reach 1/2."""
-    n = curve.wrong.shape[1]
-    ends = np.array([wilson(int(own.sum()), n) for own in curve.wrong])
-    return {
-        "median_radius_low": None,
-        "median_radius_high": None,
-        "eps_at_50_error_low": finite_or_null(float(find_crossing(curve.eps, ends[:, 1]))),
-        "eps_at_50_error_high": finite_or_null(float(find_crossing(curve.eps, ends[:, 0]))),
     }
