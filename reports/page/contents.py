@@ -12,7 +12,7 @@ from robustloss.reports.chapters.confidence import calibration, classes, confusi
 from robustloss.reports.chapters.detection import adaptive, outside, roc, scores, shifts
 from robustloss.reports.chapters.detection import curves as detection_curves
 from robustloss.reports.chapters.detection import table as detection
-from robustloss.reports.chapters.differences import forest, matrix
+from robustloss.reports.chapters.differences import forest, further, matrix
 from robustloss.reports.chapters.images import attacked
 from robustloss.reports.chapters.paper import error, histograms
 from robustloss.reports.chapters.result import attack as attack_tables
@@ -226,6 +226,7 @@ class Contents:
         items = [
             *self._figures("forest", "Differences to the baseline", forest.plot_forest),
             *self._tables("differences", "Pairs of losses", matrix.differences_table),
+            *_aside([_table("further", "Other numbers", further.further_table, self.numbers)]),
         ]
         return Chapter("differences", "Are the differences real?", words, items)
 

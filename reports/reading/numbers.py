@@ -8,6 +8,7 @@ from typing import Any
 from robustloss.reports.reading.detected import Detected
 from robustloss.reports.reading.views import Shown
 from robustloss.reports.words import NORM_NAMES, NORM_WORDS, Estimate
+from robustloss.results.columns import Row
 from robustloss.results.numbers import Attack, ResultNumbers, group_rows, number, ordered, place_of
 from robustloss.results.run import Run
 from robustloss.spec.text import slug
@@ -87,6 +88,32 @@ class Numbers(ResultNumbers):
         """Look-up of the table `detection`."""
         return Detected(self.run.detection)
 
+    @cached_property
+    def compared(self) -> list[Row]:
+        """The rows of `comparisons` over seeds, else those over the images of the first seed."""
+        return of_one_unit(self.run.comparisons)
+
+    @cached_property
+    def _apart(self) -> set[tuple]:
+        """The numbers and pairs of losses that are shown to differ."""
+        names = ("metric", "attack_label", "norm", "eps")
+        return {
+            (*(row[name] for name in names), frozenset((row["label_a"], row["label_b"])))
+            for row in self.compared
+            if row["shown"]
+        }
+
+    def differ(
+        self, a: str, b: str, metric: str, attack: str, norm: str | None, eps: float | None
+    ) -> bool:
+        """Return whether two losses are shown to differ in a number.
+
+        Args:
+            a, b: Labels of the losses.
+            metric, attack, norm, eps: As in `comparisons`; the attack by its label.
+        """
+        return (metric, attack, norm, eps, frozenset((a, b))) in self._apart
+
     def get(self, label: str, attack: str, eps: float | None, metric: str) -> Estimate | None:
         """Return the estimate over seeds of what `find` finds, or None where the run has none."""
         found = self.find(label, attack, eps, metric)
@@ -123,3 +150,16 @@ class Numbers(ResultNumbers):
         """The norms of the attacks, L∞ first."""
         used = {attack.norm for attack in self.attacking if attack.norm}
         return ordered((norm for norm in NORM_NAMES if norm in used), sorted(used))
+
+
+def of_one_unit(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows over seeds, or those over images of the first seed.
+
+    Args:
+        rows: Of `comparisons` or `ranks`.
+    """
+    own = [row for row in rows if row["unit"] == "seeds"]
+    if not own and rows:
+        first = min(row["seed"] for row in rows)
+        own = [row for row in rows if row["seed"] == first]
+    return own

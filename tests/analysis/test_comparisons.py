@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from robustloss.analysis.tables.comparisons import comparison_rows
+from robustloss.metrics import auroc
 from robustloss.metrics.paired_tests import benjamini_hochberg, mcnemar, paired_t
 from robustloss.results.finished_cell import Cell
 from robustloss.results.records import Record, save_record
@@ -16,7 +17,7 @@ from robustloss.storage import write_arrays
 N = 400
 
 
-def record(wrong, score, index=None) -> Record:
+def record(wrong, score, index=None, radius=None) -> Record:
     """Two classes, label 0; class 1 is predicted where wrong."""
     n = len(wrong)
     logits = np.stack([~wrong, wrong], axis=1).astype(np.float32)
@@ -29,22 +30,28 @@ def record(wrong, score, index=None) -> Record:
         linf=np.zeros(n, np.float32),
         l2=np.zeros(n, np.float32),
         zero_gradient=None,
-        radius=None,
+        radius=radius,
         images=np.zeros((0, 1, 1, 1), np.float32),
     )
 
 
-def cell(folder: Path, label: str, seed: int, clean: Record, attacked: Record) -> Cell:
+def cell(
+    folder: Path, label: str, seed: int, clean: Record, attacked: Record, **more: Record
+) -> Cell:
+    """A cell under FGSM and `more` attacks by name, all at eps 0.1."""
     own = folder / label / str(seed)
     save_record(own / "none.npz", clean)
-    save_record(own / "fgsm.npz", attacked)
     names = ("index", "labels", "logits", "class_log_likelihood")
     write_arrays(own / "scores.npz", {f"validation_{n}": getattr(clean, n) for n in names})
-    common = {"norm": "linf", "eps": 0.1}
     entries = [
-        {"attack": "none", "attack_label": "none", "norm": None, "eps": 0.0, "file": "none.npz"},
-        {"attack": "fgsm", "attack_label": "FGSM", "file": "fgsm.npz"} | common,
+        {"attack": "none", "attack_label": "none", "norm": None, "eps": 0.0, "file": "none.npz"}
     ]
+    for attack, made in ({"fgsm": attacked} | more).items():
+        save_record(own / f"{attack}.npz", made)
+        entries.append(
+            {"attack": attack, "attack_label": attack.upper(), "file": f"{attack}.npz"}
+            | {"norm": "linf", "eps": 0.1}
+        )
     files = {"records": entries, "scores": "scores.npz"}
     return Cell(label, label, label, seed, own, 2, 2, files)
 
@@ -162,6 +169,56 @@ def test_without_success_there_is_no_row_of_it(tmp_path):
     rows = pick(comparison_rows(cells, 20), attack="fgsm", eps=0.1)
     left = {"error", "ece_equal_width", "brier", "auroc_all", "undetected_success_at_5fpr"}
     assert {r["metric"] for r in rows} == left
+
+
+def test_what_combines_attacks_is_compared_too(tmp_path):
+    rng = np.random.default_rng(9)
+    common, cells, wrong, scores, radii = rng.normal(size=N), [], {}, {}, {}
+    for label, error in zip("ab", (0.3, 0.5), strict=True):
+        clean, fgsm = drawn(rng, error, 1, common)
+        knowing = {f"adaptive_{name}": drawn(rng, error, 0, common)[1] for name in ("pgd", "joint")}
+        radius = np.where(rng.random(N) < 0.1, np.inf, rng.random(N) / error).astype(np.float32)
+        reached = ~clean.correct | (radius <= np.float32(0.1))
+        fab = record(reached, common, radius=radius)
+        cells.append(cell(tmp_path, label, 0, clean, fgsm, fab=fab, **knowing))
+        every = [clean, fgsm, fab, *knowing.values()]
+        wrong[label] = np.any([~each.correct for each in every], axis=0)
+        radii[label] = np.where(clean.correct, radius, 0.0)
+        own = [each.class_log_likelihood[:, 0] for each in knowing.values()]
+        lost = [~each.correct for each in knowing.values()]
+        order = np.lexsort((own, lost), axis=0)[-1]
+        scores[label] = clean.class_log_likelihood[:, 0], np.choose(order, own)
+    rows = comparison_rows(cells, 50)
+    (worst,) = pick(rows, attack="worst_case", metric="error")
+    assert (worst["value_a"], worst["value_b"]) == (wrong["a"].mean(), wrong["b"].mean())
+    assert worst["p_value"] == mcnemar(
+        int((wrong["a"] & ~wrong["b"]).sum()), int((wrong["b"] & ~wrong["a"]).sum())
+    )
+    (best,) = pick(rows, attack="best_of_adaptive", metric="auroc_all")
+    assert best["value_a"] == pytest.approx(auroc(*scores["a"]))
+    assert best["value_b"] == pytest.approx(auroc(*scores["b"]))
+    (radius,) = pick(rows, attack="fab", metric="median_radius")
+    assert radius["eps"] is None
+    assert radius["value_a"] == pytest.approx(np.median(radii["a"]))
+    assert radius["value_b"] == pytest.approx(np.median(radii["b"]))
+    assert radius["shown"]
+    (worst,) = pick(rows, attack="worst_case", metric="median_radius")
+    assert worst["value_a"] <= radius["value_a"]
+
+
+def test_a_median_that_was_not_found_has_no_difference_and_may_be_shown(tmp_path):
+    rng = np.random.default_rng(10)
+    common, cells = rng.normal(size=N), []
+    for label, missing in zip("abc", (0.1, 0.8, 0.9), strict=True):
+        clean, fgsm = drawn(rng, 0.3, 1, common)
+        radius = np.where(rng.random(N) < missing, np.inf, rng.random(N)).astype(np.float32)
+        fab = record(~clean.correct | (radius <= np.float32(0.1)), common, radius=radius)
+        cells.append(cell(tmp_path, label, 0, clean, fgsm, fab=fab))
+    rows = pick(comparison_rows(cells, 199), attack="fab", metric="median_radius")
+    assert [(row["label_a"], row["label_b"]) for row in rows] == [("a", "b"), ("a", "c")]
+    for row in rows:
+        assert row["value_b"] is row["difference"] is row["low"] is None
+        assert row["shown"]
 
 
 def test_one_loss_has_nothing_to_be_compared_with(tmp_path):

@@ -72,6 +72,14 @@ def test_one_seed_has_the_interval_of_its_images():
     )
 
 
+def test_a_radius_whose_upper_end_was_not_found_has_a_lower_end():
+    column = next(c for c in schema.TABLES["radii"].columns if c.name == "median_radius")
+    row = {"seed": 0, "median_radius": 0.2, "median_radius_low": 0.1, "median_radius_high": None}
+    found = summary.over_seeds([row], column)
+    assert (found["mean"], found["low"], found["high"]) == (0.2, 0.1, None)
+    assert found["interval"] == "order statistics over images"
+
+
 def test_a_metric_without_any_value_is_listed_as_null():
     found = summary_of(rows_of("auroc_successful", [None, None]), "auroc_successful")
     assert (found["n_seeds"], found["values"], found["mean"]) == (0, [], None)

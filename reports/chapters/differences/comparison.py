@@ -4,12 +4,10 @@ A difference is over training seeds where a run has several, and over the test i
 seed otherwise. The ranks rest on the differences that are shown.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
+from robustloss.notation import interval_text
+from robustloss.reports.reading.numbers import of_one_unit
 from robustloss.reports.reading.scene import Scene
-
-Row = Mapping[str, Any]
+from robustloss.results.columns import Row
 
 
 class Compared:
@@ -25,11 +23,9 @@ class Compared:
     def __init__(self, scene: Scene) -> None:
         numbers, names = scene.numbers, (scene.attack.label, "none")
         self._trained = not numbers.nothing_trained
-        every, self.unit = _of_one_unit(numbers.run.comparisons)
-        self.rows = [row for row in every if row["attack_label"] in names]
-        self.ranks = [
-            row for row in _of_one_unit(numbers.run.ranks)[0] if row["attack_label"] in names
-        ]
+        self.unit = "seeds" if any(row["unit"] == "seeds" for row in numbers.compared) else "images"
+        self.rows = [row for row in numbers.compared if row["attack_label"] in names]
+        self.ranks = [row for row in of_one_unit(numbers.run.ranks) if row["attack_label"] in names]
         self._pairs = {
             (row["metric"], _eps(row), row["label_a"], row["label_b"]): row for row in self.rows
         }
@@ -50,13 +46,7 @@ class Compared:
         stored = self._pairs.get((metric, eps, other, label))
         if row is not None or stored is None:
             return row
-        low, high, difference = (
-            None if stored[k] is None else -stored[k] for k in ("high", "low", "difference")
-        )
-        return dict(stored) | {
-            "label_a": label, "label_b": other, "value_a": stored["value_b"],
-            "value_b": stored["value_a"], "difference": difference, "low": low, "high": high,
-        }  # fmt: skip
+        return turn(stored)
 
     def rank(self, metric: str, eps: float, label: str) -> Row | None:
         """Return the row of `ranks` of one loss; eps is 0 for the clean images."""
@@ -74,14 +64,29 @@ class Compared:
         )
 
 
-def _of_one_unit(rows: Sequence[Row]) -> tuple[list[Row], str]:
-    """Return the rows over seeds, or those over images of the first seed; and which these are."""
-    unit = "seeds" if any(row["unit"] == "seeds" for row in rows) else "images"
-    own = [row for row in rows if row["unit"] == unit]
-    if unit == "images" and own:
-        first = min(row["seed"] for row in own)
-        own = [row for row in own if row["seed"] == first]
-    return own, unit
+def turn(row: Row) -> Row:
+    """Return the row of A minus B as that of B minus A."""
+    low, high, difference = (
+        None if row[name] is None else -row[name] for name in ("high", "low", "difference")
+    )
+    return dict(row) | {
+        "label_a": row["label_b"], "label_b": row["label_a"], "value_a": row["value_b"],
+        "value_b": row["value_a"], "difference": difference, "low": low, "high": high,
+    }  # fmt: skip
+
+
+def write_difference(row: Row, unit: float, digits: int) -> str:
+    """Return a difference with its interval and its sign: "+5.00 [3.00, 6.00]".
+
+    Args:
+        row: Of `comparisons`.
+        unit: 100 shows fractions in percentage points.
+        digits: Decimals.
+    """
+    if row["difference"] is None:  # one median radius lies beyond what was found
+        return "larger" if row["value_a"] is None else "smaller"
+    text = interval_text(row["difference"], row["low"], row["high"], unit=unit, digits=digits)
+    return f"+{text}" if text[0] != "−" and float(text.partition(" ")[0]) else text
 
 
 def _eps(row: Row) -> float | None:

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from robustloss.notation import interval_text
-from robustloss.reports.chapters.differences.comparison import Compared, Row
+from robustloss.reports.chapters.differences.comparison import Compared, Row, write_difference
 from robustloss.reports.drawing.table import Entry, Table
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.scene import Scene
@@ -77,9 +76,7 @@ def _difference(
         return Entry(NOTHING)
     mark = marks.of([f for k in (label, other) for f in scene.flags(k, eps)]) if eps else ""
     unit, digits = (100.0, 2) if metric == "error" else (1.0, 3)
-    text = interval_text(row["difference"], row["low"], row["high"], unit=unit, digits=digits)
-    if text[0] != "−" and float(text.partition(" ")[0]):
-        text = f"+{text}"
+    text = write_difference(row, unit, digits)
     kind = ("" if mark else "top") if row["shown"] else "grey"
     return Entry(text, mark, kind)
 

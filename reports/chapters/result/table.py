@@ -8,7 +8,7 @@ from robustloss.reports.reading.facts import data_remark, images
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import Estimate
-from robustloss.results.result_table import ResultCell, ResultColumn, ResultTable
+from robustloss.results.result_table import ResultTable
 
 
 def result_table(numbers: Numbers) -> Table:
@@ -17,7 +17,7 @@ def result_table(numbers: Numbers) -> Table:
     rows = [[Entry(row.label)] for row in found.rows]
     for place, column in enumerate(found.columns):
         cells = [row.cells[place] for row in found.rows]
-        best = _best_rows(cells, column)
+        best = _best_row(numbers, found, place)
         for i, cell in enumerate(cells):
             kind = "gap" if cell.mean is None else "top" if i == best else ""
             rows[i].append(Entry(cell.text(column), found.mark(cell), kind))
@@ -35,7 +35,8 @@ def result_table(numbers: Numbers) -> Table:
         f"{found.caption.replace('percent', f'percent of {images(numbers)} test images', 1)} Eps: "
         "how much an attack may change an image (L∞: each pixel, where 1 is from black to white; "
         "L2: the length of the whole change). Clean mistakes count; in the worst case an image "
-        "counts if any attack fools it. Bold: the best, where its interval overlaps no other."
+        "counts if any attack fools it. Bold: the best, where paired tests show it better than "
+        "every other without a mark."
         f"{words if detection else ''}{best_words if 'best adaptive' in detection else ''}",
         [found.kind, *(column.head for column in found.columns)],
         rows,
@@ -56,16 +57,20 @@ def result_table(numbers: Numbers) -> Table:
     )  # fmt: skip
 
 
-def _best_rows(cells: list[ResultCell], column: ResultColumn) -> int | None:
-    """Return the row of the best number if its interval overlaps no other; None for no such row."""
-    known = [(i, c) for i, c in enumerate(cells) if c.mean is not None and not c.checks]
+def _best_row(numbers: Numbers, table: ResultTable, place: int) -> int | None:
+    """Return the row of the best unmarked number of a column, if it is shown to be the best."""
+    column = table.columns[place]
     sign = 1 if column.lower_is_better else -1
-    known.sort(key=lambda pair: sign * (pair[1].mean or 0.0))
-    if len(known) < 2 or any(c.low is None or c.high is None for _, c in known):
+    known = sorted(
+        (sign * mean, i, row.label)
+        for i, row in enumerate(table.rows)
+        if (mean := row.cells[place].mean) is not None and not row.cells[place].checks
+    )
+    if len(known) < 2:
         return None
-    (place, best), others = known[0], [cell for _, cell in known[1:]]
-    apart = all(c.low > best.high or best.low > c.high for c in others)  # type: ignore[operator]
-    return place if apart else None
+    (_, best, label), *others = known
+    where = (column.metric, column.attack_label, column.norm, column.eps)
+    return best if all(numbers.differ(label, other, *where) for *_, other in others) else None
 
 
 SEED_COLUMNS = [

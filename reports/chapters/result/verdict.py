@@ -16,7 +16,7 @@ def verdict(numbers: Numbers) -> list[str]:
     if not numbers.run.rows:
         return ["No cell finished, so there is no result."]
     table = numbers.run.table()
-    found = [_errors(table), _differences(numbers), describe_detection(table)]
+    found = [_errors(table), _differences(numbers, table), describe_detection(table)]
     return [sentence for sentence in found if sentence]
 
 
@@ -40,27 +40,33 @@ def _errors(table: ResultTable) -> str:
     return f"{text} ({words})." if words else f"{text}."
 
 
-def _differences(numbers: Numbers) -> str:
-    """Say which losses are shown to differ from the baseline under the strongest attack."""
-    first = [attack.norm for attack in numbers.attacking[:1]]
-    attack = strongest(numbers, [a for a in numbers.attacking if a.norm in first])
-    if attack is None:
-        return ""
-    baseline, eps = numbers.baseline, attack.strengths[0]
-    rows = [
-        row for row in numbers.run.comparisons
-        if (row["metric"], row["attack_label"], row["eps"]) == ("error", attack.label, eps)
-        and baseline in (row["label_a"], row["label_b"])
+def _differences(numbers: Numbers, table: ResultTable) -> str:
+    """Say which losses are shown to differ from the baseline, where the errors were named.
+
+    Older runs compare no worst case; there it is under the strongest attack of the first norm.
+    """
+    baseline = numbers.baseline
+    every = [
+        row for row in numbers.compared
+        if row["metric"] == "error" and baseline in (row["label_a"], row["label_b"])
     ]  # fmt: skip
-    unit = "seeds" if any(row["unit"] == "seeds" for row in rows) else "images"
+    named = next((c for c in table.columns if c.metric == "error" and c.eps > 0), None)
+    if named is None:
+        return ""
+    eps, name = named.eps, named.attack_label
+    place = (name, named.norm, eps)
+    rows = [row for row in every if (row["attack_label"], row["norm"], row["eps"]) == place]
+    if not rows:
+        attack = strongest(numbers, [a for a in numbers.attacking if a.norm == named.norm])
+        if attack is None:
+            return ""
+        eps, name = attack.strengths[0], attack.label
+        rows = [row for row in every if (row["attack_label"], row["eps"]) == (name, eps)]
     groups: dict[str, list[str]] = {"fewer": [], "more": [], "": []}
-    told: set[str] = set()
     for row in rows:
         other = row["label_b"] if row["label_a"] == baseline else row["label_a"]
-        if row["unit"] == unit and other not in told:  # over images: of the first seed
-            told.add(other)
-            sign = row["difference"] * (1 if row["label_a"] == other else -1)
-            groups["" if not row["shown"] else "more" if sign > 0 else "fewer"].append(other)
+        sign = row["difference"] * (1 if row["label_a"] == other else -1)
+        groups["" if not row["shown"] else "more" if sign > 0 else "fewer"].append(other)
     parts: list[str] = []
     for what, names in groups.items():
         if names:
@@ -70,8 +76,8 @@ def _differences(numbers: Numbers) -> str:
             parts.append(f"{what or 'no difference'}{verb} for {own}")
     if not parts:
         return ""
-    one = "" if unit == "seeds" or numbers.nothing_trained else ", one seed"
-    return f"Against {baseline}, {', '.join(parts)} ({attack.label}, {eps_name(eps)}{one})."
+    one = "" if rows[0]["unit"] == "seeds" or numbers.nothing_trained else ", one seed"
+    return f"Against {baseline}, {', '.join(parts)} ({name}, {eps_name(eps)}{one})."
 
 
 def describe_detection(table: ResultTable) -> str:

@@ -113,7 +113,8 @@ def describe_metrics() -> dict[str, str]:
     found = {}
     for name, column in PLAIN.items():
         metric = find_metric(name)
-        unit = "in [0, 1]" if metric.is_share else "in the unit of eps"
+        unit = "in the unit of eps" if metric.table == "radii" else "in [0, 2]"
+        unit = "in [0, 1]" if metric.is_share else unit
         found[name] = f"{metric.meaning.rstrip('.')} ({column}, {unit})"
     tables = ", ".join(name for name, _ in judged_tables())
     found["TABLE.COLUMN"] = f"any number of these tables of results.json: {tables}"

@@ -4,6 +4,7 @@ import pytest
 
 from robustloss.reports.chapters.result.verdict import describe_detection, verdict
 from robustloss.reports.page.run_facts import describe_time
+from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.result_table import ResultCell, ResultColumn, ResultRow, ResultTable
 from tests.reports.differences.compared import comparison, numbers
 
@@ -32,6 +33,24 @@ def test_many_losses_are_counted():
         "Against base, fewer errors are shown for 6 losses, more for 6, no difference for 5 "
         "(FGSM, eps 0.1, one seed)."
     )
+
+
+def test_what_is_shown_is_told_of_the_worst_case_where_its_errors_are():
+    rows = [
+        comparison("L", "base", 0.1, shown=shown, attack=attack, attack_label=label)
+        for attack, label, shown in (
+            ("fgsm", "FGSM", False), ("worst_case", "worst case", True),
+        )
+    ]  # fmt: skip
+    found = numbers(["base", "L"], rows)
+    found.run.results["worst_case"] = [
+        {"loss": "lgm", "label": label, "seed": 0, "norm": "linf", "eps": 0.1, "n": 100,
+         "attacks": ["FGSM", "PGD"], "strongest": "PGD", "strongest_error": 0.2,
+         "error": 0.3, "error_low": 0.2, "error_high": 0.4}
+        for label in ("base", "L")
+    ]  # fmt: skip
+    told = verdict(Numbers(found.run))[1]
+    assert told == "Against base, fewer errors are shown for L (worst case, eps 0.1)."
 
 
 def detection(*areas, adaptive=None):
