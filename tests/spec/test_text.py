@@ -142,8 +142,12 @@ def test_the_key_table_has_every_key_with_a_meaning():
         table = {"adversarial": {"attack": attack, "eps": 0.1}}
         whole = MINIMAL | {"outside": [{"name": "mnist"}], "train": table}
         whole |= {"model": {"weights": "w.pt", "normalize": "imagenet", "freeze": True}}
-        whole |= {"gates": [{"metric": "error", "max": 1}]}
+        whole |= {"gates": [{"metric": "error", "max": 1}], "shifts": [{"name": "noise"}]}
         given |= set(leaves(load_spec(whole).plain()))
+    # Keys that those above exclude.
+    bounded = MINIMAL | {"model": {"spectral": 3.0}}
+    bounded["losses"] = [{"head": "nearest_mean", "of": "Own"}, {"name": "lgm", "label": "Own"}]
+    given |= {key for key in leaves(load_spec(bounded).plain()) if key.startswith(("mo", "lo"))}
     assert {row.key for row in rows} == given
     assert all(row.meaning and row.type and row.default for row in rows)
 
