@@ -31,7 +31,7 @@ So a file is computed again when one of these changes, and only then:
 
 and the VERSIONs of the code that computes it. A VERSION stands beside that code and is raised by
 hand; all of them are read here and nowhere else. "Machine" is the type of device and, on a CPU, the
-number of threads.
+number of threads and the version of a network that is computed otherwise there.
 
 So a change to the attacks trains nothing again, and a new attack or budget leaves all other records
 as they are. Only scores and probe, which look at several attacks, are made again with it.
@@ -41,7 +41,7 @@ The functions are pure: `plugin_digest` and `numerics` look up source and machin
 
 import hashlib
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ from robustloss.evaluation import (
     validation,
 )
 from robustloss.models import build, given
+from robustloss.models.backbones import MERGED_VERSIONS
 from robustloss.models.model_files import find_model_file
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.prefixes import is_model_file, is_plugin, own_code
@@ -100,10 +101,27 @@ def plugin_digest(name: str, folder: Path) -> str:
     return f"{package} {importlib.metadata.version(package)}" if package else ""
 
 
-def numerics(device: torch.device) -> Machine:
-    """Return what of the machine decides the bits of a result: device type, threads of a CPU."""
+def numerics(
+    device: torch.device, backbones: Iterable[str] = (), precision: str = "float32"
+) -> Machine:
+    """Return what of the machine decides the bits of a result.
+
+    Args:
+        device: Where.
+        backbones: Names of the networks that the result comes from.
+        precision: Arithmetic of the backbone, "float32" or "bfloat16".
+
+    Returns:
+        Device type, threads of a CPU, and the versions of networks that it computes otherwise.
+    """
+    if device.type != "cpu":
+        return [device.type, 0]
     # Threads decide in which order a CPU adds floats.
-    return [device.type, torch.get_num_threads() if device.type == "cpu" else 0]
+    machine: Machine = [device.type, torch.get_num_threads()]
+    merged = [
+        f"{name} {MERGED_VERSIONS[name]}" for name in sorted({*backbones} & {*MERGED_VERSIONS})
+    ]
+    return machine + merged if precision == "float32" else machine
 
 
 def training_ingredients(

@@ -162,7 +162,10 @@ class _SeedTransfers:
             attack,
             seed=self.seed,
             code=keys.plugin_digest(attack.name, self.spec.folder),
-            machine=keys.numerics(torch.device(source.job.device)),
+            machine=keys.numerics(
+                torch.device(source.job.device),
+                [each.content["build"].get("backbone", "") for each in self.models],
+            ),
         )
         folder = source.job.folder / "transfer" / f"seed-{self.seed}"
         start = f"{source.job.cell.loss.slug}-{attack.slug}"

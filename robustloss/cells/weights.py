@@ -81,12 +81,20 @@ class CellWeights:
             codes=(loss_code, backbone_code),
         )
 
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """The name of the backbone, unless the model was built elsewhere."""
+        return (self.network["backbone"],) if "backbone" in self.network else ()
+
+    def _training_key(self, ingredients: Mapping[str, Any]) -> str:
+        computed = ingredients["train"]["precision"]
+        return keys.training_key(ingredients, keys.numerics(self.device, self.backbones, computed))
+
     @cached_property
     def training_key(self) -> str:
         """The hash of what decides a training, on however many processes."""
-        machine = keys.numerics(self.device)
         if not self.cell.loss.given:
-            return keys.training_key(self.ingredients, machine)
+            return self._training_key(self.ingredients)
         loss, folder = self.cell.loss, self.spec.folder
         names = (loss.factory,) if loss.factory else (loss.name, self.cell.model.backbone)
         in_memory = self.job.module is not None
@@ -97,7 +105,7 @@ class CellWeights:
             {**self.network, "factory": loss.factory},
             ["" if in_memory else keys.plugin_digest(name, folder) for name in names],
             weight_files.tensor_digest(weight_files.storable_state(model)),
-            machine,
+            keys.numerics(self.device, self.backbones),
             answers=given.digest_answers(model, self.dataset.image_shape) if foreign else None,
         )
 
@@ -246,8 +254,7 @@ class CellWeights:
         if not self.cell.loss.head:
             return None
         network = {key: value for key, value in self.network.items() if key != "head"}
-        ingredients = self._ingredients(self.cell, network)
-        key = keys.training_key(ingredients, keys.numerics(self.device))
+        key = self._training_key(self._ingredients(self.cell, network))
         found = self.job.folder.glob(f"cells/*/seed-{self.cell.seed}/model-{key}*.safetensors")
         return next((path for path in sorted(found) if _read_weights(path) is not None), None)
 
@@ -280,8 +287,7 @@ class CellWeights:
         given = self.cell.train.model_fields_set
         former = {key: old for key, old in FORMER_DEFAULTS.items() if key not in given}
         cell = replace(self.cell, train=self.cell.train.override(former))
-        ingredients = self._ingredients(cell, self.network)
-        key = keys.training_key(ingredients, keys.numerics(self.device))
+        key = self._training_key(self._ingredients(cell, self.network))
         if not former or not any(self.folder.glob(f"model-{key}*.safetensors")):
             return ""
         changes = " and ".join(

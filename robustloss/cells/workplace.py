@@ -74,7 +74,8 @@ class Workplace:
     @cached_property
     def outputs(self) -> keys.Outputs:
         """What decides the outputs of the model on the data, once its weights are there."""
-        weights, machine = self.weights, keys.numerics(self.device)
+        weights = self.weights
+        machine = keys.numerics(self.device, weights.backbones)
         tensors = weights.meta["tensors"]
         return keys.output_ingredients(self.dataset.checksum, weights.key, tensors, machine)
 

@@ -353,7 +353,14 @@ def ingredients(runs):
                 storage.digest(AdversarialSpec(**each).model_dump(mode="json"))
                 for each in adversarial
             ],
-            "machine": [keys.numerics(torch.device(name)) for name in ("cpu", "cuda")],
+            "machine": [
+                *(keys.numerics(torch.device(name)) for name in ("cpu", "cuda")),
+                *(
+                    keys.numerics(torch.device(name), ["lenet_plus", "small_cnn"], precision)
+                    for name in ("cpu", "cuda")
+                    for precision in ("float32", "bfloat16")
+                ),
+            ],
             "code of plug-ins": {
                 name: keys.plugin_digest(f"{name}:x", runs.folder) for name in sorted(PLUGINS)
             },
