@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from robustloss.attacks.noise import ImageNoise
 
 Norm = Literal["linf", "l2"]
-Needs = Literal["logits", "likelihood"]
+Needs = Literal["logits", "likelihood", "score"]
 NORMS: tuple[str, ...] = get_args(Norm)
 NEEDS: tuple[str, ...] = get_args(Needs)
 
@@ -54,6 +54,11 @@ class Attack(Protocol):
     Where `needs` is "likelihood" the model also has `joint(images) -> (logits,
     class_log_likelihood)` and `threshold`, and may have `features(images) -> (B,D)` and
     `class_means` (K,D), the means of the features over training images.
+
+    Where `needs` is "score" the attack also has `score`, the name of the detection score that it
+    deceives, and the model in addition `scored(images) -> (logits, goals, scores)`: the scores (B,)
+    are those that the detector judges by, and goals (B,K) are what to raise to make an image look
+    typical of each class. `threshold` is then that of the score.
 
     An attack may also have `passes(budgets) -> Queries`, the most passes per image that it takes
     for so many eps above 0. Its cost is then known before it runs. It may have `least_classes`, the

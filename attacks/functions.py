@@ -30,7 +30,7 @@ class FunctionAttack:
         function: the attack.
         name: what messages call it.
         norm: in which its eps are measured.
-        needs: "likelihood" asks for a model with `joint` and `threshold`.
+        needs: "likelihood" asks for a model with `joint` and `threshold`; see Attack.
         params: further keyword arguments.
     """
 
@@ -138,5 +138,7 @@ def _check_kind(attack: Attack, label: str) -> None:
     try:
         check_norm(attack.norm)
         check_choice("needs", attack.needs, NEEDS)
+        if attack.needs == "score" and not isinstance(getattr(attack, "score", None), str):
+            raise ValueError('needs (="score") goes with score, the name of the one to deceive.')
     except ValueError as error:
         raise PluginError(f"attack '{label}': {error}") from error

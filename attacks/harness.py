@@ -180,12 +180,11 @@ def iter_perturb(
     attack = as_attack(attack)
     if not isinstance(model, nn.Module):
         raise ValueError(f"model (={type(model).__name__}) must be a torch.nn.Module.")
-    if attack.needs == "likelihood" and not (
-        hasattr(model, "joint") and hasattr(model, "threshold")
-    ):
+    offer = {"likelihood": "joint", "score": "scored"}.get(attack.needs)
+    if offer and not (hasattr(model, offer) and hasattr(model, "threshold")):
         raise ValueError(
-            f"model (={type(model).__name__}) must have joint(images) and threshold: "
-            f"attack '{attack.name}' needs the likelihood."
+            f"model (={type(model).__name__}) must have {offer}(images) and threshold: "
+            f"attack '{attack.name}' needs the {attack.needs}."
         )
     budgets = arguments.checked_eps(eps, attack.norm)
     arguments.check_inputs(inputs)

@@ -26,7 +26,7 @@ class CountedModel(nn.Module):
         on_pass: called before each pass with the images sent forward until then.
 
     Attributes:
-        forward_images: images sent through `model(...)`, `model.joint(...)`, `model.features(...)`.
+        forward_images: images sent through `model(...)` and its `joint`, `scored`, `features`.
         backward_images: images for which a gradient came back.
     """
 
@@ -64,7 +64,7 @@ class CountedModel(nn.Module):
         attribute = getattr(modules["attacked_model"], name)
         if name == "joint" and callable(attribute):
             return partial(self._count_joint, attribute)
-        if name == "features" and callable(attribute):
+        if name in ("features", "scored") and callable(attribute):
             return partial(self._count, attribute)
         return attribute
 

@@ -85,7 +85,7 @@ class ModelWitness:
         """Return all that the model says of the images: logits, likelihoods, features."""
         said: list[Tensor] = []
         with seeding_generators(self.images.device, 0), torch.no_grad():
-            for name in ("forward", "joint", "features"):
+            for name in ("forward", "joint", "scored", "features"):
                 offered = self.model if name == "forward" else getattr(self.model, name, None)
                 if not callable(offered):
                     continue

@@ -1,4 +1,4 @@
-"""Attacks on classifier and likelihood detector together: what they see, climb and return."""
+"""Attacks on classifier and detector together: what they see, climb and return."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -16,16 +16,20 @@ from robustloss.attacks.bounded.pgd import STEP_SCHEDULES
 from robustloss.attacks.noise import ImageNoise
 from robustloss.attacks.objectives import checked_gradients, margin, wrong_classes
 
+LIKELIHOOD = "class_log_likelihood"  # the score that needs no more of a model than `joint`
+
 
 @dataclass(frozen=True, eq=False)
 class View:
     """One pass of images through classifier and detector, in one graph.
 
     Attributes:
-        model: has `joint`; feature matching asks it for more.
+        model: has `joint`, or `scored`; feature matching asks it for more.
         point: (B,C,H,W), where gradients are taken.
         logits: (B,K).
-        log_likelihood: (B,K) of every class, nats.
+        goals: (B,K), what makes the detector take an image for one of each class; of the
+            likelihood, the log-likelihoods themselves, nats.
+        score: (B,), what the detector judges by; of the likelihood, that of the predicted class.
         labels: (B,) the true classes.
         aim: (B,) the wrong class that each image is to be taken for.
     """
@@ -33,7 +37,8 @@ class View:
     model: nn.Module
     point: Tensor
     logits: Tensor
-    log_likelihood: Tensor
+    goals: Tensor
+    score: Tensor
     labels: Tensor
     aim: Tensor
 
@@ -43,9 +48,9 @@ class View:
         return -margin(self.logits, self.aim)
 
     @property
-    def aimed_log_likelihood(self) -> Tensor:
-        """(B,) log-likelihood of the class aimed at: the detector's objective, nats."""
-        return self.log_likelihood.gather(1, self.aim.unsqueeze(1)).squeeze(1)
+    def goal(self) -> Tensor:
+        """(B,) the goal of the class aimed at: the detector's objective."""
+        return self.goals.gather(1, self.aim.unsqueeze(1)).squeeze(1)
 
     @property
     def reached(self) -> Tensor:
@@ -60,23 +65,22 @@ class View:
         """Return these images as candidates for the result.
 
         Raises:
-            AttackError: a logit or a log-likelihood is NaN.
+            AttackError: a logit or a score is NaN.
         """
-        predicted = self.logits.argmax(dim=1)
-        score = self.log_likelihood.gather(1, predicted.unsqueeze(1)).squeeze(1)
-        broken = int((score.isnan() | self.lead.isnan()).sum())
+        broken = int((self.score.isnan() | self.lead.isnan()).sum())
         if broken:
             raise AttackError(
-                f"logits or log-likelihoods are NaN or infinite for {broken} of {len(score)} "
+                f"logits or scores are NaN or infinite for {broken} of {len(self.score)} "
                 "attacked images; look for an overflow in the model."
             )
-        return Candidate(self.point.detach(), predicted != self.labels, score.detach())
+        fooled = self.logits.argmax(dim=1) != self.labels
+        return Candidate(self.point.detach(), fooled, self.score.detach())
 
 
 class Candidate(NamedTuple):
     """Images (B,C,H,W), whether each fools the classifier (B,), and its score (B,).
 
-    The score is what the detector ranks on: the log-likelihood of the predicted class, nats.
+    The score is what the detector ranks on.
     """
 
     images: Tensor
@@ -97,21 +101,33 @@ Rule = Callable[[View], Tensor]
 """Maps what is seen at a point to the (B,C,H,W) direction in which to go on; any length."""
 
 
-def look(model: nn.Module, images: Tensor, labels: Tensor, aim: Tensor | None) -> View:
+def look(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    aim: Tensor | None,
+    needs: Needs = "likelihood",
+) -> View:
     """Pass images (B,C,H,W) through the model.
 
     Args:
-        model: has `joint(images)`.
+        model: has `joint(images)`, or `scored(images)` where that is needed.
         images: (B,C,H,W).
         labels: (B,) the true classes.
         aim: (B,) wrong classes; None aims at the one with the highest logit.
+        needs: "likelihood" or "score": which detector is looked at.
     """
     point = images.detach().requires_grad_()
-    joint: Callable[[Tensor], tuple[Tensor, Tensor]] = model.joint  # type: ignore[assignment]
-    logits, log_likelihood = joint(point)
+    if needs == "score":
+        scored: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] = model.scored  # type: ignore[assignment]
+        logits, goals, score = scored(point)
+    else:
+        joint: Callable[[Tensor], tuple[Tensor, Tensor]] = model.joint  # type: ignore[assignment]
+        logits, goals = joint(point)
+        score = goals.gather(1, logits.argmax(dim=1).unsqueeze(1)).squeeze(1)
     if aim is None:
         aim = wrong_classes(logits, labels, 1)[:, 0]
-    return View(model, point, logits, log_likelihood, labels, aim)
+    return View(model, point, logits, goals, score, labels, aim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +135,9 @@ class Adaptive(ABC):
     """x ← project(x + a · u), u the unit step along a member's rule; the best of all x is kept.
 
     Best is, per image, over the whole of every path and the image itself: what is wrong with the
-    highest log-likelihood of the predicted class, else what has the highest; see Candidate. Every
-    gradient is brought to unit length before it meets another, and log-likelihoods are compared
-    with each other only: their scale and a constant in the logits change nothing.
+    highest score, else what has the highest; see Candidate. Every gradient is brought to unit
+    length before it meets another, and scores are compared with each other only: their scale and a
+    constant in the logits change nothing.
 
     Args:
         norm: "linf" or "l2".
@@ -132,6 +148,8 @@ class Adaptive(ABC):
         restarts: starts per image, at least 1; more than 1 needs the random start.
         targets: wrong classes aimed at, each on paths of its own, those of the highest logits at
             the image first; 0 aims at every step at the one that then has the highest logit.
+        score: the detection score to deceive, by its name; by default the log-likelihood of the
+            predicted class.
 
     Raises:
         ValueError: an argument is out of range.
@@ -143,15 +161,22 @@ class Adaptive(ABC):
     random_start: bool = True
     restarts: int = 1
     targets: int = 0
+    score: str = LIKELIHOOD
 
     name: ClassVar[str]
-    needs: ClassVar[Needs] = "likelihood"
     passes_each: ClassVar[Queries] = Queries(1, 1)  # of one step
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
         check_paths(self.steps, self.step_size, self.restarts, random_start=self.random_start)
         check_integer("targets", self.targets, least=0)
+        if not isinstance(self.score, str) or not self.score:
+            raise ValueError(f'score (={self.score!r}) must be the name of a score, as "energy".')
+
+    @property
+    def needs(self) -> Needs:
+        """What the score asks of the model."""
+        return "likelihood" if self.score == LIKELIHOOD else "score"
 
     @abstractmethod
     def list_rules(self) -> Sequence[Rule]:
@@ -177,7 +202,7 @@ class Adaptive(ABC):
         `zero_gradient` speaks of the classifier's objective at the image itself, towards the wrong
         class of the highest logit.
         """
-        clean = look(model, inputs, labels, None)
+        clean = look(model, inputs, labels, None, self.needs)
         zero_gradient = vanishes(clean.gradient(clean.lead))
         goals, itself = [*product(self.choose_aims(clean), self.list_rules())], clean.judge()
         del clean  # and its graph
@@ -195,7 +220,7 @@ class Adaptive(ABC):
                         # Nothing follows the last point: its gradient is not asked for.
                         more = step < self.steps
                         with torch.set_grad_enabled(more):
-                            view = look(model, point, labels, aim)
+                            view = look(model, point, labels, aim, self.needs)
                         best = best.take(view.judge())
                         if not more:
                             break

@@ -1,4 +1,4 @@
-"""Three ways to follow the gradients of classifier and likelihood detector at once."""
+"""Three ways to follow the gradients of classifier and detector at once."""
 
 import math
 from collections.abc import Sequence
@@ -22,6 +22,8 @@ _NOTHING_LEFT = 1e-4  # of a unit vector: what cancels in float32 leaves less, a
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveJoint(Adaptive):
     """J = lead of the wrong class + weight · log-likelihood ℓ of the wrong class, weights swept.
+
+    Of another `score`, ℓ is what makes the detector take an image for one of that class.
 
     Climbed as ∇lead / ‖∇lead‖₂ + weight · ∇ℓ / ‖∇ℓ‖₂: the weight compares directions, whatever
     the units of logits and likelihood.
@@ -123,7 +125,7 @@ def joint_direction(view: View, weight: float) -> Tensor:
 
 def selective_direction(view: View) -> Tensor:
     """Return ∇ℓ where the class aimed at is predicted, ∇lead elsewhere: one pass back."""
-    return view.gradient(torch.where(view.reached, view.aimed_log_likelihood, view.lead))
+    return view.gradient(torch.where(view.reached, view.goal, view.lead))
 
 
 def orthogonal_direction(view: View, project: Project) -> Tensor:
@@ -152,5 +154,5 @@ def _unit_gradients(view: View) -> tuple[Tensor, Tensor]:
     """Return the classifier's and the detector's gradient, of Euclidean length 1 in either norm."""
     return (
         ascent_direction(view.gradient(view.lead), "l2"),
-        ascent_direction(view.gradient(view.aimed_log_likelihood), "l2"),
+        ascent_direction(view.gradient(view.goal), "l2"),
     )

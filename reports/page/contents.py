@@ -25,7 +25,7 @@ from robustloss.reports.chapters.space import tables as space
 from robustloss.reports.drawing.table import Table
 from robustloss.reports.page.checks import flags_table
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
-from robustloss.reports.reading.scene import Scene, featured, strongest
+from robustloss.reports.reading.scene import Scene, featured, list_shown, strongest
 from robustloss.results.numbers import WORST
 
 NOT_MADE = " could not be made: "  # stands in the gap of a table or figure that failed
@@ -121,7 +121,7 @@ class Contents:
             first: Under the worst case, the first attack stands in; else the strongest one.
         """
         items = []
-        for attack in self._featured if draws else self.numbers.attacks:
+        for attack in self._featured if draws else list_shown(self.numbers):
             if attack.strengths:
                 make, choices = partial(self._make, of, attack), self._choices_of(attack, first)
                 items.append(Item(name, title, make, draws, attack.slug, choices, not choices))
@@ -184,7 +184,8 @@ class Contents:
 
     def _detection(self) -> Chapter:
         numbers, figures, tables = self.numbers, self._figures, self._tables
-        known = adaptive.guarded(numbers)
+        every_norm = adaptive.guarded(numbers)
+        known = [each for each in every_norm if each.aimed]
         words = (
             "A detector rejects images that look unlikely to the network. AUROC is how often a "
             "clean image looks more likely than an attacked one (1: always, 0.5: guessing); FPR, "
@@ -208,7 +209,7 @@ class Contents:
             *(_table("adaptive-rejection", "Rejection", adaptive.rejection_table, each)
               for each in known),
             *(_table("adaptive-every", every, adaptive.every_adaptive_table, each)
-              for each in known),
+              for each in every_norm),
             *tables("populations", "Populations", detection.populations_table),
             *tables("scores", "Scores", detection.scores_table),
             *figures("scores-vs-eps", "Scores against eps", scores.plot_score_curves),

@@ -10,6 +10,7 @@ from robustloss.reports.reading.facts import data_remark
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import counted, listed, name_files
 from robustloss.spec.attack_kinds import attack_kind
+from robustloss.spec.detection import score_words
 
 # kind of attack: in words, and what a run without it cannot show
 _MISSING = {
@@ -45,11 +46,9 @@ def warning(numbers: Numbers) -> str:
     missing = [f"{name} ({lost})" for kind, (name, lost) in _MISSING.items() if kind not in kinds]
     if missing:
         parts.append(f"Not run, so not known: {listed(missing)}.")
-    if numbers.run.adaptive:
-        parts.append(
-            "The adaptive attacks aim at the likelihood only; no attack tried to deceive scores "
-            "marked “not adapted”."
-        )
+    spared = [score_words(score) for score in numbers.detected.spared]
+    if numbers.run.adaptive and spared:
+        parts.append(f"No adaptive attack tried to deceive {listed(spared)}.")
     total = numbers.data.get("test")
     if total and numbers.images and numbers.images < total:
         parts.append(f"{numbers.images:,} of {total:,} test images were attacked.")

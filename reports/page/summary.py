@@ -12,9 +12,10 @@ from robustloss.reports.page.notes import count_problems, list_failures, warning
 from robustloss.reports.page.run_facts import list_facts, list_provenance, measure_run
 from robustloss.reports.reading.marks import check_name
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.words import estimate, in_percent
+from robustloss.reports.words import estimate, in_percent, listed
 from robustloss.results.published import describe_published
 from robustloss.results.result_table import ResultTable
+from robustloss.spec.detection import score_words
 
 MOST_LINES = 60
 MOST_LOSSES = 19  # rows of the table; ten losses more would leave no room for anything else
@@ -85,7 +86,7 @@ def _table(table: ResultTable) -> list[str]:
 def _detection(numbers: Numbers) -> list[str]:
     """Return a line for each norm and loss: AUROC without and with knowledge of the detector."""
     lines = []
-    for each in guarded(numbers):
+    for each in (each for each in guarded(numbers) if each.aimed):
         known = each.of_kind(BEST) or each.of_kind("adaptive")
         for label in numbers.labels if known else ():
             best, eps = known[0], each.eps[-1]
@@ -100,6 +101,8 @@ def _detection(numbers: Numbers) -> list[str]:
                 f"{label}, {each.norm_name} eps {eps_text(eps)}: AUROC {naive}{estimate(after)} "
                 f"under {name}; fooled and unnoticed {in_percent(passed)} %"
             )
+    if spared := [score_words(score) for score in numbers.detected.spared]:
+        lines += [f"Not attacked: {listed(spared)}."] if lines else []
     return lines or ["None was run: detection numbers hold only against attacks that ignore it."]
 
 

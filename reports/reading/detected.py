@@ -5,20 +5,8 @@ from collections.abc import Iterable, Sequence
 from robustloss.reports.words import Estimate, over_rows
 from robustloss.results.columns import Row
 from robustloss.results.numbers import group_rows
+from robustloss.spec.detection import SCORE_WORDS
 
-# in the order of tables and figures; a plug-in comes after them under its own name
-SCORE_WORDS = {
-    "class_log_likelihood": "log-likelihood",
-    "marginal_log_likelihood": "marginal likelihood",
-    "max_log_posterior": "largest posterior",
-    "max_logit": "largest logit",
-    "energy": "energy",
-    "mahalanobis": "Mahalanobis",
-    "relative_mahalanobis": "relative Mahalanobis",
-    "knn": "nearest neighbours",
-    "gaussian_mixture": "Gaussian mixture",
-    "feature_norm": "feature norm",
-}
 POPULATION_WORDS = {
     "all": "all attacked images",
     "successful": "attack successful",
@@ -26,13 +14,7 @@ POPULATION_WORDS = {
     "noise": "noise of the same size",
 }
 IMAGES = "clustered DeLong over images"
-LIKELIHOOD = "class_log_likelihood"
 EARLY = "undetected_success_at_1fpr"
-
-
-def score_words(score: str) -> str:
-    """Return a score as a reader knows it."""
-    return SCORE_WORDS.get(score, score.replace("_", " "))
 
 
 def in_order(scores: Iterable[str]) -> list[str]:
@@ -47,11 +29,14 @@ class Detected:
     Attributes:
         scores: Every score with a row, in order.
         populations: Every population with a row, in order.
+        attacked: The scores that an adaptive attack of the run aims at, in order.
     """
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._rows = group_rows((row for row in rows if row["eps"] > 0), _place)
         self.scores = in_order(key[3] for key in self._rows)
+        self._aims = {(k[1], k[3]) for k, found in self._rows.items() if found[0].get("adapted")}
+        self.attacked = in_order(score for _, score in self._aims)
         self.populations = [k for k in POPULATION_WORDS if any(r[4] == k for r in self._rows)]
 
     def rows(
@@ -85,6 +70,20 @@ class Detected:
     def adapted(self, attack: str) -> dict[str, bool | None]:
         """Return whether an attack aimed at each score; None for one that aims at none."""
         return {k[3]: found[0].get("adapted") for k, found in self._rows.items() if k[1] == attack}
+
+    @property
+    def spared(self) -> list[str]:
+        """The scores that no adaptive attack aims at, in order."""
+        return [score for score in self.scores if score not in self.attacked]
+
+    def own_attack(self, label: str, score: str, eps: float) -> Estimate | None:
+        """Return the AUROC over all images under the attacks that aim at this score, the lowest.
+
+        None where none does at this eps.
+        """
+        attacks = [attack for attack, aim in self._aims if aim == score]
+        areas = [self.get(label, attack, eps, score, "all") for attack in sorted(attacks)]
+        return min((area for area in areas if area), key=lambda area: area.mean, default=None)
 
 
 def sum_over(rows: Iterable[Row], key: str) -> int | None:

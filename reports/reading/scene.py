@@ -11,6 +11,7 @@ from robustloss.reports.reading.views import Shown, View
 from robustloss.reports.words import Estimate
 from robustloss.results.columns import Row
 from robustloss.spec.attack_kinds import attack_kind
+from robustloss.spec.detection import LIKELIHOOD
 
 MOST_EPS = 4
 FEW = 3  # attacks up to which every one is shown in full
@@ -75,13 +76,26 @@ def chosen_eps(attack: AttackInfo) -> tuple[float, ...]:
     return tuple(eps[i] for i in places)
 
 
+def list_shown(numbers: Numbers) -> list[AttackInfo]:
+    """Return the attacks with tables of their own: all but those on another score.
+
+    What such an attack found stands in the tables of scores and of adaptive attacks.
+    """
+
+    def aims_elsewhere(attack: AttackInfo) -> bool:
+        adapted = numbers.detected.adapted(attack.label)
+        return any(adapted.values()) and not adapted.get(LIKELIHOOD)
+
+    return [attack for attack in numbers.attacks if not aims_elsewhere(attack)]
+
+
 def featured(numbers: Numbers) -> list[AttackInfo]:
     """Return the attacks whose figures of single images are drawn, in the order of the spec.
 
     All of up to three. Of more: the first; the one of its norm that makes most mistakes without
     knowing the detector; and the adaptive one that gets most mistakes past it.
     """
-    attacks = [*numbers.attacking]
+    attacks = [attack for attack in list_shown(numbers) if attack.strengths]
     if len(attacks) <= FEW:
         return attacks
     adaptive = [attack for attack in attacks if attack_kind(attack.name) == "adaptive"]

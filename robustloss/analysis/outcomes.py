@@ -10,6 +10,7 @@ from robustloss.metrics.intervals import wilson
 from robustloss.results.records import Record
 from robustloss.results.schema import WORST_CASE, Row
 from robustloss.spec.attack_kinds import Kind, attack_kind
+from robustloss.spec.detection import LIKELIHOOD
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,7 @@ class Outcome:
             validation images; None where it was not looked at.
         confidence: (N,) posterior of the predicted class; None likewise.
         brier: (N,) Brier score of each image; None likewise.
+        aim: the score that the attack deceives; None where it knows no detector.
     """
 
     attack: str
@@ -46,6 +48,7 @@ class Outcome:
     accepted: np.ndarray | None = None
     confidence: np.ndarray | None = None
     brier: np.ndarray | None = None
+    aim: str | None = None
 
     @property
     def kind(self) -> Kind:
@@ -64,7 +67,8 @@ def reduce_record(
     """Return what is kept of a record.
 
     Args:
-        entry: "attack", "attack_label", "norm" and "eps", as in the list of cell.json.
+        entry: "attack", "attack_label", "norm" and "eps", as in the list of cell.json; "score" of
+            an attack that aims at another than the likelihood.
         record: with finite numbers.
         scores: (N,) of the record, by name, to keep.
     """
@@ -78,6 +82,7 @@ def reduce_record(
         scores=dict(scores),
         zero_gradient_fraction=flagged_share(record.zero_gradient),
         outside_fraction=flagged_share(record.outside),
+        aim=entry.get("score", LIKELIHOOD if attack_kind(entry["attack"]) == "adaptive" else None),
     )
 
 

@@ -189,7 +189,7 @@ def _describe(place: Workplace, files: Mapping[str, Any]) -> dict[str, Any]:
         "num_classes": place.dataset.num_classes,
         "feature_dim": weights.meta.get("feature_dim", cell.model.feature_dim),
         **training,
-        "density": bool(weights.meta["density"]),
+        "density": place.density,
         "weights": weights.meta["tensors"],
         "build": weights.network,
         "files": files,

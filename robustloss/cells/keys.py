@@ -12,7 +12,8 @@ So a file is computed again when one of these changes, and only then:
     (OUTPUTS)              images of the data; key and content of the model file; machine
     none-0                 OUTPUTS
     ATTACK-EPS             OUTPUTS; name, source and parameters of the attack; this budget; seed;
-                           eight_bit; detection.fit_size if the attack knows the detector;
+                           eight_bit; detection.fit_size if the attack knows the detector, and
+                           the source of the score that it aims at, unless that is the likelihood;
                            batch_size if the attack's code is not ours
     images-ATTACK-EPS      file name of the attacked record, which stands in its own
     images-worst-case-     file names of the records that it may take images of
@@ -59,6 +60,7 @@ from robustloss.evaluation import (
     passes,
     probes,
     ten_crop,
+    torch_scores,
     validation,
 )
 from robustloss.models import build, given
@@ -224,6 +226,7 @@ def attacked_key(
     seed: int,
     code: str,
     fit_size: int | None = None,
+    score_code: str | None = None,
 ) -> str:
     """Return the key of the record of one attack at one budget.
 
@@ -235,8 +238,11 @@ def attacked_key(
         code: `plugin_digest` of the attack.
         fit_size: detection.fit_size, of an attack that knows the detector: it may aim at the class
             means of that many training images. None for any other attack.
+        score_code: `plugin_digest` of the score that it aims at; None where that is the likelihood,
+            which the outputs decide, and for any other attack.
     """
     seen = outputs if fit_size is None else [*outputs, fit_size]
+    seen = [*seen, *_score_ingredients(score_code)]
     what = [attack.name, code, dict(attack.params), eps, attack.eight_bit]
     return digest(attacks.VERSION, seen, *what, seed, _batch_size(attack, code))
 
@@ -362,6 +368,7 @@ def transfer_key(
     seed: int,
     code: str,
     machine: Machine,
+    score_code: str | None = None,
 ) -> str:
     """Return the key of what the targets predict for attacked images of the source.
 
@@ -374,6 +381,7 @@ def transfer_key(
         seed: The cells'.
         code: `plugin_digest` of the attack.
         machine: See `numerics`.
+        score_code: As for `attacked_key`.
     """
     versions = [attacks.VERSION, passes.VERSION, build.VERSION, losses.VERSION]
     return digest(
@@ -387,7 +395,16 @@ def transfer_key(
         seed,
         machine,
         _batch_size(attack, code),
+        *_score_ingredients(score_code),
     )
+
+
+def _score_ingredients(code: str | None) -> list[object]:
+    """Return what decides a score that an attack aims at; nothing without one.
+
+    Its parameters name the score. What it is fitted on, the outputs and fit_size decide.
+    """
+    return [] if code is None else [scores.VERSION, torch_scores.VERSION, code]
 
 
 def _batch_size(attack: AttackSpec, code: str) -> int:

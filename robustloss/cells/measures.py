@@ -83,7 +83,7 @@ def ensure_scores(
         shifted: The records of shifted images.
     """
     names = detection.score_names(place.spec.detection.scores)
-    folder, density = place.spec.folder, bool(place.weights.meta["density"])
+    folder, density = place.spec.folder, place.density
     files = [[entry["file"], entry.get("noise", "")] for entry in tested.entries]
     files += [[entry["file"], entry["label"]] for entry in outside.entries]
     files += [[entry["file"], entry["label"]] for entry in shifted.entries]

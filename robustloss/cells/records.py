@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from robustloss.attacks.witness import is_ours
-from robustloss.cells import kept, keys, parts, work
+from robustloss.cells import detectors, kept, keys, parts, work
 from robustloss.cells.jobs import Part
 from robustloss.cells.workplace import Workplace
 from robustloss.data.images import ImageSet
 from robustloss.data.outside import load_outside
 from robustloss.data.shifts import load_shifts
-from robustloss.evaluation import attacked, detector, noise_control, passes
+from robustloss.evaluation import attacked, noise_control, passes
 from robustloss.results import records as stored
 from robustloss.results.records import Key, Record
 from robustloss.storage import CorruptFile, write_json
@@ -214,16 +214,23 @@ def _ensure_pass(
 
 
 def _attacked_paths(place: Workplace, number: int) -> dict[float, Path]:
-    """Return the file of each budget's record, of the attack at this position in the spec."""
+    """Return the file of each budget's record, of the attack at this position in the spec.
+
+    None where the cell lacks the score that the attack aims at.
+    """
     table, detection = place.spec.attacks[number], place.spec.detection
-    knows_detector = place.attacks[number].needs == "likelihood"
+    attack, folder = place.attacks[number], place.spec.folder
+    if not detectors.can_attack(attack, folder, density=place.density, features=place.features):
+        return {}
+    score = detectors.find_target(attack)
     key = partial(
         keys.attacked_key,
         place.outputs,
         table,
         seed=place.cell.seed,
-        code=keys.plugin_digest(table.name, place.spec.folder),
-        fit_size=detection.fit_size if knows_detector else None,
+        code=keys.plugin_digest(table.name, folder),
+        fit_size=None if attack.needs == "logits" else detection.fit_size,
+        score_code=None if score is None else keys.plugin_digest(score, folder),
     )
     return {eps: place.folder / f"{table.slug}-{eps:.6g}-{key(eps)}.npz" for eps in table.eps}
 
@@ -234,6 +241,7 @@ def _list_attacked(place: Workplace) -> dict[int, list[dict[str, Any]]]:
     return {
         number: [
             _entry(table.name, table.label, attack.norm, eps, path)
+            | ({"score": score} if (score := detectors.find_target(attack)) else {})
             for eps, path in _attacked_paths(place, number).items()
         ]
         for number, (table, attack) in enumerate(tables)
@@ -246,7 +254,7 @@ def _ensure_attack(
     """Compute what is missing of an attack; its records leave memory at the end."""
     table, paths = place.spec.attacks[number], _attacked_paths(place, number)
     missing = tuple(
-        eps for eps in table.eps if read_record(paths[eps]) is None or keeping.lacks(paths[eps])
+        eps for eps, path in paths.items() if read_record(path) is None or keeping.lacks(path)
     )
     if missing:
         for eps in missing:
@@ -320,7 +328,9 @@ def _attack(
             model,
             attacked.AttackPass(attack, images, part.eps, place.cell.seed, table.batch_size),
             clean=clean and stored.cut_record(clean, part.start, part.stop),
-            detector=detector.detector_view(model, reference),
+            detector=detectors.build_view(
+                attack, model, reference, place.spec.folder, density=place.density
+            ),
             eight_bit=table.eight_bit,
             spend=lambda queries, seconds: spent.append(parts.Spent(*queries, seconds)),
             keep=keeper,

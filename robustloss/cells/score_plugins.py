@@ -1,10 +1,10 @@
-"""The user's own detection scores: a function of a Record, by name."""
+"""The user's own detection scores: a function of a Record, by name, and its torch form."""
 
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -15,6 +15,18 @@ from robustloss.attacks.settings import preserving_settings
 
 Array = NDArray[Any]
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class TorchForm(NamedTuple):
+    """A score of the user's as a torch function, which an attack can follow.
+
+    Attributes:
+        function: Of `evaluation.torch_scores.Outputs`; returns (B,).
+        takes_reference: Whether it also takes the reference arrays, as tensors.
+    """
+
+    function: Callable[..., Any]
+    takes_reference: bool
 
 
 def load(
@@ -47,7 +59,29 @@ def check(names: Sequence[str], folders: Sequence[Path]) -> None:
     Raises:
         PluginError: See `load`.
     """
-    load(names, {}, folders)
+    for name in load(names, {}, folders):
+        find_torch_form(name, folders)
+
+
+def find_torch_form(name: str, folders: Sequence[Path]) -> TorchForm | None:
+    """Return the torch form of a score: "gap_torch" beside "gap", in the same file.
+
+    Args:
+        name: One with a colon.
+        folders: See `load`.
+
+    Raises:
+        PluginError: See `load`.
+    """
+    score = load_object(name, folders)
+    twin = f"{getattr(score, '__name__', '')}_torch"
+    function = getattr(inspect.getmodule(score), twin, None)
+    if function is None:
+        return None
+    named = f"{name}_torch"
+    if not inspect.isfunction(function):
+        raise PluginError(f"score '{named}' is no function, which a torch form must be.")
+    return TorchForm(function, _takes_reference(named, function))
 
 
 def _load_score(name: str, reference: Mapping[str, Array], folders: Sequence[Path]) -> Score:
@@ -60,10 +94,16 @@ def _load_score(name: str, reference: Mapping[str, Array], folders: Sequence[Pat
         raise PluginError(
             f"score '{name}' is no function. Name one that takes a Record and returns (N,) numbers."
         )
+    given = (reference,) if _takes_reference(name, function) else ()
+    return lambda record: _call(name, function, record, *given)
+
+
+def _takes_reference(name: str, function: Callable[..., Any]) -> bool:
+    """Return whether a score takes the reference beside the record; refuse any other signature."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # some compiled functions have no signature
-        return lambda record: _call(name, function, record)
+        return False
     needed = [p for p in parameters if p.default is p.empty and p.kind in _BY_PLACE]
     takes_all = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     only_named = [p.name for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
@@ -72,8 +112,7 @@ def _load_score(name: str, reference: Mapping[str, Array], folders: Sequence[Pat
             f"score '{name}' must take a Record, or a Record and the reference arrays, by "
             f"position; it needs ({', '.join(p.name for p in parameters)})."
         )
-    given = (reference,) if len(needed) == 2 else ()
-    return lambda record: _call(name, function, record, *given)
+    return len(needed) == 2
 
 
 def _call(name: str, function: Callable[..., Any], *given: Any) -> Any:

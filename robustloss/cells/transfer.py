@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from robustloss.attacks import build_attack
+from robustloss.attacks import Attack, build_attack
 from robustloss.attacks.base import NORMS
 from robustloss.attacks.settings import preserving_settings, reset_settings
-from robustloss.cells import keys
+from robustloss.cells import detectors, keys
 from robustloss.cells.cell import explain_error, stops_run
 from robustloss.cells.jobs import CellJob, Failure
 from robustloss.cells.workplace import Report
 from robustloss.data.images import Dataset
-from robustloss.evaluation import attacked, detector, passes
+from robustloss.evaluation import attacked, passes
 from robustloss.models import build, weight_files
 from robustloss.models.classifier import AnyClassifier
 from robustloss.progress import Event, Stage
@@ -154,10 +154,16 @@ class _SeedTransfers:
 
     def _ensure(self, source: _Trained, attack: AttackSpec) -> list[Transfer]:
         """Return what one attack made on one source, by budget, after computing what is missing."""
+        budgets, content = _budgets(attack), source.content
+        built = build_attack(attack.name, folders=(self.spec.folder,), **attack.params)
+        there = {"density": content["density"], "features": content["feature_dim"] > 0}
+        if not (budgets and detectors.can_attack(built, self.spec.folder, **there)):
+            return []
+        score = detectors.find_target(built)
         key = partial(
             keys.transfer_key,
             self.dataset.checksum,
-            source.content,
+            content,
             {t.job.cell.loss.file_label: keys.model_identity(t.content) for t in self.models},
             attack,
             seed=self.seed,
@@ -166,13 +172,14 @@ class _SeedTransfers:
                 torch.device(source.job.device),
                 [each.content["build"].get("backbone", "") for each in self.models],
             ),
+            score_code=None if score is None else keys.plugin_digest(score, self.spec.folder),
         )
         folder = source.job.folder / "transfer" / f"seed-{self.seed}"
         start = f"{source.job.cell.loss.slug}-{attack.slug}"
-        paths = {eps: folder / f"{start}-{eps:.6g}-{key(eps)}.npz" for eps in _budgets(attack)}
+        paths = {eps: folder / f"{start}-{eps:.6g}-{key(eps)}.npz" for eps in budgets}
         stored = {eps: self._read(path, source, attack, eps) for eps, path in paths.items()}
         if missing := {eps: paths[eps] for eps, transfer in stored.items() if transfer is None}:
-            stored |= self._compute(source, attack, missing)
+            stored |= self._compute(source, attack, built, missing)
         return [
             replace(transfer, file=paths[eps].relative_to(source.job.folder).as_posix())
             for eps, transfer in stored.items()
@@ -180,15 +187,16 @@ class _SeedTransfers:
         ]
 
     def _compute(
-        self, source: _Trained, attack: AttackSpec, paths: dict[float, Path]
+        self, source: _Trained, attack: AttackSpec, built: Attack, paths: dict[float, Path]
     ) -> dict[float, Transfer]:
         """Attack the source once for all missing budgets and show the images to every target."""
         self.fresh = True
         images = self.dataset.test.to(torch.device(source.job.device))
         reference, _ = read_arrays(source.path("reference"))
-        built = build_attack(attack.name, folders=(self.spec.folder,), **attack.params)
+        model, folder = self._load(source), self.spec.folder
+        density = source.content["density"]
         predictions = attacked.transferred_predictions(
-            detector.detector_view(self._load(source), reference),
+            detectors.build_view(built, model, reference, folder, density=density),
             [self._load(target) for target in self.models],
             attacked.AttackPass(built, images, list(paths), self.seed, attack.batch_size),
         )

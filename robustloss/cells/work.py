@@ -169,7 +169,9 @@ def trace_attacks(spec: Spec, attacks: Sequence[Attack]) -> list[tuple[AttackSpe
     return [
         (table, probes.Traced(trace_name(table.label), attack, min(positive)))
         for table, attack in zip(spec.attacks, attacks, strict=True)
-        if (positive := [eps for eps in table.eps if eps > 0]) and probes.is_traceable(attack)
+        if (positive := [eps for eps in table.eps if eps > 0])
+        and probes.is_traceable(attack)
+        and attack.needs != "score"  # trial attacks meet the detector of the likelihood
     ]
 
 

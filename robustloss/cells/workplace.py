@@ -79,6 +79,16 @@ class Workplace:
         tensors = weights.meta["tensors"]
         return keys.output_ingredients(self.dataset.checksum, weights.key, tensors, machine)
 
+    @property
+    def density(self) -> bool:
+        """Whether the loss's class_log_likelihood is a normalised log-density, once trained."""
+        return bool(self.weights.meta["density"])
+
+    @property
+    def features(self) -> bool:
+        """Whether the model offers features, once its weights are there."""
+        return self.weights.meta.get("feature_dim", self.cell.model.feature_dim) > 0
+
     @cached_property
     def work(self) -> Work:
         """The passes of the model that come after its training."""

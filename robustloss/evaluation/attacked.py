@@ -89,7 +89,7 @@ def attacked_records(
         model: In eval mode, on the device of the images.
         attack_pass: The attack, the images and the budgets.
         clean: The Record of the unattacked images, for budget 0: they are not passed once more.
-        detector: The model with its detector, for attacks that need the likelihood.
+        detector: The model with its detector, for attacks that need the likelihood or a score.
         eight_bit: Also classify the attacked images rounded to multiples of 1/255.
         spend: Called with the queries and the seconds of every batch.
         keep: Called with each budget above 0 and the attacked images of every batch, in order.
@@ -104,7 +104,7 @@ def attacked_records(
     """
     attack, images, eps = attack_pass.attack, attack_pass.images, attack_pass.eps
     target: nn.Module = model
-    if attack.needs == "likelihood":
+    if attack.needs != "logits":
         if detector is None:
             raise ValueError(
                 f"{attack.name} needs a detector. Pass detector_view(...) of the model."

@@ -10,7 +10,7 @@ from robustloss.results.numbers import BEST, Attack, ResultNumbers, ordered, pla
 from robustloss.results.result_table import ResultCell, ResultColumn, ResultRow, ResultTable
 from robustloss.results.schema import WORST_CASE
 
-SCORE = "class_log_likelihood"  # the paper's score, and the one that adaptive attacks raise
+SCORE = "class_log_likelihood"  # the paper's score
 UNNOTICED = "undetected_success_at_5fpr"
 
 
@@ -135,14 +135,15 @@ def _detection_columns(found: _Numbers) -> list[ResultColumn]:
     sources = [("auroc-naive", naive.label, _place(naive))] if naive else []
     knowing = [attack for attack in knowing if eps in attack.strengths]
     if any(
-        (row["kind"], row["norm"], row["eps"]) == (BEST["attack"], norm, eps)
+        (row["kind"], row["norm"], row["eps"]) == (BEST["attack"], norm, eps) and row["adapted"]
         for row in found.adaptive
     ):
         place = BEST["attack"], BEST["attack_label"], norm
         sources.append(("auroc-adaptive", "best adaptive", place))
-    elif len(knowing) == 1:
+    elif len(knowing) == 1 and not found.adaptive:
         sources.append(("auroc-adaptive", knowing[0].label, _place(knowing[0])))
-    group, at = f"AUROC, all images, eps {eps_text(eps)}", f"at eps {eps_text(eps)}"
+    at, knows = f"at eps {eps_text(eps)}", any(key == "auroc-adaptive" for key, _, _ in sources)
+    group = f"AUROC, all images, eps {eps_text(eps)}{'' if knows else '; detector not attacked'}"
     columns = [
         ResultColumn(key, head, group, "auroc_all", *place, eps, False, False)
         for key, head, place in sources

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from robustloss import attacks, losses
 from robustloss.analysis.gates.judge import check_gates
-from robustloss.cells import score_plugins
+from robustloss.cells import detectors, score_plugins
 from robustloss.data.images import Dataset
 from robustloss.losses.feasibility import LossWarning, collecting_warnings
 from robustloss.models import backbones, build
@@ -15,6 +15,7 @@ from robustloss.models.pretrained import choose_statistics, freeze_backbone, loa
 from robustloss.notation import eps_text
 from robustloss.spec.attack_kinds import attack_kind
 from robustloss.spec.errors import SpecError
+from robustloss.spec.prefixes import is_plugin
 from robustloss.spec.spec import CellSpec, Spec
 from robustloss.storage import digest
 from robustloss.training.adversary import check_logits_needed
@@ -163,6 +164,15 @@ def _attack_mistakes(spec: Spec, dataset: Dataset) -> list[str]:
                 lines.append(
                     f"{where}.eps (={eps_text(max(attack.eps))}) must lie in [0, 1]: pixel units, "
                     "not 0–255."
+                )
+            aim = detectors.find_target(built)
+            lacks = (
+                aim and is_plugin(aim) and not score_plugins.find_torch_form(aim, (spec.folder,))
+            )
+            if lacks and not spec.detection.adapt:  # which attacks what can be attacked
+                lines.append(
+                    f"{where}.params.score (={aim}) has no torch form, which an attack follows. "
+                    f"Write {str(aim).rpartition(':')[2]}_torch beside it: the same score of tensors."
                 )
             least = getattr(built, "least_classes", 2)
             if dataset.num_classes < least:

@@ -1,14 +1,15 @@
 """Table [[attacks]]: names, norms, eps."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from robustloss.spec import base
-from robustloss.spec.attack_kinds import ATTACK_FACTS, ATTACK_LABELS, attack_norm
-from robustloss.spec.errors import Problems
-from robustloss.spec.prefixes import placed
+from robustloss.spec.attack_kinds import ATTACK_FACTS, ATTACK_LABELS, attack_kind, attack_norm
+from robustloss.spec.detection import SCORE_NAMES
+from robustloss.spec.errors import Problems, choice_rule
+from robustloss.spec.prefixes import canonical_name, placed
 
 _RESERVED = {
     "none": "the clean pass's own",
@@ -44,6 +45,19 @@ class AttackSpec(base.Labelled):
         if self.slug in _RESERVED:
             base.raise_at("label", self.label, f"is {_RESERVED[self.slug]}. Give it another label.")
         return self
+
+    @field_validator("params")
+    @classmethod
+    def _score(cls, params: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """Refuse an unknown score to aim at; a name with a colon is the user's own."""
+        score = params.get("score")
+        name = info.data.get("name", "")
+        if not isinstance(score, str) or ":" in name or attack_kind(name) != "adaptive":
+            return params
+        score = canonical_name(score, SCORE_NAMES)
+        if ":" not in score and score not in SCORE_NAMES:
+            base.raise_at("score", score, choice_rule(score, SCORE_NAMES))
+        return params | {"score": score}
 
     @field_validator("eps")
     @classmethod

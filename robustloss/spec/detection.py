@@ -6,11 +6,30 @@ from robustloss.spec.base import Count, Eps, ListOf, Table, check_each, declare,
 from robustloss.spec.errors import choice_rule, rule_error
 from robustloss.spec.prefixes import canonical_name, misplaced_rule
 
-SCORE_NAMES = (
-    *("class_log_likelihood", "marginal_log_likelihood", "max_log_posterior", "max_logit"),
-    *("energy", "mahalanobis", "relative_mahalanobis", "knn", "gaussian_mixture", "feature_norm"),
-)
-"""Every detection score. What computes them stands in `analysis.detection.scores`."""
+LIKELIHOOD = "class_log_likelihood"
+"""The paper's score, and the one that adaptive attacks aim at where they name none."""
+
+SCORE_WORDS = {
+    LIKELIHOOD: "log-likelihood",
+    "marginal_log_likelihood": "marginal likelihood",
+    "max_log_posterior": "largest posterior",
+    "max_logit": "largest logit",
+    "energy": "energy",
+    "mahalanobis": "Mahalanobis",
+    "relative_mahalanobis": "relative Mahalanobis",
+    "knn": "nearest neighbours",
+    "gaussian_mixture": "Gaussian mixture",
+    "feature_norm": "feature norm",
+}
+"""Every detection score, in the order of tables and figures, as a reader knows it. What computes
+them stands in `analysis.detection.scores`."""
+
+SCORE_NAMES = tuple(SCORE_WORDS)
+
+
+def score_words(score: str) -> str:
+    """Return a score as a reader knows it."""
+    return SCORE_WORDS.get(score, score.replace("_", " "))
 
 
 class DetectionSpec(Table):
@@ -27,6 +46,9 @@ class DetectionSpec(Table):
     )
     noise: bool = declare(
         "also score noise as large as each attack was on each image, a control", True
+    )
+    adapt: bool = declare(
+        "also run adaptive_selective on every score that no attack of the spec aims at", False
     )
 
     @field_validator("scores")

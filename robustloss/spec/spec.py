@@ -24,10 +24,11 @@ from pydantic import (
     model_validator,
 )
 
+from robustloss.spec.adapt import add_adaptive, find_aim
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.base import ListOf, Seed, Table, as_tuple, check_each, declare
 from robustloss.spec.data import FIXED_SETS, DataSpec, OutsideSpec, ShiftSpec
-from robustloss.spec.detection import ChecksSpec, DetectionSpec
+from robustloss.spec.detection import LIKELIHOOD, ChecksSpec, DetectionSpec
 from robustloss.spec.errors import Problems, choice_rule, rule_error
 from robustloss.spec.gates.table import Gates
 from robustloss.spec.losses import LossSpec, ModelSpec
@@ -236,6 +237,22 @@ class Spec(Table):
         problems.raise_if_any()
         return tables
 
+    @field_validator("attacks")
+    @classmethod
+    def check_aims(cls, attacks: tuple[AttackSpec, ...], info: Any) -> tuple[AttackSpec, ...]:
+        """Refuse to aim at a score that nobody computes."""
+        detection = info.data.get("detection")  # absent if it is wrong itself
+        if detection is None:
+            return attacks
+        problems = Problems()
+        for i, attack in enumerate(attacks):
+            aim = find_aim(attack)
+            if aim not in (None, LIKELIHOOD, *detection.scores):
+                rule = "is not among detection.scores, so nothing would show what it found."
+                problems.add((i, "params", "score"), aim, f"{rule} Add it there.")
+        problems.raise_if_any()
+        return attacks
+
     @field_validator("outside")
     @classmethod
     def check_outside(cls, tables: tuple[OutsideSpec, ...], info: Any) -> tuple[OutsideSpec, ...]:
@@ -325,6 +342,17 @@ class Spec(Table):
                     rule = f"has {count} combinations, losses[{first[0]}].search has {first[1]}: "
                     rule += "every loss gets the same number of trials. List as many, or write "
                     problems.add(place, loss.search, f"{rule}[tuning] trials = {less}.")
+        problems.raise_if_any()
+        return self
+
+    @model_validator(mode="after")
+    def add_attacks(self) -> Self:
+        """Add the attacks that `detection.adapt` asks for."""
+        problems = Problems()
+        try:
+            self._complete({"attacks": add_adaptive(self.attacks, self.detection)})
+        except ValueError as error:
+            problems.add(("detection", "adapt"), True, str(error))
         problems.raise_if_any()
         return self
 

@@ -74,7 +74,8 @@ def test_one_attack_shows_its_own_errors():
     table = build_result_table(results_of())
     assert heads(table) == [
         ("error", "clean"), ("error, FGSM", "8/255"), ("error, FGSM", "0.3"),
-        ("AUROC, all images, eps 0.3", "FGSM"), ("fooled and unnoticed at eps 0.3", "FGSM"),
+        ("AUROC, all images, eps 0.3; detector not attacked", "FGSM"),
+        ("fooled and unnoticed at eps 0.3", "FGSM"),
     ]  # fmt: skip
     assert [row.label for row in table.rows] == ["Softmax", "GM"]
     assert table.baseline == "Softmax"

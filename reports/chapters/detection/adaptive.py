@@ -16,15 +16,16 @@ from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import ADVERSARIAL, INK, NORMAL, SOFT, plain
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of, lay_out
-from robustloss.reports.reading.detected import LIKELIHOOD, sum_over
+from robustloss.reports.reading.detected import sum_over
 from robustloss.reports.reading.marks import Flag, Marks
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NORM_NAMES, NOTHING, Estimate, eps_name, over_rows
 from robustloss.results.numbers import BEST as _BEST
 from robustloss.results.numbers import group_rows
+from robustloss.spec.detection import LIKELIHOOD
 
 BEST = _BEST["attack"]
-SCORE = LIKELIHOOD  # what the adaptive attacks aim at
+SCORE = LIKELIHOOD  # of all tables but that of every score
 _ESTIMATES = [
     Column("AUROC, all", "auroc_all", 1.0),
     Column("", "n_seeds"),
@@ -72,7 +73,8 @@ class Guarded:
         norm: Of every number in it.
         eps: Strengths that have an adaptive attack.
         rivals: Naive attacks in the order of the spec, then the adaptive ones, then their best.
-        scores: The score that the attacks aim at, then the others.
+        scores: The likelihood, then the others.
+        aimed: Whether an adaptive attack aims at the likelihood.
     """
 
     def __init__(self, numbers: Numbers, norm: str) -> None:
@@ -83,6 +85,7 @@ class Guarded:
             lambda r: (r["label"], r["attack_label"], r["kind"], float(r["eps"]), r["score"]),
         )
         self.eps = sorted({float(row["eps"]) for row in rows})
+        self.aimed = any(row["adapted"] for row in rows if row["score"] == SCORE)
         self.scores = sorted({row["score"] for row in rows}, key=lambda s: (s != SCORE, s))
         place = {attack.label: i for i, attack in enumerate(numbers.attacks)}
         order = ("naive", "adaptive", BEST)
@@ -92,8 +95,14 @@ class Guarded:
         )
 
     def of_kind(self, kind: str) -> list[Rival]:
-        """Return the attacks of one kind."""
-        return [rival for rival in self.rivals if rival.kind == kind]
+        """Return the attacks of one kind that stand under the likelihood."""
+        return [rival for rival in self.of_likelihood if rival.kind == kind]
+
+    @property
+    def of_likelihood(self) -> list[Rival]:
+        """The rivals that stand under the likelihood: an attack on another score does not."""
+        known = {key[1:3] for key in self._rows if key[4] == SCORE}
+        return [rival for rival in self.rivals if (rival.label, rival.kind) in known]
 
     def get(
         self, label: str, rival: Rival, eps: float, metric: str, score: str = SCORE
@@ -148,7 +157,7 @@ def auroc_table(found: Guarded) -> Table:
         rows.append([Entry(label), Entry(eps_text(eps)), *cells])
         data += [
             fields_of(_BESIDE, _numbers(found, label, rival, eps, SCORE, _FALL))
-            for rival in found.rivals
+            for rival in found.of_likelihood
         ]
     return Table(
         f"adaptive-auroc-{found.norm}",
@@ -179,7 +188,8 @@ def rejection_table(found: Guarded) -> Table:
                 row.append(_entry(found, marks, label, worst, eps, column))
             rows.append(row)
         data += [
-            fields_of(_EVERY, _numbers(found, label, rival, eps, SCORE)) for rival in found.rivals
+            fields_of(_EVERY, _numbers(found, label, rival, eps, SCORE))
+            for rival in found.of_likelihood
         ]
     return Table(
         f"adaptive-rejection-{found.norm}",
@@ -220,8 +230,9 @@ def every_adaptive_table(found: Guarded) -> Table:
         f"adaptive-every-{found.norm}",
         f"Every attack and every score beside the adaptive attacks, {found.norm_name}",
         "AUROC of every score under every attack, and the percentage fooled and unnoticed at 5 % "
-        "FPR. “Not adapted”: the adaptive attacks aim at the log-likelihood only, so a "
-        "high AUROC of another score is no evidence. The CSV also has 1 % FPR, errors and counts.",
+        "FPR. “Not adapted”: the attack does not aim at that score, and no other does in the best "
+        "of adaptive, so a high AUROC there is no evidence. The CSV also has 1 % FPR, errors and "
+        "counts.",
         *lay_out(_EVERY, rows, marks),
         marks.notes(),
         left=3,
@@ -233,7 +244,7 @@ def _numbers(
     estimates: Sequence[Column] = _ESTIMATES,
 ) -> dict[str, Any]:  # fmt: skip
     """Return what the columns of these tables show of one attack at one eps under one score."""
-    aimed = rival.kind != "naive" and score == SCORE
+    aimed = any(row["adapted"] for row in found.rows(label, rival, eps, score))
     naive = "naive: " if rival.kind == "naive" else ""
     keys = [column.key for column in estimates if column.unit]
     values = {key: found.get(label, rival, eps, key, score) for key in keys}
@@ -269,6 +280,8 @@ class Fall:
 def plot_falls(numbers: Numbers) -> Iterator[Plot]:
     """Draw one figure for each norm with an adaptive attack."""
     for found in guarded(numbers):
+        if not found.aimed:
+            continue
         start, bests = found.start, found.of_kind(BEST)
         if start is None or not bests:
             continue
@@ -277,7 +290,7 @@ def plot_falls(numbers: Numbers) -> Iterator[Plot]:
         for label, eps in product(numbers.labels, found.eps):
             areas = {
                 rival: area.mean
-                for rival in found.rivals
+                for rival in found.of_likelihood
                 if (area := found.get(label, rival, eps, "auroc_all"))
             }
             naive = [y for rival, y in areas.items() if rival.kind == "naive" and rival != start]
@@ -288,7 +301,7 @@ def plot_falls(numbers: Numbers) -> Iterator[Plot]:
             rows += [
                 {"label": label, "eps": eps, "attack_label": rival.label, "kind": rival.kind,
                  "auroc_all": areas.get(rival)}
-                for rival in found.rivals
+                for rival in found.of_likelihood
             ]  # fmt: skip
         words = [
             f"{label} from {falls[-1].start:.2f} to {falls[-1].best:.2f}"

@@ -18,10 +18,10 @@ from robustloss.reports.drawing.curves import (
     lines_of,
 )
 from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, GREY, Look, columns_of, looks
-from robustloss.reports.reading.detected import LIKELIHOOD
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.reading.views import View
 from robustloss.reports.words import eps_name
+from robustloss.spec.detection import LIKELIHOOD
 
 NOISE = (
     "Noise control: random noise as large as the attack's change of each image; where it lies as "

@@ -15,12 +15,13 @@ from robustloss.reports.drawing.frames import Spot, draw_grid, drawn_cells
 from robustloss.reports.drawing.histograms import Bins, frame_bins, pooled_bins
 from robustloss.reports.drawing.style import ADVERSARIAL, CROWD, NORMAL, write_note
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of
-from robustloss.reports.reading.detected import LIKELIHOOD, area_or_rate, in_order, score_words
+from robustloss.reports.reading.detected import area_or_rate, in_order
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.views import Shown
 from robustloss.results.columns import Row
 from robustloss.results.numbers import group_rows
 from robustloss.results.scores import CLEAN, Pass
+from robustloss.spec.detection import LIKELIHOOD, score_words
 
 _ESTIMATES = [
     Column("AUROC", "auroc", 1.0),

@@ -22,9 +22,10 @@ from robustloss.reports.drawing.curves import (
 from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.squares import colour_bar, frame_squares, hatch_square, ink_on
 from robustloss.reports.drawing.style import ADVERSARIAL, BLUE, CROWD, looks, plain
-from robustloss.reports.reading.detected import POPULATION_WORDS, score_words
+from robustloss.reports.reading.detected import POPULATION_WORDS, Detected
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import Estimate, eps_name
+from robustloss.spec.detection import score_words
 
 ACROSS = 2  # panels in a row: ten scores need half a page
 LEGEND = " †: a check fired for this loss, and its numbers may be artefacts."
@@ -70,7 +71,7 @@ def plot_score_curves(scene: Scene) -> Iterator[Plot]:
     reference = 0.5 if bottom < 0.5 else None
     aimed = found.adapted(attack.label)
     blind = ", ".join(score_words(k) for k in found.scores if aimed.get(k) is False)
-    spared = f"This attack did not try to deceive {blind}: high values prove nothing there."
+    spared = f" This attack did not try to deceive {blind}: high values prove nothing there."
     grid = [replace(panel, y_range=(bottom, 1.005), reference=reference) for panel in grid]
     ends = []
     for panel in grid:
@@ -83,7 +84,7 @@ def plot_score_curves(scene: Scene) -> Iterator[Plot]:
         title="Which score gives the attack away?",
         caption="AUROC of each detection score against eps: successful attacks against the clean "
         f"images that are right. The vertical axes begin at {bottom:g}. "
-        f"{band_words(scene.numbers)} {spared if blind else ''}",
+        f"{band_words(scene.numbers)}{spared if blind else _spared(found)}",
         alt="Line charts of AUROC against eps, one per score, one line per loss. At the largest "
         f"eps, {'; '.join(ends)}.",
     )  # fmt: skip
@@ -128,9 +129,16 @@ def plot_score_heat(scene: Scene) -> Iterator[Plot]:
         caption=f"AUROC of each detection score{over}. Blue: attacked images look less "
         "typical than clean ones; orange: more typical; white: guessing; hatched: no number. "
         "Successful attacks (right, now wrong) stand against the clean images that are right. "
-        "Failed attacks and noise of the same size are in the CSV." + (LEGEND if marked else ""),
+        f"Failed attacks and noise of the same size are in the CSV.{_spared(found)}"
+        f"{LEGEND if marked else ''}",
         alt=f"Tables of AUROC as coloured squares, losses by scores. {'; '.join(bests)}.",
     )
+
+
+def _spared(found: Detected) -> str:
+    """Return which scores no adaptive attack of the run aims at, as a caption ends."""
+    names = ", ".join(score_words(score) for score in found.spared)
+    return f" Not attacked by an adaptive attack: {names}." if names else ""
 
 
 def _draw_heat(grid: Sequence[_Heat], scores: Sequence[str]) -> Figure:

@@ -9,15 +9,14 @@ from robustloss.reports.drawing.style import CROWD
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of, lay_out
 from robustloss.reports.reading.detected import (
     EARLY,
-    LIKELIHOOD,
     POPULATION_WORDS,
-    score_words,
     sum_over,
 )
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.published import Published, published_errors
 from robustloss.reports.reading.scene import Scene
 from robustloss.reports.words import span
+from robustloss.spec.detection import LIKELIHOOD, score_words
 
 _COLUMNS = [
     Column("loss", "label"),
@@ -41,7 +40,9 @@ _OF_A_SCORE = [
     *(Column("", key) for key in ("label", "score", "population", "eps", "n_seeds")),
     _AREA,
     Column("", "adapted"),
+    Column("", "auroc_own_attack", 1.0, parts=("mean",)),
 ]
+NOT_ATTACKED = "not attacked"
 _NOT_ADAPTED = (
     " “Not adapted”: this attack did not try to deceive that score, so a high AUROC there is no "
     "evidence."
@@ -81,6 +82,11 @@ def detection_table(scene: Scene) -> Table:
         [
             *marks.notes(),
             *_notes(scene),
+            *(
+                []
+                if LIKELIHOOD in detected.attacked
+                else ["Not attacked: no attack of this run tries to deceive the likelihood."]
+            ),
             *(f"Published: {p.source}. {p.caveat}" for p in published),
         ],
     )
@@ -152,6 +158,9 @@ def scores_table(scene: Scene) -> Table | None:
         return None
     places = [*product(("all", "successful"), attack.strengths)]
     kept = [place for place in places if place[1] in scene.eps[-MOST_EPS:]]
+    known = [e for e in attack.strengths
+             if any(found.own_attack(k, s, e) for k in scene.labels for s in found.attacked)]  # fmt: skip
+    last = max(known, default=attack.strengths[-1])
     rows, data = [], []
     for label in scene.labels:
         for score in found.scores_of(label, attack.label):
@@ -163,9 +172,12 @@ def scores_table(scene: Scene) -> Table | None:
                     cells.append(_AREA.entry(area, marks.of(flags) if area else ""))
                 row = {"label": label, "score": score, "population": population, "eps": eps,
                        "n_seeds": area.n_seeds if area else 0, "auroc": area,
-                       "adapted": adapted[score], "flags": flags}  # fmt: skip
+                       "adapted": adapted[score], "flags": flags,
+                       "auroc_own_attack": found.own_attack(label, score, eps)}  # fmt: skip
                 data.append(fields_of(_OF_A_SCORE, row))
             name = score_name(score, adapted=adapted[score])
+            own = _AREA.entry(found.own_attack(label, score, last), "")
+            cells.append(own if score in found.attacked else Entry(NOT_ATTACKED))
             rows.append([Entry(label), Entry(name), *cells])
     return Table(
         f"scores-{attack.slug}",
@@ -173,8 +185,15 @@ def scores_table(scene: Scene) -> Table | None:
         "AUROC of each detection score, over all attacked images and over the successful attacks. "
         "The likelihood asks whether the features look like the predicted class at all, the "
         "posterior only how clearly one class wins."
-        f"{_NOT_ADAPTED if False in adapted.values() else ''} The CSV has every eps.",
-        ["loss", "score", *(f"{population}, eps {eps_text(eps)}" for population, eps in kept)],
+        f"{_NOT_ADAPTED if False in adapted.values() else ''} Its own attack: all images under the "
+        "adaptive attack that aims at this very score; “not attacked” where the run has none. The "
+        "CSV has every eps.",
+        [
+            "loss",
+            "score",
+            *(f"{population}, eps {eps_text(eps)}" for population, eps in kept),
+            f"its own attack, eps {eps_text(last)}",
+        ],
         rows,
         data,
         marks.notes(),

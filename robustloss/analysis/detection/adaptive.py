@@ -10,8 +10,9 @@ from robustloss.analysis.detection.separation import compare
 from robustloss.analysis.outcomes import Outcome
 from robustloss.metrics.rates import threshold_at_fpr
 from robustloss.results.schema import Row, cell_place
+from robustloss.spec.detection import LIKELIHOOD
 
-ADAPTED_SCORE = "class_log_likelihood"  # what the adaptive attacks maximise, at the wrong class
+SCORES = (LIKELIHOOD, "max_log_posterior")  # in the table whatever the attacks aim at
 ENDS = ("", "_low", "_high")  # of a number and of its interval
 
 
@@ -34,6 +35,8 @@ def adaptive_rows(
     Returns:
         Per norm, eps > 0 and score: the attacks that do not know the detector ("naive"), the
         adaptive ones, and the best of the adaptive per image. Nothing without an adaptive attack.
+        An adaptive attack stands under the score that it aims at, one on the likelihood under all
+        `SCORES`. The best is over all adaptive attacks, whatever they aim at.
     """
     rows = []
     for norm, eps in dict.fromkeys(
@@ -42,9 +45,16 @@ def adaptive_rows(
         here = [one for one in outcomes if (one.norm, one.eps) == (norm, eps)]
         kinds = [(one, "adaptive" if one.kind == "adaptive" else "naive") for one in here]
         adaptive = [one for one, kind in kinds if kind == "adaptive"]
+        aims = {one.aim for one in adaptive}
         for score, validation in validation_scores.items():
             best = (find_best(adaptive, score), "best_of_adaptive")
-            for one, kind in (*kinds, best):
+            listed = [
+                (one, kind)
+                for one, kind in kinds
+                if kind == "naive" or one.aim == score
+                or (one.aim == LIKELIHOOD and score in SCORES)
+            ]  # fmt: skip
+            for one, kind in (*listed, best):
                 scores = one.scores[score]
                 found = compare(~clean.wrong, one.wrong, clean.scores[score], scores, validation)
                 all_, successful = found["all"], found["successful"]
@@ -55,7 +65,7 @@ def adaptive_rows(
                     "attack_label": one.attack_label,
                     "kind": kind,
                     "score": score,
-                    "adapted": kind != "naive" and score == ADAPTED_SCORE,
+                    "adapted": kind != "naive" and score in aims,
                     "n": one.wrong.size,
                     **{f"auroc_all{end}": all_[f"auroc{end}"] for end in ENDS},
                     "auroc_successful": successful["auroc"],

@@ -13,10 +13,11 @@ from robustloss.analysis.detection.scores import Score, build_scores
 from robustloss.analysis.detection.separation import check_same_images
 from robustloss.results.records import LazyRecords, Record, validation_record
 from robustloss.results.scores import CLEAN, VALIDATION, Array, Pass, StoredScores, describe_pass
+from robustloss.spec.detection import LIKELIHOOD
 
 VERSION = 1  # raise when the same records would give other scores
 
-ROW_SCORE = "class_log_likelihood"  # the score of the detection columns of `rows`: the paper's
+ROW_SCORE = LIKELIHOOD  # the score of the detection columns of `rows`
 
 
 def compute_scores(

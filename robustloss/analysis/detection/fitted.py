@@ -1,8 +1,9 @@
 """Scores that are fitted on clean training features: they ask the feature space, not the loss.
 
-Each takes a cell's reference arrays and gives a function of a Record. With a covariance, features
-are whitened once, so that distances are plain sums of squares. Classes without training images are
-left out. All in float64.
+Each takes a cell's reference arrays and gives a function of a Record. What is fitted stands in
+plain arrays, by `fit_...`, because an attack on the detector needs it too. With a covariance,
+features are whitened once, so that distances are plain sums of squares. Classes without training
+images are left out. All in float64.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from robustloss.results.records import Record
 
 Array = NDArray[Any]
 Score = Callable[[Record], Array]
+Fit = Mapping[str, Array]
+"""What a score is fitted with, by name; "classes" (K',) are those with training images."""
 NEIGHBOURS = (1, 5, 10, 20, 50)  # the k that `knn` chooses from
 _BLOCK = 2048  # images at once
 _RIDGE = 1e-6  # of the mean variance, so that constant features have a covariance too
@@ -42,16 +45,21 @@ def mahalanobis(reference: Mapping[str, Array]) -> Score:
     Source: Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples
     and adversarial attacks", on the features alone, without input steps.
     """
-    features, means, labels = _training(reference)
-    white = _whitening(features - means[labels])
-    places = means @ white
+    fit = fit_mahalanobis(reference)
 
     def score(record: Record) -> Array:
-        points = features_of(record) @ white
+        points = features_of(record) @ fit["white"]
         # by explicit difference: the expanded square is wrong near a mean
-        return -np.min([((points - place) ** 2).sum(1) for place in places], axis=0)
+        return -np.min([((points - place) ** 2).sum(1) for place in fit["places"]], axis=0)
 
     return score
+
+
+def fit_mahalanobis(reference: Mapping[str, Array]) -> Fit:
+    """Return the whitening "white" (D,D) and the whitened class means "places" (K',D)."""
+    features, means, labels, classes = _training(reference)
+    white = _whitening(features - means[labels])
+    return {"white": white, "places": means @ white, "classes": classes}
 
 
 def relative_mahalanobis(reference: Mapping[str, Array]) -> Score:
@@ -59,16 +67,25 @@ def relative_mahalanobis(reference: Mapping[str, Array]) -> Score:
 
     Source: Ren et al. 2021, arXiv:2106.09022, for near out-of-distribution images.
     """
-    within = mahalanobis(reference)
-    features, _, _ = _training(reference)
-    center = features.mean(0)
-    white = _whitening(features - center)
+    within, fit = mahalanobis(reference), fit_background(reference)
 
     def score(record: Record) -> Array:
-        whole = (((features_of(record) - center) @ white) ** 2).sum(1)
+        whole = (((features_of(record) - fit["center"]) @ fit["background"]) ** 2).sum(1)
         return np.asarray(within(record) + whole)
 
     return score
+
+
+def fit_background(reference: Mapping[str, Array]) -> Fit:
+    """Return the mean "center" (D,) of all features and their whitening "background" (D,D)."""
+    features = np.asarray(reference["train_features"], dtype=np.float64)
+    center = features.mean(0)
+    return {"center": center, "background": _whitening(features - center)}
+
+
+def fit_relative_mahalanobis(reference: Mapping[str, Array]) -> Fit:
+    """Return what both of its distances are fitted with."""
+    return {**fit_mahalanobis(reference), **fit_background(reference)}
 
 
 def knn(reference: Mapping[str, Array]) -> Score:
@@ -80,31 +97,54 @@ def knn(reference: Mapping[str, Array]) -> Score:
 
     Source: Sun et al. 2022, "Out-of-distribution detection with deep nearest neighbors".
     """
+    fit = fit_knn(reference)
+    measure = _distances(fit["train"])
+
+    def score(record: Record) -> Array:
+        return -measure(features_of(record), [int(fit["k"])])[:, 0]
+
+    return score
+
+
+def fit_knn(reference: Mapping[str, Array]) -> Fit:
+    """Return "k" (), and the training features "train" (M,D) of length 1 with their "labels" (M,).
+
+    "width" () says how near is near: the median distance of some training features to their k-th
+    neighbour among the others.
+    """
+    train = _unit(np.asarray(reference["train_features"], dtype=np.float64))
+    allowed, measure = [k for k in NEIGHBOURS if k <= len(train)], _distances(train)
+    k = max(k for k in allowed if k <= 10)
+    right = reference["validation_logits"].argmax(1) == reference["validation_labels"]
+    if right.any() and not right.all() and "validation_features" in reference:
+        features = np.asarray(reference["validation_features"], dtype=np.float64)
+        found = -measure(features, allowed)
+        areas = [auroc(found[right, i], found[~right, i]) for i in range(len(allowed))]
+        k = allowed[int(np.argmax(areas))]
+    width = np.median(measure(train[:_BLOCK], [min(k + 1, len(train))]))  # each is its own nearest
+    return {
+        "k": np.asarray(k),
+        "train": train,
+        "labels": np.asarray(reference["train_labels"]),
+        "classes": np.unique(reference["train_labels"]),
+        "width": np.asarray(width),
+    }
+
+
+def _distances(train: Array) -> Callable[[Array, Sequence[int]], Array]:
+    """Return a function of features (N,D) and some k: distances (N,len(k)) to the k-th of (M,D)."""
     from sklearn.neighbors import NearestNeighbors  # not needed to render a report
 
-    train = _unit(np.asarray(reference["train_features"], dtype=np.float64))
     nearest = NearestNeighbors(algorithm="brute").fit(train)
-    allowed = [k for k in NEIGHBOURS if k <= len(train)]
 
-    def distances(features: Array, ks: Sequence[int]) -> Array:
+    def measure(features: Array, ks: Sequence[int]) -> Array:
         found = [
             nearest.kneighbors(_unit(features[start : start + _BLOCK]), max(ks))[0]
             for start in range(0, len(features), _BLOCK)
         ]
         return np.concatenate(found)[:, [k - 1 for k in ks]]
 
-    k = max(k for k in allowed if k <= 10)
-    right = reference["validation_logits"].argmax(1) == reference["validation_labels"]
-    if right.any() and not right.all() and "validation_features" in reference:
-        features = np.asarray(reference["validation_features"], dtype=np.float64)
-        found = -distances(features, allowed)
-        areas = [auroc(found[right, i], found[~right, i]) for i in range(len(allowed))]
-        k = allowed[int(np.argmax(areas))]
-
-    def score(record: Record) -> Array:
-        return -distances(features_of(record), [k])[:, 0]
-
-    return score
+    return measure
 
 
 def gaussian_mixture(reference: Mapping[str, Array]) -> Score:
@@ -116,14 +156,8 @@ def gaussian_mixture(reference: Mapping[str, Array]) -> Score:
 
     Source: Bishop 2006, equation 9.7; Ledoit and Wolf 2004 (shrinkage).
     """
-    features, means, labels = _training(reference)
-    parts = []
-    for label, mean in enumerate(means):
-        own = features[labels == label]
-        white = _whitening(own - mean, shrink=True)
-        log_det = np.log(np.abs(np.diag(white))).sum()
-        constant = np.log(len(own) / len(features)) + log_det
-        parts.append((mean, white, constant - features.shape[1] / 2 * np.log(2 * np.pi)))
+    fit = fit_gaussian_mixture(reference)
+    parts = list(zip(fit["means"], fit["whites"], fit["constants"], strict=True))
 
     def score(record: Record) -> Array:
         points = features_of(record)
@@ -136,12 +170,31 @@ def gaussian_mixture(reference: Mapping[str, Array]) -> Score:
     return score
 
 
-def _training(reference: Mapping[str, Array]) -> tuple[Array, Array, Array]:
-    """Return features (N,D), means (K',D) of the classes with images, and labels among those."""
+def fit_gaussian_mixture(reference: Mapping[str, Array]) -> Fit:
+    """Return "means" (K',D), "whites" (K',D,D), and "constants" (K',), nats: what is no square."""
+    features, means, labels, classes = _training(reference)
+    whites, constants = [], []
+    for label, mean in enumerate(means):
+        own = features[labels == label]
+        white = _whitening(own - mean, shrink=True)
+        log_det = np.log(np.abs(np.diag(white))).sum()
+        constant = np.log(len(own) / len(features)) + log_det
+        whites.append(white)
+        constants.append(constant - features.shape[1] / 2 * np.log(2 * np.pi))
+    return {
+        "means": means,
+        "whites": np.stack(whites),
+        "constants": np.asarray(constants),
+        "classes": classes,
+    }
+
+
+def _training(reference: Mapping[str, Array]) -> tuple[Array, Array, Array, Array]:
+    """Return features (N,D), means (K',D) of the classes with images, labels among those; these."""
     features = np.asarray(reference["train_features"], dtype=np.float64)
-    _, labels = np.unique(reference["train_labels"], return_inverse=True)
-    means = np.stack([features[labels == label].mean(0) for label in range(labels.max() + 1)])
-    return features, means, labels
+    classes, labels = np.unique(reference["train_labels"], return_inverse=True)
+    means = np.stack([features[labels == label].mean(0) for label in range(len(classes))])
+    return features, means, labels, classes
 
 
 def _whitening(centered: Array, *, shrink: bool = False) -> Array:

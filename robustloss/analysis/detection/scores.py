@@ -78,19 +78,24 @@ def marginal_log_likelihood(reference: Mapping[str, Array]) -> Score:
 
     Source: Bishop 2006, equation 9.7.
     """
-    likelihood = np.asarray(reference["validation_class_log_likelihood"], dtype=np.float64)
-    gap = np.asarray(reference["validation_logits"], dtype=np.float64) - likelihood
-    gap -= gap.max(1, keepdims=True)
-    size = 1.0 + float(np.abs(likelihood).max())
-    constant = bool(np.ptp(gap, axis=0).max() <= 1e-5 * size)  # up to float32 noise
-    log_prior = np.median(gap, axis=0) if constant else np.zeros(gap.shape[1])
-    log_prior -= logsumexp(log_prior)
+    log_prior = fit_marginal(reference)["log_prior"]
 
     def score(record: Record) -> Array:
         values = np.asarray(record.class_log_likelihood, dtype=np.float64)
         return np.asarray(logsumexp(values + log_prior, axis=1))
 
     return score
+
+
+def fit_marginal(reference: Mapping[str, Array]) -> fitted.Fit:
+    """Return the logarithms "log_prior" (K,) of the priors."""
+    likelihood = np.asarray(reference["validation_class_log_likelihood"], dtype=np.float64)
+    gap = np.asarray(reference["validation_logits"], dtype=np.float64) - likelihood
+    gap -= gap.max(1, keepdims=True)
+    size = 1.0 + float(np.abs(likelihood).max())
+    constant = bool(np.ptp(gap, axis=0).max() <= 1e-5 * size)  # up to float32 noise
+    log_prior = np.median(gap, axis=0) if constant else np.zeros(gap.shape[1])
+    return {"log_prior": log_prior - logsumexp(log_prior)}
 
 
 OF_OUTPUTS = ("class_log_likelihood", "max_log_posterior", "max_logit", "energy")
@@ -109,6 +114,14 @@ FITTED: dict[str, Callable[[Mapping[str, Array]], Score]] = {
     "relative_mahalanobis": fitted.relative_mahalanobis,
     "knn": fitted.knn,
     "gaussian_mixture": fitted.gaussian_mixture,
+}
+# What the fitted ones are fitted with, for those who need the score in another form.
+FITS: dict[str, Callable[[Mapping[str, Array]], fitted.Fit]] = {
+    "marginal_log_likelihood": fit_marginal,
+    "mahalanobis": fitted.fit_mahalanobis,
+    "relative_mahalanobis": fitted.fit_relative_mahalanobis,
+    "knn": fitted.fit_knn,
+    "gaussian_mixture": fitted.fit_gaussian_mixture,
 }
 # All of them, in the order of the spec.
 SCORES: dict[str, Callable[..., Any]] = {name: (PLAIN | FITTED)[name] for name in SCORE_NAMES}
@@ -143,10 +156,19 @@ def build_scores(
             continue
         if name not in SCORES:
             raise ValueError(f"score (={name!r}) must be one of {', '.join(SCORE_NAMES)}.")
-        if name == "marginal_log_likelihood":
-            there = density
-        else:
-            there = name in OF_OUTPUTS or "train_features" in reference
-        if there:
+        if is_offered(name, density=density, features="train_features" in reference):
             found[name] = PLAIN[name] if name in PLAIN else FITTED[name](reference)
     return found
+
+
+def is_offered(name: str, *, density: bool, features: bool) -> bool:
+    """Return whether a model has a score of ours: some need a density, others features.
+
+    Args:
+        name: of `SCORE_NAMES`.
+        density: see `build_scores`.
+        features: whether the model offers features.
+    """
+    if name == "marginal_log_likelihood":
+        return density
+    return name in OF_OUTPUTS or features

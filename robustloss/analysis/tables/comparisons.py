@@ -130,7 +130,9 @@ def _measure_places(cells: Mapping[str, Cell]) -> Iterator[tuple[Row, Measured]]
             measured[label] = measure(clean[label], one)
             one = replace(one, confidence=None, brier=None)
             kept[label].append(one if one.kind == "adaptive" else replace(one, scores={}))
-        yield dict(zip(_PLACE, place, strict=True)), measured
+        # An attack on another score than the likelihood counts only where attacks are combined.
+        if not any("score" in entry for entry in own.values()):
+            yield dict(zip(_PLACE, place, strict=True)), measured
     found: dict[tuple, dict[str, Outcome | Curve]] = {}
     for label, outcomes in kept.items():
         combined: list[Outcome | Curve] = [*combine(clean[label], outcomes)]

@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustloss.analysis.detection.adaptive import ADAPTED_SCORE
 from robustloss.analysis.detection.separation import compare_outside
 from robustloss.analysis.tables.measured import MeasuredPass
 from robustloss.metrics.rates import threshold_at_fpr
 from robustloss.results.schema import TABLES, Row, cell_place
 from robustloss.results.scores import CLEAN, VALIDATION, StoredScores
-from robustloss.spec.attack_kinds import attack_kind
 
 
 def detection_rows(one: MeasuredPass, scores: Sequence[str]) -> list[Row]:
@@ -19,7 +17,7 @@ def detection_rows(one: MeasuredPass, scores: Sequence[str]) -> list[Row]:
         one: clean or attacked.
         scores: names; those that the loss does not have are left out.
     """
-    adaptive = attack_kind(one.place["attack"]) == "adaptive"
+    aim = one.outcome.aim
     # noise has no success that could go unnoticed: these columns stay null
     empty = dict.fromkeys(TABLES["detection"].names)
     return [
@@ -27,7 +25,7 @@ def detection_rows(one: MeasuredPass, scores: Sequence[str]) -> list[Row]:
         | one.place
         | {"score": score, "population": population}
         | numbers
-        | {"adapted": score == ADAPTED_SCORE if adaptive else None}
+        | {"adapted": None if aim is None else score == aim}
         for score in scores
         for population, numbers in one.separation.get(score, {}).items()
     ]

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from robustloss.analysis.detection.compute import CLEAN_KEY, ROW_SCORE
+from robustloss.analysis.detection.adaptive import SCORES
+from robustloss.analysis.detection.compute import CLEAN_KEY
 from robustloss.analysis.detection.separation import (
     Numbers,
     check_same_images,
@@ -23,7 +24,6 @@ from robustloss.results.scores import CLEAN, VALIDATION, Pass, StoredScores
 from robustloss.spec.attack_kinds import attack_kind
 
 CLEAN_ENTRY = {"attack": "none", "attack_label": "none", "norm": None, "eps": 0.0}
-ADAPTIVE_SCORES = (ROW_SCORE, "max_log_posterior")  # of the table of adaptive attacks
 
 Arrays = Mapping[str, np.ndarray]
 Records = Mapping[tuple[str, float], Record]
@@ -108,10 +108,10 @@ def measure_cell(
         training: see `MeasuredCell`.
         temperature: whether to fit one.
     """
-    attacks = [entry["attack"] for entry in facts["files"]["records"]]
-    adaptive = any(attack_kind(attack) == "adaptive" for attack in attacks)
+    adaptive = [e for e in facts["files"]["records"] if attack_kind(e["attack"]) == "adaptive"]
+    named = (*SCORES, *(e["score"] for e in adaptive if "score" in e)) if adaptive else ()
     # The scores of every pass take room, so they are kept only where a table needs them.
-    kept = tuple(n for n in ADAPTIVE_SCORES if n in stored.names) if adaptive else ()
+    kept = tuple(name for name in dict.fromkeys(named) if name in stored.names)
     record = records[CLEAN_KEY]
     scores = {name: stored.get(name, CLEAN) for name in stored.names}
     outcome = reduce_record(CLEAN_ENTRY, record, {name: scores[name] for name in kept})

@@ -1,7 +1,9 @@
 """A detection score of your own: a function of what a model says of images."""
 
 import numpy as np
+from torch import Tensor
 
+from robustloss.evaluation.torch_scores import Outputs
 from robustloss.results.records import Record
 
 
@@ -15,4 +17,14 @@ def my_score(record: Record) -> np.ndarray:
             predictions (N,).
     """
     ordered = np.sort(record.logits, axis=1)
+    return ordered[:, -1] - ordered[:, -2]
+
+
+def my_score_torch(outputs: Outputs) -> Tensor:
+    """Return the same of tensors, so that adaptive attacks can try to deceive the score.
+
+    Args:
+        outputs: Of B images, under the names that a Record has; gradients flow through them.
+    """
+    ordered = outputs.logits.sort(dim=1).values
     return ordered[:, -1] - ordered[:, -2]
