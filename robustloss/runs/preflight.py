@@ -165,14 +165,13 @@ def _attack_mistakes(spec: Spec, dataset: Dataset) -> list[str]:
                     f"{where}.eps (={eps_text(max(attack.eps))}) must lie in [0, 1]: pixel units, "
                     "not 0–255."
                 )
-            aim = detectors.find_target(built)
-            lacks = (
-                aim and is_plugin(aim) and not score_plugins.find_torch_form(aim, (spec.folder,))
-            )
+            aim = detectors.find_target(built) or ""
+            lacks = is_plugin(aim) and not score_plugins.find_torch_form(aim, (spec.folder,))
             if lacks and not spec.detection.adapt:  # which attacks what can be attacked
+                own = f"{aim.rpartition(':')[2]}_torch"
                 lines.append(
                     f"{where}.params.score (={aim}) has no torch form, which an attack follows. "
-                    f"Write {str(aim).rpartition(':')[2]}_torch beside it: the same score of tensors."
+                    f"Write {own} beside it: the same score of tensors."
                 )
             least = getattr(built, "least_classes", 2)
             if dataset.num_classes < least:

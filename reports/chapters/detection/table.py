@@ -158,8 +158,12 @@ def scores_table(scene: Scene) -> Table | None:
         return None
     places = [*product(("all", "successful"), attack.strengths)]
     kept = [place for place in places if place[1] in scene.eps[-MOST_EPS:]]
-    known = [e for e in attack.strengths
-             if any(found.own_attack(k, s, e) for k in scene.labels for s in found.attacked)]  # fmt: skip
+    known = [
+        eps
+        for eps in attack.strengths
+        if any(found.own_attack(label, score, eps)
+               for label in scene.labels for score in found.attacked)
+    ]  # fmt: skip
     last = max(known, default=attack.strengths[-1])
     rows, data = [], []
     for label in scene.labels:
