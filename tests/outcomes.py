@@ -3,6 +3,8 @@
 import numpy as np
 
 from robustloss.analysis.outcomes import Outcome
+from robustloss.spec.attack_kinds import attack_kind
+from robustloss.spec.detection import LIKELIHOOD
 
 CELL = {"loss": "lgm", "label": "L-GM", "seed": 3}
 
@@ -10,7 +12,8 @@ CELL = {"loss": "lgm", "label": "L-GM", "seed": 3}
 def made(
     attack="none", eps=0.0, wrong=(), *, label=None, norm="linf", radius=None, scores=None, **shares
 ):
-    """An Outcome; the clean pass by default."""
+    """An Outcome; the clean pass by default. An adaptive attack aims at the likelihood."""
+    aim = LIKELIHOOD if attack_kind(attack) == "adaptive" else None
     return Outcome(
         attack=attack,
         attack_label=label or attack,
@@ -19,7 +22,7 @@ def made(
         wrong=np.asarray(wrong, bool),
         radius=None if radius is None else np.asarray(radius, np.float32),
         scores={name: np.asarray(values, float) for name, values in (scores or {}).items()},
-        **{"zero_gradient_fraction": 0.005, "outside_fraction": 0.0, **shares},
+        **{"zero_gradient_fraction": 0.005, "outside_fraction": 0.0, "aim": aim, **shares},
     )
 
 

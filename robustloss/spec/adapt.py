@@ -45,7 +45,7 @@ def add_adaptive(attacks: Sequence[AttackSpec], detection: DetectionSpec) -> tup
     for score in detection.scores:
         if score in aims:
             continue
-        label = f"Adaptive on {score_words(score)}"
+        label = f"Adaptive on {score_words(score.rpartition('/')[2])}"  # a file without its folders
         if slug(label) in slugs:
             raise ValueError(f'adds an attack "{label}". Give yours another label.')
         added.append(

@@ -1,5 +1,7 @@
 """Adaptive beside naive attacks: best per image by a slow loop, rejection by hand, nulls."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -137,15 +139,24 @@ def test_the_two_thresholds_are_those_of_the_validation_scores():
         )
 
 
-def test_only_the_likelihood_is_what_the_attacks_adapted_to():
+def test_an_attack_is_adapted_to_the_score_that_it_aims_at():
     rows = found([NAIVE, JOINT, MATCHING]).values()
     adapted = {(row["kind"], row["score"]): row["adapted"] for row in rows}
     assert adapted == {
         ("naive", SCORE): False, ("adaptive", SCORE): True, ("best_of_adaptive", SCORE): True,
-        ("naive", "other"): False, ("adaptive", "other"): False,
-        ("best_of_adaptive", "other"): False,
+        ("naive", "other"): False, ("best_of_adaptive", "other"): False,
     }  # fmt: skip
-    assert len(rows) == 2 * 4
+    assert len(rows) == 4 + 2
+    # An attack on another score stands under that score, and serves the best under every one.
+    aware = replace(MATCHING, aim="other")
+    rows = found([NAIVE, JOINT, aware])
+    adapted = {(score, label): row["adapted"] for (_, _, score, label), row in rows.items()}
+    assert adapted == {
+        (SCORE, "FGSM"): False, (SCORE, "joint"): True, (SCORE, "best of adaptive"): True,
+        ("other", "FGSM"): False, ("other", "matching"): True, ("other", "best of adaptive"): True,
+    }  # fmt: skip
+    best = found([NAIVE, JOINT, MATCHING])["linf", 0.1, SCORE, "best of adaptive"]
+    assert rows["linf", 0.1, SCORE, "best of adaptive"] == best
     # the best by another score is chosen by that score
     best = found([JOINT, MATCHING])["linf", 0.1, "other", "best of adaptive"]
     assert best["auroc_all"] == rates.auroc([4, 3, 2, 1], [1, 1, 1, 1])

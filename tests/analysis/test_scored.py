@@ -115,6 +115,10 @@ def gap(record):
     top = np.sort(record.logits, axis=1)
     return top[:, -1] - top[:, -2]
 
+def gap_torch(outputs):
+    top = outputs.logits.sort(dim=1).values
+    return top[:, -1] - top[:, -2]
+
 def near_mean(record, reference):
     return -np.linalg.norm(record.features - reference["train_features"].mean(0), axis=1)
 
@@ -169,10 +173,25 @@ def test_a_wrong_plugin_is_refused_before_anything_runs(plugin, name, message, t
 
 def test_a_score_of_the_user_stands_in_the_tables(plugin, tmp_path):
     name = f"{plugin}:gap"
-    spec = changed(seeds=[0], detection={"scores": ["class_log_likelihood", "max_logit", name]})
+    scores = ["class_log_likelihood", "marginal_log_likelihood", "max_logit", name]
+    aware = {"name": "adaptive_selective", "params": {"steps": 2}, "eps": [0.2]}
+    spec = changed(seeds=[0], detection={"scores": scores, "adapt": True}, checks={"images": 0})
+    spec["attacks"].append(aware)
     runner.run(spec, out=tmp_path / "run")
     run = load_run(tmp_path / "run")
-    assert {row["score"] for row in run.detection} == {"class_log_likelihood", "max_logit", name}
+    assert {row["score"] for row in run.detection} == {*scores}
+    # Each score is attacked, those that a loss has; no other number is called adapted.
+    on = {"class_log_likelihood": "Adaptive, selective", "max_logit": "Adaptive on largest logit",
+          "marginal_log_likelihood": "Adaptive on marginal likelihood",
+          name: "Adaptive on own.py:gap"}  # fmt: skip
+    adapted = {(row["label"], row["score"], row["attack_label"])
+               for row in run.detection if row["adapted"]}  # fmt: skip
+    assert adapted == {(loss, score, label) for loss in ("softmax", "L-GM")
+                       for score, label in on.items()
+                       if loss == "L-GM" or score != "marginal_log_likelihood"}  # fmt: skip
+    best = {(row["score"], row["adapted"]) for row in run.adaptive if row["label"] == "L-GM"
+            and row["kind"] == "best_of_adaptive"}  # fmt: skip
+    assert best == {(score, True) for score in scores}
     cell = run.cells[0]
     stored, record = cell.scores(), cell.record("fgsm", 0.2)
     top = np.sort(record.logits.astype(np.float64), axis=1)
@@ -181,9 +200,32 @@ def test_a_score_of_the_user_stands_in_the_tables(plugin, tmp_path):
     np.testing.assert_array_equal(
         stored.get("max_logit", Pass("attacked", "fgsm", 0.2)), max_logit(record)
     )
-    assert len(stored.passes("noise")) == 2
+    assert len(stored.passes("noise")) == 2 + 3
 
+    before = {entry["attack_label"]: entry["file"] for entry in cell.files["records"]}
     plugin.write_text(PLUGIN.replace("top[:, -1] - top[:, -2]", "top[:, -1]"))  # another score
     runner.run(spec, out=tmp_path / "run")
-    again = load_run(tmp_path / "run").cells[0].scores()
-    np.testing.assert_allclose(again.get(name, Pass("attacked", "fgsm", 0.2)), top[:, -1])
+    again = load_run(tmp_path / "run").cells[0]
+    found = again.scores().get(name, Pass("attacked", "fgsm", 0.2))
+    np.testing.assert_allclose(found, top[:, -1])
+    after = {entry["attack_label"]: entry["file"] for entry in again.files["records"]}
+    assert {label for label in after if after[label] != before[label]} == {on[name]}
+
+
+def test_a_torch_form_stands_beside_the_score(plugin):
+    folders = (plugin.parent,)
+    form = score_plugins.find_torch_form("own.py:gap", folders)
+    assert form is not None
+    assert not form.takes_reference
+    assert score_plugins.find_torch_form("own.py:near_mean", folders) is None
+    plugin.write_text(f"{PLUGIN}\n\ngap_torch = 3\n")
+    with pytest.raises(PluginError, match=r"own\.py:gap_torch' is no function"):
+        score_plugins.check(["own.py:gap"], folders)
+
+
+def test_an_attack_on_a_score_without_a_torch_form_is_refused(plugin, tmp_path):
+    name = f"{plugin}:near_mean"
+    aware = {"name": "adaptive_joint", "params": {"score": name}, "eps": [0.1]}
+    spec = changed(attacks=[aware], detection={"scores": [name]})
+    with pytest.raises(SpecError, match=r"has no torch form.*Write near_mean_torch beside it"):
+        runner.run(spec, out=tmp_path / "run")

@@ -99,3 +99,26 @@ def test_lazy_records_are_made_when_asked_for(tmp_path):
     assert made == ["b", "b"]
     with pytest.raises(KeyError):
         lazy["d"]
+
+
+def test_the_score_that_an_attack_aims_at_decides(monkeypatch):
+    aware = {"name": "adaptive_joint", "label": "attack", "eps": [0.1]}
+    tables = [
+        load_spec({**SPEC, "attacks": [aware | {"params": params}]}).attacks[0]
+        for params in ({}, {"score": "energy"}, {"score": "knn"})
+    ]
+
+    def key(table, code, fit_size=100):
+        return keys.attacked_key(
+            [], table, 0.1, seed=0, code="", fit_size=fit_size, score_code=code
+        )
+
+    first = [key(tables[0], None), *(key(table, "") for table in tables[1:])]
+    assert len(set(first)) == 3
+    assert key(tables[1], "another source") != first[1]
+    assert key(tables[1], "", fit_size=99) != first[1]  # it is fitted on other images
+    for module in (keys.scores, keys.torch_scores):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "VERSION", module.VERSION + 1)
+            assert key(tables[1], "") != first[1]
+            assert key(tables[0], None) == first[0]

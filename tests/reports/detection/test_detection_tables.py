@@ -111,6 +111,34 @@ def test_a_score_that_a_loss_does_not_have_has_no_row() -> None:
     assert rows[2] == ["softmax", "my.module:odd score"]
 
 
+def test_a_score_stands_beside_its_own_attack_or_is_called_not_attacked(tmp_path: Path) -> None:
+    run = detected_run(seeds=(0,))
+    aware = [
+        row | {"attack": "adaptive_joint", "attack_label": label, "adapted": row["score"] == "knn",
+               "auroc": row["auroc"] and row["auroc"] - less}
+        for label, less in (("joint", 0.5), ("longer", 0.6))
+        for row in run.detection if row["eps"] == 0.1
+    ]  # fmt: skip
+    numbers = Numbers(Run(Path("nowhere"), run.results | {"detection": run.detection + aware}), 10)
+    assert numbers.detected.attacked == ["knn"]
+    scene = Scene(numbers, numbers.attacks[0])
+    table = scores_table(scene)
+    assert table is not None
+    assert table.header[-1] == "its own attack, eps 0.1"  # the largest that has one
+    own = {(row[1], row[-1]) for row in texts(table)}
+    naive = numbers.detected.get("GM", "FGSM", 0.1, "knn", "all")
+    assert naive is not None
+    lowest = f"{naive.mean - 0.6:.3f} "
+    assert {text for score, text in own if score != "nearest neighbours"} == {"not attacked"}
+    assert all(text.startswith(lowest) for score, text in own if score == "nearest neighbours")
+    assert any(note.startswith("Not attacked:") for note in detection_table(scene).notes)
+    album = Album(tmp_path, 30)
+    with report_style():
+        album.add(plot_score_heat(scene))
+    spared = "log-likelihood, marginal likelihood, my.module:odd score"
+    assert f"Not attacked by an adaptive attack: {spared}." in album.pictures[0].caption
+
+
 def test_outside_sets_are_columns() -> None:
     numbers = detected_numbers(seeds=(0,))
     (lean,), (every,) = likelihood_tables(numbers), score_tables(numbers)
