@@ -169,9 +169,10 @@ def test_nothing_is_infinite_where_a_distance_or_a_class_is_missing(name):
         assert torch.equal(goals[:, 1], score)  # nothing was fitted to class 1
 
 
-def view_of(name: str) -> ScoreView:
-    array_form, torch_form = both_forms(name)
-    return score_view(PLANE, REFERENCE, torch_form, array_form(validation_record(REFERENCE)))  # type: ignore[arg-type]
+def view_of(name: str, reference: dict[str, np.ndarray] = REFERENCE) -> ScoreView:
+    array_form, torch_form = both_forms(name, reference)
+    scores = array_form(validation_record(reference))
+    return score_view(PLANE, reference, torch_form, scores)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", [name for name in SCORE_NAMES if name != LIKELIHOOD])
@@ -180,28 +181,31 @@ def test_the_most_typical_wrong_point_within_reach_is_found(name):
     generator = torch.Generator().manual_seed(3)
     # The longest features lie at either end of a chord: off the axis one end is the better one.
     middle = torch.tensor([-0.9, 1.0 if name == "feature_norm" else 0.0])
-    start = middle + 0.3 * torch.randn(15, 2, generator=generator)
-    reach, labels = 1.6, torch.zeros(15, dtype=torch.int64)
+    start = (middle + 0.3 * torch.randn(15, 2, generator=generator))[: 5 if name == "knn" else 15]
+    reach, labels = 1.6, torch.zeros(len(start), dtype=torch.int64)
     angle, length = torch.meshgrid(
         torch.linspace(0, 2 * math.pi, 121)[:-1], torch.linspace(0, reach, 31), indexing="ij"
     )
     disc = torch.stack([length * angle.cos(), length * angle.sin()], dim=-1).reshape(-1, 2)
-    array_form, _ = both_forms(name)
+    # Few training features leave nearest neighbours with an optimum beside every gap.
+    reference = make_reference(600 if name == "knn" else 300)
+    array_form, _ = both_forms(name, reference)
     best = []
     for point in start:
         record = record_of(point + disc)
         best.append(array_form(record)[~record.correct].max())
     built = build_attack("adaptive_selective", norm="l2", steps=60, score=name)
-    found = perturb(built, view_of(name), PLANE.around(start), labels, eps=[reach / 4])
+    images = PLANE.around(start)
+    found = perturb(built, view_of(name, reference), images, labels, eps=[reach / 4])
     record = record_of(PLANE.features(found.adv_inputs[0]).detach())
     assert not record.correct.any()
-    # In units of what the score varies by over clean images; nearest neighbours have no gradient
-    # but that of their soft minimum, so they come less near.
-    spread = float(np.std(array_form(validation_record(REFERENCE))))
+    # In units of what the score varies by over clean images.
+    spread = float(np.std(array_form(validation_record(reference))))
     short = (np.array(best) - array_form(record)) / spread
-    assert short.max() < 0.25 if name == "knn" else short.max() < 0.03
-    clean = (np.array(best) - array_form(record_of(start))) / spread
-    assert name in ("knn", LIKELIHOOD) or np.abs(clean).max() > 0.1  # there is something to find
+    assert short.max() < 0.03
+    # There is something to find: beside the boundary the score is lower.
+    beside = record_of(torch.tensor([[0.01, 0.0]]))
+    assert name in ("knn", "feature_norm") or (best - array_form(beside)).max() / spread > 0.1
 
 
 def test_the_threshold_is_that_of_the_score():

@@ -402,7 +402,7 @@ class WithoutFeatures(Distances):
 def test_an_overflow_is_told(name: str) -> None:
     model = gaussians().eval()
     broken = Changed(model, likelihood=lambda values: values * torch.nan)
-    with pytest.raises(AttackError, match="logits or log-likelihoods are NaN or infinite for 64"):
+    with pytest.raises(AttackError, match="logits or scores are NaN or infinite for 64"):
         perturb(build_attack(name), broken, images(), classes(), eps=[0.1])
 
 
