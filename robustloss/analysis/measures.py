@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robustloss.analysis.detection.adaptive import ADAPTED_SCORE, find_best
+from robustloss.analysis.detection.adaptive import find_best
 from robustloss.analysis.outcomes import Curve, Outcome, find_wrong, list_budgets
 from robustloss.metrics.estimates import (
     Estimate,
@@ -23,6 +23,7 @@ from robustloss.metrics.estimates import (
     estimate_median,
 )
 from robustloss.results.schema import WORST_CASE
+from robustloss.spec.detection import LIKELIHOOD
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,15 @@ class Measure:
 
 
 def _auroc_all(clean: Outcome, one: Outcome) -> Estimate | None:
-    if one is clean or ADAPTED_SCORE not in one.scores:
+    if one is clean or LIKELIHOOD not in one.scores:
         return None
-    return estimate_auroc(clean.scores[ADAPTED_SCORE], one.scores[ADAPTED_SCORE])
+    return estimate_auroc(clean.scores[LIKELIHOOD], one.scores[LIKELIHOOD])
 
 
 def _auroc_successful(clean: Outcome, one: Outcome) -> Estimate | None:
-    if one is clean or ADAPTED_SCORE not in one.scores:
+    if one is clean or LIKELIHOOD not in one.scores:
         return None
-    before, after = (each.scores[ADAPTED_SCORE] for each in (clean, one))
+    before, after = (each.scores[LIKELIHOOD] for each in (clean, one))
     return estimate_auroc(before, after, ~clean.wrong, ~clean.wrong & one.wrong)
 
 
@@ -134,4 +135,4 @@ def combine(clean: Outcome, outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
     knowing = [one for one in outcomes if one.kind == "adaptive" and one.eps > 0]
     for budget in dict.fromkeys((one.norm, one.eps) for one in knowing):
         own = [one for one in knowing if (one.norm, one.eps) == budget]
-        yield find_best(own, ADAPTED_SCORE)
+        yield find_best(own, LIKELIHOOD)

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robustloss.analysis.detection.adaptive import ADAPTED_SCORE
 from robustloss.analysis.measures import combine, measure
 from robustloss.analysis.outcomes import Outcome
 from robustloss.metrics.estimates import Estimate, estimate_median
 from robustloss.results.compact.content import CellOutcomes, PassOutcome
+from robustloss.spec.detection import LIKELIHOOD
 
 # Names as gates have them; +1 where more is worse, -1 where less is.
 METRICS: Mapping[str, int] = {
@@ -83,6 +83,6 @@ def _as_outcome(one: PassOutcome) -> Outcome:
         **one.place,
         wrong=one.wrong,
         radius=None,
-        scores={} if one.scores is None else {ADAPTED_SCORE: one.scores},
+        scores={} if one.scores is None else {LIKELIHOOD: one.scores},
         accepted=one.accepted,
     )

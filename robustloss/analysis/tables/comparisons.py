@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from robustloss.analysis.detection.adaptive import ADAPTED_SCORE
 from robustloss.analysis.detection.scores import class_log_likelihood
 from robustloss.analysis.measures import combine, measure
 from robustloss.analysis.outcomes import Curve, Outcome, reduce_record, trace_curves
@@ -26,6 +25,7 @@ from robustloss.metrics.rates import threshold_at_fpr
 from robustloss.results.finished_cell import Cell
 from robustloss.results.records import Record, validation_record
 from robustloss.results.schema import TABLES, Row, finite_or_null
+from robustloss.spec.detection import LIKELIHOOD
 
 LEVEL = 0.05
 _PLACE = ("attack", "attack_label", "norm", "eps")
@@ -121,6 +121,10 @@ def _measure_places(cells: Mapping[str, Cell]) -> Iterator[tuple[Row, Measured]]
             if entry["attack"] != "none" and entry["eps"] > 0:
                 place = (*(entry[name] for name in _PLACE[:3]), float(entry["eps"]))
                 entries.setdefault(place, {})[label] = entry
+    # Attacks on another score than the likelihood count only where attacks are combined.
+    elsewhere = {
+        place[1] for place, own in entries.items() if any("score" in e for e in own.values())
+    }
     kept: dict[str, list[Outcome]] = {label: [] for label in cells}
     for place, own in entries.items():
         measured = {}
@@ -130,8 +134,7 @@ def _measure_places(cells: Mapping[str, Cell]) -> Iterator[tuple[Row, Measured]]
             measured[label] = measure(clean[label], one)
             one = replace(one, confidence=None, brier=None)
             kept[label].append(one if one.kind == "adaptive" else replace(one, scores={}))
-        # An attack on another score than the likelihood counts only where attacks are combined.
-        if not any("score" in entry for entry in own.values()):
+        if place[1] not in elsewhere:
             yield dict(zip(_PLACE, place, strict=True)), measured
     found: dict[tuple, dict[str, Outcome | Curve]] = {}
     for label, outcomes in kept.items():
@@ -139,6 +142,8 @@ def _measure_places(cells: Mapping[str, Cell]) -> Iterator[tuple[Row, Measured]]
         for seen in (*combined, *trace_curves(clean[label], outcomes)):
             found.setdefault(tuple(seen.place.values()), {})[label] = seen
     for place, of in found.items():
+        if place[1] in elsewhere:
+            continue
         measured = {label: measure(clean[label], seen) for label, seen in of.items()}
         yield dict(zip(_PLACE, place, strict=True)), measured
 
@@ -147,7 +152,7 @@ def _observe(entry: Mapping[str, Any], record: Record, threshold: float) -> Outc
     """Return what measures need of a record; scores below the threshold are rejected."""
     likelihood = class_log_likelihood(record)
     return replace(
-        reduce_record(entry, record, {ADAPTED_SCORE: likelihood}),
+        reduce_record(entry, record, {LIKELIHOOD: likelihood}),
         accepted=likelihood >= threshold,
         confidence=calibration.confidence_of(record.logits),
         brier=calibration.brier_scores(record.logits, record.labels),
