@@ -1,16 +1,18 @@
-"""Table [[attacks]]: names, norms, eps."""
+"""Table [[attacks]]: names, norms, eps; and the attacks that `[detection] adapt` adds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from robustloss.spec import base
 from robustloss.spec.attack_kinds import ATTACK_FACTS, ATTACK_LABELS, attack_kind, attack_norm
-from robustloss.spec.detection import SCORE_NAMES
+from robustloss.spec.detection import LIKELIHOOD, SCORE_NAMES, DetectionSpec, score_words
 from robustloss.spec.errors import Problems, choice_rule
 from robustloss.spec.prefixes import canonical_name, placed
+from robustloss.spec.text import slug
 
+_ADAPTIVE = "adaptive_selective"  # of those that a spec adds: no weight to choose, and one path
 _RESERVED = {
     "none": "the clean pass's own",
     "worst-case": "that of the worst over all attacks",
@@ -73,3 +75,57 @@ class AttackSpec(base.Labelled):
                 problems.add((i,), value, "is listed twice. Remove one.")
         problems.raise_if_any()
         return tuple(sorted(value + 0.0 for value in eps))  # + 0.0: no negative zero
+
+
+def find_aim(attack: AttackSpec) -> str | None:
+    """Return the score that an attack of ours deceives; None of one that knows no detector."""
+    if attack_kind(attack.name) != "adaptive" or ":" in attack.name:
+        return None
+    return str(attack.params.get("score", LIKELIHOOD))
+
+
+def add_adaptive(attacks: Sequence[AttackSpec], detection: DetectionSpec) -> tuple[AttackSpec, ...]:
+    """Return the attacks of a spec with one on every score, in the order of the scores.
+
+    Each added one is like the spec's own `adaptive_selective` where there is one. Its eps are those
+    of the adaptive attacks, else those of all attacks in the norm of the first.
+
+    Args:
+        attacks: of the spec.
+        detection: its table [detection].
+
+    Raises:
+        ValueError: no attack has an eps above 0, or one has the label of an added one.
+    """
+    if not detection.adapt:
+        return tuple(attacks)
+    knowing = [attack for attack in attacks if find_aim(attack)]
+    like = next((attack for attack in knowing if attack.name == _ADAPTIVE), None)
+    first = like or next((a for a in (*knowing, *attacks) if _norm(a) and max(a.eps) > 0), None)
+    if first is None:
+        raise ValueError("needs an attack with an eps above 0: the added ones get its budgets.")
+    alike = [a for a in knowing or attacks if _norm(a) == _norm(first)]
+    eps = sorted({each for attack in alike for each in attack.eps if each > 0})
+    params = {"norm": _norm(first)} if like is None else like.params
+    aims, slugs = {find_aim(attack) for attack in attacks}, {attack.slug for attack in attacks}
+    added = []
+    for score in detection.scores:
+        if score in aims:
+            continue
+        label = f"Adaptive on {score_words(score.rpartition('/')[2])}"  # a file without its folders
+        if slug(label) in slugs:
+            raise ValueError(f'adds an attack "{label}". Give yours another label.')
+        added.append(
+            AttackSpec(
+                name=_ADAPTIVE,
+                label=label,
+                params={**params, "score": score},
+                eps=tuple(eps),
+                batch_size=first.batch_size,
+            )
+        )
+    return (*attacks, *added)
+
+
+def _norm(attack: AttackSpec) -> str | None:
+    return attack_norm(attack.name, attack.params)

@@ -24,8 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from robustloss.spec.adapt import add_adaptive, find_aim
-from robustloss.spec.attacks import AttackSpec
+from robustloss.spec.attacks import AttackSpec, add_adaptive, find_aim
 from robustloss.spec.base import ListOf, Seed, Table, as_tuple, check_each, declare
 from robustloss.spec.data import FIXED_SETS, DataSpec, OutsideSpec, ShiftSpec
 from robustloss.spec.detection import LIKELIHOOD, ChecksSpec, DetectionSpec
