@@ -15,6 +15,7 @@ from robustloss.attacks.base import Attack, AttackError, AttackOutput, Budgets, 
 from robustloss.attacks.cuda_graphs import TRIALS, Replayer, find_replayer
 from robustloss.attacks.functions import as_attack
 from robustloss.attacks.noise import ImageNoise
+from robustloss.attacks.objectives import mispredicts
 from robustloss.attacks.sealing import CountedModel, OnPass, sealing
 from robustloss.attacks.settings import preserving_settings
 from robustloss.attacks.witness import find_witness, is_ours, watching
@@ -145,7 +146,8 @@ def _find_success(model: nn.Module, adv_inputs: Tensor, labels: Tensor) -> Tenso
     """Return (E,B) bool: the prediction of the model, in eval mode, is not the label."""
     labels = labels.to(adv_inputs.device)
     with sealing(model, adv_inputs.device, 0), torch.no_grad():
-        return torch.stack([model(each.clone()).argmax(dim=1) != labels for each in adv_inputs])
+        counted = CountedModel(model, highest_label=0).eval()
+        return torch.stack([mispredicts(counted(each), labels) for each in adv_inputs])
 
 
 def _join(field: str, parts: tuple[Tensor | None, ...], device: torch.device) -> Tensor | None:

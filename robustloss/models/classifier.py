@@ -8,15 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from robustloss.attacks.sealing import cut_to_cache
 from robustloss.data.images import ImageSet
 from robustloss.losses.base import LossHead
 from robustloss.models.given import GivenModel
-
-# Pixels at once through a network on the CPU, or up to twice as many: 125 images of MNIST, of which
-# 32 channels are 13 MB. Activations above 32 MB are memory that glibc asks the system for in every
-# layer, a quarter of LeNet++'s time; fewer than these leave the cores too little to share.
-PIXELS_AT_ONCE = 98_000
-LEAST_AT_ONCE = 16  # images
 
 
 class Classifier(nn.Module):
@@ -53,10 +48,9 @@ class Classifier(nn.Module):
         Raises:
             ValueError: The backbone does not return (B,D).
         """
-        at_once = max(LEAST_AT_ONCE, PIXELS_AT_ONCE // max(1, images.shape[2:].numel()))
-        pieces = len(images) // at_once
-        if pieces > 1 and images.device.type == "cpu" and not self.training:
-            return torch.cat([self.features(piece) for piece in images.tensor_split(pieces)])
+        pieces = (images,) if self.training else cut_to_cache(images)
+        if len(pieces) > 1:
+            return torch.cat([self.features(piece) for piece in pieces])
         features = self.backbone((images - self.mean) / self.std)
         expected = (images.shape[0], self.head.feature_dim)
         if not isinstance(features, Tensor) or features.shape != expected:

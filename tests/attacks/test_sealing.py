@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustloss.attacks import AttackError, build_attack, iter_perturb, perturb
+from robustloss.attacks import AttackError, build_attack, iter_perturb, perturb, sealing
 from tests.attacks.models import BinaryLinear, Made, classes, convolutional, images, noisy
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -197,7 +197,7 @@ def test_joint_is_held_to_its_word(output, message: str) -> None:
 
 
 def two_convolutions() -> nn.Module:
-    """With one channel alone both layouts are the same."""
+    """The first sees one channel: its weights are in both layouts, and their strides decide."""
     model = nn.Sequential(
         *(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(16, 5))
     )
@@ -216,7 +216,7 @@ def test_convolutions_have_their_fastest_layout_while_attacked_and_the_callers_a
     seen = []
 
     def look(model, inputs, labels, eps, noise) -> Tensor:
-        seen.extend(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
+        seen.extend(weight.stride()[1] for weight in weights)
         if raises:
             raise KeyError("look")
         return inputs.expand(len(eps), *inputs.shape)
@@ -225,7 +225,7 @@ def test_convolutions_have_their_fastest_layout_while_attacked_and_the_callers_a
         perturb(Made(look), model, images(3), classes(3), eps=[0.1])
     except KeyError:
         assert raises
-    assert seen == [True] * len(weights)
+    assert seen == [1] * len(weights)
     for weight, (place, stride, values) in zip(weights, before, strict=True):
         assert (weight.data_ptr(), weight.stride()) == (place, stride)
         assert torch.equal(weight, values)
@@ -239,3 +239,21 @@ def test_attacked_images_are_those_of_a_model_that_had_the_layout_before():
         for model in (plain, laid_out)
     )
     assert torch.equal(one, other)
+
+
+def test_a_large_batch_goes_through_a_plain_network_in_pieces_and_comes_out_the_same(monkeypatch):
+    model = two_convolutions()
+    inputs, labels = images(7), classes(7)
+    attack = build_attack("pgd", steps=2, random_start=False)
+    seen = []
+    model[0].register_forward_pre_hook(lambda module, words: seen.append(len(words[0])))
+    whole = perturb(attack, model, inputs, labels, eps=[0.1])
+    assert seen == [7] * 4
+    monkeypatch.setattr(sealing, "LEAST_AT_ONCE", 3)
+    monkeypatch.setattr(sealing, "PIXELS_AT_ONCE", 3 * inputs.shape[2:].numel())
+    seen.clear()
+    pieces = perturb(attack, model, inputs, labels, eps=[0.1])
+    assert seen == [4, 3] * 4
+    assert pieces.queries == whole.queries
+    torch.testing.assert_close(pieces.adv_inputs, whole.adv_inputs)
+    assert torch.equal(pieces.success, whole.success)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from robustloss.attacks import sealing
 from robustloss.losses import build_loss
-from robustloss.models import classifier
 from robustloss.models.backbones import BACKBONES, build_backbone
 from robustloss.models.build import build_classifier
 from robustloss.models.classifier import Classifier
@@ -46,7 +46,7 @@ def test_forward_joint_and_outputs_agree():
 
 def test_many_images_go_through_the_network_in_pieces_and_come_out_the_same(monkeypatch):
     model = build_classifier(BUILD).eval()
-    monkeypatch.setattr(classifier, "PIXELS_AT_ONCE", 100 * 64)
+    monkeypatch.setattr(sealing, "PIXELS_AT_ONCE", 100 * 64)
     images = torch.rand(301, 1, 8, 8, requires_grad=True)
     seen = []
     model.backbone.register_forward_pre_hook(lambda module, words: seen.append(len(words[0])))
@@ -57,11 +57,11 @@ def test_many_images_go_through_the_network_in_pieces_and_come_out_the_same(monk
 
     pieces = passed()
     assert seen == [101, 100, 100]
-    monkeypatch.setattr(classifier, "PIXELS_AT_ONCE", 1000 * 64)
+    monkeypatch.setattr(sealing, "PIXELS_AT_ONCE", 1000 * 64)
     for one, other in zip(passed(), pieces, strict=True):
         torch.testing.assert_close(other, one)
     seen.clear()
-    monkeypatch.setattr(classifier, "PIXELS_AT_ONCE", 64)  # some go together
+    monkeypatch.setattr(sealing, "PIXELS_AT_ONCE", 64)  # some go together
     model(images[:20])
     assert seen == [20]
     seen.clear()
