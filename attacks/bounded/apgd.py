@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from robustloss.attacks import ball, objectives
-from robustloss.attacks.arguments import check_integer, check_norm
+from robustloss.attacks.arguments import check_choice, check_integer, check_norm
 from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.noise import ImageNoise
+
+Keep = Literal["best", "first"]
 
 _WEIGHT = 0.75  # of the new step against the last one; alpha in the publication
 _CHECKPOINTS = (0.22, 0.06, 0.03)  # shares of the steps: first gap, least gap, by how much it falls
@@ -32,6 +34,15 @@ class _Candidate(NamedTuple):
             other.fooled,
         )
         return ball.choose_all(better, other, self)
+
+    def select(self, mask: Tensor) -> "_Candidate":
+        """Return the images at which the mask (B,) is true."""
+        return _Candidate(*(each[mask] for each in self))
+
+    def put(self, places: Tensor, other: "_Candidate") -> None:
+        """Write other images (b,...) over those at the places: indices (b,) or a mask (B,)."""
+        for mine, theirs in zip(self, other, strict=True):
+            mine[places] = theirs
 
 
 class _Peak(NamedTuple):
@@ -56,6 +67,9 @@ class APGDCE:
         steps: gradients per run, at least 1.
         restarts: runs from random points of the ball's surface, at least 1.
         rho: share of rising steps up to which the step is halved, in (0, 1).
+        keep: "best", as above; "first", the same, but an image is done as soon as it is fooled: the
+            same errors for a part of the passes, and attacked images that lie near the boundary,
+            which a detector sees otherwise.
 
     Raises:
         ValueError: an argument is out of range.
@@ -69,6 +83,7 @@ class APGDCE:
     steps: int = 100
     restarts: int = 1
     rho: float = 0.75
+    keep: Keep = "best"
 
     name: ClassVar[str] = "apgd_ce"
     needs: ClassVar[Needs] = "logits"
@@ -81,6 +96,7 @@ class APGDCE:
         check_integer("restarts", self.restarts, least=1)
         if not 0 < self.rho < 1:
             raise ValueError(f"rho (={self.rho}) must lie in (0, 1): a share of the steps.")
+        check_choice("keep", self.keep, get_args(Keep))
 
     @property
     def least_classes(self) -> int:
@@ -122,9 +138,7 @@ class APGDCE:
                 towards = None if aim is None else aim[going]
                 part = inputs[going], labels[going], towards
                 tried = self._climb(model, *part, budget, draws.select(going))
-                better = _Candidate(*(each[going] for each in best)).take(tried)
-                for whole, some in zip(best, better, strict=True):
-                    whole[going] = some
+                best.put(going, best.select(going).take(tried))
             adv_inputs.append(best.images)
         return AttackOutput(torch.stack(adv_inputs), zero_gradient=flat & ~clean.fooled)
 
@@ -139,6 +153,7 @@ class APGDCE:
     ) -> _Candidate:
         """Return the best images of one run: a random start and its steps."""
         watch = objectives.NaNWatch()
+        rows = torch.arange(len(inputs), device=inputs.device)  # the images that are still climbing
         before = point = ball.surface_start(inputs, eps, self.norm, noise)
         for step in range(self.steps + 1):
             more = (
@@ -151,6 +166,7 @@ class APGDCE:
             peak = _Peak(point, values, gradient)
             if step == 0:
                 best, highest = here, peak
+                found = _Candidate(*(each.clone() for each in here))
                 length = StepLength(eps, self.steps, self.rho, values)
             else:
                 best = best.take(here)
@@ -159,7 +175,16 @@ class APGDCE:
                 # A shorter step goes on from the highest point so far.
                 point = ball.choose(halved, highest.images, point)
                 gradient = ball.choose(halved, highest.gradient, gradient)
-            if not more:
+            if self.keep == "first" and here.fooled.any():
+                found.put(rows, best)
+                going = ~here.fooled
+                best, highest = best.select(going), _Peak(*(each[going] for each in highest))
+                length.select(going)
+                rows, inputs, labels, before, point, gradient = (
+                    each[going] for each in (rows, inputs, labels, before, point, gradient)
+                )
+                aim = None if aim is None else aim[going]
+            if not more or len(rows) == 0:
                 break
             direction = ball.ascent_direction(gradient, self.norm)
             ahead = point + ball.column(length.now, point) * direction
@@ -169,7 +194,8 @@ class APGDCE:
                 ahead = ball.project(ahead, inputs, eps, self.norm)
             before, point = point, ahead
         watch.check()
-        return best
+        found.put(rows, best)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +270,11 @@ class StepLength:
         self._taken = 0
         self._gap = max(self._gap - self._shrink, self._least)
         return self._halved
+
+    def select(self, mask: Tensor) -> None:
+        """Go on with the images at which the mask (B,) is true."""
+        for name in ("now", "_rises", "_last", "_highest", "_highest_then", "_halved"):
+            setattr(self, name, getattr(self, name)[mask])
 
 
 def _judge(

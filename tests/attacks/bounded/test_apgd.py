@@ -235,6 +235,30 @@ def test_fooled_images_drop_out_and_leave_no_trace() -> None:
     assert least <= together.queries.forward < most
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("name", "keys"), [*FORMS, ("apgd_ce", {"restarts": 2})])
+def test_first_makes_the_errors_of_best_with_fewer_passes(name: str, keys: dict, norm: str) -> None:
+    model, inputs, labels = ordinary()
+    best, first = (
+        perturb(
+            build_attack(name, norm=norm, steps=12, keep=keep, **keys),
+            model, inputs, labels, eps=[BUDGET[norm]],
+        )
+        for keep in ("best", "first")
+    )  # fmt: skip
+    assert first.queries.backward < best.queries.backward
+    assert torch.equal(first.success, best.success)
+    wrong = best.success[0]
+    assert 10 < wrong.sum() < 90
+    # Where none was fooled, the whole path was climbed, and the same image kept.
+    far = (first.adv_inputs[0, ~wrong] - best.adv_inputs[0, ~wrong]).abs() > 1e-6
+    assert far.double().mean() < 0.002
+    ours, theirs = (
+        margin(model(each.adv_inputs[0, wrong]), labels[wrong]) for each in (first, best)
+    )
+    assert (ours <= theirs + 1e-5).all()
+
+
 def test_queries_are_counted_and_nothing_follows_the_last_point() -> None:
     _, inputs, labels = ordinary()
     for keys, runs in (({}, 1), ({"restarts": 3}, 3)):
@@ -301,6 +325,7 @@ def test_nan_logits_at_the_last_step_are_told() -> None:
         ({"rho": 0.0}, r"rho \(=0.0\) must lie in \(0, 1\)"),
         ({"rho": 1.0}, r"rho \(=1.0\) must lie in \(0, 1\)"),
         ({"rho": float("nan")}, r"rho \(=nan\) must lie in \(0, 1\)"),
+        ({"keep": "last"}, r"keep \(='last'\) must be one of 'best', 'first'"),
         ({"stpes": 3}, "did you mean 'steps'"),
     ],
 )
