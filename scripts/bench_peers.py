@@ -113,14 +113,19 @@ class PlainPeers(Peers):
                 wrong.append(self.model(adversarial).argmax(1) != labels)
         return [torch.cat(wrong).cpu().numpy()]
 
-    def autoattack(self, name, eps, queries=None):
+    def autoattack(self, name, eps, queries=None, seed=0):
         from pyautoattack import AutoAttack
 
         def sweep():
             found = {}
             for e in eps:
                 attack = AutoAttack(
-                    self.model, attacks=[name], device=self.device, eps=e, version="custom"
+                    self.model,
+                    attacks=[name],
+                    device=self.device,
+                    eps=e,
+                    version="custom",
+                    seed=seed,
                 )
                 attack.apgd.n_restarts, attack.apgd.n_iter = 1, APGD_STEPS
                 attack.square.n_queries = queries
@@ -131,6 +136,22 @@ class PlainPeers(Peers):
             return found
 
         return sweep
+
+
+class Seeded:
+    """An attack by chance: each call takes the next seed, and keeps who was fooled.
+
+    Args:
+        make: Returns the contender of a seed.
+    """
+
+    def __init__(self, make: Callable[..., Contender]) -> None:
+        make(seed=0)  # where the package is missing, this says so
+        self.make = make
+        self.found: list = []
+
+    def __call__(self) -> None:
+        self.found.append(self.make(seed=len(self.found))())
 
 
 class _Make:
@@ -201,21 +222,27 @@ def pgd_peers(peers, eps) -> dict[str, Callable[[], Contender]]:
     }
 
 
-def apgd_peers(peers, eps) -> dict[str, Callable[[], Contender]]:
+def apgd_peers(peers, eps) -> dict[str, Callable[..., Contender]]:
     keys = {"norm": "Linf", "steps": APGD_STEPS, "n_restarts": 1, "loss": "ce"}
+
+    def torchattacks(seed):
+        build = _Make(lambda p, e: p.APGD(peers.model, eps=e, seed=seed, **keys), eps)
+        return peers.torchattacks(build)
+
     return {
-        "torchattacks": lambda: peers.torchattacks(
-            _Make(lambda p, e: p.APGD(peers.model, eps=e, **keys), eps)
-        ),
-        "pyautoattack": lambda: peers.autoattack("apgd-ce", eps),
+        "torchattacks": torchattacks,
+        "pyautoattack": lambda seed: peers.autoattack("apgd-ce", eps, seed=seed),
     }
 
 
-def square_peers(peers, eps) -> dict[str, Callable[[], Contender]]:
+def square_peers(peers, eps) -> dict[str, Callable[..., Contender]]:
     keys = {"norm": "Linf", "n_queries": SQUARE_QUERIES, "n_restarts": 1}
+
+    def torchattacks(seed):
+        build = _Make(lambda p, e: p.Square(peers.model, eps=e, seed=seed, **keys), eps)
+        return peers.torchattacks(build)
+
     return {
-        "torchattacks": lambda: peers.torchattacks(
-            _Make(lambda p, e: p.Square(peers.model, eps=e, **keys), eps)
-        ),
-        "pyautoattack": lambda: peers.autoattack("square", eps, SQUARE_QUERIES),
+        "torchattacks": torchattacks,
+        "pyautoattack": lambda seed: peers.autoattack("square", eps, SQUARE_QUERIES, seed),
     }
