@@ -13,7 +13,7 @@ SpecName = Annotated[str, Argument(metavar="SPEC", help="a TOML file or a shippe
 RunFolder = Annotated[str, Argument(metavar="RUN", help="a run folder, such as runs/mnist")]
 Data = Annotated[str | None, Option(metavar="DIR", help="where the data sets lie")]
 Device = Annotated[str, Option(metavar="auto|cpu|cuda|mps")]
-Executor = Annotated[str, Option(metavar="serial|processes:N|ray[:ADDRESS]")]
+Executor = Annotated[str, Option(metavar="auto|serial|processes:N|ray[:ADDRESS]")]
 Quiet = Annotated[bool, Option("--quiet", help="Print the report's path only.")]
 
 

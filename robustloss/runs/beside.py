@@ -15,6 +15,7 @@ from robustloss.analysis.unfinished import open_run
 from robustloss.attacks.plugins import PluginError, source_digest
 from robustloss.results.run import Run, load_run
 from robustloss.runs.errors import RunError
+from robustloss.runs.executors.automatic import AUTO
 from robustloss.runs.merge import check_out, merge_runs
 from robustloss.runs.runner import run
 from robustloss.runs.watching.audience import Watcher
@@ -263,7 +264,7 @@ def compute_try(
     *,
     device: str = "auto",
     data: str | Path | None = None,
-    executor: str = "serial",
+    executor: str = AUTO,
     progress: Watcher | None = None,
 ) -> Tried:
     """Compute what is missing, and put the loss into one run with the others.
@@ -281,8 +282,9 @@ def compute_try(
         others = run(plan.others, out=plan.folder, device=device, data=data, executor=executor,
                      progress=progress)  # fmt: skip
         failures += others.failures
+    # Reused for its number of threads too: the loss gets as many as those beside it.
     own = run(plan.own, out=plan.out / OWN, device=device, data=data, executor=executor,
-              progress=progress, report=False)  # fmt: skip
+              reuse=plan.folder, progress=progress, report=False)  # fmt: skip
     failures += own.failures
     if not all(load_run(path).rows for path in (plan.folder, own.path)):
         return Tried(None, failures)

@@ -229,6 +229,7 @@ def _write_command(spec: Spec, origin: Origin) -> str:
     threads = ""
     if origin.threads and device in ("cpu", None):
         threads = f"OMP_NUM_THREADS={origin.threads} "  # which decide how a CPU adds
+        words += ["--executor", "serial"]
     return threads + shlex.join(words)
 
 

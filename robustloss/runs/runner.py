@@ -28,7 +28,9 @@ from robustloss.results.run import STARTED, load_run
 from robustloss.results.transfers import Transfer
 from robustloss.runs.errors import RunError
 from robustloss.runs.executors import alone, torchrun
+from robustloss.runs.executors.automatic import AUTO, choose_processes
 from robustloss.runs.executors.choose import run_jobs
+from robustloss.runs.executors.server import start_early
 from robustloss.runs.executors.splitting import run_cells
 from robustloss.runs.folder import claiming, describe_replaced
 from robustloss.runs.preflight import check_names, find_remarks
@@ -93,7 +95,7 @@ def run(
     device: str = "auto",
     data: str | Path | None = None,
     seeds: Sequence[int] | None = None,
-    executor: str = "serial",
+    executor: str = AUTO,
     reuse: str | Path | None = None,
     plugins: bool = True,
     report: bool = True,
@@ -110,7 +112,8 @@ def run(
         device: "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "mps".
         data: The folder with the data sets; see load_dataset.
         seeds: Training seeds instead of the spec's; seeds that the folder already has are kept.
-        executor: "serial", "processes:N", "ray" or "ray:ADDRESS".
+        executor: "serial", "processes:N", "ray" or "ray:ADDRESS"; or "auto": as many processes as
+            cores and cells call for, with the threads that the files of a folder have already.
         reuse: Another run folder. Where it has the very weights that a cell would be trained to
             (the same data, network, loss, training and seed), they are copied from there.
         plugins: False refuses a spec that names code of its own, before any of it is loaded.
@@ -147,8 +150,10 @@ def run(
             reuse=reuse,
             plugins=plugins,
         )
+        start_early(settings.executor, settings.device, _count_cells(settings))
         with gathering(progress, log, _count_cells(settings), _log_facts(settings)) as audience:
             dataset = prepare(settings, quiet=audience.silent)
+            settings = settle_executor(settings, dataset)
             if replaced := describe_replaced(settings.folder, settings.spec):
                 audience.note(replaced)
                 audience.tell("warning", {"text": replaced})
@@ -209,6 +214,20 @@ def prepare(settings: RunSettings, *, quiet: bool) -> Dataset:
     for _ in load_shifts(spec, dataset, root):
         pass  # an absent or damaged folder is told before anything is trained
     return dataset
+
+
+def settle_executor(settings: RunSettings, dataset: Dataset) -> RunSettings:
+    """Return the settings with an executor that says how many processes compute.
+
+    Args:
+        settings: Of the run.
+        dataset: As `prepare` loaded it.
+    """
+    if settings.executor != AUTO:
+        return settings
+    folders = (settings.folder, settings.reuse)
+    chosen = choose_processes(settings.spec, settings.seeds, dataset, settings.device, folders)
+    return replace(settings, executor=chosen)
 
 
 @dataclass(frozen=True)

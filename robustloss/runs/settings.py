@@ -29,7 +29,7 @@ class RunSettings:
         folder: The run folder.
         device: "cpu", "cuda" or "mps".
         seeds: The training seeds.
-        executor: See check_executor.
+        executor: See check_executor. "auto" until the data are known, see `choose_processes`.
         data_root: The folder with the data sets; None for the default, see load_dataset.
         reuse: Another run folder, whose weights serve where they are the same.
         published: Tables of others, as `read_published` gives them.

@@ -65,8 +65,14 @@ BAD_LINES = [
     ("run quickstart --seeds 4294967296", r"must be whole numbers from 0 to 4294967295"),
     ("run quickstart --seeds 1,1", "names a seed twice"),
     ("run quickstart --device gpu", r"device \(='gpu'\) must be one of auto, cpu, cuda, mps"),
-    ("run quickstart --executor processes:0", r"executor \(='processes:0'\) must be serial or"),
-    ("run quickstart --executor processes:²", r"executor \(='processes:²'\) must be serial or"),
+    (
+        "run quickstart --executor processes:0",
+        r"executor \(='processes:0'\) must be auto, serial or",
+    ),
+    (
+        "run quickstart --executor processes:²",
+        r"executor \(='processes:²'\) must be auto, serial or",
+    ),
     ("run .", r"\.: is a folder\. Name a TOML file"),
     ("run quickstart --executor threads:2", r"executor \(='threads:2'\) must be serial or"),
     ("report", "robustloss report: Missing argument 'RUN'"),

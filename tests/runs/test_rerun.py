@@ -83,7 +83,8 @@ def test_a_page_gives_the_spec_back_and_nothing_is_computed_again(
     assert 'Not here: losses[1].name = "mine.py:Mine", digest' in out
     (line,) = re.findall(r"^Run it: (.*)$", out, re.M)
     assert re.fullmatch(
-        r"OMP_NUM_THREADS=\d+ robustloss run again\.toml --device cpu --seeds 1", line
+        r"OMP_NUM_THREADS=\d+ robustloss run again\.toml --device cpu --seeds 1 --executor serial",
+        line,
     )
     shutil.copy(root / "mine.py", tmp_path)
     shutil.copytree(root / "run", tmp_path / "run")

@@ -162,7 +162,10 @@ def test_folders_of_others_are_refused_and_left_alone(tmp_path):
 def test_bad_arguments_are_refused(tmp_path):
     for keys, message in [
         ({"device": "gpu"}, r"device \(='gpu'\) must be one of auto, cpu, cuda, mps"),
-        ({"executor": "threads:2"}, r"executor \(='threads:2'\) must be serial or processes:N"),
+        (
+            {"executor": "threads:2"},
+            r"executor \(='threads:2'\) must be auto, serial or processes:N",
+        ),
         ({"executor": "processes:0"}, r"executor \(='processes:0'\)"),
         ({"seeds": []}, r"seeds \(=\[\]\)"),
     ]:

@@ -30,7 +30,7 @@ def run(
     seeds: Annotated[
         str | None, Option(metavar="0,1,2", help="instead of the spec's; may extend a run")
     ] = None,
-    executor: Executor = "serial",
+    executor: Executor = "auto",
     reuse: Annotated[
         str | None, Option(metavar="RUN", help="take equal trained weights from this run")
     ] = None,
@@ -58,6 +58,10 @@ def run(
     wanted = parse_seeds(seeds)
     loaded = load_named_spec(spec)
     from robustloss.progress import choose_progress
+    from robustloss.runs.executors.server import start_early
+
+    cells = len(loaded.cells(wanted)) + len(loaded.trials())
+    start_early(executor, device.casefold(), cells)  # before torch is imported here
     from robustloss.runs import runner
     from robustloss.training import processes
 

@@ -32,7 +32,7 @@ def try_(
     ] = None,
     device: Device = "auto",
     data: Data = None,
-    executor: Executor = "serial",
+    executor: Executor = "auto",
     quiet: Quiet = False,
 ) -> int:
     """Put your loss into one table with the losses of a run.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 
 import torch
 
@@ -42,28 +42,26 @@ _STUCK = (
 )
 
 
-def run_in_processes(jobs: Sequence[CellJob], workers: int, report: Report) -> list[Failure | None]:
+def run_in_processes(
+    jobs: Sequence[CellJob], workers: int, threads: int, report: Report
+) -> list[Failure | None]:
     """Compute the jobs in spawned processes, one device each, round robin over the GPUs.
 
     Args:
         jobs: What to compute.
         workers: How many processes, at most.
+        threads: How many torch may use in each.
         report: Receives the events of all jobs.
 
     Returns:
         None or why it failed, for each job in their order.
     """
-    with limiting_threads(threads_each(workers)):
-        crew = _Crew(jobs, workers, report)
+    with limiting_threads(threads):
+        crew = _Crew(jobs, workers, threads, report)
         try:
             return crew.run()
         finally:
             crew.stop()
-
-
-def threads_each(workers: int) -> int:
-    """Return the torch threads that each of several workers gets."""
-    return max(1, torch.get_num_threads() // max(1, workers))
 
 
 @dataclass
@@ -80,7 +78,7 @@ class _Worker:
         foreign: The cell whose code of somebody else's the process has run; None for none.
     """
 
-    process: SpawnProcess
+    process: BaseProcess
     pipe: Connection
     job: int | None = None
     deadline: float = math.inf
@@ -101,9 +99,8 @@ class _Crew:
     together.
     """
 
-    def __init__(self, jobs: Sequence[CellJob], workers: int, report: Report) -> None:
-        self.jobs, self.report = jobs, report
-        self.threads = threads_each(workers)
+    def __init__(self, jobs: Sequence[CellJob], workers: int, threads: int, report: Report) -> None:
+        self.jobs, self.threads, self.report = jobs, threads, report
         self.places = range(min(workers, len(jobs)))
         self.workers: dict[int, _Worker] = {}  # by place
         self.queue = JobQueue(jobs)

@@ -10,6 +10,7 @@ import torch
 from robustloss.cells.jobs import SharedTraining
 from robustloss.cells.weights import CellWeights
 from robustloss.runs.errors import RunError
+from robustloss.runs.executors.automatic import AUTO
 from robustloss.runs.executors.workers import dataset_of
 from robustloss.spec.spec import Spec
 from robustloss.training import processes
@@ -23,7 +24,7 @@ def check_shared(spec: Spec, executor: str, device: str) -> None:
 
     Args:
         spec: Of the run.
-        executor: As asked for; it must be "serial".
+        executor: As asked for; it must be "auto" or "serial".
         device: "cpu" or "cuda"; no other can be shared.
 
     Raises:
@@ -39,7 +40,7 @@ def check_shared(spec: Spec, executor: str, device: str) -> None:
             f"(={gpus}): each process takes one of its own. Start torchrun with --nproc-per-node "
             f"{gpus}, or add --device cpu to the run."
         )
-    if executor != "serial":
+    if executor not in (AUTO, "serial"):
         raise RunError(
             f"executor (={executor!r}) starts processes of its own, and torchrun has started "
             "these; leave --executor out, or torchrun."

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from types import ModuleType
 
 import torch
@@ -18,15 +19,13 @@ from robustloss.cells.jobs import CellJob, Failure, failed_event, remove_marks, 
 from robustloss.data.images import Dataset
 from robustloss.data.load import load_dataset
 from robustloss.progress import Event
+from robustloss.runs.executors.server import SAFE_PATH, THREAD_LIMITS, start_server
 from robustloss.spec.plugins import describe_plugins
 from robustloss.spec.spec import TrialSpec
 
 Report = Callable[[Event], None]
 
-THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""Variables by which libraries are told their number of threads; they are read at import."""
-
-_SAFE_PATH = "PYTHONSAFEPATH", "robustloss"  # any text means yes; this one means that we set it
+_OURS = "robustloss"  # any text of SAFE_PATH means yes; this one means that we set it
 _PATIENCE = 5.0  # seconds in which a process that is told to end may do so by itself
 
 _datasets: dict[tuple, Dataset] = {}
@@ -86,35 +85,59 @@ def limiting_threads(threads: int) -> Iterator[None]:
 
 def start_process(
     target: Callable[[Connection, int], None], threads: int
-) -> tuple[SpawnProcess, Connection]:
+) -> tuple[BaseProcess, Connection]:
     """Start a process of this program, and return it with our end of the pipe between the two.
 
     Args:
         target: Called there with its end of the pipe and the threads.
         threads: How many torch may use there.
     """
-    # Spawned, not forked: neither torch's threads nor CUDA survive a fork.
-    context = multiprocessing.get_context("spawn")
+    # Never forked from this one: neither torch's threads nor CUDA survive a fork. The server has
+    # neither, and libraries that were told to use one thread.
+    context = (start_server() if threads == 1 else None) or multiprocessing.get_context("spawn")
+    try:
+        return _start(context, target, threads)
+    except (OSError, EOFError):  # the server was killed, or could not import
+        return _start(multiprocessing.get_context("spawn"), target, threads)
+
+
+def _start(
+    context: ForkServerContext | SpawnContext,
+    target: Callable[[Connection, int], None],
+    threads: int,
+) -> tuple[BaseProcess, Connection]:
     ours, theirs = context.Pipe()
-    process = context.Process(target=target, args=(theirs, threads))
+    process = context.Process(target=_enter, args=(target, theirs, threads, dict(os.environ)))
     # A new process runs the caller's script once more, which may not be written for that. Ours
     # need nothing of it.
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
-    name, ours_to_set = _SAFE_PATH
     # Until it knows our search path, Python takes modules from the working directory first: a file
     # pickle.py beside somebody's spec would run.
-    os.environ.setdefault(name, ours_to_set)
+    os.environ.setdefault(SAFE_PATH, _OURS)
     try:
         process.start()
     finally:
-        _unset_safe_path()
+        if os.environ[SAFE_PATH] == _OURS:
+            del os.environ[SAFE_PATH]
         sys.modules["__main__"] = main
     theirs.close()  # with this end open here, the other end would not hear that it is gone
     return process, ours
 
 
-def stop_process(process: SpawnProcess) -> None:
+def _enter(
+    target: Callable[[Connection, int], None],
+    pipe: Connection,
+    threads: int,
+    environment: Mapping[str, str],
+) -> None:  # pragma: no cover - runs in a worker
+    """Begin a process with the environment of the one that wants it, not with the server's."""
+    os.environ.clear()
+    os.environ.update(environment)
+    target(pipe, threads)
+
+
+def stop_process(process: BaseProcess) -> None:
     """End a process, whatever it does, and wait for that."""
     process.terminate()
     process.join(_PATIENCE)
@@ -129,16 +152,9 @@ def begin_worker(threads: int) -> None:
     Args:
         threads: How many torch may use.
     """
-    _unset_safe_path()  # it would reach programs that others' code starts
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
-
-
-def _unset_safe_path() -> None:
-    name, ours_to_set = _SAFE_PATH
-    if os.environ.get(name) == ours_to_set:
-        del os.environ[name]
 
 
 def describe_end(exit_code: int | None, foreign: Mapping[str, str], times: str = "") -> str:
