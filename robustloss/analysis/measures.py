@@ -132,7 +132,11 @@ def combine(clean: Outcome, outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
                     radius=None,
                     scores={},
                 )
-    knowing = [one for one in outcomes if one.kind == "adaptive" and one.eps > 0]
+    knowing = [
+        one
+        for one in outcomes
+        if one.kind == "adaptive" and one.eps > 0 and LIKELIHOOD in one.scores
+    ]
     for budget in dict.fromkeys((one.norm, one.eps) for one in knowing):
         own = [one for one in knowing if (one.norm, one.eps) == budget]
         yield find_best(own, LIKELIHOOD)

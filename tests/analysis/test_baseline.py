@@ -155,6 +155,28 @@ def test_fewer_metrics_leave_each_test_more():
     assert few[0].detectable < one.detectable
 
 
+def test_the_best_adaptive_attack_is_judged_where_there_are_several():
+    """FGSM and PGD of the simulation, called adaptive."""
+    images = Images(np.random.default_rng(12))
+    sides = images.train_all([0]), images.train_all([1])
+    for side in sides:
+        for label, (cell,) in side.items():
+            passes = [
+                replace(one, attack=f"adaptive_{one.attack}")
+                for one in cell.passes[1:]
+                if one.scores is not None
+            ]
+            side[label] = [replace(cell, passes=(cell.clean, *passes))]
+    found = [one for one in judge(*sides, {}) if one.place.attack == "best_of_adaptive"]
+    assert {(one.place.metric, one.place.eps) for one in found} == {
+        (metric, eps) for metric in ("error", "auroc", "undetected_success") for eps in (0.1, 0.2)
+    }
+    (cell,) = sides[0]["L-GM"]
+    one = of(found, "L-GM", "undetected_success", "best of adaptive", 0.1)
+    passed = [p.wrong & p.accepted for p in cell.passes if p.eps == 0.1 and p.scores is not None]
+    assert one.value == pytest.approx(np.any(passed, axis=0)[~cell.clean.wrong].mean())
+
+
 @pytest.mark.parametrize(("level", "freedom"), [(0.05, 8.0), (0.001, 8.0), (0.001, 400.0)])
 def test_what_would_have_been_shown_is_shown_four_times_in_five(level, freedom):
     random = np.random.default_rng(6)

@@ -1,5 +1,6 @@
 """What a cell is judged by: every number of the check, and what each image adds to it."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -9,6 +10,8 @@ from robustloss.analysis.measures import combine, measure
 from robustloss.analysis.outcomes import Outcome
 from robustloss.metrics.estimates import Estimate, estimate_median
 from robustloss.results.compact.content import CellOutcomes, PassOutcome
+from robustloss.results.numbers import BEST
+from robustloss.results.schema import WORST_CASE
 from robustloss.spec.detection import LIKELIHOOD
 
 # Names as gates have them; +1 where more is worse, -1 where less is.
@@ -37,6 +40,7 @@ _OF_PASS = {
     "auroc": "auroc_all",
     "undetected_success": "undetected_success_at_5fpr",
 }
+_OF_WORST = {"worst_case_error": "error"}
 
 
 def measure_cell(
@@ -56,17 +60,16 @@ def measure_cell(
     found: dict[Place, Estimate] = {}
     kept = [one for one in cell.passes[1:] if (one.attack_label, one.eps) in passes]
     clean, *attacked = (_as_outcome(one) for one in (cell.clean, *kept))
-    for one, outcome in zip((cell.clean, *kept), (clean, *attacked), strict=True):
-        if one.scores is not None:
-            numbers = measure(clean, outcome)
-            for metric, name in _OF_PASS.items():
-                if metric in metrics and name in numbers:
-                    found[Place(metric, **one.place)] = numbers[name]
-    if "worst_case_error" in metrics:
-        for worst in combine(clean, attacked):
-            if worst.attack == "worst_case":
-                place = Place("worst_case_error", **worst.place)
-                found[place] = measure(clean, worst)["error"]
+    scored = [one for one in (clean, *attacked) if one.scores]  # the others are of radii alone
+    rivals = Counter((one.norm, one.eps) for one in attacked if one.kind == "adaptive")
+    for one in (*scored, *combine(clean, attacked)):
+        if one.attack == BEST["attack"] and rivals[one.norm, one.eps] == 1:
+            continue  # it has these numbers already
+        numbers = measure(clean, one)
+        worst = one.attack == WORST_CASE["attack"]
+        for metric, name in (_OF_WORST if worst else _OF_PASS).items():
+            if metric in metrics and name in numbers:
+                found[Place(metric, **one.place)] = numbers[name]
     if "median_radius" in metrics:
         of = {one.attack_label: one for one in kept}
         for label, radius in cell.radii.items():
