@@ -2,7 +2,7 @@
 
 A measure is computed from what happened to each image: under one attack at one eps, in the worst
 case over attacks, under the best adaptive attack, or along a curve of error against eps. A new one
-is a line in `OF_OUTCOME` or `OF_CURVE`; `tables.comparisons`, `tables.ranks` and `baseline` then
+is a line in `MEASURES`; `tables.comparisons`, `tables.ranks` and `baseline` then
 have it. Its name is that of its column in results.json.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from robustloss.analysis.detection.adaptive import find_best
-from robustloss.analysis.outcomes import Curve, Outcome, find_wrong, list_budgets
+from robustloss.analysis.outcomes import Curve, Outcome, find_wrong, group_by_attack, list_budgets
 from robustloss.metrics.estimates import (
     Estimate,
     estimate_auroc,
@@ -110,7 +110,7 @@ def measure(clean: Outcome, seen: Outcome | Curve) -> dict[str, Estimate]:
 
 
 def combine(clean: Outcome, outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
-    """Give the worst case at each budget with several attacks, then the best adaptive attack.
+    """Give the worst case of each norm with several attacks, then the best adaptive attack.
 
     Both are chosen image by image, so nothing is chosen on all images: what they do to an image is
     decided by that image alone, and other images would be chosen for in the same way.
@@ -120,18 +120,19 @@ def combine(clean: Outcome, outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
         outcomes: every attack at every eps, of the same images in the same order.
     """
     for norm, all_eps in list_budgets(outcomes).items():
+        if len(group_by_attack(outcomes, norm)) == 1:
+            continue  # the worst case of one attack is that attack
         for eps in all_eps:
             wrong = find_wrong(clean, outcomes, norm, eps)
-            if len(wrong) > 1:  # of one attack alone it is that attack
-                yield Outcome(
-                    attack=WORST_CASE["attack"],
-                    attack_label=WORST_CASE["attack_label"],
-                    norm=norm,
-                    eps=eps,
-                    wrong=np.any([clean.wrong, *wrong.values()], axis=0),
-                    radius=None,
-                    scores={},
-                )
+            yield Outcome(
+                attack=WORST_CASE["attack"],
+                attack_label=WORST_CASE["attack_label"],
+                norm=norm,
+                eps=eps,
+                wrong=np.any([clean.wrong, *wrong.values()], axis=0),
+                radius=None,
+                scores={},
+            )
     knowing = [
         one
         for one in outcomes

@@ -10,6 +10,7 @@ from robustloss.reports.words import NOTHING, eps_name
 
 FEW = 6  # losses up to which every pair stands on the page
 METRICS = {"error": "error", "auroc_all": "AUROC"}
+_IN_FILES = (*METRICS, "undetected_success_at_5fpr")
 
 
 def differences_table(scene: Scene) -> Table | None:
@@ -87,7 +88,7 @@ def _files(found: Compared, scene: Scene) -> Mapping[str, list[Row]]:
         f"comparison-{metric.replace('_', '-')}-{scene.attack.slug}": [
             row for row in found.rows if row["metric"] == metric
         ]
-        for metric in dict.fromkeys(row["metric"] for row in found.rows)
+        for metric in _IN_FILES
     }
     places = [("error", 0.0), *((metric, e) for metric in METRICS for e in scene.attack.strengths)]
     ranks = (found.rank(*place, label) for label in scene.labels for place in places)

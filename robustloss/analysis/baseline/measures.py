@@ -1,6 +1,5 @@
 """What a cell is judged by: every number of the check, and what each image adds to it."""
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -10,7 +9,6 @@ from robustloss.analysis.measures import combine, measure
 from robustloss.analysis.outcomes import Outcome
 from robustloss.metrics.estimates import Estimate, estimate_median
 from robustloss.results.compact.content import CellOutcomes, PassOutcome
-from robustloss.results.numbers import BEST
 from robustloss.results.schema import WORST_CASE
 from robustloss.spec.detection import LIKELIHOOD
 
@@ -61,10 +59,12 @@ def measure_cell(
     kept = [one for one in cell.passes[1:] if (one.attack_label, one.eps) in passes]
     clean, *attacked = (_as_outcome(one) for one in (cell.clean, *kept))
     scored = [one for one in (clean, *attacked) if one.scores]  # the others are of radii alone
-    rivals = Counter((one.norm, one.eps) for one in attacked if one.kind == "adaptive")
-    for one in (*scored, *combine(clean, attacked)):
-        if one.attack == BEST["attack"] and rivals[one.norm, one.eps] == 1:
-            continue  # it has these numbers already
+    combined = [
+        one
+        for one in combine(clean, attacked)
+        if sum(_takes_part(each, one) for each in attacked) > 1  # of one attack it is that attack
+    ]
+    for one in (*scored, *combined):
         numbers = measure(clean, one)
         worst = one.attack == WORST_CASE["attack"]
         for metric, name in (_OF_WORST if worst else _OF_PASS).items():
@@ -78,6 +78,12 @@ def measure_cell(
                 own = np.where(cell.clean.wrong, 0.0, radius.astype(np.float64))
                 found[place] = estimate_median(own, cap[label])
     return found
+
+
+def _takes_part(one: Outcome, combined: Outcome) -> bool:
+    """Return whether an attack is one of those that are taken together image by image."""
+    knows = combined.attack == WORST_CASE["attack"] or one.kind == "adaptive"
+    return knows and (one.norm, one.eps) == (combined.norm, combined.eps)
 
 
 def _as_outcome(one: PassOutcome) -> Outcome:
