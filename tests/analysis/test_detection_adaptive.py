@@ -7,6 +7,8 @@ import pytest
 
 from robustloss.analysis.detection.adaptive import adaptive_rows, error_with_rejection, find_best
 from robustloss.metrics import rates
+from robustloss.metrics.auroc_interval import auroc_interval
+from robustloss.metrics.intervals import wilson
 from tests.outcomes import CELL, made
 
 SCORE = "class_log_likelihood"
@@ -88,6 +90,7 @@ def found(outcomes, validation=VALIDATION):
 def test_rows_by_hand():
     row = found([NAIVE, JOINT, MATCHING])["linf", 0.1, SCORE, "best of adaptive"]
     # image 0 from joint (3.5), image 1 from matching (2.5), image 3 from joint (1)
+    area = auroc_interval([4, 3, 2, 1], [3.5, 2.5, 2, 1], range(4), range(4))
     assert row == {
         **CELL,
         "norm": "linf",
@@ -100,19 +103,28 @@ def test_rows_by_hand():
         "n": 4,
         # clean {4 3 2 1} against {3.5 2.5 2 1}: 4 + 3 + 1.5 + .5 of 16
         "auroc_all": pytest.approx(9 / 16),
+        "auroc_all_low": pytest.approx(area.low),
+        "auroc_all_high": pytest.approx(area.high),
         # clean and correct {4 3 2} against {3.5 2.5}: 2 + 1 + 0 of 6
         "auroc_successful": pytest.approx(3 / 6),
         "n_successful": 2,
         # the thresholds are 0.02 and 0.1: everything passes
         "undetected_success_at_1fpr": pytest.approx(2 / 3),
+        "undetected_success_at_1fpr_low": wilson(2, 3)[0],
+        "undetected_success_at_1fpr_high": wilson(2, 3)[1],
         "undetected_success_at_5fpr": pytest.approx(2 / 3),
+        "undetected_success_at_5fpr_low": wilson(2, 3)[0],
+        "undetected_success_at_5fpr_high": wilson(2, 3)[1],
         "error": 0.75,
         "error_with_rejection_at_1fpr": 0.75,
         "error_with_rejection_at_5fpr": 0.75,
     }
     assert ", ".join(row) == (
         "loss, label, seed, norm, eps, attack, attack_label, kind, score, adapted, n, auroc_all, "
-        "auroc_successful, n_successful, undetected_success_at_1fpr, undetected_success_at_5fpr, "
+        "auroc_all_low, auroc_all_high, auroc_successful, n_successful, "
+        "undetected_success_at_1fpr, undetected_success_at_5fpr, "
+        "undetected_success_at_1fpr_low, undetected_success_at_1fpr_high, "
+        "undetected_success_at_5fpr_low, undetected_success_at_5fpr_high, "
         "error, error_with_rejection_at_1fpr, error_with_rejection_at_5fpr"
     )
     naive = found([NAIVE, JOINT, MATCHING])["linf", 0.1, SCORE, "FGSM"]

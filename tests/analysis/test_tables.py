@@ -104,6 +104,8 @@ def test_the_attacked_row_by_hand(numbers):
         "tpr_at_5fpr_successful": 0.5,
         # validation threshold -5: of three initially correct, image 2 goes through
         "undetected_success_at_5fpr": pytest.approx(1 / 3),
+        "undetected_success_at_5fpr_low": wilson(1, 3)[0],
+        "undetected_success_at_5fpr_high": wilson(1, 3)[1],
         "outside_fraction": None,
         "error_8bit": None,
         # of class 0 one of two is wrong, of class 1 both
@@ -149,7 +151,8 @@ def test_columns_are_those_of_the_schema_in_their_order(numbers):
         "auroc_all_low, auroc_all_high, auroc_successful, auroc_successful_low, "
         "auroc_successful_high, n_successful, auroc_noise, tpr_at_1fpr, "
         "tpr_at_1fpr_successful, tpr_at_5fpr, "
-        "tpr_at_5fpr_successful, undetected_success_at_5fpr, outside_fraction, error_8bit, "
+        "tpr_at_5fpr_successful, undetected_success_at_5fpr, undetected_success_at_5fpr_low, "
+        "undetected_success_at_5fpr_high, outside_fraction, error_8bit, "
         "balanced_error, top5_error"
     )
     assert [", ".join(row) for row in numbers["rows"]] == [columns] * 3
@@ -157,7 +160,9 @@ def test_columns_are_those_of_the_schema_in_their_order(numbers):
         "loss, label, seed, attack, attack_label, norm, eps, score, population, n_clean, "
         "n_attacked, auroc, auroc_low, auroc_high, average_precision, tpr_at_1fpr, tpr_at_5fpr, "
         "clean_rejected_at_95tpr, equal_error_rate, "
-        "undetected_success_at_1fpr, undetected_success_at_5fpr, threshold_5fpr, "
+        "undetected_success_at_1fpr, undetected_success_at_5fpr, "
+        "undetected_success_at_1fpr_low, undetected_success_at_1fpr_high, "
+        "undetected_success_at_5fpr_low, undetected_success_at_5fpr_high, threshold_5fpr, "
         "clean_rejected_fraction, adapted"
     )
     assert {", ".join(row) for row in numbers["detection"]} == {columns}
@@ -269,7 +274,7 @@ def test_each_record_is_looked_up_once():
     found = of_cell.cell_numbers(records, REFERENCE, SEVERAL)
     assert not records
     made = {name for name, table in TABLES.items() if table.of == "cell"}
-    assert found.keys() == made - {"crops"}  # which are not of the records
+    assert found.keys() == made - {"crops", "shifts"}  # which are not of the records
     assert found == of_cell.cell_numbers(MANY, REFERENCE, SEVERAL)
 
 

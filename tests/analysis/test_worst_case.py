@@ -209,7 +209,8 @@ def test_each_attack_and_each_norm_has_a_row_of_its_curve():
     assert {row["attack"] for row in rows.values()} >= {"worst_case", "deepfool"}
     assert ", ".join(rows["PGD", "linf"]) == (
         "loss, label, seed, attack, attack_label, norm, n, n_found, median_radius, "
-        "eps_at_50_error, area_under_error_curve, eps_max"
+        "median_radius_low, median_radius_high, eps_at_50_error, eps_at_50_error_low, "
+        "eps_at_50_error_high, area_under_error_curve, eps_max"
     )
 
 
@@ -224,6 +225,8 @@ def test_the_row_of_an_attack_is_made_of_its_errors_and_of_the_clean_pass():
     expected = curve_numbers([0, 0.2, 0.4], [0.1, 0.3, 0.75], 0.4)
     assert {name: row[name] for name in expected} == expected
     assert (row["n"], row["n_found"]) == (200, 150)
+    assert row["median_radius_low"] is row["median_radius_high"] is None
+    assert row["eps_at_50_error_low"] < row["eps_at_50_error"] < row["eps_at_50_error_high"]
 
 
 def test_clean_mistakes_have_radius_0():

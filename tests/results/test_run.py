@@ -85,8 +85,8 @@ def test_results_have_the_schema(run):
     data = json.loads((run / "results.json").read_text())
     assert ", ".join(data) == (
         "schema_version, name, provenance, rows, summary, detection, training, worst_case, radii, "
-        "adaptive, transfer, per_class, geometry, margins, center_estimates, "
-        "out_of_distribution, calibration, reliability, crops, "
+        "adaptive, transfer, per_class, geometry, collapse, margins, center_estimates, "
+        "out_of_distribution, calibration, reliability, shifts, corruption, crops, "
         "comparisons, ranks, flags, failures, digest"
     )
     assert data["schema_version"] == finished_cell.SCHEMA_VERSION == 1
@@ -225,7 +225,7 @@ def test_cells_of_an_older_run_still_give_results(run, tmp_path):
         tmp_path / "other", name="toy", provenance={}, cells=cells, training=[], failures=[]
     )
     assert found["worst_case"] == found["radii"] == found["adaptive"] == []
-    assert len(found["summary"]) == 2 * 13
+    assert len(found["summary"]) == 2 * 13 + 2 * 2  # of the tables rows and calibration
 
 
 def test_rows_computed_between_cells_stand_beside_those_of_the_cells(run, tmp_path):
