@@ -81,6 +81,9 @@ def why_not_made(numbers: Numbers, check: str) -> str:
         words = [str(log.get("adversarial") or "") for log in numbers.run.training]
         asked = "one step" if check == "one_step_training_collapsed" else "trained"
         return "" if any(asked in each for each in words) else "needs adversarial training"
+    if check == "noise_beats_attack":
+        known = any(row.get("error_noise") is not None for row in numbers.run.rows)
+        return "" if known else "needs the noise control, noise = true in [detection]"
     if check in _COMPARED:
         what, first, second = _COMPARED[check]
         for norm in numbers.norms:

@@ -34,6 +34,8 @@ class Outcome:
         confidence: (N,) posterior of the predicted class; None likewise.
         brier: (N,) Brier score of each image; None likewise.
         aim: the score that the attack deceives; None where it knows no detector.
+        noise_wrong: (N,) bool, the image under noise of the attack's size is classified wrongly;
+            None without the control.
     """
 
     attack: str
@@ -49,6 +51,7 @@ class Outcome:
     confidence: np.ndarray | None = None
     brier: np.ndarray | None = None
     aim: str | None = None
+    noise_wrong: np.ndarray | None = None
 
     @property
     def kind(self) -> Kind:
@@ -62,7 +65,10 @@ class Outcome:
 
 
 def reduce_record(
-    entry: Mapping[str, Any], record: Record, scores: Mapping[str, np.ndarray]
+    entry: Mapping[str, Any],
+    record: Record,
+    scores: Mapping[str, np.ndarray],
+    noise_wrong: np.ndarray | None = None,
 ) -> Outcome:
     """Return what is kept of a record.
 
@@ -71,6 +77,7 @@ def reduce_record(
             an attack that aims at another than the likelihood.
         record: with finite numbers.
         scores: (N,) of the record, by name, to keep.
+        noise_wrong: see `Outcome`.
     """
     return Outcome(
         attack=entry["attack"],
@@ -83,6 +90,7 @@ def reduce_record(
         zero_gradient_fraction=flagged_share(record.zero_gradient),
         outside_fraction=flagged_share(record.outside),
         aim=entry.get("score", LIKELIHOOD if attack_kind(entry["attack"]) == "adaptive" else None),
+        noise_wrong=noise_wrong,
     )
 
 

@@ -84,6 +84,8 @@ error                        number    Share of the images that are classified w
                                        [summarised, percent]
 error_low                    number    Lower end of its 95 % Wilson interval over images. [percent]
 error_high                   number    Upper end of its 95 % Wilson interval over images. [percent]
+error_noise                  number?   Error under noise as large as the perturbation of each \
+                                       image. [optional, summarised, percent]
 attack_success_rate          number?   Share of the initially correct images that the attack makes \
                                        wrong; null for the clean images. [summarised, percent]
 mean_max_posterior           number    Mean posterior of the predicted class. [summarised, fraction]

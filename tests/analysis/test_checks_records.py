@@ -70,3 +70,13 @@ def test_the_error_is_held_against_the_highest_at_any_smaller_eps():
     found = fired(evidence(outcomes))["error_falls_with_eps"]
     assert [(row["eps"], row["value"]) for row in found] == [(0.3, 0.2), (0.4, 0.05)]
     assert all("smaller eps (0.2)" in row["message"] for row in found)
+
+
+def test_noise_that_fools_a_few_more_images_by_chance_is_no_flag():
+    """500 attacks that do what noise does: the threshold and the sign test keep to 5 %."""
+    rng = np.random.default_rng(0)
+    flags = 0
+    for _ in range(500):
+        wrong = rng.random((2, N)) < 0.3
+        flags += bool(fired(evidence([made("pgd", 0.1, wrong[0], noise_wrong=wrong[1])])))
+    assert 0 < flags <= 0.05 * 500

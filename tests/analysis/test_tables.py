@@ -83,6 +83,7 @@ def test_the_attacked_row_by_hand(numbers):
         "error": 0.75,  # images 0, 2 and 3; the last was wrong from the start
         "error_low": low,
         "error_high": high,
+        "error_noise": None,  # no control was given
         "attack_success_rate": pytest.approx(2 / 3),
         "mean_max_posterior": pytest.approx(0.75),
         "zero_gradient_fraction": 0.25,
@@ -147,8 +148,8 @@ def test_an_attack_without_success_has_null_where_nothing_can_be_said(numbers):
 def test_columns_are_those_of_the_schema_in_their_order(numbers):
     columns = (
         "loss, label, seed, attack, attack_label, norm, eps, n, error, error_low, error_high, "
-        "attack_success_rate, mean_max_posterior, zero_gradient_fraction, score, auroc_all, "
-        "auroc_all_low, auroc_all_high, auroc_successful, auroc_successful_low, "
+        "error_noise, attack_success_rate, mean_max_posterior, zero_gradient_fraction, score, "
+        "auroc_all, auroc_all_low, auroc_all_high, auroc_successful, auroc_successful_low, "
         "auroc_successful_high, n_successful, auroc_noise, tpr_at_1fpr, "
         "tpr_at_1fpr_successful, tpr_at_5fpr, "
         "tpr_at_5fpr_successful, undetected_success_at_5fpr, undetected_success_at_5fpr_low, "

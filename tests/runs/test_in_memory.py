@@ -414,7 +414,7 @@ def test_quick_has_the_same_errors_and_the_auroc_of_the_likelihood():
     model = Counted().eval()
     full = evaluate(model, images, labels, ["fgsm"], checks=10)
     quick = evaluate(model, images, labels, ["fgsm"], quick=True)
-    assert quick.rows == [{**row, "auroc_noise": None} for row in full.rows]
+    assert quick.rows == [{**row, "auroc_noise": None, "error_noise": None} for row in full.rows]
     assert {row["score"] for row in quick.detection} == {"class_log_likelihood"}
     assert len({row["score"] for row in full.detection}) > 3
     assert any(row["auroc_noise"] is not None for row in full.rows)

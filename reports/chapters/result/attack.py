@@ -16,6 +16,8 @@ COLUMNS = [
     Column("", "attack_label"),
     Column("eps", "eps", words=eps_text),
     Column("attack success", "attack_success_rate", 100.0, 2, parts=("mean",)),
+    Column("error", "error", 100.0, 2, parts=("mean",)),
+    Column("error under noise", "error_noise", 100.0, 2, parts=("mean",), checks=()),
     Column("mean posterior", "mean_max_posterior", 1.0, 3, parts=("mean",)),
     Column("zero gradient", "zero_gradient_fraction", 100.0, 2, parts=("mean",),
            checks=("zero_gradient",), quiet=True),
@@ -23,6 +25,8 @@ COLUMNS = [
            checks=("outside_ball_or_box",), quiet=True),
 ]  # fmt: skip
 EXPLAINED = {
+    "error under noise": " Error under noise: of random noise as large as the attack's change of "
+    "each image; an attack that finds no more is worth nothing.",
     "zero gradient": " Zero gradient: percentage of images that the attack left as they were for "
     "want of a direction; they are no evidence of robustness.",
     "left ball or box": " Left ball or box: percentage of images that came back outside and were "

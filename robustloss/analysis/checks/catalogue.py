@@ -74,6 +74,13 @@ CHECKS: dict[str, Check] = {
         "({smaller}), although the larger ball holds the smaller one: it is too low here.",
         "Give the attack more steps, and read the worst case over attacks.",
     ),
+    "noise_beats_attack": Check(
+        0.01,
+        "The error under noise as large as the changes of {attack} is higher by {value} of the "
+        "images than under {attack} itself, which therefore finds less than chance does.",
+        "Look for a wrong sign or a cut gradient in the attack or the model, and read the worst "
+        "case.",
+    ),
     "black_box_beats_white_box": Check(
         0.002,
         "The error under {rival}, which sees no gradient, is higher by {value} of the images than "

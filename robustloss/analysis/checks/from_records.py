@@ -70,6 +70,19 @@ def error_falls_with_eps(evidence: Evidence) -> list[Row]:
     return flags
 
 
+def noise_beats_attack(evidence: Evidence) -> list[Row]:
+    """Flag attacks that make fewer images wrong than noise of their size, which aims at nothing.
+
+    Source: Carlini et al. 2019, "On evaluating adversarial robustness", its list of sanity tests.
+    """
+    check, flags = "noise_beats_attack", []
+    for one in evidence.outcomes:
+        rivals = {} if one.noise_wrong is None else {"noise": one.noise_wrong}
+        if gain := better_rival(one.wrong, rivals, CHECKS[check].threshold):
+            flags.append(make_flag(check, evidence.cell, gain.value, one.attack_label, one.eps))
+    return flags
+
+
 def one_step_beats_many(evidence: Evidence) -> list[Row]:
     """Flag attacks of many steps that a one-step attack beats at the same eps."""
     return _duels(evidence, "one_step_beats_many", ("one_step",), MANY_STEPS)
@@ -141,6 +154,7 @@ RECORD_CHECKS: tuple[Callable[[Evidence], list[Row]], ...] = (
     zero_gradient,
     outside_ball_or_box,
     error_falls_with_eps,
+    noise_beats_attack,
     one_step_beats_many,
     black_box_beats_white_box,
     one_step_training_collapsed,

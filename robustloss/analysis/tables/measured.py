@@ -149,14 +149,14 @@ def measure_passes(measured: MeasuredCell, records: Records) -> Iterator[Measure
             continue
         record = records[key]
         check_same_images(clean.record, record)
-        scores, separation = {}, {}
+        scores, separation, control = {}, {}, Pass("noise", *key)
         for name in stored.names:
             validation = stored.get(name, VALIDATION)
             scores[name] = stored.get(name, Pass("attacked", *key))
             separation[name] = compare(
                 clean.record.correct, ~record.correct, clean.scores[name], scores[name], validation
             )
-            if stored.has(name, control := Pass("noise", *key)):
+            if stored.has(name, control):
                 separation[name]["noise"] = compare_sides(
                     clean.scores[name],
                     stored.get(name, control),
@@ -165,7 +165,7 @@ def measure_passes(measured: MeasuredCell, records: Records) -> Iterator[Measure
                     threshold_at_fpr(validation, 0.05),
                 )
         kept = {name: scores[name] for name in measured.adaptive_scores}
-        outcome = reduce_record(entry, record, kept)
+        outcome = reduce_record(entry, record, kept, stored.wrong.get(control))
         place = {name: entry[name] for name in ("attack", "attack_label", "norm")}
         place = cell_place(measured.facts) | place | {"eps": key[1]}
         yield MeasuredPass(place, record, scores, separation, outcome)

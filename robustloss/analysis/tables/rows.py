@@ -31,6 +31,7 @@ def pass_row(one: MeasuredPass, clean: MeasuredPass) -> Row:
     success = rates.attack_success_rate(clean.record.predictions, record.predictions, record.labels)
     rounded = record.predictions_8bit
     row |= {
+        "error_noise": flagged_share(one.outcome.noise_wrong),
         "attack_success_rate": finite_or_null(success),
         "zero_gradient_fraction": one.outcome.zero_gradient_fraction,
         "outside_fraction": one.outcome.outside_fraction,

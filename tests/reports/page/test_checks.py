@@ -13,6 +13,7 @@ from tests.reports.reading.test_marks import flag, numbers
 NAMES = {
     "zero_gradient", "not_finite_gradient", "margin_beats_cross_entropy",
     "rescaled_logits_beat_cross_entropy", "one_step_beats_many", "error_falls_with_eps",
+    "noise_beats_attack",
     "black_box_beats_white_box", "transfer_beats_white_box", "unbounded_attack_fails",
     "loss_still_rising", "output_not_repeatable", "output_is_probability", "outside_ball_or_box",
     "output_depends_on_batch",
@@ -41,6 +42,7 @@ def test_every_check_is_told_once_and_those_that_fired_come_first(
         ("zero_gradient", ""),
         ("one_step_beats_many", ""),
         ("black_box_beats_white_box", "needs a black-box attack"),
+        ("noise_beats_attack", "needs the noise control"),
         ("transfer_beats_white_box", "needs an attack with transfer = true"),
         ("output_is_probability", "the cells have no probe"),
         ("error_falls_with_eps", ""),
