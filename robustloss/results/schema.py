@@ -221,6 +221,16 @@ eps_at_50_error_high         number?   Upper end of its 95 % interval over image
                                        is beyond the largest eps. [optional]
 area_under_error_curve       number?   Mean error over [0, eps_max]. [summarised, fraction]
 eps_max                      number    Largest eps of the norm.
+n_compared                   integer?  Number of images that are right and that some attack of the \
+                                       norm fools; null for the worst case and for a norm of one \
+                                       attack, as the next columns are. [optional]
+smallest_share               number?   Share of them on which no other attack found a smaller \
+                                       change, as far as the eps of this one tell. \
+                                       [optional, summarised, percent]
+mean_excess                  number?   Mean over them of what the attack needed beyond the \
+                                       smallest change that any found. [optional, summarised]
+optimality                   number?   1 less that excess over the excess of an attack that finds \
+                                       nothing (AttackBench). [optional, summarised, fraction]
 """),
     ),
     "adaptive": Table(

@@ -210,7 +210,8 @@ def test_each_attack_and_each_norm_has_a_row_of_its_curve():
     assert ", ".join(rows["PGD", "linf"]) == (
         "loss, label, seed, attack, attack_label, norm, n, n_found, median_radius, "
         "median_radius_low, median_radius_high, eps_at_50_error, eps_at_50_error_low, "
-        "eps_at_50_error_high, area_under_error_curve, eps_max"
+        "eps_at_50_error_high, area_under_error_curve, eps_max, "
+        "n_compared, smallest_share, mean_excess, optimality"
     )
 
 

@@ -27,13 +27,14 @@ from robustloss.results.numbers import WORST
 from robustloss.spec.attack_kinds import attack_kind
 
 METRICS = ("median_radius", "eps_at_50_error", "area_under_error_curve")
+COMPARED = ("smallest_share", "mean_excess", "optimality")  # of attacks with each other
 UNKNOWN = "–"
 PARTS = ("mean", "low", "high", "n_seeds")
 COLUMNS = [
     Column("", "label"),
     Column("", "attack_label"),
     Column("", "norm"),
-    *(Column("", metric, 1.0, parts=PARTS) for metric in METRICS),
+    *(Column("", metric, 1.0, parts=PARTS) for metric in (*METRICS, *COMPARED)),
     Column("", "n_found"),
     Column("", "n"),
     Column("", "eps_max"),
@@ -68,9 +69,12 @@ def radius_table(numbers: Numbers, norm: str) -> Table | None:
         "stronger than the worst case. Area: mean error in percent over eps from 0 to the largest; "
         "lower is better. Fooled: images that the attack fools at any eps, clean mistakes "
         "included. Median radius: the smallest change that fools half of the images, from attacks "
-        f"that look for it.{set_aside}",
+        "that look for it. Smallest: percentage of the images that any attack fools on which no "
+        "other found a smaller change; attacks with fixed eps are compared at these. Excess: how "
+        f"much more the attack needed than the best one, mean over these images.{set_aside}",
         *without_empty_columns(
-            ["attack", "loss", "median radius", "eps at 50 % error", "area", "fooled"],
+            ["attack", "loss", "median radius", "eps at 50 % error", "area", "fooled", "smallest",
+             "excess"],
             [_entries_of(row, marks) for row in rows if row["attack"] in shown],
         ),
         [fields_of(COLUMNS, row) for row in rows],
@@ -97,7 +101,10 @@ def _rows(numbers: Numbers, curves: Sequence[AttackInfo]) -> list[dict[str, Any]
                 "label": label,
                 "attack_label": "worst case" if attack.name == WORST else attack.label,
                 "norm": attack.norm,
-                **{metric: numbers.get(label, attack.label, None, metric) for metric in METRICS},
+                **{
+                    metric: numbers.get(label, attack.label, None, metric)
+                    for metric in (*METRICS, *COMPARED)
+                },
                 "n_found": sum(int(row["n_found"]) for row in known) if known else None,
                 "n": sum(int(row["n"]) for row in known or radii),
                 "eps_max": max(row["eps_max"] for row in radii),
@@ -117,6 +124,8 @@ def _entries_of(row: Mapping[str, Any], marks: Marks) -> list[Entry]:
         _length(half, row["seeds"]) if half else never,
         in_percent(area),
     ]
+    share, excess, _ = (row[metric] for metric in COMPARED)
+    compared = [in_percent(share), _length(excess, row["seeds"])] if share and excess else []
     mark = marks.of(row["flags"])
     found = UNKNOWN if row["n_found"] is None else f"{row['n_found']:,} of {row['n']:,}"
     return [
@@ -124,6 +133,7 @@ def _entries_of(row: Mapping[str, Any], marks: Marks) -> list[Entry]:
         Entry(row["label"]),
         *(Entry(text, "" if text in (NOTHING, UNKNOWN) else mark) for text in texts),
         Entry(found),
+        *map(Entry, compared or [UNKNOWN, UNKNOWN]),
     ]
 
 

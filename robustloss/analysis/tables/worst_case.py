@@ -10,9 +10,11 @@ from robustloss.analysis.outcomes import (
     Outcome,
     error_columns,
     find_wrong,
+    group_by_attack,
     list_budgets,
     trace_curves,
 )
+from robustloss.analysis.tables.optimality import NAMES, optimality_columns
 from robustloss.metrics.estimates import crossing_interval, find_crossing
 from robustloss.metrics.intervals import median_interval
 from robustloss.results.schema import TABLES, Row, cell_place, finite_or_null
@@ -74,6 +76,9 @@ def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outco
         ends, is the norm's largest eps.
     """
     budgets, rows = list_budgets(outcomes), []
+    compared = {
+        norm: optimality_columns(clean.wrong, group_by_attack(outcomes, norm)) for norm in budgets
+    }
     for curve in trace_curves(clean, outcomes):
         eps_max = max(budgets[curve.norm], default=0.0)
         median = math.nan, math.nan
@@ -89,7 +94,8 @@ def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outco
             low, high = map(finite_or_null, ends)
             numbers |= {f"{metric}_low": low, f"{metric}_high": high}
         name = {key: getattr(curve, key) for key in ("attack", "attack_label", "norm")}
-        rows.append(name | numbers | {"eps_max": eps_max})
+        against = compared[curve.norm].get(curve.attack_label, dict.fromkeys(NAMES))
+        rows.append(name | numbers | {"eps_max": eps_max} | against)
     place = cell_place(cell) | {"n": clean.wrong.size}
     return TABLES["radii"].arrange(place | row for row in rows)
 
