@@ -81,6 +81,9 @@ def why_not_made(numbers: Numbers, check: str) -> str:
         words = [str(log.get("adversarial") or "") for log in numbers.run.training]
         asked = "one step" if check == "one_step_training_collapsed" else "trained"
         return "" if any(asked in each for each in words) else "needs adversarial training"
+    if check == "unit_test_failed":
+        known = numbers.run.results.get("unit_tests")
+        return "" if known else "needs unit_test = true in [checks]"
     if check == "noise_beats_attack":
         known = any(row.get("error_noise") is not None for row in numbers.run.rows)
         return "" if known else "needs the noise control, noise = true in [detection]"
@@ -119,6 +122,43 @@ def _places(flags: Sequence[Flag]) -> list[str]:
 
 def _or(missing: str, form: str = "") -> Callable[[Any], str]:
     return lambda value: missing if value is None else format(value, form)
+
+
+def _in_percent(value: float | None) -> str:
+    return NOTHING if value is None else f"{100 * value:.1f}"
+
+
+UNIT_TESTS = "unit-tests"  # name of the table
+_TESTS = [
+    Column("loss", "label"),
+    Column("attack", "attack_label"),
+    Column("eps", "eps", words=eps_text),
+    Column("test", "test"),
+    Column("seed", "seed"),
+    Column("networks", "n_networks"),
+    Column("broken by chance", "random_success", words=_in_percent),
+    Column("others", "n"),
+    Column("others broken by the attack", "success", words=_in_percent),
+    Column("", "success_low"),
+    Column("", "success_high"),
+]
+
+
+def unit_test_table(numbers: Numbers) -> Table | None:
+    """Return how many breakable networks each attack broke; None where none was tested."""
+    found = numbers.run.results.get("unit_tests") or []
+    if not found:
+        return None
+    return Table(
+        UNIT_TESTS,
+        "Attacks on networks that are known to be breakable",
+        "The head is replaced for each image by a linear one that a point of the ball is known to "
+        "fool. An attack should break 95 % of those that as many random points do not break (n/a: "
+        "fewer than 20 are left). Of an attack on a detector the point is accepted too, and in the "
+        "inverted test the detector accepts what it rejected.",
+        *lay_out(_TESTS, [{column.key: row[column.key] for column in _TESTS} for row in found]),
+        left=2,
+    )
 
 
 FLAGS = "flags"  # name of the table

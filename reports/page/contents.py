@@ -23,7 +23,7 @@ from robustloss.reports.chapters.run import table as training
 from robustloss.reports.chapters.space import boundary, embedding, likelihood_map, norms
 from robustloss.reports.chapters.space import tables as space
 from robustloss.reports.drawing.table import Table
-from robustloss.reports.page.checks import flags_table
+from robustloss.reports.page.checks import flags_table, unit_test_table
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.scene import Scene, featured, list_shown, strongest
 from robustloss.results.numbers import WORST
@@ -282,7 +282,11 @@ class Contents:
             "Checks look for signs that an error is low because an attack failed, not because the "
             "network is robust. One that fires is a reason to look; silence proves nothing."
         )
-        items = _aside([_table("flags", "Every mark", flags_table, self.numbers)])
+        details = [
+            _table("flags", "Every mark", flags_table, self.numbers),
+            _table("unit-tests", "Breakable networks", unit_test_table, self.numbers),
+        ]
+        items = _aside(details)
         return Chapter("trust", "Can I trust it?", words, items)
 
     def _run(self) -> Chapter:

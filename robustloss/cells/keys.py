@@ -24,7 +24,8 @@ So a file is computed again when one of these changes, and only then:
     reference              OUTPUTS; detection.fit_size
     scores                 file names of the reference and of every record; name and source of each
                            score; whether the loss is a density
-    probe                  OUTPUTS; checks.images; its budget; the attacks whose path it traces
+    probe                  OUTPUTS; checks.images; its budget; the attacks whose path it traces, and
+                             with checks.unit_test those that are tested, each with its budget
     crops                  OUTPUTS
     trial.json             key of the weights; parameters and budgets of its FGSM
     transfer/seed-S/       images of the data; weights of the source and of every target, with their
@@ -61,6 +62,7 @@ from robustloss.evaluation import (
     probes,
     ten_crop,
     torch_scores,
+    unit_test,
     validation,
 )
 from robustloss.models import build, given
@@ -314,7 +316,12 @@ def scores_key(
 
 
 def probe_key(
-    outputs: Outputs, images: int, eps: float, traced: Sequence[tuple[AttackSpec, str, float]]
+    outputs: Outputs,
+    images: int,
+    eps: float,
+    traced: Sequence[tuple[AttackSpec, str, float]],
+    tested: Sequence[tuple[AttackSpec, str, float]] = (),
+    seed: int = 0,
 ) -> str:
     """Return the key of the trial attacks.
 
@@ -323,9 +330,15 @@ def probe_key(
         images: checks.images.
         eps: Budget of the trial attacks.
         traced: The attacks whose path is traced, each with its `plugin_digest` and its budget.
+        tested: Likewise the attacks that must prove themselves; none without checks.unit_test.
+        seed: The cell's, which decides what these attacks draw.
     """
-    paths = [[each.slug, each.name, code, dict(each.params), at] for each, code, at in traced]
-    return digest("probe", probes.VERSION, attacks.VERSION, outputs, images, eps, paths)
+    paths, tests = (
+        [[each.slug, each.name, code, dict(each.params), at] for each, code, at in some]
+        for some in (traced, tested)
+    )
+    more = [[unit_test.VERSION, seed, tests]] if tests else []
+    return digest("probe", probes.VERSION, attacks.VERSION, outputs, images, eps, paths, *more)
 
 
 def crops_key(outputs: Outputs) -> str:

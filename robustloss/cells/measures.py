@@ -15,7 +15,7 @@ from robustloss.cells.jobs import cell_name
 from robustloss.cells.records import ListedRecords, PassName, ensure_clean
 from robustloss.cells.workplace import Workplace
 from robustloss.data.images import fit_subset
-from robustloss.evaluation import detector, probes, ten_crop
+from robustloss.evaluation import detector, probes, ten_crop, unit_test
 from robustloss.evaluation.passes import Arrays
 from robustloss.evaluation.reference import reference_arrays
 from robustloss.models.classifier import Classifier
@@ -132,25 +132,32 @@ def ensure_probe(place: Workplace, reference: Arrays) -> Stored[Arrays] | None:
         eps = min((e for e in bounded if e > 0), default=probes.DEFAULT_EPS)
     traced = work.trace_attacks(place.spec, place.attacks)
     folder = place.spec.folder
-    decisive = [(t, keys.plugin_digest(t.name, folder), each.eps) for t, each in traced]
+    tested = work.list_tested(place.spec, place.attacks)
+    decisive, proving = (
+        [(table, keys.plugin_digest(table.name, folder), each.eps) for table, each in some]
+        for some in (traced, tested)
+    )
     names = (place.cell.loss.name, place.cell.model.backbone)
 
     def compute() -> Arrays:
         images = fit_subset(place.dataset.test, size).to(place.device)
         text = f"trial attacks on {images.n} images"
         place.report_scoring(text, work.CHECKS)
-        return probes.probe_arrays(
-            detector.detector_view(place.weights.load(), reference),
+        model, report = place.weights.load(), place.make_reporter("score", text, work.CHECKS)
+        arrays = probes.probe_arrays(
+            detector.detector_view(model, reference),
             images,
             eps=eps,
             traced=[each for _, each in traced],
             seed=place.cell.seed,
             # What is ours answers each image by itself.
             halves=place.cell.loss.given or any(map(is_plugin, names)),
-            report=place.make_reporter("score", text, work.CHECKS),
+            report=report,
         )
+        own = [each for _, each in tested]
+        return arrays | unit_test.unit_arrays(model, images, own, seed=place.cell.seed)
 
-    key = keys.probe_key(place.outputs, size, eps, decisive)
+    key = keys.probe_key(place.outputs, size, eps, decisive, proving, place.cell.seed)
     return _ensure_arrays(place.folder / f"probe-{key}.npz", compute, check_probe)
 
 

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from robustloss.analysis.checks.from_probe import trace_name
+from robustloss.analysis.checks.unit_tests import unit_name
 from robustloss.attacks import Attack, Queries, build_attack, perturb
 from robustloss.attacks.sealing import sealing
 from robustloss.attacks.witness import is_ours
 from robustloss.data.images import Dataset, ImageSet
-from robustloss.evaluation import probes, ten_crop
+from robustloss.evaluation import probes, ten_crop, unit_test
 from robustloss.evaluation.passes import LAYOUT, clean_record
 from robustloss.models.classifier import AnyClassifier
 from robustloss.spec.attacks import AttackSpec
@@ -96,7 +97,9 @@ def count_work(spec: Spec, attacks: Sequence[Attack], dataset: Dataset) -> Work:
     shared = dataset.validation is dataset.test  # then the clean pass serves for both
     fitted = min(spec.detection.fit_size, dataset.train.n)
     tried = min(spec.checks.images, test)
-    trials = probes.count_passes([each for _, each in trace_attacks(spec, attacks)])
+    made = probes.count_passes([each for _, each in trace_attacks(spec, attacks)])
+    proofs = unit_test.count_passes([each for _, each in list_tested(spec, attacks)])
+    trials = Queries(made.forward + proofs.forward, made.backward + proofs.backward)
     clean = {CLEAN: Queries(test, 0)}
     steps = {
         **(clean if shared else {}),
@@ -172,6 +175,21 @@ def trace_attacks(spec: Spec, attacks: Sequence[Attack]) -> list[tuple[AttackSpe
         if (positive := [eps for eps in table.eps if eps > 0])
         and probes.is_traceable(attack)
         and attack.needs != "score"  # trial attacks meet the detector of the likelihood
+    ]
+
+
+def list_tested(spec: Spec, attacks: Sequence[Attack]) -> list[tuple[AttackSpec, unit_test.Tested]]:
+    """Return the attacks that must prove themselves, once for each of their budgets.
+
+    Args:
+        spec: What is asked for.
+        attacks: Its attacks, built.
+    """
+    return [
+        (table, unit_test.Tested(unit_name(table.label, number), attack, eps))
+        for table, attack in zip(spec.attacks, attacks, strict=True)
+        for number, eps in enumerate(eps for eps in table.eps if eps > 0)
+        if spec.checks.unit_test and attack.needs != "score"
     ]
 
 

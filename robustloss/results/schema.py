@@ -229,8 +229,9 @@ smallest_share               number?   Share of them on which no other attack fo
                                        [optional, summarised, percent]
 mean_excess                  number?   Mean over them of what the attack needed beyond the \
                                        smallest change that any found. [optional, summarised]
-optimality                   number?   1 less that excess over the excess of an attack that finds \
-                                       nothing (AttackBench). [optional, summarised, fraction]
+optimality                   number?   One less that excess over the excess of an attack that \
+                                       finds nothing (AttackBench). \
+                                       [optional, summarised, fraction]
 """),
     ),
     "adaptive": Table(
@@ -538,6 +539,25 @@ rank                         integer   Its rank, from 1 for the best.
 rank_low                     integer   Best rank that the shown differences leave it.
 rank_high                    integer   Worst rank that the shown differences leave it.
 n_losses                     integer   Number of losses.
+"""),
+    ),
+    "unit_tests": Table(
+        of="cell",
+        optional=True,
+        meaning="How many networks that are known to be breakable, one for each image, an attack "
+        "broke.",
+        sorted_by=("label", "seed", "attack_label", "eps", "test"),
+        columns=parse_columns(f"""{_CELL}{_ATTACK}{_EPS}
+test                         text      "classifier", or of an attack on a detector "detector" and \
+                                       "inverted", where the detector is turned round.
+n_networks                   integer   Number of networks.
+random_success               number?   Share of them that a random search breaks, with as many \
+                                       points as the attack made passes, at most 200. [percent]
+n                            integer   Number of networks that it does not break.
+success                      number?   Share of these that the attack breaks; null for fewer than \
+                                       20. [percent]
+success_low                  number?   Lower end of its 95 % Wilson interval. [percent]
+success_high                 number?   Upper end of its 95 % Wilson interval. [percent]
 """),
     ),
     "flags": Table(

@@ -1,6 +1,8 @@
 """Tables [detection] and [checks]: how attacked images are told from clean ones, and doubts."""
 
-from pydantic import field_validator
+from typing import Self
+
+from pydantic import field_validator, model_validator
 
 from robustloss.spec.base import Count, Eps, ListOf, Table, check_each, declare, pixel_rule
 from robustloss.spec.errors import choice_rule, rule_error
@@ -75,6 +77,9 @@ class ChecksSpec(Table):
         None,
         shown="the smallest of the L-inf attacks",
     )
+    unit_test: bool = declare(
+        "also let every attack prove itself on networks that are known to be breakable", False
+    )
 
     @field_validator("eps")
     @classmethod
@@ -83,3 +88,10 @@ class ChecksSpec(Table):
         if eps is not None and not 0 < eps <= 1:
             raise rule_error(pixel_rule(eps))
         return eps
+
+    @model_validator(mode="after")
+    def check_unit_test(self) -> Self:
+        """Refuse a unit test that has no images."""
+        if self.unit_test and not self.images:
+            self._refuse("unit_test", "needs checks.images above 0, the images that it is made of.")
+        return self

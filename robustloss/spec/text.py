@@ -24,6 +24,11 @@ def slug(label: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", plain).strip("-")
 
 
+def identifier(label: str) -> str:
+    """Return the slug of a label as an identifier, of which names of arrays are made."""
+    return slug(label).replace("-", "_").replace(".", "_")
+
+
 def literal(value: object) -> str:
     """Write one value as TOML. What TOML cannot hold (an object, None) is shown by its repr."""
     if isinstance(value, bool):

@@ -17,6 +17,7 @@ from tests.evidence import (
 )
 from tests.outcomes import CELL, first, made
 
+UNIT_EPS = {"unit_pgd_0_eps": np.array(0.1)}
 TRIGGERED = {
     "zero_gradient": of_outcome(zero_gradient_fraction=0.02),
     "not_finite_gradient": of_probe(gradient_not_finite=first(1, M)),
@@ -30,6 +31,7 @@ TRIGGERED = {
     "black_box_beats_white_box": evidence([PGD, made("square", 0.1, first(105))]),
     "unbounded_attack_fails": of_probe(wrong_unbounded=first(98, M)),
     "loss_still_rising": of_probe(trace_pgd=RISING),
+    "unit_test_failed": of_probe(unit_pgd_0=np.stack([first(90, M), first(0, M)]), **UNIT_EPS),
     "output_not_repeatable": of_probe(logits_again=sound_probe()["logits"] + 0.1 * np.eye(10)[0]),
     "output_depends_on_batch": of_probe(
         logits_halves=sound_probe()["logits"] + 0.1 * np.eye(10)[0]
@@ -47,6 +49,7 @@ PLACES = {
     "black_box_beats_white_box": ("pgd", 0.1),
     "outside_ball_or_box": ("pgd", 0.1),
     "loss_still_rising": ("pgd", None),
+    "unit_test_failed": ("pgd", 0.1),
 }
 VALUES = {
     "zero_gradient": 0.02,
@@ -58,6 +61,7 @@ VALUES = {
     "noise_beats_attack": 0.05,
     "black_box_beats_white_box": 0.025,
     "unbounded_attack_fails": 0.02,
+    "unit_test_failed": 0.1,
     "output_is_probability": 1.0,
     "outside_ball_or_box": 0.005,
     "one_step_training_collapsed": 0.3,

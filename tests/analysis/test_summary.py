@@ -127,7 +127,7 @@ def test_curves_are_summarised_without_an_eps():
         for seed in range(3)
     ]
     found = {row["metric"]: row for row in summary.summarise({"radii": rows})}
-    assert set(found) == set(values)
+    assert set(found) == {*values, "smallest_share", "mean_excess", "optimality"}
     assert {row["eps"] for row in found.values()} == {None}
     median = found["median_radius"]
     assert (median["mean"], median["n_seeds"], median["values"]) == (2.0, 2, [1.5, 2.5])

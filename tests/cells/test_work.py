@@ -140,3 +140,16 @@ def test_timed_passes_are_positive_and_leave_the_random_numbers_alone():
 def test_an_image_of_a_batch_bears_its_share_of_the_call(first, second, each):
     assert work._divide_time(1, first, 8, second, 100) == pytest.approx(each)
     assert work._divide_time(8, first, 8, second, 100) == pytest.approx(second / 8)
+
+
+def test_attacks_that_prove_themselves_are_counted_at_each_budget():
+    fgsm = {"name": "fgsm", "eps": [0, 0.1]}
+    plain = work.count_work(*counted([PGD, fgsm])).steps["checks"]
+    spec, built, dataset = counted([PGD, fgsm], checks={"unit_test": True})
+    assert [(t.label, e.eps) for t, e in work.list_tested(spec, built)] == [
+        ("PGD", 0.1), ("PGD", 0.2), ("FGSM", 0.1)
+    ]  # fmt: skip
+    found = work.count_work(spec, built, dataset).steps["checks"]
+    # 999 points inside, the image, one point that is looked at twice, 200 more; then each attack
+    assert found.forward - plain.forward == 100 * (2 * (1202 + 12 + 1) + 1 + 1)
+    assert found.backward - plain.backward == 100 * (2 * 11 + 1)

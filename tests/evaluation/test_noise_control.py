@@ -110,7 +110,7 @@ def test_the_control_is_a_population_and_a_column():
     above = (2 + 0.5 + 1) + (2 + 0.5) + 2 + 2
     assert rows == {0.1: None, 0.2: above / 16}
     errors = [row["error_noise"] for row in found["rows"] if row["attack"] != "none"]
-    assert errors == [None, 0.5]  # the labels are 0 0 1 1
+    assert errors == [None, 0.25]  # it predicts 0 0 1 0 for labels 0 0 1 1
     noisy = [row for row in found["detection"] if row["population"] == "noise"]
     assert {row["eps"] for row in noisy} == {0.2}
     own = next(row for row in noisy if row["score"] == "class_log_likelihood")

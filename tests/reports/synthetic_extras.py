@@ -6,6 +6,7 @@ import numpy as np
 
 from robustloss.analysis.checks.from_probe import trace_name
 from robustloss.analysis.checks.from_transfer import transfer_beats_white_box
+from robustloss.analysis.checks.unit_tests import unit_name
 from robustloss.analysis.tables.transfers import transfer_rows
 from robustloss.results.records import Record
 from robustloss.results.transfers import Transfer
@@ -34,6 +35,8 @@ def probe(layout: Layout, records: Mapping[tuple[str, float], Record]) -> dict[s
             name = trace_name(attack.label)
             arrays[name] = (np.zeros((20, n)) + levels).astype(np.float32)
             arrays[f"{name}_eps"] = np.array(0.1)
+            unit = unit_name(attack.label, 0)
+            arrays |= {unit: np.stack([~hard | True, hard]), f"{unit}_eps": np.array(0.1)}
     return arrays
 
 

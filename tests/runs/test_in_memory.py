@@ -15,6 +15,7 @@ from robustloss import progress
 from robustloss.data import in_memory
 from robustloss.data.in_memory import read_images
 from robustloss.data.streamed import StreamedImages
+from robustloss.evaluation import unit_test
 from robustloss.reports.page.run_facts import list_facts
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.spec.load import load_spec
@@ -581,3 +582,27 @@ def test_the_share_that_is_done_never_falls():
     assert {event.stage for event in events if event.fraction is not None} == {"attack", "score"}
     assert known[0] < 0.1
     assert 0.8 < known[-1] <= 1
+
+
+def test_attacks_prove_themselves_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(unit_test, "INNER", 40)
+    monkeypatch.setattr(unit_test, "RANDOM", 10)
+    lame = {
+        "name": "pgd",
+        "label": "lame",
+        "params": {"steps": 2, "step_size": 0.01},
+        "eps": [0.05],
+    }
+    asked = {"attacks": [{"name": "fgsm", "eps": [0.05, 0.1]}, lame], "detection": {"noise": False}}
+    images, labels = rand(30)
+    checks = {"images": 30, "unit_test": True}
+    run = evaluate(classifier(dim=16), images, labels, asked | {"checks": checks})
+    found = run.results["unit_tests"]
+    assert [(row["attack_label"], row["eps"]) for row in found] == [
+        ("FGSM", 0.05), ("FGSM", 0.1), ("lame", 0.05)
+    ]  # fmt: skip
+    rows = {row["attack_label"]: row for row in found if row["eps"] == 0.05}
+    assert rows["FGSM"]["success"] > 0.9 > 0.5 > rows["lame"]["success"]
+    assert rows["lame"]["n_networks"] >= 20
+    flags = {row["attack_label"] for row in run.flags if row["check"] == "unit_test_failed"}
+    assert "lame" in flags

@@ -140,6 +140,10 @@ BAD = [
     ),
     (loss(train={"lr": 0}), "losses[0].train.lr (=0) must be > 0. The default is 0.1."),
     (loss(model={"feature_dim": 0}), "losses[0].model.feature_dim (=0) must be >= 1."),
+    (
+        {"checks": {"images": 0, "unit_test": True}},
+        "checks.unit_test (=true) needs checks.images above 0, the images that it is made of.",
+    ),
     ({"data": {"train_size": 0}}, "data.train_size (=0) must be >= 1."),
     (
         {"data": {"name": "image_folder"}},

@@ -105,6 +105,13 @@ CHECKS: dict[str, Check] = {
         "the last quarter of its steps: it was not done, and the error may be too low.",
         "Give it more steps.",
     ),
+    "unit_test_failed": Check(
+        0.05,
+        "{attack} does not break {value} of the networks that are known to be breakable{how}, one "
+        "for each image: it is too weak for this model, and the error may be too low.",
+        "Look for a wrong sign or a cut gradient, and give the attack more steps, restarts or "
+        "another step size, until it passes.",
+    ),
     "output_not_repeatable": Check(
         1e-4,
         "Two identical calls of the model differ by {value} of the length of the logits: a random "

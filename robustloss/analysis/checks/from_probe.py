@@ -6,7 +6,8 @@ the clean image; wrong_cross_entropy, wrong_margin and wrong_rescaled (T,M) afte
 PGD within eps, wrong_unbounded (M,) after PGD at eps 1, all bool; temperatures (T,); and for each
 iterative attack trace_SLUG (S,M), the margin max over j != y of z_j - z_y after each step, with
 trace_SLUG_eps (). Where a gradient is not finite nothing was tried: the arrays from wrong_ on are
-absent, and their checks are not made. A model whose code is not ours also has logits_halves (M,K),
+absent, and their checks are not made. `unit_tests` has the arrays of attacks that prove themselves.
+A model whose code is not ours also has logits_halves (M,K),
 of the same images shown one half after the other.
 """
 
@@ -21,9 +22,10 @@ from robustloss.analysis.checks.catalogue import (
     flag_above,
     make_flag,
 )
+from robustloss.analysis.checks.unit_tests import unit_test_failed
 from robustloss.notation import eps_text
 from robustloss.results.schema import Row
-from robustloss.spec.text import slug
+from robustloss.spec.text import identifier
 
 # Their steps add up to eps, so they rise to the end by design, however many there are.
 _JUST_REACHING = ("mifgsm",)
@@ -40,7 +42,7 @@ TRIALS = (
 
 def trace_name(attack_label: str) -> str:
     """Return the name of the array that holds the trace of an attack: its slug as an identifier."""
-    return f"trace_{slug(attack_label).replace('-', '_').replace('.', '_')}"
+    return f"trace_{identifier(attack_label)}"
 
 
 def check_probe(probe: Mapping[str, np.ndarray]) -> None:
@@ -192,4 +194,5 @@ PROBE_CHECKS: tuple[Callable[[Evidence], list[Row]], ...] = (
     output_depends_on_batch,
     output_is_probability,
     loss_still_rising,
+    unit_test_failed,
 )

@@ -11,6 +11,7 @@ import numpy as np
 from robustloss.analysis.checks.catalogue import Evidence
 from robustloss.analysis.checks.from_probe import PROBE_CHECKS, check_probe
 from robustloss.analysis.checks.from_records import RECORD_CHECKS
+from robustloss.analysis.checks.unit_tests import unit_test_rows
 from robustloss.analysis.detection.adaptive import adaptive_rows
 from robustloss.analysis.detection.compute import compute_scores, passes_of, score_names
 from robustloss.analysis.tables.calibration import calibration_rows, reliability_rows
@@ -60,6 +61,7 @@ OF_CELL: dict[str, Callable[[MeasuredCell], list[Row]]] = {
     "out_of_distribution": lambda cell: outside_rows(
         cell.facts, cell.stored, cell.detection_scores
     ),
+    "unit_tests": lambda cell: unit_test_rows(cell.facts, cell.outcomes, cell.probe),
     "flags": lambda cell: flag_rows(
         Evidence(cell.facts, cell.clean.outcome, cell.outcomes, cell.probe, cell.training)
     ),

@@ -32,7 +32,7 @@ def optimality_columns(
         attack found the best that it could (a tie counts for all); `mean_excess`, by how much it
         needed more, in eps; `optimality`, 1 less that excess over the excess of an attack that
         finds nothing. Null for a single attack, and without images. What was not found counts as
-        the attack's largest eps, or as the largest of the best radii.
+        the largest of the best radii.
 
     Source: AttackBench (Cinà et al., AAAI 2025): 1 less the area between an attack's curve of
         accuracy against eps and the lower envelope of all attacks, over the largest such area,
@@ -46,10 +46,10 @@ def optimality_columns(
     best = best[compared]
     columns: dict[str, Row] = {}
     for label, own in attacks.items():
-        needed, goal, limit = found[label][compared], best, float(best.max())
+        needed, goal, limit = found[label][compared], best, best.max()
         if find_radius(own) is None:
             grid = np.sort([*(_as_radius(one.eps) for one in own), np.inf])
-            goal, limit = grid[np.searchsorted(grid, best)], float(grid[-2])
+            goal = grid[np.searchsorted(grid, best)]
         excess = (np.minimum(needed, limit) - np.minimum(goal, limit)).mean()
         room = (limit - np.minimum(goal, limit)).mean()
         columns[label] = {

@@ -8,7 +8,7 @@ from robustloss.results.columns import Column
 from robustloss.results.schema import TABLES, WORST_CASE, Row
 
 BEST = "best_of_adaptive"
-_NOT_NEGATIVE = ("median_radius", "eps_at_50_error", "brier")  # and no shares
+_NOT_NEGATIVE = ("median_radius", "eps_at_50_error", "mean_excess", "brier")  # and no shares
 # how the interval over images is made, by the first word of the metric
 _INTERVALS = {
     "error": "Wilson over images",

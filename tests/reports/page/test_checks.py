@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from robustloss.analysis.checks.catalogue import CHECKS
-from robustloss.reports.page.checks import MOST_PLACES, flags_table, verdicts, why_not_made
+from robustloss.reports.page.checks import (
+    MOST_PLACES,
+    flags_table,
+    unit_test_table,
+    verdicts,
+    why_not_made,
+)
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import Run
 from tests.reports.reading.test_marks import flag, numbers
@@ -13,7 +19,7 @@ from tests.reports.reading.test_marks import flag, numbers
 NAMES = {
     "zero_gradient", "not_finite_gradient", "margin_beats_cross_entropy",
     "rescaled_logits_beat_cross_entropy", "one_step_beats_many", "error_falls_with_eps",
-    "noise_beats_attack",
+    "noise_beats_attack", "unit_test_failed",
     "black_box_beats_white_box", "transfer_beats_white_box", "unbounded_attack_fails",
     "loss_still_rising", "output_not_repeatable", "output_is_probability", "outside_ball_or_box",
     "output_depends_on_batch",
@@ -43,6 +49,7 @@ def test_every_check_is_told_once_and_those_that_fired_come_first(
         ("one_step_beats_many", ""),
         ("black_box_beats_white_box", "needs a black-box attack"),
         ("noise_beats_attack", "needs the noise control"),
+        ("unit_test_failed", "needs unit_test = true"),
         ("transfer_beats_white_box", "needs an attack with transfer = true"),
         ("output_is_probability", "the cells have no probe"),
         ("error_falls_with_eps", ""),
@@ -60,7 +67,7 @@ def test_old_runs_had_one_check(strong_run: Run) -> None:
     results = {k: v for k, v in strong_run.results.items() if k != "radii"}
     found = verdicts(Numbers(Run(strong_run.path, results | {"flags": []})))
     assert [v.name for v in found if v.state == "quiet"] == ["zero gradient"]
-    assert sum("older than the check" in v.result for v in found) == 15
+    assert sum("older than the check" in v.result for v in found) == 17
 
 
 def test_two_hundred_flags_stay_readable() -> None:
@@ -95,3 +102,19 @@ def test_csv_of_flags_is_results(strong_run: Run, strong_report: Path) -> None:
     assert lines[0] == ",".join(
         ("check", "loss", "label", "seed", "attack_label", "eps", "value", "threshold", "message")
     )
+
+
+def test_the_table_of_breakable_networks_is_that_of_the_run(
+    strong_run: Run, strong_numbers: Numbers
+) -> None:
+    table = unit_test_table(strong_numbers)
+    assert table is not None
+    rows = strong_run.results["unit_tests"]
+    assert (
+        [row["success"] for row in table.data]
+        == [row["success"] for row in rows]
+        == [1] * len(rows)
+    )
+    texts = dict(zip(table.header, (entry.text for entry in table.rows[0]), strict=True))
+    assert (texts["broken by chance"], texts["others broken by the attack"]) == ("10.0", "100.0")
+    assert unit_test_table(numbers()) is None
