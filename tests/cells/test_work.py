@@ -49,6 +49,7 @@ def test_passes_are_counted_step_by_step_and_rise_to_one():
         "attack FGSM": Queries(100 * 2, 100),
         "noise": Queries(300, 0),
         "outside": Queries(0, 0),
+        "shifts": Queries(0, 0),
     }
     assert found.attacks == 100 * (25 + 21 + 3)
     shares = [found.fraction(step, done) for step in found.steps for done in (0.0, 0.5, 1.0)]
