@@ -76,14 +76,15 @@ class Detected:
         """The scores that no adaptive attack aims at, in order."""
         return [score for score in self.scores if score not in self.attacked]
 
-    def own_attack(self, label: str, score: str, eps: float) -> Estimate | None:
-        """Return the AUROC over all images under the attacks that aim at this score, the lowest.
+    def own_attack(self, label: str, score: str, eps: float) -> tuple[str, Estimate] | None:
+        """Return the attack on this very score with the lowest AUROC over all images, and that.
 
-        None where none does at this eps.
+        None where none aims at the score at this eps.
         """
-        attacks = [attack for attack, aim in self._aims if aim == score]
-        areas = [self.get(label, attack, eps, score, "all") for attack in sorted(attacks)]
-        return min((area for area in areas if area), key=lambda area: area.mean, default=None)
+        attacks = sorted(attack for attack, aim in self._aims if aim == score)
+        areas = {attack: self.get(label, attack, eps, score, "all") for attack in attacks}
+        known = [(attack, area) for attack, area in areas.items() if area]
+        return min(known, key=lambda pair: pair[1].mean, default=None)
 
 
 def sum_over(rows: Iterable[Row], key: str) -> int | None:

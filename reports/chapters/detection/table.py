@@ -15,7 +15,7 @@ from robustloss.reports.reading.detected import (
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.published import Published, published_errors
 from robustloss.reports.reading.scene import Scene
-from robustloss.reports.words import span
+from robustloss.reports.words import NOTHING, span
 from robustloss.spec.detection import LIKELIHOOD, score_words
 
 _COLUMNS = [
@@ -174,14 +174,18 @@ def scores_table(scene: Scene) -> Table | None:
                 flags = scene.flags(label, eps)
                 if (population, eps) in kept:
                     cells.append(_AREA.entry(area, marks.of(flags) if area else ""))
+                own = found.own_attack(label, score, eps)
                 row = {"label": label, "score": score, "population": population, "eps": eps,
                        "n_seeds": area.n_seeds if area else 0, "auroc": area,
                        "adapted": adapted[score], "flags": flags,
-                       "auroc_own_attack": found.own_attack(label, score, eps)}  # fmt: skip
+                       "auroc_own_attack": own and own[1]}  # fmt: skip
                 data.append(fields_of(_OF_A_SCORE, row))
             name = score_name(score, adapted=adapted[score])
-            own = _AREA.entry(found.own_attack(label, score, last), "")
-            cells.append(own if score in found.attacked else Entry(NOT_ATTACKED))
+            own = found.own_attack(label, score, last)
+            missing = NOTHING if score in found.attacked else NOT_ATTACKED
+            if own:
+                flags = scene.numbers.flag_index.of_attack(label, own[0], last)
+            cells.append(_AREA.entry(own[1], marks.of(flags)) if own else Entry(missing))
             rows.append([Entry(label), Entry(name), *cells])
     return Table(
         f"scores-{attack.slug}",
