@@ -129,6 +129,7 @@ def collapse_table(numbers: Numbers) -> Table | None:
         "n/a for a loss without. Of each attack the largest eps.",
         *lay_out(columns, shown)[:2],
         every,
+        left=2,
     )
 
 
