@@ -17,10 +17,13 @@ def pair():
     return nn.Sequential(nn.Conv2d(2, 4, 5), nn.Conv2d(4, 3, 3, padding=1)).double()
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(11, 8), (5, 7), (5, 5), (6, 6)])
-def test_outputs_and_gradients_are_those_of_the_two(pair, size):
+def test_outputs_and_gradients_are_those_of_the_two(pair, size, layout):
     """Down to an output of one pixel, every place of which is at the edge."""
-    images = torch.rand(3, 2, *size, dtype=torch.float64, requires_grad=True)
+    images = torch.rand(3, 2, *size, dtype=torch.float64).contiguous(memory_format=layout)
+    images.requires_grad_()
+    pair.to(memory_format=layout)
     needed = [images, *pair.parameters()]
     two, one = pair(images), convolve_as_one(images, *pair)
     weights = torch.rand_like(two)
