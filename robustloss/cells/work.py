@@ -17,6 +17,7 @@ from robustloss.data.images import Dataset, ImageSet
 from robustloss.evaluation import probes, ten_crop, unit_test
 from robustloss.evaluation.passes import LAYOUT, clean_record
 from robustloss.models.classifier import AnyClassifier
+from robustloss.spec.attack_kinds import attack_kind
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.spec import Spec
 
@@ -185,8 +186,12 @@ def list_tested(spec: Spec, attacks: Sequence[Attack]) -> list[tuple[AttackSpec,
         spec: What is asked for.
         attacks: Its attacks, built.
     """
+
+    def is_adaptive(table: AttackSpec) -> bool:
+        return attack_kind(table.name) == "adaptive"
+
     return [
-        (table, unit_test.Tested(unit_name(table.label, number), attack, eps))
+        (table, unit_test.Tested(unit_name(table.label, number), attack, eps, is_adaptive(table)))
         for table, attack in zip(spec.attacks, attacks, strict=True)
         for number, eps in enumerate(eps for eps in table.eps if eps > 0)
         if spec.checks.unit_test and attack.needs != "score"

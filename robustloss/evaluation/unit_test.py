@@ -46,11 +46,19 @@ _RIDGE = 1e-3  # of the mean variance of a feature, added to each: many features
 
 
 class Tested(NamedTuple):
-    """An attack that is tested: the name of its array, and the budget to test it at."""
+    """An attack that is tested.
+
+    Attributes:
+        name: Of its array.
+        attack: The attack.
+        eps: The budget to test it at.
+        on_detector: It must be accepted too; else it need only fool the classifier.
+    """
 
     name: str
     attack: Attack
     eps: float
+    on_detector: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,14 +111,13 @@ def unit_arrays(
     """
     arrays: Arrays = {}
     made: dict[tuple[Norm, float], Readouts] = {}
-    for number, (name, attack, eps) in enumerate(tested):
+    for number, (name, attack, eps, on_detector) in enumerate(tested):
         place = (attack.norm, eps)
         if place not in made:
             made[place] = make_readouts(model, images, *place, seed)
         arrays[f"{name}_eps"] = np.array(float(eps))
-        signs = {"logits": (0,), "likelihood": (1, -1)}.get(attack.needs, ())
         with suppress(AttackError):  # the attack on the model itself tells it
-            for sign in signs:
+            for sign in (1, -1) if on_detector else (0,):
                 network = Binarised(model, images, made[place], sign)
                 arrays[f"{name}_inverted" if sign < 0 else name] = network.attack(attack, eps, seed)
         report(number + 1, len(tested), "")
@@ -128,7 +135,7 @@ def count_passes(tested: Sequence[Tested]) -> Queries:
     for each in tested:
         passes = getattr(each.attack, "passes", None)
         spent = passes(1) if passes else Queries(1, 1)
-        times = 2 if each.attack.needs == "likelihood" else 1
+        times = 2 if each.on_detector else 1
         forward, backward = (
             forward + times * (spent.forward + 1),
             backward + times * spent.backward,
@@ -274,10 +281,15 @@ class Binarised(nn.Module):
         return self._read(features, self._find_rows(images))
 
     def joint(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (B,K) and the detector's score of every class (B,K), accepted from 0 on."""
+        """Return logits (B,K) and the detector's score of every class (B,K), accepted from 0 on.
+
+        Without a detector that is the log-posterior, for attacks that climb a likelihood.
+        """
         rows = self._find_rows(images)
         features, scores = _measure(self.model, images)
         logits = self._read(features, rows)
+        if not self.sign:
+            return logits, logits.log_softmax(1)
         gap = self.sign * (scores - self.readouts.scores[rows])
         gap = gap + (1 - CLOSENESS) * self.readouts.spread[rows]
         return logits, gap.unsqueeze(1).expand_as(logits)

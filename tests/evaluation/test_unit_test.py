@@ -80,13 +80,15 @@ SOUND = {
     "pgd": build_attack("pgd", steps=40),
     "apgd": build_attack("apgd_ce", steps=60),
     "dlr": build_attack("apgd_dlr", steps=60),  # needs a third logit
+    "nll": build_attack("pgd", steps=40, objective="nll"),  # asks for likelihoods of classes
     "first": build_attack("pgd", steps=40, keep="first"),  # goes on with a part of the images
 }
 
 
 def success(model, attack, eps=EPS, images=None, name="unit_a"):
     """The share of the networks that random points leave whole, and the attack does not."""
-    found = unit_arrays(model, images or photos(), [Tested(name, attack, eps)], seed=3)
+    tested = Tested(name, attack, eps, attack.name.startswith("adaptive_"))
+    found = unit_arrays(model, images or photos(), [tested], seed=3)
     shares = []
     for broken, random in (found[key] for key in sorted(found) if not key.endswith("_eps")):
         assert (~random).sum() >= 15
@@ -150,6 +152,7 @@ def test_one_long_step_overshoots_where_the_features_turn():
 class Blind(PGD):
     """Asks for the detector, and never looks at it."""
 
+    name = "adaptive_blind"
     needs = "likelihood"
 
 
@@ -219,6 +222,6 @@ def test_passes_are_counted_once_for_each_ball():
     )  # fmt: skip
     adaptive = build_attack("adaptive_selective", steps=10)
     spent = adaptive.passes(1)
-    assert unit_test.count_passes([Tested("a", adaptive, 0.1), Tested("b", fgsm, 0.2)]) == (
+    assert unit_test.count_passes([Tested("a", adaptive, 0.1, True), Tested("b", fgsm, 0.2)]) == (
         2 * points + 2 * (spent.forward + 1) + 2, 2 * spent.backward + 1
     )  # fmt: skip
