@@ -22,7 +22,7 @@ from robustloss.results.records import Key, Record
 from robustloss.storage import CorruptFile, write_json
 
 PassName = tuple[str, float]  # label of the attack and budget; ("none", 0.0) for clean images
-Made = tuple[Mapping[float, Record], parts.Spent]  # by budget; what they took
+Made = tuple[dict[float, Record], parts.Spent]  # by budget; what they took
 
 
 class ListedRecords(NamedTuple):
@@ -98,10 +98,11 @@ def ensure_part(
         for eps, each in known.items()
         if each is not None and not keeping.lacks_part(whole[eps], part.start, part.stop)
     }
-    if missing := tuple(eps for eps in part.eps if eps not in found):
-        made, spent = _attack(place, reference, replace(part, eps=missing), clean, keeping)
+    missing = tuple(eps for eps in part.eps if eps not in found)
+    for group in work.group_budgets(place.attacks[part.attack], missing):
+        made, spent = _attack(place, reference, replace(part, eps=group), clean, keeping)
         for eps, record in made.items():
-            found[eps] = parts.StoredPart(record, missing, spent)
+            found[eps] = parts.StoredPart(record, group, spent)
             parts.save_part(paths[eps], found[eps], part.start)
     return found
 
@@ -251,22 +252,25 @@ def _list_attacked(place: Workplace) -> dict[int, list[dict[str, Any]]]:
 def _ensure_attack(
     place: Workplace, reference: passes.Arrays, number: int, clean: Record, keeping: kept.Keeping
 ) -> None:
-    """Compute what is missing of an attack; its records leave memory at the end."""
+    """Compute what is missing of an attack; its records leave memory after each group of eps."""
     table, paths = place.spec.attacks[number], _attacked_paths(place, number)
     missing = tuple(
         eps for eps, path in paths.items() if read_record(path) is None or keeping.lacks(path)
     )
-    if missing:
-        for eps in missing:
+    spent, done = parts.Spent(), 0
+    for group in work.group_budgets(place.attacks[number], missing):
+        for eps in group:
             told = {"attack": table.label, "eps": eps, "images": clean.n}
             place.report_note("attack_started", told)
-        made, spent = _attack_all(place, reference, number, missing, clean, keeping)
-        cost = {"attack_label": table.label, "images": clean.n, "budgets": len(missing)}
+        made, own = _attack_all(place, reference, number, group, clean, keeping)
+        spent, done = spent + own, done + len(group)
+        cost = {"attack_label": table.label, "images": clean.n, "budgets": done}
         write_json(place.folder / f"{table.slug}-cost.json", cost | asdict(spent), checked=True)
-        for eps, record in made.items():
+        for eps in group:
+            record = made.pop(eps)
             stored.save_record(paths[eps], record, {"attack": table.name, "eps": eps})
             told = {"attack": table.label, "eps": eps, "images": record.n}
-            told |= {"error": float((~record.correct).mean()), "seconds": round(spent.seconds, 3)}
+            told |= {"error": float((~record.correct).mean()), "seconds": round(own.seconds, 3)}
             place.report_note("attack_finished", told)
 
 
@@ -313,6 +317,8 @@ def _attack(
     table, test = place.spec.attacks[part.attack], place.dataset.test
     spent: list[parts.Spent] = []
     report = place.make_reporter("attack", table.label, work.attack_step(table.label))
+    # Budgets that come before these are done.
+    before, own, total = table.eps.index(part.eps[0]), len(part.eps), len(table.eps)
     images = test.take(slice(part.start, part.stop)).to(place.device)
     attack, model = place.attacks[part.attack], place.weights.load()
     targets = {}
@@ -334,7 +340,9 @@ def _attack(
             eight_bit=table.eight_bit,
             spend=lambda queries, seconds: spent.append(parts.Spent(*queries, seconds)),
             keep=keeper,
-            report=lambda done, total, text: report(part.start + done, test.n, text),
+            report=lambda done, _, text: report(
+                (before * test.n + own * (part.start + done)) / total, test.n, text
+            ),
         )
     return made, sum(spent, parts.Spent())
 

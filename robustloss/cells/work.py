@@ -27,6 +27,9 @@ REFERENCE, CHECKS, CROPS, CLEAN, NOISE, OUTSIDE, SHIFTS = (
 # Of the attacks' passes: trial attacks do not exceed it. In seconds it is more, as few images at a
 # time are slower.
 CHECKS_SHARE = 1 / 6
+# Budgets of an attack that are in memory together: each takes the images of a batch, twice, and its
+# record. FGSM has one gradient for all of them, so in groups of this size it loses little.
+BUDGETS_AT_ONCE = 16
 _ATTACK = "attack "  # begins the step of each attack; its label follows
 _TIMED = (1, 8, 200)  # images of a pass that is timed: the last where fewer take no time
 _LONG = 0.05  # seconds that are long enough to tell
@@ -137,6 +140,22 @@ def passes_of(attack: Attack, budgets: int) -> Queries | None:
     """
     passes = getattr(attack, "passes", None)
     return passes(budgets) if passes else None
+
+
+def group_budgets(attack: Attack, eps: Sequence[float]) -> list[tuple[float, ...]]:
+    """Return budgets in groups that are attacked one after another, so that memory stays flat.
+
+    All of them are one group for an attack that would repeat its work for each, as those that look
+    for the nearest image do, and for one that does not say how many passes it takes.
+
+    Args:
+        attack: Whatever `build_attack` returns.
+        eps: Budgets that it gets.
+    """
+    one, two = passes_of(attack, 1), passes_of(attack, 2)
+    repeats = one is None or (one == two and one.backward > 1)
+    size = max(1, len(eps)) if repeats else BUDGETS_AT_ONCE
+    return [tuple(eps[start : start + size]) for start in range(0, len(eps), size)]
 
 
 def choose_check_images(spec: Spec, attacks: Sequence[Attack], dataset: Dataset) -> int:

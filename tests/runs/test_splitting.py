@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from robustloss.cells import jobs as parts
+from robustloss.cells import work
 from robustloss.cells.jobs import Part
 from robustloss.cells.parts import PLAN, ranges, read_plan
 from robustloss.runs import runner
@@ -93,6 +94,18 @@ def test_parts_give_the_files_of_the_whole(whole, tmp_path, staged, executor):
 @pytest.mark.slow
 def test_two_processes_give_the_files_of_the_whole(whole, tmp_path):
     same_as_whole(tmp_path, whole / "all", "processes:2")
+
+
+@pytest.mark.parametrize("resources", [{}, SPLIT["resources"]])
+def test_budgets_in_groups_give_the_files_of_all_at_once(whole, tmp_path, monkeypatch, resources):
+    monkeypatch.setattr(work, "BUDGETS_AT_ONCE", 2)
+    counted, told = Counted(monkeypatch), Told()
+    runner.run(WHOLE | {"resources": resources}, out=tmp_path, progress=told)
+    assert {(0.0, 0.1), (0.2,), (0.0, 1.0)} < set(counted.attacked)  # the last pair is of cw
+    assert content(tmp_path) == content(whole / "all")
+    assert said(tmp_path) == said(whole / "all")
+    attacked = [event.fraction for event in told.events if event.stage == "attack"]
+    assert attacked == sorted(attacked)
 
 
 def test_each_missing_range_of_each_attack_is_a_job(whole, tmp_path, staged):
