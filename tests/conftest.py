@@ -83,6 +83,14 @@ def _undrawn() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _unsynced() -> Iterator[None]:
+    """Files are handed to the system, and nobody waits for the disk: no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _in_this_process() -> Iterator[None]:
     """Cells with code of others are computed here, where tests replace functions."""
     from robustloss.runs.executors import alone
