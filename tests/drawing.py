@@ -14,8 +14,14 @@ from robustloss.reports.page import build, press
 _DRAW = press.draw_all
 
 
-def build_report(run_dir: str | Path, *, everything: bool = True, **keys: int) -> Path:
-    """reports.build_report as users have it, with every figure."""
+def build_report(
+    run_dir: str | Path, *, everything: bool = True, cores: int = 1, **keys: int
+) -> Path:
+    """reports.build_report as users have it, with every figure.
+
+    Each further core is a process that loads matplotlib first, and other tests have these cores.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "draw_all", _DRAW)
+        patch.setattr(press, "cores", lambda: cores)
         return reports.build_report(run_dir, everything=everything, **keys)

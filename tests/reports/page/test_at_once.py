@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from robustloss.reports.page import build, press
+from robustloss.reports.page import build
 from robustloss.runs.folder import claiming
 from robustloss.spec.load import load_spec
 from robustloss.storage import read_json, write_json
@@ -65,8 +65,7 @@ def test_reports_at_once_and_runs_that_begin_do_not_disturb_each_other(run: Path
 def test_results_that_are_replaced_while_a_report_is_drawn_are_in_no_part_of_it(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(press, "cores", lambda: 2)
-    build_report(run, dpi=DPI)
+    build_report(run, dpi=DPI, cores=2)
     undisturbed = contents(run / "report")
     shutil.rmtree(run / "report")
     make_tables = build.make_tables
@@ -85,7 +84,7 @@ def test_results_that_are_replaced_while_a_report_is_drawn_are_in_no_part_of_it(
         return made
 
     monkeypatch.setattr(build, "make_tables", replacing)
-    build_report(run, dpi=DPI)
+    build_report(run, dpi=DPI, cores=2)
     assert [
         name for name in undisturbed if contents(run / "report")[name] != undisturbed[name]
     ] == []

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 
 from robustloss import reports
 from robustloss.reports.page import contents as page_contents
-from robustloss.reports.page import press
 from robustloss.results.run import Run
 from tests.drawing import build_report
 from tests.reports.conftest import DPI
@@ -127,7 +126,6 @@ def test_what_cannot_be_made_is_a_gap_and_costs_nothing_else(
 
     monkeypatch.setattr(page_contents.training, "training_table", fail)
     monkeypatch.setattr(page_contents.curves, "plot_error_curves", fail)
-    monkeypatch.setattr(press, "cores", lambda: 1)  # another process has its own functions
     copy = Path(shutil.copytree(small, tmp_path / "small"))
     html = build_report(copy, dpi=DPI).read_text(encoding="utf-8")
     page = Page(html)

@@ -45,13 +45,11 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def one(damaged: Path) -> dict[str, bytes]:
     """The report that one process makes of it."""
-    with pytest.MonkeyPatch.context() as patch:
-        return drawn(damaged, 1, patch)
+    return drawn(damaged, 1)
 
 
-def drawn(path: Path, cores: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    monkeypatch.setattr(press, "cores", lambda: cores)
-    build_report(path, dpi=40)
+def drawn(path: Path, cores: int) -> dict[str, bytes]:
+    build_report(path, dpi=40, cores=cores)
     return contents(path)
 
 
@@ -66,7 +64,7 @@ def test_three_processes_draw_what_one_draws(
         started.append(sorted(worker.made))
 
     monkeypatch.setattr(press._Worker, "_talk", talk)
-    three = drawn(damaged, 3, monkeypatch)
+    three = drawn(damaged, 3)
     assert len(started) == 2
     assert any(started), "no other process drew anything"
     assert b"cannot be read" in one["index.html"]
@@ -79,7 +77,7 @@ def test_a_process_that_ends_costs_no_figure(
     damaged: Path, one: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     monkeypatch.setattr(press, "_START", code.replace("{", "{{").replace("}", "}}"))
-    assert drawn(damaged, 2, monkeypatch) == one
+    assert drawn(damaged, 2) == one
 
 
 def test_warnings_and_gaps_of_the_other_process_are_told(
@@ -89,7 +87,7 @@ def test_warnings_and_gaps_of_the_other_process_are_told(
     # Its figures come first: this process has to wait for one of them.
     monkeypatch.setattr(press, "_pictures", waiting(press._pictures))
     with pytest.warns(UserWarning, match="of the other process"):
-        found = drawn(damaged, 2, monkeypatch)
+        found = drawn(damaged, 2)
     assert b"a gap" in found["index.html"]
 
 
@@ -112,7 +110,7 @@ def test_what_cannot_be_drawn_is_told_as_by_one_process(
     monkeypatch.setattr(press, "_START", "raise OSError")
     monkeypatch.setattr("robustloss.reports.drawing.album.save", fail)
     with pytest.raises(OSError, match="no space left"):
-        drawn(damaged, 2, monkeypatch)
+        drawn(damaged, 2)
 
 
 def test_where_no_process_can_be_started_this_one_draws_all(
@@ -122,7 +120,7 @@ def test_where_no_process_can_be_started_this_one_draws_all(
         raise BlockingIOError("too many processes")
 
     monkeypatch.setattr(press.subprocess, "Popen", refuse)
-    assert drawn(damaged, 2, monkeypatch) == one
+    assert drawn(damaged, 2) == one
 
 
 def test_each_figure_is_drawn_once_and_neighbours_by_one() -> None:
