@@ -4,11 +4,12 @@ import importlib.util
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+
+from tests.answered import answering
 
 PAGE = Path(__file__).parents[2] / "robustloss" / "guide" / "ci.md"
 FILE = re.compile(r"^`([\w./-]+)`[^`]*?:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -22,28 +23,32 @@ def files():
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A repository with the files of the page, and robustloss on its search path."""
+    """A repository with the files of the page, and a folder for the program."""
     folder = tmp_path_factory.mktemp("ci")
     for name, text in files().items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, "utf-8")
-    program = folder / "bin" / "robustloss"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m robustloss "$@"\n')
-    program.chmod(0o755)
+    (folder / "bin").mkdir()
     return folder
 
 
-def run(folder, text):
+@pytest.fixture
+def run(project, command):
     """Runs lines of a shell; gives (exit status, stdout, stderr)."""
-    summary = folder / "summary.md"
-    summary.unlink(missing_ok=True)
-    path = f"{folder / 'bin'}:{os.environ['PATH']}"
+    path = f"{project / 'bin'}:{os.environ['PATH']}"
+    summary = project / "summary.md"
     settings = os.environ | {"PATH": path, "GITHUB_STEP_SUMMARY": str(summary)}
-    done = subprocess.run(
-        ["bash", "-c", text], cwd=folder, env=settings, capture_output=True, text=True, check=False
-    )
-    return done.returncode, done.stdout, done.stderr
+
+    def run(text):
+        summary.unlink(missing_ok=True)
+        words = ["bash", "-c", text]
+        how = {"cwd": project, "env": settings, "capture_output": True, "text": True}
+        done = answering(
+            project / "bin/robustloss", command, lambda: subprocess.run(words, check=False, **how)
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run
 
 
 def edit(path, old, new):
@@ -57,13 +62,13 @@ def test_the_files_of_the_page_are_those_that_a_step_needs():
     assert list(files()) == names
 
 
-def test_the_script_passes_as_pasted_and_fails_where_the_model_is_worse(project):
+def test_the_script_passes_as_pasted_and_fails_where_the_model_is_worse(project, run):
     (first,) = re.findall(r"^```\n(export .*?)^```$", PAGE.read_text(), re.S | re.M)
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
-    status, _, err = run(project, f"set -e\n{first}")
+    status, _, err = run(f"set -e\n{first}")
     assert status == 0, err
     assert (project / "ci/baseline.npz").stat().st_size < 50_000
-    status, out, err = run(project, "bash ci/robustness.sh")
+    status, out, err = run("bash ci/robustness.sh")
     assert status == 0, out + err
     assert (project / "summary.md").read_text("utf-8").startswith("# robustness\n")
     junit = ElementTree.parse(project / "runs/gates.xml").getroot()
@@ -71,7 +76,7 @@ def test_the_script_passes_as_pasted_and_fails_where_the_model_is_worse(project)
     for kept in re.findall(r"^ {12}(runs/\S+)$", files()[YAML], re.M):
         assert (project / kept).is_file(), kept
     edit(project / "ci/robustness.toml", "epochs = 20", "epochs = 1")
-    status, out, _ = run(project, "bash ci/robustness.sh")
+    status, out, _ = run("bash ci/robustness.sh")
     assert status == 1
     assert "Failed: clean_error (L-GM)" in out
     junit = ElementTree.parse(project / "runs/gates.xml").getroot()
@@ -79,7 +84,7 @@ def test_the_script_passes_as_pasted_and_fails_where_the_model_is_worse(project)
     assert any("clean_error" in name for name in failed), failed
     assert len(failed) > 2  # the baseline says so too
     edit(project / "ci/gates.toml", "clean_error", "clean_eror")
-    assert run(project, "bash ci/robustness.sh")[0] == 2
+    assert run("bash ci/robustness.sh")[0] == 2
 
 
 def test_the_workflow_is_yaml_and_runs_the_script():
