@@ -1,12 +1,13 @@
-"""Hundreds of cells in one run: does the coordinating process grow, how long is the report?
+"""Hundreds of cells in one run: do time and the coordinating process grow, how long is the report?
 
     python scripts/many_cells.py [--seeds 50] [--executors serial,processes:2] [--out FOLDER]
 
 Four losses times 50 seeds of tiny cells (digits, one epoch, one attack), each executor in a process
 of its own. Prints the resident memory of the coordinating process after 20 cells, at the end of
-the last one and at the end of the run, and the seconds of the report with its pictures. Exit
-status 1 if it grows by 50 MB or more from the twentieth cell to the last, or the report takes 30 s
-or more.
+the last one and at the end of the run, the power of the number of cells with which the time after
+the first four grows (of CPU seconds where one process does all), and the seconds of the report with
+its pictures. Exit status 1 if the memory grows by 50 MB or more from the twentieth cell to the
+last, the power lies outside 0.9 to 1.1, or the report takes 30 s or more.
 """
 
 import argparse
@@ -17,6 +18,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import numpy as np
 
 SPEC = """\
 name = "many"
@@ -60,7 +63,9 @@ name = "fgsm"
 eps = [0.1]
 """
 FIRST = 20  # cells after which everything is loaded that ever is
+LOSSES = 4  # whose first cells load and compile what later ones have
 MOST_MB, MOST_SECONDS = 50.0, 30.0
+POWERS = 0.9, 1.1
 
 
 def resident_mb() -> float:
@@ -70,11 +75,12 @@ def resident_mb() -> float:
 
 
 class Measured:
-    """Notes the memory as cells end."""
+    """Notes memory and time as cells end."""
 
-    def __init__(self) -> None:
-        self.ended = 0
+    def __init__(self, clock) -> None:
+        self.clock, self.ended = clock, 0
         self.mb: dict[int, float] = {}
+        self.seconds: dict[int, float] = {}
 
     def start(self, cells: int) -> None:
         """Nothing."""
@@ -83,9 +89,18 @@ class Measured:
         if event.stage in ("done", "failed", "cached"):
             self.ended += 1
             self.mb[self.ended] = resident_mb()
+            self.seconds[self.ended] = self.clock()
 
     def stop(self) -> None:
         """Nothing."""
+
+    def fit_power(self) -> float:
+        """Return p of seconds = c · cells^p, both counted from the first cell of every loss on."""
+        cells = np.array([n for n in self.seconds if n >= 2 * LOSSES])
+        seconds = np.array([self.seconds[n] for n in cells]) - self.seconds[LOSSES]
+        # Many cells are close together on a logarithmic axis: each counts for its share of it.
+        slope, _ = np.polyfit(np.log(cells - LOSSES), np.log(seconds), 1, w=cells**-0.5)
+        return float(slope)
 
 
 def measure(spec: str, folder: str, executor: str) -> dict:
@@ -102,7 +117,7 @@ def measure(spec: str, folder: str, executor: str) -> dict:
         return page
 
     reports.build_report = lambda path: Path(path)
-    seen = Measured()
+    seen = Measured(time.process_time if executor == "serial" else time.monotonic)
     began = time.monotonic()
     outcome = runner.run(spec, out=folder, executor=executor, device="cpu", progress=seen)
     run_seconds, end = time.monotonic() - began, resident_mb()
@@ -113,6 +128,7 @@ def measure(spec: str, folder: str, executor: str) -> dict:
         "failures": len(outcome.failures),
         "seconds": run_seconds,
         "mb": {str(n): round(seen.mb[n], 1) for n in (FIRST, cells // 2, cells)},
+        "power": round(seen.fit_power(), 3),
         "mb_end": round(end, 1),
         "mb_report": round(resident_mb(), 1),
         "report_seconds": seconds[0],
@@ -147,10 +163,11 @@ def main() -> None:
             found = json.loads(done.stdout.splitlines()[-1])
             first, *_, last = found["mb"].values()
             failed |= last - first >= MOST_MB or found["report_seconds"] >= MOST_SECONDS
-            failed |= found["failures"] > 0
+            failed |= found["failures"] > 0 or not POWERS[0] <= found["power"] <= POWERS[1]
             print(
                 f"{executor}: {found['cells']} cells in {found['seconds']:.0f} s, "
-                f"{found['failures']} failed; MB after so many cells {found['mb']}, at the end of "
+                f"{found['failures']} failed, time as cells^{found['power']}; "
+                f"MB after so many cells {found['mb']}, at the end of "
                 f"the run {found['mb_end']}, after the report {found['mb_report']}; "
                 f"report {found['report_seconds']:.1f} s",
                 flush=True,

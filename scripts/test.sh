@@ -16,4 +16,5 @@ fi
 # The files keep their order: by default those with one long test, such as a fuzzer, come last.
 cores=$("$PYTHON" -c 'import os; print(min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))')
 export OMP_NUM_THREADS=1
+unset PYTHONDONTWRITEBYTECODE # else every process compiles our modules and the tests anew
 exec "$PYTHON" -m pytest -m "not slow" -n "$cores" --dist loadfile --no-loadscope-reorder "$@"
