@@ -68,6 +68,18 @@ def fired(given: Evidence) -> dict[str, list[dict]]:
     }
 
 
+def claimed(unnoticed: int, alone: int) -> Evidence:
+    """At eps 0.2 so many of 200 images pass the detector, at 0.1 the network errs on so many."""
+    high, low = np.ones(N), -np.ones(N)
+    score = "class_log_likelihood"
+    passing = {score: np.where(first(unnoticed), high, low)}
+    outcomes = [made("pgd", 0.1, first(alone), scores={score: low}),
+                made("pgd", 0.2, first(N), scores=passing)]  # fmt: skip
+    seen = evidence(outcomes)
+    clean = made(wrong=first(0), scores={score: high})
+    return replace(seen, clean=clean, validation_scores={score: high})
+
+
 PGD = made("pgd", 0.1, first(100))
 
 

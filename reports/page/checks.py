@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustloss.analysis.checks.catalogue import CHECKS
+from robustloss.analysis.outcomes import find_half
 from robustloss.notation import eps_text
+from robustloss.reports.chapters.detection.implied import IMPLIED
 from robustloss.reports.drawing.table import Column, Table, lay_out
 from robustloss.reports.reading.marks import Flag, check_name, measurement
 from robustloss.reports.reading.numbers import Numbers
@@ -75,6 +77,11 @@ def why_not_made(numbers: Numbers, check: str) -> str:
     if check in _PROBED:
         probes = any(numbers.run.path.glob("cells/*/seed-*/probe-*.npz"))
         return "" if probes else "the cells have no probe"
+    if check == "detector_too_good":
+        judged = any(row.get(IMPLIED) is not None for row in numbers.run.worst_case)
+        halves = any(find_half(eps, attack.strengths) for attack in numbers.attacking
+                     for eps in attack.strengths)  # fmt: skip
+        return "" if judged and halves else "needs an attack at some eps and at half of it"
     if check == "transfer_beats_white_box":
         return "" if numbers.run.transfer else "needs an attack with transfer = true"
     if check in ("one_step_training_collapsed", "training_without_direction"):

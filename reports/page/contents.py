@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robustloss.reports.chapters.confidence import calibration, classes, confusion
-from robustloss.reports.chapters.detection import adaptive, outside, roc, scores, shifts
+from robustloss.reports.chapters.detection import adaptive, implied, outside, roc, scores, shifts
 from robustloss.reports.chapters.detection import curves as detection_curves
 from robustloss.reports.chapters.detection import table as detection
 from robustloss.reports.chapters.differences import forest, further, matrix
@@ -192,12 +192,15 @@ class Contents:
             "the false positive rate, is the share of clean images rejected."
         )
         more, every = "Naive and adaptive", "Every adaptive number"
+        theory = [_table("implied", "Detector and theory", implied.implied_tables, numbers)]
+        doubted = implied.is_doubted(numbers)
         others, name = "Images of another kind", "likelihood-map"
         items = [
             *figures("detection-vs-eps", "AUROC against eps", detection_curves.plot_areas),
             *tables("detection", "Detection", detection.detection_table),
             _figure("adaptive-fall", "Attacks that know it", adaptive.plot_falls, numbers),
             *(_table("adaptive-auroc", more, adaptive.auroc_table, each) for each in known),
+            *(theory if doubted else ()),
             *figures("scores-heat", "Other scores", scores.plot_score_heat),
             _table("outside", others, outside.likelihood_tables, numbers),
             _table("shifts", "Shifted images", shifts.shift_table, numbers),
@@ -206,12 +209,14 @@ class Contents:
             _figure("outside", others, outside.plot_outside, numbers),
             _table("shifts-severity", "By severity", shifts.severity_table, numbers),
             _table("outside-scores", "By score", outside.score_tables, numbers),
+            *(() if doubted else theory),
             *(_table("adaptive-rejection", "Rejection", adaptive.rejection_table, each)
               for each in known),
             *(_table("adaptive-every", every, adaptive.every_adaptive_table, each)
               for each in every_norm),
             *tables("populations", "Populations", detection.populations_table),
             *tables("scores", "Scores", detection.scores_table),
+            *tables("risk", "Risk", detection.risk_table),
             *figures("scores-vs-eps", "Scores against eps", scores.plot_score_curves),
             *figures("roc", "ROC curves", roc.plot_rocs),
             *figures("coverage", "Error against coverage", detection_curves.plot_coverage),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from robustloss.analysis.gates.judge import describe_gates
 from robustloss.analysis.learning import describe_unlearnt
 from robustloss.notation import eps_text
-from robustloss.reports.chapters.detection.adaptive import BEST, guarded
+from robustloss.reports.chapters.detection.adaptive import ANY, BEST, guarded
 from robustloss.reports.drawing.table import markdown_text
 from robustloss.reports.page.checks import verdicts
 from robustloss.reports.page.notes import count_problems, list_failures, warning
@@ -95,11 +95,15 @@ def _detection(numbers: Numbers) -> list[str]:
                 (r.label, each.get(label, r, eps, "auroc_all")) for r in each.of_kind("naive")
             ]
             after = each.get(label, best, eps, "auroc_all")
-            passed = each.get(label, best, eps, "undetected_success_at_5fpr")
+            worst = (each.worst or known)[0]
+            passed = each.get(label, worst, eps, "undetected_success_at_5fpr")
+            risk = each.get(label, worst, eps, "augrc")
+            every = ", any attack" if worst.kind == ANY else ""
             naive = "".join(f"{estimate(v)} under {name}, " for name, v in before[:1] if v)
             lines.append(
                 f"{label}, {each.norm_name} eps {eps_text(eps)}: AUROC {naive}{estimate(after)} "
-                f"under {name}; fooled and unnoticed {in_percent(passed)} %"
+                f"under {name}; fooled and unnoticed{every} {in_percent(passed)} %"
+                + (f", AUGRC {in_percent(risk)} %" if risk else "")
             )
     if spared := [score_words(score) for score in numbers.detected.spared]:
         lines += [f"Not attacked: {listed(spared)}."] if lines else []

@@ -13,7 +13,11 @@ POPULATION_WORDS = {
     "failed": "attack failed",
     "noise": "noise of the same size",
 }
-IMAGES = "clustered DeLong over images"
+_OVER_IMAGES = {
+    "auroc": "clustered DeLong over images",
+    "augrc": "jackknife over images",
+    "aurc": "jackknife over images",
+}
 EARLY = "undetected_success_at_1fpr"
 
 
@@ -33,7 +37,8 @@ class Detected:
     """
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self._rows = group_rows((row for row in rows if row["eps"] > 0), _place)
+        shown = (row for row in rows if row["eps"] > 0 or row["population"] == "clean")
+        self._rows = group_rows(shown, _place)
         self.scores = in_order(key[3] for key in self._rows)
         self._aims = {(k[1], k[3]) for k, found in self._rows.items() if found[0].get("adapted")}
         self.attacked = in_order(score for _, score in self._aims)
@@ -99,14 +104,14 @@ def sum_over(rows: Iterable[Row], key: str) -> int | None:
 
 
 def area_or_rate(rows: Sequence[Row], metric: str) -> Estimate | None:
-    """Return one column over seeds; the AUROC of one seed keeps its interval over images.
+    """Return one column over seeds; an area of one seed keeps its interval over images.
 
     Args:
         rows: One a seed; those without the number are left out.
         metric: The column.
     """
-    ends = ("auroc_low", "auroc_high") if metric == "auroc" else ("", "")
-    return over_rows(rows, metric, ends=ends, interval=IMAGES)
+    ends = (f"{metric}_low", f"{metric}_high")
+    return over_rows(rows, metric, ends=ends, interval=_OVER_IMAGES.get(metric))
 
 
 def _place(row: Row) -> tuple[str, str, float, str, str]:

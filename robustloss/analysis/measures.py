@@ -15,6 +15,7 @@ from robustloss.analysis.detection.adaptive import find_best
 from robustloss.analysis.outcomes import Curve, Outcome, find_wrong, group_by_attack, list_budgets
 from robustloss.metrics.estimates import (
     Estimate,
+    estimate_augrc,
     estimate_auroc,
     estimate_calibration_error,
     estimate_crossing,
@@ -22,7 +23,7 @@ from robustloss.metrics.estimates import (
     estimate_mean,
     estimate_median,
 )
-from robustloss.results.schema import WORST_CASE
+from robustloss.results.schema import BEST_ADAPTIVE, WORST_CASE
 from robustloss.spec.detection import LIKELIHOOD
 
 
@@ -60,11 +61,23 @@ def _undetected_success(clean: Outcome, one: Outcome) -> Estimate | None:
     return estimate_mean(one.wrong & one.accepted, ~clean.wrong)
 
 
+def _augrc(clean: Outcome, one: Outcome) -> Estimate | None:
+    if not clean.scores.keys() & one.scores.keys() & {LIKELIHOOD}:
+        return None
+    both = [one] if one is clean else [clean, one]
+    return estimate_augrc(
+        np.concatenate([each.scores[LIKELIHOOD] for each in both]),
+        np.concatenate([each.wrong for each in both]),
+        np.tile(np.arange(one.wrong.size), len(both)),
+    )
+
+
 MEASURES: Mapping[str, Measure] = {
     "error": Measure(False, lambda clean, one: estimate_error(one.wrong)),
     "auroc_all": Measure(True, _auroc_all),
     "auroc_successful": Measure(True, _auroc_successful),
     "undetected_success_at_5fpr": Measure(False, _undetected_success),
+    "augrc": Measure(False, _augrc),
     "ece_equal_width": Measure(
         False,
         lambda clean, one: (
@@ -112,7 +125,8 @@ def measure(clean: Outcome, seen: Outcome | Curve) -> dict[str, Estimate]:
 def combine(clean: Outcome, outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
     """Give the worst case of each norm with several attacks, then the best adaptive attack.
 
-    Both are chosen image by image, so nothing is chosen on all images: what they do to an image is
+    In the worst case an image is accepted if some attack's copy of it is wrong and accepted. Both
+    are chosen image by image, so nothing is chosen on all images: what they do to an image is
     decided by that image alone, and other images would be chosen for in the same way.
 
     Args:
@@ -124,6 +138,8 @@ def combine(clean: Outcome, outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
             continue  # the worst case of one attack is that attack
         for eps in all_eps:
             wrong = find_wrong(clean, outcomes, norm, eps)
+            here = [one for one in outcomes if (one.norm, one.eps) == (norm, eps)]
+            passed = [one.wrong & one.accepted for one in here if one.accepted is not None]
             yield Outcome(
                 attack=WORST_CASE["attack"],
                 attack_label=WORST_CASE["attack_label"],
@@ -132,6 +148,7 @@ def combine(clean: Outcome, outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
                 wrong=np.any([clean.wrong, *wrong.values()], axis=0),
                 radius=None,
                 scores={},
+                accepted=np.any(passed, axis=0) if len(passed) == len(here) else None,
             )
     knowing = [
         one
@@ -140,4 +157,4 @@ def combine(clean: Outcome, outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
     ]
     for budget in dict.fromkeys((one.norm, one.eps) for one in knowing):
         own = [one for one in knowing if (one.norm, one.eps) == budget]
-        yield find_best(own, LIKELIHOOD)
+        yield find_best(own, LIKELIHOOD, BEST_ADAPTIVE)

@@ -1,5 +1,6 @@
 """What several attacks on the same images did, side by side: right or wrong, radius, scores."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -226,3 +227,59 @@ def find_wrong(
             # a radius is a float32, and so is the eps that the attack's images are held to
             found[label] = clean.wrong | (radius <= radius.dtype.type(eps))
     return found
+
+
+def find_unnoticed(
+    outcomes: Sequence[Outcome], norm: str, eps: float, score: str, threshold: float
+) -> np.ndarray:
+    """Return the images (N,) of which some attack's copy at an eps is wrong and accepted.
+
+    An attack without a record at this eps made no copy for it whose score is known.
+
+    Args:
+        outcomes: every attack at every eps, with the score; at least one has this norm and eps.
+        norm: of the eps.
+        eps: the budget.
+        score: by which the detector judges.
+        threshold: accepted is what scores at it or above.
+    """
+    here = [one for one in outcomes if (one.norm, one.eps) == (norm, eps)]
+    return np.any([one.wrong & (one.scores[score] >= threshold) for one in here], axis=0)
+
+
+def find_undefended(
+    clean: Outcome,
+    outcomes: Sequence[Outcome],
+    norm: str,
+    eps: float,
+    score: str,
+    threshold: float,
+) -> np.ndarray:
+    """Return the images (N,) that count in the robust error with detection.
+
+    An image counts if it is wrong or rejected as it is, or if some attack's copy within the eps,
+    made for this or for a smaller one, is wrong and accepted. If that holds for a share of the
+    images under every possible attack, there is a classifier without rejection whose robust error
+    at half the eps is no larger: it gives an image the class of any accepted image within half the
+    eps. Around an image that does not count, what is accepted within the eps has the right class,
+    and the image itself is accepted. The search takes unlimited time.
+
+    Args:
+        clean: the clean pass, with the score.
+        outcomes: as in `find_unnoticed`.
+        norm: likewise.
+        eps: likewise.
+        score: likewise.
+        threshold: likewise.
+
+    Source: Tramèr, "Detecting adversarial examples is (nearly) as hard as classifying them" (ICML
+        2022, arXiv:2107.11630).
+    """
+    within = sorted({one.eps for one in outcomes if one.norm == norm and 0 < one.eps <= eps})
+    passed = [find_unnoticed(outcomes, norm, each, score, threshold) for each in within]
+    return np.any([clean.wrong, clean.scores[score] < threshold, *passed], axis=0)
+
+
+def find_half(eps: float, budgets: Sequence[float]) -> float | None:
+    """Return the budget that is half of another one, but for rounding; None where there is none."""
+    return next((each for each in budgets if math.isclose(each, eps / 2, rel_tol=1e-9)), None)

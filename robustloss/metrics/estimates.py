@@ -29,6 +29,7 @@ from robustloss.metrics.paired_tests import (
     mcnemar_test,
     paired_difference,
 )
+from robustloss.metrics.risk_coverage import estimate_areas
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,27 @@ def estimate_auroc(
         placed.auroc,
         auroc_influence(placed, clean_keep, attacked_keep),
         lambda drawn: bootstrap_auroc(drawn, clean, attacked, clean_keep, attacked_keep),
+    )
+
+
+def estimate_augrc(
+    scores: np.ndarray, wrong: np.ndarray, index: np.ndarray | None = None
+) -> Estimate:
+    """Estimate AUGRC, the mean risk of an undetected failure over all thresholds.
+
+    It is a mean over pairs of images, so on a resample it is all but the sum of what each image
+    adds; that is what resamples get, without a sort of their own.
+
+    Args:
+        scores: (M,) higher is accepted earlier.
+        wrong: (M,) bool.
+        index: (M,) of which image each prediction is, from 0 to N - 1; None where M is N.
+    """
+    found = estimate_areas(scores, wrong, index).augrc
+    return Estimate(
+        found.area,
+        found.influence,
+        lambda drawn: found.area + bootstrap_mean(drawn, found.influence),
     )
 
 

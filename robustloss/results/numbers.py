@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from robustloss.notation import NORM_NAMES
 from robustloss.results.columns import Row
-from robustloss.results.schema import TABLES, WORST_CASE
+from robustloss.results.schema import BEST_ADAPTIVE, TABLES, WORST_CASE
 
 # These concern the clean pass too; every other check is about attacks.
 CLEAN_CHECKS = ("output_not_repeatable", "output_depends_on_batch", "output_is_probability")
@@ -18,7 +18,7 @@ TRANSFER = "transfer_beats_white_box"
 WORST = WORST_CASE["attack"]
 # Ends the remark on data whose validation images are the test images: what `evaluate` was given.
 NO_VALIDATION = "no validation images were given"
-BEST = {"attack": "best_of_adaptive", "attack_label": "best of adaptive"}
+BEST = BEST_ADAPTIVE
 # What names a row of some table beside loss, seed, attack and eps: `detection` has one for each
 # score and population. The label of what is taken over several attacks says its norm.
 _FURTHER = {

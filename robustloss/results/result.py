@@ -6,9 +6,16 @@ from typing import Any
 
 from robustloss.notation import NORM_NAMES, eps_text
 from robustloss.results.columns import Row
-from robustloss.results.numbers import BEST, Attack, ResultNumbers, ordered, place_of
+from robustloss.results.numbers import (
+    BEST,
+    Attack,
+    ResultNumbers,
+    combined_label,
+    ordered,
+    place_of,
+)
 from robustloss.results.result_table import ResultCell, ResultColumn, ResultRow, ResultTable
-from robustloss.results.schema import WORST_CASE
+from robustloss.results.schema import ANY_ATTACK, WORST_CASE
 
 SCORE = "class_log_likelihood"  # the paper's score
 UNNOTICED = "undetected_success_at_5fpr"
@@ -19,7 +26,8 @@ def build_result_table(results: Mapping[str, Any]) -> ResultTable:
 
     Errors are the worst case of the first attack's norm where several attacks of that norm ran,
     else that attack's own. Detection is by `class_log_likelihood` over all images, at the largest
-    eps that the first attack and the attacks that know the detector share.
+    eps that the first attack and the attacks that know the detector share. Who is fooled and
+    unnoticed is told of any attack of that norm.
 
     Args:
         results: The content of results.json.
@@ -50,6 +58,12 @@ class _Numbers(ResultNumbers):
 
     def is_adaptive(self, attack: Attack) -> bool:
         return attack.label in self._knowing or attack.name.startswith("adaptive_")
+
+    def knows(self, case: Attack, eps: float, metric: str) -> bool:
+        """Return whether a run has a number of a worst case of several attacks at one eps."""
+        rows = [row for label in self.labels for row in self.rows(label, case.label, eps)]
+        several = any(len(row["attacks"]) > 1 for row in rows)
+        return several and any(self.find(label, case.label, eps, metric) for label in self.labels)
 
     def cell(self, label: str, column: ResultColumn) -> ResultCell:
         """Return the number of one loss in one column, with the checks that doubt it."""
@@ -84,7 +98,12 @@ class _Numbers(ResultNumbers):
         if column.attack == BEST["attack"]:
             known = [attack for attack in self.of_norm(column.norm) if self.is_adaptive(attack)]
             return [flag for each in known for flag in self.flags_of(label, each, column.eps)]
-        return self.flags_of(label, Attack(place, column.attack, column.norm, ()), column.eps)
+        found = self.flags_of(label, Attack(place, column.attack, column.norm, ()), column.eps)
+        if column.key == "unnoticed" and column.attack == WORST_CASE["attack"]:
+            any_attack = combined_label(ANY_ATTACK["attack_label"], column.norm)
+            own = self.flag_index.of_attack(label, any_attack, column.eps)
+            found += [flag for flag in own if flag not in found]
+        return found
 
     def notes(self, rows: tuple[ResultRow, ...]) -> dict[str, str]:
         """Return what each check that doubts a number found: its first place, in one line."""
@@ -148,6 +167,10 @@ def _detection_columns(found: _Numbers) -> list[ResultColumn]:
         ResultColumn(key, head, group, "auroc_all", *place, eps, False, False)
         for key, head, place in sources
     ]
+    for case in found.worst_cases:
+        if case.norm == norm and found.knows(case, eps, UNNOTICED):
+            place = WORST_CASE["attack"], WORST_CASE["attack_label"], norm
+            sources.append(("unnoticed", ANY_ATTACK["attack_label"], place))
     for _, head, place in sources[-1:]:
         group = f"fooled and unnoticed {at}"
         columns.append(ResultColumn("unnoticed", head, group, UNNOTICED, *place, eps))

@@ -14,6 +14,9 @@ from robustloss.results.provenance import Provenance
 
 SCHEMA_VERSION = 1  # of cell.json and results.json; more tables and columns do not raise it
 WORST_CASE = {"attack": "worst_case", "attack_label": "worst case"}
+# Image by image over attacks, where a score judges: those that know it, and every attack.
+BEST_ADAPTIVE = {"attack": "best_of_adaptive", "attack_label": "best of adaptive"}
+ANY_ATTACK = {"attack": "best_of_all", "attack_label": "any attack"}
 
 _CELL = """
 loss                         text      Name of the loss, built in or a plug-in.
@@ -74,6 +77,57 @@ undetected_success_at_5fpr_high  number?   Upper end of its 95 % Wilson interval
                                            [optional, percent]
 """
 
+# What the score is worth at every threshold at once.
+_RISK = """
+augrc                        number?   Area under generalised risk (wrong and accepted, as a share \
+                                       of all images) against coverage, over all thresholds; under \
+                                       an attack of the clean and the attacked images together. \
+                                       [optional, percent]
+augrc_low                    number?   Lower end of its 95 % interval over images. \
+                                       [percent, optional]
+augrc_high                   number?   Upper end of its 95 % interval over images. \
+                                       [percent, optional]
+aurc                         number?   Area under selective risk (wrong among the accepted) \
+                                       against coverage, of the same images. [optional, percent]
+aurc_low                     number?   Lower end of its 95 % interval over images. \
+                                       [percent, optional]
+aurc_high                    number?   Upper end of its 95 % interval over images. \
+                                       [percent, optional]
+"""
+AREAS = tuple(column.name for column in parse_columns(_RISK))
+_RISK_SUMMARISED = _RISK.replace("[optional, percent]", "[optional, summarised, percent]")
+
+_UNNOTICED_BY_ANY = """
+undetected_success_at_1fpr   number?   Share of the initially correct images of which some \
+                                       attack's copy at this eps is wrong and accepted by \
+                                       class_log_likelihood, at the threshold that rejects 1 % of \
+                                       the clean validation images. [optional, summarised, percent]
+undetected_success_at_1fpr_low number?   Lower end of its 95 % Wilson interval over \
+                                       images. [optional, percent]
+undetected_success_at_1fpr_high number?   Upper end of its 95 % Wilson interval over \
+                                       images. [optional, percent]
+undetected_success_at_5fpr   number?   The same at the threshold that rejects 5 % of them. \
+                                       [optional, summarised, percent]
+undetected_success_at_5fpr_low number?   Lower end of its 95 % Wilson interval over \
+                                       images. [optional, percent]
+undetected_success_at_5fpr_high number?   Upper end of its 95 % Wilson interval over \
+                                       images. [optional, percent]
+robust_error_with_detection_at_1fpr number? Share of the images that are wrong or rejected as \
+                                       they are, or of which some attack's copy within this eps \
+                                       is wrong and accepted, at the threshold of 1 %. \
+                                       [optional, summarised, percent]
+robust_error_with_detection_at_1fpr_low number?   Lower end of its 95 % Wilson interval over \
+                                       images. [optional, percent]
+robust_error_with_detection_at_1fpr_high number?   Upper end of its 95 % Wilson interval over \
+                                       images. [optional, percent]
+robust_error_with_detection_at_5fpr number? The same at the threshold of 5 %. \
+                                       [optional, summarised, percent]
+robust_error_with_detection_at_5fpr_low number?   Lower end of its 95 % Wilson interval over \
+                                       images. [optional, percent]
+robust_error_with_detection_at_5fpr_high number?   Upper end of its 95 % Wilson interval over \
+                                       images. [optional, percent]
+"""
+
 TABLES: dict[str, Table] = {
     "rows": Table(
         of="cell",
@@ -122,6 +176,7 @@ undetected_success_at_5fpr_low   number?   Lower end of its 95 % Wilson interval
                                            [optional, percent]
 undetected_success_at_5fpr_high  number?   Upper end of its 95 % Wilson interval over images. \
                                            [optional, percent]
+{_RISK_SUMMARISED}
 outside_fraction             number?   Share of the images that the attack returned outside the \
                                        ball or the box. [optional, summarised, percent]
 error_8bit                   number?   Error with every pixel rounded to a multiple of 1/255. \
@@ -154,15 +209,17 @@ interval                     text?     What the interval is taken over, and how.
     ),
     "detection": Table(
         of="cell",
-        meaning="How well one detection score separates the images of an attack from clean ones.",
+        meaning="How well one detection score separates the images of an attack from clean ones, "
+        "and right predictions from wrong ones.",
         sorted_by=("label", "seed", "attack_label", "eps", "score", "population"),
         columns=parse_columns(f"""{_CELL}{_ATTACK}{_EPS}{_SCORE}
 population                   text      Which images are set against which: "all" attacked against \
                                        all clean; "successful" or "failed" attacks against the \
-                                       initially correct; "noise" of their size against all clean.
+                                       initially correct; "noise" of their size against all \
+                                       clean; "clean" images alone, attack "none", for the areas.
 n_clean                      integer   Number of clean images.
 n_attacked                   integer   Number of attacked images.
-{_SEPARATION}{_UNDETECTED}{_UNDETECTED_ENDS}
+{_SEPARATION}{_UNDETECTED}{_UNDETECTED_ENDS}{_RISK}
 threshold_5fpr               number?   The threshold that rejects 5 % of clean validation images.
 clean_rejected_fraction      number?   Share of the clean images that it rejects. [percent]
 adapted                      boolean?  Whether an adaptive attack raises this very score; null for \
@@ -189,7 +246,8 @@ steps                        integer   Number of training steps. [optional]
     ),
     "worst_case": Table(
         of="cell",
-        meaning="The error of a loss where each image meets the attack that suits it best.",
+        meaning="The error of a loss where each image meets the attack that suits it best, and "
+        "what the likelihood notices where any attack counts that it does not notice.",
         sorted_by=("label", "seed", "eps", "norm"),
         columns=parse_columns(f"""{_CELL}
 norm                         text      Norm of the perturbation.
@@ -201,6 +259,7 @@ error_low                    number    Lower end of its 95 % Wilson interval ove
 error_high                   number    Upper end of its 95 % Wilson interval over images. [percent]
 strongest                    text      Label of the attack with the largest error.
 strongest_error              number    Its error. [percent]
+{_UNNOTICED_BY_ANY}
 """),
     ),
     "radii": Table(
@@ -238,14 +297,16 @@ optimality                   number?   One less that excess over the excess of a
         of="cell",
         optional=True,
         meaning="Detection at the budgets of the adaptive attacks, which know the detector; the "
-        "table summary has the best of them.",
+        "table summary has the best of them, worst_case the likelihood under any attack.",
         sorted_by=("label", "seed", "attack_label", "eps", "norm", "score"),
         columns=parse_columns(f"""{_CELL}
 norm                         text?     Norm of the perturbation.
 {_EPS}
 attack                       text      Name of the attack.
 attack_label                 text      What tables call the attack.
-kind                         text      "naive", "adaptive", or the "best_of_adaptive" per image.
+kind                         text      "naive", "adaptive", or of each image the copy that \
+                                       serves the adversary best: "best_of_adaptive" over the \
+                                       adaptive attacks, "best_of_all" over all.
 {_SCORE}
 adapted                      boolean   Whether the attack raises this very score.
 {_N}
@@ -259,8 +320,7 @@ auroc_successful             number?   AUROC of the initially correct against su
                                        [fraction]
 n_successful                 integer   Number of successful attacks: correct before, wrong after.
 {_UNDETECTED.rstrip().removesuffix("]")}, summarised]
-{_UNDETECTED_ENDS}
-
+{_UNDETECTED_ENDS}{_RISK_SUMMARISED}
 error                        number    Share of the images that are classified wrongly. [percent]
 error_with_rejection_at_1fpr number    Share of the images that are wrong and accepted at the \
                                        threshold that rejects 1 % of clean validation images. \

@@ -99,7 +99,7 @@ def test_every_pair_place_and_metric_has_a_row(tmp_path):
         tuple(r[k] for k in ("unit", "seed", "label_a", "label_b", "attack", "metric"))
         for r in rows
     }
-    clean = ("error", "ece_equal_width", "brier")
+    clean = ("error", "augrc", "ece_equal_width", "brier")
     attacked = (*clean, "auroc_all", "auroc_successful", "undetected_success_at_5fpr")
     expected = {
         (unit, seed, *pair, attack, metric)
@@ -167,7 +167,7 @@ def test_without_success_there_is_no_row_of_it(tmp_path):
     rng = np.random.default_rng(6)
     cells = run_of(tmp_path, rng, (0.0, 0.5), (1, 1))
     rows = pick(comparison_rows(cells, 20), attack="fgsm", eps=0.1)
-    left = {"error", "ece_equal_width", "brier", "auroc_all", "undetected_success_at_5fpr"}
+    left = {"error", "ece_equal_width", "brier", "auroc_all", "undetected_success_at_5fpr", "augrc"}
     assert {r["metric"] for r in rows} == left
 
 
@@ -214,7 +214,7 @@ def test_a_median_that_was_not_found_has_no_difference_and_may_be_shown(tmp_path
         radius = np.where(rng.random(N) < missing, np.inf, rng.random(N)).astype(np.float32)
         fab = record(~clean.correct | (radius <= np.float32(0.1)), common, radius=radius)
         cells.append(cell(tmp_path, label, 0, clean, fgsm, fab=fab))
-    rows = pick(comparison_rows(cells, 199), attack="fab", metric="median_radius")
+    rows = pick(comparison_rows(cells, 399), attack="fab", metric="median_radius")
     assert [(row["label_a"], row["label_b"]) for row in rows] == [("a", "b"), ("a", "c")]
     for row in rows:
         assert row["value_b"] is row["difference"] is row["low"] is None

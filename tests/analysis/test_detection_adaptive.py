@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from robustloss.analysis.detection.adaptive import adaptive_rows, error_with_rejection, find_best
+from robustloss.analysis.tables.worst_case import worst_case_rows
 from robustloss.metrics import rates
 from robustloss.metrics.auroc_interval import auroc_interval
 from robustloss.metrics.intervals import wilson
-from robustloss.results.schema import TABLES
+from robustloss.results.schema import AREAS, BEST_ADAPTIVE, TABLES
 from tests.outcomes import CELL, made
 
 SCORE = "class_log_likelihood"
+COMBINED = ("best of adaptive", "any attack")
 
 
 def slow_best(outcomes, score):
@@ -37,7 +39,7 @@ def test_best_of_adaptive_is_that_of_a_slow_loop(count):
         for k in range(count)
     ]
     outcomes[0].scores[SCORE][:5] = -np.inf  # a likelihood may be
-    best = find_best(outcomes, SCORE)
+    best = find_best(outcomes, SCORE, BEST_ADAPTIVE)
     wrong, scores = slow_best(outcomes, SCORE)
     np.testing.assert_array_equal(best.wrong, wrong)
     np.testing.assert_array_equal(best.scores[SCORE], scores)
@@ -50,7 +52,7 @@ def test_best_of_adaptive_is_at_least_each_at_every_threshold():
         made(f"adaptive_{k}", 0.1, rng.random(80) < 0.4, scores={SCORE: rng.normal(size=80)})
         for k in range(3)
     ]
-    best = find_best(outcomes, SCORE)
+    best = find_best(outcomes, SCORE, BEST_ADAPTIVE)
     for threshold in np.linspace(-3, 3, 25):
         passed = error_with_rejection(best.wrong, best.scores[SCORE], threshold)
         assert passed >= max(
@@ -116,16 +118,48 @@ def test_rows_by_hand():
         "undetected_success_at_5fpr": pytest.approx(2 / 3),
         "undetected_success_at_5fpr_low": wilson(2, 3)[0],
         "undetected_success_at_5fpr_high": wilson(2, 3)[1],
+        **{name: row[name] for name in AREAS},  # see below
         "error": 0.75,
         "error_with_rejection_at_1fpr": 0.75,
         "error_with_rejection_at_5fpr": 0.75,
     }
     assert row.keys() == {*TABLES["adaptive"].names}
+    # by falling score 4 right, 3.5 wrong, 3 right, 2.5 wrong, 2 and 2 right, 1 and 1 wrong: wrong
+    # and accepted are 0 1 1 2 2 2 3 4 of 8, the mean of each step .5 less where a wrong one enters
+    assert row["augrc"] == pytest.approx(13 / 64)
     naive = found([NAIVE, JOINT, MATCHING])["linf", 0.1, SCORE, "FGSM"]
     assert (naive["kind"], naive["adapted"]) == ("naive", False)
     # its two successes are rejected, the clean mistake passes
     assert (naive["error"], naive["error_with_rejection_at_5fpr"]) == (0.75, 0.25)
     assert naive["undetected_success_at_5fpr"] == 0
+
+
+def test_an_image_is_noticed_only_if_every_copy_that_fools_the_classifier_is():
+    # 0: the naive copy passes, 1: the adaptive one, 2: what passes does not fool, 3: none passes
+    clean = made(wrong=[False] * 4, scores={SCORE: [1, 1, 1, 1]})
+    naive = made("fgsm", 0.1, [True, True, False, True], label="FGSM",
+                 scores={SCORE: [2, -2, 2, -2]})  # fmt: skip
+    knowing = made("adaptive_joint", 0.1, [True, True, True, True], label="joint",
+                   scores={SCORE: [-2, 2, -2, -2]})  # fmt: skip
+    validation = {SCORE: np.zeros(100)}
+    rows = adaptive_rows(CELL, clean, [naive, knowing], validation)
+    by_kind = {row["kind"]: row["undetected_success_at_5fpr"] for row in rows}
+    assert by_kind == {
+        "naive": 0.25, "adaptive": 0.25, "best_of_adaptive": 0.25, "best_of_all": 0.5,
+    }  # fmt: skip
+    (worst,) = worst_case_rows(CELL, clean, [naive, knowing], validation[SCORE])
+    assert worst["undetected_success_at_5fpr"] == worst["undetected_success_at_1fpr"] == 0.5
+    low, high = (worst[f"undetected_success_at_5fpr_{end}"] for end in ("low", "high"))
+    assert (low, high) == wilson(2, 4)
+
+
+def test_the_worst_case_of_the_likelihood_is_that_of_the_adaptive_rows():
+    every = adaptive_rows(CELL, CLEAN, [NAIVE, JOINT, MATCHING], VALIDATION)
+    (worst,) = worst_case_rows(CELL, CLEAN, [NAIVE, JOINT, MATCHING], VALIDATION[SCORE])
+    (same,) = (r for r in every if (r["kind"], r["score"]) == ("best_of_all", SCORE))
+    for percent in (1, 5):
+        name = f"undetected_success_at_{percent}fpr"
+        assert worst[name] == same[name]
 
 
 def test_the_two_thresholds_are_those_of_the_validation_scores():
@@ -150,15 +184,17 @@ def test_an_attack_is_adapted_to_the_score_that_it_aims_at():
     adapted = {(row["kind"], row["score"]): row["adapted"] for row in rows}
     assert adapted == {
         ("naive", SCORE): False, ("adaptive", SCORE): True, ("best_of_adaptive", SCORE): True,
-        ("naive", "other"): False, ("best_of_adaptive", "other"): False,
+        ("best_of_all", SCORE): True, ("naive", "other"): False,
+        ("best_of_adaptive", "other"): False, ("best_of_all", "other"): False,
     }  # fmt: skip
-    assert len(rows) == 4 + 2
+    assert len(rows) == 5 + 3
     # An attack on another score stands under that score, and serves the best under every one.
     aware = replace(MATCHING, aim="other")
     rows = found([NAIVE, JOINT, aware])
     adapted = {(score, label): row["adapted"] for (_, _, score, label), row in rows.items()}
     assert adapted == {
         (SCORE, "FGSM"): False, (SCORE, "joint"): True, (SCORE, "best of adaptive"): True,
+        (SCORE, "any attack"): True, ("other", "any attack"): True,
         ("other", "FGSM"): False, ("other", "matching"): True, ("other", "best of adaptive"): True,
     }  # fmt: skip
     best = found([NAIVE, JOINT, MATCHING])["linf", 0.1, SCORE, "best of adaptive"]
@@ -182,8 +218,8 @@ def test_each_budget_of_an_adaptive_attack_is_told_with_the_naive_ones_beside_it
     ]
     places = {(norm, eps, label) for norm, eps, _, label in found(outcomes)}
     assert places == {
-        *(("linf", 0.1, label) for label in ("FGSM", "joint", "best of adaptive")),
-        *(("l2", 1.0, label) for label in ("joint L2", "PGD L2", "best of adaptive")),
+        *(("linf", 0.1, label) for label in ("FGSM", "joint", *COMBINED)),
+        *(("l2", 1.0, label) for label in ("joint L2", "PGD L2", *COMBINED)),
     }
 
 

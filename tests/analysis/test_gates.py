@@ -229,7 +229,7 @@ def test_what_has_no_number_fails(run):
         ),
         (
             {"metric": "auroc", "attack": "worst case", "eps": 0.1},
-            'errors only.*"best of adaptive"',
+            'errors and undetected successes, .*"best of adaptive"',
         ),
         (
             {"metric": "auroc", "attack": "fgsm", "eps": 0.1, "score": "enrgy"},

@@ -10,7 +10,7 @@ from robustloss.analysis.tables import of_cell
 from robustloss.metrics.auroc_interval import auroc_interval
 from robustloss.metrics.intervals import wilson
 from robustloss.results.records import Record
-from robustloss.results.schema import TABLES
+from robustloss.results.schema import AREAS, TABLES
 from tests.evidence import sound_probe
 
 GAP = np.log(3)  # a logit gap with posterior 3/4
@@ -71,6 +71,10 @@ def test_the_attacked_row_by_hand(numbers):
     low, high = wilson(3, 4)
     area_all = auroc_interval([-1, -2, -3, -4], [-9, -2, -2, -4], range(4), range(4))
     area_successful = auroc_interval([-1, -2, -3], [-9, -2], [0, 1, 2], [0, 2])
+    # by falling score -1 right, three -2 of which one is wrong, -3 right, two -4 and a -9 wrong;
+    # wrong and accepted at these thresholds are 0 1 1 3 4 of 8
+    areas = {name: numbers["rows"][1][name] for name in AREAS}
+    assert areas["augrc"] == pytest.approx((1 * 0 + 3 * 0.5 + 1 * 1 + 2 * 2 + 1 * 3.5) / 64)
     assert numbers["rows"][1] == {
         "loss": "lgm",
         "label": "L-GM",
@@ -107,6 +111,7 @@ def test_the_attacked_row_by_hand(numbers):
         "undetected_success_at_5fpr": pytest.approx(1 / 3),
         "undetected_success_at_5fpr_low": wilson(1, 3)[0],
         "undetected_success_at_5fpr_high": wilson(1, 3)[1],
+        **areas,
         "outside_fraction": None,
         "error_8bit": None,
         # of class 0 one of two is wrong, of class 1 both
@@ -132,7 +137,9 @@ def test_the_clean_row_has_nulls_where_nothing_was_attacked(numbers):
     assert (row["error_low"], row["error_high"]) == wilson(1, 4)
     assert row["mean_max_posterior"] == pytest.approx(0.75)
     filled = {"loss", "label", "seed", "attack", "attack_label", "eps", "n", "error", "error_low"}
-    filled |= {"error_high", "mean_max_posterior", "balanced_error"}
+    filled |= {"error_high", "mean_max_posterior", "balanced_error", "score", *AREAS}
+    # the one wrong image, the last, is accepted at the last of four thresholds
+    assert (row["augrc"], row["aurc"]) == (0.5 / 16, 1 / 4 / 2 / 4)
     assert {name for name, value in row.items() if value is not None} == filled
 
 
@@ -153,7 +160,7 @@ def test_columns_are_those_of_the_schema_in_their_order(numbers):
         "auroc_successful_high, n_successful, auroc_noise, tpr_at_1fpr, "
         "tpr_at_1fpr_successful, tpr_at_5fpr, "
         "tpr_at_5fpr_successful, undetected_success_at_5fpr, undetected_success_at_5fpr_low, "
-        "undetected_success_at_5fpr_high, outside_fraction, error_8bit, "
+        f"undetected_success_at_5fpr_high, {', '.join(AREAS)}, outside_fraction, error_8bit, "
         "balanced_error, top5_error"
     )
     assert [", ".join(row) for row in numbers["rows"]] == [columns] * 3
@@ -163,7 +170,8 @@ def test_columns_are_those_of_the_schema_in_their_order(numbers):
         "clean_rejected_at_95tpr, equal_error_rate, "
         "undetected_success_at_1fpr, undetected_success_at_5fpr, "
         "undetected_success_at_1fpr_low, undetected_success_at_1fpr_high, "
-        "undetected_success_at_5fpr_low, undetected_success_at_5fpr_high, threshold_5fpr, "
+        "undetected_success_at_5fpr_low, undetected_success_at_5fpr_high, "
+        f"{', '.join(AREAS)}, threshold_5fpr, "
         "clean_rejected_fraction, adapted"
     )
     assert {", ".join(row) for row in numbers["detection"]} == {columns}
@@ -176,7 +184,8 @@ def test_detection_has_every_score_and_population_per_attack(numbers):
     # without features and without a density, these scores exist
     scores = ("class_log_likelihood", "energy", "max_log_posterior", "max_logit")
     populations = ("all", "failed", "successful")
-    assert keys == [(e, s, p) for e in (0.1, 0.2) for s in scores for p in populations]
+    attacked = [(e, s, p) for e in (0.1, 0.2) for s in scores for p in populations]
+    assert keys == attacked + [(0.0, score, "clean") for score in scores]
     row = numbers["detection"][len(scores) * 3 + 2]
     assert (row["n_clean"], row["n_attacked"], row["threshold_5fpr"]) == (3, 2, -5)
     assert row["auroc"] == numbers["rows"][1]["auroc_successful"]
@@ -301,14 +310,15 @@ def test_adaptive_rows_of_a_cell():
     rows = [row for row in found["adaptive"] if row["score"] == compute.ROW_SCORE]
     assert [(row["attack_label"], row["kind"]) for row in rows] == [
         ("FGSM", "naive"),
+        ("any attack", "best_of_all"),
         ("best of adaptive", "best_of_adaptive"),
         ("joint", "adaptive"),
         ("matching", "adaptive"),
     ]
-    best = rows[1]
+    best = rows[2]
     # joint makes image 0 wrong at -2, matching image 1 at -1; the threshold is -5
     assert (best["error"], best["undetected_success_at_5fpr"]) == (0.75, pytest.approx(2 / 3))
-    assert rows[3]["error_with_rejection_at_5fpr"] == 0.5  # its image 0, at -6, is rejected
+    assert rows[4]["error_with_rejection_at_5fpr"] == 0.5  # its image 0, at -6, is rejected
     assert of_cell.cell_numbers(RECORDS, REFERENCE, CELL)["adaptive"] == []
 
 

@@ -32,6 +32,8 @@ _COLUMNS = [
     Column("", "tpr_at_5fpr_successful", 100.0),
     Column("fooled and unnoticed", "undetected_success_at_5fpr", 100.0, 2),
     Column("", EARLY, 100.0, parts=("mean",)),
+    Column("AUGRC", "augrc", 100.0, 2),
+    Column("", "aurc", 100.0, 2),
 ]
 
 MOST_EPS = 3  # for which the page has room
@@ -74,8 +76,9 @@ def detection_table(scene: Scene) -> Table:
         "AUROC of the likelihood, and the percentage of the initially correct images that are "
         "fooled and unnoticed. All: every attacked image against every clean one. Successful: "
         "images that were right and became wrong, against the clean images that are right (n/a: "
-        "no attack succeeded). Fooled and unnoticed, at 5 % FPR, is the one column that compares "
-        "losses fairly; lower is better.",
+        "no attack succeeded). Fooled and unnoticed, at 5 % FPR, compares losses fairly. AUGRC, in "
+        "percent, does so without a threshold: the share that is wrong and accepted, of clean and "
+        "attacked images together, on average over all thresholds. Of both lower is better.",
         header,
         entries,
         data,
@@ -209,6 +212,8 @@ def scores_table(scene: Scene) -> Table | None:
     )
 
 
+_OF_A_RISK = [Column("", key) for key in ("label", "score", "attack_label", "eps", "adapted")]
+_AREAS_OF_RISK = [Column("AUGRC", "augrc", 100.0, 2), Column("AURC", "aurc", 100.0, 2)]
 _OF_A_POPULATION = [
     Column("loss", "label"),
     Column("", "attack_label"),
@@ -224,6 +229,45 @@ _ESTIMATES = [
     Column("clean rejected at 95 %", "clean_rejected_at_95tpr", 100.0, 1),
 ]
 _UNNOTICED = Column("", EARLY, 100.0, 2)  # of all attacked images, a share of all that were right
+
+
+def risk_table(scene: Scene) -> Table | None:
+    """Return losses and scores by AUGRC, of the clean images and at each eps; the CSV has AURC."""
+    attack, found = scene.attack, scene.numbers.detected
+    aimed, marks = found.adapted(attack.label), Marks()
+    places = [("none", 0.0, "clean"), *((attack.label, e, "all") for e in attack.strengths)]
+    kept = [*places[:1], *places[1:][-MOST_EPS:]]
+    rows, data = [], []
+    for label in scene.labels:
+        for score in found.scores_of(label, attack.label):
+            cells = []
+            for name, eps, population in places:
+                place = (label, name, eps, score, population)
+                areas = {c.key: found.get(*place, c.key) for c in _AREAS_OF_RISK}
+                flags = scene.flags(label, eps) if eps else []
+                if (name, eps, population) in kept:
+                    cells.append(_AREAS_OF_RISK[0].entry(areas["augrc"], marks.of(flags)))
+                row = {"label": label, "score": score, "attack_label": name, "eps": eps,
+                       "adapted": aimed[score] if eps else None, "flags": flags}  # fmt: skip
+                data.append(fields_of([*_OF_A_RISK, *_AREAS_OF_RISK], row | areas))
+            rows.append([Entry(label), Entry(score_name(score, adapted=aimed[score])), *cells])
+    if not any(row["augrc"] is not None for row in data):
+        return None  # of an older version
+    return Table(
+        f"risk-{attack.slug}",
+        f"Undetected failures without a threshold, {attack.label}",
+        "AUGRC of each detection score in percent: the share of all images that is wrong and "
+        "accepted, on average over all thresholds. Clean: how well the score finds the mistakes "
+        "on clean images. At an eps: of the clean and the attacked images together. A score that "
+        "knows nothing has half the error, a perfect one half the square of the error, the error "
+        f"of the same images.{_NOT_ADAPTED if False in aimed.values() else ''} The CSV has every "
+        "eps and AURC.",
+        ["loss", "score", "clean", *(f"eps {eps_text(eps)}" for _, eps, _ in kept[1:])],
+        rows,
+        data,
+        marks.notes(),
+        left=2,
+    )
 
 
 def populations_table(scene: Scene) -> Table | None:

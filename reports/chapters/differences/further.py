@@ -14,6 +14,7 @@ _METRICS = {
     "undetected_success_at_5fpr": ("fooled and unnoticed", 100.0, 2),
     "median_radius": ("median radius", 1.0, 4),
     "eps_at_50_error": ("eps at 50 % error", 1.0, 4),
+    "augrc": ("AUGRC", 100.0, 2),
     "ece_equal_width": ("ECE", 100.0, 2),
     "brier": ("Brier score", 1.0, 3),
 }

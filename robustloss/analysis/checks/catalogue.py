@@ -112,6 +112,14 @@ CHECKS: dict[str, Check] = {
         "Look for a wrong sign or a cut gradient, and give the attack more steps, restarts or "
         "another step size, until it passes.",
     ),
+    "detector_too_good": Check(
+        0.1,
+        "With the detector the robust error under {attack} at eps {at} is {implied}, lower by "
+        "{value} of the images than that of the network alone at half the eps, {found}: by theory "
+        "(Tramèr 2022) that implies a far more robust classifier, so the attacks may not have "
+        "tried the detector enough.",
+        "Add an attack that knows the detector, or give the one that does more steps.",
+    ),
     "output_not_repeatable": Check(
         1e-4,
         "Two identical calls of the model differ by {value} of the length of the logits: a random "
@@ -164,6 +172,8 @@ class Evidence:
         outcomes: every attack at every eps, of the same images in the same order.
         probe: the arrays of probe-KEY.npz, or nothing.
         training: the line of the learning curve at which the weights stood, or nothing.
+        validation_scores: (V,) of clean validation images, by name of a score that the passes have
+            too; they set the thresholds.
     """
 
     cell: Mapping[str, Any]
@@ -171,6 +181,7 @@ class Evidence:
     outcomes: Sequence[Outcome]
     probe: Mapping[str, np.ndarray]
     training: Mapping[str, Any] = field(default_factory=dict)
+    validation_scores: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Gain(NamedTuple):

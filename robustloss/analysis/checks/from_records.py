@@ -1,6 +1,9 @@
 """Checks of a cell: attacks against each other and themselves, and how its training went."""
 
 from collections.abc import Callable, Sequence
+from itertools import product
+
+import numpy as np
 
 from robustloss.analysis.checks.catalogue import (
     CHECKS,
@@ -8,10 +11,19 @@ from robustloss.analysis.checks.catalogue import (
     better_rival,
     flag_above,
     make_flag,
+    percent,
 )
-from robustloss.analysis.outcomes import find_wrong, group_by_attack, list_budgets
+from robustloss.analysis.outcomes import (
+    find_half,
+    find_undefended,
+    find_wrong,
+    group_by_attack,
+    list_budgets,
+)
+from robustloss.metrics.rates import threshold_at_fpr
 from robustloss.notation import eps_text
-from robustloss.results.schema import Row
+from robustloss.results.numbers import combined_label
+from robustloss.results.schema import ANY_ATTACK, Row
 from robustloss.spec.attack_kinds import Kind
 
 # A one-step attack is no yardstick of robustness, and an adaptive one is not after the error.
@@ -150,6 +162,32 @@ def training_without_direction(evidence: Evidence) -> list[Row]:
     return flag_above("training_without_direction", evidence, still or 0.0)
 
 
+def detector_too_good(evidence: Evidence) -> list[Row]:
+    """Flag a detector that implies a far more robust classifier than the network it stands on.
+
+    Compares, image by image, the robust error with detection at an eps with the error of the
+    network alone at half of it, each over all attacks.
+
+    Source: Tramèr, "Detecting adversarial examples is (nearly) as hard as classifying them" (ICML
+        2022), who doubts by this 12 of 14 published detectors.
+    """
+    check, flags = "detector_too_good", []
+    clean, outcomes = evidence.clean, evidence.outcomes
+    for norm, budgets in list_budgets(outcomes).items():
+        for eps, (score, scores) in product(budgets, evidence.validation_scores.items()):
+            if (half := find_half(eps, budgets)) is None:
+                continue
+            threshold = threshold_at_fpr(scores, 0.05)
+            undefended = find_undefended(clean, outcomes, norm, eps, score, threshold)
+            wrong = np.any([clean.wrong, *find_wrong(clean, outcomes, norm, half).values()], axis=0)
+            if gain := better_rival(undefended, {"alone": wrong}, CHECKS[check].threshold):
+                words = {"at": eps_text(eps), "implied": percent(float(undefended.mean())),
+                         "found": percent(float(wrong.mean()))}  # fmt: skip
+                label = combined_label(ANY_ATTACK["attack_label"], norm)
+                flags.append(make_flag(check, evidence.cell, gain.value, label, eps, **words))
+    return flags
+
+
 RECORD_CHECKS: tuple[Callable[[Evidence], list[Row]], ...] = (
     zero_gradient,
     outside_ball_or_box,
@@ -157,6 +195,7 @@ RECORD_CHECKS: tuple[Callable[[Evidence], list[Row]], ...] = (
     noise_beats_attack,
     one_step_beats_many,
     black_box_beats_white_box,
+    detector_too_good,
     one_step_training_collapsed,
     training_without_direction,
 )

@@ -1,4 +1,8 @@
-"""Does the detector still notice when the attack knows it? Naive beside adaptive attacks."""
+"""Does the detector still notice when the attack knows it? Naive beside adaptive attacks.
+
+The detector's worst case is over all of them: an image counts as noticed only if every copy of it
+that fools the classifier is noticed, whatever attack made it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +13,7 @@ import numpy as np
 from robustloss.analysis.detection.separation import compare
 from robustloss.analysis.outcomes import Outcome
 from robustloss.metrics.rates import threshold_at_fpr
-from robustloss.results.schema import Row, cell_place
+from robustloss.results.schema import ANY_ATTACK, AREAS, BEST_ADAPTIVE, Row, cell_place
 from robustloss.spec.detection import LIKELIHOOD
 
 SCORES = (LIKELIHOOD, "max_log_posterior")  # in the table whatever the attacks aim at
@@ -34,9 +38,9 @@ def adaptive_rows(
 
     Returns:
         Per norm, eps > 0 and score: the attacks that do not know the detector ("naive"), the
-        adaptive ones, and the best of the adaptive per image. Nothing without an adaptive attack.
-        An adaptive attack stands under the score that it aims at, one on the likelihood under all
-        `SCORES`. The best is over all adaptive attacks, whatever they aim at.
+        adaptive ones, and image by image the best of the adaptive and of all attacks. Nothing
+        without an adaptive attack. An adaptive attack stands under the score that it aims at, one
+        on the likelihood under all `SCORES`. The best is over all, whatever they aim at.
     """
     rows = []
     for norm, eps in dict.fromkeys(
@@ -47,14 +51,17 @@ def adaptive_rows(
         adaptive = [one for one, kind in kinds if kind == "adaptive"]
         aims = {one.aim for one in adaptive}
         for score, validation in validation_scores.items():
-            best = (find_best(adaptive, score), "best_of_adaptive")
             listed = [
                 (one, kind)
                 for one, kind in kinds
                 if kind == "naive" or one.aim == score
                 or (one.aim == LIKELIHOOD and score in SCORES)
             ]  # fmt: skip
-            for one, kind in (*listed, best):
+            combined = [
+                (find_best(some, score, name), name["attack"])
+                for some, name in ((adaptive, BEST_ADAPTIVE), (here, ANY_ATTACK))
+            ]
+            for one, kind in (*listed, *combined):
                 scores = one.scores[score]
                 found = compare(~clean.wrong, one.wrong, clean.scores[score], scores, validation)
                 all_, successful = found["all"], found["successful"]
@@ -70,6 +77,7 @@ def adaptive_rows(
                     **{f"auroc_all{end}": all_[f"auroc{end}"] for end in ENDS},
                     "auroc_successful": successful["auroc"],
                     "n_successful": successful["n_attacked"],
+                    **{name: all_[name] for name in AREAS},
                     "error": float(one.wrong.mean()),
                 }
                 for percent in (1, 5):
@@ -82,15 +90,20 @@ def adaptive_rows(
     return rows
 
 
-def find_best(outcomes: Sequence[Outcome], score: str) -> Outcome:
+def find_best(outcomes: Sequence[Outcome], score: str, name: Mapping[str, str]) -> Outcome:
     """Return for each image what serves the adversary best: wrong, and then the highest score.
 
     The choice is best at every threshold at once: a wrong image with the highest score is the
-    last to be rejected. An image that no attack makes wrong keeps its highest score.
+    last to be rejected. An image that no attack makes wrong keeps its highest score. So an image
+    of the result is wrong and accepted exactly where that of some attack is.
 
     Args:
         outcomes: A >= 1 attacks at one eps, of the same images in the same order.
         score: by which the detector judges.
+        name: attack and attack_label of the result.
+
+    Source: Granese et al., "MEAD: a multi-armed approach for evaluation of adversarial examples
+        detectors" (ECML 2022).
     """
     wrong = np.stack([one.wrong for one in outcomes])
     scores = np.stack([one.scores[score] for one in outcomes])
@@ -99,8 +112,8 @@ def find_best(outcomes: Sequence[Outcome], score: str) -> Outcome:
     known = len(accepted) == len(outcomes)
     return replace(
         outcomes[0],
-        attack="best_of_adaptive",
-        attack_label="best of adaptive",
+        attack=name["attack"],
+        attack_label=name["attack_label"],
         wrong=np.take_along_axis(wrong, chosen, axis=0)[0],
         radius=None,
         scores={score: np.take_along_axis(scores, chosen, axis=0)[0]},

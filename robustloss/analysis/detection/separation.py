@@ -6,6 +6,7 @@ import numpy as np
 
 from robustloss.metrics import intervals, rates
 from robustloss.metrics.auroc_interval import auroc_interval
+from robustloss.metrics.risk_coverage import estimate_areas
 from robustloss.results.records import Record
 from robustloss.results.schema import finite_or_null
 
@@ -40,6 +41,10 @@ def compare(
     deployed detector, `undetected_success_at_1fpr`, `undetected_success_at_5fpr` and
     `clean_rejected_fraction` (at 5 %), use thresholds chosen on clean validation scores.
 
+    "all" has the areas under risk against coverage too, over the clean and the attacked images
+    together. Of the attacked images alone they would say nothing of a score where an attack fools
+    the model on every image: what a detector is for is to rank the clean ones before them.
+
     Args:
         correct: (N,) bool, the clean image is classified correctly.
         wrong: (N,) bool, the attacked image is classified wrongly.
@@ -70,9 +75,30 @@ def compare(
         "successful": (correct, correct & wrong),
         "failed": (correct, correct & ~wrong),
     }
-    return {
+    found = {
         population: compare_sides(clean_scores, attacked_scores, *side, threshold) | deployed
         for population, side in sides.items()
+    }
+    found["all"] |= area_columns(
+        np.concatenate([clean_scores, attacked_scores]),
+        np.concatenate([~correct, wrong]),
+        np.tile(np.arange(correct.size), 2),
+    )
+    return found
+
+
+def area_columns(scores: np.ndarray, wrong: np.ndarray, index: np.ndarray | None = None) -> Numbers:
+    """Return AUGRC and AURC with their intervals, by name of the column.
+
+    Args:
+        scores: (M,) higher is accepted earlier.
+        wrong: (M,) bool.
+        index: (M,) of which image each is; None where each is of another image.
+    """
+    return {
+        f"{name}{end}": value
+        for name, estimate in estimate_areas(scores, wrong, index)._asdict().items()
+        for end, value in zip(("", "_low", "_high"), estimate[:3], strict=True)
     }
 
 

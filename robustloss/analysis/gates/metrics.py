@@ -17,6 +17,7 @@ PLAIN = {
     "auroc": "detection.auroc",
     "detected": "detection.tpr_at_5fpr",
     "undetected_success": "detection.undetected_success_at_5fpr",
+    "augrc": "rows.augrc",
     "ece": "calibration.ece_equal_width",
     "brier": "calibration.brier",
     "median_radius": "radii.median_radius",
@@ -33,6 +34,8 @@ _MEANINGS = {
     "detected": "Share of the attacked images rejected where 5 % of the clean ones are.",
     "undetected_success": "Share of the initially correct images that an attack makes wrong and a "
     "score accepts, at the threshold that rejects 5 % of clean validation images.",
+    "augrc": "Mean risk of an undetected failure over all thresholds: the area under wrong and "
+    "accepted against coverage, of the clean images, or of these and the attacked ones.",
     "ece": "Expected calibration error, under an attack or of the clean images.",
     "brier": "Brier score over all classes, under an attack or of the clean images.",
     "median_radius": "Median over images of the smallest perturbation, by minimum-norm attacks.",

@@ -217,10 +217,11 @@ class _Finder:
             return metric
         name, population = metric.column.name, self.gate.population or "all"
         if attack.name == WORST:
-            table, column = "worst_case", name if metric.table == "rows" else ""
+            table, column = "worst_case", name if metric.table in ("rows", "detection") else ""
             rule = (
-                f"is known for errors only, not for {self.gate.metric}. Name an attack, or write "
-                '"best of adaptive" for the best of those that know the detector.'
+                f"is known for errors and undetected successes, not for {self.gate.metric}. Name "
+                'an attack, or write "best of adaptive" for the best of those that know the '
+                "detector."
             )
         else:
             table, column = "adaptive", f"auroc_{population}" if name == "auroc" else name

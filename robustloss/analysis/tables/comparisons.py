@@ -36,11 +36,11 @@ def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
     """Return a row for every pair of losses, on the clean images and under every attack.
 
     Metrics: the error, and of the likelihood detector the AUROC over all and over successful
-    attacks and the undetected success at 5 % FPR. On the images of one seed errors are compared by
-    McNemar's test, the other numbers by resampling the images, the same for both losses; where few
-    images carry a difference, by Student's law with as few degrees of freedom. Over seeds the
-    differences of equal seeds, which share initial weights and the order of the data, are compared
-    by a paired t-test. P-values are adjusted over all rows of one unit.
+    attacks, the undetected success at 5 % FPR and AUGRC. On the images of one seed errors are
+    compared by McNemar's test, the other numbers by resampling the images, the same for both
+    losses; where few images carry a difference, by Student's law with as few degrees of freedom.
+    Over seeds the differences of equal seeds, which share initial weights and the order of the
+    data, are compared by a paired t-test. P-values are adjusted over all rows of one unit.
 
     Args:
         cells: of a run, all of the same test images.

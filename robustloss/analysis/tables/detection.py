@@ -11,14 +11,14 @@ from robustloss.results.scores import CLEAN, VALIDATION, StoredScores
 
 
 def detection_rows(one: MeasuredPass, scores: Sequence[str]) -> list[Row]:
-    """Return a row for each score and population of one pass; none for the clean pass.
+    """Return a row for each score and population of one pass.
 
     Args:
         one: clean or attacked.
         scores: names; those that the loss does not have are left out.
     """
     aim = one.outcome.aim
-    # noise has no success that could go unnoticed: these columns stay null
+    # noise has no success that could go unnoticed, clean images nothing beside them: null
     empty = dict.fromkeys(TABLES["detection"].names)
     return [
         empty

@@ -10,6 +10,7 @@ from robustloss.analysis.detection.adaptive import SCORES
 from robustloss.analysis.detection.compute import CLEAN_KEY
 from robustloss.analysis.detection.separation import (
     Numbers,
+    area_columns,
     check_same_images,
     compare,
     compare_sides,
@@ -22,6 +23,7 @@ from robustloss.results.records import Record, validation_record
 from robustloss.results.schema import Row, cell_place
 from robustloss.results.scores import CLEAN, VALIDATION, Pass, StoredScores
 from robustloss.spec.attack_kinds import attack_kind
+from robustloss.spec.detection import LIKELIHOOD
 
 CLEAN_ENTRY = {"attack": "none", "attack_label": "none", "norm": None, "eps": 0.0}
 
@@ -38,7 +40,8 @@ class MeasuredPass:
         record: what the model said.
         scores: (N,) detection scores by name.
         separation: how well each score separates the images from clean ones: by score and
-            population the numbers of the table `detection`; empty for the clean pass.
+            population the numbers of the table `detection`; of the clean pass only how well it
+            tells right predictions from wrong ones, population "clean".
         outcome: what is kept when the record is not.
     """
 
@@ -66,7 +69,8 @@ class MeasuredCell:
         probe: the arrays of probe-KEY.npz, or nothing.
         training: the line of the learning curve at which the weights stood, or nothing.
         clean: the clean pass.
-        adaptive_scores: names of the scores of the table of adaptive attacks.
+        kept_scores: names of the scores of the outcomes: of the worst case, and of the table of
+            adaptive attacks where there are any.
         resamples: of the test images.
         temperature: fitted on the validation images; None where it is not asked for.
         outcomes: of the attacked passes, as far as they are measured.
@@ -79,7 +83,7 @@ class MeasuredCell:
     probe: Arrays
     training: Mapping[str, Any]
     clean: MeasuredPass
-    adaptive_scores: tuple[str, ...]
+    kept_scores: tuple[str, ...]
     resamples: Resamples
     temperature: float | None
     outcomes: list[Outcome] = field(default_factory=list)
@@ -109,12 +113,18 @@ def measure_cell(
         temperature: whether to fit one.
     """
     adaptive = [e for e in facts["files"]["records"] if attack_kind(e["attack"]) == "adaptive"]
-    named = (*SCORES, *(e["score"] for e in adaptive if "score" in e)) if adaptive else ()
+    named = (
+        (*SCORES, *(e["score"] for e in adaptive if "score" in e)) if adaptive else (LIKELIHOOD,)
+    )
     # The scores of every pass take room, so they are kept only where a table needs them.
     kept = tuple(name for name in dict.fromkeys(named) if name in stored.names)
     record = records[CLEAN_KEY]
     scores = {name: stored.get(name, CLEAN) for name in stored.names}
     outcome = reduce_record(CLEAN_ENTRY, record, {name: scores[name] for name in kept})
+    areas = {
+        name: {"clean": {"n_clean": record.n, "n_attacked": 0} | area_columns(own, outcome.wrong)}
+        for name, own in scores.items()
+    }
     validation = validation_record(reference)
     return MeasuredCell(
         facts=facts,
@@ -123,8 +133,8 @@ def measure_cell(
         detection_scores=detection_scores,
         probe=probe or {},
         training=training or {},
-        clean=MeasuredPass(cell_place(facts) | CLEAN_ENTRY, record, scores, {}, outcome),
-        adaptive_scores=kept,
+        clean=MeasuredPass(cell_place(facts) | CLEAN_ENTRY, record, scores, areas, outcome),
+        kept_scores=kept,
         resamples=draw_resamples(record.n, RESAMPLES),
         temperature=fit_temperature(validation.logits, validation.labels) if temperature else None,
     )
@@ -164,7 +174,7 @@ def measure_passes(measured: MeasuredCell, records: Records) -> Iterator[Measure
                     everybody,
                     threshold_at_fpr(validation, 0.05),
                 )
-        kept = {name: scores[name] for name in measured.adaptive_scores}
+        kept = {name: scores[name] for name in measured.kept_scores}
         outcome = reduce_record(entry, record, kept, stored.wrong.get(control))
         place = {name: entry[name] for name in ("attack", "attack_label", "norm")}
         place = cell_place(measured.facts) | place | {"eps": key[1]}

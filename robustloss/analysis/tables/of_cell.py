@@ -13,7 +13,12 @@ from robustloss.analysis.checks.from_probe import PROBE_CHECKS, check_probe
 from robustloss.analysis.checks.from_records import RECORD_CHECKS
 from robustloss.analysis.checks.unit_tests import unit_test_rows
 from robustloss.analysis.detection.adaptive import adaptive_rows
-from robustloss.analysis.detection.compute import compute_scores, passes_of, score_names
+from robustloss.analysis.detection.compute import (
+    ROW_SCORE,
+    compute_scores,
+    passes_of,
+    score_names,
+)
 from robustloss.analysis.tables.calibration import calibration_rows, reliability_rows
 from robustloss.analysis.tables.classes import class_rows
 from robustloss.analysis.tables.detection import detection_rows, outside_rows
@@ -47,13 +52,15 @@ OF_PASS: dict[str, Callable[[MeasuredCell, MeasuredPass], list[Row]]] = {
 }
 # Tables about the whole cell: made from what is kept of all passes.
 OF_CELL: dict[str, Callable[[MeasuredCell], list[Row]]] = {
-    "worst_case": lambda cell: worst_case_rows(cell.facts, cell.clean.outcome, cell.outcomes),
+    "worst_case": lambda cell: worst_case_rows(
+        cell.facts, cell.clean.outcome, cell.outcomes, cell.stored.get(ROW_SCORE, VALIDATION)
+    ),
     "radii": lambda cell: radii_rows(cell.facts, cell.clean.outcome, cell.outcomes),
     "adaptive": lambda cell: adaptive_rows(
         cell.facts,
         cell.clean.outcome,
         cell.outcomes,
-        {name: cell.stored.get(name, VALIDATION) for name in cell.adaptive_scores},
+        {name: cell.stored.get(name, VALIDATION) for name in cell.kept_scores},
     ),
     "geometry": lambda cell: geometry_rows(cell.facts, cell.reference, cell.clean.record),
     "margins": lambda cell: margin_rows(cell.facts, cell.reference),
@@ -63,7 +70,14 @@ OF_CELL: dict[str, Callable[[MeasuredCell], list[Row]]] = {
     ),
     "unit_tests": lambda cell: unit_test_rows(cell.facts, cell.outcomes, cell.probe),
     "flags": lambda cell: flag_rows(
-        Evidence(cell.facts, cell.clean.outcome, cell.outcomes, cell.probe, cell.training)
+        Evidence(
+            cell.facts,
+            cell.clean.outcome,
+            cell.outcomes,
+            cell.probe,
+            cell.training,
+            {ROW_SCORE: cell.stored.get(ROW_SCORE, VALIDATION)},
+        )
     ),
 }
 

@@ -5,15 +5,17 @@ from typing import Any
 
 from robustloss.metrics.intervals import t_interval
 from robustloss.results.columns import Column
-from robustloss.results.schema import TABLES, WORST_CASE, Row
+from robustloss.results.schema import BEST_ADAPTIVE, TABLES, WORST_CASE, Row
 
-BEST = "best_of_adaptive"
+BEST = BEST_ADAPTIVE["attack"]
 _NOT_NEGATIVE = ("median_radius", "eps_at_50_error", "mean_excess", "brier")  # and no shares
 # how the interval over images is made, by the first word of the metric
 _INTERVALS = {
     "error": "Wilson over images",
     "auroc": "clustered DeLong over images",
     "undetected": "Wilson over images",
+    "augrc": "jackknife over images",
+    "aurc": "jackknife over images",
     "ece": "bootstrap over images",
     "brier": "t over images",
     "median": "order statistics over images",

@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from robustloss.analysis.detection.compute import ROW_SCORE
 from robustloss.analysis.outcomes import (
     Outcome,
     error_columns,
+    find_undefended,
+    find_unnoticed,
     find_wrong,
     group_by_attack,
     list_budgets,
@@ -16,12 +19,16 @@ from robustloss.analysis.outcomes import (
 )
 from robustloss.analysis.tables.optimality import NAMES, optimality_columns
 from robustloss.metrics.estimates import crossing_interval, find_crossing
-from robustloss.metrics.intervals import median_interval
+from robustloss.metrics.intervals import median_interval, wilson
+from robustloss.metrics.rates import threshold_at_fpr
 from robustloss.results.schema import TABLES, Row, cell_place, finite_or_null
 
 
 def worst_case_rows(
-    cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outcome]
+    cell: Mapping[str, Any],
+    clean: Outcome,
+    outcomes: Sequence[Outcome],
+    validation_scores: np.ndarray | None = None,
 ) -> list[Row]:
     """Return the error where each image meets the attack that suits it best.
 
@@ -33,6 +40,8 @@ def worst_case_rows(
         cell: "loss", "label" and "seed".
         clean: the clean pass.
         outcomes: every attack at every eps, of the same images in the same order.
+        validation_scores: (V,) `ROW_SCORE` of clean validation images, which sets the thresholds;
+            the outcomes hold it too. Without it nothing is said of what is noticed.
 
     Returns:
         One row per norm and eps > 0.
@@ -52,8 +61,35 @@ def worst_case_rows(
                 "strongest": strongest,
                 "strongest_error": float(wrong[strongest].mean()),
             }
-            rows.append(row | error_columns(np.any([clean.wrong, *wrong.values()], axis=0)))
+            row |= error_columns(np.any([clean.wrong, *wrong.values()], axis=0))
+            if validation_scores is not None:
+                row |= _unnoticed_columns(clean, outcomes, norm, eps, validation_scores)
+            rows.append(row)
     return rows
+
+
+def _unnoticed_columns(
+    clean: Outcome,
+    outcomes: Sequence[Outcome],
+    norm: str,
+    eps: float,
+    validation_scores: np.ndarray,
+) -> Row:
+    """Return who is fooled and unnoticed by any attack, and the robust error with detection."""
+    found: Row = {}
+    right = ~clean.wrong
+    for percent in (1, 5):
+        threshold = threshold_at_fpr(validation_scores, percent / 100)
+        unnoticed = find_unnoticed(outcomes, norm, eps, ROW_SCORE, threshold)
+        undefended = find_undefended(clean, outcomes, norm, eps, ROW_SCORE, threshold)
+        for name, hits in (
+            (f"undetected_success_at_{percent}fpr", unnoticed[right]),
+            (f"robust_error_with_detection_at_{percent}fpr", undefended),
+        ):
+            low, high = wilson(int(hits.sum()), hits.size) if hits.size else (None, None)
+            found |= {name: float(hits.mean()) if hits.size else None}
+            found |= {f"{name}_low": low, f"{name}_high": high}
+    return found
 
 
 def radii_rows(cell: Mapping[str, Any], clean: Outcome, outcomes: Sequence[Outcome]) -> list[Row]:

@@ -89,7 +89,7 @@ def test_fall_figure_has_the_numbers_of_the_table(strong_report: Path) -> None:
     table = read(strong_report / "tables/adaptive-auroc-linf.csv")
     keys = ("label", "eps", "attack_label", "kind", "auroc_all")
     assert [[r[k] for k in keys] for r in figure] == [[r[k] for k in keys] for r in table]
-    assert {r["kind"] for r in figure} == {"naive", "adaptive", "best_of_adaptive"}
+    assert {r["kind"] for r in figure} == {"naive", "adaptive", "best_of_adaptive", "best_of_all"}
 
 
 def test_gaps_are_drawn_as_gaps() -> None:
