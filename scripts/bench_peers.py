@@ -14,11 +14,11 @@ Contender = Callable[[], object]
 
 
 class Plain(nn.Module):
-    """The model as anybody would write it: what comes in goes through the network in one piece."""
+    """The model as anybody would write it: one layer after the other, the whole batch at once."""
 
     def __init__(self, model):
         super().__init__()
-        self.backbone, self.head = model.backbone, model.head
+        self.backbone, self.head = nn.Sequential(*model.backbone), model.head
         self.register_buffer("mean", model.mean)
         self.register_buffer("std", model.std)
 
