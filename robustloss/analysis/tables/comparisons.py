@@ -15,7 +15,13 @@ import numpy as np
 
 from robustloss.analysis.detection.scores import class_log_likelihood
 from robustloss.analysis.measures import combine, measure
-from robustloss.analysis.outcomes import Curve, Outcome, reduce_record, trace_curves
+from robustloss.analysis.outcomes import (
+    Curve,
+    Outcome,
+    group_by_attack,
+    reduce_record,
+    trace_curves,
+)
 from robustloss.metrics import calibration
 from robustloss.metrics.bootstrap import draw_resamples
 from robustloss.metrics.estimates import Estimate, compare, resample
@@ -24,7 +30,7 @@ from robustloss.metrics.paired_tests import benjamini_hochberg, detectable_by_se
 from robustloss.metrics.rates import threshold_at_fpr
 from robustloss.results.finished_cell import Cell
 from robustloss.results.records import Record, validation_record
-from robustloss.results.schema import TABLES, Row, finite_or_null
+from robustloss.results.schema import TABLES, WORST_CASE, Row, finite_or_null
 from robustloss.spec.detection import LIKELIHOOD
 
 LEVEL = 0.05
@@ -140,6 +146,11 @@ def _measure_places(cells: Mapping[str, Cell]) -> Iterator[tuple[Row, Measured]]
     for label, outcomes in kept.items():
         combined: list[Outcome | Curve] = [*combine(clean[label], outcomes)]
         for seen in (*combined, *trace_curves(clean[label], outcomes)):
+            if (
+                seen.attack == WORST_CASE["attack"]
+                and len(group_by_attack(outcomes, seen.norm)) < 2
+            ):
+                continue  # the curve of the one attack of the norm
             found.setdefault(tuple(seen.place.values()), {})[label] = seen
     for place, of in found.items():
         if place[1] in elsewhere:
