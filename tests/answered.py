@@ -1,4 +1,4 @@
-"""A program `robustloss` for a shell or a notebook, which the process of the tests answers.
+"""A program `robustloss` for lines of a shell, which the process of the tests answers.
 
 A process of its own would import torch for every line of a script.
 """
