@@ -96,9 +96,9 @@ def test_results_have_the_schema(run):
     assert keys == sorted(keys)
     assert len(keys) == len(set(keys)) == 8
     assert [(row["label"], row["seed"]) for row in data["failures"]] == [("X", 0), ("X", 1)]
-    assert len(data["detection"]) == 4 * 5 * 3  # cells, scores without features, populations
+    assert len(data["detection"]) == 4 * 5 * 4  # cells, scores without features, populations
     # per loss: two rows, a worst case, the curves of FGSM and of the worst case
-    assert len(data["summary"]) == 2 * (2 * 16 + 1 + 2 * 6)
+    assert len(data["summary"]) == 2 * (2 * 18 + 5 + 2 * 6)
 
 
 def test_results_do_not_depend_on_the_order_in_which_cells_finished(run, tmp_path):
@@ -225,7 +225,7 @@ def test_cells_of_an_older_run_still_give_results(run, tmp_path):
         tmp_path / "other", name="toy", provenance={}, cells=cells, training=[], failures=[]
     )
     assert found["worst_case"] == found["radii"] == found["adaptive"] == []
-    assert len(found["summary"]) == 2 * 14 + 2 * 2  # of the tables rows and calibration
+    assert len(found["summary"]) == 2 * 16 + 2 * 2  # of the tables rows and calibration
 
 
 def test_rows_computed_between_cells_stand_beside_those_of_the_cells(run, tmp_path):
