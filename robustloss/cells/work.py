@@ -7,6 +7,7 @@ images trial attacks take where nobody has said so. A timing decides none of the
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from robustloss.analysis.checks.from_probe import trace_name
 from robustloss.analysis.checks.unit_tests import unit_name
@@ -32,6 +33,8 @@ CHECKS_SHARE = 1 / 6
 BUDGETS_AT_ONCE = 16
 _ATTACK = "attack "  # begins the step of each attack; its label follows
 _TIMED = (1, 8, 200)  # images of a pass that is timed: the last where fewer take no time
+_SCHEDULED = Path("/proc/thread-self/schedstat")  # of Linux: ns computed, ns waited, how often
+_STEPS = 4  # gradients of an attack that is timed
 _LONG = 0.05  # seconds that are long enough to tell
 _ENOUGH = 0.5  # seconds after which no pass is timed once more
 
@@ -217,6 +220,27 @@ def list_tested(spec: Spec, attacks: Sequence[Attack]) -> list[tuple[AttackSpec,
     ]
 
 
+def read_clock() -> float:
+    """Return the seconds of a clock that stands still while this thread waits for a core.
+
+    On a busy machine it measures what the same work takes on a quiet one. It goes on while the
+    thread waits for anything else, such as a disk or a GPU. Where the system does not tell how long
+    a thread waited for a core, it is an ordinary clock.
+    """
+    before, now, waited = -1, 0.0, 0
+    while waited != before:  # else the thread waited between the two readings
+        before, now, waited = waited, time.perf_counter(), _read_waited()
+    return now - waited / 1e9
+
+
+def _read_waited() -> int:
+    """Return the nanoseconds that this thread has waited for a core; 0 where nobody counts them."""
+    try:
+        return int(_SCHEDULED.read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def time_passes(model: AnyClassifier, images: ImageSet) -> tuple[float, float]:
     """Return the seconds of an image's pass forward, and of its pass forward and back.
 
@@ -232,10 +256,8 @@ def time_passes(model: AnyClassifier, images: ImageSet) -> tuple[float, float]:
             few = images.take(slice(0, size))
             points.append((few.n, *_time_batch(model, few)))
     (less, *fast), (more, *slow) = points[-2:]
-    # On a busy machine the least is right for the small batch, which is to tell what a call costs
-    # by itself. The mean of the larger one then holds how busy the machine is.
     forward, gradient = (
-        _divide_time(less, min(first), more, sum(second) / len(second), images.n)
+        _divide_time(less, min(first), more, min(second), images.n)
         for first, second in zip(fast, slow, strict=True)
     )
     return forward, gradient
@@ -244,14 +266,16 @@ def time_passes(model: AnyClassifier, images: ImageSet) -> tuple[float, float]:
 def _time_batch(model: AnyClassifier, images: ImageSet) -> tuple[list[float], list[float]]:
     """Return the seconds of some images' pass forward, and of that forward and back, each time."""
     inputs = images.batch(slice(None)).contiguous(memory_format=LAYOUT)
+    climb = build_attack("pgd", steps=_STEPS)  # the call of an attack costs something by itself
     times: list[tuple[float, float]] = []
     while len(times) < 4 and sum(map(sum, times)) < _ENOUGH:
         with sealing(model, inputs.device, 0):
-            started = time.perf_counter()
+            started = read_clock()
             clean_record(model, images)
-            forward = time.perf_counter() - started
-        attacked = perturb(build_attack("fgsm"), model, inputs, images.labels, eps=[0.1])
-        times.append((forward, attacked.seconds))
+            forward = read_clock() - started
+        started = read_clock()
+        spent = perturb(climb, model, inputs, images.labels, eps=[0.1]).queries
+        times.append((forward, (read_clock() - started) * images.n / spent.backward))
     own = times[1:] or times  # the first pass of all also chooses kernels
     return [forward for forward, _ in own], [gradient for _, gradient in own]
 

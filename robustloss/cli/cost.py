@@ -1,6 +1,11 @@
-"""What a run will cost: counted from the spec, timed by a few real steps on this machine."""
+"""What a run will cost: counted from the spec, timed by a few real steps on this machine.
 
-import time
+Steps and passes are timed by a clock that stands still while other programs have the cores, and the
+least of a few times counts. So an estimate is that of a quiet machine. What does not follow from
+passes, as starting, numbers and pictures, was measured once and is scaled by the pace of Python.
+"""
+
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -21,6 +26,16 @@ if TYPE_CHECKING:
 
 BUDGET = 8.0  # seconds that the timing may take over all losses
 _STEPS = 20  # training steps that are enough for a rough time
+_REPEATS = 3  # of these steps; the least time counts
+
+# Seconds of what is neither training nor a pass of images, on a 2.4 GHz core of an AMD EPYC.
+_START_AND_END = 8.0  # a run: imports, data, results.json, the page without pictures
+_PER_CELL = 0.5
+_PER_RECORD = 0.08  # numbers and scores of an attack at one eps, in every cell
+_PER_COMPARED = 0.03  # two losses on one record, in every seed
+_PER_DRAWN = 0.4  # pictures, for each loss and each attack at one eps
+_DRAWING = 4  # processes that draw, at most
+_COUNTED, _COUNTED_SECONDS = 100_000, 0.0075  # squares that Python adds up there in this time
 _ATTACKED = 200  # images that are enough for a rough time of an attack
 
 
@@ -44,7 +59,8 @@ class Timing:
     """Estimated seconds of a run, or why there is no estimate.
 
     Attributes:
-        seconds: Training and attacks of all cells, one after the other; None without an estimate.
+        seconds: Of the whole run, from the command to the report, on a quiet machine; None without
+            an estimate.
         note: How it was measured, or why not.
     """
 
@@ -119,6 +135,8 @@ def measure(
 ) -> Timing:
     """Time some training steps and one attacked batch of every loss, on random weights.
 
+    With `--executor auto`, and with the number of threads that a worker then has.
+
     Args:
         spec: What is asked for.
         cells: Its cells.
@@ -127,14 +145,79 @@ def measure(
     """
     import torch
 
-    from robustloss.models import build, classifier
+    from robustloss.runs.executors.automatic import choose_processes
+    from robustloss.runs.executors.choose import count_processes
     from robustloss.runs.settings import choose_device
+
+    device = choose_device("auto")
+    workers, threads = count_processes(choose_processes(spec, spec.seeds, dataset, device, ()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        timed = _time_losses(spec, cells, dataset, device, budget)
+        pace = _measure_pace()
+    finally:
+        torch.set_num_threads(before)
+    if isinstance(timed, str):
+        return Timing(None, timed)
+    seconds = schedule([timed[trial.label].training for trial in spec.trials()], workers)
+    by_seed = sorted(cells, key=lambda cell: spec.seeds.index(cell.seed))
+    passes, losses = 1 + sum(len(attack.eps) for attack in spec.attacks), len(timed)
+    own = pace * (_PER_CELL + _PER_RECORD * passes)
+    seconds += schedule([timed[cell.label].cell + own for cell in by_seed], workers)
+    compared = passes * losses * (losses - 1) / 2 * len(spec.seeds)
+    drawn = passes * losses / min(_DRAWING, before)
+    seconds += pace * (_START_AND_END + _PER_COMPARED * compared + _PER_DRAWN * drawn)
+    where = f"{max(1, workers)} process{'es' if workers > 1 else ''}"
+    where += f", threads: {threads}" if device == "cpu" else ""
+    return Timing(seconds, f"rough, on a quiet machine, from a few steps here ({device}, {where})")
+
+
+def schedule(seconds: Sequence[float], workers: int) -> float:
+    """Return when the last of some jobs ends, each begun in its order by the first free worker.
+
+    Args:
+        seconds: Of each job.
+        workers: How many compute; 0 for none beside this process.
+    """
+    free = [0.0] * max(1, workers)
+    for each in seconds:
+        heapq.heapreplace(free, free[0] + each)
+    return max(free)
+
+
+def _measure_pace() -> float:
+    """Return how many times as long as on the machine of the constants plain Python takes here."""
+    from robustloss.cells.work import read_clock
+
+    times = []
+    for _ in range(5):
+        started = read_clock()
+        sum(number * number for number in range(_COUNTED))
+        times.append(read_clock() - started)
+    return min(times) / _COUNTED_SECONDS
+
+
+@dataclass(frozen=True)
+class _LossTimes:
+    """Seconds of one training of a loss, and of a whole cell with it, apart from its numbers."""
+
+    training: float
+    cell: float
+
+
+def _time_losses(
+    spec: Spec, cells: Sequence[CellSpec], dataset: "Dataset", device: str, budget: float
+) -> dict[str, _LossTimes] | str:
+    """Return the times of each loss by label, or why one cannot be timed."""
+    import torch
+
+    from robustloss.models import build, classifier
     from robustloss.seeding import using_seed
     from robustloss.training.batches import steps_per_epoch
 
-    device = choose_device("auto")
     first = {cell.label: cell for cell in cells}
-    seconds = 0.0
+    timed = {}
     for label, cell in first.items():
         steps, step = 0, 0.0
         try:
@@ -152,12 +235,9 @@ def measure(
             model = model.to(device).eval()
             rest = _evaluation_seconds(model, spec, cell, dataset, device)
         except Exception as error:  # a plug-in may do anything; a run will tell it in full
-            return Timing(None, f"{label} fails when it is tried: {error}")
-        seeds = sum(other.label == label for other in cells)
-        trials = sum(trial.label == label for trial in spec.trials())
-        seconds += steps * step * (seeds + trials) + rest * seeds
-    threads = f", threads: {torch.get_num_threads()}" if device == "cpu" else ""
-    return Timing(seconds, f"rough, without the report, from a few steps here ({device}{threads})")
+            return f"{label} fails when it is tried: {error}"
+        timed[label] = _LossTimes(steps * step, steps * step + rest)
+    return timed
 
 
 def _step_seconds(
@@ -168,6 +248,7 @@ def _step_seconds(
     budget: float,
 ) -> float:
     """Return the seconds of one training step: what more steps take longer than one."""
+    from robustloss.cells.work import read_clock
     from robustloss.data.images import fit_subset
     from robustloss.training.batches import steps_per_epoch
     from robustloss.training.train import train
@@ -183,15 +264,17 @@ def _step_seconds(
     def seconds(steps: int) -> float:
         few = fit_subset(dataset.train, images(steps))
         some = replace(dataset, train=few, validation=dataset.validation.take(slice(0, 10)))
-        started = time.perf_counter()
+        started = read_clock()
         train(model, some, short, seed=cell.seed, device=device)
-        return time.perf_counter() - started
+        return read_clock() - started
 
     seconds(1)  # the first step of all also loads and chooses kernels
-    one, least = seconds(1), steps_per_epoch(images(1), batch)
-    steps = int(min(_STEPS, dataset.train.n // batch, budget / one * least))
+    one, least = min(seconds(1), seconds(1)), steps_per_epoch(images(1), batch)
+    steps = int(min(_STEPS, dataset.train.n // batch, budget / one * least / _REPEATS))
     more = steps_per_epoch(images(steps), batch) - least if steps > least else 0
-    return max(seconds(steps) - one, 0.0) / more if more else one / least
+    if not more:
+        return one / least
+    return max(min(seconds(steps) for _ in range(_REPEATS)) - one, 0.0) / more
 
 
 def _evaluation_seconds(

@@ -1,5 +1,7 @@
 """The work of a cell: passes counted before they are made."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -128,6 +130,24 @@ def test_timed_passes_are_positive_and_leave_the_random_numbers_alone():
     assert forward > 0
     assert gradient > 0
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_the_clock_stands_still_while_others_compute_and_goes_on_in_sleep(monkeypatch):
+    now = iter([10.0, 10.5, 11.0, 12.0])
+    texts = iter(["9 1000000000 1", "9 2000000000 1", "9 2000000000 1", ""])
+
+    class Told:
+        def read_text(self, **how):
+            return next(texts)
+
+    monkeypatch.setattr(work.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(work, "_SCHEDULED", Told())
+    assert work.read_clock() == 11.0 - 2.0  # it was interrupted twice between two readings
+    assert work.read_clock() == 12.0  # nobody counts
+    monkeypatch.undo()
+    started = work.read_clock()
+    time.sleep(0.05)
+    assert work.read_clock() - started > 0.04
 
 
 @pytest.mark.parametrize(
