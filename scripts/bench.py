@@ -367,7 +367,7 @@ def part_chance(dataset, model, device, args):
 
 
 def compare_by_chance(seeded, images) -> str:
-    """Compare who is fooled, image by image over all seeds; refuse fewer where it is no chance."""
+    """Compare who is fooled, over all seeds; fail if ours fools fewer by more than chance."""
     fooled = {
         name: np.mean([found[PGD_EPS][0] for found in contender.found], axis=0)
         for name, contender in seeded.items()

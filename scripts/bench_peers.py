@@ -139,7 +139,7 @@ class PlainPeers(Peers):
 
 
 class Seeded:
-    """An attack by chance: each call takes the next seed, and keeps who was fooled.
+    """A random attack: each call takes the next seed, and keeps who was fooled.
 
     Args:
         make: Returns the contender of a seed.

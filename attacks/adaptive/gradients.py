@@ -23,7 +23,7 @@ _NOTHING_LEFT = 1e-4  # of a unit vector: what cancels in float32 leaves less, a
 class AdaptiveJoint(Adaptive):
     """J = lead of the wrong class + weight · log-likelihood ℓ of the wrong class, weights swept.
 
-    Of another `score`, ℓ is what makes the detector take an image for one of that class.
+    With another `score`, ℓ is what makes an image look typical of the wrong class to that score.
 
     Climbed as ∇lead / ‖∇lead‖₂ + weight · ∇ℓ / ‖∇ℓ‖₂: the weight compares directions, whatever
     the units of logits and likelihood.

@@ -67,9 +67,9 @@ class APGDCE:
         steps: gradients per run, at least 1.
         restarts: runs from random points of the ball's surface, at least 1.
         rho: share of rising steps up to which the step is halved, in (0, 1).
-        keep: "best", as above; "first", the same, but an image is done as soon as it is fooled: the
-            same errors for a part of the passes, and attacked images that lie near the boundary,
-            which a detector sees otherwise.
+        keep: "best", as above; "first" stops at an image as soon as it is fooled. The errors are
+            the same and take fewer passes, but the attacked images lie near the boundary, where a
+            detector judges them differently.
 
     Raises:
         ValueError: an argument is out of range.

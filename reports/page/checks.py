@@ -159,10 +159,11 @@ def unit_test_table(numbers: Numbers) -> Table | None:
     return Table(
         UNIT_TESTS,
         "Attacks on networks that are known to be breakable",
-        "The head is replaced for each image by a linear one that a point of the ball is known to "
-        "fool. An attack should break 95 % of those that as many random points do not break (n/a: "
-        "fewer than 20 are left). Of an attack on a detector the point is accepted too, and in the "
-        "inverted test the detector accepts what it rejected.",
+        "For each image a linear head replaces that of the loss, and a point in the ball is known "
+        "to fool it. A random search tries as many points as the attack makes passes, at most 200. "
+        "Of the networks that it does not break the attack should break 95 % (n/a: fewer than 20 "
+        "are left). If the attack is on the detector, the detector also accepts the known point. "
+        "Inverted: the detector accepts lower scores instead of higher ones.",
         *lay_out(_TESTS, [{column.key: row[column.key] for column in _TESTS} for row in found]),
         left=2,
     )

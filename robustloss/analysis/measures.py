@@ -126,8 +126,8 @@ def combine(clean: Outcome, outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
     """Give the worst case of each norm with several attacks, then the best adaptive attack.
 
     In the worst case an image is accepted if some attack's copy of it is wrong and accepted. Both
-    are chosen image by image, so nothing is chosen on all images: what they do to an image is
-    decided by that image alone, and other images would be chosen for in the same way.
+    are chosen for each image by itself. The choice is thus part of the number, and would be made in
+    the same way on other images.
 
     Args:
         clean: the clean pass.

@@ -108,7 +108,7 @@ def plugin_digest(name: str, folder: Path) -> str:
 def numerics(
     device: torch.device, backbones: Iterable[str] = (), precision: str = "float32"
 ) -> Machine:
-    """Return what of the machine decides the bits of a result.
+    """Return the facts about the machine that decide the bits of a result.
 
     Args:
         device: Where.

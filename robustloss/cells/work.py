@@ -148,8 +148,8 @@ def passes_of(attack: Attack, budgets: int) -> Queries | None:
 def group_budgets(attack: Attack, eps: Sequence[float]) -> list[tuple[float, ...]]:
     """Return budgets in groups that are attacked one after another, so that memory stays flat.
 
-    All of them are one group for an attack that would repeat its work for each, as those that look
-    for the nearest image do, and for one that does not say how many passes it takes.
+    They form one group if the attack would repeat its work in each, as those do that look for the
+    nearest image, or if it does not say how many passes it takes.
 
     Args:
         attack: Whatever `build_attack` returns.
@@ -202,7 +202,7 @@ def trace_attacks(spec: Spec, attacks: Sequence[Attack]) -> list[tuple[AttackSpe
 
 
 def list_tested(spec: Spec, attacks: Sequence[Attack]) -> list[tuple[AttackSpec, unit_test.Tested]]:
-    """Return the attacks that must prove themselves, once for each of their budgets.
+    """Return the attacks to try on breakable networks, once for each of their budgets.
 
     Args:
         spec: What is asked for.

@@ -36,7 +36,7 @@ class Outputs(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A score of B images, and what to raise to raise it.
+    """A score of B images, and what an attack climbs to raise it.
 
     Attributes:
         goals: (B,K), larger the more an image looks typical of each class. A score over all classes
@@ -54,7 +54,7 @@ TorchScore = Callable[[Outputs], Judged]
 
 
 def class_log_likelihood(outputs: Outputs, fit: Fitted) -> Judged:
-    """Of the predicted class; the goals are those of every class."""
+    """Log-likelihood of the predicted class; the goals are those of all classes."""
     values = outputs.class_log_likelihood
     return Judged(values, values.gather(1, outputs.predictions.unsqueeze(1)).squeeze(1))
 

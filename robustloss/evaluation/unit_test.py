@@ -177,7 +177,7 @@ def make_readouts(
 
 
 def _find_apart(inputs: Tensor, norm: Norm, eps: float) -> list[int]:
-    """Return images (M,C,H,W) of which each is the nearest in Euclidean length all over its ball.
+    """Return which images (M,C,H,W) to keep, so that any point in the ball of one is nearest to it.
 
     With x in the ball of a and d = b − a, x is nearer to a than to b where 2 (x − a)·d < ‖d‖²; and
     (x − a)·d is at most eps ‖d‖₁ in L-inf, eps ‖d‖₂ in L2.

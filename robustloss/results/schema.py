@@ -246,8 +246,8 @@ steps                        integer   Number of training steps. [optional]
     ),
     "worst_case": Table(
         of="cell",
-        meaning="The error of a loss where each image meets the attack that suits it best, and "
-        "what the likelihood notices where any attack counts that it does not notice.",
+        meaning="All attacks of a norm together, image by image: the error, and the share that is "
+        "fooled and unnoticed by the likelihood.",
         sorted_by=("label", "seed", "eps", "norm"),
         columns=parse_columns(f"""{_CELL}
 norm                         text      Norm of the perturbation.
@@ -286,10 +286,11 @@ n_compared                   integer?  Number of images that are right and that 
 smallest_share               number?   Share of them on which no other attack found a smaller \
                                        change, as far as the eps of this one tell. \
                                        [optional, summarised, percent]
-mean_excess                  number?   Mean over them of what the attack needed beyond the \
-                                       smallest change that any found. [optional, summarised]
-optimality                   number?   One less that excess over the excess of an attack that \
-                                       finds nothing (AttackBench). \
+mean_excess                  number?   By how much the attack needed more than the smallest \
+                                       change that any found, on average over them. \
+                                       [optional, summarised]
+optimality                   number?   1 - r, where r is that excess divided by the excess of an \
+                                       attack that finds nothing (AttackBench). \
                                        [optional, summarised, fraction]
 """),
     ),
@@ -297,16 +298,16 @@ optimality                   number?   One less that excess over the excess of a
         of="cell",
         optional=True,
         meaning="Detection at the budgets of the adaptive attacks, which know the detector; the "
-        "table summary has the best of them, worst_case the likelihood under any attack.",
+        "table summary has the best of them, worst_case what passes the likelihood by any attack.",
         sorted_by=("label", "seed", "attack_label", "eps", "norm", "score"),
         columns=parse_columns(f"""{_CELL}
 norm                         text?     Norm of the perturbation.
 {_EPS}
 attack                       text      Name of the attack.
 attack_label                 text      What tables call the attack.
-kind                         text      "naive", "adaptive", or of each image the copy that \
-                                       serves the adversary best: "best_of_adaptive" over the \
-                                       adaptive attacks, "best_of_all" over all.
+kind                         text      "naive" or "adaptive"; or the copy of each image that \
+                                       serves the adversary best, "best_of_adaptive" among the \
+                                       adaptive attacks, "best_of_all" among all.
 {_SCORE}
 adapted                      boolean   Whether the attack raises this very score.
 {_N}
@@ -604,8 +605,8 @@ n_losses                     integer   Number of losses.
     "unit_tests": Table(
         of="cell",
         optional=True,
-        meaning="How many networks that are known to be breakable, one for each image, an attack "
-        "broke.",
+        meaning="How many of the networks that are known to be breakable, one for each image, an "
+        "attack broke.",
         sorted_by=("label", "seed", "attack_label", "eps", "test"),
         columns=parse_columns(f"""{_CELL}{_ATTACK}{_EPS}
 test                         text      "classifier", or of an attack on a detector "detector" and \

@@ -170,8 +170,8 @@ def _attack_mistakes(spec: Spec, dataset: Dataset) -> list[str]:
             if lacks and not spec.detection.adapt:  # which attacks what can be attacked
                 own = f"{aim.rpartition(':')[2]}_torch"
                 lines.append(
-                    f"{where}.params.score (={aim}) has no torch form, which an attack follows. "
-                    f"Write {own} beside it: the same score of tensors."
+                    f"{where}.params.score (={aim}) has no torch form to take gradients of. "
+                    f"Write {own} beside it: the same score in torch."
                 )
             least = getattr(built, "least_classes", 2)
             if dataset.num_classes < least:

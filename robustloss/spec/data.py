@@ -300,7 +300,7 @@ class ShiftSpec(Labelled):
         example="rotation",
     )
     severities: ListOf[Annotated[int, Field(ge=1, le=5)]] = declare(
-        "how strong, from 1 to 5; a set without levels, as MNIST-C, has level 1 alone",
+        "how strong, from 1 to 5; a set without severities, such as MNIST-C, has only 1",
         SEVERITIES,
         kind="list of integers from 1 to 5",
     )

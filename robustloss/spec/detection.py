@@ -78,7 +78,7 @@ class ChecksSpec(Table):
         shown="the smallest of the L-inf attacks",
     )
     unit_test: bool = declare(
-        "also let every attack prove itself on networks that are known to be breakable", False
+        "also test every attack on networks that are known to be breakable", False
     )
 
     @field_validator("eps")

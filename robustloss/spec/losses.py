@@ -197,8 +197,8 @@ class ModelSpec(Table):
     )
     freeze: bool = declare("train only the last layer of the backbone, and the loss", False)
     spectral: float | None = declare(
-        "most that a convolution or linear layer of the backbone may stretch a difference: its "
-        "spectral norm is held at or below this while it trains; 3 is usual",
+        "bound on the spectral norm of each convolution and linear layer of the backbone, kept "
+        "throughout training; 3 is usual",
         None,
         gt=0,
         shown="no bound",
@@ -259,12 +259,12 @@ class LossSpec(Labelled):
         shown="the model normalises them itself",
     )
     head: Literal["nearest_mean"] | None = declare(
-        'put on the trained features of another loss instead of its own head: "nearest_mean" '
-        "classifies by the nearest mean of a class; needs of",
+        'a head for the trained network of another loss, in place of its own: "nearest_mean" '
+        "classifies by the nearest class mean; needs of",
         None,
     )
     of: str | None = declare(
-        "label of the loss of this spec whose networks get the head; nothing else is trained",
+        "label of the loss in this spec whose networks get the head; nothing is trained for it",
         None,
     )
     search: PlainTable = declare(

@@ -28,8 +28,8 @@ from robustloss.spec.detection import LIKELIHOOD
 
 BEST, ANY = BEST_ADAPTIVE["attack"], ANY_ATTACK["attack"]
 FETAYA = (
-    "That a likelihood gives attacked images away cannot be guaranteed, however good the model of "
-    "the data is, and what held on MNIST broke down on CIFAR-10 (Fetaya et al., ICLR 2020)."
+    "No likelihood is guaranteed to give attacked images away, however good the model of the data "
+    "is, and what held on MNIST broke down on CIFAR-10 (Fetaya et al., ICLR 2020)."
 )
 _NAMES = {BEST: "best adaptive", ANY: ANY_ATTACK["attack_label"]}
 SCORE = LIKELIHOOD  # of all tables but that of every score
@@ -103,7 +103,7 @@ class Guarded:
 
     @property
     def worst(self) -> list[Rival]:
-        """What counts every image that any attack gets past; of older runs the best adaptive."""
+        """The detector's worst case: any attack, or in older runs the best adaptive."""
         return self.of_kind(ANY) or self.of_kind(BEST)
 
     def of_kind(self, kind: str) -> list[Rival]:
@@ -184,8 +184,8 @@ def auroc_table(found: Guarded) -> Table:
         "Detection of an attack that only wants a wrong class, beside adaptive attacks, which want "
         "one that also looks likely. Best adaptive: for each image, the adaptive attack that fools "
         "it and looks most likely. AUROC is over all attacked images. Fooled and unnoticed is in "
-        "percent, at 5 % FPR; any attack: an image counts as noticed only if every copy that fools "
-        "the network is noticed, whatever attack made it. The CSV has every attack.",
+        "percent, at 5 % FPR. Any attack: an image counts as soon as one attack, naive or "
+        "adaptive, fools the network and passes with it. The CSV has every attack.",
         [
             "loss",
             "eps",
@@ -257,9 +257,8 @@ def every_adaptive_table(found: Guarded) -> Table:
         f"adaptive-every-{found.norm}",
         f"Every attack and every score beside the adaptive attacks, {found.norm_name}",
         "AUROC of every score under every attack, and the percentage fooled and unnoticed at 5 % "
-        "FPR. “Not adapted”: the attack does not aim at that score, and no other does in the best "
-        "of adaptive, so a high AUROC there is no evidence. The CSV also has 1 % FPR, errors and "
-        "counts.",
+        "FPR. “Not adapted”: the attack, or every attack in the best of adaptive, aims at another "
+        "score, so a high AUROC is no evidence. The CSV also has 1 % FPR, errors and counts.",
         *lay_out(_EVERY, rows, marks),
         marks.notes(),
         left=3,

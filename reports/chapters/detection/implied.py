@@ -57,14 +57,13 @@ def _implied_table(numbers: Numbers, norm: str, worst_cases: list[Row]) -> Table
     return Table(
         f"implied-{slug(norm)}",
         f"What the detector would imply, {NORM_NAMES.get(norm, norm)}",
-        "A detector that holds at an eps implies a classifier without rejection that holds at half "
-        "of it, found by unlimited search (Tramèr, ICML 2022): its robust error is at most the "
-        "robust error with detection. That counts images that are wrong or rejected as they are, "
-        "and those of which some attack's copy within the eps is wrong and passes; threshold at "
-        "5 % FPR. The attacks found both numbers, so the true ones are at least as high. Where the "
-        "implied classifier is far more robust than the network itself (†), it is more likely "
-        "that the attacks on the detector are too weak than that such a classifier was found "
-        "unawares. In percent; the CSV has every eps.",
+        "A detector that holds at an eps implies a classifier that holds at half of it without "
+        "rejecting anything, if only by unlimited search (Tramèr, ICML 2022). Its robust error is "
+        "at most the robust error with detection: the images that are wrong or rejected as they "
+        "are, or that some attack within the eps makes wrong and accepted, at 5 % FPR. The attacks "
+        "found both numbers, so the true ones are at least as high. If the implied classifier is "
+        "far more robust than the network itself (†), the attacks on the detector are probably too "
+        "weak. In percent; the CSV has every eps.",
         ["loss", f"with detection, eps {eps_text(eps)}", f"network alone, eps {half_text}",
          f"implied classifier, eps {half_text}"],
         lines,
@@ -74,7 +73,7 @@ def _implied_table(numbers: Numbers, norm: str, worst_cases: list[Row]) -> Table
 
 
 def doubts(numbers: Numbers, label: str, norm: str | None, eps: float) -> list[Row]:
-    """Return the flags that doubt what a detector does not let pass under any attack."""
+    """Return the flags that doubt how much a detector notices under any attack."""
     place = combined_label(ANY_ATTACK["attack_label"], norm)
     found = numbers.flag_index.of_attack(label, place, eps)
     return [flag for flag in found if flag.get("check") == CHECK]
@@ -96,7 +95,7 @@ def _most_telling(rows: list[Row]) -> float | None:
 
 
 def _read(row: Row) -> str:
-    """Return what a loss's two numbers say of each other."""
+    """Return in words how the two numbers of a loss compare."""
     implied: Estimate | None = row[IMPLIED]
     found: Estimate | None = row["found_at_half"]
     if implied is None:

@@ -23,7 +23,7 @@ _NUMBERS = [
 _WORDS = (
     "The label stays, so a classifier should keep its answer, and a detector of attacks should let "
     "the image pass. AUROC: shifted against clean images, by the likelihood; near 0.5 the detector "
-    "does not mind the shift. Rejected: at the threshold that rejects 5 % of clean validation "
+    "ignores the shift. Rejected: at the threshold that rejects 5 % of clean validation "
     "images; those though right count against the detector."
 )
 

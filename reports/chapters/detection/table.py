@@ -78,7 +78,7 @@ def detection_table(scene: Scene) -> Table:
         "images that were right and became wrong, against the clean images that are right (n/a: "
         "no attack succeeded). Fooled and unnoticed, at 5 % FPR, compares losses fairly. AUGRC, in "
         "percent, does so without a threshold: the share that is wrong and accepted, of clean and "
-        "attacked images together, on average over all thresholds. Of both lower is better.",
+        "attacked images together, on average over all thresholds. For both, lower is better.",
         header,
         entries,
         data,
@@ -196,9 +196,9 @@ def scores_table(scene: Scene) -> Table | None:
         "AUROC of each detection score, over all attacked images and over the successful attacks. "
         "The likelihood asks whether the features look like the predicted class at all, the "
         "posterior only how clearly one class wins."
-        f"{_NOT_ADAPTED if False in adapted.values() else ''} Its own attack: all images under the "
-        "adaptive attack that aims at this very score; “not attacked” where the run has none. The "
-        "CSV has every eps.",
+        f"{_NOT_ADAPTED if False in adapted.values() else ''} Its own attack: over all images, "
+        "under the adaptive attack that aims at the score of that row; “not attacked” if the run "
+        "has none. The CSV has every eps.",
         [
             "loss",
             "score",
@@ -258,10 +258,9 @@ def risk_table(scene: Scene) -> Table | None:
         f"Undetected failures without a threshold, {attack.label}",
         "AUGRC of each detection score in percent: the share of all images that is wrong and "
         "accepted, on average over all thresholds. Clean: how well the score finds the mistakes "
-        "on clean images. At an eps: of the clean and the attacked images together. A score that "
-        "knows nothing has half the error, a perfect one half the square of the error, the error "
-        f"of the same images.{_NOT_ADAPTED if False in aimed.values() else ''} The CSV has every "
-        "eps and AURC.",
+        "on clean images. At an eps: over the clean and the attacked images together. A useless "
+        "score has half the error of these images, a perfect one half its square."
+        f"{_NOT_ADAPTED if False in aimed.values() else ''} The CSV has every eps and AURC.",
         ["loss", "score", "clean", *(f"eps {eps_text(eps)}" for _, eps, _ in kept[1:])],
         rows,
         data,

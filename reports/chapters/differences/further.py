@@ -1,4 +1,4 @@
-"""What else the losses are compared in: worst case, best adaptive attack, radii, calibration."""
+"""More numbers that compare losses: worst case, best adaptive attack, radii, calibration."""
 
 from robustloss.reports.chapters.differences.comparison import Row, turn, write_difference
 from robustloss.reports.drawing.table import Entry, Table
@@ -21,7 +21,7 @@ _METRICS = {
 
 
 def further_table(numbers: Numbers) -> Table | None:
-    """Return each loss minus the baseline in what no other table compares; None without any."""
+    """Return each loss minus the baseline in the numbers that no other table compares, if any."""
     baseline = numbers.baseline
     every = [row for row in numbers.compared if _is_further(row)]
     rows = [
@@ -58,7 +58,7 @@ def further_table(numbers: Numbers) -> Table | None:
         ])  # fmt: skip
     return Table(
         "differences-further",
-        "Which losses differ in what else?",
+        "Do the losses differ in other numbers?",
         f"Each loss minus {baseline}, with 95 % intervals: shares in percentage points, radii in "
         "the unit of eps. Bold: shown; grey: not shown, which does not mean equal. The worst case "
         "and the best adaptive attack are taken image by image. “Larger”: half of the images have "

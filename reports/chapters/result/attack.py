@@ -25,8 +25,8 @@ COLUMNS = [
            checks=("outside_ball_or_box",), quiet=True),
 ]  # fmt: skip
 EXPLAINED = {
-    "error under noise": " Error under noise: of random noise as large as the attack's change of "
-    "each image; an attack that finds no more is worth nothing.",
+    "error under noise": " Error under noise: under random noise as large as the attack's change "
+    "of each image. An attack that finds no more errors than noise is worthless.",
     "zero gradient": " Zero gradient: percentage of images that the attack left as they were for "
     "want of a direction; they are no evidence of robustness.",
     "left ball or box": " Left ball or box: percentage of images that came back outside and were "

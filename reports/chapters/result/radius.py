@@ -69,9 +69,10 @@ def radius_table(numbers: Numbers, norm: str) -> Table | None:
         "stronger than the worst case. Area: mean error in percent over eps from 0 to the largest; "
         "lower is better. Fooled: images that the attack fools at any eps, clean mistakes "
         "included. Median radius: the smallest change that fools half of the images, from attacks "
-        "that look for it. Smallest: percentage of the images that any attack fools on which no "
-        "other found a smaller change; attacks with fixed eps are compared at these. Excess: how "
-        f"much more the attack needed than the best one, mean over these images.{set_aside}",
+        "that look for it. Smallest: of the images that any attack fools, the percentage on which "
+        "no other attack found a smaller change; attacks with fixed eps are compared at those eps. "
+        "Excess: how much more the attack needed than the best one, on average over the same "
+        f"images.{set_aside}",
         *without_empty_columns(
             ["attack", "loss", "median radius", "eps at 50 % error", "area", "fooled", "smallest",
              "excess"],

@@ -29,15 +29,15 @@ def result_table(numbers: Numbers) -> Table:
         "wrong after the attack and pass a threshold that rejects 5 % of clean validation images."
     )
     best_words = " Best adaptive: on each image the best of the attacks that know the detector."
-    any_words = " Any attack: an image counts if the image of at least one attack does."
+    any_words = " Any attack: an image counts if at least one attack fools it and passes unnoticed."
     return Table(
         "losses",
         "Errors and detection",
         f"{found.caption.replace('percent', f'percent of {images(numbers)} test images', 1)} Eps: "
         "how much an attack may change an image (L∞: each pixel, where 1 is from black to white; "
         "L2: the length of the whole change). Clean mistakes count; in the worst case an image "
-        "counts if any attack fools it. Bold: the best, where paired tests show it better than "
-        "every other without a mark."
+        "counts if any attack fools it. Bold: the best number, if paired tests show it better than "
+        "every other number without a mark."
         f"{words if detection else ''}{best_words if 'best adaptive' in detection else ''}"
         f"{any_words if 'any attack' in detection else ''}",
         [found.kind, *(column.head for column in found.columns)],

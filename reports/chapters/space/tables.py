@@ -124,9 +124,10 @@ def collapse_table(numbers: Numbers) -> Table | None:
         "neural-collapse",
         "Neural collapse, clean and attacked",
         "All numbers are 0 in full collapse (Papyan et al. 2020). NC1: scatter within the true "
-        "classes over that between them. NC2: the centred class means have one length, and the "
-        "angles of a simplex. NC3: the class vectors of the loss are parallel to the class means; "
-        "n/a for a loss without. Of each attack the largest eps.",
+        "classes over that between them. NC2: how far the centred class means are from equal "
+        "lengths, and from the angles of a simplex. NC3: how far the class vectors of the loss are "
+        "from parallel to the class means; n/a for a loss without such vectors. Each attack is "
+        "shown at its largest eps.",
         *lay_out(columns, shown)[:2],
         every,
         left=2,

@@ -77,7 +77,7 @@ CHECKS: dict[str, Check] = {
     "noise_beats_attack": Check(
         0.01,
         "The error under noise as large as the changes of {attack} is higher by {value} of the "
-        "images than under {attack} itself, which therefore finds less than chance does.",
+        "images than under {attack} itself: the attack finds less than chance does.",
         "Look for a wrong sign or a cut gradient in the attack or the model, and read the worst "
         "case.",
     ),
@@ -107,18 +107,18 @@ CHECKS: dict[str, Check] = {
     ),
     "unit_test_failed": Check(
         0.05,
-        "{attack} does not break {value} of the networks that are known to be breakable{how}, one "
-        "for each image: it is too weak for this model, and the error may be too low.",
+        "{attack} fails on {value} of the networks that are known to be breakable{how}: it is too "
+        "weak for this model, and the error may be too low.",
         "Look for a wrong sign or a cut gradient, and give the attack more steps, restarts or "
         "another step size, until it passes.",
     ),
     "detector_too_good": Check(
         0.1,
-        "With the detector the robust error under {attack} at eps {at} is {implied}, lower by "
-        "{value} of the images than that of the network alone at half the eps, {found}: by theory "
-        "(Tramèr 2022) that implies a far more robust classifier, so the attacks may not have "
-        "tried the detector enough.",
-        "Add an attack that knows the detector, or give the one that does more steps.",
+        "The robust error with detection under {attack} at eps {at} is {implied}. The error of the "
+        "network alone at half the eps is {found}, higher by {value} of the images. By theory "
+        "(Tramèr 2022) this implies a far more robust classifier, so it is likelier that no attack "
+        "tried the detector hard enough.",
+        "Add an attack that knows the detector, or give it more steps.",
     ),
     "output_not_repeatable": Check(
         1e-4,

@@ -34,8 +34,8 @@ _MEANINGS = {
     "detected": "Share of the attacked images rejected where 5 % of the clean ones are.",
     "undetected_success": "Share of the initially correct images that an attack makes wrong and a "
     "score accepts, at the threshold that rejects 5 % of clean validation images.",
-    "augrc": "Mean risk of an undetected failure over all thresholds: the area under wrong and "
-    "accepted against coverage, of the clean images, or of these and the attacked ones.",
+    "augrc": "Share of the images that are wrong and accepted, averaged over all thresholds: of "
+    "the clean images, or of the clean and the attacked ones together.",
     "ece": "Expected calibration error, under an attack or of the clean images.",
     "brier": "Brier score over all classes, under an attack or of the clean images.",
     "median_radius": "Median over images of the smallest perturbation, by minimum-norm attacks.",

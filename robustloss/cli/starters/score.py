@@ -21,10 +21,10 @@ def my_score(record: Record) -> np.ndarray:
 
 
 def my_score_torch(outputs: Outputs) -> Tensor:
-    """Return the same of tensors, so that adaptive attacks can try to deceive the score.
+    """Return the same score in torch, so that adaptive attacks can try to deceive it.
 
     Args:
-        outputs: Of B images, under the names that a Record has; gradients flow through them.
+        outputs: Of B images, with the fields of a Record; gradients flow through them.
     """
     ordered = outputs.logits.sort(dim=1).values
     return ordered[:, -1] - ordered[:, -2]

@@ -49,7 +49,7 @@ def choose_processes(
 
 
 def _threads_of(folder: Path) -> int | None:
-    """Return the threads of the cells that a folder has, as it noted; None where that is unknown.
+    """Return the number of threads that a folder's cells were made with; None if it is unknown.
 
     Args:
         folder: Of a run, which need not exist.

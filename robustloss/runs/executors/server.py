@@ -17,7 +17,7 @@ THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which libraries are told their number of threads; they are read at import."""
 
 SAFE_PATH = "PYTHONSAFEPATH"
-"""With any text in it, Python looks for no module in the working directory."""
+"""If this variable is set, Python looks for no module in the working directory."""
 
 _PRELOADED = [
     "robustloss.runs.executors.processes",
