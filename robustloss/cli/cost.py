@@ -1,8 +1,8 @@
 """What a run will cost: counted from the spec, timed by a few real steps on this machine.
 
 Steps and passes are timed by a clock that stands still while other programs have the cores, and the
-least of a few times counts. So an estimate is that of a quiet machine. What does not follow from
-passes, as starting, numbers and pictures, was measured once and is scaled by the pace of Python.
+least of a few times counts, so the estimate is for a quiet machine. What does not follow from
+passes (the start, numbers, pictures) was measured once and is scaled by the pace of Python here.
 """
 
 import heapq
@@ -187,7 +187,7 @@ def schedule(seconds: Sequence[float], workers: int) -> float:
 
 
 def _measure_pace() -> float:
-    """Return how many times as long as on the machine of the constants plain Python takes here."""
+    """Return the time of plain Python here over that on the machine of the constants."""
     from robustloss.cells.work import read_clock
 
     times = []
