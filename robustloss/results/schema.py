@@ -298,7 +298,7 @@ optimality                   number?   1 - r, where r is that excess divided by 
         of="cell",
         optional=True,
         meaning="Detection at the budgets of the adaptive attacks, which know the detector; the "
-        "table summary has the best of them, worst_case what passes the likelihood by any attack.",
+        "table summary has the best of them, worst_case what any attack gets past the likelihood.",
         sorted_by=("label", "seed", "attack_label", "eps", "norm", "score"),
         columns=parse_columns(f"""{_CELL}
 norm                         text?     Norm of the perturbation.
