@@ -289,8 +289,8 @@ smallest_share               number?   Share of them on which no other attack fo
 mean_excess                  number?   By how much the attack needed more than the smallest \
                                        change that any found, on average over them. \
                                        [optional, summarised]
-optimality                   number?   1 - r, where r is that excess divided by the excess of an \
-                                       attack that finds nothing (AttackBench). \
+optimality                   number?   AttackBench's optimality: 1 - r, where r is that excess \
+                                       divided by the excess of an attack that finds nothing. \
                                        [optional, summarised, fraction]
 """),
     ),
