@@ -74,7 +74,7 @@ BAD_LINES = [
         r"executor \(='processes:²'\) must be auto, serial or",
     ),
     ("run .", r"\.: is a folder\. Name a TOML file"),
-    ("run quickstart --executor threads:2", r"executor \(='threads:2'\) must be serial or"),
+    ("run quickstart --executor threads:2", r"executor \(='threads:2'\) must be auto, serial or"),
     ("report", "robustloss report: Missing argument 'RUN'"),
     ("report no-such-run", r"run \(=no-such-run\) must be a folder"),
     ("show", "show: name a SPEC, or use --keys"),
