@@ -105,8 +105,8 @@ def _detection(numbers: Numbers) -> list[str]:
                 f"under {name}; fooled and unnoticed{every} {in_percent(passed)} %"
                 + (f", AUGRC {in_percent(risk)} %" if risk else "")
             )
-    if spared := [score_words(score) for score in numbers.detected.spared]:
-        lines += [f"Not attacked: {listed(spared)}."] if lines else []
+    if lines and (spared := [score_words(score) for score in numbers.detected.spared]):
+        lines.insert(0, f"Not attacked: {listed(spared)}.")  # first, as many losses are cut short
     return lines or ["None was run: detection numbers hold only against attacks that ignore it."]
 
 

@@ -282,9 +282,11 @@ def compute_try(
         others = run(plan.others, out=plan.folder, device=device, data=data, executor=executor,
                      progress=progress)  # fmt: skip
         failures += others.failures
-    # Reused for its number of threads too: the loss gets as many as those beside it.
+    # Reused for its number of threads too: the loss gets as many as those beside it. A merged run
+    # has no weights under a spec of its own.
+    reuse = plan.folder if (plan.folder / "spec.toml").is_file() else None
     own = run(plan.own, out=plan.out / OWN, device=device, data=data, executor=executor,
-              reuse=plan.folder, progress=progress, report=False)  # fmt: skip
+              reuse=reuse, progress=progress, report=False)  # fmt: skip
     failures += own.failures
     if not all(load_run(path).rows for path in (plan.folder, own.path)):
         return Tried(None, failures)

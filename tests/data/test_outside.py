@@ -65,7 +65,7 @@ def test_colour_becomes_grey_and_another_size(digits):
 
 def test_thinning_is_even_and_keeps_the_order():
     assert outside.spread(10, 4) == [0, 2, 5, 7]
-    assert outside._spread(3, 4) == [0, 1, 2]
+    assert outside.spread(3, 4) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("archive", [False, True])

@@ -16,7 +16,8 @@ from robustloss.attacks.bounded.pgd import PGD
 from robustloss.attacks.functions import FunctionAttack
 from robustloss.data.images import ImageSet
 from robustloss.evaluation import unit_test
-from robustloss.evaluation.unit_test import Binarised, Tested, make_readouts, unit_arrays
+from robustloss.evaluation import unit_test
+from robustloss.evaluation.unit_test import Binarised, make_readouts, unit_arrays
 
 M, K, D, EPS = 24, 4, 8, 0.05
 
@@ -87,7 +88,7 @@ SOUND = {
 
 def success(model, attack, eps=EPS, images=None, name="unit_a"):
     """The share of the networks that random points leave whole, and the attack does not."""
-    tested = Tested(name, attack, eps, attack.name.startswith("adaptive_"))
+    tested = unit_test.Tested(name, attack, eps, attack.name.startswith("adaptive_"))
     found = unit_arrays(model, images or photos(), [tested], seed=3)
     shares = []
     for broken, random in (found[key] for key in sorted(found) if not key.endswith("_eps")):
@@ -164,7 +165,7 @@ def test_an_attack_on_the_detector_must_follow_it_both_ways():
 
 def test_features_of_one_number_are_too_easy_and_say_so():
     found = unit_arrays(
-        Linear(1), photos(60), [Tested("unit_a", build_attack("pgd", steps=40), EPS)], seed=0
+        Linear(1), photos(60), [unit_test.Tested("unit_a", build_attack("pgd", steps=40), EPS)], seed=0
     )
     broken, random = found["unit_a"]
     assert random.mean() > 0.5 or broken.size < 20
@@ -173,8 +174,8 @@ def test_features_of_one_number_are_too_easy_and_say_so():
 def test_random_points_are_as_many_as_the_passes_of_the_attack():
     images, model = photos(60), Linear(2)
     arrays = unit_arrays(
-        model, images, [Tested("one", build_attack("fgsm"), EPS),
-                        Tested("many", build_attack("pgd", steps=40), EPS)], seed=0,
+        model, images, [unit_test.Tested("one", build_attack("fgsm"), EPS),
+                        unit_test.Tested("many", build_attack("pgd", steps=40), EPS)], seed=0,
     )  # fmt: skip
     made = make_readouts(model, images, "linf", EPS, 0)
     assert np.array_equal(arrays["one"][1], (made.lead[:, :1] > 0).any(1).numpy())
@@ -209,7 +210,7 @@ def test_balls_that_meet_leave_an_image_out_and_others_are_told_apart():
 def test_a_model_whose_features_stand_still_has_no_network():
     model = Linear()
     model.get_buffer("weight").zero_()
-    found = unit_arrays(model, photos(), [Tested("unit_a", build_attack("fgsm"), EPS)])
+    found = unit_arrays(model, photos(), [unit_test.Tested("unit_a", build_attack("fgsm"), EPS)])
     assert found["unit_a"].shape == (2, 0)
 
 
@@ -217,11 +218,11 @@ def test_passes_are_counted_once_for_each_ball():
     fgsm, pgd = build_attack("fgsm"), build_attack("pgd", steps=10)
     points = unit_test.INNER + unit_test.RANDOM + 3
     assert unit_test.count_passes([]) == (0, 0)
-    assert unit_test.count_passes([Tested("a", fgsm, 0.1), Tested("b", pgd, 0.1)]) == (
+    assert unit_test.count_passes([unit_test.Tested("a", fgsm, 0.1), unit_test.Tested("b", pgd, 0.1)]) == (
         points + 2 + 13, 1 + 11
     )  # fmt: skip
     adaptive = build_attack("adaptive_selective", steps=10)
     spent = adaptive.passes(1)
-    assert unit_test.count_passes([Tested("a", adaptive, 0.1, True), Tested("b", fgsm, 0.2)]) == (
+    assert unit_test.count_passes([unit_test.Tested("a", adaptive, 0.1, True), unit_test.Tested("b", fgsm, 0.2)]) == (
         2 * points + 2 * (spent.forward + 1) + 2, 2 * spent.backward + 1
     )  # fmt: skip

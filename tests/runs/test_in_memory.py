@@ -385,7 +385,8 @@ def test_what_is_beside_the_attacks_passes_fewer_images_than_they_do():
     own = 64 * (1 + 124 + 6)
     every = counted(64, spec=attacks)
     assert own < every < 1.3 * own
-    assert counted(64, spec=attacks, checks=64) > 1.8 * own
+    # A trial attack leaves an image that it has fooled, so that fewer pass than are counted.
+    assert counted(64, spec=attacks, checks=64) > 1.5 * own
     quick = counted(64, spec=attacks, quick=True)
     # Beside the attacks the clean images pass once. Fixed images stand for the model in its key,
     # and random ones show whether it works at all.
