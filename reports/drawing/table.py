@@ -236,6 +236,7 @@ _LATEX = {
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"{\ttfamily\char34}",
     "±": r"$\pm$", "†": r"$\dagger$", "–": "--", "−": "$-$", "∞": r"$\infty$", "✓": "ok",
+    "è": r"\`e",
     "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "“": "``", "”": "''", "’": "'",
     "÷": r"$\div$", "°": r"$^\circ$", "½": r"$\frac12$", "π": r"$\pi$", "→": r"$\to$",
     "≈": r"$\approx$", "…": r"\ldots{}", "\u2009": " ",

@@ -16,7 +16,6 @@ from robustloss.attacks.bounded.pgd import PGD
 from robustloss.attacks.functions import FunctionAttack
 from robustloss.data.images import ImageSet
 from robustloss.evaluation import unit_test
-from robustloss.evaluation import unit_test
 from robustloss.evaluation.unit_test import Binarised, make_readouts, unit_arrays
 
 M, K, D, EPS = 24, 4, 8, 0.05
@@ -165,7 +164,10 @@ def test_an_attack_on_the_detector_must_follow_it_both_ways():
 
 def test_features_of_one_number_are_too_easy_and_say_so():
     found = unit_arrays(
-        Linear(1), photos(60), [unit_test.Tested("unit_a", build_attack("pgd", steps=40), EPS)], seed=0
+        Linear(1),
+        photos(60),
+        [unit_test.Tested("unit_a", build_attack("pgd", steps=40), EPS)],
+        seed=0,
     )
     broken, random = found["unit_a"]
     assert random.mean() > 0.5 or broken.size < 20
@@ -218,11 +220,12 @@ def test_passes_are_counted_once_for_each_ball():
     fgsm, pgd = build_attack("fgsm"), build_attack("pgd", steps=10)
     points = unit_test.INNER + unit_test.RANDOM + 3
     assert unit_test.count_passes([]) == (0, 0)
-    assert unit_test.count_passes([unit_test.Tested("a", fgsm, 0.1), unit_test.Tested("b", pgd, 0.1)]) == (
-        points + 2 + 13, 1 + 11
-    )  # fmt: skip
+    both = [unit_test.Tested("a", fgsm, 0.1), unit_test.Tested("b", pgd, 0.1)]
+    assert unit_test.count_passes(both) == (points + 2 + 13, 1 + 11)
     adaptive = build_attack("adaptive_selective", steps=10)
     spent = adaptive.passes(1)
-    assert unit_test.count_passes([unit_test.Tested("a", adaptive, 0.1, True), unit_test.Tested("b", fgsm, 0.2)]) == (
-        2 * points + 2 * (spent.forward + 1) + 2, 2 * spent.backward + 1
-    )  # fmt: skip
+    both = [unit_test.Tested("a", adaptive, 0.1, True), unit_test.Tested("b", fgsm, 0.2)]
+    assert unit_test.count_passes(both) == (
+        2 * points + 2 * (spent.forward + 1) + 2,
+        2 * spent.backward + 1,
+    )
