@@ -274,7 +274,10 @@ def compute(settings: RunSettings, dataset: Dataset, progress: Audience) -> Comp
             for cell in cells
             if (cell.loss.of or cell.label) not in untuned
         ]
-        failures += run_cells(jobs, dataset, executor, FirstSeed(settings.folder, jobs, progress))
+        watcher = FirstSeed(settings.folder, jobs, progress)
+        # A network is trained before it gets another head, however many processes compute.
+        for stage in ([j for j in jobs if not j.cell.loss.of], [j for j in jobs if j.cell.loss.of]):
+            failures += run_cells(stage, dataset, executor, watcher)
         transfers, without = _transfer(spec, jobs, failures, dataset, progress)
     finally:
         progress.stop()

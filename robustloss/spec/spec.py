@@ -128,7 +128,6 @@ class Spec(Table):
         """Return what a run computes: losses in the order of the file, then seeds.
 
         A model that was trained elsewhere has no seed: it is one cell, under the first of them.
-        Losses that take the network of another come last, when that is trained.
 
         Args:
             seeds: instead of the spec's own.
@@ -136,7 +135,7 @@ class Spec(Table):
         seeds = self.seeds if seeds is None else seeds
         return tuple(
             CellSpec(loss, *self._model_and_train(loss), seed)
-            for loss in sorted(self.losses, key=lambda loss: loss.of is not None)
+            for loss in self.losses
             for seed in (seeds[:1] if loss.given else seeds)
         )
 
