@@ -276,7 +276,9 @@ def compute(settings: RunSettings, dataset: Dataset, progress: Audience) -> Comp
         ]
         watcher = FirstSeed(settings.folder, jobs, progress)
         # A network is trained before it gets another head, however many processes compute.
-        for stage in ([j for j in jobs if not j.cell.loss.of], [j for j in jobs if j.cell.loss.of]):
+        networks = [job for job in jobs if not job.cell.loss.of]
+        heads = [job for job in jobs if job.cell.loss.of]
+        for stage in filter(None, (networks, heads)):
             failures += run_cells(stage, dataset, executor, watcher)
         transfers, without = _transfer(spec, jobs, failures, dataset, progress)
     finally:

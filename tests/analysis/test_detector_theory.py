@@ -121,8 +121,8 @@ def test_a_detector_that_implies_a_far_better_classifier_is_doubted():
     (flag,) = fired(claimed(20, 100))["detector_too_good"]
     assert (flag["attack_label"], flag["eps"]) == ("any attack, L∞", 0.2)
     assert (flag["value"], flag["threshold"]) == (0.4, 0.1)
-    assert "at eps 0.2 is 10.0 %, lower by 40.0 % of the images" in flag["message"]
-    assert "half the eps, 50.0 %" in flag["message"]
+    assert "at eps 0.2 is 10.0 %" in flag["message"]
+    assert "half the eps is 50.0 %, higher by 40.0 % of the images" in flag["message"]
     assert "detector_too_good" not in fired(claimed(20, 40))  # the limit
     assert "detector_too_good" not in fired(claimed(120, 100))
     assert "detector_too_good" not in fired(replace(claimed(20, 100), validation_scores={}))
