@@ -11,7 +11,7 @@ from robustloss.attacks.adaptive import gradients, matching
 from robustloss.attacks.base import Attack
 from robustloss.attacks.bounded import apgd, fgsm, pgd, square
 from robustloss.attacks.functions import as_attack, attack_from_function
-from robustloss.attacks.nearest import carlini_wagner, deepfool, fab
+from robustloss.attacks.nearest import carlini_wagner, deepfool, fab, fmn
 from robustloss.attacks.plugins import PluginError, check_parameters, did_you_mean, load_object
 from robustloss.attacks.settings import preserving_settings
 
@@ -27,6 +27,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "deepfool": deepfool.DeepFool,
     "cw": carlini_wagner.CarliniWagner,
     "fab": fab.FAB,
+    "fmn": fmn.FMN,
     "square": square.Square,
     "autoattack": AutoAttack,
     "adaptive_joint": gradients.AdaptiveJoint,

@@ -25,6 +25,7 @@ ATTACKS = {
     "mifgsm": {"steps": 12},
     "apgd_ce": {"steps": 20},
     "apgd_dlr": {"steps": 20, "targets": 2},
+    "fmn": {"steps": 20},
 }
 
 

@@ -26,6 +26,7 @@ SHORT = {
     "adaptive_orthogonal": {"steps": 5},
     "adaptive_matching": {"steps": 5, "targets": 2},
     "fab": {"steps": 5},
+    "fmn": {"steps": 5},
     "square": {"queries": 50},
 }
 # Other people's code, for which the batch decides the result: tests/attacks/test_autoattack.py.

@@ -207,10 +207,17 @@ class Normalising(nn.Module):
         return self.linear(pixels.flatten(1))
 
 
-@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_ce", "square", "deepfool", "fab", "cw"])
+@pytest.mark.parametrize(
+    "name", ["fgsm", "pgd", "apgd_ce", "square", "deepfool", "fab", "cw", "fmn"]
+)
 def test_a_model_that_writes_on_its_input_is_attacked_like_one_that_does_not(name: str) -> None:
     short = {"pgd": {"steps": 3}, "apgd_ce": {"steps": 3}, "square": {"queries": 20}}
-    short |= {"deepfool": {"steps": 3}, "fab": {"steps": 3}, "cw": {"steps": 3}}
+    short |= {
+        "deepfool": {"steps": 3},
+        "fab": {"steps": 3},
+        "cw": {"steps": 3},
+        "fmn": {"steps": 3},
+    }
     attack = build_attack(name, **short.get(name, {}))
     inputs, labels = images(12), classes(12)
     pixels = inputs.clone()

@@ -82,6 +82,7 @@ SOUND = {
     "dlr": build_attack("apgd_dlr", steps=60),  # needs a third logit
     "nll": build_attack("pgd", steps=40, objective="nll"),  # asks for likelihoods of classes
     "first": build_attack("pgd", steps=40, keep="first"),  # goes on with a part of the images
+    "fmn": build_attack("fmn", steps=60, step_size=0.03),  # its first steps are long otherwise
 }
 
 

@@ -17,7 +17,7 @@ from robustloss.spec.attack_kinds import ATTACK_FACTS, attack_kind, attack_norm
         ("iterative", "pgd mifgsm apgd_ce apgd_dlr torchattacks:PGD torchattacks:APGDT"),
         ("iterative", "torchattacks:RFGSM torchattacks:PGDL2 torchattacks:Jitter"),
         ("black_box", "square torchattacks:Square torchattacks:SPSA"),
-        ("minimum_norm", "deepfool cw fab torchattacks:CW torchattacks:DeepFool torchattacks:FAB"),
+        ("minimum_norm", "deepfool cw fab fmn torchattacks:CW torchattacks:FAB"),
         ("ensemble", "autoattack torchattacks:AutoAttack"),
         ("adaptive", "adaptive_joint adaptive_selective adaptive_orthogonal adaptive_matching"),
         ("adaptive", "adaptive_mine.py:attack"),

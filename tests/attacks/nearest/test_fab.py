@@ -1,8 +1,6 @@
 """FAB: closed form, an exact projection by linear and quadratic programming, other libraries."""
 
-import numpy as np
 import pytest
-import scipy.optimize
 import torch
 import torchattacks
 from torch import Tensor, nn
@@ -10,6 +8,7 @@ from torch import Tensor, nn
 from robustloss.attacks import AttackError, build_attack, perturb
 from robustloss.attacks.ball import distance
 from robustloss.attacks.nearest.boundaries import step_to_plane
+from tests.attacks.exact_steps import exact_step, length
 from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
 
 NORMS = pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -20,37 +19,6 @@ def radii(model: nn.Module, inputs: Tensor, labels: Tensor, **keys) -> Tensor:
     radius = perturb(build_attack("fab", **keys), model, inputs, labels, eps=[0.1]).radius
     assert radius is not None
     return radius
-
-
-def exact_step(point: np.ndarray, normal: np.ndarray, gap: float, norm: str) -> np.ndarray:
-    """The smallest step in the box with normal·step = gap, by a general-purpose solver."""
-    n = len(point)
-    if norm == "linf":  # variables: the step and its norm
-        sides = np.vstack([np.hstack([s * np.eye(n), -np.ones((n, 1))]) for s in (1, -1)])
-        solved = scipy.optimize.linprog(
-            np.append(np.zeros(n), 1.0),
-            A_ub=sides,
-            b_ub=np.zeros(2 * n),
-            A_eq=np.append(normal, 0.0)[None],
-            b_eq=[gap],
-            bounds=[*zip(-point, 1 - point, strict=True), (0, None)],
-        )
-    else:
-        solved = scipy.optimize.minimize(
-            lambda step: step @ step,
-            np.zeros(n),
-            jac=lambda step: 2 * step,
-            bounds=[*zip(-point, 1 - point, strict=True)],
-            constraints={"type": "eq", "fun": lambda s: normal @ s - gap, "jac": lambda s: normal},
-            method="SLSQP",
-            options={"ftol": 1e-12, "maxiter": 300},
-        )
-    assert solved.success
-    return solved.x[:n]
-
-
-def length(step: np.ndarray, norm: str) -> float:
-    return float(np.linalg.norm(step, np.inf if norm == "linf" else 2))
 
 
 # --- the projection -------------------------------------------------------------------------

@@ -1,0 +1,182 @@
+"""FMN: closed form, exact steps in the box by general-purpose solvers, other attacks."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robustloss.attacks import AttackError, build_attack, perturb
+from tests.attacks.exact_steps import DUAL, ORDER, exact_step, length
+from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
+
+NORMS = pytest.mark.parametrize("norm", ORDER)
+
+
+def radii(model: nn.Module, inputs: Tensor, labels: Tensor, **keys) -> Tensor:
+    radius = perturb(build_attack("fmn", **keys), model, inputs, labels, eps=[0.1]).radius
+    assert radius is not None
+    return radius
+
+
+@NORMS
+def test_radius_on_a_linear_classifier_is_the_distance_to_the_plane(norm: str) -> None:
+    model = BinaryLinear()
+    inputs = images(200, low=0.4, high=0.6)
+    logits = model(inputs).detach()
+    labels = logits.argmax(dim=1)
+    exact = logits[:, 1].abs() / model.weight.detach().norm(p=DUAL[norm])
+    found = perturb(build_attack("fmn", norm=norm), model, inputs, labels, eps=[0.01, 0.2])
+    assert found.radius is not None
+    far = exact > 1e-4  # nearer ones are decided by rounding
+    assert far.sum() > 150
+    assert ((found.radius / exact)[far] >= 0.9999).all()
+    assert ((found.radius / exact)[far] <= 1.01).all()
+    for budget, adv_inputs in zip([0.01, 0.2], found.adv_inputs, strict=True):
+        fooled = model(adv_inputs).argmax(dim=1) != labels
+        assert torch.equal(fooled, found.radius <= budget)
+    assert not found.outside.any()
+
+
+@NORMS
+def test_radius_on_a_linear_classifier_where_the_box_binds(norm: str) -> None:
+    model = BinaryLinear()
+    inputs = images(30).round()  # every pixel at a bound: half of them cannot move
+    logits = model(inputs).detach()
+    labels = logits.argmax(dim=1)
+    weight = model.weight.detach().double().numpy()
+    exact = [
+        length(exact_step(pixels, weight, gap, norm), norm)
+        for pixels, gap in zip(
+            inputs.flatten(1).double().numpy(), -logits[:, 1].double().numpy(), strict=True
+        )
+    ]
+    free = logits[:, 1].abs() / model.weight.detach().norm(p=DUAL[norm])
+    ratio = radii(model, inputs, labels, norm=norm) / torch.tensor(exact)
+    assert (torch.tensor(exact) > 1.1 * free).double().mean() > 0.8
+    assert (ratio >= 0.9999).all()
+    assert (ratio <= 1.02).all()
+
+
+@NORMS
+def test_at_least_as_near_as_foolbox(norm: str) -> None:
+    foolbox = pytest.importorskip("foolbox")
+    model = convolutional().eval()
+    labels = model(images(100)).argmax(dim=1)
+    kinds = {"linf": foolbox.attacks.LInfFMNAttack, "l2": foolbox.attacks.L2FMNAttack}
+    size = 10.0 if norm == "linf" else 1.0
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    attack = kinds[norm](steps=50, max_stepsize=size)
+    _, theirs, fooled = attack(wrapped, images(100), labels, epsilons=None)
+    distances = (theirs - images(100)).flatten(1).norm(p=ORDER[norm], dim=1)
+    distances = distances.masked_fill(~fooled, torch.inf)
+    own = radii(model, images(100), labels, norm=norm, steps=50)
+    assert own.isfinite().all()
+    assert (own <= 1.01 * distances).double().mean() > 0.95
+    assert own.median() <= 1.001 * distances.median()
+
+
+@NORMS
+def test_at_least_as_near_as_deepfool(norm: str) -> None:
+    model = convolutional().eval()
+    labels = model(images()).argmax(dim=1)
+    other = perturb(build_attack("deepfool", norm=norm), model, images(), labels, eps=[1]).radius
+    own = radii(model, images(), labels, norm=norm, steps=50)
+    assert (own <= 1.005 * other).double().mean() > 0.95
+    assert own.median() < 0.999 * other.median()
+
+
+@NORMS
+@pytest.mark.parametrize(
+    "change", [lambda z: z - 1024.0, lambda z: z * 1000.0, lambda z: z * 1e-12]
+)
+def test_shift_and_scale_of_the_logits_do_not_matter(norm: str, change) -> None:
+    class Changed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = convolutional().eval().double()
+
+        def forward(self, images: Tensor) -> Tensor:
+            return change(self.model(images.double()))
+
+    model = Changed()
+    labels = model.model(images().double()).argmax(dim=1)
+    theirs = radii(model, images(), labels, norm=norm, steps=20)
+    own = radii(model.model.float(), images(), labels, norm=norm, steps=20)
+    # Beside a boundary, rounding decides whether the ball shrinks or grows by γ.
+    assert ((own / theirs).log().abs() < 2e-3).double().mean() > 0.9
+    torch.testing.assert_close(own.median(), theirs.median(), rtol=5e-3, atol=0)
+
+
+@NORMS
+def test_binary_images_and_negative_logits_are_no_shelter(norm: str) -> None:
+    """Where cross-entropy is saturated and every pixel is 0 or 1 (DESIGN section 6)."""
+    model = Distances(scale=6.0)
+    labels = classes(40, k=4)
+    inputs = model.get_buffer("centers")[labels].reshape(40, 1, 6, 6)
+    assert (model(inputs) <= 0).all()
+    # Centers differ in 18 pixels; the boundary is in the middle.
+    half_way = 0.5 * 18 ** (1 / ORDER[norm])
+    radius = radii(model, inputs, labels, norm=norm)
+    torch.testing.assert_close(radius, torch.full((40,), half_way), rtol=0.02, atol=0)
+
+
+def test_wrong_from_the_start_has_radius_zero_and_flat_has_none() -> None:
+    class Gated(BinaryLinear):
+        def forward(self, images: Tensor) -> Tensor:
+            moving = super().forward(images)
+            flat = torch.tensor([1.0, 0.0]).expand_as(moving)
+            return torch.where((images[:, 0, 0, 0] > 0.5).unsqueeze(1), moving, flat)
+
+    model, inputs = Gated(), images(60)
+    with torch.no_grad():
+        model.weight[0] = 0  # no step goes through the gate
+    labels = model(inputs).argmax(dim=1)
+    labels[:10] = 1 - labels[:10]
+    found = perturb(build_attack("fmn"), model, inputs, labels, eps=[0.5])
+    flat = (inputs[:, 0, 0, 0] <= 0.5) & (torch.arange(60) >= 10)
+    assert (found.radius[:10] == 0).all()
+    assert torch.equal(found.radius.isinf(), flat)
+    assert torch.equal(found.zero_gradient, flat)
+    assert torch.equal(found.adv_inputs[0][flat], inputs[flat])
+    going = 50 - int(flat.sum())  # the others are left alone
+    assert found.queries == (60 + 100 * going, 60 + 99 * going)
+
+
+@NORMS
+@pytest.mark.parametrize("size", [1, 7])
+def test_batch_size_does_not_matter(norm: str, size: int) -> None:
+    model = convolutional().eval()
+    inputs = images(21)
+    labels = model(inputs).argmax(dim=1)
+    attack = build_attack("fmn", norm=norm, steps=8)
+    whole = perturb(attack, model, inputs, labels, eps=[0.3])
+    parts = perturb(attack, model, inputs, labels, eps=[0.3], batch_size=size)
+    torch.testing.assert_close(whole.radius, parts.radius, rtol=1e-3, atol=1e-6)
+
+
+def test_nan_is_told() -> None:
+    class Cliff(BinaryLinear):
+        def forward(self, images: Tensor) -> Tensor:
+            moved = (images != 0.5).flatten(1).any(dim=1, keepdim=True)
+            return super().forward(images) + torch.where(moved, torch.nan, 0.0)
+
+    model, inputs = Cliff(), torch.full((20, 1, 6, 6), 0.5)
+    with torch.no_grad():
+        model.bias += 1.0
+    labels = model(inputs).argmax(dim=1)
+    with pytest.raises(AttackError, match="NaN"):
+        perturb(build_attack("fmn"), model, inputs, labels, eps=[0.1])
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"norm": "l0"}, r"norm \(='l0'\) must be one of"),
+        ({"steps": 0}, r"steps \(=0\) must be at least 1"),
+        ({"step_size": 0.0}, r"step_size \(=0.0\) must be positive"),
+        ({"gamma": 1.0}, r"gamma \(=1.0\) must lie between 0 and 1"),
+        ({"eps": 0.3}, "fmn.eps: unknown parameter"),
+    ],
+)
+def test_bad_parameters_are_refused(keys: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_attack("fmn", **keys)
