@@ -63,6 +63,7 @@ class Attack(Protocol):
     An attack may also have `passes(budgets) -> Queries`, the most passes per image that it takes
     for so many eps above 0. Its cost is then known before it runs. It may have `least_classes`, the
     fewest classes that a model must have: a run with fewer is refused before anything is trained.
+    One of ours may have `eot`: it is then given the mean of that many calls of the model.
     """
 
     @property

@@ -72,6 +72,15 @@ def build_attack(name: str, /, *, folders: Sequence[str | Path] = (), **params: 
 
 
 def _construct(factory: Callable[..., Any], name: str, params: dict[str, Any]) -> Any:
+    if "eot" in params and name in ATTACKS and "eot" not in inspect.signature(factory).parameters:
+        having = [
+            each for each, one in ATTACKS.items() if "eot" in inspect.signature(one).parameters
+        ]
+        instead = 'version = "rand"' if name == "autoattack" else ", ".join(having)
+        raise PluginError(
+            f"{name}.eot: averages the gradients of a bounded attack, and {name} has none of its "
+            f"own. Use {instead}."
+        )
     check_parameters(factory, params, name)
     try:
         with preserving_settings():

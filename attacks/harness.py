@@ -13,6 +13,7 @@ from robustloss.attacks import arguments
 from robustloss.attacks.ball import TOLERANCE, choose, distance, leaves, project
 from robustloss.attacks.base import Attack, AttackError, AttackOutput, Budgets, Norm, Queries
 from robustloss.attacks.cuda_graphs import TRIALS, Replayer, find_replayer
+from robustloss.attacks.draws import average_draws, count_draws, images_at_once
 from robustloss.attacks.functions import as_attack
 from robustloss.attacks.noise import ImageNoise
 from robustloss.attacks.objectives import mispredicts
@@ -114,8 +115,11 @@ def perturb(
         ValueError: an argument is refused.
         AttackError: the attack returned what it must not (NaN, a wrong shape, ...).
     """
+    attack = as_attack(attack)
+    arguments.check_integer("batch_size", batch_size, least=1)
+    at_once = images_at_once(attack, batch_size)
     batches = iter_perturb(
-        attack, model, inputs, labels, eps=eps, seed=seed, batch_size=batch_size, index=index
+        attack, model, inputs, labels, eps=eps, seed=seed, batch_size=at_once, index=index
     )
     adv_inputs = torch.empty((len(eps), *inputs.shape), dtype=torch.float32, device=inputs.device)
     parts = []
@@ -125,7 +129,9 @@ def perturb(
         for part in batches:
             stop = start + len(part.outside)
             adv_inputs[:, start:stop] = part.adv_inputs
-            success[:, start:stop] = _find_success(model, part.adv_inputs, labels[start:stop])
+            success[:, start:stop] = _find_success(
+                model, part.adv_inputs, labels[start:stop], count_draws(attack)
+            )
             rest = part.zero_gradient, part.radius, part.outside, part.queries, part.seconds
             parts.append(rest)
             start = stop
@@ -142,12 +148,12 @@ def perturb(
     )
 
 
-def _find_success(model: nn.Module, adv_inputs: Tensor, labels: Tensor) -> Tensor:
-    """Return (E,B) bool: the prediction of the model, in eval mode, is not the label."""
+def _find_success(model: nn.Module, adv_inputs: Tensor, labels: Tensor, draws: int) -> Tensor:
+    """Return (E,B) bool: the mean of some calls, in eval mode, predicts another class."""
     labels = labels.to(adv_inputs.device)
     with sealing(model, adv_inputs.device, 0), torch.no_grad():
-        counted = CountedModel(model, highest_label=0).eval()
-        return torch.stack([mispredicts(counted(each), labels) for each in adv_inputs])
+        judge = average_draws(CountedModel(model, highest_label=0).eval(), draws)
+        return torch.stack([mispredicts(judge(each), labels) for each in adv_inputs])
 
 
 def _join(field: str, parts: tuple[Tensor | None, ...], device: torch.device) -> Tensor | None:
@@ -197,7 +203,8 @@ def iter_perturb(
     # A model without parameters and buffers works wherever the inputs are.
     tensors = (*model.parameters(), *model.buffers())
     device = tensors[0].device if tensors else inputs.device
-    replayer = find_replayer(model, device) if _asks_often(attack, len(budgets)) else None
+    often = _asks_often(attack, len(budgets)) and count_draws(attack) == 1
+    replayer = find_replayer(model, device) if often else None
     job = _Job(attack, model, budgets, seed, highest_label, device, replayer, on_pass)
     return (
         job.perturb_batch(*(each[start : start + batch_size] for each in (inputs, labels, rows)))
@@ -245,8 +252,9 @@ class _Job:
             ).eval()
             started = time.perf_counter()
             with preserving_settings() if witness else nullcontext():
+                target = average_draws(counted, count_draws(self.attack))
                 returned = self.attack(
-                    counted, inputs.clone(), labels.clone(), eps=asked, noise=noise
+                    target, inputs.clone(), labels.clone(), eps=asked, noise=noise
                 )
                 if self.device.type == "cuda":
                     torch.cuda.synchronize(self.device)

@@ -96,6 +96,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"base"},
         {"ball", "arguments", "sealing"},
         {"objectives", "functions", "witness"},
+        {"draws"},
         {"harness", "bounded", "nearest", "adapted"},
         {"adaptive"},
         {"build"},

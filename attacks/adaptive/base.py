@@ -150,6 +150,9 @@ class Adaptive(ABC):
             the image first; 0 aims at every step at the one that then has the highest logit.
         score: the detection score to deceive, by its name; by default the log-likelihood of the
             predicted class.
+        eot: calls of the model whose mean posterior and score are attacked, at least 1: more than 1
+            for a model that draws at random, and then every image of the run is judged by that
+            many.
 
     Raises:
         ValueError: an argument is out of range.
@@ -162,6 +165,7 @@ class Adaptive(ABC):
     restarts: int = 1
     targets: int = 0
     score: str = LIKELIHOOD
+    eot: int = 1
 
     name: ClassVar[str]
     passes_each: ClassVar[Queries] = Queries(1, 1)  # of one step
@@ -170,6 +174,7 @@ class Adaptive(ABC):
         check_norm(self.norm)
         check_paths(self.steps, self.step_size, self.restarts, random_start=self.random_start)
         check_integer("targets", self.targets, least=0)
+        check_integer("eot", self.eot, least=1)
         if not isinstance(self.score, str) or not self.score:
             raise ValueError(f'score (={self.score!r}) must be the name of a score, as "energy".')
 
@@ -186,7 +191,8 @@ class Adaptive(ABC):
         """Return the most: the image itself, then every path's steps and last point."""
         paths = budgets * self.restarts * len(self.list_rules()) * max(1, self.targets)
         forward, backward = self.passes_each
-        return Queries(2 + paths * (forward * self.steps + 1), 1 + paths * backward * self.steps)
+        most = 2 + paths * (forward * self.steps + 1), 1 + paths * backward * self.steps
+        return Queries(*(self.eot * each for each in most))
 
     def choose_aims(self, clean: View) -> Iterable[Tensor | None]:
         """Return the classes (B,) to aim at, each tried on paths of its own; None as for `look`."""

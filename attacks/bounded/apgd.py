@@ -70,6 +70,8 @@ class APGDCE:
         keep: "best", as above; "first" stops at an image as soon as it is fooled. The errors are
             the same and take fewer passes, but the attacked images lie near the boundary, where a
             detector judges them differently.
+        eot: calls of the model whose mean posterior is attacked, at least 1: more than 1 for a
+            model that draws at random, and then every image of the run is judged by that many.
 
     Raises:
         ValueError: an argument is out of range.
@@ -84,6 +86,7 @@ class APGDCE:
     restarts: int = 1
     rho: float = 0.75
     keep: Keep = "best"
+    eot: int = 1
 
     name: ClassVar[str] = "apgd_ce"
     needs: ClassVar[Needs] = "logits"
@@ -97,6 +100,7 @@ class APGDCE:
         if not 0 < self.rho < 1:
             raise ValueError(f"rho (={self.rho}) must lie in (0, 1): a share of the steps.")
         check_choice("keep", self.keep, get_args(Keep))
+        check_integer("eot", self.eot, least=1)
 
     @property
     def least_classes(self) -> int:
@@ -105,8 +109,8 @@ class APGDCE:
 
     def passes(self, budgets: int) -> Queries:
         """Return the most: the gradient at the image, every run's start, steps and last point."""
-        runs = budgets * self.restarts * max(1, self.targets)
-        return Queries(1 + runs * (self.steps + 1), 1 + runs * self.steps)
+        runs, eot = budgets * self.restarts * max(1, self.targets), self.eot
+        return Queries(eot * (1 + runs * (self.steps + 1)), eot * (1 + runs * self.steps))
 
     def __call__(
         self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from robustloss.attacks.arguments import check_choice, check_norm
+from robustloss.attacks.arguments import check_choice, check_integer, check_norm
 from robustloss.attacks.ball import ascent_direction, vanishes
 from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.noise import ImageNoise
@@ -23,15 +23,18 @@ class FGSM:
             max over j≠y of z_j − z_y, which does not saturate; "dlr", that over the spread of
             the three largest logits.
         norm: "linf", as published, or "l2".
+        eot: calls of the model whose mean posterior is attacked, at least 1: more than 1 for a
+            model that draws at random, and then every image of the run is judged by that many.
 
     Raises:
-        ValueError: unknown objective or norm.
+        ValueError: an argument is out of range.
 
     Source: Goodfellow et al., "Explaining and harnessing adversarial examples" (ICLR 2015).
     """
 
     objective: str = "ce"
     norm: Norm = "linf"
+    eot: int = 1
 
     name: ClassVar[str] = "fgsm"
     needs: ClassVar[Needs] = "logits"
@@ -39,6 +42,7 @@ class FGSM:
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, OBJECTIVES)
         check_norm(self.norm)
+        check_integer("eot", self.eot, least=1)
 
     @property
     def least_classes(self) -> int:
@@ -46,8 +50,8 @@ class FGSM:
         return LEAST_CLASSES.get(self.objective, 2)
 
     def passes(self, budgets: int) -> Queries:
-        """Return one pass forward and back, however many eps there are."""
-        return Queries(1, 1)
+        """Return one gradient, however many eps there are."""
+        return Queries(self.eot, self.eot)
 
     def __call__(
         self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise

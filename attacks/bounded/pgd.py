@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.attacks import ball, objectives
-from robustloss.attacks.arguments import check_choice, check_norm, check_paths
+from robustloss.attacks.arguments import check_choice, check_integer, check_norm, check_paths
 from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.noise import ImageNoise
 from robustloss.attacks.objectives import LEAST_CLASSES, LIKELIHOOD_OBJECTIVES, OBJECTIVES
@@ -67,6 +67,8 @@ class PGD:
             is wrong about it: the same errors as "best" for a part of the passes, and attacked
             images that lie near the boundary, which a detector sees otherwise; "last", the last of
             each path, as other libraries return.
+        eot: calls of the model whose mean posterior is attacked, at least 1: more than 1 for a
+            model that draws at random, and then every image of the run is judged by that many.
 
     Raises:
         ValueError: an argument is out of range.
@@ -84,6 +86,7 @@ class PGD:
     random_start: bool = True
     restarts: int = 1
     keep: Keep = "best"
+    eot: int = 1
 
     name: ClassVar[str] = "pgd"
 
@@ -95,6 +98,7 @@ class PGD:
             raise ValueError(f"momentum (={self.momentum}) must be at least 0.")
         check_choice("schedule", self.schedule, STEP_SCHEDULES)
         check_choice("keep", self.keep, get_args(Keep))
+        check_integer("eot", self.eot, least=1)
 
     @property
     def needs(self) -> Needs:
@@ -108,8 +112,8 @@ class PGD:
 
     def passes(self, budgets: int) -> Queries:
         """Return the most: the gradient at the image, every path's steps and last point."""
-        paths = budgets * self.restarts
-        return Queries(1 + paths * (self.steps + 1), 1 + paths * self.steps)
+        paths, eot = budgets * self.restarts, self.eot
+        return Queries(eot * (1 + paths * (self.steps + 1)), eot * (1 + paths * self.steps))
 
     def __call__(
         self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise

@@ -19,6 +19,7 @@ MOST_PLACES = 12
 _PROBED = (
     *("not_finite_gradient", "margin_beats_cross_entropy", "rescaled_logits_beat_cross_entropy"),
     *("unbounded_attack_fails", "loss_still_rising", "output_not_repeatable"),
+    "too_few_draws",
     *("output_depends_on_batch", "output_is_probability"),
 )
 _MANY_STEPS = ("iterative", "minimum_norm", "ensemble")
@@ -74,6 +75,8 @@ def why_not_made(numbers: Numbers, check: str) -> str:
         return ""
     if "radii" not in numbers.run.results:
         return "this run is older than the check; run it again to have it"
+    if check == "too_few_draws" and numbers.draws == 1:
+        return "needs an attack with eot"
     if check in _PROBED:
         probes = any(numbers.run.path.glob("cells/*/seed-*/probe-*.npz"))
         return "" if probes else "the cells have no probe"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from robustloss.analysis.learning import describe_unlearnt
 from robustloss.reports.drawing.table import Table
-from robustloss.reports.reading.facts import data_remark
+from robustloss.reports.reading.facts import data_remark, draws_remark
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import counted, listed, name_files
 from robustloss.spec.attack_kinds import attack_kind
@@ -119,6 +119,8 @@ def annotate(numbers: Numbers, table: Table) -> Table:
     notes = [f"{note}." for note in found]
     if table.of_errors and (remark := data_remark(numbers)):
         notes.append(f"Data: {remark}.")
+    if table.of_errors and (remark := draws_remark(numbers)):
+        notes.append(f"{remark}.")
     brackets = any(entry.text.endswith("]") for row in table.rows for entry in row)
     if brackets and "[low, high]" not in table.caption:
         notes.append(numbers.run.table().interval_words)

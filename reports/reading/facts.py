@@ -97,3 +97,10 @@ def eps_words(norm: str | None) -> str:
 def data_remark(numbers: Numbers) -> str:
     """Return what must be known of the data, as their provenance says it."""
     return str(numbers.data.get("summary") or "").strip().rstrip(".")
+
+
+def draws_remark(numbers: Numbers) -> str:
+    """Return how many calls of a model judge an image; nothing for a single one."""
+    if numbers.draws == 1:
+        return ""
+    return f"Every number is of the mean posterior of {numbers.draws} calls of the model (eot)"

@@ -9,7 +9,8 @@ So a file is computed again when one of these changes, and only then:
                            source of the user's own loss and backbone; machine
     model from elsewhere   its weights; its source; network; machine; what it answers to a few
                            fixed images, if its code is not ours
-    (OUTPUTS)              images of the data; key and content of the model file; machine
+    (OUTPUTS)              images of the data; key and content of the model file; machine; the most
+                           calls that an attack averages (eot), if more than one
     none-0                 OUTPUTS
     ATTACK-EPS             OUTPUTS; name, source and parameters of the attack; this budget; seed;
                            eight_bit; detection.fit_size if the attack knows the detector, and
@@ -25,7 +26,8 @@ So a file is computed again when one of these changes, and only then:
     scores                 file names of the reference and of every record; name and source of each
                            score; whether the loss is a density
     probe                  OUTPUTS; checks.images; its budget; the attacks whose path it traces, and
-                             with checks.unit_test those that are tested, each with its budget
+                             with checks.unit_test those that are tested, each with its budget;
+                             the attacks with eot, and their calls
     crops                  OUTPUTS
     trial.json             key of the weights; parameters and budgets of its FGSM
     transfer/seed-S/       images of the data; weights of the source and of every target, with their
@@ -201,7 +203,9 @@ def given_key(
     return digest("given", versions, dict(network), list(codes), tensors, machine, *said)
 
 
-def output_ingredients(data: str, weights: str, tensors: str, machine: Machine) -> Outputs:
+def output_ingredients(
+    data: str, weights: str, tensors: str, machine: Machine, draws: int = 1
+) -> Outputs:
     """Return what decides the outputs of a cell's model on the images of the data.
 
     Args:
@@ -210,9 +214,10 @@ def output_ingredients(data: str, weights: str, tensors: str, machine: Machine) 
             its weights as they are and change what the model says, as its class_log_likelihood.
         tensors: Digest of the weights.
         machine: See `numerics`.
+        draws: Calls of the model whose mean its outputs are.
     """
     versions = [passes.VERSION, build.VERSION, losses.VERSION]
-    return [data, weights, tensors, *versions, *machine]
+    return [data, weights, tensors, *versions, *machine, *_draws(draws)]
 
 
 def clean_key(outputs: Outputs) -> str:
@@ -322,6 +327,7 @@ def probe_key(
     traced: Sequence[tuple[AttackSpec, str, float]],
     tested: Sequence[tuple[AttackSpec, str, float]] = (),
     seed: int = 0,
+    averaged: Mapping[str, int] | None = None,
 ) -> str:
     """Return the key of the trial attacks.
 
@@ -332,12 +338,14 @@ def probe_key(
         traced: The attacks whose path is traced, each with its `plugin_digest` and its budget.
         tested: Likewise the attacks that must prove themselves; none without checks.unit_test.
         seed: The cell's, which decides what these attacks draw.
+        averaged: See `probes.probe_arrays`.
     """
     paths, tests = (
         [[each.slug, each.name, code, dict(each.params), at] for each, code, at in some]
         for some in (traced, tested)
     )
-    more = [[unit_test.VERSION, seed, tests]] if tests else []
+    more: list[object] = [[unit_test.VERSION, seed, tests]] if tests else []
+    more += [dict(averaged)] if averaged else []
     return digest("probe", probes.VERSION, attacks.VERSION, outputs, images, eps, paths, *more)
 
 
@@ -382,6 +390,7 @@ def transfer_key(
     code: str,
     machine: Machine,
     score_code: str | None = None,
+    draws: int = 1,
 ) -> str:
     """Return the key of what the targets predict for attacked images of the source.
 
@@ -395,6 +404,7 @@ def transfer_key(
         code: `plugin_digest` of the attack.
         machine: See `numerics`.
         score_code: As for `attacked_key`.
+        draws: As for `output_ingredients`.
     """
     versions = [attacks.VERSION, passes.VERSION, build.VERSION, losses.VERSION]
     return digest(
@@ -409,7 +419,13 @@ def transfer_key(
         machine,
         _batch_size(attack, code),
         *_score_ingredients(score_code),
+        *_draws(draws),
     )
+
+
+def _draws(count: int) -> list[object]:
+    """Return what says that a model is the mean of several calls; nothing of a single one."""
+    return [] if count == 1 else [f"mean of {count} draws"]
 
 
 def _score_ingredients(code: str | None) -> list[object]:

@@ -50,7 +50,7 @@ def ensure_reference(place: Workplace) -> Stored[Arrays]:
         assert untrained is None or isinstance(untrained, Classifier)
         shared = place.dataset.validation is place.dataset.test
         return reference_arrays(
-            place.weights.load(),
+            place.load_judge(),
             place.dataset,
             place.device,
             fit_size,
@@ -133,6 +133,7 @@ def ensure_probe(place: Workplace, reference: Arrays) -> Stored[Arrays] | None:
     traced = work.trace_attacks(place.spec, place.attacks)
     folder = place.spec.folder
     tested = work.list_tested(place.spec, place.attacks)
+    averaged = work.list_averaged(place.spec, place.attacks)
     decisive, proving = (
         [(table, keys.plugin_digest(table.name, folder), each.eps) for table, each in some]
         for some in (traced, tested)
@@ -149,6 +150,7 @@ def ensure_probe(place: Workplace, reference: Arrays) -> Stored[Arrays] | None:
             images,
             eps=eps,
             traced=[each for _, each in traced],
+            averaged=averaged,
             seed=place.cell.seed,
             # What is ours answers each image by itself.
             halves=place.cell.loss.given or any(map(is_plugin, names)),
@@ -157,7 +159,8 @@ def ensure_probe(place: Workplace, reference: Arrays) -> Stored[Arrays] | None:
         own = [each for _, each in tested]
         return arrays | unit_test.unit_arrays(model, images, own, seed=place.cell.seed)
 
-    key = keys.probe_key(place.outputs, size, eps, decisive, proving, place.cell.seed)
+    seed = place.cell.seed
+    key = keys.probe_key(place.outputs, size, eps, decisive, proving, seed, averaged)
     return _ensure_arrays(place.folder / f"probe-{key}.npz", compute, check_probe)
 
 
@@ -169,7 +172,7 @@ def ensure_crops(place: Workplace) -> Stored[Arrays] | None:
     def compute() -> Arrays:
         place.report_scoring("ten crops", work.CROPS)
         test = place.dataset.test.to(place.device)
-        return {"rank_10": ten_crop.ten_crop_ranks(place.weights.load(), test)}
+        return {"rank_10": ten_crop.ten_crop_ranks(place.load_judge(), test)}
 
     return _ensure_arrays(place.folder / f"crops-{keys.crops_key(place.outputs)}.npz", compute)
 

@@ -139,7 +139,7 @@ def ensure_noise(place: Workplace, tested: ListedRecords) -> Mapping[PassName, R
         if read_record(path) is None:
             place.report_scoring(f"noise like {label}", work.NOISE, number / len(wanted))
             control = noise_control.noise_record(
-                place.weights.load(),
+                place.load_judge(),
                 place.dataset.test.to(place.device),
                 tested.records[label, eps],
                 entry["norm"],
@@ -209,7 +209,7 @@ def _ensure_pass(
     record = read_record(path)
     if record is None:
         place.report_scoring(text, step)
-        record = passes.clean_record(place.weights.load(), images.to(place.device))
+        record = passes.clean_record(place.load_judge(), images.to(place.device))
         stored.save_record(path, record, meta)
     return record
 
@@ -320,7 +320,7 @@ def _attack(
     # Budgets that come before these are done.
     before, own, total = table.eps.index(part.eps[0]), len(part.eps), len(table.eps)
     images = test.take(slice(part.start, part.stop)).to(place.device)
-    attack, model = place.attacks[part.attack], place.weights.load()
+    attack = place.attacks[part.attack]
     targets = {}
     for eps, record in _attacked_paths(place, part.attack).items():
         rows = keeping.rows(record, part.start, part.stop)
@@ -331,11 +331,11 @@ def _attack(
             targets[eps] = (target, rows)
     with kept.Keeper(targets, keeping.shape) as keeper:
         made = attacked.attacked_records(
-            model,
+            place.load_judge(),
             attacked.AttackPass(attack, images, part.eps, place.cell.seed, table.batch_size),
             clean=clean and stored.cut_record(clean, part.start, part.stop),
             detector=detectors.build_view(
-                attack, model, reference, place.spec.folder, density=place.density
+                attack, place.weights.load(), reference, place.spec.folder, density=place.density
             ),
             eight_bit=table.eight_bit,
             spend=lambda queries, seconds: spent.append(parts.Spent(*queries, seconds)),

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from robustloss.attacks import Attack, build_attack
 from robustloss.attacks.base import NORMS
+from robustloss.attacks.draws import average_draws, most_draws
 from robustloss.attacks.settings import preserving_settings, reset_settings
 from robustloss.cells import detectors, keys
 from robustloss.cells.cell import explain_error, stops_run
@@ -26,7 +27,7 @@ from robustloss.models import build, weight_files
 from robustloss.models.classifier import AnyClassifier
 from robustloss.progress import Event, Stage
 from robustloss.results.transfers import Transfer, load_transfer, save_transfer
-from robustloss.seeding import using_repeatable_kernels
+from robustloss.seeding import derive_seed, using_repeatable_kernels
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.plugins import plugins_of
 from robustloss.spec.spec import Spec
@@ -132,6 +133,7 @@ class _SeedTransfers:
         self.fresh = False
         self.failures: list[Failure] = []
         self._loaded: dict[str, AnyClassifier] = {}
+        self.draws = most_draws([self._build(attack) for attack in spec.attacks])
 
     def run(self) -> list[Transfer]:
         """Return the transfers, after computing those that are missing."""
@@ -155,7 +157,7 @@ class _SeedTransfers:
     def _ensure(self, source: _Trained, attack: AttackSpec) -> list[Transfer]:
         """Return what one attack made on one source, by budget, after computing what is missing."""
         budgets, content = _budgets(attack), source.content
-        built = build_attack(attack.name, folders=(self.spec.folder,), **attack.params)
+        built = self._build(attack)
         there = {"density": content["density"], "features": content["feature_dim"] > 0}
         if not (budgets and detectors.can_attack(built, self.spec.folder, **there)):
             return []
@@ -173,6 +175,7 @@ class _SeedTransfers:
                 [each.content["build"].get("backbone", "") for each in self.models],
             ),
             score_code=None if score is None else keys.plugin_digest(score, self.spec.folder),
+            draws=self.draws,
         )
         folder = source.job.folder / "transfer" / f"seed-{self.seed}"
         start = f"{source.job.cell.loss.slug}-{attack.slug}"
@@ -197,7 +200,7 @@ class _SeedTransfers:
         density = source.content["density"]
         predictions = attacked.transferred_predictions(
             detectors.build_view(built, model, reference, folder, density=density),
-            [self._load(target) for target in self.models],
+            [self._load_judge(target) for target in self.models],
             attacked.AttackPass(built, images, list(paths), self.seed, attack.batch_size),
         )
         made: dict[float, Transfer] = {}
@@ -240,6 +243,14 @@ class _SeedTransfers:
             "eps": eps,
             "seed": self.seed,
         }
+
+    def _build(self, attack: AttackSpec) -> Attack:
+        return build_attack(attack.name, folders=(self.spec.folder,), **attack.params)
+
+    def _load_judge(self, trained: _Trained) -> AnyClassifier:
+        """Return a model as the records of its cell show it, see `Workplace.load_judge`."""
+        seed = derive_seed("draws", self.seed)
+        return cast(AnyClassifier, average_draws(self._load(trained), self.draws, seed))
 
     def _load(self, trained: _Trained) -> AnyClassifier:
         """Return a model on its device; each is loaded once."""

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustloss.analysis.checks.from_probe import trace_name
+from robustloss.analysis.checks.from_probe import averaged_name, trace_name
 from robustloss.analysis.checks.unit_tests import unit_name
 from robustloss.attacks import Attack, Queries, build_attack, perturb
+from robustloss.attacks.draws import count_draws, most_draws
 from robustloss.attacks.sealing import sealing
 from robustloss.attacks.witness import is_ours
 from robustloss.data.images import Dataset, ImageSet
@@ -104,33 +105,34 @@ def count_work(spec: Spec, attacks: Sequence[Attack], dataset: Dataset) -> Work:
     shared = dataset.validation is dataset.test  # then the clean pass serves for both
     fitted = min(spec.detection.fit_size, dataset.train.n)
     tried = min(spec.checks.images, test)
-    made = probes.count_passes([each for _, each in trace_attacks(spec, attacks)])
+    draws, traced = most_draws(attacks), [each for _, each in trace_attacks(spec, attacks)]
+    made = probes.count_passes(traced, list_averaged(spec, attacks))
     proofs = unit_test.count_passes([each for _, each in list_tested(spec, attacks)])
     trials = Queries(made.forward + proofs.forward, made.backward + proofs.backward)
-    clean = {CLEAN: Queries(test, 0)}
+    clean = {CLEAN: Queries(draws * test, 0)}
     steps = {
         **(clean if shared else {}),
-        REFERENCE: Queries(fitted + (0 if shared else validation), 0),
+        REFERENCE: Queries(draws * (fitted + (0 if shared else validation)), 0),
         CHECKS: Queries(tried * trials.forward, tried * trials.backward),
-        CROPS: Queries(ten_crop.CROPS * test if dataset.ten_crop else 0, 0),
+        CROPS: Queries(draws * ten_crop.CROPS * test if dataset.ten_crop else 0, 0),
         **clean,
     }
     tables, unknown = list(zip(spec.attacks, attacks, strict=True)), []
     noisy = 0
     for table, attack in sorted(tables, key=lambda pair: not is_ours(pair[1])):
         budgets = sum(eps > 0 for eps in table.eps)
-        noisy += test * budgets
+        noisy += draws * test * budgets
         spent = passes_of(attack, budgets)
         if spent is None:
             spent = Queries(budgets, budgets)
             unknown.append(table.label)
-        shown = budgets * (2 if table.eight_bit else 1)
+        shown = draws * budgets * (2 if table.eight_bit else 1)
         steps[attack_step(table.label)] = Queries(
             test * (spent.forward + shown), test * spent.backward
         )
     steps[NOISE] = Queries(noisy if spec.detection.noise else 0, 0)
-    steps[OUTSIDE] = Queries(sum(table.images for table in spec.outside), 0)
-    steps[SHIFTS] = Queries(sum(table.most_images for table in spec.shifts), 0)
+    steps[OUTSIDE] = Queries(draws * sum(table.images for table in spec.outside), 0)
+    steps[SHIFTS] = Queries(draws * sum(table.most_images for table in spec.shifts), 0)
     return Work(steps, tuple(unknown))
 
 
@@ -199,6 +201,21 @@ def trace_attacks(spec: Spec, attacks: Sequence[Attack]) -> list[tuple[AttackSpe
         and probes.is_traceable(attack)
         and attack.needs != "score"  # trial attacks meet the detector of the likelihood
     ]
+
+
+def list_averaged(spec: Spec, attacks: Sequence[Attack]) -> dict[str, int]:
+    """Return how many calls each attack averages, by the name of its array; none for one call.
+
+    Args:
+        spec: What is asked for.
+        attacks: Its attacks, built.
+    """
+    tables = zip(spec.attacks, attacks, strict=True)
+    return {
+        averaged_name(table.label): calls
+        for table, attack in tables
+        if (calls := count_draws(attack)) > 1
+    }
 
 
 def list_tested(spec: Spec, attacks: Sequence[Attack]) -> list[tuple[AttackSpec, unit_test.Tested]]:

@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 
 from robustloss.attacks import Attack, build_attack
+from robustloss.attacks.draws import average_draws, most_draws
 from robustloss.cells import keys
 from robustloss.cells.jobs import CellJob, cell_name, cell_values
 from robustloss.cells.weights import CellWeights
 from robustloss.cells.work import Work, count_work
 from robustloss.data.images import Dataset
+from robustloss.models.classifier import AnyClassifier
 from robustloss.progress import TRAINED, Event, Stage
+from robustloss.seeding import derive_seed
 from robustloss.spec.spec import CellSpec, Spec
 from robustloss.storage import write_json
 
@@ -77,7 +80,22 @@ class Workplace:
         weights = self.weights
         machine = keys.numerics(self.device, weights.backbones)
         tensors = weights.meta["tensors"]
-        return keys.output_ingredients(self.dataset.checksum, weights.key, tensors, machine)
+        return keys.output_ingredients(
+            self.dataset.checksum, weights.key, tensors, machine, self.draws
+        )
+
+    @cached_property
+    def draws(self) -> int:
+        """Calls of the model whose mean is judged: more than 1 if an attack averages (eot)."""
+        return most_draws(self.attacks)
+
+    def load_judge(self) -> AnyClassifier:
+        """Return the trained model as every record shows it: the mean of `draws` calls.
+
+        A new one draws the same numbers again, so that a pass that is computed anew gives the same.
+        """
+        model = average_draws(self.weights.load(), self.draws, derive_seed("draws", self.cell.seed))
+        return cast(AnyClassifier, model)
 
     @property
     def density(self) -> bool:

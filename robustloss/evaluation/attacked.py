@@ -11,6 +11,7 @@ from robustloss.attacks import Perturbed, Queries, iter_perturb
 from robustloss.attacks.ball import to_8bit
 from robustloss.attacks.base import Attack
 from robustloss.attacks.cuda_graphs import keeping_graphs
+from robustloss.attacks.draws import MeanOfDraws, images_at_once
 from robustloss.attacks.sealing import OnPass
 from robustloss.attacks.witness import watching
 from robustloss.data.images import ImageSet
@@ -35,7 +36,7 @@ class AttackPass:
         images: N images, on the model's device.
         eps: E budgets, in pixel units (linf) or Euclidean length (l2).
         seed: Decides the attack's randomness, together with each image's index.
-        batch_size: Images a batch.
+        batch_size: Images a batch; of an attack with `eot`, calls for an image counted each.
     """
 
     attack: Attack
@@ -53,8 +54,9 @@ class AttackPass:
             target: What the attack sees, in eval mode.
             on_pass: As for `iter_perturb`.
         """
-        for start in range(0, self.images.n, self.batch_size):
-            piece = slice(start, start + self.batch_size)
+        at_once = images_at_once(self.attack, self.batch_size)
+        for start in range(0, self.images.n, at_once):
+            piece = slice(start, start + at_once)
             clean = self.images.batch(piece).contiguous(memory_format=LAYOUT)
             labels, index = self.images.labels[piece], self.images.index[piece]
             for perturbed in iter_perturb(
@@ -64,7 +66,7 @@ class AttackPass:
                 labels,
                 eps=self.eps,
                 seed=self.seed,
-                batch_size=self.batch_size,
+                batch_size=at_once,
                 index=index,
                 on_pass=on_pass,
             ):
@@ -86,7 +88,8 @@ def attacked_records(
     """Attack every image at every budget and pass the results through the model.
 
     Args:
-        model: In eval mode, on the device of the images.
+        model: In eval mode, on the device of the images. Of a `MeanOfDraws` the attack gets the
+            model inside: how many calls it averages is its own affair.
         attack_pass: The attack, the images and the budgets.
         clean: The Record of the unattacked images, for budget 0: they are not passed once more.
         detector: The model with its detector, for attacks that need the likelihood or a score.
@@ -103,7 +106,7 @@ def attacked_records(
         AttackError: Somebody else's attack changed the model, or broke its contract.
     """
     attack, images, eps = attack_pass.attack, attack_pass.images, attack_pass.eps
-    target: nn.Module = model
+    target: nn.Module = model.model if isinstance(model, MeanOfDraws) else model
     if attack.needs != "logits":
         if detector is None:
             raise ValueError(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from robustloss.attacks.draws import MeanOfDraws
 from robustloss.attacks.sealing import cut_to_cache
 from robustloss.data.images import ImageSet
 from robustloss.losses.base import LossHead
@@ -83,7 +84,7 @@ class Classifier(nn.Module):
         return features if ours else features.clone()
 
 
-AnyClassifier = Classifier | GivenModel
+AnyClassifier = Classifier | GivenModel | MeanOfDraws
 
 
 @torch.no_grad()

@@ -99,6 +99,12 @@ class ResultNumbers:
         return "model" if self.nothing_trained else "loss"
 
     @property
+    def draws(self) -> int:
+        """Calls of a model whose mean each of its numbers is about; 1 where no attack has eot."""
+        own = [each for each in self.spec.get("attacks", ()) if ":" not in each["name"]]
+        return max((int((each.get("params") or {}).get("eot", 1)) for each in own), default=1)
+
+    @property
     def attacking(self) -> Sequence[Attack]:
         """The attacks that change anything."""
         return [attack for attack in self.attacks if attack.strengths]

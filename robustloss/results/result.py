@@ -40,7 +40,7 @@ def build_result_table(results: Mapping[str, Any]) -> ResultTable:
     )
     baseline = found.baseline or None
     name, kind = str(results["name"]), found.kind
-    return ResultTable(name, baseline, columns, rows, found.notes(rows), kind)
+    return ResultTable(name, baseline, columns, rows, found.notes(rows), kind, found.draws)
 
 
 class _Numbers(ResultNumbers):

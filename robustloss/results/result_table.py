@@ -95,6 +95,7 @@ class ResultTable:
         notes: By the name of each check that doubts a number, in the order of the marks: where it
             fired and what that means, in one line.
         kind: What a row is: "loss", or "model" where nothing was trained in the run.
+        draws: Calls of a model whose mean posterior every number is about.
     """
 
     name: str
@@ -103,6 +104,7 @@ class ResultTable:
     rows: tuple[ResultRow, ...]
     notes: Mapping[str, str]
     kind: str = "loss"
+    draws: int = 1
 
     def mark(self, cell: ResultCell) -> str:
         """Return the marks of a cell, such as "†1 †2"; nothing where no check doubts it."""
@@ -118,6 +120,8 @@ class ResultTable:
         over = f", means over {seeds} training seeds" if seeds > 1 else one
         if any(cell.n_seeds == 2 and cell.interval == "t over seeds" for cell in cells):
             over += " (two say little about the spread: use three or more)"
+        if self.draws > 1:
+            over += f", of the mean posterior of {self.draws} calls (eot)"
         return f"Errors in percent{over}. {self.interval_words}".rstrip()
 
     @property

@@ -124,7 +124,15 @@ CHECKS: dict[str, Check] = {
         1e-4,
         "Two identical calls of the model differ by {value} of the length of the logits: a random "
         "model shows an attack one draw of its gradient, and the error may be too low.",
-        "Switch the randomness off in evaluation, or attack the mean of many calls.",
+        "Switch the randomness off in evaluation, or attack and judge the mean of many calls: give "
+        "attacks that follow gradients params = { eot = 20 }.",
+    ),
+    "too_few_draws": Check(
+        0.5,
+        "Two gradients of {attack}, each of the mean of {calls} calls of the model, have a mean "
+        "cosine of {cosine} (1 if they agree): chance still decides where it goes, and the error "
+        "may be too low.",
+        "Raise eot.",
     ),
     "output_depends_on_batch": Check(
         0.01,

@@ -7,6 +7,8 @@ PGD within eps, wrong_unbounded (M,) after PGD at eps 1, all bool; temperatures 
 iterative attack trace_SLUG (S,M), the margin max over j != y of z_j - z_y after each step, with
 trace_SLUG_eps (). Where a gradient is not finite nothing was tried: the arrays from wrong_ on are
 absent, and their checks are not made. `unit_tests` has the arrays of attacks that prove themselves.
+Of attacks that see the mean of several calls (eot) there are eot_SLUG (M,), the cosine between two
+gradients of such means, and eot_SLUG_calls ().
 A model whose code is not ours also has logits_halves (M,K),
 of the same images shown one half after the other.
 """
@@ -43,6 +45,11 @@ TRIALS = (
 def trace_name(attack_label: str) -> str:
     """Return the name of the array that holds the trace of an attack: its slug as an identifier."""
     return f"trace_{identifier(attack_label)}"
+
+
+def averaged_name(attack_label: str) -> str:
+    """Return the name of the array of an attack that sees the mean of several calls (eot)."""
+    return f"eot_{identifier(attack_label)}"
 
 
 def check_probe(probe: Mapping[str, np.ndarray]) -> None:
@@ -99,12 +106,37 @@ def unbounded_attack_fails(evidence: Evidence) -> list[Row]:
 def output_not_repeatable(evidence: Evidence) -> list[Row]:
     """Flag a model that gives other logits when it is called again.
 
-    Compared as unit vectors, so that the scale of the logits plays no part.
+    Compared as unit vectors, so that the scale of the logits plays no part. Where attacks of the
+    run see the mean of several calls (eot), and that mean judges, only the others are flagged.
 
     Source: check_randomized of AutoAttack (Croce and Hein 2020), and its threshold.
     """
-    value = _largest_difference(evidence.probe["logits"], evidence.probe["logits_again"])
-    return flag_above("output_not_repeatable", evidence, value)
+    check, probe = "output_not_repeatable", evidence.probe
+    value = _largest_difference(probe["logits"], probe["logits_again"])
+    labels = dict.fromkeys(one.attack_label for one in evidence.outcomes)
+    alone = [label for label in labels if averaged_name(label) not in probe]
+    if len(alone) == len(labels):
+        return flag_above(check, evidence, value)
+    if value <= CHECKS[check].threshold:
+        return []
+    return [make_flag(check, evidence.cell, value, label) for label in alone]
+
+
+def too_few_draws(evidence: Evidence) -> list[Row]:
+    """Flag attacks on the mean of several calls whose gradient is still mostly chance.
+
+    At a cosine of 1/2 between two such gradients chance is as long as what they have in common.
+    """
+    check, flags = "too_few_draws", []
+    for label in dict.fromkeys(one.attack_label for one in evidence.outcomes):
+        if (name := averaged_name(label)) in evidence.probe:
+            value = 1 - float(evidence.probe[name].mean())
+            calls, cosine = f"{evidence.probe[f'{name}_calls']}", f"{1 - value:.2f}"
+            if value > CHECKS[check].threshold:
+                flags.append(
+                    make_flag(check, evidence.cell, value, label, calls=calls, cosine=cosine)
+                )
+    return flags
 
 
 def output_depends_on_batch(evidence: Evidence) -> list[Row]:
@@ -112,7 +144,9 @@ def output_depends_on_batch(evidence: Evidence) -> list[Row]:
 
     As in `output_not_repeatable`, which says the same of a random model.
     """
-    if "logits_halves" not in evidence.probe or output_not_repeatable(evidence):
+    repeats = _largest_difference(evidence.probe["logits"], evidence.probe["logits_again"])
+    limit = CHECKS["output_not_repeatable"].threshold
+    if "logits_halves" not in evidence.probe or repeats > limit:
         return []
     value = _largest_difference(evidence.probe["logits"], evidence.probe["logits_halves"])
     return flag_above("output_depends_on_batch", evidence, value)
@@ -191,6 +225,7 @@ PROBE_CHECKS: tuple[Callable[[Evidence], list[Row]], ...] = (
     rescaled_logits_beat_cross_entropy,
     unbounded_attack_fails,
     output_not_repeatable,
+    too_few_draws,
     output_depends_on_batch,
     output_is_probability,
     loss_still_rising,

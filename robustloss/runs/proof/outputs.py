@@ -16,6 +16,7 @@ from robustloss.image_files import PIECE
 from robustloss.models.classifier import AnyClassifier
 from robustloss.notation import NORM_NAMES, eps_text
 from robustloss.results.finished_cell import Cell
+from robustloss.results.numbers import ResultNumbers
 from robustloss.results.records import Record
 from robustloss.results.run import Run, from_folder_on
 from robustloss.runs.classifier import load_classifier
@@ -115,6 +116,10 @@ def check_outputs(
         allow_plugins: Whether to load a model that needs code of the run's author.
     """
     name = name_cell(cell)
+    if (draws := ResultNumbers(run.results).draws) > 1:
+        text = f"its numbers are of {draws} random calls (eot), which cannot be made again"
+        yield Finding(f"{name}, model", "open", text, name)
+        return
     try:
         model = load_classifier(
             run.path, loss=cell.label, seed=cell.seed, allow_plugins=allow_plugins
