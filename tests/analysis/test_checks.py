@@ -35,6 +35,7 @@ TRIGGERED = {
     "loss_still_rising": of_probe(trace_pgd=RISING),
     "unit_test_failed": of_probe(unit_pgd_0=np.stack([first(90, M), first(0, M)]), **UNIT_EPS),
     "output_not_repeatable": of_probe(logits_again=sound_probe()["logits"] + 0.1 * np.eye(10)[0]),
+    "too_few_draws": of_probe(eot_pgd=np.full(M, 0.25), eot_pgd_calls=np.array(2)),
     "output_depends_on_batch": of_probe(
         logits_halves=sound_probe()["logits"] + 0.1 * np.eye(10)[0]
     ),
@@ -52,6 +53,7 @@ PLACES = {
     "outside_ball_or_box": ("pgd", 0.1),
     "detector_too_good": ("any attack, L∞", 0.2),
     "loss_still_rising": ("pgd", None),
+    "too_few_draws": ("pgd", None),
     "unit_test_failed": ("pgd", 0.1),
 }
 VALUES = {
@@ -103,7 +105,7 @@ def test_a_message_explains_names_and_helps(check):
         assert CHECKS[check].remedy.replace("{rival}", "square") in row["message"]
         assert " %" in row["message"]
         assert row["attack_label"] is None or row["attack_label"] in row["message"]
-        assert "{" not in row["message"].replace("{ objective", "")
+        assert "{" not in row["message"].replace("{ objective", "").replace("{ eot", "")
 
 
 def test_messages_by_hand():

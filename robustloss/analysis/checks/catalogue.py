@@ -129,9 +129,8 @@ CHECKS: dict[str, Check] = {
     ),
     "too_few_draws": Check(
         0.5,
-        "Two gradients of {attack}, each of the mean of {calls} calls of the model, have a mean "
-        "cosine of {cosine} (1 if they agree): chance still decides where it goes, and the error "
-        "may be too low.",
+        "Two gradients of {attack}, each of the mean of {calls} calls of the model, agree by "
+        "{cosine} (their mean cosine): chance decides where it goes, and the error may be too low.",
         "Raise eot.",
     ),
     "output_depends_on_batch": Check(

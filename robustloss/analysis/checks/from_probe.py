@@ -23,6 +23,7 @@ from robustloss.analysis.checks.catalogue import (
     better_rival,
     flag_above,
     make_flag,
+    percent,
 )
 from robustloss.analysis.checks.unit_tests import unit_test_failed
 from robustloss.notation import eps_text
@@ -131,7 +132,7 @@ def too_few_draws(evidence: Evidence) -> list[Row]:
     for label in dict.fromkeys(one.attack_label for one in evidence.outcomes):
         if (name := averaged_name(label)) in evidence.probe:
             value = 1 - float(evidence.probe[name].mean())
-            calls, cosine = f"{evidence.probe[f'{name}_calls']}", f"{1 - value:.2f}"
+            calls, cosine = f"{evidence.probe[f'{name}_calls']}", percent(1 - value)
             if value > CHECKS[check].threshold:
                 flags.append(
                     make_flag(check, evidence.cell, value, label, calls=calls, cosine=cosine)

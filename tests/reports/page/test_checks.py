@@ -22,7 +22,7 @@ NAMES = {
     "noise_beats_attack", "unit_test_failed",
     "black_box_beats_white_box", "transfer_beats_white_box", "unbounded_attack_fails",
     "loss_still_rising", "output_not_repeatable", "output_is_probability", "outside_ball_or_box",
-    "output_depends_on_batch",
+    "output_depends_on_batch", "too_few_draws",
     "detector_too_good", "one_step_training_collapsed", "training_without_direction",
 }  # fmt: skip
 
@@ -53,6 +53,7 @@ def test_every_check_is_told_once_and_those_that_fired_come_first(
         ("transfer_beats_white_box", "needs an attack with transfer = true"),
         ("output_is_probability", "the cells have no probe"),
         ("error_falls_with_eps", ""),
+        ("too_few_draws", "needs an attack with eot"),
         ("detector_too_good", "needs an attack at some eps and at half of it"),
         ("training_without_direction", "needs adversarial training"),
     ],
@@ -68,7 +69,7 @@ def test_old_runs_had_one_check(strong_run: Run) -> None:
     results = {k: v for k, v in strong_run.results.items() if k != "radii"}
     found = verdicts(Numbers(Run(strong_run.path, results | {"flags": []})))
     assert [v.name for v in found if v.state == "quiet"] == ["zero gradient"]
-    assert sum("older than the check" in v.result for v in found) == 18
+    assert sum("older than the check" in v.result for v in found) == 19
 
 
 def test_two_hundred_flags_stay_readable() -> None:
