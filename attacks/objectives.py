@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustloss.attacks.base import AttackError
+from robustloss.attacks.ball import ascent_direction
+from robustloss.attacks.base import AttackError, Norm
 from robustloss.attacks.sealing import call_or_replay
 
 Objective = Callable[..., Tensor]
@@ -132,6 +133,9 @@ def wrong_classes(scores: Tensor, labels: Tensor, count: int | None) -> Tensor:
     return others.topk(every if count is None else min(count, every), dim=1).indices
 
 
+TARGET_ORDERS = ("logit", "distance")
+MOST_CANDIDATES = 100  # wrong classes whose distance is looked at
+
 _NAN = {
     "logits": "the logits are NaN for {broken} of {images} attacked images; look for an overflow "
     "in the model.",
@@ -210,6 +214,44 @@ def checked_margin(logits: Tensor, labels: Tensor, watch: NaNWatch | None = None
     margins = margin(logits, labels)
     refuse_nan("margin", margins, watch)
     return margins
+
+
+def choose_targets(
+    logits: Tensor, point: Tensor, labels: Tensor, count: int, norm: Norm, order: str
+) -> Tensor:
+    """Return (B,k) the wrong classes to aim at, the most promising first.
+
+    With many classes those of the highest logits need not be the nearest ones: a class far away may
+    be reached along a steeper slope.
+
+    Args:
+        logits: (B,K) of the point, with their graph.
+        point: (B,C,H,W), requires gradients.
+        labels: (B,) the true classes.
+        count: k, at most.
+        norm: in which distances are measured.
+        order: "logit", the highest logit first, which is also the largest margin z_t − z_y;
+            "distance", of the `MOST_CANDIDATES` first of these the one whose boundary is nearest in
+            the linearised model: (z_y − z_t) over the dual norm of its gradient.
+
+    Raises:
+        AttackError: no gradient towards the point, or a NaN gradient.
+
+    Source: Melamed et al., "MALT powers up adversarial attacks" (NeurIPS 2024), which orders the
+        100 likeliest classes by the margin over the L2 norm of its gradient, in L-inf too; the
+        distance in L-inf takes the L1 norm.
+    """
+    if order == "logit" or count >= logits.shape[1] - 1:  # all are tried anyway
+        return wrong_classes(logits, labels, count)
+    classes = wrong_classes(logits, labels, max(count, MOST_CANDIDATES))
+    lead = logits.gather(1, labels.unsqueeze(1)) - logits.gather(1, classes)
+    distances = []
+    for each in lead.unbind(dim=1):
+        gradient = checked_gradients(each, point, keep_graph=True)
+        slope = (gradient * ascent_direction(gradient, norm)).flatten(1).sum(dim=1)
+        distances.append(torch.where(slope > 0, each.detach() / slope, torch.inf))
+    nearest = torch.stack(distances, dim=1).argsort(dim=1, stable=True)
+    return classes.gather(1, nearest[:, :count])
 
 
 class Slope(NamedTuple):

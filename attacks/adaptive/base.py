@@ -9,12 +9,19 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from robustloss.attacks.arguments import check_integer, check_norm, check_paths
+from robustloss.attacks.arguments import check_choice, check_integer, check_norm, check_paths
 from robustloss.attacks.ball import ascent_direction, choose_all, project, uniform_start, vanishes
 from robustloss.attacks.base import AttackError, AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.bounded.pgd import STEP_SCHEDULES
 from robustloss.attacks.noise import ImageNoise
-from robustloss.attacks.objectives import checked_gradients, margin, wrong_classes
+from robustloss.attacks.objectives import (
+    MOST_CANDIDATES,
+    TARGET_ORDERS,
+    checked_gradients,
+    choose_targets,
+    margin,
+    wrong_classes,
+)
 
 LIKELIHOOD = "class_log_likelihood"  # the score that needs no more of a model than `joint`
 
@@ -146,8 +153,11 @@ class Adaptive(ABC):
             5 / steps in L-inf and 10 / steps in L2 (at most 1): enough to cross the ball and turn.
         random_start: begin at a uniformly drawn point of the ball; otherwise at the image.
         restarts: starts per image, at least 1; more than 1 needs the random start.
-        targets: wrong classes aimed at, each on paths of its own, those of the highest logits at
-            the image first; 0 aims at every step at the one that then has the highest logit.
+        targets: wrong classes aimed at, each on paths of its own; 0 aims at every step at the one
+            that then has the highest logit.
+        order: which classes come first: "logit", those of the highest logits at the image itself;
+            "distance", those whose boundary is nearest there in the linearised model, among the
+            100 of the highest logits. For models of many classes: one more backward pass for each.
         score: the detection score to deceive, by its name; by default the log-likelihood of the
             predicted class.
         eot: calls of the model whose mean posterior and score are attacked, at least 1: more than 1
@@ -164,16 +174,19 @@ class Adaptive(ABC):
     random_start: bool = True
     restarts: int = 1
     targets: int = 0
+    order: str = "logit"
     score: str = LIKELIHOOD
     eot: int = 1
 
     name: ClassVar[str]
     passes_each: ClassVar[Queries] = Queries(1, 1)  # of one step
+    orders: ClassVar[tuple[str, ...]] = TARGET_ORDERS
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
         check_paths(self.steps, self.step_size, self.restarts, random_start=self.random_start)
         check_integer("targets", self.targets, least=0)
+        check_choice("order", self.order, self.orders)
         check_integer("eot", self.eot, least=1)
         if not isinstance(self.score, str) or not self.score:
             raise ValueError(f'score (={self.score!r}) must be the name of a score, as "energy".')
@@ -191,14 +204,17 @@ class Adaptive(ABC):
         """Return the most: the image itself, then every path's steps and last point."""
         paths = budgets * self.restarts * len(self.list_rules()) * max(1, self.targets)
         forward, backward = self.passes_each
-        most = 2 + paths * (forward * self.steps + 1), 1 + paths * backward * self.steps
+        looked = MOST_CANDIDATES if self.order == "distance" else 0
+        most = 2 + paths * (forward * self.steps + 1), 1 + looked + paths * backward * self.steps
         return Queries(*(self.eot * each for each in most))
 
     def choose_aims(self, clean: View) -> Iterable[Tensor | None]:
         """Return the classes (B,) to aim at, each tried on paths of its own; None as for `look`."""
         if not self.targets:
             return [None]
-        return wrong_classes(clean.logits, clean.labels, self.targets).unbind(dim=1)
+        return choose_targets(
+            clean.logits, clean.point, clean.labels, self.targets, self.norm, self.order
+        ).unbind(dim=1)
 
     def __call__(
         self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise

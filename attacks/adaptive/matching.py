@@ -23,6 +23,7 @@ class AdaptiveMatching(Adaptive):
     Args:
         targets: classes aimed at, each on paths of its own, those first whose mean is nearest to
             the features of the image; at least 1.
+        order: "mean", that of the nearest means.
 
     Raises:
         ValueError: an argument is out of range.
@@ -32,9 +33,11 @@ class AdaptiveMatching(Adaptive):
     """
 
     targets: int = 3
+    order: str = "mean"
 
     name: ClassVar[str] = "adaptive_matching"
     passes_each: ClassVar[Queries] = Queries(2, 1)
+    orders: ClassVar[tuple[str, ...]] = ("mean",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,7 +74,8 @@ class AdaptiveMatching(Adaptive):
                 f"class_means (classes {', '.join(map(str, unknown))}) must be finite: take them "
                 "over images of every class."
             )
-        far = (features.unsqueeze(1) - means).square().sum(dim=2)
+        # Not by the difference of all pairs: (B,K,D) does not fit for many classes.
+        far = torch.cdist(features, means, compute_mode="donot_use_mm_for_euclid_dist")
         return wrong_classes(-far, clean.labels, self.targets).unbind(dim=1)
 
 

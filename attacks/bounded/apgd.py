@@ -91,7 +91,7 @@ class APGDCE:
     name: ClassVar[str] = "apgd_ce"
     needs: ClassVar[Needs] = "logits"
     objective: ClassVar[str] = "ce"
-    targets = 0  # no parameter of this one
+    targets, order = 0, "logit"  # no parameters of this one
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
@@ -110,7 +110,9 @@ class APGDCE:
     def passes(self, budgets: int) -> Queries:
         """Return the most: the gradient at the image, every run's start, steps and last point."""
         runs, eot = budgets * self.restarts * max(1, self.targets), self.eot
-        return Queries(eot * (1 + runs * (self.steps + 1)), eot * (1 + runs * self.steps))
+        looked = objectives.MOST_CANDIDATES if self.order == "distance" else 0
+        most = 1 + runs * (self.steps + 1), 1 + looked + runs * self.steps
+        return Queries(*(eot * each for each in most))
 
     def __call__(
         self, model: nn.Module, inputs: Tensor, labels: Tensor, *, eps: Budgets, noise: ImageNoise
@@ -126,7 +128,9 @@ class APGDCE:
             None
         ]  # the classes (B,) to be taken for; None: any wrong one
         if self.targets:
-            aims = objectives.wrong_classes(logits, labels, self.targets).unbind(dim=1)
+            aims = objectives.choose_targets(
+                logits, point, labels, self.targets, self.norm, self.order
+            ).unbind(dim=1)
         values = objectives.evaluate_objective(self.objective, logits, labels, aims[0])
         flat = ball.vanishes(objectives.checked_gradients(values, point))
         clean = _judge(inputs, torch.full_like(values, -torch.inf), logits.detach(), labels)
@@ -208,8 +212,10 @@ class APGDDLR(APGDCE):
 
     Args:
         targets: 0, away from the label; otherwise the targeted ratio, `restarts` runs towards each
-            of that many wrong classes, the most likely at the image itself first. A model with
-            fewer wrong classes has them all tried.
+            of that many wrong classes. A model with fewer wrong classes has them all tried.
+        order: which classes come first: "logit", those of the highest logits at the image itself;
+            "distance", those whose boundary is nearest there in the linearised model, among the
+            100 of the highest logits. For models of many classes: one more backward pass for each.
 
     Raises:
         ValueError: an argument is out of range; when called: fewer than 3 classes, or 4 with
@@ -219,6 +225,7 @@ class APGDDLR(APGDCE):
     """
 
     targets: int = 0
+    order: str = "logit"
 
     name: ClassVar[str] = "apgd_dlr"
     objective: ClassVar[str] = "dlr"
@@ -226,6 +233,7 @@ class APGDDLR(APGDCE):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("targets", self.targets, least=0)
+        check_choice("order", self.order, objectives.TARGET_ORDERS)
 
 
 class StepLength:
