@@ -81,6 +81,11 @@ class Detected:
         """The scores that no adaptive attack aims at, in order."""
         return [score for score in self.scores if score not in self.attacked]
 
+    def last_attacked(self, strengths: Sequence[float]) -> float | None:
+        """Return the largest of some eps at which an attack aims at a score; None if none does."""
+        aimed = {eps for (_, attack, eps, score, _) in self._rows if (attack, score) in self._aims}
+        return max((eps for eps in strengths if float(eps) in aimed), default=None)
+
     def own_attack(self, label: str, score: str, eps: float) -> tuple[str, Estimate] | None:
         """Return the attack on this very score with the lowest AUROC over all images, and that.
 

@@ -32,21 +32,36 @@ LEGEND = " †: a check fired for this loss, and its numbers may be artefacts."
 # white is guessing; blue, attacked images look odd; orange, they look more typical than clean ones
 COLOURS = LinearSegmentedColormap.from_list("auroc", [ADVERSARIAL, "#FFFFFF", BLUE])
 LETTER = 0.07  # inches
+OWN = "own attack"  # stands where a population does
+PANEL_WORDS = {
+    "successful": "Successful attacks (right, now wrong) stand against the clean images that are "
+    "right.",
+    OWN: "In the second table each score is judged under the adaptive attack that aims at it "
+    "and leaves the lowest AUROC.",
+}
 
 
 @dataclass(frozen=True)
 class _Heat:
-    """AUROC of losses by scores, at one eps over one population."""
+    """AUROC of losses by scores, at one eps over one population.
+
+    Attributes:
+        eps: Of the attack.
+        population: Which attacked images; OWN: all, under the attack on the very score.
+        names: Of the losses; a † where a check doubts the attack.
+        areas: A row a loss, a column a score; None is a gap.
+    """
 
     eps: float
     population: str
-    names: Sequence[str]  # of the losses; a † where a check doubts the attack
-    areas: Sequence[Sequence[Estimate | None]]  # a row a loss, a column a score; None is a gap
+    names: Sequence[str]
+    areas: Sequence[Sequence[Estimate | None]]
 
     @property
     def title(self) -> str:
         """What stands above the panel."""
-        return f"{eps_name(self.eps)}: {POPULATION_WORDS[self.population]}"
+        words = POPULATION_WORDS | {OWN: "each score under an attack on it"}
+        return f"{eps_name(self.eps)}: {words[self.population]}"
 
     @property
     def values(self) -> np.ndarray:
@@ -104,9 +119,15 @@ def plot_score_heat(scene: Scene) -> Iterator[Plot]:
               [[found.get(k, name, eps, score, population) for score in scores] for k in labels])
         for population in found.populations
     ]  # fmt: skip
-    drawn = [heat for heat in grid if heat.population in ("all", "successful")]
+    shown = ["all", "successful"]
+    last = found.last_attacked(scene.attack.strengths)
+    if last and not any(found.adapted(name).values()):
+        own = [[found.own_attack(k, score, last) for score in scores] for k in labels]
+        grid.append(_Heat(last, OWN, names, [[pair and pair[1] for pair in row] for row in own]))
+        shown = ["all", OWN]
+    drawn = [heat for heat in grid if heat.population in shown]
     rows = [
-        {"eps": eps, "population": heat.population, "label": label, "score": score,
+        {"eps": heat.eps, "population": heat.population, "label": label, "score": score,
          "auroc": area.mean if area else NAN, "low": area.low if area else None,
          "high": area.high if area else None, "n_seeds": area.n_seeds if area else 0}
         for heat in grid
@@ -128,8 +149,7 @@ def plot_score_heat(scene: Scene) -> Iterator[Plot]:
         title="How well does each score notice the attack?",
         caption=f"AUROC of each detection score{over}. Blue: attacked images look less "
         "typical than clean ones; orange: more typical; white: guessing; hatched: no number. "
-        "Successful attacks (right, now wrong) stand against the clean images that are right. "
-        f"Failed attacks and noise of the same size are in the CSV.{_spared(found)}"
+        f"{PANEL_WORDS[shown[1]]} The CSV has the other populations too.{_spared(found)}"
         f"{LEGEND if marked else ''}",
         alt=f"Tables of AUROC as coloured squares, losses by scores. {'; '.join(bests)}.",
     )

@@ -161,13 +161,7 @@ def scores_table(scene: Scene) -> Table | None:
         return None
     places = [*product(("all", "successful"), attack.strengths)]
     kept = [place for place in places if place[1] in scene.eps[-MOST_EPS:]]
-    known = [
-        eps
-        for eps in attack.strengths
-        if any(found.own_attack(label, score, eps)
-               for label in scene.labels for score in found.attacked)
-    ]  # fmt: skip
-    last = max(known, default=attack.strengths[-1])
+    last = found.last_attacked(attack.strengths) or attack.strengths[-1]
     rows, data = [], []
     for label in scene.labels:
         for score in found.scores_of(label, attack.label):

@@ -137,6 +137,12 @@ def test_a_score_stands_beside_its_own_attack_or_is_called_not_attacked(tmp_path
         album.add(plot_score_heat(scene))
     spared = "log-likelihood, marginal likelihood, my.module:odd score"
     assert f"Not attacked by an adaptive attack: {spared}." in album.pictures[0].caption
+    assert "judged under the adaptive attack that aims at it" in album.pictures[0].caption
+    heat = (tmp_path / "scores-heat-fgsm.csv").read_text().splitlines()
+    assert f"0.1,own attack,GM,knn,{naive.mean - 0.6}," in "\n".join(heat)
+    drawn = album.pictures[0].alt
+    assert "eps 0.1: each score under an attack on it: softmax best with nearest" in drawn
+    assert "attack successful" not in drawn
 
 
 def test_outside_sets_are_columns() -> None:
@@ -174,7 +180,7 @@ def test_figures_of_scores_hold_the_numbers_of_the_rows(tmp_path: Path) -> None:
     assert "nearest neighbours,GM,0.1,," in curves  # a gap where nothing succeeded
     assert "0.3,noise,GM,class_log_likelihood,0.555" in heat
     assert "softmax,marginal_log_likelihood,," in heat
-    assert "noise of the same size are in the CSV" in album.pictures[1].caption
+    assert "The CSV has the other populations too" in album.pictures[1].caption
     assert "noise" not in album.pictures[1].alt  # drawn are all and successful attacks
     assert "successful: softmax best with log-likelihood 0.955, GM" in album.pictures[1].alt
 
