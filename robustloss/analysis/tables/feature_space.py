@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -134,8 +135,10 @@ def center_rows(cell: Mapping[str, Any], reference: Mapping[str, Array]) -> list
     for _ in range(BATCHES):
         # With replacement: from a small set, draws without it would know the mean too well.
         chosen = rng.integers(0, len(labels), drawn)
-        for label in np.unique(labels[chosen]):
-            squares.append((own[chosen[labels[chosen] == label]].mean(0) ** 2).sum())
+        chosen = chosen[np.argsort(labels[chosen], kind="stable")]
+        off, starts = own[chosen], np.flatnonzero(np.diff(labels[chosen], prepend=-1))
+        for start, stop in pairwise([*starts, drawn]):  # of each class that it has
+            squares.append(((off[start:stop].sum(0) / (stop - start)) ** 2).sum())
     row = {
         "batch_size": drawn,
         "images_per_class": each,
