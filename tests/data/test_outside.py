@@ -325,7 +325,7 @@ def done(tmp_path_factory):
     data = {**SPEC["data"], "train_size": 150, "validation_size": 40, "classes": [0, 1, 2, 3, 4]}
     spec = changed(outside=TABLES, data=data, seeds=[0])
     runner.run(spec, out=folder)
-    build_report(folder, dpi=30)
+    build_report(folder)
     return folder, spec
 
 
@@ -391,7 +391,7 @@ def test_a_run_of_before_is_reported_without_tables_and_figure(done, tmp_path):
     del content["out_of_distribution"]
     write_json(old / "results.json", content, sort_keys=False)
     assert load_run(old).out_of_distribution == []
-    build_report(old, dpi=30)
+    build_report(old)
     made = {p.stem for p in (old / "report").rglob("*.csv")}
     assert "rows" in made
     assert not made & {"outside", "out-of-distribution", "scores-out-of-distribution"}

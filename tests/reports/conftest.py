@@ -30,7 +30,9 @@ def rendered(make_once: MakeOnce) -> Path:
         n=200,
         grid=30,
     )
-    return make_once("mixed", lambda path: build_report(write_run(path, layout), dpi=DPI))
+    return make_once(
+        "mixed", lambda path: build_report(write_run(path, layout), dpi=DPI, figures="drawn")
+    )
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +75,6 @@ def strong_report(strong: Path, make_once: MakeOnce) -> Path:
     """The report of that run, which is copied: some tests read it as it is without."""
 
     def write(path: Path) -> None:
-        build_report(shutil.copytree(strong, path), dpi=30)
+        build_report(shutil.copytree(strong, path), figures="laid out")
 
     return make_once("strong-rendered", write) / "report"

@@ -13,7 +13,6 @@ from robustloss.runs.folder import claiming
 from robustloss.spec.load import load_spec
 from robustloss.storage import read_json, write_json
 from tests.drawing import build_report
-from tests.reports.conftest import DPI
 from tests.reports.page.test_build import SMALL, contents
 from tests.reports.synthetic import write_run
 
@@ -22,7 +21,7 @@ import sys
 from robustloss.reports.page import build
 build.draw_all = lambda folder, contents, **how: []
 print("ready", flush=True)
-for _ in range(12):
+for _ in range(5):
     build.build_report(sys.argv[1])
 """
 
@@ -65,7 +64,7 @@ def test_reports_at_once_and_runs_that_begin_do_not_disturb_each_other(run: Path
 def test_results_that_are_replaced_while_a_report_is_drawn_are_in_no_part_of_it(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build_report(run, dpi=DPI, cores=2)
+    build_report(run, cores=2)
     undisturbed = contents(run / "report")
     shutil.rmtree(run / "report")
     make_tables = build.make_tables
@@ -84,7 +83,7 @@ def test_results_that_are_replaced_while_a_report_is_drawn_are_in_no_part_of_it(
         return made
 
     monkeypatch.setattr(build, "make_tables", replacing)
-    build_report(run, dpi=DPI, cores=2)
+    build_report(run, cores=2)
     assert [
         name for name in undisturbed if contents(run / "report")[name] != undisturbed[name]
     ] == []

@@ -37,7 +37,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     )
     attacks = (MockAttack("fgsm", "FGSM", eps=(0.1, 0.3)), MockAttack("pgd", "PGD", eps=(0.3,)))
     write_run(run, Layout(mocks=mocks, attacks=attacks, seeds=(0, 1), n=60, dim=20))
-    build_report(run, dpi=30)
+    build_report(run, dpi=30, figures="drawn")
     with playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})

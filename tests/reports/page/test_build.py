@@ -49,7 +49,7 @@ def here(small: Path) -> dict[str, bytes]:
     settings, backend = dict(matplotlib.rcParams), matplotlib.get_backend()
     mine = pyplot.figure()
     try:
-        build_report(small, dpi=DPI)
+        build_report(small, dpi=DPI, figures="drawn")
         assert pyplot.get_fignums() == [mine.number]
         assert dict(matplotlib.rcParams) == settings
         assert matplotlib.get_backend() == backend
@@ -113,7 +113,7 @@ def test_failure_while_drawing_keeps_the_old_report(
 
     monkeypatch.setattr(Figure, "savefig", full_disk)
     with pytest.raises(OSError, match="no space left"):
-        build_report(small, dpi=DPI)
+        build_report(small, dpi=DPI, figures="drawn")
     assert contents(small / "report") == here
     assert [p.name for p in small.iterdir() if p.name.startswith(".report-")] == []
 
@@ -200,7 +200,7 @@ CASES = {
 def test_every_shape_of_run_renders(tmp_path: Path, name: str) -> None:
     layout = CASES[name]
     run = write_run(tmp_path / "run", layout)
-    page = Page(build_report(run, dpi=30).read_text(encoding="utf-8"))
+    page = Page(build_report(run, dpi=30, figures="laid out").read_text(encoding="utf-8"))
     for mock in layout.mocks:
         assert " ".join(mock.label.split()) in page.text
     if len(layout.mocks) == 1:  # a chapter without anything to show is left out

@@ -34,7 +34,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
     write_run(run, Layout(mocks=mocks, attacks=attacks, seeds=(0,), n=60, dim=20, strong=True,
                           failed=(("plain", 1),)))  # fmt: skip
-    return build_report(run, dpi=30).read_text(encoding="utf-8")
+    return build_report(run, figures="laid out").read_text(encoding="utf-8")
 
 
 def test_nothing_is_fetched(html: str, hostile: str) -> None:
@@ -222,7 +222,7 @@ def test_checks_are_told_on_the_page(many: str) -> None:
 
 def test_figures_under_details_are_drawn_on_demand(strong: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(strong, tmp_path / "run"))
-    html = build_report(run, everything=False, dpi=30).read_text(encoding="utf-8")
+    html = build_report(run, everything=False).read_text(encoding="utf-8")
     figures = {path.stem for path in (run / "report/figures").glob("*.png")}
     assert {"error-vs-eps", "likelihood-fgsm", "posterior-fgsm", "embedding"} <= figures
     assert not [name for name in figures if name.startswith(("roc-", "scores-vs-eps"))]

@@ -44,18 +44,20 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def one(damaged: Path) -> dict[str, bytes]:
-    """The report that one process makes of it."""
+    """The report that one process makes of it, with blank figures."""
     return drawn(damaged, 1)
 
 
 def drawn(path: Path, cores: int) -> dict[str, bytes]:
-    build_report(path, dpi=40, cores=cores)
+    build_report(path, cores=cores)
     return contents(path)
 
 
 def test_three_processes_draw_what_one_draws(
-    damaged: Path, one: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    damaged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    build_report(damaged, dpi=40, figures="drawn")
+    one = contents(damaged)
     started = []
     original = press._Worker._talk
 
@@ -64,7 +66,8 @@ def test_three_processes_draw_what_one_draws(
         started.append(sorted(worker.made))
 
     monkeypatch.setattr(press._Worker, "_talk", talk)
-    three = drawn(damaged, 3)
+    build_report(damaged, dpi=40, figures="drawn", cores=3)
+    three = contents(damaged)
     assert len(started) == 2
     assert any(started), "no other process drew anything"
     assert b"cannot be read" in one["index.html"]
@@ -110,7 +113,7 @@ def test_what_cannot_be_drawn_is_told_as_by_one_process(
     monkeypatch.setattr(press, "_START", "raise OSError")
     monkeypatch.setattr("robustloss.reports.drawing.album.save", fail)
     with pytest.raises(OSError, match="no space left"):
-        drawn(damaged, 2)
+        build_report(damaged, figures="drawn", cores=2)
 
 
 def test_where_no_process_can_be_started_this_one_draws_all(

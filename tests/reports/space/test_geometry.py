@@ -36,7 +36,7 @@ PLAIN = Layout(
 def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A 2-D run with eight losses that explains itself, rendered."""
     path = write_run(tmp_path_factory.mktemp("runs") / "told", PLAIN)
-    build_report(path, dpi=30)
+    build_report(path)
     return path
 
 
@@ -83,7 +83,7 @@ def test_an_older_run_renders_without(rendered: Path, tmp_path: Path) -> None:
     for key in ("per_class", "geometry", "margins", "center_estimates"):
         del results[key]
     (old / "results.json").write_text(json.dumps(results), encoding="utf-8")
-    build_report(old, dpi=20)
+    build_report(old)
     page = Page((old / "report/index.html").read_text(encoding="utf-8"))
     assert "embedding" in page.ids
     for name in ("untrained", "boundaries", "norms", "margins", "geometry-test", "per-class"):
@@ -285,7 +285,7 @@ def test_many_classes_get_a_table_of_pairs(tmp_path: Path) -> None:
     layout = Layout(mocks=MANY[2:4], classes=30, dim=20, seeds=(0,), n=300, geometry=True,
                     attacks=(MockAttack(eps=(0.2,)),))  # fmt: skip
     run = write_run(tmp_path / "run", layout)
-    build_report(run, dpi=30)
+    build_report(run)
     assert not list((run / "report/figures").glob("confusion-*"))
     rows = read(run / "report/tables/confused-fgsm.csv")
     assert 2 <= len(rows) <= 2 * 20
@@ -303,7 +303,7 @@ def test_many_losses_render(tmp_path: Path, mocks: tuple[Mock, ...]) -> None:
     layout = Layout(mocks=mocks, seeds=(0,), n=60, grid=12, geometry=True, dim=2,
                     attacks=(MockAttack(eps=(0.2,)),))  # fmt: skip
     run = write_run(tmp_path / "run", layout)
-    page = Page(build_report(run, dpi=20).read_text(encoding="utf-8"))
+    page = Page(build_report(run, dpi=20, figures="laid out").read_text(encoding="utf-8"))
     for mock in mocks:
         assert mock.label in page.text
     details = Page((run / "report/details.html").read_text(encoding="utf-8"))
