@@ -2,7 +2,10 @@
 
 import csv
 import json
+import shutil
 import sys
+from functools import cache
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -39,10 +42,24 @@ def runs(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def merged(runs, tmp_path_factory):
+    """A function that compares runs by their names, once for all tests; they only read it."""
+    root = tmp_path_factory.mktemp("merged")
+
+    @cache
+    def merge(*names):
+        folders = [runs / name for name in names]
+        before = [(numbers(folder), files(folder)) for folder in folders]
+        done = merge_runs(folders, root / "-".join(names))
+        assert [(numbers(folder), files(folder)) for folder in folders] == before
+        return done
+
+    return merge
+
+
 def altered(runs, tmp_path, change, name="first"):
     """A copy of a run whose results.json was changed."""
-    import shutil
-
     folder = tmp_path / f"{name}-altered"
     shutil.copytree(runs / name, folder)
     results = json.loads((folder / "results.json").read_text())
@@ -51,9 +68,8 @@ def altered(runs, tmp_path, change, name="first"):
     return folder
 
 
-def test_losses_and_seeds_stand_side_by_side(runs, tmp_path):
-    merged = merge_runs([runs / "first", runs / "more"], tmp_path / "out")
-    run = load_run(merged.path)
+def test_losses_and_seeds_stand_side_by_side(runs, merged):
+    run = load_run(merged("first", "more").path)
     assert [(c.label, c.seed) for c in run.cells] == [
         ("softmax", 0),
         ("softmax", 1),
@@ -80,32 +96,30 @@ def test_losses_and_seeds_stand_side_by_side(runs, tmp_path):
     assert summary["n_seeds"] == 3
 
 
-def test_the_merged_folder_stands_alone_and_is_rendered(runs, tmp_path):
-    merged = merge_runs([runs / "first", runs / "more"], tmp_path / "out")
-    page = build_report(merged.path, dpi=30).read_text()
+def test_the_merged_folder_stands_alone_and_is_rendered(runs, merged):
+    out = merged("first", "more").path
+    page = build_report(out).read_text()
     assert "first + more" in page
     assert "Merged from" in page
-    assert {p.name for p in files(merged.path)} >= {
+    assert {p.name for p in files(out)} >= {
         p.name for p in (runs / "more").rglob("cells/l-gm/seed-2/*.npz")
     }
-    with (merged.path / "report/tables/rows.csv").open(newline="") as file:
+    with (out / "report/tables/rows.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    wanted = load_run(merged.path).rows
+    wanted = load_run(out).rows
     assert len(rows) == len(wanted)
     assert float(rows[-1]["error"]) == wanted[-1]["error"]
     assert list(rows[0]) == list(wanted[0])
 
 
-def test_what_a_run_and_a_merged_run_write_fits_the_published_schema(runs, tmp_path):
+def test_what_a_run_and_a_merged_run_write_fits_the_published_schema(runs, merged):
     validator = jsonschema.Draft202012Validator(json_schema())
-    merged = merge_runs([runs / "first", runs / "other"], tmp_path / "out")
-    for folder in (runs / "first", merged.path):
+    for folder in (runs / "first", merged("first", "other").path):
         validator.validate(read_json(folder / "results.json"))
 
 
-def test_a_run_and_a_merged_run_are_sealed_and_a_change_is_noted(runs, tmp_path):
-    merged = merge_runs([runs / "first", runs / "other"], tmp_path / "out")
-    for folder in (runs / "first", merged.path):
+def test_a_run_and_a_merged_run_are_sealed_and_a_change_is_noted(runs, merged, tmp_path):
+    for folder in (runs / "first", merged("first", "other").path):
         run = load_run(folder)
         assert (run.digest_state, run.doubts, run.readable_cells[1]) == ("fits", (), [])
         assert len(run.provenance["cells"]) == len(run.cells) > 0
@@ -121,28 +135,26 @@ def test_a_cell_that_is_missing_is_not_left_out_in_silence(runs, tmp_path):
         merge_runs([copied, runs / "other"], tmp_path / "out")
 
 
-def test_outside_sets_stay_with_the_losses_that_saw_them(runs, tmp_path):
-    run = load_run(merge_runs([runs / "other", runs / "first"], tmp_path / "out").path)
+def test_outside_sets_stay_with_the_losses_that_saw_them(runs, merged):
+    run = load_run(merged("other", "first").path)
     assert [table["label"] for table in run.provenance["spec"]["outside"]] == ["noise"]
     assert run.out_of_distribution == load_run(runs / "first").out_of_distribution != []
     seen = {cell.label for cell in run.cells if cell.files.get("outside")}
     assert seen == {row["label"] for row in run.out_of_distribution} == {"softmax", "L-GM"}
     assert all(cell.outside("noise").n == 30 for cell in run.cells if cell.label in seen)
-    build_report(run.path, dpi=30)
+    build_report(run.path)
     with (run.path / "report/figures/outside.csv").open(newline="") as file:
         assert {row["label"] for row in csv.DictReader(file)} == seen
 
 
-def test_only_what_every_run_has_is_compared(runs, tmp_path):
-    before = numbers(runs / "other"), files(runs / "other")
-    merged = merge_runs([runs / "first", runs / "other"], tmp_path / "out")
-    assert (numbers(runs / "other"), files(runs / "other")) == before
-    run = load_run(merged.path)
+def test_only_what_every_run_has_is_compared(runs, merged):
+    found = merged("first", "other")
+    run = load_run(found.path)
     assert {(r["attack_label"], r["eps"]) for r in run.rows} == {
         ("none", 0.0), ("fgsm", 0.0), ("fgsm", 0.2),
     }  # fmt: skip
-    assert any("Left out of first" in n and "fgsm at 0.1" in n for n in merged.notes)
-    assert any("Left out of other" in n and "pgd at 0.1" in n for n in merged.notes)
+    assert any("Left out of first" in n and "fgsm at 0.1" in n for n in found.notes)
+    assert any("Left out of other" in n and "pgd at 0.1" in n for n in found.notes)
     whole = load_run(runs / "other")
     kept = [r for r in whole.rows if r["attack_label"] != "pgd"]
     assert [r for r in run.rows if r["label"] == "center"] == kept
@@ -150,9 +162,9 @@ def test_only_what_every_run_has_is_compared(runs, tmp_path):
     assert {a["label"] for a in run.provenance["spec"]["attacks"]} == {"fgsm"}
 
 
-def test_order_of_the_runs_changes_no_number(runs, tmp_path):
-    one = load_run(merge_runs([runs / "first", runs / "other"], tmp_path / "a").path)
-    two = load_run(merge_runs([runs / "other", runs / "first"], tmp_path / "b").path)
+def test_order_of_the_runs_changes_no_number(merged):
+    one = load_run(merged("first", "other").path)
+    two = load_run(merged("other", "first").path)
     assert one.rows == two.rows
     assert one.summary == two.summary
     sign = {(r["label_a"], r["label_b"], r["eps"], r["metric"], r["seed"]): r["difference"]
@@ -261,7 +273,7 @@ def test_networks_may_differ_when_asked_for(runs, tmp_path):
     assert run.provenance["spec"]["losses"][-1]["model"] == {"feature_dim": 6}
 
 
-def test_a_folder_of_something_else_is_left_alone(runs, tmp_path):
+def test_a_folder_of_something_else_is_left_alone(runs, merged, tmp_path):
     pair = [runs / "first", runs / "more"]
     with pytest.raises(ValueError, match="holds no merged run"):
         merge_runs(pair, runs / "other")
@@ -270,14 +282,14 @@ def test_a_folder_of_something_else_is_left_alone(runs, tmp_path):
     with pytest.raises(ValueError, match="holds no merged run"):
         merge_runs(pair, tmp_path / "mine")
     assert (tmp_path / "mine/letter.txt").read_text() == "keep"
-    merge_runs(pair, tmp_path / "out")
+    shutil.copytree(merged("first", "more").path, tmp_path / "out")
     again = merge_runs([runs / "first", runs / "other"], tmp_path / "out")  # its own kind: anew
     assert {c.label for c in load_run(again.path).cells} == {"softmax", "L-GM", "center"}
 
 
 @pytest.mark.parametrize("where", ["itself", "link", "inside"])
-def test_a_run_is_not_written_over_by_its_own_merge(runs, tmp_path, where):
-    both = merge_runs([runs / "first", runs / "more"], tmp_path / "both").path
+def test_a_run_is_not_written_over_by_its_own_merge(runs, merged, tmp_path, where):
+    both = merged("first", "more").path
     (tmp_path / "link").symlink_to(both)
     out = {"itself": both, "link": tmp_path / "link", "inside": both / "cells/new"}[where]
     before = (both / "results.json").read_bytes(), files(both)
@@ -287,10 +299,10 @@ def test_a_run_is_not_written_over_by_its_own_merge(runs, tmp_path, where):
     assert len(before[1]) > 0
 
 
-def test_a_missing_file_costs_no_earlier_merge(runs, tmp_path, command):
+def test_a_missing_file_costs_no_earlier_merge(runs, merged, tmp_path, command):
     broken = altered(runs, tmp_path, lambda r: None)
     next((broken / "cells").rglob("fgsm-0.2-*.npz")).unlink()
-    out = merge_runs([runs / "first", runs / "more"], tmp_path / "out").path
+    out = Path(shutil.copytree(merged("first", "more").path, tmp_path / "out"))
     before = (out / "results.json").read_bytes(), files(out)
     for folder in (out, tmp_path / "new"):
         words = ("compare", runs / "more", broken, "--out", folder)
