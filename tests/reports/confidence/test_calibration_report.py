@@ -109,7 +109,7 @@ def test_temperature_has_columns_where_it_was_asked_for() -> None:
 
 def test_figures_hold_the_bins_of_all_seeds(tmp_path: Path) -> None:
     numbers = calibrated()
-    album = Album(tmp_path, 60)
+    album = Album(tmp_path, formats=())
     with report_style():
         album.add(plot_reliability(Scene(numbers, numbers.attacks[0])))
         album.add(plot_calibration_curves(Scene(numbers, numbers.attacks[0])))
@@ -125,7 +125,7 @@ def test_figures_hold_the_bins_of_all_seeds(tmp_path: Path) -> None:
 
 def test_older_runs_have_neither(tmp_path: Path) -> None:
     numbers = Numbers(detected_run(), 10)
-    album = Album(tmp_path, 60)
+    album = Album(tmp_path, formats=())
     album.add(plot_reliability(Scene(numbers, numbers.attacks[0])))
     album.add(plot_calibration_curves(Scene(numbers, numbers.attacks[0])))
     assert album.pictures == []

@@ -132,7 +132,7 @@ def test_a_score_stands_beside_its_own_attack_or_is_called_not_attacked(tmp_path
     assert {text for score, text in own if score != "nearest neighbours"} == {"not attacked"}
     assert all(text.startswith(lowest) for score, text in own if score == "nearest neighbours")
     assert any(note.startswith("Not attacked:") for note in detection_table(scene).notes)
-    album = Album(tmp_path, 30)
+    album = Album(tmp_path, formats=())
     with report_style():
         album.add(plot_score_heat(scene))
     spared = "log-likelihood, marginal likelihood, my.module:odd score"
@@ -169,7 +169,7 @@ def test_an_area_below_one_never_reads_as_one() -> None:
 
 
 def test_figures_of_scores_hold_the_numbers_of_the_rows(tmp_path: Path) -> None:
-    numbers, album = detected_numbers(), Album(tmp_path, 30)
+    numbers, album = detected_numbers(), Album(tmp_path, formats=())
     scene = Scene(numbers, numbers.attacks[0])
     with report_style():
         album.add(plot_score_curves(scene))
@@ -190,14 +190,14 @@ def test_every_eps_begins_a_row_of_the_heat_table(tmp_path: Path) -> None:
     run.results["detection"] = [r for r in run.detection if r["population"] != "noise"]
     numbers = Numbers(run, 10)
     with report_style():
-        Album(tmp_path, 30).add(plot_score_heat(Scene(numbers, numbers.attacks[0])))
+        Album(tmp_path, formats=()).add(plot_score_heat(Scene(numbers, numbers.attacks[0])))
     drawing = (tmp_path / "scores-heat-fgsm.csv").read_text()
     assert "noise" not in drawing
     assert drawing.count("0.3,failed,") == 2 * len(SCORES)
 
 
 def drawn(numbers: Numbers, folder: Path) -> tuple[Album, set[str]]:
-    album = Album(folder, 30)
+    album = Album(folder, formats=())
     with report_style():
         album.add(plot_areas(Scene(numbers, numbers.attacks[0])))
     return album, set((folder / "detection-vs-eps-fgsm.csv").read_text().splitlines())
