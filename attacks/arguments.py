@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from robustloss.attacks.base import NORMS, Budgets, Norm
-from robustloss.notation import eps_text
+from robustloss.notation import NORM_NAMES, eps_text
 
 
 def checked_eps(eps: Budgets, norm: Norm) -> tuple[float, ...]:
     """Return the budgets as floats.
 
     Args:
-        eps: numbers in pixel units; L-inf ones in [0, 1], L2 ones finite and at least 0.
-        norm: "linf" or "l2".
+        eps: numbers in pixel units; L-inf ones in [0, 1], others finite and at least 0.
+        norm: of eps.
 
     Raises:
         ValueError: no sequence, empty, not numbers, or out of range.
@@ -35,10 +35,10 @@ def checked_eps(eps: Budgets, norm: Norm) -> tuple[float, ...]:
             raise ValueError(
                 f"eps (={eps_text(budget)}) must lie in [0, 1]: pixel units, not 0–255."
             )
-        if norm == "l2" and not 0 <= budget < math.inf:
+        if not 0 <= budget < math.inf:
             raise ValueError(
-                f"eps (={eps_text(budget)}) must be finite and at least 0: an L2 length in pixel "
-                "units, not 0–255."
+                f"eps (={eps_text(budget)}) must be finite and at least 0: an {NORM_NAMES[norm]} "
+                "length in pixel units, not 0–255."
             )
     return tuple(float(value) for value in values)
 
@@ -152,13 +152,22 @@ def check_choice(name: str, value: object, known: Iterable[str]) -> None:
         raise ValueError(f"{name} (={value!r}) must be one of {', '.join(map(repr, names))}.")
 
 
-def check_norm(norm: str) -> None:
-    """Refuse an unknown norm.
+def check_norm(norm: str, known: Sequence[str] = NORMS) -> None:
+    """Refuse a norm that is unknown, or that an attack does not have.
+
+    Args:
+        norm: what was given.
+        known: the norms of the attack.
 
     Raises:
-        ValueError: not one of NORMS.
+        ValueError: not one of them.
     """
-    check_choice("norm", norm, NORMS)
+    if norm in NORMS and norm not in known:
+        raise ValueError(
+            f"norm (={norm!r}) must be one of {', '.join(map(repr, known))} in this attack. "
+            "Attacks in L1 are fgsm, pgd, apgd_ce, apgd_dlr and fmn."
+        )
+    check_choice("norm", norm, known)
 
 
 def check_paths(steps: int, step_size: float | None, restarts: int, *, random_start: bool) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from robustloss.attacks.noise import ImageNoise
 
-Norm = Literal["linf", "l2"]
+Norm = Literal["linf", "l2", "l1"]
 Needs = Literal["logits", "likelihood", "score"]
 NORMS: tuple[str, ...] = get_args(Norm)
 NEEDS: tuple[str, ...] = get_args(Needs)

@@ -9,7 +9,9 @@ import re
 import unicodedata
 from fractions import Fraction
 
-NORM_NAMES = {"linf": "L∞", "l2": "L2"}
+NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1"}
+"""The norms in which eps can be measured, as tables call them."""
+
 _MOST_PARTS = 256  # of a fraction that a person would have written
 
 

@@ -64,7 +64,7 @@ class AutoAttack:
     needs: ClassVar[Needs] = "logits"
 
     def __post_init__(self) -> None:
-        check_norm(self.norm)
+        check_norm(self.norm, ("linf", "l2"))
         check_choice("version", self.version, VERSIONS)
         if importlib.util.find_spec("pyautoattack") is None:
             raise ValueError(

@@ -219,7 +219,7 @@ def _check_value(key: str, value: object, default: object, entry: Entry) -> None
         ValueError: the message names the parameter.
     """
     if key == "norm":
-        check_norm(str(value))
+        check_norm(str(value), tuple(_THEIR_NORM))
     elif key in entry.choices:
         check_choice(key, value, entry.choices[key])
     elif key in _COUNTS:

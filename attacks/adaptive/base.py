@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.attacks.arguments import check_choice, check_integer, check_norm, check_paths
-from robustloss.attacks.ball import ascent_direction, choose_all, project, uniform_start, vanishes
+from robustloss.attacks.ball import ascend, choose_all, project, uniform_start, vanishes
 from robustloss.attacks.base import AttackError, AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.bounded.pgd import STEP_SCHEDULES
 from robustloss.attacks.noise import ImageNoise
@@ -147,10 +147,11 @@ class Adaptive(ABC):
     constant in the logits change nothing.
 
     Args:
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1".
         steps: gradients per path, at least 1.
         step_size: first a over eps, positive; a falls to 0 along a cosine. None stands for
-            5 / steps in L-inf and 10 / steps in L2 (at most 1): enough to cross the ball and turn.
+            5 / steps in L-inf and 10 / steps in L2 and L1 (at most 1): enough to cross the ball and
+            turn.
         random_start: begin at a uniformly drawn point of the ball; otherwise at the image.
         restarts: starts per image, at least 1; more than 1 needs the random start.
         targets: wrong classes aimed at, each on paths of its own; 0 aims at every step at the one
@@ -247,7 +248,7 @@ class Adaptive(ABC):
                         if not more:
                             break
                         length = budget * size * STEP_SCHEDULES["cosine"](step / self.steps)
-                        point = point + length * ascent_direction(rule(view), self.norm)
+                        point = ascend(point, rule(view), length, self.norm)
                         point = project(point, inputs, budget, self.norm)
             adv_inputs.append(best.images)
         return AttackOutput(torch.stack(adv_inputs), zero_gradient)

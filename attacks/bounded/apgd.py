@@ -1,7 +1,9 @@
-"""Auto-PGD: gradient ascent with momentum that halves each image's step when it stops paying."""
+"""Auto-PGD: gradient ascent that shortens each image's step when it stops paying."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
@@ -10,12 +12,12 @@ from torch import Tensor, nn
 from robustloss.attacks import ball, objectives
 from robustloss.attacks.arguments import check_choice, check_integer, check_norm
 from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
+from robustloss.attacks.bounded.apgd_steps import Pace, SparseStep, StepLength
 from robustloss.attacks.noise import ImageNoise
 
 Keep = Literal["best", "first"]
 
-_WEIGHT = 0.75  # of the new step against the last one; alpha in the publication
-_CHECKPOINTS = (0.22, 0.06, 0.03)  # shares of the steps: first gap, least gap, by how much it falls
+_LARGER = ((3.0, 0.3), (2.0, 0.3))  # in L1, first: radii over eps, with their shares of the steps
 
 
 class _Candidate(NamedTuple):
@@ -62,11 +64,15 @@ class APGDCE:
     to come. What comes back is the image of all runs on which the true logit trails most, else the
     one of highest objective.
 
+    In L1 there is no momentum, and a step moves a part of the pixels, those of the largest
+    gradients with room in the box, all equally far. The part shrinks as the highest point changes
+    fewer pixels. A run begins with 30 % of the steps at 3 eps and 30 % at 2 eps.
+
     Args:
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1".
         steps: gradients per run, at least 1.
         restarts: runs from random points of the ball's surface, at least 1.
-        rho: share of rising steps up to which the step is halved, in (0, 1).
+        rho: share of rising steps up to which the step is halved, in (0, 1); not in L1.
         keep: "best", as above; "first" stops at an image as soon as it is fooled. The errors are
             the same and take fewer passes, but the attacked images lie near the boundary, where a
             detector judges them differently.
@@ -78,7 +84,9 @@ class APGDCE:
 
     Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of
         diverse parameter-free attacks" (ICML 2020), algorithm 1. In L2 the box comes before the
-        ball here, which spends the whole budget; in the authors' code the ball comes first.
+        ball here, which spends the whole budget; in the authors' code the ball comes first. L1:
+        "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers" (ICML 2021),
+        algorithm 1.
     """
 
     norm: Norm = "linf"
@@ -111,7 +119,8 @@ class APGDCE:
         """Return the most: the gradient at the image, every run's start, steps and last point."""
         runs, eot = budgets * self.restarts * max(1, self.targets), self.eot
         looked = objectives.MOST_CANDIDATES if self.order == "distance" else 0
-        most = 1 + runs * (self.steps + 1), 1 + looked + runs * self.steps
+        ends = len(self._list_stages(1.0))
+        most = 1 + runs * (self.steps + ends), 1 + looked + runs * self.steps
         return Queries(*(eot * each for each in most))
 
     def __call__(
@@ -145,12 +154,21 @@ class APGDCE:
                     break
                 towards = None if aim is None else aim[going]
                 part = inputs[going], labels[going], towards
-                tried = self._climb(model, *part, budget, draws.select(going))
+                tried = self._run(model, *part, budget, draws.select(going))
                 best.put(going, best.select(going).take(tried))
             adv_inputs.append(best.images)
         return AttackOutput(torch.stack(adv_inputs), zero_gradient=flat & ~clean.fooled)
 
-    def _climb(
+    def _list_stages(self, eps: float) -> list[tuple[float, int]]:
+        """Return the radii of the balls in which a run climbs, eps last, with the steps in each."""
+        counts = [math.ceil(share * self.steps) for _, share in _LARGER]
+        left = self.steps - sum(counts)
+        if self.norm != "l1" or left < 1:
+            return [(eps, self.steps)]
+        larger = [(factor * eps, n) for (factor, _), n in zip(_LARGER, counts, strict=True)]
+        return [*larger, (eps, left)]
+
+    def _run(
         self,
         model: nn.Module,
         inputs: Tensor,
@@ -159,14 +177,35 @@ class APGDCE:
         eps: float,
         noise: ImageNoise,
     ) -> _Candidate:
-        """Return the best images of one run: a random start and its steps."""
+        """Return the best images of one run: a random start, and the steps from there."""
+        stages = self._list_stages(eps)
+        point = ball.surface_start(inputs, stages[0][0], self.norm, noise)
+        for (larger, steps), (radius, _) in pairwise(stages):
+            _, point = self._climb(model, inputs, labels, aim, point, larger, steps, "best")
+            point = ball.project(point, inputs, radius, self.norm)
+        return self._climb(model, inputs, labels, aim, point, *stages[-1], self.keep)[0]
+
+    def _climb(
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        labels: Tensor,
+        aim: Tensor | None,
+        start: Tensor,
+        eps: float,
+        steps: int,
+        keep: Keep,
+    ) -> tuple[_Candidate, Tensor]:
+        """Take the steps from a start, in the ball of radius eps.
+
+        Returns:
+            The best images, and the points of the highest objective where keep is "best".
+        """
         watch = objectives.NaNWatch()
         rows = torch.arange(len(inputs), device=inputs.device)  # the images that are still climbing
-        before = point = ball.surface_start(inputs, eps, self.norm, noise)
-        for step in range(self.steps + 1):
-            more = (
-                step < self.steps
-            )  # nothing follows the last point: its gradient is not asked for
+        before = point = start
+        for step in range(steps + 1):
+            more = step < steps  # nothing follows the last point: its gradient is not asked for
             gradient, values, logits = objectives.differentiate(
                 model, point, labels, self.objective, watch, targets=aim, backward=more
             )
@@ -175,35 +214,35 @@ class APGDCE:
             if step == 0:
                 best, highest = here, peak
                 found = _Candidate(*(each.clone() for each in here))
-                length = StepLength(eps, self.steps, self.rho, values)
+                pace: Pace = StepLength(eps, steps, self.rho, values, self.norm)
+                if self.norm == "l1":
+                    pace = SparseStep(eps, steps, point, inputs)
             else:
                 best = best.take(here)
                 highest = ball.choose_all(values > highest.values, peak, highest)
-                halved = length.observe(values)
-                # A shorter step goes on from the highest point so far.
-                point = ball.choose(halved, highest.images, point)
-                gradient = ball.choose(halved, highest.gradient, gradient)
-            if self.keep == "first" and here.fooled.any():
+                changed = pace.observe(values, highest.images)
+                # With another step the path goes on from the highest point so far.
+                point = ball.choose(changed, highest.images, point)
+                gradient = ball.choose(changed, highest.gradient, gradient)
+            if keep == "first" and here.fooled.any():
                 found.put(rows, best)
                 going = ~here.fooled
                 best, highest = best.select(going), _Peak(*(each[going] for each in highest))
-                length.select(going)
+                pace.select(going)
                 rows, inputs, labels, before, point, gradient = (
                     each[going] for each in (rows, inputs, labels, before, point, gradient)
                 )
                 aim = None if aim is None else aim[going]
             if not more or len(rows) == 0:
                 break
-            direction = ball.ascent_direction(gradient, self.norm)
-            ahead = point + ball.column(length.now, point) * direction
-            ahead = ball.project(ahead, inputs, eps, self.norm)
-            if step > 0:
-                ahead = point + _WEIGHT * (ahead - point) + (1 - _WEIGHT) * (point - before)
+            ahead = ball.project(pace.move(point, gradient), inputs, eps, self.norm)
+            if step > 0 and pace.weight < 1:
+                ahead = point + pace.weight * (ahead - point) + (1 - pace.weight) * (point - before)
                 ahead = ball.project(ahead, inputs, eps, self.norm)
             before, point = point, ahead
         watch.check()
         found.put(rows, best)
-        return found
+        return found, highest.images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,59 +273,6 @@ class APGDDLR(APGDCE):
         super().__post_init__()
         check_integer("targets", self.targets, least=0)
         check_choice("order", self.order, objectives.TARGET_ORDERS)
-
-
-class StepLength:
-    """Each image's step length: 2 eps, halved where the objective has stopped rising.
-
-    Checkpoints are common to all images: after 22 % of the steps, then at gaps that shrink by 3 %
-    of the steps down to 6 %. A step is halved there if, since the last checkpoint, (1) at most the
-    share rho of the steps raised the objective, or (2) the highest objective stayed the same and
-    the step had not been halved.
-
-    Args:
-        eps: radius of the ball, in pixel units.
-        steps: steps of the run.
-        rho: share of rising steps up to which the step is halved.
-        values: (B,) the objective at the start.
-
-    Attributes:
-        now: (B,) float32 step lengths, in pixel units.
-
-    Source: Croce and Hein (ICML 2020), section 3.2, with ≤ rho as in the authors' code. Their
-        first comparison is with an objective of 0; here, as published, with the start.
-    """
-
-    def __init__(self, eps: float, steps: int, rho: float, values: Tensor) -> None:
-        self.now = torch.full_like(values, 2.0 * eps, dtype=torch.float32)
-        self._rho = rho
-        self._gap, self._least, self._shrink = (max(int(p * steps), 1) for p in _CHECKPOINTS)
-        self._taken = 0
-        self._rises = torch.zeros_like(values)
-        self._last = self._highest = self._highest_then = values
-        self._halved = torch.ones_like(values, dtype=torch.bool)
-
-    def observe(self, values: Tensor) -> Tensor:
-        """Take in the objective (B,) after a step; return (B,) bool, whose step was halved."""
-        self._rises = self._rises + (values > self._last)
-        self._last = values
-        self._highest = torch.maximum(self._highest, values)
-        self._taken += 1
-        if self._taken < self._gap:
-            return torch.zeros_like(self._halved)
-        idle = ~self._halved & (self._highest <= self._highest_then)
-        self._halved = idle | (self._rises <= self._rho * self._taken)
-        self.now = torch.where(self._halved, self.now / 2, self.now)
-        self._highest_then = self._highest
-        self._rises = torch.zeros_like(values)
-        self._taken = 0
-        self._gap = max(self._gap - self._shrink, self._least)
-        return self._halved
-
-    def select(self, mask: Tensor) -> None:
-        """Go on with the images at which the mask (B,) is true."""
-        for name in ("now", "_rises", "_last", "_highest", "_highest_then", "_halved"):
-            setattr(self, name, getattr(self, name)[mask])
 
 
 def _judge(

@@ -1,4 +1,4 @@
-"""Fast gradient sign method, and its L2 form."""
+"""Fast gradient sign method, and its L2 and L1 forms."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from robustloss.attacks.arguments import check_choice, check_integer, check_norm
-from robustloss.attacks.ball import ascent_direction, vanishes
+from robustloss.attacks.ball import ascend, vanishes
 from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
 from robustloss.attacks.noise import ImageNoise
 from robustloss.attacks.objectives import LEAST_CLASSES, OBJECTIVES, differentiate
@@ -16,13 +16,14 @@ from robustloss.attacks.objectives import LEAST_CLASSES, OBJECTIVES, differentia
 class FGSM:
     """clip(x + eps · u) with u = sign ∇ₓ J, sign(0) = 0: one gradient serves every eps.
 
-    In L2, the fast gradient method: u = ∇ₓ J / ‖∇ₓ J‖₂.
+    In L2, the fast gradient method: u = ∇ₓ J / ‖∇ₓ J‖₂. In L1, the pixels of the largest gradients
+    go to the end of the box, one after the other, until eps is spent.
 
     Args:
         objective: "ce", the cross-entropy of the logits, as published; "margin",
             max over j≠y of z_j − z_y, which does not saturate; "dlr", that over the spread of
             the three largest logits.
-        norm: "linf", as published, or "l2".
+        norm: "linf", as published, "l2" or "l1".
         eot: calls of the model whose mean posterior is attacked, at least 1: more than 1 for a
             model that draws at random, and then every image of the run is judged by that many.
 
@@ -58,8 +59,7 @@ class FGSM:
     ) -> AttackOutput:
         """Step once along the gradient; see Attack."""
         gradient = differentiate(model, inputs, labels, self.objective).gradient
-        direction = ascent_direction(gradient, self.norm)
         adv_inputs = inputs.new_empty((len(eps), *inputs.shape))
         for row, budget in zip(adv_inputs, eps, strict=True):  # no second copy of all of them
-            row.copy_((inputs + budget * direction).clamp_(0.0, 1.0))
+            row.copy_(ascend(inputs, gradient, budget, self.norm).clamp_(0.0, 1.0))
         return AttackOutput(adv_inputs, zero_gradient=vanishes(gradient))

@@ -53,11 +53,11 @@ class PGD:
     Args:
         objective: "ce", "margin", "dlr" (difference-of-logits ratio), or "nll", the negative
             log-likelihood of the true class, for models with `joint`.
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1".
         steps: gradients per restart, at least 1.
         step_size: a over eps, positive; None stands for 2.5 / steps in L-inf and 5 / steps in L2
-            (at most 1): enough to cross the ball and turn, and in L2, where a path from a random
-            start bends towards its goal along the sphere, to arrive.
+            and L1 (at most 1): enough to cross the ball and turn, and in L2, where a path from a
+            random start bends towards its goal along the sphere, to arrive.
         schedule: how the step shrinks: "constant", "linear" or "cosine" (both to 0).
         momentum: mu in g ← mu · g + ∇ₓ J / ‖∇ₓ J‖₁, at least 0; 0 follows the gradient itself.
         random_start: begin at a uniformly drawn point of the ball; otherwise at the image.
@@ -173,7 +173,7 @@ class PGD:
             if self.momentum:
                 gradient = velocity = self.momentum * velocity + _scale_to_mean(gradient)
             length = eps * size * STEP_SCHEDULES[self.schedule](step / self.steps)
-            point = point + length * ball.ascent_direction(gradient, self.norm)
+            point = ball.ascend(point, gradient, length, self.norm)
             point = ball.project(point, inputs, eps, self.norm)
         if len(rows) > 0:
             with torch.no_grad():  # nothing follows the last point: its gradient is not asked for

@@ -56,7 +56,7 @@ class Square:
     needs: ClassVar[Needs] = "logits"
 
     def __post_init__(self) -> None:
-        check_norm(self.norm)
+        check_norm(self.norm, ("linf", "l2"))
         check_integer("queries", self.queries, least=1)
         check_integer("restarts", self.restarts, least=1)
         if not 0 < self.p_init <= 1:

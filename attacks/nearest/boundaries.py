@@ -64,11 +64,10 @@ def dual_norm(normal: Tensor, norm: Norm) -> Tensor:
 
     Args:
         normal: (B,C,H,W).
-        norm: of δ; "linf" has the L1 norm as its dual, "l2" itself.
+        norm: of δ; "linf" and "l1" are each other's dual, "l2" its own.
     """
-    if norm == "linf":
-        return normal.abs().flatten(1).sum(dim=1)
-    return distance(normal, "l2")
+    dual: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
+    return distance(normal, dual[norm])
 
 
 def step_to_plane(points: Tensor, normal: Tensor, gap: Tensor, norm: Norm) -> Tensor:

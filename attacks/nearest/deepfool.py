@@ -42,7 +42,7 @@ class DeepFool:
     needs: ClassVar[Needs] = "logits"
 
     def __post_init__(self) -> None:
-        check_norm(self.norm)
+        check_norm(self.norm, ("linf", "l2"))
         check_integer("steps", self.steps, least=1)
         if self.candidates is not None:
             check_integer("candidates", self.candidates, least=1)

@@ -66,7 +66,7 @@ class FAB:
     needs: ClassVar[Needs] = "logits"
 
     def __post_init__(self) -> None:
-        check_norm(self.norm)
+        check_norm(self.norm, ("linf", "l2"))
         check_integer("steps", self.steps, least=1)
         check_integer("restarts", self.restarts, least=1)
         if self.candidates is not None:

@@ -21,7 +21,7 @@ from robustloss.attacks.nearest.boundaries import Nearest, dual_norm
 from robustloss.attacks.noise import ImageNoise
 from robustloss.attacks.objectives import NaNWatch, Slope, differentiate, mispredicts, refuse_nan
 
-_STEP_SIZE: dict[Norm, float] = {"linf": 10.0, "l2": 1.0}
+_STEP_SIZE: dict[Norm, float] = {"linf": 10.0, "l2": 1.0, "l1": 1.0}
 _LAST_STEP = 0.01  # over the first
 _LAST_GAMMA = 0.001
 _BEYOND = 1e-3  # share by which the radius passes the boundary that it estimates
@@ -37,10 +37,10 @@ class FMN:
     falls along a cosine to a hundredth of the first, and γ to 0.001.
 
     Args:
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1".
         steps: gradients per image, at least 1.
         step_size: first a, a Euclidean length in pixel units, positive. None stands for 10 in L-inf
-            and 1 in L2.
+            and 1 in L2 and L1.
         gamma: first γ, in (0, 1).
 
     Raises:

@@ -17,8 +17,8 @@ class AttackFacts(NamedTuple):
 
     Attributes:
         kind: how it works.
-        norm: of its eps, "linf" or "l2", unless its parameter `norm` says otherwise; None where
-            only the attack itself knows.
+        norm: of its eps, unless its parameter `norm` says otherwise; None where only the attack
+            itself knows.
     """
 
     kind: Kind
@@ -107,7 +107,7 @@ def attack_norm(name: str, params: Mapping[str, Any]) -> str | None:
         params: the attack's parameters; `norm` decides where it is given.
 
     Returns:
-        "linf" or "l2"; None for a user's own attack, which says so only once it is loaded.
+        "linf", "l2" or "l1"; None for a user's own attack, which says so only once it is loaded.
     """
     # An unknown name of torchattacks is refused later; until then its eps are read as L-inf ones.
     fallback = "linf" if name.startswith(_TORCHATTACKS) else None

@@ -32,7 +32,7 @@ class AttackSpec(base.Labelled):
     )
     params: AttackParams = base.declare("its own parameters", {})
     eps: base.ListOf[base.Eps] = base.declare(
-        "budgets in pixel units: L-inf in [0, 1], L2 >= 0",
+        "budgets in pixel units: L-inf in [0, 1], L2 and L1 >= 0",
         kind='list of numbers or fractions as text ("8/255")',
         example=(0.1, "8/255"),
     )

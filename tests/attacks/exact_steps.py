@@ -3,8 +3,8 @@
 import numpy as np
 import scipy.optimize
 
-ORDER = {"linf": np.inf, "l2": 2}
-DUAL = {"linf": 1, "l2": 2}  # order of the norm that measures a plane's normal
+ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
+DUAL = {"linf": 1, "l2": 2, "l1": np.inf}  # order of the norm that measures a plane's normal
 
 
 def exact_step(point: np.ndarray, normal: np.ndarray, gap: float, norm: str) -> np.ndarray:
@@ -20,6 +20,14 @@ def exact_step(point: np.ndarray, normal: np.ndarray, gap: float, norm: str) -> 
             b_eq=[gap],
             bounds=[*zip(-point, 1 - point, strict=True), (0, None)],
         )
+    elif norm == "l1":  # variables: the step's upward and its downward part
+        solved = scipy.optimize.linprog(
+            np.ones(2 * n),
+            A_eq=np.append(normal, -normal)[None],
+            b_eq=[gap],
+            bounds=[(0, room) for room in (*(1 - point), *point)],
+        )
+        return solved.x[:n] - solved.x[n:]
     else:
         solved = scipy.optimize.minimize(
             lambda step: step @ step,

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from robustloss.attacks import build_attack, perturb
 from robustloss.attacks.arguments import checked_eps
+from robustloss.attacks.base import NORMS
+from robustloss.notation import NORM_NAMES
 from tests.attacks.models import BinaryLinear, classes, images
 
 GOOD: dict[str, Any] = {
@@ -87,10 +89,16 @@ def test_bad_input_is_refused(change: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize("value", [-1, float("inf"), float("nan")])
-def test_l2_budgets_are_finite_and_not_negative(value: float) -> None:
-    assert checked_eps([0, 1.5, 40], "l2") == (0.0, 1.5, 40.0)
-    with pytest.raises(ValueError, match="must be finite and at least 0: an L2 length in pixel"):
-        checked_eps([value], "l2")
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_other_budgets_are_finite_and_not_negative(norm, value: float) -> None:
+    assert checked_eps([0, 1.5, 40], norm) == (0.0, 1.5, 40.0)
+    message = f"must be finite and at least 0: an {norm.upper()} length in pixel"
+    with pytest.raises(ValueError, match=message):
+        checked_eps([value], norm)
+
+
+def test_every_norm_has_a_name() -> None:
+    assert tuple(NORM_NAMES) == NORMS
 
 
 @pytest.mark.parametrize(

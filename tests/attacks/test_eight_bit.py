@@ -17,13 +17,14 @@ def attacked(inputs: torch.Tensor, eps: float, norm: str) -> torch.Tensor:
     delta = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(9))
     if norm == "linf":
         return (inputs + eps * delta.sign()).clamp(0, 1)
-    delta = eps * delta / distance(delta, "l2").view(-1, 1, 1, 1)
+    delta = eps * delta / distance(delta, norm).view(-1, 1, 1, 1)
     return (inputs + delta).clamp(0, 1)
 
 
 @pytest.mark.parametrize(
     ("norm", "eps"),
-    [("linf", e) for e in (0.1, 8 / 255, 0.0301, 1e-4)] + [("l2", 0.5), ("l2", 0.02)],
+    [("linf", e) for e in (0.1, 8 / 255, 0.0301, 1e-4)]
+    + [("l2", 0.5), ("l2", 0.02), ("l1", 4.0), ("l1", 0.1)],
 )
 def test_rounded_images_are_levels_inside_the_ball(norm, eps):
     inputs = on_grid(50, 0)

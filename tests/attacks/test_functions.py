@@ -206,7 +206,7 @@ BAD = {
     "none to take": ("sign_step", {"steps": 2}, "sign_step.steps: unknown parameter. It takes no"),
     "missing": ("many_steps", {}, "many_steps.steps: missing; this parameter has no default"),
     "filled": ("open_ended", {"eps": 2}, "open_ended.eps: unknown parameter"),
-    "norm": ("sign_step", {"norm": "l1"}, r"norm \(='l1'\) must be one of 'linf', 'l2'"),
+    "norm": ("sign_step", {"norm": "l0"}, r"norm \(='l0'\) must be one of 'linf', 'l2'"),
     "needs": ("sign_step", {"needs": "x"}, r"needs \(='x'\) must be one of 'logits', 'likelihood'"),
     "class value": ("Complete", {"share": 2}, r"Complete': share \(=2\) must be at most 1"),
     "class type": ("Complete", {"share": "x"}, "Complete': TypeError: '>' not supported"),

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from robustloss.attacks import ATTACKS, Attack, build_attack, iter_perturb, perturb
 from robustloss.attacks.ball import distance, project
+from robustloss.attacks.base import NORMS
 from tests.attacks.models import (
     BinaryLinear,
     Made,
@@ -49,7 +50,7 @@ def shifted(scale: float) -> Made:
 # --- box and ball ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("scale", [0.5, 1.0, 50.0, -1e30])
 def test_box_and_ball_hold_whatever_comes_back(norm: str, scale: float) -> None:
     attack = shifted(scale)

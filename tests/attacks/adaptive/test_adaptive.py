@@ -410,7 +410,7 @@ def test_an_overflow_is_told(name: str) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"norm": "l1"}, r"norm \(='l1'\) must be one of 'linf', 'l2'"),
+        ({"norm": "l0"}, r"norm \(='l0'\) must be one of 'linf', 'l2'"),
         ({"steps": 0}, r"steps \(=0\) must be at least 1"),
         ({"restarts": 0}, r"restarts \(=0\) must be at least 1"),
         ({"restarts": 2, "random_start": False}, "would all be the same path"),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from robustloss.attacks import AttackError, ImageNoise, build_attack, perturb
 from robustloss.attacks.ball import distance, surface_start
-from robustloss.attacks.bounded import apgd
+from robustloss.attacks.bounded import apgd_steps
 from robustloss.attacks.objectives import cross_entropy, logit_ratio, margin, targeted_logit_ratio
 from tests.attacks.apgd_cases import (
     BUDGET,
@@ -92,7 +92,7 @@ def test_zig_zag_over_a_peak_ends_because_the_step_is_halved(monkeypatch) -> Non
         adv_inputs = perturb(attack, model, inputs, labels, eps=[0.1]).adv_inputs
         assert fooled(model, adv_inputs, labels).all()
         with monkeypatch.context() as patch:
-            patch.setattr(apgd, "_CHECKPOINTS", (2.0, 1.0, 1.0))  # never reached
+            patch.setattr(apgd_steps, "_CHECKPOINTS", (2.0, 1.0, 1.0))  # never reached
             adv_inputs = perturb(attack, model, inputs, labels, eps=[0.1]).adv_inputs
             assert fooled(model, adv_inputs, labels).double().mean() < 0.5
 
@@ -318,7 +318,7 @@ def test_nan_logits_at_the_last_step_are_told() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"norm": "l1"}, r"norm \(='l1'\) must be one of 'linf', 'l2'"),
+        ({"norm": "l0"}, r"norm \(='l0'\) must be one of 'linf', 'l2', 'l1'"),
         ({"steps": 0}, r"steps \(=0\) must be at least 1"),
         ({"steps": 2.5}, r"steps \(=2.5\) must be an integer"),
         ({"restarts": 0}, r"restarts \(=0\) must be at least 1"),

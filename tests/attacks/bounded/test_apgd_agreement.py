@@ -8,7 +8,7 @@ from torch import Tensor
 
 from robustloss.attacks import ImageNoise, ball, build_attack, perturb
 from robustloss.attacks.ball import distance
-from robustloss.attacks.bounded.apgd import StepLength
+from robustloss.attacks.bounded.apgd_steps import StepLength
 from tests.attacks.apgd_cases import BUDGET, FORMS, NORMS, Recording, fooled, ordinary
 
 
@@ -38,10 +38,15 @@ def test_step_is_halved_as_the_paper_says(steps: int, rho: float) -> None:
     plateau = np.minimum(rising, 0.4 * steps)
     values = np.stack([rising, -rising, np.zeros(steps + 1), rising % 2, plateau, *walks])
     expected = [halvings(row, rho) for row in values]
-    length = StepLength(0.1, steps, rho, torch.tensor(values[:, 0]))
+    length = StepLength(0.1, steps, rho, torch.tensor(values[:, 0]), "linf")
     found: list[list[int]] = [[] for _ in values]
     for step in range(1, steps + 1):
-        for row in length.observe(torch.tensor(values[:, step])).nonzero().flatten().tolist():
+        for row in (
+            length.observe(torch.tensor(values[:, step]), torch.zeros(0))
+            .nonzero()
+            .flatten()
+            .tolist()
+        ):
             found[row].append(step)
     assert found == expected
     assert expected[0] == []  # always rising

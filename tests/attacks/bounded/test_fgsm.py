@@ -253,8 +253,8 @@ def test_l2_direction_of_a_tiny_gradient_has_unit_length() -> None:
 
 
 def test_unknown_norm_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"norm \(='l1'\) must be one of 'linf', 'l2'"):
-        build_attack("fgsm", norm="l1")
+    with pytest.raises(ValueError, match=r"norm \(='l0'\) must be one of 'linf', 'l2'"):
+        build_attack("fgsm", norm="l0")
 
 
 def test_unknown_objective_is_refused() -> None:

@@ -286,7 +286,7 @@ def test_steps_shrink_as_the_schedule_says(schedule: str) -> None:
     ("keys", "message"),
     [
         ({"objective": "cw"}, "must be one of 'ce', 'margin', 'dlr', 'nll'"),
-        ({"norm": "l1"}, r"norm \(='l1'\) must be one of 'linf', 'l2'"),
+        ({"norm": "l0"}, r"norm \(='l0'\) must be one of 'linf', 'l2'"),
         ({"steps": 0}, r"steps \(=0\) must be at least 1"),
         ({"steps": 2.5}, r"steps \(=2.5\) must be an integer"),
         ({"restarts": 0}, r"restarts \(=0\) must be at least 1"),

@@ -51,7 +51,8 @@ def test_radius_on_a_linear_classifier_where_the_box_binds(norm: str) -> None:
     ]
     free = logits[:, 1].abs() / model.weight.detach().norm(p=DUAL[norm])
     ratio = radii(model, inputs, labels, norm=norm) / torch.tensor(exact)
-    assert (torch.tensor(exact) > 1.1 * free).double().mean() > 0.8
+    held = (torch.tensor(exact) > 1.1 * free).double().mean()
+    assert held > (0.1 if norm == "l1" else 0.8)  # in L1 few pixels move at all
     assert (ratio >= 0.9999).all()
     assert (ratio <= 1.02).all()
 
@@ -61,7 +62,11 @@ def test_at_least_as_near_as_foolbox(norm: str) -> None:
     foolbox = pytest.importorskip("foolbox")
     model = convolutional().eval()
     labels = model(images(100)).argmax(dim=1)
-    kinds = {"linf": foolbox.attacks.LInfFMNAttack, "l2": foolbox.attacks.L2FMNAttack}
+    kinds = {
+        "linf": foolbox.attacks.LInfFMNAttack,
+        "l2": foolbox.attacks.L2FMNAttack,
+        "l1": foolbox.attacks.L1FMNAttack,
+    }
     size = 10.0 if norm == "linf" else 1.0
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     attack = kinds[norm](steps=50, max_stepsize=size)
@@ -74,7 +79,7 @@ def test_at_least_as_near_as_foolbox(norm: str) -> None:
     assert own.median() <= 1.001 * distances.median()
 
 
-@NORMS
+@pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_at_least_as_near_as_deepfool(norm: str) -> None:
     model = convolutional().eval()
     labels = model(images()).argmax(dim=1)
