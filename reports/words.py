@@ -12,7 +12,7 @@ from robustloss.notation import eps_text, interval_text
 
 NOTHING = "n/a"
 
-NORM_WORDS = {"linf": "L∞, pixel units", "l2": "L2, pixel units"}
+NORM_WORDS = {norm: f"{name}, pixel units" for norm, name in NORM_NAMES.items()}
 
 
 @dataclass(frozen=True)

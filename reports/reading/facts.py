@@ -91,7 +91,8 @@ def images(numbers: Numbers) -> str:
 
 def eps_words(norm: str | None) -> str:
     """Return in what an eps of this norm is measured."""
-    return "pixel units" if norm == "linf" else "Euclidean length"
+    lengths = {"linf": "pixel units", "l1": "a sum over all pixels"}
+    return lengths.get(norm or "", "Euclidean length")
 
 
 def data_remark(numbers: Numbers) -> str:

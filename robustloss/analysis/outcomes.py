@@ -112,7 +112,7 @@ def group_by_attack(outcomes: Sequence[Outcome], norm: str | None) -> dict[str, 
 
     Args:
         outcomes: of any attacks; the labels keep their order.
-        norm: "linf" or "l2".
+        norm: of eps.
     """
     found: dict[str, list[Outcome]] = {}
     for one in outcomes:

@@ -34,7 +34,7 @@ class AttackPass:
     Attributes:
         attack: See attacks.ATTACKS.
         images: N images, on the model's device.
-        eps: E budgets, in pixel units (linf) or Euclidean length (l2).
+        eps: E budgets, in pixel units of the attack's norm.
         seed: Decides the attack's randomness, together with each image's index.
         batch_size: Images a batch; of an attack with `eot`, calls for an image counted each.
     """
@@ -135,7 +135,7 @@ def attacked_records(
                 # At budget 0 the images are unchanged: `clean` holds what the model says of them.
                 if budget > 0:
                     keep(budget, adv_inputs)
-                    add_outputs(columns[budget], model, adv_inputs, inputs)
+                    add_outputs(columns[budget], model, adv_inputs, inputs, norm=attack.norm)
                     if eight_bit:
                         rounded = to_8bit(adv_inputs, inputs, budget, attack.norm)
                         columns[budget].add(predictions_8bit=_classify(model, rounded))

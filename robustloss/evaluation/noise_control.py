@@ -7,6 +7,7 @@ somebody chose the change.
 import torch
 from torch import Tensor
 
+from robustloss.attacks.ball import distance
 from robustloss.attacks.base import Norm
 from robustloss.attacks.noise import ImageNoise
 from robustloss.data.images import ImageSet
@@ -26,8 +27,8 @@ def noise_record(
     Args:
         model: In eval mode, on the device of the images.
         images: The N images that were attacked, in the same order.
-        attacked: Their Record after the attack; its linf or l2 is the size of the noise.
-        norm: Which of these two sizes.
+        attacked: Their Record after the attack, with the size of its change in the norm.
+        norm: Of the attack, and so of the noise.
         seed: Decides the noise, together with each image's index.
 
     Returns:
@@ -36,24 +37,24 @@ def noise_record(
     Source: Feinman et al. 2017 and Lee et al. 2018 set noisy images beside clean and attacked ones;
     here the size is equal for each image, where they tune one for all.
     """
-    sizes = torch.from_numpy(attacked.linf if norm == "linf" else attacked.l2)
+    sizes = torch.from_numpy(attacked.arrays[norm])
     columns = Columns(images.n)
     for piece in images.passes():
         clean, noise = images.batch(piece), ImageNoise(seed, images.index[piece])
         noisy = add_noise(clean, sizes[piece].to(clean), noise, norm)
-        add_outputs(columns, model, noisy, clean, pictures=False)
+        add_outputs(columns, model, noisy, clean, norm=norm, pictures=False)
     return columns.make_record(images)
 
 
 def add_noise(clean: Tensor, sizes: Tensor, noise: ImageNoise, norm: Norm) -> Tensor:
     """Add noise of a given size to images, inside [0, 1].
 
-    L-inf: a random sign for each pixel, times the size. L2: a normal direction, so long that the
-    change has the size after the box cut it. It is smaller only where the box is too small.
+    L-inf: a random sign for each pixel, times the size. L2 and L1: a normal direction, so long that
+    the change has the size after the box cut it. It is smaller only where the box is too small.
 
     Args:
         clean: (B,C,H,W) in [0, 1].
-        sizes: (B,) in pixel units (linf) or Euclidean length (l2).
+        sizes: (B,) in pixel units of the norm.
         noise: Of these images.
         norm: Of the sizes.
 
@@ -67,21 +68,21 @@ def add_noise(clean: Tensor, sizes: Tensor, noise: ImageNoise, norm: Norm) -> Te
     # is large enough everywhere, or so long that the box must be full.
     low, high = torch.zeros_like(sizes), torch.ones_like(sizes)
     for _ in range(_STEPS):
-        short = _length(clean, high, direction) < sizes
+        short = _length(clean, high, direction, norm) < sizes
         if not bool(short.any()) or float(high.max()) > 1e6:
             break
         high = torch.where(short, 2 * high, high)
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        short = _length(clean, middle, direction) < sizes
+        short = _length(clean, middle, direction, norm) < sizes
         low, high = torch.where(short, middle, low), torch.where(short, high, middle)
     moved = (clean + _each(high) * direction).clamp(0, 1)
     return torch.where(_each(sizes) > 0, moved, clean)
 
 
-def _length(clean: Tensor, factor: Tensor, direction: Tensor) -> Tensor:
+def _length(clean: Tensor, factor: Tensor, direction: Tensor, norm: Norm) -> Tensor:
     moved = (clean + _each(factor) * direction).clamp(0, 1)
-    return torch.linalg.vector_norm((moved - clean).flatten(1), dim=1)
+    return distance(moved - clean, norm)
 
 
 def _each(values: Tensor) -> Tensor:

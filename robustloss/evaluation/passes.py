@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustloss.attacks.ball import distance
 from robustloss.data.images import ImageSet
 from robustloss.losses.base import check_logits
 from robustloss.models.classifier import AnyClassifier
@@ -97,7 +98,13 @@ class Columns:
 
 @torch.no_grad()
 def add_outputs(
-    columns: Columns, model: AnyClassifier, images: Tensor, clean: Tensor, *, pictures: bool = True
+    columns: Columns,
+    model: AnyClassifier,
+    images: Tensor,
+    clean: Tensor,
+    *,
+    norm: str | None = None,
+    pictures: bool = True,
 ) -> None:
     """Append what a model says of a batch of images.
 
@@ -106,6 +113,7 @@ def add_outputs(
         model: In eval mode, on the device of the images.
         images: (B,C,H,W) as they are shown to the model.
         clean: (B,C,H,W) as they were; the difference gives the size of the change.
+        norm: Of the attack that made the images. Sizes in L1 are kept only of attacks in L1.
         pictures: Also keep the first images of the pass.
     """
     features, logits, likelihood = model.outputs(images.contiguous(memory_format=LAYOUT))
@@ -122,6 +130,7 @@ def add_outputs(
         class_log_likelihood=likelihood.float(),
         linf=change.abs().amax(1),
         l2=torch.linalg.vector_norm(change, dim=1),
+        l1=distance(change, "l1") if norm == "l1" else None,
     )
     if pictures:
         columns.add_pictures(images)

@@ -17,6 +17,7 @@ Source: Zimmermann et al., "Increasing confidence in adversarial robustness eval
     keep a detector's own threshold and redraw points until it accepts them.
 """
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -180,11 +181,12 @@ def _find_apart(inputs: Tensor, norm: Norm, eps: float) -> list[int]:
     """Return which images (M,C,H,W) to keep, so that any point in the ball of one is nearest to it.
 
     With x in the ball of a and d = b − a, x is nearer to a than to b where 2 (x − a)·d < ‖d‖²; and
-    (x − a)·d is at most eps ‖d‖₁ in L-inf, eps ‖d‖₂ in L2.
+    (x − a)·d is at most eps ‖d‖₁ in L-inf, eps ‖d‖₂ in L2, eps ‖d‖∞ in L1.
     """
     flat = inputs.flatten(1)
     square = torch.cdist(flat, flat).square()
-    reach = torch.cdist(flat, flat, p=1.0 if norm == "linf" else 2.0)
+    dual = {"linf": 1.0, "l2": 2.0, "l1": math.inf}[norm]
+    reach = torch.cdist(flat, flat, p=dual)
     meet = (2 * eps * reach > 0.999 * square).cpu()
     kept: list[int] = []
     for row in range(len(inputs)):

@@ -28,6 +28,7 @@ _LAYOUT: Layout = {
     "images": ("f", "MCHW"),
     "outside": ("b", "N"),
     "predictions_8bit": ("i", "N"),
+    "l1": ("f", "N"),
 }
 
 
@@ -42,13 +43,14 @@ class Record:
         class_log_likelihood: (N, K), nats.
         features: (N, D), where a score needs them.
         linf: (N,) size of the perturbation, in [0, 1] pixel units.
-        l2: (N,) likewise.
+        l2: (N,) likewise, Euclidean length.
         zero_gradient: (N,) the objective's first input gradient was exactly 0.
         radius: (N,) smallest perturbation found, of minimum-norm attacks; inf where none.
         images: (M, C, H, W) the first M <= 64 images, in [0, 1].
         outside: (N,) what the attack returned left box or ball before it was brought back.
         predictions_8bit: (N,) class predicted after every pixel is rounded to k/255, inside box
             and ball.
+        l1: (N,) size of the perturbation summed over the pixels, of attacks in L1.
 
     Raises:
         ValueError: an array whose dtype or shape does not fit, or a label outside [0, K).
@@ -66,6 +68,7 @@ class Record:
     images: np.ndarray
     outside: np.ndarray | None = None
     predictions_8bit: np.ndarray | None = None
+    l1: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         sizes = check_layout(self.arrays, _LAYOUT, {"N": len(self.labels)})

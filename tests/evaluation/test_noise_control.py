@@ -8,6 +8,7 @@ import torch
 
 from robustloss.analysis.detection import compute
 from robustloss.analysis.tables import of_cell
+from robustloss.attacks.base import NORMS
 from robustloss.attacks.noise import ImageNoise
 from robustloss.data.load import load_dataset
 from robustloss.evaluation import noise_control
@@ -30,12 +31,12 @@ def images():
     return drawn
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", NORMS)
 def test_the_change_has_the_size_of_each_image_and_stays_in_the_box(images, norm):
-    sizes = torch.linspace(0, 0.4 if norm == "linf" else 3.0, 12)
+    sizes = torch.linspace(0, {"linf": 0.4, "l2": 3.0, "l1": 12.0}[norm], 12)
     moved = add_noise(images, sizes, noise(12), norm)
-    change = (moved - images).flatten(1)
-    found = change.abs().amax(1) if norm == "linf" else torch.linalg.vector_norm(change, dim=1)
+    order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
+    found = torch.linalg.vector_norm((moved - images).flatten(1), ord=order, dim=1)
     torch.testing.assert_close(found, sizes, rtol=1e-4, atol=1e-6)
     assert moved.min() >= 0
     assert moved.max() <= 1
@@ -78,12 +79,12 @@ class Flat(torch.nn.Module):
         return features, features * 2, features - 1
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", NORMS)
 def test_the_record_is_of_the_same_images_with_the_attacks_sizes(norm):
     test = load_dataset(DataSpec(name="digits", test_size=100)).test
     clean = clean_record(Flat(), test)
     sizes = np.linspace(0.05, 0.3, 100, dtype=np.float32)
-    attacked = replace(clean, linf=sizes, l2=4 * sizes)
+    attacked = replace(clean, linf=sizes, l2=4 * sizes, l1=20 * sizes)
     found = noise_control.noise_record(Flat(), test, attacked, norm, seed=3)
     np.testing.assert_array_equal(found.index, clean.index)
     np.testing.assert_array_equal(found.labels, clean.labels)

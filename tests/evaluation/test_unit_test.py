@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from robustloss.attacks import build_attack
+from robustloss.attacks.base import NORMS
 from robustloss.attacks.bounded.pgd import PGD
 from robustloss.attacks.functions import FunctionAttack
 from robustloss.data.images import ImageSet
@@ -97,7 +98,7 @@ def success(model, attack, eps=EPS, images=None, name="unit_a"):
     return shares if len(shares) > 1 else shares[0]
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("model", [Linear(), Turning()], ids=["linear", "turning"])
 def test_every_network_can_be_broken_and_is_right_at_its_image(model, norm):
     images = photos()

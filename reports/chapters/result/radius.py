@@ -48,7 +48,7 @@ def radius_table(numbers: Numbers, norm: str) -> Table | None:
 
     Args:
         numbers: Of the run.
-        norm: "linf" or "l2".
+        norm: Of the attacks.
     """
     curves = numbers.curves(norm)
     if not curves:

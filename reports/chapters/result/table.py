@@ -7,8 +7,14 @@ from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
 from robustloss.reports.reading.facts import data_remark, images
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import Numbers
-from robustloss.reports.words import Estimate
+from robustloss.reports.words import NORM_NAMES, Estimate
 from robustloss.results.result_table import ResultTable
+
+_EPS = {
+    "linf": "each pixel, where 1 is from black to white",
+    "l2": "the length of the whole change",
+    "l1": "the sum over all pixels",
+}
 
 
 def result_table(numbers: Numbers) -> Table:
@@ -30,14 +36,14 @@ def result_table(numbers: Numbers) -> Table:
     )
     best_words = " Best adaptive: on each image the best of the attacks that know the detector."
     any_words = " Any attack: an image counts if at least one attack fools it and passes unnoticed."
+    norms = "; ".join(f"{NORM_NAMES[norm]}: {_EPS[norm]}" for norm in numbers.norms)
     return Table(
         "losses",
         "Errors and detection",
         f"{found.caption.replace('percent', f'percent of {images(numbers)} test images', 1)} Eps: "
-        "how much an attack may change an image (L∞: each pixel, where 1 is from black to white; "
-        "L2: the length of the whole change). Clean mistakes count; in the worst case an image "
-        "counts if any attack fools it. Bold: the best number, if paired tests show it better than "
-        "every other number without a mark."
+        f"how much an attack may change an image ({norms}). Clean mistakes count; in the worst "
+        "case an image counts if any attack fools it. Bold: the best number, if paired tests show "
+        "it better than every other number without a mark."
         f"{words if detection else ''}{best_words if 'best adaptive' in detection else ''}"
         f"{any_words if 'any attack' in detection else ''}",
         [found.kind, *(column.head for column in found.columns)],

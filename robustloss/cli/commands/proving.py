@@ -13,7 +13,7 @@ Seed = Annotated[int | None, Option(metavar="SEED", help="which training of the 
 Plugins = Annotated[
     bool, Option("--plugins", help="Execute code of the run's author that makes data or models.")
 ]
-Norm = Annotated[str | None, Option(metavar="linf|l2", help="if there are both")]
+Norm = Annotated[str | None, Option(metavar="linf|l2|l1", help="if there are several")]
 
 
 def export(
@@ -62,7 +62,7 @@ def verify(
     loss: Loss = None,
     seed: Seed = None,
     norm: Annotated[
-        str | None, Option(metavar="linf|l2", help="of the ball  [default: what IMAGES says]")
+        str | None, Option(metavar="linf|l2|l1", help="of the ball  [default: what IMAGES says]")
     ] = None,
     eps: Annotated[
         str | None, Option(metavar="EPS", help="radius of the ball  [default: what IMAGES says]")

@@ -88,7 +88,7 @@ def choose_pass(
         cell: Of a run.
         attack: The attack's label in any case, its name, or "worst-case".
         eps: Its budget; None where it has one alone.
-        norm: "linf" or "l2", for a worst case of a run that has both.
+        norm: For a worst case of a run that has several.
 
     Raises:
         ValueError: There is no such pass, or several.
@@ -123,8 +123,9 @@ def choose_pass(
                 f"The nearest is {eps_text(near[1])}."
             )
         places = places_there
-    if len({place[0] for place in places}) > 1 and len({place[1] for place in places}) == 1:
-        raise ValueError(f"norm: {label} has both at this eps. Name linf or l2.")
+    there = sorted({place[0] for place in places})
+    if len(there) > 1 and len({place[1] for place in places}) == 1:
+        raise ValueError(f"norm: {label} has several at this eps. Name one of {', '.join(there)}.")
     if len(places) > 1:
         raise ValueError(f"eps: {label} has {_list_eps(places)}. Name one.")
     return label, *places[0]

@@ -88,7 +88,7 @@ def export(
         loss: Whose model: a label in any case; needed where the run has several.
         seed: Of that model.
         eps: As 0.1 or "8/255"; needed where the attack has several.
-        norm: "linf" or "l2", of a worst case where the run has both.
+        norm: Of a worst case where the run has several.
         format: "npz", "pt" or "png".
         out: File, or folder for PNG, that does not exist yet; by default named after all this.
         data: The folder with the data sets; PNG and some worst cases need the clean images.

@@ -35,7 +35,8 @@ class Outputs:
     """What a model says of some images, beside their originals.
 
     Attributes:
-        arrays: "logits" (N,K), "class_log_likelihood" (N,K), "linf" and "l2" (N,) by name.
+        arrays: "logits" (N,K), "class_log_likelihood" (N,K), "linf", "l2" and, for an attack in L1,
+            "l1" (N,) by name.
         outside_box: (N,) a pixel leaves [0,1] by more than the tolerance.
         outside_ball: (N,) the image lies farther from its original than eps and the tolerance.
         rounded: (N,) class of the image rounded to 8 bits; None where it was not asked for.
@@ -89,7 +90,7 @@ def look_at(
         pixels = shown.flatten(1)
         box = (pixels.amin(1) < -TOLERANCE) | (pixels.amax(1) > 1 + TOLERANCE)
         outside["box"][piece] = to_numpy(box)
-        add_outputs(columns, model, shown, clean, pictures=False)
+        add_outputs(columns, model, shown, clean, norm=norm, pictures=False)
         if norm is not None and eps is not None and positions is not None:
             boxed = shown.clamp(0, 1)  # outside the box is another thing
             outside["ball"][piece] = to_numpy(leaves(boxed, clean, eps, norm))  # type: ignore[arg-type]
@@ -318,7 +319,7 @@ def count_images(what: str, images: NDArray) -> str:
 def _compare_outputs(found: Outputs, expected: Mapping[str, NDArray]) -> list[str]:
     """Say where images and outputs differ from what a record has of them."""
     told = []
-    for name in ("linf", "l2"):
+    for name in [each for each in NORM_NAMES if each in expected and each in found.arrays]:
         bad = np.abs(found.arrays[name] - expected[name]) > 1e-5 * np.maximum(1, expected[name])
         if bad.any():
             told.append(count_images(f"{name} distance not that of the record", bad))

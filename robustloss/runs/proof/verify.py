@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from robustloss.notation import NORM_NAMES
 from robustloss.results.run import Run, from_folder_on, load_run
 from robustloss.runs.classifier import load_classifier
 from robustloss.runs.proof.brought import check_brought
@@ -51,7 +52,7 @@ def verify(
             the positions of the originals in the test file of the data; or a folder of PNG files.
         loss: With images, whose model: a label in any case; needed where the run has several.
         seed: With images, of that model.
-        norm: With images, "linf" or "l2"; by default what the file says.
+        norm: With images, "linf", "l2" or "l1"; by default what the file says.
         eps: With images, the radius of the ball, as 0.1 or "8/255"; by default what the file says.
         data: The folder with the data sets; nothing is fetched.
         device: "auto", "cpu", "cuda" or "mps".
@@ -137,8 +138,8 @@ def _verify_images(
 ) -> tuple[list[Finding], dict]:
     """Return what is found of images, and how many fool the model; arguments as for `verify`."""
     brought, cell, radius = open_brought(images), choose_cell(run, loss, seed), read_eps(eps)
-    if norm is not None and norm not in ("linf", "l2"):
-        raise ValueError(f"norm (={norm}) must be linf or l2.")
+    if norm is not None and norm not in NORM_NAMES:
+        raise ValueError(f"norm (={norm}) must be one of {', '.join(NORM_NAMES)}.")
     try:
         dataset = load_data(run, data, allow_plugins=allow_plugins)
     except UntoldError as error:
