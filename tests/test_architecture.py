@@ -67,7 +67,7 @@ FLOORS: dict[str, list[set[str]]] = {
     "analysis": [
         {"outcomes", "learning", "worst_images"},
         {"detection", "checks"},
-        {"measures"},
+        {"measures", "subjects"},
         {"tables"},
         {"unfinished"},
         {"gates.verdict"},

@@ -18,7 +18,8 @@ FEW = 5  # losses or attacks that are named one by one
 TRAIN_KEYS = ("epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "augment")
 # of the provenance: told elsewhere on the page, or in another form
 TOLD = (*VERSIONS, "data", "started", "finished", "seconds", "spec", "command", "seeds",
-        "spec_text", "files", "attack_cost", "merged", "notes", "cells", "reused")  # fmt: skip
+        "spec_text", "files", "attack_cost", "merged", "notes", "cells", "reused",
+        "reference")  # fmt: skip
 PAPER = (
     "the table and the figures follow Wan, Zhong, Li and Chen, Rethinking Feature Distribution for "
     "Loss Functions in Image Classification, CVPR 2018 (arXiv:1803.02988)"

@@ -69,6 +69,12 @@ class Numbers(ResultNumbers):
         self._radii = group_rows(run.radii, lambda row: (row["label"], place_of(row)))
 
     @property
+    def pictured(self) -> list[str]:
+        """The losses but those of a reference, which has numbers alone: no images, no scores."""
+        elsewhere = (self.run.provenance.get("reference") or {}).get("labels") or ()
+        return [label for label in self.labels if label not in elsewhere]
+
+    @property
     def attacking(self) -> Sequence[AttackInfo]:
         """The attacks that change anything."""
         return [attack for attack in self.attacks if attack.strengths]

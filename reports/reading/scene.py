@@ -31,6 +31,11 @@ class Scene:
         return self.numbers.labels
 
     @property
+    def pictured(self) -> list[str]:
+        """The losses whose single images are shown."""
+        return self.numbers.pictured
+
+    @property
     def shown(self) -> Shown:
         """The models whose single images are shown."""
         return self.numbers.shown

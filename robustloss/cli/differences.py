@@ -31,7 +31,13 @@ def show_plan(plan: "Plan", data: str | None = None) -> None:
         data: The folder with the data sets.
     """
     size = f"{counted(len(plan.others.losses), 'loss')}, {counted(len(plan.own.seeds), 'seed')}"
-    if plan.finished is not None:
+    if plan.reference is not None:
+        labels = counted(len(plan.reference.labels), "loss")
+        lines = [
+            f"Beside the reference {plan.reference.name} ({labels}), with "
+            f"{counted(len(plan.own.seeds), 'seed')} of the {len(plan.others.seeds)} that it has."
+        ]
+    elif plan.finished is not None:
         lines = [f"Beside {plan.folder} ({size}), which is read and not computed again."]
     else:
         lines = [

@@ -9,7 +9,8 @@ from robustloss import __version__
 FOLDER = Path(__file__).parent.parent / "guide"
 TOPICS = (
     *("reading", "mistakes", "losses", "models", "data", "attacks", "training", "detection"),
-    *("statistics", "scripts", "watching", "scale", "gates", "ci", "proof", "safety", "inside"),
+    *("statistics", "references", "scripts", "watching", "scale", "gates", "ci", "proof", "safety"),
+    "inside",
 )
 """The pages in the order in which a reader needs them."""
 _MARKER = re.compile(r"^<!-- .* -->\n", re.MULTILINE)  # around what scripts/guide.py writes

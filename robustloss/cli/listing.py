@@ -27,7 +27,7 @@ ARCHIVES = (
     ".tar.bz2",
     ".tbz2",
 )  # of a folder of images
-KINDS = ("losses", "attacks", "scores", "datasets", "backbones", "specs", "metrics")
+KINDS = ("losses", "attacks", "scores", "datasets", "backbones", "specs", "metrics", "references")
 
 
 def entries(kind: str) -> dict[str, str]:
@@ -70,6 +70,10 @@ def entries(kind: str) -> dict[str, str]:
         from robustloss.analysis.gates.metrics import describe_metrics
 
         return describe_metrics()
+    if kind == "references":
+        from robustloss.runs.references.find import describe_references
+
+        return describe_references()
     if kind == "datasets":
         return DATASET_SUMMARIES | OPEN_SUMMARIES
     texts = {name: path.read_text("utf-8") for name, path in shipped_specs().items()}
@@ -80,7 +84,7 @@ def all_entries() -> Iterator[str]:
     """Yield the lines of every list, each under its kind."""
     for kind in KINDS:
         found = entries(kind)
-        width = max(len(name) for name in found)
+        width = max((len(name) for name in found), default=0)
         yield f"{kind}:"
         yield from (f"  {name:{width}}  {meaning}" for name, meaning in found.items())
         yield ""

@@ -14,6 +14,14 @@ RunFolder = Annotated[str, Argument(metavar="RUN", help="a run folder, such as r
 Data = Annotated[str | None, Option(metavar="DIR", help="where the data sets lie")]
 Device = Annotated[str, Option(metavar="auto|cpu|cuda|mps")]
 Executor = Annotated[str, Option(metavar="auto|serial|processes:N|ray[:ADDRESS]")]
+Beside = Annotated[
+    str | None,
+    Option(
+        metavar="REFERENCE",
+        help="also show the losses of a reference: a name of `list references`, or a file of "
+        "`baseline`",
+    ),
+]
 Quiet = Annotated[bool, Option("--quiet", help="Print the report's path only.")]
 
 

@@ -145,6 +145,14 @@ class PublishedTable(Part):
     rows: list[PublishedRow]
 
 
+class ReferenceRows(Part):
+    """Losses of a merged run that were computed elsewhere, and the digest of reference.npz."""
+
+    name: Text
+    labels: list[Text]
+    sha256: Text
+
+
 class Provenance(Part):
     """Where the numbers come from: versions, machine, data, spec and times."""
 
@@ -159,6 +167,7 @@ class Provenance(Part):
     merged: list[dict] | None = None
     notes: list[Text] | None = None
     published: list[PublishedTable] | None = None
+    reference: ReferenceRows | None = None
     seconds: float | None = None
     spec_text: Text | None = None
     files: list[dict] | None = None

@@ -181,7 +181,10 @@ class Run:
             else:
                 cells += [cell] if (cell.label, cell.seed) in self._places else []
         found = {(cell.label, cell.seed) for cell in cells}
+        elsewhere = (self.provenance.get("reference") or {}).get("labels") or ()
         for label, seed in self._places:
+            if label in elsewhere:  # rows of a reference have no cells
+                continue
             # The file of one that is there and cannot be read is told already.
             folders = [folder for folder in unread if folder.name == f"seed-{seed}"]
             if (label, seed) not in found and not folders:

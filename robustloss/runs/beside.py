@@ -1,4 +1,4 @@
-"""One loss beside the losses of a spec or of a run: trained alone, then merged with what is there.
+"""One loss beside those of a spec, a run or a reference: trained alone, then merged with them.
 
 `plan_try` looks up what there is and computes nothing; `compute_try` computes what is missing. The
 loss alone is an ordinary run in the folder `own` of the result, so a try that was stopped goes on,
@@ -17,6 +17,8 @@ from robustloss.results.run import Run, load_run
 from robustloss.runs.errors import RunError
 from robustloss.runs.executors.automatic import AUTO
 from robustloss.runs.merge import check_out, merge_runs
+from robustloss.runs.references.find import Reference, is_reference, open_reference
+from robustloss.runs.references.start import starting_spec
 from robustloss.runs.runner import run
 from robustloss.runs.watching.audience import Watcher
 from robustloss.spec.base import default_label
@@ -43,6 +45,7 @@ class Plan:
         out: The folder of the result.
         passed_over: Where there is none: a finished run in a folder above, of another state of
             their spec.
+        reference: In place of a run: whose losses they are, in which case `folder` is its place.
     """
 
     own: Spec
@@ -51,6 +54,7 @@ class Plan:
     finished: Run | None
     out: Path
     passed_over: Path | None = None
+    reference: Reference | None = None
 
     @property
     def label(self) -> str:
@@ -82,20 +86,24 @@ def plan_try(
     params: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Plan:
     """Find the losses that a loss is to stand beside; compute and write nothing.
 
     Args:
         loss: As a spec names it; a file is looked for from the working folder.
-        against: A finished run folder, or a spec. The run of a spec is looked for in runs/NAME,
+        against: A reference, as NAME-reference or a file that `robustloss baseline` wrote; a
+            finished run folder; or a spec. The run of a spec is looked for in runs/NAME,
             here first; then, if it is finished and of that very spec, in the folders above this
             one, beside the file of the loss, and above that.
         label: What tables call the loss; its class, parameters and keys of [train] by default.
         params: Its own parameters.
         train: Keys of [train] that it overrides.
         out: The folder of the result; runs/try-LABEL-RUN by default.
+        seeds: Of its trainings; by default those of the others, beside a reference the first.
 
     Raises:
+        NoReferenceError: A reference that is damaged.
         SpecError: No such spec, or a label, parameters or keys that a spec refuses.
         RunError: A run that is not finished, or of another state of the spec; a label that is
             taken.
@@ -104,14 +112,20 @@ def plan_try(
     """
     loss = canonical_name(loss, LOSS_LABELS)
     code = Path(own_code(loss).rpartition(":")[0])
-    others, folder, finished, passed_over = _find_others(against, code)
+    reference, finished, passed_over = None, None, None
+    if is_reference(against):
+        reference = open_reference(against)
+        others, folder = starting_spec(reference, against), reference.rows.path
+        seeds = seeds or others.seeds[:1]
+    else:
+        others, folder, finished, passed_over = _find_others(against, code)
     if label is None:
         label = default_label(loss, LOSS_LABELS)
         changed = [*(params or {}).items(), *(train or {}).items()]
         if changed:
             each = ", ".join(f"{key} {_short(value)}" for key, value in changed)
             label = f"{label} ({each})"
-    for other in others.losses:
+    for other in () if reference else others.losses:
         if other.slug == slug(label):
             raise RunError(
                 f"label (={label}) is taken: {folder} has a loss of that name. Choose another with "
@@ -125,16 +139,19 @@ def plan_try(
                         "params": dict(params or {}), "train": dict(train or {})}],
             "tuning": {},
             "report": {},
+            "reference": {},
             "gates": [],
+            "seeds": seeds or others.seeds,
         },
         folder=others.folder,
     )  # fmt: skip
     if finished is not None:
         _check_code(own, folder)
-    place = Path("runs") / f"try-{own.losses[0].slug}-{folder.resolve().name}"
+    name = f"{reference.name}-reference" if reference else folder.resolve().name
+    place = Path("runs") / f"try-{own.losses[0].slug}-{name}"
     out = place if out is None else Path(out)
-    plan = Plan(own, others, folder, finished, out, passed_over)
-    check_out(plan.out, [plan.folder, plan.out / OWN])
+    plan = Plan(own, others, folder, finished, out, passed_over, reference)
+    check_out(plan.out, [plan.out / OWN, *([] if reference else [plan.folder])])
     return plan
 
 
@@ -278,7 +295,7 @@ def compute_try(
         ValueError: The runs cannot be compared, as `merge_runs`.
     """
     failures: list[dict] = []
-    if plan.finished is None:
+    if plan.finished is None and plan.reference is None:
         others = run(plan.others, out=plan.folder, device=device, data=data, executor=executor,
                      progress=progress)  # fmt: skip
         failures += others.failures
@@ -288,9 +305,10 @@ def compute_try(
     own = run(plan.own, out=plan.out / OWN, device=device, data=data, executor=executor,
               reuse=reuse, progress=progress, report=False)  # fmt: skip
     failures += own.failures
-    if not all(load_run(path).rows for path in (plan.folder, own.path)):
+    runs = [own.path] if plan.reference else [plan.folder, own.path]
+    if not all(load_run(path).rows for path in runs):
         return Tried(None, failures)
-    merged = merge_runs([plan.folder, own.path], plan.out, highlight=[plan.label])
+    merged = merge_runs(runs, plan.out, highlight=[plan.label], beside=plan.reference)
     if all(row["label"] != plan.label for row in load_run(merged.path).rows):
         raise RunError(
             f"{plan.label} has come to the same weights as a loss of {plan.folder} with the same "

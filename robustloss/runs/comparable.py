@@ -61,9 +61,9 @@ def check_data(first: Run, other: Run) -> None:
     """
     data = [run.provenance.get("data") or {} for run in (first, other)]
     why = "Losses compare only on the same training and test images."
-    _check_equal((first, other), data, _SAME_DATA, "data.{}", why)
+    check_equal((first, other), data, _SAME_DATA, "data.{}", why)
     why = f"The images, their labels or their order differ. {why}"
-    _check_equal((first, other), data, ["checksum"], "data.{}", why)
+    check_equal((first, other), data, ["checksum"], "data.{}", why)
 
 
 def check_network(first: Run, other: Run) -> None:
@@ -79,10 +79,10 @@ def check_network(first: Run, other: Run) -> None:
         "A difference could come from the network and not from the loss; "
         "--other-networks merges them all the same."
     )
-    _check_equal((first, other), models, sorted({*models[0], *models[1]}), "model.{}", why)
+    check_equal((first, other), models, sorted({*models[0], *models[1]}), "model.{}", why)
 
 
-def _check_equal(
+def check_equal(
     runs: Sequence[Run],
     tables: Sequence[Mapping[str, Any]],
     keys: Iterable[str],
@@ -126,7 +126,7 @@ def other_images(runs: Sequence[Run], key: str, what: str) -> list[dict[str, Any
             why = "One label must mean one set. Run one again with another label."
             keys = [each for each in fields if each != "label"]
             of_both = [{k: v for k, v in each.items() if v} for each in (own, table)]  # as defaults
-            _check_equal((first, run), (of_both[0], of_both[1]), keys, name, why)
+            check_equal((first, run), (of_both[0], of_both[1]), keys, name, why)
     return [dict(table) for _, table in known.values()]
 
 

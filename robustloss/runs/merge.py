@@ -12,6 +12,7 @@ from robustloss.analysis.checks.from_probe import trace_name
 from robustloss.analysis.tables.comparisons import comparison_rows
 from robustloss.analysis.tables.of_run import run_tables
 from robustloss.results.checking import naming_missing_columns
+from robustloss.results.compact.file import BESIDE, save_baseline
 from robustloss.results.finished_cell import Cell, list_files, load_cell
 from robustloss.results.provenance import VERSIONS
 from robustloss.results.run import Run, load_run
@@ -32,6 +33,8 @@ from robustloss.runs.comparable import (
 )
 from robustloss.runs.meaning import spec_of
 from robustloss.runs.proof.rebuild import make_cell_tables
+from robustloss.runs.references.find import Reference
+from robustloss.runs.references.match import check_conditions, check_images
 from robustloss.spec.text import slug
 from robustloss.storage import CorruptFile, digest_file, read_arrays, write_arrays, write_json
 from robustloss.work_folders import making_folder, put_in_place
@@ -58,6 +61,7 @@ def merge_runs(
     *,
     other_networks: bool = False,
     highlight: Sequence[str] = (),
+    beside: Reference | None = None,
 ) -> Merged:
     """Put finished runs into one folder that `robustloss report` reads like any run.
 
@@ -69,11 +73,13 @@ def merge_runs(
     other settings gets the run's name in its label. The same cell in two runs counts once.
 
     Args:
-        paths: two run folders or more.
+        paths: two run folders or more; one is enough beside a reference.
         out: where to; a folder that does not exist, holds an earlier merged run, or holds nothing
             but runs that are merged. Such a run stays where it is.
         other_networks: also merge runs of different networks.
         highlight: labels of losses that stand out in the report, as in the table [report].
+        beside: a reference, whose losses come first; the runs must have its data, network,
+            training, attacks and test images.
 
     Raises:
         NotComparableError: other data, other test images, another network, an outside set that
@@ -82,8 +88,13 @@ def merge_runs(
             belongs to something else or to one of the runs; CorruptFile: a damaged file. An
             earlier merged run in `out` is then as it was.
     """
-    out, runs = Path(out), _open_runs(paths)
+    out, runs = Path(out), _open_runs(paths, least=1 if beside else 2)
     check_out(out, [run.path for run in runs])
+    others = beside.rows if beside else None
+    if others is not None:
+        for run in runs:
+            check_conditions(run, others.run)
+            check_images(run, others)
     for other in runs[1:]:
         check_data(runs[0], other)
         if not other_networks:
@@ -99,7 +110,8 @@ def merge_runs(
     for cell in cells:
         cell.attacks = own_labels[cell.run.path]
     losses = spec_losses(runs[0], cells)
-    notes = attacks.notes + renamed + training_notes(runs, cells) + version_notes(runs)
+    notes = attacks.notes + renamed + training_notes(runs, cells)
+    notes += version_notes(runs if others is None else [*runs, others.run])
     notes += [f"{run.path.resolve().name}: {doubt}" for run in runs for doubt in run.doubts]
     done = {(cell.content["label"], cell.content["seed"]) for cell in cells}
     failures = {(row["label"], row["seed"]): row for run in runs for row in run.failures}
@@ -115,21 +127,23 @@ def merge_runs(
         write_json(fresh / MARK, {"runs": [str(run.path) for run in runs]})
         merged = [_write_cell(cell, fresh, shared) for cell in cells]
         lost = [row for failed, row in failures.items() if failed not in done]
+        provenance = _provenance(runs, losses, shared, images, notes, highlight)
+        if beside:
+            provenance |= _add_reference(beside, provenance, fresh)
         write_results(
             fresh,
             name=" + ".join(dict.fromkeys(run.name for run in runs)),
-            provenance={
-                **_provenance(runs, losses, shared, images, notes, highlight),
-                "cells": seals_of(merged),
-            },
-            tables=run_tables(merged, comparison_rows(merged), failures=lost),
+            provenance={**provenance, "cells": seals_of(merged)},
+            tables=run_tables(
+                merged, comparison_rows(merged, beside=others), others, failures=lost
+            ),
         )
-        put_in_place(fresh, place, (MARK, "cells", "results.json"))
-    return Merged(out, tuple(notes))
+        put_in_place(fresh, place, (MARK, "cells", "results.json", BESIDE))
+    return Merged(out, tuple(provenance["notes"]))
 
 
-def _open_runs(paths: Sequence[str | Path]) -> list[Run]:
-    if len(paths) < 2:
+def _open_runs(paths: Sequence[str | Path], least: int) -> list[Run]:
+    if len(paths) < least:
         raise ValueError(
             "compare: name two runs or more, such as robustloss compare runs/mnist runs/mine. "
             "robustloss report shows one."
@@ -311,4 +325,36 @@ def _provenance(
         "spec": spec,
         "merged": merged,
         "notes": list(notes),
+    }
+
+
+def _add_reference(
+    beside: Reference, provenance: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Put a reference into the folder of a merged run; return what that adds to its provenance.
+
+    Args:
+        beside: The reference.
+        provenance: Of the merged run without it.
+        folder: Of the merged run.
+    """
+    rows, spec = beside.rows, provenance["spec"]
+    save_baseline(folder / BESIDE, rows)
+    losses = [*(spec_of(rows.run).get("losses") or ()), *spec["losses"]]
+    report = dict(spec.get("report") or {})
+    report["highlight"] = report.get("highlight") or [loss["label"] for loss in spec["losses"]]
+    seeds = sorted({cell.seed for cell in rows.cells})
+    told = (
+        f"Rows marked (reference, VERSION) come from the reference {beside.name}, seeds "
+        f"{', '.join(map(str, seeds))}. They were not computed here; tests compare them image by "
+        "image with the losses that were."
+    )
+    return {
+        "spec": {**spec, "losses": losses, "report": report},
+        "notes": [told, *provenance["notes"]],
+        "reference": {
+            "name": beside.name,
+            "labels": list(beside.labels),
+            "sha256": digest_file(folder / BESIDE),
+        },
     }

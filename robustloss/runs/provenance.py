@@ -50,7 +50,7 @@ def provenance_of(settings: RunSettings, spec: Spec, dataset: Dataset, start: St
     """
     cells = spec.cells(settings.seeds)
     places = [(cell.label, cell.seed, settings.folder / cell.folder) for cell in cells]
-    found = _provenance_at_start(settings, spec, dataset, start) | {
+    found = provenance_at_start(settings, spec, dataset, start) | {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - start.clock, 1),
         "attack_cost": read_costs(places, {attack.slug: attack.label for attack in spec.attacks}),
@@ -68,12 +68,12 @@ def write_started(settings: RunSettings, dataset: Dataset, start: Start) -> None
         dataset: Its data.
         start: When it began.
     """
-    content = _provenance_at_start(settings, settings.spec, dataset, start)
+    content = provenance_at_start(settings, settings.spec, dataset, start)
     content["asked"] = settings.spec.as_written()  # which labels name files, too
     write_json(settings.folder / STARTED, content, checked=True)
 
 
-def _provenance_at_start(
+def provenance_at_start(
     settings: RunSettings, spec: Spec, dataset: Dataset, start: Start
 ) -> dict[str, Any]:
     """Return the provenance as far as it is known before anything is computed."""

@@ -24,7 +24,7 @@ from robustloss.notation import one_line
 from robustloss.progress import Event
 from robustloss.results.cell_notes import read_trial
 from robustloss.results.result_table import as_paragraphs
-from robustloss.results.run import STARTED, load_run
+from robustloss.results.run import STARTED, Run, load_run
 from robustloss.results.transfers import Transfer
 from robustloss.runs.errors import RunError
 from robustloss.runs.executors import alone, torchrun
@@ -33,8 +33,11 @@ from robustloss.runs.executors.choose import run_jobs
 from robustloss.runs.executors.server import start_early
 from robustloss.runs.executors.splitting import run_cells
 from robustloss.runs.folder import claiming, describe_replaced
+from robustloss.runs.merge import merge_runs
 from robustloss.runs.preflight import check_names, find_remarks
-from robustloss.runs.provenance import Start, provenance_of, write_started
+from robustloss.runs.provenance import Start, provenance_at_start, provenance_of, write_started
+from robustloss.runs.references.find import Reference, open_reference
+from robustloss.runs.references.match import check_conditions, check_seeds
 from robustloss.runs.settings import RunSettings, choose_device, choose_settings
 from robustloss.runs.watching.audience import Audience, Watcher, gathering
 from robustloss.runs.watching.first_seed import FirstSeed
@@ -55,12 +58,14 @@ class RunOutcome:
         report: The report's index.html.
         failures: One dict for each cell without numbers: loss, label, seed, stage, reason.
         exit_code: 0, or 1 when a cell failed.
+        beside: The folder that has the losses of a reference too, whose report it is; or None.
     """
 
     path: Path
     report: Path
     failures: list[dict]
     exit_code: int
+    beside: Path | None = None
 
     def __repr__(self) -> str:
         return "\n".join(self._lines())
@@ -101,6 +106,7 @@ def run(
     report: bool = True,
     progress: Watcher | Sequence[Watcher] | None = None,
     log: str | Path | None = None,
+    beside: str | Path | None = None,
 ) -> RunOutcome:
     """Train, attack and report everything that a spec asks for and that is not there yet.
 
@@ -122,6 +128,8 @@ def run(
             objects, or "module:Name" or "file.py:Name" of one; several in a list. Where one fails,
             that is said once, and the run goes on without it. Silent by default.
         log: A file FILE.jsonl, to which every event that has a name is added as a line of JSON.
+        beside: A reference instead of the spec's: a name, or a file that `robustloss baseline`
+            wrote. The report is then that of a folder OUT-beside-NAME, which has its losses too.
 
     Returns:
         The run folder, the report and the failed cells.
@@ -130,6 +138,8 @@ def run(
         SpecError: The spec, or a name in it, is wrong; nothing was computed.
         DataError: The data are absent or damaged.
         RunFolderError: The folder belongs to something else, or another run is writing to it.
+        NoReferenceError: No such reference, or a damaged one.
+        NotComparableError: The reference is of other data, another network, training or attacks.
         PluginError: `progress` names no code, or what cannot be made.
         RunError: No such device, executor or seeds, the cluster cannot be used, or the log cannot
             be written.
@@ -138,6 +148,11 @@ def run(
     """
     start = Start()
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
+    reference = None
+    if beside is not None:
+        reference = open_reference(beside)
+    elif spec.reference.beside is not None:
+        reference = open_reference(spec.reference.beside, spec.folder)
 
     def run_all() -> RunOutcome:
         settings = choose_settings(
@@ -154,13 +169,21 @@ def run(
         with gathering(progress, log, _count_cells(settings), _log_facts(settings)) as audience:
             dataset = prepare(settings, quiet=audience.silent)
             settings = settle_executor(settings, dataset)
+            if reference is not None:
+                known = provenance_at_start(settings, spec, dataset, start)
+                asked = Run(settings.folder, {"name": spec.name, "provenance": known})
+                check_conditions(asked, reference.rows.run)
+                check_seeds(asked, settings.seeds, reference.rows)
             if replaced := describe_replaced(settings.folder, settings.spec):
                 audience.note(replaced)
                 audience.tell("warning", {"text": replaced})
             with claiming(settings.folder, settings.spec):
                 write_started(settings, dataset, start)
                 computed = compute(settings, dataset, audience)
-                outcome = finish(settings, dataset, computed, start, report=report)
+                own = report and reference is None
+                outcome = finish(settings, dataset, computed, start, report=own)
+            if reference is not None:
+                outcome = stand_beside(outcome, reference, report=report)
             told = {"status": outcome.exit_code, "failures": outcome.failures}
             audience.tell("run_finished", told)
         return outcome
@@ -382,3 +405,22 @@ def finish(
         build_report(settings.folder)
     index = settings.folder / "report" / "index.html"
     return RunOutcome(settings.folder, index, failed, 1 if failed else 0)
+
+
+def stand_beside(outcome: RunOutcome, reference: Reference, *, report: bool) -> RunOutcome:
+    """Put a finished run into a folder with the losses of a reference.
+
+    Args:
+        outcome: Of the run; without any number it keeps a report of its own.
+        reference: Of the same conditions.
+        report: Whether to make the report.
+    """
+    from robustloss.reports import build_report
+
+    if load_run(outcome.path).rows:
+        beside = outcome.path.with_name(f"{outcome.path.name}-beside-{reference.name}")
+        merge_runs([outcome.path], beside, beside=reference)
+        outcome = replace(outcome, report=beside / "report" / "index.html", beside=beside)
+    if report:
+        build_report(outcome.beside or outcome.path)
+    return outcome

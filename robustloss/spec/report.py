@@ -1,4 +1,4 @@
-"""Table [report]: how a run is shown, and what others published of its losses.
+"""Tables [report] and [reference]: how a run is shown, and beside which numbers of others.
 
 No key of a stored file depends on it: a changed table of others computes nothing anew.
 """
@@ -63,6 +63,17 @@ class ReportSpec(Table):
         shown="none",
     )
     all: bool = declare("draw everything, also what the page leaves out", False)
+
+
+class ReferenceSpec(Table):
+    """Table [reference]: the losses of others beside which a run is shown."""
+
+    beside: Name | None = declare(
+        "reference whose losses stand in a second report beside those of the run: a name of "
+        "`robustloss list references`, or a file of `robustloss baseline` relative to the spec",
+        None,
+        shown="none",
+    )
 
 
 # --- the file that `published` names -------------------------------------------------------------

@@ -32,7 +32,7 @@ from robustloss.spec.errors import Problems, choice_rule, rule_error
 from robustloss.spec.gates.table import Gates
 from robustloss.spec.losses import LossSpec, ModelSpec
 from robustloss.spec.prefixes import is_plugin
-from robustloss.spec.report import ReportSpec
+from robustloss.spec.report import ReferenceSpec, ReportSpec
 from robustloss.spec.resources import RecordsSpec, ResourcesSpec
 from robustloss.spec.search import TuningSpec, combinations, name_of, trial_values
 from robustloss.spec.text import literal, slug, to_toml
@@ -92,6 +92,7 @@ class Spec(Table):
     outside: Annotated[tuple[OutsideSpec, ...], BeforeValidator(as_tuple)] = ()
     shifts: Annotated[tuple[ShiftSpec, ...], BeforeValidator(as_tuple)] = ()
     report: ReportSpec = ReportSpec()
+    reference: ReferenceSpec = ReferenceSpec()
     gates: Gates = ()
 
     # No fields: where a spec came from decides nothing that is computed.

@@ -48,7 +48,7 @@ def small(**changes):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_name_has_a_meaning_of_one_line(kind):
     found = entries(kind)
-    assert found
+    assert found or kind == "references"  # none need ship
     for name, meaning in found.items():
         assert len(meaning) > 15, name
         assert "\n" not in meaning

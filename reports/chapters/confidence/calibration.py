@@ -186,13 +186,13 @@ def plot_reliability(scene: Scene) -> Iterator[Plot]:
     numbers, attack = scene.numbers, scene.attack
     strengths = (0.0, attack.strengths[(len(attack.strengths) - 1) // 2])
     grid: Sequence[Sequence[_Diagram | str]] = [
-        [_diagram(scene, label, eps) for eps in strengths] for label in scene.labels
+        [_diagram(scene, label, eps) for eps in strengths] for label in scene.pictured
     ]
-    drawn = drawn_cells(scene.labels, strengths, grid)
+    drawn = drawn_cells(scene.pictured, strengths, grid)
     if not drawn:
         return
     seeds = len({row["seed"] for row in numbers.run.reliability})
-    rows, columns = numbers.labels, [eps_name(e) for e in strengths]
+    rows, columns = numbers.pictured, [eps_name(e) for e in strengths]
     if len(rows) <= FEW_LOSSES:  # side by side
         rows, columns, grid = columns, rows, [*zip(*grid, strict=True)]
     errors = [f"{label} {eps_name(eps)} {100 * cell.error:.2g}" for label, eps, cell in drawn]

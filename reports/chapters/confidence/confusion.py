@@ -53,7 +53,7 @@ def _count_passes(numbers: Numbers) -> list[Counted]:
         passes.append((attack.slug, f"{attack.label}, eps {eps_text(eps)}", attacked))
     counted = []
     for slug, words, load in passes:
-        views = {label: load(label) for label in numbers.labels}
+        views = {label: load(label) for label in numbers.pictured}
         matrices = {
             label: view if isinstance(view, str)
             else confusion(view.labels, view.predictions, numbers.classes or 1)

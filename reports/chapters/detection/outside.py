@@ -59,14 +59,14 @@ class _Overlap:
 def plot_outside(numbers: Numbers) -> Iterator[Plot]:
     """Draw losses by outside sets; nothing where no set was shown."""
     sets = list(dict.fromkeys(row["outside"] for row in numbers.run.out_of_distribution))
-    grid = [[_overlap(numbers.shown, k, outside) for outside in sets] for k in numbers.labels]
-    drawn = drawn_cells(numbers.labels, sets, grid)
+    grid = [[_overlap(numbers.shown, k, outside) for outside in sets] for k in numbers.pictured]
+    drawn = drawn_cells(numbers.pictured, sets, grid)
     if not drawn:
         return
     areas = [f"{label}, {outside}: AUROC {cell.area:.3f}" for label, outside, cell in drawn]
     yield Plot(
         "outside",
-        _draw(numbers.labels, sets, grid),
+        _draw(numbers.pictured, sets, grid),
         [
             {"label": label, "outside": outside, "low": low, "high": high, "clean_percent": clean,
              "outside_percent": other}

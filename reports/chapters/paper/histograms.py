@@ -48,16 +48,16 @@ class Populations:
 
 def plot_likelihoods(scene: Scene) -> Iterator[Plot]:
     """Draw the likelihood of clean, failed and successful images over bins shared within a loss."""
-    cells = [[_populations(scene, k, e) for e in scene.eps] for k in scene.labels]
+    cells = [[_populations(scene, k, e) for e in scene.eps] for k in scene.pictured]
     columns = [eps_name(e) for e in scene.eps]
-    drawn = drawn_cells(scene.labels, columns, cells)
+    drawn = drawn_cells(scene.pictured, columns, cells)
     areas = [f"{label} at {column}: {'; '.join(words_of(cell))}" for label, column, cell in drawn]
     if not areas:
         return
     yield Plot(
         f"likelihood-{scene.attack.slug}",
-        _draw_populations(scene.labels, columns, cells),
-        _population_numbers(scene.labels, columns, cells),
+        _draw_populations(scene.pictured, columns, cells),
+        _population_numbers(scene.pictured, columns, cells),
         title="How likely are clean and attacked images?",
         caption="Images by their log-likelihood at the predicted class: clean, attacked and still "
         "right (failed), attacked and now wrong (successful). Only images that are right when "
@@ -198,7 +198,7 @@ def plot_posteriors(scene: Scene) -> Iterator[Plot]:
     last = scene.eps[-1]
     means = [
         f"{label} {view.posterior[view.wrong].mean():.2f}"
-        for label in scene.labels
+        for label in scene.pictured
         if isinstance(view := scene.views[label, last], View) and view.wrong.any()
     ]
     mistakes = f"Mean posterior of wrong predictions at {eps_name(last)}: {', '.join(means)}."
@@ -248,7 +248,7 @@ def _histograms(scene: Scene, bins: Bins, key: str) -> _Grid:
         right, mistakes = (bins.shares(values[group], view.n) for group in (~wrong, wrong))
         return _Histogram(bins, right, mistakes, notes)
 
-    return [[count(scene.views[label, eps]) for eps in scene.eps] for label in scene.labels]
+    return [[count(scene.views[label, eps]) for eps in scene.eps] for label in scene.pictured]
 
 
 def _draw_histograms(scene: Scene, grid: _Grid, *, odds: bool) -> Figure:
@@ -274,7 +274,7 @@ def _draw_histograms(scene: Scene, grid: _Grid, *, odds: bool) -> Figure:
         Patch(facecolor="#F3CDB3", edgecolor=ADVERSARIAL, hatch="////", label=WRONG),
     ]
     return draw_grid(
-        scene.labels, [eps_name(e) for e in scene.eps], grid, draw, widest=4.2, height=0.95,
+        scene.pictured, [eps_name(e) for e in scene.eps], grid, draw, widest=4.2, height=0.95,
         handles=handles, labels=(x_label, "share of images"), margins=replace(GRID, hgap=0.42),
     )  # fmt: skip
 
@@ -284,6 +284,6 @@ def _histogram_numbers(scene: Scene, grid: _Grid) -> list[dict[str, object]]:
     return [
         {"loss": label, "panel": eps_name(eps), "from": low, "to": high,
          f"{RIGHT} (% of images)": float(right), f"{WRONG} (% of images)": float(wrong)}
-        for label, eps, cell in drawn_cells(scene.labels, scene.eps, grid)
+        for label, eps, cell in drawn_cells(scene.pictured, scene.eps, grid)
         for (low, high), right, wrong in zip(cell.bins.ends(), cell.right, cell.wrong, strict=True)
     ]  # fmt: skip

@@ -42,7 +42,7 @@ DASHED, DOTTED = (0, (4, 1.6)), (0, (0.8, 2.2))
 
 def plot_boundaries(numbers: Numbers) -> Iterator[Plot]:
     """Draw a panel per loss: the two nearest classes, the boundary between them, the margin."""
-    shown, cells = numbers.shown, {label: _frontier(numbers, label) for label in numbers.labels}
+    shown, cells = numbers.shown, {label: _frontier(numbers, label) for label in numbers.pictured}
     drawn = {label: cell for label, cell in cells.items() if isinstance(cell, Frontier)}
     if not drawn:
         return

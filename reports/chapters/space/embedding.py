@@ -188,7 +188,7 @@ def plane(features: np.ndarray) -> Plane:
 def plot_embedding(numbers: Numbers) -> Iterator[Plot]:
     """Draw Figure 1 of the paper: where the clean images lie in feature space."""
     shown = numbers.shown
-    cells = [_embedding(label, shown) for label in numbers.labels]
+    cells = [_embedding(label, shown) for label in numbers.pictured]
     drawn = [cell for cell in cells if not all(cloud.gap for cloud in cell.clouds)]
     if not drawn:
         return

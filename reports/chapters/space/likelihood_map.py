@@ -32,7 +32,7 @@ def plot_likelihood_map(scene: Scene) -> Iterator[Plot]:
     if not any(cell.feature_dim == 2 for cell in shown.cells.values()):
         return
     middle = scene.eps[(len(scene.eps) - 1) // 2]
-    cells = {k: _map_of(k, scene.views[k, middle], shown) for k in scene.labels}
+    cells = {k: _map_of(k, scene.views[k, middle], shown) for k in scene.pictured}
     maps = {k: cell for k, cell in cells.items() if isinstance(cell, LikelihoodMap)}
     if not maps:
         return

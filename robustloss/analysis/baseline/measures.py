@@ -7,10 +7,10 @@ import numpy as np
 
 from robustloss.analysis.measures import combine, measure
 from robustloss.analysis.outcomes import Outcome
+from robustloss.analysis.subjects import as_outcome
 from robustloss.metrics.estimates import Estimate, estimate_median
-from robustloss.results.compact.content import CellOutcomes, PassOutcome
+from robustloss.results.compact.content import CellOutcomes
 from robustloss.results.schema import WORST_CASE
-from robustloss.spec.detection import LIKELIHOOD
 
 # Names as gates have them; +1 where more is worse, -1 where less is.
 METRICS: Mapping[str, int] = {
@@ -57,7 +57,7 @@ def measure_cell(
     """
     found: dict[Place, Estimate] = {}
     kept = [one for one in cell.passes[1:] if (one.attack_label, one.eps) in passes]
-    clean, *attacked = (_as_outcome(one) for one in (cell.clean, *kept))
+    clean, *attacked = (as_outcome(one) for one in (cell.clean, *kept))
     scored = [one for one in (clean, *attacked) if one.scores]  # the others are of radii alone
     combined = [
         one
@@ -84,14 +84,3 @@ def _takes_part(one: Outcome, combined: Outcome) -> bool:
     """Return whether an attack is one of those that are taken together image by image."""
     knows = combined.attack == WORST_CASE["attack"] or one.kind == "adaptive"
     return knows and (one.norm, one.eps) == (combined.norm, combined.eps)
-
-
-def _as_outcome(one: PassOutcome) -> Outcome:
-    """Return a pass as measures see it."""
-    return Outcome(
-        **one.place,
-        wrong=one.wrong,
-        radius=None,
-        scores={} if one.scores is None else {LIKELIHOOD: one.scores},
-        accepted=one.accepted,
-    )

@@ -12,6 +12,8 @@ from robustloss.results.compact.content import TABLES_KEPT, Baseline, CellOutcom
 from robustloss.results.finished_cell import Cell
 from robustloss.results.records import validation_record
 from robustloss.results.run import Run
+from robustloss.results.schema import Row
+from robustloss.spec.detection import LIKELIHOOD
 
 _MOST_FLOAT16 = float(np.finfo(np.float16).max)
 # What of the provenance is kept: all that decides the numbers, and nothing that says when.
@@ -44,11 +46,24 @@ def reduce_run(run: Run) -> Baseline:
         cells.append(reduce_cell(cell))
     kept = {(cell.label, cell.seed) for cell in cells}
     tables = {
-        name: [row for row in run.table(name) if (row["label"], row["seed"]) in kept]
+        name: [
+            _without_times(row)
+            for row in run.table(name)
+            if (row["label"], row["seed"]) in kept
+            and (name != "detection" or row["score"] == LIKELIHOOD)
+        ]
         for name in TABLES_KEPT
     }
     provenance = {key: run.provenance[key] for key in _KEPT if key in run.provenance}
     return Baseline(run.path, run.name, provenance, first, tuple(cells), tables)
+
+
+def _without_times(row: Row) -> Row:
+    """Return a row without seconds, which differ between equal runs; a curve has them too."""
+    kept = {key: value for key, value in row.items() if key != "seconds"}
+    if "curve" in kept:
+        kept["curve"] = [_without_times(line) for line in kept["curve"]]
+    return kept
 
 
 def reduce_cell(cell: Cell) -> CellOutcomes:

@@ -9,36 +9,28 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from robustloss.analysis.detection.scores import class_log_likelihood
 from robustloss.analysis.measures import combine, measure
-from robustloss.analysis.outcomes import (
-    Curve,
-    Outcome,
-    group_by_attack,
-    reduce_record,
-    trace_curves,
-)
-from robustloss.metrics import calibration
+from robustloss.analysis.outcomes import Curve, Outcome, group_by_attack, trace_curves
+from robustloss.analysis.subjects import Place, Subject, see_cell, see_outcomes
 from robustloss.metrics.bootstrap import draw_resamples
 from robustloss.metrics.estimates import Estimate, compare, resample
 from robustloss.metrics.intervals import t_interval
 from robustloss.metrics.paired_tests import benjamini_hochberg, detectable_by_seeds, paired_t
-from robustloss.metrics.rates import threshold_at_fpr
+from robustloss.results.compact.content import Baseline
 from robustloss.results.finished_cell import Cell
-from robustloss.results.records import Record, validation_record
 from robustloss.results.schema import TABLES, WORST_CASE, Row, finite_or_null
-from robustloss.spec.detection import LIKELIHOOD
 
 LEVEL = 0.05
 _PLACE = ("attack", "attack_label", "norm", "eps")
 Measured = dict[str, dict[str, Estimate]]  # by loss, then by metric
 
 
-def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
+def comparison_rows(
+    cells: Sequence[Cell], resamples: int = 1000, beside: Baseline | None = None
+) -> list[Row]:
     """Return a row for every pair of losses, on the clean images and under every attack.
 
     Metrics: the error, and of the likelihood detector the AUROC over all and over successful
@@ -51,6 +43,8 @@ def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
     Args:
         cells: of a run, all of the same test images.
         resamples: of the image bootstrap.
+        beside: losses that were computed elsewhere, on the same test images; they come first. Only
+            seeds of the run are compared, so that all tests of a table have the same unit.
 
     Returns:
         Rows of the table `comparisons`; difference is A − B; `shown` is p_adjusted <= 0.05.
@@ -60,10 +54,14 @@ def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
     Raises:
         ValueError: cells of different test images.
     """
-    labels = list(dict.fromkeys(cell.label for cell in cells))
+    others = beside.cells if beside else ()
+    labels = [cell.label for cell in others] + [cell.label for cell in cells]
+    labels = list(dict.fromkeys(labels))
     on_images: list[Row] = []
     for seed in sorted({cell.seed for cell in cells}):
-        here = {cell.label: cell for cell in cells if cell.seed == seed}
+        here = {cell.label: see_cell(cell) for cell in cells if cell.seed == seed}
+        if beside is not None:
+            here |= {c.label: see_outcomes(c, beside) for c in beside.cells if c.seed == seed}
         if len(here) < 2:
             continue
         drawn = None
@@ -103,71 +101,48 @@ def comparison_rows(cells: Sequence[Cell], resamples: int = 1000) -> list[Row]:
     return TABLES["comparisons"].arrange(_adjust(on_images) + _adjust(on_seeds))
 
 
-def _measure_places(cells: Mapping[str, Cell]) -> Iterator[tuple[Row, Measured]]:
+def _measure_places(subjects: Mapping[str, Subject]) -> Iterator[tuple[Row, Measured]]:
     """Give the clean pass, each attack at each eps, what combines attacks, and the curves.
 
     Args:
-        cells: by label, all of one seed. One attacked record is in memory at a time.
+        subjects: by label, all of one seed. One attacked record is in memory at a time.
     """
-    clean: dict[str, Outcome] = {}
-    thresholds, index = {}, None
-    for label, cell in cells.items():
-        record = cell.record()
-        index = record.index if index is None else index
-        if not np.array_equal(record.index, index):
-            raise ValueError(f"{label} saw other test images than {next(iter(clean))}.")
-        validation = class_log_likelihood(validation_record(cell.reference()))
-        thresholds[label] = threshold_at_fpr(validation, 0.05)
-        (entry,) = (e for e in cell.files["records"] if e["attack"] == "none")
-        clean[label] = _observe(entry, record, thresholds[label])
-    yield next(iter(clean.values())).place, {k: measure(one, one) for k, one in clean.items()}
-    entries: dict[tuple, dict[str, Mapping[str, Any]]] = {}  # by place, then by loss
-    for label, cell in cells.items():
-        for entry in cell.files["records"]:
-            if entry["attack"] != "none" and entry["eps"] > 0:
-                place = (*(entry[name] for name in _PLACE[:3]), float(entry["eps"]))
-                entries.setdefault(place, {})[label] = entry
+    first, clean = next(iter(subjects)), {label: one.clean for label, one in subjects.items()}
+    for label, one in subjects.items():
+        if not np.array_equal(one.index, subjects[first].index):
+            raise ValueError(f"{label} saw other test images than {first}.")
+    yield clean[first].place, {k: measure(one, one) for k, one in clean.items()}
+    having: dict[Place, list[str]] = {}  # which losses have a place
+    for label, one in subjects.items():
+        for place in one.attacked:
+            having.setdefault(place, []).append(label)
     # Attacks on another score than the likelihood count only where attacks are combined.
-    elsewhere = {
-        place[1] for place, own in entries.items() if any("score" in e for e in own.values())
-    }
-    kept: dict[str, list[Outcome]] = {label: [] for label in cells}
-    for place, own in entries.items():
+    elsewhere = {attack for one in subjects.values() for attack in one.elsewhere}
+    kept: dict[str, list[Outcome]] = {label: [] for label in subjects}
+    for place, labels in having.items():
         measured = {}
-        for label, entry in own.items():
-            record = cells[label].record(entry["attack_label"], entry["eps"])
-            one = _observe(entry, record, thresholds[label])
-            measured[label] = measure(clean[label], one)
-            one = replace(one, confidence=None, brier=None)
-            kept[label].append(one if one.kind == "adaptive" else replace(one, scores={}))
+        for label in labels:
+            seen = subjects[label].attacked[place]()
+            measured[label] = measure(clean[label], seen)
+            seen = replace(seen, confidence=None, brier=None)
+            kept[label].append(seen if seen.kind == "adaptive" else replace(seen, scores={}))
         if place[1] not in elsewhere:
             yield dict(zip(_PLACE, place, strict=True)), measured
     found: dict[tuple, dict[str, Outcome | Curve]] = {}
     for label, outcomes in kept.items():
         combined: list[Outcome | Curve] = [*combine(clean[label], outcomes)]
-        for seen in (*combined, *trace_curves(clean[label], outcomes)):
+        for each in (*combined, *trace_curves(clean[label], outcomes)):
             if (
-                seen.attack == WORST_CASE["attack"]
-                and len(group_by_attack(outcomes, seen.norm)) < 2
+                each.attack == WORST_CASE["attack"]
+                and len(group_by_attack(outcomes, each.norm)) < 2
             ):
                 continue  # the curve of the one attack of the norm
-            found.setdefault(tuple(seen.place.values()), {})[label] = seen
+            found.setdefault(tuple(each.place.values()), {})[label] = each
     for place, of in found.items():
         if place[1] in elsewhere:
             continue
-        measured = {label: measure(clean[label], seen) for label, seen in of.items()}
+        measured = {label: measure(clean[label], each) for label, each in of.items()}
         yield dict(zip(_PLACE, place, strict=True)), measured
-
-
-def _observe(entry: Mapping[str, Any], record: Record, threshold: float) -> Outcome:
-    """Return what measures need of a record; scores below the threshold are rejected."""
-    likelihood = class_log_likelihood(record)
-    return replace(
-        reduce_record(entry, record, {LIKELIHOOD: likelihood}),
-        accepted=likelihood >= threshold,
-        confidence=calibration.confidence_of(record.logits),
-        brier=calibration.brier_scores(record.logits, record.labels),
-    )
 
 
 def _compare_on_images(

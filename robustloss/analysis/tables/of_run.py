@@ -6,19 +6,24 @@ from typing import Any
 from robustloss.analysis.tables.ranks import rank_rows
 from robustloss.analysis.tables.shifts import corruption_rows
 from robustloss.analysis.tables.summary import summarise
+from robustloss.results.compact.content import Baseline
 from robustloss.results.finished_cell import Cell
 from robustloss.results.schema import Row
 from robustloss.results.write import collect_tables
 
 
 def run_tables(
-    cells: Sequence[Cell], compared: Sequence[Row], **more: Sequence[Mapping[str, Any]]
+    cells: Sequence[Cell],
+    compared: Sequence[Row],
+    beside: Baseline | None = None,
+    **more: Sequence[Mapping[str, Any]],
 ) -> dict[str, list[Row]]:
     """Return the tables of results.json: those of the cells and what follows from all of them.
 
     Args:
         cells: finished, in the order in which losses are compared.
         compared: their `comparison_rows`.
+        beside: losses that were computed elsewhere.
         **more: further rows by table.
     """
     training = [
@@ -27,8 +32,10 @@ def run_tables(
     ]
     for row in training:
         row.pop("key", None)
+    others = dict(beside.tables) if beside else {}
+    training += others.pop("training", [])
     tables = collect_tables(
-        (cell.tables() for cell in cells),
+        (*(cell.tables() for cell in cells), others),
         {"comparisons": compared, "ranks": rank_rows(compared), "training": training, **more},
     )
     labels = list(dict.fromkeys(cell.label for cell in cells))

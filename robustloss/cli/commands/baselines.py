@@ -17,7 +17,7 @@ def baseline(
         str | None, Option(metavar="FILE", help="the file  [default: NAME-baseline.npz]")
     ] = None,
 ) -> int:
-    """Write a run into a small file that later ones are checked against.
+    """Write a run into a small file, to check later runs.
 
     The file holds, image by image, which attacks fooled each loss, the scores of the detector and
     the radii, with the spec, the versions and the checksum of the data. Commit it with your

@@ -23,6 +23,10 @@ def show(
     plugins: Annotated[
         bool, Option("--plugins", help="Load the spec's own code to time it.")
     ] = False,
+    reference: Annotated[
+        str | None,
+        Option(metavar="REFERENCE", help="show the spec with which to stand beside this reference"),
+    ] = None,
 ) -> int:
     """Show a spec in full, and what it will cost.
 
@@ -34,9 +38,20 @@ def show(
 
         console().print(keys_table(key_table()))
         return DONE
-    if spec is None:
-        raise MistakeError("show: name a SPEC, or use --keys for every key of a spec.")
-    loaded = load_named_spec(spec)
+    if (spec is None) == (reference is None):
+        raise MistakeError(
+            "show: name a SPEC or a --reference, or use --keys for every key of a spec."
+        )
+    if spec is not None:
+        loaded = load_named_spec(spec)
+    else:
+        from robustloss.runs.errors import RunError
+        from robustloss.runs.references.find import open_reference
+        from robustloss.runs.references.start import starting_spec
+
+        assert reference is not None
+        with showing_mistakes(ValueError, RunError):
+            loaded = starting_spec(open_reference(reference), reference)
     from robustloss.cli.listing import data_lines, spec_lines
 
     with showing_spec_mistakes():
@@ -50,7 +65,8 @@ def list_(
     what: Annotated[
         str | None,
         Argument(
-            metavar="losses|attacks|scores|datasets|backbones|specs|metrics", help="all by default"
+            metavar="losses|attacks|scores|datasets|backbones|specs|metrics|references",
+            help="all by default",
         ),
     ] = None,
 ) -> int:
@@ -67,7 +83,9 @@ def list_(
         hint = f"; did you mean '{near[0]}'?" if near else "."
         raise MistakeError(f"list (={what}) must be one of {', '.join(KINDS)}{hint}")
     found = entries(what)
-    width = max(len(name) for name in found)
+    if not found:
+        print(f"No {what} come with this version; a file of `robustloss baseline` can be named.")
+    width = max((len(name) for name in found), default=0)
     for name, meaning in found.items():
         print(f"{name:{width}}  {meaning}")
     return DONE

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from robustloss.cli.mistakes import MistakeError, showing_mistakes
-from robustloss.cli.options import RunFolder
+from robustloss.cli.options import Beside, RunFolder
 from robustloss.cli.saying import DONE, complain, say
 from robustloss.notation import one_line
 
@@ -72,6 +72,7 @@ def compare(
     other_networks: Annotated[
         bool, Option("--other-networks", help="Merge runs of different networks too.")
     ] = False,
+    beside: Beside = None,
 ) -> int:
     """Merge losses and seeds of several runs into one report.
 
@@ -79,10 +80,15 @@ def compare(
     whatever it is called.
     """
     from robustloss.runs.merge import merge_runs
+    from robustloss.runs.references.find import open_reference
 
-    folder = out or str(Path(runs[0]).parent / "-and-".join(Path(run).name for run in runs))
+    name = "-and-".join(Path(run).name for run in runs)
     with showing_mistakes(ValueError):
-        merged = merge_runs(runs, folder, other_networks=other_networks)
+        reference = None if beside is None else open_reference(beside)
+        if reference is not None:
+            name += f"-beside-{reference.name}"
+        folder = out or Path(runs[0]).parent / name
+        merged = merge_runs(runs, folder, other_networks=other_networks, beside=reference)
     for note in merged.notes:
         say(one_line(f"Note: {note}"))
     show_report(merged.path)

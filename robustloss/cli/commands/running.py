@@ -6,6 +6,7 @@ from typer import Option
 
 from robustloss.cli.mistakes import showing_spec_mistakes
 from robustloss.cli.options import (
+    Beside,
     Data,
     Device,
     Executor,
@@ -47,6 +48,7 @@ def run(
             metavar="MODULE:CLASS", help="call your own class, or FILE.py:CLASS, with every event"
         ),
     ] = None,
+    beside: Beside = None,
     quiet: Quiet = False,
 ) -> int:
     """Train, attack and report what a spec asks for. Goes on where an earlier run stopped.
@@ -63,11 +65,13 @@ def run(
     cells = len(loaded.cells(wanted)) + len(loaded.trials())
     start_early(executor, device.casefold(), cells)  # before torch is imported here
     from robustloss.runs import runner
+    from robustloss.runs.comparable import NotComparableError
+    from robustloss.runs.references.find import NoReferenceError
     from robustloss.training import processes
 
     shown = choose_progress(quiet)
     try:
-        with showing_spec_mistakes():
+        with showing_spec_mistakes(NotComparableError, NoReferenceError):
             outcome = runner.run(
                 loaded,
                 out=out,
@@ -79,6 +83,7 @@ def run(
                 plugins=not no_plugins,
                 progress=shown if progress is None else [shown, progress],
                 log=log,
+                beside=beside,
             )
     except processes.LeaderStoppedError:
         return DONE  # a process that fails makes torchrun end the first, which is still telling why
@@ -98,6 +103,6 @@ def _show_outcome(outcome: "RunOutcome", quiet: bool) -> None:
     if quiet:
         say(outcome.report)
     else:
-        terminal.print_result(outcome.path)
+        terminal.print_result(outcome.beside or outcome.path)
         terminal.say_where(outcome.report)
     complain_of_failures(outcome.failures, "run the command again to try the rest.")

@@ -6,7 +6,7 @@ from typer import Argument, Option
 
 from robustloss.cli.commands.checking import show_loss_checks
 from robustloss.cli.mistakes import showing_mistakes, showing_spec_mistakes
-from robustloss.cli.options import Data, Device, Executor, Quiet, parse_pairs
+from robustloss.cli.options import Data, Device, Executor, Quiet, parse_pairs, parse_seeds
 from robustloss.cli.saying import DONE, FAILED, complain_of_failures, say
 from robustloss.notation import one_line
 
@@ -17,7 +17,11 @@ def try_(
     ],
     against: Annotated[
         str,
-        Option(metavar="SPEC|RUN", help="whose losses to compare with; a finished run is reused"),
+        Option(
+            metavar="SPEC|RUN|REFERENCE",
+            help="whose losses to compare with; a finished run is reused, a reference such as "
+            "mnist-reference or a file of `baseline` only read",
+        ),
     ] = "quickstart",
     label: Annotated[str | None, Option(help="what tables call it  [default: the class]")] = None,
     param: Annotated[
@@ -30,6 +34,10 @@ def try_(
     out: Annotated[
         str | None, Option(metavar="DIR", help="result folder  [default: runs/try-LABEL-RUN]")
     ] = None,
+    seeds: Annotated[
+        str | None,
+        Option(metavar="0,1,2", help="[default: those of the others, of a reference the first]"),
+    ] = None,
     device: Device = "auto",
     data: Data = None,
     executor: Executor = "auto",
@@ -40,6 +48,7 @@ def try_(
     Your loss is checked as by check-loss, trained and attacked as the others were, and compared
     with each. Their run is not changed. Try again after an edit: only your loss is trained.
     """
+    wanted = parse_seeds(seeds)
     params, keys = parse_pairs("--param", param or []), parse_pairs("--train", train or [])
     from robustloss.cli import differences, terminal
     from robustloss.progress import choose_progress
@@ -49,7 +58,8 @@ def try_(
     from robustloss.storage import CorruptFile
 
     with showing_mistakes(ValueError), showing_spec_mistakes():
-        plan = plan_try(loss, against, label=label, params=params, train=keys, out=out)
+        plan = plan_try(loss, against, label=label, params=params, train=keys, out=out,
+                        seeds=wanted)  # fmt: skip
     if not quiet:
         say(f"Checking the contract of {loss}.")
     if show_loss_checks(loss, params, only_failures=True):

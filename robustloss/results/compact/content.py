@@ -11,7 +11,11 @@ import numpy as np
 from robustloss.results.run import Run
 from robustloss.results.schema import Row
 
-TABLES_KEPT = ("rows", "worst_case", "radii")  # of results.json, as they were
+# Of results.json, as they were, but for times: what a result table and its marks are made from.
+TABLES_KEPT = (
+    *("rows", "worst_case", "radii", "adaptive", "detection", "calibration", "geometry"),
+    *("collapse", "training", "flags"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +113,8 @@ class Baseline:
         provenance: versions, data, seeds, device and resolved spec; no times.
         index: (N,) positions of the test images in the original file.
         cells: by loss, then by seed.
-        tables: the tables `TABLES_KEPT` of results.json.
+        tables: the tables `TABLES_KEPT` of results.json, of `detection` what is about the
+            log-likelihood. A file of an older version has the first three.
     """
 
     path: Path

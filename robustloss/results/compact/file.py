@@ -1,9 +1,10 @@
 """The file of a baseline: one .npz without pickle, with a JSON header and its own digest.
 
 It is a zip archive that `numpy.load` opens. The member meta.json is the header: "format"
-"robustloss baseline", "version" 1, "name", "provenance", "tables", and "cells", a list in which
-each cell has "loss", "label", "seed", "weights", "threshold", "shift", "scale", "passes" (a list of
-"attack", "attack_label", "norm", "eps", "scored") and "radii" (labels of attacks). The arrays:
+"robustloss baseline", "version" 1 or 2, "name", "provenance", "tables", and "cells", a list in
+which each cell has "loss", "label", "seed", "weights", "threshold", "shift", "scale", "passes" (a
+list of "attack", "attack_label", "norm", "eps", "scored") and "radii" (labels of attacks). The
+arrays:
 
 - index: (N,) int, positions of the test images in the original file, as differences: the first as
   it is, then each less the one before.
@@ -11,7 +12,10 @@ each cell has "loss", "label", "seed", "weights", "threshold", "shift", "scale",
   wrongly, a bit an image, the first image the highest bit (numpy.packbits).
 - accepted_C: (Q, ceil(N / 8)) uint8, likewise of its Q scored passes, whether the score reaches the
   threshold.
-- scores_C: (Q, N) float16, the log-likelihood less "shift", over "scale".
+- scores_C: (Q, N) float16, the log-likelihood less "shift", over "scale". In version 2 uint8, a
+  place in levels_C.
+- levels_C: (L,) float16, of version 2: at most 256 rising values, each of which stands for as many
+  of the scores of all passes.
 - radii_C: (A, N) float16, or float32 where one is too large for that.
 
 The archive's comment is the sha256 of every byte before it (`storage.write_arrays`).
@@ -29,9 +33,12 @@ from robustloss.results.checking import check_tables
 from robustloss.results.compact.content import TABLES_KEPT, Baseline, CellOutcomes, PassOutcome
 from robustloss.results.layout import check_layout
 from robustloss.results.provenance import Part, Provenance, Text
-from robustloss.storage import CorruptFile, read_arrays, write_arrays
+from robustloss.results.run import Run
+from robustloss.storage import CorruptFile, digest_file, read_arrays, write_arrays
 
-FORMAT, VERSION = "robustloss baseline", 1
+FORMAT, VERSION = "robustloss baseline", 2
+_LEVELS = 256
+BESIDE = "reference.npz"  # in the folder of a merged run: the losses without cells
 MOST_BYTES = 256 * 2**20  # of a file; MNIST's 10,000 images, 4 losses, 4 eps have half a MiB
 _MOST_UNPACKED = 2**30
 _OF_CELL = ("loss", "label", "seed", "weights", "shift", "scale")
@@ -64,12 +71,14 @@ class _Header(Part):
     cells: list[_Cell] = Field(min_length=1)
 
 
-def save_baseline(path: str | Path, baseline: Baseline) -> None:
+def save_baseline(path: str | Path, baseline: Baseline, *, small: bool = False) -> None:
     """Write a baseline; equal content gives equal bytes.
 
     Args:
         path: of the file.
         baseline: what to write.
+        small: keep a byte of each score in place of two: which of 256 groups of equal size it is in
+            among all scores of its cell. An AUROC then changes by less than 0.001.
     """
     arrays = {"index": np.diff(baseline.index, prepend=0)}
     cells = []
@@ -79,7 +88,10 @@ def save_baseline(path: str | Path, baseline: Baseline) -> None:
         arrays[f"accepted_{number}"] = np.packbits(
             np.array([one.accepted for one in scored], bool), axis=1
         )
-        arrays[f"scores_{number}"] = np.array([one.scores for one in scored], np.float16)
+        scores = np.array([one.scores for one in scored], np.float16)
+        if small:
+            scores, arrays[f"levels_{number}"] = _group(scores)
+        arrays[f"scores_{number}"] = scores
         if cell.radii:
             arrays[f"radii_{number}"] = np.stack(list(cell.radii.values()))
         cells.append(
@@ -92,13 +104,28 @@ def save_baseline(path: str | Path, baseline: Baseline) -> None:
         )
     header = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION if small else 1,
         "name": baseline.name,
         "provenance": baseline.provenance,
         "tables": baseline.tables,
         "cells": cells,
     }
     write_arrays(path, arrays, header, packed=True)
+
+
+def _group(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return places (uint8) and levels (float16): the median of the scores that share a place.
+
+    Args:
+        scores: float16 of any shape, no NaN.
+    """
+    pooled, starts = np.sort(scores, axis=None), np.unique(scores)
+    if starts.size > _LEVELS:
+        starts = np.unique([part[0] for part in np.array_split(pooled, _LEVELS)])
+    begins = np.searchsorted(pooled, starts)
+    middles = (begins + np.append(begins[1:], pooled.size)) // 2
+    places = np.searchsorted(starts, scores, side="right") - 1
+    return places.astype(np.uint8), pooled[middles]
 
 
 def load_baseline(path: str | Path) -> Baseline:
@@ -122,9 +149,9 @@ def load_baseline(path: str | Path) -> Baseline:
             f"{path} is a file of robustloss, but no baseline. Name a run folder, or a file "
             "that `robustloss baseline RUN --out FILE` wrote."
         )
-    if (version := header.get("version")) != VERSION:
+    if (version := header.get("version")) not in (1, VERSION):
         raise ValueError(
-            f"{path} is a baseline of version {version!r}, and this robustloss reads version "
+            f"{path} is a baseline of version {version!r}, and this robustloss reads versions 1 to "
             f"{VERSION}. Update robustloss, or write it again: robustloss baseline RUN --out FILE."
         )
     try:
@@ -146,6 +173,24 @@ def load_baseline(path: str | Path) -> Baseline:
     return Baseline(
         path, header["name"], header["provenance"], index, tuple(cells), header["tables"]
     )
+
+
+def load_beside(run: Run) -> Baseline | None:
+    """Return the reference whose rows stand in a merged run; None where there is none.
+
+    Args:
+        run: With its folder.
+
+    Raises:
+        CorruptFile: its file is missing, damaged, or another one than results.json states.
+    """
+    stated = run.provenance.get("reference")
+    if stated is None:
+        return None
+    path = run.path / BESIDE
+    if digest_file(path, MOST_BYTES) != stated["sha256"]:
+        raise CorruptFile(f"{path} is another file than results.json states (sha256).")
+    return load_baseline(path)
 
 
 def _guess_why(path: Path) -> str:
@@ -172,6 +217,11 @@ def _read_cell(
     passes, labels = cell["passes"], cell["radii"]
     scored = sum(one["scored"] for one in passes)
     own = {name: arrays[f"{name}_{number}"] for name in ("wrong", "accepted", "scores")}
+    if (levels := arrays.get(f"levels_{number}")) is not None:
+        check_layout(own | {"levels": levels}, {"scores": ("u", "QN"), "levels": ("f", "L")})
+        if own["scores"].max(initial=0) >= levels.size:
+            raise ValueError(f"scores of {cell['label']} lie beyond its levels")
+        own["scores"] = levels[own["scores"]]
     if labels:
         own["radii"] = arrays[f"radii_{number}"]
     layout = {

@@ -18,6 +18,7 @@ from robustloss.analysis.tables.transfers import transfer_rows
 from robustloss.analysis.tables.trials import trial_rows
 from robustloss.results.cell_notes import read_trial
 from robustloss.results.columns import Row
+from robustloss.results.compact.file import load_beside
 from robustloss.results.finished_cell import Cell, read_cell
 from robustloss.results.numbers import TRANSFER
 from robustloss.results.records import LazyRecords
@@ -139,8 +140,14 @@ def _make_run_tables(run: Run, transfers: Sequence[Transfer], *, skip: bool) -> 
     flags = transfer_beats_white_box(transfers, names)
     if skip:
         flags = [flag for flag in run.flags if flag["check"] == TRANSFER]
+    beside = load_beside(run)
     tables: dict[str, Any] = run_tables(
-        cells, comparison_rows(cells), failures=run.failures, flags=flags, trials=_make_trials(run)
+        cells,
+        comparison_rows(cells, beside=beside),
+        beside,
+        failures=run.failures,
+        flags=flags,
+        trials=_make_trials(run),
     )
     clean = {(r["label"], r["seed"]): r["error"] for r in tables["rows"] if r["attack"] == "none"}
     tables["transfer"] = run.transfer if skip else transfer_rows(transfers, clean)

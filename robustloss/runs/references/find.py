@@ -1,0 +1,180 @@
+"""Opening a reference by its name or its files, and the labels that mark its rows."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import robustloss
+from robustloss.results.compact.content import Baseline
+from robustloss.results.compact.file import load_baseline
+from robustloss.results.schema import Row
+from robustloss.runs.comparable import NotComparableError
+from robustloss.runs.judging.against import list_passes
+from robustloss.runs.meaning import spec_of
+from robustloss.runs.references.match import check_conditions
+from robustloss.spec.errors import choice_rule
+from robustloss.spec.losses import LOSS_LABELS
+from robustloss.storage import CorruptFile
+
+SHIPPED = Path(robustloss.__file__).parent / "reference"
+ENDING = "-reference"  # tells the reference NAME from a spec or a run of that name
+
+
+class NoReferenceError(ValueError):
+    """What was named is no reference, or a damaged one; the text says what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Losses that were computed elsewhere.
+
+    Attributes:
+        name: What it is called.
+        rows: Its losses, under labels that mark them.
+        labels: The labels that the losses had, by those that they have here.
+    """
+
+    name: str
+    rows: Baseline
+    labels: Mapping[str, str]
+
+
+def list_references() -> dict[str, list[Path]]:
+    """Return the files of every reference that ships, by its name."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(SHIPPED.glob("*/*.npz")):
+        found.setdefault(path.parent.name, []).append(path)
+    return found
+
+
+def is_reference(word: str) -> bool:
+    """Return whether a word that may also name a spec or a run names a reference."""
+    known = word.casefold().endswith(ENDING) and word.casefold().removesuffix(ENDING)
+    return known in list_references() or word.endswith(".npz")
+
+
+def describe_references() -> dict[str, str]:
+    """Return a line on each reference that ships: losses, seeds, images, attacks, version."""
+    found = {}
+    for name in list_references():
+        rows = open_reference(name).rows
+        found[name] = f"robustloss {rows.provenance.get('robustloss')}: {list_passes(rows)}"
+    return found
+
+
+def open_reference(source: str | Path, near: Path | None = None) -> Reference:
+    """Open a reference.
+
+    Args:
+        source: The name of one that ships, with or without "-reference"; a file that `robustloss
+            baseline` wrote; or a folder of such files.
+        near: Where a relative path begins; the working folder by default.
+
+    Raises:
+        NoReferenceError: None of these, a damaged file, or files of other data, networks, trainings
+            or attacks.
+    """
+    try:
+        return _open(source, near)
+    except ValueError as error:
+        raise NoReferenceError(str(error)) from error
+
+
+def _open(source: str | Path, near: Path | None) -> Reference:
+    """Return a reference as `open_reference` does; errors as those of what reads its files."""
+    known, path = list_references(), (near or Path()) / os.path.expanduser(source)
+    name = str(source).casefold().removesuffix(ENDING)
+    if name in known:
+        return _join(name, SHIPPED / name, known[name])
+    if path.is_file():
+        return _join(path.stem, path, [path])
+    if (path / "results.json").exists():
+        raise ValueError(
+            f"reference (={source}) is a run folder. Name it among the runs that are compared, or "
+            f"write it into a file first: robustloss baseline {source} --out FILE."
+        )
+    if files := sorted(path.glob("*.npz")):
+        return _join(path.resolve().name, path, files)
+    rule = choice_rule(str(source), list(known)) if known else "must be a file: none ships."
+    raise ValueError(
+        f"reference (={source}) {rule} A file is one that `robustloss baseline` wrote, a folder "
+        "holds such files."
+    )
+
+
+def _join(name: str, place: Path, files: Sequence[Path]) -> Reference:
+    """Return the losses of several files, in the order in which tables name losses."""
+    order = list(LOSS_LABELS)
+
+    def rank(part: Baseline) -> tuple:
+        first = part.cells[0]
+        known = order.index(first.loss) if first.loss in order else len(order)
+        return known, len(first.label), first.label
+
+    parts = sorted((load_baseline(file) for file in files), key=rank)
+    labels: dict[str, str] = {}
+    marked = []
+    for part in parts:
+        if not part.tables.get("training"):
+            raise ValueError(
+                f"{part.path} was written by an older version, which kept less. Write it again: "
+                "robustloss baseline RUN --out FILE."
+            )
+        check_conditions(part.run, parts[0].run)
+        if not np.array_equal(part.index, parts[0].index):
+            raise NotComparableError(f"{part.path} and {parts[0].path} saw other test images.")
+        version = part.provenance.get("robustloss", "unknown version")
+        new = {c.label: f"{c.label} (reference, {version})" for c in part.cells}
+        if twice := sorted(new.keys() & labels.values()):
+            raise CorruptFile(f"{part.path}: another file of {place} has {twice[0]} too.")
+        labels |= {marked: label for label, marked in new.items()}
+        marked.append(_rename(part, new))
+    spec = dict(spec_of(marked[0].run))
+    spec["losses"] = [loss for part in marked for loss in spec_of(part.run)["losses"]]
+    spec["seeds"] = sorted({cell.seed for part in marked for cell in part.cells})
+    places = {loss["label"]: number for number, loss in enumerate(spec["losses"])}
+    cells = [cell for part in marked for cell in part.cells]
+    rows = Baseline(
+        path=place,
+        name=name,
+        provenance={**marked[0].provenance, "spec": spec, "seeds": spec["seeds"]},
+        index=marked[0].index,
+        cells=tuple(sorted(cells, key=lambda cell: (places.get(cell.label, 0), cell.seed))),
+        tables={
+            table: [row for part in marked for row in part.tables.get(table, ())]
+            for table in marked[0].tables
+        },
+    )
+    return Reference(name, rows, labels)
+
+
+def _rename(part: Baseline, labels: Mapping[str, str]) -> Baseline:
+    """Return a baseline with other labels of losses; a loss without cells is left out.
+
+    Args:
+        part: The baseline.
+        labels: New ones by old ones.
+    """
+
+    def rename(row: Mapping[str, Any]) -> Row:
+        return {
+            key: labels.get(value, value) if key in ("label", "of") else value
+            for key, value in row.items()
+        }
+
+    spec = dict(spec_of(part.run))
+    losses = spec.get("losses") or ()
+    spec["losses"] = [rename(loss) for loss in losses if loss["label"] in labels]
+    return replace(
+        part,
+        provenance={**part.provenance, "spec": spec},
+        cells=tuple(replace(cell, label=labels[cell.label]) for cell in part.cells),
+        tables={
+            name: [rename(row) for row in rows if row["label"] in labels]
+            for name, rows in part.tables.items()
+        },
+    )

@@ -1,0 +1,204 @@
+"""Losses of a reference file beside those of a run: the same numbers, tests and refusals."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from robustloss.analysis.baseline.reduce import reduce_run
+from robustloss.reports import build_report
+from robustloss.reports.reading.numbers import Numbers
+from robustloss.results.compact.content import TABLES_KEPT
+from robustloss.results.compact.file import save_baseline
+from robustloss.results.run import load_run
+from robustloss.runs.comparable import NotComparableError
+from robustloss.runs.merge import merge_runs
+from robustloss.runs.proof.rebuild import check_run_tables
+from robustloss.runs.references.find import NoReferenceError, open_reference
+from robustloss.storage import digest_content, read_json, write_json
+from tests.reports.synthetic import write_run
+from tests.reports.world import MOCKS, Layout, MockAttack
+
+MARK = " (reference, 0.1.0)"
+LAYOUT = Layout(
+    mocks=MOCKS[:2],
+    seeds=(0, 1),
+    attacks=(
+        MockAttack(eps=(0.0, 0.1)),
+        MockAttack("deepfool", "DeepFool", eps=(0.1, 0.2), strength=1.3),
+        MockAttack("adaptive_joint", "Adaptive", eps=(0.1,), strength=1.5),
+    ),
+    n=200,
+    dim=8,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(make_once):
+    """Two runs of other losses and all four in one, and the file of the first."""
+
+    def write(root):
+        for name, layout in {
+            "others": LAYOUT,
+            "mine": replace(LAYOUT, mocks=MOCKS[2:3]),
+        }.items():
+            write_run(root / name, layout)
+            for cell in load_run(root / name).cells:
+                cell.model_file.touch()
+        save_baseline(root / "others.npz", reduce_run(load_run(root / "others")))
+        merge_runs([root / "others", root / "mine"], root / "runs")
+        merge_runs([root / "mine"], root / "beside", beside=open_reference(root / "others.npz"))
+
+    return make_once("references", write)
+
+
+def alter(run, key, change):
+    """Change a part of the provenance of a run on disk, and seal it again."""
+    results = read_json(run / "results.json")
+    change(results["provenance"][key])
+    results.pop("digest", None)
+    results["digest"] = digest_content(results)
+    write_json(run / "results.json", results, sort_keys=False)
+
+
+def unmark(value):
+    return value.replace(MARK, "") if isinstance(value, str) else value
+
+
+def by_place(rows, *names):
+    return {tuple(unmark(row[name]) for name in names): row for row in rows}
+
+
+def test_the_rows_of_a_reference_are_those_of_its_run(folder):
+    run, beside = load_run(folder / "others"), load_run(folder / "beside")
+    assert beside.table().rows[0].label == f"softmax{MARK}"
+    for name in TABLES_KEPT:
+        wanted = [r for r in run.table(name) if name != "detection" or is_likelihood(r)]
+        found = [
+            {key: unmark(value) for key, value in row.items()}
+            for row in beside.table(name)
+            if str(row["label"]).endswith(MARK)
+        ]
+        for row in wanted:
+            row.pop("seconds", None)
+            for line in row.get("curve", ()):
+                line.pop("seconds", None)
+        assert found == wanted, name
+    assert len(beside.rows) == len(load_run(folder / "runs").rows)
+
+
+def is_likelihood(row):
+    return row["score"] == "class_log_likelihood"
+
+
+def test_tests_beside_a_reference_are_those_beside_its_run(folder):
+    """Errors to the last bit; what rests on scores or radii to two digits."""
+    names = ("unit", "seed", "label_a", "label_b", "attack_label", "norm", "eps", "metric")
+    wanted, found = (
+        by_place(load_run(folder / name).comparisons, *names) for name in ("runs", "beside")
+    )
+    # a reference keeps no posteriors
+    missing = {place for place in wanted if place[-1] not in ("ece_equal_width", "brier")}
+    assert found.keys() == missing
+    exact = ("error", "undetected_success_at_5fpr", "eps_at_50_error")
+    for place, row in found.items():
+        for column in ("value_a", "value_b", "difference", "low", "high", "p_value"):
+            slack = 1e-9 if place[-1] in exact else 5e-3
+            assert row[column] == pytest.approx(wanted[place][column], abs=slack), (place, column)
+    assert {place[0] for place in found} == {"images", "seeds"}
+
+
+def test_a_run_beside_a_reference_is_whole_and_can_be_proved(folder):
+    run = load_run(folder / "beside")
+    assert (run.digest_state, run.doubts, run.readable_cells[1]) == ("fits", (), [])
+    assert [(c.label, c.seed) for c in run.cells] == [("GM", 0), ("GM", 1)]
+    (finding,) = [f for f in check_run_tables(run) if f.what == "results.json, numbers"]
+    assert finding.state == "pass", finding
+    assert any("come from the reference others" in note for note in run.provenance["notes"])
+    assert run.provenance["spec"]["report"]["highlight"] == ["GM"]
+
+
+def test_pictures_show_the_losses_that_have_images(folder, tmp_path):
+    assert Numbers(load_run(folder / "beside")).pictured == ["GM"]
+    copied = tmp_path / "beside"
+    shutil.copytree(folder / "beside", copied)
+    page = build_report(copied).read_text()  # without figures
+    assert f"softmax{MARK}" in page
+    assert "no finished seed" not in page
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "told"),
+    [
+        ("data", lambda data: data.update(checksum="0" * 16), r"data\.checksum is '0+' in the fir"),
+        (
+            "spec",
+            lambda spec: spec["model"].update(feature_dim=3),
+            r"model\.feature_dim is 3 in the first and \d+ in the second",
+        ),
+        (
+            "spec",
+            lambda spec: spec["train"].update(epochs=77),
+            r"train\.epochs is 77 in the first and \d+ in the second",
+        ),
+        (
+            "spec",
+            lambda spec: spec["attacks"][0]["params"].update(objective="margin"),
+            r"FGSM is another attack, params\.objective is 'margin' in the first, .* in the second",
+        ),
+        (
+            "spec",
+            lambda spec: spec["attacks"][2].update(eps=[0.3]),
+            r"Adaptive is another attack, eps is '0\.3' in the first, '0\.1' in the second",
+        ),
+        (
+            "spec",
+            lambda spec: spec["attacks"].pop(),
+            r"the attacks are DeepFool, FGSM in the first and Adaptive, DeepFool, FGSM in the sec",
+        ),
+    ],
+)
+def test_a_run_of_other_conditions_is_refused_with_both_values(folder, tmp_path, key, change, told):
+    shutil.copytree(folder / "mine", tmp_path / "mine")
+    alter(tmp_path / "mine", key, change)
+    with pytest.raises(NotComparableError, match=told):
+        merge_runs(
+            [tmp_path / "mine"], tmp_path / "out", beside=open_reference(folder / "others.npz")
+        )
+
+
+def test_other_test_images_and_other_seeds_are_refused(folder, tmp_path):
+    file = tmp_path / "other.npz"
+    baseline = reduce_run(load_run(folder / "others"))
+    save_baseline(file, replace(baseline, index=baseline.index + 1))
+    with pytest.raises(NotComparableError, match=r"the test images are 200 from number \d+"):
+        merge_runs([folder / "mine"], tmp_path / "out", beside=open_reference(file))
+    later = tuple(replace(cell, seed=cell.seed + 5) for cell in baseline.cells)
+    save_baseline(file, replace(baseline, cells=later))
+    with pytest.raises(NotComparableError, match=r"seeds are 0, 1 in the first and 5, 6 in"):
+        merge_runs([folder / "mine"], tmp_path / "out", beside=open_reference(file))
+
+
+def test_a_damaged_reference_is_told(folder, tmp_path):
+    file = tmp_path / "others.npz"
+    content = bytearray((folder / "others.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(NoReferenceError, match=r"others\.npz is truncated or altered"):
+        open_reference(file)
+    # the one that a merged run keeps, too
+    shutil.copytree(folder / "beside", tmp_path / "beside")
+    (tmp_path / "beside/reference.npz").write_bytes(content)
+    (finding,) = [
+        f for f in check_run_tables(load_run(tmp_path / "beside"))
+        if f.what == "results.json, numbers"
+    ]  # fmt: skip
+    assert finding.state == "fail"
+    assert "another file than results.json states" in finding.detail
+
+
+def test_what_is_no_reference_is_refused(folder):
+    with pytest.raises(NoReferenceError, match=r"is a run folder\. .* robustloss baseline"):
+        open_reference(folder / "others")
+    with pytest.raises(NoReferenceError, match=r"reference \(=nothing\) must be"):
+        open_reference("nothing")
