@@ -169,7 +169,10 @@ class Fuzz:
         rng = random.Random(f"{self.seed} {number}")
         self.renew()
         chosen = {k: v for k, v in KINDS.items() if only is None or only in k}
-        pattern = rng.choices(list(chosen), [often for often, _ in chosen.values()])[0]
+        most = max(often for often, _ in chosen.values())
+        # each kind in turn, then those again that come more often
+        turns = [k for turn in range(most) for k, (often, _) in chosen.items() if turn < often]
+        pattern = turns[number % len(turns)]
         paths = sorted(self.run.glob(pattern))
         path = self.path = rng.choice(paths)
         sealed = False
