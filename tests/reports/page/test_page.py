@@ -220,8 +220,9 @@ def test_checks_are_told_on_the_page(many: str) -> None:
     assert "Could not be made: " in text
 
 
-def test_figures_under_details_are_drawn_on_demand(strong: Path, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(strong, tmp_path / "run"))
+def test_figures_under_details_are_drawn_on_demand(rendered: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(rendered, run, ignore=shutil.ignore_patterns("report"))
     html = build_report(run, everything=False).read_text(encoding="utf-8")
     figures = {path.stem for path in (run / "report/figures").glob("*.png")}
     assert {"error-vs-eps", "likelihood-fgsm", "posterior-fgsm", "embedding"} <= figures
@@ -239,13 +240,13 @@ def test_figures_under_details_are_drawn_on_demand(strong: Path, tmp_path: Path)
     ("name", "message"),
     [
         ("roc-fgsm", "must end in png, svg, pdf"),
-        ("roc-nothing.png", "is none of this run. Its figures are .*roc-fgsm"),
+        ("roc-other.png", "is none of this run. Its figures are .*roc-fgsm"),
         ("../../roc-fgsm.png", "is none of this run"),
     ],
 )
-def test_refuses_a_figure_that_is_none(strong: Path, name: str, message: str) -> None:
+def test_refuses_a_figure_that_is_none(rendered: Path, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        draw_figure(strong, name)
+        draw_figure(rendered, name)
 
 
 def test_details_hold_the_figures_that_the_page_leaves_out(strong_report: Path, many: str) -> None:
