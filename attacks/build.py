@@ -9,7 +9,7 @@ from robustloss.attacks.adapted.autoattack import AutoAttack
 from robustloss.attacks.adapted.torchattacks_adapter import PREFIX, adapt
 from robustloss.attacks.adaptive import gradients, matching
 from robustloss.attacks.base import Attack
-from robustloss.attacks.bounded import apgd, fgsm, pgd, square
+from robustloss.attacks.bounded import apgd, confidence, fgsm, pgd, square
 from robustloss.attacks.functions import as_attack, attack_from_function
 from robustloss.attacks.nearest import carlini_wagner, deepfool, fab, fmn
 from robustloss.attacks.plugins import PluginError, check_parameters, did_you_mean, load_object
@@ -34,6 +34,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "adaptive_selective": gradients.AdaptiveSelective,
     "adaptive_orthogonal": gradients.AdaptiveOrthogonal,
     "adaptive_matching": matching.AdaptiveMatching,
+    "confidence": confidence.Confidence,
 }
 """Our own attacks by name. Their torch-free facts stand in `robustloss.spec.attack_kinds`."""
 

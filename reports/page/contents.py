@@ -240,8 +240,13 @@ class Contents:
         numbers = self.numbers
         tables = self._tables("confidence", "Calibration error", calibration.confidence_table)
         sure, against = "Confidence and accuracy", "Calibration against eps"
+        kept = [Scene(numbers, attack) for attack in numbers.keeping if attack.strengths]
         details = [
             *self._tables("calibration", "Calibration", calibration.calibration_table),
+            *(
+                _table("calibration", "Calibration", calibration.calibration_table, each)
+                for each in kept
+            ),
             *self._figures("calibration-vs-eps", against, calibration.plot_calibration_curves),
             _figure("confusion", "Confusion", confusion.plot_confusions, numbers),
             _table("confusion", "Confusion", confusion.confusion_tables, numbers),
@@ -252,6 +257,12 @@ class Contents:
         ]
         items = [
             *(item for item in tables if item.choices),
+            *(
+                _table(
+                    "confidence", "Attacks on the confidence", calibration.confidence_table, each
+                )
+                for each in kept
+            ),
             *self._figures("reliability", sure, calibration.plot_reliability),
             *_aside(details),
         ]

@@ -48,6 +48,7 @@ class Numbers(ResultNumbers):
     """
 
     attacks: Sequence[AttackInfo]
+    keeping: Sequence[AttackInfo]
     worst_cases: Sequence[AttackInfo]
 
     def __init__(self, run: Run, classes: int | None = None) -> None:
@@ -58,10 +59,13 @@ class Numbers(ResultNumbers):
         self.seeds = sorted({row["seed"] for row in run.rows})
         self.images = max((row["n"] for row in run.rows), default=None)
         self._classes = classes
-        self.attacks = [
-            AttackInfo(**vars(a), slug=slug(a.label)[:60].strip("-.") or f"attack-{i + 1}")
-            for i, a in enumerate(self.attacks)
-        ]
+        self.attacks, self.keeping = (
+            [
+                AttackInfo(**vars(a), slug=slug(a.label)[:60].strip("-.") or f"attack-{i + 1}")
+                for i, a in enumerate(attacks)
+            ]
+            for attacks in (self.attacks, self.keeping)
+        )
         self.worst_cases = [
             AttackInfo(**vars(case), slug=f"worst-case-{slug(case.norm or '')}")
             for case in self.worst_cases

@@ -9,7 +9,7 @@ import numpy as np
 
 from robustloss.metrics.intervals import wilson
 from robustloss.results.records import Record
-from robustloss.results.schema import WORST_CASE, Row
+from robustloss.results.schema import WORST_CASE, Row, aims_at_label
 from robustloss.spec.attack_kinds import Kind, attack_kind
 from robustloss.spec.detection import LIKELIHOOD
 
@@ -111,12 +111,13 @@ def group_by_attack(outcomes: Sequence[Outcome], norm: str | None) -> dict[str, 
     """Return the outcomes of a norm by attack label, those of each attack sorted by eps.
 
     Args:
-        outcomes: of any attacks; the labels keep their order.
+        outcomes: of any attacks; the labels keep their order. Those that do not aim at the label
+            are left out.
         norm: of eps.
     """
     found: dict[str, list[Outcome]] = {}
     for one in outcomes:
-        if one.norm == norm:
+        if one.norm == norm and aims_at_label(one.attack):
             found.setdefault(one.attack_label, []).append(one)
     return {label: sorted(own, key=lambda one: one.eps) for label, own in found.items()}
 
@@ -127,11 +128,11 @@ def find_radius(outcomes: Sequence[Outcome]) -> np.ndarray | None:
 
 
 def list_budgets(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
-    """Return the eps > 0 of every norm that has an attack, sorted; a norm may have none."""
-    norms = sorted({one.norm for one in outcomes if one.norm is not None})
+    """Return the eps > 0 of every norm that has an attack on the label, sorted; maybe none."""
+    own = [one for one in outcomes if aims_at_label(one.attack)]
+    norms = sorted({one.norm for one in own if one.norm is not None})
     return {
-        norm: sorted({one.eps for one in outcomes if one.norm == norm and one.eps > 0})
-        for norm in norms
+        norm: sorted({one.eps for one in own if one.norm == norm and one.eps > 0}) for norm in norms
     }
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from robustloss.image_files import PIECE
 from robustloss.results.records import Record
+from robustloss.results.schema import aims_at_label
 from robustloss.spec.attack_kinds import attack_kind
 
 VERSION = 1  # raise when the same records would give another choice
@@ -44,8 +45,9 @@ def find_sources(entries: Sequence[Entry], norm: str, eps: float) -> list[Entry]
         eps: the budget.
     """
     found = []
-    for label in dict.fromkeys(entry["attack_label"] for entry in entries):
-        own = [e for e in entries if e["attack_label"] == label and e["norm"] == norm]
+    aimed = [entry for entry in entries if aims_at_label(entry["attack"])]
+    for label in dict.fromkeys(entry["attack_label"] for entry in aimed):
+        own = [e for e in aimed if e["attack_label"] == label and e["norm"] == norm]
         own = sorted((e for e in own if e["eps"] >= eps), key=lambda entry: entry["eps"])
         if own and (own[0]["eps"] == eps or attack_kind(own[0]["attack"]) == "minimum_norm"):
             found.append(own[0])

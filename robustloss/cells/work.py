@@ -19,6 +19,7 @@ from robustloss.data.images import Dataset, ImageSet
 from robustloss.evaluation import probes, ten_crop, unit_test
 from robustloss.evaluation.passes import LAYOUT, clean_record
 from robustloss.models.classifier import AnyClassifier
+from robustloss.results.schema import aims_at_label
 from robustloss.spec.attack_kinds import attack_kind
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.spec import Spec
@@ -233,7 +234,7 @@ def list_tested(spec: Spec, attacks: Sequence[Attack]) -> list[tuple[AttackSpec,
         (table, unit_test.Tested(unit_name(table.label, number), attack, eps, is_adaptive(table)))
         for table, attack in zip(spec.attacks, attacks, strict=True)
         for number, eps in enumerate(eps for eps in table.eps if eps > 0)
-        if spec.checks.unit_test and attack.needs != "score"
+        if spec.checks.unit_test and attack.needs != "score" and aims_at_label(table.name)
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from robustloss.notation import NORM_NAMES
 from robustloss.results.columns import Row
-from robustloss.results.schema import BEST_ADAPTIVE, TABLES, WORST_CASE
+from robustloss.results.schema import BEST_ADAPTIVE, TABLES, WORST_CASE, aims_at_label
 
 # These concern the clean pass too; every other check is about attacks.
 CLEAN_CHECKS = ("output_not_repeatable", "output_depends_on_batch", "output_is_probability")
@@ -58,7 +58,8 @@ class ResultNumbers:
         labels: Losses in the order of the spec.
         given: Labels of those that are models from elsewhere.
         baseline: Label of the loss that the others are compared with: the spec's, or the first.
-        attacks: Every attack that has a row, in the order of the spec.
+        attacks: Every attack on the label that has a row, in the order of the spec.
+        keeping: Likewise those that keep the label and change the confidence.
         worst_cases: The per-image worst case, one for each norm with two attacks or more.
         flag_index: Its flags.
     """
@@ -75,7 +76,9 @@ class ResultNumbers:
         named = (self.spec.get("report") or {}).get("baseline")
         self.baseline: str = named if named in self.labels else "".join(self.labels[:1])
         listed = (attack["label"] for attack in self.spec.get("attacks", ()))
-        self.attacks: Sequence[Attack] = _list_attacks(rows, listed)
+        known_attacks = _list_attacks(rows, listed)
+        self.attacks: Sequence[Attack] = [a for a in known_attacks if aims_at_label(a.name)]
+        self.keeping: Sequence[Attack] = [a for a in known_attacks if not aims_at_label(a.name)]
         self.worst_cases: Sequence[Attack] = _list_worst_cases(worst)
         self._rows = group_rows(
             [*rows, *(row | {"attack": WORST} for row in worst)],

@@ -13,6 +13,7 @@ from robustloss.results.columns import Row, Table, parse_columns
 from robustloss.results.provenance import Provenance
 
 SCHEMA_VERSION = 1  # of cell.json and results.json; more tables and columns do not raise it
+KEEPING_LABEL = ("confidence",)  # attacks that change only how sure the model is
 WORST_CASE = {"attack": "worst_case", "attack_label": "worst case"}
 # Image by image over attacks, where a score judges: those that know it, and every attack.
 BEST_ADAPTIVE = {"attack": "best_of_adaptive", "attack_label": "best of adaptive"}
@@ -697,3 +698,15 @@ def cell_place(cell: Mapping[str, Any]) -> Row:
 def finite_or_null(value: float) -> float | None:
     """Return a number as results.json holds it: null for what does not exist or is not finite."""
     return value if math.isfinite(value) else None
+
+
+def aims_at_label(name: str) -> bool:
+    """Return whether an attack tries to change the predicted class.
+
+    Errors, worst cases and checks are about these. The others keep the class and change how sure
+    the model is of it: they stand in the tables of single passes alone, such as calibration.
+
+    Args:
+        name: of the attack, as a spec names it.
+    """
+    return name not in KEEPING_LABEL

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 Kind = Literal[
-    "none", "one_step", "iterative", "black_box", "minimum_norm", "ensemble", "adaptive", "other"
+    *("none", "one_step", "iterative", "black_box", "minimum_norm", "ensemble", "adaptive"),
+    *("confidence", "other"),
 ]
 
 
@@ -42,6 +43,7 @@ ATTACK_FACTS: dict[str, AttackFacts] = {
     "adaptive_selective": AttackFacts("adaptive", "linf"),
     "adaptive_orthogonal": AttackFacts("adaptive", "linf"),
     "adaptive_matching": AttackFacts("adaptive", "linf"),
+    "confidence": AttackFacts("confidence", "linf"),
 }
 """The attacks of `robustloss.attacks.ATTACKS`, in its order, after the clean pass."""
 
@@ -61,6 +63,7 @@ ATTACK_LABELS = {
     "adaptive_selective": "Adaptive, selective",
     "adaptive_orthogonal": "Adaptive, orthogonal",
     "adaptive_matching": "Adaptive, matching",
+    "confidence": "Confidence",
 }
 """How tables call an attack whose label is left out. Its slug is that of the name: arrays of the
 trial attacks are named by it."""

@@ -20,6 +20,7 @@ from robustloss.spec.attack_kinds import ATTACK_FACTS, attack_kind, attack_norm
         ("minimum_norm", "deepfool cw fab fmn torchattacks:CW torchattacks:FAB"),
         ("ensemble", "autoattack torchattacks:AutoAttack"),
         ("adaptive", "adaptive_joint adaptive_selective adaptive_orthogonal adaptive_matching"),
+        ("confidence", "confidence"),
         ("adaptive", "adaptive_mine.py:attack"),
         ("other", "mine:attack path/to/file.py:fgsm FGSM torchattacks:fgsm torchattacks:Pixle"),
     ],

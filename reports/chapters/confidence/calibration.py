@@ -30,7 +30,7 @@ from robustloss.reports.words import (
     in_percent,
     over_rows,
 )
-from robustloss.results.schema import Row
+from robustloss.results.schema import Row, aims_at_label
 
 _INFINITE = ("nll", "nll_after", "temperature")
 _TOP = {"brier": 2.0} | dict.fromkeys(_INFINITE, float("inf"))  # what a number can be at most
@@ -58,6 +58,7 @@ _AFTER_WORDS = (
     " After: with the logits divided by the temperature that suits the clean validation images "
     "best, which changes no prediction; at 0.05 or 20 the search ended at its limit."
 )
+_KEPT = " The attack keeps every predicted class, so no error changes."
 _ONE_SEED = (
     " The interval of the ECE is 95 % over resampled test images, with the "
     "upward bias of the resamples taken off; it lies too high where the ECE is near that by "
@@ -122,7 +123,8 @@ def confidence_table(scene: Scene) -> Table | None:
         "ECE, the expected calibration error, is the mean gap between confidence and accuracy in "
         "percentage points: 0 where a network that is 90 % sure is right 9 times in 10. Confidence "
         "is the mean posterior of the predicted class, in percent. All test images; the table "
-        "“Calibration” under Details has accuracy, chance and other measures.",
+        "“Calibration” under Details has accuracy, chance and other measures."
+        + ("" if aims_at_label(attack.name) else _KEPT),
         ["loss", *(f"ECE, {name}" for name in names), *(f"confidence, {name}" for name in names)],
         rows,
         data,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from robustloss.analysis.checks.catalogue import CHECKS, better_rival, make_flag
-from robustloss.results.schema import TABLES, Row
+from robustloss.results.schema import TABLES, Row, aims_at_label
 from robustloss.results.transfers import Transfer
 
 
@@ -29,7 +29,8 @@ def transfer_beats_white_box(transfers: Sequence[Transfer], losses: Mapping[str,
     """
     check = "transfer_beats_white_box"
     groups: dict[tuple[int, str, float], dict[str, Transfer]] = {}
-    for one in sorted(transfers, key=lambda one: one.source):
+    aimed = (one for one in transfers if aims_at_label(one.attack))
+    for one in sorted(aimed, key=lambda one: one.source):
         groups.setdefault((one.seed, one.attack_label, one.eps), {})[one.source] = one
     flags = []
     for (seed, attack_label, eps), group in groups.items():

@@ -19,7 +19,7 @@ from robustloss.results.numbers import (
     combined_label,
     ordered,
 )
-from robustloss.results.schema import TABLES
+from robustloss.results.schema import TABLES, aims_at_label
 from robustloss.spec.attack_kinds import attack_kind, attack_norm
 from robustloss.spec.errors import SpecError, choice_rule
 from robustloss.spec.gates.table import GateSpec
@@ -62,7 +62,12 @@ class Known(ResultNumbers):
 
     def combined(self, name: str) -> list[Attack]:
         """Return the worst case, or the best of the adaptive attacks, of each norm."""
-        own = [a for a in self.every.values() if name == WORST or attack_kind(a.name) == "adaptive"]
+        own = [
+            attack
+            for attack in self.every.values()
+            if attack_kind(attack.name) == "adaptive"
+            or (name == WORST and aims_at_label(attack.name))
+        ]
         found = []
         for norm in dict.fromkeys(attack.norm for attack in own):
             eps = {eps for attack in own if attack.norm == norm for eps in attack.strengths}

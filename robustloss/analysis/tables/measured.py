@@ -73,7 +73,7 @@ class MeasuredCell:
             adaptive attacks where there are any.
         resamples: of the test images.
         temperature: fitted on the validation images; None where it is not asked for.
-        outcomes: of the attacked passes, as far as they are measured.
+        outcomes: of the attacks that aim at the label, as far as they are measured.
     """
 
     facts: Mapping[str, Any]

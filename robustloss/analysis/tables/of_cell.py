@@ -37,7 +37,7 @@ from robustloss.analysis.tables.measured import (
 )
 from robustloss.analysis.tables.rows import pass_row
 from robustloss.analysis.tables.worst_case import radii_rows, worst_case_rows
-from robustloss.results.schema import TABLES, Row
+from robustloss.results.schema import TABLES, Row, aims_at_label
 from robustloss.results.scores import VALIDATION, StoredScores
 from robustloss.spec.detection import SCORE_NAMES
 
@@ -138,6 +138,7 @@ def cell_numbers(
     for one in measure_passes(measured, records):
         for name, rows in OF_PASS.items():
             tables[name] += rows(measured, one)
-        measured.outcomes.append(one.outcome)
+        if aims_at_label(one.outcome.attack):
+            measured.outcomes.append(one.outcome)
     tables |= {name: rows_of(measured) for name, rows_of in OF_CELL.items()}
     return {name: TABLES[name].arrange(rows) for name, rows in tables.items()}
