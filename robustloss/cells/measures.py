@@ -6,16 +6,19 @@ Each is a file of arrays. It is read where it is whole, and computed and stored 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar, cast
 
 from robustloss.analysis.checks.from_probe import check_probe
 from robustloss.analysis.detection import compute as detection
-from robustloss.cells import keys, score_plugins, work
+from robustloss.attacks import Attack
+from robustloss.cells import detectors, keys, score_plugins, work
+from robustloss.cells.detectors import find_target
 from robustloss.cells.jobs import cell_name
 from robustloss.cells.records import ListedRecords, PassName, ensure_clean
 from robustloss.cells.workplace import Workplace
 from robustloss.data.images import fit_subset
 from robustloss.evaluation import detector, probes, ten_crop, unit_test
+from robustloss.evaluation.detector import ScoreView
 from robustloss.evaluation.passes import Arrays
 from robustloss.evaluation.reference import reference_arrays
 from robustloss.models.classifier import Classifier
@@ -28,6 +31,7 @@ from robustloss.results.scores import (
     load_scores,
     save_scores,
 )
+from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.prefixes import is_plugin
 from robustloss.storage import CorruptFile, read_arrays, write_arrays
 
@@ -132,10 +136,15 @@ def ensure_probe(place: Workplace, reference: Arrays) -> Stored[Arrays] | None:
         eps = min((e for e in bounded if e > 0), default=probes.DEFAULT_EPS)
     traced = work.trace_attacks(place.spec, place.attacks)
     folder = place.spec.folder
-    tested = work.list_tested(place.spec, place.attacks)
+    here = {"density": place.density, "features": place.features}
+    tested = [
+        (table, each)
+        for table, each in work.list_tested(place.spec, place.attacks)
+        if detectors.can_attack(each.attack, place.spec.folder, **here)
+    ]
     averaged = work.list_averaged(place.spec, place.attacks)
     decisive, proving = (
-        [(table, keys.plugin_digest(table.name, folder), each.eps) for table, each in some]
+        [(table, _find_code(place, table, each.attack), each.eps) for table, each in some]
         for some in (traced, tested)
     )
     names = (place.cell.loss.name, place.cell.model.backbone)
@@ -156,12 +165,29 @@ def ensure_probe(place: Workplace, reference: Arrays) -> Stored[Arrays] | None:
             halves=place.cell.loss.given or any(map(is_plugin, names)),
             report=report,
         )
-        own = [each for _, each in tested]
+        # One for each score: tests of attacks on the same score share their networks.
+        aims = {name: each.attack for _, each in tested if (name := find_target(each.attack))}
+        views = {
+            name: detectors.build_view(attack, model, reference, folder, density=place.density)
+            for name, attack in aims.items()
+        }
+        scores = {name: cast(ScoreView, view).score for name, view in views.items()}
+        own = [
+            each._replace(score=scores.get(find_target(each.attack) or "")) for _, each in tested
+        ]
         return arrays | unit_test.unit_arrays(model, images, own, seed=place.cell.seed)
 
     seed = place.cell.seed
     key = keys.probe_key(place.outputs, size, eps, decisive, proving, seed, averaged)
     return _ensure_arrays(place.folder / f"probe-{key}.npz", compute, check_probe)
+
+
+def _find_code(place: Workplace, table: AttackSpec, attack: Attack) -> str:
+    """Return what decides an attack of the probe, with the score that it aims at."""
+    code, folder = keys.plugin_digest(table.name, place.spec.folder), place.spec.folder
+    if (score := find_target(attack)) is None:
+        return code
+    return f"{code} {place.spec.detection.fit_size} {keys.plugin_digest(score, folder)}"
 
 
 def ensure_crops(place: Workplace) -> Stored[Arrays] | None:

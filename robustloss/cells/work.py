@@ -234,7 +234,7 @@ def list_tested(spec: Spec, attacks: Sequence[Attack]) -> list[tuple[AttackSpec,
         (table, unit_test.Tested(unit_name(table.label, number), attack, eps, is_adaptive(table)))
         for table, attack in zip(spec.attacks, attacks, strict=True)
         for number, eps in enumerate(eps for eps in table.eps if eps > 0)
-        if spec.checks.unit_test and attack.needs != "score" and aims_at_label(table.name)
+        if spec.checks.unit_test and aims_at_label(table.name)
     ]
 
 

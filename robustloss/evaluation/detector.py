@@ -68,7 +68,7 @@ class ScoreView(LikelihoodView):
     def scored(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (B,K), the score's goals (B,K) and the score (B,), in one graph."""
         features, logits, likelihood = self.model.outputs(images)
-        goals, score = self.score(_widen(logits, likelihood, features))
+        goals, score = self.score(widen(logits, likelihood, features))
         return logits, goals, score
 
 
@@ -94,7 +94,7 @@ def score_view(
     device = next(model.parameters()).device
     outputs = (None if a is None else torch.from_numpy(a[some]).to(device) for a in arrays)
     with torch.no_grad():
-        found = score(_widen(*outputs)).score.cpu().numpy()  # type: ignore[arg-type]
+        found = score(widen(*outputs)).score.cpu().numpy()  # type: ignore[arg-type]
     expected = validation_scores[some]
     far = float(np.abs(found - expected).max())
     if not far <= _AGREE * max(float(np.std(expected)), 1e-6 * float(np.abs(expected).max())):
@@ -105,8 +105,14 @@ def score_view(
     return ScoreView(model, threshold, class_means(reference), score)
 
 
-def _widen(logits: Tensor, likelihood: Tensor, features: Tensor | None) -> Outputs:
-    """Return outputs in the precision of scores."""
+def widen(logits: Tensor, likelihood: Tensor, features: Tensor | None) -> Outputs:
+    """Return outputs in the precision of scores.
+
+    Args:
+        logits: (B,K).
+        likelihood: (B,K) class log-likelihoods.
+        features: (B,D), or None.
+    """
     precision = choose_precision(logits.device)
     wide = None if features is None else features.to(precision)
     return Outputs(logits.to(precision), likelihood.to(precision), wide)

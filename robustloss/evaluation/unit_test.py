@@ -34,7 +34,9 @@ from robustloss.attacks.base import Attack, Norm
 from robustloss.attacks.noise import ImageNoise
 from robustloss.attacks.sealing import sealing
 from robustloss.data.images import ImageSet
+from robustloss.evaluation.detector import widen
 from robustloss.evaluation.passes import Arrays, Report, to_numpy
+from robustloss.evaluation.torch_scores import TorchScore, choose_precision
 from robustloss.models.classifier import AnyClassifier
 
 VERSION = 1  # raise when the same weights would give other arrays
@@ -54,12 +56,14 @@ class Tested(NamedTuple):
         attack: The attack.
         eps: The budget to test it at.
         on_detector: It must be accepted too; else it need only fool the classifier.
+        score: That the detector judges by, as the attack follows it; None for the likelihood.
     """
 
     name: str
     attack: Attack
     eps: float
     on_detector: bool = False
+    score: TorchScore | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,15 +115,15 @@ def unit_arrays(
         attack on a detector also NAME_inverted. And NAME_eps.
     """
     arrays: Arrays = {}
-    made: dict[tuple[Norm, float], Readouts] = {}
-    for number, (name, attack, eps, on_detector) in enumerate(tested):
-        place = (attack.norm, eps)
+    made: dict[tuple[Norm, float, TorchScore | None], Readouts] = {}
+    for number, (name, attack, eps, on_detector, score) in enumerate(tested):
+        place = (attack.norm, eps, score)
         if place not in made:
-            made[place] = make_readouts(model, images, *place, seed)
+            made[place] = make_readouts(model, images, attack.norm, eps, seed, score)
         arrays[f"{name}_eps"] = np.array(float(eps))
         with suppress(AttackError):  # the attack on the model itself tells it
             for sign in (1, -1) if on_detector else (0,):
-                network = Binarised(model, images, made[place], sign)
+                network = Binarised(model, images, made[place], sign, score)
                 arrays[f"{name}_inverted" if sign < 0 else name] = network.attack(attack, eps, seed)
         report(number + 1, len(tested), "")
     return arrays
@@ -131,7 +135,13 @@ def count_passes(tested: Sequence[Tested]) -> Queries:
     Args:
         tested: The attacks.
     """
-    places = {(each.attack.norm, each.eps) for each in tested}
+    # Each score has readouts of its own; here it is known by its name alone.
+    places = {
+        (each.attack.norm, each.eps, getattr(each.attack, "score", None))
+        if each.attack.needs == "score"
+        else (each.attack.norm, each.eps)
+        for each in tested
+    }
     forward, backward = len(places) * (1 + INNER + 2 + RANDOM), 0
     for each in tested:
         passes = getattr(each.attack, "passes", None)
@@ -145,7 +155,12 @@ def count_passes(tested: Sequence[Tested]) -> Queries:
 
 
 def make_readouts(
-    model: AnyClassifier, images: ImageSet, norm: Norm, eps: float, seed: int
+    model: AnyClassifier,
+    images: ImageSet,
+    norm: Norm,
+    eps: float,
+    seed: int,
+    score: TorchScore | None = None,
 ) -> Readouts:
     """Make a network for every image that can have one.
 
@@ -155,6 +170,7 @@ def make_readouts(
         norm: Of the ball.
         eps: Its radius.
         seed: Decides the points.
+        score: See `Tested`.
     """
     inputs = images.batch(slice(None))
     rows, points, found = [], [], []
@@ -162,17 +178,25 @@ def make_readouts(
         for row in _find_apart(inputs, norm, eps):
             clean, index = inputs[row : row + 1], int(images.index[row])
             inside, surface = _draw_points(clean, norm, eps, seed, index)
-            fitted = _fit(*_measure(model, torch.cat([clean, inside, surface])))
+            seen = _measure(model, torch.cat([clean, inside, surface]), score)
+            fitted = _fit(seen.features, seen.scores)
             if fitted is not None:
                 rows.append(row)
                 points.append(surface[0])
                 found.append(fitted)
         columns = [torch.stack(each).to(inputs) for each in zip(*found, strict=True)]
+        # The likelihood is float32, other scores keep their precision.
+        if score is not None and found:
+            wide = choose_precision(inputs.device)
+            kept = [torch.stack(each).to(inputs.device, wide) for each in zip(*found, strict=True)]
+            for number, each in enumerate(fields(Readouts)[1:]):
+                if each.name in ("scores", "spread", "random_scores"):
+                    columns[number] = kept[number]
         if not columns:
             return Readouts(torch.zeros(0, dtype=torch.int64), *[torch.zeros(0)] * 7)
         made = Readouts(torch.tensor(rows, device=inputs.device), *columns)
         # In another batch the features differ by rounding: it must stay below the slack.
-        again, _ = _measure(model, torch.stack(points))
+        again = _measure(model, torch.stack(points), score).features
         sure = ((again - made.points) * made.weights).sum(1) + made.slack > 0
     return Readouts(*(getattr(made, each.name)[sure] for each in fields(made)))
 
@@ -243,11 +267,32 @@ def _fit(features: Tensor, scores: Tensor) -> tuple[Tensor, ...] | None:
     )
 
 
-def _measure(model: AnyClassifier, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return features (B,D), logits where a model has none, and the detector's score (B,)."""
+class _Measured(NamedTuple):
+    """What readouts are made of.
+
+    Attributes:
+        features: (B,D); the logits where a model has none.
+        goals: (B,) what an attack raises to raise the score: itself, if it has a gradient, else the
+            goal of the class that it is most typical of.
+        scores: (B,) the detector's.
+    """
+
+    features: Tensor
+    goals: Tensor
+    scores: Tensor
+
+
+def _measure(model: AnyClassifier, images: Tensor, score: TorchScore | None) -> _Measured:
+    """Return what the model and its detector say of images (B,C,H,W)."""
     features, logits, likelihood = model.outputs(images)
-    score = likelihood.gather(1, logits.argmax(1, keepdim=True)).squeeze(1)
-    return logits if features is None else features, score
+    predicted = logits.argmax(1, keepdim=True)
+    read = logits if features is None else features
+    if score is None:
+        own = likelihood.gather(1, predicted).squeeze(1)
+        return _Measured(read, own, own)
+    goals, scores = score(widen(logits, likelihood, features))
+    raised = scores if scores.requires_grad else goals.amax(dim=1)
+    return _Measured(read, raised, scores)
 
 
 class Binarised(nn.Module):
@@ -261,17 +306,24 @@ class Binarised(nn.Module):
         images: The M images.
         readouts: Made of them.
         sign: 0 without a detector, 1 with it, -1 with the inverted one.
+        score: See `Tested`.
     """
 
     threshold = 0.0  # of `joint`'s likelihoods: the scores are measured from their own threshold
 
     def __init__(
-        self, model: AnyClassifier, images: ImageSet, readouts: Readouts, sign: int
+        self,
+        model: AnyClassifier,
+        images: ImageSet,
+        readouts: Readouts,
+        sign: int,
+        score: TorchScore | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.readouts = readouts
         self.sign = sign
+        self.score = score
         self.classes = model.head.num_classes
         self.images = images.take(readouts.rows)
         self.clean = self.images.batch(slice(None)).flatten(1)
@@ -287,14 +339,23 @@ class Binarised(nn.Module):
 
         Without a detector that is the log-posterior, for attacks that climb a likelihood.
         """
-        rows = self._find_rows(images)
-        features, scores = _measure(self.model, images)
-        logits = self._read(features, rows)
+        logits, _, gap = self._look(images)
         if not self.sign:
             return logits, logits.log_softmax(1)
-        gap = self.sign * (scores - self.readouts.scores[rows])
-        gap = gap + (1 - CLOSENESS) * self.readouts.spread[rows]
         return logits, gap.unsqueeze(1).expand_as(logits)
+
+    def scored(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits (B,K), goals for each class (B,K), and the score (B,), as for `joint`."""
+        logits, goals, gap = self._look(images)
+        return logits, goals.unsqueeze(1).expand_as(logits), gap
+
+    def _look(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits (B,K), what raises the score (B,), and the score above its threshold."""
+        rows = self._find_rows(images)
+        seen = _measure(self.model, images, self.score)
+        gap = self.sign * (seen.scores - self.readouts.scores[rows])
+        gap = gap + (1 - CLOSENESS) * self.readouts.spread[rows]
+        return self._read(seen.features, rows), self.sign * seen.goals, gap
 
     def attack(self, attack: Attack, eps: float, seed: int) -> NDArray:
         """Return (2,R) bool: broken by the attack, and by as many random points; see `unit_arrays`.
@@ -313,13 +374,13 @@ class Binarised(nn.Module):
             eps=[eps], seed=seed, batch_size=n, index=self.images.index,
         )  # fmt: skip
         with sealing(self, inputs.device, seed), torch.no_grad():
-            logits, gap = self.joint(found.adv_inputs[0])
+            logits, _, gap = self._look(found.adv_inputs[0])
         tries = min(RANDOM, max(1, found.queries.forward // n))
         broken, random = logits.argmax(1) != 0, made.lead > 0
         if self.sign:
             least = -(1 - CLOSENESS) * made.spread[:, None]
             random &= self.sign * (made.random_scores - made.scores[:, None]) >= least
-            broken &= gap[:, 0] >= 0
+            broken &= gap >= 0
         return to_numpy(torch.stack([broken, random[:, :tries].any(1)]))
 
     def _read(self, features: Tensor, rows: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from robustloss.attacks.bounded.pgd import PGD
 from robustloss.attacks.functions import FunctionAttack
 from robustloss.data.images import ImageSet
 from robustloss.evaluation import unit_test
+from robustloss.evaluation.torch_scores import build_torch_score
 from robustloss.evaluation.unit_test import Binarised, make_readouts, unit_arrays
 
 M, K, D, EPS = 24, 4, 8, 0.05
@@ -87,9 +88,9 @@ SOUND = {
 }
 
 
-def success(model, attack, eps=EPS, images=None, name="unit_a"):
+def success(model, attack, eps=EPS, images=None, name="unit_a", score=None):
     """The share of the networks that random points leave whole, and the attack does not."""
-    tested = unit_test.Tested(name, attack, eps, attack.name.startswith("adaptive_"))
+    tested = unit_test.Tested(name, attack, eps, attack.name.startswith("adaptive_"), score)
     found = unit_arrays(model, images or photos(), [tested], seed=3)
     shares = []
     for broken, random in (found[key] for key in sorted(found) if not key.endswith("_eps")):
@@ -158,10 +159,23 @@ class Blind(PGD):
     needs = "likelihood"
 
 
+class BlindToScore(Blind):
+    needs = "score"
+    score = "any"
+
+
 def test_an_attack_on_the_detector_must_follow_it_both_ways():
     adaptive = build_attack("adaptive_orthogonal", steps=40)
     assert min(success(Linear(), adaptive, name="unit_a")) >= 0.95
     assert min(success(Linear(), Blind(steps=20))) < 0.5
+
+
+@pytest.mark.parametrize("name", ["energy", "feature_norm"])
+def test_an_attack_on_another_score_must_follow_that_one_both_ways(name):
+    score = build_torch_score(name, {}, torch.device("cpu"))
+    adaptive = build_attack("adaptive_orthogonal", steps=40, score=name)
+    assert min(success(Linear(), adaptive, score=score)) >= 0.95
+    assert min(success(Linear(), BlindToScore(steps=20), score=score)) < 0.6
 
 
 def test_features_of_one_number_are_too_easy_and_say_so():
