@@ -26,6 +26,7 @@ SHORT = {
     "adaptive_selective": {"steps": 5},
     "adaptive_orthogonal": {"steps": 5},
     "adaptive_matching": {"steps": 5, "targets": 2},
+    "confidence": {"steps": 5},
     "fab": {"steps": 5},
     "fmn": {"steps": 5},
     "square": {"queries": 50},
