@@ -42,6 +42,17 @@ def distance(delta: Tensor, norm: Norm) -> Tensor:
     return sizes.amax(dim=1) if norm == "linf" else sizes.sum(dim=1)
 
 
+def dual_norm(normal: Tensor, norm: Norm) -> Tensor:
+    """Return (B,) the dual norms of normals (B,C,H,W): n·δ over the norm of the best δ.
+
+    Args:
+        normal: (B,C,H,W).
+        norm: of δ; "linf" and "l1" are each other's dual, "l2" its own.
+    """
+    dual: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
+    return distance(normal, dual[norm])
+
+
 def vanishes(gradient: Tensor) -> Tensor:
     """Return (B,) bool: every entry of the image's gradient (B,...) is exactly 0."""
     return (gradient == 0).flatten(1).all(dim=1)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustloss.attacks.ball import ascent_direction
+from robustloss.attacks.ball import distance, dual_norm, scale_by_largest
 from robustloss.attacks.base import AttackError, Norm
 from robustloss.attacks.sealing import call_or_replay
 
@@ -248,7 +248,7 @@ def choose_targets(
     distances = []
     for each in lead.unbind(dim=1):
         gradient = checked_gradients(each, point, keep_graph=True)
-        slope = (gradient * ascent_direction(gradient, norm)).flatten(1).sum(dim=1)
+        slope = distance(gradient, "linf") * dual_norm(scale_by_largest(gradient), norm)
         distances.append(torch.where(slope > 0, each.detach() / slope, torch.inf))
     nearest = torch.stack(distances, dim=1).argsort(dim=1, stable=True)
     return classes.gather(1, nearest[:, :count])

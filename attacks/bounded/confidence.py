@@ -47,10 +47,10 @@ class Confidence:
         direction: "under", towards doubt; "over", towards certainty; "worst", towards doubt where
             the prediction is right and towards certainty where it is wrong, which harms the
             calibration most.
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1".
         steps: gradients per image, at least 1.
         step_size: first a over eps, positive; a falls to 0 along a cosine. None stands for
-            5 / steps in L-inf and 10 / steps in L2 (at most 1).
+            5 / steps in L-inf and 10 / steps in L2 and L1 (at most 1).
 
     Raises:
         ValueError: an argument is out of range.

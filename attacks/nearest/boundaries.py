@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robustloss.attacks.ball import choose, column, distance
+from robustloss.attacks.ball import choose, column, distance, dual_norm
 from robustloss.attacks.base import Norm
 from robustloss.attacks.objectives import checked_gradients
 
@@ -57,17 +57,6 @@ def nearest_boundary(
         gap = torch.where(nearer, height, gap)
         normal = choose(nearer, scaled, normal)
     return Boundary(normal, gap, shortest)
-
-
-def dual_norm(normal: Tensor, norm: Norm) -> Tensor:
-    """Return (B,) the dual norms of normals (B,C,H,W): n·δ over the norm of the best δ.
-
-    Args:
-        normal: (B,C,H,W).
-        norm: of δ; "linf" and "l1" are each other's dual, "l2" its own.
-    """
-    dual: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
-    return distance(normal, dual[norm])
 
 
 def step_to_plane(points: Tensor, normal: Tensor, gap: Tensor, norm: Norm) -> Tensor:

@@ -8,14 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.attacks.arguments import check_integer, check_norm
-from robustloss.attacks.ball import choose, column, distance, draw_direction, vanishes
-from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
-from robustloss.attacks.nearest.boundaries import (
-    Nearest,
+from robustloss.attacks.ball import (
+    choose,
+    column,
+    distance,
+    draw_direction,
     dual_norm,
-    nearest_boundary,
-    step_to_plane,
+    vanishes,
 )
+from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
+from robustloss.attacks.nearest.boundaries import Nearest, nearest_boundary, step_to_plane
 from robustloss.attacks.noise import ImageNoise
 from robustloss.attacks.objectives import margin, mispredicts, refuse_nan, wrong_classes
 

@@ -12,12 +12,13 @@ from robustloss.attacks.ball import (
     ascent_direction,
     column,
     distance,
+    dual_norm,
     project,
     scale_by_largest,
     vanishes,
 )
 from robustloss.attacks.base import AttackOutput, Budgets, Needs, Norm, Queries
-from robustloss.attacks.nearest.boundaries import Nearest, dual_norm
+from robustloss.attacks.nearest.boundaries import Nearest
 from robustloss.attacks.noise import ImageNoise
 from robustloss.attacks.objectives import NaNWatch, Slope, differentiate, mispredicts, refuse_nan
 

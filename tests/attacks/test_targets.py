@@ -7,7 +7,7 @@ from torch import nn
 from robustloss.attacks import PluginError, build_attack, perturb
 from robustloss.attacks.objectives import choose_targets, wrong_classes
 
-NORMS = {"linf": 1.0, "l2": 2.0}  # the dual norm of each
+NORMS = {"linf": 1.0, "l2": 2.0, "l1": float("inf")}  # the dual norm of each
 
 
 class ManyClasses(nn.Module):
