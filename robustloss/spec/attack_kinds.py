@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 Kind = Literal[
-    *("none", "one_step", "iterative", "black_box", "minimum_norm", "ensemble", "adaptive"),
-    *("confidence", "other"),
-]
+    "none", "one_step", "iterative", "black_box", "minimum_norm", "ensemble", "adaptive",
+    "confidence", "other",
+]  # fmt: skip
 
 
 class AttackFacts(NamedTuple):
