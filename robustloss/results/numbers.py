@@ -104,7 +104,7 @@ class ResultNumbers:
     @property
     def draws(self) -> int:
         """Calls of a model whose mean each of its numbers is about; 1 where no attack has eot."""
-        own = [each for each in self.spec.get("attacks", ()) if ":" not in each["name"]]
+        own = [each for each in self.spec.get("attacks", ()) if ":" not in each.get("name", "")]
         return max((int((each.get("params") or {}).get("eot", 1)) for each in own), default=1)
 
     @property
