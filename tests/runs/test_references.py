@@ -3,18 +3,25 @@
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from robustloss.analysis.baseline.reduce import reduce_run
+from robustloss.metrics.rates import auroc
 from robustloss.reports import build_report
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.compact.content import TABLES_KEPT
-from robustloss.results.compact.file import save_baseline
-from robustloss.results.run import load_run
+from robustloss.results.compact.file import load_baseline, save_baseline
+from robustloss.results.run import Run, load_run
+from robustloss.runs.beside import plan_try
 from robustloss.runs.comparable import NotComparableError
 from robustloss.runs.merge import merge_runs
 from robustloss.runs.proof.rebuild import check_run_tables
+from robustloss.runs.references import add
+from robustloss.runs.references.add import add_to_reference
 from robustloss.runs.references.find import NoReferenceError, open_reference
+from robustloss.runs.references.match import check_conditions
+from robustloss.runs.references.start import starting_spec
 from robustloss.storage import digest_content, read_json, write_json
 from tests.reports.synthetic import write_run
 from tests.reports.world import MOCKS, Layout, MockAttack
@@ -202,3 +209,71 @@ def test_what_is_no_reference_is_refused(folder):
         open_reference(folder / "others")
     with pytest.raises(NoReferenceError, match=r"reference \(=nothing\) must be"):
         open_reference("nothing")
+
+
+def test_a_reference_is_made_from_a_run_or_its_file_bit_for_bit(folder, tmp_path):
+    first = add_to_reference(folder / "others", name="Small", to=tmp_path)
+    again = add_to_reference(folder / "others.npz", name="small", to=tmp_path, check=True)
+    assert [(one.label, one.seeds, one.new) for one in first] == [
+        ("center", (0, 1), True),
+        ("softmax", (0, 1), True),
+    ]
+    assert [(one.sha256, one.new) for one in again] == [(one.sha256, False) for one in first]
+    assert sorted(path.name for path in (tmp_path / "small").iterdir()) == [
+        "center.npz",
+        "softmax.npz",
+    ]
+    reference = open_reference(tmp_path / "small")
+    whole = load_baseline(folder / "others.npz")
+    assert list(reference.labels) == [f"softmax{MARK}", f"center{MARK}"]
+    for cell in reference.rows.cells:
+        (own,) = (c for c in whole.cells if (f"{c.label}{MARK}", c.seed) == (cell.label, cell.seed))
+        for one, other in zip(own.passes[1:], cell.passes[1:], strict=True):
+            np.testing.assert_array_equal(one.wrong, other.wrong)
+            if one.scores is not None:
+                areas = (auroc(c.clean.scores, p.scores) for c, p in ((own, one), (cell, other)))
+                assert next(areas) == pytest.approx(next(areas), abs=1e-3)
+
+
+def test_what_does_not_fit_a_reference_is_not_added(folder, tmp_path, monkeypatch):
+    add_to_reference(folder / "others", to=tmp_path, name="small")
+    baseline = load_baseline(folder / "others.npz")
+    file = tmp_path / "new.npz"
+
+    def refuse(told, **changes):
+        save_baseline(file, replace(baseline, **changes))
+        with pytest.raises(ValueError, match=told):
+            add_to_reference(file, to=tmp_path, name="small", check=True)
+
+    refuse(r"its losses have other seeds \(center: 0, 1; softmax: 0\)", cells=baseline.cells[:3])
+    rows = [row | {"error": row["error"] / 2} for row in baseline.tables["rows"]]
+    refuse(
+        r"center seed 0, FGSM at eps 0\.1: its error is .*, its outcomes give",
+        tables=baseline.tables | {"rows": rows},
+    )
+    refuse(r"an older version wrote it", tables={"rows": baseline.tables["rows"]})
+    other = tuple(replace(cell, threshold=cell.threshold + 1) for cell in baseline.cells)
+    refuse(r"center\.npz has center already, with other numbers", cells=other)
+    refuse(r"saw other test images", index=baseline.index + 1)
+    monkeypatch.setattr(add, "MOST_OF_ONE", 1000)
+    with pytest.raises(ValueError, match=r"would have \d\.\d MB, and may have 0\. Leave out"):
+        add_to_reference(folder / "others", to=tmp_path, name="small")
+
+
+def test_the_spec_to_begin_with_is_the_references(folder, tmp_path):
+    file = tmp_path / "others.npz"
+    baseline = load_baseline(folder / "others.npz")
+    provenance = {**baseline.provenance, "precision": "float32"}
+    save_baseline(file, replace(baseline, provenance=provenance))
+    reference = open_reference(file)
+    spec = starting_spec(reference, str(file))
+    assert spec.reference.beside == str(file)
+    assert [loss.label for loss in spec.losses] == ["My loss"]
+    asked = Run(
+        file, {"name": "mine", "provenance": reference.rows.provenance | {"spec": spec.plain()}}
+    )
+    check_conditions(asked, reference.rows.run)
+    plan = plan_try("normface", str(file))
+    assert (plan.own.seeds, plan.reference.name) == ((0,), "others")
+    assert plan.own.plain()["attacks"] == spec.plain()["attacks"]
+    assert plan_try("normface", str(file), seeds=(0, 1)).own.seeds == (0, 1)

@@ -51,10 +51,11 @@ def list_references() -> dict[str, list[Path]]:
     return found
 
 
-def is_reference(word: str) -> bool:
+def is_reference(word: str | Path) -> bool:
     """Return whether a word that may also name a spec or a run names a reference."""
-    known = word.casefold().endswith(ENDING) and word.casefold().removesuffix(ENDING)
-    return known in list_references() or word.endswith(".npz")
+    name = str(word).casefold()
+    shipped = name.endswith(ENDING) and name.removesuffix(ENDING) in list_references()
+    return shipped or name.endswith(".npz")
 
 
 def describe_references() -> dict[str, str]:
