@@ -19,7 +19,7 @@ from robustloss.runs.merge import merge_runs
 from robustloss.runs.proof.rebuild import check_run_tables
 from robustloss.runs.references import add
 from robustloss.runs.references.add import add_to_reference
-from robustloss.runs.references.find import NoReferenceError, open_reference
+from robustloss.runs.references.find import NoReferenceError, list_references, open_reference
 from robustloss.runs.references.match import check_conditions
 from robustloss.runs.references.start import starting_spec
 from robustloss.storage import digest_content, read_json, write_json
@@ -277,3 +277,13 @@ def test_the_spec_to_begin_with_is_the_references(folder, tmp_path):
     assert (plan.own.seeds, plan.reference.name) == ((0,), "others")
     assert plan.own.plain()["attacks"] == spec.plain()["attacks"]
     assert plan_try("normface", str(file), seeds=(0, 1)).own.seeds == (0, 1)
+
+
+def test_the_references_that_ship_open_and_are_small():
+    found = list_references()
+    sizes = {name: sum(path.stat().st_size for path in files) for name, files in found.items()}
+    assert all(size <= add.MOST_OF_ONE for size in sizes.values())
+    assert sum(sizes.values()) <= add.MOST_OF_ALL
+    for name, files in found.items():
+        assert len(open_reference(f"{name}-reference").labels) == len(files)
+        assert starting_spec(open_reference(name), name).reference.beside == name
