@@ -102,7 +102,7 @@ def success(model, attack, eps=EPS, images=None, name="unit_a", score=None):
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("model", [Linear(), Turning()], ids=["linear", "turning"])
 def test_every_network_can_be_broken_and_is_right_at_its_image(model, norm):
-    images = photos()
+    images = photos(30)  # in L1 some points on the surface do not stand out
     made = make_readouts(model, images, norm, EPS, 0)
     assert len(made.rows) >= 20
     network = Binarised(model, images, made, 0)
