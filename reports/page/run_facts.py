@@ -17,9 +17,7 @@ Facts = list[tuple[str, str]]  # name and text, for a list on the page
 FEW = 5  # losses or attacks that are named one by one
 TRAIN_KEYS = ("epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "augment")
 # of the provenance: told elsewhere on the page, or in another form
-TOLD = (*VERSIONS, "data", "started", "finished", "seconds", "spec", "command", "seeds",
-        "spec_text", "files", "attack_cost", "merged", "notes", "cells", "reused",
-        "reference")  # fmt: skip
+MACHINE = ("platform", "instruction_set", "device", "cores", "precision", "threads")
 PAPER = (
     "the table and the figures follow Wan, Zhong, Li and Chen, Rethinking Feature Distribution for "
     "Loss Functions in Image Classification, CVPR 2018 (arXiv:1803.02988)"
@@ -133,8 +131,8 @@ def list_provenance(numbers: Numbers) -> Facts:
         ("Command", describe_command(provenance)),
         ("Versions", ", ".join(f"{k} {provenance[k]}" for k in VERSIONS if provenance.get(k))),
         ("Machine", ", ".join(
-            f"{key.replace('_', ' ')} {_value_words(value)}"
-            for key, value in provenance.items() if key not in TOLD and value is not None)),
+            f"{key.replace('_', ' ')} {provenance[key]}"
+            for key in MACHINE if provenance.get(key) is not None)),
         ("Data", f"{called}, checksum {data.get('checksum')}" if data else ""),
         ("Time", describe_time(provenance)),
         ("Digest", digest),

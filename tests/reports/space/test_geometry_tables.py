@@ -1,5 +1,6 @@
 """Tables of the feature space, cell by cell, of rows that one can work out by hand."""
 
+import re
 from types import SimpleNamespace
 from typing import cast
 
@@ -236,6 +237,13 @@ def test_data_go_by_their_label_with_what_is_remarkable_about_them() -> None:
     plain = dict(list_facts(Numbers(hand.run(), 3)))
     assert plain["Data"] == "mnist: 200 test images"
     assert not plain.keys() & {"About the data", "Converted"}
+
+
+def test_the_machine_is_told_without_what_else_a_run_notes(run: Run) -> None:
+    known = run.provenance | {"transfers": [{"seed": 0}], "published": ["own.json"], "cores": 2}
+    numbers = Numbers(Run(run.path, run.results | {"provenance": known}), 10)
+    machine = dict(list_provenance(numbers))["Machine"]
+    assert re.match(r"platform \S+, device cpu.*, cores 2, precision .*, threads 2$", machine)
 
 
 def test_published_numbers_go_by_the_name_of_the_data(run: Run) -> None:
