@@ -217,7 +217,7 @@ def bullet(text: str) -> list[str]:
 BLOCKS: dict[str, Callable[[], Iterator[str]]] = {
     **{
         kind: lambda kind=kind: list_names(kind)  # type: ignore[misc]
-        for kind in ("scores", "datasets", "backbones", "specs", "metrics")
+        for kind in ("scores", "datasets", "backbones", "specs", "metrics", "references")
     },
     "losses": list_losses,
     "attacks": list_attacks,

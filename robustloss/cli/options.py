@@ -18,8 +18,7 @@ Beside = Annotated[
     str | None,
     Option(
         metavar="REFERENCE",
-        help="also show the losses of a reference: a name of `list references`, or a file of "
-        "`baseline`",
+        help="show a reference's losses too: a name of `list references` or a file of `baseline`",
     ),
 ]
 Quiet = Annotated[bool, Option("--quiet", help="Print the report's path only.")]

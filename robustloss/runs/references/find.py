@@ -13,7 +13,6 @@ from robustloss.results.compact.content import Baseline
 from robustloss.results.compact.file import load_baseline
 from robustloss.results.schema import Row
 from robustloss.runs.comparable import NotComparableError
-from robustloss.runs.judging.against import list_passes
 from robustloss.runs.meaning import spec_of
 from robustloss.runs.references.match import check_conditions
 from robustloss.spec.errors import choice_rule
@@ -59,11 +58,17 @@ def is_reference(word: str | Path) -> bool:
 
 
 def describe_references() -> dict[str, str]:
-    """Return a line on each reference that ships: losses, seeds, images, attacks, version."""
+    """Return a line on each reference that ships: images, seeds, losses, attacks, version."""
     found = {}
     for name in list_references():
-        rows = open_reference(name).rows
-        found[name] = f"robustloss {rows.provenance.get('robustloss')}: {list_passes(rows)}"
+        reference = open_reference(name)
+        rows, of = reference.rows, reference.rows.provenance
+        passes = [each for cell in rows.cells for each in cell.passes if each.eps > 0]
+        found[name] = (
+            f"{len(rows.index)} test images of {of['data']['label']}, {len(of['seeds'])} seeds, "
+            f"robustloss {of['robustloss']}: {'; '.join(reference.labels.values())}; under "
+            f"{', '.join(dict.fromkeys(each.attack_label for each in passes))}"
+        )
     return found
 
 
