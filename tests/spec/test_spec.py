@@ -192,6 +192,7 @@ def test_a_file_beats_no_shipped_name_but_a_path_does(tmp_path, monkeypatch):
 
 PAPER = ["Softmax", "Center", "GM", "L-GM"]
 SEVEN = ["Softmax", "Center", "CosFace", "ArcFace", "Triplet", "GM", "L-GM"]
+CONTROLS = ["Softmax", "Softmax, nearest mean", "Center", "GM", "L-GM", "L-GM, spectral"]
 DEFENDED = ["Softmax, clean", "Softmax", "Center", "L-GM"]
 ALPHAS = ["L-GM (alpha 0.1)", "L-GM (alpha 0.2)", "L-GM (alpha 0.3)"]
 ALL = [
@@ -211,9 +212,11 @@ SHIPPED = {
     "mnist-2d": PAPER,
     "mnist-adv": DEFENDED,
     "mnist-adv-cpu": DEFENDED,
+    "mnist-controls": CONTROLS,
     "mnist-losses": ALL,
     "mnist-losses-2d": ALL,
     "mnist-paper": PAPER,
+    "mnist-scores": PAPER,
     "mnist-strong": PAPER,
     "mnist-strong-full": PAPER,
     "mnist-tuned": PAPER,
