@@ -165,7 +165,7 @@ def check_norm(norm: str, known: Sequence[str] = NORMS) -> None:
     if norm in NORMS and norm not in known:
         raise ValueError(
             f"norm (={norm!r}) must be one of {', '.join(map(repr, known))} in this attack. "
-            "Attacks in L1 are fgsm, pgd, apgd_ce, apgd_dlr and fmn."
+            "Attacks in L1 are fgsm, pgd, mifgsm, apgd_ce, apgd_dlr, fmn, confidence, adaptive_*."
         )
     check_choice("norm", norm, known)
 

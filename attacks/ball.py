@@ -43,7 +43,7 @@ def distance(delta: Tensor, norm: Norm) -> Tensor:
 
 
 def dual_norm(normal: Tensor, norm: Norm) -> Tensor:
-    """Return (B,) the dual norms of normals (B,C,H,W): n·δ over the norm of the best δ.
+    """Return (B,) the dual norms of normals n (B,C,H,W): the largest n·δ over δ of norm 1.
 
     Args:
         normal: (B,C,H,W).
@@ -183,7 +183,7 @@ def surface_start(inputs: Tensor, eps: float, norm: Norm, noise: ImageNoise) -> 
 
 
 def draw_direction(inputs: Tensor, norm: Norm, noise: ImageNoise) -> Tensor:
-    """Draw (B,C,H,W) random directions; of unit length, they are uniform on the ball's surface.
+    """Draw (B,C,H,W) random directions; scaled to norm 1, uniform on the surface of the ball.
 
     Uniform in the cube [-1,1) for "linf" (on its surface once the largest entry is 1), normal for
     "l2", double exponential for "l1".
@@ -198,11 +198,11 @@ def draw_direction(inputs: Tensor, norm: Norm, noise: ImageNoise) -> Tensor:
 
 
 def ascend(point: Tensor, gradient: Tensor, length: float | Tensor, norm: Norm) -> Tensor:
-    """Return (B,C,H,W) the points after the step that climbs fastest; unmoved where it is 0.
+    """Return (B,C,H,W) the points after the step that climbs fastest; unmoved by a gradient of 0.
 
     L-inf: along the sign, with sign(0) = 0. L2: along the gradient. In these the step may leave the
-    box. L1: inside the box, the pixels of the largest gradients go to its end, one after the other,
-    until the length is spent.
+    box. L1: inside the box, one pixel after the other goes to 0 or 1, that of the largest gradient
+    first, until the length is spent.
 
     Args:
         point: (B,C,H,W) in [0,1].

@@ -78,10 +78,7 @@ def _construct(factory: Callable[..., Any], name: str, params: dict[str, Any]) -
             each for each, one in ATTACKS.items() if "eot" in inspect.signature(one).parameters
         ]
         instead = 'version = "rand"' if name == "autoattack" else ", ".join(having)
-        raise PluginError(
-            f"{name}.eot: averages the gradients of a bounded attack, and {name} has none of its "
-            f"own. Use {instead}."
-        )
+        raise PluginError(f"{name}.eot: {name} cannot average calls of the model. Use {instead}.")
     check_parameters(factory, params, name)
     try:
         with preserving_settings():

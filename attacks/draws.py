@@ -103,7 +103,7 @@ def count_draws(attack: Attack) -> int:
     """Return the calls of the model whose mean an attack gets: its `eot`, 1 for most attacks.
 
     Args:
-        attack: somebody else's may average by itself, whatever its `eot` means.
+        attack: counted as 1 unless it is ours; what `eot` means in another is its own affair.
     """
     return int(getattr(attack, "eot", 1)) if is_ours(attack) else 1
 

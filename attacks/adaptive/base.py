@@ -158,12 +158,13 @@ class Adaptive(ABC):
             that then has the highest logit.
         order: which classes come first: "logit", those of the highest logits at the image itself;
             "distance", those whose boundary is nearest there in the linearised model, among the
-            100 of the highest logits. For models of many classes: one more backward pass for each.
+            100 of the highest logits. It is for models of many classes, and costs a backward pass
+            for each of the 100.
         score: the detection score to deceive, by its name; by default the log-likelihood of the
             predicted class.
-        eot: calls of the model whose mean posterior and score are attacked, at least 1: more than 1
-            for a model that draws at random, and then every image of the run is judged by that
-            many.
+        eot: calls of the model whose mean posterior and score are attacked, at least 1. More than 1
+            is for a model that draws at random; all images of the run are then judged by such a
+            mean.
 
     Raises:
         ValueError: an argument is out of range.

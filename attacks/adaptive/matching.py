@@ -23,7 +23,7 @@ class AdaptiveMatching(Adaptive):
     Args:
         targets: classes aimed at, each on paths of its own, those first whose mean is nearest to
             the features of the image; at least 1.
-        order: "mean", that of the nearest means.
+        order: "mean" is the only one: the nearest class means first.
 
     Raises:
         ValueError: an argument is out of range.

@@ -64,20 +64,21 @@ class APGDCE:
     to come. What comes back is the image of all runs on which the true logit trails most, else the
     one of highest objective.
 
-    In L1 there is no momentum, and a step moves a part of the pixels, those of the largest
-    gradients with room in the box, all equally far. The part shrinks as the highest point changes
-    fewer pixels. A run begins with 30 % of the steps at 3 eps and 30 % at 2 eps.
+    In L1 there is no momentum. A step moves only some pixels, all equally far: those of the largest
+    gradients that can still move. Their number falls as the best point so far changes fewer pixels.
+    The first 30 % of the steps are taken in the ball of radius 3 eps, the next 30 % in that of
+    2 eps.
 
     Args:
         norm: "linf", "l2" or "l1".
         steps: gradients per run, at least 1.
         restarts: runs from random points of the ball's surface, at least 1.
-        rho: share of rising steps up to which the step is halved, in (0, 1); not in L1.
+        rho: share of rising steps up to which the step is halved, in (0, 1); not used in L1.
         keep: "best", as above; "first" stops at an image as soon as it is fooled. The errors are
             the same and take fewer passes, but the attacked images lie near the boundary, where a
             detector judges them differently.
-        eot: calls of the model whose mean posterior is attacked, at least 1: more than 1 for a
-            model that draws at random, and then every image of the run is judged by that many.
+        eot: calls of the model whose mean posterior is attacked, at least 1. More than 1 is for a
+            model that draws at random; all images of the run are then judged by such a mean.
 
     Raises:
         ValueError: an argument is out of range.
@@ -254,7 +255,8 @@ class APGDDLR(APGDCE):
             of that many wrong classes. A model with fewer wrong classes has them all tried.
         order: which classes come first: "logit", those of the highest logits at the image itself;
             "distance", those whose boundary is nearest there in the linearised model, among the
-            100 of the highest logits. For models of many classes: one more backward pass for each.
+            100 of the highest logits. It is for models of many classes, and costs a backward pass
+            for each of the 100.
 
     Raises:
         ValueError: an argument is out of range; when called: fewer than 3 classes, or 4 with

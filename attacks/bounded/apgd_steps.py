@@ -107,9 +107,9 @@ class StepLength:
 class SparseStep:
     """Each image's step: the same length along the pixels of the largest gradients with room.
 
-    At every checkpoint, after 4 % of the steps each, the number of pixels becomes that of the best
-    change over 1.5. Where that has become sparser, the length is the radius again. Elsewhere it is
-    divided by 1.5, down to a tenth of the radius.
+    A checkpoint comes after every 4 % of the steps. There the number of pixels becomes that of the
+    best change, over 1.5. Where that has become sparser, the length is the radius again. Elsewhere
+    it is divided by 1.5, down to a tenth of the radius.
 
     Args:
         eps: radius of the ball, in pixel units.
@@ -122,8 +122,8 @@ class SparseStep:
         pixels: (B,) float32, over how many pixels each is spread, rounded down, at least 1.
 
     Source: Croce and Hein (ICML 2021), section 3, with the numbers of the authors' code. There a
-        step also pushes at pixels without room, and their number is rounded up: a step over two
-        pixels then stays one.
+        step also pushes at pixels without room, and their number is rounded up, so that two pixels
+        always stay two.
     """
 
     weight = 1.0

@@ -36,12 +36,12 @@ class _Seen(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Confidence:
-    """x ← project(x ± a · u), u along the gradient of log(p / (1 − p)), p that of the class kept.
+    """x ← project(x ± a · u), u the unit ascent direction of log(p / (1 − p)).
 
-    The class that the model predicts for the image itself stays the predicted one, right or wrong:
-    a step that would change it is not taken, and the next one of that image is half as long. So no
-    error changes, only the confidence. What comes back is the image of the path with the lowest or
-    the highest p.
+    p is the posterior of the class predicted for the image itself. That class stays the predicted
+    one, right or wrong: a step that would change it is not taken, and later steps of that image are
+    half as long. So no error changes, only the confidence. What comes back is the point of the path
+    with the lowest p (towards doubt) or the highest (towards certainty).
 
     Args:
         direction: "under", towards doubt; "over", towards certainty; "worst", towards doubt where
@@ -57,8 +57,8 @@ class Confidence:
 
     Source: Obadinma et al., "Calibration attacks" (TMLR 2024), who call "worst" the maximum
         miscalibration attack, and Galil and El-Yaniv, "Disrupting deep uncertainty estimation
-        without harming accuracy" (NeurIPS 2021), whose ACE is "worst" too. What is climbed here
-        are the odds, which do not saturate, and the halved step is ours.
+        without harming accuracy" (NeurIPS 2021), whose ACE is "worst" too. The log-odds are
+        followed here because they do not saturate; halving the step is ours, too.
     """
 
     direction: Direction = "worst"

@@ -16,16 +16,16 @@ from robustloss.attacks.objectives import LEAST_CLASSES, OBJECTIVES, differentia
 class FGSM:
     """clip(x + eps · u) with u = sign ∇ₓ J, sign(0) = 0: one gradient serves every eps.
 
-    In L2, the fast gradient method: u = ∇ₓ J / ‖∇ₓ J‖₂. In L1, the pixels of the largest gradients
-    go to the end of the box, one after the other, until eps is spent.
+    In L2, the fast gradient method: u = ∇ₓ J / ‖∇ₓ J‖₂. In L1, one pixel after the other
+    goes to 0 or 1, that of the largest gradient first, until eps is spent.
 
     Args:
         objective: "ce", the cross-entropy of the logits, as published; "margin",
             max over j≠y of z_j − z_y, which does not saturate; "dlr", that over the spread of
             the three largest logits.
         norm: "linf", as published, "l2" or "l1".
-        eot: calls of the model whose mean posterior is attacked, at least 1: more than 1 for a
-            model that draws at random, and then every image of the run is judged by that many.
+        eot: calls of the model whose mean posterior is attacked, at least 1. More than 1 is for a
+            model that draws at random; all images of the run are then judged by such a mean.
 
     Raises:
         ValueError: an argument is out of range.

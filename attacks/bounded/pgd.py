@@ -67,8 +67,8 @@ class PGD:
             is wrong about it: the same errors as "best" for a part of the passes, and attacked
             images that lie near the boundary, which a detector sees otherwise; "last", the last of
             each path, as other libraries return.
-        eot: calls of the model whose mean posterior is attacked, at least 1: more than 1 for a
-            model that draws at random, and then every image of the run is judged by that many.
+        eot: calls of the model whose mean posterior is attacked, at least 1. More than 1 is for a
+            model that draws at random; all images of the run are then judged by such a mean.
 
     Raises:
         ValueError: an argument is out of range.

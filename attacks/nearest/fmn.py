@@ -30,12 +30,12 @@ _BEYOND = 1e-3  # share by which the radius passes the boundary that it estimate
 
 @dataclass(frozen=True, kw_only=True)
 class FMN:
-    """Minimum-norm: x ← project(x + a ∇m / ‖∇m‖₂) into the ball of radius ε, which is adapted.
+    """Minimum-norm: x ← project(x + a ∇m / ‖∇m‖₂), in a ball whose radius ε adapts.
 
-    m is the largest wrong logit minus the true one. Where x fools, ε becomes (1 − γ) ε, and at most
-    the smallest distance found; elsewhere it becomes (1 + γ) ε. Until an image is fooled for the
-    first time, ε also reaches at least to the boundary of the model linearised at x. The step a
-    falls along a cosine to a hundredth of the first, and γ to 0.001.
+    m is the largest wrong logit minus the true one. Where x fools, ε shrinks to (1 − γ) ε, or to
+    the smallest distance found if that is less; elsewhere it grows to (1 + γ) ε. Until an image is
+    first fooled, ε also reaches at least to the boundary of the model linearised at x. Along a
+    cosine, the step a falls to a hundredth of the first, and γ to 0.001.
 
     Args:
         norm: "linf", "l2" or "l1".
@@ -49,9 +49,8 @@ class FMN:
 
     Source: Pintor et al., "Fast minimum-norm adversarial attacks through adaptive norm constraints"
         (NeurIPS 2021), algorithm 1 from the image itself, with the step sizes of the authors. Until
-        an image is fooled, their ε is just the distance to the linearised boundary. Where the box
-        holds pixels back, these distances add up to less than the way. So ε passes the boundary by
-        0.1 % here, and grows by γ at least.
+        an image is fooled, their ε is the distance to the linearised boundary, which falls short
+        where the box stops pixels. Here ε passes that boundary by 0.1 % and grows by at least γ.
     """
 
     norm: Norm = "linf"

@@ -104,4 +104,4 @@ def draws_remark(numbers: Numbers) -> str:
     """Return how many calls of a model judge an image; nothing for a single one."""
     if numbers.draws == 1:
         return ""
-    return f"Every number is of the mean posterior of {numbers.draws} calls of the model (eot)"
+    return f"Every number is that of the mean posterior of {numbers.draws} calls of the model (eot)"

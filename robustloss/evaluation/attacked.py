@@ -36,7 +36,7 @@ class AttackPass:
         images: N images, on the model's device.
         eps: E budgets, in pixel units of the attack's norm.
         seed: Decides the attack's randomness, together with each image's index.
-        batch_size: Images a batch; of an attack with `eot`, calls for an image counted each.
+        batch_size: Images a batch; with `eot`, every call for an image counts as one.
     """
 
     attack: Attack

@@ -61,8 +61,8 @@ def probe_arrays(
         images: M images.
         eps: L-inf budget of the trials.
         traced: Attacks of the run whose path is traced.
-        averaged: Of the attacks that see the mean of several calls (eot), by the names of their
-            arrays, how many; trials are made on the mean of the most.
+        averaged: How many calls each attack with eot averages, by the name of its array. Trials
+            are made on the mean of the most.
         seed: Decides the randomness of traced attacks, and of a model that draws some.
         halves: Also show the model one half of the images after the other.
         report: Called with (passes forward, all of them, "") after each trial.

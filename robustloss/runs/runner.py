@@ -129,7 +129,7 @@ def run(
             that is said once, and the run goes on without it. Silent by default.
         log: A file FILE.jsonl, to which every event that has a name is added as a line of JSON.
         beside: A reference instead of the spec's: a name, or a file that `robustloss baseline`
-            wrote. The report is then that of a folder OUT-beside-NAME, which has its losses too.
+            wrote. The report then stands in OUT-beside-NAME, with its losses too.
 
     Returns:
         The run folder, the report and the failed cells.

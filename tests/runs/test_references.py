@@ -245,7 +245,7 @@ def test_what_does_not_fit_a_reference_is_not_added(folder, tmp_path, monkeypatc
         with pytest.raises(ValueError, match=told):
             add_to_reference(file, to=tmp_path, name="small", check=True)
 
-    refuse(r"its losses have other seeds \(center: 0, 1; softmax: 0\)", cells=baseline.cells[:3])
+    refuse(r"its losses differ in seeds \(center: 0, 1; softmax: 0\)", cells=baseline.cells[:3])
     rows = [row | {"error": row["error"] / 2} for row in baseline.tables["rows"]]
     refuse(
         r"center seed 0, FGSM at eps 0\.1: its error is .*, its outcomes give",

@@ -34,8 +34,8 @@ COLOURS = LinearSegmentedColormap.from_list("auroc", [ADVERSARIAL, "#FFFFFF", BL
 LETTER = 0.07  # inches
 OWN = "own attack"  # stands where a population does
 PANEL_WORDS = {
-    "successful": "Successful attacks (right, now wrong) stand against the clean images that are "
-    "right.",
+    "successful": "Successful attacks (right before, now wrong) are compared with the clean images "
+    "that are right.",
     OWN: "In the second table each score is judged under the adaptive attack that aims at it "
     "and leaves the lowest AUROC.",
 }

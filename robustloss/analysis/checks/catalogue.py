@@ -124,13 +124,13 @@ CHECKS: dict[str, Check] = {
         1e-4,
         "Two identical calls of the model differ by {value} of the length of the logits: a random "
         "model shows an attack one draw of its gradient, and the error may be too low.",
-        "Switch the randomness off in evaluation, or attack and judge the mean of many calls: give "
-        "attacks that follow gradients params = { eot = 20 }.",
+        "Switch the randomness off in evaluation. If it is the defence, attack and judge the mean "
+        "of many calls: params = { eot = 20 } in an attack that follows gradients.",
     ),
     "too_few_draws": Check(
         0.5,
         "Two gradients of {attack}, each of the mean of {calls} calls of the model, agree by "
-        "{cosine} (their mean cosine): chance decides where it goes, and the error may be too low.",
+        "{cosine} (mean cosine): chance decides the direction, and the error may be too low.",
         "Raise eot.",
     ),
     "output_depends_on_batch": Check(

@@ -25,7 +25,7 @@ def show(
     ] = False,
     reference: Annotated[
         str | None,
-        Option(metavar="REFERENCE", help="show the spec with which to stand beside this reference"),
+        Option(metavar="REFERENCE", help="show a spec to start from, beside this reference"),
     ] = None,
 ) -> int:
     """Show a spec in full, and what it will cost.

@@ -26,8 +26,8 @@ def reference(
     """Add the losses of a run to a reference.
 
     Later runs can stand beside it. Data, network, training, attacks and test images must be those
-    of the losses that the reference has. Its numbers must follow from what it keeps of each image.
-    Equal runs give equal bytes.
+    of the losses that the reference has. The numbers of the run must follow from what is kept of
+    each image. Equal runs give equal bytes.
     """
     from robustloss.runs.references.add import add_to_reference
     from robustloss.runs.references.find import SHIPPED

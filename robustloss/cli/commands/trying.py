@@ -19,8 +19,8 @@ def try_(
         str,
         Option(
             metavar="SPEC|RUN|REFERENCE",
-            help="whose losses to compare with; a finished run is reused, a reference such as "
-            "mnist-reference or a file of `baseline` only read",
+            help="whose losses to compare with: a spec, a run, a reference such as "
+            "mnist-short-reference, or a file of `baseline`; what is finished is not run again",
         ),
     ] = "quickstart",
     label: Annotated[str | None, Option(help="what tables call it  [default: the class]")] = None,
@@ -36,7 +36,10 @@ def try_(
     ] = None,
     seeds: Annotated[
         str | None,
-        Option(metavar="0,1,2", help="[default: those of the others, of a reference the first]"),
+        Option(
+            metavar="0,1,2",
+            help="seeds to train  [default: those of the others; beside a reference, its first]",
+        ),
     ] = None,
     device: Device = "auto",
     data: Data = None,

@@ -189,7 +189,10 @@ def load_beside(run: Run) -> Baseline | None:
         return None
     path = run.path / BESIDE
     if digest_file(path, MOST_BYTES) != stated["sha256"]:
-        raise CorruptFile(f"{path} is another file than results.json states (sha256).")
+        raise CorruptFile(
+            f"{path} is another file than results.json states (sha256). "
+            "Merge again: robustloss compare RUN --beside REFERENCE."
+        )
     return load_baseline(path)
 
 

@@ -57,9 +57,9 @@ def add_to_reference(
         check: Whether to check only, and write nothing.
 
     Raises:
-        ValueError: Losses of other seeds, numbers that do not follow from the outcomes, a loss that
-            is there already with other content, or too many bytes; NotComparableError: other data,
-            network, training, attacks or test images than the reference has.
+        ValueError: Losses that differ in seeds, numbers that do not follow from the outcomes, a
+            loss that is there already with other content, or too many bytes; NotComparableError:
+            other data, network, training, attacks or test images than the reference has.
     """
     baseline = open_baseline(source)
     folder = Path(to) / slug(name or str((baseline.provenance.get("data") or {}).get("name")))
@@ -67,7 +67,9 @@ def add_to_reference(
              for label in dict.fromkeys(cell.label for cell in baseline.cells)}  # fmt: skip
     if len({frozenset(own) for own in seeds.values()}) > 1:
         each = "; ".join(f"{label}: {', '.join(map(str, sorted(s)))}" for label, s in seeds.items())
-        raise ValueError(f"{baseline.path}: its losses have other seeds ({each}). Run the rest.")
+        raise ValueError(
+            f"{baseline.path}: its losses differ in seeds ({each}). Run the missing ones."
+        )
     if wrong := next(_find_wrong_numbers(baseline), None):
         raise ValueError(f"{baseline.path}: {wrong}. Write it again: robustloss baseline RUN.")
     there = sorted(folder.glob("*.npz"))
@@ -123,7 +125,7 @@ def _take_loss(baseline: Baseline, label: str) -> Baseline:
 
 
 def _find_wrong_numbers(baseline: Baseline) -> Iterator[str]:
-    """Yield what the rows of a baseline say otherwise than its outcomes."""
+    """Yield where the rows of a baseline contradict its outcomes."""
     if not baseline.tables.get("training"):
         yield "an older version wrote it, which kept less"
     rows = {

@@ -91,7 +91,7 @@ def open_reference(source: str | Path, near: Path | None = None) -> Reference:
 
 
 def _open(source: str | Path, near: Path | None) -> Reference:
-    """Return a reference as `open_reference` does; errors as those of what reads its files."""
+    """Return a reference as `open_reference` does, without turning errors into NoReferenceError."""
     known, path = list_references(), (near or Path()) / os.path.expanduser(source)
     name = str(source).casefold().removesuffix(ENDING)
     if name in known:
@@ -107,8 +107,8 @@ def _open(source: str | Path, near: Path | None) -> Reference:
         return _join(path.resolve().name, path, files)
     rule = choice_rule(str(source), list(known)) if known else "must be a file: none ships."
     raise ValueError(
-        f"reference (={source}) {rule} A file is one that `robustloss baseline` wrote, a folder "
-        "holds such files."
+        f"reference (={source}) {rule} A file that `robustloss baseline` wrote, or a folder of "
+        "such files, can be named too."
     )
 
 

@@ -34,10 +34,10 @@ def check_conditions(run: Run, reference: Run) -> None:
     """
     check_data(run, reference)
     sides = run, reference
-    why = f"The losses of a reference compare with those of the same network. {_START}"
+    why = f"A reference compares only with losses on the same network. {_START}"
     models = [fill_network(spec_of(side).get("model") or {}) for side in sides]
     check_equal(sides, models, sorted({*models[0], *models[1]}), "model.{}", why)
-    why = f"The losses of a reference compare with those that are trained alike. {_START}"
+    why = f"A reference compares only with losses that are trained alike. {_START}"
     trains = [fill_training(side, {}) for side in sides]
     check_equal(sides, trains, sorted({*trains[0], *trains[1]}), "train.{}", why)
     first, other = (
@@ -96,7 +96,8 @@ def check_seeds(run: Run, seeds: Iterable[int], reference: Baseline) -> None:
         one, two = (", ".join(map(str, sorted(each))) for each in (own, others))
         raise NotComparableError(
             f"{run.path} and {reference.path} cannot be compared: the seeds are {one} in the first "
-            f"and {two} in the second. Tests compare networks of one seed."
+            f"and {two} in the second. Tests compare networks of the same seed: give the "
+            "run a seed of the reference."
         )
 
 
