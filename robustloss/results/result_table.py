@@ -163,7 +163,7 @@ class ResultTable:
         ]
         for row in self.rows:
             cells = [markdown_text(self._cell(row, i)) for i in range(len(heads))]
-            lines.append(f"| {' | '.join([markdown_text(self._label(row)), *cells])} |")
+            lines.append(f"| {' | '.join([markdown_text(self.name_of(row)), *cells])} |")
         return "\n".join([*lines, *(f"\n{markdown_text(note)}" for note in self._notes())]) + "\n"
 
     def as_html(self) -> str:
@@ -174,7 +174,7 @@ class ResultTable:
         )
         heads = "".join(f"<th>{escape(one_line(column.head))}</th>" for column in self.columns)
         body = "".join(
-            f"<tr><th>{escape(self._label(row))}</th>"
+            f"<tr><th>{escape(self.name_of(row))}</th>"
             + "".join(f"<td>{escape(self._cell(row, i))}</td>" for i in range(len(self.columns)))
             + "</tr>\n"
             for row in self.rows
@@ -188,12 +188,19 @@ class ResultTable:
     def __repr__(self) -> str:
         return self.as_text()
 
+    def name_of(self, row: ResultRow) -> str:
+        """Return the loss, and how many seeds it has where others have more: "GM (1 seed)"."""
+        most = max((cell.n_seeds for each in self.rows for cell in each.cells), default=0)
+        own = max((cell.n_seeds for cell in row.cells), default=0)
+        fewer = f" ({own} seed{'' if own == 1 else 's'})" if own < most else ""
+        return one_line(row.label) + fewer
+
     def _repr_html_(self) -> str:
         return self.as_html()
 
     def _block(self, places: Sequence[int]) -> list[str]:
         """Return some columns beside the labels of the losses, as lines."""
-        parts = [[self.kind, *(self._label(row) for row in self.rows)]]
+        parts = [[self.kind, *(self.name_of(row) for row in self.rows)]]
         for group, own in groupby(places, lambda place: self.columns[place].group):
             columns = [
                 [one_line(self.columns[i].head), *(self._cell(row, i) for row in self.rows)]
@@ -208,13 +215,6 @@ class ResultTable:
             one_line(f"†{number} {text}")
             for number, text in enumerate(self.notes.values(), start=1)
         ]
-
-    def _label(self, row: ResultRow) -> str:
-        """Return the loss, and how many seeds it has where others have more: "GM (1 seed)"."""
-        most = max((cell.n_seeds for each in self.rows for cell in each.cells), default=0)
-        own = max((cell.n_seeds for cell in row.cells), default=0)
-        fewer = f" ({own} seed{'' if own == 1 else 's'})" if own < most else ""
-        return one_line(row.label) + fewer
 
     def _cell(self, row: ResultRow, place: int) -> str:
         cell = row.cells[place]

@@ -20,7 +20,9 @@ _EPS = {
 def result_table(numbers: Numbers) -> Table:
     """Return the result table of a run as the page and the files show it."""
     found: ResultTable = numbers.run.table()
-    rows = [[Entry(row.label)] for row in found.rows]
+    names = {row.label: found.name_of(row) for row in found.rows}
+    wanted = (numbers.spec.get("report") or {}).get("highlight") or ()
+    rows = [[Entry(name)] for name in names.values()]
     for place, column in enumerate(found.columns):
         cells = [row.cells[place] for row in found.rows]
         best = _best_row(numbers, found, place)
@@ -61,7 +63,7 @@ def result_table(numbers: Numbers) -> Table:
         of_errors=True,
         groups=[("", 1), *Counter(column.group for column in found.columns).items()],
         basis=f"Data: {numbers.data_label}, {images(numbers)} test images. {found.caption}",
-        highlight=[*((numbers.spec.get("report") or {}).get("highlight") or ())],
+        highlight=[name for label, name in names.items() if label in wanted],
     )  # fmt: skip
 
 
