@@ -108,6 +108,7 @@ def test_options_reach_the_runner(command, finished, tmp_path):
         "reuse": "r",
         "plugins": True,
         "log": None,
+        "beside": None,
     }
     assert out.splitlines()[-1].endswith("report/index.html")
     assert len(out.splitlines()) == 1

@@ -77,7 +77,7 @@ BAD_LINES = [
     ("run quickstart --executor threads:2", r"executor \(='threads:2'\) must be auto, serial or"),
     ("report", "robustloss report: Missing argument 'RUN'"),
     ("report no-such-run", r"run \(=no-such-run\) must be a folder"),
-    ("show", "show: name a SPEC, or use --keys"),
+    ("show", "show: name a SPEC or a --reference, or use --keys"),
     ("show no-such-spec", "no-such-spec: no such file"),
     ("compare", "robustloss compare: Missing argument"),
     ("list loses", r"list \(=loses\) must be one of losses, .*did you mean 'losses'"),

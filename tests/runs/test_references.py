@@ -207,12 +207,14 @@ def test_a_damaged_reference_is_told(folder, tmp_path):
 def test_what_is_no_reference_is_refused(folder):
     with pytest.raises(NoReferenceError, match=r"is a run folder\. .* robustloss baseline"):
         open_reference(folder / "others")
-    with pytest.raises(NoReferenceError, match=r"reference \(=nothing\) must be"):
+    with pytest.raises(NoReferenceError, match=r"reference \(=nothing\) must be .* is neither"):
         open_reference("nothing")
 
 
 def test_a_reference_is_made_from_a_run_or_its_file_bit_for_bit(folder, tmp_path):
-    first = add_to_reference(folder / "others", name="Small", to=tmp_path)
+    with pytest.raises(ValueError, match=r"name \(=Small\) must be .*, as small\."):
+        add_to_reference(folder / "others", name="Small", to=tmp_path)
+    first = add_to_reference(folder / "others", name="small", to=tmp_path)
     again = add_to_reference(folder / "others.npz", name="small", to=tmp_path, check=True)
     assert [(one.label, one.seeds, one.new) for one in first] == [
         ("center", (0, 1), True),
@@ -255,6 +257,10 @@ def test_what_does_not_fit_a_reference_is_not_added(folder, tmp_path, monkeypatc
     other = tuple(replace(cell, threshold=cell.threshold + 1) for cell in baseline.cells)
     refuse(r"center\.npz has center already, with other numbers", cells=other)
     refuse(r"saw other test images", index=baseline.index + 1)
+    (tmp_path / "small/softmax.npz").write_bytes(b"no file of ours")
+    with pytest.raises(ValueError, match=r"softmax\.npz is truncated or altered"):
+        add_to_reference(folder / "others", to=tmp_path, name="small", check=True)
+    (tmp_path / "small/softmax.npz").unlink()
     monkeypatch.setattr(add, "MOST_OF_ONE", 1000)
     with pytest.raises(ValueError, match=r"would have \d\.\d MB, and may have 0\. Leave out"):
         add_to_reference(folder / "others", to=tmp_path, name="small")
@@ -277,6 +283,7 @@ def test_the_spec_to_begin_with_is_the_references(folder, tmp_path):
     assert (plan.own.seeds, plan.reference.name) == ((0,), "others")
     assert plan.own.plain()["attacks"] == spec.plain()["attacks"]
     assert plan_try("normface", str(file), seeds=(0, 1)).own.seeds == (0, 1)
+    assert plan_try("normface", str(tmp_path)).own.plain()["attacks"] == spec.plain()["attacks"]
 
 
 def test_the_references_that_ship_open_and_are_small():

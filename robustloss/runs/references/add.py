@@ -62,7 +62,12 @@ def add_to_reference(
             other data, network, training, attacks or test images than the reference has.
     """
     baseline = open_baseline(source)
-    folder = Path(to) / slug(name or str((baseline.provenance.get("data") or {}).get("name")))
+    if name is not None and name != slug(name):
+        raise ValueError(
+            f"name (={name}) must be a file name of small letters, digits, '.' and '-', "
+            f"as {slug(name)}."
+        )
+    folder = Path(to) / (name or slug(str((baseline.provenance.get("data") or {}).get("name"))))
     seeds = {label: {c.seed for c in baseline.cells if c.label == label}
              for label in dict.fromkeys(cell.label for cell in baseline.cells)}  # fmt: skip
     if len({frozenset(own) for own in seeds.values()}) > 1:
@@ -72,11 +77,10 @@ def add_to_reference(
         )
     if wrong := next(_find_wrong_numbers(baseline), None):
         raise ValueError(f"{baseline.path}: {wrong}. Write it again: robustloss baseline RUN.")
-    there = sorted(folder.glob("*.npz"))
-    if there:
-        first = load_baseline(there[0])
-        check_conditions(baseline.run, first.run)
-        if not np.array_equal(baseline.index, first.index):
+    for path in sorted(folder.glob("*.npz")):
+        other = load_baseline(path)
+        check_conditions(baseline.run, other.run)
+        if not np.array_equal(baseline.index, other.index):
             raise NotComparableError(f"{baseline.path} and {folder} saw other test images.")
     with TemporaryDirectory() as made:
         added, contents = [], {}

@@ -52,9 +52,10 @@ def list_references() -> dict[str, list[Path]]:
 
 def is_reference(word: str | Path) -> bool:
     """Return whether a word that may also name a spec or a run names a reference."""
-    name = str(word).casefold()
+    name, path = str(word).casefold(), Path(os.path.expanduser(word))
     shipped = name.endswith(ENDING) and name.removesuffix(ENDING) in list_references()
-    return shipped or name.endswith(".npz")
+    is_run = (path / "results.json").exists() or (path / "spec.toml").exists()
+    return shipped or name.endswith(".npz") or (not is_run and any(path.glob("*.npz")))
 
 
 def describe_references() -> dict[str, str]:
@@ -108,7 +109,7 @@ def _open(source: str | Path, near: Path | None) -> Reference:
     rule = choice_rule(str(source), list(known)) if known else "must be a file: none ships."
     raise ValueError(
         f"reference (={source}) {rule} A file that `robustloss baseline` wrote, or a folder of "
-        "such files, can be named too."
+        f"such files, can be named too; {path} is neither."
     )
 
 
