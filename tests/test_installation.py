@@ -25,6 +25,7 @@ DATA = (
     ".js",
     ".j2",
     ".json",
+    ".npz",
 )  # of the files that are installed beside modules
 
 

@@ -18,6 +18,7 @@ from robustloss.cli.commands import app
 from robustloss.cli.guide import BIBTEX, list_topics
 from robustloss.cli.listing import KINDS
 from robustloss.data.load import load_dataset
+from robustloss.runs.references.find import is_reference
 from robustloss.spec import load as spec_files
 from robustloss.spec.data import DataSpec
 from robustloss.spec.gates.files import load_gate_file
@@ -82,7 +83,7 @@ def check_command(words):
             assert name in COMMANDS.commands, f"no command {name}"
             given = COMMANDS.commands[name].make_context(name, [*rest])  # a mistake raises
             for spec in filter(None, [given.params.get("spec"), given.params.get("against")]):
-                known = str(spec) in spec_files.shipped_specs()
+                known = str(spec) in spec_files.shipped_specs() or is_reference(spec)
                 assert known or "/" in spec or spec.endswith(".toml"), spec
         case ["python", script, *_] if script.startswith("scripts/"):
             assert (ROOT / script).is_file()
