@@ -27,6 +27,7 @@ from robustloss.spec.load import load_spec, shipped_specs
 from robustloss.spec.losses import LOSS_LABELS
 from robustloss.spec.plugins import plugins_of
 from robustloss.spec.prefixes import canonical_name, own_code
+from robustloss.spec.search import shared_search
 from robustloss.spec.spec import Spec
 from robustloss.spec.text import bound_text, slug
 
@@ -131,13 +132,18 @@ def plan_try(
                 f"label (={label}) is taken: {folder} has a loss of that name. Choose another with "
                 f"--label '{label} (mine)'."
             )
+    trained = [each.search for each in others.losses if each.trains]
+    search = shared_search(trained) if trained else {}
+    if not search.keys().isdisjoint(train or {}):
+        search = {}  # the caller has chosen
     own = load_spec(
         others.plain()
         | {
             "name": slug(label)[:80].strip("-.") or "own",
             "losses": [{"name": _name_from_here(loss, others), "label": label,
-                        "params": dict(params or {}), "train": dict(train or {})}],
-            "tuning": {},
+                        "params": dict(params or {}), "train": dict(train or {}),
+                        "search": search}],
+            "tuning": others.plain().get("tuning", {}) if search else {},
             "report": {},
             "reference": {},
             "gates": [],

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,6 +29,13 @@ class TuningSpec(Table):
         None,
         le=1000,
         shown="all combinations",
+    )
+    epochs: Count | None = declare(
+        "passes over the training images in such a training; fewer than in [train] are cheaper, "
+        "and choose among short trainings",
+        None,
+        le=10_000,
+        shown="those of the loss",
     )
 
 
@@ -133,6 +140,20 @@ def trial_values(search: Mapping[str, Any], trials: int | None) -> list[dict[str
     # By a hash, not by a generator: the same combination comes at the same place in any search.
     order = sorted(range(len(grid)), key=lambda number: _share("grid", repr(grid[number])))
     return [grid[number] for number in sorted(order[:trials])]
+
+
+def shared_search(searches: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the search that one more loss can make too.
+
+    Args:
+        searches: Those of the other losses.
+
+    Returns:
+        Theirs, if all try the same values of the same keys of [train]; otherwise none.
+    """
+    first, *others = searches
+    alike = all(other == first for other in others) and first.keys() <= TRAIN_KEYS
+    return dict(first) if alike else {}
 
 
 def _share(*parts: object) -> float:

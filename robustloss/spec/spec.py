@@ -148,9 +148,10 @@ class Spec(Table):
             for number, each in enumerate(values, 1):
                 # One seed chooses the values; with them, all seeds are trained.
                 tried = loss.substitute(each)
-                trials.append(
-                    TrialSpec(tried, *self._model_and_train(tried), self.seeds[0], number, each)
-                )
+                model, train = self._model_and_train(tried)
+                if self.tuning.epochs is not None:
+                    train = train.override({"epochs": self.tuning.epochs})
+                trials.append(TrialSpec(tried, model, train, self.seeds[0], number, each))
         return tuple(trials)
 
     def _model_and_train(self, loss: LossSpec) -> tuple[ModelSpec, TrainSpec]:
@@ -318,13 +319,16 @@ class Spec(Table):
         trained = [(i, x) for i, x in enumerate(self.losses) if x.trains]
         asked = self.tuning.trials
         if not any(loss.search for _, loss in trained):
-            if asked is not None:
+            for key in sorted(self.tuning.model_fields_set):
                 rule = "needs losses with search = { key = [values] }: there is nothing to try."
-                problems.add(("tuning", "trials"), asked, rule)
+                problems.add(("tuning", key), getattr(self.tuning, key), rule)
             trained = []
         first: tuple[int, int] | None = None  # number and combinations of the first searched loss
         for i, loss in trained:
             place, count = ("losses", i, "search"), combinations(loss.search)
+            if self.tuning.epochs is not None and "epochs" in loss.search:
+                rule = "is how long every trial trains. Remove it, or search for no epochs."
+                problems.add(("tuning", "epochs"), self.tuning.epochs, rule)
             if not loss.search:
                 rule = "must be given: every loss gets the same number of trials. Write for "
                 problems.add(place, {}, f"{rule}example search = {{ lr = [0.01, 0.03, 0.1] }}.")

@@ -105,7 +105,11 @@ def test_mean_with_a_seed_draws_the_same_again_and_leaves_the_state_outside():
     ("name", "params", "message"),
     [
         ("pgd", {"eot": 0}, r"eot \(=0\) must be at least 1"),
-        ("fab", {"eot": 5}, r"fab.eot: fab cannot average calls of the model. Use fgsm, pgd, mifgsm, apgd_ce"),
+        (
+            "fab",
+            {"eot": 5},
+            r"fab.eot: fab cannot average calls of the model. Use fgsm, pgd, mifgsm, apgd_ce",
+        ),
         ("autoattack", {"eot": 5}, 'Use version = "rand"'),
     ],
 )

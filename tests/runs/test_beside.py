@@ -88,6 +88,19 @@ def test_a_try_can_stand_beside_an_earlier_one(finished):
     assert labels == ["softmax", "L-GM", "MyLoss", "CosFace"]
 
 
+def test_it_is_tuned_as_the_others_are(tmp_path):
+    search = {"lr": [0.02, 0.04]}
+    losses = [{"name": "softmax", "search": search}, {"name": "lgm", "search": search}]
+    spec = Path("tuned.toml")
+    spec.write_text(to_toml(changed(name="tuned", losses=losses, tuning={"epochs": 1})))
+    own = plan_try("mine.py:MyLoss", str(spec)).own
+    assert [(t.values, t.train.epochs) for t in own.trials()] == [
+        ({"lr": 0.02}, 1),
+        ({"lr": 0.04}, 1),
+    ]
+    assert plan_try("mine.py:MyLoss", str(spec), train={"lr": 0.1}).own.trials() == ()
+
+
 def test_the_file_that_lies_here_is_meant_though_another_lies_beside_the_spec(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "copy")
     (tmp_path / "copy/mine.py").write_text("raise RuntimeError\n")

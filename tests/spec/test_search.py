@@ -4,7 +4,7 @@ import pytest
 
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
-from robustloss.spec.search import trial_values
+from robustloss.spec.search import shared_search, trial_values
 from tests.small_run import changed
 
 GRID = {"alpha": [0.1, 0.3, 1.0], "lr": [0.01, 0.03]}
@@ -66,6 +66,26 @@ def test_keys_of_training_go_there_and_others_to_the_parameters():
     assert len({trial.folder for trial in trials}) == 12
 
 
+def test_trials_may_be_shorter_than_the_training():
+    spec = spec_of({"lr": [0.02, 0.04]}, {"lr": [0.02, 0.04]}, tuning={"epochs": 1})
+    assert {trial.train.epochs for trial in spec.trials()} == {1}
+    tuned = spec.substitute({"Softmax": {"lr": 0.04}, "L-GM": {"lr": 0.02}})
+    assert {cell.train.epochs for cell in tuned.cells()} == {spec.train.epochs} != {1}
+
+
+@pytest.mark.parametrize(
+    ("searches", "shared"),
+    [
+        ([{"lr": [0.1, 0.2]}, {"lr": [0.1, 0.2]}], {"lr": [0.1, 0.2]}),
+        ([{"lr": [0.1, 0.2]}, {"lr": [0.1, 0.3]}], {}),
+        ([{"alpha": [0.1, 0.2]}], {}),
+        ([{}, {}], {}),
+    ],
+)
+def test_one_more_loss_is_tuned_alike_where_all_others_try_the_same_training(searches, shared):
+    assert shared_search(searches) == shared
+
+
 def test_substitute_puts_the_chosen_values_in_place_of_the_search():
     spec = spec_of({"lr": [0.02, 0.04]}, {"alpha": [0.1, 0.3]})
     tuned = spec.substitute({"Softmax": {"lr": 0.04}, "L-GM": {"alpha": 0.3}})
@@ -84,6 +104,8 @@ def test_substitute_puts_the_chosen_values_in_place_of_the_search():
         (({"lr": {"low": 0.1, "high": 1}},), {}, r"has a range.*Write \[tuning\] trials = 10"),
         (({"lr": [0.1, 0.2]},), {"tuning": {"trials": 3}}, r"has 2 combinations, fewer than "),
         ((None,), {"tuning": {"trials": 3}}, r"tuning.trials \(=3\) needs losses with search"),
+        ((None,), {"tuning": {"epochs": 3}}, r"tuning.epochs \(=3\) needs losses with search"),
+        (({"epochs": [1, 2]},), {"tuning": {"epochs": 1}}, r"tuning.epochs \(=1\) is how long"),
         (({"lr": []},), {}, r"losses\[0\].search.lr \(=\[\]\) must be a list of values"),
         (({"lr": 0.1},), {}, r"losses\[0\].search.lr \(=0.1\) must be a list of values"),
         (({"lr": [0.1, 0.1]},), {}, "lists a value twice"),

@@ -5,6 +5,7 @@ from robustloss.runs.meaning import fill_training, spec_of
 from robustloss.runs.references.find import Reference
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
+from robustloss.spec.search import shared_search
 from robustloss.spec.spec import Spec
 
 OWN = "My loss"
@@ -13,7 +14,8 @@ OWN = "My loss"
 def starting_spec(reference: Reference, source: str) -> Spec:
     """Return a spec of one loss that may stand beside a reference.
 
-    Its loss is a softmax under the label `OWN`, to be replaced.
+    Its loss is a softmax under the label `OWN`, to be replaced. It is tuned as the others were, if
+    they all tried the same values of keys of [train].
 
     Args:
         reference: As `open_reference` gives it.
@@ -25,14 +27,17 @@ def starting_spec(reference: Reference, source: str) -> Spec:
     run = reference.rows.run
     spec = spec_of(run)
     plain = {key: spec[key] for key in ("data", "model", "detection", "checks", "attacks")}
+    search = shared_search(loss.get("search", {}) for loss in spec["losses"] if not loss.get("of"))
+    tuning = {"tuning": spec.get("tuning", {})} if search else {}
     try:
         return load_spec(
             {
                 **plain,
+                **tuning,
                 "name": "mine",
                 "seeds": run.provenance["seeds"],
                 "train": fill_training(run, {}),  # in the arithmetic that was used
-                "losses": [{"name": "softmax", "label": OWN}],
+                "losses": [{"name": "softmax", "label": OWN, "search": search}],
                 "reference": {"beside": source},
             }
         )
