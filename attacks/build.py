@@ -78,7 +78,13 @@ def _construct(factory: Callable[..., Any], name: str, params: dict[str, Any]) -
             each for each, one in ATTACKS.items() if "eot" in inspect.signature(one).parameters
         ]
         instead = 'version = "rand"' if name == "autoattack" else ", ".join(having)
-        raise PluginError(f"{name}.eot: {name} cannot average calls of the model. Use {instead}.")
+        reason = f"{name} cannot average calls of the model. Use {instead}."
+        if name == "confidence":  # no other attack does what it does
+            reason = (
+                "confidence keeps the class that the model predicts, and a model that draws at "
+                "random may predict another at the next call. Leave eot out."
+            )
+        raise PluginError(f"{name}.eot: {reason}")
     check_parameters(factory, params, name)
     try:
         with preserving_settings():

@@ -104,7 +104,7 @@ def test_kinds_and_tables_name_the_same_attacks():
         ({"direction": "down"}, r"direction \(='down'\) must be one of 'under', 'over', 'worst'"),
         ({"steps": 0}, r"steps \(=0\) must be at least 1"),
         ({"step_size": 0}, "step_size .* must be positive"),
-        ({"eot": 3}, "confidence.eot: confidence cannot average calls"),
+        ({"eot": 3}, "confidence.eot: confidence keeps the class .* Leave eot out"),
     ],
 )
 def test_bad_parameters_are_refused(params, message):
