@@ -52,6 +52,8 @@ def paired_difference(
 ) -> tuple[float, float, float]:
     """Return the difference of two errors on the same n images, A − B, with an interval.
 
+    The interval holds 0 exactly where `mcnemar_test` gives a p-value above 1 − confidence.
+
     Args:
         only_a: images that A alone gets wrong.
         only_b: images that B alone gets wrong.
@@ -62,14 +64,41 @@ def paired_difference(
         (difference, low, high) as fractions.
 
     Source: Bonett and Price 2012, doi:10.3102/1076998611411915: Wald's interval with one image
-    added to either count.
+        added to either count. Where it contradicts the test, its end next to 0 is that of the
+        interval given the number of images on which A and B differ (Newcombe 1998,
+        doi:10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C, methods 6 and 7).
     """
     if n < 1 or only_a < 0 or only_b < 0 or only_a + only_b > n:
         raise ValueError(f"only_a (={only_a}) and only_b (={only_b}) must be counts of n (={n}).")
     a, b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
     half = float(scipy.stats.norm.isf((1 - confidence) / 2))
     half *= math.sqrt(max(0.0, a + b - (a - b) ** 2) / (n + 2))
-    return (only_a - only_b) / n, max(-1.0, a - b - half), min(1.0, a - b + half)
+    low, high = max(-1.0, a - b - half), min(1.0, a - b + half)
+    p = mcnemar_test(only_a, only_b)[1]
+    if (p > 1 - confidence) != (low <= 0 <= high):
+        # close to 0 the number of images that differ says nothing about the difference
+        end = _conditional_end(max(only_a, only_b), min(only_a, only_b), 1 - confidence) / n
+        low, high = (end, high) if only_a > only_b else (low, -end)
+    return (only_a - only_b) / n, low, high
+
+
+def _conditional_end(more: int, less: int, level: float) -> float:
+    """Return the low end of (2 share − 1)(more + less), by the law that `mcnemar_test` takes.
+
+    Args:
+        more: images that only the worse of the two gets wrong; share is its expected part.
+        less: images that only the other gets wrong, fewer.
+        level: two-sided.
+    """
+    n = more + less
+
+    def excess(share: float) -> float:
+        tail = float(scipy.special.bdtrc(more - 1, n, share))
+        if n < EXACT_FROM:  # mid-p
+            tail -= float(scipy.stats.binom.pmf(more, n, share)) / 2
+        return tail - level / 2
+
+    return n * (2 * float(scipy.optimize.brentq(excess, 0.0, more / n)) - 1)
 
 
 def paired_margin(only_a: int, only_b: int, n: int, margin: float) -> float:
