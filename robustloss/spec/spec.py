@@ -319,9 +319,10 @@ class Spec(Table):
         trained = [(i, x) for i, x in enumerate(self.losses) if x.trains]
         asked = self.tuning.trials
         if not any(loss.search for _, loss in trained):
-            for key in sorted(self.tuning.model_fields_set):
-                rule = "needs losses with search = { key = [values] }: there is nothing to try."
-                problems.add(("tuning", key), getattr(self.tuning, key), rule)
+            for key, value in self.tuning:
+                if value is not None:  # a spec in full has null where it says nothing
+                    rule = "needs losses with search = { key = [values] }: there is nothing to try."
+                    problems.add(("tuning", key), value, rule)
             trained = []
         first: tuple[int, int] | None = None  # number and combinations of the first searched loss
         for i, loss in trained:
