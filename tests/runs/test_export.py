@@ -21,6 +21,7 @@ from robustloss.image_files import writing_images
 from robustloss.results.finished_cell import digest_files
 from robustloss.runs import runner
 from robustloss.storage import CorruptFile, read_json, write_json
+from tests.small_run import SPEC as SMALL
 from tests.small_run import changed
 
 pytestmark = pytest.mark.usefixtures("no_report", "one_thread")
@@ -474,12 +475,21 @@ def test_a_folder_of_png_from_elsewhere(run, tmp_path, command):
     assert against(run, folder).fooled["n"] == 1
 
 
-def test_png_needs_images_of_8_bits(tmp_path):
+def test_records_of_few_images_hold_all_and_png_needs_images_of_8_bits(tmp_path):
     spec = changed(
         seeds=[0], losses=[{"name": "softmax"}], attacks=[{"name": "fgsm", "eps": [0.1]}],
-        checks={"images": 0}, records={"images": "all"},
+        checks={"images": 0}, data=SMALL["data"] | {"test_size": 30},
     )  # fmt: skip
-    runner.run(spec, out=tmp_path / "run")
+    run = runner.run(spec, out=tmp_path / "run").path
+    (cell,) = robustloss.load_run(run).cells
+    for attack in ("fgsm", "worst-case"):
+        with np.load(robustloss.export(run, attack, out=tmp_path / f"{attack}.npz")) as arrays:
+            assert np.array_equal(arrays["predictions"], cell.record("FGSM", 0.1).predictions)
+            assert arrays["images"].shape == (30, *SHAPE)
+        assert robustloss.verify(run, tmp_path / f"{attack}.npz")
     with pytest.raises(ValueError, match=r"format \(=png\) needs images of 8 bits; the pixels of"):
-        robustloss.export(tmp_path / "run", "fgsm", format="png", out=tmp_path / "a")
-    assert robustloss.export(tmp_path / "run", "fgsm", out=tmp_path / "a.npz").is_file()
+        robustloss.export(run, "fgsm", format="png", out=tmp_path / "a")
+    path = cell.path_of(cell.files["records"][1]["file"])
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(CorruptFile, match=r"is another file than cell\.json states"):
+        robustloss.export(run, "fgsm", out=tmp_path / "a.npz")

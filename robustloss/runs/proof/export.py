@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from robustloss.analysis.worst_images import CLEAN, find_sources, gather_worst
+from robustloss.analysis.worst_images import CLEAN, Read, find_sources, gather_worst
 from robustloss.attacks.ball import to_8bit
 from robustloss.data.images import Dataset
 from robustloss.evaluation.passes import to_numpy
-from robustloss.image_files import ImageFile
+from robustloss.image_files import PIECE, Shape
 from robustloss.notation import eps_text
 from robustloss.results.finished_cell import Cell
 from robustloss.results.run import Run, load_run
@@ -53,11 +53,29 @@ class _Images:
         attacks: (N,) label of the attack that each image is of; None where all are of one.
     """
 
-    shape: tuple[int, int, int, int]
+    shape: Shape
     pieces: Iterator[np.ndarray]
     arrays: Mapping[str, NDArray]
     about: Mapping[str, Any]
     attacks: NDArray | None
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Images that a run has.
+
+    Attributes:
+        shape: (N,C,H,W).
+        read: returns those from start to stop.
+    """
+
+    shape: Shape
+    read: Read
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """Yield all of them, `PIECE` at a time."""
+        for start in range(0, self.shape[0], PIECE):
+            yield self.read(start, min(start + PIECE, self.shape[0]))
 
 
 def export(
@@ -83,7 +101,8 @@ def export(
     the ball, index.csv and export.json.
 
     Args:
-        run: A finished run that keeps images, see [records] of a spec.
+        run: A finished run that keeps images, see [records] of a spec; one of at most 64 test
+            images keeps all.
         attack: Label in any case, or "worst-case".
         loss: Whose model: a label in any case; needed where the run has several.
         seed: Of that model.
@@ -152,8 +171,8 @@ def _is_empty_folder(path: Path) -> bool:
 def _find_attacked(run: Run, cell: Cell, label: str, norm: str, eps: float) -> _Images:
     """Return the kept images of one attack at one eps."""
     (entry,) = (e for e in cell.files["records"] if (e["attack_label"], e["eps"]) == (label, eps))
-    file = _open_kept(cell, entry)
-    if file is None:
+    kept = _open_kept(cell, entry)
+    if kept is None:
         raise ValueError(_explain_missing(f"{label} at eps {eps_text(eps)}", "all"))
     record, clean = cell.record(label, eps), cell.record()
     arrays = {"labels": record.labels, "indices": record.index}
@@ -161,7 +180,7 @@ def _find_attacked(run: Run, cell: Cell, label: str, norm: str, eps: float) -> _
     if record.predictions_8bit is not None:
         arrays["predictions_8bit"] = record.predictions_8bit
     about = _describe(run, cell, label, norm, eps)
-    return _cut(file.shape, (images for _, images in file.pieces()), arrays, about, None)
+    return _cut(kept.shape, kept.pieces(), arrays, about, None)
 
 
 def _find_worst(run: Run, cell: Cell, norm: str, eps: float, read_clean: Any) -> _Images:
@@ -169,19 +188,18 @@ def _find_worst(run: Run, cell: Cell, norm: str, eps: float, read_clean: Any) ->
     entries, clean = cell.files["records"], cell.record()
     expected = expect_worst(cell, norm, eps)
     chosen, sources = expected["chosen"], find_sources(entries, norm, eps)
-    kept = [e for e in cell.files.get("worst") or () if (e["norm"], e["eps"]) == (norm, eps)]
-    pieces: Iterator[np.ndarray]
-    if kept:
-        whole = _open_kept(cell, kept[0])
+    own = [e for e in cell.files.get("worst") or () if (e["norm"], e["eps"]) == (norm, eps)]
+    if own:
+        whole = _open_kept(cell, own[0])
         assert whole is not None
-        shape, pieces = whole.shape, (images for _, images in whole.pieces())
+        shape, pieces = whole.shape, whole.pieces()
     else:
-        files = [file for each in sources if (file := _open_kept(cell, each)) is not None]
-        if len(files) < len(sources):
+        kept = [each for entry in sources if (each := _open_kept(cell, entry)) is not None]
+        if len(kept) < len(sources):
             what = f"the worst case at eps {eps_text(eps)}"
             raise ValueError(_explain_missing(what, "worst"))
-        shape = min(file.shape for file in files)
-        pieces = gather_worst(chosen[: shape[0]], [file.read for file in files], read_clean)
+        shape = min(each.shape for each in kept)
+        pieces = gather_worst(chosen[: shape[0]], [each.read for each in kept], read_clean)
     arrays = {
         "labels": clean.labels,
         "indices": clean.index,
@@ -193,17 +211,25 @@ def _find_worst(run: Run, cell: Cell, norm: str, eps: float, read_clean: Any) ->
     return _cut(shape, pieces, arrays, _describe(run, cell, WORST_CASE, norm, eps), labels[chosen])
 
 
-def _open_kept(cell: Cell, entry: Mapping[str, Any]) -> ImageFile | None:
-    """Open kept images as `Cell.images` does, and refuse those that were changed."""
+def _open_kept(cell: Cell, entry: Mapping[str, Any]) -> _Kept | None:
+    """Open the images of a record or a worst case, and refuse those that were changed.
+
+    None where they were not kept. The record of a small test set holds all of them.
+    """
     file = cell.images(entry)
-    name = entry.get("images", "") if "attack_label" in entry else entry["file"]
+    name = entry.get("images") or entry["file"]
     stated = (cell.digests or {}).get(name)
-    if file is not None and stated and digest_file(cell.path_of(name)) != stated:
+    if stated and digest_file(cell.path_of(name)) != stated:
         raise CorruptFile(
             f"{cell.path_of(name)} is another file than cell.json states (sha256). Run the spec "
             "again, which trains nothing."
         )
-    return file
+    if file is not None:
+        return _Kept(file.shape, file.read)
+    record = cell.record(entry["attack_label"], entry["eps"])
+    if len(record.images) < record.n:
+        return None
+    return _Kept(record.images.shape, lambda start, stop: record.images[start:stop])
 
 
 def _explain_missing(what: str, key: str) -> str:
@@ -222,7 +248,7 @@ def _describe(run: Run, cell: Cell, label: str, norm: str, eps: float) -> dict[s
 
 
 def _cut(
-    shape: tuple[int, int, int, int],
+    shape: Shape,
     pieces: Iterator[np.ndarray],
     arrays: Mapping[str, NDArray],
     about: Mapping[str, Any],
