@@ -361,6 +361,8 @@ def read_arrays(
         CorruptFile: missing, truncated, one byte altered, or not written by `write_arrays`.
     """
     data = _read(path, most)
+    if not data:
+        raise CorruptFile(f"{path} is empty (0 bytes).")
     stated, body = data[-_DIGEST_LENGTH:], memoryview(data)[:-_DIGEST_LENGTH]
     if hashlib.sha256(body).hexdigest().encode() != stated:
         raise CorruptFile(f"{path} is truncated or altered: its sha256 does not fit.")

@@ -203,6 +203,10 @@ def damage(path: Path, how: str) -> None:
         path.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
     elif how == "text":
         path.write_text("x_train, y_train\n")
+    elif how == "empty":
+        path.touch()
+    elif how in ("others", "none"):
+        np.savez(path, **{name: np.zeros(1) for name in ("labels", "images") if how == "others"})
     elif how == "lfs":
         path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
     elif how == "pipe":
@@ -229,6 +233,9 @@ def damage(path: Path, how: str) -> None:
         ("cut", r"cannot be read \(File is not a zip file\)\. Write it by np\.savez"),
         ("bit", r"cannot be read \(Bad CRC-32"),
         ("text", r"cannot be read \(File is not a zip file"),
+        ("empty", r"cannot be read \(it is empty, 0 bytes\)\. Write it by np\.savez"),
+        ("others", r"has no x_train and y_train; it has images, labels\. Write x_train, y_train"),
+        ("none", r"has no x_train and y_train; it has no arrays\. Write x_train, y_train"),
         ("lfs", r"a pointer of Git LFS\)\. Fetch it by git lfs pull"),
         ("pipe", r"is no file"),
         ("folder", r"is no file"),

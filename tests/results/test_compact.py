@@ -201,7 +201,7 @@ def test_damage_is_told(written, tmp_path):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(CorruptFile, match=r"b\.npz .*does not fit.*write it again"):
             load_baseline(file)
-    for length in (0, 1, 100, len(whole) - 1):
+    for length in (1, 100, len(whole) - 1):
         file.write_bytes(whole[:length])
         with pytest.raises(CorruptFile, match=r"b\.npz is truncated or altered"):
             load_baseline(file)
@@ -210,6 +210,8 @@ def test_damage_is_told(written, tmp_path):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
+        (b"", r"b\.npz is empty \(0 bytes\)\. Take it from where it was kept"),
+        (b"PK\5\6" + bytes(18), "It is an .npz that `robustloss baseline` did not write"),
         (b"label,error\nsoftmax,0.1\n", "does not begin as a baseline file does"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     ],

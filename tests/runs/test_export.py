@@ -415,6 +415,7 @@ def test_files_that_are_none_are_refused(run, tmp_path, command):
     (tmp_path / "pickle.npz").write_bytes(pickle.dumps(Evil()))
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
     (tmp_path / "a.txt").write_text("0.1")
+    (tmp_path / "empty.npz").touch()
     (tmp_path / "old.pt").write_bytes(pickle.dumps(Evil()))
     os.mkfifo(tmp_path / "pipe.npz")
     with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
@@ -429,7 +430,8 @@ def test_files_that_are_none_are_refused(run, tmp_path, command):
         archive.writestr("images.npy", header.getvalue())
     for name, told in {
         "none.npz": "there is no such file", "pickle.npz": "is no whole .npz file",
-        "cut.npz": "is no whole .npz file", "a.txt": "must be an .npz or .pt file, or a folder",
+        "cut.npz": "is no whole .npz file", "empty.npz": "is empty (0 bytes)",
+        "a.txt": "must be an .npz or .pt file, or a folder",
         "old.pt": "is not loaded", "pipe.npz": "is a device, a pipe or a socket",
         "text.npz": "is no array", "names.npz": "has no array 'images'",
         "size.npz": "which is not its size",

@@ -49,10 +49,12 @@ class ArraysReader:
             raise
         except Exception as error:  # whatever a damaged file makes the readers do
             with path.open("rb") as file:
-                pointer = is_lfs_pointer(file.read(64))
+                start = file.read(64)
             reason = " ".join(str(error).split()) or type(error).__name__
             remedy = "Write it by np.savez(file, x_train=..., y_train=..., x_test=..., y_test=...)."
-            if pointer:
+            if not start:
+                reason = "it is empty, 0 bytes"
+            elif is_lfs_pointer(start):
                 reason, remedy = "a pointer of Git LFS", "Fetch it by git lfs pull."
             raise DataError(f"{where}: {path} cannot be read ({reason}). {remedy}") from None
         given = {}
@@ -62,9 +64,11 @@ class ArraysReader:
                 images, labels = found
                 given[name] = Given(arrays[images], arrays[labels], images, labels)
             elif name != "validation":
+                with zipfile.ZipFile(path) as archive:
+                    have = [each.removesuffix(".npy") for each in archive.namelist()]
                 raise DataError(
                     f"{where}: {path} has no {' and '.join(ways[0])}; it has "
-                    f"{join_names(sorted(arrays)) or 'nothing'}. Write x_train, y_train, x_test "
+                    f"{join_names(sorted(have)) or 'no arrays'}. Write x_train, y_train, x_test "
                     "and y_test, by np.savez."
                 )
         names = [str(name) for name in arrays.get(CLASS_NAMES, np.array([])).ravel().tolist()]

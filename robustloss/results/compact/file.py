@@ -22,6 +22,7 @@ The archive's comment is the sha256 of every byte before it (`storage.write_arra
 """
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -202,10 +203,14 @@ def _guess_why(path: Path) -> str:
         return ""
     with path.open("rb") as file:
         start = file.read(64)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 22))
+        end = file.read()
     if start.startswith(b"version https://git-lfs"):
         return "It is a pointer of Git LFS: `git lfs pull` gets the file itself. "
-    if not start.startswith(b"PK"):
+    if start and not start.startswith(b"PK"):
         return "It does not begin as a baseline file does. "
+    if end.startswith(b"PK\5\6"):  # the end of a zip archive, not followed by a digest
+        return "It is an .npz that `robustloss baseline` did not write. "
     return ""
 
 

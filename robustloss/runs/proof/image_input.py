@@ -83,6 +83,8 @@ def open_brought(path: str | Path) -> BroughtImages:
             found = _open_folder(path)
         elif not os.path.lexists(path):
             raise ImagesError(f"IMAGES (={path}): there is no such file. Name {FORMS}.")
+        elif path.is_file() and path.stat().st_size == 0:
+            raise ImagesError(f"IMAGES (={path}) is empty (0 bytes). Name {FORMS}.")
         elif path.suffix.casefold() == ".npz":
             found = _open_npz(path)
         elif path.suffix.casefold() in (".pt", ".pth"):
