@@ -21,6 +21,9 @@ Beside = Annotated[
         help="show a reference's losses too: a name of `list references` or a file of `baseline`",
     ),
 ]
+Log = Annotated[
+    str | None, Option(metavar="FILE.jsonl", help="add every event to FILE as a line of JSON")
+]
 Quiet = Annotated[bool, Option("--quiet", help="Print the report's path only.")]
 
 

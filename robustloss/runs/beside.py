@@ -21,6 +21,7 @@ from robustloss.runs.references.find import Reference, is_reference, open_refere
 from robustloss.runs.references.start import starting_spec
 from robustloss.runs.runner import run
 from robustloss.runs.watching.audience import Watcher
+from robustloss.runs.watching.log import RunLog
 from robustloss.spec.base import default_label
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec, shipped_specs
@@ -289,18 +290,23 @@ def compute_try(
     data: str | Path | None = None,
     executor: str = AUTO,
     progress: Watcher | None = None,
+    log: str | Path | None = None,
 ) -> Tried:
     """Compute what is missing, and put the loss into one run with the others.
 
     Args:
         plan: As `plan_try` returns it.
-        device, data, executor, progress: As `robustloss.run` takes them.
+        device, data, executor, progress, log: As `robustloss.run` takes them; the log is that of
+            the loss alone.
 
     Raises:
         SpecError, DataError, RunError: As `robustloss.run`.
-        ValueError: The runs cannot be compared, as `merge_runs`.
+        ValueError: The runs cannot be compared, as `merge_runs`. Other data than the others had are
+            refused before anything is trained.
     """
     failures: list[dict] = []
+    if log is not None:
+        RunLog(log, plan.own.name).close()  # a file that cannot be used is told before the others
     if plan.finished is None and plan.reference is None:
         others = run(plan.others, out=plan.folder, device=device, data=data, executor=executor,
                      progress=progress)  # fmt: skip
@@ -309,7 +315,8 @@ def compute_try(
     # has no weights under a spec of its own.
     reuse = plan.folder if (plan.folder / "spec.toml").is_file() else None
     own = run(plan.own, out=plan.out / OWN, device=device, data=data, executor=executor,
-              reuse=reuse, progress=progress, report=False)  # fmt: skip
+              reuse=reuse, progress=progress, log=log, report=False,
+              like=plan.reference.rows.run if plan.reference else plan.finished)  # fmt: skip
     failures += own.failures
     runs = [own.path] if plan.reference else [plan.folder, own.path]
     if not all(load_run(path).rows for path in runs):

@@ -26,6 +26,7 @@ from robustloss.results.cell_notes import read_trial
 from robustloss.results.result_table import as_paragraphs
 from robustloss.results.run import STARTED, Run, load_run
 from robustloss.results.transfers import Transfer
+from robustloss.runs.comparable import check_data
 from robustloss.runs.errors import RunError
 from robustloss.runs.executors import alone, torchrun
 from robustloss.runs.executors.automatic import AUTO, choose_processes
@@ -107,6 +108,7 @@ def run(
     progress: Watcher | Sequence[Watcher] | None = None,
     log: str | Path | None = None,
     beside: str | Path | None = None,
+    like: Run | None = None,
 ) -> RunOutcome:
     """Train, attack and report everything that a spec asks for and that is not there yet.
 
@@ -130,6 +132,7 @@ def run(
         log: A file FILE.jsonl, to which every event that has a name is added as a line of JSON.
         beside: A reference instead of the spec's: a name, or a file that `robustloss baseline`
             wrote. The report then stands in OUT-beside-NAME, with its losses too.
+        like: A finished run that this one will be merged with: other data than it had are refused.
 
     Returns:
         The run folder, the report and the failed cells.
@@ -139,7 +142,8 @@ def run(
         DataError: The data are absent or damaged.
         RunFolderError: The folder belongs to something else, or another run is writing to it.
         NoReferenceError: No such reference, or a damaged one.
-        NotComparableError: The reference is of other data, another network, training or attacks.
+        NotComparableError: The reference is of other data, another network, training or attacks;
+            or `like` is of other data. Nothing was computed.
         PluginError: `progress` names no code, or what cannot be made.
         RunError: No such device, executor or seeds, the cluster cannot be used, or the log cannot
             be written.
@@ -169,9 +173,11 @@ def run(
         with gathering(progress, log, _count_cells(settings), _log_facts(settings)) as audience:
             dataset = prepare(settings, quiet=audience.silent)
             settings = settle_executor(settings, dataset)
+            known = provenance_at_start(settings, spec, dataset, start)
+            asked = Run(settings.folder, {"name": spec.name, "provenance": known})
+            if like is not None:
+                check_data(like, asked)
             if reference is not None:
-                known = provenance_at_start(settings, spec, dataset, start)
-                asked = Run(settings.folder, {"name": spec.name, "provenance": known})
                 check_conditions(asked, reference.rows.run)
                 check_seeds(asked, settings.seeds, reference.rows)
             if replaced := describe_replaced(settings.folder, settings.spec):

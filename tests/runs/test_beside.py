@@ -1,5 +1,6 @@
 """A loss beside those of a run: what is computed, what stays as it was, and what is refused."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -10,7 +11,9 @@ from robustloss.cli import starters
 from robustloss.results.run import load_run
 from robustloss.runs import beside, runner
 from robustloss.runs.beside import compute_try, plan_try
+from robustloss.runs.comparable import NotComparableError
 from robustloss.runs.errors import RunError
+from robustloss.runs.watching.log import LogError
 from robustloss.spec.text import to_toml
 from robustloss.storage import read_json, write_json
 from robustloss.training import train as training
@@ -146,6 +149,22 @@ def test_a_run_whose_attack_lies_elsewhere_is_refused_with_the_remedy(finished, 
     assert plan_try("mine.py:MyLoss", "far").own.attacks[1].name == "weak.py:weak"
 
 
+def test_other_data_and_a_log_that_cannot_be_used_are_told_before_anything_is_trained(
+    finished, tmp_path, monkeypatch
+):
+    counted = Counted(monkeypatch)
+    with pytest.raises(LogError, match=r"must end in \.jsonl"):
+        compute_try(plan_try("mine.py:MyLoss", str(finished)), log="a.log")
+    shutil.copytree(finished, tmp_path / "far")
+    results = read_json(tmp_path / "far/results.json")
+    results["provenance"]["data"]["checksum"] = "0" * 16
+    write_json(tmp_path / "far/results.json", results)
+    with pytest.raises(NotComparableError, match=r"data\.checksum is '0+' in the first and"):
+        compute_try(plan_try("mine.py:MyLoss", "far"))
+    assert counted.trained == 0
+    assert not Path("runs").exists()
+
+
 def test_a_loss_that_the_run_has_already_is_told(finished):
     with pytest.raises(RunError, match=r"Again has come to the same weights as a loss of .*small"):
         compute_try(plan_try("softmax", str(finished), label="Again"))
@@ -192,10 +211,13 @@ def test_what_a_try_says(finished, command, monkeypatch):
     assert '<tr class="highlight"' in Path("runs/try-myloss-small/report/index.html").read_text()
 
     counted = Counted(monkeypatch)
-    words = ("--against", "small.toml", "--param", "scale=5.0", "--quiet")
+    words = ("--against", "small.toml", "--param", "scale=5.0", "--quiet", "--log", "try.jsonl")
     status, out, _ = command("try", "mine.py:MyLoss", *words)
     assert (status, counted.trained) == (0, 1)
     assert out == "runs/try-myloss-scale-5-small/report/index.html\n"
+    events = [json.loads(line) for line in Path("try.jsonl").read_text().splitlines()]
+    assert {"run_started", "epoch", "run_finished"} <= {event["event"] for event in events}
+    assert {event["label"] for event in events if "label" in event} == {"MyLoss (scale 5)"}
 
 
 def test_a_training_that_fails_is_cured_by_a_key_of_train(finished, command, monkeypatch):

@@ -10,6 +10,7 @@ from robustloss.cli.options import (
     Data,
     Device,
     Executor,
+    Log,
     Quiet,
     SpecName,
     load_named_spec,
@@ -38,10 +39,7 @@ def run(
     no_plugins: Annotated[
         bool, Option("--no-plugins", help="Refuse a spec that names code of its own.")
     ] = False,
-    log: Annotated[
-        str | None,
-        Option("--log", metavar="FILE.jsonl", help="Add every event to FILE as a line of JSON."),
-    ] = None,
+    log: Log = None,
     progress: Annotated[
         str | None,
         Option(

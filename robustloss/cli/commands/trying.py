@@ -6,7 +6,7 @@ from typer import Argument, Option
 
 from robustloss.cli.commands.checking import show_loss_checks
 from robustloss.cli.mistakes import showing_mistakes, showing_spec_mistakes
-from robustloss.cli.options import Data, Device, Executor, Quiet, parse_pairs, parse_seeds
+from robustloss.cli.options import Data, Device, Executor, Log, Quiet, parse_pairs, parse_seeds
 from robustloss.cli.saying import DONE, FAILED, complain_of_failures, say
 from robustloss.notation import one_line
 
@@ -44,6 +44,7 @@ def try_(
     device: Device = "auto",
     data: Data = None,
     executor: Executor = "auto",
+    log: Log = None,
     quiet: Quiet = False,
 ) -> int:
     """Put your loss into one table with the losses of a run.
@@ -71,7 +72,9 @@ def try_(
         if not quiet:
             differences.show_plan(plan, data)
         shown = choose_progress(quiet)
-        tried = compute_try(plan, device=device, data=data, executor=executor, progress=shown)
+        tried = compute_try(
+            plan, device=device, data=data, executor=executor, progress=shown, log=log
+        )
         report = None if tried.path is None else build_report(tried.path)
     if report is not None and quiet:
         say(report)
