@@ -132,6 +132,22 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "build_report", build_report, raising=False)
 
 
+@pytest.fixture(scope="session")
+def small_run(make_once: Callable[..., Path]) -> Path:
+    """An undisturbed run of `tests.small_run.SPEC`, without a report; the tests only read it."""
+
+    def compute(root: Path) -> None:
+        from robustloss import reports
+        from robustloss.runs import runner
+        from tests.small_run import SPEC
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reports, "build_report", lambda path: Path(path), raising=False)
+            assert runner.run(SPEC, out=root / "run").exit_code == 0
+
+    return make_once("small-run", compute) / "run"
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """torch computes with one thread, as in a worker: then numbers are the same to the last bit."""

@@ -31,6 +31,7 @@ from robustloss.runs.comparable import (
     training_notes,
     version_notes,
 )
+from robustloss.runs.folder import RunFolderError
 from robustloss.runs.meaning import spec_of
 from robustloss.runs.proof.rebuild import make_cell_tables
 from robustloss.runs.references.find import Reference
@@ -169,21 +170,21 @@ def check_out(out: Path, runs: Sequence[Path]) -> None:
         runs: the folders of the runs, of which some may not exist yet.
 
     Raises:
-        ValueError: it belongs to something else, or to one of the runs.
+        RunFolderError: it belongs to something else, or to one of the runs.
     """
     place, owned = out.resolve(), [run.resolve() for run in runs]
     # What a merged run consists of is replaced; whatever else lies beside it stays.
     beside = [run for run in owned if run.parent == place and run.name not in ("cells", "report")]
     empty = not out.exists() or (out.is_dir() and {*place.iterdir()} <= {*beside})
     if not empty and not (out / MARK).is_file():
-        raise ValueError(
+        raise RunFolderError(
             f"out (={out}) is not empty and holds no merged run. Name another folder with --out."
         )
     # Writing into a run that is merged, or around it, would delete what is to be read.
     for run, own in zip(runs, owned, strict=True):
         nested = place.is_relative_to(own) or own.is_relative_to(place)
         if nested and own not in beside:
-            raise ValueError(
+            raise RunFolderError(
                 f"out (={out}) is the run {run}, or one lies in the other. Name another folder "
                 "with --out."
             )

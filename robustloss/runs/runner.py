@@ -34,7 +34,7 @@ from robustloss.runs.executors.choose import run_jobs
 from robustloss.runs.executors.server import start_early
 from robustloss.runs.executors.splitting import run_cells
 from robustloss.runs.folder import claiming, describe_replaced
-from robustloss.runs.merge import merge_runs
+from robustloss.runs.merge import check_out, merge_runs
 from robustloss.runs.preflight import check_names, find_remarks
 from robustloss.runs.provenance import Start, provenance_at_start, provenance_of, write_started
 from robustloss.runs.references.find import Reference, open_reference
@@ -60,6 +60,7 @@ class RunOutcome:
         failures: One dict for each cell without numbers: loss, label, seed, stage, reason.
         exit_code: 0, or 1 when a cell failed.
         beside: The folder that has the losses of a reference too, whose report it is; or None.
+        notes: What a reader must know of the two together.
     """
 
     path: Path
@@ -67,13 +68,15 @@ class RunOutcome:
     failures: list[dict]
     exit_code: int
     beside: Path | None = None
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return "\n".join(self._lines())
 
     def _repr_html_(self) -> str:
-        there = (self.path / "results.json").is_file()
-        table = load_run(self.path).table().as_html() if there else ""
+        place = self.beside or self.path
+        there = (place / "results.json").is_file()
+        table = load_run(place).table().as_html() if there else ""
         return table + as_paragraphs(self._lines())
 
     def _lines(self) -> list[str]:
@@ -180,6 +183,7 @@ def run(
             if reference is not None:
                 check_conditions(asked, reference.rows.run)
                 check_seeds(asked, settings.seeds, reference.rows)
+                check_out(_folder_beside(settings.folder, reference), [settings.folder])
             if replaced := describe_replaced(settings.folder, settings.spec):
                 audience.note(replaced)
                 audience.tell("warning", {"text": replaced})
@@ -424,9 +428,14 @@ def stand_beside(outcome: RunOutcome, reference: Reference, *, report: bool) -> 
     from robustloss.reports import build_report
 
     if load_run(outcome.path).rows:
-        beside = outcome.path.with_name(f"{outcome.path.name}-beside-{reference.name}")
-        merge_runs([outcome.path], beside, beside=reference)
-        outcome = replace(outcome, report=beside / "report" / "index.html", beside=beside)
+        beside = _folder_beside(outcome.path, reference)
+        notes = merge_runs([outcome.path], beside, beside=reference).notes
+        index = beside / "report" / "index.html"
+        outcome = replace(outcome, report=index, beside=beside, notes=notes)
     if report:
         build_report(outcome.beside or outcome.path)
     return outcome
+
+
+def _folder_beside(run: Path, reference: Reference) -> Path:
+    return run.with_name(f"{run.name}-beside-{reference.name}")

@@ -29,15 +29,9 @@ pytestmark = pytest.mark.usefixtures("no_report")
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def done(small_run):
     """An undisturbed run."""
-    from robustloss import reports
-
-    folder = tmp_path_factory.mktemp("done") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reports, "build_report", lambda path: Path(path), raising=False)
-        assert runner.run(SPEC, out=folder).exit_code == 0
-    return folder
+    return small_run
 
 
 def copy_of(folder, tmp_path):

@@ -17,6 +17,7 @@ from robustloss.cli.options import (
     parse_seeds,
 )
 from robustloss.cli.saying import DONE, FAILED, complain, complain_of_failures, say
+from robustloss.notation import one_line
 
 if TYPE_CHECKING:
     from robustloss.runs.runner import RunOutcome
@@ -101,6 +102,8 @@ def _show_outcome(outcome: "RunOutcome", quiet: bool) -> None:
     if quiet:
         say(outcome.report)
     else:
+        for note in outcome.notes:
+            say(one_line(f"Note: {note}"))
         terminal.print_result(outcome.beside or outcome.path)
         terminal.say_where(outcome.report)
     complain_of_failures(outcome.failures, "run the command again to try the rest.")

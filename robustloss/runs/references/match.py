@@ -1,6 +1,8 @@
 """May a run stand beside a reference? Both values are named where it may not."""
 
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,11 @@ def check_conditions(run: Run, reference: Run) -> None:
     check_equal(sides, models, sorted({*models[0], *models[1]}), "model.{}", why)
     why = f"A reference compares only with losses that are trained alike. {_START}"
     trains = [fill_training(side, {}) for side in sides]
+    remedy = (
+        f'Write precision = {json.dumps(trains[1].get("precision"))} under [train]: with "auto" '
+        f"the machine decides. {_START}"
+    )
+    check_equal(sides, trains, ["precision"], "train.{}", remedy)
     check_equal(sides, trains, sorted({*trains[0], *trains[1]}), "train.{}", why)
     first, other = (
         {attack["label"]: attack for attack in spec_of(side).get("attacks") or ()} for side in sides
@@ -70,14 +77,27 @@ def check_images(run: Run, reference: Baseline) -> None:
     Raises:
         NotComparableError: Names what differs, with both values.
     """
-    index = run.cells[0].record().index
+    check_index(run.path, run.cells[0].record().index, reference)
+    check_seeds(run, [cell.seed for cell in run.cells], reference)
+
+
+def check_index(path: Path, index: np.ndarray, reference: Baseline) -> None:
+    """Refuse other test images than those of a reference.
+
+    Args:
+        path: Of what saw the images, for the message.
+        index: (N,) their positions in the original file.
+        reference: With its index.
+
+    Raises:
+        NotComparableError: Names what differs, with both values.
+    """
     if not np.array_equal(index, reference.index):
         one, two = (f"{i.size} from number {i[0]} to {i[-1]}" for i in (index, reference.index))
         raise NotComparableError(
-            f"{run.path} and {reference.path} cannot be compared: the test images are {one} in the "
+            f"{path} and {reference.path} cannot be compared: the test images are {one} in the "
             f"first and {two} in the second."
         )
-    check_seeds(run, [cell.seed for cell in run.cells], reference)
 
 
 def check_seeds(run: Run, seeds: Iterable[int], reference: Baseline) -> None:
