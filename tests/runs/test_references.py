@@ -1,5 +1,6 @@
 """Losses of a reference file beside those of a run: the same numbers, tests and refusals."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -216,11 +217,13 @@ def test_a_reference_is_made_from_a_run_or_its_file_bit_for_bit(folder, tmp_path
         add_to_reference(folder / "others", name="Small", to=tmp_path)
     first = add_to_reference(folder / "others", name="small", to=tmp_path)
     again = add_to_reference(folder / "others.npz", name="small", to=tmp_path, check=True)
-    assert [(one.label, one.seeds, one.new) for one in first] == [
-        ("center", (0, 1), True),
-        ("softmax", (0, 1), True),
+    assert [(one.label, one.seeds, one.before, one.changed) for one in first] == [
+        ("center", (0, 1), (), True),
+        ("softmax", (0, 1), (), True),
     ]
-    assert [(one.sha256, one.new) for one in again] == [(one.sha256, False) for one in first]
+    assert [(one.sha256, one.before, one.changed) for one in again] == [
+        (one.sha256, (0, 1), False) for one in first
+    ]
     assert sorted(path.name for path in (tmp_path / "small").iterdir()) == [
         "center.npz",
         "softmax.npz",
@@ -255,8 +258,8 @@ def test_what_does_not_fit_a_reference_is_not_added(folder, tmp_path, monkeypatc
     )
     refuse(r"an older version wrote it", tables={"rows": baseline.tables["rows"]})
     other = tuple(replace(cell, threshold=cell.threshold + 1) for cell in baseline.cells)
-    refuse(r"center\.npz has center already, with other numbers", cells=other)
-    refuse(r"saw other test images", index=baseline.index + 1)
+    refuse(r"has center already, and its seed 0 has other outcomes in .*new\.npz\.", cells=other)
+    refuse(r"the test images are 200 from number \d+ to", index=baseline.index + 1)
     (tmp_path / "small/softmax.npz").write_bytes(b"no file of ours")
     with pytest.raises(ValueError, match=r"softmax\.npz is truncated or altered"):
         add_to_reference(folder / "others", to=tmp_path, name="small", check=True)
@@ -267,6 +270,44 @@ def test_what_does_not_fit_a_reference_is_not_added(folder, tmp_path, monkeypatc
 
 
 def test_the_spec_to_begin_with_is_the_references(folder, tmp_path):
+def test_a_reference_grows_in_sittings(folder, tmp_path, command):
+    """First one seed of one loss, then two of both; the other loss of the reference stays."""
+    whole, other = (reduce_run(load_run(folder / name)) for name in ("others", "mine"))
+
+    def add_some(seeds, labels, check=False):
+        kept = [c for c in whole.cells if c.seed in seeds and c.label in labels]
+        provenance = {**whole.provenance, "seeds": list(seeds)}
+        save_baseline(
+            tmp_path / "run.npz", replace(whole, cells=tuple(kept), provenance=provenance)
+        )
+        words = ("reference", "add", tmp_path / "run.npz", "--to", tmp_path, "--name", "small")
+        return command(*words, *(["--check"] if check else []))
+
+    save_baseline(tmp_path / "gm.npz", other)
+    add_to_reference(tmp_path / "gm.npz", to=tmp_path, name="small")
+    before = (tmp_path / "small/gm.npz").stat()
+    status, out, _ = add_some((0,), ("softmax",))
+    assert (status, out.splitlines()[-1]) == (0, "Left as they are: gm.npz")
+    _, out, _ = add_some((0, 1), ("softmax", "center"), check=True)
+    assert re.findall(r"^\w+: can be [^;]*", out, re.M) == [
+        "center: can be added",
+        "softmax: can be replaced, seeds before: 0",
+    ]
+    assert {cell.seed for cell in load_baseline(tmp_path / "small/softmax.npz").cells} == {0}
+    _, out, _ = add_some((0, 1), ("softmax", "center"))
+    assert re.search(r"^softmax: replaced, seeds before: 0; .*; seeds 0, 1; sha256", out, re.M)
+    assert (tmp_path / "small/gm.npz").stat() == before
+    add_to_reference(folder / "others", to=tmp_path, name="at-once")
+    for name in ("softmax.npz", "center.npz"):
+        grown, once = (tmp_path / place / name for place in ("small", "at-once"))
+        assert grown.read_bytes() == once.read_bytes()
+    assert {cell.seed for cell in open_reference(tmp_path / "small").rows.cells} == {0, 1}
+
+    status, _, err = add_some((1,), ("softmax", "center"))
+    assert status == 2
+    assert re.search(r"has center with the seeds 0, 1, and .*run\.npz with 1\. A loss only", err)
+
+
     file = tmp_path / "others.npz"
     baseline = load_baseline(folder / "others.npz")
     provenance = {**baseline.provenance, "precision": "float32"}

@@ -27,7 +27,7 @@ def reference(
 
     Later runs can stand beside it. Data, network, training, attacks and test images must be those
     of the losses that the reference has. The numbers of the run must follow from what is kept of
-    each image. Equal runs give equal bytes.
+    each image. Equal runs give equal bytes. A loss that is there already may gain seeds.
     """
     from robustloss.runs.references.add import add_to_reference
     from robustloss.runs.references.find import SHIPPED
@@ -39,11 +39,19 @@ def reference(
     for one in added:
         seeds = ", ".join(map(str, one.seeds))
         doubts = f"; in doubt: {', '.join(one.doubts)}" if one.doubts else ""
-        state = "there already" if not one.new else "can be added" if check else "added"
+        state = "replaced" if one.before else "added"
+        state = f"can be {state}" if check else state
+        if not one.changed:
+            state = "there already"
+        elif one.before:
+            state += f", seeds before: {', '.join(map(str, one.before))}"
         say(
             one_line(
-                f"{one.label}: {state}, {one.file} ({one.size / 1e6:.2f} MB; seeds {seeds}; sha256 "
+                f"{one.label}: {state}; {one.file} ({one.size / 1e6:.2f} MB; seeds {seeds}; sha256 "
                 f"{one.sha256[:16]}){doubts}"
             )
         )
+    written = {one.file for one in added}
+    if kept := [p.name for p in sorted(added[0].file.parent.glob("*.npz")) if p not in written]:
+        say(one_line(f"Left as they are: {', '.join(kept)}"))
     return DONE

@@ -8,15 +8,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from robustloss.metrics.rates import auroc
-from robustloss.results.compact.content import Baseline
+from robustloss.results.compact.content import Baseline, CellOutcomes
 from robustloss.results.compact.file import load_baseline, save_baseline
-from robustloss.runs.comparable import NotComparableError
 from robustloss.runs.judging.against import open_baseline
 from robustloss.runs.meaning import spec_of
 from robustloss.runs.references.find import SHIPPED
-from robustloss.runs.references.match import check_conditions
+from robustloss.runs.references.match import check_conditions, check_index
 from robustloss.spec.text import slug
-from robustloss.storage import digest_file
+from robustloss.storage import digest_file, write_bytes
 
 MOST_OF_ONE, MOST_OF_ALL = 8_000_000, 20_000_000  # bytes
 _AUROC_SLACK = 1e-3
@@ -32,7 +31,8 @@ class Added:
         file: Where it lies, or would lie.
         size: Bytes.
         sha256: Of the file.
-        new: Whether it was not there before.
+        before: The seeds that the reference had of it; none where it is new.
+        changed: Whether its file becomes another one.
         doubts: Checks that doubt its numbers.
     """
 
@@ -41,7 +41,8 @@ class Added:
     file: Path
     size: int
     sha256: str
-    new: bool
+    before: tuple[int, ...]
+    changed: bool
     doubts: tuple[str, ...]
 
 
@@ -49,6 +50,9 @@ def add_to_reference(
     source: str | Path, *, name: str | None = None, to: str | Path = SHIPPED, check: bool = False
 ) -> list[Added]:
     """Write the losses of a finished run into a reference; equal runs give equal bytes.
+
+    A loss that is there already is replaced by one with further seeds, if the seeds that it had
+    have the same outcomes. Losses that the run does not have stay as they are.
 
     Args:
         source: A run folder, or a file that `robustloss baseline` wrote.
@@ -58,8 +62,9 @@ def add_to_reference(
 
     Raises:
         ValueError: Losses that differ in seeds, numbers that do not follow from the outcomes, a
-            loss that is there already with other content, or too many bytes; NotComparableError:
-            other data, network, training, attacks or test images than the reference has.
+            loss that is there already with other outcomes or with seeds that the run lacks, or
+            too many bytes; NotComparableError: other data, network, training, attacks or test
+            images than the reference has.
     """
     baseline = open_baseline(source)
     if name is not None and name != slug(name):
@@ -77,27 +82,26 @@ def add_to_reference(
         )
     if wrong := next(_find_wrong_numbers(baseline), None):
         raise ValueError(f"{baseline.path}: {wrong}. Write it again: robustloss baseline RUN.")
-    for path in sorted(folder.glob("*.npz")):
-        other = load_baseline(path)
+    there = {path: load_baseline(path) for path in sorted(folder.glob("*.npz"))}
+    for other in there.values():
         check_conditions(baseline.run, other.run)
-        if not np.array_equal(baseline.index, other.index):
-            raise NotComparableError(f"{baseline.path} and {folder} saw other test images.")
+        check_index(baseline.path, baseline.index, other)
     with TemporaryDirectory() as made:
         added, contents = [], {}
         for label, own in seeds.items():
             file, fresh = folder / f"{slug(label)}.npz", Path(made) / f"{slug(label)}.npz"
             save_baseline(fresh, _take_loss(baseline, label), small=True)
             contents[file], digest = fresh.read_bytes(), digest_file(fresh)
-            if file.exists() and digest_file(file) != digest:
-                raise ValueError(
-                    f"{file} has {label} already, with other numbers. Remove it first, or give the "
-                    "loss another label."
-                )
+            before: tuple[int, ...] = ()
+            if file in there:
+                before = tuple(sorted(cell.seed for cell in there[file].cells))
+                _check_growth(there[file], load_baseline(fresh), baseline.path)
             flags = baseline.tables.get("flags", ())
             doubts = dict.fromkeys(row["check"] for row in flags if row["label"] == label)
             size = len(contents[file])
             added.append(Added(label, tuple(sorted(own)), file, size, digest,
-                               not file.exists(), tuple(doubts)))  # fmt: skip
+                               before, not before or digest_file(file) != digest,
+                               tuple(doubts)))  # fmt: skip
     for where, pattern, most in ((folder, "*", MOST_OF_ONE), (Path(to), "*/*", MOST_OF_ALL)):
         sizes = {path: path.stat().st_size for path in where.glob(f"{pattern}.npz")}
         total = sum((sizes | {each.file: each.size for each in added}).values())
@@ -109,8 +113,41 @@ def add_to_reference(
     if not check:
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in contents.items():
-            file.write_bytes(content)
+            write_bytes(file, content)
     return added
+
+
+def _check_growth(old: Baseline, new: Baseline, source: Path) -> None:
+    """Refuse a loss that has not all seeds of the one that it replaces, with the same outcomes.
+
+    Args:
+        old: The loss as the reference has it.
+        new: The loss as it would become.
+        source: Where that comes from, for the message.
+    """
+    before, after = ({cell.seed: cell for cell in side.cells} for side in (old, new))
+    label = new.cells[0].label
+    if before.keys() - after.keys():
+        one, two = (", ".join(map(str, sorted(each))) for each in (before, after))
+        raise ValueError(
+            f"{old.path} has {label} with the seeds {one}, and {source} with {two}. A loss only "
+            "gains seeds: run the missing ones, or remove the file first."
+        )
+    if other := [seed for seed, cell in before.items() if not _is_same(cell, after[seed])]:
+        raise ValueError(
+            f"{old.path} has {label} already, and its seed {other[0]} has other outcomes in "
+            f"{source}. Remove the file first, or give the loss another label."
+        )
+
+
+def _is_same(one: CellOutcomes, other: CellOutcomes) -> bool:
+    """Return whether two cells are of the same weights with the same outcomes."""
+    plain, arrays = [], []
+    for cell in (one, other):
+        plain.append([cell.weights, cell.threshold, *cell.radii, *(p.place for p in cell.passes)])
+        outcomes = (x for p in cell.passes for x in (p.wrong, p.accepted, p.scores))
+        arrays.append([*cell.radii.values(), *outcomes])
+    return plain[0] == plain[1] and all(map(np.array_equal, *arrays))
 
 
 def _take_loss(baseline: Baseline, label: str) -> Baseline:

@@ -6,15 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import robustloss
 from robustloss.results.compact.content import Baseline
 from robustloss.results.compact.file import load_baseline
 from robustloss.results.schema import Row
 from robustloss.runs.comparable import NotComparableError
 from robustloss.runs.meaning import spec_of
-from robustloss.runs.references.match import check_conditions
+from robustloss.runs.references.match import check_conditions, check_index
 from robustloss.spec.errors import choice_rule
 from robustloss.spec.losses import LOSS_LABELS
 from robustloss.storage import CorruptFile
@@ -132,8 +130,7 @@ def _join(name: str, place: Path, files: Sequence[Path]) -> Reference:
                 "robustloss baseline RUN --out FILE."
             )
         check_conditions(part.run, parts[0].run)
-        if not np.array_equal(part.index, parts[0].index):
-            raise NotComparableError(f"{part.path} and {parts[0].path} saw other test images.")
+        check_index(part.path, part.index, parts[0])
         version = part.provenance.get("robustloss", "unknown version")
         new = {c.label: f"{c.label} (reference, {version})" for c in part.cells}
         if twice := sorted(new.keys() & labels.values()):
