@@ -6,6 +6,7 @@ A page keeps in its head what it takes to run its spec again: `write_origin` and
 import html
 import json
 import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,13 @@ class ReferenceRows(Part):
     sha256: Text
 
 
+class Searched(Part):
+    """Which values a loss tried, as its key `search`, and the table [tuning] of its spec."""
+
+    search: dict
+    tuning: dict
+
+
 class Provenance(Part):
     """Where the numbers come from: versions, machine, data, spec and times."""
 
@@ -168,9 +176,34 @@ class Provenance(Part):
     notes: list[Text] | None = None
     published: list[PublishedTable] | None = None
     reference: ReferenceRows | None = None
+    searches: dict[Text, Searched] | None = None
     seconds: float | None = None
     spec_text: Text | None = None
     files: list[dict] | None = None
+
+
+def find_searches(provenance: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return which values each loss tried before it was trained, by its label.
+
+    Args:
+        provenance: Of a run, a merged run or a baseline; {"spec": SPEC} of a run to come.
+
+    Returns:
+        For each loss that was tuned its keys as in `Searched`.
+    """
+    if "searches" in provenance:
+        return provenance["searches"]
+    spec = provenance.get("spec") or {}  # of a run with the values that were chosen
+    text = provenance.get("spec_text")
+    written = spec if text is None else tomllib.loads(text)
+    tuning = written.get("tuning") or {}
+    tuning = {key: value for key, value in tuning.items() if value is not None}
+    pairs = zip(spec.get("losses") or (), written.get("losses") or (), strict=False)
+    return {
+        loss["label"]: {"search": own["search"], "tuning": tuning}
+        for loss, own in pairs
+        if own.get("search")
+    }
 
 
 VERSIONS = (

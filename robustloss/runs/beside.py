@@ -13,6 +13,7 @@ from typing import Any
 
 from robustloss.analysis.unfinished import open_run
 from robustloss.attacks.plugins import PluginError, source_digest
+from robustloss.results.provenance import find_searches
 from robustloss.results.run import Run, load_run
 from robustloss.runs.errors import RunError
 from robustloss.runs.executors.automatic import AUTO
@@ -133,10 +134,10 @@ def plan_try(
                 f"label (={label}) is taken: {folder} has a loss of that name. Choose another with "
                 f"--label '{label} (mine)'."
             )
-    trained = [each.search for each in others.losses if each.trains]
-    search = shared_search(trained) if trained else {}
+    tried = find_searches(finished.provenance if finished else {"spec": others.plain()})
+    search, tuning = shared_search(tried.get(each.label) for each in others.losses if each.trains)
     if not search.keys().isdisjoint(train or {}):
-        search = {}  # the caller has chosen
+        search, tuning = {}, {}  # the caller has chosen
     own = load_spec(
         others.plain()
         | {
@@ -144,7 +145,7 @@ def plan_try(
             "losses": [{"name": _name_from_here(loss, others), "label": label,
                         "params": dict(params or {}), "train": dict(train or {}),
                         "search": search}],
-            "tuning": others.plain().get("tuning", {}) if search else {},
+            "tuning": tuning,
             "report": {},
             "reference": {},
             "gates": [],

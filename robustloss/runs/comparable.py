@@ -7,6 +7,7 @@ from typing import Any
 
 from robustloss.notation import eps_text
 from robustloss.results.checking import check_tables
+from robustloss.results.provenance import find_searches
 from robustloss.results.run import Run
 from robustloss.runs.meaning import (
     fill_network,
@@ -408,17 +409,21 @@ def training_notes(runs: Sequence[Run], cells: Sequence[RunCell]) -> list[str]:
 
 
 def _own_training_notes(runs: Sequence[Run], cells: Sequence[RunCell]) -> list[str]:
-    """Return which losses have a table train of their own, of those that not every run has."""
+    """Return which losses have a table train of their own, of those that not every run has.
+
+    Values that a search has chosen do not count.
+    """
     notes: dict[str, str] = {}
     having: dict[str, set[Path]] = {}
     for cell in cells:
         having.setdefault(cell.label, set()).update(run.path for run in (cell.run, *cell.twins))
     for cell in cells:
         train, base = cell.settings["train"], fill_training(cell.run, {})
+        tried = find_searches(cell.run.provenance).get(cell.content["label"], {"search": ()})
         differences = {
             key: (train.get(key), base.get(key))
             for key in sorted(train.keys() | base.keys())
-            if train.get(key) != base.get(key)
+            if train.get(key) != base.get(key) and key not in tried["search"]
         }
         if train and differences and len(having[cell.label]) < len(runs):
             each = ", ".join(f"{k} is {a!r} in place of {b!r}" for k, (a, b) in differences.items())

@@ -14,7 +14,8 @@ from robustloss.analysis.tables.of_run import run_tables
 from robustloss.results.checking import naming_missing_columns
 from robustloss.results.compact.file import BESIDE, save_baseline
 from robustloss.results.finished_cell import Cell, list_files, load_cell
-from robustloss.results.provenance import VERSIONS
+from robustloss.results.numbers import is_given
+from robustloss.results.provenance import VERSIONS, find_searches
 from robustloss.results.run import Run, load_run
 from robustloss.results.schema import TABLES
 from robustloss.results.scores import load_scores, save_scores
@@ -110,7 +111,6 @@ def merge_runs(
     own_labels = {run.path: own for run, own in zip(runs, attacks.labels, strict=True)}
     for cell in cells:
         cell.attacks = own_labels[cell.run.path]
-    losses = spec_losses(runs[0], cells)
     notes = attacks.notes + renamed + training_notes(runs, cells)
     notes += version_notes(runs if others is None else [*runs, others.run])
     notes += [f"{run.path.resolve().name}: {doubt}" for run in runs for doubt in run.doubts]
@@ -128,9 +128,10 @@ def merge_runs(
         write_json(fresh / MARK, {"runs": [str(run.path) for run in runs]})
         merged = [_write_cell(cell, fresh, shared) for cell in cells]
         lost = [row for failed, row in failures.items() if failed not in done]
-        provenance = _provenance(runs, losses, shared, images, notes, highlight)
+        provenance = _provenance(runs, cells, shared, images, notes, highlight)
         if beside:
             provenance |= _add_reference(beside, provenance, fresh)
+        provenance["notes"] += _note_tuning(provenance)
         write_results(
             fresh,
             name=" + ".join(dict.fromkeys(run.name for run in runs)),
@@ -294,7 +295,7 @@ def _rename_arrays(folder: Path, files: Mapping[str, Any], attacks: Mapping[str,
 
 def _provenance(
     runs: Sequence[Run],
-    losses: Sequence[Mapping[str, Any]],
+    cells: Sequence[RunCell],
     shared: Mapping[str, Mapping[str, Any]],
     images: Mapping[str, Sequence[Mapping[str, Any]]],
     notes: Sequence[str],
@@ -304,7 +305,7 @@ def _provenance(
     first = runs[0].provenance
     seeds = sorted({seed for run in runs for seed in run.provenance.get("seeds") or []})
     spec = dict(spec_of(runs[0])) | {
-        "losses": list(losses), "attacks": list(shared.values()), "seeds": seeds,
+        "losses": spec_losses(runs[0], cells), "attacks": list(shared.values()), "seeds": seeds,
         **images, "gates": [],  # those of one run need not fit them all
     }  # fmt: skip
     if highlight:
@@ -316,17 +317,38 @@ def _provenance(
          "finished": run.provenance.get("finished"), "command": run.provenance.get("command")}
         for run in runs
     ]  # fmt: skip
+    searches = {
+        cell.label: tried
+        for cell in cells
+        if (tried := find_searches(cell.run.provenance).get(cell.content["label"]))
+    }
     published: list[Any] = []
     for run in runs:
         published += [t for t in run.provenance.get("published") or [] if t not in published]
     return {
         **{key: first[key] for key in keys if key in first},
         **({"published": published} if published else {}),
+        **({"searches": searches} if searches else {}),
         "seeds": seeds,
         "spec": spec,
         "merged": merged,
         "notes": list(notes),
     }
+
+
+def _note_tuning(provenance: Mapping[str, Any]) -> list[str]:
+    """Say which losses were tuned and which were not, if some were and some were not."""
+    losses, searches = provenance["spec"]["losses"], find_searches(provenance)
+    trained = [loss["label"] for loss in losses if not is_given(loss) and not loss.get("of")]
+    tuned = [label for label in trained if label in searches]
+    others = [label for label in trained if label not in searches]
+    if not tuned or not others:
+        return []
+    keys = ", ".join(dict.fromkeys(key for label in tuned for key in searches[label]["search"]))
+    told = f"{', '.join(others)} had no trials; the other losses chose {keys} by trials."
+    if len(tuned) < len(others):
+        told = f"{', '.join(tuned)} chose {keys} by trials; the other losses had none."
+    return [f"{told} A difference between tuned and untuned losses may come from that."]
 
 
 def _add_reference(
@@ -350,7 +372,9 @@ def _add_reference(
         f"{', '.join(map(str, seeds))}. They were not computed here; tests compare them image by "
         "image with the losses that were."
     )
+    searches = {**find_searches(rows.provenance), **provenance.get("searches", {})}
     return {
+        **({"searches": searches} if searches else {}),
         "spec": {**spec, "losses": losses, "report": report},
         "notes": [told, *provenance["notes"]],
         "reference": {

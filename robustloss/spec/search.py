@@ -142,18 +142,24 @@ def trial_values(search: Mapping[str, Any], trials: int | None) -> list[dict[str
     return [grid[number] for number in sorted(order[:trials])]
 
 
-def shared_search(searches: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the search that one more loss can make too.
+def shared_search(
+    searches: Iterable[Mapping[str, Mapping[str, Any]] | None],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the search that one more loss can make too, and the table [tuning] of it.
 
     Args:
-        searches: Those of the other losses.
+        searches: Those of the other losses, with the keys "search" and "tuning"; None for a loss
+            that tries nothing.
 
     Returns:
-        Theirs, if all try the same values of the same keys of [train]; otherwise none.
+        Theirs, if all try the same values of the same keys of [train]; otherwise two empty tables.
     """
-    first, *others = searches
-    alike = all(other == first for other in others) and first.keys() <= TRAIN_KEYS
-    return dict(first) if alike else {}
+    first, *others = [*searches] or [None]
+    if first is None or any(other != first for other in others):
+        return {}, {}
+    if not first["search"].keys() <= TRAIN_KEYS:
+        return {}, {}
+    return dict(first["search"]), dict(first["tuning"])
 
 
 def _share(*parts: object) -> float:

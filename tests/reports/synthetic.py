@@ -108,7 +108,7 @@ def _provenance(layout: Layout, spec: dict) -> dict:
     return {
         "robustloss": "0.1.0", "torch": "2.15.0+cpu", "torchvision": "0.29.2", "numpy": "2.4.6",
         "python": "3.11.2", "platform": "Linux-6.1-x86_64", "device": "cpu (Mock CPU, 2 cores)",
-        "threads": 2, "precision": "bfloat16 for training, float32 for attacks and scores",
+        "threads": 2, "precision": "bfloat16",
         "data": {"name": layout.data, "checksum": digest(layout.data), "train": 55000,
                  "validation": 5000, "test": layout.n},
         "seeds": list(layout.seeds), "started": "2026-11-22T10:00:00+00:00",

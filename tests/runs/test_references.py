@@ -23,6 +23,7 @@ from robustloss.runs.references.add import add_to_reference
 from robustloss.runs.references.find import NoReferenceError, list_references, open_reference
 from robustloss.runs.references.match import check_conditions
 from robustloss.runs.references.start import starting_spec
+from robustloss.spec.text import to_toml
 from robustloss.storage import digest_content, read_json, write_json
 from tests.reports.synthetic import write_run
 from tests.reports.world import MOCKS, Layout, MockAttack
@@ -61,9 +62,9 @@ def folder(make_once):
 
 
 def alter(run, key, change):
-    """Change a part of the provenance of a run on disk, and seal it again."""
+    """Change the provenance of a run on disk, or a part of it, and seal it again."""
     results = read_json(run / "results.json")
-    change(results["provenance"][key])
+    change(results["provenance"] if key is None else results["provenance"][key])
     results.pop("digest", None)
     results["digest"] = digest_content(results)
     write_json(run / "results.json", results, sort_keys=False)
@@ -269,7 +270,6 @@ def test_what_does_not_fit_a_reference_is_not_added(folder, tmp_path, monkeypatc
         add_to_reference(folder / "others", to=tmp_path, name="small")
 
 
-def test_the_spec_to_begin_with_is_the_references(folder, tmp_path):
 def test_a_reference_grows_in_sittings(folder, tmp_path, command):
     """First one seed of one loss, then two of both; the other loss of the reference stays."""
     whole, other = (reduce_run(load_run(folder / name)) for name in ("others", "mine"))
@@ -308,10 +308,8 @@ def test_a_reference_grows_in_sittings(folder, tmp_path, command):
     assert re.search(r"has center with the seeds 0, 1, and .*run\.npz with 1\. A loss only", err)
 
 
-    file = tmp_path / "others.npz"
-    baseline = load_baseline(folder / "others.npz")
-    provenance = {**baseline.provenance, "precision": "float32"}
-    save_baseline(file, replace(baseline, provenance=provenance))
+def test_the_spec_to_begin_with_is_the_references(folder, tmp_path):
+    file = folder / "others.npz"
     reference = open_reference(file)
     spec = starting_spec(reference, str(file))
     assert spec.reference.beside == str(file)
@@ -324,7 +322,38 @@ def test_a_reference_grows_in_sittings(folder, tmp_path, command):
     assert (plan.own.seeds, plan.reference.name) == ((0,), "others")
     assert plan.own.plain()["attacks"] == spec.plain()["attacks"]
     assert plan_try("normface", str(file), seeds=(0, 1)).own.seeds == (0, 1)
+    shutil.copy(file, tmp_path)
     assert plan_try("normface", str(tmp_path)).own.plain()["attacks"] == spec.plain()["attacks"]
+
+
+def test_a_loss_is_tuned_as_those_of_a_reference_were_or_the_difference_is_noted(folder, tmp_path):
+    def tune(name, losses):
+        """Let a run have chosen lr by trials; each loss has another weight decay, too."""
+        shutil.copytree(folder / name, tmp_path / name)
+        tables = [{"name": loss, "search": {"lr": [0.01, 0.1]}} for loss in losses]
+
+        def change(provenance):
+            provenance["spec_text"] = to_toml({"tuning": {"epochs": 1}, "losses": tables})
+            for loss in provenance["spec"]["losses"]:
+                loss["train"] = {"lr": 0.1, "weight_decay": 0.25}
+
+        alter(tmp_path / name, None, change)
+
+    tune("others", ("softmax", "center"))
+    add_to_reference(tmp_path / "others", to=tmp_path, name="tuned")
+    reference = open_reference(tmp_path / "tuned")
+    beside = merge_runs([folder / "mine"], tmp_path / "beside", beside=reference)
+    assert beside.notes[-1].startswith("GM had no trials; the other losses chose lr by trials. A d")
+    tune("mine", ("gm",))
+    alike = merge_runs([tmp_path / "mine", tmp_path / "others"], tmp_path / "alike")
+    assert not any("trials" in note or "lr is" in note for note in alike.notes)
+    assert any("GM has a training of its own: weight_decay is 0.25" in note for note in alike.notes)
+    against = (tmp_path / "tuned", tmp_path / "others", alike.path)
+    own = [plan_try("normface", str(path)).own for path in against]
+    for spec in (starting_spec(reference, "tuned"), *own):
+        found = [(trial.values, trial.train.epochs) for trial in spec.trials()]
+        assert found == [({"lr": 0.01}, 1), ({"lr": 0.1}, 1)]
+    assert plan_try("normface", str(beside.path)).own.trials() == ()  # of these one is not tuned
 
 
 def test_the_references_that_ship_open_and_are_small():

@@ -80,10 +80,19 @@ def test_trials_may_be_shorter_than_the_training():
         ([{"lr": [0.1, 0.2]}, {"lr": [0.1, 0.3]}], {}),
         ([{"alpha": [0.1, 0.2]}], {}),
         ([{}, {}], {}),
+        ([], {}),
+        ([{"lr": [0.1, 0.2]}, {}], {}),
     ],
 )
 def test_one_more_loss_is_tuned_alike_where_all_others_try_the_same_training(searches, shared):
-    assert shared_search(searches) == shared
+    tuning = {"epochs": 1}
+    tried = [{"search": search, "tuning": tuning} if search else None for search in searches]
+    assert shared_search(tried) == (shared, tuning if shared else {})
+
+
+def test_searches_of_other_lengths_are_not_shared():
+    tried = [{"search": {"lr": [0.1, 0.2]}, "tuning": {"epochs": n}} for n in (1, 2)]
+    assert shared_search(tried) == ({}, {})
 
 
 def test_substitute_puts_the_chosen_values_in_place_of_the_search():

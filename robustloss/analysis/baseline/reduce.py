@@ -10,6 +10,7 @@ from robustloss.analysis.outcomes import find_radius, find_wrong, list_budgets, 
 from robustloss.metrics.rates import threshold_at_fpr
 from robustloss.results.compact.content import TABLES_KEPT, Baseline, CellOutcomes, PassOutcome
 from robustloss.results.finished_cell import Cell
+from robustloss.results.provenance import find_searches
 from robustloss.results.records import validation_record
 from robustloss.results.run import Run
 from robustloss.results.schema import Row
@@ -55,6 +56,9 @@ def reduce_run(run: Run) -> Baseline:
         for name in TABLES_KEPT
     }
     provenance = {key: run.provenance[key] for key in _KEPT if key in run.provenance}
+    if searches := find_searches(run.provenance):
+        own = {cell.label for cell in cells}
+        provenance["searches"] = {k: tried for k, tried in searches.items() if k in own}
     return Baseline(run.path, run.name, provenance, first, tuple(cells), tables)
 
 

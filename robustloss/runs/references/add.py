@@ -154,9 +154,13 @@ def _take_loss(baseline: Baseline, label: str) -> Baseline:
     """Return one loss of a baseline alone."""
     spec = dict(spec_of(baseline.run))
     spec["losses"] = [loss for loss in spec.get("losses") or () if loss["label"] == label]
+    provenance = {**baseline.provenance, "spec": spec}
+    if "searches" in provenance:
+        tried = provenance["searches"]
+        provenance["searches"] = {label: tried[label]} if label in tried else {}
     return replace(
         baseline,
-        provenance={**baseline.provenance, "spec": spec},
+        provenance=provenance,
         cells=tuple(cell for cell in baseline.cells if cell.label == label),
         tables={
             name: [row for row in rows if row["label"] == label]

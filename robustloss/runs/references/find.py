@@ -9,8 +9,8 @@ from typing import Any
 import robustloss
 from robustloss.results.compact.content import Baseline
 from robustloss.results.compact.file import load_baseline
+from robustloss.results.provenance import find_searches
 from robustloss.results.schema import Row
-from robustloss.runs.comparable import NotComparableError
 from robustloss.runs.meaning import spec_of
 from robustloss.runs.references.match import check_conditions, check_index
 from robustloss.spec.errors import choice_rule
@@ -138,14 +138,27 @@ def _join(name: str, place: Path, files: Sequence[Path]) -> Reference:
         labels |= {marked: label for label, marked in new.items()}
         marked.append(_rename(part, new))
     spec = dict(spec_of(marked[0].run))
-    spec["losses"] = [loss for part in marked for loss in spec_of(part.run)["losses"]]
+    new = {label: marked for marked, label in labels.items()}
+    spec["losses"] = [
+        {**loss, "of": new.get(loss["of"], loss["of"])} if loss.get("of") else loss
+        for part in marked
+        for loss in spec_of(part.run)["losses"]
+    ]
     spec["seeds"] = sorted({cell.seed for part in marked for cell in part.cells})
     places = {loss["label"]: number for number, loss in enumerate(spec["losses"])}
     cells = [cell for part in marked for cell in part.cells]
+    searches: dict[str, Any] = {}
+    for part in marked:
+        searches |= part.provenance["searches"]
     rows = Baseline(
         path=place,
         name=name,
-        provenance={**marked[0].provenance, "spec": spec, "seeds": spec["seeds"]},
+        provenance={
+            **marked[0].provenance,
+            "spec": spec,
+            "seeds": spec["seeds"],
+            "searches": searches,
+        },
         index=marked[0].index,
         cells=tuple(sorted(cells, key=lambda cell: (places.get(cell.label, 0), cell.seed))),
         tables={
@@ -166,16 +179,17 @@ def _rename(part: Baseline, labels: Mapping[str, str]) -> Baseline:
 
     def rename(row: Mapping[str, Any]) -> Row:
         return {
-            key: labels.get(value, value) if key in ("label", "of") else value
-            for key, value in row.items()
+            key: labels.get(value, value) if key == "label" else value for key, value in row.items()
         }
 
     spec = dict(spec_of(part.run))
     losses = spec.get("losses") or ()
     spec["losses"] = [rename(loss) for loss in losses if loss["label"] in labels]
+    tried = find_searches(part.provenance)
+    searches = {labels[label]: own for label, own in tried.items() if label in labels}
     return replace(
         part,
-        provenance={**part.provenance, "spec": spec},
+        provenance={**part.provenance, "spec": spec, "searches": searches},
         cells=tuple(replace(cell, label=labels[cell.label]) for cell in part.cells),
         tables={
             name: [rename(row) for row in rows if row["label"] in labels]

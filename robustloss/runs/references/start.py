@@ -1,5 +1,7 @@
 """The spec to begin with beside a reference: its data, network, training, attacks and seeds."""
 
+from robustloss.results.numbers import is_given
+from robustloss.results.provenance import find_searches
 from robustloss.runs.errors import RunError
 from robustloss.runs.meaning import fill_training, spec_of
 from robustloss.runs.references.find import Reference
@@ -27,16 +29,17 @@ def starting_spec(reference: Reference, source: str) -> Spec:
     run = reference.rows.run
     spec = spec_of(run)
     plain = {key: spec[key] for key in ("data", "model", "detection", "checks", "attacks")}
-    search = shared_search(loss.get("search", {}) for loss in spec["losses"] if not loss.get("of"))
-    tuning = {"tuning": spec.get("tuning", {})} if search else {}
+    trained = [loss for loss in spec["losses"] if not is_given(loss) and not loss.get("of")]
+    tried = find_searches(run.provenance)
+    search, tuning = shared_search(tried.get(loss["label"]) for loss in trained)
     try:
         return load_spec(
             {
                 **plain,
-                **tuning,
                 "name": "mine",
                 "seeds": run.provenance["seeds"],
                 "train": fill_training(run, {}),  # in the arithmetic that was used
+                "tuning": tuning,
                 "losses": [{"name": "softmax", "label": OWN, "search": search}],
                 "reference": {"beside": source},
             }
