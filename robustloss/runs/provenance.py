@@ -30,6 +30,8 @@ from robustloss.spec.text import to_toml
 from robustloss.storage import write_json
 from robustloss.training.precision import choose_precision
 
+_TRANSFORMERS = "transformers:"  # before the folder of a whole model
+
 
 @dataclass(frozen=True)
 class Start:
@@ -106,7 +108,7 @@ def provenance_at_start(
     }
     if settings.published:
         found["published"] = list(settings.published)
-    if named := _digest_files(settings.spec):
+    if named := digest_files(settings.spec):
         found["files"] = named
     if files := dataset.converted:  # the first names are enough to find out which they are
         found["data"]["converted"] = {"count": len(files), "files": list(files[:10])}
@@ -136,18 +138,27 @@ def digest_file(name: str, folders: Sequence[Path]) -> str | None:
     """Return 16 hex digits over the bytes of a file; None where there is no such file.
 
     Args:
-        name: As a spec names it.
+        name: As a spec names it; of `transformers:FOLDER` the files in the folder count.
         folders: Where a relative path is looked for.
     """
+    inner = name.removeprefix(_TRANSFORMERS)
     for folder in folders:
-        path = folder / os.path.expanduser(name)
-        if path.is_file():
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        path = folder / os.path.expanduser(inner)
+        if inner == name and path.is_file():
+            return _digest_bytes(path)
+        if inner != name and (path / "config.json").is_file():
+            files = sorted(each for each in path.iterdir() if each.is_file())
+            each = [f"{file.name} {_digest_bytes(file)}\n" for file in files]
+            return hashlib.sha256("".join(each).encode()).hexdigest()[:16]
     return None
 
 
-def _digest_files(spec: Spec) -> list[dict[str, Any]]:
+def _digest_bytes(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def digest_files(spec: Spec) -> list[dict[str, Any]]:
     """Return code of others, weights and published tables that a spec names, with digests."""
     folders = (spec.folder, Path.cwd())
     found = []
@@ -163,6 +174,9 @@ def _digest_files(spec: Spec) -> list[dict[str, Any]]:
     for number, loss in enumerate(spec.losses):
         named[f"losses[{number}].weights"] = loss.weights
         named[f"losses[{number}].model.weights"] = loss.model_keys.get("weights")
+        if (loss.factory or "").startswith(_TRANSFORMERS):
+            found.append({"key": f"losses[{number}].model", "name": loss.factory,
+                          "digest": digest_file(str(loss.factory), folders)})  # fmt: skip
     # others are names that a library has for weights
     files = {k: v for k, v in named.items() if v is not None and v.endswith(WEIGHT_FILES)}
     files |= {f"report.published[{i}]": name for i, name in enumerate(spec.report.published)}

@@ -13,6 +13,7 @@ import robustloss
 from robustloss.results.run import load_run
 from robustloss.runs import rerun, runner
 from robustloss.runs.merge import merge_runs
+from robustloss.runs.provenance import digest_files
 from robustloss.runs.rerun import plan_rerun
 from robustloss.spec.load import load_spec, shipped_specs
 from robustloss.spec.text import to_toml
@@ -151,6 +152,9 @@ def test_a_page_keeps_little_and_no_folder(root, page):
     (lambda o: o["versions"].pop("scipy"), "Not known: scipy; an older version wrote the run"),
     (lambda o: o["versions"].update(python="3\n[data]\nname = 'x'"), "python was 3 [data] name"),
     (lambda o: o["files"][0].update(name="os.path:join"), "Not compared: losses[1].name"),
+    (lambda o: o["files"].append({"key": "losses[2].model", "name": "transformers:/etc",
+                                  "digest": "0"}),
+     'Not here: losses[2].model = "transformers:/etc", digest 0. Put it beside the spec.'),
     (lambda o: o.update(spec_text=o["spec_text"].replace('"digits"', '"mine.py:images"', 1)),
      "show SPEC --data --plugins` tells"),
     (lambda o: o.update(spec_text=o["spec_text"].replace(
@@ -248,6 +252,23 @@ def test_an_older_run_gives_its_spec_and_what_defaults_were(root, tmp_path, monk
     index = robustloss.build_report(folder)
     with pytest.raises(ValueError, match="kept no spec: name its run folder"):
         plan_rerun(index)
+
+
+def test_the_folder_of_a_model_of_transformers_is_one_of_the_files(tmp_path):
+    spec = load_spec(changed(losses=[{"model": "transformers:vit"}]), folder=tmp_path)
+
+    def digest():
+        (file,) = digest_files(spec)
+        assert (file["key"], file["name"]) == ("losses[0].model", "transformers:vit")
+        return file["digest"]
+
+    (tmp_path / "vit").mkdir()
+    assert digest() is None
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "vit" / name).write_text("{}")
+    first = digest()
+    (tmp_path / "vit/model.safetensors").write_text("other")
+    assert first not in (None, digest())
 
 
 def test_a_search_and_given_weights_come_back_and_models_in_memory_do_not(
