@@ -27,7 +27,7 @@ from robustloss.results.run import load_run
 from robustloss.runs import runner
 from robustloss.spec.data import DataSpec
 from robustloss.spec.load import load_spec
-from tests.data.test_brought import colour, same, save
+from tests.data.test_arrays import colour, same, save
 from tests.data.test_load import need_files_of
 from tests.small_run import changed, files
 
