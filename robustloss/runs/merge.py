@@ -12,7 +12,7 @@ from robustloss.analysis.checks.from_probe import trace_name
 from robustloss.analysis.tables.comparisons import comparison_rows
 from robustloss.analysis.tables.of_run import run_tables
 from robustloss.results.checking import naming_missing_columns
-from robustloss.results.compact.file import BESIDE, save_baseline
+from robustloss.results.compact.file import BESIDE, load_beside, save_baseline
 from robustloss.results.finished_cell import Cell, list_files, load_cell
 from robustloss.results.numbers import is_given
 from robustloss.results.provenance import VERSIONS, find_searches
@@ -22,6 +22,7 @@ from robustloss.results.scores import load_scores, save_scores
 from robustloss.results.write import seals_of, write_results
 from robustloss.run_files import is_file
 from robustloss.runs.comparable import (
+    NotComparableError,
     RunCell,
     check_data,
     check_network,
@@ -81,7 +82,8 @@ def merge_runs(
         other_networks: also merge runs of different networks.
         highlight: labels of losses that stand out in the report, as in the table [report].
         beside: a reference, whose losses come first; the runs must have its data, network,
-            training, attacks and test images.
+            training, attacks and test images. By default that of the first run that has one, if
+            all runs may stand beside it.
 
     Raises:
         NotComparableError: other data, other test images, another network, an outside set that
@@ -92,11 +94,8 @@ def merge_runs(
     """
     out, runs = Path(out), _open_runs(paths, least=1 if beside else 2)
     check_out(out, [run.path for run in runs])
+    beside, dropped = _choose_reference(runs, beside)
     others = beside.rows if beside else None
-    if others is not None:
-        for run in runs:
-            check_conditions(run, others.run)
-            check_images(run, others)
     for other in runs[1:]:
         check_data(runs[0], other)
         if not other_networks:
@@ -111,7 +110,7 @@ def merge_runs(
     own_labels = {run.path: own for run, own in zip(runs, attacks.labels, strict=True)}
     for cell in cells:
         cell.attacks = own_labels[cell.run.path]
-    notes = attacks.notes + renamed + training_notes(runs, cells)
+    notes = dropped + attacks.notes + renamed + training_notes(runs, cells)
     notes += version_notes(runs if others is None else [*runs, others.run])
     notes += [f"{run.path.resolve().name}: {doubt}" for run in runs for doubt in run.doubts]
     done = {(cell.content["label"], cell.content["seed"]) for cell in cells}
@@ -161,6 +160,39 @@ def _open_runs(paths: Sequence[str | Path], least: int) -> list[Run]:
         if lost := run.readable_cells[1]:
             raise CorruptFile(f"{run.path}: {lost[0]} Run `robustloss run` again for {run.path}.")
     return runs
+
+
+def _choose_reference(
+    runs: Sequence[Run], asked: Reference | None
+) -> tuple[Reference | None, list[str]]:
+    """Return the reference whose rows the merged run has, and which rows of a run it has not.
+
+    Args:
+        runs: Of which some may have the rows of a reference.
+        asked: The one that was asked for; None takes that of the first run that has one.
+
+    Raises:
+        NotComparableError: A run may not stand beside the one that was asked for.
+    """
+    having = [(run.path, rows) for run in runs if (rows := load_beside(run))]
+    chosen, why = asked, "the merged run has those of another."
+    if asked is None and having:
+        rows = having[0][1]
+        chosen = Reference(rows.name, rows, {cell.label: cell.label for cell in rows.cells})
+    try:
+        if chosen:
+            for run in runs:
+                check_conditions(run, chosen.rows.run)
+                check_images(run, chosen.rows)
+    except NotComparableError as error:
+        if asked is not None:
+            raise
+        chosen, why = None, str(error)
+    return chosen, [
+        f"The rows of the reference {rows.name} in {path} are left out: {why}"
+        for path, rows in having
+        if chosen is None or rows.tables != chosen.rows.tables
+    ]
 
 
 def check_out(out: Path, runs: Sequence[Path]) -> None:

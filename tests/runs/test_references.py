@@ -134,6 +134,21 @@ def test_pictures_show_the_losses_that_have_images(folder, tmp_path):
     page = build_report(copied).read_text()  # without figures
     assert f"softmax{MARK}" in page
     assert "no finished seed" not in page
+def test_a_merge_keeps_the_rows_of_a_reference_or_says_why_not(folder, tmp_path):
+    merged = merge_runs([folder / "beside", folder / "others"], tmp_path / "kept")
+    assert not any("left out" in note for note in merged.notes)
+    labels = [row.label for row in load_run(merged.path).table().rows]
+    assert labels == ["GM", f"softmax{MARK}", f"center{MARK}", "softmax", "center"]
+    shutil.copytree(folder / "others", tmp_path / "longer")
+    alter(tmp_path / "longer", "spec", lambda spec: spec["train"].update(epochs=77))
+    merged = merge_runs([folder / "beside", tmp_path / "longer"], tmp_path / "dropped")
+    assert merged.notes[0].startswith("The rows of the reference others in ")
+    assert "are left out: " in merged.notes[0]
+    assert "train.epochs is 77 in the first and " in merged.notes[0]
+    labels = [row.label for row in load_run(merged.path).table().rows]
+    assert labels == ["GM", "softmax", "center"]
+
+
 
 
 @pytest.mark.parametrize(
@@ -237,8 +252,10 @@ def test_a_reference_is_made_from_a_run_or_its_file_bit_for_bit(folder, tmp_path
         for one, other in zip(own.passes[1:], cell.passes[1:], strict=True):
             np.testing.assert_array_equal(one.wrong, other.wrong)
             if one.scores is not None:
-                areas = (auroc(c.clean.scores, p.scores) for c, p in ((own, one), (cell, other)))
-                assert next(areas) == pytest.approx(next(areas), abs=1e-3)
+                row = rows[own.label, own.seed, one.attack_label, one.eps]
+                assert other.wrong.mean() == row["error"]
+                area = auroc(cell.clean.scores, other.scores)
+                assert area == pytest.approx(row["auroc_all"], abs=1e-3)
 
 
 def test_what_does_not_fit_a_reference_is_not_added(folder, tmp_path, monkeypatch):
@@ -264,6 +281,7 @@ def test_what_does_not_fit_a_reference_is_not_added(folder, tmp_path, monkeypatc
     (tmp_path / "small/softmax.npz").write_bytes(b"no file of ours")
     with pytest.raises(ValueError, match=r"softmax\.npz is truncated or altered"):
         add_to_reference(folder / "others", to=tmp_path, name="small", check=True)
+    rows = by_place(load_run(folder / "others").rows, "label", "seed", "attack_label", "eps")
     (tmp_path / "small/softmax.npz").unlink()
     monkeypatch.setattr(add, "MOST_OF_ONE", 1000)
     with pytest.raises(ValueError, match=r"would have \d\.\d MB, and may have 0\. Leave out"):
