@@ -1,7 +1,7 @@
 """What was run, in words: the sentence that opens the page, and the lists of facts."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustloss.notation import eps_text
@@ -28,9 +28,10 @@ def describe_run(numbers: Numbers) -> str:
     """Return the sentence that opens the page: which losses or models, and on what."""
     if not numbers.labels:
         return "A run without results."
-    given = [label for label in numbers.labels if label in numbers.given]
-    trained = [label for label in numbers.labels if label not in numbers.given]
-    few = len(numbers.labels) <= FEW
+    own = numbers.pictured
+    given = [label for label in own if label in numbers.given]
+    trained = [label for label in own if label not in numbers.given]
+    few = len(own) <= FEW
     models = listed(given) if few else f"{len(given)} models"
     what = f"{models}, trained elsewhere, under attack"
     if trained:
@@ -38,6 +39,11 @@ def describe_run(numbers: Numbers) -> str:
         each = "each of " if len(trained) > 1 else ""
         what = f"One network trained with {each}{losses}, under attack"
         what += f", beside {models}, trained elsewhere" if given else ""
+    if numbers.elsewhere:
+        losses = counted(len(numbers.elsewhere), "loss")
+        versions = dict.fromkeys(x.rpartition(", ")[2].rstrip(")") for x in numbers.elsewhere)
+        name = f"{numbers.run.provenance['reference']['name']} ({', '.join(versions)})"
+        what += f", beside the {losses} of the reference {name}"
     smoke = numbers.data.get("name") == "digits"
     small = " Digits of 8×8 pixels are a smoke test, not a benchmark." if smoke else ""
     return f"{what}.{small}"
@@ -45,6 +51,21 @@ def describe_run(numbers: Numbers) -> str:
 
 def measure_run(numbers: Numbers) -> str:
     """Return the size of a run in one line: "4 losses × 3 seeds, MNIST, 10,000 images, FGSM"."""
+
+    def size(labels: Sequence[str]) -> str:
+        """Return how many losses and seeds there are: "4 losses × 1 to 3 seeds"."""
+        if not labels:
+            return ""
+        what = counted(len(labels), numbers.kind)
+        if numbers.nothing_trained or not numbers.seeds:
+            return what
+        known = {(row["label"], row["seed"]) for row in numbers.run.rows}
+        seeds = [sum(label == each for each, _ in known)
+                 for label in labels if label not in numbers.given]  # fmt: skip
+        least, most = min(seeds, default=0), max(seeds, default=0)
+        span = counted(most, "seed") if least == most else f"{least} to {most} seeds"
+        return f"{what} × {span}"
+
     attacks = [a["label"] for a in numbers.spec.get("attacks", [])]
     finished = str(numbers.run.provenance.get("finished") or "")[:10]
     marks = len({flag.get("check") for flag in numbers.run.flags})
@@ -53,11 +74,9 @@ def measure_run(numbers: Numbers) -> str:
     if numbers.run.unfinished:
         done, asked = numbers.run.counts
         state = f"unfinished: {done} of {asked} cells" if done < asked else "unfinished"
-    what = counted(len(numbers.labels), numbers.kind) if numbers.labels else ""
     parts = [
-        what
-        if numbers.nothing_trained or not numbers.seeds
-        else f"{what} × {counted(len(numbers.seeds), 'seed')}",
+        size(numbers.pictured),
+        f"reference of {size(numbers.elsewhere)}" if numbers.elsewhere else "",
         numbers.data_label,
         f"{numbers.images:,} test images" if numbers.images else "",
         listed(attacks) if len(attacks) <= FEW else f"{len(attacks)} attacks",

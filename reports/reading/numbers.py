@@ -1,5 +1,6 @@
 """The numbers of a run, by loss, attack and eps: what tables, curves and sentences share."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from robustloss.reports.reading.detected import Detected
 from robustloss.reports.reading.views import Shown
 from robustloss.reports.words import NORM_NAMES, NORM_WORDS, Estimate
 from robustloss.results.columns import Row
+from robustloss.results.compact.content import REFERENCE_MARK
 from robustloss.results.numbers import Attack, ResultNumbers, group_rows, number, ordered, place_of
 from robustloss.results.run import Run
 from robustloss.spec.text import slug
@@ -73,10 +75,27 @@ class Numbers(ResultNumbers):
         self._radii = group_rows(run.radii, lambda row: (row["label"], place_of(row)))
 
     @property
+    def elsewhere(self) -> list[str]:
+        """The losses of a reference, which has numbers alone: no images, no scores."""
+        known = (self.run.provenance.get("reference") or {}).get("labels") or ()
+        return [label for label in self.labels if label in known]
+
+    @property
     def pictured(self) -> list[str]:
-        """The losses but those of a reference, which has numbers alone: no images, no scores."""
-        elsewhere = (self.run.provenance.get("reference") or {}).get("labels") or ()
-        return [label for label in self.labels if label not in elsewhere]
+        """The losses but those of a reference."""
+        return [label for label in self.labels if label not in self.elsewhere]
+
+    def speak(self, text: str) -> str:
+        """Return a text that names losses of a reference without the mark of their rows.
+
+        Args:
+            text: That names losses; one stays as it is if a loss of the run has its plain name.
+        """
+        plain = {label: label.partition(REFERENCE_MARK)[0] for label in self.elsewhere}
+        plain = {label: name for label, name in plain.items() if name not in self.labels}
+        longest_first = sorted(plain, key=len, reverse=True)
+        found = re.compile("|".join(map(re.escape, longest_first)))
+        return found.sub(lambda each: plain[each[0]], text) if plain else text
 
     @property
     def attacking(self) -> Sequence[AttackInfo]:

@@ -397,12 +397,14 @@ def _add_reference(
     save_baseline(folder / BESIDE, rows)
     losses = [*(spec_of(rows.run).get("losses") or ()), *spec["losses"]]
     report = dict(spec.get("report") or {})
-    report["highlight"] = report.get("highlight") or [loss["label"] for loss in spec["losses"]]
+    own = [loss["label"] for loss in spec["losses"]]
+    report["highlight"] = report.get("highlight") or own
+    report["baseline"] = report.get("baseline") or own[0]  # it is compared with every other loss
     seeds = sorted({cell.seed for cell in rows.cells})
     told = (
         f"Rows marked (reference, VERSION) come from the reference {beside.name}, seeds "
         f"{', '.join(map(str, seeds))}. They were not computed here; tests compare them image by "
-        "image with the losses that were."
+        "image with the losses that were, and not with one another."
     )
     searches = {**find_searches(rows.provenance), **provenance.get("searches", {})}
     return {

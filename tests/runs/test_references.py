@@ -10,6 +10,8 @@ import pytest
 from robustloss.analysis.baseline.reduce import reduce_run
 from robustloss.metrics.rates import auroc
 from robustloss.reports import build_report
+from robustloss.reports.chapters.result.verdict import verdict
+from robustloss.reports.page.run_facts import describe_run, measure_run
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.compact.content import TABLES_KEPT
 from robustloss.results.compact.file import load_baseline, save_baseline
@@ -80,7 +82,7 @@ def by_place(rows, *names):
 
 def test_the_rows_of_a_reference_are_those_of_its_run(folder):
     run, beside = load_run(folder / "others"), load_run(folder / "beside")
-    assert beside.table().rows[0].label == f"softmax{MARK}"
+    assert beside.table().rows[1].label == f"softmax{MARK}"
     for name in TABLES_KEPT:
         wanted = [r for r in run.table(name) if name != "detection" or is_likelihood(r)]
         found = [
@@ -106,15 +108,20 @@ def test_tests_beside_a_reference_are_those_beside_its_run(folder):
     wanted, found = (
         by_place(load_run(folder / name).comparisons, *names) for name in ("runs", "beside")
     )
-    # a reference keeps no posteriors
-    missing = {place for place in wanted if place[-1] not in ("ece_equal_width", "brier")}
-    assert found.keys() == missing
+    # a reference keeps no posteriors, and its losses are not compared with one another
+    assert found.keys() == {
+        place
+        for place in wanted
+        if place[-1] not in ("ece_equal_width", "brier") and "GM" in place[2:4]
+    }
     exact = ("error", "undetected_success_at_5fpr", "eps_at_50_error")
     for place, row in found.items():
         for column in ("value_a", "value_b", "difference", "low", "high", "p_value"):
             slack = 1e-9 if place[-1] in exact else 5e-3
             assert row[column] == pytest.approx(wanted[place][column], abs=slack), (place, column)
     assert {place[0] for place in found} == {"images", "seeds"}
+    ranks = load_run(folder / "beside").ranks
+    assert {(row["label"], row["n_losses"]) for row in ranks} == {("GM", 3)}
 
 
 def test_a_run_beside_a_reference_is_whole_and_can_be_proved(folder):
@@ -127,13 +134,6 @@ def test_a_run_beside_a_reference_is_whole_and_can_be_proved(folder):
     assert run.provenance["spec"]["report"]["highlight"] == ["GM"]
 
 
-def test_pictures_show_the_losses_that_have_images(folder, tmp_path):
-    assert Numbers(load_run(folder / "beside")).pictured == ["GM"]
-    copied = tmp_path / "beside"
-    shutil.copytree(folder / "beside", copied)
-    page = build_report(copied).read_text()  # without figures
-    assert f"softmax{MARK}" in page
-    assert "no finished seed" not in page
 def test_a_merge_keeps_the_rows_of_a_reference_or_says_why_not(folder, tmp_path):
     merged = merge_runs([folder / "beside", folder / "others"], tmp_path / "kept")
     assert not any("left out" in note for note in merged.notes)
@@ -149,6 +149,39 @@ def test_a_merge_keeps_the_rows_of_a_reference_or_says_why_not(folder, tmp_path)
     assert labels == ["GM", "softmax", "center"]
 
 
+def test_pictures_show_the_losses_that_have_images(folder, tmp_path):
+    assert Numbers(load_run(folder / "beside")).pictured == ["GM"]
+    copied = tmp_path / "beside"
+    shutil.copytree(folder / "beside", copied)
+    page = build_report(copied).read_text()  # without figures
+    assert f"softmax{MARK}" in page
+    assert "no finished seed" not in page
+    # what opens the page says once that losses come from a reference; their rows have the mark
+    numbers = Numbers(load_run(copied))
+    lead, size = describe_run(numbers), measure_run(numbers)
+    assert lead.startswith(
+        "One network trained with GM, under attack, beside the 2 losses of the reference others "
+        "(0.1.0)."
+    )
+    assert size.startswith("1 loss × 2 seeds · reference of 2 losses × 2 seeds · ")
+    sentences = " ".join(verdict(numbers))
+    assert "Against GM, " in sentences
+    assert MARK not in sentences
+    rows = [row for row in load_run(copied).rows if (row["label"], row["seed"]) != ("GM", 1)]
+    fewer = Run(copied, load_run(copied).results | {"rows": rows})
+    assert measure_run(Numbers(fewer)).startswith("1 loss × 1 seed · reference of 2 losses × 2 s")
+    rows = [row for row in rows if (row["label"], row["seed"]) != (f"softmax{MARK}", 0)]
+    fewer = Run(copied, load_run(copied).results | {"rows": rows})
+    assert "· reference of 2 losses × 1 to 2 seeds ·" in measure_run(Numbers(fewer))
+
+
+def test_a_loss_of_the_run_with_the_name_of_one_of_the_reference_keeps_both_apart(folder):
+    results = read_json(folder / "beside/results.json")
+    numbers = Numbers(Run(folder / "beside", results))
+    text = f"more for softmax{MARK}, Weighted softmax{MARK} and center{MARK}"
+    assert numbers.speak(text) == "more for softmax, Weighted softmax and center"
+    numbers.labels.append("softmax")
+    assert numbers.speak(text) == f"more for softmax{MARK}, Weighted softmax{MARK} and center"
 
 
 @pytest.mark.parametrize(
@@ -246,6 +279,7 @@ def test_a_reference_is_made_from_a_run_or_its_file_bit_for_bit(folder, tmp_path
     ]
     reference = open_reference(tmp_path / "small")
     whole = load_baseline(folder / "others.npz")
+    rows = by_place(load_run(folder / "others").rows, "label", "seed", "attack_label", "eps")
     assert list(reference.labels) == [f"softmax{MARK}", f"center{MARK}"]
     for cell in reference.rows.cells:
         (own,) = (c for c in whole.cells if (f"{c.label}{MARK}", c.seed) == (cell.label, cell.seed))
@@ -281,7 +315,6 @@ def test_what_does_not_fit_a_reference_is_not_added(folder, tmp_path, monkeypatc
     (tmp_path / "small/softmax.npz").write_bytes(b"no file of ours")
     with pytest.raises(ValueError, match=r"softmax\.npz is truncated or altered"):
         add_to_reference(folder / "others", to=tmp_path, name="small", check=True)
-    rows = by_place(load_run(folder / "others").rows, "label", "seed", "attack_label", "eps")
     (tmp_path / "small/softmax.npz").unlink()
     monkeypatch.setattr(add, "MOST_OF_ONE", 1000)
     with pytest.raises(ValueError, match=r"would have \d\.\d MB, and may have 0\. Leave out"):

@@ -16,13 +16,14 @@ _IN_FILES = (*METRICS, "undetected_success_at_5fpr")
 def differences_table(scene: Scene) -> Table | None:
     """Return the differences of error and AUROC, clean and at up to four eps, with the ranks.
 
-    A loss stands in a row and in a column; of many losses only the baseline has a column, and the
-    eps stand beside each other. None is returned where no losses are compared.
+    A loss stands in a row and in a column. Of many losses, or beside a reference, only the baseline
+    has a column, and the eps stand beside each other. None is returned where no losses are
+    compared.
     """
     found, marks = Compared(scene), Marks()
     if not found.rows:
         return None
-    eps, crowd = (0.0, *scene.eps), len(found.labels) > FEW
+    eps, crowd = (0.0, *scene.eps), len(found.labels) > FEW or bool(scene.numbers.elsewhere)
     # blocks of rows by name, each with the numbers that stand side by side in it
     blocks: dict[str, list[tuple[str, float]]] = {}
     for metric, name in METRICS.items():

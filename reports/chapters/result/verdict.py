@@ -17,7 +17,7 @@ def verdict(numbers: Numbers) -> list[str]:
         return ["No cell finished, so there is no result."]
     table = numbers.run.table()
     found = [_errors(table), _differences(numbers, table), describe_detection(table)]
-    return [sentence for sentence in found if sentence]
+    return [numbers.speak(sentence) for sentence in found if sentence]
 
 
 def _errors(table: ResultTable) -> str:

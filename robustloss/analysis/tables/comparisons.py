@@ -43,8 +43,10 @@ def comparison_rows(
     Args:
         cells: of a run, all of the same test images.
         resamples: of the image bootstrap.
-        beside: losses that were computed elsewhere, on the same test images; they come first. Only
-            seeds of the run are compared, so that all tests of a table have the same unit.
+        beside: losses that were computed elsewhere, on the same test images; they come first. They
+            are compared with those of the run and not with one another, or twenty of them would
+            fill the table. Only seeds of the run are compared, so that all tests of a table have
+            the same unit.
 
     Returns:
         Rows of the table `comparisons`; difference is A − B; `shown` is p_adjusted <= 0.05.
@@ -56,7 +58,7 @@ def comparison_rows(
     """
     others = beside.cells if beside else ()
     labels = [cell.label for cell in others] + [cell.label for cell in cells]
-    labels = list(dict.fromkeys(labels))
+    labels, known = list(dict.fromkeys(labels)), {cell.label for cell in others}
     on_images: list[Row] = []
     for seed in sorted({cell.seed for cell in cells}):
         here = {cell.label: see_cell(cell) for cell in cells if cell.seed == seed}
@@ -70,6 +72,8 @@ def comparison_rows(
             drawn = drawn or draw_resamples(measured[present[0]]["error"].influence.size, resamples)
             again = {label: resample(own, drawn) for label, own in measured.items()}
             for a, b in itertools.combinations(present, 2):
+                if {a, b} <= known:
+                    continue
                 names = {"unit": "images", "seed": seed, "label_a": a, "label_b": b} | place
                 compared = _compare_on_images(measured[a], measured[b], again[a], again[b])
                 on_images += [names | row for row in compared]

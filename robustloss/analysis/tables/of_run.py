@@ -26,6 +26,8 @@ def run_tables(
         beside: losses that were computed elsewhere.
         **more: further rows by table.
     """
+    elsewhere = {cell.label for cell in beside.cells} if beside else set()
+    ranks = [row for row in rank_rows(compared) if row["label"] not in elsewhere]
     training = [
         {**cell.training(), "loss": cell.loss, "label": cell.label, "seed": cell.seed}
         for cell in cells
@@ -36,7 +38,7 @@ def run_tables(
     training += others.pop("training", [])
     tables = collect_tables(
         (*(cell.tables() for cell in cells), others),
-        {"comparisons": compared, "ranks": rank_rows(compared), "training": training, **more},
+        {"comparisons": compared, "ranks": ranks, "training": training, **more},
     )
     labels = list(dict.fromkeys(cell.label for cell in cells))
     tables["corruption"] = corruption_rows(tables.get("shifts", ()), labels)

@@ -11,6 +11,8 @@ import numpy as np
 from robustloss.results.run import Run
 from robustloss.results.schema import Row
 
+REFERENCE_MARK = " (reference, "  # ends the label of a loss of a reference, with version and ")"
+
 # Of results.json, as they were, but for times: what a result table and its marks are made from.
 TABLES_KEPT = (
     *("rows", "worst_case", "radii", "adaptive", "detection", "calibration", "geometry"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import robustloss
-from robustloss.results.compact.content import Baseline
+from robustloss.results.compact.content import REFERENCE_MARK, Baseline
 from robustloss.results.compact.file import load_baseline
 from robustloss.results.provenance import find_searches
 from robustloss.results.schema import Row
@@ -132,7 +132,7 @@ def _join(name: str, place: Path, files: Sequence[Path]) -> Reference:
         check_conditions(part.run, parts[0].run)
         check_index(part.path, part.index, parts[0])
         version = part.provenance.get("robustloss", "unknown version")
-        new = {c.label: f"{c.label} (reference, {version})" for c in part.cells}
+        new = {c.label: f"{c.label}{REFERENCE_MARK}{version})" for c in part.cells}
         if twice := sorted(new.keys() & labels.values()):
             raise CorruptFile(f"{part.path}: another file of {place} has {twice[0]} too.")
         labels |= {marked: label for label, marked in new.items()}
