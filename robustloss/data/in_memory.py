@@ -65,6 +65,12 @@ def read_images(name: str, images: Source, labels: Labels | None = None) -> Imag
         pieces = (slice(start, start + AT_ONCE) for start in starts)
         pairs = ((_pack(_as_float32(checked[piece])), classes[piece]) for piece in pieces)
         return _hold(name, pairs, len(starts))
+    wrong = isinstance(images, str | bytes | Mapping)
+    if wrong or not isinstance(images, TorchDataset | Iterable):
+        raise ValueError(
+            f"{name} (={type(images).__name__}) must be a tensor of shape (N, C, H, W), an array, "
+            "a DataLoader or another iterable of batches (images, labels), or a torch Dataset."
+        )
     if labels is not None:
         raise ValueError(
             f"labels of {name} (={_shorten(labels)}) must be left out: the batches of "
@@ -73,15 +79,12 @@ def read_images(name: str, images: Source, labels: Labels | None = None) -> Imag
     return _hold(name, _read_batches(name, images), _count_batches(images))
 
 
-def _read_batches(name: str, source: object) -> Iterator[tuple[Tensor, Tensor]]:
+def _read_batches(
+    name: str, source: Iterable[Any] | TorchDataset[Any]
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the checked and packed batches of a loader, and labels."""
     if isinstance(source, TorchDataset):
         source = DataLoader(source, batch_size=AT_ONCE)
-    if isinstance(source, str | bytes | Mapping) or not isinstance(source, Iterable):
-        raise ValueError(
-            f"{name} (={type(source).__name__}) must be a tensor of shape (N, C, H, W), an array, "
-            "a DataLoader or another iterable of batches (images, labels), or a torch Dataset."
-        )
     rest, number = iter(source), 0
     while True:
         number += 1
@@ -282,10 +285,11 @@ def _check_labels(name: str, labels: object, count: int) -> Tensor:
         raise ValueError(f"labels of {name} (={_shorten(labels)}) {rule}") from None
     if found.shape != (count,) or found.dtype != torch.int64:
         remedy = "labels.astype('int64')" if array else "labels.long()"
+        column = "labels[:, 0]" if found.shape[-1:] == (1,) else "labels.argmax(1) of one-hot rows"
         raise ValueError(
             f"labels of {name} ({found.dtype}, shape {tuple(found.shape)}) {rule}"
             + (f" Write {remedy}." if found.dtype in _WHOLE else "")
-            + (" Of one-hot rows write labels.argmax(1)." if found.ndim == 2 else "")
+            + (f" Write {column}." if found.ndim == 2 else "")
         )
     return found.detach().cpu().clone()
 

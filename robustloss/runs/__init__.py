@@ -4,5 +4,6 @@ It may import every room but the command line; only the command line, `robustlos
 `robustloss.evaluate` and `robustloss.load_classifier` import it. Begin with `runner.run` and its
 stages. `settings`, `preflight` and `folder` refuse what cannot be done before anything is computed,
 `executors` say where cells are computed, `write` and `provenance` make results.json. `merge` and
-`comparable` put several runs side by side; `in_memory` evaluates a model without a spec or files.
+`comparable` put several runs side by side; `in_memory` evaluates a model without a spec or files,
+and `asked` makes a spec of what was asked for.
 """

@@ -4,7 +4,6 @@ import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustloss.analysis.learning import describe_unlearnt
-from robustloss.attacks.build import ATTACKS, build_attack
+from robustloss.attacks.build import build_attack
 from robustloss.attacks.settings import using_default_settings
 from robustloss.cells.work import (
     CHECKS,
@@ -29,6 +28,7 @@ from robustloss.models.given import IN_MEMORY, GivenModel, copy_module, unwrap_c
 from robustloss.progress import choose_progress, duration
 from robustloss.results.numbers import NO_VALIDATION
 from robustloss.results.run import Run, load_run
+from robustloss.runs.asked import Asked, Extras, build_spec
 from robustloss.runs.executors.choose import run_jobs
 from robustloss.runs.folder import check_folder, claiming
 from robustloss.runs.preflight import check_names, gradient_mistakes
@@ -37,18 +37,13 @@ from robustloss.runs.settings import RunSettings, choose_device
 from robustloss.runs.watching.audience import Audience, Watcher
 from robustloss.runs.write import write_run
 from robustloss.spec.detection import ChecksSpec
-from robustloss.spec.errors import SpecError, did_you_mean
-from robustloss.spec.load import load_spec
+from robustloss.spec.errors import SpecError
 from robustloss.spec.losses import Normalization, read_normalize
 from robustloss.spec.report import read_published
 from robustloss.spec.spec import Spec
 from robustloss.storage import digest
 
 Images = tuple[Source, Labels]  # images (N,C,H,W) in [0,1], labels (N,)
-Asked = Spec | str | Path | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
-
-GREY = (0.1, 0.2, 0.3)  # L-inf budgets that the literature uses for MNIST
-COLOUR = ("2/255", "4/255", "8/255")  # and for colour images
 FEW_IMAGES = 10  # fewer say nothing about which classes there are
 _SET_ON_TEST = (
     "thresholds and temperatures were set on the attacked images themselves, because "
@@ -157,7 +152,7 @@ def evaluate(
     without = {label: each.no_gradient for label, each in tried.items() if each.no_gradient}
     for line in _remark_on(named, tried, parts["images"]):
         audience.note(line)
-    extras = _Extras(checks, noise, quick)
+    extras = Extras(checks, noise, quick)
     asked = spec if attacks is None else attacks
     losses: list[dict[str, Any]] = [{"model": IN_MEMORY, "label": each} for each in named]
     if normalization:
@@ -165,7 +160,7 @@ def evaluate(
     if asked is None and without:
         asked = ["square"]
         audience.note("Attack: square, because the default ones need a gradient.")
-    loaded = _build_spec(asked, losses, dataset.image_shape[0], extras)
+    loaded = build_spec(asked, losses, dataset.image_shape[0], extras)
     check_names(loaded, [], dataset)  # the models were looked over above
     lines = [line for each in without.items() for line in gradient_mistakes(loaded, *each)]
     if lines:
@@ -359,9 +354,11 @@ def _try_models(
     seconds = []
     for label, module in named.items():
         if not isinstance(module, nn.Module):
+            remedy = "Call a function in the forward of a module of your own."
+            if isinstance(module, list | tuple):
+                remedy = "Give several by label: {'A': model, 'B': other}."
             raise ValueError(
-                f"model (={type(module).__name__}) must be a torch.nn.Module. Call a function in "
-                "the forward of a module of your own."
+                f"model (={type(module).__name__}) must be a torch.nn.Module. {remedy}"
             )
         try:
             wrapped = wrap_given(
@@ -417,73 +414,3 @@ def _build_dataset(parts: Mapping[str, ImageSet], classes: int) -> Dataset:
         label="images in memory",
         summary="" if "validation" in parts else _SET_ON_TEST,
     )
-
-
-@dataclass(frozen=True)
-class _Extras:
-    """What is asked for beside the attacks; see `evaluate`."""
-
-    checks: bool | int
-    noise: bool
-    quick: bool
-
-    def fits(self, asked: "Asked | None") -> bool:
-        """Return whether the number of images for trial attacks is left open by all."""
-        if self.quick or self.checks is not True or isinstance(asked, Spec | str | Path):
-            return False
-        table = asked.get("checks", {}) if isinstance(asked, Mapping) else {}
-        return not (isinstance(table, Mapping) and "images" in table)
-
-    def tables(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tables [detection], [checks] and [records], with what is left out of them."""
-        tables = {key: asked[key] for key in ("detection", "checks", "records") if key in asked}
-        changes: dict[str, dict[str, Any]] = {"detection": {}, "checks": {}}
-        if self.quick or self.checks is not True:
-            changes["checks"]["images"] = 0 if self.quick else int(self.checks)
-        if self.quick or not self.noise:
-            changes["detection"]["noise"] = False
-        if self.quick:
-            changes["detection"]["scores"] = ["class_log_likelihood"]
-        for name, change in changes.items():
-            if change and isinstance(tables.get(name, {}), Mapping):
-                tables[name] = {**tables.get(name, {}), **change}
-        return tables
-
-
-def _build_spec(spec: Any, losses: list[dict[str, Any]], channels: int, extras: _Extras) -> Spec:
-    """Return the spec of the evaluation: the models as its losses, and the attacks asked for."""
-    eps = list(GREY if channels == 1 else COLOUR)
-    asked: Mapping[str, Any]
-    folder = Path.cwd()
-    if spec is None:
-        asked = {"attacks": ["fgsm", {"name": "pgd", "params": {"objective": "margin"}}]}
-    elif isinstance(spec, Mapping):
-        asked = spec
-    elif isinstance(spec, str) and spec in ATTACKS:
-        raise ValueError(f"attacks (={spec!r}) must be a list. Write [{spec!r}].")
-    elif isinstance(spec, Spec | str | Path):
-        loaded = spec if isinstance(spec, Spec) else load_spec(spec)
-        asked, folder = loaded.plain(), loaded.folder
-    else:
-        asked = {"attacks": list(spec)}
-    if unknown := sorted(asked.keys() - Spec.model_fields):
-        hint = did_you_mean(unknown[0], list(Spec.model_fields))
-        raise SpecError(f"{unknown[0]}: unknown key{hint or '.'}")
-    if isinstance(asked.get("attacks"), str):
-        raise SpecError(f"attacks (={asked['attacks']!r}) must be a list. Write a list of names.")
-    attacks = [
-        {"eps": eps, **({"name": each} if isinstance(each, str) else each)}
-        for each in asked.get("attacks", ())
-    ]
-    found = load_spec(
-        {
-            "name": "evaluation",
-            "seeds": list(asked.get("seeds", (0,)))[:1],
-            "data": {"name": "in_memory"},
-            "losses": losses,
-            "attacks": attacks,
-            **extras.tables(asked),
-        }
-    )
-    found._folder = folder
-    return found
