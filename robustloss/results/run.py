@@ -265,6 +265,8 @@ def load_run(path: str | Path) -> Run:
                 "the run has not finished: start it again to continue, or see what is there with "
                 "`robustloss report`"
             )
+        elif inside := next(path.glob("*/results.json"), None):
+            why += f"; {inside.parent} is one"
         raise ValueError(f"run (={path}) has no results.json ({why}).")
     results = read_json(file)
     check_version(file, results)

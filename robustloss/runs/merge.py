@@ -153,6 +153,11 @@ def _open_runs(paths: Sequence[str | Path], least: int) -> list[Run]:
     for i, place in enumerate(places):
         if place in places[:i]:
             raise ValueError(f"run (={paths[i]}) is named twice.")
+    for path in filter(Path.is_file, map(Path, paths)):
+        raise ValueError(
+            f"run (={path}) is a file. The losses in a file of `robustloss baseline` stand beside "
+            f"those of a run: robustloss compare RUN --beside {path}."
+        )
     runs = [load_run(path) for path in paths]
     for run in runs:
         if not run.rows:

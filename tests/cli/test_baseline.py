@@ -71,6 +71,7 @@ def test_baseline_writes_the_file_and_says_what_is_in_it(
         (("check", "{was}", "--baseline", "{was}", "--tolerance", "error"), "Write for example"),
         (("check", "{was}", "--baseline", "{was}", "--tolerance", "eror=0.1"), "must name one of"),
         (("check", "{was}", "--tolerance", "error=0.1"), "has no gates"),
+        (("compare", "{was}", "{text}"), "text.npz) is a file. The losses in a file of"),
         (("check", "{was}"), "Name a file of gates or a baseline"),
     ],
 )

@@ -57,7 +57,7 @@ BAD_LINES = [
     ("run", "robustloss run: Missing argument 'SPEC'"),
     ("run quickstart more", "unexpected extra argument.*more"),
     ("run quickstart --sed 1", "No such option: --sed; did you mean '--seeds'"),
-    ("run quickstart --out", "'--out' requires an argument"),
+    ("run quickstart --out", "robustloss run: Option '--out' requires an argument"),
     ("run quickstrat", "quickstrat: no such file.*did you mean 'quickstart'"),
     ("run quickstart --seeds 0,x", r"--seeds \(=0,x\) must be whole numbers.*Write --seeds 0,1,2"),
     ("run quickstart --seeds -1", r"--seeds \(=-1\) must be whole numbers"),

@@ -196,7 +196,10 @@ def test_what_is_no_finished_run_is_refused(run, tmp_path):
         load_run(tmp_path / "absent")
     with pytest.raises(ValueError, match=r"results\.json\) must be a folder"):
         load_run(run / "results.json")
+    (tmp_path / "other").mkdir()
     with pytest.raises(ValueError, match=r"has no results\.json \(no run folder\)"):
+        load_run(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"has no results\.json \(no run folder; .*toy is one\)"):
         load_run(tmp_path)
     (run / "results.json").unlink()
     (run / "spec.toml").write_text("")

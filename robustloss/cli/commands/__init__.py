@@ -133,7 +133,8 @@ def _status(words: list[str]) -> int:
     except MistakeError as mistake:
         return complain(str(mistake))
     except _UsageError as error:
-        command = error.ctx.command_path if error.ctx else "robustloss"
+        named = f"robustloss {words[0]}" if words[0] in _COMMANDS else "robustloss"
+        command = error.ctx.command_path if error.ctx else named
         message = getattr(error, "message", "") or error.format_message()
         if near := getattr(error, "possibilities", None):
             message = f"{message.rstrip('.')}; did you mean '{near[0]}'?"
