@@ -31,8 +31,9 @@ def mcnemar(only_a: int, only_b: int, *, mid_p: bool = False) -> float:
     n, least = only_a + only_b, min(only_a, only_b)
     if n == 0:
         return 1.0
-    twice = 2 * float(scipy.stats.binom.cdf(least, n, 0.5))
-    return min(1.0, twice - float(scipy.stats.binom.pmf(least, n, 0.5)) if mid_p else twice)
+    # the binomial's cumulative probability; scipy.stats has the same value a hundred times slower
+    twice = 2 * float(scipy.special.betainc(n - least, least + 1, 0.5))
+    return min(1.0, twice - math.comb(n, least) / 2**n if mid_p else twice)
 
 
 def mcnemar_test(only_a: int, only_b: int) -> tuple[str, float]:
@@ -95,7 +96,7 @@ def _conditional_end(more: int, less: int, level: float) -> float:
     def excess(share: float) -> float:
         tail = float(scipy.special.bdtrc(more - 1, n, share))
         if n < EXACT_FROM:  # mid-p
-            tail -= float(scipy.stats.binom.pmf(more, n, share)) / 2
+            tail -= math.comb(n, more) * share**more * (1 - share) ** less / 2
         return tail - level / 2
 
     return n * (2 * float(scipy.optimize.brentq(excess, 0.0, more / n)) - 1)
@@ -144,7 +145,8 @@ def paired_t(differences: Sequence[float] | np.ndarray) -> float:
     mean = values.mean()
     if np.abs(values - mean).max() <= 10 * np.finfo(np.float64).eps * abs(mean):
         return 1.0 if mean == 0 else 0.0
-    return float(scipy.stats.ttest_1samp(values, 0.0).pvalue)
+    t = mean / (values.std(ddof=1) / math.sqrt(values.size))
+    return 2 * float(scipy.special.stdtr(values.size - 1, -abs(t)))
 
 
 def benjamini_hochberg(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
