@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from robustloss import reports
-from robustloss.reports.drawing import album
+from robustloss.reports.drawing import album, style
 from robustloss.reports.page import build, press
 
 _DRAW = press.draw_all
@@ -31,7 +31,7 @@ def build_report(
     run_dir: str | Path,
     *,
     everything: bool = True,
-    figures: Literal["blank", "laid out", "drawn"] = "blank",
+    figures: Literal["blank", "laid out", "lines", "drawn"] = "blank",
     cores: int = 1,
     **keys: int,
 ) -> Path:
@@ -42,7 +42,8 @@ def build_report(
         everything: Also the figures under Details.
         figures: "drawn" as users have them. Drawing is most of the time, so otherwise each is
             composed, with its words and numbers, and its files are blank; "laid out" also finds
-            the place of everything in it, which warns where a figure cannot be drawn.
+            the place of everything in it, which warns where a figure cannot be drawn, and "lines"
+            draws the SVG files alone.
         cores: Each further one is a process that loads matplotlib first.
         keys: For reports.build_report.
     """
@@ -51,6 +52,8 @@ def build_report(
         patch.setattr(press, "cores", lambda: cores)
         if figures == "laid out":
             patch.setattr(album, "save", lay_out)
+        elif figures == "lines":
+            patch.setattr(album, "save", save_lines)
         elif figures == "blank":
             patch.setattr(album, "save", save_blank)
             if press._START == _START:
@@ -61,6 +64,11 @@ def build_report(
 def save_blank(figure: Figure, folder: Path, name: str, **how: object) -> None:
     (folder / f"{name}.svg").write_bytes(_SVG)
     (folder / f"{name}.png").write_bytes(_PNG)
+
+
+def save_lines(figure: Figure, folder: Path, name: str, *, dpi: int, **how: object) -> None:
+    save_blank(figure, folder, name)
+    style.save(figure, folder, name, dpi=dpi, formats=("svg",))
 
 
 def lay_out(figure: Figure, folder: Path, name: str, **how: object) -> None:

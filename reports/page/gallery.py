@@ -130,7 +130,7 @@ def _compose(
 ) -> str:  # fmt: skip
     """Return the page: question, answer, what was run, then a section for each kind of number."""
     errors, areas = (_show_picture(picture, stem) for picture in pictures)
-    table, told = numbers.run.table(), set[str]()
+    table, told = numbers.result, set[str]()
     sections = {
         "Result": [table.as_markdown() if table.rows else "", errors],
         "Is the attack noticed?": [*_show(_detection(numbers), told), areas],

@@ -123,7 +123,7 @@ def annotate(numbers: Numbers, table: Table) -> Table:
         notes.append(f"{remark}.")
     brackets = any(entry.text.endswith("]") for row in table.rows for entry in row)
     if brackets and "[low, high]" not in table.caption:
-        notes.append(numbers.run.table().interval_words)
+        notes.append(numbers.result.interval_words)
     return replace(table, notes=[*dict.fromkeys(filter(None, [*table.notes, *notes]))])
 
 

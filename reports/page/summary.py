@@ -32,7 +32,7 @@ def summarise_run(numbers: Numbers, verdict: str, gaps: Sequence[str]) -> str:
         verdict: The result in two or three sentences.
         gaps: Files that could not be read, and why.
     """
-    table, status = numbers.run.table(), describe_status(numbers, gaps)
+    table, status = numbers.result, describe_status(numbers, gaps)
     gates, _ = describe_gates(numbers.run)
     first = [
         f"# {markdown_text(numbers.run.name)}",

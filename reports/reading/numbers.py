@@ -12,6 +12,7 @@ from robustloss.reports.words import NORM_NAMES, NORM_WORDS, Estimate
 from robustloss.results.columns import Row
 from robustloss.results.compact.content import REFERENCE_MARK
 from robustloss.results.numbers import Attack, ResultNumbers, group_rows, number, ordered, place_of
+from robustloss.results.result_table import ResultTable
 from robustloss.results.run import Run
 from robustloss.spec.text import slug
 
@@ -101,6 +102,12 @@ class Numbers(ResultNumbers):
     def attacking(self) -> Sequence[AttackInfo]:
         """The attacks that change anything."""
         return [attack for attack in self.attacks if attack.strengths]
+
+    @cached_property
+    def result(self) -> ResultTable:
+        """The result by loss, which page, terminal and summary begin with."""
+        found: ResultTable = self.run.table()
+        return found
 
     @cached_property
     def shown(self) -> Shown:

@@ -75,6 +75,6 @@ def strong_report(strong: Path, make_once: MakeOnce) -> Path:
     """The report of that run, which is copied: some tests read it as it is without."""
 
     def write(path: Path) -> None:
-        build_report(shutil.copytree(strong, path), figures="drawn")
+        build_report(shutil.copytree(strong, path), dpi=DPI, figures="lines")
 
     return make_once("strong-rendered", write) / "report"

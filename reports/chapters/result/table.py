@@ -19,7 +19,7 @@ _EPS = {
 
 def result_table(numbers: Numbers) -> Table:
     """Return the result table of a run as the page and the files show it."""
-    found: ResultTable = numbers.run.table()
+    found = numbers.result
     names = {row.label: found.name_of(row) for row in found.rows}
     wanted = (numbers.spec.get("report") or {}).get("highlight") or ()
     rows = [[Entry(name)] for name in names.values()]

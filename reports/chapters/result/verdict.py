@@ -15,7 +15,7 @@ def verdict(numbers: Numbers) -> list[str]:
     """Return at most three sentences: errors, which differences are shown, detection."""
     if not numbers.run.rows:
         return ["No cell finished, so there is no result."]
-    table = numbers.run.table()
+    table = numbers.result
     found = [_errors(table), _differences(numbers, table), describe_detection(table)]
     return [numbers.speak(sentence) for sentence in found if sentence]
 
