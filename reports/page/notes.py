@@ -57,7 +57,8 @@ def warning(numbers: Numbers) -> str:
 
 def care(numbers: Numbers) -> str:
     """Return what to keep in mind first: what has not learnt, and what was not run."""
-    return " ".join([*describe_unlearnt(numbers.run.results), _care_for_attacks(numbers)])
+    unlearnt = map(numbers.speak, describe_unlearnt(numbers.run.results))
+    return " ".join([*unlearnt, _care_for_attacks(numbers)])
 
 
 def _care_for_attacks(numbers: Numbers) -> str:

@@ -81,7 +81,7 @@ def merge_runs(
             but runs that are merged. Such a run stays where it is.
         other_networks: also merge runs of different networks.
         highlight: labels of losses that stand out in the report, as in the table [report].
-        beside: a reference, whose losses come first; the runs must have its data, network,
+        beside: a reference, whose losses come last; the runs must have its data, network,
             training, attacks and test images. By default that of the first run that has one, if
             all runs may stand beside it.
 
@@ -400,11 +400,10 @@ def _add_reference(
     """
     rows, spec = beside.rows, provenance["spec"]
     save_baseline(folder / BESIDE, rows)
-    losses = [*(spec_of(rows.run).get("losses") or ()), *spec["losses"]]
+    # Those of the runs first: where few losses have room, it is these that a reader looks for.
+    losses = [*spec["losses"], *(spec_of(rows.run).get("losses") or ())]
     report = dict(spec.get("report") or {})
-    own = [loss["label"] for loss in spec["losses"]]
-    report["highlight"] = report.get("highlight") or own
-    report["baseline"] = report.get("baseline") or own[0]  # it is compared with every other loss
+    report["highlight"] = report.get("highlight") or [loss["label"] for loss in spec["losses"]]
     seeds = sorted({cell.seed for cell in rows.cells})
     told = (
         f"Rows marked (reference, VERSION) come from the reference {beside.name}, seeds "

@@ -138,7 +138,7 @@ def test_a_merge_keeps_the_rows_of_a_reference_or_says_why_not(folder, tmp_path)
     merged = merge_runs([folder / "beside", folder / "others"], tmp_path / "kept")
     assert not any("left out" in note for note in merged.notes)
     labels = [row.label for row in load_run(merged.path).table().rows]
-    assert labels == ["GM", f"softmax{MARK}", f"center{MARK}", "softmax", "center"]
+    assert labels == ["GM", "softmax", "center", f"softmax{MARK}", f"center{MARK}"]
     shutil.copytree(folder / "others", tmp_path / "longer")
     alter(tmp_path / "longer", "spec", lambda spec: spec["train"].update(epochs=77))
     merged = merge_runs([folder / "beside", tmp_path / "longer"], tmp_path / "dropped")

@@ -62,7 +62,7 @@ def further_table(numbers: Numbers) -> Table | None:
         f"Each loss minus {baseline}, with 95 % intervals: shares in percentage points, radii in "
         "the unit of eps. Bold: shown; grey: not shown, which does not mean equal. The worst case "
         "and the best adaptive attack are taken image by image. “Larger”: half of the images have "
-        "no radius, so the median is beyond what was found. The CSV has every pair.",
+        "no radius, so the median is beyond what was found. The CSV has every tested pair.",
         ["number", "loss", f"minus {baseline}"],
         body,
         every,

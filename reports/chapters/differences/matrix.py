@@ -54,8 +54,8 @@ def differences_table(scene: Scene) -> Table | None:
         "attacked images. Bold: shown (p at most .05, adjusted by Benjamini and Hochberg for all "
         f"comparisons of the run); grey: not shown, which does not mean equal. "
         f"{found.unit_words()} Rank 1 is best; “2 to 4” is what the shown differences leave open "
-        "(Mogstad et al. 2024). The CSV has every pair, its p-value and the smallest difference "
-        "that would have been shown.",
+        "(Mogstad et al. 2024). The CSV has every tested pair, its p-value and the smallest "
+        "difference that would have been shown.",
         ["metric", "loss", *heads, "rank"],
         body,
         found.rows,
