@@ -120,8 +120,12 @@ def test_tests_beside_a_reference_are_those_beside_its_run(folder):
             slack = 1e-9 if place[-1] in exact else 5e-3
             assert row[column] == pytest.approx(wanted[place][column], abs=slack), (place, column)
     assert {place[0] for place in found} == {"images", "seeds"}
-    ranks = load_run(folder / "beside").ranks
-    assert {(row["label"], row["n_losses"]) for row in ranks} == {("GM", 3)}
+    names = ("unit", "seed", "label", "attack_label", "norm", "eps", "metric")
+    wanted, found = (by_place(load_run(folder / name).ranks, *names) for name in ("runs", "beside"))
+    assert {place[2] for place in found} == {"GM"}
+    for place, row in found.items():
+        for column in ("rank", "n_losses"):
+            assert row[column] == wanted[place][column], place
 
 
 def test_a_run_beside_a_reference_is_whole_and_can_be_proved(folder):
