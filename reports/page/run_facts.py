@@ -119,7 +119,7 @@ def list_facts(numbers: Numbers) -> Facts:
         ("Training", ", ".join(f"{k} {train[k]}" for k in TRAIN_KEYS if train.get(k) is not None)),
         ("Attacked in training", _settings(train.get("adversarial"))),
         ("Tuning", f"{trials} trials of each loss; the values below are those of the smallest "
-         "clean validation error" if trials else ""),
+         "clean validation error" if trials else _describe_tuning(numbers)),
         *([("Losses", f"{len(losses)}; the spec has their settings")]
           if len(losses) > FEW and not trials else
           [("Model" if is_given(loss) else "Loss", describe_entry(loss)) for loss in losses]),
@@ -195,6 +195,19 @@ def describe_entry(table: Mapping[str, Any]) -> str:
         network = {k: v for k, v in network.items() if k != "params"} | network["params"]
     settings = map(_settings, (table.get("params"), table.get("train"), network, normalize))
     return ", ".join([*parts, *filter(None, settings)])
+
+
+def _describe_tuning(numbers: Numbers) -> str:
+    """Return which losses of a merged run were tuned; it has no trials, which stay in their run."""
+    searches = numbers.run.provenance.get("searches") or {}
+    tuned = [label for label in numbers.labels if label in searches]
+    if not tuned:
+        return ""
+    who = (
+        "every loss" if tuned == numbers.labels else f"{len(tuned)} of {len(numbers.labels)} losses"
+    )
+    keys = listed([*dict.fromkeys(key for label in tuned for key in searches[label]["search"])])
+    return f"{who} chose {keys} by trials, for the smallest clean validation error"
 
 
 def _describe_attack(numbers: Numbers, attack: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from robustloss.analysis.baseline.reduce import reduce_run
 from robustloss.metrics.rates import auroc
 from robustloss.reports import build_report
 from robustloss.reports.chapters.result.verdict import verdict
-from robustloss.reports.page.run_facts import describe_run, measure_run
+from robustloss.reports.page.run_facts import describe_run, list_facts, measure_run
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.compact.content import TABLES_KEPT
 from robustloss.results.compact.file import load_baseline, save_baseline
@@ -403,6 +403,9 @@ def test_a_loss_is_tuned_as_those_of_a_reference_were_or_the_difference_is_noted
     alike = merge_runs([tmp_path / "mine", tmp_path / "others"], tmp_path / "alike")
     assert not any("trials" in note or "lr is" in note for note in alike.notes)
     assert any("GM has a training of its own: weight_decay is 0.25" in note for note in alike.notes)
+    for place, who in ((beside.path, "2 of 3 losses"), (alike.path, "every loss")):
+        told = dict(list_facts(Numbers(load_run(place))))["Tuning"]
+        assert told == f"{who} chose lr by trials, for the smallest clean validation error"
     against = (tmp_path / "tuned", tmp_path / "others", alike.path)
     own = [plan_try("normface", str(path)).own for path in against]
     for spec in (starting_spec(reference, "tuned"), *own):

@@ -26,8 +26,12 @@ def run_tables(
         beside: losses that were computed elsewhere.
         **more: further rows by table.
     """
-    elsewhere = {cell.label for cell in beside.cells} if beside else set()
-    ranks = [row for row in rank_rows(compared) if row["label"] not in elsewhere]
+    ranks = rank_rows(compared)
+    if beside:
+        # Its losses are not compared with one another, so they have no ranks; nor has a loss whose
+        # radius lies beyond what was found, because it has no test against others of that kind.
+        elsewhere = {cell.label for cell in beside.cells}
+        ranks = [r for r in ranks if r["label"] not in elsewhere and r["value"] is not None]
     training = [
         {**cell.training(), "loss": cell.loss, "label": cell.label, "seed": cell.seed}
         for cell in cells
