@@ -139,18 +139,18 @@ def test_a_run_beside_a_reference_is_whole_and_can_be_proved(folder):
 
 
 def test_a_merge_keeps_the_rows_of_a_reference_or_says_why_not(folder, tmp_path):
-    merged = merge_runs([folder / "beside", folder / "others"], tmp_path / "kept")
+    merged = merge_runs([folder / "beside", folder / "mine"], tmp_path / "kept")  # the same cells
     assert not any("left out" in note for note in merged.notes)
-    labels = [row.label for row in load_run(merged.path).table().rows]
-    assert labels == ["GM", "softmax", "center", f"softmax{MARK}", f"center{MARK}"]
-    shutil.copytree(folder / "others", tmp_path / "longer")
+    before, after = (load_run(path).results for path in (folder / "beside", merged.path))
+    assert after["comparisons"] == before["comparisons"]
+    assert after["rows"] == before["rows"]
+    shutil.copytree(folder / "mine", tmp_path / "longer")
     alter(tmp_path / "longer", "spec", lambda spec: spec["train"].update(epochs=77))
     merged = merge_runs([folder / "beside", tmp_path / "longer"], tmp_path / "dropped")
     assert merged.notes[0].startswith("The rows of the reference others in ")
     assert "are left out: " in merged.notes[0]
     assert "train.epochs is 77 in the first and " in merged.notes[0]
-    labels = [row.label for row in load_run(merged.path).table().rows]
-    assert labels == ["GM", "softmax", "center"]
+    assert [row.label[:3] for row in load_run(merged.path).table().rows] == ["GM ", "GM "]
 
 
 def test_pictures_show_the_losses_that_have_images(folder, tmp_path):
