@@ -19,6 +19,7 @@ from robustloss.runs.errors import RunError
 from robustloss.runs.executors.automatic import AUTO
 from robustloss.runs.merge import check_out, merge_runs
 from robustloss.runs.references.find import Reference, is_reference, open_reference
+from robustloss.runs.references.match import check_seeds
 from robustloss.runs.references.start import starting_spec
 from robustloss.runs.runner import run
 from robustloss.runs.watching.audience import Watcher
@@ -107,6 +108,7 @@ def plan_try(
 
     Raises:
         NoReferenceError: A reference that is damaged.
+        NotComparableError: It has none of the seeds.
         SpecError: No such spec, or a label, parameters or keys that a spec refuses.
         RunError: A run that is not finished, or of another state of the spec; a label that is
             taken.
@@ -159,6 +161,8 @@ def plan_try(
     place = Path("runs") / f"try-{own.losses[0].slug}-{name}"
     out = place if out is None else Path(out)
     plan = Plan(own, others, folder, finished, out, passed_over, reference)
+    if reference is not None:
+        check_seeds(plan.out, own.seeds, reference.rows)
     check_out(plan.out, [plan.out / OWN, *([] if reference else [plan.folder])])
     return plan
 

@@ -182,7 +182,7 @@ def run(
                 check_data(like, asked)
             if reference is not None:
                 check_conditions(asked, reference.rows.run)
-                check_seeds(asked, settings.seeds, reference.rows)
+                check_seeds(asked.path, settings.seeds, reference.rows)
                 check_out(_folder_beside(settings.folder, reference), [settings.folder])
             if replaced := describe_replaced(settings.folder, settings.spec):
                 audience.note(replaced)

@@ -377,6 +377,8 @@ def test_the_spec_to_begin_with_is_the_references(folder, tmp_path):
     assert (plan.own.seeds, plan.reference.name) == ((0,), "others")
     assert plan.own.plain()["attacks"] == spec.plain()["attacks"]
     assert plan_try("normface", str(file), seeds=(0, 1)).own.seeds == (0, 1)
+    with pytest.raises(NotComparableError, match="the seeds are 7 in the first and 0, 1 in"):
+        plan_try("normface", str(file), seeds=[7])
     shutil.copy(file, tmp_path)
     assert plan_try("normface", str(tmp_path)).own.plain()["attacks"] == spec.plain()["attacks"]
 

@@ -78,7 +78,7 @@ def check_images(run: Run, reference: Baseline) -> None:
         NotComparableError: Names what differs, with both values.
     """
     check_index(run.path, run.cells[0].record().index, reference)
-    check_seeds(run, [cell.seed for cell in run.cells], reference)
+    check_seeds(run.path, [cell.seed for cell in run.cells], reference)
 
 
 def check_index(path: Path, index: np.ndarray, reference: Baseline) -> None:
@@ -100,11 +100,11 @@ def check_index(path: Path, index: np.ndarray, reference: Baseline) -> None:
         )
 
 
-def check_seeds(run: Run, seeds: Iterable[int], reference: Baseline) -> None:
+def check_seeds(path: Path, seeds: Iterable[int], reference: Baseline) -> None:
     """Refuse a run that has no seed in common with a reference.
 
     Args:
-        run: For the message.
+        path: Of the run, for the message.
         seeds: Those of its trainings.
         reference: With its cells.
 
@@ -115,7 +115,7 @@ def check_seeds(run: Run, seeds: Iterable[int], reference: Baseline) -> None:
     if not own & others:
         one, two = (", ".join(map(str, sorted(each))) for each in (own, others))
         raise NotComparableError(
-            f"{run.path} and {reference.path} cannot be compared: the seeds are {one} in the first "
+            f"{path} and {reference.path} cannot be compared: the seeds are {one} in the first "
             f"and {two} in the second. Tests compare networks of the same seed: give the "
             "run a seed of the reference."
         )
