@@ -38,7 +38,7 @@ def summarise_run(numbers: Numbers, verdict: str, gaps: Sequence[str]) -> str:
         f"# {markdown_text(numbers.run.name)}",
         markdown_text(measure_run(numbers)),
         *([] if status.startswith("complete,") else [f"**Status:** {markdown_text(status)}"]),
-        markdown_text(" ".join([verdict, *describe_unlearnt(numbers.run.results)])),
+        markdown_text(numbers.speak(" ".join([verdict, *describe_unlearnt(numbers.run.results)]))),
         *([f"**Gates:** {markdown_text(gates)}"] if gates else []),
     ]
     head = [line for text in first for line in (text, "")]
