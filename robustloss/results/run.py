@@ -12,7 +12,7 @@ from robustloss.results.checking import check, check_tables, refuse
 from robustloss.results.finished_cell import Cell, check_version, load_cell
 from robustloss.results.provenance import Provenance
 from robustloss.results.result import build_result_table
-from robustloss.results.result_table import ResultTable, as_paragraphs
+from robustloss.results.result_table import as_paragraphs
 from robustloss.results.schema import TABLES, Row
 from robustloss.storage import digest_content, read_json
 
@@ -82,14 +82,10 @@ class Run:
             ValueError: no such table.
         """
         if name == "result":
-            return self._result
+            return build_result_table(self.results)
         if name not in TABLES:
             raise ValueError(f"table (={name!r}) must be one of result, {', '.join(TABLES)}.")
         return self.results.get(name, [])
-
-    @cached_property
-    def _result(self) -> ResultTable:
-        return build_result_table(self.results)
 
     def __repr__(self) -> str:
         return "\n".join([self._describe(), *self._next_steps()])
