@@ -39,7 +39,6 @@ def python(*words, folder, path=()):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=200,
     )
 
 

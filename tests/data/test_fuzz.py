@@ -12,12 +12,11 @@ def check(told, count):
     assert told["image read"] > count / 50
 
 
-@pytest.mark.timeout(600)
 def test_spoiled_images_and_archives_are_refused_or_harmless(tmp_path):
-    check(told_by("tests.fuzz_data", 100, "--seed", 1, folder=tmp_path, seconds=500), 100)
+    check(told_by("tests.fuzz_data", 100, "--seed", 1, folder=tmp_path), 100)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_two_thousand_spoiled_images_and_archives(tmp_path):
-    check(told_by("tests.fuzz_data", 2000, folder=tmp_path, seconds=7000), 2000)
+    check(told_by("tests.fuzz_data", 2000, folder=tmp_path), 2000)

@@ -62,7 +62,6 @@ def test_threads_of_a_cell_are_the_cores_it_asks_for():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("shared", [True, False])
 def test_two_nodes_give_the_numbers_of_one_process(
     cluster, one_thread, tmp_path, monkeypatch, shared
@@ -80,7 +79,6 @@ def test_two_nodes_give_the_numbers_of_one_process(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("shared", [True, False])
 def test_two_nodes_share_the_images_of_one_cell(cluster, one_thread, tmp_path, monkeypatch, shared):
     for _ in range(2):
@@ -178,7 +176,6 @@ def test_a_node_that_dies_twice_costs_only_its_cells(cluster, one_thread, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_what_a_plugin_throws_is_a_failure_and_no_retry(cluster, one_thread, tmp_path):
     cluster.add_node(num_cpus=1)
     (tmp_path / "broken.py").write_text(BROKEN)

@@ -14,12 +14,11 @@ def check(told, count):
         assert told[outcome] > count / 100, outcome
 
 
-@pytest.mark.timeout(600)
 def test_spoiled_files_are_refused_or_harmless(tmp_path):
-    check(told_by("tests.fuzz_run", 20, "--seed", 1, folder=tmp_path, seconds=500), 20)
+    check(told_by("tests.fuzz_run", 20, "--seed", 1, folder=tmp_path), 20)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_two_thousand_spoiled_files(tmp_path):
-    check(told_by("tests.fuzz_run", 2000, folder=tmp_path, seconds=7000), 2000)
+    check(told_by("tests.fuzz_run", 2000, folder=tmp_path), 2000)

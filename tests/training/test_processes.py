@@ -25,12 +25,28 @@ def torchrun(*words, cwd):
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [*command, "--nproc-per-node", "2", *map(str, words)],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=120,
+        cwd=cwd, env=environment, capture_output=True, text=True,
     )  # fmt: skip
 
 
-def run_spec(folder, spec, *, first=()):
-    """Runs a spec by two processes; first are lines of Python that each of them begins with."""
+@pytest.fixture(scope="module")
+def forked():
+    """A function that runs a script in two processes: their exit status and what they said."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.training.forked_pair"],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as server:  # fmt: skip
+
+        def run_pair(words):
+            print(json.dumps([*map(str, words)]), file=server.stdin, flush=True)
+            return json.loads(server.stdout.readline())
+
+        yield run_pair
+        server.stdin.close()
+
+
+def words_of(folder, spec, *, first=()):
+    """A script that runs a spec, and its arguments; first are lines of Python it begins with."""
     toml = folder / "spec.toml"
     toml.write_text(load_spec(spec).text)
     start = folder / "start.py"
@@ -44,10 +60,7 @@ def run_spec(folder, spec, *, first=()):
         "cli.main(sys.argv[1:])",
     ]
     start.write_text("\n".join(lines))
-    return torchrun(
-        start, "run", toml, "--out", folder / "run", "--device", "cpu", "--quiet",
-        cwd=folder,
-    )  # fmt: skip
+    return [start, "run", toml, "--out", folder / "run", "--device", "cpu", "--quiet"]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +118,7 @@ def test_a_run_by_two_processes_is_that_of_one(tmp_path):
         "from robustloss.cli.commands import running; show = running._show_outcome; "
         "running._show_outcome = lambda *a: (time.sleep(1.5), show(*a))"
     )
-    ended = run_spec(tmp_path, spec, first=[slow])
+    ended = torchrun(*words_of(tmp_path, spec, first=[slow]), cwd=tmp_path)
     assert ended.returncode == 1, ended.stderr
     assert "Interrupted" not in ended.stderr
     assert ended.stdout.count("index.html") == 1  # one process tells
@@ -130,16 +143,15 @@ def test_a_run_by_two_processes_is_that_of_one(tmp_path):
     )
 
 
-def test_a_mistake_is_told_by_the_first_process_alone(tmp_path):
+def test_a_mistake_is_told_by_the_first_process_alone(tmp_path, forked):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("of somebody else")
     slow = "tell = cli.complain; cli.complain = lambda text: (time.sleep(1.5), tell(text))[1]"
-    ended = run_spec(tmp_path, changed(seeds=[0]), first=[slow])
-    assert ended.returncode != 0
-    assert ended.stderr.count(f"{tmp_path / 'run'}") >= 1
-    assert "exitcode  : 2" in ended.stderr.replace("exitcode : ", "exitcode  : ")
-    assert "Interrupted" not in ended.stderr
-    assert "first process" not in ended.stderr
+    statuses, said = forked(words_of(tmp_path, changed(seeds=[0]), first=[slow]))
+    assert statuses[0] == 2
+    assert said.count(f"{tmp_path / 'run'}") == 1
+    assert "Interrupted" not in said
+    assert "first process" not in said
 
 
 @pytest.mark.parametrize(
@@ -168,16 +180,17 @@ def test_a_mistake_is_told_by_the_first_process_alone(tmp_path):
         ),
     ],
 )
-def test_a_process_that_holds_other_data_is_refused(tmp_path, lines, reason):
-    ended = run_spec(tmp_path, changed(seeds=[0], losses=[{"name": "softmax"}]), first=lines)
-    assert ended.returncode == 1
-    assert re.search(reason, ended.stderr), ended.stderr
+def test_a_process_that_holds_other_data_is_refused(tmp_path, forked, lines, reason):
+    spec = changed(seeds=[0], losses=[{"name": "softmax"}])
+    statuses, said = forked(words_of(tmp_path, spec, first=lines))
+    assert statuses[0] == 1
+    assert re.search(reason, said), said
     (failure,) = read_json(tmp_path / "run" / "results.json")["failures"]
     assert re.search(reason, failure["reason"])
     assert not list((tmp_path / "run").rglob("model-*"))
 
 
-def test_a_process_that_fails_alone_stops_all(tmp_path):
+def test_a_process_that_fails_alone_stops_all(tmp_path, forked):
     (tmp_path / "bad.py").write_text(
         "import os\n"
         "from robustloss.losses.softmax import SoftmaxHead\n"
@@ -188,7 +201,7 @@ def test_a_process_that_fails_alone_stops_all(tmp_path):
         "        return super().loss(features, labels, progress=progress)\n"
     )
     losses = [{"name": f"{tmp_path}/bad.py:Bad", "label": "Bad"}]
-    ended = run_spec(tmp_path, changed(seeds=[0], losses=losses))
-    assert ended.returncode != 0
-    assert "rank 1: this process alone" in ended.stderr
+    statuses, said = forked(words_of(tmp_path, changed(seeds=[0], losses=losses)))
+    assert 0 not in statuses
+    assert "rank 1: this process alone" in said
     assert not list((tmp_path / "run").rglob("cell.json"))
