@@ -35,6 +35,8 @@ SPEC = changed(
     outside=[{"name": "uniform_noise", "images": 20}],
 )
 
+ONE_SEED = SPEC | {"seeds": [0], "records": {"images": "all"}}
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -46,14 +48,22 @@ def made(tmp_path_factory):
         for images in ("all", "worst"):
             spec = SPEC | {"records": {"images": images}}
             assert runner.run(spec, out=folder / images).exit_code == 0
+        assert runner.run(ONE_SEED, out=folder / "one").exit_code == 0
     return folder
 
 
 @pytest.fixture
 def run(made, tmp_path):
-    """A copy to spoil of a run that keeps all images."""
-    shutil.copytree(made / "all", tmp_path / "run")
+    """A copy to spoil of a run that keeps all images, of one seed."""
+    shutil.copytree(made / "one", tmp_path / "run")
     return tmp_path / "run"
+
+
+@pytest.fixture
+def two_seeds(made, tmp_path):
+    """The same of two seeds."""
+    shutil.copytree(made / "all", tmp_path / "two-seeds")
+    return tmp_path / "two-seeds"
 
 
 def cell_of(run, loss="lgm", seed=0):
@@ -103,7 +113,7 @@ def test_a_run_as_it_was_written_passes(made, images):
     assert str(found).endswith(f"{len(told)} passed, 0 failed.")
 
 
-def test_what_passes_is_a_line_for_each_cell_and_what_fails_is_told_in_full(made, run):
+def test_what_passes_is_a_line_for_each_cell_and_what_fails_is_told_in_full(made, two_seeds):
     found = robustloss.verify(made / "all")
     lines = str(found).splitlines()
     assert len(lines) == 4 + 4 < len(found.findings)
@@ -112,8 +122,8 @@ def test_what_passes_is_a_line_for_each_cell_and_what_fails_is_told_in_full(made
         "PGD at eps 0.1; DeepFool at eps 1 (80 images)"
     ) in lines
     for seed in (0, 1):
-        one(cell_of(run, seed=seed), "pgd-0.1-*.npz").unlink()
-    found = robustloss.verify(run, files_only=True)
+        one(cell_of(two_seeds, seed=seed), "pgd-0.1-*.npz").unlink()
+    found = robustloss.verify(two_seeds, files_only=True)
     lines = str(found).splitlines()
     assert lines[: len(found.failures)] == list(map(str, found.failures))
     assert sum(line.startswith("FAIL  L-GM seed") for line in lines) >= 2
@@ -249,14 +259,14 @@ def test_a_changed_number_in_a_cell_and_in_results(run):
     assert "PGD at eps 0.1: these images give error" in found
 
 
-def test_a_replaced_record(run):
-    other, own = (one(cell_of(run, seed=seed), "pgd-0.1-*.npz") for seed in (1, 0))
+def test_a_replaced_record(two_seeds):
+    other, own = (one(cell_of(two_seeds, seed=seed), "pgd-0.1-*.npz") for seed in (1, 0))
     shutil.copy(other, own)
-    found = failures(run, files_only=True)
+    found = failures(two_seeds, files_only=True)
     assert f"L-GM seed 0, files: {own.name} is another file than cell.json states (sha256)" in found
-    reseal(run)
+    reseal(two_seeds)
     assert "L-GM seed 0, numbers: cell.json is not what its records give" in failures(
-        run, files_only=True
+        two_seeds, files_only=True
     )
 
 
@@ -284,7 +294,7 @@ def test_a_file_without_end_is_not_read(run, pattern, monkeypatch):
     os.truncate(path, 2**42)
     assert f"{path.name} cannot be read (has more than" in failures(run, files_only=True)
     counted = Counted(monkeypatch)
-    runner.run(SPEC | {"records": {"images": "all"}}, out=run)
+    runner.run(ONE_SEED, out=run)
     assert len(counted.attacked) == (pattern != "scores-*")
     assert path.stat().st_size < 2**20
 
@@ -295,10 +305,10 @@ def test_a_removed_file(run):
     assert f"L-GM seed 0, files: {path.name} is missing" in failures(run)
 
 
-def test_a_removed_cell(run):
-    shutil.rmtree(cell_of(run, seed=1))
-    assert "cells: L-GM, seed 1: its cell.json is missing." in failures(run)
-    results = read_json(run / "results.json")
+def test_a_removed_cell(two_seeds):
+    shutil.rmtree(cell_of(two_seeds, seed=1))
+    assert "cells: L-GM, seed 1: its cell.json is missing." in failures(two_seeds)
+    results = read_json(two_seeds / "results.json")
     for name, rows in results.items():
         if isinstance(rows, list):
             results[name] = [
@@ -306,8 +316,8 @@ def test_a_removed_cell(run):
             ]
     del results["digest"]
     results["digest"] = digest_content(results)
-    write_json(run / "results.json", results, sort_keys=False)
-    assert "L-GM" in failures(run)
+    write_json(two_seeds / "results.json", results, sort_keys=False)
+    assert "L-GM" in failures(two_seeds)
 
 
 def test_a_replaced_cell(run):
@@ -343,18 +353,18 @@ def test_other_data(run, monkeypatch):
     assert "data: the data here have checksum " in failures(run)
 
 
-def test_what_an_older_version_did_not_store_cannot_be_told_and_is_no_failure(run):
-    for path in run.glob("cells/*/*/cell.json"):
+def test_what_an_older_version_did_not_store_cannot_be_told_and_is_no_failure(two_seeds):
+    for path in two_seeds.glob("cells/*/*/cell.json"):
         content = read_json(path)
         del content["sha256"], content["digests"]
         write_json(path, content, checked=True)
-    results = read_json(run / "results.json")
+    results = read_json(two_seeds / "results.json")
     del results["digest"], results["provenance"]["cells"], results["provenance"]["transfers"]
     results["summary"] = [row for row in results["summary"] if row["metric"] != "auroc_all"]
     for row in results["rows"]:
         del row["auroc_noise"]
-    write_json(run / "results.json", results, sort_keys=False)
-    found = robustloss.verify(run)
+    write_json(two_seeds / "results.json", results, sort_keys=False)
+    found = robustloss.verify(two_seeds)
     assert found, str(found)
     text = str(found)
     assert "open  results.json: an older version wrote it without a digest" in text
@@ -362,9 +372,9 @@ def test_what_an_older_version_did_not_store_cannot_be_told_and_is_no_failure(ru
         "open  files of 4 cells (L-GM seed 0; L-GM seed 1; and 2 more): an older version stored no"
     ) in text
     assert text.endswith("7 cannot be told.")
-    path = one(cell_of(run), "pgd-0.1-*.npz")
+    path = one(cell_of(two_seeds), "pgd-0.1-*.npz")
     path.write_bytes(path.read_bytes()[:-100])  # a file has a digest of its own
-    assert f"{path.name} is truncated or altered" in failures(run)
+    assert f"{path.name} is truncated or altered" in failures(two_seeds)
 
 
 def test_without_the_data_files_and_numbers_are_checked(run, monkeypatch):
@@ -453,20 +463,23 @@ def test_a_function_that_makes_the_data_is_executed_only_with_leave(tmp_path, co
     assert robustloss.verify(out, allow_plugins=True)
 
 
-def test_the_command(made, run, command, tmp_path):
+def test_the_command(made, two_seeds, command, tmp_path):
     status, out, err = command("verify", made / "all", "--files")
     assert (status, err) == (0, "")
     assert out.endswith("10 passed, 0 failed.\n")
-    one(cell_of(run), "pgd-0.1-*.npz").unlink()
-    status, out, _ = command("verify", run, "--files")
+    one(cell_of(two_seeds), "pgd-0.1-*.npz").unlink()
+    status, out, _ = command("verify", two_seeds, "--files")
     assert status == 1
     assert out.startswith("FAIL  L-GM seed 0, files: pgd-0.1-")
     assert "\npass  L-GM seed 1: files, numbers\n" in out
     for words, told in [
         ((tmp_path / "none",), "must be a folder that `robustloss run` wrote"),
-        ((run, "--loss", "lgm"), "loss (=lgm) goes with images only"),
-        ((run, "x.npz", "--files"), "--files (files_only) loads no model. Leave it out, or IMAGES"),
-        ((run, "--device", "gpu"), "device (='gpu') must be one of"),
+        ((two_seeds, "--loss", "lgm"), "loss (=lgm) goes with images only"),
+        (
+            (two_seeds, "x.npz", "--files"),
+            "--files (files_only) loads no model. Leave it out, or IMAGES",
+        ),
+        ((two_seeds, "--device", "gpu"), "device (='gpu') must be one of"),
     ]:
         status, out, err = command("verify", *words)
         assert (status, out) == (2, "")
