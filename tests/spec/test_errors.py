@@ -39,7 +39,7 @@ BAD = [
     ({"train": {"batchsize": 64}}, "train.batchsize: unknown key; did you mean 'batch_size'?"),
     ({"data": {"Name": "mnist"}}, "data.Name: unknown key; did you mean 'name'?"),
     ({"seed": 1}, "seed: unknown key; did you mean 'seeds'?"),
-    ({"epochs": 3}, "epochs: unknown key; did you mean 'train.epochs'?"),
+    ({"epochs": 3}, "epochs: unknown key; did you mean 'train.epochs' or 'tuning.epochs'?"),
     ({"baseline": "GM"}, "baseline: unknown key; did you mean 'report.baseline'?"),
     (
         {"baseline": {"file": "b.npz"}},
