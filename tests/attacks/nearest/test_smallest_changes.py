@@ -1,7 +1,10 @@
 """What every attack that looks for the smallest change finds on a linear classifier, and beyond."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor, nn
 
 from robustloss.attacks import build_attack, perturb
 from tests.attacks.exact_steps import DUAL, ORDER, exact_step, length
@@ -9,6 +12,7 @@ from tests.attacks.models import BinaryLinear, Distances, classes, convolutional
 
 FAR_OFF = {"deepfool": 1.03, "fab": 1.01, "fmn": 1.01}  # times the exact radius, at most
 EVERY = [(name, norm) for name in FAR_OFF for norm in ORDER if norm != "l1" or name == "fmn"]
+SHORT: dict[str, dict[str, Any]] = {"deepfool": {}, "fab": {"steps": 20}, "fmn": {"steps": 20}}
 EXACT = [(name, norm) for name, norm in EVERY if name != "deepfool"]
 
 
@@ -79,3 +83,57 @@ def test_fab_and_fmn_come_at_least_as_near_as_deepfool(norm: str) -> None:
         assert own is not None
         assert (own <= 1.005 * other).double().mean() > 0.95
         assert own.median() < 0.999 * other.median()
+
+
+@pytest.mark.parametrize(("name", "norm"), EVERY)
+@pytest.mark.parametrize(
+    "change", [lambda z: z - 1024.0, lambda z: z * 1000.0, lambda z: z * 1e-12]
+)
+def test_shift_and_scale_of_the_logits_do_not_matter(name: str, norm: str, change) -> None:
+    class Changed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = convolutional().eval().double()
+
+        def forward(self, images: Tensor) -> Tensor:
+            return change(self.model(images.double()))
+
+    model = Changed()
+    labels = model.model(images().double()).argmax(dim=1)
+    attack = build_attack(name, norm=norm, **SHORT[name])
+    theirs = perturb(attack, model, images(), labels, eps=[1]).radius
+    own = perturb(attack, model.model.float(), images(), labels, eps=[1]).radius
+    assert own is not None
+    assert theirs is not None
+    rtol = 1e-3 if name == "deepfool" else 2e-3
+    same = torch.isclose(own, theirs, rtol=rtol, atol=1e-6)
+    # Beside a boundary, rounding decides whether the ball of FMN shrinks or grows by γ.
+    assert same.double().mean() > 0.9 if name == "fmn" else same.all()
+    torch.testing.assert_close(own.median(), theirs.median(), rtol=5e-3, atol=0)
+
+
+@pytest.mark.parametrize("name", FAR_OFF)
+def test_wrong_from_the_start_has_radius_zero_and_flat_has_none(name: str) -> None:
+    class Gated(BinaryLinear):
+        def forward(self, images: Tensor) -> Tensor:
+            moving = super().forward(images)
+            flat = torch.tensor([1.0, 0.0]).expand_as(moving)
+            return torch.where((images[:, 0, 0, 0] > 0.5).unsqueeze(1), moving, flat)
+
+    model, inputs = Gated(), images(60)
+    with torch.no_grad():
+        model.weight[0] = 0  # no step goes through the gate
+    labels = model(inputs).argmax(dim=1)
+    labels[:10] = 1 - labels[:10]
+    found = perturb(build_attack(name), model, inputs, labels, eps=[0.5])
+    assert found.radius is not None
+    flat = (inputs[:, 0, 0, 0] <= 0.5) & (torch.arange(60) >= 10)
+    assert (found.radius[:10] == 0).all()
+    assert torch.equal(found.radius.isinf(), flat)
+    assert torch.equal(found.zero_gradient, flat)
+    assert torch.equal(found.adv_inputs[0][flat], inputs[flat])
+    all_wrong = perturb(build_attack(name), model, inputs[:5], labels[:5], eps=[0.5])
+    assert all_wrong.queries == (5, 5 if name == "fmn" else 0)  # it begins with a gradient of all
+    if name == "fmn":
+        going = 50 - int(flat.sum())  # the others are left alone
+        assert found.queries == (60 + 100 * going, 60 + 99 * going)
