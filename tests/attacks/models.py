@@ -26,6 +26,17 @@ class BinaryLinear(nn.Module):
         return torch.stack((torch.zeros_like(score), score), dim=1)
 
 
+class ChangedLogits(nn.Module):
+    """`convolutional` in evaluation and float64, with logits that are changed."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.change = convolutional().eval().double(), change
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.change(self.model(images.double()))
+
+
 class Distances(nn.Module):
     """Logits −½‖x·scale − mu_k‖² with one center per class: the logits of a Gaussian head."""
 

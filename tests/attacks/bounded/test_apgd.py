@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustloss.attacks import AttackError, ImageNoise, build_attack, perturb
 from robustloss.attacks.ball import distance, surface_start
@@ -22,7 +22,7 @@ from tests.attacks.apgd_cases import (
     fooled,
     ordinary,
 )
-from tests.attacks.models import SHAPE, BinaryLinear, classes, convolutional, images
+from tests.attacks.models import SHAPE, BinaryLinear, ChangedLogits, classes, convolutional, images
 
 # --- closed forms ---------------------------------------------------------------------------
 
@@ -120,15 +120,7 @@ def test_at_least_as_strong_as_pgd_with_as_many_gradients(norm: str) -> None:
 @pytest.mark.parametrize("keys", [{}, {"targets": 3}])
 @pytest.mark.parametrize("change", [lambda z: z - 1000.0, lambda z: z * 1000.0, lambda z: z / 1000])
 def test_ratio_ignores_shift_and_scale_of_the_logits(keys: dict, change) -> None:
-    class Changed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = convolutional().eval().double()
-
-        def forward(self, images: Tensor) -> Tensor:
-            return change(self.model(images.double()))
-
-    changed = Changed()
+    changed = ChangedLogits(change)
     labels = changed.model(images().double()).argmax(dim=1)
     attack = build_attack("apgd_dlr", steps=10, **keys)
     theirs = perturb(attack, changed, images(), labels, eps=[0.03]).adv_inputs

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from robustloss.attacks import ATTACKS, AttackError, ImageNoise, build_attack, perturb
 from robustloss.attacks.ball import distance, uniform_start
 from robustloss.attacks.bounded.pgd import STEP_SCHEDULES
-from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
+from tests.attacks.models import (
+    BinaryLinear,
+    ChangedLogits,
+    Distances,
+    classes,
+    convolutional,
+    images,
+)
 
 EPS = [0.02, 0.05, 0.1]
 
@@ -194,15 +201,7 @@ def test_best_is_never_milder_than_last_and_more_restarts_never_than_fewer() -> 
 
 @pytest.mark.parametrize("change", [lambda z: z - 1024.0, lambda z: z * 1024.0])
 def test_margin_objective_ignores_shift_and_scale_of_the_logits(change) -> None:
-    class Changed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = convolutional().eval().double()
-
-        def forward(self, images: Tensor) -> Tensor:
-            return change(self.model(images.double()))
-
-    plain = Changed()
+    plain = ChangedLogits(change)
     attack = build_attack("pgd", objective="margin", steps=5)
     theirs = perturb(attack, plain, images(), classes(), eps=[0.1]).adv_inputs
     own = perturb(attack, plain.model.float(), images(), classes(), eps=[0.1]).adv_inputs

@@ -17,7 +17,14 @@ from robustloss.attacks.bounded.square import (
     recolour,
     regroup,
 )
-from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
+from tests.attacks.models import (
+    BinaryLinear,
+    ChangedLogits,
+    Distances,
+    classes,
+    convolutional,
+    images,
+)
 
 NORMS = pytest.mark.parametrize("norm", ["linf", "l2"])
 
@@ -233,21 +240,12 @@ def test_stays_in_ball_and_box_by_itself(norm: str, shape: tuple[int, ...]) -> N
 @NORMS
 @pytest.mark.parametrize("change", [lambda z: z - 1024.0, lambda z: z * 1000.0])
 def test_shift_and_scale_of_the_logits_do_not_matter(norm: str, change) -> None:
-    class Changed(nn.Module):
-        def __init__(self, change) -> None:
-            super().__init__()
-            self.model = convolutional().eval().double()
-            self.change = change
-
-        def forward(self, images: Tensor) -> Tensor:
-            return self.change(self.model(images.double()))
-
-    plain = Changed(lambda z: z)
+    plain = ChangedLogits(lambda z: z)
     labels = plain(images()).argmax(dim=1)
     keys = {"norm": norm, "queries": 150}
     eps = {"linf": 0.05, "l2": 0.2}[norm]
     own = attacked(plain, images(), labels, eps, **keys)
-    theirs = attacked(Changed(change), images(), labels, eps, **keys)
+    theirs = attacked(ChangedLogits(change), images(), labels, eps, **keys)
     assert 0.1 < fooled(plain, own, labels).double().mean() < 0.9
     assert torch.equal(own, theirs)
 

@@ -3,11 +3,18 @@
 import pytest
 import torch
 import torchattacks
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustloss.attacks import build_attack, perturb
 from robustloss.attacks.ball import distance
-from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
+from tests.attacks.models import (
+    BinaryLinear,
+    ChangedLogits,
+    Distances,
+    classes,
+    convolutional,
+    images,
+)
 
 CPU = {"steps": 200, "search_steps": 5}
 
@@ -56,15 +63,7 @@ def test_binary_images_and_negative_logits_are_no_shelter() -> None:
 
 @pytest.mark.parametrize("change", [lambda z: z - 1024.0, lambda z: z * 1024.0, lambda z: z / 1024])
 def test_shift_and_scale_of_the_logits_do_not_matter(change) -> None:
-    class Changed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = convolutional().eval().double()
-
-        def forward(self, images: Tensor) -> Tensor:
-            return change(self.model(images.double()))
-
-    model = Changed()
+    model = ChangedLogits(change)
     labels = model(images(30)).argmax(dim=1)
     keys = {"steps": 100, "search_steps": 4}
     theirs = perturb(build_attack("cw", **keys), model, images(30), labels, eps=[1]).radius

@@ -4,11 +4,18 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustloss.attacks import build_attack, perturb
 from tests.attacks.exact_steps import DUAL, ORDER, exact_step, length
-from tests.attacks.models import BinaryLinear, Distances, classes, convolutional, images
+from tests.attacks.models import (
+    BinaryLinear,
+    ChangedLogits,
+    Distances,
+    classes,
+    convolutional,
+    images,
+)
 
 FAR_OFF = {"deepfool": 1.03, "fab": 1.01, "fmn": 1.01}  # times the exact radius, at most
 EVERY = [(name, norm) for name in FAR_OFF for norm in ORDER if norm != "l1" or name == "fmn"]
@@ -90,15 +97,7 @@ def test_fab_and_fmn_come_at_least_as_near_as_deepfool(norm: str) -> None:
     "change", [lambda z: z - 1024.0, lambda z: z * 1000.0, lambda z: z * 1e-12]
 )
 def test_shift_and_scale_of_the_logits_do_not_matter(name: str, norm: str, change) -> None:
-    class Changed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = convolutional().eval().double()
-
-        def forward(self, images: Tensor) -> Tensor:
-            return change(self.model(images.double()))
-
-    model = Changed()
+    model = ChangedLogits(change)
     labels = model.model(images().double()).argmax(dim=1)
     attack = build_attack(name, norm=norm, **SHORT[name])
     theirs = perturb(attack, model, images(), labels, eps=[1]).radius
