@@ -1,7 +1,16 @@
 """The tables that a reader needs first: attack by attack, over seeds, detection, worst case."""
 
 from robustloss.results.columns import Table, parse_columns
-from robustloss.results.tables.shared import ATTACK, CELL, EPS, ERROR, SCORE, SEPARATION, N
+from robustloss.results.tables.shared import (
+    ATTACK,
+    AUROC_ALL,
+    CELL,
+    EPS,
+    ERROR,
+    SCORE,
+    SEPARATION,
+    N,
+)
 
 _UNDETECTED = """
 undetected_success_at_1fpr   number?   Share of the initially correct images that the attack makes \
@@ -86,12 +95,7 @@ mean_max_posterior           number    Mean posterior of the predicted class. [s
 zero_gradient_fraction       number?   Share of the images whose first gradient is exactly 0; null \
                                        where the attack does not say. [summarised, percent]
 score                        text?     Name of the detection score that the next columns are about.
-auroc_all                    number?   AUROC of all clean against all attacked images. \
-                                       [summarised, fraction]
-auroc_all_low                number?   Lower end of its 95 % interval over images. \
-                                       [optional, fraction]
-auroc_all_high               number?   Upper end of its 95 % interval over images. \
-                                       [optional, fraction]
+{AUROC_ALL}
 auroc_successful             number?   AUROC of the initially correct images against the \
                                        successful attacks. [summarised, fraction]
 auroc_successful_low         number?   Lower end of its 95 % interval over images. \
@@ -251,12 +255,7 @@ kind                         text      "naive" or "adaptive"; or the copy of eac
 {SCORE}
 adapted                      boolean   Whether the attack raises this very score.
 {N}
-auroc_all                    number?   AUROC of all clean against all attacked images. \
-                                       [summarised, fraction]
-auroc_all_low                number?   Lower end of its 95 % interval over images. \
-                                       [optional, fraction]
-auroc_all_high               number?   Upper end of its 95 % interval over images. \
-                                       [optional, fraction]
+{AUROC_ALL}
 auroc_successful             number?   AUROC of the initially correct against successful attacks. \
                                        [fraction]
 n_successful                 integer   Number of successful attacks: correct before, wrong after.

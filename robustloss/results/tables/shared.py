@@ -24,6 +24,14 @@ error_high                   number    Upper end of its 95 % Wilson interval ove
 SCORE = """
 score                        text      Name of the detection score.
 """
+AUROC_ALL = """
+auroc_all                    number?   AUROC of all clean against all attacked images. \
+                                       [summarised, fraction]
+auroc_all_low                number?   Lower end of its 95 % interval over images. \
+                                       [optional, fraction]
+auroc_all_high               number?   Upper end of its 95 % interval over images. \
+                                       [optional, fraction]
+"""
 # How well a score separates clean images from others, attacked or of another distribution.
 SEPARATION = """
 auroc                        number?   Area under the ROC curve, the clean against the others. \
