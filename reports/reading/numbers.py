@@ -84,7 +84,8 @@ class Numbers(ResultNumbers):
     @property
     def pictured(self) -> list[str]:
         """The losses but those of a reference."""
-        return [label for label in self.labels if label not in self.elsewhere]
+        elsewhere = self.elsewhere
+        return [label for label in self.labels if label not in elsewhere]
 
     def speak(self, text: str) -> str:
         """Return a text that names losses of a reference without the mark of their rows.

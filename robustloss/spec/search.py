@@ -31,8 +31,8 @@ class TuningSpec(Table):
         shown="all combinations",
     )
     epochs: Count | None = declare(
-        "passes over the training images in such a training; fewer than in [train] are cheaper, "
-        "and choose among short trainings",
+        "passes over the training images in a trial; fewer than in [train] save time, and favour "
+        "values that learn fast",
         None,
         le=10_000,
         shown="those of the loss",
