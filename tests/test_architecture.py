@@ -82,8 +82,8 @@ FLOORS: dict[str, list[set[str]]] = {
         {
             f"chapters.{name}"
             for name in (
-                *("overview", "differences", "errors", "predictions", "detection", "space"),
-                "training",
+                *("result", "paper", "detection", "differences", "confidence", "space"),
+                *("images", "run"),
             )
         }
         | {"chapters"},

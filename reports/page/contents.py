@@ -12,7 +12,7 @@ from robustloss.reports.chapters.confidence import calibration, classes, confusi
 from robustloss.reports.chapters.detection import adaptive, implied, outside, roc, scores, shifts
 from robustloss.reports.chapters.detection import curves as detection_curves
 from robustloss.reports.chapters.detection import table as detection
-from robustloss.reports.chapters.differences import forest, further, matrix
+from robustloss.reports.chapters.differences import forest, further, matrix, order
 from robustloss.reports.chapters.images import attacked
 from robustloss.reports.chapters.paper import error, histograms
 from robustloss.reports.chapters.result import attack as attack_tables
@@ -24,6 +24,7 @@ from robustloss.reports.chapters.space import boundary, embedding, likelihood_ma
 from robustloss.reports.chapters.space import tables as space
 from robustloss.reports.drawing.table import Table
 from robustloss.reports.page.checks import flags_table, unit_test_table
+from robustloss.reports.reading.guarded import guarded
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.reading.scene import Scene, featured, list_shown, strongest
 from robustloss.results.numbers import WORST
@@ -184,7 +185,7 @@ class Contents:
 
     def _detection(self) -> Chapter:
         numbers, figures, tables = self.numbers, self._figures, self._tables
-        every_norm = adaptive.guarded(numbers)
+        every_norm = guarded(numbers)
         known = [each for each in every_norm if each.aimed]
         words = (
             "A detector rejects images that look unlikely to the network. AUROC is how often a "
@@ -229,7 +230,10 @@ class Contents:
             "A difference counts as shown if a test finds it at the 5 % level, adjusted for all "
             "comparisons of the run. One that is not shown may still exist."
         )
+        many = len(self.numbers.labels) > matrix.FEW
+        order_item = _table("order", "Order of the losses", order.order_table, self.numbers)
         items = [
+            *([order_item] if many else []),
             *self._figures("forest", "Differences to the baseline", forest.plot_forest),
             *self._tables("differences", "Pairs of losses", matrix.differences_table),
             *_aside([_table("further", "Other numbers", further.further_table, self.numbers)]),

@@ -7,10 +7,11 @@ from urllib.parse import quote
 
 from robustloss.analysis.unfinished import open_run
 from robustloss.notation import eps_text
-from robustloss.reports.chapters.detection.adaptive import auroc_table, guarded
+from robustloss.reports.chapters.detection.adaptive import FETAYA, auroc_table
 from robustloss.reports.chapters.detection.table import detection_table
 from robustloss.reports.chapters.differences.comparison import Compared
 from robustloss.reports.chapters.differences.matrix import FEW, differences_table
+from robustloss.reports.chapters.differences.order import order_table
 from robustloss.reports.chapters.paper.error import error_table, introduce_paper
 from robustloss.reports.chapters.result.verdict import verdict
 from robustloss.reports.drawing.album import Album, Picture, write_text
@@ -28,6 +29,7 @@ from robustloss.reports.page.contents import Contents, leaving_gap
 from robustloss.reports.page.notes import care, warning
 from robustloss.reports.page.run_facts import list_facts, list_provenance
 from robustloss.reports.page.summary import describe_status
+from robustloss.reports.reading.guarded import guarded
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.published import published_errors
 from robustloss.reports.reading.scene import Scene, strongest
@@ -200,27 +202,34 @@ def _first_facts(numbers: Numbers, intervals: str, gaps: Sequence[str]) -> list[
 def _detection(numbers: Numbers) -> Iterable[Table]:
     """Yield detection of the first attack, and what is left of it when the attack knows it.
 
-    Of many losses the first table has the largest eps alone.
+    Of many losses it is the first alone, at the largest eps; the result has the other.
     """
     attack = next(iter(numbers.attacking), None)
     table = detection_table(Scene(numbers, attack)) if attack else None
-    if attack and table and table.rows:
+    knowing = guarded(numbers)
+    if attack and table and len(numbers.labels) > FEW:
         largest = eps_text(attack.strengths[-1])
-        crowd = len(numbers.labels) > FEW
-        yield replace(
-            table, rows=[row for row in table.rows if not crowd or row[1].text == largest]
-        )
-    for each in guarded(numbers):
+        rows = [row for row in table.rows if row[1].text == largest]
+        yield replace(table, rows=rows, notes=[*table.notes, *([FETAYA] if knowing else [])])
+        return
+    if table and table.rows:
+        yield table
+    for each in knowing:
         yield auroc_table(each)
 
 
 def list_differences(numbers: Numbers, told: set[str]) -> list[str]:
     """Return the differences under the strongest attack that are shown, or that none is.
 
+    Many losses stand in their order instead.
+
     Args:
         numbers: Of the run.
         told: See `_show`.
     """
+    order = order_table(numbers) if len(numbers.labels) > FEW else None
+    if order:
+        return _show([order], told)
     attack = strongest(numbers, numbers.attacking)
     table = differences_table(Scene(numbers, attack)) if attack else None
     if attack is None or table is None:

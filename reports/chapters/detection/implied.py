@@ -6,15 +6,15 @@ from statistics import fmean
 from robustloss.analysis.outcomes import find_half
 from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Entry, Table, fields_of
+from robustloss.reports.reading.guarded import TOO_GOOD, doubts
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NORM_NAMES, NOTHING, Estimate
 from robustloss.results.columns import Row
 from robustloss.results.numbers import combined_label, group_rows
-from robustloss.results.schema import ANY_ATTACK, WORST_CASE
+from robustloss.results.schema import WORST_CASE
 from robustloss.spec.text import slug
 
-CHECK = "detector_too_good"
 IMPLIED = "robust_error_with_detection_at_5fpr"
 _COLUMNS = [
     *(Column("", key) for key in ("label", "norm", "eps")),
@@ -72,16 +72,9 @@ def _implied_table(numbers: Numbers, norm: str, worst_cases: list[Row]) -> Table
     )  # fmt: skip
 
 
-def doubts(numbers: Numbers, label: str, norm: str | None, eps: float) -> list[Row]:
-    """Return the flags that doubt how much a detector notices under any attack."""
-    place = combined_label(ANY_ATTACK["attack_label"], norm)
-    found = numbers.flag_index.of_attack(label, place, eps)
-    return [flag for flag in found if flag.get("check") == CHECK]
-
-
 def is_doubted(numbers: Numbers) -> bool:
     """Return whether a detector of the run implies more than is likely."""
-    return any(flag.get("check") == CHECK for flag in numbers.run.flags)
+    return any(flag.get("check") == TOO_GOOD for flag in numbers.run.flags)
 
 
 def _most_telling(rows: list[Row]) -> float | None:

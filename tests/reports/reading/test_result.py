@@ -1,7 +1,6 @@
 """The result table and the report take the same numbers and put the same marks on them."""
 
-from robustloss.reports.chapters.detection.adaptive import BEST, guarded
-from robustloss.reports.chapters.detection.implied import doubts
+from robustloss.reports.reading.guarded import BEST, doubts, guarded
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import Run
 

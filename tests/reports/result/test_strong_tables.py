@@ -6,9 +6,9 @@ from statistics import fmean
 import pytest
 
 from robustloss.notation import interval_text
-from robustloss.reports.chapters.detection.adaptive import guarded
 from robustloss.reports.chapters.result.radius import rank_labels
 from robustloss.reports.drawing.table import Table
+from robustloss.reports.reading.guarded import guarded
 from robustloss.reports.reading.numbers import AttackInfo, Numbers
 from robustloss.reports.words import Estimate, over_seeds
 from robustloss.results.run import Run
