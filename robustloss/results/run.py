@@ -256,8 +256,10 @@ def load_run(path: str | Path) -> Run:
     """
     path = Path(path)
     file = path / "results.json"
+    around = find_run_around(path)
     if not path.is_dir():
-        raise ValueError(f"run (={path}) must be a folder that `robustloss run` wrote.")
+        hint = f" Did you mean {around}?" if around else ""
+        raise ValueError(f"run (={path}) must be a folder that `robustloss run` wrote.{hint}")
     if not os.path.lexists(file):
         why = "no run folder"
         if (path / "spec.toml").exists():
@@ -265,8 +267,8 @@ def load_run(path: str | Path) -> Run:
                 "the run has not finished: start it again to continue, or see what is there with "
                 "`robustloss report`"
             )
-        elif inside := next(path.glob("*/results.json"), None):
-            why += f"; {inside.parent} is one"
+        elif around or (around := next((p.parent for p in path.glob("*/results.json")), None)):
+            why += f"; {around} is one"
         raise ValueError(f"run (={path}) has no results.json ({why}).")
     results = read_json(file)
     check_version(file, results)
@@ -280,6 +282,16 @@ def load_run(path: str | Path) -> Run:
     check_tables(file, results)
     check(file, "provenance", Provenance, results["provenance"])
     return Run(path, results)
+
+
+def find_run_around(path: Path) -> Path | None:
+    """Return the run folder in which a file or a folder lies, such as its report; None without.
+
+    Args:
+        path: that need not exist.
+    """
+    folders = [folder for folder in path.parents[:2] if (folder / "results.json").is_file()]
+    return folders[0] if folders and path.exists() else None
 
 
 def from_folder_on(folder: Path, text: object) -> str:

@@ -153,7 +153,7 @@ def _open_runs(paths: Sequence[str | Path], least: int) -> list[Run]:
     for i, place in enumerate(places):
         if place in places[:i]:
             raise ValueError(f"run (={paths[i]}) is named twice.")
-    for path in filter(Path.is_file, map(Path, paths)):
+    for path in (one for one in map(Path, paths) if one.suffix == ".npz" and one.is_file()):
         raise ValueError(
             f"run (={path}) is a file. The losses in a file of `robustloss baseline` stand beside "
             f"those of a run: robustloss compare RUN --beside {path}."

@@ -317,4 +317,6 @@ def read_text(path: Path, wanted: str) -> str:
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
-        raise SpecError(f"{path}: is not UTF-8 text (byte {error.start}).") from None
+        raise SpecError(
+            f"{path}: is not UTF-8 text (byte {error.start}). Name {wanted} in UTF-8."
+        ) from None

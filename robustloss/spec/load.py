@@ -35,6 +35,11 @@ def load_spec(source: str | Path | Mapping[str, Any], *, folder: Path | None = N
         return spec
     path = find_spec(source)
     text, tables = read_tables(path)
+    if tables and not tables.keys() - {"gates", "baseline"}:
+        raise SpecError(
+            f"{path}: holds gates and no spec. A run is judged by them when it has finished: "
+            f"robustloss check RUN --gates {path}."
+        )
     spec = _validate(tables)
     spec._text, spec._folder = text, path.resolve().parent
     return spec
@@ -46,7 +51,7 @@ def read_tables(path: Path) -> tuple[str, dict[str, Any]]:
     Raises:
         SpecError: the file cannot be read or is no TOML.
     """
-    text = read_text(path, "a TOML file that holds a spec")
+    text = read_text(path, "a TOML file")
     try:
         return text, tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

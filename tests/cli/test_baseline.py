@@ -63,7 +63,9 @@ def test_baseline_writes_the_file_and_says_what_is_in_it(
         (("baseline", "{was}", "--out", "{was}/results.json"), "exists and is no baseline."),
         (("check", "{was}", "--baseline", "gone.npz"), "gone.npz cannot be read (No such file"),
         (("check", "{was}", "--baseline", "{folder}"), "has no results.json (no run folder)"),
-        (("check", "{was}", "--baseline", "{text}"), "does not begin as a baseline file does."),
+        (("check", "{was}", "--baseline", "{text}"), "is no baseline: it is a text file."),
+        (("check", "{was}", "--baseline", "{toml}"), "a TOML file. Gates are named by --gates"),
+        (("check", "{was}", "--baseline", "{was}/results.json"), "it is a file of the run {was}."),
         (
             ("check", "{was}", "--baseline", "{was}", "--tolerance", "error=1%"),
             "error (='1%') must",
@@ -72,15 +74,18 @@ def test_baseline_writes_the_file_and_says_what_is_in_it(
         (("check", "{was}", "--baseline", "{was}", "--tolerance", "eror=0.1"), "must name one of"),
         (("check", "{was}", "--tolerance", "error=0.1"), "has no gates"),
         (("compare", "{was}", "{text}"), "text.npz) is a file. The losses in a file of"),
+        (("compare", "{was}", "{toml}"), "must be a folder that `robustloss run` wrote."),
         (("check", "{was}"), "Name a file of gates or a baseline"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(command, runs, tmp_path, words, why):
     (tmp_path / "text.npz").write_text("label,error\n")
+    (tmp_path / "gates.toml").write_text("[[gates]]\n")
     places = {"was": runs[0], "folder": tmp_path, "text": tmp_path / "text.npz"}
+    places["toml"] = tmp_path / "gates.toml"
     status, out, err = command(*(word.format(**places) for word in words))
     assert (status, out) == (2, "")
-    assert why in err
+    assert why.format(**places) in err
     assert err.count("\n") == 1
 
 

@@ -135,12 +135,16 @@ def test_a_mistake_in_the_gates_ends_with_2_and_the_remedy(command, gated, tmp_p
 
 def test_a_run_or_file_that_is_not_there_ends_with_2(command, gated, tmp_path):
     (tmp_path / "empty").mkdir()
+    npz = tmp_path / "b.npz"
+    npz.write_bytes(b"PK")
     for words, said in (
         ([tmp_path / "gone"], "must be a folder that `robustloss run` wrote"),
         ([tmp_path / "empty"], "has no results.json (no run folder)"),
         ([gated / "spec.toml"], "must be a folder"),
         ([gated, "--gates", tmp_path / "gone.toml"], "no such file. Write one"),
-        ([gated, "--gates", tmp_path], "is a folder"),
+        ([gated, "--gates", tmp_path], "is a folder. Write one"),
+        ([gated, "--gates", gated], f"is named by --baseline {gated} (in Python"),
+        ([gated, "--gates", npz], ": is an .npz. A baseline, which is an earlier run or"),
         ([gated, "--junit", tmp_path], f"--junit (={tmp_path}) cannot be written: Is a directory"),
         ([gated, "--json", gated / "spec.toml" / "x"], "cannot be written: Not a directory"),
     ):

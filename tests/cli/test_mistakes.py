@@ -261,7 +261,9 @@ def test_a_spec_that_is_no_text(command, tmp_path, content):
     (tmp_path / "odd.toml").write_bytes(content)
     status, _, err = command("run", tmp_path / "odd.toml", "--out", tmp_path / "out")
     assert status == 2
-    assert re.fullmatch(r".*odd\.toml: is not UTF-8 text \(byte \d+\)\.\n", err)
+    assert re.fullmatch(
+        r".*odd\.toml: is not UTF-8 text \(byte \d+\)\. Name a TOML file in UTF-8\.\n", err
+    )
     assert not (tmp_path / "out").exists()
 
 

@@ -212,7 +212,7 @@ def test_damage_is_told(written, tmp_path):
     [
         (b"", r"b\.npz is empty \(0 bytes\)\. Take it from where it was kept"),
         (b"PK\5\6" + bytes(18), "It is an .npz that `robustloss baseline` did not write"),
-        (b"label,error\nsoftmax,0.1\n", "does not begin as a baseline file does"),
+        (b"label,error\nsoftmax,0.1\n", "b.npz is no baseline: it is a text file. Write one"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     ],
 )

@@ -194,13 +194,14 @@ def change(run: Path, **values) -> None:
 def test_what_is_no_finished_run_is_refused(run, tmp_path):
     with pytest.raises(ValueError, match=r"absent\) must be a folder that `robustloss run` wrote"):
         load_run(tmp_path / "absent")
-    with pytest.raises(ValueError, match=r"results\.json\) must be a folder"):
+    with pytest.raises(ValueError, match=r"results\.json\) must be .* Did you mean .*toy\?"):
         load_run(run / "results.json")
     (tmp_path / "other").mkdir()
     with pytest.raises(ValueError, match=r"has no results\.json \(no run folder\)"):
         load_run(tmp_path / "other")
-    with pytest.raises(ValueError, match=r"has no results\.json \(no run folder; .*toy is one\)"):
-        load_run(tmp_path)
+    for folder in (tmp_path, run / "cells"):
+        with pytest.raises(ValueError, match=r"has no results\.json \(no run folder; .*toy is one"):
+            load_run(folder)
     (run / "results.json").unlink()
     (run / "spec.toml").write_text("")
     with pytest.raises(ValueError, match="the run has not finished: start it again to continue"):

@@ -298,7 +298,8 @@ FILES = [
     (b'name = "a"\n[train\n', r"bad.toml: not valid TOML at line 2, column 7:"),
     (b'name = "a"\nname = "b"\n', r"bad.toml: not valid TOML at line 2, column 11: Cannot overwr"),
     (b'name = "a', r"bad.toml: not valid TOML at end of document"),
-    (b'name = "\xff"\n', r"bad.toml: is not UTF-8 text (byte 8)."),
+    (b'name = "\xff"\n', r"bad.toml: is not UTF-8 text (byte 8). Name a TOML file"),
+    (b"[[gates]]\nmetric = 'error'\nmax = 1\n", "holds gates and no spec. A run is judged by"),
 ]
 
 

@@ -34,10 +34,11 @@ from robustloss.results.checking import check_tables
 from robustloss.results.compact.content import TABLES_KEPT, Baseline, CellOutcomes, PassOutcome
 from robustloss.results.layout import check_layout
 from robustloss.results.provenance import Part, Provenance, Text
-from robustloss.results.run import Run
+from robustloss.results.run import Run, find_run_around
 from robustloss.storage import CorruptFile, digest_file, read_arrays, write_arrays
 
 FORMAT, VERSION = "robustloss baseline", 2
+AGAIN = "Take it from where it was kept, or write it again: robustloss baseline RUN --out FILE."
 _LEVELS = 256
 BESIDE = "reference.npz"  # in the folder of a merged run: the losses without cells
 MOST_BYTES = 256 * 2**20  # of a file; MNIST's 10,000 images, 4 losses, 4 eps have half a MiB
@@ -140,11 +141,10 @@ def load_baseline(path: str | Path) -> Baseline:
     """
     path = Path(path)
     path = path.resolve() if path.is_symlink() else path  # the user has named it
-    again = "Take it from where it was kept, or write it again: robustloss baseline RUN --out FILE."
     try:
         arrays, header = read_arrays(path, most=MOST_BYTES, unpacked=_MOST_UNPACKED)
     except CorruptFile as error:
-        raise CorruptFile(f"{error} {_guess_why(path)}{again}") from error
+        raise CorruptFile(_explain(path, error)) from error
     if header.get("format") != FORMAT:
         raise CorruptFile(
             f"{path} is a file of robustloss, but no baseline. Name a run folder, or a file "
@@ -170,7 +170,7 @@ def load_baseline(path: str | Path) -> Baseline:
         if isinstance(error, ValidationError):
             first = error.errors()[0]
             why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise CorruptFile(f"{path} holds no baseline ({one_line(why)}). {again}") from error
+        raise CorruptFile(f"{path} holds no baseline ({one_line(why)}). {AGAIN}") from error
     return Baseline(
         path, header["name"], header["provenance"], index, tuple(cells), header["tables"]
     )
@@ -197,21 +197,26 @@ def load_beside(run: Run) -> Baseline | None:
     return load_baseline(path)
 
 
-def _guess_why(path: Path) -> str:
-    """Say what kind of file it is that cannot be read, where its beginning tells."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        start = file.read(64)
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 22))
-        end = file.read()
+def _explain(path: Path, error: CorruptFile) -> str:
+    """Say of a file that cannot be read what it is, where its beginning tells, and the remedy."""
+    start = end = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(64)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 22))
+            end = file.read()
     if start.startswith(b"version https://git-lfs"):
-        return "It is a pointer of Git LFS: `git lfs pull` gets the file itself. "
-    if start and not start.startswith(b"PK"):
-        return "It does not begin as a baseline file does. "
+        return f"{error} It is a pointer of Git LFS: `git lfs pull` gets the file itself. {AGAIN}"
+    if start and not (start.startswith(b"P") or b"\0" in start):  # no archive, nor a spoiled one
+        run = find_run_around(path)
+        what = f"a file of the run {run}" if run else "a text file"
+        if not run and path.suffix == ".toml":
+            what = "a TOML file. Gates are named by --gates, and a spec must run first"
+        make = f"robustloss baseline {run or 'RUN'} --out FILE"
+        return f"{path} is no baseline: it is {what}. Write one: {make}."
     if end.startswith(b"PK\5\6"):  # the end of a zip archive, not followed by a digest
-        return "It is an .npz that `robustloss baseline` did not write. "
-    return ""
+        return f"{error} It is an .npz that `robustloss baseline` did not write. {AGAIN}"
+    return f"{error} {AGAIN}"
 
 
 def _read_cell(

@@ -111,7 +111,10 @@ def _check_names(path: Path, names: list[str]) -> None:
     if "images" not in names:
         hint = did_you_mean("images", names)
         known = ", ".join(f"{name:.40}" for name in names[:8]) or "nothing"
-        raise ImagesError(f"{path} has no array 'images'; it has {known}{hint or '.'}")
+        raise ImagesError(
+            f"{path} has no array 'images'; it has {known}{hint or '.'} "
+            "`robustloss export` writes such a file."
+        )
 
 
 def _check_pixels(path: Path, shape: tuple[int, ...], kind: str) -> None:

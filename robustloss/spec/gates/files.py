@@ -39,11 +39,18 @@ def load_gate_file(source: GatesLike) -> GateFile:
     if isinstance(source, str | Path):
         where, path = str(source), Path(os.path.expanduser(source))
         folder = path.parent
-        if not path.is_file() and canonical_name(where, shipped_specs()) not in shipped_specs():
-            what = "is a folder" if path.is_dir() else "no such file"
+        shipped = canonical_name(where, shipped_specs()) in shipped_specs()
+        archive = path.is_file() and path.suffix == ".npz"
+        if archive or not (path.is_file() or shipped):
+            what = "is an .npz" if archive else "is a folder" if path.is_dir() else "no such file"
+            remedy = "Write one: robustloss guide gates."
+            if archive or (path / "results.json").exists():
+                remedy = (
+                    "A baseline, which is an earlier run or its file, is named by --baseline "
+                    f"{where} (in Python: baseline=)."
+                )
             raise SpecError(
-                f"gates (={where}) must be a TOML file with tables [[gates]]: {what}. Write one: "
-                "robustloss guide gates."
+                f"gates (={where}) must be a TOML file with tables [[gates]]: {what}. {remedy}"
             )
         tables: Mapping[str, Any] = read_tables(find_spec(source))[1]
     else:
