@@ -12,6 +12,7 @@ from robustloss.reports.words import NORM_NAMES, NORM_WORDS, Estimate
 from robustloss.results.columns import Row
 from robustloss.results.compact.content import REFERENCE_MARK
 from robustloss.results.numbers import Attack, ResultNumbers, group_rows, number, ordered, place_of
+from robustloss.results.provenance import find_reference_labels
 from robustloss.results.result_table import ResultTable
 from robustloss.results.run import Run
 from robustloss.spec.text import slug
@@ -78,7 +79,7 @@ class Numbers(ResultNumbers):
     @property
     def elsewhere(self) -> list[str]:
         """The losses of a reference, which has numbers alone: no images, no scores."""
-        known = (self.run.provenance.get("reference") or {}).get("labels") or ()
+        known = find_reference_labels(self.run.provenance)
         return [label for label in self.labels if label in known]
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 
 from robustloss.results.columns import Row
 from robustloss.results.numbers import is_given, number, ordered
+from robustloss.results.provenance import find_reference_labels
 
 UNLEARNT = 0.75  # of the error of guessing
 WEAK = 0.25  # likewise
@@ -57,6 +58,7 @@ _DOUBTS = {
         "does no better than guessing",
         "Look at its weights, the order of its classes and how images are normalised.",
     ),
+    "reference": ("has not learnt", "Comparisons with untrained networks say little."),
 }
 """Kind of a model -> what its clean error says of it, and what to do."""
 
@@ -72,21 +74,21 @@ def describe_unlearnt(results: Mapping[str, Any]) -> list[str]:
     found, guessing = find_unlearnt(results)
     losses = (results["provenance"].get("spec") or {}).get("losses", ())
     kinds = {loss["label"]: _kind_of(loss) for loss in losses}
+    kinds |= dict.fromkeys(find_reference_labels(results["provenance"]), "reference")
     seeds = Counter(row["label"] for row in results["rows"] if row["attack"] == "none")
     lines = []
     for kind, (what, remedy) in _DOUBTS.items():
         names, errors = [], []
-        for label in ordered((loss["label"] for loss in losses), found):
-            rows = found.get(label)
-            if rows and kinds.get(label, "trained") == kind:
-                which = ", ".join(str(row["seed"]) for row in rows)
-                names.append(label if len(rows) == seeds[label] else f"{label} (seed {which})")
-                errors += [100 * row["error"] for row in rows]
+        own = {label: rows for label, rows in found.items() if kinds.get(label, "trained") == kind}
+        for label in ordered((loss["label"] for loss in losses if loss["label"] in own), own):
+            which = ", ".join(str(row["seed"]) for row in own[label])
+            names.append(label if len(own[label]) == seeds[label] else f"{label} (seed {which})")
+            errors += [100 * row["error"] for row in own[label]]
         if names:
             ends = dict.fromkeys(f"{end:.0f}" for end in (min(errors), max(errors)))
             if names[1:]:
                 what, remedy = _in_plural(what), _in_plural(remedy)
-            steps, ways = _find_more_steps(results, {*found}) if kind == "trained" else (0, "")
+            steps, ways = _find_more_steps(results, own) if kind == "trained" else (0, "")
             if 0 < steps < FEW_STEPS:
                 remedy = f"Lower train.lr, or take more steps than {steps:,}: {ways}."
             lines.append(
@@ -101,7 +103,8 @@ def find_weak(results: Mapping[str, Any]) -> dict[str, list[Row]]:
 
     These are losses with fewer than FEW_STEPS steps whose whole 95 % interval lies, with every
     seed, above WEAK of the error of guessing, or above twice that of the best loss of the run.
-    Attacked training is left out: it raises the clean error by itself.
+    Attacked training is left out: it raises the clean error by itself. So are losses of a
+    reference, which nobody can train longer here; one of them may still be the best.
 
     Args:
         results: The content of results.json.
@@ -115,10 +118,11 @@ def find_weak(results: Mapping[str, Any]) -> dict[str, list[Row]]:
             clean.setdefault(row["label"], []).append(row)
     ends = [max(row["error_high"] for row in rows) for rows in clean.values()]
     limit = min([WEAK * guessing, *(2 * end for end in ends)])
+    left_out = unlearnt.keys() | find_reference_labels(results["provenance"])
     return {
         label: rows
         for label, rows in clean.items()
-        if label not in unlearnt
+        if label not in left_out
         and all(0 < (steps[label, row["seed"]] or 0) < FEW_STEPS for row in rows)
         and all(row["error_low"] > limit > 0 for row in rows)
     }

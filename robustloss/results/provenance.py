@@ -182,6 +182,15 @@ class Provenance(Part):
     files: list[dict] | None = None
 
 
+def find_reference_labels(provenance: Mapping[str, Any]) -> frozenset[str]:
+    """Return the losses of a merged run that come from a reference; none of another run.
+
+    Args:
+        provenance: Of the run.
+    """
+    return frozenset((provenance.get("reference") or {}).get("labels") or ())
+
+
 def find_searches(provenance: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return which values each loss tried before it was trained, by its label.
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from robustloss.notation import one_line
 from robustloss.results.checking import check, check_tables, refuse
 from robustloss.results.finished_cell import Cell, check_version, load_cell
-from robustloss.results.provenance import Provenance
+from robustloss.results.provenance import Provenance, find_reference_labels
 from robustloss.results.result import build_result_table
 from robustloss.results.result_table import as_paragraphs
 from robustloss.results.schema import TABLES, Row
@@ -181,7 +181,7 @@ class Run:
             else:
                 cells += [cell] if (cell.label, cell.seed) in self._places else []
         found = {(cell.label, cell.seed) for cell in cells}
-        elsewhere = (self.provenance.get("reference") or {}).get("labels") or ()
+        elsewhere = find_reference_labels(self.provenance)
         for label, seed in self._places:
             if label in elsewhere:  # rows of a reference have no cells
                 continue

@@ -117,6 +117,24 @@ def test_few_steps_are_told_with_the_keys_that_make_more():
     ]
 
 
+def test_losses_of_a_reference_are_not_told_to_train_longer():
+    found = trained(results(("Mine", 0, 160, 1000), ("R", 0, 170, 1000), ("Q", 0, 50, 1000)), 27)
+    assert describe_unlearnt(found)[0].startswith("Mine and R are weakly trained: clean error 16 ")
+    found["provenance"]["reference"] = {"labels": ["R", "Q"]}
+    (line,) = describe_unlearnt(found)
+    assert line.startswith("Mine is weakly trained: clean error 16 % after 27 steps. Write ")
+    found = trained(results(("Mine", 0, 880, 1000), ("R", 0, 890, 1000), ("Q", 0, 50, 1000)), 27)
+    found["provenance"]["reference"] = {"labels": ["R", "Q"]}
+    mine, other = describe_unlearnt(found)
+    assert mine.startswith(
+        "Mine has not learnt: clean error 88 %, guessing is 90 %. Lower train.lr"
+    )
+    assert other == (
+        "R has not learnt: clean error 89 %, guessing is 90 %. Comparisons with untrained networks "
+        "say little."
+    )
+
+
 def test_a_seed_that_has_learnt_clears_a_loss_of_few_steps():
     found = results(("A", 0, 400, 1000), ("A", 1, 30, 1000), ("B", 0, 50, 1000))
     assert describe_unlearnt(trained(found, 27)) == []
