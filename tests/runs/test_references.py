@@ -138,6 +138,22 @@ def test_a_run_beside_a_reference_is_whole_and_can_be_proved(folder):
     assert run.provenance["spec"]["report"]["highlight"] == ["GM"]
 
 
+def test_what_an_earlier_version_merged_beside_a_reference_is_told_to_be_merged_again(
+    folder, tmp_path
+):
+    shutil.copytree(folder / "beside", tmp_path / "beside")
+    results = read_json(tmp_path / "beside/results.json")
+    pair = dict(
+        zip(("label_a", "label_b"), results["provenance"]["reference"]["labels"], strict=True)
+    )
+    results["comparisons"].append(results["comparisons"][-1] | pair)
+    (finding,) = [
+        f for f in check_run_tables(Run(tmp_path / "beside", results)) if f.state == "fail"
+    ]
+    assert "comparisons has" in finding.detail
+    assert "Merge again: robustloss compare RUN --beside REFERENCE" in finding.detail
+
+
 def test_a_merge_keeps_the_rows_of_a_reference_or_says_why_not(folder, tmp_path):
     merged = merge_runs([folder / "beside", folder / "mine"], tmp_path / "kept")  # the same cells
     assert not any("left out" in note for note in merged.notes)
@@ -317,7 +333,7 @@ def test_what_does_not_fit_a_reference_is_not_added(folder, tmp_path, monkeypatc
     refuse(r"has center already, and its seed 0 has other outcomes in .*new\.npz\.", cells=other)
     refuse(r"the test images are 200 from number \d+ to", index=baseline.index + 1)
     (tmp_path / "small/softmax.npz").write_bytes(b"no file of ours")
-    with pytest.raises(ValueError, match=r"softmax\.npz is truncated or altered"):
+    with pytest.raises(ValueError, match=r"softmax\.npz is no baseline: it is a text file"):
         add_to_reference(folder / "others", to=tmp_path, name="small", check=True)
     (tmp_path / "small/softmax.npz").unlink()
     monkeypatch.setattr(add, "MOST_OF_ONE", 1000)

@@ -21,6 +21,7 @@ from robustloss.results.columns import Row
 from robustloss.results.compact.file import load_beside
 from robustloss.results.finished_cell import Cell, read_cell
 from robustloss.results.numbers import TRANSFER
+from robustloss.results.provenance import find_reference_labels
 from robustloss.results.records import LazyRecords
 from robustloss.results.run import Run, from_folder_on
 from robustloss.results.schema import TABLES
@@ -120,6 +121,12 @@ def check_run_tables(run: Run) -> Iterator[Finding]:
         return
     if found:
         text = f"results.json is not what its cells give: {name_some(found)}"
+        elsewhere = find_reference_labels(run.provenance)
+        if any({row["label_a"], row["label_b"]} <= elsewhere for row in run.comparisons):
+            text += (
+                ". It has tests of losses of the reference against one another, as an earlier "
+                "version made them. Merge again: robustloss compare RUN --beside REFERENCE"
+            )
         yield Finding("results.json, numbers", "fail", text)
     else:
         n = len(run.readable_cells[0])
