@@ -6,7 +6,7 @@ from typing import Any
 
 from robustloss.notation import eps_text
 from robustloss.reports.page.notes import loss_notes
-from robustloss.reports.reading.facts import data_remark
+from robustloss.reports.reading.facts import choice_words, data_remark
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NORM_WORDS, counted, duration, file_name, listed, name_files
 from robustloss.results.numbers import NO_VALIDATION, is_given
@@ -118,8 +118,8 @@ def list_facts(numbers: Numbers) -> Facts:
          if model.get("backbone") else ""),
         ("Training", ", ".join(f"{k} {train[k]}" for k in TRAIN_KEYS if train.get(k) is not None)),
         ("Attacked in training", _settings(train.get("adversarial"))),
-        ("Tuning", f"{trials} trials of each loss; the values below are those of the smallest "
-         "clean validation error" if trials else _describe_tuning(numbers)),
+        ("Tuning", f"{trials} trials of each loss; the values below are {choice_words(numbers)}"
+         if trials else _describe_tuning(numbers)),
         *([("Losses", f"{len(losses)}; the spec has their settings")]
           if len(losses) > FEW and not trials else
           [("Model" if is_given(loss) else "Loss", describe_entry(loss)) for loss in losses]),
@@ -207,7 +207,7 @@ def _describe_tuning(numbers: Numbers) -> str:
         "every loss" if tuned == numbers.labels else f"{len(tuned)} of {len(numbers.labels)} losses"
     )
     keys = listed([*dict.fromkeys(key for label in tuned for key in searches[label]["search"])])
-    return f"{who} chose {keys} by trials, for the smallest clean validation error"
+    return f"{who} chose {keys} by trials: {choice_words(numbers)}"
 
 
 def _describe_attack(numbers: Numbers, attack: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.reading.scene import FEW_CLASSES
 from robustloss.reports.words import Estimate, over_seeds
+from robustloss.results.provenance import find_searches
 
 
 def rows(numbers: Numbers, table: str, label: str, **where: object) -> list[dict]:
@@ -87,6 +88,14 @@ def loss_spec(numbers: Numbers, label: str) -> dict:
 def images(numbers: Numbers) -> str:
     """Return how many test images an error counts."""
     return f"{numbers.images:,}" if numbers.images else "no"
+
+
+def choice_words(numbers: Numbers) -> str:
+    """Return what a value had to be for a loss to keep it, in a run with trials."""
+    searches = find_searches(numbers.run.provenance).values()
+    if any(search["tuning"].get("choose") == "first" for search in searches):
+        return "the first whose clean validation error is not shown to be above the smallest"
+    return "those of the smallest clean validation error"
 
 
 def eps_words(norm: str | None) -> str:

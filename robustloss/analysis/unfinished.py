@@ -158,7 +158,9 @@ def _choose_values(folder: Path, spec: Spec) -> tuple[Spec, list[Row], int]:
     contents = [read_trial(folder / trial.folder) for trial in trials]
     done = [(t, c) for t, c in zip(trials, contents, strict=True) if c is not None]
     waiting = {t.label for t, c in zip(trials, contents, strict=True) if c is None}
-    rows, chosen = trial_rows([trial for trial, _ in done], [content for _, content in done])
+    rows, chosen = trial_rows(
+        [trial for trial, _ in done], [content for _, content in done], spec.tuning.choose
+    )
     chosen = {label: values for label, values in chosen.items() if label not in waiting}
     for row in rows:
         row["chosen"] = row["chosen"] and row["label"] not in waiting

@@ -370,7 +370,7 @@ def _choose_values(
         reason = reasons.get((trial.label, trial_stage(trial)))
         found = {"reason": reason} if reason else read_trial(settings.folder / trial.folder)
         contents.append(found or {"reason": "it left no result."})
-    rows, chosen = trial_rows(trials, contents)
+    rows, chosen = trial_rows(trials, contents, settings.spec.tuning.choose)
     untuned = {
         row["label"]: f"no trial finished, the last because: {row['reason']}"
         for row in rows

@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -36,6 +36,12 @@ class TuningSpec(Table):
         None,
         le=10_000,
         shown="those of the loss",
+    )
+    choose: Literal["best", "first"] | None = declare(
+        'values that a loss keeps: "best", those of the smallest clean validation error; "first", '
+        "the first in the lists whose error is not shown to be larger than that (5 % level)",
+        None,
+        shown='"best"',
     )
 
 

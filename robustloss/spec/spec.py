@@ -330,6 +330,10 @@ class Spec(Table):
             if self.tuning.epochs is not None and "epochs" in loss.search:
                 rule = "is how long every trial trains. Remove it, or search for no epochs."
                 problems.add(("tuning", "epochs"), self.tuning.epochs, rule)
+            if self.tuning.choose == "first" and loss.search and count is None:
+                rule = "needs lists: the values of a range have no order. List values, "
+                rule += 'or write choose = "best".'
+                problems.add(("tuning", "choose"), "first", rule)
             if not loss.search:
                 rule = "must be given: every loss gets the same number of trials. Write for "
                 problems.add(place, {}, f"{rule}example search = {{ lr = [0.01, 0.03, 0.1] }}.")

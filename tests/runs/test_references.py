@@ -423,7 +423,7 @@ def test_a_loss_is_tuned_as_those_of_a_reference_were_or_the_difference_is_noted
     assert any("GM has a training of its own: weight_decay is 0.25" in note for note in alike.notes)
     for place, who in ((beside.path, "2 of 3 losses"), (alike.path, "every loss")):
         told = dict(list_facts(Numbers(load_run(place))))["Tuning"]
-        assert told == f"{who} chose lr by trials, for the smallest clean validation error"
+        assert told == f"{who} chose lr by trials: those of the smallest clean validation error"
     against = (tmp_path / "tuned", tmp_path / "others", alike.path)
     own = [plan_try("normface", str(path)).own for path in against]
     for spec in (starting_spec(reference, "tuned"), *own):

@@ -15,6 +15,7 @@ from robustloss.reports.drawing.frames import Margins, Spot, draw_panels
 from robustloss.reports.drawing.legends import Names
 from robustloss.reports.drawing.style import BLUE, INK, SOFT, VERMILLION, plain
 from robustloss.reports.drawing.table import Entry, Table
+from robustloss.reports.reading.facts import choice_words
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import fixed, name_files, span
 from robustloss.results.columns import Row
@@ -35,10 +36,11 @@ class Search:
     Attributes:
         trials: By loss in the order of the spec, then in the order of the trials.
         eps: The budgets of the trials' FGSM, rising.
+        choice: What a value had to be for a loss to keep it.
     """
 
     def __init__(self, numbers: Numbers) -> None:
-        rows = numbers.run.trials
+        rows, self.choice = numbers.run.trials, choice_words(numbers)
         self.trials: dict[str, list[Trial]] = {}
         for label in numbers.labels:
             own = (row for row in rows if row["label"] == label)
@@ -97,8 +99,8 @@ def _kept_table(search: Search) -> Table:
     return Table(
         "tuning",
         "Tuning",
-        "Every loss had the same number of trials and kept the values of the smallest clean "
-        "validation error (ties: the smaller cross-entropy on validation images, then the first). "
+        f"Every loss had the same number of trials. Kept values: {search.choice}; of equal "
+        "ones that of the smaller cross-entropy on validation images, then the first. "
         "Attacked images and test images chose nothing: errors here, in percent, are of "
         f"{n:,} validation images, also under FGSM. “Tried”: lowest to highest trial. All trials "
         f"have seed {every[0]['seed']}: the network's initial weights are the same, and so is the "

@@ -7,18 +7,23 @@ from typing import Any
 from robustloss.results.schema import TABLES, Row
 from robustloss.spec.spec import TrialSpec
 
+_Z = 1.959963984540054  # the 97.5 % point of the normal distribution
+
 
 def trial_rows(
-    trials: Sequence[TrialSpec], contents: Sequence[Mapping[str, Any]]
+    trials: Sequence[TrialSpec], contents: Sequence[Mapping[str, Any]], choose: str | None = None
 ) -> tuple[list[Row], dict[str, dict[str, Any]]]:
     """Return the rows of the trials, and the values that are chosen.
 
     A loss keeps the values of the trial with the least validation error; of equal ones that with
-    the least validation loss, then the first.
+    the least validation loss, then the first. Or it keeps those of the first trial whose error is
+    not shown to be larger than the least, at the 5 % level: then chance decides less between values
+    that are equally good, of which each makes another network under attack.
 
     Args:
         trials: losses in the order of the spec, trials in order.
         contents: what trial.json holds of each, or {"reason": why there is none}.
+        choose: "best" or "first", as tuning.choose; None is "best".
 
     Returns:
         One row for each trial and eps of its FGSM, one for a trial without numbers; and by label
@@ -35,6 +40,11 @@ def trial_rows(
         if content.get("validation_error") is not None:
             finished.setdefault(trial.label, []).append(number)
     best = {label: min(numbers, key=merit) for label, numbers in finished.items()}
+    if choose == "first":
+        best = {
+            label: next(n for n in numbers if not _is_worse(contents[n], contents[best[label]]))
+            for label, numbers in finished.items()
+        }
     rows = [
         dict.fromkeys(TABLES["trials"].names)
         | {
@@ -52,3 +62,14 @@ def trial_rows(
         for attacked in content.get("fgsm") or [{}]
     ]
     return rows, {label: dict(trials[number].values) for label, number in best.items()}
+
+
+def _is_worse(content: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+    """Return whether a validation error is shown to be larger than the least one.
+
+    Source: two-sided z-test of two proportions with a pooled variance. Both are of the same images,
+    and what is known of each is its sum, so the test is cautious.
+    """
+    errors, n = (content["validation_error"], best["validation_error"]), content["n"]
+    pooled = sum(errors) / 2
+    return errors[0] - errors[1] > _Z * math.sqrt(2 * pooled * (1 - pooled) / n)

@@ -166,14 +166,15 @@ def _make_trials(run: Run) -> list[Row]:
     if not run.trials:
         return []
     check_file(run.path / "spec.toml", MOST_BYTES)
-    trials = load_spec(run.path / "spec.toml").trials()
+    spec = load_spec(run.path / "spec.toml")
+    trials = spec.trials()
     reasons = {(row["label"], row["trial"]): row["reason"] for row in run.trials}
     contents = [
         read_trial(run.path / trial.folder)
         or {"reason": reasons.get((trial.label, trial.number), "it left no result.")}
         for trial in trials
     ]
-    return trial_rows(trials, contents)[0]
+    return trial_rows(trials, contents, spec.tuning.choose)[0]
 
 
 def _read_transfer(folder: Path, seal: Mapping[str, Any]) -> Transfer:
