@@ -6,7 +6,7 @@ is a line in `MEASURES`; `tables.comparisons`, `tables.ranks` and `baseline` the
 have it. Its name is that of its column in results.json.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,15 +104,19 @@ MEASURES: Mapping[str, Measure] = {
 }
 
 
-def measure(clean: Outcome, seen: Outcome | Curve) -> dict[str, Estimate]:
-    """Return every number that exists of an outcome or of a curve, by name.
+def measure(
+    clean: Outcome, seen: Outcome | Curve, names: Iterable[str] = tuple(MEASURES)
+) -> dict[str, Estimate]:
+    """Return the numbers that exist of an outcome or of a curve, by name.
 
     Args:
         clean: the clean pass of the same network.
         seen: of the same images in the same order.
+        names: of `MEASURES`, those that are asked for.
     """
     found = {}
-    for name, each in MEASURES.items():
+    for name in names:
+        each = MEASURES[name]
         if isinstance(seen, Curve):
             one = each.of_curve(seen) if each.of_curve else None
         else:

@@ -65,11 +65,14 @@ def measure_cell(
         if sum(_takes_part(each, one) for each in attacked) > 1  # of one attack it is that attack
     ]
     for one in (*scored, *combined):
-        numbers = measure(clean, one)
         worst = one.attack == WORST_CASE["attack"]
-        for metric, name in (_OF_WORST if worst else _OF_PASS).items():
-            if metric in metrics and name in numbers:
-                found[Place(metric, **one.place)] = numbers[name]
+        metric_of = {
+            name: metric
+            for metric, name in (_OF_WORST if worst else _OF_PASS).items()
+            if metric in metrics
+        }
+        for name, number in measure(clean, one, metric_of).items():
+            found[Place(metric_of[name], **one.place)] = number
     if "median_radius" in metrics:
         of = {one.attack_label: one for one in kept}
         for label, radius in cell.radii.items():
