@@ -11,8 +11,8 @@ file may have been computed twice; with --split no finished part either. SIGKILL
 process group, or only the parent: its workers then live on for a while beside the run that goes on.
 Exit status 1 if anything differs.
 
-Each run is a fork of a process that has imported torch already, so that the moments of a kill lie
-in the run and not in imports. Pictures of the report are left out unless they are asked for.
+Each run is a fork of a process that has imported all that it needs, so that the moments of a kill
+lie in the run and not in imports. Pictures of the report are left out unless they are asked for.
 """
 
 import argparse
@@ -27,6 +27,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch reads it
@@ -37,6 +38,7 @@ from safetensors.torch import load_file
 from robustloss.cli import commands
 from robustloss.reports.page import build
 from robustloss.runs import runner  # noqa: F401  (loaded here, each fork has it already)
+from robustloss.runs.executors.server import PRELOADED
 
 SPEC = """\
 name = "torture"
@@ -294,6 +296,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep the folders here")
     args = parser.parse_args()
     torch.set_num_threads(1)  # a fork of a process with running threads would wait for ever
+    for name in PRELOADED:
+        import_module(name)
     root = args.out or Path(tempfile.mkdtemp(prefix="torture-"))
     root.mkdir(parents=True, exist_ok=True)
     resources = f"\n[resources]\nsplit = {args.split}\n" if args.split else ""

@@ -16,13 +16,18 @@ import sys
 import tempfile
 import time
 import traceback
+from importlib import import_module
 
 os.environ["OMP_NUM_THREADS"] = "1"  # a fork of a process with running threads would wait for ever
 
 from robustloss.cli import commands  # noqa: F401  (loaded here, each fork has it already)
 from robustloss.reports.page import build  # noqa: F401
 from robustloss.runs import runner  # noqa: F401
+from robustloss.runs.executors.server import PRELOADED
 from robustloss.training import train  # noqa: F401
+
+for module in PRELOADED:
+    import_module(module)
 
 
 def start(rank: int, port: int, words: list[str], said: int) -> int:

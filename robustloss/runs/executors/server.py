@@ -19,11 +19,13 @@ THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 SAFE_PATH = "PYTHONSAFEPATH"
 """If this variable is set, Python looks for no module in the working directory."""
 
-_PRELOADED = [
+PRELOADED = [
     "robustloss.runs.executors.processes",
+    "torch._dynamo",  # an optimiser of torch imports it when it is built
     "sklearn.neighbors",
     "sklearn.covariance",
 ]
+"""Modules that every cell needs and that take a second or more to import."""
 
 
 def start_early(executor: str, device: str, cells: int) -> None:
@@ -51,7 +53,7 @@ def start_server() -> ForkServerContext | None:
     if sys.platform != "linux":  # macOS forbids what its libraries do after a fork
         return None
     context = get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
+    context.set_forkserver_preload(PRELOADED)
     before = dict(os.environ)
     # NumPy's and scikit-learn's libraries, which read these when they are loaded, get one thread.
     os.environ.update(dict.fromkeys(THREAD_LIMITS, "1"))
