@@ -7,11 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from robustloss.data.load import load_dataset
 from robustloss.losses.softmax import SoftmaxHead
 from robustloss.models.classifier import Classifier
 from robustloss.seeding import using_repeatable_kernels
-from robustloss.spec.data import DataSpec
 from robustloss.spec.training import AdversarialSpec, TrainSpec
 from robustloss.training import captured_step, loop
 from robustloss.training import train as training
@@ -21,11 +19,6 @@ from tests.small_model import new_model
 CPU = torch.device("cpu")
 CapturedStep = captured_step.CapturedStep  # looked up here: what patches it runs on a GPU only
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load_dataset(DataSpec(name="digits", train_size=300), quiet=True)
 
 
 def adversarial(**keys):

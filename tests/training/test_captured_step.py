@@ -4,11 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from robustloss.data.load import load_dataset
 from robustloss.losses.softmax import SoftmaxHead
 from robustloss.models.classifier import Classifier
 from robustloss.seeding import using_repeatable_kernels
-from robustloss.spec.data import DataSpec
 from robustloss.spec.training import TrainSpec
 from robustloss.training import captured_step, loop
 from robustloss.training import train as training
@@ -19,11 +17,6 @@ from tests.small_model import new_model
 CPU = torch.device("cpu")
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 SPEC = {"epochs": 4, "batch_size": 50, "precision": "float32", "lr": 0.02, "max_grad_norm": 5.0}
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load_dataset(DataSpec(name="digits", train_size=300), quiet=True)
 
 
 class Silent(SoftmaxHead):

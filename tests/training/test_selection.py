@@ -6,19 +6,12 @@ import pytest
 import torch
 
 from robustloss.attacks import build_attack, perturb
-from robustloss.data.load import load_dataset
-from robustloss.spec.data import DataSpec
 from robustloss.training import selection as selecting
 from robustloss.training import train as training
 from robustloss.training.log import find_chosen_line
 from robustloss.training.selection import Selection
 from tests.small_model import new_model
 from tests.training.test_adversary import CPU, adversarial, spec
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load_dataset(DataSpec(name="digits", train_size=300), quiet=True)
 
 
 def trained(digits, **keys):
