@@ -6,6 +6,7 @@ import io
 import lzma
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from robustloss.data.files import DataError
 from robustloss.data.folders import unpack as unpacking
 from robustloss.data.folders.listing import find_folder
 from robustloss.data.folders.unpack import unpack
+from tests.data.test_folders import load
+from tests.folders import write_folder
 
 CONTENT = {
     "train/ant/0.png": b"0" * 700,
@@ -354,3 +357,77 @@ def test_reading_is_quick(tmp_path):
     began = time.monotonic()
     assert len(read(path)) == 5000
     assert time.monotonic() - began < 20
+
+
+@pytest.fixture(scope="module")
+def uniform(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("uniform"), size=(8, 12), suffix="jpg")
+
+
+@pytest.mark.parametrize("top", ["", "pictures/"])
+def test_an_archive_is_unpacked_once_and_read_like_its_folder(uniform, tmp_path, monkeypatch, top):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with tarfile.open(tmp_path / "pictures.tar.xz", "w:xz") as made:
+        for part in ("train", "test"):
+            made.add(uniform / part, f"{top}{part}")
+    first = load("pictures.tar.xz", near=tmp_path)
+    assert first.checksum == load(uniform).checksum
+    unpacked = list((tmp_path / "cache/robustloss/unpacked").iterdir())
+    assert len(unpacked) == 1
+    before = unpacked[0].stat().st_mtime_ns
+    assert load("pictures.tar.xz", near=tmp_path).checksum == first.checksum
+    assert [p.stat().st_mtime_ns for p in unpacked] == [before]
+
+
+def test_another_archive_of_the_same_size_and_time_is_not_taken_for_the_first(
+    uniform, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    sums = []
+    for order in (("00", "01"), ("01", "00")):  # two images of one class change places
+        root = Path(shutil.copytree(uniform, tmp_path / f"order-{order[0]}"))
+        for old, new in zip(("00", "01"), order, strict=True):
+            shutil.copy(uniform / f"train/ant/{old}.jpg", root / f"train/ant/{new}.jpg")
+        with tarfile.open(tmp_path / "pictures.tar", "w") as made:
+            for part in ("train", "test"):
+                made.add(root / part, part)
+        os.utime(tmp_path / "pictures.tar", (1e9, 1e9))
+        sums.append((load(tmp_path / "pictures.tar").checksum, load(root).checksum))
+    assert sums[0][0] == sums[0][1]
+    assert sums[1][0] == sums[1][1]
+    assert sums[0] != sums[1]
+
+
+def test_of_a_large_archive_blocks_are_read_from_end_to_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "READ_WHOLE", 100)
+    monkeypatch.setattr(unpacking, "BLOCKS", 4)
+    monkeypatch.setattr(unpacking, "BLOCK", 10)
+    path, content = tmp_path / "large.tar", bytes(range(256)) * 4
+    found = set()
+    for place in (None, 0, 9, 338, 1014, 1023):
+        changed = bytearray(content)
+        if place is not None:
+            changed[place] ^= 1
+        path.write_bytes(changed)
+        found.add(unpacking.hash_archive(path, len(changed)))
+    assert len(found) == 6
+
+
+@pytest.mark.parametrize("name", ["bad.tar.xz", "bad.tar.gz", "bad.tar", "bad.zip"])
+def test_a_damaged_archive_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / name).write_bytes(b"\x1f\x8b\x08 no archive" * 90)
+    with pytest.raises(DataError, match=r"cannot be unpacked|neither a folder nor a tar archive"):
+        load(tmp_path / name)
+    assert not list((tmp_path / "cache/robustloss/unpacked").glob("*"))
+
+
+def test_a_truncated_archive_is_refused_and_leaves_nothing(uniform, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with tarfile.open(tmp_path / "cut.tar.gz", "w:gz") as made:
+        made.add(uniform / "train", "train")
+    content = (tmp_path / "cut.tar.gz").read_bytes()
+    (tmp_path / "cut.tar.gz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"cut.tar.gz: cannot be unpacked"):
+        load(tmp_path / "cut.tar.gz")
+    assert not list((tmp_path / "cache/robustloss/unpacked").iterdir())
