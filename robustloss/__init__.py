@@ -17,7 +17,8 @@ records with torch; the right one turns stored files into numbers and never impo
                 data            losses                results           reading
                   |               |                   metrics           words
                 spec           attacks
-          -- ground: storage  run_files  image_files  work_folders  seeding  progress  notation --
+          -- ground: storage  array_files  image_files  run_files  work_folders  seeding --
+          --         progress  notation                                                  --
 
 `tests/test_architecture.py` holds the exact arrows. The sources of `robustloss.attacks` and
 `robustloss.reports` lie at the top of the repository, in `attacks/` and `reports/`.

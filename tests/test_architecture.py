@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "run_files": "",
     "work_folders": "run_files",
     "storage": "run_files",
+    "array_files": "storage",
     "image_files": "run_files storage",
     "seeding": "",
     "progress": "notation",
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     "attacks": "notation",
     "metrics": "",
     "spec": "notation",
-    "results": "storage image_files notation",
+    "results": "storage array_files image_files notation",
     "analysis": "run_files image_files notation metrics spec results",
     "reports": "run_files work_folders notation metrics spec results analysis",
     # above: free of torch but for attacks; below: with torch
@@ -43,15 +44,16 @@ MAY_IMPORT = {
     "models": "run_files storage spec attacks data losses",
     "training": "storage seeding spec attacks data losses models",
     "evaluation": "seeding notation metrics results attacks data losses models",
-    "cells": "run_files storage image_files seeding progress spec results analysis attacks data "
-    "losses models training evaluation",
-    "runs": "run_files work_folders storage image_files seeding progress notation metrics spec "
-    "results analysis attacks data losses models training evaluation cells reports",
+    "cells": "run_files storage array_files image_files seeding progress spec results analysis "
+    "attacks data losses models training evaluation",
+    "runs": "run_files work_folders storage array_files image_files seeding progress notation "
+    "metrics spec results analysis attacks data losses models training evaluation cells reports",
 }
 FREE_OF_TORCH = (
     "run_files",
     "work_folders",
     "storage",
+    "array_files",
     "image_files",
     "progress",
     "notation",

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from robustloss import run_files, storage
+from robustloss import array_files, run_files, storage
 from robustloss.models import weight_files
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
@@ -118,7 +118,7 @@ def device(path):
 
 @pytest.mark.parametrize("make", [pipe, listener, endless, device])
 @pytest.mark.parametrize(
-    "read", [storage.read_json, storage.read_arrays, weight_files.load_tensors, load_spec]
+    "read", [storage.read_json, array_files.read_arrays, weight_files.load_tensors, load_spec]
 )
 @pytest.mark.timeout(20)
 def test_what_is_no_ordinary_file_of_sane_size_is_refused_at_once(

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from robustloss import storage
+from robustloss import array_files, storage
 from robustloss.storage import CorruptFile
 
 # ---- digest
@@ -222,7 +222,7 @@ def test_json_without_its_digest_is_refused_when_it_should_have_one(tmp_path):
         storage.read_json(tmp_path / "x.json", checked=True)
 
 
-@pytest.mark.parametrize("read", [storage.read_json, storage.read_arrays])
+@pytest.mark.parametrize("read", [storage.read_json, array_files.read_arrays])
 def test_a_missing_file_and_a_folder_cannot_be_read(tmp_path, read):
     for path in (tmp_path / "absent", tmp_path):
         with pytest.raises(CorruptFile, match="cannot be read"):

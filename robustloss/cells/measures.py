@@ -10,6 +10,7 @@ from typing import Generic, NamedTuple, TypeVar, cast
 
 from robustloss.analysis.checks.from_probe import check_probe
 from robustloss.analysis.detection import compute as detection
+from robustloss.array_files import read_arrays, write_arrays
 from robustloss.attacks import Attack
 from robustloss.cells import detectors, keys, score_plugins, work
 from robustloss.cells.detectors import find_target
@@ -33,7 +34,7 @@ from robustloss.results.scores import (
 )
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.prefixes import is_plugin
-from robustloss.storage import CorruptFile, read_arrays, write_arrays
+from robustloss.storage import CorruptFile
 
 T = TypeVar("T")
 

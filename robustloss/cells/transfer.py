@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from robustloss.array_files import read_arrays
 from robustloss.attacks import Attack, build_attack
 from robustloss.attacks.base import NORMS
 from robustloss.attacks.draws import average_draws, most_draws
@@ -31,7 +32,7 @@ from robustloss.seeding import derive_seed, using_repeatable_kernels
 from robustloss.spec.attacks import AttackSpec
 from robustloss.spec.plugins import plugins_of
 from robustloss.spec.spec import Spec
-from robustloss.storage import CorruptFile, read_arrays, read_json
+from robustloss.storage import CorruptFile, read_json
 
 
 def transfer_seeds(spec: Spec, jobs: Sequence[CellJob]) -> list[int]:

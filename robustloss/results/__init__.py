@@ -4,6 +4,6 @@
 there. `run` and `finished_cell` read a run folder and a cell, `records`, `scores` and `transfers`
 are the arrays that they name, `checking`, `layout` and `provenance` say what a file of somebody
 else must be to be read, `write` makes results.json, `numbers` looks up its numbers by loss, attack
-and eps. Of ours only `storage` is imported; everything that makes or reads numbers may import this
-package.
+and eps. Imports `storage`, `array_files`, `image_files` and `notation`; everything that makes or
+reads numbers may import this package.
 """

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import ConfigDict, Field
 
+from robustloss.array_files import read_arrays
 from robustloss.image_files import ImageFile, open_images
 from robustloss.notation import eps_text
 from robustloss.results.checking import check, check_tables
@@ -17,7 +18,7 @@ from robustloss.results.provenance import Part, Text
 from robustloss.results.records import Record, load_record
 from robustloss.results.schema import SCHEMA_VERSION, TABLES, Row
 from robustloss.results.scores import StoredScores, load_scores
-from robustloss.storage import CorruptFile, digest_file, read_arrays, read_checked_json, read_json
+from robustloss.storage import CorruptFile, digest_file, read_checked_json, read_json
 
 MOST_CLASSES = 100_000  # a file that states more is damaged or forged: lists are made of so many
 MOST_FEATURES = 10_000_000

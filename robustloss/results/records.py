@@ -8,8 +8,9 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from robustloss.array_files import read_arrays, write_arrays
 from robustloss.results.layout import Layout, check_layout
-from robustloss.storage import CorruptFile, read_arrays, write_arrays
+from robustloss.storage import CorruptFile
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from robustloss.array_files import read_arrays, write_arrays
 from robustloss.notation import eps_text
 from robustloss.results.layout import Layout, check_layout
-from robustloss.storage import CorruptFile, read_arrays, write_arrays
+from robustloss.storage import CorruptFile
 
 Array = NDArray[Any]
 _LAYOUT: Layout = {"scores": ("f", "SN"), "wrong": ("b", "N")}

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from robustloss.array_files import read_arrays, write_arrays
 from robustloss.results.layout import Layout, check_layout
-from robustloss.storage import CorruptFile, read_arrays, write_arrays
+from robustloss.storage import CorruptFile
 
 
 @dataclass(frozen=True, eq=False)

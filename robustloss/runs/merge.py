@@ -11,6 +11,7 @@ from typing import Any
 from robustloss.analysis.checks.from_probe import trace_name
 from robustloss.analysis.tables.comparisons import comparison_rows
 from robustloss.analysis.tables.of_run import run_tables
+from robustloss.array_files import read_arrays, write_arrays
 from robustloss.results.checking import naming_missing_columns
 from robustloss.results.compact.file import BESIDE, load_beside, save_baseline
 from robustloss.results.finished_cell import Cell, list_files, load_cell
@@ -39,7 +40,7 @@ from robustloss.runs.proof.rebuild import make_cell_tables
 from robustloss.runs.references.find import Reference
 from robustloss.runs.references.match import check_conditions, check_images
 from robustloss.spec.text import slug
-from robustloss.storage import CorruptFile, digest_file, read_arrays, write_arrays, write_json
+from robustloss.storage import CorruptFile, digest_file, write_json
 from robustloss.work_folders import making_folder, put_in_place
 
 MARK = "merged.json"  # names a folder that may be written anew

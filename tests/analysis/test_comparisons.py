@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from robustloss.analysis.tables.comparisons import comparison_rows
+from robustloss.array_files import write_arrays
 from robustloss.metrics import auroc
 from robustloss.metrics.paired_tests import benjamini_hochberg, mcnemar, paired_t
 from robustloss.results.finished_cell import Cell
 from robustloss.results.records import Record, save_record
 from robustloss.results.schema import TABLES
-from robustloss.storage import write_arrays
 
 N = 400
 

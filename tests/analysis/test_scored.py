@@ -87,7 +87,7 @@ def test_what_is_not_there_is_said():
 
 
 def test_a_file_of_something_else_is_corrupt(tmp_path):
-    from robustloss.storage import write_arrays
+    from robustloss.array_files import write_arrays
 
     write_arrays(tmp_path / "s.npz", {"index": np.arange(3)}, {"names": ["a"], "passes": [1]})
     with pytest.raises(CorruptFile, match="holds no scores"):

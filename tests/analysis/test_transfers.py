@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from robustloss import storage
+from robustloss import array_files
 from robustloss.analysis.checks.from_transfer import transfer_beats_white_box
 from robustloss.analysis.tables.transfers import transfer_rows
 from robustloss.metrics.intervals import wilson
@@ -41,13 +41,13 @@ def test_a_file_comes_back_with_equal_bytes_and_equal_content(tmp_path):
 
 def test_a_file_that_holds_something_else_is_no_transfer(tmp_path):
     path = tmp_path / "a.npz"
-    storage.write_arrays(path, {"labels": np.zeros(3, int)}, {"source": "Soft"})
+    array_files.write_arrays(path, {"labels": np.zeros(3, int)}, {"source": "Soft"})
     with pytest.raises(CorruptFile, match="holds no transfer: 'targets' is missing"):
         load_transfer(path)
     one = made("Soft", {"Soft": first(3, 5)})
     save_transfer(path, one)
-    arrays, meta = storage.read_arrays(path)
-    storage.write_arrays(path, arrays, meta | {"targets": ["Soft", "GM"]})
+    arrays, meta = array_files.read_arrays(path)
+    array_files.write_arrays(path, arrays, meta | {"targets": ["Soft", "GM"]})
     with pytest.raises(CorruptFile, match=r"predictions \(shape \(1, 5\)\) must be \(2, 5\)"):
         load_transfer(path)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robustloss.array_files import read_arrays, write_arrays
 from robustloss.attacks import build_attack, perturb
 from robustloss.cells import transfer
 from robustloss.data.load import load_dataset
@@ -15,7 +16,6 @@ from robustloss.results.run import load_run
 from robustloss.runs import runner
 from robustloss.runs.classifier import load_classifier
 from robustloss.spec.data import DataSpec
-from robustloss.storage import read_arrays, write_arrays
 from tests.small_run import SPEC, changed, numbers
 
 pytestmark = pytest.mark.usefixtures("no_report")

@@ -9,17 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from robustloss.analysis.tables.of_cell import cell_numbers
+from robustloss.array_files import write_arrays
 from robustloss.results.records import Record, save_record
 from robustloss.spec.load import load_spec
 from robustloss.spec.text import slug
-from robustloss.storage import (
-    digest,
-    digest_content,
-    read_json,
-    write_arrays,
-    write_json,
-    write_text,
-)
+from robustloss.storage import digest, digest_content, read_json, write_json, write_text
 from tests.reports import synthetic_geometry
 from tests.reports.synthetic_extras import attack_cost, probe, transfers
 from tests.reports.world import Layout, Mock, MockAttack, World

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from robustloss import storage
+from robustloss import array_files
 from robustloss.results.records import (
     MAX_IMAGES,
     Record,
@@ -109,11 +109,11 @@ def test_an_empty_record_is_refused():
 
 
 def test_a_file_that_holds_something_else_is_no_record(tmp_path):
-    storage.write_arrays(tmp_path / "a.npz", {"logits": np.zeros((2, 3))})
+    array_files.write_arrays(tmp_path / "a.npz", {"logits": np.zeros((2, 3))})
     with pytest.raises(CorruptFile, match=r"holds no record: .*missing"):
         load_record(tmp_path / "a.npz")
     arrays = {**make().arrays, "labels": np.zeros(4, int)}
-    storage.write_arrays(tmp_path / "a.npz", arrays)
+    array_files.write_arrays(tmp_path / "a.npz", arrays)
     with pytest.raises(CorruptFile, match=r"holds no record: index .shape \(5,\). must be \(4\)"):
         load_record(tmp_path / "a.npz")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustloss import storage
+from robustloss import array_files, storage
 from robustloss.analysis.tables import of_cell
 from robustloss.results import finished_cell
 from robustloss.results.records import Record, save_record
@@ -42,7 +42,7 @@ def write_cell(run: Path, label: str, seed: int) -> dict:
     save_record(folder / "fgsm-0.1-k.npz", attacked)
     names = ("index", "labels", "logits", "class_log_likelihood")
     reference = {f"validation_{name}": getattr(clean, name) for name in names}
-    storage.write_arrays(folder / "scores-k.npz", reference)
+    array_files.write_arrays(folder / "scores-k.npz", reference)
     storage.write_json(folder / "train.json", {"epochs": 2, "seconds": 0.5}, checked=True)
     entry = {"norm": None, "eps": 0.0, "file": "none-0-k.npz"}
     entries = [

@@ -2,12 +2,12 @@
 
 import pytest
 
+from robustloss.array_files import read_arrays
 from robustloss.results.run import load_run
 from robustloss.runs import runner
 from robustloss.runs.meaning import find_attack_differences, list_differences
 from robustloss.runs.merge import merge_runs
 from robustloss.spec.load import load_spec
-from robustloss.storage import read_arrays
 from tests.drawing import build_report
 from tests.small_run import changed, files
 

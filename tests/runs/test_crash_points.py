@@ -7,11 +7,12 @@ import sys
 import pytest
 
 from robustloss import reports
+from robustloss.array_files import read_arrays
 from robustloss.reports.page import build
 from robustloss.results.run import load_run
 from robustloss.runs import runner
 from robustloss.runs.merge import merge_runs
-from robustloss.storage import CorruptFile, read_arrays, read_json
+from robustloss.storage import CorruptFile, read_json
 from tests.crashes import count_changes, killed_before
 from tests.runs.test_links import TINY
 from tests.small_run import files, numbers

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from robustloss import progress, storage
+from robustloss.array_files import read_arrays
 from robustloss.results.run import load_run
 from robustloss.runs import provenance, runner
 from robustloss.runs.folder import RunFolderError
 from robustloss.spec.load import load_spec
-from robustloss.storage import read_arrays
 from robustloss.training import train
 from tests.folders import write_folder
 from tests.small_run import SPEC, changed, files, numbers

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robustloss.array_files import read_arrays, write_arrays
 from robustloss.cells.weights import CellWeights
 from robustloss.cli.terminal import print_result
 from robustloss.progress import Lines
@@ -22,7 +23,6 @@ from robustloss.runs.folder import RunFolderError, describe_replaced
 from robustloss.runs.rerun import _compare_files
 from robustloss.spec.errors import SpecError
 from robustloss.spec.load import load_spec
-from robustloss.storage import read_arrays, write_arrays
 from tests.small_run import SPEC, Counted, changed, files, numbers
 
 pytestmark = pytest.mark.usefixtures("no_report")

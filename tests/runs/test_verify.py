@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import robustloss
+from robustloss.array_files import write_arrays
 from robustloss.image_files import open_images, writing_images
 from robustloss.models.weight_files import load_tensors, save_tensors
 from robustloss.results.finished_cell import digest_files
@@ -15,7 +16,7 @@ from robustloss.results.records import load_record_and_meta, save_record
 from robustloss.runs import runner
 from robustloss.runs.merge import merge_runs
 from robustloss.runs.proof.findings import Finding, Verification
-from robustloss.storage import digest_content, digest_file, read_json, write_arrays, write_json
+from robustloss.storage import digest_content, digest_file, read_json, write_json
 from tests.small_run import Counted, changed
 
 pytestmark = pytest.mark.usefixtures("no_report", "one_thread")
@@ -270,7 +271,7 @@ def test_a_replaced_record(two_seeds):
 
 def test_a_replaced_score(run):
     path = one(cell_of(run), "scores-*.npz")
-    from robustloss.storage import read_arrays
+    from robustloss.array_files import read_arrays
 
     arrays, meta = read_arrays(path)
     arrays = {name: a[:, ::-1] if name.startswith("scores_1") else a for name, a in arrays.items()}

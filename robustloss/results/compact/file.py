@@ -18,7 +18,7 @@ arrays:
   of the scores of all passes.
 - radii_C: (A, N) float16, or float32 where one is too large for that.
 
-The archive's comment is the sha256 of every byte before it (`storage.write_arrays`).
+The archive's comment is the sha256 of every byte before it (`array_files.write_arrays`).
 """
 
 import math
@@ -29,13 +29,14 @@ from typing import Any
 import numpy as np
 from pydantic import Field, ValidationError
 
+from robustloss.array_files import read_arrays, write_arrays
 from robustloss.notation import one_line
 from robustloss.results.checking import check_tables
 from robustloss.results.compact.content import TABLES_KEPT, Baseline, CellOutcomes, PassOutcome
 from robustloss.results.layout import check_layout
 from robustloss.results.provenance import Part, Provenance, Text
 from robustloss.results.run import Run, find_run_around
-from robustloss.storage import CorruptFile, digest_file, read_arrays, write_arrays
+from robustloss.storage import CorruptFile, digest_file
 
 FORMAT, VERSION = "robustloss baseline", 2
 AGAIN = "Take it from where it was kept, or write it again: robustloss baseline RUN --out FILE."

@@ -8,11 +8,12 @@ made anew; then the numbers themselves must be looked at, see `rebuild` and `out
 import math
 from collections.abc import Iterator
 
+from robustloss.array_files import MOST_ARRAYS, read_arrays
 from robustloss.image_files import HEAD
 from robustloss.results.finished_cell import Cell, list_files
 from robustloss.results.run import Run, from_folder_on
 from robustloss.runs.proof.findings import Finding, name_some
-from robustloss.storage import MOST_ARRAYS, CorruptFile, digest_file, read_arrays, read_json
+from robustloss.storage import CorruptFile, digest_file, read_json
 
 
 def check_results(run: Run) -> Iterator[Finding]:

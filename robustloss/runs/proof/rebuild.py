@@ -16,6 +16,7 @@ from robustloss.analysis.tables.of_run import run_tables
 from robustloss.analysis.tables.shifts import shift_rows
 from robustloss.analysis.tables.transfers import transfer_rows
 from robustloss.analysis.tables.trials import trial_rows
+from robustloss.array_files import MOST_ARRAYS, read_arrays
 from robustloss.results.cell_notes import read_trial
 from robustloss.results.columns import Row
 from robustloss.results.compact.file import load_beside
@@ -32,7 +33,7 @@ from robustloss.runs.proof.files import name_cell
 from robustloss.runs.proof.findings import Finding, name_some
 from robustloss.spec.detection import SCORE_NAMES
 from robustloss.spec.load import MOST_BYTES, load_spec
-from robustloss.storage import MOST_ARRAYS, CorruptFile, as_plain, digest_file, read_arrays
+from robustloss.storage import CorruptFile, as_plain, digest_file
 from robustloss.training.log import find_chosen_line
 
 # Tables that had fewer kinds of rows in older versions, and the columns that tell the kinds apart.

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from robustloss import storage
+from robustloss import array_files
 from robustloss.storage import CorruptFile
 
 ARRAYS = {
@@ -52,8 +52,8 @@ def npy(array: np.ndarray) -> bytes:
     ],
 )
 def test_arrays_come_back_bit_for_bit(tmp_path, array):
-    storage.write_arrays(tmp_path / "x.npz", {"a": array}, {"eps": 0.1, "norm": None})
-    arrays, meta = storage.read_arrays(tmp_path / "x.npz")
+    array_files.write_arrays(tmp_path / "x.npz", {"a": array}, {"eps": 0.1, "norm": None})
+    arrays, meta = array_files.read_arrays(tmp_path / "x.npz")
     assert meta == {"eps": 0.1, "norm": None}
     assert arrays["a"].dtype == array.dtype.newbyteorder("<")
     assert arrays["a"].shape == array.shape
@@ -63,7 +63,7 @@ def test_arrays_come_back_bit_for_bit(tmp_path, array):
 
 
 def test_array_files_are_ordinary_npz(tmp_path):
-    storage.write_arrays(tmp_path / "x.npz", ARRAYS)
+    array_files.write_arrays(tmp_path / "x.npz", ARRAYS)
     with np.load(tmp_path / "x.npz") as archive:
         np.testing.assert_array_equal(archive["logits"], ARRAYS["logits"])
     with zipfile.ZipFile(tmp_path / "x.npz") as archive:
@@ -71,24 +71,24 @@ def test_array_files_are_ordinary_npz(tmp_path):
 
 
 def test_equal_content_gives_equal_bytes(tmp_path, monkeypatch):
-    storage.write_arrays(tmp_path / "x", ARRAYS, {"a": 1, "b": 2})
+    array_files.write_arrays(tmp_path / "x", ARRAYS, {"a": 1, "b": 2})
     monkeypatch.setattr(time, "time", lambda: 2e9)  # a later day
     same = {name: np.asfortranarray(ARRAYS[name]) for name in reversed(ARRAYS)}
     same["index"] = same["index"].astype(">i8")
-    storage.write_arrays(tmp_path / "y", same, {"b": 2, "a": 1})
+    array_files.write_arrays(tmp_path / "y", same, {"b": 2, "a": 1})
     assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
 
 
 def test_the_format_has_not_drifted(tmp_path):
     # a changed digest means that finished runs no longer resume to the same bytes
-    storage.write_arrays(tmp_path / "x", ARRAYS, {"a": 1})
+    array_files.write_arrays(tmp_path / "x", ARRAYS, {"a": 1})
     digest = hashlib.sha256((tmp_path / "x").read_bytes()).hexdigest()
     assert digest.startswith("3953a79db453808a")
 
 
 def test_every_flipped_byte_of_an_array_file_is_noticed(tmp_path):
     path = tmp_path / "x.npz"
-    storage.write_arrays(path, ARRAYS, {"a": 1})
+    array_files.write_arrays(path, ARRAYS, {"a": 1})
     whole = path.read_bytes()
     chance = random.Random(1)
     for position in range(len(whole)):
@@ -96,17 +96,17 @@ def test_every_flipped_byte_of_an_array_file_is_noticed(tmp_path):
         altered[position] ^= chance.randrange(1, 256)
         path.write_bytes(altered)
         with pytest.raises(CorruptFile, match="truncated or altered"):
-            storage.read_arrays(path)
+            array_files.read_arrays(path)
 
 
 def test_every_truncation_and_any_addition_is_noticed(tmp_path):
     path = tmp_path / "x.npz"
-    storage.write_arrays(path, ARRAYS)
+    array_files.write_arrays(path, ARRAYS)
     whole = path.read_bytes()
     for altered in [*(whole[:cut] for cut in range(len(whole))), whole + b"\0", b"\0" + whole]:
         path.write_bytes(altered)
         with pytest.raises(CorruptFile, match=r"truncated or altered|is empty \(0 bytes\)"):
-            storage.read_arrays(path)
+            array_files.read_arrays(path)
 
 
 class Bomb:
@@ -132,17 +132,17 @@ class Bomb:
 def test_a_foreign_file_with_a_fitting_digest_is_refused(tmp_path, content):
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(CorruptFile, match="is no array file of robustloss"):
-        storage.read_arrays(tmp_path / "x.npz")
+        array_files.read_arrays(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/b", "a b", "", ".."])
 def test_array_names_cannot_leave_their_file(tmp_path, name):
     with pytest.raises(ValueError, match="must be an identifier"):
-        storage.write_arrays(tmp_path / "x.npz", {name: np.zeros(2)})
+        array_files.write_arrays(tmp_path / "x.npz", {name: np.zeros(2)})
     member = sealed_zip({"meta.json": b"{}", f"{name}.npy": npy(np.zeros(2))})
     (tmp_path / "x.npz").write_bytes(member)
     with pytest.raises(CorruptFile, match="is no identifier"):
-        storage.read_arrays(tmp_path / "x.npz")
+        array_files.read_arrays(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize(
@@ -151,17 +151,17 @@ def test_array_names_cannot_leave_their_file(tmp_path, name):
 )
 def test_arrays_that_need_pickle_or_depend_on_the_machine_are_refused(tmp_path, array):
     with pytest.raises(ValueError, match="must be bool, integer or float of at most 64 bit"):
-        storage.write_arrays(tmp_path / "x.npz", {"a": array})
+        array_files.write_arrays(tmp_path / "x.npz", {"a": array})
 
 
 def test_a_packed_file_is_read_only_where_its_size_is_bounded(tmp_path):
     arrays = {"zeros": np.zeros(100_000), "index": np.arange(3)}
-    storage.write_arrays(tmp_path / "x.npz", arrays, {"a": 1}, packed=True)
+    array_files.write_arrays(tmp_path / "x.npz", arrays, {"a": 1}, packed=True)
     assert (tmp_path / "x.npz").stat().st_size < 5_000
-    read, meta = storage.read_arrays(tmp_path / "x.npz", unpacked=10**6)
+    read, meta = array_files.read_arrays(tmp_path / "x.npz", unpacked=10**6)
     assert meta == {"a": 1}
     np.testing.assert_array_equal(read["zeros"], arrays["zeros"])
     with pytest.raises(CorruptFile, match="is packed"):
-        storage.read_arrays(tmp_path / "x.npz")
+        array_files.read_arrays(tmp_path / "x.npz")
     with pytest.raises(CorruptFile, match="more than 800000 bytes"):
-        storage.read_arrays(tmp_path / "x.npz", unpacked=800_000)
+        array_files.read_arrays(tmp_path / "x.npz", unpacked=800_000)
