@@ -196,7 +196,7 @@ def given_key(
         codes: `plugin_digest` of the factory, or of loss and backbone; "" for a model in memory.
         tensors: Digest of its weights.
         machine: See `numerics`.
-        answers: `given.digest_answers`; None for a network of ours, which its weights decide.
+        answers: `outputs.digest_answers`; None for a network of ours, which its weights decide.
     """
     own = given.WEIGHTS_VERSION if answers is None else given.VERSION
     versions, said = [own, build.VERSION, losses.VERSION], [] if answers is None else [answers]

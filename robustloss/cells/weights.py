@@ -14,7 +14,7 @@ import torch
 from robustloss.cells import keys
 from robustloss.cells.jobs import CellJob, SharedTraining
 from robustloss.data.images import Dataset
-from robustloss.models import build, given, weight_files
+from robustloss.models import build, given, outputs, weight_files
 from robustloss.models.classifier import AnyClassifier, Classifier
 from robustloss.models.pretrained import digest_pretrained
 from robustloss.results.cell_notes import REUSED
@@ -106,7 +106,7 @@ class CellWeights:
             ["" if in_memory else keys.plugin_digest(name, folder) for name in names],
             weight_files.tensor_digest(weight_files.storable_state(model)),
             keys.numerics(self.device, self.backbones),
-            answers=given.digest_answers(model, self.dataset.image_shape) if foreign else None,
+            answers=outputs.digest_answers(model, self.dataset.image_shape) if foreign else None,
         )
 
     @cached_property

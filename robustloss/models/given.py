@@ -23,16 +23,13 @@ from robustloss.models.normalization import (
     settle_normalization,
 )
 from robustloss.models.outputs import check_logits, take_logits
-from robustloss.models.weight_files import tensor_digest
 from robustloss.spec.losses import Normalization
 
 VERSION = 2  # raise when the same module would give other outputs
 WEIGHTS_VERSION = 1  # raise when a file of weights would give a network of ours other outputs
 IN_MEMORY = "memory:model"  # stands for the factory of a model that no file holds
 NOTE = "given, not trained here"
-_RANDOM = "random"  # stands for the answers of a model that differ from call to call
 _TRIED = 4  # random images that a model is tried with
-_ASKED = 8  # images whose answers stand for a model
 
 
 @dataclass(frozen=True)
@@ -422,42 +419,6 @@ def _check_agreement(model: GivenModel, images: Tensor, joint_logits: Tensor) ->
             "features(images) are the same for images with other logits: they must be what the "
             "logits are computed from. Take features out if it is for something else."
         )
-
-
-def digest_answers(model: Any, image_shape: Sequence[int]) -> str:
-    """Return a digest of all that a model says of a few fixed images, bit for bit.
-
-    Tensors alone do not decide what code of somebody else's answers: that may read a plain
-    attribute, a buffer that is not stored, or a file.
-
-    Args:
-        model: A classifier, or a given model that is wrapped.
-        image_shape: (C, H, W).
-
-    Returns:
-        The digest; the same text for every model that gives other answers each time.
-    """
-    # Few levels of grey, so that simple networks answer the same on every machine.
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 5, (_ASKED, *image_shape), generator=generator) / 4
-    images[0], images[1] = 0.0, 1.0
-    tensors = (*model.parameters(), *model.buffers())
-    images = images.to(tensors[0].device if tensors else "cpu")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the order in which floats are added must not depend on the executor
-    try:
-        found = []
-        for _ in range(2):  # twice under one seed: what then differs draws numbers of its own
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
-                torch.default_generator.manual_seed(0)
-                answers = model.outputs(images)
-            named = zip(("features", "logits", "likelihood"), answers, strict=True)
-            found.append({name: value for name, value in named if value is not None})
-    finally:
-        torch.set_num_threads(threads)
-    return (
-        tensor_digest(found[0]) if tensor_digest(found[0]) == tensor_digest(found[1]) else _RANDOM
-    )
 
 
 def _count_features(module: nn.Module, images: Tensor) -> int:

@@ -1,11 +1,16 @@
-"""The logits (B,K) in what a model returns: a tensor, or the tensor in a larger answer."""
+"""What a model returns: the logits (B,K) in it, and a digest of all its answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from robustloss.models.weight_files import tensor_digest
+
 _IMAGENET = (1000, 1001, 21841, 21843)  # classes of its data sets, with and without a background
+_RANDOM = "random"  # stands for the answers of a model that differ from call to call
+_ASKED = 8  # images whose answers stand for a model
 
 
 def take_logits(output: object) -> tuple[Tensor | None, str]:
@@ -76,6 +81,42 @@ def check_logits(output: object, images: int, num_classes: int | None) -> tuple[
             "return the logarithm."
         )
     return logits, how
+
+
+def digest_answers(model: Any, image_shape: Sequence[int]) -> str:
+    """Return a digest of all that a model says of a few fixed images, bit for bit.
+
+    Tensors alone do not decide what code of somebody else's answers: that may read a plain
+    attribute, a buffer that is not stored, or a file.
+
+    Args:
+        model: A classifier, or a given model that is wrapped.
+        image_shape: (C, H, W).
+
+    Returns:
+        The digest; the same text for every model that gives other answers each time.
+    """
+    # Few levels of grey, so that simple networks answer the same on every machine.
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 5, (_ASKED, *image_shape), generator=generator) / 4
+    images[0], images[1] = 0.0, 1.0
+    tensors = (*model.parameters(), *model.buffers())
+    images = images.to(tensors[0].device if tensors else "cpu")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the order in which floats are added must not depend on the executor
+    try:
+        found = []
+        for _ in range(2):  # twice under one seed: what then differs draws numbers of its own
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                torch.default_generator.manual_seed(0)
+                answers = model.outputs(images)
+            named = zip(("features", "logits", "likelihood"), answers, strict=True)
+            found.append({name: value for name, value in named if value is not None})
+    finally:
+        torch.set_num_threads(threads)
+    return (
+        tensor_digest(found[0]) if tensor_digest(found[0]) == tensor_digest(found[1]) else _RANDOM
+    )
 
 
 def _with_article(kind: str) -> str:
