@@ -202,6 +202,11 @@ ALL = [
     *("Triplet (batch-hard)", "MMC", "GM", "L-GM", "Label smoothing", "Focal", "LogitNorm"),
     "One-vs-rest",
 ]
+TWENTY = [
+    *("Softmax", "Weighted softmax", "Center", "L-Softmax", "A-Softmax", "Modified softmax"),
+    *("F-norm SphereFace", "L2-softmax", "NormFace", "CosFace", "ArcFace", "Contrastive"),
+    *("Triplet", "MMC", "GM", "L-GM", "Label smoothing", "Focal", "LogitNorm", "One-vs-rest"),
+]
 SHIPPED = {
     "cifar10-losses": SEVEN,
     "cifar10-losses-cpu": SEVEN,
@@ -212,6 +217,7 @@ SHIPPED = {
     "mnist-2d": PAPER,
     "mnist-adv": DEFENDED,
     "mnist-adv-cpu": DEFENDED,
+    "mnist-all": TWENTY,
     "mnist-controls": CONTROLS,
     "mnist-losses": ALL,
     "mnist-losses-2d": ALL,
@@ -232,7 +238,7 @@ def test_what_is_shipped():
 def test_all_losses_stand_in_the_comparison_of_all():
     from robustloss.losses import LOSSES
 
-    for name in ("mnist-losses", "mnist-losses-2d"):
+    for name in ("mnist-all", "mnist-losses", "mnist-losses-2d"):
         assert {loss.name for loss in load_spec(name).losses} == set(LOSSES)
 
 

@@ -20,7 +20,7 @@ def try_(
         Option(
             metavar="SPEC|RUN|REFERENCE",
             help="whose losses to compare with: a spec, a run, a reference such as "
-            "mnist-short-reference, or a file of `baseline`; what is finished is not run again",
+            "mnist-reference, or a file of `baseline`; what is finished is not run again",
         ),
     ] = "quickstart",
     label: Annotated[str | None, Option(help="what tables call it  [default: the class]")] = None,
