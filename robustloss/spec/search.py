@@ -41,7 +41,7 @@ class TuningSpec(Table):
         'values that a loss keeps: "best", those of the smallest clean validation error; "first", '
         "the first in the lists whose error is not shown to be larger than that (5 % level)",
         None,
-        shown='"best"',
+        shown="the best",
     )
 
 
