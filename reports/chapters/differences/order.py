@@ -1,7 +1,7 @@
 """Many losses in one order: the numbers to quote, and the ranks that the tests leave each loss."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,10 +32,11 @@ class _Measure:
 
 
 def order_table(numbers: Numbers) -> Table | None:
-    """Return the losses by their rank in the first number that was compared, the best first.
+    """Return the losses by the first number that was compared, the best first, with their ranks.
 
     That is the median radius in the worst case; without attacks that look for radii, the error at
-    the smallest eps. None is returned where no losses are compared.
+    the smallest eps. Losses of a reference are compared with those of the run alone and have no
+    rank. None is returned where no losses are compared.
     """
     rank_rows = of_one_unit(numbers.run.ranks)
     ranks = {(_place(row), row["label"]): row for row in rank_rows}
@@ -49,7 +50,7 @@ def order_table(numbers: Numbers) -> Table | None:
         if row["shown"]
     }
     first, baseline, marks, rows = measures[0], numbers.baseline, Marks(), []
-    for label in sorted(numbers.labels, key=lambda label: _rank(ranks.get((first.place, label)))):
+    for label in sorted(numbers.labels, key=lambda label: _standing(measures, label)):
         cells = [Entry(label)]
         for measure in measures:
             mark = marks.of(measure.flags(label))
@@ -127,6 +128,11 @@ def _place(row: Row) -> Place:
     return row["metric"], place_of(row), row["eps"]
 
 
-def _rank(row: Row | None) -> float:
-    """Return the rank of a loss; one that was not compared comes last."""
-    return math.inf if row is None else row["rank"]
+def _standing(measures: Sequence[_Measure], label: str) -> float:
+    """Return what sorts a loss, the best least: also one of a reference, which has no rank."""
+    value = measures[0].find(label)
+    radius = measures[0].place[0] == "median_radius"
+    if value is not None:
+        return -value.mean if radius else value.mean
+    # most images were never fooled, or nothing is known of the loss
+    return -math.inf if radius and measures[1].find(label) else math.inf

@@ -12,7 +12,7 @@ from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.result import SCORE, UNNOTICED
 from robustloss.results.run import Run
 from robustloss.results.schema import BEST_ADAPTIVE, WORST_CASE
-from tests.reports.differences.compared import compared, numbers
+from tests.reports.differences.compared import compared, comparison, numbers
 
 
 def order(found: Numbers) -> Table:
@@ -21,9 +21,25 @@ def order(found: Numbers) -> Table:
     return table
 
 
+def measured(found: Numbers, means: dict[str, float | None], metric: str = "error") -> Numbers:
+    """Return a run whose summary has a mean of every loss, clean and at eps 0.1."""
+    fgsm = {"attack": "fgsm", "attack_label": "FGSM", "norm": "linf"}
+    clean = {"attack": "none", "attack_label": "none", "norm": None, "eps": 0.0}
+    places = [clean, {**fgsm, "eps": 0.1 if metric == "error" else None}]
+    summary = [
+        {**place, "label": label, "metric": metric, "mean": mean, "low": None, "high": None,
+         "n_seeds": 3, "values": [], "interval": None}
+        for label, mean in means.items()
+        for place in places
+    ]  # fmt: skip
+    summary += found.run.summary
+    return Numbers(Run(found.run.path, {**found.run.results, "summary": summary}))
+
+
 def test_the_best_stands_first_and_what_differs_from_the_baseline_is_bold():
     rows = [row | {"norm": None} if not row["eps"] else row for row in compared(shown=("AB",))]
-    found = numbers("ABC", rows, baseline="B")
+    means = {"A": 0.1, "B": 0.15, "C": 0.12}
+    found = measured(numbers("ABC", rows, baseline="B"), means)
     table = order(found)
     assert list(table.header) == ["loss", "error, FGSM, eps 0.1", "rank", "error, clean", "rank"]
     assert [(row[0].text, row[1].kind, row[2].text) for row in table.rows] == [
@@ -31,7 +47,8 @@ def test_the_best_stands_first_and_what_differs_from_the_baseline_is_bold():
     ]
     assert "shown to differ from B (p at most .05" in table.caption
     flag = {"check": "zero_gradient", "label": "A", "attack_label": "FGSM", "eps": 0.1, "seed": 0}
-    marked = order(numbers("ABC", rows, baseline="B", flags=[flag | {"message": "flat"}]))
+    flagged = numbers("ABC", rows, baseline="B", flags=[flag | {"message": "flat"}])
+    marked = order(measured(flagged, means))
     assert (marked.rows[0][1].mark, marked.rows[0][1].kind) == ("†1", "")
 
 
@@ -90,6 +107,27 @@ def test_only_a_crowd_has_the_table_on_the_page_and_in_the_gallery():
         assert ("order" in tables) is crowd
         (text,) = list_differences(found, set())
         assert ("In which order are the losses?" in text) is crowd
+
+
+def test_a_loss_without_a_rank_stands_by_its_number():
+    rows = [row for row in compared() if "C" not in (row["label_a"], row["label_b"])]
+    found = measured(numbers("ABC", rows), {"A": 0.1, "B": 0.15, "C": 0.12})
+    assert [(row[0].text, row[2].text) for row in order(found).rows] == [
+        *[("A", "1"), ("C", ""), ("B", "2")]
+    ]
+
+
+def test_the_largest_radius_stands_first_and_one_beyond_what_was_found_before_it():
+    place = {"attack": "fgsm", "attack_label": "FGSM", "norm": "linf"}
+    pairs = [("A", "B", 0.02), ("A", "C", 0.04), ("B", "C", 0.02)]
+    rows = [
+        comparison(a, b, None, "median_radius", difference=d, value_a=0.3, value_b=0.3 - d, **place)
+        for a, b, d in pairs
+    ]
+    means = dict.fromkeys("ABCD", 0.1)
+    found = measured(numbers("ABCDE", [*compared(), *rows]), means)
+    found = measured(found, {"A": 0.1, "B": 0.08, "C": 0.12, "D": None}, "median_radius")
+    assert [row[0].text for row in order(found).rows] == ["D", "C", "A", "B", "E"]
 
 
 def test_nothing_to_compare_has_no_order():
