@@ -75,6 +75,7 @@ def order_table(numbers: Numbers) -> Table | None:
         rows,
         [row for row in rank_rows if _place(row) in shown],
         marks.notes(),
+        highlight=(numbers.spec.get("report") or {}).get("highlight") or (),
     )
 
 
