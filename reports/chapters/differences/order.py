@@ -25,8 +25,8 @@ class _Measure:
 
     head: str
     place: Place
-    find: Callable[[str], Estimate | None]  # by the label of a loss, as are its flags
-    flags: Callable[[str], list[Flag]]
+    find: Callable[[str], Estimate | None]  # from the label of a loss
+    flags: Callable[[str], list[Flag]]  # likewise
     unit: float = 100.0
     digits: int = 2
 
@@ -63,6 +63,7 @@ def order_table(numbers: Numbers) -> Table | None:
         rows.append(cells)
     shown = {measure.place for measure in measures}
     tested = Compared(Scene(numbers, numbers.attacking[0])).unit_words()
+    unranked = " Losses of the reference are not tested against each other and have no rank."
     return Table(
         "order",
         "In which order are the losses?",
@@ -70,7 +71,7 @@ def order_table(numbers: Numbers) -> Table | None:
         f"percent. Bold: shown to differ from {baseline} (p at most .05, adjusted by Benjamini and "
         f"Hochberg for all comparisons of the run). {tested} Rank 1 is best; “2 to 4” is what the "
         "shown differences leave open (Mogstad et al. 2024). Median radius: the smallest change "
-        "that fools half of the images.",
+        f"that fools half of the images.{unranked if numbers.elsewhere else ''}",
         ["loss", *(head for measure in measures for head in (measure.head, "rank"))],
         rows,
         [row for row in rank_rows if _place(row) in shown],
@@ -80,7 +81,7 @@ def order_table(numbers: Numbers) -> Table | None:
 
 
 def _measures(numbers: Numbers) -> Iterator[_Measure]:
-    """Yield the numbers from left to right: attacked, then attacked by who knows, then clean."""
+    """Yield the numbers from left to right: in the worst case, against the detector, clean."""
     for case in [*numbers.worst_cases, *numbers.attacking][:1]:
         under, eps = Scene(numbers, case), case.strengths[0]
         name = "worst case" if case.name == WORST else case.label

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import Any
 
 from robustloss.results.schema import TABLES, Row
 from robustloss.spec.spec import TrialSpec
 
-_Z = 1.959963984540054  # the 97.5 % point of the normal distribution
+_Z = NormalDist().inv_cdf(0.975)  # of a two-sided test at the 5 % level
 
 
 def trial_rows(
@@ -17,8 +18,8 @@ def trial_rows(
 
     A loss keeps the values of the trial with the least validation error; of equal ones that with
     the least validation loss, then the first. Or it keeps those of the first trial whose error is
-    not shown to be larger than the least, at the 5 % level: then chance decides less between values
-    that are equally good, of which each makes another network under attack.
+    not shown to be larger than the least, at the 5 % level: chance then decides less among values
+    that are equally good on clean images, but not under attack.
 
     Args:
         trials: losses in the order of the spec, trials in order.
@@ -67,8 +68,8 @@ def trial_rows(
 def _is_worse(content: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
     """Return whether a validation error is shown to be larger than the least one.
 
-    Source: two-sided z-test of two proportions with a pooled variance. Both are of the same images,
-    and what is known of each is its sum, so the test is cautious.
+    Source: two-sided z-test of two proportions with pooled variance, at the 5 % level. Both errors
+    are of the same images, but a trial keeps only its error, so the test cannot pair them.
     """
     errors, n = (content["validation_error"], best["validation_error"]), content["n"]
     pooled = sum(errors) / 2
