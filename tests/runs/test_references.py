@@ -18,6 +18,7 @@ from robustloss.results.compact.file import load_baseline, save_baseline
 from robustloss.results.run import Run, load_run
 from robustloss.runs.beside import plan_try
 from robustloss.runs.comparable import NotComparableError
+from robustloss.runs.judging.against import compare_with_baseline, open_baseline
 from robustloss.runs.merge import merge_runs
 from robustloss.runs.proof.rebuild import check_run_tables
 from robustloss.runs.references import add
@@ -310,6 +311,16 @@ def test_a_reference_is_made_from_a_run_or_its_file_bit_for_bit(folder, tmp_path
                 assert other.wrong.mean() == row["error"]
                 area = auroc(cell.clean.scores, other.scores)
                 assert area == pytest.approx(row["auroc_all"], abs=1e-3)
+
+
+def test_a_run_is_judged_against_a_reference_by_the_labels_it_had(folder, tmp_path):
+    add_to_reference(folder / "others", name="small", to=tmp_path)
+    run = load_run(folder / "others")
+    found = compare_with_baseline(run, open_baseline(tmp_path / "small"))
+    assert {finding.label for finding in found.findings} == {"softmax", "center"}
+    assert not any(finding.worse for finding in found.findings)
+    assert found.notes == compare_with_baseline(run, open_baseline(folder / "others.npz")).notes
+    assert open_baseline("mnist-reference").cells[0].label == "Softmax"
 
 
 def test_what_does_not_fit_a_reference_is_not_added(folder, tmp_path, monkeypatch):

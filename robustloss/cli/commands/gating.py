@@ -17,7 +17,10 @@ def check(
     ] = None,
     baseline: Annotated[
         str | None,
-        Option(metavar="RUN|FILE", help="compare with this run, or a file from `baseline`"),
+        Option(
+            metavar="RUN|FILE|REFERENCE",
+            help="compare with this run, a file from `baseline`, or a reference (NAME-reference)",
+        ),
     ] = None,
     tolerance: Annotated[
         list[str] | None,

@@ -27,6 +27,7 @@ from robustloss.runs.meaning import (
     loss_settings,
     spec_of,
 )
+from robustloss.runs.references.find import is_reference, open_reference
 from robustloss.spec.text import slug
 
 
@@ -49,16 +50,19 @@ class Comparison:
     lost: Mapping[str, str]
 
 
-def open_baseline(path: str | Path) -> Baseline:
+def open_baseline(source: str | Path) -> Baseline:
     """Open what a run is compared with.
 
     Args:
-        path: a run folder, or a file that `robustloss baseline` wrote.
+        source: a run folder, a file that `robustloss baseline` wrote, a folder of such files, or the
+            name of a reference with "-reference".
 
     Raises:
-        ValueError: neither, or damaged; the text says what and what to do.
+        ValueError: none of these, or damaged; the text says what and what to do.
     """
-    path = Path(path)
+    path = Path(source)
+    if is_reference(source) and not path.is_file():
+        return open_reference(source).as_baseline()
     return reduce_run(load_run(path)) if path.is_dir() else load_baseline(path)
 
 

@@ -39,6 +39,10 @@ class Reference:
     rows: Baseline
     labels: Mapping[str, str]
 
+    def as_baseline(self) -> Baseline:
+        """Return its losses under the labels that they had."""
+        return _rename(self.rows, self.labels)
+
 
 def list_references() -> dict[str, list[Path]]:
     """Return the files of every reference that ships, by its name."""
@@ -179,7 +183,8 @@ def _rename(part: Baseline, labels: Mapping[str, str]) -> Baseline:
 
     def rename(row: Mapping[str, Any]) -> Row:
         return {
-            key: labels.get(value, value) if key == "label" else value for key, value in row.items()
+            key: labels.get(value, value) if key in ("label", "of") else value
+            for key, value in row.items()
         }
 
     spec = dict(spec_of(part.run))
