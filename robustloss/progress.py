@@ -119,7 +119,9 @@ def duration(seconds: float) -> str:
 class Pace:
     """How far a run is and how long the rest will take, at the pace of the cells so far.
 
-    Cells found complete count as finished but say nothing about the pace.
+    Cells found complete count as finished but say nothing about the pace. Trials of a search come
+    first and may be shorter than the cells after them: their pace is a lower bound for the rest,
+    and the cells begin a new one.
     """
 
     def __init__(self, cells: int, clock: Clock = time.monotonic) -> None:
@@ -127,18 +129,33 @@ class Pace:
         self.finished = 0
         self.failed = 0
         self._cached = 0
-        self._skipped = 0.0  # in cells: what was there already when their first event came
+        self._earlier = 0  # cells that were finished before this pace began
+        self._skipped: dict[str, float] = {}  # of a cell, what was there before its pace began
         self._active: dict[str, float] = {}
         self._clock = clock
         self._began: float | None = None
+        self._in_trials = False
 
     def take(self, event: Event) -> None:
         """Take note of one event that is no note."""
+        self._count(event)
+        if "trial" in event.values:
+            self._in_trials = True
+        elif self._in_trials and event.name:
+            self._in_trials = False
+            self._began = None if event.stage in ENDS else self._clock()
+            self._earlier, self._skipped = self.finished - self._cached, dict(self._active)
+
+    def _count(self, event: Event) -> None:
         if event.stage in ENDS:
             self._active.pop(event.cell, None)
             self.finished += 1
             self.failed += event.stage == "failed"
-            self._cached += event.stage == "cached"
+            if event.stage == "cached":
+                self._cached += 1
+                self._skipped.pop(event.cell, None)
+                if self._work <= 0:  # the time so far went into reading what was there
+                    self._began = None
             return
         if self._began is None:
             self._began = self._clock()
@@ -147,22 +164,33 @@ class Pace:
             self._active[event.cell] = low + (high - low) * event.done / max(event.total, 1e-9)
             return
         if event.cell not in self._active:
-            self._skipped += event.fraction
+            self._skipped[event.cell] = event.fraction
         self._active[event.cell] = event.fraction
 
     @property
     def fraction(self) -> float:
         """Share of the run that is done, 0 to 1."""
-        return (self.finished + sum(self._active.values())) / max(self.cells, 1)
+        return (self.finished + self._partial) / max(self.cells, 1)
+
+    @property
+    def _partial(self) -> float:
+        """How many cells those under way come to."""
+        return sum(self._active.values())
+
+    @property
+    def _work(self) -> float:
+        """How many cells the work comes to that was done at this pace."""
+        done = self.finished - self._cached - self._earlier + self._partial
+        return done - sum(self._skipped.values())
 
     def left(self) -> str:
         """Return the estimated time to the end, as "3 min left"; "" while nothing is known."""
-        partial = sum(self._active.values())
-        work = self.finished - self._cached + partial - self._skipped
+        work = self._work
         if self._began is None or work < 0.01:
             return ""
-        rest = self.cells - self.finished - partial
-        return f"{duration((self._clock() - self._began) * rest / work)} left"
+        rest = self.cells - self.finished - self._partial
+        least = "at least " if self._in_trials else ""
+        return f"{least}{duration((self._clock() - self._began) * rest / work)} left"
 
 
 class Silent:

@@ -106,6 +106,39 @@ def test_what_was_there_when_a_cell_began_says_nothing_about_the_pace(clock):
     assert pace.left() == "30 s left"  # a tenth took 30 s, and a tenth is left
 
 
+def test_trials_are_a_lower_bound_and_cells_begin_a_pace_of_their_own(clock):
+    pace, trial = Pace(6, clock), {"trial": 1}
+    pace.take(Event("a trial 1", "train", 0, 1))
+    for number in range(3):
+        clock.now += 10
+        pace.take(Event(f"a trial {number}", "done", name="cell_finished", values=trial))
+    assert pace.left() == "at least 30 s left"
+    pace.take(Event("a seed 0", "train", 0, 5))
+    clock.now += 40
+    pace.take(Event("a seed 0", "train", 1, 5, name="epoch", values={"epoch": 1}))
+    assert pace.left() == ""
+    clock.now += 160
+    pace.take(Event("a seed 0", "train", 5, 5, name="epoch", values={"epoch": 5}))
+    assert pace.left() == "9 min left"  # .64 of a cell in 160 s, and 2.2 are left
+    pace.take(Event("a seed 0", "done", name="cell_finished"))
+    assert pace.fraction == 4 / 6
+    assert pace.left() == "6 min left"
+
+
+def test_a_cell_found_complete_at_the_end_of_the_trials_leaves_the_pace_alone(clock):
+    pace, trial = Pace(6, clock), {"trial": 1}
+    pace.take(Event("a trial 1", "train", 0, 1))
+    pace.take(Event("a trial 1", "done", name="cell_finished", values=trial))
+    pace.take(Event("a seed 0", "train", 4, 5))  # reads what was there
+    pace.take(Event("b seed 0", "cached", name="cell_finished"))
+    clock.now += 50
+    pace.take(Event("a seed 0", "cached", name="cell_finished"))
+    pace.take(Event("c seed 0", "train", 0, 5))
+    clock.now += 80
+    pace.take(Event("c seed 0", "done", name="cell_finished"))
+    assert pace.left() == "3 min left"  # 80 s for each of the two that are left
+
+
 def lines_of(events, clock, step=1.0, cells=2):
     stream = io.StringIO()
     progress = Lines(stream, clock)
