@@ -52,6 +52,12 @@ class Table:
     # False for a table that other tables of the page hold; it stands in its files only
     on_page: bool = True
 
+    @property
+    def paper_caption(self) -> str:
+        """What stands over the table in a paper: its title, and what the numbers rest on."""
+        title = self.title if self.title.endswith("?") else f"{self.title}."
+        return f"{title} {self.basis}".rstrip()
+
 
 @dataclass(frozen=True)
 class Column:
@@ -228,6 +234,7 @@ SMALL = _Size(r"\small", 9.0, "", 9.0, 6.0)
 SMALLER = _Size(r"\footnotesize", 8.0, r"\scriptsize", 7.0, 3.0)
 SMALLEST = _Size(r"\scriptsize", 7.0, r"\tiny", 5.0, 3.0)
 ONE, BOTH = 246.0, 500.0  # points: width of a column of a journal, and of two
+PAGE = 30  # lines; of more, with intervals under the numbers, only the smallest fit a page
 _Group = tuple[list[str], int, float]  # lines of a heading, columns, about how many points wide
 _FACES = {"top": r"\textbf", "published": r"\textit"}
 
@@ -258,8 +265,10 @@ def latex(table: Table) -> str:
     """
     rows = _named_once(table)
     under = [line for row in rows for line in _in_two_lines(row, table.left)]
-    forms = ((False, SMALL, rows), (False, SMALLER, under), (True, SMALL, rows),
-             (True, SMALLER, under), (True, SMALLEST, under))  # fmt: skip
+    forms = [(False, SMALL, rows), (False, SMALLER, under), (True, SMALL, rows),
+             (True, SMALLER, under), (True, SMALLEST, under)]  # fmt: skip
+    if long := len(rows) <= PAGE < len(under):
+        forms = [form for form in forms if form[2] is rows or form[1] is SMALLEST]
     for wide, size, body in forms:
         groups = _groups(table, body, size)
         if sum(own for *_, own in groups) + size.gap * (len(groups) - 1) <= (BOTH if wide else ONE):
@@ -268,17 +277,17 @@ def latex(table: Table) -> str:
     lines: list[str] = []
     for row in body:
         if several and lines and row[0].text and row[0].kind not in BELOW:
-            lines.append(r"\addlinespace")
+            lines.append(r"\addlinespace[1pt]" if long else r"\addlinespace")
         lines.append(_latex_row(row, size))
     sides = ["l" if i < table.left else "r" for i in range(len(table.header))]
-    environment = "table*" if wide else "table"
+    environment, below = "table*" if wide else "table", r"\scriptsize" if long else r"\footnotesize"
     lines = [
         r"% needs \usepackage{booktabs}",
         *(f"% {line}" for line in textwrap.wrap(re.sub(r"\s+", " ", table.caption), 98)),
         rf"\begin{{{environment}}}",
         r"\centering",
         rf"{size.command}\setlength{{\tabcolsep}}{{{size.gap / 2:g}pt}}",
-        rf"\caption{{{latex_text(f'{table.title}. {table.basis}')}}}",
+        rf"\caption{{{latex_text(table.paper_caption)}}}",
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{@{{}}{''.join(sides)}@{{}}}}",
         r"\toprule",
@@ -288,7 +297,7 @@ def latex(table: Table) -> str:
         *lines,
         r"\bottomrule",
         r"\end{tabular}",
-        *(rf"\par\smallskip\footnotesize {latex_text(note)}" for note in table.notes),
+        *(rf"\par\smallskip{below}\raggedright {latex_text(note)}" for note in table.notes),
         rf"\end{{{environment}}}",
     ]
     return "\n".join(lines) + "\n"

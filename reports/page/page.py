@@ -192,7 +192,8 @@ def _table(table: Table) -> Shown:
     longest = [max(len(row[i].text) for row in table.rows) for i in range(len(table.header))]
     lined = len(table.rows) > MANY_ROWS and sum(19 + 7.7 * n for n in longest) <= ROOM
     return {
-        **{k: getattr(table, k) for k in ("name", "title", "header", "left", "groups", "basis")},
+        **{k: getattr(table, k) for k in ("name", "title", "header", "left", "groups")},
+        "paper_caption": table.paper_caption,
         "caption": split_caption(table.caption),
         "rows": table.rows,
         "spacing": "lined" if lined else "many" if len(table.header) > 8 else "",

@@ -90,6 +90,11 @@ def images(numbers: Numbers) -> str:
     return f"{numbers.images:,}" if numbers.images else "no"
 
 
+def basis_words(numbers: Numbers) -> str:
+    """Return what the numbers of each loss rest on: data, images, seeds, intervals."""
+    return f"Data: {numbers.data_label}, {images(numbers)} test images. {numbers.result.caption}"
+
+
 def choice_words(numbers: Numbers) -> str:
     """Return what a value had to be for a loss to keep it, in a run with trials."""
     searches = find_searches(numbers.run.provenance).values()

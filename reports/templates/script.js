@@ -37,9 +37,8 @@ function latex(table) {
   let end = 0;
   const rule = ([name, span]) => { end += span; return name && `\\cmidrule(lr){${end - span + 1}-${end}}`; };
   const rules = groups(table).map(rule).join("");
-  const caption = [`${table.dataset.title}.`, table.dataset.basis].filter(Boolean).join(" ");
   return ["% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering",
-    `\\caption{${safe(caption)}}`, `\\label{tab:${table.dataset.name}}`,
+    `\\caption{${safe(table.dataset.caption)}}`, `\\label{tab:${table.dataset.name}}`,
     `\\begin{tabular}{${columns}}`, "\\toprule", ...(above.length ? [above.join(" & ") + " \\\\", rules] : []),
     line([...heads(table)].map(text)), "\\midrule", ...grid(table).map(line),
     "\\bottomrule", "\\end{tabular}", "\\end{table}"].join("\n");

@@ -7,6 +7,7 @@ from functools import partial
 
 from robustloss.reports.chapters.differences.comparison import Compared
 from robustloss.reports.drawing.table import Entry, Table
+from robustloss.reports.reading.facts import basis_words
 from robustloss.reports.reading.guarded import ANY, BEST, guarded
 from robustloss.reports.reading.marks import Flag, Marks
 from robustloss.reports.reading.numbers import Numbers, of_one_unit
@@ -76,6 +77,7 @@ def order_table(numbers: Numbers) -> Table | None:
         rows,
         [row for row in rank_rows if _place(row) in shown],
         marks.notes(),
+        basis=basis_words(numbers),
         highlight=(numbers.spec.get("report") or {}).get("highlight") or (),
     )
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 from robustloss.notation import eps_text
 from robustloss.reports.drawing.table import Column, Entry, Table, lay_out
-from robustloss.reports.reading.facts import data_remark, images
+from robustloss.reports.reading.facts import basis_words, data_remark, images
 from robustloss.reports.reading.marks import Marks
 from robustloss.reports.reading.numbers import Numbers
 from robustloss.reports.words import NORM_NAMES, Estimate
@@ -62,7 +62,7 @@ def result_table(numbers: Numbers) -> Table:
          *([f"Data: {remark}."] if (remark := data_remark(numbers)) else [])],
         of_errors=True,
         groups=[("", 1), *Counter(column.group for column in found.columns).items()],
-        basis=f"Data: {numbers.data_label}, {images(numbers)} test images. {found.caption}",
+        basis=basis_words(numbers),
         highlight=[name for label, name in names.items() if label in wanted],
     )  # fmt: skip
 

@@ -183,7 +183,7 @@ def check_latex(text: str) -> int:
     assert not open_ones
     (columns,) = re.findall(r"(?m)^\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}$", bare)
     body = bare.split("\\toprule\n")[1].split("\\bottomrule")[0]
-    rule = r"\\[a-z]+|(\\cmidrule\(lr\)\{\d+-\d+\})+"
+    rule = r"\\[a-z]+(\[1pt\])?|(\\cmidrule\(lr\)\{\d+-\d+\})+"
     rows = [row for row in body.splitlines() if not re.fullmatch(rule, row)]
     for row in rows:
         outer = re.sub(r"\\begin\{tabular\}.*?\\end\{tabular\}", "", row)
@@ -205,8 +205,10 @@ def test_every_latex_table_of_a_run_holds_together(rendered: Path, strong_report
         assert re.sub(r"(?m)^%.*\n", "", text).isascii()  # no font lacks anything of ours
         assert rf"\label{{tab:{path.stem}}}" in text
         (caption,) = re.findall(r"\\caption\{(.*)\}", text)
-        # The title alone, under the result what it rests on; how to read it is a comment.
-        assert len(caption) < (300 if path.stem == "losses" else 120)
+        # The title alone; of the two tables to quote, what they rest on. The rest is a comment.
+        assert len(caption) < (300 if path.stem in ("losses", "order") else 120)
+        assert caption.endswith((".", "?"))
+        assert "?." not in caption
         assert max(map(len, re.findall(r"(?m)^%.*", text))) <= 100
 
 
@@ -277,6 +279,17 @@ def test_a_latex_table_fits_its_column_or_stands_across_both() -> None:
         assert r"\textit{published} & \textit{--} & \textit{9.87}" in text
         assert r"\addlinespace" not in text  # it belongs to the row above it
         assert "\n% How to read it.\n" in text
+
+
+def test_a_table_of_many_losses_fits_a_page() -> None:
+    table = intervals(8)
+    rows = [[Entry(f"loss {number}"), *table.rows[0][1:]] for number in range(23)]
+    text = latex(replace(table, rows=rows))
+    assert r"\begin{table*}" in text
+    assert r"\scriptsize\setlength" in text
+    assert text.count(r"\addlinespace[1pt]") == 22
+    check_latex(text)
+    assert r"\footnotesize\setlength" in latex(replace(table, rows=rows[:15]))
 
 
 def test_no_face_of_a_table_holds_what_a_terminal_obeys(tmp_path: Path) -> None:
