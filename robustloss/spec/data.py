@@ -35,6 +35,15 @@ DATASET_SUMMARIES = {
 }
 """Name -> one line of every data set. What reads them stands in `data.catalogue`."""
 
+DATA_LABELS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "kmnist": "Kuzushiji-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+}
+"""Name -> how reports call a data set whose name they do not write as it is."""
+
 OPEN_SUMMARIES = {
     "torchvision:NAME": "any classification set of torchvision, as torchvision:SVHN",
     "file.py:factory": "your own images: a function that returns train and test; or "
@@ -115,7 +124,7 @@ class DataSpec(Table):
     train_size: Count | None = _size("training images, equal class shares")
     validation_size: Count | None = _size("validation images (thresholds)")
     test_size: Count | None = _size("test images, the ones that are attacked")
-    label: str = declare("how reports call the data", "", shown="the name")
+    label: str = declare("how reports call the data", "", shown="the name, as Fashion-MNIST")
     class_fractions: ListOf[Annotated[float, Field(gt=0, le=1)]] | None = declare(
         "share of each class's training images that is kept, one number a class",
         None,
@@ -199,7 +208,8 @@ class DataSpec(Table):
                 label = PurePath(self.file).stem
             if self.name == "hugging_face" and self.folder is not None:
                 label = PurePath(self.folder).name
-            self._complete({"label": label if label.isprintable() else self.name})
+            label = label if label.isprintable() else self.name
+            self._complete({"label": DATA_LABELS.get(self.name, label)})
         if not (self.label.isprintable() and self.label.strip() and len(self.label) <= MAX_LABEL):
             self._refuse("label", f"must be one line of 1 to {MAX_LABEL} characters.")
         return self

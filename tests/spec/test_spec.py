@@ -235,6 +235,25 @@ def test_what_is_shipped():
     assert list(shipped_specs()) == list(SHIPPED)
 
 
+@pytest.mark.parametrize(
+    ("data", "label"),
+    [
+        ({"name": "fashion_mnist"}, "Fashion-MNIST"),
+        ({"name": "digits"}, "digits"),
+        ({"name": "arrays", "file": "my/mnist.npz"}, "mnist"),
+        ({"name": "torchvision:SVHN"}, "SVHN"),
+        ({"name": "mnist", "label": "small MNIST"}, "small MNIST"),
+    ],
+    ids=str,
+)
+def test_reports_call_data_by_their_proper_name(data, label):
+    attacks = [{"name": "fgsm", "eps": [0.1]}]
+    spec = load_spec(
+        {"name": "x", "data": data, "losses": [{"name": "softmax"}], "attacks": attacks}
+    )
+    assert spec.data.label == label
+
+
 def test_all_losses_stand_in_the_comparison_of_all():
     from robustloss.losses import LOSSES
 
