@@ -212,6 +212,7 @@ SHIPPED = {
     "cifar10-losses-cpu": SEVEN,
     "cifar100-paper": ["Softmax", "Center", "L-Softmax (m 4)", *ALPHAS],
     "cifar100-paper-augmented": ["Softmax", "Center", "L-Softmax (m 4)", *ALPHAS],
+    "fashion-mnist-all": TWENTY,
     "imagenet-paper": ["Softmax", "L-GM (alpha 0.01)"],
     "mnist": PAPER,
     "mnist-2d": PAPER,
@@ -257,7 +258,7 @@ def test_reports_call_data_by_their_proper_name(data, label):
 def test_all_losses_stand_in_the_comparison_of_all():
     from robustloss.losses import LOSSES
 
-    for name in ("mnist-all", "mnist-losses", "mnist-losses-2d"):
+    for name in ("fashion-mnist-all", "mnist-all", "mnist-losses", "mnist-losses-2d"):
         assert {loss.name for loss in load_spec(name).losses} == set(LOSSES)
 
 

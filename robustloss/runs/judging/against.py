@@ -54,8 +54,8 @@ def open_baseline(source: str | Path) -> Baseline:
     """Open what a run is compared with.
 
     Args:
-        source: a run folder, a file that `robustloss baseline` wrote, a folder of such files, or the
-            name of a reference with "-reference".
+        source: a run folder, a file that `robustloss baseline` wrote, a folder of such files, or
+            the name of a reference with "-reference".
 
     Raises:
         ValueError: none of these, or damaged; the text says what and what to do.
