@@ -12,6 +12,7 @@ from tests.outcomes import CELL, first, made
 N, M = 200, 100
 
 
+LABELS = np.arange(N) % 10
 CLEAN = first(4)  # images that are wrong without an attack
 
 
@@ -55,10 +56,11 @@ def evidence(outcomes=None, probe=None, clean=CLEAN, **training) -> Evidence:
             made("pgd", 0.1, first(100)), made("pgd", 0.2, first(180)),
             made("square", 0.1, first(70)), made("square", 0.2, first(150)),
             made("cw", 1.0, first(50), norm="l2", radius=np.where(first(150), 0.5, np.inf)),
+            made("fmn", 0.1, first(90), radius=np.where(LABELS == 3, 0.9, 0.5)),
         ]  # fmt: skip
     probe = sound_probe() if probe is None else probe
     training = SOUND_TRAINING | training
-    return Evidence(CELL, made(wrong=clean), outcomes, probe, training)
+    return Evidence(CELL, made(wrong=clean), outcomes, probe, training, labels=LABELS)
 
 
 def fired(given: Evidence) -> dict[str, list[dict]]:

@@ -85,6 +85,9 @@ def why_not_made(numbers: Numbers, check: str) -> str:
         halves = any(find_half(eps, attack.strengths) for attack in numbers.attacking
                      for eps in attack.strengths)  # fmt: skip
         return "" if judged and halves else "needs an attack at some eps and at half of it"
+    if check == "radius_beyond_grey":
+        near = any(attack_kind(a.name) == "minimum_norm" for a in numbers.of_norm("linf"))
+        return "" if near else "needs an attack that looks for the nearest image in L∞"
     if check == "transfer_beats_white_box":
         return "" if numbers.run.transfer else "needs an attack with transfer = true"
     if check in ("one_step_training_collapsed", "training_without_direction"):

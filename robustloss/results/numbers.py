@@ -15,6 +15,7 @@ from robustloss.results.schema import BEST_ADAPTIVE, TABLES, WORST_CASE, aims_at
 # These concern the clean pass too; every other check is about attacks.
 CLEAN_CHECKS = ("output_not_repeatable", "output_depends_on_batch", "output_is_probability")
 TRANSFER = "transfer_beats_white_box"
+BEYOND_GREY = "radius_beyond_grey"
 WORST = WORST_CASE["attack"]
 # Ends the remark on data whose validation images are the test images: what `evaluate` was given.
 NO_VALIDATION = "no validation images were given"
@@ -193,8 +194,9 @@ class FlagIndex:
         """Return the flags that concern the worst case over some attacks.
 
         A weak attack's flaw does not reach the worst case when another attack is stronger: it
-        carries the flags of the loss, those of the attack that is strongest alone at this eps, and
-        every sign that an attack from outside (a transfer) does better than what it holds.
+        carries the flags of the loss, those of the attack that is strongest alone at this eps,
+        every sign that an attack from outside (a transfer) does better than what it holds, and
+        radii that are too large, which no attack at an eps mends.
 
         Args:
             label: Of the loss.
@@ -206,7 +208,7 @@ class FlagIndex:
         for attack in attacks:
             for flag in self.of_attack(label, attack, eps):
                 own = flag.get("attack_label") is None or attack in strongest
-                if (own or flag.get("check") == TRANSFER) and flag not in found:
+                if (own or flag.get("check") in (TRANSFER, BEYOND_GREY)) and flag not in found:
                     found.append(flag)
         return found
 

@@ -5,6 +5,7 @@ import pytest
 
 from robustloss.analysis.checks.catalogue import CHECKS, SIGNIFICANCE, better_rival, make_flag
 from tests.evidence import (
+    LABELS,
     PGD,
     PROBABILITIES,
     RISING,
@@ -31,6 +32,9 @@ TRIGGERED = {
     "noise_beats_attack": of_outcome(noise_wrong=first(110)),
     "black_box_beats_white_box": evidence([PGD, made("square", 0.1, first(105))]),
     "detector_too_good": claimed(20, 100),
+    "radius_beyond_grey": evidence(
+        [made("fmn", 0.1, first(90), radius=np.where(LABELS < 2, 0.6, 0.5))]
+    ),
     "unbounded_attack_fails": of_probe(wrong_unbounded=first(98, M)),
     "loss_still_rising": of_probe(trace_pgd=RISING),
     "unit_test_failed": of_probe(unit_pgd_0=np.stack([first(90, M), first(0, M)]), **UNIT_EPS),
@@ -53,6 +57,7 @@ PLACES = {
     "outside_ball_or_box": ("pgd", 0.1),
     "detector_too_good": ("any attack, L∞", 0.2),
     "loss_still_rising": ("pgd", None),
+    "radius_beyond_grey": ("fmn", 0.5),
     "too_few_draws": ("pgd", None),
     "unit_test_failed": ("pgd", 0.1),
 }
@@ -66,6 +71,7 @@ VALUES = {
     "noise_beats_attack": 0.05,
     "black_box_beats_white_box": 0.025,
     "detector_too_good": 0.4,
+    "radius_beyond_grey": 0.095,  # the 19 of one class: those of the other may be spared
     "unbounded_attack_fails": 0.02,
     "unit_test_failed": 0.1,
     "output_is_probability": 1.0,

@@ -99,6 +99,13 @@ CHECKS: dict[str, Check] = {
         "where it should leave none: it does not see how the model decides.",
         "Take no error of this loss for robustness before black-box attacks have confirmed it.",
     ),
+    "radius_beyond_grey": Check(
+        0.01,
+        "{attack} found nothing within 0.5 for images of several classes. Grey (0.5 in every "
+        "pixel) lies that near to every image and has one class, so it fools all but one class: "
+        "for at least {value} of the images the radius is too large.",
+        "Give it more steps, and read the errors at each eps in place of the median radius.",
+    ),
     "loss_still_rising": Check(
         0.1,
         "On images that {attack} did not fool at eps {at}, {value} of all that it gained came in "
@@ -181,6 +188,7 @@ class Evidence:
         training: the line of the learning curve at which the weights stood, or nothing.
         validation_scores: (V,) of clean validation images, by name of a score that the passes have
             too; they set the thresholds.
+        labels: (N,) true class of each image, or nothing.
     """
 
     cell: Mapping[str, Any]
@@ -189,6 +197,7 @@ class Evidence:
     probe: Mapping[str, np.ndarray]
     training: Mapping[str, Any] = field(default_factory=dict)
     validation_scores: Mapping[str, np.ndarray] = field(default_factory=dict)
+    labels: np.ndarray | None = None
 
 
 class Gain(NamedTuple):

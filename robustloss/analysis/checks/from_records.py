@@ -15,6 +15,7 @@ from robustloss.analysis.checks.catalogue import (
 )
 from robustloss.analysis.outcomes import (
     find_half,
+    find_radius,
     find_undefended,
     find_wrong,
     group_by_attack,
@@ -29,6 +30,8 @@ from robustloss.spec.attack_kinds import Kind
 # A one-step attack is no yardstick of robustness, and an adaptive one is not after the error.
 MANY_STEPS: tuple[Kind, ...] = ("iterative", "minimum_norm", "ensemble")
 WHITE_BOX: tuple[Kind, ...] = ("one_step", *MANY_STEPS)
+GREY = 0.5  # the pixel that is no farther than this from every other
+_ROUNDING = 1e-5  # of a radius in float32
 
 
 def zero_gradient(evidence: Evidence) -> list[Row]:
@@ -144,6 +147,24 @@ def _duels(
     return flags
 
 
+def radius_beyond_grey(evidence: Evidence) -> list[Row]:
+    """Flag L-inf radii above 0.5 that cannot be right, at eps 0.5.
+
+    The image that is 0.5 in every pixel lies within 0.5 of every image of the box. The model sees
+    it as one class, so images of every other class have a radius of at most 0.5.
+    """
+    check, flags = "radius_beyond_grey", []
+    for label, own in group_by_attack(evidence.outcomes, "linf").items():
+        if evidence.labels is None or (radius := find_radius(own)) is None:
+            continue
+        beyond = evidence.labels[~evidence.clean.wrong & (radius > GREY + _ROUNDING)]
+        spared = np.bincount(beyond).max(initial=0)  # at most: images of the class of grey
+        value = float(beyond.size - spared) / radius.size
+        if value > CHECKS[check].threshold:
+            flags.append(make_flag(check, evidence.cell, value, label, GREY))
+    return flags
+
+
 def one_step_training_collapsed(evidence: Evidence) -> list[Row]:
     """Flag training against one step if PGD makes far more validation images wrong than that step.
 
@@ -196,6 +217,7 @@ RECORD_CHECKS: tuple[Callable[[Evidence], list[Row]], ...] = (
     one_step_beats_many,
     black_box_beats_white_box,
     detector_too_good,
+    radius_beyond_grey,
     one_step_training_collapsed,
     training_without_direction,
 )

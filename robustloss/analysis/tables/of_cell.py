@@ -77,6 +77,7 @@ OF_CELL: dict[str, Callable[[MeasuredCell], list[Row]]] = {
             cell.probe,
             cell.training,
             {ROW_SCORE: cell.stored.get(ROW_SCORE, VALIDATION)},
+            cell.clean.record.labels,
         )
     ),
 }

@@ -24,6 +24,7 @@ NAMES = {
     "loss_still_rising", "output_not_repeatable", "output_is_probability", "outside_ball_or_box",
     "output_depends_on_batch", "too_few_draws",
     "detector_too_good", "one_step_training_collapsed", "training_without_direction",
+    "radius_beyond_grey",
 }  # fmt: skip
 
 
@@ -56,6 +57,7 @@ def test_every_check_is_told_once_and_those_that_fired_come_first(
         ("too_few_draws", "needs an attack with eot"),
         ("detector_too_good", "needs an attack at some eps and at half of it"),
         ("training_without_direction", "needs adversarial training"),
+        ("radius_beyond_grey", "needs an attack that looks for the nearest image in L∞"),
     ],
 )
 def test_a_check_that_could_not_be_made_does_not_look_passed(check: str, reason: str) -> None:
@@ -69,7 +71,7 @@ def test_old_runs_had_one_check(strong_run: Run) -> None:
     results = {k: v for k, v in strong_run.results.items() if k != "radii"}
     found = verdicts(Numbers(Run(strong_run.path, results | {"flags": []})))
     assert [v.name for v in found if v.state == "quiet"] == ["zero gradient"]
-    assert sum("older than the check" in v.result for v in found) == 19
+    assert sum("older than the check" in v.result for v in found) == 20
 
 
 def test_two_hundred_flags_stay_readable() -> None:

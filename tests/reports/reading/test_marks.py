@@ -98,6 +98,13 @@ def test_a_number_of_the_whole_curve_carries_the_marks_of_every_eps() -> None:
     assert checks == ["zero_gradient", "error_falls_with_eps"]
 
 
+def test_a_radius_that_is_too_large_marks_the_curves_of_its_attack_and_of_the_worst_case() -> None:
+    known = numbers(flag("radius_beyond_grey", "fgsm", 0.5))
+    fgsm, pgd, worst = (*known.attacks, *known.worst_cases)
+    assert [bool(known.flags_of("A", one, None)) for one in (fgsm, pgd, worst)] == [1, 0, 1]
+    assert not any(known.flags_of("A", one, eps) for one in (fgsm, worst) for eps in EPS)
+
+
 @pytest.fixture(scope="module")
 def tables(strong_numbers: Numbers) -> dict[str, Table]:
     return {table.name: table for table in make_tables(strong_numbers)}
