@@ -18,7 +18,13 @@ from robustloss.results.run import Run, load_run
 from robustloss.runs.errors import RunError
 from robustloss.runs.executors.automatic import AUTO
 from robustloss.runs.merge import check_out, merge_runs
-from robustloss.runs.references.find import Reference, is_reference, open_reference
+from robustloss.runs.references.find import (
+    ENDING,
+    Reference,
+    is_reference,
+    list_references,
+    open_reference,
+)
 from robustloss.runs.references.match import check_seeds
 from robustloss.runs.references.start import starting_spec
 from robustloss.runs.runner import run
@@ -198,6 +204,8 @@ def _find_others(against: str, code: Path) -> tuple[Spec, Path, Run | None, Path
         code: The file of the loss, if it is one.
     """
     path = Path(os.path.expanduser(against))
+    if against in list_references() and against not in shipped_specs() and not path.exists():
+        raise RunError(f"{against} is a reference: write --against {against}{ENDING}.")
     if against not in shipped_specs() and path.is_dir():
         found = _open_finished(path)
         return _spec_of(found, path), path, found, None

@@ -62,7 +62,8 @@ def test_baseline_writes_the_file_and_says_what_is_in_it(
         (("baseline", "{was}", "--out", "{text}"), "exists and is no baseline. Name another file"),
         (("baseline", "{was}", "--out", "{was}/results.json"), "exists and is no baseline."),
         (("check", "{was}", "--baseline", "gone.npz"), "gone.npz cannot be read (No such file"),
-        (("check", "{was}", "--baseline", "{folder}"), "has no results.json (no run folder)"),
+        (("check", "{was}", "--baseline", "{empty}"), "has no results.json (no run folder)"),
+        (("check", "{was}", "--baseline", "{folder}"), "text.npz is no baseline: it is a text"),
         (("check", "{was}", "--baseline", "{text}"), "is no baseline: it is a text file."),
         (("check", "{was}", "--baseline", "{toml}"), "a TOML file. Gates are named by --gates"),
         (("check", "{was}", "--baseline", "{was}/results.json"), "it is a file of the run {was}."),
@@ -82,7 +83,8 @@ def test_a_mistake_is_told_in_a_line(command, runs, tmp_path, words, why):
     (tmp_path / "text.npz").write_text("label,error\n")
     (tmp_path / "gates.toml").write_text("[[gates]]\n")
     places = {"was": runs[0], "folder": tmp_path, "text": tmp_path / "text.npz"}
-    places["toml"] = tmp_path / "gates.toml"
+    places |= {"toml": tmp_path / "gates.toml", "empty": tmp_path / "empty"}
+    places["empty"].mkdir()
     status, out, err = command(*(word.format(**places) for word in words))
     assert (status, out) == (2, "")
     assert why.format(**places) in err

@@ -18,6 +18,7 @@ from robustloss.results.compact.file import load_baseline, save_baseline
 from robustloss.results.run import Run, load_run
 from robustloss.runs.beside import plan_try
 from robustloss.runs.comparable import NotComparableError
+from robustloss.runs.errors import RunError
 from robustloss.runs.judging.against import compare_with_baseline, open_baseline
 from robustloss.runs.merge import merge_runs
 from robustloss.runs.proof.rebuild import check_run_tables
@@ -367,7 +368,7 @@ def test_a_reference_grows_in_sittings(folder, tmp_path, command):
 
     save_baseline(tmp_path / "gm.npz", other)
     add_to_reference(tmp_path / "gm.npz", to=tmp_path, name="small")
-    before = (tmp_path / "small/gm.npz").stat()
+    before = (tmp_path / "small/gm.npz").stat().st_mtime_ns
     status, out, _ = add_some((0,), ("softmax",))
     assert (status, out.splitlines()[-1]) == (0, "Left as they are: gm.npz")
     _, out, _ = add_some((0, 1), ("softmax", "center"), check=True)
@@ -378,7 +379,7 @@ def test_a_reference_grows_in_sittings(folder, tmp_path, command):
     assert {cell.seed for cell in load_baseline(tmp_path / "small/softmax.npz").cells} == {0}
     _, out, _ = add_some((0, 1), ("softmax", "center"))
     assert re.search(r"^softmax: replaced, seeds before: 0; .*; seeds 0, 1; sha256", out, re.M)
-    assert (tmp_path / "small/gm.npz").stat() == before
+    assert (tmp_path / "small/gm.npz").stat().st_mtime_ns == before
     add_to_reference(folder / "others", to=tmp_path, name="at-once")
     for name in ("softmax.npz", "center.npz"):
         grown, once = (tmp_path / place / name for place in ("small", "at-once"))
@@ -441,6 +442,11 @@ def test_a_loss_is_tuned_as_those_of_a_reference_were_or_the_difference_is_noted
         found = [(trial.values, trial.train.epochs) for trial in spec.trials()]
         assert found == [({"lr": 0.01}, 1), ({"lr": 0.1}, 1)]
     assert plan_try("normface", str(beside.path)).own.trials() == ()  # of these one is not tuned
+
+
+def test_a_reference_by_its_bare_name_is_told_what_to_write():
+    with pytest.raises(RunError, match=r"reference: write --against fashion-mnist-reference\.$"):
+        plan_try("softmax", "fashion-mnist")
 
 
 def test_the_references_that_ship_open_and_are_small():

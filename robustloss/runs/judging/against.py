@@ -61,7 +61,7 @@ def open_baseline(source: str | Path) -> Baseline:
         ValueError: none of these, or damaged; the text says what and what to do.
     """
     path = Path(source)
-    if is_reference(source) and not path.is_file():
+    if path.suffix != ".npz" and is_reference(source):
         return open_reference(source).as_baseline()
     return reduce_run(load_run(path)) if path.is_dir() else load_baseline(path)
 
