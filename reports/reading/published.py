@@ -149,6 +149,9 @@ def _fits(wanted: Mapping, spec: Mapping, loss: Mapping) -> bool:
     """Return whether images, network and training of a loss are those that the table is about."""
     if is_given(loss):
         return False  # trained elsewhere, nobody knows how
+    train = {**(spec.get("train") or {}), **(loss.get("train") or {})}
+    if train.get("adversarial") and not wanted.get("train", {}).get("adversarial"):
+        return False  # the table is about training on clean images
     for part, keys in wanted.items():
         own = {**(spec.get(part) or {}), **(loss.get(part) or {})}  # a loss may override keys
         if not _has(own, keys):

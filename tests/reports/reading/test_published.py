@@ -199,6 +199,14 @@ def test_mnist_has_the_rows_of_both_papers():
     assert [t.short for t in published_errors(plane, FGSM)] == ["Wan et al. 2018, Table 6"]
 
 
+def test_a_loss_trained_on_attacked_images_is_not_the_papers():
+    attacked = {"adversarial": {"attack": "pgd"}}
+    assert published_errors(numbers("mnist", SIX[:1], train=attacked), FGSM) == []
+    both = [{**SIX[0], "train": attacked}, {**SIX[5], "name": "center"}]
+    (table,) = published_errors(numbers("mnist", both), FGSM)
+    assert list(table.error) == ["D"]
+
+
 def test_table_4_stands_below_crops_of_imagenet():
     run = numbers("ImageNet", [SIX[0], {**SIX[1], "params": {"alpha": 0.01}}])
     found = published_crops(run)
