@@ -65,14 +65,15 @@ def order_table(numbers: Numbers) -> Table | None:
     shown = {measure.place for measure in measures}
     tested = Compared(Scene(numbers, numbers.attacking[0])).unit_words()
     unranked = " Losses of the reference are not tested against each other and have no rank."
+    untested = unranked if numbers.elsewhere else ""
     return Table(
         "order",
         "In which order are the losses?",
         f"By the {first.head}, the best first; errors, and who is fooled and unnoticed, in "
         f"percent. Bold: shown to differ from {baseline} (p at most .05, adjusted by Benjamini and "
-        f"Hochberg for all comparisons of the run). {tested} Rank 1 is best; “2 to 4” is what the "
-        "shown differences leave open (Mogstad et al. 2024). Median radius: the smallest change "
-        f"that fools half of the images.{unranked if numbers.elsewhere else ''}",
+        f"Hochberg for all comparisons of the run), and not marked †. {tested} Rank 1 is best; "
+        "“2 to 4” is what the shown differences leave open (Mogstad et al. 2024). Median radius: "
+        f"the smallest change that fools half of the images.{untested}",
         ["loss", *(head for measure in measures for head in (measure.head, "rank"))],
         rows,
         [row for row in rank_rows if _place(row) in shown],
