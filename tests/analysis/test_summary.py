@@ -160,7 +160,9 @@ def test_the_order_of_a_table_does_not_depend_on_the_order_of_its_rows():
     assert schema.TABLES["detection"].arrange(shuffled) == rows
 
 
-def test_seeds_that_agree_to_the_image_keep_the_interval_over_images():
-    found = summary_of(rows_of("error", [0.25] * 3, error_low=0.2, error_high=0.31), "error")
+@pytest.mark.parametrize("metric", ["error", "undetected_success_at_5fpr"])
+def test_seeds_that_agree_to_the_image_keep_the_interval_over_images(metric):
+    ends = {f"{metric}_low": 0.2, f"{metric}_high": 0.31}
+    found = summary_of(rows_of(metric, [0.25] * 3, **ends), metric)
     assert (found["mean"], found["sd"], found["n_seeds"]) == (0.25, 0.0, 3)
     assert (found["low"], found["high"], found["interval"]) == (0.2, 0.31, "Wilson over images")

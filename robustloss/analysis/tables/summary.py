@@ -32,8 +32,7 @@ def summarise(tables: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[Row]:
 
     Seeds where the metric is null are left out; `n_seeds` counts those used. One seed has no
     t-interval, and seeds that agree to the image have one of no width, which would differ from
-    anything: their error keeps the Wilson interval over images. One seed keeps the interval over
-    images that its row holds, if it holds one.
+    anything. Both keep the interval over images that their rows hold, if they hold one.
 
     Args:
         tables: the tables of a run by name, as in results.json. A column that an older row lacks
@@ -82,9 +81,10 @@ def over_seeds(group: Sequence[Mapping[str, Any]], column: Column) -> Row:
     used = [row for row in group if row.get(metric) is not None]
     values = [row[metric] for row in used]
     mean = sd = low = high = interval = None
-    if len(set(values)) == 1 and (len(values) == 1 or metric == "error"):
+    of_images = all(row.get(ends[0]) is not None for row in used)
+    if len(set(values)) == 1 and (len(values) == 1 or of_images):
         mean, sd = values[0], None if len(values) == 1 else 0.0
-        if metric == "error" or used[0].get(ends[0]) is not None:
+        if of_images:
             low = min(row[ends[0]] for row in used)
             highs = [row[ends[1]] for row in used]
             high = None if None in highs else max(highs)  # null: beyond what was found
