@@ -296,10 +296,12 @@ def cost_lines(spec: Spec, root: Path | None = None) -> Iterator[str]:
     except DataError as error:
         # Absent data have no cost yet. What would still be wrong once they are there is a mistake.
         sizes = catalogue.find_source(data).sizes
+        absent = isinstance(error, AbsentError)
         beyond = any((getattr(data, f"{name}_size") or 0) > whole for name, whole in sizes.items())
-        if beyond or (not sizes and not isinstance(error, AbsentError)):
+        if beyond or (not sizes and not absent):
             raise
-        yield f"No estimate of the cost: {error}"
+        fetched = " before `robustloss run` downloads the data" if sizes and absent else ""
+        yield f"No estimate of the cost{fetched}: {error}"
         return
     check_names(spec, cells, dataset)
     parts = (dataset.train.n, dataset.validation.n, dataset.test.n)

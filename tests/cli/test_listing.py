@@ -116,7 +116,9 @@ def test_no_name_of_a_shown_spec_goes_on_in_a_line_of_its_own():
 def test_showing_needs_no_data(monkeypatch, tmp_path):
     monkeypatch.setenv("ROBUSTLOSS_DATA", str(tmp_path))
     lines = list(spec_lines(load_spec("mnist")))
-    assert lines[-1].startswith("# No estimate of the cost: ")
+    assert lines[-1].startswith(
+        "# No estimate of the cost before `robustloss run` downloads the data: "
+    )
     assert str(tmp_path) in lines[-1]
 
 
