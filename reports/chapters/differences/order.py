@@ -12,7 +12,7 @@ from robustloss.reports.reading.guarded import ANY, BEST, guarded
 from robustloss.reports.reading.marks import Flag, Marks
 from robustloss.reports.reading.numbers import Numbers, of_one_unit
 from robustloss.reports.reading.scene import Scene
-from robustloss.reports.words import Estimate, eps_name, estimate
+from robustloss.reports.words import Estimate, eps_name, estimate, in_percent, significant
 from robustloss.results.columns import Row
 from robustloss.results.numbers import WORST, combined_label, place_of
 from robustloss.results.schema import WORST_CASE
@@ -28,8 +28,7 @@ class _Measure:
     place: Place
     find: Callable[[str], Estimate | None]  # from the label of a loss
     flags: Callable[[str], list[Flag]]  # likewise
-    unit: float = 100.0
-    digits: int = 2
+    words: Callable[[Estimate | None], str] = in_percent
 
 
 def order_table(numbers: Numbers) -> Table | None:
@@ -56,7 +55,7 @@ def order_table(numbers: Numbers) -> Table | None:
         for measure in measures:
             mark = marks.of(measure.flags(label))
             bold = not mark and (measure.place, frozenset((label, baseline))) in apart
-            text = estimate(measure.find(label), unit=measure.unit, digits=measure.digits)
+            text = measure.words(measure.find(label))
             cells.append(Entry(text, mark, "top" if bold else ""))
             row = ranks.get((measure.place, label))
             ends = {row["rank_low"], row["rank_high"]} if row else ()
@@ -93,8 +92,7 @@ def _measures(numbers: Numbers) -> Iterator[_Measure]:
             ("median_radius", case.label, None),
             partial(under.get, eps=None, metric="median_radius"),
             partial(under.flags, eps=None),
-            unit=1.0,
-            digits=3,
+            words=significant,
         )
         yield _Measure(
             f"error, {name}, {eps_name(eps)}",
@@ -118,8 +116,7 @@ def _measures(numbers: Numbers) -> Iterator[_Measure]:
                 ("auroc_all", combined_label(rival.label, found.norm), eps),
                 partial(found.get, rival=rival, eps=eps, metric="auroc_all"),
                 partial(found.flags, rival=rival, eps=eps),
-                unit=1.0,
-                digits=3,
+                words=estimate,
             )
     yield _Measure(
         "error, clean",
