@@ -218,7 +218,7 @@ SHIPPED = {
     "mnist-2d": PAPER,
     "mnist-adv": DEFENDED,
     "mnist-adv-cpu": DEFENDED,
-    "mnist-all": [*TWENTY, "Adversarial softmax", "Adversarial center", "Adversarial L-GM"],
+    "mnist-all": TWENTY,
     "mnist-controls": CONTROLS,
     "mnist-losses": ALL,
     "mnist-losses-2d": ALL,

@@ -104,7 +104,7 @@ CHECKS: dict[str, Check] = {
         "{attack} found nothing within 0.5 for images of several classes. Grey (0.5 in every "
         "pixel) lies that near to every image and has one class, so it fools all but one class: "
         "for at least {value} of the images the radius is too large.",
-        "Give it more steps, and read the errors at each eps in place of the median radius.",
+        'Use the attack "fab", or give it more steps, and read the errors at each eps.',
     ),
     "loss_still_rising": Check(
         0.1,
