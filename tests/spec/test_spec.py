@@ -217,7 +217,7 @@ SHIPPED = {
     "mnist": PAPER,
     "mnist-2d": PAPER,
     "mnist-adv": DEFENDED,
-    "mnist-adv-cpu": DEFENDED,
+    "mnist-adversarial": ["Softmax", "Center", "L-GM"],
     "mnist-all": TWENTY,
     "mnist-controls": CONTROLS,
     "mnist-losses": ALL,
