@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from robustloss.cli import starters
+from robustloss.cli.differences import show_differences
+from robustloss.reports.chapters.result.table import result_table
+from robustloss.reports.drawing.table import latex
+from robustloss.reports.reading.numbers import Numbers
 from robustloss.results.run import load_run
 from robustloss.runs import beside, runner
 from robustloss.runs.beside import compute_try, plan_try
@@ -172,7 +176,7 @@ def test_a_loss_that_the_run_has_already_is_told(finished):
 
 @pytest.mark.parametrize("failing", [(1,), (0, 1)])
 def test_a_seed_that_fails_is_told_and_a_loss_that_fails_leaves_no_table(
-    finished, monkeypatch, failing
+    finished, monkeypatch, failing, capsys
 ):
     plain = training.train
 
@@ -188,7 +192,14 @@ def test_a_seed_that_fails_is_told_and_a_loss_that_fails_leaves_no_table(
     ]
     assert Path("runs/try-myloss-small/results.json").exists() == (len(failing) == 1)
     if tried.path:
-        assert [row["seed"] for row in load_run(tried.path).failures] == [1]
+        run = load_run(tried.path)
+        assert [row["seed"] for row in run.failures] == [1]
+        file = tried.path / "report/tables/losses.tex"
+        file.parent.mkdir(parents=True)
+        file.write_text(latex(result_table(Numbers(run))))
+        show_differences(tried.path, "MyLoss")  # its row is found by the name that tables give it
+        row = re.search(r"^MyLoss \(1 seed\) & .*\\\\$", capsys.readouterr().out, re.MULTILINE)
+        assert row[0] in file.read_text()
 
 
 def test_what_a_try_says(finished, command, monkeypatch):
