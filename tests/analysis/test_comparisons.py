@@ -1,6 +1,7 @@
 """Loss against loss: by hand, without a difference, with one, and over seeds."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,19 @@ def test_over_seeds_equal_seeds_are_paired(tmp_path):
         assert row["difference"] == pytest.approx(np.mean(differences))
         assert row["p_value"] == pytest.approx(paired_t(differences))
         assert row["low"] < row["difference"] < row["high"]
+
+
+def test_seeds_that_differ_alike_keep_the_test_over_images(tmp_path):
+    cells = run_of(tmp_path, np.random.default_rng(2), (0.3, 0.35), (1, 2), seeds=1)
+    again = [replace(cell, seed=seed) for seed in (0, 1, 2) for cell in cells]
+    rows = comparison_rows(again, 20)
+    (row,) = pick(rows, unit="seeds", attack="fgsm", metric="error")
+    single = pick(rows, unit="images", attack="fgsm", metric="error")
+    assert (row["n_seeds"], len(single)) == (3, 3)
+    for name in ("difference", "low", "high", "test", "p_value", "minimum_detectable"):
+        assert row[name] == single[0][name]
+    assert row["low"] < row["difference"] < row["high"]
+    assert row["p_value"] > 0
 
 
 def test_p_values_are_adjusted_within_a_unit(tmp_path):

@@ -38,7 +38,8 @@ def comparison_rows(
     compared by McNemar's test, the other numbers by resampling the images, the same for both
     losses; where few images carry a difference, by Student's law with as few degrees of freedom.
     Over seeds the differences of equal seeds, which share initial weights and the order of the
-    data, are compared by a paired t-test. P-values are adjusted over all rows of one unit.
+    data, are compared by a paired t-test; where they agree in every seed, by the test over images.
+    P-values are adjusted over all rows of one unit.
 
     Args:
         cells: of a run, all of the same test images.
@@ -86,7 +87,6 @@ def comparison_rows(
         if len(rows) < 2 or any(row["difference"] is None for row in rows):
             continue  # without the seeds whose median lies beyond, the mean would mislead
         first, second = (np.array([row[name] for row in rows]) for name in ("value_a", "value_b"))
-        mean, sd, low, high = t_interval(first - second)
         numbers = {
             "unit": "seeds",
             "seed": None,
@@ -94,15 +94,32 @@ def comparison_rows(
             "n_seeds": len(rows),
             "value_a": float(first.mean()),
             "value_b": float(second.mean()),
-            "difference": mean,
-            "low": low,
-            "high": high,
-            "test": "paired t",
-            "p_value": finite_or_null(paired_t(first - second)),
-            "minimum_detectable": finite_or_null(detectable_by_seeds(sd, len(rows))),
         }
-        on_seeds.append(dict(zip(same, key, strict=True)) | numbers)
+        on_seeds.append(
+            dict(zip(same, key, strict=True)) | numbers | _over_seeds(first - second, rows)
+        )
     return TABLES["comparisons"].arrange(_adjust(on_images) + _adjust(on_seeds))
+
+
+def _over_seeds(differences: np.ndarray, rows: Sequence[Row]) -> Row:
+    """Return the test and the interval of some seeds' differences.
+
+    Differences that agree in every seed have no spread, so that a t-test takes one image more in
+    each for certainty. They keep the test and the interval over images of the least certain seed.
+    """
+    mean, sd, low, high = t_interval(differences)
+    if np.ptp(differences) <= 1e-12:  # but for rounding
+        least = max(rows, key=lambda row: math.inf if row["p_value"] is None else row["p_value"])
+        kept = ("difference", "low", "high", "test", "p_value", "minimum_detectable")
+        return {name: least[name] for name in kept}
+    return {
+        "difference": mean,
+        "low": low,
+        "high": high,
+        "test": "paired t",
+        "p_value": finite_or_null(paired_t(differences)),
+        "minimum_detectable": finite_or_null(detectable_by_seeds(sd, len(rows))),
+    }
 
 
 def _measure_places(subjects: Mapping[str, Subject]) -> Iterator[tuple[Row, Measured]]:
