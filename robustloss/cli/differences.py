@@ -64,8 +64,7 @@ def show_differences(folder: Path, label: str) -> None:
         folder: Of the run, which has its report.
         label: Of the loss.
     """
-    run, screen = load_run(folder), console()
-    numbers = Numbers(run)
+    numbers, screen = Numbers(load_run(folder)), console()
     attacks = [attack for attack in numbers.attacks if attack.strengths]
     attack = strongest(numbers, [each for each in attacks if each.norm == attacks[0].norm])
     found = None if attack is None else Compared(Scene(numbers, attack))
@@ -84,7 +83,7 @@ def show_differences(folder: Path, label: str) -> None:
         screen.print(_difference_table(found, label, (0.0, *chosen_eps(attack))))
     tables = folder / "report" / "tables" / "losses.tex"
     lines = tables.read_text(encoding="utf-8").splitlines()
-    table = run.table()
+    table = numbers.result
     name = next(table.name_of(row) for row in table.rows if row.label == label)
     first = f"{latex_text(name)} & "
     start = next((i for i, line in enumerate(lines) if line.startswith(first)), len(lines))
